@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vitsearch.errors import ResourceError
+
 if TYPE_CHECKING:
+    import pandas
+
     from vitsearch.pipeline.progress import Progress
     from vitsearch.search.driver import SearchEnd
     from vitsearch.space import Judged, SearchSpace
-    from vitsearch.study.front import Front
+    from vitsearch.study.front import Front, Point
+    from vitsearch.study.results.comparison import Comparison
+    from vitsearch.study.results.detail import TrialDetail
+    from vitsearch.study.results.explanation import Explanation
+    from vitsearch.study.results.exports import Conditions
+    from vitsearch.study.results.nearest import Nearest
+    from vitsearch.workers.answers import ClassAccuracy
 
 
 def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
@@ -66,6 +76,88 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return read_front(study, ledger)
+
+    def models(self) -> Front:
+        """The front with all other trained models in ``others``: dominated ones, and those that break a limit."""
+        from vitsearch.study.front import read_models  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.lookup import opened
+
+        with opened(self.where) as (study, ledger):
+            return read_models(study, ledger)
+
+    def nearest(self) -> Nearest:
+        """Where no model is within the limits: what came nearest, and which limit to loosen by how much."""
+        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.results.nearest import read_nearest
+
+        with opened(self.where) as (study, ledger):
+            return read_nearest(study, ledger)
+
+    def conditions(self, points: Sequence[Point]) -> Conditions:
+        """Under what models were measured last, by their graph keys."""
+        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.results.exports import read_conditions
+
+        with opened(self.where) as (_, ledger):
+            return read_conditions(ledger, points)
+
+    def show(self, trial: int) -> TrialDetail:
+        """One finished trial in full. Raises :class:`vitsearch.errors.StudyError` where there is none."""
+        from vitsearch.storage.files import FileStore  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.storage.ledger import files_folder
+        from vitsearch.study.lookup import find, opened
+        from vitsearch.study.results.detail import read_detail
+
+        with opened(self.where) as (study, ledger):
+            store = FileStore(files_folder(find(self.where).storage).resolve() / "artifacts")
+            return read_detail(study, ledger, store, trial)
+
+    def class_accuracies(self, trial: int) -> list[ClassAccuracy]:
+        """The accuracy of a trial's file for each class, computed now on the validation images, on this machine."""
+        from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
+        from vitsearch.study.lookup import find, opened
+
+        with opened(self.where) as (study, ledger):
+            return Answers(study, ledger, find(self.where).storage).by_class(trial)
+
+    def compare(self, first: int | None, second: int | None, paired: bool = False) -> Comparison:
+        """Two models by the numbers of their trials, None for the baseline. ``paired`` computes the answers of both
+        files on the validation images now, for McNemar's test."""
+        from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.results.comparison import read_comparison
+
+        with opened(self.where) as (study, ledger):
+            found = read_comparison(study, ledger, first, second)
+            if not paired:
+                return found
+            from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
+
+            counted = Answers(study, ledger, find(self.where).storage).paired(first, second)
+            return replace(found, paired=counted)
+
+    def explain(self) -> Explanation:
+        """What each knob did to each objective, with intervals, and what predicted accuracies were worth."""
+        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.results.explanation import read_explanation
+
+        with opened(self.where) as (study, ledger):
+            return read_explanation(study, ledger)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """All trained models as a pandas data frame: one row for each, with its trial as the index, timm's benchmark
+        columns, the knobs, and each metric with the ends of its 95 % interval (``..._low``, ``..._high``).
+
+        Raises :class:`vitsearch.errors.ResourceError` where pandas is not installed.
+        """
+        try:
+            import pandas  # optional: only for those who want a frame
+        except ImportError:
+            raise ResourceError("a data frame needs pandas; run: pip install 'vitsearch[pandas]'") from None
+        from vitsearch.study.results.exports import rows
+
+        found = self.models()
+        points = (*found.points, *found.others)
+        return pandas.DataFrame(rows(found, points, self.conditions(points))).set_index("trial")
 
     def status(self) -> dict[str, Any]:
         """Outcomes, leaderboard and cost so far, as ``vitsearch status --json`` prints them."""

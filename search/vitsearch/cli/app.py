@@ -12,6 +12,7 @@ import typer
 
 from vitsearch import __version__
 from vitsearch.cli import device_commands
+from vitsearch.cli.results import commands, study_commands
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
@@ -19,11 +20,12 @@ from vitsearch_evaluators.base.printable import printable, printable_lines
 app = typer.Typer(
     help="Compress vision transformers for edge devices by measured, multi-objective search.",
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,  # with it, help takes three times as long
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(device_commands.app, name="devices")
+app.add_typer(study_commands.app, name="studies")
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (YAML).", show_default=False)]
 Overrides = Annotated[
@@ -31,14 +33,6 @@ Overrides = Annotated[
     typer.Argument(
         metavar="KEY=VALUE",
         help="Values that replace those of the file: search.trials=10",
-        show_default=False,
-    ),
-]
-StudyName = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY",
-        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
         show_default=False,
     ),
 ]
@@ -59,8 +53,12 @@ def run(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed plans again.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end, progress on standard error.")] = False,
 ) -> None:
-    """Search: train, export and measure plans until the study is complete. Run the same command again to resume."""
+    """Search for the best models; the same command resumes.
+
+    Trains, exports and measures plans until the study is complete.
+    """
     from vitsearch import api
     from vitsearch.cli import live
 
@@ -68,13 +66,18 @@ def run(
     for warning in judged.warnings:
         typer.echo(f"warning: {warning}", err=True)
     loaded = judged.require().space
+    stream = sys.stderr if as_json else sys.stdout
     try:
-        with live.progress(loaded, plain or not sys.stdout.isatty()) as progress:
+        with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
             ended = api.run(loaded, address=address, retry_failed=retry_failed, progress=progress)
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(130) from None
+    if as_json:
+        said = {"study": loaded.study, "reason": ended.reason, "complete": ended.complete}
+        typer.echo(json.dumps(said, indent=2))
+        return
     typer.echo(printable(f"{ended.reason}. The front: vitsearch front {loaded.study}"))
 
 
@@ -92,45 +95,39 @@ def check(
             show_default=False,
         ),
     ] = None,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs/--no-costs", help="Also count models and time training steps here, which takes seconds."),
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Report every problem in a space file, its data and its weights files, and warn of data that judges badly; without
-    problems, the number of plans and the disk space and time that the data needs."""
+    """Report every problem of a space file, and its costs.
+
+    The data and the weights files are checked too, with warnings of data that judges badly. Without problems, prints
+    what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device.
+    """
     from vitsearch.devices import descriptions
-    from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space
+    from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space, space_costs
 
     described = None if device is None else descriptions.find(device)
     checked = check_space(space, overrides or ())
     for warning in checked.warnings:
         typer.echo(f"warning: {warning}", err=True)
     found: Valid | CheckedDevice = checked.require() if described is None else check_device(checked, described)
-    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else typer.echo(found.describe())
+    counted = space_costs(checked.require()) if costs else None
+    if as_json:
+        typer.echo(json.dumps(found.to_json() | {"costs": None if counted is None else counted.to_json()}, indent=2))
+        return
+    typer.echo(found.describe())
+    if counted is not None:
+        typer.echo(counted.describe())
 
 
-@app.command()
-def status(study: StudyName, as_json: AsJson = False) -> None:
-    """Show the state of a study: outcomes, leaderboard, cost so far."""
-    from vitsearch import api
-    from vitsearch.cli import tables
-
-    state = api.open_study(study).status()
-    typer.echo(json.dumps(state, indent=2)) if as_json else tables.print_status(state)
-
-
-@app.command()
-def front(study: StudyName, as_json: AsJson = False) -> None:
-    """Show the Pareto front: models within the limits that no other model dominates, with intervals and the knee.
-
-    A model dominates another if it is at least as good in every objective and better in one. The exit code is 1 while
-    the front has no model.
-    """
-    from vitsearch import api
-    from vitsearch.cli import tables
-
-    points = api.open_study(study).front()
-    typer.echo(json.dumps(points.to_json(), indent=2)) if as_json else tables.print_front(points)
-    if not points.points:
-        raise typer.Exit(1)
+app.command()(commands.status)
+app.command()(commands.front)
+app.command()(commands.show)
+app.command()(commands.compare)
+app.command()(commands.explain)
 
 
 @app.command()
@@ -149,7 +146,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a plan that was written by hand can be built, and report every reason why not."""
+    """Check whether a plan written by hand can be built."""
     from vitsearch.cli.plans import describe, read, warning
 
     written = read(file, space)
@@ -183,8 +180,10 @@ def capabilities(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,
 ) -> None:
-    """List the operators that each backbone supports and the precisions that each runtime supports, and why others are
-    not supported. Prints Markdown. With --try, find out what works."""
+    """List what each backbone and each runtime supports.
+
+    Operators, precisions, and why others are not supported, in Markdown. With --try, find out what works.
+    """
     if tries:
         from vitsearch.cli.attempts import try_backbones
 
@@ -198,20 +197,55 @@ def capabilities(
     typer.echo(describe(names or examples()))
 
 
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what can run here and on devices, and what not.
+
+    Prints the line that installs what is missing. The exit code is 1 if a known device does not answer.
+    """
+    from vitsearch.cli.doctor import examine
+
+    if not examine(as_json):
+        raise typer.Exit(1)
+
+
 @app.command("install-converter")
 def install_converter(
     name: Annotated[str, typer.Argument(metavar="NAME", help="litert: writes TFLite files.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
-    """Install what writes the files of a runtime, in an environment of its own because it pins other versions of our
-    libraries. VITSEARCH_CONVERTERS names the folder; default: in the user's cache."""
+    """Install what writes the files of a runtime.
+
+    It gets an environment of its own, because it pins other versions of our libraries. VITSEARCH_CONVERTERS names the
+    folder; default: in the user's cache.
+    """
     from vitsearch.cli.converters import install
 
-    install(name)
+    install(name, to_stderr=as_json)
+    if as_json:
+        typer.echo(json.dumps({"installed": name}, indent=2))
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of space files, for editors."""
+def schema(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND",
+            help="The JSON Schema of what this command prints with --json, such as front or studies list.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print a JSON Schema: of space files, or of --json.
+
+    Without COMMAND that of space files, for editors.
+    """
+    if command:
+        from vitsearch.cli.json_forms import json_form
+
+        typer.echo(json.dumps(json_form(" ".join(command)), indent=2))
+        return
     from vitsearch.space import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

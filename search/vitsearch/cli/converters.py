@@ -8,8 +8,9 @@ from vitsearch.export.litert import converters
 from vitsearch_evaluators.base.printable import printable
 
 
-def install(name: str) -> None:
-    """Make the environment of a converter; :class:`~vitsearch.errors.UnknownName` for one that does not exist."""
+def install(name: str, to_stderr: bool = False) -> None:
+    """Make the environment of a converter; :class:`~vitsearch.errors.UnknownName` for one that does not exist. Its
+    progress may go to standard error."""
     from vitsearch.export.litert import litert_file
 
-    converters.install(name, litert_file.verify, lambda text: typer.echo(printable(text)))
+    converters.install(name, litert_file.verify, lambda text: typer.echo(printable(text), err=to_stderr))

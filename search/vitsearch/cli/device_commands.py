@@ -45,7 +45,10 @@ def add(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a device with its address, certificate and token, or replace the device of that name."""
+    """Add a device: its address, certificate and token.
+
+    A device of that name is replaced.
+    """
     from vitsearch.cli import device_tables
     from vitsearch.devices import pairing
 
@@ -71,8 +74,10 @@ def remove(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(name: Name, as_json: AsJson = False) -> None:
-    """Show a device's temperature, clocks and other state, its runtimes and meters, and the jobs in its queue with
-    their owners."""
+    """Show a device's state, runtimes, meters and queue.
+
+    Temperature, clocks and other state, its runtimes and meters, and the jobs in its queue with their owners.
+    """
     from vitsearch.cli import device_tables
 
     found = device_tables.status(name, _book().get(name))
@@ -81,8 +86,10 @@ def status(name: Name, as_json: AsJson = False) -> None:
 
 @app.command()
 def describe(name: Name) -> None:
-    """Print what a device's agent reports, as JSON. With the file, 'vitsearch check SPACE --as FILE' judges a space
-    while the device is away or somebody else's."""
+    """Print what a device's agent reports, as JSON.
+
+    With the file, 'vitsearch check SPACE --as FILE' judges a space while the device is away or somebody else's.
+    """
     from vitsearch.cli import device_tables
 
     _print(device_tables.description(name, _book().get(name)).to_json())
@@ -103,7 +110,9 @@ def peaks(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the peaks of a device for a roofline: matrix products in each precision, and memory copies.
+    """Measure the peaks of a device for a roofline.
+
+    Matrix products in each precision, and memory copies.
 
     This takes about half a minute on a small device. The result is kept: a device measures again only after its
     hardware, software or settings changed.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -28,10 +30,11 @@ LONG_S = 30.0
 
 
 @contextmanager
-def progress(space: SearchSpace, plain: bool) -> Iterator[Progress]:
+def progress(space: SearchSpace, plain: bool, stream: TextIO | None = None) -> Iterator[Progress]:
+    """The view of a run. ``stream`` takes plain lines; default: standard output."""
     objectives = tuple(space.objectives)
     if plain:
-        yield PlainLines(objectives)
+        yield PlainLines(objectives, stream or sys.stdout)
         return
     view = LiveView(objectives)
     with Live(view, console=view.console, refresh_per_second=2, transient=True):

@@ -1,4 +1,4 @@
-"""Tables in the terminal."""
+"""Tables in the terminal: what all of them share, and the state of a study."""
 
 from __future__ import annotations
 
@@ -12,79 +12,13 @@ from vitsearch.cli.terminal import Terminal
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
-from vitsearch.core.plan import Plan, model_text, plan_text
+from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.stage import Stage
-from vitsearch.study.front import Front, Point
 from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.wire.measurement import PAIRED
 
 BASELINE = "baseline"
 EMULATED = "EMULATED: "
-OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
-"""Flags of a device that was not in its normal state, so its times are not either."""
-QUIET = (
-    "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
-    "..._p50_raw in --json is what was read."
-)
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
-
-
-def print_front(front: Front, console: Console | None = None) -> None:
-    console = console or Terminal()
-    if not front.points:
-        console.print(
-            f"Study {front.study} has no feasible trained model yet: see 'vitsearch status {front.study}'.",
-            markup=False,
-        )
-        return
-    console.print(front_table(front, console.width))
-    console.print(
-        "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.", markup=False
-    )
-    if any(point.basis == PAIRED for point in front.shown()):
-        console.print(QUIET, style="dim", markup=False)
-    columns = [*front.objectives, *EXTRA]
-    for note in missing_notes(columns, {point.name: point.metrics for point in front.shown()}):
-        console.print(note, style="dim", markup=False)
-    _print_value_notes({point.name: point.metrics for point in front.shown()}, console)
-    for point in front.shown():
-        if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
-            console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
-    for point in front.shown():
-        for warning in point.warnings:
-            console.print(printable(f"{point.name}: {warning}"), style="yellow", markup=False)
-    for point in front.shown():
-        if disagreement := _disagreement(point):
-            console.print(disagreement, style="yellow", markup=False)
-
-
-def _disagreement(point: Point) -> str | None:
-    """The accuracy on the device, when chance does not explain its difference to the worker's."""
-    found, accuracy = point.on_device, point.metrics.value("accuracy")
-    if found is None or accuracy is None or found.agrees(accuracy):
-        return None
-    low, high = found.interval
-    there = f"{found.correct / found.n:.3f} of {found.n} images correctly ({low:.3f} to {high:.3f})"
-    return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
-
-
-def front_table(front: Front, width: int) -> Table:
-    """As many of the further metrics as fit beside the objectives in ``width`` characters."""
-    points = [*front.shown()]
-    columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
-    several = len({model_text(point.plan) for point in points}) > 1
-    rows = [
-        [
-            _name(point, front),
-            _plan(point.plan, point.shares, several),
-            *(_cell(point, metric, metric in front.objectives, front.baseline) for metric in columns),
-        ]
-        for point in points
-    ]
-    about = "" if several else f", all {model_text(points[0].plan)}"
-    marked = EMULATED if front.emulated else ""
-    title = f"{marked}Pareto front of study {front.study}: {counted(len(front.points), 'model')}{about}"
-    return fitted(title, ["trial", "plan", *map(_heading, columns)], rows, 2 + len(front.objectives), width)
 
 
 def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
@@ -97,44 +31,37 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
     table = Table(
         title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
     )
-    for heading in headings[:shown]:
-        is_text = heading in ("plan", "model")
-        table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    for head in headings[:shown]:
+        is_text = head in ("plan", "model", "place")
+        table.add_column(head, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         table.add_row(*row[:shown], style="dim" if row[0] == BASELINE else None)
     return table
 
 
-def _plan(plan: Plan, shares: dict[str, float], with_model: bool = True) -> str:
+def plan_cell(plan: Plan, shares: dict[str, float], with_model: bool = True) -> str:
     """A plan, and behind its precision how much of the arithmetic has it: ``int8_ptq (96% in int8)``."""
     kept = shown(plan.deployment.precision, shares)
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
 
 
-def _name(point: Point, front: Front) -> str:
-    if point.trial is None:
-        return BASELINE
-    is_knee = front.knee is not None and point == front.points[front.knee]
-    return f"{point.trial}{'*' if is_knee else ''}"
+def plain_table(title: str, headings: list[str], rows: list[list[str]], texts: int) -> Table:
+    """A table of all columns; the first ``texts`` are words, which wrap, the others are numbers."""
+    table = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
+    )
+    for index, head in enumerate(headings):
+        is_text = index < texts
+        table.add_column(head, justify="left" if is_text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(printable, row))
+    return table
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
+    """The name of a metric, with its unit where the name does not say it."""
     unit = split(name)[0].unit
     return f"{name} [{unit}]" if unit and unit.lower() not in name else name
-
-
-def _cell(point: Point, name: str, with_interval: bool, baseline: Point | None) -> str:
-    value = point.metrics.value(name)
-    if value is None:
-        return "not measured"
-    if not with_interval:
-        return f"{value:.3g}"
-    text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
-    if name in point.metrics.intervals:
-        low, high = point.metrics.intervals[name]
-        text += f"±{(high - low) / 2:.1g}"
-    base = baseline.metrics.value(name) if baseline and point.trial is not None else None
-    return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text
 
 
 def missing_notes(columns: list[str], models: dict[str, Metrics]) -> list[str]:
@@ -172,7 +99,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
         for note in missing_notes([*state["objectives"], *EXTRA], leaders):
             console.print(note, style="dim", markup=False)
-        _print_value_notes(leaders, console)
+        print_value_notes(leaders, console)
         for row in state["leaderboard"]:
             plan = Plan.from_json(row["plan"])
             if warning := in_name_only(plan.deployment.precision, row["shares"]):
@@ -187,7 +114,7 @@ def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:
     return text if busy_share is None else f"{text}; {busy_share:.0%} of the cores' time"
 
 
-def _print_value_notes(models: dict[str, Metrics], console: Console) -> None:
+def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
     """What to know before a value is believed: one line for each."""
     for model, metrics in models.items():
         for name, note in metrics.notes.items():
@@ -201,6 +128,6 @@ def leaderboard_table(state: dict[str, Any], width: int) -> Table:
     for leader in state["leaderboard"]:
         metrics = Metrics.from_json(leader)
         cells = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
-        rows.append([_plan(Plan.from_json(leader["plan"]), leader["shares"]), *cells])
+        rows.append([plan_cell(Plan.from_json(leader["plan"]), leader["shares"]), *cells])
     title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
-    return fitted(title, ["model", *map(_heading, columns)], rows, 1 + len(objectives), width)
+    return fitted(title, ["model", *map(heading, columns)], rows, 1 + len(objectives), width)

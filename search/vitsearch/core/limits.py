@@ -49,19 +49,55 @@ class Bound:
 
 def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[Bound, ...]:
     """The bounds of all limits. A relative limit is left out when the baseline's value was not measured."""
+    return tuple(stated.bound for stated in stated_limits(limits, baseline))
+
+
+@dataclass(frozen=True)
+class StatedLimit:
+    """A limit as the space file states it: ``limits.METRIC.KEY: value``, and the bound that follows from it.
+
+    ``base`` is what a relative limit refers to, None for ``min`` and ``max``.
+    """
+
+    bound: Bound
+    key: str
+    value: float
+    base: float | None = None
+
+    @property
+    def path(self) -> str:
+        return f"limits.{self.bound.metric}.{self.key}"
+
+    def needed(self, seen: float) -> float:
+        """The value of the key with which ``seen`` would just satisfy the limit."""
+        if self.base is None:
+            return seen
+        if self.key == "max_drop":
+            return self.base - seen
+        return seen / self.base if self.base else seen
+
+    def bound_at(self, value: float) -> Bound:
+        """The bound if the key had this value."""
+        return _bound(self.bound.metric, self.key, value, self.base)
+
+
+def _bound(metric: str, key: str, value: float, base: float | None) -> Bound:
+    sense = "<=" if key in ("max", "max_ratio") else ">="
+    if base is None:
+        return Bound(metric, sense, value)
+    return Bound(metric, sense, base - value if key == "max_drop" else base * value)
+
+
+def stated_limits(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[StatedLimit, ...]:
+    """Every limit with its bound, in the order of the file; as :func:`bounds`."""
     found = []
     for metric, limit in limits.items():
-        seen = baseline.get(metric)
-        if limit.min is not None:
-            found.append(Bound(metric, ">=", limit.min))
-        if limit.max is not None:
-            found.append(Bound(metric, "<=", limit.max))
-        if limit.max_drop is not None and seen is not None:
-            found.append(Bound(metric, ">=", seen - limit.max_drop))
-        if limit.max_ratio is not None and seen is not None:
-            found.append(Bound(metric, "<=", seen * limit.max_ratio))
-        if limit.min_ratio is not None and seen is not None:
-            found.append(Bound(metric, ">=", seen * limit.min_ratio))
+        absolute = {"min": limit.min, "max": limit.max}
+        relative = {"max_drop": limit.max_drop, "max_ratio": limit.max_ratio, "min_ratio": limit.min_ratio}
+        for key, value in (absolute | relative).items():
+            base = baseline.get(metric) if key in relative else None
+            if value is not None and (base is not None or key in absolute):
+                found.append(StatedLimit(_bound(metric, key, value, base), key, value, base))
     return tuple(found)
 
 

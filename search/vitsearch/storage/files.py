@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.errors import StoreError
-from vitsearch.storage.atomic_files import replacing
+from vitsearch.storage.atomic_files import PART, replacing
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
@@ -89,8 +89,17 @@ class FileStore:
         """Whether the store has the file or the model."""
         return self._path(sha256).exists() or self._model(sha256) is not None
 
+    def unnamed(self, named: Collection[str]) -> list[Path]:
+        """Files whose digest is none of ``named``, and those that a killed process left unfinished."""
+        files = (path for folder in self.root.glob("??") for path in folder.iterdir() if path.is_file())
+        return sorted(path for path in files if path.suffix == PART or _digest_of(path) not in named)
+
     def _path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256[2:]
+
+
+def _digest_of(path: Path) -> str:
+    return path.parent.name + path.name.partition(".")[0]
 
 
 class ScratchFiles:

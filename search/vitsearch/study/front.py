@@ -9,7 +9,7 @@ from typing import Any
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
-from vitsearch.core.limits import bounds, constraints
+from vitsearch.core.limits import Bound, bounds, constraints
 from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
@@ -41,7 +41,8 @@ class Point:
 
     ``flags`` are those that all its measurements have, such as ``throttled``. ``basis`` is what its medians are:
     ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger. ``shares`` are those
-    of its MACs in each precision, as the runtime computes them; empty where they are unknown.
+    of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
+    that it does not meet, such as ``accuracy>=0.9``.
     """
 
     trial: int | None
@@ -53,6 +54,7 @@ class Point:
     basis: str | None = None
     on_device: OnDevice | None = None
     shares: dict[str, float] = field(default_factory=dict)
+    breaks: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -71,6 +73,7 @@ class Point:
             "plan": self.plan.to_json(),
             **self.metrics.to_json(),
             "feasible": self.feasible,
+            "breaks": list(self.breaks),
             "flags": list(self.flags),
             "basis": self.basis,
             "shares": self.shares,
@@ -91,7 +94,8 @@ class Front:
     """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one.
 
     ``near`` are the feasible ones that are dominated only within the intervals of their costs. ``emulated``: the times
-    are those of an emulated device.
+    are those of an emulated device. ``others`` are all further models: dominated ones, and those that break a limit, by
+    trial.
     """
 
     study: str
@@ -101,6 +105,7 @@ class Front:
     knee: int | None
     emulated: bool = False
     near: tuple[Point, ...] = ()
+    others: tuple[Point, ...] = ()
 
     def shown(self) -> Sequence[Point]:
         """The baseline and the points."""
@@ -117,23 +122,35 @@ class Front:
 
 def read_front(study: Study, ledger: Ledger) -> Front:
     """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates."""
+    return _front(study, _Results.of(study, ledger))
+
+
+def read_models(study: Study, ledger: Ledger) -> Front:
+    """The front, with what is known of the files of all other models too."""
+    results = _Results.of(study, ledger)
+    front = _front(study, results)
+    return replace(front, others=tuple(map(results.with_artifact, front.others)))
+
+
+def _front(study: Study, results: _Results) -> Front:
     space = study.space()
     objectives = tuple(space.objectives)
-    results = _Results(ledger, space.measure.threads, (study.attributes.get("data") or {}).get("fingerprint", ""))
     baseline = _baseline(study, results)
     limits = bounds(space.limits, baseline.metrics.values if baseline else {})
-    found: list[tuple[Point, Loss]] = []
-    for number, record in study.records().items():
-        if not record.is_confirmed or record.keys is None:
-            continue
-        point = results.now(Point(number, record.plan, record.keys, record.metrics))
-        point = replace(point, feasible=all(v <= 0 for v in constraints(limits, point.metrics.values).values()))
-        losses = loss(objectives, point.metrics.values)
-        if point.feasible and losses is not None:
-            found.append((point, losses))
+    points = [
+        _judged(results.now(Point(number, record.plan, record.keys, record.metrics)), limits)
+        for number, record in study.records().items()
+        if record.is_confirmed and record.keys is not None
+    ]
+    found = [
+        (point, losses)
+        for point in points
+        if point.feasible and (losses := loss(objectives, point.metrics.values)) is not None
+    ]
     kept = [found[index] for index in front([losses for _, losses in found])]
     costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
+    on_front = {point.trial for point, _ in kept}
     return Front(
         study.name,
         objectives,
@@ -142,7 +159,14 @@ def read_front(study: Study, ledger: Ledger) -> Front:
         knee([losses for _, losses in kept]),
         study.is_emulated,
         tuple(_near(objectives, [point for point, _ in found], kept)),
+        tuple(point for point in points if point.trial not in on_front),
     )
+
+
+def _judged(point: Point, limits: Sequence[Bound]) -> Point:
+    """The point with the limits that it breaks today."""
+    breaks = tuple(name for name, by in constraints(limits, point.metrics.values).items() if by > 0.0)
+    return replace(point, breaks=breaks, feasible=not breaks)
 
 
 def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tuple[Point, Loss]]) -> Iterator[Point]:
@@ -157,6 +181,10 @@ def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tup
 
 class _Results:
     """What the ledger knows of points now."""
+
+    @classmethod
+    def of(cls, study: Study, ledger: Ledger) -> _Results:
+        return cls(ledger, study.space().measure.threads, (study.attributes.get("data") or {}).get("fingerprint", ""))
 
     def __init__(self, ledger: Ledger, threads: int, split: str) -> None:
         self._ledger = ledger

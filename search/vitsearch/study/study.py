@@ -98,6 +98,18 @@ class Study:
             raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
         return cls(name, storage)
 
+    @classmethod
+    def delete(cls, storage_url: str, name: str) -> list[str]:
+        """Delete the trials of a study, and return the names of the studies that are left in the database."""
+        storage = _storage(storage_url)
+        try:
+            with _quiet():
+                optuna.delete_study(study_name=name, storage=storage)
+            return _names(storage)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
     def close(self) -> None:
         """Close the database connections."""
         self._view.close()

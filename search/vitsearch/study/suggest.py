@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.plan import Plan
+from vitsearch.study.knob_values import knob_values
 
 if TYPE_CHECKING:
     import optuna
@@ -63,26 +64,7 @@ class PlanAnswers:
     def __init__(self, plan: Plan, window: int | None) -> None:
         self.parameters: dict[str, str | float] = {}
         self.off_space = False
-        cut, deployment = plan.compression, plan.deployment
-        self._known: dict[str, Any] = {
-            "backbone": plan.backbone,
-            "resolution": float(plan.resolution),
-            "window_size": float(window or 0),
-            "head_pruning_ratio": cut.head_pruning_ratio,
-            "ffn_pruning_ratio": cut.ffn_pruning_ratio,
-            "token_pruning_ratio": cut.token_pruning_ratio,
-            "token_pruning_method": cut.token_pruning_method,
-            "token_pruning_at": ",".join(map(str, cut.token_pruning_at)),
-            "depth_pruning_ratio": cut.depth_pruning_ratio,
-            "embed_pruning_ratio": cut.embed_pruning_ratio,
-            "weight_sparsity": cut.weight_sparsity,
-            "pruning_scope": cut.scope,
-            "distillation": plan.distillation,
-            "backend": deployment.runtime,
-            "provider": deployment.provider,
-            "quantization": deployment.precision,
-            "batch": "open" if deployment.batch is None else str(deployment.batch),
-        }
+        self._known: dict[str, Any] = {**knob_values(plan), "window_size": float(window or 0)}
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
         return str(self._answer(name, choices))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,20 @@ def test_a_study_is_found_by_its_database_file(finished):
 def test_a_study_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(vs.errors.StudyError, match="does not exist"):
         vs.open_study(tmp_path / "nothing.db")
+
+
+def test_all_models_are_a_data_frame(finished):
+    frame = vs.open_study(finished.folder / "fake.db").to_frame()
+    models = vs.open_study(finished.folder / "fake.db").models()
+    assert frame.index.name == "trial"
+    assert set(frame.index) == {point.trial for point in (*models.points, *models.others)}
+    knee = models.points[models.knee]
+    assert frame.loc[knee.trial, "cpu_ms_p50"] == knee.metrics.value("cpu_ms_p50")
+    assert frame.loc[knee.trial, "on_front"]
+
+
+def test_without_pandas_a_data_frame_is_refused_with_the_line_that_installs_it(finished, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(vs.errors.ResourceError) as caught:
+        vs.open_study(finished.folder / "fake.db").to_frame()
+    assert str(caught.value) == "a data frame needs pandas; run: pip install 'vitsearch[pandas]'"

@@ -6,6 +6,7 @@ before its stage runs again.
 """
 
 from vitsearch.storage.ledger.engine import engine_options, files_folder, sqlite_file, tune
+from vitsearch.storage.ledger.inventory import StudySummary, summaries
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
     ArtifactRow,
@@ -16,6 +17,7 @@ from vitsearch.storage.ledger.ledger import (
     Row,
     TrainingRow,
 )
+from vitsearch.storage.ledger.provenance import StageResult
 
 __all__ = [
     "AccuracyRow",
@@ -25,9 +27,12 @@ __all__ = [
     "MeasurementRow",
     "ReferenceKey",
     "Row",
+    "StageResult",
+    "StudySummary",
     "TrainingRow",
     "engine_options",
     "files_folder",
     "sqlite_file",
+    "summaries",
     "tune",
 ]

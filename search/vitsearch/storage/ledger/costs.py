@@ -88,6 +88,14 @@ class StageCosts:
             mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
         return None if mean is None else float(mean)
 
+    def means(self) -> dict[str, float]:
+        """The mean wall seconds of each kind of stage in all studies, by its name; of measurements by name and
+        protocol: ``measure screen-1``."""
+        asked = select(_S.stage, _S.detail, func.avg(_S.wall_seconds)).group_by(_S.stage, _S.detail)
+        with self._engine.connect() as connection:
+            rows = connection.execute(asked).all()
+        return {f"{stage} {detail}" if detail else stage: float(seconds) for stage, detail, seconds in rows}
+
     def spent(self, study: str) -> Spent:
         """What all runs of a study have spent so far. What its stages found in the ledger cost it nothing."""
         of_study = _S.run.in_(select(_R.id).where(_R.study == study))

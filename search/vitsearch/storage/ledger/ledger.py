@@ -29,7 +29,9 @@ from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
 from vitsearch.storage.ledger.engine import connect, database_now
+from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import upgrade
+from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.stage_cost import StageCost
 
 
@@ -140,6 +142,8 @@ class Ledger:
         self._engine = engine
         self._found: dict[tuple[Any, ...], Row] = {}
         self.costs = StageCosts(engine)
+        self.provenance = Provenance(engine)
+        self.inventory = Inventory(engine)
 
     @classmethod
     def open(cls, url: str) -> Ledger:

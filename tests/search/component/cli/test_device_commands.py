@@ -11,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
 from support import SPACE_FILES
 from vitsearch.cli import device_commands, device_tables
+from vitsearch.cli.json_forms import json_form
 from vitsearch.devices import descriptions
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch.search.check import check_device, check_space
@@ -88,7 +90,9 @@ def devices(*arguments, stdin=""):
 
 
 def as_json(*arguments, stdin=""):
-    return json.loads(devices(*arguments, "--json", stdin=stdin).stdout)
+    found = json.loads(devices(*arguments, "--json", stdin=stdin).stdout)
+    jsonschema.validate(found, json_form(f"devices {arguments[0]}"))
+    return found
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch.cli.tables import print_front
+from vitsearch.cli.results.front import print_front
 from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
@@ -200,7 +200,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
     assert value.keys() == {"study", "emulated", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
-    keys |= {"shares", "warnings"}
+    keys |= {"shares", "warnings", "breaks"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
         assert point.keys() == keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import subprocess
@@ -72,7 +73,8 @@ def test_the_command_line_loads_nothing_heavy():
 
 def test_help_names_every_command():
     shown = vitsearch_process("--help").stdout
-    commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
+    commands = ("run", "check", "status", "front", "show", "compare", "explain", "plan", "capabilities", "doctor")
+    commands += ("schema", "devices", "studies")
     assert all(command in shown for command in commands)
 
 
@@ -141,7 +143,7 @@ def test_a_run_names_the_values_that_an_override_made_unusable(vitsearch, monkey
 
 
 def test_check_warns_and_is_fine(vitsearch):
-    done = vitsearch("check", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--json")
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--json")
     assert done.returncode == 0, done.stderr
     warnings = json.loads(done.stdout)["warnings"]
     assert any("no backbone of the file supports 0.3" in one for one in warnings)
@@ -149,7 +151,7 @@ def test_check_warns_and_is_fine(vitsearch):
 
 
 def test_check_accepts_the_shipped_space():
-    done = vitsearch_process("check", "spaces/quickstart.yaml")
+    done = vitsearch_process("check", "--no-costs", "spaces/quickstart.yaml")
     assert done.returncode == 0, done.stderr
     assert "fine" in done.stdout
 
@@ -158,15 +160,18 @@ def test_check_notes_a_device_that_is_not_known_here(vitsearch, tmp_path):
     file = tmp_path / "small.yaml"
     file.write_text(SMALL.read_text() + "\ndevices: [nano]\n")
     told = "device 'nano' is not known here; add it: vitsearch devices add URL nano"
-    done = vitsearch("check", str(file), cwd=tmp_path)
+    done = vitsearch("check", "--no-costs", str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"A run from this machine would end at once: {told}" in done.stdout
-    assert json.loads(vitsearch("check", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
+    assert json.loads(vitsearch("check", "--no-costs", str(file), "--json", cwd=tmp_path).stdout)["notes"] == [told]
 
 
 def test_check_tells_what_the_data_takes(vitsearch, tmp_path):
-    assert "data: 12,000 images, stored as 28x28x1: 9.4 MB" in vitsearch("check", "spaces/quickstart.yaml").stdout
-    told = json.loads(vitsearch("check", "spaces/quickstart.yaml", "--json").stdout)["data"]
+    assert (
+        "data: 12,000 images, stored as 28x28x1: 9.4 MB"
+        in vitsearch("check", "--no-costs", "spaces/quickstart.yaml").stdout
+    )
+    told = json.loads(vitsearch("check", "--no-costs", "spaces/quickstart.yaml", "--json").stdout)["data"]
     assert told["images"] == 12_000
     assert told["bytes"] == 12_000 * 28 * 28
 
@@ -179,21 +184,21 @@ def test_check_tells_the_defects_of_a_folder(vitsearch, tmp_path):
             Image.new("L", (8, 8), level).save(tmp_path / name / f"{level}.png")
     (tmp_path / "bolt" / "page.png").write_bytes(b"<html>")
     data = ("task.data.source=folder", f"task.data.root={tmp_path}")
-    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", *data)
     assert done.returncode == 2
     assert "no images in 'washer'" in done.stderr
     assert "page.png: not an image" in done.stderr
     assert "Traceback" not in done.stderr
     (tmp_path / "washer").rmdir()
     (tmp_path / "bolt" / "page.png").unlink()
-    done = vitsearch("check", "spaces/quickstart.yaml", *data)
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", *data)
     assert "data: 4 images, stored as 28x28x1: 3.1 kB on disk" in done.stdout, done.stderr
 
 
 def test_check_reports_all_problems_with_exit_2_and_no_traceback(vitsearch, tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(SMALL.read_text().replace("trials: 14", "trails: 14").replace("lr: 1e-4", "lr: fast"))
-    done = vitsearch("check", str(wrong))
+    done = vitsearch("check", "--no-costs", str(wrong))
     assert done.returncode == 2
     assert "did you mean 'trials'" in done.stderr
     assert "task.fine_tune.lr" in done.stderr
@@ -210,14 +215,14 @@ def test_check_reports_all_problems_with_exit_2_and_no_traceback(vitsearch, tmp_
 def test_check_knows_what_backbones_cannot_do(vitsearch, tmp_path, change, message):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(SMALL.read_text().replace(*change))
-    done = vitsearch("check", str(wrong))
+    done = vitsearch("check", "--no-costs", str(wrong))
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_an_override_replaces_a_value(vitsearch):
-    done = vitsearch("check", "spaces/quickstart.yaml", "search.trials=3", "--json")
+    done = vitsearch("check", "--no-costs", "spaces/quickstart.yaml", "search.trials=3", "--json")
     assert json.loads(done.stdout)["space"]["search"]["trials"] == 3
 
 
@@ -235,6 +240,49 @@ def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_pat
     done = vitsearch("front", str(tmp_path / "small.db"), *options)
     assert done.returncode == 1
     assert ('"points": []' if options else "has no feasible trained model yet") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("front", "--where", "acuracy > 1"),
+            "no metric or knob is called 'acuracy'; did you mean 'accuracy'?; known: ",
+        ),
+        (("front", "--where", "accuracy >"), "'accuracy >': a name, a number or a word is expected at the end"),
+        (("front", "--sort", "nothing"), "no metric or knob is called 'nothing'; known: "),
+        (("show", "3"), "study 'small' has no finished trial 3; no trial is finished yet"),
+        (("compare", "baseline", "3"), "study 'small' has not measured its baseline yet"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_message(vitsearch, tmp_path, arguments, message):
+    space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Study.open(space).close()
+    command, *more = arguments
+    done = vitsearch(command, str(tmp_path / "small.db"), *more)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_study_is_deleted_only_after_a_yes(vitsearch, tmp_path, monkeypatch):
+    space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Study.open(space).close()
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    done = vitsearch("studies", "delete", str(tmp_path / "small.db"))
+    assert done.returncode == 1
+    assert "Study small with 0 trials: " in done.stderr
+    assert "are deleted and cannot be restored." in done.stderr
+    assert (tmp_path / "small.db").exists()
+    done = vitsearch("studies", "delete", str(tmp_path / "small.db"), "--yes")
+    assert done.stdout == "Study small was deleted.\n"
+    assert not (tmp_path / "small.db").exists()
+
+
+def test_without_studies_the_list_says_how_to_start_one(vitsearch, tmp_path):
+    (tmp_path / "studies").mkdir()
+    done = vitsearch("studies", cwd=tmp_path)
+    assert done.stdout == "No study in studies; start one with 'vitsearch run SPACE'.\n"
 
 
 @pytest.mark.parametrize("storage", ["/proc/none/x.db", "{file}/x.db"])

@@ -109,7 +109,7 @@ def test_problems_of_the_file_and_of_the_device_are_found_together():
 
 
 def test_the_command_describes_what_runs_and_what_not():
-    result = CliRunner().invoke(app, ["check", QUICKSTART, "--as", "intel_cpu", PRECISIONS])
+    result = CliRunner().invoke(app, ["check", "--no-costs", QUICKSTART, "--as", "intel_cpu", PRECISIONS])
     assert result.exit_code == 0, result.output
     for line in (
         "on intel_cpu:",
@@ -126,6 +126,7 @@ def test_the_opset_is_shown_where_the_device_reads_no_newer_one():
         app,
         [
             "check",
+            "--no-costs",
             QUICKSTART,
             "--as",
             "jetson_nano",
@@ -138,7 +139,7 @@ def test_the_opset_is_shown_where_the_device_reads_no_newer_one():
 
 def test_the_command_prints_json():
     result = CliRunner().invoke(
-        app, ["check", QUICKSTART, "--as", "jetson_nano", "--json", "space.backend=onnxruntime"]
+        app, ["check", "--no-costs", QUICKSTART, "--as", "jetson_nano", "--json", "space.backend=onnxruntime"]
     )
     found = json.loads(result.stdout)
     assert found["study"] == "quickstart"

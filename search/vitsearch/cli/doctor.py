@@ -1,0 +1,64 @@
+"""The output of ``vitsearch doctor``: what can run here and on each known device, and what installs the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+
+from vitsearch.cli.terminal import Terminal
+from vitsearch.devices.registry import DeviceBook
+from vitsearch.devices.survey import DeviceSurvey, Part, survey
+from vitsearch.search.check.machine import Machine, this_machine
+from vitsearch_evaluators.base.printable import printable
+
+
+def examine(as_json: bool) -> bool:
+    """Print what is there and what is missing; returns whether every known device answers."""
+    machine, devices = this_machine(), survey(DeviceBook.of_user(os.environ).devices())
+    if as_json:
+        typer.echo(json.dumps({"machine": machine.to_json(), "devices": [one.to_json() for one in devices]}, indent=2))
+    else:
+        print_machine(machine)
+        print_devices(devices)
+    return all(one.reason is None for one in devices)
+
+
+def print_machine(found: Machine, console: Console | None = None) -> None:
+    console = console or Terminal()
+    memory = "" if found.memory_gb is None else f", {found.memory_gb:.1f} GB of memory"
+    console.print("This machine", style="bold")
+    _line(console, f"vitsearch {found.vitsearch}, Python {found.python}, {found.system}")
+    _line(console, f"{found.cores} cores{memory}, {found.disk_free_gb:.0f} GB free on this disk")
+    _line(console, f"GPU: {found.gpu or 'none that torch finds'}")
+    for group, parts in found.parts.items():
+        console.print(group, markup=False)
+        _print_parts(parts, console)
+
+
+def print_devices(found: Sequence[DeviceSurvey], console: Console | None = None) -> None:
+    console = console or Terminal()
+    if not found:
+        _line(console, "No device is known here. To add one, run: vitsearch devices add https://nano.local:8470")
+    for device in found:
+        console.print(printable(f"Device {device.name} ({device.board or device.url})"), style="bold", markup=False)
+        if device.reason is not None:
+            _line(console, f"  does not answer: {device.reason}", "yellow")
+        _print_parts(device.parts, console)
+
+
+def _print_parts(parts: Sequence[Part], console: Console) -> None:
+    width = max((len(part.name) for part in parts), default=0)
+    for part in parts:
+        state = "yes" if part.works else "no "
+        _line(console, f"  {state} {part.name:<{width}}  {part.detail}", None if part.works else "dim")
+        if part.install is not None:
+            _line(console, f"      {' ' * width}  to install: {part.install}")
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    """In one piece, so that a command can be copied."""
+    console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,165 @@
+"""The forms of everything else: costs, the state of a study, studies on disk, machines and devices."""
+
+from __future__ import annotations
+
+from vitsearch.cli.json_forms.models import METRICS, PLAN
+from vitsearch.cli.json_forms.schemas import (
+    ANYTHING,
+    FLAG,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    and_more,
+    by_name,
+    fields,
+    maybe,
+    several,
+)
+
+SPAN = fields(low=(NUMBER, "smallest"), high=(NUMBER, "largest"))
+COSTS = fields(
+    models=(
+        fields(
+            counted=(WHOLE, "plans that were counted"),
+            params_m=(SPAN, "million parameters"),
+            macs_m=(SPAN, "million MACs"),
+            size_mb=(SPAN, "MB of the weights"),
+        ),
+        "the models of the space",
+    ),
+    unmeetable=(several(TEXT), "limits that no model can meet"),
+    time=(
+        maybe(
+            fields(
+                trainings=(WHOLE, "trainings that the file allows"),
+                screened=(SPAN, "screening measurements"),
+                worker_s=(SPAN, "seconds of one worker"),
+                device_s=(SPAN, "seconds of the device"),
+                basis=(several(TEXT), "what the estimate is based on"),
+            )
+        ),
+        "null where the file sets a time instead of a number of trainings",
+    ),
+)
+DATA = fields(
+    images=(WHOLE, "training and validation images"),
+    image_size=(WHOLE, "side in pixels as stored"),
+    channels=(WHOLE, "1 or 3"),
+    mapped=(FLAG, "on disk instead of in memory"),
+    decode_cpu_s=(NUMBER, "to decode them once"),
+    sampled=(WHOLE, "images that this was estimated from"),
+    bytes=(WHOLE, "of the decoded images"),
+)
+DEPLOYMENT = fields(
+    runtime=(TEXT, "runtime"),
+    provider=(TEXT, "provider"),
+    precision=(TEXT, "precision"),
+    runs=(FLAG, "whether the device runs it"),
+    reason=(maybe(TEXT), "why not"),
+    runs_in=(maybe(TEXT), "the device's runtime and its version"),
+    opset=(maybe(WHOLE), "of its ONNX file"),
+)
+CHECK = fields(
+    study=(TEXT, "name of the study"),
+    plans=(WHOLE, "plans in the space"),
+    trials=(maybe(WHOLE), "trainings that are wanted"),
+    notes=(several(TEXT), "why a run from this machine would end at once"),
+    warnings=(several(TEXT), "what makes results hard to judge"),
+    data=(DATA, "what the data takes"),
+    space=(ANYTHING, "the space file with every default"),
+    costs=(maybe(COSTS), "what the search will cost; null with --no-costs"),
+)
+CHECKED_DEVICE = fields(
+    name=(TEXT, "name of the description"),
+    source=(TEXT, "where it is from"),
+    deployments=(several(DEPLOYMENT), "what runs on the device"),
+)
+LEADER = and_more(METRICS, plan=(PLAN, "unpruned model"), shares=(by_name(NUMBER), "share of its MACs by precision"))
+STATUS = fields(
+    study=(TEXT, "name of the study"),
+    emulated=(FLAG, "whether its times are those of an emulated device"),
+    trained=(WHOLE, "trainings so far"),
+    wanted=(maybe(WHOLE), "trainings in all; null where the time is limited"),
+    open=(WHOLE, "trials in progress"),
+    waits=(maybe(TEXT), "what a run waits for"),
+    outcomes=(by_name(WHOLE), "outcome -> trials"),
+    failures=(by_name(TEXT), "trial -> reason"),
+    objectives=(by_name({"enum": ["maximize", "minimize"]}), "metric -> direction"),
+    data=(maybe(ANYTHING), "identity of the data"),
+    reference_point=(maybe(by_name(NUMBER)), "of the hypervolume"),
+    leaderboard=(several(LEADER), "unpruned models"),
+    cpu_seconds=(by_name(NUMBER), "stage -> CPU-seconds"),
+    busy_share=(maybe(NUMBER), "share of the cores' time that stages used"),
+)
+SUMMARY = fields(
+    name=(TEXT, "name of the study"),
+    trials=(WHOLE, "all trials"),
+    models=(WHOLE, "trials with a result"),
+    open=(WHOLE, "trials that run or wait"),
+    last_run=(maybe(TEXT), "end of the last run (ISO 8601)"),
+)
+DATABASE = fields(
+    database=(TEXT, "the .db file"),
+    database_bytes=(WHOLE, "on disk"),
+    files_bytes=(WHOLE, "of the folder of its files"),
+    studies=(several(SUMMARY), "its studies"),
+)
+PART = fields(
+    name=(TEXT, "a runtime, a package, a meter"),
+    works=(FLAG, "whether it is there"),
+    detail=(TEXT, "its version, or what is missing"),
+    install=(maybe(TEXT), "the command that installs it"),
+)
+DOCTOR = fields(
+    machine=(
+        fields(
+            python=(TEXT, "version"),
+            vitsearch=(TEXT, "version"),
+            system=(TEXT, "operating system"),
+            cores=(WHOLE, "that this process may use"),
+            memory_gb=(maybe(NUMBER), "in all"),
+            disk_free_gb=(NUMBER, "on the disk of the current folder"),
+            gpu=(maybe(TEXT), "that torch finds"),
+            parts=(by_name(several(PART)), "group -> parts"),
+        ),
+        "this machine",
+    ),
+    devices=(
+        several(
+            fields(
+                name=(TEXT, "as 'vitsearch devices list' shows it"),
+                url=(TEXT, "address"),
+                reason=(maybe(TEXT), "why it does not answer"),
+                board=(maybe(TEXT), "what it is"),
+                parts=(several(PART), "its runtimes, meter and restrictions"),
+            )
+        ),
+        "each known device",
+    ),
+)
+ATTEMPT = fields(
+    works=(FLAG, "whether every file works that is not refused"),
+    backbone=(TEXT, "the backbone"),
+    family=(TEXT, "its family"),
+    resolution=(WHOLE, "pixels"),
+    params_m=(maybe(NUMBER), "million parameters"),
+    macs_m=(maybe(NUMBER), "million MACs"),
+    reason=(maybe(TEXT), "why it cannot be built"),
+    files=(several(ANYTHING), "each runtime and precision: reason, difference, size_mb, latency_ms, shares"),
+)
+DEVICE_ROW = {
+    "type": "object",
+    "properties": {
+        "name": TEXT | {"description": "name of the device"},
+        "url": TEXT | {"description": "address"},
+        "reachable": FLAG | {"description": "whether it answers"},
+        "reason": maybe(TEXT) | {"description": "why it does not"},
+        "kind": maybe(TEXT) | {"description": "physical or emulated"},
+        "board": maybe(TEXT) | {"description": "what it is"},
+        "queued": WHOLE | {"description": "jobs that wait (if it answers)"},
+        "running": WHOLE | {"description": "jobs that run (if it answers)"},
+        "quarantined": maybe(TEXT) | {"description": "why it is in quarantine (if it answers)"},
+    },
+    "required": ["name", "url", "reachable", "reason", "kind", "board"],
+    "additionalProperties": False,
+}

@@ -1,0 +1,94 @@
+"""The output of ``vitsearch compare``: two models, metric by metric and knob by knob."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vitsearch.api import StoredStudy
+from vitsearch.cli.tables import EMULATED, heading, plain_table
+from vitsearch.cli.terminal import Terminal
+from vitsearch.core.plan import plan_text
+from vitsearch.errors import StudyError
+from vitsearch.study.results.comparison import Comparison, MetricCompared
+from vitsearch_evaluators.base.printable import printable
+
+BASELINE, KNEE = "baseline", "knee"
+
+
+def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
+    """Print the comparison of two models that a person names: a trial's number, ``baseline`` or ``knee``."""
+    found = stored.compare(_number(stored, first), _number(stored, second), paired)
+    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else print_comparison(found)
+
+
+def _number(stored: StoredStudy, text: str) -> int | None:
+    if text == BASELINE:
+        return None
+    if text == KNEE:
+        front = stored.front()
+        if front.knee is None:
+            raise StudyError(f"study {front.study!r} has no knee: no model meets the limits")
+        return front.points[front.knee].trial
+    if not text.isascii() or not text.isdecimal():
+        raise StudyError(f"{text!r} names no model; allowed: the number of a trial, {BASELINE}, {KNEE}")
+    return int(text)
+
+
+def print_comparison(found: Comparison, console: Console | None = None) -> None:
+    console = console or Terminal()
+    if found.emulated:
+        console.print(f"{EMULATED}the times are those of an emulated device", markup=False)
+    for letter, point in (("A", found.first), ("B", found.second)):
+        console.print(printable(f"{letter}: {point.name}: {plan_text(point.plan)}"), markup=False, style="bold")
+    console.print("")
+    console.print(metrics_table(found))
+    console.print("B/A with its 95 % interval; of accuracies B - A.", style="dim", markup=False)
+    console.print("")
+    if found.knobs:
+        rows = [[name, _text(one), _text(other)] for name, (one, other) in found.knobs.items()]
+        console.print(plain_table("", ["knob", "A", "B"], rows, texts=3))
+    else:
+        console.print("All knobs are equal.")
+    console.print("")
+    for line in found.summary():
+        console.print(printable(line), markup=False)
+
+
+def metrics_table(found: Comparison) -> Table:
+    """Metrics that at least one of the two has."""
+    rows = [
+        [heading(one.name), _value(one.first), _value(one.second), _change(one), _verdict(one)]
+        for one in found.metrics
+        if one.first is not None or one.second is not None
+    ]
+    return plain_table("", ["metric", "A", "B", "B/A", "better"], rows, texts=1)
+
+
+def _value(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _change(one: MetricCompared) -> str:
+    if one.change is None:
+        return ""
+    sign = "+" if one.name == "accuracy" else ""
+    form = ".4f" if one.name == "accuracy" else ".3g"
+    text = f"{one.change:{sign}{form}}"
+    return (
+        text if one.low is None or one.high is None else f"{text} ({one.low:{sign}{form}} to {one.high:{sign}{form}})"
+    )
+
+
+def _verdict(one: MetricCompared) -> str:
+    return {"first": "A", "second": "B"}.get(one.verdict, one.verdict)
+
+
+def _text(value: Any) -> str:
+    if value in (None, ""):
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,107 @@
+"""The output of ``vitsearch explain``: what each knob did, which knobs matter, what predictions were worth."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from vitsearch.cli.tables import EMULATED, plain_table
+from vitsearch.cli.terminal import Terminal
+from vitsearch.study.results.effects import BackboneEffects, Effect
+from vitsearch.study.results.explanation import LEAST_EXPLAINED, Explanation, ObjectiveEffects, Prediction
+from vitsearch_evaluators.base.printable import printable
+
+MOST_PREDICTIONS = 12
+"""Predictions that are shown, those that were furthest off."""
+
+
+def print_explanation(found: Explanation, console: Console | None = None) -> None:
+    console = console or Terminal()
+
+    def line(text: str = "", style: str | None = None) -> None:
+        console.print(printable(text), style=style, markup=False, highlight=False)
+
+    line(f"{EMULATED if found.emulated else ''}What each knob did in study {found.study}", "bold")
+    for one in found.objectives:
+        line()
+        counted = f"{one.measured} measured" + (f" and {one.predicted} predicted" if one.predicted else "")
+        line(f"{one.name} ({counted} models)", "bold")
+        if one.importances:
+            console.print(importance_table(one))
+            line(_explained(one), "dim")
+        for backbone in one.backbones:
+            line()
+            line(_about(backbone))
+            if backbone.effects:
+                console.print(effects_table(one, backbone))
+    lines = list(found.lines())
+    if lines:
+        line()
+        line("In short", "bold")
+        for text in lines:
+            line(text)
+    if (summary := found.calibration()) is not None:
+        line()
+        line("Predicted accuracy and what came", "bold")
+        console.print(predictions_table(found.predictions))
+        line(summary)
+
+
+def importance_table(one: ObjectiveEffects) -> Table:
+    rows = [[name, f"{share:.1%}"] for name, share in one.importances.items()]
+    return plain_table("", ["knob", "explains alone"], rows, texts=1)
+
+
+def _explained(one: ObjectiveEffects) -> str:
+    share = "" if one.explained is None else f"; all knobs together explain {one.explained:.0%}"
+    return f"share of the variance over all models that no other knob explains{share}"
+
+
+def _about(found: BackboneEffects) -> str:
+    text = f"{found.backbone}: {found.models} models"
+    if not found.effects:
+        return f"{text}, too few for effects with intervals"
+    if found.r_squared is not None and found.r_squared < LEAST_EXPLAINED:
+        return f"{text}; these effects explain only {found.r_squared:.0%} of the variance, so knobs act together"
+    return text if found.r_squared is None else f"{text}; these effects explain {found.r_squared:.0%} of the variance"
+
+
+def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Table:
+    """One row for each effect: what changes, by how much, and whether that is better."""
+    rows = [
+        [
+            effect.knob,
+            f"{effect.start} > {effect.to}",
+            _percent(one, effect.estimate),
+            _span(one, effect),
+            one.verdict(effect),
+        ]
+        for effect in found.effects
+    ]
+    unit = "points" if one.is_accuracy else "change"
+    return plain_table("", ["knob", "from > to", unit, "95 % interval", "is"], rows, texts=2)
+
+
+def _percent(one: ObjectiveEffects, difference: float) -> str:
+    value = 100 * one.change(difference)
+    return f"{value:+.1f}" if one.is_accuracy else f"{value:+.0f} %"
+
+
+def _span(one: ObjectiveEffects, effect: Effect) -> str:
+    return f"{_percent(one, effect.low)} to {_percent(one, effect.high)}"
+
+
+def predictions_table(predictions: tuple[Prediction, ...]) -> Table:
+    """The predictions that were furthest off."""
+    furthest = sorted(predictions, key=lambda one: -abs(one.error))[:MOST_PREDICTIONS]
+    rows = [
+        [
+            str(one.trial),
+            f"{one.predicted:.4f}" + (f" ± {1.96 * one.deviation:.3f}" if one.deviation else ""),
+            f"{one.measured:.4f}",
+            f"{one.error:+.4f}",
+            "yes" if one.was_trained else "no",
+        ]
+        for one in furthest
+    ]
+    return plain_table("", ["trial", "predicted", "measured", "error", "trained"], rows, texts=0)

@@ -1,0 +1,255 @@
+"""The table of ``vitsearch front``, and the lines under it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vitsearch.api import StoredStudy
+from vitsearch.cli.results.query import Form, Query
+from vitsearch.cli.tables import (
+    BASELINE,
+    EMULATED,
+    EXTRA,
+    counted,
+    fitted,
+    heading,
+    missing_notes,
+    plan_cell,
+    print_value_notes,
+)
+from vitsearch.cli.terminal import Terminal
+from vitsearch.core.plan import model_text
+from vitsearch.study.front import Front, Point
+from vitsearch.study.results import exports
+from vitsearch.study.results.nearest import Nearest, near_text
+from vitsearch.study.results.selection import Selection, front_json, ties
+from vitsearch_evaluators.base.printable import printable
+from vitsearch_evaluators.wire.measurement import PAIRED
+
+OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
+"""Flags of a device that was not in its normal state, so its times are not either."""
+QUIET = (
+    "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
+    "..._p50_raw in --json is what was read."
+)
+TIED = "~"
+"""Behind a value whose interval overlaps that of a neighbour on the front."""
+LEGEND = "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."
+TIE_LEGEND = f"{TIED} marks a tie: the interval overlaps that of a neighbour on the front, so which is better is open."
+
+
+def show(stored: StoredStudy, query: Query, form: Form) -> bool:
+    """Print the models that ``query`` asks for; returns whether there is one."""
+    found = stored.models() if query.every else stored.front()
+    selection = Selection.of(query.where, query.sort, found.objectives)
+    chosen = selection.of_points((*found.points, *found.others) if query.every else found.points)
+    nearest = None if found.points else stored.nearest()
+    if form == Form.JSON:
+        near = None if nearest is None else nearest.to_json()
+        typer.echo(json.dumps(front_json(found, chosen) | {"nearest": near}, indent=2))
+    elif form == Form.TABLE:
+        (print_models if query.every else print_front)(found, None, chosen)
+        if nearest is not None:
+            print_nearest(nearest)
+    else:
+        typer.echo(exported(found, chosen, form, stored), nl=False)
+    return bool(chosen)
+
+
+def exported(found: Front, chosen: Sequence[Point], form: Form, stored: StoredStudy) -> str:
+    """The models in another tool's form."""
+    if form == Form.MARKDOWN:
+        return exports.to_markdown(found, chosen)
+    conditions = stored.conditions(chosen)
+    if form == Form.CSV:
+        return exports.to_csv(exports.rows(found, chosen, conditions))
+    return exports.to_perf_yaml(found, chosen, conditions)
+
+
+def print_front(front: Front, console: Console | None = None, chosen: Sequence[Point] | None = None) -> None:
+    """The ``chosen`` models of the front (default: all), below the baseline."""
+    console = console or Terminal()
+    if not front.points:
+        console.print(
+            f"{EMULATED if front.emulated else ''}Study {front.study} has no feasible trained model yet: "
+            f"see 'vitsearch status {front.study}'.",
+            markup=False,
+        )
+        return
+    shown = front.points if chosen is None else chosen
+    if not shown:
+        _print_nothing_chosen(len(front.points), console)
+        return
+    console.print(front_table(front, console.width, shown))
+    console.print(LEGEND, markup=False)
+    if any(ties(front.points, front.objectives)):
+        console.print(TIE_LEGEND, markup=False)
+    for line in same_in_all(front):
+        console.print(line, markup=False)
+    _print_notes(front, [*([front.baseline] if front.baseline else []), *shown], console)
+
+
+def print_models(front: Front, console: Console | None = None, chosen: Sequence[Point] | None = None) -> None:
+    """The ``chosen`` models of a study (default: all), those of the front among them, with what the others lack."""
+    console = console or Terminal()
+    known = (*front.points, *front.others)
+    shown = known if chosen is None else chosen
+    if not known:
+        console.print(f"Study {front.study} has no trained model yet.", markup=False)
+        return
+    if not shown:
+        _print_nothing_chosen(len(known), console)
+        return
+    console.print(models_table(front, console.width, shown))
+    console.print(LEGEND, markup=False)
+    _print_notes(front, [*([front.baseline] if front.baseline else []), *shown], console)
+
+
+def print_nearest(found: Nearest, console: Console | None = None) -> None:
+    """What came nearest to the limits, and which limit to loosen by how much."""
+    console = console or Terminal()
+    if not found.models:
+        return
+    console.print("No model meets the limits. The nearest:", markup=False)
+    for near in found.models:
+        console.print(printable(f"  {near_text(near)}"), markup=False)
+    console.print("One way out for each limit (in the space file):" if found.single else "The way out:", markup=False)
+    for line in found.advice():
+        console.print(printable(f"  {line}"), markup=False)
+
+
+def same_in_all(front: Front) -> Iterator[str]:
+    """Neighbours that tie in every objective, in one line for each pair."""
+    found = ties(front.points, front.objectives)
+    for index, point in enumerate(front.points[:-1]):
+        after = front.points[index + 1].name
+        if all(after in found[index].get(name, ()) for name in front.objectives):
+            yield f"{point.name} and {after} are tied in every objective: what was measured does not tell them apart."
+
+
+def _print_nothing_chosen(number: int, console: Console) -> None:
+    console.print(f"--where leaves none of the {counted(number, 'model')}.", markup=False)
+
+
+def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None:
+    if any(point.basis == PAIRED for point in shown):
+        console.print(QUIET, style="dim", markup=False)
+    metrics = {point.name: point.metrics for point in shown}
+    for note in missing_notes([*front.objectives, *EXTRA], metrics):
+        console.print(note, style="dim", markup=False)
+    print_value_notes(metrics, console)
+    for point in shown:
+        if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
+            console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
+    for line, names in _warnings(shown).items():
+        console.print(printable(f"{', '.join(names)}: {line}"), style="yellow", markup=False)
+    for point in shown:
+        if text := disagreement(point):
+            console.print(text, style="yellow", markup=False)
+
+
+def _warnings(shown: Sequence[Point]) -> dict[str, list[str]]:
+    """Each warning once, with the models that it concerns."""
+    found: dict[str, list[str]] = {}
+    for point in shown:
+        for warning in point.warnings:
+            found.setdefault(warning, []).append(point.name)
+    return found
+
+
+def disagreement(point: Point) -> str | None:
+    """The accuracy on the device, when chance does not explain its difference to the worker's."""
+    found, accuracy = point.on_device, point.metrics.value("accuracy")
+    if found is None or accuracy is None or found.agrees(accuracy):
+        return None
+    low, high = found.interval
+    there = f"{found.correct / found.n:.3f} of {found.n} images correctly ({low:.3f} to {high:.3f})"
+    return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
+
+
+def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) -> Table:
+    """The baseline and the models ``shown`` (all of the front by default), with as many of the further metrics as fit
+    beside the objectives in ``width`` characters."""
+    chosen = front.points if shown is None else shown
+    points = [*([front.baseline] if front.baseline else []), *chosen]
+    columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
+    several = len({model_text(point.plan) for point in points}) > 1
+    tied = {point.name: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
+    rows = [
+        [
+            _name(point, front),
+            plan_cell(point.plan, point.shares, several),
+            *(_cell(point, metric, front, tied.get(point.name, {})) for metric in columns),
+        ]
+        for point in points
+    ]
+    about = "" if several else f", all {model_text(points[0].plan)}"
+    marked = EMULATED if front.emulated else ""
+    number = counted(len(front.points), "model")
+    if len(chosen) < len(front.points):
+        number = f"{len(chosen)} of {number}"
+    title = f"{marked}Pareto front of study {front.study}: {number}{about}"
+    return fitted(title, ["trial", "plan", *map(heading, columns)], rows, 2 + len(front.objectives), width)
+
+
+def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
+    """The models ``shown``, each with its place: on the front, dominated, or the limits that it breaks."""
+    points = [*([front.baseline] if front.baseline else []), *shown]
+    columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
+    rows = [
+        [
+            _name(point, front),
+            plan_cell(point.plan, point.shares),
+            *(_cell(point, metric, front, {}) for metric in front.objectives),
+            _place(point, front),
+            *(_cell(point, metric, front, {}) for metric in columns[len(front.objectives) :]),
+        ]
+        for point in points
+    ]
+    total = len(front.points) + len(front.others)
+    number = counted(total, "model") if len(shown) == total else f"{len(shown)} of {counted(total, 'model')}"
+    title = f"{EMULATED if front.emulated else ''}Models of study {front.study}: {number}"
+    headings = [
+        "trial",
+        "plan",
+        *map(heading, front.objectives),
+        "place",
+        *map(heading, columns[len(front.objectives) :]),
+    ]
+    return fitted(title, headings, rows, 3 + len(front.objectives), width)
+
+
+def _place(point: Point, front: Front) -> str:
+    if point.trial is None:
+        return ""
+    if point.breaks:
+        return f"breaks {', '.join(point.breaks)}"
+    return "front" if point in front.points else "dominated"
+
+
+def _name(point: Point, front: Front) -> str:
+    if point.trial is None:
+        return BASELINE
+    is_knee = front.knee is not None and point == front.points[front.knee]
+    return f"{point.trial}{'*' if is_knee else ''}"
+
+
+def _cell(point: Point, name: str, front: Front, tied: Mapping[str, object]) -> str:
+    value = point.metrics.value(name)
+    if value is None:
+        return "not measured"
+    if name not in front.objectives:
+        return f"{value:.3g}"
+    text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
+    if name in point.metrics.intervals:
+        low, high = point.metrics.intervals[name]
+        text += f"±{(high - low) / 2:.1g}"
+    if name in tied:
+        text += TIED
+    base = front.baseline.metrics.value(name) if front.baseline and point.trial is not None else None
+    return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text

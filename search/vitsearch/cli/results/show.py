@@ -1,0 +1,193 @@
+"""The output of ``vitsearch show``: one trial in full."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vitsearch.api import StoredStudy
+from vitsearch.cli.results.front import disagreement
+from vitsearch.cli.tables import EMULATED, heading, plain_table
+from vitsearch.cli.terminal import Terminal
+from vitsearch.core.metrics import split
+from vitsearch.core.plan import plan_text
+from vitsearch.core.record import ProxyScore
+from vitsearch.storage.ledger import StageResult
+from vitsearch.study.knob_values import knob_values
+from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
+from vitsearch_evaluators.base.printable import printable
+
+if TYPE_CHECKING:
+    from vitsearch.workers.answers import ClassAccuracy
+
+
+def show(stored: StoredStudy, trial: int, per_class: bool, as_json: bool) -> None:
+    """Print a trial, with the accuracy of each class if it is asked for."""
+    found = stored.show(trial)
+    classes = stored.class_accuracies(trial) if per_class else None
+    if as_json:
+        by_class = None if classes is None else [one.to_json() for one in classes]
+        typer.echo(json.dumps(found.to_json() | {"classes": by_class}, indent=2))
+        return
+    print_detail(found)
+    if classes is not None:
+        print_classes(found, classes)
+
+
+def print_detail(found: TrialDetail, console: Console | None = None) -> None:
+    """Every part of a trial that is known, a heading for each."""
+    console = console or Terminal()
+
+    def line(text: str, style: str | None = None) -> None:
+        console.print(printable(text), style=style, markup=False, highlight=False)
+
+    line(f"{EMULATED if found.emulated else ''}Trial {found.point.trial} of study {found.study}", "bold")
+    line(plan_text(found.point.plan))
+    for text in _state(found):
+        is_copied = text.startswith(("file:", "sha256:"))  # what a person copies stays in one piece
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
+    line("")
+    console.print(metrics_table(found))
+    for name, reason in found.point.metrics.reasons.items():
+        line(f"{name} is not measured: {reason}", "dim")
+    for name, note in found.point.metrics.notes.items():
+        line(f"{name}: {note}", "yellow")
+    for warning in found.point.warnings:
+        line(warning, "yellow")
+    if found.point.flags:
+        line(f"flags of all its measurements: {', '.join(found.point.flags)}", "yellow")
+    if disagreeing := disagreement(found.point):
+        line(disagreeing, "yellow")
+    line("")
+    console.print(knobs_table(found))
+    if found.stages:
+        line("")
+        console.print(stages_table(found.stages))
+        for text in _sums(found.stages):
+            line(text, "dim")
+
+
+def _state(found: TrialDetail) -> Iterator[str]:
+    record = found.record
+    yield f"place:   {found.place}"
+    trained = f"trained for {record.rung:g} epochs" if record.rung > 0 else "without training"
+    yield f"outcome: {record.outcome}, {trained}" + (f": {record.reason}" if record.reason else "")
+    if record.failure is not None:
+        yield "failure: " + ", ".join(f"{key} {value}" for key, value in record.failure.items())
+    for limit in found.limits:
+        yield f"limit:   {_limit(limit)}"
+    if record.proxy is not None:
+        yield f"accuracy: {_predicted(record.proxy, found)}"
+    yield from _file(found.file)
+
+
+def _limit(limit: LimitJudged) -> str:
+    if limit.is_met is None:
+        return f"{limit.name}: not known, because the metric was not measured"
+    return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.value:.4g})"
+
+
+def _predicted(proxy: ProxyScore, found: TrialDetail) -> str:
+    measured = found.point.metrics.value("accuracy")
+    error = f" ± {1.96 * proxy.deviation:.3f}" if proxy.deviation else ""
+    text = f"predicted {proxy.predicted_accuracy:.4f}{error} (KL to the unpruned model {proxy.kl:.2g} nats)"
+    return text if measured is None else f"{text}, measured {measured:.4f}"
+
+
+def _file(file: File | None) -> Iterator[str]:
+    if file is None:
+        yield "file:    none was exported"
+        return
+    yield f"file:    {'gone from the store' if file.path is None else _short(file.path)}"
+    yield f"sha256:  {file.sha256}"
+    yield f"size:    {file.size_bytes / 1e6:.3g} MB"
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where it lies below it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def metrics_table(found: TrialDetail) -> Table:
+    """Every metric that was measured, with its interval and its share of the baseline's."""
+    rows = []
+    for name, figure in found.point.metrics.figures.items():
+        if figure.value is None:
+            continue
+        base = None if found.baseline is None else found.baseline.metrics.value(name)
+        span = "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
+        share = "" if not base else _against(name, figure.value, base)
+        rows.append([heading(name), f"{figure.value:.4g}", span, share])
+    return plain_table("", ["metric", "value", "95 % interval", "against the baseline"], rows, texts=1)
+
+
+def _against(name: str, value: float, base: float) -> str:
+    return f"{value - base:+.4f}" if split(name)[0].name == "accuracy" else f"x {value / base:.3g}"
+
+
+def knobs_table(found: TrialDetail) -> Table:
+    """The knobs of the plan; those that its backbone does not have are left out."""
+    values = knob_values(found.point.plan).items()
+    rows = [
+        [name, f"{value:g}" if isinstance(value, float) else value] for name, value in values if value not in (None, "")
+    ]
+    return plain_table("", ["knob", "value"], rows, texts=2)
+
+
+def stages_table(stages: tuple[StageResult, ...]) -> Table:
+    """When each result was made, where, and what that cost."""
+    rows = []
+    for run in stages:
+        name = f"{run.stage.words} ({run.detail})" if run.detail else run.stage.words
+        cost = run.cost
+        seconds = (
+            ["?", "?", ""] if cost is None else [f"{cost.wall_seconds:.1f}", f"{cost.cpu_seconds:.1f}", cost.ran_on]
+        )
+        rows.append([name, f"{datetime.fromtimestamp(run.made_at, UTC):%Y-%m-%d %H:%M:%S}", *seconds])
+    return plain_table("", ["stage", "finished (UTC)", "seconds", "CPU-seconds", "on"], rows, texts=2)
+
+
+def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
+    known = [run.cost for run in stages if run.cost is not None]
+    wall, cpu = sum(cost.wall_seconds for cost in known), sum(cost.cpu_seconds for cost in known)
+    yield f"together {wall:.1f} s, {cpu:.1f} CPU-seconds"
+    if len(known) < len(stages):
+        yield "?: not known, because another stage ended at the same time, or the result of an equal file was used"
+
+
+def print_classes(found: TrialDetail, classes: list[ClassAccuracy], console: Console | None = None) -> None:
+    """The accuracy of each class, the worst first."""
+    console = console or Terminal()
+    rows = [
+        [
+            one.name,
+            f"{one.accuracy:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            str(one.n),
+            "" if one.confused_with is None else f"{one.confused_with} ({one.confused})",
+        ]
+        for one in sorted(classes, key=lambda one: one.accuracy)
+    ]
+    console.print("")
+    console.print(plain_table("", ["class", "accuracy", "95 % interval", "images", "taken for"], rows, texts=1))
+    correct, n = sum(one.correct for one in classes), sum(one.n for one in classes)
+    runtime = found.point.plan.deployment.runtime
+    console.print(
+        f"{correct} of {n:,} validation images are right: the file was run here just now, by {runtime} on the CPU.",
+        markup=False,
+        style="dim",
+    )
+    stored = found.point.metrics.value("accuracy")
+    if stored is not None and round(stored * n) != correct:
+        console.print(
+            f"The search counted {round(stored * n)}: this processor or runtime rounds otherwise.", style="yellow"
+        )

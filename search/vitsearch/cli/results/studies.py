@@ -1,0 +1,57 @@
+"""The output of ``vitsearch studies``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from vitsearch.cli.tables import counted, plain_table
+from vitsearch.cli.terminal import Terminal
+from vitsearch.search.finished.housekeeping import Deletion, Freed, StoredDatabase
+from vitsearch_evaluators.base.printable import printable
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def print_databases(folder: Path, found: Sequence[StoredDatabase], console: Console | None = None) -> None:
+    console = console or Terminal()
+    if not found:
+        console.print(printable(f"No study in {folder}; start one with 'vitsearch run SPACE'."), markup=False)
+        return
+    rows = []
+    for database in found:
+        size = disk(database.database_bytes + database.files_bytes)
+        for index, one in enumerate(database.studies):
+            run = "never" if one.last_run is None else f"{datetime.fromtimestamp(one.last_run, UTC):%Y-%m-%d %H:%M}"
+            shown = size if index == 0 else "shared"
+            rows.append([one.name, str(one.trials), str(one.models), str(one.open), run, shown, database.path.name])
+    headings = ["study", "trials", "models", "open", "last run (UTC)", "on disk", "database"]
+    console.print(plain_table("", headings, rows, texts=1))
+    total = sum(one.database_bytes + one.files_bytes for one in found)
+    console.print(f"{disk(total)} in {folder}", style="dim", markup=False)
+
+
+def deletion_text(planned: Deletion) -> str:
+    """What a person agrees to."""
+    trials = "" if planned.summary is None else f" with {counted(planned.summary.trials, 'trial')}"
+    text = f"Study {planned.study}{trials}: {disk(planned.bytes)} are deleted and cannot be restored."
+    if planned.others:
+        text += f" The results of its trials stay, because {', '.join(planned.others)} share its database."
+    return printable(text)
+
+
+def freed_text(freed: Freed, dry_run: bool) -> str:
+    if not freed.files:
+        return "Every file is named by a result: nothing to delete."
+    return f"{counted(freed.files, 'file')}, {disk(freed.bytes)} {'would be' if dry_run else 'were'} deleted."
+
+
+def disk(size: int) -> str:
+    """A size on disk, in units of 1000: ``1.7 MB``."""
+    value, unit = float(size), 0
+    while value >= 999.5 and unit < len(UNITS) - 1:
+        value, unit = value / 1000.0, unit + 1
+    return f"{value:.3g} {UNITS[unit]}"

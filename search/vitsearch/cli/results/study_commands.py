@@ -1,0 +1,92 @@
+"""``vitsearch studies``: the studies in a folder, what they take on disk, and how to get rid of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List studies and their size on disk; delete, clean.")
+
+FOLDER = Path("studies")
+
+
+def stored_names(incomplete: str) -> list[str]:
+    """The names of studies in ``studies/`` that begin like this, for the completion of a shell."""
+    return sorted(path.stem for path in FOLDER.glob("*.db") if path.stem.startswith(incomplete))
+
+
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
+        show_default=False,
+        autocompletion=stored_names,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def studies(context: typer.Context, as_json: AsJson = False) -> None:
+    """List studies and their size on disk; delete, clean.
+
+    Without a command: list those in studies/.
+    """
+    if context.invoked_subcommand is None:
+        list_studies(FOLDER, as_json)
+
+
+@app.command("list")
+def list_studies(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the .db files are.")] = FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """List the studies in a folder: trials, last run, size on disk."""
+    from vitsearch.cli.results.studies import print_databases
+    from vitsearch.search.finished.housekeeping import databases
+
+    found = databases(folder)
+    typer.echo(json.dumps([one.to_json() for one in found], indent=2)) if as_json else print_databases(folder, found)
+
+
+@app.command()
+def delete(
+    study: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a study; asks first.
+
+    Its results and files go too, unless other studies share its database.
+    """
+    from vitsearch.cli.results.studies import deletion_text
+    from vitsearch.search.finished import housekeeping
+
+    planned = housekeeping.plan_deletion(study)
+    if not yes:
+        typer.echo(deletion_text(planned), err=True)
+        typer.confirm("Delete it?", abort=True, err=True)
+    housekeeping.delete(planned)
+    deleted = {"deleted": planned.study, "freed_bytes": planned.bytes, "others": list(planned.others)}
+    typer.echo(json.dumps(deleted, indent=2) if as_json else f"Study {planned.study} was deleted.")
+
+
+@app.command()
+def clean(
+    study: StudyName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete files that no result names.
+
+    Those of results that were dropped, and what killed runs left; of all studies that share the database.
+    """
+    from vitsearch.cli.results.studies import freed_text
+    from vitsearch.search.finished.housekeeping import clean
+
+    freed = clean(study, dry_run)
+    typer.echo(json.dumps(freed.to_json() | {"dry_run": dry_run}, indent=2) if as_json else freed_text(freed, dry_run))

@@ -1,0 +1,83 @@
+"""What the known devices can run, what they lack, and the line that installs it there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitsearch.devices.connection import connect
+from vitsearch.devices.deployable import EXTRAS
+from vitsearch.devices.registry import KnownDevice
+from vitsearch.errors import VitsearchError
+from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_evaluators.wire.protocol import DeviceInfo
+
+AT_ONCE = 16
+ANSWER_S = 10.0
+"""Longest wait for a device."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that can be there or not: a runtime, a converter, an optional package. ``install`` is the command that
+    installs what is missing, None where none does."""
+
+    name: str
+    works: bool
+    detail: str
+    install: str | None = None
+
+
+@dataclass(frozen=True)
+class DeviceSurvey:
+    """A device with its parts. ``reason`` says why it does not answer, None when it does."""
+
+    name: str
+    url: str
+    reason: str | None
+    board: str | None = None
+    parts: tuple[Part, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def survey(known: Mapping[str, KnownDevice]) -> list[DeviceSurvey]:
+    """Ask all devices at the same time."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(_survey, known, known.values()))
+
+
+def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
+    try:
+        with connect(name, device, "doctor", ANSWER_S) as client:
+            info = client.device()
+    except Unauthorized:
+        again = f"vitsearch devices add {device.url} {name}"
+        return DeviceSurvey(name, device.url, f"its token was rotated or is wrong; with the right token, run: {again}")
+    except (EvaluatorError, VitsearchError) as error:
+        return DeviceSurvey(name, device.url, str(error))
+    board = info.fingerprint.get("board") or info.fingerprint.get("cpu")
+    return DeviceSurvey(name, device.url, None, board, device_parts(info))
+
+
+def device_parts(info: DeviceInfo) -> tuple[Part, ...]:
+    """The parts of a device, by what its agent reports."""
+    parts = [_runtime(one) for one in info.runtimes if one.name != "noop"]
+    meter = info.power_meter
+    parts.append(Part("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
+    parts += [Part(f"restriction {one.name}", one.holds, one.detail) for one in info.restrictions]
+    if info.quarantined is not None:
+        parts.append(Part("measurements", False, f"in quarantine: {info.quarantined}"))
+    return tuple(parts)
+
+
+def _runtime(found: RuntimeInfo) -> Part:
+    if found.available:
+        providers = f": {', '.join(found.providers)}" if found.providers else ""
+        return Part(found.name, True, f"{found.version}{providers}")
+    install = f"pip install 'vitsearch-evaluators[{found.name}]'" if found.name in EXTRAS else None
+    return Part(found.name, False, found.reason or "not available", install)

@@ -1,0 +1,126 @@
+"""What this machine can do: search, write the files of each runtime, run them, read data, use other databases."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.devices.deployable import EXTRAS
+from vitsearch.devices.survey import Part
+from vitsearch.export import EXPORTERS
+from vitsearch_evaluators.runtimes.needs import NEEDS
+
+OPTIONAL = {
+    "psycopg": ("studies in PostgreSQL", "pip install 'vitsearch[postgresql]'"),
+    "datasets": ("data of hfds/", "pip install 'vitsearch[hfds]'"),
+    "webdataset": ("data of wds/", "pip install 'vitsearch[wds]'"),
+    "pandas": ("StoredStudy.to_frame()", "pip install 'vitsearch[pandas]'"),
+}
+"""Packages that a part of vitsearch uses where they are installed: what for, and the command."""
+RUN_WITH = {"tensorrt": ("trtexec",), "litert": ("litert", "benchmark_model")}
+"""The agent's runtimes for the files of a runtime, where they have other names."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``parts`` are in groups: name of the group -> what can be there."""
+
+    python: str
+    vitsearch: str
+    system: str
+    cores: int
+    memory_gb: float | None
+    disk_free_gb: float
+    gpu: str | None
+    parts: dict[str, tuple[Part, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def this_machine(folder: Path = Path()) -> Machine:
+    """Look at this machine. Nothing is installed, downloaded or started; torch is imported to find a GPU."""
+    return Machine(
+        platform.python_version(),
+        metadata.version("vitsearch"),
+        platform.platform(),
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        _memory_gb(),
+        shutil.disk_usage(folder).free / 1e9,
+        _gpu(),
+        {
+            "writes files for": tuple(map(_writes, RUNTIMES)),
+            "runs files of": tuple(map(_runs, RUNTIMES)),
+            "optional": tuple(_optional()),
+        },
+    )
+
+
+def _memory_gb() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ValueError, OSError):
+        return None
+
+
+def _gpu() -> str | None:
+    from vitsearch.workers.images import torch_device  # torch: only for those who look for a GPU
+
+    if torch_device() != "cuda":
+        return None
+    torch = sys.modules["torch"]
+    return str(torch.cuda.get_device_name())
+
+
+def _writes(runtime: str) -> Part:
+    missing = EXPORTERS.get(runtime)().missing()
+    if missing is None:
+        return Part(runtime, True, ", ".join(RUNTIMES[runtime].precisions))
+    said = missing.split("; ")
+    commands = [one.removeprefix("run: ") for one in said if one.startswith("run: ")]
+    reasons = [one for one in said if not one.startswith("run: ")]
+    return Part(runtime, False, "; ".join(reasons), " && ".join(commands) or None)
+
+
+def _runs(runtime: str) -> Part:
+    """Whether a program or a library is there that runs the files of a runtime; it is not started."""
+    lacking = []
+    for name in RUN_WITH.get(runtime, (runtime,)):
+        needs = NEEDS[name]
+        for library in needs.libraries:
+            if importlib.util.find_spec(library) is not None:
+                return Part(runtime, *_library(runtime, library))
+        for tool in needs.tools:
+            if (found := shutil.which(tool)) is not None:
+                return Part(runtime, True, found)
+        lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
+    install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in EXTRAS else None
+    return Part(runtime, False, f"needs {' or '.join(lacking)}", install)
+
+
+def _library(runtime: str, library: str) -> tuple[bool, str]:
+    if runtime == "coreml" and sys.platform != "darwin":
+        return False, "Core ML runs on Apple's systems only"
+    return True, f"{library} {_version(library)}"
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _optional() -> Iterator[Part]:
+    for package, (purpose, command) in OPTIONAL.items():
+        is_there = importlib.util.find_spec(package) is not None
+        yield Part(package, is_there, purpose, None if is_there else command)

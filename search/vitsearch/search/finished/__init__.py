@@ -1,0 +1,5 @@
+"""What is done with studies that nobody runs.
+
+answers.py        the answers of exported files on the validation images, computed again
+housekeeping.py   which studies there are, what they take on disk; delete one; free files that no result names
+"""

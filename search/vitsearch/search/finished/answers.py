@@ -1,0 +1,55 @@
+"""What the files of a finished study answer on its validation images, computed again from the stored files."""
+
+from __future__ import annotations
+
+from vitsearch import data
+from vitsearch.errors import DataError, StoreError, StudyError
+from vitsearch.search.home import Home
+from vitsearch.search.run import data_spec
+from vitsearch.storage.ledger import Ledger, files_folder
+from vitsearch.study.results.comparison import McNemar
+from vitsearch.study.results.detail import baseline_record, file_of, record_of
+from vitsearch.study.study import Study
+from vitsearch.workers.answers import ClassAccuracy, StoredFile, by_class, predicted
+
+
+class Answers:
+    """The validation images of a study, and the answers of its files."""
+
+    def __init__(self, study: Study, ledger: Ledger, storage: str) -> None:
+        self._study, self._ledger = study, ledger
+        self._workspace = Home(files_folder(storage).resolve(), study.name).workspace(data_spec(study.space()))
+        self._images = data.load(data.DataSpec.from_json(self._workspace.data), self._workspace.cache)
+        stored = study.attributes.get("data") or {}
+        if differing := data.describe_difference(stored, self._images.to_json()):
+            raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
+
+    def by_class(self, number: int) -> list[ClassAccuracy]:
+        """The accuracy of a trial's file for each class.
+
+        Raises :class:`~vitsearch.errors.StudyError` for a trial without a file, and
+        :class:`~vitsearch.errors.StoreError` where the file is gone.
+        """
+        answers = predicted(self._file(number), self._images)
+        return by_class(answers, self._images.validation.labels, self._images.class_names)
+
+    def paired(self, first: int | None, second: int | None) -> McNemar:
+        """Two trials on the same images, answer by answer; None for the baseline."""
+        labels = self._images.validation.labels
+        one, other = (predicted(self._file(number), self._images) == labels for number in (first, second))
+        return McNemar(len(labels), int((one & ~other).sum()), int((other & ~one).sum()))
+
+    def _file(self, number: int | None) -> StoredFile:
+        record = baseline_record(self._study) if number is None else record_of(self._study, number)
+        found = file_of(self._ledger, self._workspace.store, record)
+        if found is None or record.keys is None:
+            raise StudyError(f"{_name(number)} has no exported model: its outcome is {record.outcome}")
+        if found.path is None:
+            raise StoreError(f"{_name(number)}: its file {found.sha256[:12]} is not in {self._workspace.store.root}")
+        evaluated = self._ledger.accuracy(found.artifact_key, self._images.identity.fingerprint)
+        batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
+        return StoredFile(found.path, record.plan, found.options, batch)
+
+
+def _name(number: int | None) -> str:
+    return "the baseline" if number is None else f"trial {number}"

@@ -1,0 +1,171 @@
+"""Which studies there are, what they take on disk; delete one; free the files that no result names.
+
+The results of a database (its ledger) and its files are shared by its studies. So a study that is the only one of its
+SQLite file is deleted with the file; of several, the trials and the own folder of one are deleted, and the results stay
+for the others.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vitsearch.errors import StudyError
+from vitsearch.search.home import Home
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_file, summaries
+from vitsearch.study.lookup import find
+from vitsearch.study.study import Study
+
+
+@dataclass(frozen=True)
+class StoredDatabase:
+    """A SQLite file with its studies. ``database_bytes`` and ``files_bytes`` are what all of them take on disk."""
+
+    path: Path
+    studies: tuple[StudySummary, ...]
+    database_bytes: int
+    files_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        studies = [asdict(one) | {"last_run": _when(one.last_run)} for one in self.studies]
+        sizes = {"database_bytes": self.database_bytes, "files_bytes": self.files_bytes}
+        return {"database": str(self.path), **sizes, "studies": studies}
+
+
+def _when(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Freed:
+    """Files that were deleted (or would be), and their bytes."""
+
+    files: int
+    bytes: int
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What deleting a study takes away. ``others`` are the studies that stay in its database, with all results."""
+
+    study: str
+    storage: str
+    summary: StudySummary | None
+    bytes: int
+    others: tuple[str, ...]
+
+
+def databases(folder: Path) -> list[StoredDatabase]:
+    """The databases in ``folder`` that hold a study. They are only read. Raises
+    :class:`~vitsearch.errors.StudyError` where there is no such folder."""
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is not a folder; studies are in the folder in which 'vitsearch run' was started")
+    found = []
+    for path in sorted(folder.glob("*.db")):
+        if studies := summaries(path):
+            sizes = sum(_size(file) for file in _database_files(path)), _size(path.with_suffix(".files"))
+            found.append(StoredDatabase(path, tuple(studies), *sizes))
+    return found
+
+
+def plan_deletion(where: str) -> Deletion:
+    """What :func:`delete` would take away. Raises :class:`~vitsearch.errors.StudyError` for a study that does not
+    exist."""
+    found = find(where)
+    home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
+    known = {} if file is None else {one.name: one for one in summaries(file) or []}
+    if file is not None and found.name not in known:
+        raise StudyError(f"no study {found.name!r} in {file}; it holds: {', '.join(known) or 'none'}")
+    others = tuple(name for name in known if name != found.name)
+    if file is None or others:
+        return Deletion(found.name, found.storage, known.get(found.name), _size(home.own), others)
+    size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)
+    return Deletion(found.name, found.storage, known[found.name], size, ())
+
+
+def delete(deletion: Deletion) -> None:
+    """Delete a study. Raises :class:`~vitsearch.errors.StudyError` while it is run on this machine."""
+    file = sqlite_file(deletion.storage)
+    home = Home(files_folder(deletion.storage).resolve(), deletion.study)
+    if file is not None and not deletion.others:
+        with _alone([home]):
+            for path in _database_files(file):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(home.shared, ignore_errors=True)
+        return
+    with _alone([home]):
+        Study.delete(deletion.storage, deletion.study)
+        ledger = Ledger.open(deletion.storage)
+        try:
+            ledger.inventory.forget_runs(deletion.study)
+        finally:
+            ledger.close()
+        shutil.rmtree(home.own, ignore_errors=True)
+
+
+def clean(where: str, dry_run: bool) -> Freed:
+    """Delete the files in the store of a study's database that none of its results names: those of results that were
+    dropped, and what killed processes left. With ``dry_run``, count them.
+
+    Raises :class:`~vitsearch.errors.StudyError` while a study of the database is run, here or elsewhere: a run writes a
+    file before the result that names it.
+    """
+    found = find(where)
+    shared, file = files_folder(found.storage).resolve(), sqlite_file(found.storage)
+    names = [found.name] if file is None else [one.name for one in summaries(file) or []]
+    ledger = Ledger.open(found.storage)
+    try:
+        with _alone([Home(shared, name) for name in names if (shared / "runs" / name).is_dir()]):
+            if claims := ledger.inventory.live_claims():
+                running = f"a run on another machine makes {claims} results now"
+                raise StudyError(f"study {found.name!r}: {running}; wait until it has ended")
+            unnamed = FileStore(shared / "artifacts").unnamed(ledger.inventory.named_files())
+            left = [path for name in names for path in _files(shared / "runs" / name / "scratch")]
+            return _freed([*unnamed, *left], dry_run)
+    finally:
+        ledger.close()
+
+
+def _freed(paths: Iterable[Path], dry_run: bool) -> Freed:
+    count = size = 0
+    for path in paths:
+        count, size = count + 1, size + path.stat().st_size
+        if not dry_run:
+            path.unlink(missing_ok=True)
+    return Freed(count, size)
+
+
+@contextmanager
+def _alone(homes: Iterable[Home]) -> Iterator[None]:
+    """Keep runs on this machine out for the block."""
+    with ExitStack() as closing:
+        for home in homes:
+            closing.enter_context(home.alone())
+        yield
+
+
+def _database_files(path: Path) -> list[Path]:
+    """A SQLite file with its log and index."""
+    return [one for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if one.exists()]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        yield from (Path(where, name) for name in names)
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of all files below a folder; 0 where there is none."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in _files(path) if one.is_file())

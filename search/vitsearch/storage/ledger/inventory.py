@@ -1,0 +1,86 @@
+"""What a database holds: its studies, and the files that its results name."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine, delete, func, select
+
+from vitsearch.core.stage import Stage
+from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.engine import database_now
+
+_SUMMARY = """
+SELECT s.study_name, t.state, COUNT(t.trial_id) FROM studies s LEFT JOIN trials t ON t.study_id = s.study_id
+GROUP BY s.study_name, t.state ORDER BY s.study_name
+"""
+_RUNS = "SELECT study, MAX(seen_at) FROM vs_run GROUP BY study"
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """A study of a database. ``models`` are its trials with a result, ``open`` those that run or wait; ``last_run`` is
+    the end of its last run (seconds since 1970), None before there was one."""
+
+    name: str
+    trials: int
+    models: int
+    open: int
+    last_run: float | None
+
+
+def summaries(file: Path) -> list[StudySummary] | None:
+    """The studies of a SQLite file, which is only read; None for a file that is no database of ours."""
+    try:
+        connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return None
+    try:
+        rows = connection.execute(_SUMMARY).fetchall()
+        has_runs = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'vs_run'").fetchone()
+        ends = dict(connection.execute(_RUNS).fetchall()) if has_runs else {}
+    except sqlite3.Error:
+        return None
+    finally:
+        connection.close()
+    states: dict[str, dict[str, int]] = {}
+    for name, state, count in rows:
+        states.setdefault(name, {})[state or ""] = count
+    return [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
+
+
+def _summary(name: str, counts: dict[str, int], last_run: float | None) -> StudySummary:
+    still = sum(counts.get(state, 0) for state in ("RUNNING", "WAITING"))
+    return StudySummary(name, sum(counts.values()), counts.get("COMPLETE", 0), still, last_run)
+
+
+class Inventory:
+    """The files that results name, and who makes more of them. Part of a ledger."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def named_files(self) -> set[str]:
+        """The digests of all files that a row names; a screened graph is deleted after its measurement."""
+        artifacts = select(tables.artifact.c.sha256).where(tables.artifact.c.kind != Stage.SCREEN.value)
+        checkpoints = select(tables.training.c.checkpoint_sha256)
+        statistics = select(tables.block_structure.c.statistics_sha256)
+        with self._engine.connect() as connection:
+            found = [connection.execute(query).scalars() for query in (artifacts, checkpoints, statistics)]
+            return {digest for digests in found for digest in digests if digest is not None}
+
+    def live_claims(self) -> int:
+        """How many results a driver, here or on another machine, makes now."""
+        asked = select(func.count()).select_from(tables.claim).where(tables.claim.c.expires_at > database_now())
+        with self._engine.connect() as connection:
+            return int(connection.execute(asked).scalar() or 0)
+
+    def forget_runs(self, study: str) -> None:
+        """Delete the runs of a study and what their stages have cost; the results stay."""
+        runs = tables.run.c
+        of_study = select(runs.id).where(runs.study == study)
+        with self._engine.begin() as connection:
+            connection.execute(delete(tables.stage_cost).where(tables.stage_cost.c.run.in_(of_study)))
+            connection.execute(delete(tables.run).where(runs.study == study))

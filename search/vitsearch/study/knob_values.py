@@ -1,0 +1,41 @@
+"""The values that a plan has for the knobs of a space file, by the names of the knobs."""
+
+from __future__ import annotations
+
+from vitsearch.core.plan import Plan
+
+NUMBERS = (
+    "resolution",
+    "window_size",
+    "head_pruning_ratio",
+    "ffn_pruning_ratio",
+    "depth_pruning_ratio",
+    "embed_pruning_ratio",
+    "token_pruning_ratio",
+)
+"""Knobs with an order; the values of all others are words."""
+
+
+def knob_values(plan: Plan) -> dict[str, str | float | None]:
+    """Every knob with the value of ``plan``; None for what its backbone does not have or its other choices leave out,
+    such as windows, or the method of token pruning where no token is pruned."""
+    cut, deployment = plan.compression, plan.deployment
+    return {
+        "backbone": plan.backbone,
+        "resolution": float(plan.resolution),
+        "window_size": None if plan.window_size is None else float(plan.window_size),
+        "head_pruning_ratio": cut.head_pruning_ratio,
+        "ffn_pruning_ratio": cut.ffn_pruning_ratio,
+        "depth_pruning_ratio": cut.depth_pruning_ratio,
+        "embed_pruning_ratio": cut.embed_pruning_ratio,
+        "pruning_scope": cut.scope,
+        "weight_sparsity": cut.weight_sparsity,
+        "token_pruning_ratio": cut.token_pruning_ratio,
+        "token_pruning_method": cut.token_pruning_method,
+        "token_pruning_at": ",".join(map(str, cut.token_pruning_at)),
+        "distillation": plan.distillation,
+        "quantization": deployment.precision,
+        "backend": deployment.runtime,
+        "provider": deployment.provider,
+        "batch": "open" if deployment.batch is None else str(deployment.batch),
+    }

@@ -1,0 +1,199 @@
+"""Two models of a study, metric by metric and knob by knob: what differs, and whether the difference is significant.
+
+Costs are compared as a ratio, on the logarithms of their values, whose errors follow from their 95 % intervals. The
+errors of both are taken as independent; times that were taken beside the same reference models share a part of theirs,
+so the true interval is narrower.
+
+Accuracies are those of the same validation images. Which images each model classifies correctly is not stored, so the
+interval of their difference is that of two independent samples, which is wider than that of paired ones. What can be
+said of the paired test (McNemar 1947) without the answers is said: how few images the two may judge differently for the
+difference to be significant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.metrics import split
+from vitsearch.errors import StudyError
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.front import Front, Point, read_models
+from vitsearch.study.knob_values import knob_values
+from vitsearch.study.results.detail import point_of, record_of
+from vitsearch.study.study import Study
+
+Z = 1.959964
+"""Standard errors of half a 95 % interval."""
+CHI_SQUARED = Z * Z
+Verdict = Literal["first", "second", "not significant", "equal", "no interval", "not measured"]
+"""Which model is better, or why that is not known."""
+
+
+@dataclass(frozen=True)
+class MetricCompared:
+    """``change`` is the second value over the first, or, of accuracies, minus the first, with its 95 % interval."""
+
+    name: str
+    first: float | None
+    second: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two models on the same ``n`` images. ``only_first``: images that the first alone classifies correctly.
+    ``p`` is that of the exact two-sided test."""
+
+    n: int
+    only_first: int
+    only_second: int
+
+    @property
+    def p(self) -> float:
+        """The probability of a difference as large, if both were equally good."""
+        few, both = min(self.only_first, self.only_second), self.only_first + self.only_second
+        tail = sum(math.comb(both, count) for count in range(few + 1))
+        return min(1.0, 2 * tail / (1 << both))  # of integers: floats would overflow
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"p": self.p}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``knobs`` are those that differ: name -> both values. ``paired`` is the test on the answers of both files, where
+    it was asked for."""
+
+    study: str
+    emulated: bool
+    first: Point
+    second: Point
+    metrics: tuple[MetricCompared, ...]
+    knobs: dict[str, tuple[Any, Any]]
+    images: int | None
+    paired: McNemar | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study,
+            "emulated": self.emulated,
+            "first": self.first.to_json(),
+            "second": self.second.to_json(),
+            "metrics": [asdict(metric) for metric in self.metrics],
+            "knobs": {name: list(values) for name, values in self.knobs.items()},
+            "images": self.images,
+            "paired": None if self.paired is None else self.paired.to_json(),
+        }
+
+    def summary(self) -> Iterator[str]:
+        """Which of the two is better in what, in plain lines."""
+        shown = [metric for metric in self.metrics if not metric.name.partition("@")[0].endswith("_raw")]
+        for verdict, point in (("first", self.first), ("second", self.second)):
+            if names := [metric.name for metric in shown if metric.verdict == verdict]:
+                yield f"{point.name} is better in {', '.join(names)}"
+        if names := [metric.name for metric in shown if metric.verdict == "not significant"]:
+            yield f"not significant: {', '.join(names)}"
+        if (text := self.accuracy_text()) is not None:
+            yield text
+
+    def accuracy_text(self) -> str | None:
+        """What is known of the accuracies, beyond their intervals."""
+        if self.paired is not None:
+            return _paired_text(self)
+        first, second = self.first.metrics.value("accuracy"), self.second.metrics.value("accuracy")
+        if first is None or second is None or self.images is None:
+            return None
+        apart = abs(round((second - first) * self.images))
+        on = f"the same {self.images:,} validation images"
+        if apart == 0:
+            return f"accuracy: both classify equally many of {on} correctly"
+        better = self.second if second > first else self.first
+        return (
+            f"accuracy: {better.name} classifies {apart} more of {on} correctly. The interval above takes the two as "
+            f"independent. On paired answers the difference is significant if fewer than "
+            f"{math.ceil(apart * apart / CHI_SQUARED):,} images are judged differently; --paired counts them"
+        )
+
+
+def _paired_text(found: Comparison) -> str:
+    paired = found.paired
+    assert paired is not None  # asked by the caller
+    says = "significant" if paired.p < 0.05 else "not significant"
+    return (
+        f"accuracy on the same {paired.n:,} images: {found.first.name} alone is right on {paired.only_first}, "
+        f"{found.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, p = {paired.p:.2g})"
+    )
+
+
+def compare(models: Front, first: Point, second: Point, images: int | None) -> Comparison:
+    """Two models of a study. ``images``: the number of validation images that both accuracies were computed on."""
+    names = dict.fromkeys([*first.metrics.figures, *second.metrics.figures])
+    metrics = tuple(_compared(name, first.metrics, second.metrics) for name in names)
+    one, other = knob_values(first.plan), knob_values(second.plan)
+    knobs = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
+    return Comparison(models.study, models.emulated, first, second, metrics, knobs, images)
+
+
+def _compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
+    one, other = first.value(name), second.value(name)
+    if one is None or other is None:
+        return MetricCompared(name, one, other, None, None, None, "not measured")
+    is_accuracy = name == "accuracy"
+    change = other - one if is_accuracy else other / one if one else None
+    error = _error(name, first, second, is_accuracy)
+    if one == other:
+        return MetricCompared(name, one, other, change, None, None, "equal")
+    if error is None or change is None:
+        is_count = name in ("size_mb", "macs_m", "params_m")
+        return MetricCompared(
+            name, one, other, change, None, None, _better(name, one, other) if is_count else "no interval"
+        )
+    if is_accuracy:
+        low, high, none = change - error, change + error, 0.0
+    else:
+        low, high, none = change / math.exp(error), change * math.exp(error), 1.0
+    verdict: Verdict = "not significant" if low <= none <= high else _better(name, one, other)
+    return MetricCompared(name, one, other, change, low, high, verdict)
+
+
+def _error(name: str, first: Metrics, second: Metrics, is_accuracy: bool) -> float | None:
+    """Half of the 95 % interval of the difference, or of the logarithm of the ratio."""
+    halves = []
+    for metrics in (first, second):
+        if name not in metrics.intervals:
+            return None
+        low, high = metrics.intervals[name]
+        if not is_accuracy and low <= 0.0:
+            return None
+        halves.append((high - low) / 2 if is_accuracy else math.log(high / low) / 2)
+    return math.hypot(*halves)
+
+
+def _better(name: str, one: float, other: float) -> Literal["first", "second"]:
+    is_higher = split(name)[0].direction == "maximize"
+    return "first" if (one > other) == is_higher else "second"
+
+
+def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int | None) -> Comparison:
+    """Two models of a study, by the numbers of their trials; None for the baseline. Raises
+    :class:`~vitsearch.errors.StudyError` where there is no such finished trial."""
+    models = read_models(study, ledger)
+    points = [_point(study, models, number) for number in (first, second)]
+    validation = (study.attributes.get("data") or {}).get("splits", {}).get("validation", {})
+    evaluated = all(point.metrics.value("accuracy") is not None for point in points)
+    return compare(models, points[0], points[1], validation.get("images") if evaluated else None)
+
+
+def _point(study: Study, models: Front, number: int | None) -> Point:
+    if number is not None:
+        return point_of(models, number, record_of(study, number))
+    if models.baseline is None:
+        raise StudyError(f"study {study.name!r} has not measured its baseline yet")
+    return models.baseline

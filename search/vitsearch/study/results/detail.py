@@ -1,0 +1,194 @@
+"""One trial of a study in full: what was asked, what became of it and why, its file, its stages and their costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.limits import bounds
+from vitsearch.core.pareto import dominates, loss
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import Keys, Record
+from vitsearch.errors import StudyError
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
+from vitsearch.study.front import Front, Point, read_models
+from vitsearch.study.knob_values import knob_values
+from vitsearch.study.study import Study
+
+
+@dataclass(frozen=True)
+class File:
+    """The exported model in the store of the study. ``path`` is None where the store no longer has it.
+
+    ``parity`` is the largest difference of its logits to torch, over the largest logit, on the calibration images.
+    """
+
+    sha256: str
+    path: Path | None
+    size_bytes: int
+    artifact_key: str
+    parity: float | None
+    options: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"path": None if self.path is None else str(self.path), "options": dict(self.options)}
+
+
+@dataclass(frozen=True)
+class LimitJudged:
+    """A limit, the value of the model (None: not known), and whether it is met (None: not known)."""
+
+    name: str
+    value: float | None
+    is_met: bool | None
+
+
+@dataclass(frozen=True)
+class TrialDetail:
+    """``point`` has what is known today, all measurements pooled; ``record`` is what was stored when the trial ended.
+
+    ``place`` says where it stands: on the front, dominated by which trials, the limits that it breaks, or not trained.
+    """
+
+    study: str
+    point: Point
+    record: Record
+    place: str
+    limits: tuple[LimitJudged, ...]
+    file: File | None
+    stages: tuple[StageResult, ...]
+    measurements: tuple[MeasurementRow, ...]
+    baseline: Point | None
+    emulated: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study,
+            "emulated": self.emulated,
+            **self.point.to_json(),
+            "place": self.place,
+            "outcome": self.record.outcome,
+            "duplicate_of": self.record.duplicate_of,
+            "reason": self.record.reason,
+            "failure": self.record.failure,
+            "knobs": knob_values(self.point.plan),
+            "keys": None if self.record.keys is None else asdict(self.record.keys),
+            "limits": [asdict(limit) for limit in self.limits],
+            "rung": self.record.rung,
+            "proxy": None if self.record.proxy is None else asdict(self.record.proxy),
+            "file": None if self.file is None else self.file.to_json(),
+            "stages": [_stage_json(run) for run in self.stages],
+            "measurements": [
+                {"protocol": row.protocol, "repeat": row.repeat, "environment_id": row.environment_id} | row.result
+                for row in self.measurements
+            ],
+        }
+
+
+def _stage_json(run: StageResult) -> dict[str, Any]:
+    cost = run.cost
+    return {
+        "stage": run.stage.value,
+        "detail": run.detail,
+        "made_at": datetime.fromtimestamp(run.made_at, UTC).isoformat(timespec="seconds"),
+        "wall_seconds": None if cost is None else cost.wall_seconds,
+        "cpu_seconds": None if cost is None else cost.cpu_seconds,
+        "ran_on": None if cost is None else cost.ran_on,
+        "versions": run.versions,
+    }
+
+
+def read_detail(study: Study, ledger: Ledger, store: FileStore, number: int) -> TrialDetail:
+    """The trial ``number``. Raises :class:`~vitsearch.errors.StudyError` where there is no such finished trial."""
+    record = record_of(study, number)
+    models = read_models(study, ledger)
+    point = point_of(models, number, record)
+    baseline = models.baseline.metrics.values if models.baseline else {}
+    judged = tuple(
+        LimitJudged(bound.name, seen, None if seen is None else bound.violation(seen) <= 0.0)
+        for bound in bounds(study.space().limits, baseline)
+        for seen in [point.metrics.value(bound.metric)]
+    )
+    keys = record.keys
+    return TrialDetail(
+        study.name,
+        point,
+        record,
+        place_of(models, point, record),
+        judged,
+        file_of(ledger, store, record),
+        () if keys is None else tuple(ledger.provenance.of_trial(keys)),
+        () if keys is None else tuple(ledger.measurements(keys.graph_key, keys.device_id)),
+        models.baseline,
+        models.emulated,
+    )
+
+
+def record_of(study: Study, number: int) -> Record:
+    """The record of a finished trial that has a plan. Raises :class:`~vitsearch.errors.StudyError`."""
+    records = study.records()
+    if number not in records:
+        known = f"finished trials: {_ranges(sorted(records))}" if records else "no trial is finished yet"
+        raise StudyError(f"study {study.name!r} has no finished trial {number}; {known}")
+    return records[number]
+
+
+def baseline_record(study: Study) -> Record:
+    """The baseline as a record. Raises :class:`~vitsearch.errors.StudyError` before it was measured."""
+    stored = study.attributes.get("baseline")
+    if stored is None:
+        raise StudyError(f"study {study.name!r} has not measured its baseline yet")
+    plan, metrics = Plan.from_json(stored["plan"]), Metrics.from_json(stored["metrics"])
+    return Record("confirmed", plan, keys=Keys(**stored["keys"]), metrics=metrics)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``0 to 4, 6, 8 to 9``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1] = [found[-1][0], number]
+        else:
+            found.append([number])
+    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in found)
+
+
+def point_of(models: Front, number: int, record: Record) -> Point:
+    """The model of a trial with all its measurements; that of an untrained trial as it was recorded."""
+    known = next((point for point in (*models.points, *models.others) if point.trial == number), None)
+    return known or Point(number, record.plan, record.keys, record.metrics, record.feasible)  # type: ignore[arg-type]
+
+
+def place_of(models: Front, point: Point, record: Record) -> str:
+    """Where a trial stands in its study, in a few words."""
+    if record.duplicate_of is not None:
+        return f"the same model as trial {record.duplicate_of}"
+    if not record.is_confirmed:
+        return "not confirmed: its accuracy was not evaluated"
+    if point.breaks:
+        return f"breaks {', '.join(point.breaks)}"
+    if any(point.trial == one.trial for one in models.points):
+        is_knee = models.knee is not None and models.points[models.knee].trial == point.trial
+        return "on the front, its knee" if is_knee else "on the front"
+    own = loss(models.objectives, point.metrics.values)
+    better = [
+        str(one.trial)
+        for one in models.points
+        if own and (other := loss(models.objectives, one.metrics.values)) and dominates(other, own)
+    ]
+    return f"dominated by trial {', '.join(better)}" if better else "not on the front"
+
+
+def file_of(ledger: Ledger, store: FileStore, record: Record) -> File | None:
+    """The exported file of a trial; None if none was made."""
+    row = ledger.artifact(record.keys.artifact_key or "") if record.keys else None
+    if row is None:
+        return None
+    path = store.model(row.sha256) if store.holds(row.sha256) else None
+    options = row.detail.get("options", {})
+    return File(row.sha256, path, row.size_bytes, row.artifact_key, row.detail.get("parity"), options)

@@ -1,0 +1,284 @@
+"""What each knob does to a figure, from models that differ in several knobs at once: main effects by least squares.
+
+For each backbone, the figure (the logarithm of a cost, or the accuracy) is a sum of one term for each knob:
+
+    ratios              proportional to the share that is removed
+    resolution          proportional to its logarithm
+    words               one step for each value, against the first one
+    runtime, precision  one step for each pair, so that int8 may gain in one runtime and lose in another
+
+The intervals are those of least squares (Student's t). ``r_squared`` says how much of the variance such a sum explains:
+where it is low, knobs act together, and single effects say little. An effect that the models do not tell apart from
+those of other knobs is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Knobs = Mapping[str, str | float | None]
+RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
+WORDS = ("window_size", "weight_sparsity", "distillation")
+DEPLOYMENT = ("backend", "provider", "batch", "quantization")
+LEAST_FREE = 2
+"""Degrees of freedom that must be left for an interval."""
+SINGULAR = 1e-8
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A model: the values of its knobs, and its figure."""
+
+    knobs: Knobs
+    value: float
+
+    @property
+    def backbone(self) -> str:
+        return str(self.knobs["backbone"])
+
+    @property
+    def deployment(self) -> tuple[str, ...]:
+        return tuple(str(self.knobs[name]) for name in DEPLOYMENT)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The figure at ``to`` minus the figure at ``start``, with its 95 % interval, all other knobs equal. ``models``:
+    how many have the value ``to`` (of a ratio: any value but ``start``)."""
+
+    knob: str
+    start: str
+    to: str
+    estimate: float
+    low: float
+    high: float
+    models: int
+
+
+@dataclass(frozen=True)
+class BackboneEffects:
+    """``effects`` is empty where there are too few models for intervals."""
+
+    backbone: str
+    models: int
+    r_squared: float | None
+    effects: tuple[Effect, ...]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """An input of the sum: the knob that it belongs to, and its value for each model."""
+
+    knob: str
+    values: Floats
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """A difference of two settings: the change of each column between them."""
+
+    knob: str
+    start: str
+    to: str
+    change: Mapping[int, float]
+    models: int
+
+
+def main_effects(observed: Sequence[Observation]) -> list[BackboneEffects]:
+    """The effects for each backbone, in the order of the names."""
+    names = sorted({one.backbone for one in observed})
+    return [_of_backbone(name, [one for one in observed if one.backbone == name]) for name in names]
+
+
+def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
+    columns, contrasts = _design(observed)
+    inputs = _matrix(columns, len(observed))
+    values = np.array([one.value for one in observed])
+    fitted = np.linalg.lstsq(inputs, values, rcond=SINGULAR)
+    coefficients, rank = fitted[0], int(fitted[2])
+    rest = float(np.sum((values - inputs @ coefficients) ** 2))
+    total = _variation(values)
+    free = len(observed) - rank
+    r_squared = None if total == 0.0 else 1.0 - rest / total
+    if free < LEAST_FREE:
+        return BackboneEffects(name, len(observed), None, ())
+    inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
+    seen = inverse @ inputs
+    quantile, variance, effects = _student(free), rest / free, []
+    for contrast in contrasts:
+        row = np.zeros(inputs.shape[1])
+        for index, change in contrast.change.items():
+            row[index + 1] = change
+        if not np.allclose(row @ seen, row, atol=1e-6):
+            continue  # the models do not tell it apart
+        half = quantile * math.sqrt(max(0.0, variance) * float(np.sum((row @ inverse) ** 2)))
+        middle = float(row @ coefficients)
+        span = middle - half, middle + half
+        effects.append(Effect(contrast.knob, contrast.start, contrast.to, middle, *span, contrast.models))
+    return BackboneEffects(name, len(observed), r_squared, tuple(effects))
+
+
+def _student(free: int) -> float:
+    from scipy.stats import t  # here: it takes long to import, and only effects need it
+
+    return float(t.ppf(0.975, free))
+
+
+def _matrix(columns: Sequence[_Column], count: int) -> Floats:
+    """A column of ones, then the inputs."""
+    return np.column_stack([np.ones(count), *(column.values for column in columns)])
+
+
+def _design(observed: Sequence[Observation]) -> tuple[list[_Column], list[_Contrast]]:
+    columns: list[_Column] = []
+    contrasts: list[_Contrast] = []
+    for knob in RATIOS:
+        _add_ratio(knob, [float(one.knobs[knob] or 0.0) for one in observed], columns, contrasts)
+    for method in sorted({str(m) for one in observed if (m := one.knobs["token_pruning_method"]) is not None}):
+        ratios = [
+            float(one.knobs["token_pruning_ratio"] or 0.0) if one.knobs["token_pruning_method"] == method else 0.0
+            for one in observed
+        ]
+        _add_ratio(f"token_pruning_ratio by {method}", ratios, columns, contrasts)
+    _add_resolution([float(one.knobs["resolution"] or 1.0) for one in observed], columns, contrasts)
+    is_cut = [bool(one.knobs["head_pruning_ratio"] or one.knobs["ffn_pruning_ratio"]) for one in observed]
+    scopes = [str(one.knobs["pruning_scope"]) if cut else "uniform" for one, cut in zip(observed, is_cut, strict=True)]
+    _add_words("pruning_scope", scopes, "uniform", columns, contrasts)
+    for knob in WORDS:
+        words = ["own" if one.knobs[knob] is None else f"{one.knobs[knob]}" for one in observed]
+        _add_words(knob, words, None, columns, contrasts)
+    _add_deployments([one.deployment for one in observed], columns, contrasts)
+    return columns, contrasts
+
+
+def _add_ratio(knob: str, values: list[float], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+    if len(set(values)) < 2:
+        return
+    low, high = min(values), max(values)
+    change = {len(columns): high - low}
+    contrasts.append(_Contrast(knob, f"{low:g}", f"{high:g}", change, sum(value > low for value in values)))
+    columns.append(_Column(knob, np.array(values)))
+
+
+def _add_resolution(values: list[float], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+    if len(set(values)) < 2:
+        return
+    low, high = min(values), max(values)
+    change = {len(columns): math.log(low / high)}
+    models = sum(value < high for value in values)
+    contrasts.append(_Contrast("resolution", f"{high:g}", f"{low:g}", change, models))
+    columns.append(_Column("resolution", np.log(values)))
+
+
+def _add_words(
+    knob: str, values: list[str], first: str | None, columns: list[_Column], contrasts: list[_Contrast]
+) -> None:
+    """One column for each word but the first one: ``first``, else the word that most models have."""
+    counts = {word: values.count(word) for word in sorted(set(values))}
+    start = first if first in counts else max(counts, key=lambda word: counts[word])
+    for word in counts:
+        if word != start:
+            contrasts.append(_Contrast(knob, str(start), word, {len(columns): 1.0}, counts[word]))
+            columns.append(_Column(knob, np.array([float(value == word) for value in values])))
+
+
+def _add_deployments(values: list[tuple[str, ...]], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+    """One column for each deployment but the first; then the differences of precisions within a runtime, and of
+    runtimes at the same precision."""
+    known = sorted(set(values), key=lambda one: (one[-1] != "fp32", one))
+    index = {one: len(columns) + position for position, one in enumerate(known[1:])}
+    for one in known[1:]:
+        columns.append(_Column("deployment", np.array([float(value == one) for value in values])))
+    for start, to in ((a, b) for a in known for b in known if a != b):
+        same_place, same_precision = start[:-1] == to[:-1], start[-1] == to[-1]
+        of_precision = same_place and start[-1] == "fp32"
+        of_runtime = same_precision and start < to and start[1:] == to[1:]
+        if not (of_precision or of_runtime):
+            continue
+        change = {index[to]: 1.0} if to in index else {}
+        if start in index:
+            change[index[start]] = -1.0
+        knob = f"quantization in {_place(to)}" if of_precision else f"backend at {to[-1]}"
+        names = (start[-1], to[-1]) if of_precision else (start[0], to[0])
+        contrasts.append(_Contrast(knob, *names, change, values.count(to)))
+
+
+def _place(deployment: tuple[str, ...]) -> str:
+    runtime, provider, batch, _ = deployment
+    return " ".join(
+        [runtime, *([provider] if provider != "cpu" else []), *([f"batch {batch}"] if batch != "1" else [])]
+    )
+
+
+def importances(observed: Sequence[Observation]) -> dict[str, float]:
+    """The share of the variance of the figure over all models that only one knob explains: what the sum of all terms
+    loses without it (type III sums of squares). The rest is shared by knobs, or unexplained. Largest first; empty where
+    there are too few models."""
+    values = np.array([one.value for one in observed])
+    total = _variation(values)
+    if total == 0.0:
+        return {}
+    inputs, owners = _pooled(observed)
+    if len(observed) - np.linalg.matrix_rank(inputs) < LEAST_FREE:
+        return {}
+    whole = _rest(inputs, values)
+    knobs = dict.fromkeys(owner for owner in owners if owner)
+    found = {
+        knob: min(1.0, max(0.0, _rest(inputs[:, [owner != knob for owner in owners]], values) - whole) / total)
+        for knob in knobs
+    }
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+def explained(observed: Sequence[Observation]) -> float | None:
+    """The share of the variance that all knobs together explain."""
+    values = np.array([one.value for one in observed])
+    total = _variation(values)
+    return None if total == 0.0 else 1.0 - _rest(_pooled(observed)[0], values) / total
+
+
+def _variation(values: Floats) -> float:
+    """The sum of squares around the mean; 0 where values differ by rounding alone."""
+    if not len(values):
+        return 0.0
+    total = float(np.sum((values - values.mean()) ** 2))
+    return total if total > 1e-20 * float(np.sum(values**2)) else 0.0
+
+
+def _rest(inputs: Floats, values: Floats) -> float:
+    coefficients = np.linalg.lstsq(inputs, values, rcond=SINGULAR)[0]
+    return float(np.sum((values - inputs @ coefficients) ** 2))
+
+
+def _pooled(observed: Sequence[Observation]) -> tuple[Floats, list[str]]:
+    """The terms of all backbones side by side, each zero for the models of the others, and the knob of each."""
+    blocks: list[Floats] = [np.ones(len(observed))]
+    owners = [""]
+    names = sorted({one.backbone for one in observed})
+    for name in names:
+        rows = [index for index, one in enumerate(observed) if one.backbone == name]
+        columns, _ = _design([observed[index] for index in rows])
+        is_own = np.array([float(one.backbone == name) for one in observed])
+        if name != names[0]:
+            blocks.append(is_own)
+            owners.append("backbone")
+        for column in columns:
+            block = np.zeros(len(observed))
+            block[rows] = column.values - column.values.mean()
+            blocks.append(block)
+            owners.append(column.knob)
+    return np.column_stack(blocks), owners
+
+
+def unique(observed: Iterable[tuple[str, Observation]]) -> list[Observation]:
+    """The first observation of each key: trials that share a measurement or a file are one observation."""
+    found: dict[str, Observation] = {}
+    for key, one in observed:
+        found.setdefault(key, one)
+    return list(found.values())

@@ -1,0 +1,161 @@
+"""Models as rows of other tools' tables: timm's benchmark columns, AI Hub's ``perf.yaml``, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from vitsearch.core.metrics import METRICS
+from vitsearch.core.plan import plan_text
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.pooled import MEDIANS
+from vitsearch.study.front import Front, Point
+from vitsearch.study.knob_values import knob_values
+
+PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
+"""Our precisions -> the names of AI Hub, where it has one."""
+
+WITH_INTERVAL = ("accuracy", *MEDIANS)
+"""Metrics that have 95 % intervals."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Under what a model was measured last: the name and version of the runtime on the device, and the images of a
+    run."""
+
+    runtime: str
+    runtime_version: str
+    batch: int
+
+
+Conditions = Mapping[str, Condition]
+"""By the graph key of a model. A model that was never measured has none."""
+
+
+def read_conditions(ledger: Ledger, shown: Sequence[Point]) -> Conditions:
+    """The conditions of the last measurement of each model."""
+    found = {}
+    for point in shown:
+        if rows_of := ledger.measurements(point.keys.graph_key, point.keys.device_id):
+            last = rows_of[-1].result
+            found[point.keys.graph_key] = Condition(last["runtime"], last["runtime_version"], last["batch"])
+    return found
+
+
+def rows(front: Front, shown: Sequence[Point], conditions: Conditions) -> list[dict[str, Any]]:
+    """One row for each model: timm's benchmark columns first, then the trial, its knobs, and every metric with its
+    interval (``..._low``, ``..._high``). What was not measured is None.
+
+    ``infer_step_time`` is ``latency_ms_p50``, ``infer_samples_per_sec`` is ``throughput_ips``, ``infer_gmacs`` counts
+    matrix products and convolutions, ``param_count`` is in millions; ``top1`` and ``top1_err`` are percentages, on the
+    validation split.
+    """
+    on_front = {point.trial for point in front.points}
+    return [
+        _row(point, conditions.get(point.keys.graph_key))
+        | {"on_front": point.trial in on_front, "emulated": front.emulated}
+        for point in shown
+    ]
+
+
+def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
+    values, metrics = point.metrics.values, point.metrics
+    accuracy = values.get("accuracy")
+    top1 = None if accuracy is None else round(100.0 * accuracy, 3)
+    timm = {
+        "model": point.plan.backbone,
+        "infer_samples_per_sec": values.get("throughput_ips"),
+        "infer_step_time": values.get("latency_ms_p50"),
+        "infer_batch_size": point.plan.deployment.batch if condition is None else condition.batch,
+        "infer_img_size": point.plan.resolution,
+        "infer_gmacs": _scaled(values.get("macs_m"), 1e-3),
+        "param_count": values.get("params_m"),
+        "top1": top1,
+        "top1_err": None if top1 is None else round(100.0 - top1, 3),
+    }
+    ours: dict[str, Any] = {"trial": point.trial, "plan": plan_text(point.plan)}
+    ours["feasible"] = point.feasible
+    ours |= {name: value for name, value in knob_values(point.plan).items() if name != "resolution"}
+    for name in dict.fromkeys([*METRICS, *values]):
+        ours[name] = values.get(name)
+        if name in WITH_INTERVAL:
+            ours[f"{name}_low"], ours[f"{name}_high"] = metrics.intervals.get(name, (None, None))
+    return timm | ours
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def to_csv(found: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as CSV with a line of names; what was not measured is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(found[0]) if found else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def to_markdown(front: Front, shown: Sequence[Point]) -> str:
+    """The models as a Markdown table: trial, plan, objectives with half of their 95 % intervals, size."""
+    more = [name for name in ("size_mb",) if name not in front.objectives]
+    lines = ["EMULATED: the times are those of an emulated device", ""] if front.emulated else []
+    lines.append("| " + " | ".join(["trial", "plan", *front.objectives, *more]) + " |")
+    lines.append("|" + "|".join([" ---: ", " --- ", *(" ---: " for _ in (*front.objectives, *more))]) + "|")
+    for point in (*([front.baseline] if front.baseline else []), *shown):
+        name = "baseline" if point.trial is None else str(point.trial)
+        cells = [_cell(point, metric) for metric in (*front.objectives, *more)]
+        lines.append("| " + " | ".join([name, plan_text(point.plan).replace("|", "\\|"), *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(point: Point, name: str) -> str:
+    value = point.metrics.value(name)
+    if value is None:
+        return "not measured"
+    text = f"{value:.4f}" if name == "accuracy" else f"{value:.4g}"
+    if name not in point.metrics.intervals:
+        return text
+    low, high = point.metrics.intervals[name]
+    return f"{text} ± {(high - low) / 2:.2g}"
+
+
+def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -> str:
+    """The models in the shape of AI Hub's ``perf.yaml``: precision, component (a model), device, runtime.
+
+    Our own metrics stand beside their names. What is not measured is left out: nothing here counts the layers of each
+    compute unit. The peak memory is one value, so ``min`` and ``max`` of its range are equal.
+    """
+    precisions: dict[str, Any] = {}
+    for point in shown:
+        condition = conditions.get(point.keys.graph_key)
+        precision = point.plan.deployment.precision
+        components = precisions.setdefault(PRECISIONS.get(precision, precision), {"components": {}})["components"]
+        deployment, found = point.plan.deployment, dict(_perf(point, condition))
+        components[f"{plan_text(point.plan)} (trial {point.trial})"] = {
+            "performance_metrics": {deployment.device: {deployment.runtime: found}}
+        }
+    found = {"emulated": True} if front.emulated else {}
+    return yaml.safe_dump(found | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _perf(point: Point, condition: Condition | None) -> Iterator[tuple[str, Any]]:
+    values = point.metrics.values
+    if (latency := values.get("latency_ms_p50")) is not None:
+        yield "inference_time_milliseconds", latency
+    if (memory := values.get("peak_memory_mb")) is not None:
+        yield "estimated_peak_memory_range_mb", {"min": memory, "max": memory}
+    yield "primary_compute_unit", point.plan.deployment.provider.upper()
+    if condition is not None:
+        yield "job_status", "Passed"
+        yield "tool_versions", {condition.runtime: condition.runtime_version}
+    yield "trial", point.trial
+    for name, value in values.items():
+        if value is not None:
+            yield name, value

@@ -1,0 +1,236 @@
+"""A small language that chooses models: ``cpu_ms_p50 < 12 and accuracy > 0.9``.
+
+    expression  = conjunction {"or" conjunction}
+    conjunction = negation {"and" negation}
+    negation    = "not" negation | "(" expression ")" | comparison
+    comparison  = operand operator operand {operator operand}
+    operator    = "<" | "<=" | ">" | ">=" | "==" | "=" | "!="
+    operand     = the name of a metric or knob | number | word | "text in quotes"
+
+It compares and nothing else: no code is run. A comparison with a value that was not measured is neither true nor false,
+so that neither it nor its negation chooses a model (three-valued logic, as in SQL).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, Protocol, TypeAlias
+
+from vitsearch.errors import QueryError, UnknownName
+
+Value: TypeAlias = float | str | None
+Kind = Literal["number", "word"]
+Compare = Callable[[float | str, float | str], bool]
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.:%])
+    |(?P<operator><=|>=|==|!=|<|>|=)|(?P<bracket>[()])
+    |(?P<quoted>"[^"]*"|'[^']*')|(?P<word>[\w.:%@/+-]+))""",
+    re.VERBOSE,
+)
+_ORDERS: dict[str, Compare] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_OPERATORS: dict[str, Compare] = {**_ORDERS, "==": operator.eq, "=": operator.eq, "!=": operator.ne}
+_JOINING = ("and", "or", "not")
+DEEPEST = 50
+"""Brackets and negations inside each other."""
+
+
+class Expression(Protocol):
+    """What a text means: None where a value that decides was not measured."""
+
+    def holds(self, values: Mapping[str, Value]) -> bool | None: ...
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """``name`` is that of a metric or knob; None for a literal, whose ``text`` counts."""
+
+    text: str
+    kind: Kind
+    name: str | None = None
+
+    def value(self, values: Mapping[str, Value], kind: Kind) -> Value:
+        if self.name is not None:
+            return values.get(self.name)
+        return float(self.text) if kind == "number" else self.text
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    left: _Operand
+    operator: str
+    right: _Operand
+    kind: Kind
+
+    def holds(self, values: Mapping[str, Value]) -> bool | None:
+        left, right = self.left.value(values, self.kind), self.right.value(values, self.kind)
+        return None if left is None or right is None else _OPERATORS[self.operator](left, right)
+
+
+@dataclass(frozen=True)
+class _Not:
+    negated: Expression
+
+    def holds(self, values: Mapping[str, Value]) -> bool | None:
+        found = self.negated.holds(values)
+        return None if found is None else not found
+
+
+@dataclass(frozen=True)
+class _Both:
+    parts: tuple[Expression, ...]
+
+    def holds(self, values: Mapping[str, Value]) -> bool | None:
+        found = [part.holds(values) for part in self.parts]
+        return False if False in found else None if None in found else True
+
+
+@dataclass(frozen=True)
+class _Either:
+    parts: tuple[Expression, ...]
+
+    def holds(self, values: Mapping[str, Value]) -> bool | None:
+        found = [part.holds(values) for part in self.parts]
+        return True if True in found else None if None in found else False
+
+
+def parse(text: str, names: Mapping[str, Kind]) -> Expression:
+    """The meaning of ``text``, whose names are those of ``names``.
+
+    Raises :class:`~vitsearch.errors.QueryError` with the place and what is expected there, and
+    :class:`~vitsearch.errors.UnknownName` with the names that are allowed.
+    """
+    return _Reader(text, names).whole()
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+class _Reader:
+    """Reads from left to right; each method reads one rule of the grammar."""
+
+    def __init__(self, text: str, names: Mapping[str, Kind]) -> None:
+        self._text = text
+        self._names = names
+        self._tokens = list(self._split())
+        self._next = 0
+        self._depth = 0
+
+    def whole(self) -> Expression:
+        found = self._disjunction()
+        if self._next < len(self._tokens):
+            raise self._expected("'and', 'or' or the end")
+        return found
+
+    def _disjunction(self) -> Expression:
+        parts = [self._conjunction()]
+        while self._take("or"):
+            parts.append(self._conjunction())
+        return parts[0] if len(parts) == 1 else _Either(tuple(parts))
+
+    def _conjunction(self) -> Expression:
+        parts = [self._negation()]
+        while self._take("and"):
+            parts.append(self._negation())
+        return parts[0] if len(parts) == 1 else _Both(tuple(parts))
+
+    def _negation(self) -> Expression:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise QueryError(f"{self._text!r}: more than {DEEPEST} brackets or 'not' inside each other")
+        try:
+            if self._take("not"):
+                return _Not(self._negation())
+            if self._take("("):
+                found = self._disjunction()
+                if not self._take(")"):
+                    raise self._expected("')'")
+                return found
+            return self._comparisons()
+        finally:
+            self._depth -= 1
+
+    def _comparisons(self) -> Expression:
+        operands, operators = [self._operand()], []
+        while self._peek("operator"):
+            operators.append(self._tokens[self._next].text)
+            self._next += 1
+            operands.append(self._operand())
+        if not operators:
+            raise self._expected("one of " + " ".join(_OPERATORS))
+        parts = [
+            self._comparison(left, word, right)
+            for (left, right), word in zip(pairwise(operands), operators, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else _Both(tuple(parts))
+
+    def _operand(self) -> _Operand:
+        if self._next == len(self._tokens) or self._tokens[self._next].kind in ("operator", "bracket"):
+            raise self._expected("a name, a number or a word")
+        token = self._tokens[self._next]
+        if token.text in _JOINING and token.kind == "word":
+            raise self._expected("a name, a number or a word")
+        self._next += 1
+        if token.kind == "word" and token.text in self._names:
+            return _Operand(token.text, self._names[token.text], token.text)
+        return _Operand(token.text, "number" if token.kind == "number" else "word")
+
+    def _comparison(self, left: _Operand, word: str, right: _Operand) -> _Comparison:
+        kinds: Sequence[Kind] = [one.kind for one in (left, right) if one.name is not None]
+        if not kinds:
+            wrong = next((one.text for one in (left, right) if one.kind == "word"), None)
+            if wrong is None:
+                raise QueryError(f"{self._text!r}: {left.text} {word} {right.text} names no metric and no knob")
+            raise UnknownName("metric or knob", wrong, self._names)
+        kind, named = kinds[0], left if left.name else right
+        other = right if named is left else left
+        if len(set(kinds)) == 2:
+            raise QueryError(f"{self._text!r}: {left.text} and {right.text} cannot be compared: only one is a number")
+        if kind == "number" and other.kind == "word":
+            near = UnknownName("metric or knob", other.text, self._names)
+            raise QueryError(f"{self._text!r}: {named.text} is a number, but {other.text!r} is not: {near}")
+        if kind == "word" and word in _ORDERS:
+            raise QueryError(f"{self._text!r}: {named.text} is a word, which has no order; allowed: == and !=")
+        return _Comparison(left, word, right, kind)
+
+    def _peek(self, kind: str) -> bool:
+        return self._next < len(self._tokens) and self._tokens[self._next].kind == kind
+
+    def _take(self, text: str) -> bool:
+        """Whether the next token is this word or bracket, which is read then."""
+        token = self._tokens[self._next] if self._next < len(self._tokens) else None
+        if token is None or token.text != text or token.kind not in ("word", "bracket"):
+            return False
+        self._next += 1
+        return True
+
+    def _expected(self, what: str) -> QueryError:
+        if self._next == len(self._tokens):
+            return QueryError(f"{self._text!r}: {what} is expected at the end")
+        token = self._tokens[self._next]
+        return QueryError(f"{self._text!r}: {what} is expected at character {token.at + 1}, not {token.text!r}")
+
+    def _split(self) -> Sequence[_Token]:
+        found, at = [], 0
+        while self._text[at:].strip():
+            match = _TOKEN.match(self._text, at)
+            if match is None or match.lastgroup is None:
+                at += len(self._text[at:]) - len(self._text[at:].lstrip())
+                raise QueryError(f"{self._text!r}: {self._text[at]!r} at character {at + 1} cannot be read")
+            kind, word = match.lastgroup, match[match.lastgroup]
+            found.append(_Token(kind, word[1:-1] if kind == "quoted" else word, match.start(kind)))
+            at = match.end()
+        return found

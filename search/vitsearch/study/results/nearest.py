@@ -1,0 +1,163 @@
+"""When no model meets the limits: what came nearest, and which limit to loosen by how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitsearch.core.limits import StatedLimit, stated_limits
+from vitsearch.core.plan import Plan, plan_text
+from vitsearch.core.record import Record
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.front import read_models
+from vitsearch.study.study import Study
+
+SHOWN = 3
+"""Nearest models that are shown."""
+DIGITS = 4
+"""Significant digits of a loosened limit."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that breaks a limit, with what is known of it. ``is_predicted``: its accuracy is, because it was not
+    trained."""
+
+    trial: int
+    plan: Plan
+    values: Mapping[str, float | None]
+    is_predicted: bool = False
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A limit that a model breaks: the value ``seen``, and how far it is off relative to the limit."""
+
+    limit: StatedLimit
+    seen: float
+
+    @property
+    def by(self) -> float:
+        return self.limit.bound.violation(self.seen)
+
+    @property
+    def loosened(self) -> float:
+        """The value of the key in the space file that lets the model pass, rounded to the loose side."""
+        needed = self.limit.needed(self.seen)
+        if needed == 0.0:
+            return 0.0
+        step = 10.0 ** (math.floor(math.log10(abs(needed))) + 1 - DIGITS)
+        loose = -step if self.limit.key in ("min", "min_ratio") else step
+        values = (float(f"{needed + steps * loose:.{DIGITS}g}") for steps in range(3))
+        return next((one for one in values if self.limit.bound_at(one).violation(self.seen) <= 0.0), needed)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "limit": self.limit.path,
+            "bound": self.limit.bound.name,
+            "seen": self.seen,
+            "by": self.by,
+            "now": self.limit.value,
+            "loosened": self.loosened,
+        }
+
+
+@dataclass(frozen=True)
+class NearModel:
+    """``unjudged`` are metrics with a limit whose value is not known."""
+
+    candidate: Candidate
+    misses: tuple[Miss, ...]
+    unjudged: tuple[str, ...]
+
+    @property
+    def distance(self) -> float:
+        """The sum of what the limits are missed by, each relative to its limit."""
+        return sum(miss.by for miss in self.misses)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "trial": self.candidate.trial,
+            "plan": self.candidate.plan.to_json(),
+            "values": dict(self.candidate.values),
+            "accuracy_is_predicted": self.candidate.is_predicted,
+            "misses": [miss.to_json() for miss in self.misses],
+            "unjudged": list(self.unjudged),
+        }
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """``models`` are the nearest, nearest first. ``single`` are models that would pass if one limit alone were
+    loosened, the least loosening of each limit."""
+
+    models: tuple[NearModel, ...]
+    single: tuple[NearModel, ...]
+
+    def advice(self) -> Iterator[str]:
+        """One line for each way out: a limit of the space file, its value now, and what lets a model pass."""
+        for near in self.single or self.models[:1]:
+            texts = [f"{miss.limit.path} from {miss.limit.value:g} to {miss.loosened:g}" for miss in near.misses]
+            known = f"; its {', '.join(near.unjudged)} is not known yet" if near.unjudged else ""
+            if near.candidate.is_predicted:
+                known = "; its accuracy is predicted, it was not trained"
+            yield f"loosen {' and '.join(texts)}: trial {near.candidate.trial} passes{known}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "models": [near.to_json() for near in self.models],
+            "single": [near.to_json() for near in self.single],
+        }
+
+
+def nearest(candidates: Iterable[Candidate], limits: Sequence[StatedLimit]) -> Nearest:
+    """Rank models that break limits by how far they are off. Those of which a limit cannot be judged come after the
+    others at the same distance."""
+    found = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
+    found.sort(key=lambda near: (near.distance, len(near.unjudged), near.candidate.is_predicted))
+    single: dict[str, NearModel] = {}
+    for near in found:
+        if len(near.misses) == 1:
+            single.setdefault(near.misses[0].limit.path, near)
+    return Nearest(tuple(found[:SHOWN]), tuple(single.values()))
+
+
+def _judged(candidate: Candidate, limits: Sequence[StatedLimit]) -> NearModel:
+    misses, unjudged = [], []
+    for limit in limits:
+        seen = candidate.values.get(limit.bound.metric)
+        if seen is None:
+            unjudged.append(limit.bound.metric)
+        elif limit.bound.violation(seen) > 0.0:
+            misses.append(Miss(limit, seen))
+    return NearModel(candidate, tuple(misses), tuple(dict.fromkeys(unjudged)))
+
+
+def read_nearest(study: Study, ledger: Ledger) -> Nearest:
+    """What came nearest in a study, among its models and the plans that were only screened."""
+    models = read_models(study, ledger)
+    baseline = models.baseline.metrics.values if models.baseline else {}
+    known = {point.trial: point.metrics.values for point in (*models.points, *models.others)}
+    candidates = [
+        _candidate(number, record, known.get(number))
+        for number, record in study.records().items()
+        if record.duplicate_of is None and record.plan is not None
+    ]
+    return nearest(candidates, stated_limits(study.space().limits, baseline))
+
+
+def _candidate(number: int, record: Record, confirmed: Mapping[str, float | None] | None) -> Candidate:
+    if confirmed is not None:
+        return Candidate(number, record.plan, confirmed)
+    predicted = None if record.proxy is None else record.proxy.predicted_accuracy
+    values = {**record.metrics.values, "accuracy": predicted}
+    return Candidate(number, record.plan, values, predicted is not None)
+
+
+def near_text(near: NearModel) -> str:
+    """A model and what it misses, in one line."""
+    misses = ", ".join(f"{miss.limit.bound.metric} {miss.seen:.4g} ({miss.limit.bound.sense} "
+                       f"{miss.limit.bound.value:.4g} is asked)" for miss in near.misses)  # fmt: skip
+    return f"trial {near.candidate.trial}: {plan_text(near.candidate.plan)}: {misses}"

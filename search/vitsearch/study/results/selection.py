@@ -1,0 +1,139 @@
+"""Models filtered and sorted by their metrics and knobs, and which neighbours on a front are tied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.metrics import METRICS, split
+from vitsearch.errors import UnknownName
+from vitsearch.study.front import Front, Point
+from vitsearch.study.knob_values import NUMBERS, knob_values
+from vitsearch.study.results.expression import Expression, Kind, Value, parse
+
+
+def names_of(objectives: Iterable[str]) -> dict[str, Kind]:
+    """What an expression may name: the metrics, those of the ``objectives`` with their devices, the knobs, and the
+    number of the trial."""
+    found: dict[str, Kind] = dict.fromkeys([*objectives, *METRICS, "trial"], "number")
+    return found | {knob: "number" if knob in NUMBERS else "word" for knob in KNOBS}
+
+
+KNOBS = (
+    "backbone",
+    *NUMBERS,
+    "pruning_scope",
+    "weight_sparsity",
+    "token_pruning_method",
+    "token_pruning_at",
+    "distillation",
+    "quantization",
+    "backend",
+    "provider",
+    "batch",
+)
+
+
+def values_of(point: Point) -> dict[str, Value]:
+    """The values that an expression sees of a model."""
+    trial = None if point.trial is None else float(point.trial)
+    return {**point.metrics.values, **knob_values(point.plan), "trial": trial}
+
+
+@dataclass(frozen=True)
+class Order:
+    """``name`` is a metric, knob or ``trial``. The better value of a metric comes first, the smaller one of the
+    others; ``is_reversed`` turns that round."""
+
+    name: str
+    is_reversed: bool = False
+
+    @classmethod
+    def of(cls, text: str, names: Mapping[str, Kind]) -> Order:
+        """Read ``cpu_ms_p50`` or ``-cpu_ms_p50``. Raises :class:`~vitsearch.errors.UnknownName`."""
+        name = text.removeprefix("-")
+        if name not in names:
+            raise UnknownName("metric or knob", name, names)
+        return cls(name, text.startswith("-"))
+
+    def sorted(self, points: Iterable[Point]) -> list[Point]:
+        """The models in this order; those that lack the value come last."""
+        found = [(values_of(point).get(self.name), point) for point in points]
+        known = [(value, point) for value, point in found if value is not None]
+        descends = self._higher_is_better() != self.is_reversed
+        known.sort(key=lambda pair: pair[0], reverse=descends)
+        return [point for _, point in known] + [point for value, point in found if value is None]
+
+    def _higher_is_better(self) -> bool:
+        return self.name.partition("@")[0] in METRICS and split(self.name)[0].direction == "maximize"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which models are shown, and in which order; None for all, and for the order of the front."""
+
+    where: Expression | None = None
+    order: Order | None = None
+
+    @classmethod
+    def of(cls, where: str | None, sort: str | None, objectives: Iterable[str]) -> Selection:
+        """Read what a person wrote. Raises :class:`~vitsearch.errors.QueryError` and
+        :class:`~vitsearch.errors.UnknownName`, which name what is allowed."""
+        names = names_of(objectives)
+        expression = None if where is None else parse(where, names)
+        return cls(expression, None if sort is None else Order.of(sort, names))
+
+    def of_points(self, points: Sequence[Point]) -> tuple[Point, ...]:
+        where = self.where
+        kept = [point for point in points if where is None or where.holds(values_of(point))]
+        return tuple(kept if self.order is None else self.order.sorted(kept))
+
+
+Ties = tuple[Mapping[str, tuple[str, ...]], ...]
+"""For each model of a front: the metrics in which it is tied -> the names of the neighbours."""
+
+
+def ties(points: Sequence[Point], objectives: Sequence[str]) -> Ties:
+    """The objectives in which the intervals of neighbours on a front overlap: what was measured does not tell which of
+    the two is better there. ``points`` are in the order of the front. Values without an interval tie if they are equal.
+    """
+    found: list[dict[str, tuple[str, ...]]] = [{} for _ in points]
+    for index in range(len(points) - 1):
+        one, other = points[index], points[index + 1]
+        for name in objectives:
+            if _overlap(one.metrics, other.metrics, name):
+                found[index][name] = (*found[index].get(name, ()), other.name)
+                found[index + 1][name] = (*found[index + 1].get(name, ()), one.name)
+    return tuple(found)
+
+
+def _overlap(one: Metrics, other: Metrics, name: str) -> bool:
+    spans = _span(one, name), _span(other, name)
+    if None in spans:
+        return False
+    (low, high), (other_low, other_high) = spans  # type: ignore[misc]  # neither is None
+    return bool(low <= other_high and other_low <= high)
+
+
+def _span(metrics: Metrics, name: str) -> tuple[float, float] | None:
+    value = metrics.value(name)
+    return None if value is None else metrics.intervals.get(name, (value, value))
+
+
+def front_json(front: Front, shown: Sequence[Point]) -> dict[str, Any]:
+    """A front with the models ``shown``: what :meth:`Front.to_json` gives, and for each model whether it is on the
+    front, whether it is the knee, and with which neighbours it is tied in which objective."""
+    tied = {point.trial: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
+    knee = None if front.knee is None else front.points[front.knee].trial
+    points = [
+        point.to_json()
+        | {
+            "on_front": point.trial in tied,
+            "is_knee": point.trial == knee,
+            "tied": {name: list(others) for name, others in tied.get(point.trial, {}).items()},
+        }
+        for point in shown
+    ]
+    return front.to_json() | {"points": points}

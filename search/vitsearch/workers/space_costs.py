@@ -1,0 +1,74 @@
+"""What models of a space cost before anything is searched: parameters and MACs, and the time of a training step here.
+
+Models are built with random weights and cut as a search would cut them; nothing is downloaded. Which heads and channels
+stay is not known without scores, so all count as equally important: under a ranking over all blocks
+(``pruning_scope: global``) the counts of a search differ a little.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch.nn import functional
+
+from vitsearch import backbones
+from vitsearch.backbones import ModelSpec
+from vitsearch.compress import macs, prune, tokens
+from vitsearch.core.plan import Plan
+from vitsearch.core.resolve import BlockStructure, Scores, resolve
+from vitsearch.export import deploy
+from vitsearch.workers.images import torch_device
+
+TIMED_BATCH = 16
+"""Most images of a timed step: it takes as long for each image as a step of the recipe's batch, and less memory."""
+
+
+def count(plan: Plan, classes: int, channels: int) -> tuple[float, float]:
+    """Millions of parameters and of MACs of a plan, in the form that ships."""
+    family = backbones.find(plan.backbone)
+    spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels, window_size=plan.window_size)
+    model = family.build(spec).model.eval()
+    structure = family.block_structure(model, spec)
+    resolved = resolve(plan, structure, _equal_scores(structure))
+    image = torch.zeros(1, channels, plan.resolution, plan.resolution)
+    prune.apply(model, family, resolved, image)
+    tokens.apply(model, resolved)
+    macs_m, params_m = macs.count(deploy.deployed(model, family, tuple(image.shape)), image)
+    return params_m, macs_m
+
+
+def _equal_scores(structure: BlockStructure) -> Scores:
+    blocks = structure.blocks
+    return Scores(
+        tuple((1.0,) * block.heads for block in blocks),
+        tuple((1.0,) * block.ffn_width for block in blocks),
+        (1.0,) * len(blocks),
+        (1.0,) * structure.embed_dim,
+    )
+
+
+def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads: int) -> float:
+    """The time of a training step for each image, of the unpruned model of ``plan``: the second of two steps, on the
+    GPU of this machine or on ``threads`` cores. On cores it is their CPU time, so that other programs do not count."""
+    spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels)
+    device, before = torch_device(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model = backbones.find(plan.backbone).build(spec).model.train().to(device)
+        batch = min(TIMED_BATCH, plan.recipe.batch_size)
+        images = torch.randn(batch, channels, plan.resolution, plan.resolution, device=device)
+        labels = torch.zeros(batch, dtype=torch.long, device=device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        clock = time.perf_counter if device == "cuda" else time.process_time
+        for _ in range(2):
+            begin = clock()
+            optimizer.zero_grad()
+            functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds = clock() - begin
+        return seconds / batch / (1 if device == "cuda" else threads)
+    finally:
+        torch.set_num_threads(before)

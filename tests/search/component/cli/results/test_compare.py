@@ -1,0 +1,62 @@
+"""The output of ``vitsearch compare``, and how the two models are named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+import vitsearch as vs
+from support.terminal import shown
+from vitsearch.cli.results.compare import compare, print_comparison
+from vitsearch.errors import StudyError
+
+
+@pytest.fixture
+def stored(finished):
+    return vs.open_study(finished.folder / "fake.db")
+
+
+def test_models_are_named_by_trial_baseline_and_knee(stored, capsys):
+    knee = stored.front().points[stored.front().knee]
+    compare(stored, "baseline", "knee", paired=False, as_json=False)
+    text = capsys.readouterr().out
+    assert text.startswith("A: baseline: fake_vit@28 fp32\n")
+    assert f"B: {knee.name}: " in text
+
+
+@pytest.mark.parametrize("name", ["best", "-1", "1.5", "²"])
+def test_another_name_is_refused_with_what_is_allowed(stored, name):
+    with pytest.raises(StudyError) as caught:
+        compare(stored, name, "knee", paired=False, as_json=False)
+    assert str(caught.value) == f"{name!r} names no model; allowed: the number of a trial, baseline, knee"
+
+
+def test_a_study_without_a_feasible_model_has_no_knee(make_study):
+    made = make_study(trials=1).with_space(limits={"accuracy": {"min": 0.999}})
+    made.run()
+    with pytest.raises(StudyError) as caught:
+        compare(vs.open_study(made.folder / "fake.db"), "knee", "0", paired=False, as_json=False)
+    assert str(caught.value) == "study 'fake' has no knee: no model meets the limits"
+
+
+def test_knobs_and_metrics_stand_below_each_other(stored):
+    found = stored.compare(None, stored.front().points[0].trial)
+    text = shown(print_comparison, found, width=100)
+    assert re.search(r"^metric +A +B +B/A +better$", text, re.MULTILINE)
+    assert re.search(r"^knob +A +B$", text, re.MULTILINE)
+    assert "B/A with its 95 % interval; of accuracies B - A." in text
+    assert "--paired counts them" in text
+
+
+def test_a_model_beside_itself_differs_in_no_knob(stored):
+    trial = stored.front().points[0].trial
+    text = shown(print_comparison, stored.compare(trial, trial))
+    assert "All knobs are equal." in text
+    assert "is better in" not in text
+
+
+def test_what_was_emulated_is_marked(stored):
+    found = replace(stored.compare(None, stored.front().points[0].trial), emulated=True)
+    assert shown(print_comparison, found).startswith("EMULATED: the times are those of an emulated device\nA: baseline")

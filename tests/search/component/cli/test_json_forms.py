@@ -1,0 +1,152 @@
+"""What --json prints has the form that is documented, and every command that prints JSON has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from support import REPOSITORY, SPACE_FILES
+from vitsearch.cli.app import app
+from vitsearch.cli.json_forms import FORMS, json_form
+from vitsearch.cli.json_forms.page import page
+from vitsearch.errors import UnknownName
+from vitsearch.search.check import costs
+from vitsearch.search.driver import SearchEnd
+
+SMALL = str(Path(SPACE_FILES, "small.yaml"))
+
+
+def printed(*arguments: str, code: int = 0):
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """No device of this user, and no study but those of the test."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def study(finished) -> str:
+    return str(finished.folder / "fake.db")
+
+
+def test_the_page_is_that_of_the_schemas():
+    assert Path(REPOSITORY, "docs", "json.md").read_text() == page(), (
+        "run: python -m vitsearch.cli.json_forms > docs/json.md"
+    )
+
+
+@pytest.mark.parametrize("command", FORMS)
+def test_every_form_is_a_valid_schema(command):
+    jsonschema.Draft202012Validator.check_schema(json_form(command))
+    assert FORMS[command].text
+
+
+def commands(group: click.Command, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in getattr(group, "commands", {}).items():
+        inner = getattr(command, "commands", None)
+        yield from commands(command, f"{name} ") if inner else [(f"{before}{name}", command)]
+
+
+def test_every_command_with_json_is_documented():
+    every = dict(commands(typer.main.get_command(app)))
+    with_json = {name for name, command in every.items() if any("--json" in one.opts for one in command.params)}
+    documented = {command.partition(" --")[0] for command in FORMS}
+    always_json = {"devices describe"}
+    assert documented - always_json == with_json
+
+
+def test_the_schema_of_a_command_is_printed():
+    found = printed("schema", "studies", "list")
+    assert found["title"] == "vitsearch studies list --json"
+
+
+def test_a_command_without_json_is_refused_with_those_that_have_it():
+    with pytest.raises(UnknownName, match=r"no command with --json is called 'fronts'; did you mean 'front'\?; known"):
+        json_form("fronts")
+
+
+@pytest.mark.parametrize("more", [(), ("--all",), ("--sort", "-accuracy"), ("--where", "accuracy > 0.5")])
+def test_front(study, more):
+    jsonschema.validate(printed("front", study, "--json", *more), json_form("front"))
+
+
+def test_front_without_a_feasible_model(make_study):
+    made = make_study(trials=2).with_space(limits={"accuracy": {"min": 0.999}})
+    made.run()
+    found = printed("front", str(made.folder / "fake.db"), "--json", code=1)
+    jsonschema.validate(found, json_form("front"))
+    assert found["points"] == []
+    assert found["nearest"]["single"][0]["misses"][0]["limit"] == "limits.accuracy.min"
+
+
+def test_show(study, finished):
+    for number, record in finished.records().items():
+        found = printed("show", study, str(number), "--json")
+        jsonschema.validate(found, json_form("show"))
+        assert found["outcome"] == record.outcome
+
+
+def test_compare(study):
+    jsonschema.validate(printed("compare", study, "baseline", "knee", "--json"), json_form("compare"))
+
+
+@pytest.mark.parametrize("command", ["explain", "status"])
+def test_reading_commands(study, command):
+    jsonschema.validate(printed(command, study, "--json"), json_form(command))
+
+
+def test_plan(study, tmp_path):
+    plan = printed("front", study, "--json")["points"][0]["plan"]
+    small = {"backbone": "vit_fmnist_p4", "weights": "builtin"}
+    (tmp_path / "plan.json").write_text(json.dumps(plan | small))
+    jsonschema.validate(printed("plan", "plan.json", "--json"), json_form("plan"))
+
+
+def test_check(monkeypatch):
+    monkeypatch.setattr(costs, "COUNTING_S", 0.0)
+    monkeypatch.setattr(costs, "TIMING_S", 0.0)
+    jsonschema.validate(printed("check", SMALL, "--json"), json_form("check"))
+    jsonschema.validate(printed("check", SMALL, "--json", "--no-costs", "--as", "intel_cpu"), json_form("check"))
+
+
+def test_run(monkeypatch):
+    monkeypatch.setattr("vitsearch.api.run", lambda space, **_: SearchEnd("8 plans are trained", True))
+    found = printed("run", SMALL, "--json")
+    jsonschema.validate(found, json_form("run"))
+    assert found == {"study": "small", "reason": "8 plans are trained", "complete": True}
+
+
+def test_doctor():
+    jsonschema.validate(printed("doctor", "--json"), json_form("doctor"))
+
+
+def test_studies(make_study):
+    made = make_study(trials=1)
+    made.run()
+    where = str(made.folder / "fake.db")
+    jsonschema.validate(printed("studies", "list", str(made.folder), "--json"), json_form("studies list"))
+    jsonschema.validate(printed("studies", "clean", where, "--dry-run", "--json"), json_form("studies clean"))
+    jsonschema.validate(printed("studies", "delete", where, "--yes", "--json"), json_form("studies delete"))
+    assert printed("studies", "list", str(made.folder), "--json") == []
+
+
+def test_capabilities():
+    found = printed("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime", "--json")
+    jsonschema.validate(found, json_form("capabilities --try"))
+
+
+def test_install_converter(monkeypatch):
+    monkeypatch.setattr("vitsearch.export.litert.converters.install", lambda name, verify, say: say("working"))
+    jsonschema.validate(printed("install-converter", "litert", "--json"), json_form("install-converter"))

@@ -1,0 +1,108 @@
+"""What a search will cost, before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support import SPACE_FILES
+from vitsearch.core.stage import Stage
+from vitsearch.search.check import check_space, costs, space_costs
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.stage_cost import StageCost
+
+SMALL = Path(SPACE_FILES, "small.yaml")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    """Only the extremes are counted, and one backbone is timed."""
+    monkeypatch.setattr(costs, "COUNTING_S", 0.0)
+    monkeypatch.setattr(costs, "TIMING_S", 0.0)
+    monkeypatch.chdir(tmp_path)
+
+
+def found(*overrides):
+    return space_costs(check_space(SMALL, overrides).require())
+
+
+def test_the_largest_model_of_a_space_is_the_unpruned_one():
+    models = found("space.backbone=vit_fmnist_p4").models
+    assert models.params_m.high == pytest.approx(2.684554)
+    assert models.macs_m.high == pytest.approx(138.622848)
+    assert models.params_m.low < models.params_m.high
+    assert models.macs_m.low < models.macs_m.high
+    assert models.counted == 2
+
+
+def test_the_size_is_that_of_the_weights_in_the_precisions_of_the_space():
+    models = found("space.backbone=vit_fmnist_p4", "space.quantization=[fp32, int8_ptq]").models
+    assert models.size_mb.high == pytest.approx(4 * models.params_m.high)
+    assert models.size_mb.low == pytest.approx(1 * models.params_m.low)
+
+
+@pytest.mark.parametrize(
+    ("limit", "line"),
+    [
+        (
+            "limits.params_m={max: 0.001}",
+            "limits.params_m: no model can meet params_m <= 0.001: the smallest",
+        ),
+        ("limits.macs_m={max_ratio: 0.0001}", "limits.macs_m: no model can meet macs_m <= 0.01386: the smallest"),
+    ],
+)
+def test_a_limit_that_no_model_can_meet_is_said(limit, line):
+    (said,) = found("space.backbone=vit_fmnist_p4", limit).unmeetable
+    assert said.startswith(line)
+
+
+def test_a_limit_that_some_model_can_meet_is_not():
+    assert found("space.backbone=vit_fmnist_p4", "limits.params_m={max: 2.0}").unmeetable == ()
+
+
+def test_the_time_has_its_basis():
+    time = found("space.backbone=vit_fmnist_p4", "search.trials=10", "search.candidates=3").time
+    assert time.trainings == 10
+    assert time.screened.low < time.screened.high
+    assert 0 < time.worker_s.low <= time.worker_s.high
+    assert 0 < time.device_s.low <= time.device_s.high
+    assert "unpruned models timed here just now" in time.basis[0]
+    assert "means of the quickstart on 2 cores; larger models take longer" in time.basis[-1]
+
+
+def test_the_database_of_a_study_is_the_better_basis(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'x.db'}"
+    ledger = Ledger.open(storage)
+    for stage in (Stage.SCREEN, Stage.PROXY, Stage.EXPORT, Stage.TRAIN):
+        ledger.costs.note(stage, StageCost(1.0, {}, 0.0, 2.0, "worker here/1"))
+    for protocol in ("screen-1", "confirm-1"):
+        ledger.costs.note(Stage.MEASURE, StageCost(1.0, {}, 0.0, 3.0, "device local"), protocol)
+    ledger.close()
+    time = found("space.backbone=vit_fmnist_p4", f"storage={storage}").time
+    assert time.basis[0].endswith(f"trainings of 2 s (means of what is in {tmp_path / 'x.db'})")
+    assert time.device_s.low == pytest.approx(3.0 * (time.screened.low + costs.CONFIRMED))
+
+
+def test_without_a_number_of_trainings_no_time_is_estimated():
+    assert found("space.backbone=vit_fmnist_p4", "search.budget=1h").time is None
+
+
+def test_the_costs_in_words():
+    text = found("space.backbone=vit_fmnist_p4").describe()
+    assert text.startswith("models: ")
+    assert "million parameters" in text
+    assert "\ntime: about " in text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(30.0, 30.0, "about 30 s"), (90.0, 300.0, "about 1.5 to 5 min"), (3000.0, 9000.0, "about 0.83 to 2.5 h")],
+)
+def test_durations_share_a_unit(low, high, text):
+    assert costs._durations(costs.Span(low, high)) == text
+
+
+def test_large_numbers_are_written_out():
+    assert str(costs.Span(70.6, 4481.3)) == "70.6 to 4,481"
+    assert str(costs.Span(1.0, 1.0)) == "1"

@@ -1,0 +1,65 @@
+"""What this machine can do, and the line that installs what it lacks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.terminal import shown
+from vitsearch.cli.doctor import print_machine
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.search.check import machine
+from vitsearch.search.check.machine import this_machine
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """A machine that lacks these packages and all programs."""
+
+    def lack(*packages):
+        real = machine.importlib.util.find_spec
+        monkeypatch.setattr(
+            machine.importlib.util, "find_spec", lambda name, *more: None if name in packages else real(name, *more)
+        )
+        monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+        return {group: {part.name: part for part in parts} for group, parts in this_machine().parts.items()}
+
+    return lack
+
+
+def test_every_runtime_is_judged():
+    found = this_machine()
+    assert [part.name for part in found.parts["writes files for"]] == list(RUNTIMES)
+    assert [part.name for part in found.parts["runs files of"]] == list(RUNTIMES)
+    assert found.cores >= 1
+    json.dumps(found.to_json())
+
+
+def test_onnxruntime_is_always_there():
+    by_name = {part.name: part for part in this_machine().parts["runs files of"]}
+    assert by_name["onnxruntime"].works
+    assert by_name["onnxruntime"].detail.startswith("onnxruntime 1.")
+
+
+def test_what_is_missing_has_the_line_that_installs_it(without):
+    parts = without("openvino", "nncf", "ai_edge_litert", "tflite_runtime", "psycopg")
+    assert parts["writes files for"]["openvino"].install == "pip install 'vitsearch[openvino]'"
+    assert parts["runs files of"]["openvino"].install == "pip install 'vitsearch-evaluators[openvino]'"
+    litert = parts["runs files of"]["litert"]
+    assert (litert.works, litert.detail) == (False, "needs ai_edge_litert or tflite_runtime or benchmark_model")
+    assert parts["runs files of"]["tensorrt"].install is None
+    assert parts["optional"]["psycopg"].install == "pip install 'vitsearch[postgresql]'"
+
+
+def test_several_reasons_give_several_commands(without):
+    part = without("ai_edge_litert")["writes files for"]["litert"]
+    if "converter" in part.detail:  # it is not installed on this machine either
+        assert part.install == "pip install 'vitsearch[litert]' && vitsearch install-converter litert"
+    assert "run: " not in part.detail
+
+
+def test_commands_stay_on_one_line_in_a_narrow_terminal(without):
+    without("ai_edge_litert", "tflite_runtime")
+    text = shown(print_machine, this_machine(), width=40)
+    assert any(line.strip() == "to install: pip install 'vitsearch-evaluators[litert]'" for line in text.splitlines())

@@ -1,0 +1,155 @@
+"""Studies on disk: listed, deleted, cleaned."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitsearch.errors import StudyError
+from vitsearch.search.finished.housekeeping import Freed, clean, databases, delete, plan_deletion
+from vitsearch.search.home import Home
+from vitsearch.space import SearchSpace
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger, TrainingRow
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.study import Study
+
+
+@pytest.fixture
+def stored(space, tmp_path):
+    """A study with a file that its ledger names and one that no row names."""
+    Study.open(space).close()
+    ledger, store = Ledger.open(space.storage), FileStore(tmp_path / "fake.files" / "artifacts")
+    for name in ("named", "unnamed"):
+        (tmp_path / name).write_text(name * 100)
+        digest = store.put(tmp_path / name)
+        if name == "named":
+            ledger.add(TrainingRow("w", 1, 0.9, 0.1, 100, digest), StageCost(0.0))
+    ledger.close()
+    Home.of(space).own.mkdir(parents=True)
+    return tmp_path / "fake.db"
+
+
+@pytest.fixture
+def other(space, stored):
+    """Another study in the same database."""
+    found = SearchSpace.from_json(space.to_json() | {"study": "other"})
+    Study.open(found).close()
+    Home.of(found).own.mkdir(parents=True)
+    return found
+
+
+def artifacts(stored):
+    return sorted(path for path in (stored.parent / "fake.files" / "artifacts").rglob("*") if path.is_file())
+
+
+def test_studies_are_listed_with_what_they_take(stored, other):
+    (found,) = databases(stored.parent)
+    assert [one.name for one in found.studies] == ["fake", "other"]
+    assert [one.last_run for one in found.studies] == [None, None]
+    assert found.database_bytes >= stored.stat().st_size
+    assert found.files_bytes == 100 * len("named" + "unnamed")
+
+
+def test_a_finished_study_has_its_counts(finished):
+    (found,) = databases(finished.folder)
+    (study,) = found.studies
+    records = finished.records()
+    assert (study.name, study.trials, study.open) == ("fake", len(records), 0)
+    assert study.models > 0
+    assert found.to_json()["studies"][0]["last_run"].endswith("+00:00")
+
+
+def test_listing_changes_no_file(tmp_path):
+    (tmp_path / "foreign.db").write_bytes(b"not a database")
+    (tmp_path / "empty.db").touch()
+    assert databases(tmp_path) == []
+    assert (tmp_path / "empty.db").stat().st_size == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "foreign.db"]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"none is not a folder; studies are in the folder in which 'vitsearch run'"):
+        databases(tmp_path / "none")
+
+
+def test_the_only_study_is_deleted_with_its_files(stored):
+    planned = plan_deletion(str(stored))
+    assert (planned.study, planned.others) == ("fake", ())
+    assert planned.bytes >= stored.stat().st_size
+    delete(planned)
+    assert sorted(path.name for path in stored.parent.iterdir()) == ["named", "unnamed"]
+
+
+def test_of_several_studies_the_results_stay_for_the_others(stored, other):
+    planned = plan_deletion(f"{stored}#other")
+    assert (planned.study, planned.others) == ("other", ("fake",))
+    delete(planned)
+    (found,) = databases(stored.parent)
+    assert [one.name for one in found.studies] == ["fake"]
+    assert len(artifacts(stored)) == 2
+    assert not Home.of(other).own.exists()
+
+
+def test_a_study_that_does_not_exist_is_not_deleted(stored):
+    with pytest.raises(StudyError) as caught:
+        plan_deletion(f"{stored}#nothing")
+    assert str(caught.value) == f"no study 'nothing' in {stored}; it holds: fake"
+
+
+def test_files_that_no_result_names_are_freed(stored):
+    assert clean(str(stored), dry_run=True) == Freed(1, 100 * len("unnamed"))
+    assert len(artifacts(stored)) == 2
+    assert clean(str(stored), dry_run=False) == Freed(1, 100 * len("unnamed"))
+    (kept,) = artifacts(stored)
+    assert kept.read_text().startswith("named")
+    assert clean(str(stored), dry_run=False) == Freed(0, 0)
+
+
+def test_what_a_killed_process_left_is_freed(stored):
+    left = artifacts(stored)[0].with_suffix(".part")
+    left.write_text("half")
+    (scratch := stored.parent / "fake.files" / "runs" / "fake" / "scratch" / "ab").mkdir(parents=True)
+    (scratch / "cd.onnx").write_text("screened")
+    clean(str(stored), dry_run=False)
+    assert not left.exists()
+    assert not (scratch / "cd.onnx").exists()
+
+
+def test_nothing_is_freed_while_another_machine_makes_results(stored, space):
+    ledger = Ledger.open(space.storage)
+    ledger.claim("train:w", "elsewhere", 60.0)
+    ledger.close()
+    with pytest.raises(StudyError) as caught:
+        clean(str(stored), dry_run=False)
+    running = "a run on another machine makes 1 results now; wait until it has ended"
+    assert str(caught.value) == f"study 'fake': {running}"
+    assert len(artifacts(stored)) == 2
+
+
+RUNS = """
+import sys
+from pathlib import Path
+from vitsearch.search.home import Home
+with Home(Path(sys.argv[1]), "fake").alone():
+    print("runs", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_study_that_is_run_is_neither_deleted_nor_cleaned(stored):
+    command = [sys.executable, "-c", RUNS, str(stored.with_suffix(".files"))]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        process.stdout.readline()
+        planned = plan_deletion(str(stored))
+        for work in (lambda: delete(planned), lambda: clean(str(stored), dry_run=False)):
+            with pytest.raises(StudyError, match="study 'fake' is already run by"):
+                work()
+        process.kill()
+    assert Path(stored).exists()
+    assert len(artifacts(stored)) == 2

@@ -1,0 +1,52 @@
+"""What a database holds: its studies, and the files that its results name."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from vitsearch.core.stage import Stage
+from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Ledger, TrainingRow, summaries
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.study import Study
+
+
+def test_files_of_every_kind_of_result_are_named(ledger: Ledger):
+    cost = StageCost(0.0)
+    ledger.add(ArtifactRow("a", "model", "model", 1, "here", {}), cost)
+    ledger.add(ArtifactRow("l", "logits", "logits", 1, "here", {}), cost)
+    ledger.add(ArtifactRow("s", Stage.SCREEN.value, "screened", 1, "here", {}), cost)
+    ledger.add(TrainingRow("w", 1, 0.9, 0.1, 1, "checkpoint"), cost)
+    ledger.add(TrainingRow("w", 0, 0.9, 0.1, 1, None), cost)
+    ledger.add(BlockStructureRow("b", "weights", 28, "c", {}, {}, "statistics"), cost)
+    assert ledger.inventory.named_files() == {"model", "logits", "checkpoint", "statistics"}
+
+
+def test_only_claims_that_have_not_run_out_are_alive(ledger: Ledger):
+    ledger.claim("one", "me", 60.0)
+    ledger.claim("other", "me", -1.0)
+    assert ledger.inventory.live_claims() == 1
+
+
+def test_the_runs_of_a_study_are_forgotten_with_their_costs(ledger: Ledger):
+    for name in ("fake", "other"):
+        ledger.costs.start_run(name, 2)
+        ledger.costs.note(Stage.EXPORT, StageCost(1.0, {}, 0.0, 1.0, "worker here/1"))
+        ledger.costs.write()
+    ledger.inventory.forget_runs("fake")
+    assert ledger.costs.spent("fake").cpu_seconds == {}
+    assert ledger.costs.spent("other").cpu_seconds == {"export": 1.0}
+
+
+def test_a_database_without_a_ledger_has_its_studies(space, tmp_path):
+    Study.open(space).close()
+    (found,) = summaries(tmp_path / "fake.db")
+    assert (found.name, found.trials, found.models, found.open, found.last_run) == ("fake", 0, 0, 0, None)
+
+
+def test_a_foreign_database_is_none_of_ours(tmp_path):
+    connection = sqlite3.connect(tmp_path / "foreign.db")
+    connection.execute("CREATE TABLE studies_of_others (name TEXT)")
+    connection.close()
+    assert summaries(tmp_path / "foreign.db") is None
+    assert summaries(tmp_path / "missing.db") is None
+    assert not (tmp_path / "missing.db").exists()

@@ -1,0 +1,126 @@
+"""One trial of a study in full."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from support.terminal import shown
+from vitsearch.cli.results.show import print_detail
+from vitsearch.core.record import Record
+from vitsearch.errors import StudyError
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.front import read_models
+from vitsearch.study.results.detail import place_of, point_of, read_detail
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+
+
+@pytest.fixture
+def detail(finished):
+    def read(number):
+        with finished.opened() as (study, ledger):
+            return read_detail(study, ledger, FileStore(finished.folder / "artifacts"), number)
+
+    return read
+
+
+def first(finished, outcome, **where):
+    return next(number for number, record in finished.records().items() if record.outcome == outcome)
+
+
+def test_a_confirmed_trial_has_its_file_limits_measurements_and_stages(finished, detail):
+    number = first(finished, "confirmed")
+    found = detail(number)
+    assert found.file.path.is_file()
+    assert found.file.path.parent.name + found.file.path.stem == found.file.sha256
+    assert [limit.is_met for limit in found.limits] == [True]
+    assert found.limits[0].name.startswith("accuracy>=")
+    assert found.measurements
+    assert {"measure", "export"} <= {run.stage.value for run in found.stages}
+    assert [run.made_at for run in found.stages] == sorted(run.made_at for run in found.stages)
+
+
+def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detail):
+    number = next(n for n, record in finished.records().items() if record.outcome in ("not_promoted", "dominated"))
+    found = detail(number)
+    assert found.file is None
+    assert found.place == "not confirmed: its accuracy was not evaluated"
+    text = shown(print_detail, found)
+    assert f": {finished.records()[number].reason}" in text
+    assert "file:    none was exported" in text
+
+
+def test_every_trial_can_be_shown_and_is_json(finished, detail):
+    for number in finished.records():
+        found = detail(number)
+        value = json.loads(json.dumps(found.to_json()))
+        assert value["trial"] == number
+        assert shown(print_detail, found, width=80).startswith(f"Trial {number} of study fake\nfake_vit@")
+
+
+def test_a_number_that_is_no_finished_trial_is_refused_with_those_that_are(finished, detail):
+    last = max(finished.records())
+    with pytest.raises(StudyError) as caught:
+        detail(last + 7)
+    assert str(caught.value) == f"study 'fake' has no finished trial {last + 7}; finished trials: 0 to {last}"
+
+
+def test_a_study_without_a_trial_says_so(make_study, tmp_path):
+    study = make_study(trials=0)
+    study.run()
+    with study.opened() as (opened, ledger), pytest.raises(StudyError, match="has no finished trial 99; finished"):
+        read_detail(opened, ledger, FileStore(tmp_path), 99)
+
+
+def test_a_file_that_is_gone_is_said(finished, detail, tmp_path):
+    number = first(finished, "confirmed")
+    with finished.opened() as (study, ledger):
+        found = read_detail(study, ledger, FileStore(tmp_path / "elsewhere"), number)
+    assert found.file.path is None
+    assert "file:    gone from the store" in shown(print_detail, found)
+
+
+def test_the_place_of_a_trial_is_in_words(finished):
+    with finished.opened() as (study, ledger):
+        models, records = read_models(study, ledger), study.records()
+    knee = models.points[models.knee]
+    places = {number: place_of(models, point_of(models, number, one), one) for number, one in records.items()}
+    assert places[knee.trial] == "on the front, its knee"
+    assert all(places[point.trial].startswith("on the front") for point in models.points)
+    assert all(places[point.trial].startswith("dominated by trial") for point in models.others if point.feasible)
+    broken = replace(knee, breaks=("accuracy>=0.99",))
+    assert place_of(models, broken, records[knee.trial]) == "breaks accuracy>=0.99"
+
+
+def test_the_costs_of_stages_are_those_that_were_noted(make_study, tmp_path):
+    study = make_study(trials=1)
+    clock = iter(range(1, 100_000))
+    study.runner.cost = lambda job: StageCost(0.25, {}, float(next(clock)), 0.5, "worker here/1")
+    study.run()
+    with study.opened() as (opened, ledger):
+        number = next(n for n, record in opened.records().items() if record.is_confirmed)
+        found = read_detail(opened, ledger, FileStore(tmp_path), number)
+    of_workers = [run for run in found.stages if run.stage != "measure"]
+    assert all(run.cost is None for run in of_workers), "the noted times are not those at which results were written"
+    assert "?: not known, because another stage ended at the same time" in shown(print_detail, found)
+
+
+def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):
+    plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+    ledger, study = Ledger.open(space.storage), Study.open(space)
+    asked = study.ask(plans, DriverId.current())
+    failure = {"stage": "export", "kind": "crash", "message": "boom"}
+    study.tell(asked, Record("failed", asked.plan, "exporting failed (crash): boom", failure=failure))
+    found = read_detail(study, ledger, FileStore(tmp_path), asked.number)
+    value = json.loads(json.dumps(found.to_json()))
+    assert (value["keys"], value["file"], value["stages"], value["failure"]) == (None, None, [], failure)
+    text = shown(print_detail, found)
+    assert "failure: stage export, kind crash, message boom" in text
+    study.close()
+    ledger.close()

@@ -1,0 +1,124 @@
+"""What each knob did in a study, in numbers and in words."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from support.terminal import shown
+from vitsearch.cli.results.explain import print_explanation
+from vitsearch.study.results.effects import BackboneEffects, Effect
+from vitsearch.study.results.explanation import Explanation, ObjectiveEffects, Prediction, read_explanation
+
+
+def objective(name="cpu_ms_p50", **changes):
+    effect = Effect("quantization in openvino", "fp32", "int8_ptq", *map(math.log, (1.01, 0.98, 1.04)), 4)
+    known = {"backbones": (BackboneEffects("vit", 12, 0.95, (effect,)),), "importances": {"deployment": 0.4}}
+    return ObjectiveEffects(**{"name": name, "explained": 0.97, "measured": 12, "predicted": 0} | known | changes)
+
+
+@pytest.fixture
+def explanation():
+    predictions = (
+        Prediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
+        Prediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
+    )
+    return Explanation("fake", False, (objective(),), predictions)
+
+
+def test_the_effects_of_a_study_are_json(finished):
+    with finished.opened() as (study, ledger):
+        found = read_explanation(study, ledger)
+    value = json.loads(json.dumps(found.to_json()))
+    assert [one["objective"] for one in value["objectives"]] == ["accuracy", "cpu_ms_p50"]
+    accuracy, cost = value["objectives"]
+    assert accuracy["predicted"] > 0
+    assert cost["predicted"] == 0
+    assert cost["measured"] >= accuracy["measured"] > 0
+    (fake,) = cost["backbones"]
+    assert fake["backbone"] == "fake_vit"
+    assert {effect["knob"] for effect in fake["effects"]} >= {"ffn_pruning_ratio", "head_pruning_ratio", "resolution"}
+
+
+def test_costs_of_the_fake_device_fall_where_more_is_removed(finished):
+    with finished.opened() as (study, ledger):
+        _, cost = read_explanation(study, ledger).objectives
+    (fake,) = cost.backbones
+    by_name = {effect.knob: effect for effect in fake.effects}
+    assert by_name["ffn_pruning_ratio"].estimate < 0
+    assert cost.verdict(by_name["ffn_pruning_ratio"]) == "better"
+
+
+def test_predictions_are_held_against_what_came(finished):
+    with finished.opened() as (study, ledger):
+        found, records = read_explanation(study, ledger), study.records()
+    assert {one.trial for one in found.predictions} == {
+        number for number, record in records.items() if record.is_confirmed and record.proxy is not None
+    }
+    assert f"{len(found.predictions)} predicted accuracies were measured later" in found.calibration()
+
+
+def test_a_precision_that_gains_nothing_is_said_in_one_line(explanation):
+    assert list(explanation.lines()) == [
+        "int8_ptq gains nothing for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "verdict"),
+    [
+        ("cpu_ms_p50", (0.5, 0.4, 0.6), "better"),
+        ("cpu_ms_p50", (1.5, 1.4, 1.6), "worse"),
+        ("cpu_ms_p50", (1.0, 0.97, 1.04), "nothing"),
+        ("cpu_ms_p50", (0.9, 0.7, 1.2), "open"),
+        ("throughput_ips", (1.5, 1.4, 1.6), "better"),
+        ("throughput_ips", (1.0, 0.9, 1.02), "nothing"),
+    ],
+)
+def test_the_verdict_of_an_effect(name, ends, verdict):
+    effect = Effect("ffn_pruning_ratio", "0", "0.5", *map(math.log, ends), 4)
+    assert objective(name).verdict(effect) == verdict
+
+
+def test_an_accuracy_is_a_difference_in_points():
+    effect = Effect("ffn_pruning_ratio", "0", "0.5", -0.02, -0.03, -0.01, 4)
+    text = shown(print_explanation, Explanation("fake", False, (objective("accuracy", backbones=(
+        BackboneEffects("vit", 12, 0.4, (effect,)),)),), ()))  # fmt: skip
+    assert "these effects explain only 40% of the variance, so knobs act together" in text
+    assert "ffn_pruning_ratio  0 > 0.5      -2.0   -3.0 to -1.0  worse" in text
+
+
+def test_too_few_models_are_said():
+    text = shown(print_explanation, Explanation("fake", True, (objective(backbones=(
+        BackboneEffects("vit", 3, None, ()),)),), ()))  # fmt: skip
+    assert text.startswith("EMULATED: What each knob did in study fake\n")
+    assert "vit: 3 models, too few for effects with intervals" in text
+
+
+def test_the_whole_output(explanation):
+    assert (
+        shown(print_explanation, explanation, width=100)
+        == """\
+What each knob did in study fake
+
+cpu_ms_p50 (12 measured models)
+knob        explains alone
+deployment           40.0%
+share of the variance over all models that no other knob explains; all knobs together explain 97%
+
+vit: 12 models; these effects explain 95% of the variance
+knob                      from > to        change  95 % interval       is
+quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  nothing
+
+In short
+int8_ptq gains nothing for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
+
+Predicted accuracy and what came
+trial       predicted  measured    error  trained
+    5  0.8500 ± 0.002    0.9500  +0.1000       no
+    4  0.9000 ± 0.020    0.9100  +0.0100      yes
+2 predicted accuracies were measured later: error 0.0711 (root mean square), +0.0550 on average; 1
+of 2 lie within their 95 % interval"""
+    )

@@ -1,0 +1,48 @@
+"""What a device lacks, by what its agent reports."""
+
+from __future__ import annotations
+
+from support.terminal import shown
+from vitsearch.cli.doctor import print_devices
+from vitsearch.devices import descriptions
+from vitsearch.devices.registry import KnownDevice
+from vitsearch.devices.survey import DeviceSurvey, Part, device_parts, survey
+from vitsearch_evaluators.wire.device_info import RuntimeInfo
+
+
+def test_a_missing_runtime_has_the_line_that_installs_it_there():
+    info = descriptions.find("jetson_nano").info
+    lacking = RuntimeInfo("openvino", False, "No module named 'openvino'", None, ())
+    parts = {part.name: part for part in device_parts(info._replace(runtimes=(*info.runtimes, lacking)))}
+    assert parts["openvino"] == Part(
+        "openvino", False, "No module named 'openvino'", "pip install 'vitsearch-evaluators[openvino]'"
+    )
+    assert any(part.works for name, part in parts.items() if name != "power meter")
+
+
+def test_a_device_without_a_meter_says_what_is_not_measured():
+    info = descriptions.find("jetson_nano").info._replace(power_meter=None, quarantined="its canary drifted")
+    parts = {part.name: part for part in device_parts(info)}
+    assert parts["power meter"].detail == "none: energy_mj and power_w are not measured"
+    assert parts["measurements"].detail == "in quarantine: its canary drifted"
+
+
+def test_a_device_that_does_not_answer_has_a_reason(monkeypatch):
+    monkeypatch.setattr("vitsearch.devices.survey.ANSWER_S", 0.2)
+    (found,) = survey({"nano": KnownDevice("http://127.0.0.1:9", None)})
+    assert found.reason
+    assert found.parts == ()
+    assert shown(print_devices, [found]).startswith(
+        f"Device nano (http://127.0.0.1:9)\n  does not answer: {found.reason}"
+    )
+
+
+def test_no_device_says_how_to_add_one():
+    assert shown(print_devices, []) == (
+        "No device is known here. To add one, run: vitsearch devices add https://nano.local:8470"
+    )
+
+
+def test_what_comes_from_a_device_is_escaped():
+    found = DeviceSurvey("nano", "http://x", None, "board\x1b[2J", (Part("onnxruntime", True, "1.0\x1b]0;x"),))
+    assert "\x1b" not in shown(print_devices, [found])

@@ -1,0 +1,149 @@
+"""Two models compared: what is significant, and what can be said of the same images without single answers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.record import Keys
+from vitsearch.study.front import Front, Point
+from vitsearch.study.results.comparison import CHI_SQUARED, McNemar, compare
+
+RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
+PLAN = Plan(
+    "vit", "none", 28, None, Compression(), "none", RECIPE, (Deployment("local", "onnxruntime", "cpu", "fp32", 1),)
+)
+
+MODELS = Front("fake", ("accuracy", "cpu_ms_p50"), None, (), None)
+
+
+@pytest.fixture
+def point(plan):
+    def make(trial, values, intervals=None, **changes):
+        return Point(trial, replace(plan, **changes), Keys("w", "g", "a", "d"), Metrics.of(values, intervals))
+
+    return make
+
+
+def timed(ms, half):
+    return {"cpu_ms_p50": ms}, {"cpu_ms_p50": (ms - half, ms + half)}
+
+
+def only(point, one, other, images=2000):
+    (found,) = compare(MODELS, point(1, *one), point(2, *other), images).metrics
+    return found
+
+
+def test_a_ratio_whose_interval_excludes_one_is_significant(point):
+    found = only(point, timed(1.0, 0.05), timed(0.8, 0.04))
+    assert found.verdict == "second"
+    assert found.change == pytest.approx(0.8)
+    half = math.hypot(math.log(1.05 / 0.95) / 2, math.log(0.84 / 0.76) / 2)
+    assert (found.low, found.high) == pytest.approx((0.8 * math.exp(-half), 0.8 * math.exp(half)))
+
+
+def test_overlapping_values_are_not_significant(point):
+    found = only(point, timed(1.0, 0.1), timed(0.95, 0.1))
+    assert found.verdict == "not significant"
+
+
+def test_the_better_direction_is_that_of_the_metric(point):
+    wide = {"accuracy": (0.79, 0.81)}, {"accuracy": (0.89, 0.91)}
+    assert only(point, ({"accuracy": 0.8}, wide[0]), ({"accuracy": 0.9}, wide[1])).verdict == "second"
+    assert only(point, ({"size_mb": 2.0},), ({"size_mb": 3.0},)).verdict == "first"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        ({"latency_ms_p95": 1.0}, {"latency_ms_p95": 2.0}, "no interval"),
+        ({"latency_ms_p95": None}, {"latency_ms_p95": 2.0}, "not measured"),
+        ({"params_m": 1.5}, {"params_m": 1.5}, "equal"),
+    ],
+)
+def test_without_an_interval_no_difference_is_called_significant(point, one, other, verdict):
+    assert only(point, (one,), (other,)).verdict == verdict
+
+
+def test_knobs_that_differ_are_named(point):
+    found = compare(MODELS, point(1, {}), point(2, {}, resolution=24), None)
+    assert found.knobs == {"resolution": (28.0, 24.0)}
+
+
+def test_the_paired_test_is_described_without_its_answers(point):
+    found = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
+    assert found.accuracy_text() == (
+        "accuracy: trial 2 classifies 24 more of the same 2,000 validation images correctly. The interval above takes "
+        "the two as independent. On paired answers the difference is significant if fewer than 150 images are judged "
+        "differently; --paired counts them"
+    )
+    assert math.ceil(24 * 24 / CHI_SQUARED) == 150
+
+
+def test_equal_accuracies_need_no_test(point):
+    found = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
+    assert found.accuracy_text() == "accuracy: both classify equally many of the same 2,000 validation images correctly"
+
+
+def test_the_paired_answers_decide_where_they_are_known(point):
+    found = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
+    assert replace(found, paired=McNemar(2000, 10, 50)).accuracy_text() == (
+        "accuracy on the same 2,000 images: trial 1 alone is right on 10, trial 2 alone on 50: significant "
+        "(McNemar's exact test, p = 1.6e-07)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "p"),
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 6, 0.03125), (1, 8, 20 / 512), (900, 900, 1.0), (0, 5000, 0.0)],
+)
+def test_the_exact_test_is_the_binomial_one(one, other, p):
+    assert McNemar(100, one, other).p == pytest.approx(p)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_exact_test_does_not_depend_on_the_order(one, other):
+    assert McNemar(200, one, other).p == McNemar(200, other, one).p
+    assert 0.0 <= McNemar(200, one, other).p <= 1.0
+
+
+values = st.floats(0.01, 100.0)
+
+
+@given(values, values, st.floats(0.001, 0.3), st.floats(0.001, 0.3))
+def test_exchanging_the_two_inverts_the_ratio_and_keeps_the_verdict(one, other, half, other_half):
+    def metrics(value, half):
+        return Metrics.of({"cpu_ms_p50": value}, {"cpu_ms_p50": (value * math.exp(-half), value * math.exp(half))})
+
+    first, second = Point(1, PLAN, None, metrics(one, half)), Point(2, PLAN, None, metrics(other, other_half))
+    (there,), (back,) = compare(MODELS, first, second, None).metrics, compare(MODELS, second, first, None).metrics
+    assert there.change * back.change == pytest.approx(1.0)
+    assert {"first": "second", "second": "first"}.get(there.verdict, there.verdict) == back.verdict
+
+
+def test_the_summary_names_what_is_better_without_raw_times(point):
+    spans = {"cpu_ms_p50": (0.9, 1.1), "cpu_ms_p50_raw": (0.9, 1.1)}
+    one = {"cpu_ms_p50": 1.0, "cpu_ms_p50_raw": 1.0, "size_mb": 2.0}, spans
+    other = {"cpu_ms_p50": 1.05, "cpu_ms_p50_raw": 2.0, "size_mb": 1.0}, spans | {"cpu_ms_p50_raw": (1.9, 2.1)}
+    found = compare(MODELS, point(1, *one), point(2, *other), None)
+    assert list(found.summary()) == ["trial 2 is better in size_mb", "not significant: cpu_ms_p50"]
+    assert found.to_json()["metrics"][2] == {
+        "name": "size_mb",
+        "first": 2.0,
+        "second": 1.0,
+        "change": 0.5,
+        "low": None,
+        "high": None,
+        "verdict": "second",
+    }
+
+
+def test_without_a_first_value_there_is_no_ratio(point):
+    found = only(point, ({"energy_mj": 0.0},), ({"energy_mj": 1.0},))
+    assert (found.change, found.verdict) == (None, "no interval")

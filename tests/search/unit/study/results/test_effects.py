@@ -1,0 +1,142 @@
+"""Main effects by least squares: known effects are found, and nothing is claimed that the models do not tell."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.study.results.effects import Observation, explained, importances, main_effects, unique
+
+PLAIN = {
+    "backbone": "vit",
+    "resolution": 28.0,
+    "window_size": None,
+    "head_pruning_ratio": 0.0,
+    "ffn_pruning_ratio": 0.0,
+    "depth_pruning_ratio": 0.0,
+    "embed_pruning_ratio": 0.0,
+    "pruning_scope": "uniform",
+    "weight_sparsity": "none",
+    "token_pruning_ratio": 0.0,
+    "token_pruning_method": None,
+    "token_pruning_at": "",
+    "distillation": "logits",
+    "quantization": "fp32",
+    "backend": "onnxruntime",
+    "provider": "cpu",
+    "batch": "1",
+}
+INT8_GAIN = {"onnxruntime": 0.0, "openvino": -0.7}
+
+
+def true_cost(knobs):
+    """The logarithm of a cost to which each knob adds."""
+    cost = (
+        1.0 - 0.6 * knobs["ffn_pruning_ratio"] - 0.2 * knobs["head_pruning_ratio"] + 1.5 * math.log(knobs["resolution"])
+    )
+    cost += 0.1 * (knobs["backend"] == "openvino")
+    return cost + INT8_GAIN[knobs["backend"]] * (knobs["quantization"] == "int8_ptq")
+
+
+def models(noise=0.0, seed=0, **changes):
+    rng, found = random.Random(seed), []
+    axes = ((0.0, 0.5), (0.0, 0.33, 0.67), (20.0, 28.0), ("onnxruntime", "openvino"), ("fp32", "int8_ptq"))
+    for ffn, heads, resolution, backend, precision in itertools.product(*axes):
+        own = {"ffn_pruning_ratio": ffn, "head_pruning_ratio": heads, "resolution": resolution}
+        knobs = PLAIN | own | {"backend": backend, "quantization": precision} | changes
+        found.append(Observation(knobs, true_cost(knobs) + rng.gauss(0.0, noise)))
+    return found
+
+
+def effects(observed):
+    (found,) = main_effects(observed)
+    return {(effect.knob, effect.to): effect for effect in found.effects}, found
+
+
+def test_known_effects_are_found():
+    by_name, found = effects(models())
+    expected = {
+        ("ffn_pruning_ratio", "0.5"): -0.3,
+        ("head_pruning_ratio", "0.67"): -0.134,
+        ("resolution", "20"): 1.5 * math.log(20 / 28),
+        ("quantization in onnxruntime", "int8_ptq"): 0.0,
+        ("quantization in openvino", "int8_ptq"): -0.7,
+        ("backend at fp32", "openvino"): 0.1,
+        ("backend at int8_ptq", "openvino"): -0.6,
+    }
+    assert {name: effect.estimate for name, effect in by_name.items()} == pytest.approx(expected, abs=1e-9)
+    assert found.r_squared == pytest.approx(1.0)
+    assert (found.backbone, found.models) == ("vit", 48)
+
+
+def test_the_intervals_hold_the_truth_about_as_often_as_they_say():
+    holding = [
+        effect.low <= -0.3 <= effect.high
+        for seed in range(200)
+        for effect in [effects(models(noise=0.1, seed=seed))[0]["ffn_pruning_ratio", "0.5"]]
+    ]
+    assert 0.90 <= sum(holding) / len(holding) <= 0.99
+
+
+def test_an_effect_that_the_models_do_not_tell_apart_is_left_out():
+    ratios = ("ffn_pruning_ratio", "head_pruning_ratio")
+    same = [one for one in models() if tuple(one.knobs[knob] for knob in ratios) in ((0.0, 0.0), (0.5, 0.67))]
+    by_name, _ = effects(same)
+    assert not {"ffn_pruning_ratio", "head_pruning_ratio"} & {knob for knob, _ in by_name}
+    assert by_name["quantization in openvino", "int8_ptq"].estimate == pytest.approx(-0.7)
+
+
+def test_too_few_models_have_no_effects():
+    assert effects(models()[:3])[1].effects == ()
+    assert importances(models()[:3]) == {}
+
+
+def test_the_scope_counts_only_where_something_is_ranked():
+    observed = models() + models(pruning_scope="global")
+    by_name, _ = effects(observed)
+    uncut = [one for one in observed if not one.knobs["ffn_pruning_ratio"] and not one.knobs["head_pruning_ratio"]]
+    assert by_name["pruning_scope", "global"].models == 48 - len(uncut) // 2
+
+
+def test_each_token_method_is_a_knob_of_its_own():
+    more = models(token_pruning_ratio=0.3, token_pruning_method="tome")
+    by_name, _ = effects(models() + [Observation(one.knobs, one.value - 0.2) for one in more])
+    assert by_name["token_pruning_ratio by tome", "0.3"].estimate == pytest.approx(-0.2)
+
+
+def test_backbones_have_effects_of_their_own():
+    other = [Observation(one.knobs | {"backbone": "other"}, 2 * one.value) for one in models()]
+    first, second = main_effects([*models(), *other])
+    assert (first.backbone, second.backbone) == ("other", "vit")
+    assert first.effects[0].estimate == pytest.approx(2 * second.effects[0].estimate)
+
+
+def test_the_knob_that_changes_most_is_the_most_important():
+    shares = importances(models(noise=0.01))
+    assert next(iter(shares)) == "deployment"
+    assert shares["deployment"] > shares["resolution"] > shares["ffn_pruning_ratio"] > shares["head_pruning_ratio"]
+    assert explained(models(noise=0.01)) == pytest.approx(1.0, abs=0.01)
+
+
+def test_in_a_balanced_set_the_shares_add_up():
+    shares = importances(models())
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+@given(st.lists(st.sampled_from(models(noise=0.1)), min_size=1, max_size=30))
+def test_any_set_of_models_has_finite_effects(observed):
+    for found in main_effects(observed):
+        for effect in found.effects:
+            assert effect.low <= effect.estimate <= effect.high
+            assert math.isfinite(effect.high - effect.low)
+    assert all(0.0 <= share <= 1.0 for share in importances(observed).values())
+
+
+def test_trials_that_share_a_result_are_one_observation():
+    one, other = models()[:2]
+    assert unique([("a", one), ("a", other), ("b", other)]) == [one, other]

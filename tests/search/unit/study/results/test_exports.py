@@ -1,0 +1,93 @@
+"""Models as rows of other tools' tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.record import Keys
+from vitsearch.study.front import Front, Point
+from vitsearch.study.results.exports import Condition, rows, to_csv, to_markdown, to_perf_yaml
+
+VALUES = {
+    "accuracy": 0.8765,
+    "latency_ms_p50": 2.5,
+    "throughput_ips": 390.0,
+    "macs_m": 1200.0,
+    "params_m": 5.7,
+    "size_mb": 22.8,
+    "peak_memory_mb": 40.0,
+    "energy_mj": None,
+}
+CONDITIONS = {"g": Condition("trtexec", "10.3", 1)}
+
+
+@pytest.fixture
+def front(plan):
+    metrics = Metrics.of(VALUES, {"accuracy": (0.86, 0.89), "latency_ms_p50": (2.4, 2.6)})
+    point = Point(7, plan, Keys("w", "g", "a", "d"), metrics)
+    baseline = replace(point, trial=None, metrics=Metrics.of({"accuracy": 0.9, "latency_ms_p50": 5.0}))
+    return Front("fake", ("accuracy", "latency_ms_p50"), baseline, (point,), 0)
+
+
+def test_a_row_has_the_columns_of_timms_benchmark_first(front):
+    (row,) = rows(front, front.points, CONDITIONS)
+    assert list(row)[:9] == [
+        "model",
+        "infer_samples_per_sec",
+        "infer_step_time",
+        "infer_batch_size",
+        "infer_img_size",
+        "infer_gmacs",
+        "param_count",
+        "top1",
+        "top1_err",
+    ]
+    assert list(row.values())[:9] == ["fake_vit", 390.0, 2.5, 1, 28, 1.2, 5.7, 87.65, 12.35]
+    assert (row["trial"], row["on_front"], row["latency_ms_p50_low"], row["energy_mj"]) == (7, True, 2.4, None)
+
+
+def test_csv_leaves_empty_what_was_not_measured(front):
+    text = to_csv(rows(front, front.points, {}))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["model"], row["infer_step_time"], row["energy_mj"]) == ("fake_vit", "2.5", "")
+
+
+def test_csv_without_a_model_is_one_empty_line():
+    assert to_csv([]) == "\n"
+
+
+def test_markdown_has_intervals_and_the_baseline(front):
+    assert to_markdown(front, front.points) == (
+        "| trial | plan | accuracy | latency_ms_p50 | size_mb |\n"
+        "| ---: | --- | ---: | ---: | ---: |\n"
+        "| baseline | fake_vit@28 fp32 | 0.9000 | 5 | not measured |\n"
+        "| 7 | fake_vit@28 fp32 | 0.8765 ± 0.015 | 2.5 ± 0.1 | 22.8 |\n"
+    )
+
+
+def test_perf_yaml_has_the_shape_of_ai_hub(front):
+    found = yaml.safe_load(to_perf_yaml(front, front.points, CONDITIONS))
+    components = found["precisions"]["float"]["components"]
+    metrics = components["fake_vit@28 fp32 (trial 7)"]["performance_metrics"]["local"]["onnxruntime"]
+    assert metrics["inference_time_milliseconds"] == 2.5
+    assert metrics["estimated_peak_memory_range_mb"] == {"min": 40.0, "max": 40.0}
+    assert (metrics["primary_compute_unit"], metrics["job_status"]) == ("CPU", "Passed")
+    assert metrics["tool_versions"] == {"trtexec": "10.3"}
+    assert "energy_mj" not in metrics
+
+
+def test_perf_yaml_of_a_model_without_a_measurement_claims_no_job(front):
+    assert "job_status" not in to_perf_yaml(front, front.points, {})
+
+
+def test_emulated_times_are_marked_in_every_form(front):
+    emulated = replace(front, emulated=True)
+    assert rows(emulated, front.points, {})[0]["emulated"] is True
+    assert to_markdown(emulated, front.points).startswith("EMULATED: the times are those of an emulated device\n\n| ")
+    assert yaml.safe_load(to_perf_yaml(emulated, front.points, {}))["emulated"] is True

@@ -1,0 +1,85 @@
+"""What came nearest to the limits, and which limit to loosen by how much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vitsearch.core.limits import bounds, stated_limits
+from vitsearch.space.sections import Limit
+from vitsearch.study.results.nearest import Candidate, Miss, nearest
+
+LIMITS = {"accuracy": Limit(max_drop=0.02), "cpu_ms_p50": Limit(max=2.0)}
+BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0}
+
+
+def candidate(trial, accuracy, ms, is_predicted=False):
+    return Candidate(trial, None, {"accuracy": accuracy, "cpu_ms_p50": ms}, is_predicted)
+
+
+def found(*candidates, limits=LIMITS):
+    return nearest(candidates, stated_limits(limits, BASELINE))
+
+
+def test_the_nearest_comes_first():
+    result = found(candidate(1, 0.5, 2.0), candidate(2, 0.87, 2.0), candidate(3, 0.87, 2.5))
+    assert [near.candidate.trial for near in result.models] == [2, 3, 1]
+
+
+def test_models_within_the_limits_are_not_among_them():
+    assert found(candidate(1, 0.89, 1.0)).models == ()
+
+
+def test_each_limit_has_the_model_that_needs_the_least_loosening_of_it_alone():
+    result = found(candidate(1, 0.86, 1.0), candidate(2, 0.875, 1.0), candidate(3, 0.9, 2.4), candidate(4, 0.8, 2.1))
+    assert [(near.candidate.trial, near.misses[0].limit.path) for near in result.single] == [
+        (2, "limits.accuracy.max_drop"),
+        (3, "limits.cpu_ms_p50.max"),
+    ]
+    assert list(result.advice()) == [
+        "loosen limits.accuracy.max_drop from 0.02 to 0.025: trial 2 passes",
+        "loosen limits.cpu_ms_p50.max from 2 to 2.4: trial 3 passes",
+    ]
+
+
+def test_without_such_a_model_both_limits_of_the_nearest_are_loosened():
+    assert list(found(candidate(1, 0.87, 2.5)).advice()) == [
+        "loosen limits.accuracy.max_drop from 0.02 to 0.03 and limits.cpu_ms_p50.max from 2 to 2.5: trial 1 passes"
+    ]
+
+
+def test_what_is_not_known_or_predicted_is_said():
+    unknown, predicted = found(candidate(1, None, 2.5)), found(candidate(2, 0.86, 1.0, is_predicted=True))
+    assert unknown.models[0].unjudged == ("accuracy",)
+    assert next(unknown.advice()).endswith("trial 1 passes; its accuracy is not known yet")
+    assert next(predicted.advice()).endswith("trial 2 passes; its accuracy is predicted, it was not trained")
+
+
+def test_the_json_form_has_the_key_of_the_file(plan):
+    near = found(replace(candidate(1, 0.87, 1.0), plan=plan))
+    value = near.to_json()["models"][0]["misses"][0]
+    assert (value["limit"], value["now"], value["loosened"]) == ("limits.accuracy.max_drop", 0.02, 0.03)
+
+
+KEYS = {"min": 0.5, "max": 0.5, "max_drop": 0.1, "max_ratio": 0.7, "min_ratio": 1.3}
+
+
+@pytest.mark.parametrize("key", KEYS)
+@given(seen=st.floats(1e-3, 1e3), base=st.floats(1e-2, 1e2))
+def test_a_loosened_limit_lets_the_model_pass_and_is_no_looser_than_needed(key, seen, base):
+    metric = "accuracy" if key in ("min", "max_drop") else "throughput_ips" if key == "min_ratio" else "cpu_ms_p50"
+    if metric == "accuracy":
+        seen, base = seen / 1e3, base / 1e2
+    (limit,) = stated_limits({metric: Limit(**{key: KEYS[key]})}, {metric: base})
+    assume(limit.bound.violation(seen) > 0.0)
+    loosened = Miss(limit, seen).loosened
+    assert limit.bound_at(loosened).violation(seen) <= 0.0
+    assert loosened == pytest.approx(limit.needed(seen), rel=3e-3)
+
+
+def test_stated_limits_are_the_bounds():
+    assert tuple(limit.bound for limit in stated_limits(LIMITS, BASELINE)) == bounds(LIMITS, BASELINE)
+    assert all(limit.bound_at(limit.value) == limit.bound for limit in stated_limits(LIMITS, BASELINE))

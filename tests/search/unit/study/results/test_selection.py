@@ -1,0 +1,118 @@
+"""Models filtered and sorted, and which neighbours on a front are tied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.record import Keys
+from vitsearch.errors import UnknownName
+from vitsearch.study.front import Front, Point
+from vitsearch.study.knob_values import knob_values
+from vitsearch.study.results.selection import KNOBS, Selection, front_json, names_of, ties, values_of
+
+OBJECTIVES = ("accuracy", "cpu_ms_p50")
+
+
+@pytest.fixture
+def point(plan):
+    def make(trial, accuracy=0.9, ms=1.0, intervals=None, **changes):
+        metrics = Metrics.of({"accuracy": accuracy, "cpu_ms_p50": ms, "energy_mj": None}, intervals)
+        return Point(trial, replace(plan, **changes), Keys("w", f"g{trial}", "a", "d"), metrics)
+
+    return make
+
+
+def chosen(points, where=None, sort=None):
+    return [point.trial for point in Selection.of(where, sort, OBJECTIVES).of_points(points)]
+
+
+def test_without_a_condition_all_models_stay_in_their_order(point):
+    assert chosen([point(2), point(1)]) == [2, 1]
+
+
+def test_metrics_and_knobs_choose(point):
+    points = [point(1, 0.9, 1.0), point(2, 0.8, 0.5, resolution=24), point(3, 0.95, 2.0)]
+    assert chosen(points, "cpu_ms_p50 < 1.5 and accuracy > 0.85") == [1]
+    assert chosen(points, "resolution == 24 or trial == 3") == [2, 3]
+    assert chosen(points, "energy_mj > 0 or energy_mj <= 0") == []
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("accuracy", [3, 1, 2]),  # the best first
+        ("-accuracy", [2, 1, 3]),
+        ("cpu_ms_p50", [2, 1, 3]),
+        ("resolution", [2, 1, 3]),
+        ("-trial", [3, 2, 1]),
+    ],
+)
+def test_the_better_value_of_a_metric_comes_first(point, sort, order):
+    points = [point(1, 0.9, 1.0), point(2, 0.8, 0.5, resolution=24), point(3, 0.95, 2.0)]
+    assert chosen(points, sort=sort) == order
+
+
+@pytest.mark.parametrize("sort", ["accuracy", "-accuracy"])
+def test_models_without_the_value_come_last(point, sort):
+    assert chosen([point(1, None), point(2, 0.8)], sort=sort) == [2, 1]
+
+
+def test_an_unknown_name_to_sort_by_is_refused():
+    with pytest.raises(UnknownName, match=r"no metric or knob is called 'acuracy'; did you mean 'accuracy'\?; known: "):
+        Selection.of(None, "-acuracy", OBJECTIVES)
+
+
+def test_every_knob_can_be_named(plan, point):
+    assert set(KNOBS) == set(knob_values(plan))
+    assert set(names_of(OBJECTIVES)) >= set(values_of(point(1)))
+
+
+def test_a_metric_of_a_device_can_be_named():
+    assert names_of(["cpu_ms_p50@nano"])["cpu_ms_p50@nano"] == "number"
+
+
+def test_overlapping_intervals_of_neighbours_are_ties(point):
+    points = [
+        point(1, 0.80, 1.0, {"accuracy": (0.79, 0.81), "cpu_ms_p50": (0.9, 1.1)}),
+        point(2, 0.82, 1.2, {"accuracy": (0.805, 0.83), "cpu_ms_p50": (1.15, 1.3)}),
+        point(3, 0.90, 1.3, {"accuracy": (0.89, 0.91), "cpu_ms_p50": (1.25, 1.4)}),
+    ]
+    assert ties(points, OBJECTIVES) == (
+        {"accuracy": ("trial 2",)},
+        {"accuracy": ("trial 1",), "cpu_ms_p50": ("trial 3",)},
+        {"cpu_ms_p50": ("trial 2",)},
+    )
+
+
+def test_values_that_were_not_measured_never_tie(point):
+    assert ties([point(1, None, 1.0), point(2, None, 1.0)], ("accuracy",)) == ({}, {})
+
+
+spans = st.tuples(st.floats(0.1, 1.0), st.floats(0.0, 0.2))
+
+
+@given(st.lists(spans, min_size=1, max_size=6))
+def test_a_tie_is_mutual_and_only_with_neighbours(found):
+    metrics = [Metrics.of({"accuracy": one}, {"accuracy": (one - half, one + half)}) for one, half in found]
+    points = [Point(index, None, Keys("w", "g", "a", "d"), one) for index, one in enumerate(metrics)]
+    result = ties(points, ("accuracy",))
+    for index, tie in enumerate(result):
+        for name in tie.get("accuracy", ()):
+            other = int(name.split()[1])
+            assert abs(other - index) == 1
+            assert points[index].name in result[other]["accuracy"]
+
+
+def test_the_json_form_says_what_is_on_the_front_and_tied(point):
+    on_front, other = point(1, intervals={"cpu_ms_p50": (0.9, 1.1)}), replace(point(2), breaks=("accuracy>=0.95",))
+    front = Front("fake", OBJECTIVES, None, (on_front,), 0, others=(other,))
+    points = front_json(front, [on_front, other])["points"]
+    assert [(one["trial"], one["on_front"], one["is_knee"], one["tied"], one["breaks"]) for one in points] == [
+        (1, True, True, {}, []),
+        (2, False, False, {}, ["accuracy>=0.95"]),
+    ]

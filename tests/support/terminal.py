@@ -1,0 +1,14 @@
+"""What a command shows in a terminal, as plain text."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+
+def shown(show, *what, width=115):
+    """The output of ``show(*what, console)`` at this width, without trailing spaces."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    show(*what, console)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
