@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitsearch.pipeline.progress import Progress
+    from vitsearch.report.data import ReportData
     from vitsearch.search.driver import SearchEnd
     from vitsearch.space import Judged, SearchSpace
     from vitsearch.study.front import Front
@@ -74,6 +75,14 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return status(study, ledger)
+
+    def report(self) -> ReportData:
+        """Everything that ``vitsearch report`` shows; ``to_json`` is what its page draws from."""
+        from vitsearch.report.data import read_report  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.lookup import opened
+
+        with opened(self.where) as (study, ledger):
+            return read_report(study, ledger, self.where)
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import device_commands
+from vitsearch.cli import device_commands, report_commands
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
@@ -34,14 +34,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-StudyName = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY",
-        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
-        show_default=False,
-    ),
-]
+StudyName = report_commands.StudyName
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -131,6 +124,11 @@ def front(study: StudyName, as_json: AsJson = False) -> None:
     typer.echo(json.dumps(points.to_json(), indent=2)) if as_json else tables.print_front(points)
     if not points.points:
         raise typer.Exit(1)
+
+
+app.command()(report_commands.report)
+app.command()(report_commands.serve)
+app.command()(report_commands.dashboard)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -191,6 +192,17 @@ class Ledger:
 
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
         return self._one(ArtifactRow, artifact_key=artifact_key)
+
+    def revision(self) -> object:
+        """Differs from an earlier one if a stage or a measurement was added since."""
+        counted = [select(func.max(table.c.id)) for table in (tables.stage_cost, tables.measurement)]
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(query).scalar() for query in counted)
+
+    def artifact_versions(self) -> dict[str, dict[str, str]]:
+        """The versions of the libraries that made each artifact, by its key."""
+        with self._engine.connect() as connection:
+            return dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
 
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
         """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""

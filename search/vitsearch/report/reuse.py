@@ -1,0 +1,71 @@
+"""Results that were made once and serve several trials: the ledger finds them by their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vitsearch.report.trials import ShownTrial
+
+KINDS = (
+    ("measurement", "measurements of a graph"),
+    ("training", "trainings"),
+    ("file", "exported files"),
+)
+"""Short word, and what it counts."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """``used`` trials needed such a result, and ``made`` different ones served them."""
+
+    what: str
+    used: int
+    made: int
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """``sources``: for each trial that shares something, what, and with which earlier trial."""
+
+    shared: tuple[Shared, ...]
+    duplicates: int
+    sources: dict[int, str]
+
+
+def reuse(trials: Sequence[ShownTrial]) -> Reuse:
+    """What the trials of a study share with each other."""
+    first: dict[tuple[str, str], int | None] = {}
+    used = dict.fromkeys((kind for kind, _ in KINDS), 0)
+    sources: dict[int, str] = {}
+    for trial in trials:
+        found = []
+        for kind, key in _results(trial):
+            used[kind] += 1
+            if (kind, key) in first:
+                found.append(f"{kind} of {_name(first[kind, key])}")
+            else:
+                first[kind, key] = trial.number
+        if trial.duplicate_of is not None:
+            found = [f"everything of trial {trial.duplicate_of}"]
+        if found and trial.number is not None:
+            sources[trial.number] = ", ".join(found)
+    made = {kind: sum(known == kind for known, _ in first) for kind, _ in KINDS}
+    shared = tuple(Shared(words, used[kind], made[kind]) for kind, words in KINDS)
+    return Reuse(shared, sum(trial.outcome == "duplicate" for trial in trials), sources)
+
+
+def _results(trial: ShownTrial) -> Iterator[tuple[str, str]]:
+    """The kind and the key of each result that the trial needed."""
+    keys = trial.keys
+    if keys is None or trial.duplicate_of is not None:
+        return
+    yield "measurement", f"{keys.graph_key} {keys.device_id}"
+    if trial.outcome == "confirmed" and trial.rung > 0:
+        yield "training", keys.weights_key
+    if keys.artifact_key is not None:
+        yield "file", keys.artifact_key
+
+
+def _name(number: int | None) -> str:
+    return "the baseline" if number is None else f"trial {number}"

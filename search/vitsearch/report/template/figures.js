@@ -1,0 +1,294 @@
+"use strict";
+/* One function for each figure: what Plotly draws, what the figure shows in words, and the same as a table.
+   A trace that shows trials has their indices as `ids`. */
+
+const choice = (id) => document.getElementById(id).value;
+const ticked = (id) => document.getElementById(id).checked;
+
+function isCost(data, metric) { return metric !== "accuracy" && metric in data.metrics; }
+
+function scale(data, metric) { return isCost(data, metric) && ticked("front-log") ? "log" : "linear"; }
+
+function bars(data, trials, metric) {
+  const ends = trials.map((trial) => drawn(trial, metric));
+  return {
+    type: "data", symmetric: false, thickness: 1, width: 0, color: theme.colour("quiet"),
+    array: ends.map((figure) => (figure.high ?? figure.value) - figure.value),
+    arrayminus: ends.map((figure) => figure.value - (figure.low ?? figure.value)),
+  };
+}
+
+function marked(trials) {
+  return selection.size ? trials.flatMap((trial, place) => (selection.has(trial.index) ? [place] : [])) : null;
+}
+
+function pointTraces(data, metrics, shows) {
+  const order = ["not trained", "over a limit", "dominated", "near the front", "front", "baseline"];
+  const known = data.trials.filter((trial) => metrics.every((metric) => drawn(trial, metric)) && shows(trial));
+  return order.map((group) => ({ group, trials: known.filter((trial) => trial.group === group) })).filter((one) => one.trials.length);
+}
+
+function figureFront(data) {
+  const [x, y] = [choice("front-x"), choice("front-y")];
+  const groups = pointTraces(data, [x, y], (trial) => ticked("front-predicted") || trial.group !== "not trained");
+  const withBars = { front: ["front", "near the front", "baseline"], all: groups.map((one) => one.group), none: [] }[choice("front-bars")];
+  const traces = groups.map(({ group, trials }) => {
+    const look = GROUP_LOOKS[group];
+    const trace = {
+      type: "scatter", mode: "markers", name: group, x: trials.map((trial) => drawn(trial, x).value),
+      y: trials.map((trial) => drawn(trial, y).value), ids: trials.map((trial) => trial.index),
+      hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text", selectedpoints: marked(trials),
+      marker: { color: theme.group(group), symbol: look.symbol, size: trials.map((trial) => look.size + (trial.isKnee ? 5 : 0)),
+        line: { width: 1, color: theme.colour(look.symbol.includes("open") ? "quiet" : "ground") } },
+      selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.2 } },
+    };
+    if (withBars.includes(group)) Object.assign(trace, { error_x: bars(data, trials, x), error_y: bars(data, trials, y) });
+    return trace;
+  });
+  const onFront = groups.find((one) => one.group === "front");
+  if (onFront && x in data.objectives && y in data.objectives) traces.unshift(frontLine(data, onFront.trials, x, y));
+  const shown = groups.flatMap((one) => one.trials).sort((one, other) => drawn(one, x).value - drawn(other, x).value);
+  return {
+    traces,
+    layout: layout({ xaxis: axis(axisTitle(data, x), { type: scale(data, x) }), yaxis: axis(axisTitle(data, y), { type: scale(data, y) }),
+      shapes: limitLines(data, x, y) }),
+    words: `${counted(shown.length, "point")}: ${y} against ${x}. ${counted(onFront ? onFront.trials.length : 0, "model")} on the front.`,
+    walk: shown,
+    table: { columns: ["trial", "group", "plan", x, y], rows: () => shown.map((trial) => [trial.name, trial.group, trial.plan,
+      figureText(trial, x), figureText(trial, y)]) },
+  };
+}
+
+function figureText(trial, metric) {
+  const figure = drawn(trial, metric);
+  return withInterval(figure, metric) + (figure.predicted ? " (predicted)" : "");
+}
+
+function frontLine(data, trials, x, y) {
+  const sorted = [...trials].sort((one, other) => drawn(one, x).value - drawn(other, x).value);
+  return { type: "scatter", mode: "lines", x: sorted.map((trial) => drawn(trial, x).value), y: sorted.map((trial) => drawn(trial, y).value),
+    line: { color: theme.group("front"), width: 1.5 }, hoverinfo: "skip", showlegend: false };
+}
+
+function limitLines(data, x, y) {
+  const line = { color: theme.colour("warning"), width: 1.5, dash: "dash" };
+  const label = (limit) => ({ text: plain(`limit: ${limit.metric} ${limit.sense} ${short(limit.value, limit.metric)}`), font: { color: theme.colour("warning") } });
+  return data.limits.flatMap((limit) => {
+    if (limit.metric === y) return [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.value, y1: limit.value, line, label: { ...label(limit), textposition: "end" } }];
+    if (limit.metric === x) return [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: limit.value, x1: limit.value, line, label: label(limit) }];
+    return [];
+  });
+}
+
+function figureSpace(data) {
+  const names = ["space-x", "space-y", "space-z"].map(choice);
+  const groups = pointTraces(data, names, (trial) => ticked("front-predicted") || trial.group !== "not trained");
+  const faded = theme.colour("line");
+  const traces = groups.map(({ group, trials }) => {
+    const ends = names.map((name) => bars(data, trials, name));
+    const values = names.map((name) => trials.map((trial) => drawn(trial, name).value));
+    const isOn = (trial) => !selection.size || selection.has(trial.index);
+    const trace = {
+      type: "scatter3d", mode: "markers", name: group, x: values[0], y: values[1], z: values[2], ids: trials.map((trial) => trial.index),
+      hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
+      marker: { color: trials.map((trial) => (isOn(trial) ? theme.group(group) : faded)), symbol: { star: "diamond-open" }[GROUP_LOOKS[group].symbol] || GROUP_LOOKS[group].symbol,
+        size: GROUP_LOOKS[group].size * 0.55 },
+    };
+    if (["front", "baseline"].includes(group)) Object.assign(trace, { error_x: ends[0], error_y: ends[1], error_z: ends[2] });
+    return trace;
+  });
+  const axis3 = (name) => ({ title: { text: axisTitle(data, name) }, type: scale(data, name), gridcolor: theme.colour("line"),
+    color: theme.colour("ink"), backgroundcolor: theme.colour("ground"), zeroline: false });
+  const shown = groups.flatMap((one) => one.trials);
+  return {
+    traces, needsWebGL: true,
+    layout: layout({ margin: { l: 0, r: 0, t: 0, b: 0 }, height: theme.isNarrow ? 400 : 560, dragmode: "turntable",
+      scene: { xaxis: axis3(names[0]), yaxis: axis3(names[1]), zaxis: axis3(names[2]) }, legend: { orientation: "h", y: 0 } }),
+    words: `${counted(shown.length, "point")} in three metrics: ${names.join(", ")}.`,
+    table: { columns: ["trial", "group", "plan", ...names], rows: () => shown.map((trial) => [trial.name, trial.group, trial.plan,
+      ...names.map((name) => figureText(trial, name))]) },
+  };
+}
+
+function figureParallel(data) {
+  const metrics = [...Object.keys(data.objectives), ...["size_mb", "peak_memory_mb"].filter((name) => name in data.metrics && !(name in data.objectives))];
+  const trials = data.trials.filter((trial) => metrics.every((metric) => drawn(trial, metric)));
+  const ofMetric = (metric) => ({ label: metric, values: trials.map((trial) => drawn(trial, metric).value) });
+  const ofKnob = (knob) => {
+    const words = [...new Set(trials.map((trial) => trial.knobs[knob]))].sort((one, other) => (typeof one === "number" && typeof other === "number"
+      ? one - other : String(one).localeCompare(String(other))));
+    return { label: knob, values: trials.map((trial) => words.indexOf(trial.knobs[knob])), tickvals: words.map((_, place) => place),
+      ticktext: words.map((word) => plain(word)), range: [-0.2, Math.max(0.2, words.length - 0.8)] };
+  };
+  const looks = data.groups.filter((group) => trials.some((trial) => trial.group === group));
+  const colours = [theme.colour("line"), ...looks.map((group) => theme.group(group))];
+  const dimensions = [...data.varying.map(ofKnob), ...metrics.map(ofMetric)];
+  const hidden = data.trials.length - trials.length;
+  return {
+    traces: [{
+      type: "parcoords", ids: trials.map((trial) => trial.index), dimensions, labelangle: -20, labelside: "bottom",
+      labelfont: { color: theme.colour("ink"), size: 12 }, tickfont: { color: theme.colour("ink"), size: 11 }, rangefont: { color: theme.colour("ink"), size: 11 },
+      line: { color: trials.map((trial) => (selection.size && !selection.has(trial.index) ? 0 : 1 + looks.indexOf(trial.group))),
+        cmin: 0, cmax: looks.length, colorscale: colours.map((colour, place) => [place / (colours.length - 1), colour]) },
+      unselected: { line: { color: theme.colour("line"), opacity: 0.4 } },
+    }],
+    needsWebGL: true, order: trials, minWidth: 90 * dimensions.length,
+    layout: layout({ margin: { l: 70, r: 70, t: 30, b: 110 }, height: theme.isNarrow ? 420 : 520 }),
+    words: `${counted(trials.length, "trial")} over ${counted(dimensions.length, "axis").replace("axiss", "axes")}, coloured by group.`
+      + (hidden ? ` ${counted(hidden, "trial")} without all of these metrics ${hidden === 1 ? "is" : "are"} left out.` : ""),
+    table: { columns: ["trial", "group", ...data.varying, ...metrics], rows: () => trials.map((trial) => [trial.name, trial.group,
+      ...data.varying.map((knob) => String(trial.knobs[knob])), ...metrics.map((metric) => figureText(trial, metric))]) },
+  };
+}
+
+const COSTS = {
+  run_s: ["time of the runs [min]", 60], worker_cpu_s: ["CPU time of the workers [min]", 60], device_s: ["time of the devices [min]", 60],
+  trainings: ["trainings", 1],
+};
+
+function figureProgress(data) {
+  const steps = data.steps.hypervolume ? data.steps : { hypervolume: [], trial: [] };
+  const [title, unit] = COSTS[choice("progress-cost")];
+  const x = (steps[choice("progress-cost")] || []).map((value) => value / unit);
+  const trials = steps.trial.map((number) => data.trials.find((trial) => trial.number !== null && trial.number === number) || null);
+  const looks = theme.group("front");
+  const last = steps.hypervolume[steps.hypervolume.length - 1];
+  return {
+    traces: [{
+      type: "scatter", mode: "lines+markers", x, y: steps.hypervolume, line: { shape: "hv", color: looks, width: 2 },
+      marker: { color: looks, size: trials.map((trial) => (trial ? 7 : 0.1)) }, ids: trials.map((trial) => (trial ? trial.index : -1)),
+      selectedpoints: selection.size ? trials.flatMap((trial, place) => (trial && selection.has(trial.index) ? [place] : [])) : null,
+      unselected: { marker: { opacity: 0.2 } }, hoverinfo: "text", showlegend: false,
+      hovertext: trials.map((trial, place) => (trial ? `hypervolume ${short(steps.hypervolume[place])}<br>${hoverText(data, trial)}`
+        : `end: hypervolume ${short(steps.hypervolume[place])}`)),
+    }],
+    layout: layout({ xaxis: axis(title, { rangemode: "tozero" }), yaxis: axis("hypervolume", { rangemode: "tozero" }) }),
+    words: last === undefined ? "No hypervolume yet: it needs the baseline and a model within the limits."
+      : `Hypervolume ${short(last)} after ${counted(steps.trial.length - 1, "model")} within the limits.`,
+    walk: trials.filter(Boolean),
+    table: { columns: ["trial", "hypervolume", title], rows: () => steps.trial.map((number, place) => [number === null ? "end" : `trial ${number}`,
+      short(steps.hypervolume[place]), short(x[place])]) },
+  };
+}
+
+function figurePredicted(data) {
+  const trials = data.trials.filter((trial) => trial.number !== null && trial.predicted !== null && trial.figures.accuracy.value !== null);
+  const errors = trials.map((trial) => trial.figures.accuracy.value - trial.predicted);
+  const inside = trials.filter((trial, place) => Math.abs(errors[place]) <= half(trial));
+  const values = trials.flatMap((trial) => [trial.predicted, trial.figures.accuracy.value]);
+  const ends = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
+  const mean = errors.reduce((sum, error) => sum + error, 0) / (errors.length || 1);
+  function half(trial) {
+    const { low, high } = trial.figures.accuracy;
+    return Math.hypot(1.96 * trial.deviation, low === null ? 0 : (high - low) / 2);
+  }
+  return {
+    traces: [
+      { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: theme.colour("quiet"), dash: "dot" }, hoverinfo: "skip", showlegend: false },
+      { type: "scatter", mode: "markers", x: trials.map((trial) => trial.predicted), y: trials.map((trial) => trial.figures.accuracy.value),
+        ids: trials.map((trial) => trial.index), selectedpoints: marked(trials), unselected: { marker: { opacity: 0.2 } }, showlegend: false,
+        error_x: { type: "data", array: trials.map((trial) => 1.96 * trial.deviation), thickness: 1, width: 0, color: theme.colour("quiet") },
+        error_y: bars(data, trials, "accuracy"), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
+        marker: { size: 9, color: trials.map((trial) => theme.group(trial.group)), symbol: trials.map((trial) => GROUP_LOOKS[trial.group].symbol) } },
+    ],
+    layout: layout({ xaxis: axis("predicted accuracy"), yaxis: axis("confirmed accuracy") }),
+    words: trials.length ? `${counted(trials.length, "trial")} with both: confirmed minus predicted is ${short(mean, "accuracy")} on average; `
+      + `${inside.length} of ${trials.length} agree within their 95 % intervals.` : "No trial has both yet.",
+    walk: [...trials].sort((one, other) => one.predicted - other.predicted),
+    table: { columns: ["trial", "plan", "predicted", "confirmed", "difference"], rows: () => trials.map((trial, place) => [trial.name, trial.plan,
+      `${short(trial.predicted, "accuracy")} ± ${short(1.96 * trial.deviation, "accuracy")}`, withInterval(trial.figures.accuracy, "accuracy"),
+      short(errors[place], "accuracy")]) },
+  };
+}
+
+function figureEffects(data) {
+  const metric = choice("effects-metric");
+  const found = data.effects.filter((effect) => effect.metric === metric);
+  const label = (effect) => plain(`${effect.knob}: ${effect.choice}`);
+  const knobs = [...new Set(found.map((effect) => effect.knob))];
+  const colours = STAGE_COLOURS[theme.name];
+  return {
+    traces: knobs.map((knob, place) => {
+      const effects = found.filter((effect) => effect.knob === knob);
+      return {
+        type: "scatter", mode: "markers", x: effects.map((effect) => effect.mean), y: effects.map(label), showlegend: false,
+        marker: { size: 10, color: colours[place % colours.length], symbol: ["circle", "square", "diamond"][place % 3] },
+        error_x: { type: "data", symmetric: false, array: effects.map((effect) => (effect.high ?? effect.mean) - effect.mean), width: 3,
+          arrayminus: effects.map((effect) => effect.mean - (effect.low ?? effect.mean)), color: theme.colour("quiet"), thickness: 1.5 },
+        hoverinfo: "text", hovertext: effects.map((effect) => `${label(effect)}<br>${withInterval({ ...effect, value: effect.mean }, metric)}`
+          + `<br>${counted(effect.n, "trial")}`),
+      };
+    }),
+    layout: layout({ height: Math.max(260, 90 + 24 * found.length), xaxis: axis(`mean of ${axisTitle(data, metric)}`, { type: scale(data, metric) }),
+      yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1 }), dragmode: false }),
+    words: found.length ? `Mean of ${metric} for ${counted(found.length, "choice")} of ${counted(knobs.length, "knob")}.` : "No choice has been tried yet.",
+    table: { columns: ["knob", "choice", "trials", `mean of ${metric}`, "from", "to"], rows: () => found.map((effect) => [effect.knob, String(effect.choice),
+      String(effect.n), short(effect.mean, metric), short(effect.low, metric), short(effect.high, metric)]) },
+  };
+}
+
+/* Minutes since the first run started, without the breaks between runs. */
+function withoutBreaks(runs) {
+  return (second) => {
+    let before = 0;
+    for (const [start, end] of runs) {
+      if (second <= end) return (before + Math.max(0, second - start)) / 60;
+      before += end - start;
+    }
+    return before / 60;
+  };
+}
+
+function figureTimeline(data) {
+  const line = data.timeline;
+  const minute = withoutBreaks(line.runs);
+  const names = line.lanes.map((lane) => lane.name);
+  const laneText = (name) => {
+    const lane = line.lanes.find((one) => one.name === name);
+    return `${plain(name)}<br>idle ${(100 * lane.idle_share).toFixed(0)} %`;
+  };
+  const seconds = line.stage.words.map((_, stage) => line.wall_s.reduce((sum, wall, place) => sum + (line.stage.index[place] === stage ? wall : 0), 0));
+  const largest = line.stage.words.map((_, stage) => stage).sort((one, other) => seconds[other] - seconds[one]);
+  const colours = STAGE_COLOURS[theme.name];
+  const traces = largest.map((stage, rank) => {
+    const x = [], y = [], text = [];
+    line.stage.index.forEach((of, place) => {
+      if (of !== stage) return;
+      const [from, to] = [minute(line.start[place]), minute(line.start[place] + line.wall_s[place])];
+      const lane = laneText(line.lane.words[line.lane.index[place]]);
+      const words = `${plain(line.stage.words[stage])} ${plain(line.detail.words[line.detail.index[place]])}<br>${short(line.wall_s[place])} s, of them ${short(line.cpu_s[place])} s of a CPU`;
+      x.push(from, (from + to) / 2, to, null);
+      y.push(lane, lane, lane, null);
+      text.push(words, words, words, "");
+    });
+    return { type: "scatter", mode: "lines", name: line.stage.words[stage], x, y, text, hoverinfo: "text", connectgaps: false,
+      line: { width: theme.isNarrow ? 14 : 22, color: rank < colours.length ? colours[rank] : theme.colour("quiet") } };
+  });
+  const total = line.runs.reduce((sum, [start, end]) => sum + end - start, 0);
+  const ends = line.runs.slice(0, -1).map(([, end]) => minute(end));
+  return {
+    traces,
+    layout: layout({ height: 200 + 70 * names.length, dragmode: theme.isTouch ? false : "zoom", xaxis: axis("minutes of the runs"),
+      yaxis: axis("", { type: "category", categoryorder: "array", categoryarray: names.map(laneText).reverse(), showgrid: false }),
+      shapes: ends.map((x) => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x, line: { color: theme.colour("quiet"), dash: "dot", width: 1 } })) }),
+    words: line.lanes.length ? `${counted(line.runs.length, "run")}, ${short(total / 60)} minutes. `
+      + line.lanes.map((lane) => `${lane.name} was idle for ${(100 * lane.idle_share).toFixed(0)} % of its time.`).join(" ") : "No stage has run yet.",
+    table: { columns: ["where", "stage", "times", "seconds", "CPU-seconds"], rows: () => timelineRows(line) },
+  };
+}
+
+function timelineRows(line) {
+  const sums = new Map();
+  line.stage.index.forEach((stage, place) => {
+    const key = `${line.lane.index[place]} ${stage}`;
+    const sum = sums.get(key) || { lane: line.lane.words[line.lane.index[place]], stage: line.stage.words[stage], times: 0, wall: 0, cpu: 0 };
+    sums.set(key, { ...sum, times: sum.times + 1, wall: sum.wall + line.wall_s[place], cpu: sum.cpu + line.cpu_s[place] });
+  });
+  const rows = [...sums.values()].map((sum) => [sum.lane, sum.stage, String(sum.times), sum.wall.toFixed(0), sum.cpu.toFixed(0)]);
+  return [...rows, ...line.lanes.map((lane) => [lane.name, "idle", "", (lane.there_s - lane.busy_s).toFixed(0), ""])];
+}
+
+const FIGURES = {
+  front: figureFront, space: figureSpace, parallel: figureParallel, progress: figureProgress, predicted: figurePredicted,
+  effects: figureEffects, timeline: figureTimeline,
+};
