@@ -6,11 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
-
-from vitsearch.report.data import ReportData
-from vitsearch.storage.atomic_files import replacing
 
 SCRIPTS = ("data.js", "selection.js", "theme.js", "figures.js", "drawing.js", "tables.js", "page.js")
 """In the order in which they need each other."""
@@ -19,12 +15,6 @@ POLICY = (
     "connect-src {allowed}"
 )
 """What the page may load and run: nothing from elsewhere. The live page asks the server that it came from."""
-
-
-def write_page(data: ReportData, to: Path) -> None:
-    """Write the report of a finished or running study, as it is now. Raises OSError where it cannot be written."""
-    with replacing(to) as stream:
-        stream.write(page(data.to_json(), live=False).encode())
 
 
 def page(data: Mapping[str, Any], live: bool) -> str:
