@@ -58,7 +58,7 @@ def conditions(
             ),
             tuple(_measurements(results)),
         ),
-        Facts("Protocols", ("protocol", "setting", "value"), tuple(_protocols(results))),
+        _protocols(results),
         Facts("Data", ("what", "value"), tuple(_data(attributes.get("data") or {}))),
         Facts("Limits", ("metric", "bound"), tuple((one.metric, f"{one.sense} {one.value:.6g}") for one in limits)),
         Facts("Software", ("library", "versions"), tuple(_software(trials, ledger.artifact_versions()))),
@@ -110,12 +110,18 @@ def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _protocols(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
+def _protocols(results: Iterable[Result]) -> Facts:
+    """A column for each protocol, a row for each setting that one of them has."""
     known = {str(result["protocol"]["id"]): result["protocol"] for result in results}
-    for name, protocol in sorted(known.items()):
-        for setting, value in protocol.items():
-            if setting != "id" and value not in (None, 0, 0.0):
-                yield name, setting, str(value)
+    names = sorted(known)
+    settings = dict.fromkeys(setting for name in names for setting in known[name] if setting != "id")
+    rows = ((setting, *(_setting(known[name].get(setting)) for name in names)) for setting in settings)
+    return Facts("Protocols", ("setting", *names), tuple(row for row in rows if any(row[1:])))
+
+
+def _setting(value: Any) -> str:
+    """A number or a digest; nothing for a phase that a protocol does not have."""
+    return "" if value in (None, 0, 0.0) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -11,10 +11,11 @@ from typing import Any
 SCRIPTS = ("data.js", "selection.js", "theme.js", "figures.js", "drawing.js", "tables.js", "page.js")
 """In the order in which they need each other."""
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
     "connect-src {allowed}"
 )
-"""What the page may load and run: nothing from elsewhere. The live page asks the server that it came from."""
+"""What the page may load and run: nothing from elsewhere. The live page asks the server that it came from. plotly makes
+the programs of its parallel coordinates as text, hence ``unsafe-eval``."""
 
 
 def page(data: Mapping[str, Any], live: bool) -> str:

@@ -1,7 +1,7 @@
 "use strict";
 /* Draws the figures, each when it comes into view; keeps them up to date; lets the keyboard walk over their points. */
 
-const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["autoScale2d", "toggleSpikelines", "resetCameraLastSave3d"] };
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: theme.isTouch ? false : "hover", modeBarButtonsToRemove: ["autoScale2d", "toggleSpikelines", "resetCameraLastSave3d"] };
 
 let webGL = null;
 function hasWebGL() {
@@ -44,6 +44,7 @@ class Drawing {
     await Plotly.react(this.target, this.figure.traces, this.figure.layout, CONFIG);
     if (!this.isDrawn) this.listen();
     this.isDrawn = true;
+    this.plot.style.minHeight = "0";
   }
 
   listen() {

@@ -7,7 +7,7 @@ const ticked = (id) => document.getElementById(id).checked;
 
 function isCost(data, metric) { return metric !== "accuracy" && metric in data.metrics; }
 
-function scale(data, metric) { return isCost(data, metric) && ticked("front-log") ? "log" : "linear"; }
+function isLogarithmic(data, metric) { return isCost(data, metric) && ticked("front-log"); }
 
 function bars(data, trials, metric) {
   const ends = trials.map((trial) => drawn(trial, metric));
@@ -38,7 +38,7 @@ function figureFront(data) {
       type: "scatter", mode: "markers", name: group, x: trials.map((trial) => drawn(trial, x).value),
       y: trials.map((trial) => drawn(trial, y).value), ids: trials.map((trial) => trial.index),
       hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text", selectedpoints: marked(trials),
-      marker: { color: theme.group(group), symbol: look.symbol, size: trials.map((trial) => look.size + (trial.isKnee ? 5 : 0)),
+      marker: { color: theme.group(group), symbol: look.symbol, opacity: 1, size: trials.map((trial) => look.size + (trial.isKnee ? 5 : 0)),
         line: { width: 1, color: theme.colour(look.symbol.includes("open") ? "quiet" : "ground") } },
       selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.2 } },
     };
@@ -50,8 +50,8 @@ function figureFront(data) {
   const shown = groups.flatMap((one) => one.trials).sort((one, other) => drawn(one, x).value - drawn(other, x).value);
   return {
     traces,
-    layout: layout({ xaxis: axis(axisTitle(data, x), { type: scale(data, x) }), yaxis: axis(axisTitle(data, y), { type: scale(data, y) }),
-      shapes: limitLines(data, x, y) }),
+    layout: layout({ xaxis: metricAxis(data, x, shown.map((trial) => drawn(trial, x).value)),
+      yaxis: metricAxis(data, y, shown.map((trial) => drawn(trial, y).value)), shapes: limitLines(data, x, y) }),
     words: `${counted(shown.length, "point")}: ${y} against ${x}. ${counted(onFront ? onFront.trials.length : 0, "model")} on the front.`,
     walk: shown,
     table: { columns: ["trial", "group", "plan", x, y], rows: () => shown.map((trial) => [trial.name, trial.group, trial.plan,
@@ -97,13 +97,13 @@ function figureSpace(data) {
     if (["front", "baseline"].includes(group)) Object.assign(trace, { error_x: ends[0], error_y: ends[1], error_z: ends[2] });
     return trace;
   });
-  const axis3 = (name) => ({ title: { text: axisTitle(data, name) }, type: scale(data, name), gridcolor: theme.colour("line"),
-    color: theme.colour("ink"), backgroundcolor: theme.colour("ground"), zeroline: false });
   const shown = groups.flatMap((one) => one.trials);
+  const axis3 = (name) => metricAxis(data, name, shown.map((trial) => drawn(trial, name).value),
+    { color: theme.colour("ink"), backgroundcolor: theme.colour("ground"), automargin: undefined });
   return {
     traces, needsWebGL: true,
     layout: layout({ margin: { l: 0, r: 0, t: 0, b: 0 }, height: theme.isNarrow ? 400 : 560, dragmode: "turntable",
-      scene: { xaxis: axis3(names[0]), yaxis: axis3(names[1]), zaxis: axis3(names[2]) }, legend: { orientation: "h", y: 0 } }),
+      scene: { xaxis: axis3(names[0]), yaxis: axis3(names[1]), zaxis: axis3(names[2]) } }),
     words: `${counted(shown.length, "point")} in three metrics: ${names.join(", ")}.`,
     table: { columns: ["trial", "group", "plan", ...names], rows: () => shown.map((trial) => [trial.name, trial.group, trial.plan,
       ...names.map((name) => figureText(trial, name))]) },
@@ -112,8 +112,16 @@ function figureSpace(data) {
 
 function figureParallel(data) {
   const metrics = [...Object.keys(data.objectives), ...["size_mb", "peak_memory_mb"].filter((name) => name in data.metrics && !(name in data.objectives))];
-  const trials = data.trials.filter((trial) => metrics.every((metric) => drawn(trial, metric)));
-  const ofMetric = (metric) => ({ label: metric, values: trials.map((trial) => drawn(trial, metric).value) });
+  const rank = (trial) => -data.groups.indexOf(trial.group);
+  const trials = data.trials.filter((trial) => metrics.every((metric) => drawn(trial, metric))).sort((one, other) => rank(one) - rank(other));
+  const varying = data.varying.filter((knob) => new Set(trials.map((trial) => trial.knobs[knob])).size > 1);
+  const ofMetric = (metric) => {
+    const values = trials.map((trial) => drawn(trial, metric).value);
+    if (!isLogarithmic(data, metric) || !values.length) return { label: metric, values };
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const shown = logTicks(values).tickvals.filter((tick) => tick >= low && tick <= high);
+    return { label: metric, values: values.map(Math.log10), tickvals: shown.map(Math.log10), ticktext: shown.map((tick) => short(tick)) };
+  };
   const ofKnob = (knob) => {
     const words = [...new Set(trials.map((trial) => trial.knobs[knob]))].sort((one, other) => (typeof one === "number" && typeof other === "number"
       ? one - other : String(one).localeCompare(String(other))));
@@ -122,22 +130,23 @@ function figureParallel(data) {
   };
   const looks = data.groups.filter((group) => trials.some((trial) => trial.group === group));
   const colours = [theme.colour("line"), ...looks.map((group) => theme.group(group))];
-  const dimensions = [...data.varying.map(ofKnob), ...metrics.map(ofMetric)];
+  const dimensions = [...varying.map(ofKnob), ...metrics.map(ofMetric)];
+  const longest = Math.max(0, ...trials.map((trial) => (varying.length ? String(trial.knobs[varying[0]]).length : 0)));
   const hidden = data.trials.length - trials.length;
   return {
     traces: [{
-      type: "parcoords", ids: trials.map((trial) => trial.index), dimensions, labelangle: -20, labelside: "bottom",
+      type: "parcoords", ids: trials.map((trial) => trial.index), dimensions, labelangle: -20, labelside: "top",
       labelfont: { color: theme.colour("ink"), size: 12 }, tickfont: { color: theme.colour("ink"), size: 11 }, rangefont: { color: theme.colour("ink"), size: 11 },
       line: { color: trials.map((trial) => (selection.size && !selection.has(trial.index) ? 0 : 1 + looks.indexOf(trial.group))),
         cmin: 0, cmax: looks.length, colorscale: colours.map((colour, place) => [place / (colours.length - 1), colour]) },
       unselected: { line: { color: theme.colour("line"), opacity: 0.4 } },
     }],
-    needsWebGL: true, order: trials, minWidth: 90 * dimensions.length,
-    layout: layout({ margin: { l: 70, r: 70, t: 30, b: 110 }, height: theme.isNarrow ? 420 : 520 }),
+    needsWebGL: true, order: trials, minWidth: 84 * dimensions.length,
+    layout: layout({ margin: { l: 24 + 6.5 * Math.min(longest, 30), r: 60, t: 110, b: 30 }, height: theme.isNarrow ? 420 : 520 }),
     words: `${counted(trials.length, "trial")} over ${counted(dimensions.length, "axis").replace("axiss", "axes")}, coloured by group.`
       + (hidden ? ` ${counted(hidden, "trial")} without all of these metrics ${hidden === 1 ? "is" : "are"} left out.` : ""),
-    table: { columns: ["trial", "group", ...data.varying, ...metrics], rows: () => trials.map((trial) => [trial.name, trial.group,
-      ...data.varying.map((knob) => String(trial.knobs[knob])), ...metrics.map((metric) => figureText(trial, metric))]) },
+    table: { columns: ["trial", "group", ...varying, ...metrics], rows: () => trials.map((trial) => [trial.name, trial.group,
+      ...varying.map((knob) => String(trial.knobs[knob])), ...metrics.map((metric) => figureText(trial, metric))]) },
   };
 }
 
@@ -219,7 +228,8 @@ function figureEffects(data) {
           + `<br>${counted(effect.n, "trial")}`),
       };
     }),
-    layout: layout({ height: Math.max(260, 90 + 24 * found.length), xaxis: axis(`mean of ${axisTitle(data, metric)}`, { type: scale(data, metric) }),
+    layout: layout({ height: Math.max(260, 90 + 24 * found.length), xaxis: metricAxis(data, metric, found.flatMap((effect) => [effect.low ?? effect.mean, effect.high ?? effect.mean]),
+        { title: { text: `mean of ${axisTitle(data, metric)}`, standoff: 8 } }),
       yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1 }), dragmode: false }),
     words: found.length ? `Mean of ${metric} for ${counted(found.length, "choice")} of ${counted(knobs.length, "knob")}.` : "No choice has been tried yet.",
     table: { columns: ["knob", "choice", "trials", `mean of ${metric}`, "from", "to"], rows: () => found.map((effect) => [effect.knob, String(effect.choice),
@@ -268,8 +278,9 @@ function figureTimeline(data) {
   const ends = line.runs.slice(0, -1).map(([, end]) => minute(end));
   return {
     traces,
-    layout: layout({ height: 200 + 70 * names.length, dragmode: theme.isTouch ? false : "zoom", xaxis: axis("minutes of the runs"),
-      yaxis: axis("", { type: "category", categoryorder: "array", categoryarray: names.map(laneText).reverse(), showgrid: false }),
+    layout: layout({ height: (theme.isNarrow ? 160 + 24 * traces.length : 150) + 56 * names.length,
+      ...(theme.isNarrow ? { legend: { orientation: "h", y: -0.4, yanchor: "top" } } : {}), dragmode: theme.isTouch ? false : "zoom", xaxis: axis("minutes of the runs"),
+      yaxis: axis("", { type: "category", range: [-0.6, names.length - 0.4], categoryorder: "array", categoryarray: names.map(laneText).reverse(), showgrid: false }),
       shapes: ends.map((x) => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x, line: { color: theme.colour("quiet"), dash: "dot", width: 1 } })) }),
     words: line.lanes.length ? `${counted(line.runs.length, "run")}, ${short(total / 60)} minutes. `
       + line.lanes.map((lane) => `${lane.name} was idle for ${(100 * lane.idle_share).toFixed(0)} % of its time.`).join(" ") : "No stage has run yet.",

@@ -15,10 +15,11 @@ function scrolling(table, label) {
 }
 
 function plainTable(columns, rows) {
-  const isNumber = (text) => /^-?[\d.]+( ± [\d.e-]+)?$/.test(text);
-  const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)));
-  const body = rows.map((row) => element("tr", {}, ...row.map((cell) => element("td", { class: isNumber(cell) ? "number" : "" }, cell))));
-  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  const isNumber = (text) => text === "" || /^-?\d+(\.\d+)?(e-?\d+)?( ± [\d.e-]+)?$/.test(text);
+  const looks = columns.map((_, place) => (rows.length && rows.every((row) => isNumber(row[place])) ? "number" : ""));
+  const head = element("tr", {}, ...columns.map((name, place) => element("th", { scope: "col", class: looks[place] }, name)));
+  const body = rows.map((row) => element("tr", {}, ...row.map((cell, place) => element("td", { class: looks[place] }, cell))));
+  return element("table", { class: "plain" }, element("thead", {}, head), element("tbody", {}, ...body));
 }
 
 function say(text) { document.getElementById("spoken").textContent = text; }
@@ -40,9 +41,10 @@ class PointsTable {
       text: (trial) => (metric in data.objectives ? cellText(trial, metric) : short(trial.figures[metric].value, metric) || "-") });
     return [
       { name: "trial", key: "trial", isNumber: true, value: (trial) => trial.number ?? -1, text: (trial) => `${trial.number ?? "baseline"}${trial.isKnee ? "*" : ""}` },
-      { name: "group", key: "group", value: (trial) => data.groups.indexOf(trial.group), text: (trial) => trial.group },
       ...Object.keys(data.objectives).map(ofMetric),
-      { name: "plan", key: "plan", isWide: true, value: (trial) => trial.plan, text: (trial) => trial.plan },
+      { name: "plan", key: "plan", cell: (trial) => this.planCell(trial), value: (trial) => trial.plan },
+      { name: "ship this", key: "ship", cell: (trial) => this.shipCell(trial), value: (trial) => (trial.isModel ? 0 : 1) },
+      { name: "group", key: "group", value: (trial) => data.groups.indexOf(trial.group), text: (trial) => trial.group },
       ...extra.map(ofMetric),
     ];
   }
@@ -68,8 +70,7 @@ class PointsTable {
     const columns = this.columns();
     const visible = this.showsAll ? trials : trials.slice(0, MOST_ROWS);
     const heads = columns.map((column) => this.heading(column));
-    const head = element("tr", {}, element("th", { scope: "col" }, element("span", { class: "unseen" }, "selected")), ...heads,
-      element("th", { scope: "col" }, "ship this"));
+    const head = element("tr", {}, element("th", { scope: "col" }, element("span", { class: "unseen" }, "selected")), ...heads);
     this.table.replaceChildren(element("caption", { class: "unseen" }, "Trials with their figures and intervals"), element("thead", {}, head),
       element("tbody", {}, ...visible.map((trial) => this.row(trial, columns))));
     this.more.hidden = visible.length === trials.length;
@@ -93,9 +94,9 @@ class PointsTable {
     const box = element("input", { type: "checkbox", "aria-label": `select ${trial.name}` });
     box.checked = selection.has(trial.index);
     box.addEventListener("change", () => selection.toggle(trial.index));
-    const cells = columns.map((column) => (column.isWide ? this.planCell(trial)
+    const cells = columns.map((column) => (column.cell ? column.cell(trial)
       : element(column.key === "trial" ? "th" : "td", { class: column.isNumber ? "number" : "", ...(column.key === "trial" ? { scope: "row" } : {}) }, column.text(trial))));
-    return element("tr", { "data-trial": trial.index, "aria-selected": String(box.checked) }, element("td", {}, box), ...cells, this.shipCell(trial));
+    return element("tr", { "data-trial": trial.index, "aria-selected": String(box.checked) }, element("td", {}, box), ...cells);
   }
 
   /* The plan; opened, everything that is known of the trial. */

@@ -38,6 +38,20 @@ function axis(title, more) {
   };
 }
 
+/* The axis of these values of a metric, its numbers in full where it is logarithmic. */
+function metricAxis(data, metric, values, more) {
+  if (!isLogarithmic(data, metric) || !values.length) return axis(axisTitle(data, metric), { type: "linear", ...more });
+  return axis(axisTitle(data, metric), { type: "log", ...logTicks(values), ...more });
+}
+
+function logTicks(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)].map(Math.log10);
+  const digits = high - low < 0.7 ? [1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9] : high - low < 2.5 ? [1, 2, 3, 5] : [1];
+  const powers = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, place) => Math.floor(low) + place);
+  const tickvals = powers.flatMap((power) => digits.map((digit) => digit * 10 ** power));
+  return { tickvals, ticktext: tickvals.map((value) => String(Number(value.toPrecision(3)))) };
+}
+
 function layout(more) {
   const ink = theme.colour("ink");
   return {
@@ -45,7 +59,7 @@ function layout(more) {
     margin: { l: 56, r: 16, t: 16, b: 48 }, hovermode: "closest", dragmode: theme.isTouch ? false : "select",
     height: theme.isNarrow ? 380 : 480, uirevision: "kept", selectionrevision: selection.size ? "some" : "none",
     hoverlabel: { bgcolor: theme.colour("raised"), bordercolor: theme.colour("quiet"), font: { color: ink, size: 12 }, align: "left" },
-    legend: { orientation: "h", y: -0.18, font: { color: ink } },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: ink } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.colour("quiet"), activecolor: theme.colour("accent") },
     ...more,
   };

@@ -78,9 +78,10 @@ def test_the_name_is_quoted_for_a_shell(report):
 
 def test_limits_runs_and_conditions_are_there(report):
     tables = {table.heading: table.rows for table in report.conditions}
+    protocols = next(table for table in report.conditions if table.heading == "Protocols")
     assert tables["Limits"] == (("accuracy", ">= 0.86"),)
     assert [row[0] for row in tables["Devices"]] == ["local"]
-    assert {row[0] for row in tables["Measurements"]} == {protocol for protocol, _, _ in tables["Protocols"]}
+    assert {row[0] for row in tables["Measurements"]} == set(protocols.columns[1:])
     assert len(tables["Runs"]) == len(report.runs) == 1
 
 

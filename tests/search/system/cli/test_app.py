@@ -72,7 +72,19 @@ def test_the_command_line_loads_nothing_heavy():
 
 def test_help_names_every_command():
     shown = vitsearch_process("--help").stdout
-    commands = ("run", "check", "status", "front", "plan", "capabilities", "schema", "devices")
+    commands = (
+        "run",
+        "check",
+        "status",
+        "front",
+        "plan",
+        "capabilities",
+        "schema",
+        "devices",
+        "report",
+        "serve",
+        "dashboard",
+    )
     assert all(command in shown for command in commands)
 
 
