@@ -53,13 +53,12 @@ def serve(study: LiveStudy, port: int, ready: Callable[[str], None]) -> None:
     except ImportError:
         raise missing() from None
     token = secrets.token_urlsafe(24)
-    app = application(study, token)
-    listener = _listener(port)
-    ready(f"http://{HOST}:{listener.getsockname()[1]}/{token}/")
+    app = application(study, token, lambda: server.should_exit)
     # the access log would show the token
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-    with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
+    with _listener(port) as listener:
+        ready(f"http://{HOST}:{listener.getsockname()[1]}/{token}/")
+        server.run(sockets=[listener])
 
 
 def missing() -> ResourceError:
@@ -82,8 +81,8 @@ def _listener(port: int) -> socket.socket:
     return listener
 
 
-def application(study: LiveStudy, token: str) -> Starlette:
-    """The ASGI application."""
+def application(study: LiveStudy, token: str, is_ending: Callable[[], bool]) -> Starlette:
+    """The ASGI application. Its streams of events end when ``is_ending``."""
     try:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
@@ -91,7 +90,7 @@ def application(study: LiveStudy, token: str) -> Starlette:
         from starlette.routing import Route
     except ImportError:
         raise missing() from None
-    reader = _Reader(study)
+    reader = _Reader(study, is_ending)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -127,8 +126,9 @@ class _OnlyWithToken:
 class _Reader:
     """Reads the study in a thread of its own, and answers."""
 
-    def __init__(self, study: LiveStudy) -> None:
+    def __init__(self, study: LiveStudy, is_ending: Callable[[], bool]) -> None:
         self._study = study
+        self._is_ending = is_ending
         self._thread = ThreadPoolExecutor(1)
         self._watching = 0
         self._problem: str | None = None
@@ -169,7 +169,7 @@ class _Reader:
         silent_s = 0.0
         self._watching += 1
         try:
-            while True:
+            while not self._is_ending():
                 now = self._study.version, self._problem
                 if now != sent or silent_s >= BEAT_S:
                     yield _event(*now)

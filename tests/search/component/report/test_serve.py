@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
-import threading
 import time
-from contextlib import closing, contextmanager
+import urllib.request
+from contextlib import closing
 
 import pytest
-import uvicorn
 
+from support.report_server import TOKEN, server
 from vitsearch.errors import ResourceError
 from vitsearch.report.live import LiveStudy
-from vitsearch.report.serve import application, serve
-
-TOKEN = "a-token"
-
-
-@contextmanager
-def server(asked):
-    """A server in a thread; gives its port."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    with closing(LiveStudy(asked)) as live:
-        running = uvicorn.Server(
-            uvicorn.Config(application(live, TOKEN), log_level="error", timeout_graceful_shutdown=1, ws="none")
-        )
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            running.should_exit = True
-            thread.join()
-            listener.close()
+from vitsearch.report.serve import serve
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +140,16 @@ def test_missing_libraries_are_named_with_the_line_that_installs_them(finished, 
     assert str(error.value) == (
         "vitsearch serve needs starlette and uvicorn; install them with: pip install 'vitsearch[serve]'"
     )
+
+
+def test_ctrl_c_ends_it_quietly_while_a_page_is_open(finished):
+    command = [sys.executable, "-m", "vitsearch", "serve", f"{finished.folder / 'fake.db'}"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        address = run.stdout.readline().split()[1]
+        assert run.stdout.readline() == "Ctrl-C ends it; the run goes on.\n"
+        with urllib.request.urlopen(f"{address}events", timeout=30) as events:
+            assert events.readline() == b"event: version\n"
+            run.send_signal(signal.SIGINT)
+            assert run.communicate(timeout=30)[0] == ""
+    assert run.returncode == 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
+from support.report_server import TOKEN, server
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.report.data import read_report
 from vitsearch.report.page import page
@@ -44,7 +47,7 @@ def opened(browser, file, **context):
         tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
-        tab.goto(file.as_uri())
+        tab.goto(file if isinstance(file, str) else file.as_uri())
         tab.wait_for_selector("html[data-ready]", state="attached")
         yield tab, complaints
 
@@ -319,6 +322,28 @@ def test_a_study_without_trials_has_a_page(browser, data, tmp_path):
             figure.scroll_into_view_if_needed()
         assert "0 models on the front" in tab.text_content("#summary")
         assert complaints == []
+
+
+def test_a_new_trial_is_on_the_live_page_within_2_seconds(browser, make_study):
+    study = make_study(trials=1)
+    elsewhere = ThreadPoolExecutor(1)  # playwright has an event loop in this thread
+    elsewhere.submit(study.run).result()
+    with server(f"{study.folder / 'fake.db'}") as port:
+        with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, asked):
+            tab.check("#points-table tbody tr:nth-child(1) input")
+            before, kept = tab.evaluate("page.data.trials.length"), selected(tab)
+            elsewhere.submit(study.with_space(search__trials=3).run).result()
+            ended = time.monotonic()
+            count = len(study.records()) + 1  # and the baseline
+            tab.wait_for_function("(count) => page.data.trials.length === count", arg=count)
+            assert time.monotonic() - ended < 2.0
+            assert count > before
+            assert selected(tab) == kept
+            assert "new trial" in tab.text_content("#live")
+            assert {url.split("/")[3] for url in asked} == {TOKEN}  # no complaint, and nobody else was asked
+        with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, _):
+            assert tab.evaluate("page.data.trials.length") == count
+    elsewhere.shutdown()
 
 
 @pytest.fixture(scope="module")
