@@ -161,7 +161,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
         stages=stages,
         lanes=lanes(runs, stages),
         conditions=conditions(trials, ledger, attributes, limits, runs),
-        reuse=reuse(trials),
+        reuse=reuse(trials, ledger.made_at(), min((run.started_at for run in runs), default=0.0)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vitsearch.report.trials import ShownTrial
@@ -17,11 +17,13 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Shared:
-    """``used`` trials needed such a result, and ``made`` different ones served them."""
+    """``used`` trials needed such a result, and ``different`` ones served them, of which ``older`` were in the ledger
+    before the study began."""
 
     what: str
     used: int
-    made: int
+    different: int
+    older: int
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,13 @@ class Reuse:
     sources: dict[int, str]
 
 
-def reuse(trials: Sequence[ShownTrial]) -> Reuse:
-    """What the trials of a study share with each other."""
+def reuse(trials: Sequence[ShownTrial], made_at: Mapping[str, float], since_s: float) -> Reuse:
+    """What the trials of a study share with each other, and with studies before it.
+
+    ``made_at`` has the time of each result by its key in the ledger, ``since_s`` is when the study began.
+    """
     first: dict[tuple[str, str], int | None] = {}
-    used = dict.fromkeys((kind for kind, _ in KINDS), 0)
+    used, older = (dict.fromkeys((kind for kind, _ in KINDS), 0) for _ in range(2))
     sources: dict[int, str] = {}
     for trial in trials:
         found = []
@@ -44,14 +49,17 @@ def reuse(trials: Sequence[ShownTrial]) -> Reuse:
             used[kind] += 1
             if (kind, key) in first:
                 found.append(f"{kind} of {_name(first[kind, key])}")
-            else:
-                first[kind, key] = trial.number
+                continue
+            first[kind, key] = trial.number
+            if made_at.get(key, since_s) < since_s:
+                older[kind] += 1
+                found.append(f"{kind} of an earlier study")
         if trial.duplicate_of is not None:
             found = [f"everything of trial {trial.duplicate_of}"]
         if found and trial.number is not None:
             sources[trial.number] = ", ".join(found)
-    made = {kind: sum(known == kind for known, _ in first) for kind, _ in KINDS}
-    shared = tuple(Shared(words, used[kind], made[kind]) for kind, words in KINDS)
+    different = {kind: sum(known == kind for known, _ in first) for kind, _ in KINDS}
+    shared = tuple(Shared(words, used[kind], different[kind], older[kind]) for kind, words in KINDS)
     return Reuse(shared, sum(trial.outcome == "duplicate" for trial in trials), sources)
 
 
@@ -60,7 +68,7 @@ def _results(trial: ShownTrial) -> Iterator[tuple[str, str]]:
     keys = trial.keys
     if keys is None or trial.duplicate_of is not None:
         return
-    yield "measurement", f"{keys.graph_key} {keys.device_id}"
+    yield "measurement", keys.graph_key
     if trial.outcome == "confirmed" and trial.rung > 0:
         yield "training", keys.weights_key
     if keys.artifact_key is not None:

@@ -51,7 +51,7 @@ class Drawing {
     this.target.on("plotly_selected", (event) => {
       if (event && event.points && event.points.length) selection.set(event.points.map(trialOf).filter((index) => index >= 0));
     });
-    this.target.on("plotly_deselect", () => selection.set([]));
+    this.target.on("plotly_deselect", () => selection.clear());
     this.target.on("plotly_click", (event) => {
       const index = event.points && event.points.length ? trialOf(event.points[0]) : -1;
       if (index >= 0) selection.toggle(index);
@@ -65,7 +65,8 @@ class Drawing {
     if (!ranges.length) return selection.set([]);
     const inside = (dimension, place) => {
       const listed = Array.isArray(dimension.constraintrange[0]) ? dimension.constraintrange : [dimension.constraintrange];
-      return listed.some(([low, high]) => dimension.values[place] >= low && dimension.values[place] <= high);
+      const slack = 1e-6 * (Math.max(...dimension.values) - Math.min(...dimension.values));  // a range may begin at 5e-17
+      return listed.some(([low, high]) => dimension.values[place] >= low - slack && dimension.values[place] <= high + slack);
     };
     selection.set(this.figure.order.filter((_, place) => ranges.every((dimension) => inside(dimension, place))).map((trial) => trial.index));
   }
@@ -83,7 +84,7 @@ class Drawing {
       say(`${trials[this.at].name} ${selection.has(trials[this.at].index) ? "selected" : "not selected"}`);
     } else if (event.key === "Escape") {
       Plotly.Fx.unhover(this.target);
-      selection.set([]);
+      selection.clear();
     } else return;
     event.preventDefault();
   }

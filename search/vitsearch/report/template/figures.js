@@ -51,12 +51,22 @@ function figureFront(data) {
   return {
     traces,
     layout: layout({ xaxis: metricAxis(data, x, shown.map((trial) => drawn(trial, x).value)),
-      yaxis: metricAxis(data, y, shown.map((trial) => drawn(trial, y).value)), shapes: limitLines(data, x, y) }),
+      yaxis: metricAxis(data, y, shown.map((trial) => drawn(trial, y).value)), shapes: limitLines(data, x, y),
+      annotations: kneeLabel(data, shown, x, y), uirevision: kept(x, y) }),
     words: `${counted(shown.length, "point")}: ${y} against ${x}. ${counted(onFront ? onFront.trials.length : 0, "model")} on the front.`,
     walk: shown,
     table: { columns: ["trial", "group", "plan", x, y], rows: () => shown.map((trial) => [trial.name, trial.group, trial.plan,
       figureText(trial, x), figureText(trial, y)]) },
   };
+}
+
+/* A zoom of the reader is kept while the axes show the same. */
+function kept(...shown) { return [...shown, ticked("front-log")].join(); }
+
+function kneeLabel(data, shown, x, y) {
+  const place = (trial, metric) => (isLogarithmic(data, metric) ? Math.log10(drawn(trial, metric).value) : drawn(trial, metric).value);
+  return shown.filter((trial) => trial.isKnee).map((trial) => ({ x: place(trial, x), y: place(trial, y), text: "knee", showarrow: false,
+    xshift: -18, yshift: 16, font: { color: theme.colour("ink"), size: 12 } }));
 }
 
 function figureText(trial, metric) {
@@ -103,7 +113,7 @@ function figureSpace(data) {
   return {
     traces, needsWebGL: true,
     layout: layout({ margin: { l: 0, r: 0, t: 0, b: 0 }, height: theme.isNarrow ? 400 : 560, dragmode: "turntable",
-      scene: { xaxis: axis3(names[0]), yaxis: axis3(names[1]), zaxis: axis3(names[2]) } }),
+      scene: { xaxis: axis3(names[0]), yaxis: axis3(names[1]), zaxis: axis3(names[2]) }, uirevision: kept(...names) }),
     words: `${counted(shown.length, "point")} in three metrics: ${names.join(", ")}.`,
     table: { columns: ["trial", "group", "plan", ...names], rows: () => shown.map((trial) => [trial.name, trial.group, trial.plan,
       ...names.map((name) => figureText(trial, name))]) },
@@ -142,7 +152,7 @@ function figureParallel(data) {
       unselected: { line: { color: theme.colour("line"), opacity: 0.4 } },
     }],
     needsWebGL: true, order: trials, minWidth: 84 * dimensions.length,
-    layout: layout({ margin: { l: 24 + 6.5 * Math.min(longest, 30), r: 60, t: 110, b: 30 }, height: theme.isNarrow ? 420 : 520 }),
+    layout: layout({ uirevision: `cleared ${selection.cleared}`, margin: { l: 24 + 6.5 * Math.min(longest, 30), r: 60, t: 110, b: 30 }, height: theme.isNarrow ? 420 : 520 }),
     words: `${counted(trials.length, "trial")} over ${counted(dimensions.length, "axis").replace("axiss", "axes")}, coloured by group.`
       + (hidden ? ` ${counted(hidden, "trial")} without all of these metrics ${hidden === 1 ? "is" : "are"} left out.` : ""),
     table: { columns: ["trial", "group", ...varying, ...metrics], rows: () => trials.map((trial) => [trial.name, trial.group,
@@ -171,7 +181,7 @@ function figureProgress(data) {
       hovertext: trials.map((trial, place) => (trial ? `hypervolume ${short(steps.hypervolume[place])}<br>${hoverText(data, trial)}`
         : `end: hypervolume ${short(steps.hypervolume[place])}`)),
     }],
-    layout: layout({ xaxis: axis(title, { rangemode: "tozero" }), yaxis: axis("hypervolume", { rangemode: "tozero" }) }),
+    layout: layout({ xaxis: axis(title, { rangemode: "tozero" }), yaxis: axis("hypervolume", { rangemode: "tozero" }), uirevision: kept(title) }),
     words: last === undefined ? "No hypervolume yet: it needs the baseline and a model within the limits."
       : `Hypervolume ${short(last)} after ${counted(steps.trial.length - 1, "model")} within the limits.`,
     walk: trials.filter(Boolean),
@@ -230,7 +240,7 @@ function figureEffects(data) {
     }),
     layout: layout({ height: Math.max(260, 90 + 24 * found.length), xaxis: metricAxis(data, metric, found.flatMap((effect) => [effect.low ?? effect.mean, effect.high ?? effect.mean]),
         { title: { text: `mean of ${axisTitle(data, metric)}`, standoff: 8 } }),
-      yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1 }), dragmode: false }),
+      yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1 }), dragmode: false, uirevision: kept(metric) }),
     words: found.length ? `Mean of ${metric} for ${counted(found.length, "choice")} of ${counted(knobs.length, "knob")}.` : "No choice has been tried yet.",
     table: { columns: ["knob", "choice", "trials", `mean of ${metric}`, "from", "to"], rows: () => found.map((effect) => [effect.knob, String(effect.choice),
       String(effect.n), short(effect.mean, metric), short(effect.low, metric), short(effect.high, metric)]) },

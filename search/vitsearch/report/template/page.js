@@ -98,9 +98,9 @@ function example(trials) {
 
 function reused() {
   const { shared, duplicates } = page.data.reuse;
-  const rows = shared.map(({ what, used, made }) => [what, String(used), String(made), String(used - made)]);
+  const rows = shared.map(({ what, used, different, older }) => [what, used, different, older, used - different + older].map(String));
   const sharing = page.data.trials.filter((trial) => trial.shared).map((trial) => [trial.name, trial.plan, trial.shared]);
-  const found = headed({ heading: "Results", columns: ["results", "trials that need one", "different ones", "reused"], rows });
+  const found = headed({ heading: "Results", columns: ["results", "trials that need one", "different ones", "made before this study", "reused"], rows });
   found.push(element("p", {}, `${counted(duplicates, "trial")} resolved to a model that another trial had.`));
   return sharing.length ? [...found, ...headed({ heading: "Trials", columns: ["trial", "plan", "reused"], rows: sharing })] : found;
 }
@@ -146,7 +146,7 @@ function listen() {
   });
   by("conditions").addEventListener("submit", (event) => event.preventDefault());
   by("select-front").addEventListener("click", () => selection.set(page.data.trials.filter((trial) => trial.group === "front").map((trial) => trial.index)));
-  by("select-none").addEventListener("click", () => { by("conditions").reset(); selection.set([]); });
+  by("select-none").addEventListener("click", () => { by("conditions").reset(); selection.clear(); });
   by("theme").addEventListener("change", () => { document.documentElement.dataset.theme = by("theme").value; refresh(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
   by("print").addEventListener("click", () => print());

@@ -4,6 +4,7 @@
 const selection = {
   trials: new Set(),
   listeners: [],
+  cleared: 0,
   set(indices) {
     const next = new Set(indices);
     const same = next.size === this.trials.size && [...next].every((index) => this.trials.has(index));
@@ -15,6 +16,12 @@ const selection = {
     const next = new Set(this.trials);
     if (!next.delete(index)) next.add(index);
     this.set(next);
+  },
+  /* Nothing is selected, and no figure shows a range that the reader has marked. */
+  clear() {
+    this.cleared += 1;
+    this.trials = new Set();
+    for (const listener of this.listeners) listener();
   },
   has(index) { return this.trials.has(index); },
   get size() { return this.trials.size; },

@@ -17,6 +17,8 @@ const STAGE_COLOURS = {
   dark: ["#56b4e9", "#e69f00", "#2fcf9f", "#ff8a3d", "#e39cc4", "#a9d8f5", "#f0e442"],
 };
 
+const PAPER_WIDTH = 680;
+
 const theme = {
   printing: false,
   get name() {
@@ -57,7 +59,7 @@ function layout(more) {
   return {
     paper_bgcolor: theme.colour("ground"), plot_bgcolor: theme.colour("ground"), font: { color: ink, size: 13 },
     margin: { l: 56, r: 16, t: 16, b: 48 }, hovermode: "closest", dragmode: theme.isTouch ? false : "select",
-    height: theme.isNarrow ? 380 : 480, uirevision: "kept", selectionrevision: selection.size ? "some" : "none",
+    height: theme.isNarrow ? 380 : 480, uirevision: "kept", autosize: true, width: theme.printing ? PAPER_WIDTH : undefined, selectionrevision: `cleared ${selection.cleared}`,
     hoverlabel: { bgcolor: theme.colour("raised"), bordercolor: theme.colour("quiet"), font: { color: ink, size: 12 }, align: "left" },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: ink } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.colour("quiet"), activecolor: theme.colour("accent") },

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Engine,
     Float,
@@ -193,6 +194,18 @@ class Ledger:
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
         return self._one(ArtifactRow, artifact_key=artifact_key)
 
+    def made_at(self) -> dict[str, float]:
+        """When the first gradient steps of a training, a file and the first measurement of a graph were written,
+        by weights_key, artifact_key and graph_key (database time)."""
+        training, artifact, measurement = tables.training.c, tables.artifact.c, tables.measurement.c
+        queries = (
+            _first_made(training.weights_key, training.created_at).where(training.rung > 0),
+            _first_made(artifact.artifact_key, artifact.created_at),
+            _first_made(measurement.graph_key, measurement.created_at),
+        )
+        with self._engine.connect() as connection:
+            return {key: made_at for query in queries for key, made_at in connection.execute(query)}
+
     def revision(self) -> object:
         """Differs from an earlier one if a stage or a measurement was added since."""
         counted = [select(func.max(table.c.id)) for table in (tables.stage_cost, tables.measurement)]
@@ -328,6 +341,10 @@ _RENEW = (
     .values(token=bindparam("by_token"), expires_at=_EXPIRES)
 )
 _RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
+
+
+def _first_made(key: Column[Any], created_at: Column[Any]) -> Select[Any]:
+    return select(key, func.min(created_at)).group_by(key)
 
 
 def _values(row: Row) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from support.report_server import TOKEN, server
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.report.data import read_report
 from vitsearch.report.page import page
+from vitsearch.report.timeline import lanes
 from vitsearch.report.trials import CONFIRMED, FRONT
+from vitsearch.storage.ledger.costs import Run, StageRun
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install --group dev")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -23,7 +25,9 @@ ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     "--enable-unsafe-swiftshader",  # WebGL without a GPU
 ]
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and "CI" not in os.environ, reason="no Chromium: apt-get install chromium"
+)
 
 MANY = 1000
 SLOWER = 1.5
@@ -42,7 +46,9 @@ def browser():
 @contextmanager
 def opened(browser, file, **context):
     """A page that is ready, and what it has complained about or asked the network for."""
-    with browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | context) as window:
+    with browser.new_context(
+        **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
+    ) as window:
         tab, complaints = window.new_page(), []
         tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: complaints.append(str(error)))
@@ -183,6 +189,27 @@ def test_dragging_over_points_selects_them_everywhere(tab, data):
     marked = tab.query_selector_all("#points-table tr[aria-selected=true]")
     assert len(marked) == len(tab.query_selector_all("#points-table tbody tr"))
     assert tab.text_content("#selected").endswith(f"of {len(data.trials)} selected")
+
+
+def test_dragging_along_an_axis_selects_what_passes_there(tab, data):
+    ranges = """document.querySelector("[data-figure=parallel] .js-plotly-plot").data[0].dimensions
+      .filter((one) => one.constraintrange).length"""
+    tab.locator("[data-figure=parallel]").scroll_into_view_if_needed()
+    axis = tab.wait_for_selector("[data-figure=parallel] .axis-brush .background", state="attached")
+    axis.evaluate("(one) => one.scrollIntoView({ block: 'center' })")
+    box = axis.bounding_box()
+    middle = box["x"] + box["width"] / 2
+    tab.mouse.move(middle, box["y"] + box["height"] * 0.6)
+    tab.mouse.down()
+    tab.mouse.move(middle, box["y"] + box["height"] - 3, steps=5)
+    tab.mouse.up()
+    tab.wait_for_function("selection.size > 0")
+    assert len(selected(tab)) < len(data.trials)
+    tab.wait_for_function(f"{ranges} === 1")  # drawn again, it still shows the range
+    tab.click("#select-none")
+    assert selected(tab) == []
+    tab.locator("[data-figure=parallel]").scroll_into_view_if_needed()
+    tab.wait_for_function(f"{ranges} === 0")
 
 
 def test_a_ticked_row_is_marked_in_the_figure(tab, data):
@@ -362,7 +389,13 @@ def large(data):
         group = CONFIRMED if model.is_model else model.group
         trials.append(replace(model, number=len(trials), metrics=Metrics(figures), group=group))
         chosen.append(data.chosen[index])
-    return replace(data, trials=tuple(trials), chosen=tuple(chosen))
+    run = Run(1, "here", 4, 0.0, 50.0 * MANY)
+    stages = tuple(
+        StageRun(1, "train", "", 10.0 * index, 9.0, 8.5, f"worker here/{index % 4}") for index in range(5 * MANY)
+    )
+    return replace(
+        data, trials=tuple(trials), chosen=tuple(chosen), runs=(run,), stages=stages, lanes=lanes((run,), stages)
+    )
 
 
 def test_a_report_of_1000_trials_is_small_and_soon_ready(browser, large, tmp_path):
@@ -386,7 +419,3 @@ def empty_page():
 def ready_ms(browser, file):
     with opened(browser, file) as (tab, _):
         return tab.evaluate("performance.getEntriesByName('ready')[0].startTime")
-
-
-def test_ci_has_a_browser():
-    assert CHROMIUM is not None or "CI" not in os.environ

@@ -62,6 +62,16 @@ def test_the_versions_that_made_an_artifact_are_told(ledger):
     assert ledger.artifact_versions() == {KEY: {"torch": "2.9"}}
 
 
+def test_when_results_were_made_first_is_told_by_their_keys(ledger):
+    for row in (replace(ARTIFACT, artifact_key=OTHER), replace(MEASUREMENT, graph_key="c" * 64), TRAINING):
+        ledger.add(row, MADE)
+    ledger.add(replace(TRAINING, weights_key="d" * 64, rung=0), MADE)  # a proxy score alone
+    before = ledger.made_at()
+    assert set(before) == {KEY, OTHER, "c" * 64}
+    ledger.add(replace(TRAINING, rung=2), MADE)
+    assert ledger.made_at() == before
+
+
 def test_the_revision_changes_with_each_measurement_and_each_stage(ledger):
     seen = [ledger.revision()]
     ledger.add(MEASUREMENT, MADE)
