@@ -40,7 +40,8 @@ class Drawing {
       this.plot.textContent = "This figure needs WebGL, which this browser does not have or has switched off. The table below has its content.";
       return;
     }
-    this.target.style.minWidth = this.figure.minWidth ? `${this.figure.minWidth}px` : "";
+    this.target.style.minWidth = this.figure.minWidth && !theme.printing ? `${this.figure.minWidth}px` : "";
+    if (theme.printing && this.name !== "effects") this.figure.layout.height = Math.min(this.figure.layout.height, PAPER_HEIGHT);
     await Plotly.react(this.target, this.figure.traces, this.figure.layout, CONFIG);
     if (!this.isDrawn) this.listen();
     this.isDrawn = true;

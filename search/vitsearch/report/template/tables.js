@@ -45,7 +45,7 @@ class PointsTable {
       { name: "plan", key: "plan", cell: (trial) => this.planCell(trial), value: (trial) => trial.plan },
       { name: "ship this", key: "ship", cell: (trial) => this.shipCell(trial), value: (trial) => (trial.isModel ? 0 : 1) },
       { name: "group", key: "group", value: (trial) => data.groups.indexOf(trial.group), text: (trial) => trial.group },
-      ...extra.map(ofMetric),
+      ...extra.map((metric) => ({ ...ofMetric(metric), isExtra: true })),
     ];
   }
 
@@ -86,7 +86,7 @@ class PointsTable {
       this.draw();
       this.table.querySelector(`th[data-key="${column.key}"] button`).focus();
     });
-    return element("th", { scope: "col", class: column.isNumber ? "number" : "", "data-key": column.key,
+    return element("th", { scope: "col", class: looks(column), "data-key": column.key,
       "aria-sort": isSorted ? (this.isRising ? "ascending" : "descending") : "none" }, button);
   }
 
@@ -95,7 +95,7 @@ class PointsTable {
     box.checked = selection.has(trial.index);
     box.addEventListener("change", () => selection.toggle(trial.index));
     const cells = columns.map((column) => (column.cell ? column.cell(trial)
-      : element(column.key === "trial" ? "th" : "td", { class: column.isNumber ? "number" : "", ...(column.key === "trial" ? { scope: "row" } : {}) }, column.text(trial))));
+      : element(column.key === "trial" ? "th" : "td", { class: looks(column), ...(column.key === "trial" ? { scope: "row" } : {}) }, column.text(trial))));
     return element("tr", { "data-trial": trial.index, "aria-selected": String(box.checked) }, element("td", {}, box), ...cells);
   }
 
@@ -130,6 +130,8 @@ class PointsTable {
     }
   }
 }
+
+function looks(column) { return `${column.isNumber ? "number" : ""} ${column.isExtra ? "extra" : ""}`.trim(); }
 
 function cellText(trial, metric) {
   const figure = trial.figures[metric];

@@ -17,7 +17,7 @@ const STAGE_COLOURS = {
   dark: ["#56b4e9", "#e69f00", "#2fcf9f", "#ff8a3d", "#e39cc4", "#a9d8f5", "#f0e442"],
 };
 
-const PAPER_WIDTH = 680;
+const PAPER_WIDTH = 680, PAPER_HEIGHT = 340;
 
 const theme = {
   printing: false,
