@@ -92,7 +92,7 @@ class Drawing {
 
   show(trial) {
     const points = this.target.data.flatMap((trace, curveNumber) => {
-      const pointNumber = (trace.ids || []).indexOf(trial.index);
+      const pointNumber = (trace.customdata || []).indexOf(trial.index);
       return pointNumber >= 0 ? [{ curveNumber, pointNumber }] : [];
     });
     if (points.length) Plotly.Fx.hover(this.target, points.slice(0, 1));
@@ -109,8 +109,8 @@ class Drawing {
 }
 
 function trialOf(point) {
-  const ids = point.data.ids;
-  return ids ? ids[point.pointNumber ?? point.pointIndex] : -1;
+  const indices = point.data.customdata;
+  return indices ? indices[point.pointNumber ?? point.pointIndex] : -1;
 }
 
 function watchVisibility(drawings) {

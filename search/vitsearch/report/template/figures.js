@@ -1,6 +1,6 @@
 "use strict";
 /* One function for each figure: what Plotly draws, what the figure shows in words, and the same as a table.
-   A trace that shows trials has their indices as `ids`. */
+   A trace that shows trials has their indices as `customdata`. */
 
 const choice = (id) => document.getElementById(id).value;
 const ticked = (id) => document.getElementById(id).checked;
@@ -18,8 +18,15 @@ function bars(data, trials, metric) {
   };
 }
 
+/* Drawing a point with a look of its own takes twice as long: only where something is selected, and for the knee. */
 function marked(trials) {
-  return selection.size ? trials.flatMap((trial, place) => (selection.has(trial.index) ? [place] : [])) : null;
+  if (!selection.size) return {};
+  const places = trials.flatMap((trial, place) => (trial && selection.has(trial.index) ? [place] : []));
+  return { selectedpoints: places, selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.2 } } };
+}
+
+function sizes(trials, size) {
+  return trials.some((trial) => trial.isKnee) ? trials.map((trial) => size + (trial.isKnee ? 5 : 0)) : size;
 }
 
 function pointTraces(data, metrics, shows) {
@@ -36,11 +43,9 @@ function figureFront(data) {
     const look = GROUP_LOOKS[group];
     const trace = {
       type: "scatter", mode: "markers", name: group, x: trials.map((trial) => drawn(trial, x).value),
-      y: trials.map((trial) => drawn(trial, y).value), ids: trials.map((trial) => trial.index),
-      hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text", selectedpoints: marked(trials),
-      marker: { color: theme.group(group), symbol: look.symbol, opacity: 1, size: trials.map((trial) => look.size + (trial.isKnee ? 5 : 0)),
-        line: { width: 1, color: theme.colour(look.symbol.includes("open") ? "quiet" : "ground") } },
-      selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.2 } },
+      y: trials.map((trial) => drawn(trial, y).value), customdata: trials.map((trial) => trial.index),
+      hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text", ...marked(trials),
+      marker: { color: theme.group(group), symbol: look.symbol, opacity: 1, size: sizes(trials, look.size) },
     };
     if (withBars.includes(group)) Object.assign(trace, { error_x: bars(data, trials, x), error_y: bars(data, trials, y) });
     return trace;
@@ -99,7 +104,7 @@ function figureSpace(data) {
     const values = names.map((name) => trials.map((trial) => drawn(trial, name).value));
     const isOn = (trial) => !selection.size || selection.has(trial.index);
     const trace = {
-      type: "scatter3d", mode: "markers", name: group, x: values[0], y: values[1], z: values[2], ids: trials.map((trial) => trial.index),
+      type: "scatter3d", mode: "markers", name: group, x: values[0], y: values[1], z: values[2], customdata: trials.map((trial) => trial.index),
       hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
       marker: { color: trials.map((trial) => (isOn(trial) ? theme.group(group) : faded)), symbol: { star: "diamond-open" }[GROUP_LOOKS[group].symbol] || GROUP_LOOKS[group].symbol,
         size: GROUP_LOOKS[group].size * 0.55 },
@@ -145,7 +150,7 @@ function figureParallel(data) {
   const hidden = data.trials.length - trials.length;
   return {
     traces: [{
-      type: "parcoords", ids: trials.map((trial) => trial.index), dimensions, labelangle: -20, labelside: "top",
+      type: "parcoords", customdata: trials.map((trial) => trial.index), dimensions, labelangle: -20, labelside: "top",
       labelfont: { color: theme.colour("ink"), size: 12 }, tickfont: { color: theme.colour("ink"), size: 11 }, rangefont: { color: theme.colour("ink"), size: 11 },
       line: { color: trials.map((trial) => (selection.size && !selection.has(trial.index) ? 0 : 1 + looks.indexOf(trial.group))),
         cmin: 0, cmax: looks.length, colorscale: colours.map((colour, place) => [place / (colours.length - 1), colour]) },
@@ -175,9 +180,8 @@ function figureProgress(data) {
   return {
     traces: [{
       type: "scatter", mode: "lines+markers", x, y: steps.hypervolume, line: { shape: "hv", color: looks, width: 2 },
-      marker: { color: looks, size: trials.map((trial) => (trial ? 7 : 0.1)) }, ids: trials.map((trial) => (trial ? trial.index : -1)),
-      selectedpoints: selection.size ? trials.flatMap((trial, place) => (trial && selection.has(trial.index) ? [place] : [])) : null,
-      unselected: { marker: { opacity: 0.2 } }, hoverinfo: "text", showlegend: false,
+      marker: { color: looks, size: trials.map((trial) => (trial ? 7 : 0.1)) }, customdata: trials.map((trial) => (trial ? trial.index : -1)),
+      ...marked(trials), hoverinfo: "text", showlegend: false,
       hovertext: trials.map((trial, place) => (trial ? `hypervolume ${short(steps.hypervolume[place])}<br>${hoverText(data, trial)}`
         : `end: hypervolume ${short(steps.hypervolume[place])}`)),
     }],
@@ -205,7 +209,7 @@ function figurePredicted(data) {
     traces: [
       { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: theme.colour("quiet"), dash: "dot" }, hoverinfo: "skip", showlegend: false },
       { type: "scatter", mode: "markers", x: trials.map((trial) => trial.predicted), y: trials.map((trial) => trial.figures.accuracy.value),
-        ids: trials.map((trial) => trial.index), selectedpoints: marked(trials), unselected: { marker: { opacity: 0.2 } }, showlegend: false,
+        customdata: trials.map((trial) => trial.index), ...marked(trials), showlegend: false,
         error_x: { type: "data", array: trials.map((trial) => 1.96 * trial.deviation), thickness: 1, width: 0, color: theme.colour("quiet") },
         error_y: bars(data, trials, "accuracy"), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
         marker: { size: 9, color: trials.map((trial) => theme.group(trial.group)), symbol: trials.map((trial) => GROUP_LOOKS[trial.group].symbol) } },

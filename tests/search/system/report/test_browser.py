@@ -164,7 +164,7 @@ def test_hovering_a_point_shows_its_plan(tab, data):
         """(number) => {
           const plot = document.querySelector("[data-figure=front] .js-plotly-plot");
           const trace = plot.data.find((one) => one.name === "front");
-          const at = trace.ids.findIndex((index) => page.data.trials[index].number === number);
+          const at = trace.customdata.findIndex((index) => page.data.trials[index].number === number);
           const { _fullLayout: { xaxis, yaxis } } = plot, box = plot.getBoundingClientRect();
           return [box.x + xaxis._offset + xaxis.d2p(trace.x[at]), box.y + yaxis._offset + yaxis.d2p(trace.y[at])];
         }""",
@@ -221,7 +221,7 @@ def test_a_ticked_row_is_marked_in_the_figure(tab, data):
     )
     found = tab.evaluate(
         """() => document.querySelector("[data-figure=front] .js-plotly-plot").data
-          .flatMap((one) => (one.selectedpoints || []).map((place) => one.ids[place]))"""
+          .flatMap((one) => (one.selectedpoints || []).map((place) => one.customdata[place]))"""
     )
     assert found == [index]
 
@@ -378,7 +378,7 @@ def large(data):
     """The report with its trials repeated, each with other figures, until there are 1,000."""
     trials, chosen = list(data.trials), list(data.chosen)
     while len(trials) < MANY:
-        index = len(trials) % len(data.trials)
+        index = 1 + len(trials) % (len(data.trials) - 1)  # not the baseline
         model, factor = data.trials[index], 1.0 + len(trials) / MANY
         figures = {
             name: Figure(
