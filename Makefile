@@ -65,7 +65,7 @@ $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 # The oldest releases that pyproject.toml allows: the unit tier, and a test of each library at its door.
 LOWEST_TESTS := tests/search/unit tests/evaluators/unit $(addprefix tests/search/component/, \
 	backbones/test_vit.py cli compress/quantization/test_quantize.py compress/test_prune.py data/folders data/timm_sets \
-	export search/test_run.py storage study training/test_fine_tune.py) tests/search/system/workers/test_ray_runner.py
+	export report search/test_run.py storage study training/test_fine_tune.py) tests/search/system/workers/test_ray_runner.py
 
 test-lowest: $(LOWEST_READY)
 	$(LOWEST_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(LOWEST_TESTS)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
     from vitsearch.pipeline.progress import Progress
+    from vitsearch.report.data import ReportData
     from vitsearch.search.driver import SearchEnd
     from vitsearch.space import Judged, SearchSpace
     from vitsearch.study.front import Front, Point
@@ -166,6 +167,14 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return status(study, ledger)
+
+    def report(self) -> ReportData:
+        """Everything that ``vitsearch report`` shows; ``to_json`` is what its page draws from."""
+        from vitsearch.report.data import read_report  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.lookup import opened
+
+        with opened(self.where) as (study, ledger):
+            return read_report(study, ledger, self.where)
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:

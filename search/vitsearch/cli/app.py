@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import device_commands
+from vitsearch.cli import device_commands, report_commands
 from vitsearch.cli.results import commands, study_commands
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
@@ -128,6 +128,9 @@ app.command()(commands.front)
 app.command()(commands.show)
 app.command()(commands.compare)
 app.command()(commands.explain)
+app.command()(report_commands.report)
+app.command()(report_commands.serve)
+app.command()(report_commands.dashboard)
 
 
 @app.command()

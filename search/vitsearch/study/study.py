@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,16 +199,25 @@ class Study:
                 self._records[trial.number] = Record.from_json(trial.user_attrs["record"])
         return dict(sorted(self._records.items()))
 
-    def spans(self, trained: Collection[int]) -> list[Span]:
-        """When each finished trial started and ended, by the clock of its driver; in all runs of the study.
-
-        ``trained`` are the numbers of those whose plan was trained.
-        """
+    def times(self) -> dict[int, tuple[float, float]]:
+        """When each finished trial started and ended, by its number: seconds since 1970 by the clock of its driver."""
         for trial in self._trials(FINISHED):
             start, end = trial.datetime_start, trial.datetime_complete
             if trial.number not in self._times and "record" in trial.user_attrs and start and end:
                 self._times[trial.number] = start.timestamp(), end.timestamp()
-        return [Span(*times, number in trained) for number, times in sorted(self._times.items())]
+        return dict(sorted(self._times.items()))
+
+    def spans(self, trained: Collection[int]) -> list[Span]:
+        """When each finished trial started and ended, in all runs of the study.
+
+        ``trained`` are the numbers of those whose plan was trained.
+        """
+        return [Span(*times, number in trained) for number, times in self.times().items()]
+
+    def revision(self) -> object:
+        """Differs from an earlier one if a trial is new, or has another state."""
+        trials = self._study.get_trials(deepcopy=False)
+        return len(trials), tuple(Counter(trial.state.name for trial in trials).items())
 
     def has_waiting(self) -> bool:
         """Whether a trial was enqueued, or left open by a driver that stopped, and is not asked yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, update
@@ -29,6 +29,31 @@ class Spent:
     def busy_share(self) -> float | None:
         """The share of the cores that stages used; None before there was a run."""
         return self.here / self.core_seconds if self.core_seconds > 0.0 else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores."""
+
+    id: int
+    host: str
+    cores: int
+    started_at: float
+    seen_at: float
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What one run of a stage took. ``detail`` is the protocol of a measurement; the other fields are those of
+    :class:`~vitsearch.storage.stage_cost.StageCost`."""
+
+    run: int
+    stage: str
+    detail: str
+    started_at: float
+    wall_seconds: float
+    cpu_seconds: float
+    ran_on: str
 
 
 class StageCosts:
@@ -95,6 +120,19 @@ class StageCosts:
         with self._engine.connect() as connection:
             rows = connection.execute(asked).all()
         return {f"{stage} {detail}" if detail else stage: float(seconds) for stage, detail, seconds in rows}
+
+    def runs(self, study: str) -> list[Run]:
+        """All runs of a study, oldest first."""
+        query = select(*(_R[field.name] for field in fields(Run))).where(_R.study == study).order_by(_R.id)
+        with self._engine.connect() as connection:
+            return [Run(*row) for row in connection.execute(query)]
+
+    def stages(self, study: str) -> list[StageRun]:
+        """What the stages of all runs of a study took, in the order in which they were written."""
+        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        query = select(*(_S[field.name] for field in fields(StageRun))).where(of_study).order_by(_S.id)
+        with self._engine.connect() as connection:
+            return [StageRun(*row) for row in connection.execute(query)]
 
     def spent(self, study: str) -> Spent:
         """What all runs of a study have spent so far. What its stages found in the ledger cost it nothing."""

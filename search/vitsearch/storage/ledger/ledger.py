@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Engine,
     Float,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -196,6 +198,29 @@ class Ledger:
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
         return self._one(ArtifactRow, artifact_key=artifact_key)
 
+    def made_at(self) -> dict[str, float]:
+        """When the first gradient steps of a training, a file and the first measurement of a graph were written,
+        by weights_key, artifact_key and graph_key (database time)."""
+        training, artifact, measurement = tables.training.c, tables.artifact.c, tables.measurement.c
+        queries = (
+            _first_made(training.weights_key, training.created_at).where(training.rung > 0),
+            _first_made(artifact.artifact_key, artifact.created_at),
+            _first_made(measurement.graph_key, measurement.created_at),
+        )
+        with self._engine.connect() as connection:
+            return {key: made_at for query in queries for key, made_at in connection.execute(query)}
+
+    def revision(self) -> object:
+        """Differs from an earlier one if a stage or a measurement was added since."""
+        counted = [select(func.max(table.c.id)) for table in (tables.stage_cost, tables.measurement)]
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(query).scalar() for query in counted)
+
+    def artifact_versions(self) -> dict[str, dict[str, str]]:
+        """The versions of the libraries that made each artifact, by its key."""
+        with self._engine.connect() as connection:
+            return dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
+
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
         """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""
         rows = self._all(AccuracyRow, artifact_key=artifact_key, split=split, evaluated_on=evaluated_on)
@@ -320,6 +345,10 @@ _RENEW = (
     .values(token=bindparam("by_token"), expires_at=_EXPIRES)
 )
 _RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
+
+
+def _first_made(key: Column[Any], created_at: Column[Any]) -> Select[Any]:
+    return select(key, func.min(created_at)).group_by(key)
 
 
 def _values(row: Row) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -305,6 +306,27 @@ def test_each_outcome_is_told_as_its_state(open_study, outcome, more, state, val
     assert trial.constraints == record.constraints
     assert study.records() == {0: record}
     assert study.unfinished() == 0
+
+
+def test_the_revision_changes_when_a_trial_is_asked_and_when_it_is_told(open_study):
+    study, plans = open_study()
+    seen = [study.revision()]
+    asked = study.ask(plans, ME)
+    seen.append(study.revision())
+    study.tell(asked, Record("infeasible", asked.plan))
+    seen.append(study.revision())
+    assert len(set(seen)) == 3
+    assert study.revision() == seen[-1]
+
+
+def test_the_times_of_a_trial_are_those_of_the_clock(open_study):
+    study, plans = open_study()
+    before = time.time()
+    asked = study.ask(plans, ME)
+    assert study.times() == {}
+    study.tell(asked, Record("infeasible", asked.plan))
+    ((start, end),) = study.times().values()
+    assert before - 1 <= start <= end <= time.time() + 1
 
 
 def test_what_is_told_after_it_ended_is_ignored(open_study):

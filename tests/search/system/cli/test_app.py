@@ -74,7 +74,7 @@ def test_the_command_line_loads_nothing_heavy():
 def test_help_names_every_command():
     shown = vitsearch_process("--help").stdout
     commands = ("run", "check", "status", "front", "show", "compare", "explain", "plan", "capabilities", "doctor")
-    commands += ("schema", "devices", "studies")
+    commands += ("schema", "devices", "studies", "report", "serve", "dashboard")
     assert all(command in shown for command in commands)
 
 

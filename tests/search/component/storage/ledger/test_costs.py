@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger
-from vitsearch.storage.ledger.costs import Spent
+from vitsearch.storage.ledger.costs import Spent, StageRun
 from vitsearch.storage.stage_cost import StageCost
 
 HERE, THERE, PI = "worker here/1", "device local", "device pi"
@@ -101,3 +101,18 @@ def test_the_mean_of_what_a_measurement_takes_is_of_one_protocol(ledger):
         ledger.costs.note(Stage.MEASURE, cost(1.0, PI, seconds), protocol)
     ledger.costs.write()
     assert ledger.costs.measuring_seconds("screen-1") == 3.0
+
+
+def test_the_runs_of_a_study_are_listed_oldest_first(ledger):
+    for study, cores in (("study", 2), ("another", 8), ("study", 4)):
+        ledger.costs.start_run(study, cores)
+    assert [run.cores for run in ledger.costs.runs("study")] == [2, 4]
+
+
+def test_the_stages_of_a_study_are_listed_with_their_runs(ledger):
+    for study in ("study", "another"):
+        ledger.costs.start_run(study, 2)
+        ledger.costs.note(Stage.MEASURE, cost(2.0, PI, wall_seconds=3.0), "screen-1")
+        ledger.costs.write()
+    (run,) = ledger.costs.runs("study")
+    assert ledger.costs.stages("study") == [StageRun(run.id, "measure", "screen-1", 1000.0, 3.0, 2.0, PI)]

@@ -8,6 +8,7 @@ from threading import Barrier
 
 import pytest
 
+from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import (
     AccuracyRow,
     ArtifactRow,
@@ -54,6 +55,33 @@ def test_each_row_comes_out_as_it_went_in(ledger):
     for row in (ANATOMY, TRAINING, ArtifactRow(*vars(ARTIFACT).values()), ACCURACY, MEASUREMENT):
         ledger.add(row, MADE)
         assert read(ledger, row) == row
+
+
+def test_the_versions_that_made_an_artifact_are_told(ledger):
+    ledger.add(ARTIFACT, MADE)
+    assert ledger.artifact_versions() == {KEY: {"torch": "2.9"}}
+
+
+def test_when_results_were_made_first_is_told_by_their_keys(ledger):
+    for row in (replace(ARTIFACT, artifact_key=OTHER), replace(MEASUREMENT, graph_key="c" * 64), TRAINING):
+        ledger.add(row, MADE)
+    ledger.add(replace(TRAINING, weights_key="d" * 64, rung=0), MADE)  # a proxy score alone
+    before = ledger.made_at()
+    assert set(before) == {KEY, OTHER, "c" * 64}
+    ledger.add(replace(TRAINING, rung=2), MADE)
+    assert ledger.made_at() == before
+
+
+def test_the_revision_changes_with_each_measurement_and_each_stage(ledger):
+    seen = [ledger.revision()]
+    ledger.add(MEASUREMENT, MADE)
+    seen.append(ledger.revision())
+    ledger.costs.start_run("study", 2)
+    ledger.costs.note(Stage.TRAIN, MADE)
+    ledger.costs.write()
+    seen.append(ledger.revision())
+    assert len(set(seen)) == 3
+    assert ledger.revision() == seen[-1]
 
 
 def test_what_is_not_there_is_none(ledger):

@@ -1,0 +1,154 @@
+"""How the figures of a study were measured: devices, protocols, runtimes, data, software, runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from vitsearch.core.limits import Bound
+from vitsearch.report.trials import ShownTrial
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger.costs import Run
+
+Result = Mapping[str, Any]
+"""A measurement in its JSON form."""
+OF_MEASUREMENTS = (
+    *("protocol", "runtime", "environment", "times are", "measurements", "from", "to"),
+    *("flags", "waited for a core", "hottest"),
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table: its heading, the names of its columns, its rows."""
+
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def conditions(
+    trials: Sequence[ShownTrial],
+    ledger: Ledger,
+    attributes: Mapping[str, Any],
+    limits: Sequence[Bound],
+    runs: Sequence[Run],
+) -> tuple[Facts, ...]:
+    """Everything that a reader needs to judge the figures, or to measure them again."""
+    results = list(_results(trials, ledger))
+    tables = (
+        Facts("Devices", ("device", "kind", "id", "measurements"), tuple(_devices(trials, results, attributes))),
+        Facts(
+            "Measurements",
+            (
+                "protocol",
+                "runtime",
+                "environment",
+                "times are",
+                "measurements",
+                "from",
+                "to",
+                "flags",
+                "waited",
+                "hottest",
+            ),
+            tuple(_measurements(results)),
+        ),
+        _protocols(results),
+        Facts("Data", ("what", "value"), tuple(_data(attributes.get("data") or {}))),
+        Facts("Limits", ("metric", "bound"), tuple((one.metric, f"{one.sense} {one.value:.6g}") for one in limits)),
+        Facts("Software", ("library", "versions"), tuple(_software(trials, ledger.artifact_versions()))),
+        Facts("Runs", ("host", "cores", "from", "to"), tuple(_runs(runs))),
+    )
+    return tuple(table for table in tables if table.rows)
+
+
+def _results(trials: Iterable[ShownTrial], ledger: Ledger) -> Iterator[Result]:
+    """All measurements of the study's graphs."""
+    graphs: dict[str, set[str]] = {}
+    for trial in trials:
+        if trial.keys is not None:
+            graphs.setdefault(trial.keys.device_id, set()).add(trial.keys.graph_key)
+    for device, of_study in graphs.items():
+        for row in ledger.measurements_of_device(device):
+            if row.graph_key in of_study:
+                yield row.result
+
+
+def _devices(
+    trials: Iterable[ShownTrial], results: Iterable[Result], attributes: Mapping[str, Any]
+) -> Iterator[tuple[str, ...]]:
+    counts = Counter(str(result["device_id"]) for result in results)
+    names = {trial.keys.device_id: trial.plan.deployment.device for trial in trials if trial.keys is not None}
+    for device, name in names.items():
+        yield name, str(attributes.get("device_kind", "")), device, str(counts[device])
+
+
+def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        runtime = f"{result['runtime']} {result['runtime_version']}"
+        key = str(result["protocol"]["id"]), runtime, str(result["environment_id"])[:12], str(result["basis"])
+        groups.setdefault(key, []).append(result)
+    for names, found in sorted(groups.items()):
+        times = sorted(str(result["started_at"]) for result in found)
+        flags = Counter(flag for result in found for flag in result["flags"])
+        waits = [wait for result in found if (wait := result["contention"]["wait_over_cpu"]) is not None]
+        hottest = [result["temperature"]["max_c"] for result in found if result["temperature"]]
+        yield (
+            *names,
+            str(len(found)),
+            times[0],
+            times[-1],
+            ", ".join(f"{flag} {count}" for flag, count in sorted(flags.items())) or "none",
+            f"{statistics.median(waits):.1%} of the CPU time" if waits else "not known",
+            f"{max(hottest):.0f} °C" if hottest else "no sensor",
+        )
+
+
+def _protocols(results: Iterable[Result]) -> Facts:
+    """A column for each protocol, a row for each setting that one of them has."""
+    known = {str(result["protocol"]["id"]): result["protocol"] for result in results}
+    names = sorted(known)
+    settings = dict.fromkeys(setting for name in names for setting in known[name] if setting != "id")
+    rows = ((setting, *(_setting(known[name].get(setting)) for name in names)) for setting in settings)
+    return Facts("Protocols", ("setting", *names), tuple(row for row in rows if any(row[1:])))
+
+
+def _setting(value: Any) -> str:
+    """A number or a digest; nothing for a phase that a protocol does not have."""
+    return "" if value in (None, 0, 0.0) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name in ("fingerprint", "image_size", "channels", "mean", "std"):
+        if data.get(name) is not None:
+            yield name, str(data[name])
+    for name, split in data.get("splits", {}).items():
+        yield f"{name} images", str(split["images"])
+    if classes := data.get("class_names"):
+        yield "classes", f"{len(classes)}: {', '.join(map(str, classes[:20]))}{', ...' if len(classes) > 20 else ''}"
+
+
+def _software(trials: Iterable[ShownTrial], versions: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for trial in trials:
+        key = trial.keys.artifact_key if trial.keys else None
+        for library, version in versions.get(key or "", {}).items():
+            found.setdefault(library, set()).add(version)
+    for library, seen in sorted(found.items()):
+        yield library, ", ".join(sorted(seen))
+
+
+def _runs(runs: Iterable[Run]) -> Iterator[tuple[str, ...]]:
+    for run in runs:
+        yield run.host, str(run.cores), utc(run.started_at), utc(run.seen_at)
+
+
+def utc(time_s: float) -> str:
+    """A time in seconds since 1970, such as ``2026-11-27T04:30:02Z``."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,28 @@
+"""optuna-dashboard on the database of a study, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vitsearch.errors import ResourceError
+from vitsearch.study.lookup import find, opened
+
+HOST = "127.0.0.1"
+
+
+def dashboard(asked: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve optuna-dashboard on this machine until Ctrl-C; ``ready`` gets the address.
+
+    Raises :class:`~vitsearch.errors.ResourceError` where it is not installed.
+    """
+    with opened(asked):
+        pass  # one clear error where there is no such study
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise ResourceError(
+            "optuna-dashboard is not installed; install it with: pip install optuna-dashboard"
+        ) from None
+    ready(f"http://{HOST}:{port}/")
+    # in this process, so that no password of the database stands in a list of processes
+    run_server(find(asked).storage, host=HOST, port=port)

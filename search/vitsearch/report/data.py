@@ -1,0 +1,204 @@
+"""What the page of a report shows, as one frozen value.
+
+The JSON form has one array for each column, and texts that repeat as an index into a list of words: a study of 1,000
+trials needs about a third of what a list of objects would.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from vitsearch.core.limits import Bound, bounds
+from vitsearch.core.metrics import METRICS, split
+from vitsearch.core.plan import plan_text
+from vitsearch.core.record import trainings
+from vitsearch.core.stage import Stage
+from vitsearch.report.conditions import Facts, conditions, utc
+from vitsearch.report.effects import Effect, effects
+from vitsearch.report.knobs import Choice, knobs
+from vitsearch.report.progress import Step, progress
+from vitsearch.report.reuse import Reuse, reuse
+from vitsearch.report.timeline import Lane, lanes
+from vitsearch.report.trials import GROUPS, CurrentFigures, ShownTrial, shown_trials
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger.costs import Run, StageRun
+from vitsearch.study.front import read_front
+from vitsearch.study.study import Study
+
+DIGITS = 6
+"""Significant digits of what was measured; intervals are wider than what is left out."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """``asked`` is what a person typed to name the study, for the commands that the page shows; ``knee`` the number of
+    the balanced trial of the front; ``open_trials`` those that a run has not finished."""
+
+    study: str
+    asked: str
+    made_at_s: float
+    emulated: bool
+    objectives: Mapping[str, str]
+    limits: tuple[Bound, ...]
+    reference: Mapping[str, float]
+    knee: int | None
+    open_trials: int
+    trained: int
+    trials: tuple[ShownTrial, ...]
+    chosen: tuple[Mapping[str, Choice], ...]
+    steps: tuple[Step, ...]
+    effects: tuple[Effect, ...]
+    runs: tuple[Run, ...]
+    stages: tuple[StageRun, ...]
+    lanes: tuple[Lane, ...]
+    conditions: tuple[Facts, ...]
+    reuse: Reuse
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page draws from."""
+        return {
+            "study": self.study,
+            "asked": shlex.quote(self.asked),
+            "made_at": utc(self.made_at_s),
+            "version": version("vitsearch"),
+            "emulated": self.emulated,
+            "objectives": dict(self.objectives),
+            "metrics": {name: _metric(name) for name in self._shown_metrics()},
+            "limits": [asdict(limit) for limit in self.limits],
+            "reference": dict(self.reference),
+            "knee": self.knee,
+            "open_trials": self.open_trials,
+            "trained": self.trained,
+            "groups": list(GROUPS),
+            "trials": self._trials(),
+            "steps": _columns([asdict(step) for step in self.steps]),
+            "effects": [asdict(effect) | _rounded(asdict(effect), "mean", "low", "high") for effect in self.effects],
+            "timeline": self._timeline(),
+            "conditions": [asdict(table) for table in self.conditions],
+            "failures": [
+                {"trial": trial.number, "plan": plan_text(trial.plan), "reason": trial.reason, **(trial.failure or {})}
+                for trial in self.trials
+                if trial.outcome == "failed"
+            ],
+            "reuse": {"shared": [asdict(one) for one in self.reuse.shared], "duplicates": self.reuse.duplicates},
+        }
+
+    def _shown_metrics(self) -> list[str]:
+        """The objectives, then every other metric that some trial has."""
+        seen = {name for trial in self.trials for name, value in trial.metrics.values.items() if value is not None}
+        return [*self.objectives, *(name for name in METRICS if name in seen and name not in self.objectives)]
+
+    def _trials(self) -> dict[str, Any]:
+        trials = self.trials
+        proxies = [trial.proxy for trial in trials]
+        return {
+            "number": [trial.number for trial in trials],
+            "group": _words(trial.group for trial in trials),
+            "outcome": _words(trial.outcome for trial in trials),
+            "plan": [plan_text(trial.plan) for trial in trials],
+            "reason": _words(trial.reason for trial in trials),
+            "notes": _words("; ".join(trial.notes) for trial in trials),
+            "broken": _words(", ".join(trial.broken) for trial in trials),
+            "shared": _words(self.reuse.sources.get(-1 if t.number is None else t.number, "") for t in trials),
+            "rung": [trial.rung for trial in trials],
+            "ended_s": [None if trial.ended_s is None else round(trial.ended_s, 1) for trial in trials],
+            "predicted": [None if proxy is None else _short(proxy.predicted_accuracy) for proxy in proxies],
+            "deviation": [None if proxy is None else _short(proxy.deviation) for proxy in proxies],
+            "knobs": {name: _words(chosen[name] for chosen in self.chosen) for name in self._knobs()},
+            "metrics": {name: _figures(name, trials) for name in self._shown_metrics()},
+        }
+
+    def _knobs(self) -> list[str]:
+        return list(self.chosen[0]) if self.chosen else []
+
+    def _timeline(self) -> dict[str, Any]:
+        start_s = min((run.started_at for run in self.runs), default=0.0)
+        return {
+            "start_s": start_s,
+            "runs": [[round(run.started_at - start_s, 1), round(run.seen_at - start_s, 1)] for run in self.runs],
+            "lanes": [asdict(lane) | {"idle_share": lane.idle_share} for lane in self.lanes],
+            "lane": _words(stage.ran_on for stage in self.stages),
+            "stage": _words(Stage(stage.stage).words for stage in self.stages),
+            "detail": _words(stage.detail for stage in self.stages),
+            "start": [round(stage.started_at - start_s, 1) for stage in self.stages],
+            "wall_s": [round(stage.wall_seconds, 2) for stage in self.stages],
+            "cpu_s": [round(stage.cpu_seconds, 2) for stage in self.stages],
+        }
+
+
+def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
+    """Everything that is known of a study now. ``asked`` is what a person typed to name it."""
+    space, records, attributes = study.space(), study.records(), study.attributes
+    front = read_front(study, ledger)
+    limits = bounds(space.limits, front.baseline.metrics.values if front.baseline else {})
+    results = CurrentFigures(ledger, space.measure.threads)
+    trials = shown_trials(records, study.times(), front, limits, results)
+    chosen = tuple(knobs(trial.plan) for trial in trials)
+    runs, stages = tuple(ledger.costs.runs(study.name)), tuple(ledger.costs.stages(study.name))
+    trained = trainings(records)
+    reference = attributes.get("reference_point") or {}
+    return ReportData(
+        study=study.name,
+        asked=asked,
+        made_at_s=time.time(),
+        emulated=study.is_emulated,
+        objectives=dict(space.objectives),
+        limits=limits,
+        reference=reference,
+        knee=None if front.knee is None else front.points[front.knee].trial,
+        open_trials=study.unfinished(),
+        trained=len(trained),
+        trials=trials,
+        chosen=chosen,
+        steps=progress(trials, trained, front.objectives, reference, runs, stages),
+        effects=effects(trials, chosen, front.objectives),
+        runs=runs,
+        stages=stages,
+        lanes=lanes(runs, stages),
+        conditions=conditions(trials, ledger, attributes, limits, runs),
+        reuse=reuse(trials, ledger.made_at(), min((run.started_at for run in runs), default=0.0)),
+    )
+
+
+def _metric(name: str) -> dict[str, str]:
+    metric, _ = split(name)
+    return {"unit": metric.unit, "direction": metric.direction}
+
+
+def _figures(name: str, trials: Sequence[ShownTrial]) -> dict[str, Any]:
+    """A metric of all trials: values, both ends of their 95 % intervals, and why there is none."""
+    figures = [trial.metrics.figures.get(name) for trial in trials]
+    return {
+        "value": [figure and _short(figure.value) for figure in figures],
+        "low": [figure and _short(figure.low) for figure in figures],
+        "high": [figure and _short(figure.high) for figure in figures],
+        "reason": _words((figure and figure.reason) or "" for figure in figures),
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{DIGITS}g}")
+
+
+def _rounded(value: Mapping[str, Any], *names: str) -> dict[str, float | None]:
+    return {name: _short(value[name]) for name in names}
+
+
+def _words(texts: Iterable[Choice]) -> dict[str, list[Any]]:
+    """Texts as an index into those that occur."""
+    known: dict[Choice, int] = {}
+    index = [known.setdefault(text, len(known)) for text in texts]
+    return {"words": list(known), "index": index}
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as one list for each key."""
+    return {
+        name: [_short(row[name]) if isinstance(row[name], float) else row[name] for row in rows]
+        for name in (rows[0] if rows else ())
+    }

@@ -1,0 +1,137 @@
+"""Every trial of a study as the report shows it: its plan, its figures now, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.limits import Bound, constraints
+from vitsearch.core.metrics import METRICS
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import Keys, ProxyScore, Record
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.measurements import DeviceResults
+from vitsearch.study.front import Front, Point
+
+BASELINE, FRONT, NEAR, CONFIRMED, OVER_LIMIT, NOT_TRAINED, NOT_MEASURED, FAILED = GROUPS = (
+    "baseline",
+    "front",
+    "near the front",
+    "dominated",
+    "over a limit",
+    "not trained",
+    "not measured",
+    "failed",
+)
+"""What a trial is in the figures. ``near the front``: dominated only within the intervals of its costs. ``not trained``
+has no accuracy of its own, perhaps a predicted one."""
+
+
+@dataclass(frozen=True)
+class ShownTrial:
+    """A trial, or the baseline, whose ``number`` is None. ``broken`` are the limits that it does not keep; ``notes``
+    what to know before its figures are believed; ``started_s`` and ``ended_s`` are seconds since 1970."""
+
+    number: int | None
+    plan: Plan
+    metrics: Metrics
+    group: str
+    outcome: str
+    reason: str = ""
+    keys: Keys | None = None
+    rung: int = 0
+    proxy: ProxyScore | None = None
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    failure: Mapping[str, str] | None = None
+    duplicate_of: int | None = None
+    started_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it could be shipped: it was exported and evaluated, and keeps the limits."""
+        return self.group in (FRONT, NEAR, CONFIRMED)
+
+
+def shown_trials(
+    records: Mapping[int, Record],
+    times: Mapping[int, tuple[float, float]],
+    front: Front,
+    limits: Sequence[Bound],
+    results: CurrentFigures,
+) -> tuple[ShownTrial, ...]:
+    """The baseline, if it is known, and all finished trials by number."""
+    points = {point.trial: point for point in front.points}
+    near = {point.trial for point in front.near}
+    found = [] if front.baseline is None else [_shown_baseline(front.baseline)]
+    for number, record in records.items():
+        point = points.get(number)
+        metrics, flags = (point.metrics, point.flags) if point else results.now(record)
+        trial = ShownTrial(
+            number,
+            record.plan,
+            metrics,
+            "",
+            "duplicate" if record.duplicate_of is not None else record.outcome,
+            record.reason,
+            record.keys,
+            record.rung,
+            record.proxy,
+            tuple(name for name, over in constraints(limits, metrics.values).items() if over > 0),
+            tuple(_notes(metrics, flags, point)),
+            record.failure,
+            record.duplicate_of,
+            *times.get(number, (None, None)),
+        )
+        group = FRONT if point else NEAR if number in near else _group(record, trial)
+        found.append(replace(trial, group=group))
+    return tuple(found)
+
+
+def _group(record: Record, trial: ShownTrial) -> str:
+    if record.outcome == "failed":
+        return FAILED
+    if not any(trial.metrics.value(name) is not None for name, metric in METRICS.items() if metric.on_device):
+        return NOT_MEASURED
+    if trial.broken or record.outcome == "infeasible":
+        return OVER_LIMIT
+    return CONFIRMED if record.outcome == "confirmed" else NOT_TRAINED
+
+
+def _shown_baseline(point: Point) -> ShownTrial:
+    notes = tuple(_notes(point.metrics, point.flags, point))
+    return ShownTrial(None, point.plan, point.metrics, BASELINE, BASELINE, keys=point.keys, notes=notes)
+
+
+def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Iterator[str]:
+    yield from (f"{name}: {note}" for name, note in metrics.notes.items())
+    if flags:
+        yield f"measured with flags: {', '.join(flags)}"
+    if point is None:
+        return
+    yield from point.warnings
+    if found := point.on_device:
+        low, high = found.interval
+        share = found.correct / found.n
+        yield f"accuracy on the device itself: {share:.3f} of {found.n} images ({low:.3f} to {high:.3f})"
+
+
+class CurrentFigures:
+    """The figures of a record with all measurements of its graph pooled, as the front has them."""
+
+    def __init__(self, ledger: Ledger, threads: int) -> None:
+        self._ledger = ledger
+        self._threads = threads
+        self._devices: dict[str, DeviceResults] = {}
+
+    def now(self, record: Record) -> tuple[Metrics, tuple[str, ...]]:
+        """The figures, and the flags that all of its measurements have."""
+        if record.keys is None:
+            return record.metrics, ()
+        device = record.keys.device_id
+        if device not in self._devices:
+            self._devices[device] = DeviceResults(self._ledger, device, self._threads)
+        found = self._devices[device].pooled(record.keys.graph_key)
+        return (record.metrics, ()) if found is None else (record.metrics | found.metrics, found.flags)

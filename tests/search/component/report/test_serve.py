@@ -1,0 +1,155 @@
+"""The page over HTTP: to those with the token alone, read-only, up to date within 2 seconds."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+
+import pytest
+
+from support.report_server import TOKEN, server
+from vitsearch.errors import ResourceError
+from vitsearch.report.live import LiveStudy
+from vitsearch.report.serve import serve
+
+
+@pytest.fixture(scope="module")
+def port(finished):
+    with server(f"{finished.folder / 'fake.db'}") as port:
+        yield port
+
+
+def answer(port, path, method="GET", host="127.0.0.1"):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request(method, path, headers={"Host": f"{host}:{port}"})
+        found = connection.getresponse()
+        return found.status, found.read().decode(), found.headers
+
+
+class Events:
+    """The server-sent events of a page."""
+
+    def __init__(self, port):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._connection.request("GET", f"/{TOKEN}/events", headers={"Host": f"127.0.0.1:{port}"})
+        self._lines = self._connection.getresponse()
+
+    def next(self):
+        """The name and the data of the next event."""
+        lines = [self._lines.readline().decode().strip() for _ in range(3)]
+        return lines[0].removeprefix("event: "), lines[1].removeprefix("data: ")
+
+    def close(self):
+        self._connection.close()
+
+
+def test_the_page_is_that_of_the_report(port):
+    status, text, headers = answer(port, f"/{TOKEN}/")
+    assert status == 200
+    assert 'data-mode="live"' in text
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_the_data_is_that_of_the_page(port, report):
+    status, text, headers = answer(port, f"/{TOKEN}/data.json")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(text)["trials"]["number"] == [trial.number for trial in report.trials]
+
+
+PATHS = [
+    "/",
+    "/data.json",
+    "/events",
+    "/other/",
+    "/other/data.json",
+    f"/{TOKEN}",
+    f"/{TOKEN}x/",
+    "/%FF/",
+    f"//{TOKEN}/",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_the_token_there_is_nothing(port, path):
+    assert answer(port, path)[:2] == (404, "")
+
+
+def test_the_name_of_another_host_is_refused(port):
+    assert answer(port, f"/{TOKEN}/data.json", host="evil.example")[0] == 400
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_nothing_can_be_written(port, method):
+    assert answer(port, f"/{TOKEN}/data.json", method)[0] == 405
+
+
+def test_a_new_trial_is_seen_within_2_seconds_also_after_a_restart_of_the_run(make_study):
+    study = make_study(trials=1)
+    study.run()
+    with server(f"{study.folder / 'fake.db'}") as port, closing(Events(port)) as events:
+        kind, version = events.next()
+        before = len(json.loads(answer(port, f"/{TOKEN}/data.json")[1])["trials"]["number"])
+        study.with_space(search__trials=3).run()
+        ended = time.monotonic()
+        count = len(study.records()) + 1  # and the baseline
+        while kind != "version" or len(json.loads(answer(port, f"/{TOKEN}/data.json")[1])["trials"]["number"]) < count:
+            kind, _ = events.next()
+        assert time.monotonic() - ended < 2.0
+        assert count > before
+
+
+def test_a_database_that_is_away_for_a_while_is_a_message(make_study, monkeypatch):
+    study = make_study(trials=0)
+    study.run()
+    with server(f"{study.folder / 'fake.db'}") as port, closing(Events(port)) as events:
+        assert events.next()[0] == "version"
+        with monkeypatch.context() as broken:
+            broken.setattr(LiveStudy, "look", lambda self: 1 / 0)
+            assert events.next() == ("problem", '"ZeroDivisionError: division by zero"')
+        assert events.next()[0] == "version"
+
+
+def test_a_port_that_is_taken_is_refused(finished):
+    with closing(socket.socket()) as other, closing(LiveStudy(f"{finished.folder / 'fake.db'}")) as live:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with pytest.raises(ResourceError) as error:
+            serve(live, taken, print)
+    assert str(error.value) == (
+        f"port {taken} of 127.0.0.1 cannot be used: Address already in use; "
+        "name another one with --port, or 0 for a free one"
+    )
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "starlette.applications"])
+def test_missing_libraries_are_named_with_the_line_that_installs_them(finished, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with closing(LiveStudy(f"{finished.folder / 'fake.db'}")) as live, pytest.raises(ResourceError) as error:
+        serve(live, 0, print)
+    assert str(error.value) == (
+        "vitsearch serve needs starlette and uvicorn; install them with: pip install 'vitsearch[serve]'"
+    )
+
+
+def test_ctrl_c_ends_it_quietly_while_a_page_is_open(finished):
+    command = [sys.executable, "-m", "vitsearch", "serve", f"{finished.folder / 'fake.db'}"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        address = run.stdout.readline().split()[1]
+        assert run.stdout.readline() == "Ctrl-C ends it; the run goes on.\n"
+        with urllib.request.urlopen(f"{address}events", timeout=30) as events:
+            assert events.readline() == b"event: version\n"
+            run.send_signal(signal.SIGINT)
+            assert run.communicate(timeout=30)[0] == ""
+    assert run.returncode == 0

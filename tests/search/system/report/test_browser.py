@@ -1,0 +1,421 @@
+"""The report in a real browser: Chromium, without a network. Skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from support.report_server import TOKEN, server
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.report.data import read_report
+from vitsearch.report.page import page
+from vitsearch.report.timeline import lanes
+from vitsearch.report.trials import CONFIRMED, FRONT
+from vitsearch.storage.ledger.costs import Run, StageRun
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install --group dev")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    "--enable-unsafe-swiftshader",  # WebGL without a GPU
+]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and "CI" not in os.environ, reason="no Chromium: apt-get install chromium"
+)
+
+MANY = 1000
+SLOWER = 1.5
+"""How much longer a report of 1,000 trials may take than an empty page of plotly."""
+NASTY = "<img src=x onerror=document.title='broken'>"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser, file, **context):
+    """A page that is ready, and what it has complained about or asked the network for."""
+    with browser.new_context(
+        **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | context
+    ) as window:
+        tab, complaints = window.new_page(), []
+        tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+        tab.goto(file if isinstance(file, str) else file.as_uri())
+        tab.wait_for_selector("html[data-ready]", state="attached")
+        yield tab, complaints
+
+
+@pytest.fixture(scope="module")
+def data(finished):
+    with finished.opened() as (study, ledger):
+        return read_report(study, ledger, "fake")
+
+
+@pytest.fixture(scope="module")
+def file(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(page(data.to_json(), live=False))
+    return path
+
+
+@pytest.fixture
+def tab(browser, file):
+    with opened(browser, file) as (tab, complaints):
+        yield tab
+        assert complaints == []
+
+
+def selected(tab):
+    """The numbers of the trials that are selected, as the page knows them."""
+    return tab.evaluate("[...selection.trials].map((index) => page.data.trials[index].number)")
+
+
+def front_of(data):
+    return [trial.number for trial in data.trials if trial.group == FRONT]
+
+
+def test_every_figure_is_drawn_without_a_complaint(tab):
+    figures = tab.query_selector_all("[data-figure] .plot")
+    assert len(figures) == 7
+    for figure in figures:
+        figure.scroll_into_view_if_needed()
+        tab.wait_for_function("(plot) => plot.querySelector('.plot-container')", arg=figure)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)], ids=["phone", "desktop"])
+def test_nothing_is_wider_than_the_window(browser, file, scheme, size):
+    viewport = {"width": size[0], "height": size[1]}
+    with opened(browser, file, viewport=viewport, color_scheme=scheme) as (tab, complaints):
+        assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert complaints == []
+
+
+LIGHTNESS = """
+const parts = (colour) => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+};
+const straight = (one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+const lightness = (colour) => {
+  const [r, g, b] = parts(colour).map((one) => straight(one / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const contrast = (one, other) => {
+  const [low, high] = [lightness(one), lightness(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+"""
+"""Contrast by WCAG 2."""
+OF_TEXT = f"""(element) => {{
+  {LIGHTNESS}
+  const ground = (one) => {{
+    while (one && parts(getComputedStyle(one).backgroundColor)[3] === 0) one = one.parentElement;
+    return one ? getComputedStyle(one).backgroundColor : "white";
+  }};
+  const isDrawn = element instanceof SVGElement;
+  const look = getComputedStyle(element);
+  return contrast(isDrawn ? look.fill : look.color, ground(isDrawn ? element.closest(".plot") : element));
+}}"""
+OF_MARKS = f"""() => {{
+  {LIGHTNESS}
+  const colours = [...Object.values(GROUP_LOOKS).map((look) => look[theme.name]), ...STAGE_COLOURS[theme.name]];
+  return colours.map((colour) => contrast(colour, theme.colour("ground")));
+}}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_of_aa(browser, file, scheme):
+    with opened(browser, file, color_scheme=scheme) as (tab, _):
+        tab.check("#points-table tbody tr:nth-child(2) input")  # a marked row too
+        texts = tab.query_selector_all("h1, h2, p, a, label, button, select, th, td, code, summary, .plot text")
+        shown = [text for text in texts if text.is_visible() and text.text_content().strip()]
+        assert len(shown) > 50
+        low = {text.text_content()[:40]: ratio for text in shown if (ratio := text.evaluate(OF_TEXT)) < 4.5}
+        assert low == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_marks_stand_out_from_the_ground(browser, file, scheme):
+    with opened(browser, file, color_scheme=scheme) as (tab, _):
+        ratios = tab.evaluate(OF_MARKS)
+        assert len(ratios) == 15
+        assert min(ratios) >= 3.0
+
+
+def test_hovering_a_point_shows_its_plan(tab, data):
+    number = front_of(data)[0]
+    place = tab.evaluate(
+        """(number) => {
+          const plot = document.querySelector("[data-figure=front] .js-plotly-plot");
+          const trace = plot.data.find((one) => one.name === "front");
+          const at = trace.customdata.findIndex((index) => page.data.trials[index].number === number);
+          const { _fullLayout: { xaxis, yaxis } } = plot, box = plot.getBoundingClientRect();
+          return [box.x + xaxis._offset + xaxis.d2p(trace.x[at]), box.y + yaxis._offset + yaxis.d2p(trace.y[at])];
+        }""",
+        number,
+    )
+    tab.mouse.move(*place)
+    tab.wait_for_selector("[data-figure=front] .hovertext")
+    shown = tab.text_content("[data-figure=front] .hovertext")
+    assert f"trial {number}" in shown
+    assert "resolution: " in shown
+    assert "cpu_ms_p50" in shown
+
+
+def test_dragging_over_points_selects_them_everywhere(tab, data):
+    box = tab.query_selector("[data-figure=front] .nsewdrag").bounding_box()
+    tab.mouse.move(box["x"] + 2, box["y"] + 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] - 3, box["y"] + box["height"] - 3, steps=5)
+    tab.mouse.up()
+    tab.wait_for_function("selection.size > 0")
+    assert set(front_of(data)) <= set(selected(tab))
+    marked = tab.query_selector_all("#points-table tr[aria-selected=true]")
+    assert len(marked) == len(tab.query_selector_all("#points-table tbody tr"))
+    assert tab.text_content("#selected").endswith(f"of {len(data.trials)} selected")
+
+
+def test_dragging_along_an_axis_selects_what_passes_there(tab, data):
+    ranges = """document.querySelector("[data-figure=parallel] .js-plotly-plot").data[0].dimensions
+      .filter((one) => one.constraintrange).length"""
+    tab.locator("[data-figure=parallel]").scroll_into_view_if_needed()
+    axis = tab.wait_for_selector("[data-figure=parallel] .axis-brush .background", state="attached")
+    axis.evaluate("(one) => one.scrollIntoView({ block: 'center' })")
+    box = axis.bounding_box()
+    middle = box["x"] + box["width"] / 2
+    tab.mouse.move(middle, box["y"] + box["height"] * 0.6)
+    tab.mouse.down()
+    tab.mouse.move(middle, box["y"] + box["height"] - 3, steps=5)
+    tab.mouse.up()
+    tab.wait_for_function("selection.size > 0")
+    assert len(selected(tab)) < len(data.trials)
+    tab.wait_for_function(f"{ranges} === 1")  # drawn again, it still shows the range
+    tab.click("#select-none")
+    assert selected(tab) == []
+    tab.locator("[data-figure=parallel]").scroll_into_view_if_needed()
+    tab.wait_for_function(f"{ranges} === 0")
+
+
+def test_a_ticked_row_is_marked_in_the_figure(tab, data):
+    row = tab.query_selector("#points-table tbody tr:nth-child(2)")
+    row.query_selector("input").check()
+    index = int(row.get_attribute("data-trial"))
+    tab.wait_for_function(
+        "document.querySelector('[data-figure=front] .js-plotly-plot').data.some((one) => one.selectedpoints?.length)"
+    )
+    found = tab.evaluate(
+        """() => document.querySelector("[data-figure=front] .js-plotly-plot").data
+          .flatMap((one) => (one.selectedpoints || []).map((place) => one.customdata[place]))"""
+    )
+    assert found == [index]
+
+
+def test_conditions_select_what_meets_them(tab, data):
+    tab.select_option("#conditions [data-name=quantization]", "int8_dynamic")
+    tab.fill("#conditions [data-name=accuracy]", "0.87")
+    expected = [
+        trial.number
+        for trial in data.trials
+        if trial.plan.deployment.precision == "int8_dynamic" and (trial.metrics.value("accuracy") or 0) >= 0.87
+    ]
+    assert expected
+    assert selected(tab) == expected
+    tab.select_option("#points-shown", "selected")
+    assert len(tab.query_selector_all("#points-table tbody tr")) == len(expected)
+    tab.click("#select-none")
+    assert selected(tab) == []
+
+
+def test_the_keyboard_walks_over_points_and_selects(tab):
+    tab.focus("[data-figure=front] .plot")
+    tab.keyboard.press("Home")
+    first = tab.text_content("#spoken")
+    tab.wait_for_selector("[data-figure=front] .hovertext")
+    tab.keyboard.press("ArrowRight")
+    second = tab.text_content("#spoken")
+    assert first.startswith(("trial", "baseline"))
+    assert "cpu_ms_p50" in second
+    assert first != second
+    tab.keyboard.press("Enter")
+    assert len(selected(tab)) == 1
+    assert tab.text_content("#spoken").endswith(" selected")
+    tab.keyboard.press("Escape")
+    assert selected(tab) == []
+
+
+def test_everything_is_reached_with_the_tab_key(tab):
+    reached = (
+        """[...document.querySelectorAll("main select, main button:not([hidden]), main input, .plot, main summary")]"""
+    )
+    wanted = tab.evaluate(f"{reached}.length")
+    seen = tab.evaluate(f"{reached}.filter((one) => one.tabIndex >= 0).length")
+    assert wanted > 20
+    assert seen == wanted
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+
+
+def test_every_control_has_a_name(tab):
+    nameless = tab.evaluate(
+        """() => [...document.querySelectorAll("select, button:not([hidden]), input, .plot, [role=region]")]
+          .filter((one) => !(one.getAttribute("aria-label") || one.labels?.length || one.textContent.trim()))
+          .map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert nameless == []
+
+
+def test_every_figure_is_also_a_table(tab):
+    for figure in tab.query_selector_all("[data-figure]"):
+        figure.scroll_into_view_if_needed()
+        tab.wait_for_function("(figure) => figure.querySelector('figcaption').textContent", arg=figure)
+        figure.query_selector("summary").click()
+        assert figure.query_selector_all("table tbody tr")
+
+
+def test_columns_sort(tab):
+    tab.select_option("#points-shown", "all")
+    cells = """[...document.querySelectorAll("#points-table tbody tr")]
+      .map((row) => parseFloat(row.cells[1].textContent)).filter((one) => !isNaN(one))"""
+    tab.click("#points-table th[data-key=trial] button")
+    rising = tab.evaluate(cells)
+    assert rising == sorted(rising)
+    tab.click("#points-table th[data-key=trial] button")
+    assert tab.evaluate(cells) == rising[::-1]
+    assert tab.get_attribute("#points-table th[data-key=trial]", "aria-sort") == "descending"
+
+
+def test_the_line_that_ships_a_model_is_copied(browser, file, data):
+    with opened(browser, file, permissions=["clipboard-read", "clipboard-write"]) as (tab, _):
+        tab.click(f"[aria-label='Copy the line that ships trial {data.knee}']")
+        tab.wait_for_selector("text=Copied")
+        assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake --trial {data.knee}"
+
+
+def test_on_paper_everything_is_drawn_on_white(browser, file):
+    with opened(browser, file, color_scheme="dark") as (tab, complaints):
+        tab.evaluate("forPrint(true)")
+        tab.wait_for_function("document.querySelectorAll('[data-figure] .plot-container').length === 7")
+        assert tab.evaluate("theme.colour('ground')") == "#ffffff"
+        assert tab.pdf().startswith(b"%PDF")
+        tab.evaluate("forPrint(false)")
+        assert tab.evaluate("theme.colour('ground')") != "#ffffff"
+        assert complaints == []
+
+
+def test_texts_from_outside_stay_texts(browser, data, tmp_path):
+    trials = tuple(
+        replace(trial, reason=NASTY, notes=(NASTY,), plan=replace(trial.plan, backbone=NASTY)) for trial in data.trials
+    )
+    chosen = tuple(dict(knobs, backbone=NASTY if index % 2 else "b") for index, knobs in enumerate(data.chosen))
+    path = tmp_path / "nasty.html"
+    path.write_text(page(replace(data, study=NASTY, asked=NASTY, trials=trials, chosen=chosen).to_json(), live=False))
+    with opened(browser, path) as (tab, complaints):
+        for figure in tab.query_selector_all("[data-figure]"):
+            figure.scroll_into_view_if_needed()
+            figure.query_selector("summary").click()
+        tab.select_option("#points-shown", "all")
+        tab.focus("[data-figure=front] .plot")
+        tab.keyboard.press("Home")
+        tab.wait_for_selector("[data-figure=front] .hovertext")
+        assert tab.query_selector_all("img") == []
+        assert tab.title() != "broken"
+        assert complaints == []
+
+
+def test_a_study_without_trials_has_a_page(browser, data, tmp_path):
+    empty = replace(
+        data, trials=(), chosen=(), steps=(), effects=(), stages=(), lanes=(), runs=(), conditions=(), knee=None
+    )
+    path = tmp_path / "empty.html"
+    path.write_text(page(empty.to_json(), live=False))
+    with opened(browser, path) as (tab, complaints):
+        for figure in tab.query_selector_all("[data-figure]"):
+            figure.scroll_into_view_if_needed()
+        assert "0 models on the front" in tab.text_content("#summary")
+        assert complaints == []
+
+
+def test_a_new_trial_is_on_the_live_page_within_2_seconds(browser, make_study):
+    study = make_study(trials=1)
+    elsewhere = ThreadPoolExecutor(1)  # playwright has an event loop in this thread
+    elsewhere.submit(study.run).result()
+    with server(f"{study.folder / 'fake.db'}") as port:
+        with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, asked):
+            tab.check("#points-table tbody tr:nth-child(1) input")
+            before, kept = tab.evaluate("page.data.trials.length"), selected(tab)
+            elsewhere.submit(study.with_space(search__trials=3).run).result()
+            ended = time.monotonic()
+            count = len(study.records()) + 1  # and the baseline
+            tab.wait_for_function("(count) => page.data.trials.length === count", arg=count)
+            assert time.monotonic() - ended < 2.0
+            assert count > before
+            assert selected(tab) == kept
+            assert "new trial" in tab.text_content("#live")
+            assert {url.split("/")[3] for url in asked} == {TOKEN}  # no complaint, and nobody else was asked
+        with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, _):
+            assert tab.evaluate("page.data.trials.length") == count
+    elsewhere.shutdown()
+
+
+@pytest.fixture(scope="module")
+def large(data):
+    """The report with its trials repeated, each with other figures, until there are 1,000."""
+    trials, chosen = list(data.trials), list(data.chosen)
+    while len(trials) < MANY:
+        index = 1 + len(trials) % (len(data.trials) - 1)  # not the baseline
+        model, factor = data.trials[index], 1.0 + len(trials) / MANY
+        figures = {
+            name: Figure(
+                *(None if value is None else value * factor for value in (one.value, one.low, one.high)), one.reason
+            )
+            for name, one in model.metrics.figures.items()
+        }
+        group = CONFIRMED if model.is_model else model.group
+        trials.append(replace(model, number=len(trials), metrics=Metrics(figures), group=group))
+        chosen.append(data.chosen[index])
+    run = Run(1, "here", 4, 0.0, 50.0 * MANY)
+    stages = tuple(
+        StageRun(1, "train", "", 10.0 * index, 9.0, 8.5, f"worker here/{index % 4}") for index in range(5 * MANY)
+    )
+    return replace(
+        data, trials=tuple(trials), chosen=tuple(chosen), runs=(run,), stages=stages, lanes=lanes((run,), stages)
+    )
+
+
+def test_a_report_of_1000_trials_is_small_and_soon_ready(browser, large, tmp_path):
+    path, empty = tmp_path / "large.html", tmp_path / "empty.html"
+    path.write_text(page(large.to_json(), live=False))
+    assert path.stat().st_size <= 6e6
+    empty.write_text(empty_page())
+    times = {file: min(ready_ms(browser, file) for _ in range(5)) for file in (path, empty)}
+    assert times[path] <= SLOWER * times[empty]
+
+
+def empty_page():
+    """What plotly itself writes for a figure without anything in it; it says when it has drawn that."""
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+    ready = "performance.mark('ready'); document.documentElement.dataset.ready = 'yes'"
+    text = PlotlyFigure().to_html(include_plotlyjs=True, post_script=ready)
+    return text.replace("<html>", "<!doctype html><html>", 1)
+
+
+def ready_ms(browser, file):
+    with opened(browser, file) as (tab, _):
+        return tab.evaluate("performance.getEntriesByName('ready')[0].startTime")

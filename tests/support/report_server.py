@@ -1,0 +1,33 @@
+"""``vitsearch serve`` in a thread of a test."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import closing, contextmanager
+
+import uvicorn
+
+from vitsearch.report.live import LiveStudy
+from vitsearch.report.serve import application
+
+TOKEN = "a-token"
+
+
+@contextmanager
+def server(asked):
+    """A server in a thread; gives its port."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    with closing(LiveStudy(asked)) as live:
+        app = application(live, TOKEN, lambda: running.should_exit)
+        running = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2, ws="none"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            running.should_exit = True
+            thread.join()
+            listener.close()
