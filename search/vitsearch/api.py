@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitsearch.pipeline.progress import Progress
     from vitsearch.search.driver import SearchEnd
+    from vitsearch.ship.choice import Wanted
+    from vitsearch.ship.ship import Bundle
+    from vitsearch.ship.ship import Options as ShipOptions
     from vitsearch.space import Judged, SearchSpace
     from vitsearch.study.front import Front
 
@@ -74,6 +77,19 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return status(study, ledger)
+
+    def ship(
+        self,
+        wanted: Wanted,
+        options: ShipOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Bundle:
+        """Write the bundle of one model, as ``vitsearch ship`` does. Reports to ``progress`` (default: nothing)."""
+        # optuna, sqlalchemy, and ray where something is missing: only for those who ship
+        from vitsearch.pipeline.progress import Silent
+        from vitsearch.ship.ship import Options, ship
+
+        return ship(self.where, wanted, options or Options(), progress or Silent())
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:

@@ -8,6 +8,7 @@
     ├── UnknownName                exit 2   no plugin, backbone, device or study has that name; names the nearest
     ├── PlanError                  exit 2   a plan needs what a backbone or runtime does not support
     ├── StudyError                 exit 2   a study cannot be opened or resumed as requested
+    ├── BundleError                exit 2   what was given to verify is not a bundle, or does not fit together
     ├── StoreError                 exit 1   a file or database of the study is missing or cannot be written
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
@@ -37,6 +38,7 @@ STAGE_WORDS = {
     "export": "exporting",
     "measure": "measuring",
     "device_accuracy": "evaluating on the device",
+    "ship": "evaluating on the test images",
     "prune": "pruning",
     "refit": "refitting",
     "tokens": "pruning tokens",
@@ -97,6 +99,10 @@ class PlanError(VitsearchError):
 
 
 class StudyError(VitsearchError):
+    exit_code = 2
+
+
+class BundleError(VitsearchError):
     exit_code = 2
 
 

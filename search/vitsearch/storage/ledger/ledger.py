@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import connect, database_now
+from vitsearch.storage.ledger.engine import connect, database_now, files_folder
 from vitsearch.storage.ledger.migrate import upgrade
 from vitsearch.storage.stage_cost import StageCost
 
@@ -154,6 +155,11 @@ class Ledger:
             raise StudyError(str(error)) from error
         return cls(engine)
 
+    @property
+    def files(self) -> Path:
+        """The folder of the files that this ledger names."""
+        return files_folder(self._engine.url.render_as_string(hide_password=False)).resolve()
+
     def close(self) -> None:
         self.costs.write()
         self._engine.dispose()
@@ -191,6 +197,13 @@ class Ledger:
 
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
         return self._one(ArtifactRow, artifact_key=artifact_key)
+
+    def versions(self, row: ArtifactRow) -> dict[str, str]:
+        """The versions of the libraries that made an artifact."""
+        table = tables.artifact
+        query = select(table.c.versions).where(table.c.artifact_key == row.artifact_key)
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query).scalar_one())
 
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
         """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""
