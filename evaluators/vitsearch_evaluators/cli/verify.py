@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 from typing import Iterator, Optional
 
 from vitsearch_evaluators.base.atomic_files import write_bytes
@@ -22,11 +23,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Verify a bundle on this machine, print the checks and return the exit code: 1 if one has failed."""
 
     def here(bundle: Bundle) -> Bench:
+        if arguments.cpus is None:
+            _pin_as_shipped(bundle)
         progress = Progress(bundle.manifest.name, bundle.manifest.protocol)
         listener = Listener(progress.started, progress.waiting)
         return ThisMachine(bundle, programs(bundle.manifest.runtime, arguments.program), listener)
 
     return run_with(arguments, here)
+
+
+def _pin_as_shipped(bundle: Bundle) -> None:
+    """Use the processors that measured the model, if this process may use these and more."""
+    shipped = bundle.manifest.device.environment.get("affinity")
+    if hasattr(os, "sched_setaffinity") and isinstance(shipped, list) and set(shipped) < os.sched_getaffinity(0):
+        os.sched_setaffinity(0, shipped)
 
 
 def run_with(arguments: argparse.Namespace, make_bench: MakeBench) -> int:

@@ -11,6 +11,10 @@ from vitsearch_evaluators.wire.paired import Milliseconds, ReferenceTimes, cpu_m
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
 
+DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
+"""Flags of a measurement that is no measure of the model."""
+
+
 class Check(NamedTuple):
     """One thing that was looked at: `outcome` is PASSED, FAILED or NOT_JUDGED, `message` what was found."""
 
@@ -71,7 +75,15 @@ def figures(measured: Measured, shipped: Manifest, prefix: str = "") -> Iterator
             yield Check(prefix + name, NOT_JUDGED, f"{message}; it has no interval to judge by")
         else:
             best = found.value if found.low is None else found.low
-            yield Check(prefix + name, PASSED if best <= before.high else FAILED, message)
+            yield _judged(prefix + name, best <= before.high, message, measured.measurement)
+
+
+def _judged(name: str, is_as_good: bool, message: str, measurement: Measurement) -> Check:
+    """A figure that is worse fails, unless the measurement says itself that it was disturbed."""
+    disturbed = ", ".join(flag for flag in DISTURBED if flag in measurement.flags)
+    if not is_as_good and disturbed:
+        return Check(name, NOT_JUDGED, f"{message}; the device was disturbed ({disturbed}): verify again")
+    return Check(name, PASSED if is_as_good else FAILED, message)
 
 
 _REASONS = {"energy_mj": "power", "power_w": "power", "latency_ms_sustained_p50": "sustained", "cpu_ms_p50": "cpu_ms"}

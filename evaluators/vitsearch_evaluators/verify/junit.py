@@ -23,4 +23,4 @@ def junit(report: Report) -> bytes:
             ElementTree.SubElement(case, "skipped", message=message)
         else:
             ElementTree.SubElement(case, "system-out").text = message
-    return ElementTree.tostring(suite, encoding="utf-8")
+    return bytes(ElementTree.tostring(suite, encoding="utf-8"))

@@ -116,7 +116,14 @@ def verify(
     from vitsearch_evaluators.errors import EvaluatorError
 
     asked = argparse.Namespace(
-        bundle=bundle, data=data, no_measure=no_measure, baseline=baseline, junit=junit, json=as_json, program=None
+        bundle=bundle,
+        data=data,
+        no_measure=no_measure,
+        baseline=baseline,
+        junit=junit,
+        json=as_json,
+        program=None,
+        cpus=None,
     )
     try:
         code = agent.run(asked) if device is None else _verify_on(device, asked)

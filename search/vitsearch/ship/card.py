@@ -70,7 +70,7 @@ def _accuracy(model: Described) -> Iterator[str]:
         yield "The data has no test images. The search chose by the validation images, so this accuracy is too good by"
         yield "an unknown amount."
     else:
-        yield "The test images were read for the first time when this model was shipped. The search chose by the"
+        yield "The search never reads the test images: they are read when a model is shipped. It chooses by the"
         yield f"validation images; {_difference(test, validation)}"
     if model.final.epochs is not None:
         yield ""
@@ -103,7 +103,7 @@ def _figures(model: Described) -> Iterator[str]:
     yield "## Measurements"
     yield ""
     where = escaped(str(known.get("cpu") or known.get("board") or device["kind"]))
-    yield f"On {where} (device {escaped(device['name'])}), {model.job.runtime} {measured.runtime_version}, "
+    yield f"On {where} (device {escaped(device['name'])}), {model.job.runtime} {measured.runtime_version},"
     threads = measured.protocol.threads
     images = "image" if measured.batch == 1 else "images"
     yield (
@@ -115,9 +115,7 @@ def _figures(model: Described) -> Iterator[str]:
     yield "|---|---|---|"
     for name, figure in model.metrics.figures.items():
         if name in TITLES and figure.value is not None:
-            unit = METRICS[name].unit
-            unit = f"{unit}" if unit else ""
-            yield f"| {TITLES[name]} | {figure.value:.4g} {unit} | {_interval(figure)} |"
+            yield f"| {TITLES[name]} | {figure.value:.4g} {METRICS[name].unit} | {_interval(figure)} |"
     yield ""
     yield "`measurements.json` has every measurement with its conditions, and why a figure is missing."
     flags = sorted({flag for one in model.measurements for flag in one.flags})

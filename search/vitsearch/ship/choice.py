@@ -55,8 +55,8 @@ def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
         known = f"; its trials are 0 to {max(records)}" if records else " and no finished trial"
         raise StudyError(f"study {study.name!r} has no finished trial {number}{known}")
     record = records[number]
-    if record.duplicate_of is not None:
-        record, number = records[record.duplicate_of], record.duplicate_of
+    if (original := record.duplicate_of) is not None:
+        record, number = records[original], original
     if not record.is_confirmed or record.keys is None or record.keys.artifact_key is None:
         reason = f": {record.reason}" if record.reason else ""
         raise StudyError(f"trial {number} of study {study.name!r} has no exported model: {record.outcome}{reason}")

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from vitsearch import __version__
+from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.core.figures import Metrics
+from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
 from vitsearch.ship.card import card
 from vitsearch.ship.described import Accuracy, Described
@@ -30,6 +31,8 @@ JUDGED_FIGURES = frozenset(
     }
 )  # fmt: skip
 """The figures that are measured again when a bundle is verified (``verify.checks`` of the agent)."""
+_FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k"}
+"""Data and backbones whose licence asks for its notice."""
 OF_A_MOMENT = ("job_id", "started_at", "queue_s", "attempts")
 """Fields of a measurement that say when it was taken, and not what it found."""
 
@@ -47,6 +50,8 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         "provenance.json": _json(provenance(model)),
         "README.md": card(model, with_images).encode(),
     }
+    if _FASHION_MNIST & {model.source["source"], model.final.plan.backbone}:
+        files[LICENSE_ASSET.name] = LICENSE_ASSET
     texts = {
         "example.py": examples.python_example(model),
         "example.cpp": examples.cpp_example(model),
@@ -166,7 +171,6 @@ def provenance(model: Described) -> dict[str, Any]:
                 "of": "device",
             },
         ],
-        "written_by": {"name": "vitsearch", "version": __version__},
     }
 
 

@@ -150,7 +150,7 @@ async def make(opened: Opened, chosen: Chosen, context: StageContext, device: De
         assert final is not None
         await pipeline.restore(final.plan, final.keys, final.rung)
         if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
-            context.progress.note("evaluating the test images, which nothing has read before")
+            context.progress.note("evaluating the test images, which the search never reads")
         await on_test(context, final.plan, final.keys, opened.fingerprint, again)
         pipeline.stop_workers()
         context.progress.note(f"measuring trial {chosen.trial} by the confirmation protocol")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import ArtifactRow, Ledger
@@ -31,7 +32,9 @@ class Shipped:
 
     @classmethod
     def of(cls, row: ArtifactRow) -> Shipped:
-        detail = {key: tuple(value) if isinstance(value, list) else value for key, value in row.detail.items()}
+        detail: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in row.detail.items()
+        }
         return cls(**detail, images_sha256=row.sha256)
 
 

@@ -20,9 +20,9 @@ def found_time(low, p50, high):
 def judged(monkeypatch):
     """judged(figures now, environment, changes of the manifest) -> outcome by name, message by name."""
 
-    def judge(now, environment=HERE, prefix="", **changes):
+    def judge(now, environment=HERE, prefix="", flags=(), **changes):
         monkeypatch.setattr(checks, "figures_of", lambda measurement, times: now)
-        measurement = type("Nothing", (), {"reasons": {"power": "no meter"}})()
+        measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags})()
         found = list(
             checks.figures(Measured(measurement, environment), Manifest.from_json(manifest(**changes)), prefix)
         )
@@ -93,3 +93,11 @@ def test_a_figure_that_is_missing_now_has_its_reason(judged):
     outcomes, messages = judged({}, figures={"energy_mj": {"value": 3.0, "low": None, "high": None}})
     assert outcomes["energy_mj"] == NOT_JUDGED
     assert messages["energy_mj"] == "no meter; shipped: 3"
+
+
+def test_a_disturbed_measurement_fails_nothing(judged):
+    slow = {"latency_ms_p50": found_time(1.15, 1.2, 1.3)}
+    outcomes, messages = judged(slow, flags=("contended", "memory_bound"))
+    assert outcomes["latency_ms_p50"] == NOT_JUDGED
+    assert messages["latency_ms_p50"].endswith("; the device was disturbed (contended): verify again")
+    assert judged({"latency_ms_p50": found_time(0.9, 1.0, 1.1)}, flags=("contended",))[0]["latency_ms_p50"] == PASSED

@@ -38,7 +38,7 @@ PROTOCOL = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0
 def picture(number: int, size: int, grey: bool) -> Image.Image:
     """A picture of its own: waves and noise, of a size and mode that files of users have."""
     draw = np.random.default_rng(number)
-    width, height = int(size * draw.uniform(0.7, 3.0)), int(size * draw.uniform(0.7, 3.0))
+    width, height = int(size * draw.uniform(0.7, 1.8)), int(size * draw.uniform(0.7, 1.8))
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     waves = [np.sin(draw.uniform(2, 20) * across + draw.uniform(2, 20) * down + draw.uniform(0, 6)) for _ in range(3)]
     values = (127 + 90 * np.stack(waves, 2) + draw.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
