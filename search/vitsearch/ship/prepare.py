@@ -134,28 +134,33 @@ def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> 
         context = StageContext.of(
             opened.home.workspace(data_spec(space)), opened.ledger, runner, DriverId.current(), progress
         )
-        return asyncio.run(make(opened, chosen, context, device, again))
+        return asyncio.run(_run(opened, chosen, context, device, again))
 
 
-async def make(opened: Opened, chosen: Chosen, context: StageContext, device: Device, again: bool) -> Final:
-    """What is shipped for a trial, after every stage that its bundle needs; the device measures last, when the workers
-    have stopped."""
+async def _run(opened: Opened, chosen: Chosen, context: StageContext, device: Device, again: bool) -> Final:
     async with _renewing(context):
         ready, _ = await context.run(DataJob(context.workspace))
         opened.study.adopt_data(ready.description)
         plans = plan_space(opened.space, deployable(device.name, device.info))
         pipeline = Pipeline(stage_config_of(plans, ready.description), context, device)
-        await _trained_longer(opened, chosen, pipeline)
-        final = _final(opened, chosen)
-        assert final is not None
-        await pipeline.restore(final.plan, final.keys, final.rung)
-        if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
-            context.progress.note("evaluating the test images, which the search never reads")
-        await on_test(context, final.plan, final.keys, opened.fingerprint, again)
-        pipeline.stop_workers()
-        context.progress.note(f"measuring trial {chosen.trial} by the confirmation protocol")
-        await pipeline.measure_to_ship(final.keys, final.plan, again)
-        _remember(opened.study, device)
+        return await make(opened, chosen, pipeline, again)
+
+
+async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) -> Final:
+    """What is shipped for a trial, after every stage that its bundle needs; the device measures last, when the workers
+    have stopped."""
+    context = pipeline.context
+    await _trained_longer(opened, chosen, pipeline)
+    final = _final(opened, chosen)
+    assert final is not None
+    await pipeline.restore(final.plan, final.keys, final.rung)
+    if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
+        context.progress.note("evaluating the test images, which the search never reads")
+    await on_test(context, final.plan, final.keys, opened.fingerprint, again)
+    pipeline.stop_workers()
+    context.progress.note(f"confirming trial {chosen.trial} on the device")
+    await pipeline.measure_to_ship(final.keys, final.plan, again)
+    _remember(opened.study, pipeline.device)
     if known(opened, chosen) is None:
         raise StudyError(
             f"trial {chosen.trial} of study {opened.study.name!r} was confirmed by another protocol than "
