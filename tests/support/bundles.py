@@ -60,3 +60,21 @@ def write_bundle(folder, described, files=()):
     with open(os.path.join(str(folder), "SHA256SUMS"), "w") as stream:
         stream.writelines(sorted(lines))
     return str(folder)
+
+
+def image_files():
+    """The files of four images for FLATTEN, each brightest where its label says, and of what it gave them."""
+    import io
+
+    import numpy
+
+    def saved(array):
+        stream = io.BytesIO()
+        numpy.save(stream, array)
+        return stream.getvalue()
+
+    images = numpy.full((4, 2, 2, 1), 10, numpy.uint8)
+    labels = numpy.arange(4, dtype="<i8")
+    images.reshape(4, 4)[labels, labels] = 200
+    arrays = {"images.npy": images, "labels.npy": labels, "predictions.npy": labels}
+    return {"images/" + name: saved(array) for name, array in arrays.items()}
