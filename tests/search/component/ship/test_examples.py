@@ -26,6 +26,7 @@ TASKS = {
     "colour": (False, 48, 48, "onnxruntime"),
     "224": (False, 224, 192, "onnxruntime"),
     "openvino": (False, 40, 32, "openvino"),
+    "litert": (True, 40, 32, "litert"),
     "a batch of 3": (True, 32, 32, "onnxruntime", 3),
 }
 
@@ -43,7 +44,12 @@ def by_the_search(task, files):
 def example(folder: Path, files: list[Path]) -> list[str]:
     """The classes that example.py prints, in an environment without vitsearch."""
     command = [sys.executable, "example.py", *map(str, files)]
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    path = [
+        entry
+        for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if not list(Path(entry).glob("vitsearch*"))
+    ]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [line.split("\t")[1] for line in done.stdout.splitlines()]
