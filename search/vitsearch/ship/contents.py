@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from vitsearch.ship import examples
 from vitsearch.ship.card import card
 from vitsearch.ship.described import Accuracy, Described
 from vitsearch_evaluators.artifacts import model_files
+from vitsearch_evaluators.artifacts.coreml_file import write_package
 from vitsearch_evaluators.verify import bundle
 from vitsearch_evaluators.wire.protocol import Measurement
 
@@ -50,6 +52,8 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         "provenance.json": _json(provenance(model)),
         "README.md": card(model, with_images).encode(),
     }
+    if model.path.suffix == ".mlmodel":
+        files |= _package(model.path)
     if _FASHION_MNIST & {model.source["source"], model.final.plan.backbone}:
         files[LICENSE_ASSET.name] = LICENSE_ASSET
     texts = {
@@ -63,6 +67,15 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         files[bundle.TRUTH] = _array(model.shipped.labels)
         files[bundle.PREDICTIONS] = _array(model.shipped.predicted)
     return files | {bundle.CHECKSUMS: _checksums(files)}
+
+
+def _package(model: Path) -> dict[str, File]:
+    """A Core ML program in the form that Xcode and ``example.py`` open."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model.mlpackage"
+        write_package(str(model), str(model.with_suffix(".bin")), str(folder))
+        inside = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in inside}
 
 
 def manifest(model: Described, with_images: bool) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from torch import nn
 from vitsearch import data
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.precisions import RUNTIMES
 from vitsearch.core.record import Keys
 from vitsearch.export import EXPORTERS, ExportTask, metadata
+from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch.pipeline import jobs
 from vitsearch.ship.described import Accuracy, Described
 from vitsearch.ship.prepare import Final
@@ -112,28 +114,34 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
         workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
         found = images.load_data(workspace)
-        deployment = Deployment("local", runtime, "cpu", "fp32", batch)
+        provider = next(iter(RUNTIMES[runtime].providers))
+        deployment = Deployment("local", runtime, provider, "fp32", batch)
         blank = np.zeros((1, found.channels, resolution, resolution), np.float32)
         written = exporting.write(network(found.channels, runtime), ExportTask("levit", deployment, blank), root)
         settings = images.preprocessing(found, resolution)
         metadata.write(written.file.path, metadata.describe(KEY, settings, found.class_names))
         stored = stores[0].put_model(written.file.path)
+        judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
         job = jobs.ShipJob(
-            workspace, jobs.Source("levit_128s", "none", resolution), deployment, stored.sha256, None, batch or 1, 20
+            workspace, jobs.Source("levit_128s", "none", resolution), deployment, stored.sha256, judged, batch or 1, 20
         )
-        return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes), found)
+        options = dict(written.file.options)
+        return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes, options), found)
 
     return make
 
 
-def _described(job: jobs.ShipJob, on_test: jobs.OnTest, found: data.ImageData, size: int) -> Described:
+def _described(
+    job: jobs.ShipJob, on_test: jobs.OnTest, found: data.ImageData, size: int, options: dict[str, Any]
+) -> Described:
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
     plan = Plan("levit_128s", "none", job.source.resolution, None, Compression(), "none", recipe, (deployment,))
-    detail: dict[str, Any] = {"macs_m": 1.0, "params_m": 0.1, "options": {}, "shares": {"fp32": 1.0}}
+    detail: dict[str, Any] = {"macs_m": 1.0, "params_m": 0.1, "options": options, "shares": {"fp32": 1.0}}
     row = asdict(on_test)
     sha256, _ = row.pop("images_sha256"), row.pop("images_bytes")
-    request = Request(deployment.runtime, {}, PROTOCOL)
+    agents = ON_DEVICE[deployment.runtime][0]
+    request = Request(agents, {}, PROTOCOL)
     return Described(
         study="tiny",
         trial=7,
@@ -149,9 +157,9 @@ def _described(job: jobs.ShipJob, on_test: jobs.OnTest, found: data.ImageData, s
             "name": "local",
             "kind": "physical",
             "fingerprint": {"cpu": "none", "board": "none"},
-            "runtimes": [deployment.runtime],
+            "runtimes": [agents],
         },
-        measurements=(fake_measurement(2.0, request.protocol, runtime=deployment.runtime),),
+        measurements=(fake_measurement(2.0, request.protocol, runtime=agents, runtime_version="10.3.0"),),
         metrics=Metrics.of({"latency_ms_p50": 2.0, "size_mb": size / 1e6}, {"latency_ms_p50": (1.9, 2.1)}),
         versions={"torch": "2"},
     )

@@ -146,3 +146,25 @@ def test_the_images_of_the_bundle_are_those_of_the_test_split(task, folder):
     assert stored.shape == (20, 40, 40, 3)
     assert task.images.test is not None
     assert any((stored[0] == image).all() for image in task.images.test.images)
+
+
+def test_a_core_ml_model_is_also_a_package(make_task):
+    model = make_task(True, 28, 28, "coreml").model
+    files = contents(model, with_images=False)
+    inside = {name for name in files if name.startswith("model.mlpackage/")}
+    assert len(inside) == 3
+    assert {"model.mlmodel", "model.bin", "example.py"} <= files.keys()
+    assert b"model.mlpackage" in files["example.py"]
+    assert json.loads(files["bundle.json"])["model"] == "model.mlmodel"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "tensorrt"])
+def test_the_card_has_the_command_of_the_runtimes_own_tool(make_task, runtime):
+    commands = {
+        "onnxruntime": "onnxruntime_perf_test -e cpu -x 1 -y 1 -m times -r 1000 -I -s model.onnx",
+        "openvino": "benchmark_app -m model.xml -d CPU -api sync -hint none -nstreams 1 -nthreads 1 -t 10 -shape "
+        "'images[1,1,28,28]' -infer_precision f32",
+        "tensorrt": "trtexec --onnx=model.onnx --memPoolSize=workspace:1024 --noTF32 --stronglyTyped",
+    }
+    model = make_task(True, 28, 28, runtime).model
+    assert commands[runtime] in contents(model, with_images=False)["README.md"].decode()
