@@ -3,6 +3,7 @@
 import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import bundle as bundles
 from vitsearch_evaluators.verify import checks, images
@@ -66,7 +67,9 @@ def _intact(folder: str) -> Bundle:
 
 
 def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
-    shipped = bundle.manifest.accuracy
+    shipped, runtime = bundle.manifest.accuracy, bundle.manifest.runtime
+    if not runtimes.create(runtime).gives_outputs:
+        return [Check("accuracy", NOT_JUDGED, f"{runtime} reports no outputs, so it cannot classify images")]
     if data is not None:
         chosen: Images = images.of_folder(data, bundle)
     elif bundle.manifest.images is not None:

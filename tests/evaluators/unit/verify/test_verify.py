@@ -6,7 +6,7 @@ from support.bundles import manifest, write_bundle
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import verify as verifying
 from vitsearch_evaluators.verify.bench import Bench
-from vitsearch_evaluators.verify.checks import FAILED, PASSED, Check
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
 from vitsearch_evaluators.verify.verify import Asked, verify
 
 
@@ -61,3 +61,9 @@ def test_a_baseline_that_was_changed_is_refused(folder, tmp_path):
     (tmp_path / "old" / "labels.json").write_text("[]")
     with pytest.raises(MeasurementFailed, match="--baseline .*old: labels.json was changed"):
         verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
+
+
+def test_a_runtime_that_reports_no_outputs_does_not_judge_the_accuracy(tmp_path):
+    folder = write_bundle(tmp_path, manifest(runtime="trtexec", options={"precision": "fp16"}))
+    check = verify(folder, lambda bundle: Measures(), Asked(measures=False)).checks[-1]
+    assert check == ("accuracy", NOT_JUDGED, "trtexec reports no outputs, so it cannot classify images")

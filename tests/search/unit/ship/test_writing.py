@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -61,3 +63,37 @@ def test_what_a_killed_write_left_is_replaced(tmp_path):
     (tmp_path / ".here.zip.part").write_text("old")
     write("tiny", FILES, tmp_path / "here")
     assert sorted(os.listdir(tmp_path)) == ["here", "here.zip"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from vitsearch.ship import writing
+
+left = int(sys.argv[2])
+
+def killing(work):
+    def killed(*arguments, **named):
+        global left
+        if left == 0:
+            os._exit(9)
+        left -= 1
+        return work(*arguments, **named)
+    return killed
+
+os.fsync, os.replace, os.rename = killing(os.fsync), killing(os.replace), killing(os.rename)
+writing.write("tiny", {"bundle.json": b"new", "model.onnx": b"model"}, Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_killed_write_leaves_no_bundle_or_a_whole_one(tmp_path, step):
+    """Killed before each file is on the disk, before each renaming, and (at the last step) not at all."""
+    write("tiny", {"bundle.json": b"old", "model.onnx": b"old"}, tmp_path / "here")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "here"), str(step)]
+    assert subprocess.run(command, env=environment).returncode == (9 if step < 5 else 0)
+    whole = [{"bundle.json": b"old", "model.onnx": b"old"}, {"bundle.json": b"new", "model.onnx": b"model"}]
+    assert not (tmp_path / "here").exists() or contents(tmp_path / "here") in whole
+    with zipfile.ZipFile(tmp_path / "here.zip") as archive:
+        assert archive.testzip() is None
