@@ -150,7 +150,7 @@ class FakeRunner:
                 images = _stored(job.workspace.store, {"images": job.images})
                 counts = (100,) * 10, (88,) * 10
                 labels = (0, 1), (0, 2)
-                licences = {"weights": None, "data": None}
+                licences: dict[str, str | None] = {"weights": None, "data": None}
                 return jobs.OnTest("test", "12" * 32, 1000, 880, *counts, images, 1, *labels, licences)
         raise AssertionError(f"no answer for {job.stage}")
 
