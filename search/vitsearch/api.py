@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from vitsearch.pipeline.progress import Progress
     from vitsearch.report.data import ReportData
     from vitsearch.search.driver import SearchEnd
+    from vitsearch.ship.choice import Wanted
+    from vitsearch.ship.ship import Bundle
+    from vitsearch.ship.ship import Options as ShipOptions
     from vitsearch.space import Judged, SearchSpace
     from vitsearch.study.front import Front, Point
     from vitsearch.study.results.comparison import Comparison
@@ -175,6 +178,19 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return read_report(study, ledger, self.where)
+
+    def ship(
+        self,
+        wanted: Wanted,
+        options: ShipOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Bundle:
+        """Write the bundle of one model, as ``vitsearch ship`` does. Reports to ``progress`` (default: nothing)."""
+        # optuna, sqlalchemy, and ray where something is missing: only for those who ship
+        from vitsearch.pipeline.progress import Silent
+        from vitsearch.ship.ship import Options, ship
+
+        return ship(self.where, wanted, options or Options(), progress or Silent())
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:

@@ -9,6 +9,7 @@
     ├── PlanError                  exit 2   a plan needs what a backbone or runtime does not support
     ├── StudyError                 exit 2   a study cannot be opened or resumed as requested
     ├── QueryError                 exit 2   an expression that chooses or sorts models cannot be read
+    ├── BundleError                exit 2   what was given to verify is not a bundle, or does not fit together
     ├── StoreError                 exit 1   a file or database of the study is missing or cannot be written
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
@@ -38,6 +39,7 @@ STAGE_WORDS = {
     "export": "exporting",
     "measure": "measuring",
     "device_accuracy": "evaluating on the device",
+    "ship": "evaluating on the test images",
     "prune": "pruning",
     "refit": "refitting",
     "tokens": "pruning tokens",
@@ -102,6 +104,10 @@ class StudyError(VitsearchError):
 
 
 class QueryError(VitsearchError):
+    exit_code = 2
+
+
+class BundleError(VitsearchError):
     exit_code = 2
 
 

@@ -11,6 +11,7 @@ from vitsearch_evaluators.agent import agent
 from vitsearch_evaluators.base import tokens
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_evaluators.cli import verify_options
 from vitsearch_evaluators.cli.service.options import DEFAULT, STATE
 from vitsearch_evaluators.cli.terminal import complain, log_to_stderr
 from vitsearch_evaluators.conditions.emulation import system_of
@@ -172,6 +173,13 @@ def _measure(arguments: argparse.Namespace) -> int:
     return measure.run(arguments)
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from vitsearch_evaluators.cli import verify  # kept out of the memory of a running agent
+
+    _pin(arguments)
+    return verify.run(arguments)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     top = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
@@ -218,7 +226,10 @@ def parser() -> argparse.ArgumentParser:
     meters.set_defaults(run=_survey)
     measure = commands.add_parser("measure", help="measure a file and print the result, or several in a table")
     _add_measure(measure)
-    for command in (serve, setup, measure):
+    check = commands.add_parser("verify", help="verify a bundle: its files, its accuracy and its measurements")
+    verify_options.add_options(check)
+    check.set_defaults(run=_verify)
+    for command in (serve, setup, measure, check):
         command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
     return top
 

@@ -4,42 +4,31 @@ import argparse
 import json
 import os
 import re
-import tempfile
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators import __version__, artifacts, power, runtimes
-from vitsearch_evaluators.base import locks, processes
-from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators import artifacts, power, runtimes
 from vitsearch_evaluators.base.system import THIS_MACHINE, user_cache_folder
 from vitsearch_evaluators.cli import report
 from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
-from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.launch import Launch, needs_of
+from vitsearch_evaluators.measure.launch import needs_of
+from vitsearch_evaluators.measure.local_job import Listener, Request, local_job
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes
-from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec, Measurement, job_id
+from vitsearch_evaluators.wire.protocol import PROTOCOLS, Measurement
 
-_LOCAL_DEVICE = "local"
 _POWER_S, _IDLE_S = 10.0, 3.0
 _SIZE = re.compile(r"[0-9]{1,9}\Z")
 
 
 class MeasureRequest(NamedTuple):
-    """How to measure files; `programs` is the runtime's section of a device's configuration."""
+    """How to measure files."""
 
-    runtime: str
-    options: Mapping[str, Any]
-    protocol: MeasureProtocol
+    job: Request
     meter: PowerConfig = PowerConfig("none")
-    programs: RuntimeConfig = RUNTIME_DEFAULT
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,29 +53,16 @@ def check(paths: Sequence[str], request: MeasureRequest) -> None:
         for file in artifacts.model_files(path).values():
             if not os.path.isfile(file):
                 raise InvalidRequest(f"{file} is not a file")
-    runtimes.create(request.runtime).check_options(request.options)
+    runtimes.create(request.job.runtime).check_options(request.job.options)
 
 
 def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Measurement:
     """Measure a file in fresh children, as the agent does, but without a server and a queue."""
-    files = artifacts.model_files(path)
-    blobs = tuple(BlobRef(name, file_digest(file), os.path.getsize(file)) for name, file in files.items())
-    spec = JobSpec("measure", blobs, request.runtime, request.options, request.protocol)
-    stop = StopSignal()
-    processes.adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = check_runtime(request.runtime, JobFolder(folder, stop), request.programs)
-        artifacts.refuse_incompatible(spec.artifact_kind, files, info)
-        environment = environment_id(fingerprint(__version__, (info,), THIS_MACHINE))
-        context = JobContext(job_id(spec, _LOCAL_DEVICE), _LOCAL_DEVICE, environment, 1, 0.0)
-        for name, file in files.items():
-            os.symlink(os.path.abspath(file), os.path.join(folder, name))
-        job_folder = JobFolder(folder, stop, progress.started, Launch.of(info, os.path.join(folder, "cache")))
-        recorder = MeteredPhase(request.meter, THIS_MACHINE)
-        references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
-        lock = locks.measuring_lock_path()
-        with locks.measuring_alone(lock, os.path.basename(path), on_wait=progress.waiting):
-            return measure_job(spec, context, job_folder, recorder, on_event=progress.event, references=references)
+    recorder = MeteredPhase(request.meter, THIS_MACHINE)
+    references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
+    listener = Listener(progress.started, progress.waiting)
+    with local_job("measure", artifacts.model_files(path), request.job, listener) as job:
+        return measure_job(job.spec, job.context, job.folder, recorder, on_event=progress.event, references=references)
 
 
 def parse_options(texts: Sequence[str]) -> Dict[str, Any]:
@@ -134,12 +110,12 @@ def _request(arguments: argparse.Namespace) -> MeasureRequest:
     if arguments.meter is not None:
         protocol, meter = protocol._replace(power_s=_POWER_S, idle_s=_IDLE_S), PowerConfig(arguments.meter)
         power.check(meter, THIS_MACHINE)
-    programs = _programs(arguments.runtime, arguments.program)
-    return MeasureRequest(arguments.runtime, parse_options(arguments.option), protocol, meter, programs)
+    chosen = programs(arguments.runtime, arguments.program)
+    return MeasureRequest(Request(arguments.runtime, parse_options(arguments.option), protocol, chosen), meter)
 
 
 def _measure(path: str, request: MeasureRequest) -> Measurement:
-    progress = Progress(os.path.basename(path), request.protocol)
+    progress = Progress(os.path.basename(path), request.job.protocol)
     try:
         return measure_file(path, request, progress)
     finally:
@@ -158,7 +134,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True)
 
 
-def _programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
+def programs(runtime: str, program: Optional[str]) -> RuntimeConfig:
+    """Return the configuration of a runtime that runs in `program`, or in the first one found."""
     if program is None:
         return RUNTIME_DEFAULT
     return RuntimeConfig(tool=program) if needs_of(runtime).tools else RuntimeConfig(python=program)

@@ -44,6 +44,7 @@ __all__ = [
     "Built",
     "ModelSpec",
     "find",
+    "licence",
     "native_resolution",
     "own_window",
     "starting_digest",
@@ -110,3 +111,15 @@ def starting_digest(spec: ModelSpec) -> str:
     from vitsearch.backbones.weights import digest_of  # torch: only for a run that resolves plans
 
     return digest_of(spec)
+
+
+def licence(name: str, weights: str) -> str | None:
+    """The licence of the starting weights of ``name``, where it is known."""
+    if weights == "builtin":
+        return BUILTIN[name].licence()
+    if weights != "hub":
+        return None  # the user's own file, or no weights at all
+    import timm  # torch: only for a bundle
+
+    config = timm.models.get_pretrained_cfg(name)
+    return None if config is None else config.license or None

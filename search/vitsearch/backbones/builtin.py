@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -40,6 +41,11 @@ class BuiltinBase:
         if not path.is_file():
             raise WeightsError(f"built-in weights {self.asset} are missing from this installation ({path})")
         return path
+
+    def licence(self) -> str:
+        """The licence of the weights, as their description beside them has it."""
+        described: dict[str, Any] = json.loads(self.path().with_suffix(".json").read_text())
+        return str(described["license"])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import device_commands, report_commands
+from vitsearch.cli import bundles, device_commands, report_commands
 from vitsearch.cli.results import commands, study_commands
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
@@ -26,6 +26,8 @@ app = typer.Typer(
 
 app.add_typer(device_commands.app, name="devices")
 app.add_typer(study_commands.app, name="studies")
+app.command()(bundles.ship)
+app.command()(bundles.verify)
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE", help="A space file (YAML).", show_default=False)]
 Overrides = Annotated[

@@ -23,6 +23,7 @@ class Stage(StrEnum):
     EXPORT = "export"
     MEASURE = "measure"
     DEVICE_ACCURACY = "device_accuracy"
+    SHIP = "ship"
 
     @property
     def words(self) -> str:

@@ -15,8 +15,10 @@ tensors.py        uint8 arrays to torch tensors (the only module here that impor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vitsearch.core.data_sources import SOURCES
 from vitsearch.data.fashion_mnist import load_fashion_mnist
@@ -26,7 +28,9 @@ from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
 from vitsearch.data.timm_sets.source import load_timm
 
-__all__ = ["SOURCES", "DataSpec", "ImageData", "Split", "describe_difference", "load"]
+__all__ = ["SOURCES", "DataSpec", "ImageData", "Split", "describe_difference", "licence", "load"]
+
+FASHION_MNIST_LICENCE = "MIT; Fashion-MNIST, Zalando SE"
 
 
 def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
@@ -42,3 +46,8 @@ def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     if spec.source.startswith("builtin:"):
         return load_fashion_mnist(spec)
     return load_folder(spec, cache_dir) if spec.source == "folder" else load_timm(spec, cache_dir)
+
+
+def licence(spec: Mapping[str, Any]) -> str | None:
+    """The licence of the data set of a :class:`DataSpec` in its JSON form, where it is known."""
+    return FASHION_MNIST_LICENCE if str(spec["source"]).startswith("builtin:") else None

@@ -154,7 +154,8 @@ class CompressionSpec:
 class Graph:
     """An exported file in a store. ``parity`` is the largest difference to torch over the largest logit; ``options``
     are those of the runtime that the file needs; ``structure`` names what its cost depends on
-    (:mod:`vitsearch.export.structure`)."""
+    (:mod:`vitsearch.export.structure`). ``judged_sha256`` is the file whose accuracy stands for that of a runtime that
+    does not run on this machine; None where the runtime itself judges."""
 
     sha256: str
     size_bytes: int
@@ -163,16 +164,19 @@ class Graph:
     parity: float
     options: Options = ()
     structure: str | None = None
+    judged_sha256: str | None = None
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
         counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity}
-        return counted | {"options": dict(self.options), "structure": self.structure}
+        more = {"structure": self.structure, "judged_sha256": self.judged_sha256}
+        return counted | {"options": dict(self.options)} | more
 
 
 @dataclass(frozen=True)
 class ScreenJob(Job[Graph]):
-    """The file of a plan with its starting weights. ``runtime_version`` is that of the runtime on the device."""
+    """The file of a plan with its starting weights. ``runtime_version`` is that of the runtime on the device;
+    ``artifact_key`` stands in the metadata of the file."""
 
     stage = Stage.SCREEN
     spec: CompressionSpec
@@ -180,6 +184,7 @@ class ScreenJob(Job[Graph]):
     opset: int
     calibration: Calibration
     runtime_version: str | None = None
+    artifact_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -298,3 +303,42 @@ class ExportJob(Job[Exported]):
     checkpoint_sha256: str | None
     batch: int = 1
     runtime_version: str | None = None
+    artifact_key: str = ""
+
+
+@dataclass(frozen=True)
+class OnTest:
+    """A model on the test images, which only this stage reads.
+
+    ``correct`` of ``n`` images of the ``split`` with the digest ``sha256`` are classified correctly, by class
+    ``class_correct`` of ``class_images``. Data without a test split gives the ``validation`` split instead. The file
+    ``images_sha256`` (uint8, images x height x width x channels) has up to ``ShipJob.images`` of them, with their
+    ``labels``, and the classes ``predicted`` by the model from what the bundle's own preprocessing makes of them.
+    Licences are None where they are unknown.
+    """
+
+    split: str
+    sha256: str
+    n: int
+    correct: int
+    class_images: tuple[int, ...]
+    class_correct: tuple[int, ...]
+    images_sha256: str
+    images_bytes: int
+    labels: tuple[int, ...]
+    predicted: tuple[int, ...]
+    licences: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class ShipJob(Job[OnTest]):
+    """Evaluate an exported file on the test images, and choose those that a bundle holds. ``source`` has the starting
+    weights of its plan; ``judged_sha256`` is the file that stands for one that does not run here."""
+
+    stage = Stage.SHIP
+    source: Source
+    deployment: Deployment
+    model_sha256: str
+    judged_sha256: str | None
+    batch: int
+    images: int

@@ -16,7 +16,7 @@ from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
-from vitsearch.core.record import Keys, Record
+from vitsearch.core.record import Keys
 from vitsearch.core.resolve import ResolvedPlan, resolve
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
@@ -91,7 +91,7 @@ class Pipeline:
         async def make() -> tuple[ArtifactRow, StageCost]:
             deployment, calibration = trial.plan.deployment, self.config.calibration
             opset, version = self._opset(deployment), self._runtime_version(deployment)
-            job = ScreenJob(self._workspace, trial.spec, deployment, opset, calibration, version)
+            job = ScreenJob(self._workspace, trial.spec, deployment, opset, calibration, version, key)
             graph, cost = await self.context.run(job)
             where = str(scratch.root)
             return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
@@ -158,11 +158,11 @@ class Pipeline:
         """Make the images that the device classifies, while there are workers."""
         await self._device_accuracy.prepare(resolutions)
 
-    async def restore(self, record: Record) -> None:
+    async def restore(self, plan: Plan, keys: Keys, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
-        trial = await self.resolve(record.plan)
-        if record.keys is not None and self._stored_artifact(record.keys) is None:
-            await self._artifact(trial, record.rung)
+        trial = await self.resolve(plan)
+        if self._stored_artifact(keys) is None:
+            await self._artifact(trial, rung)
 
     def stop_workers(self) -> None:
         """From here on only the device works."""
@@ -177,6 +177,11 @@ class Pipeline:
         model = _model(row, self._workspace.store)
         await self._measurements.measure(trial, model, self.protocols.confirm, rounds)
         return True
+
+    async def measure_to_ship(self, keys: Keys, plan: Plan, again: bool) -> None:
+        """Confirm an artifact in the present environment, unless that was done before; ``again`` adds a measurement."""
+        done = self._measurements.rounds(keys.graph_key, self.protocols.confirm)
+        await self.remeasure_when_idle(keys, plan, done + 1 if again else 1)
 
     async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
         """The accuracy of an artifact on the device itself; None when the study does not request it or its file is
@@ -250,7 +255,9 @@ class Pipeline:
             deployment, calibration = trial.plan.deployment, self.config.calibration
             batch = deployment.batch or self.protocols.confirm.batch or 1
             opset, version = self._opset(deployment), self._runtime_version(deployment)
-            job = ExportJob(self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version)
+            job = ExportJob(
+                self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
+            )
             out, cost = await self.context.run(job)
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)

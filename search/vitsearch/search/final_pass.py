@@ -53,8 +53,8 @@ class FinalPass:
         """Make exported models again whose files are gone; what cannot be made is not re-measured."""
         for number, record in self._study.records().items():
             try:
-                if record.is_confirmed:
-                    await self._pipeline.restore(record)
+                if record.is_confirmed and record.keys is not None:
+                    await self._pipeline.restore(record.plan, record.keys, record.rung)
             except StageError as error:
                 self._progress.note(f"trial {number}: its file is gone and cannot be made again: {error}")
 

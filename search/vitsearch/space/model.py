@@ -12,7 +12,7 @@ from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, masked, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.section_base import Section
-from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search
+from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Ship
 from vitsearch.space.task import Task
 
 LOCAL_DEVICE = "local"
@@ -36,6 +36,7 @@ class SearchSpace(Section):
     measure: Measure = Measure()
     search: Search = Search()
     resources: Resources = Resources()
+    ship: Ship = Ship()
     storage: Annotated[Text, Field(validate_default=True)] = ""
     """Database of the study (default: sqlite:///studies/NAME.db)."""
 

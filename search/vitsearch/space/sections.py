@@ -151,6 +151,14 @@ class Search(Section):
         return None if self.most_trainings == UNLIMITED else self.most_trainings
 
 
+class Ship(Section):
+    """What 'vitsearch ship' does to a model before it is shipped."""
+
+    epochs: Annotated[Int, Field(ge=1, le=10_000)] | None = None
+    """Number of epochs of a last, longer training, from the start (default: none). The better model on the validation
+    images is shipped: the one of this training or the one of the search."""
+
+
 class Resources(Section):
     """Resources that trainings may use. A run on a machine that lacks them stops at the start with a message."""
 

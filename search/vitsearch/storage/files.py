@@ -61,18 +61,19 @@ class FileStore:
     def model(self, sha256: str) -> Path:
         """Return the path of a model's file, with its other files beside it. Raises :class:`StoreError` when the store
         does not hold it."""
-        found = self._model(sha256)
+        found = self.find_model(sha256)
         if found is None:
             raise StoreError(f"model {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
         return found
 
     def drop_model(self, sha256: str) -> None:
         """Delete a model if it is there."""
-        path = self._model(sha256)
+        path = self.find_model(sha256)
         for file in model_files(str(path)).values() if path else ():
             Path(file).unlink(missing_ok=True)
 
-    def _model(self, sha256: str) -> Path | None:
+    def find_model(self, sha256: str) -> Path | None:
+        """The path of a model's file; None when the store does not hold it."""
         paths = (self._path(sha256).with_suffix(suffix) for suffix in MODEL_SUFFIXES)
         return next((path for path in paths if path.exists()), None)
 
@@ -87,7 +88,7 @@ class FileStore:
 
     def holds(self, sha256: str) -> bool:
         """Whether the store has the file or the model."""
-        return self._path(sha256).exists() or self._model(sha256) is not None
+        return self._path(sha256).exists() or self.find_model(sha256) is not None
 
     def unnamed(self, named: Collection[str]) -> list[Path]:
         """Files whose digest is none of ``named``, and those that a killed process left unfinished."""

@@ -34,6 +34,12 @@ class DeviceResults:
             self._pooled[key] = pool(here)
         return self._pooled[key]
 
+    def last(self, graph_key: str) -> list[Measurement]:
+        """The measurements of a graph in the environment in which it was measured last, oldest first, by the reference
+        times that are known now."""
+        found = self._measurements(graph_key)
+        return [self._current(one) for one in found if one.environment_id == found[-1].environment_id]
+
     def reload(self, graph_key: str) -> None:
         """Read a graph again, because this driver or another one may have measured it."""
         self._rows.pop(graph_key, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from vitsearch.core.caveats import known_bad
@@ -13,6 +14,7 @@ from vitsearch.core.limits import Bound, bounds, constraints
 from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
+from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.study.study import Study
@@ -42,7 +44,8 @@ class Point:
     ``flags`` are those that all its measurements have, such as ``throttled``. ``basis`` is what its medians are:
     ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger. ``shares`` are those
     of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
-    that it does not meet, such as ``accuracy>=0.9``.
+    that it does not meet, such as ``accuracy>=0.9``. ``sha256`` is the digest of its exported model, ``file`` the path
+    of that in the store (None where it is gone).
     """
 
     trial: int | None
@@ -55,6 +58,8 @@ class Point:
     on_device: OnDevice | None = None
     shares: dict[str, float] = field(default_factory=dict)
     breaks: tuple[str, ...] = ()
+    sha256: str | None = None
+    file: Path | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -79,6 +84,8 @@ class Point:
             "shares": self.shares,
             "warnings": list(self.warnings),
             "on_device": self._on_device(),
+            "sha256": self.sha256,
+            "file": None if self.file is None else str(self.file),
         }
 
     def _on_device(self) -> dict[str, Any] | None:
@@ -190,6 +197,7 @@ class _Results:
         self._ledger = ledger
         self._threads = threads
         self._split = split
+        self._store = FileStore(ledger.files / "artifacts")
         self._devices: dict[str, DeviceResults] = {}
 
     def now(self, point: Point) -> Point:
@@ -203,10 +211,12 @@ class _Results:
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
 
     def with_artifact(self, point: Point) -> Point:
-        """The point with the precisions of its file, and its accuracy on the device, if the device was asked."""
+        """The point with its file, the precisions of that, and its accuracy on the device, if the device was asked."""
         key = point.keys.artifact_key or ""
         artifact = self._ledger.artifact(key)
-        point = replace(point, shares=dict(artifact.detail.get("shares", {})) if artifact else {})
+        if artifact is not None:
+            shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
+            point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
         found = self._ledger.accuracy(key, self._split, evaluated_on=point.keys.device_id)
         return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
 

@@ -45,6 +45,8 @@ DATA: dict[str, Any] = {
     "class_names": [f"class {number}" for number in range(10)],
     "image_size": 28,
     "channels": 1,
+    "mean": [0.5],
+    "std": [0.25],
     "holdout_images": 100,
     "splits": {name: {"images": 1000, "sha256": "ef" * 32} for name in ("train", "validation")},
 }
@@ -144,6 +146,12 @@ class FakeRunner:
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
                 return jobs.Exported(graph, round(accuracy * 1000), 1000, shares=fake_shares(resolved))
+            case jobs.ShipJob():
+                images = _stored(job.workspace.store, {"images": job.images})
+                counts = (100,) * 10, (88,) * 10
+                labels = (0, 1), (0, 2)
+                licences: dict[str, str | None] = {"weights": None, "data": None}
+                return jobs.OnTest("test", "12" * 32, 1000, 880, *counts, images, 1, *labels, licences)
         raise AssertionError(f"no answer for {job.stage}")
 
 

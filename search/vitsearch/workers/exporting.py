@@ -14,11 +14,11 @@ from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.errors import StageError
-from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, structure
+from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.processor import saturates_int8
 from vitsearch.pipeline import jobs
-from vitsearch.workers.images import blank, drawn
+from vitsearch.workers.images import blank, drawn, load_data, preprocessing
 
 ROUNDED_PARITY_LIMIT = 0.05
 """Allowed difference between an int8 file and the model that rounds in torch, of the largest logit: a value between
@@ -36,12 +36,15 @@ def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modul
 
 
 def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> Written:
-    """Write the file of ``model`` for the deployment of ``job`` into ``folder``."""
-    source = job.spec.source
+    """Write the file of ``model`` for the deployment of ``job`` into ``folder``, with its metadata."""
+    source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.resolution).numpy()
     family, fp32_layers = backbones.find(source.backbone).family, job.spec.resolved.fp32_layers
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version)
-    return write(model, task, folder)
+    written = write(model, task, folder)
+    described = metadata.describe(job.artifact_key, preprocessing(images, source.resolution), images.class_names)
+    metadata.write(written.file.path, described)
+    return written
 
 
 @dataclass(frozen=True)

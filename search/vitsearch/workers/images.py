@@ -75,3 +75,9 @@ def predict(
     """Logits (N, classes) of the ``wanted`` images, or of their ``rows``. Moves ``model`` to the worker's device."""
     model.to(torch_device())
     return inference.predict_logits(model, wanted, resolution, images.mean, images.std, rows=rows)
+
+
+def preprocessing(images: data.ImageData, resolution: int) -> dict[str, object]:
+    """The settings of :mod:`vitsearch_evaluators.verify.preprocessing` for a model of ``resolution``."""
+    size = {"image_size": images.image_size, "channels": images.channels, "resolution": resolution}
+    return size | {"mean": list(images.mean), "std": list(images.std)}

@@ -44,6 +44,7 @@ from vitsearch.workers.images import (
     torch_device,
 )
 from vitsearch.workers.models import base_model, compressed, model_spec, refitted, shaped
+from vitsearch.workers.shipping import evaluate_on_test
 
 FORGETTING_KL = 0.2
 """KL to the base, in nats, at which a model has forgotten all but 1/e of what the base learned by heart."""
@@ -190,6 +191,8 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         correct = int((predicted == images.validation.labels).sum())
         only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
         graph = _graph(job.workspace.store, written, macs_m, params_m)
+        if written.file.judged is not None:
+            graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
         kept = shares.by_precision(written.file, job.deployment)
         return jobs.Exported(graph, correct, len(logits), only_class, kept)
 
@@ -300,5 +303,6 @@ TASKS: dict[type[jobs.Job[Any]], Callable[[Any], Any]] = {
     jobs.TrainJob: train_rung,
     jobs.QatJob: train_quantized,
     jobs.ExportJob: export_artifact,
+    jobs.ShipJob: evaluate_on_test,
 }
 """The function for a job, by the exact class of the job."""

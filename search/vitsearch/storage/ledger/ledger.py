@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 from sqlalchemy import (
@@ -30,7 +31,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import connect, database_now
+from vitsearch.storage.ledger.engine import connect, database_now, files_folder
 from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import upgrade
 from vitsearch.storage.ledger.provenance import Provenance
@@ -160,6 +161,11 @@ class Ledger:
             raise StudyError(str(error)) from error
         return cls(engine)
 
+    @property
+    def files(self) -> Path:
+        """The folder of the files that this ledger names."""
+        return files_folder(self._engine.url.render_as_string(hide_password=False)).resolve()
+
     def close(self) -> None:
         self.costs.write()
         self._engine.dispose()
@@ -220,6 +226,13 @@ class Ledger:
         """The versions of the libraries that made each artifact, by its key."""
         with self._engine.connect() as connection:
             return dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
+
+    def versions(self, row: ArtifactRow) -> dict[str, str]:
+        """The versions of the libraries that made an artifact."""
+        table = tables.artifact
+        query = select(table.c.versions).where(table.c.artifact_key == row.artifact_key)
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query).scalar_one())
 
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
         """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""

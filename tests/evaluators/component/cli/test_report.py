@@ -6,15 +6,17 @@ from vitsearch_evaluators.cli import measure
 from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.cli.report import FileResult, comparison, summary
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure import local_job
 from vitsearch_evaluators.wire.measurement import Power
 
 
 @pytest.fixture
 def found(blob, tiny_protocol, monkeypatch):
-    monkeypatch.setattr(measure.processes, "adopt_orphans", lambda: None)
-    request = measure.MeasureRequest("noop", {"busy_us": 10}, tiny_protocol._replace(soak_s=0.1, power_s=0.1))
+    monkeypatch.setattr(local_job.processes, "adopt_orphans", lambda: None)
+    protocol = tiny_protocol._replace(soak_s=0.1, power_s=0.1)
+    request = measure.MeasureRequest(local_job.Request("noop", {"busy_us": 10}, protocol))
     with open(os.devnull, "w") as nowhere:
-        return measure.measure_file(blob, request, Progress("blob", request.protocol, nowhere))
+        return measure.measure_file(blob, request, Progress("blob", protocol, nowhere))
 
 
 def test_the_summary_shows_the_reason_for_every_missing_figure(found):

@@ -200,7 +200,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
     assert value.keys() == {"study", "emulated", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
-    keys |= {"shares", "warnings", "breaks"}
+    keys |= {"shares", "warnings", "breaks", "sha256", "file"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
         assert point.keys() == keys

@@ -141,6 +141,20 @@ def test_every_job_has_exactly_one_task():
     }
 
 
+def test_an_exported_file_says_what_its_input_and_its_classes_are(workspace, cut):
+    job = jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION, artifact_key="ab" * 32)
+    graph = tasks.build_graph(job)
+    said = {one.key: one.value for one in onnx.load(workspace.scratch.model(graph.sha256)).metadata_props}
+    assert said.keys() == {"vitsearch.artifact_key", "vitsearch.labels", "vitsearch.preprocessing"}
+    assert said["vitsearch.artifact_key"] == "ab" * 32
+    assert json.loads(said["vitsearch.labels"])[0] == "T-shirt/top"
+    settings = {"image_size": 28, "channels": 1, "resolution": 28, "mean": [0.286], "std": [0.353]}
+    assert json.loads(said["vitsearch.preprocessing"]) == settings
+    other = tasks.build_graph(replace(job, artifact_key="cd" * 32))
+    assert other.structure == graph.structure  # one measurement serves both
+    assert other.sha256 != graph.sha256
+
+
 def test_the_data_is_described_without_its_pixels(workspace):
     description = tasks.describe_data(jobs.DataJob(workspace)).description
     assert len(description["class_names"]) == 10

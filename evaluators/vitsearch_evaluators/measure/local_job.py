@@ -1,0 +1,75 @@
+"""A job on this machine without an agent: as the agent runs it, but without a server and a queue."""
+
+import contextlib
+import os
+import tempfile
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators import __version__, artifacts
+from vitsearch_evaluators.base import locks, processes
+from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
+from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
+from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.launch import Launch
+from vitsearch_evaluators.measure.runtime_check import check_runtime
+from vitsearch_evaluators.wire.job_spec import BlobRef, JobSpec, MeasureProtocol, job_id
+
+_DEVICE = "local"
+
+
+class Request(NamedTuple):
+    """How to run a model; `programs` is the runtime's section of a device's configuration."""
+
+    runtime: str
+    options: Mapping[str, Any]
+    protocol: MeasureProtocol
+    programs: RuntimeConfig = RUNTIME_DEFAULT
+
+
+class Listener(NamedTuple):
+    """Who hears of the processes of a job, and of others that have to end their measurement first."""
+
+    started: Optional[Callable[[str, processes.ProcessId], None]] = None
+    waiting: Callable[[locks.Holder], None] = lambda holder: None
+
+
+class LocalJob(NamedTuple):
+    """A job in its folder. `environment` is the fingerprint of this machine."""
+
+    spec: JobSpec
+    context: JobContext
+    folder: JobFolder
+    environment: Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def local_job(
+    kind: str,
+    files: Mapping[str, str],
+    request: Request,
+    listener: Listener = Listener(),  # noqa: B008 - immutable
+) -> Iterator[LocalJob]:
+    """Yield a job of `kind` on `files` (its names in a job -> paths), while nothing else measures on this machine.
+
+    Raises MeasurementFailed if the runtime is missing or cannot run the model.
+    """
+    blobs = tuple(BlobRef(name, file_digest(file), os.path.getsize(file)) for name, file in files.items())
+    spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol)
+    model = {blob.name: files[blob.name] for blob in spec.model}
+    stop = StopSignal()
+    processes.adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+        info = check_runtime(request.runtime, JobFolder(folder, stop), request.programs)
+        artifacts.refuse_incompatible(spec.artifact_kind, model, info)
+        environment = fingerprint(__version__, (info,), THIS_MACHINE)
+        context = JobContext(job_id(spec, _DEVICE), _DEVICE, environment_id(environment), 1, 0.0)
+        for name, file in files.items():
+            os.symlink(os.path.abspath(file), os.path.join(folder, name))
+        job_folder = JobFolder(folder, stop, listener.started, Launch.of(info, os.path.join(folder, "cache")))
+        work = os.path.basename(files[spec.model_name])
+        with locks.measuring_alone(locks.measuring_lock_path(), work, on_wait=listener.waiting):
+            yield LocalJob(spec, context, job_folder, environment)

@@ -1,0 +1,120 @@
+"""What runs the model of a bundle: this machine, or a device behind its agent."""
+
+import abc
+import hashlib
+import os
+import tempfile
+from typing import Any, List, Mapping, NamedTuple
+
+from vitsearch_evaluators.base.system import THIS_MACHINE, user_cache_folder
+from vitsearch_evaluators.client.client import DeviceClient, Subset
+from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
+from vitsearch_evaluators.measure.accuracy_job import measure_accuracy
+from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
+from vitsearch_evaluators.measure.local_job import Listener, Request, local_job
+from vitsearch_evaluators.measure.measure_job import measure_job
+from vitsearch_evaluators.measure.power_phase import MeteredPhase
+from vitsearch_evaluators.verify.bundle import Bundle
+from vitsearch_evaluators.verify.images import Chunk
+from vitsearch_evaluators.wire.protocol import ACCURACY, AccuracyResult, Measurement
+
+
+class Measured(NamedTuple):
+    """A measurement with the environment in which it was taken."""
+
+    measurement: Measurement
+    environment: Mapping[str, Any]
+
+
+class Classified(NamedTuple):
+    """The result of an accuracy job, and the class of each image."""
+
+    result: AccuracyResult
+    classes: Any
+
+
+class Bench(abc.ABC):
+    """Runs the model of one bundle."""
+
+    @abc.abstractmethod
+    def classify(self, chunk: Chunk) -> Classified:
+        """Classify images; MeasurementFailed when the model does not run here."""
+
+    @abc.abstractmethod
+    def measure(self) -> Measured:
+        """Measure by the protocol of the bundle; MeasurementFailed as `classify`."""
+
+
+class ThisMachine(Bench):
+    """Runs the model here, in fresh processes, without an agent."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        programs: RuntimeConfig = RUNTIME_DEFAULT,
+        listener: Listener = Listener(),  # noqa: B008 - immutable
+    ) -> None:
+        manifest = bundle.manifest
+        self._files = bundle.model_files
+        self._measuring = Request(manifest.runtime, manifest.options, manifest.protocol, programs)
+        accuracy = ACCURACY._replace(threads=manifest.protocol.threads, batch=manifest.batch)
+        self._classifying = self._measuring._replace(protocol=accuracy)
+        self._listener = listener
+
+    def classify(self, chunk: Chunk) -> Classified:
+        files = dict(self._files, **{"images.npy": chunk.images, "labels.npy": chunk.labels})
+        kept: List[bytes] = []
+
+        def keep(path: str) -> str:
+            kept.append(_read(path))
+            return hashlib.sha256(kept[0]).hexdigest()
+
+        with local_job("accuracy", files, self._classifying, self._listener) as job:
+            result = measure_accuracy(job.spec, job.context, job.folder, keep)
+        return Classified(result, _classes(kept[0], result))
+
+    def measure(self) -> Measured:
+        meter = PowerConfig("auto" if self._measuring.protocol.power_s > 0 else "none")
+        references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
+        with local_job("measure", self._files, self._measuring, self._listener) as job:
+            recorder = MeteredPhase(meter, THIS_MACHINE)
+            measurement = measure_job(job.spec, job.context, job.folder, recorder, references=references)
+            return Measured(measurement, job.environment)
+
+
+class Remote(Bench):
+    """Runs the model on a device behind its agent. `repeat` makes a further measurement of what was measured before."""
+
+    def __init__(self, bundle: Bundle, client: DeviceClient, repeat: int) -> None:
+        self._manifest = bundle.manifest
+        self._path = bundle.path(bundle.manifest.model)
+        self._client = client
+        self._repeat = repeat
+
+    def classify(self, chunk: Chunk) -> Classified:
+        manifest = self._manifest
+        protocol = ACCURACY._replace(threads=manifest.protocol.threads, batch=manifest.batch)
+        subset = Subset(chunk.images, chunk.labels)
+        result = self._client.accuracy(self._path, subset, manifest.runtime, manifest.options, protocol, self._repeat)
+        with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+            path = os.path.join(folder, "logits.f32")
+            self._client.logits(result, path)
+            return Classified(result, _classes(_read(path), result))
+
+    def measure(self) -> Measured:
+        manifest = self._manifest
+        measurement = self._client.measure(
+            self._path, manifest.runtime, manifest.options, manifest.protocol, self._repeat
+        )
+        return Measured(measurement, self._client.device().fingerprint)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _classes(logits: bytes, result: AccuracyResult) -> Any:
+    import numpy
+
+    return numpy.frombuffer(logits, "<f4").reshape(result.n, result.classes).argmax(axis=1)

@@ -1,0 +1,134 @@
+"""Passes or fails what was found now by the figures and intervals of a bundle."""
+
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+from vitsearch_evaluators.measure.accuracy_job import wilson
+from vitsearch_evaluators.verify.bench import Measured
+from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
+from vitsearch_evaluators.wire.measurement import PAIRED, Measurement
+from vitsearch_evaluators.wire.paired import Milliseconds, ReferenceTimes, cpu_ms, wall_ms
+
+PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
+
+
+DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
+"""Flags of a measurement that is no measure of the model."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `outcome` is PASSED, FAILED or NOT_JUDGED, `message` what was found."""
+
+    name: str
+    outcome: str
+    message: str
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+
+class Found(NamedTuple):
+    """How many of `n` images of `source` are classified correctly now; `same` of them (None: unknown) get the class
+    that they got when the model was shipped."""
+
+    source: str
+    n: int
+    correct: int
+    same: Optional[int] = None
+
+
+def files(listed: int, wrong: List[str]) -> Check:
+    """Judge the checksums."""
+    if wrong:
+        return Check(
+            "files", FAILED, f"{len(wrong)} of {listed} files are not those that were shipped: {'; '.join(wrong)}"
+        )
+    return Check("files", PASSED, f"{listed} files have the checksums that they were shipped with")
+
+
+def accuracy(found: Found, shipped: Counted, name: str = "accuracy") -> Check:
+    """Judge an accuracy: it fails below the 95 % interval (Wilson) of the shipped one."""
+    low, high = wilson(shipped.correct, shipped.n)
+    share = found.correct / found.n
+    interval = f"{shipped.correct / shipped.n:.4f} ({low:.4f} to {high:.4f}) on {shipped.n} {shipped.split} images"
+    message = f"{found.correct} of {found.n} correct ({share:.4f}) of {found.source}; shipped: {interval}"
+    if found.same is not None:
+        differ = found.n - found.same
+        message += "; every image gets the same class" if not differ else f"; {differ} images get another class"
+    return Check(name, PASSED if share >= low else FAILED, message)
+
+
+def figures(measured: Measured, shipped: Manifest, prefix: str = "") -> Iterator[Check]:
+    """Judge each figure of a bundle: one that has an interval fails when its value now is worse by more than both
+    intervals explain. Figures of another processor, of an emulated device, and without an interval are not judged."""
+    reason = _not_comparable(measured, shipped)
+    now = figures_of(measured.measurement, shipped.reference_times)
+    for name, before in sorted(shipped.figures.items()):
+        found = now.get(name)
+        if found is None:
+            why = measured.measurement.reasons.get(_REASONS.get(name, name), "it was not measured now")
+            yield Check(prefix + name, NOT_JUDGED, f"{why}; shipped: {_text(before)}")
+            continue
+        message = f"{_text(found)}; shipped: {_text(before)}"
+        if reason is not None:
+            yield Check(prefix + name, NOT_JUDGED, f"{message}; {reason}")
+        elif before.low is None or before.high is None:
+            yield Check(prefix + name, NOT_JUDGED, f"{message}; it has no interval to judge by")
+        else:
+            best = found.value if found.low is None else found.low
+            yield _judged(prefix + name, best <= before.high, message, measured.measurement)
+
+
+def _judged(name: str, is_as_good: bool, message: str, measurement: Measurement) -> Check:
+    """A figure that is worse fails, unless the measurement says itself that it was disturbed."""
+    disturbed = ", ".join(flag for flag in DISTURBED if flag in measurement.flags)
+    if not is_as_good and disturbed:
+        return Check(name, NOT_JUDGED, f"{message}; the device was disturbed ({disturbed}): verify again")
+    return Check(name, PASSED if is_as_good else FAILED, message)
+
+
+_REASONS = {"energy_mj": "power", "power_w": "power", "latency_ms_sustained_p50": "sustained", "cpu_ms_p50": "cpu_ms"}
+"""The name of a figure among the reasons of a measurement, where it is another one."""
+
+
+def figures_of(measurement: Measurement, times: Optional[ReferenceTimes]) -> Mapping[str, Figure]:
+    """Return the figures of a measurement. Those relative to reference models are shown by the `times` that the shipped
+    figures were shown by, so that both are on one scale."""
+    wall, cpu = measurement.shown_latency_ms, measurement.shown_cpu_ms
+    if measurement.basis == PAIRED and measurement.paired is not None and times is not None:
+        wall, cpu = wall_ms(measurement.paired, times), cpu_ms(measurement.paired, times)
+    power, sustained = measurement.power, measurement.sustained
+    plain = {
+        "latency_ms_p95": measurement.latency_ms.p95,
+        "latency_ms_sustained_p50": None if sustained is None else sustained.p50,
+        "throughput_ips": measurement.throughput_ips,
+        "energy_mj": None if power is None else power.energy_mj,
+        "power_w": None if power is None else power.mean_w,
+        "peak_memory_mb": measurement.peak_memory_mb,
+        "load_ms": measurement.load_ms,
+    }
+    found = {name: Figure(value, None, None) for name, value in plain.items() if value is not None}
+    found["latency_ms_p50"] = _figure(wall)
+    if cpu is not None:
+        found["cpu_ms_p50"] = _figure(cpu)
+    return found
+
+
+def _figure(time: Milliseconds) -> Figure:
+    return Figure(time.p50, time.low, time.high)
+
+
+def _not_comparable(measured: Measured, shipped: Manifest) -> Optional[str]:
+    """Return why figures of this measurement say nothing about those of a bundle, None if they do."""
+    if shipped.device.kind == "emulated":
+        return "the shipped figures are those of an emulated device"
+    before, here = shipped.device.environment, measured.environment
+    for key in ("board", "cpu"):
+        if before.get(key) != here.get(key):
+            return f"they are those of another {key}: {before.get(key)}, here {here.get(key)}"
+    return None
+
+
+def _text(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4g}"
+    return f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g})"

@@ -1,0 +1,113 @@
+"""Verifies a bundle: its files, then its accuracy, then its measurements; and compares it with an earlier bundle."""
+
+import tempfile
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.verify import bundle as bundles
+from vitsearch_evaluators.verify import checks, images
+from vitsearch_evaluators.verify.bench import Bench
+from vitsearch_evaluators.verify.bundle import Bundle
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, Check, Found
+from vitsearch_evaluators.verify.images import Images
+
+MakeBench = Callable[[Bundle], Bench]
+ATTEMPTS = 3
+"""Measurements until none of its figures fails."""
+
+
+class Asked(NamedTuple):
+    """What to verify: on the images of the folder `data` (None: on those in the bundle), with the measurements unless
+    `measures` is False, and against the bundle in the folder `baseline`."""
+
+    data: Optional[str] = None
+    measures: bool = True
+    baseline: Optional[str] = None
+
+
+class Report(NamedTuple):
+    """The checks of the bundle called `name`."""
+
+    name: str
+    checks: Tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.outcome != FAILED for check in self.checks)
+
+    def to_json(self) -> Dict[str, Any]:
+        return {"bundle": self.name, "passed": self.passed, "checks": [check.to_json() for check in self.checks]}
+
+
+def verify(folder: str, make_bench: MakeBench, asked: Asked = Asked()) -> Report:  # noqa: B008 - immutable
+    """Verify the bundle in a folder. What is not the shipped file is not run.
+
+    InvalidRequest for what is no bundle, and for wrong images of `asked.data`.
+    """
+    listed, wrong = bundles.damaged(folder)
+    first = checks.files(listed, wrong)
+    if wrong:
+        return Report(folder, (first,))
+    bundle = bundles.read(folder)
+    baseline = None if asked.baseline is None else _intact(asked.baseline)
+    bench = make_bench(bundle)
+    found = [first, *_accuracy(bundle, bench, asked.data, baseline)]
+    if asked.measures:
+        found.extend(_figures(bundle, bench, baseline))
+    return Report(bundle.manifest.name, tuple(found))
+
+
+def _intact(folder: str) -> Bundle:
+    """The bundle to compare with; MeasurementFailed if its files were changed."""
+    _, wrong = bundles.damaged(folder)
+    if wrong:
+        raise MeasurementFailed("incompatible_artifact", f"--baseline {folder}: {'; '.join(wrong)}")
+    return bundles.read(folder)
+
+
+def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
+    shipped, runtime = bundle.manifest.accuracy, bundle.manifest.runtime
+    if not runtimes.create(runtime).gives_outputs:
+        return [Check("accuracy", NOT_JUDGED, f"{runtime} reports no outputs, so it cannot classify images")]
+    if data is not None:
+        chosen: Images = images.of_folder(data, bundle)
+    elif bundle.manifest.images is not None:
+        chosen, shipped = images.of_bundle(bundle), bundle.manifest.images
+    else:
+        return [Check("accuracy", NOT_JUDGED, "the bundle has no images (--no-images): give a folder with --data")]
+    try:
+        found = _classified(bundle, bench, chosen)
+    except MeasurementFailed as failure:
+        return [Check("accuracy", FAILED, f"{failure.kind}: {failure}")]
+    judged = [checks.accuracy(found, shipped)]
+    if baseline is not None:
+        judged.append(checks.accuracy(found, baseline.manifest.accuracy, "baseline accuracy"))
+    return judged
+
+
+def _classified(bundle: Bundle, bench: Bench, chosen: Images) -> Found:
+    correct = same = 0
+    with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
+        for chunk in images.chunks(chosen, bundle, folder):
+            classified = bench.classify(chunk)
+            correct += classified.result.correct
+            if chosen.expected is not None:
+                same += int((classified.classes == chosen.expected[chunk.rows]).sum())
+    return Found(chosen.source, len(chosen.labels), correct, None if chosen.expected is None else same)
+
+
+def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[Check]:
+    """The checks of a measurement. One that fails is taken again: what is slower is slower every time."""
+    found: List[Check] = []
+    for _ in range(ATTEMPTS):
+        try:
+            measured = bench.measure()
+        except MeasurementFailed as failure:
+            return [Check("measurement", FAILED, f"{failure.kind}: {failure}")]
+        found = list(checks.figures(measured, bundle.manifest))
+        if baseline is not None:
+            found.extend(checks.figures(measured, baseline.manifest, "baseline "))
+        if all(check.outcome != FAILED for check in found):
+            return found
+    return found

@@ -1,0 +1,151 @@
+"""The commands ``ship`` and ``verify``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitsearch.errors import BundleError, DeviceLost
+from vitsearch_evaluators.base.printable import printable
+
+if TYPE_CHECKING:
+    from vitsearch.ship.ship import Bundle
+
+FIRST_REPEAT, REPEATS = 500_000, 500_000
+"""Numbers of measurements that no search uses: a device keeps its results by them, and is to measure anew."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def ship(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="As for 'vitsearch front'.", show_default=False)],
+    trial: Annotated[int | None, typer.Option(metavar="N", help="Ship this trial.", show_default=False)] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Ship the knee of the front.")] = False,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Ship the best model of the front by a rule: 'min latency_ms_p50 where accuracy >= 0.9'.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the bundle; default: STUDY-trial-N.", show_default=False),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Evaluate and measure anew.")] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Put no test images into the bundle.")] = False,
+    allow_emulated: Annotated[
+        bool, typer.Option("--allow-emulated", help="Ship although an emulated device has measured it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write one model of a study as a bundle: the model, its preprocessing, examples, measurements and a model card.
+
+    The model is evaluated on the test images, which the search never reads, and confirmed on the device.
+    """
+    if (trial is not None) + knee + (pick is not None) != 1:
+        raise typer.BadParameter("choose the model with one of --trial N, --knee and --pick RULE")
+    # optuna, sqlalchemy, and ray where something is missing: only for those who ship
+    from vitsearch.pipeline.progress import PlainLines
+    from vitsearch.ship.choice import Wanted
+    from vitsearch.ship.ship import Options
+    from vitsearch.ship.ship import ship as write
+
+    options = Options(to, again, not no_images, allow_emulated)
+    bundle = write(study, Wanted(trial, knee, pick), options, PlainLines((), sys.stderr))
+    typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
+
+
+def summary(bundle: Bundle) -> str:
+    """What was shipped, and its accuracy on images that the search never read."""
+    model, test = bundle.model, bundle.model.on_test
+    lines = [f"trial {model.trial} of study {model.study}: {model.text}"]
+    accuracies = [("validation", model.validation), ("test", test)]
+    for name, one in accuracies:
+        if one is not None:
+            low, high = one.interval
+            lines.append(f"{name:<10}  {one.correct} of {one.n} correct ({one.share:.4f}, {low:.4f} to {high:.4f})")
+    if test is None:
+        lines.append("test        the data has no test images: the accuracy on other images is not known")
+    else:
+        away = 100 * (test.share - model.validation.share)
+        lines.append(f"{'':<10}  {away:+.2f} points from validation; the search never read the test images")
+    lines += [f"bundle      {bundle.folder}", f"zip         {bundle.archive}"]
+    return "\n".join(map(printable, lines))
+
+
+def verify(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A folder or zip of 'vitsearch ship'.")],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A device of 'vitsearch devices'; default: this machine.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Labelled images, FOLDER/CLASS/*.jpg; default: the images in the bundle.",
+            show_default=False,
+        ),
+    ] = None,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Files and accuracy only.")] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OLD", help="Also fail where it is worse than OLD, an earlier bundle.", show_default=False
+        ),
+    ] = None,
+    junit: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also write the checks as JUnit XML.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a bundle: its files, its accuracy and its measurements. The exit code is 1 if a check fails."""
+    from vitsearch_evaluators.cli import verify as agent  # only for those who verify
+    from vitsearch_evaluators.errors import EvaluatorError
+
+    asked = argparse.Namespace(
+        bundle=bundle,
+        data=data,
+        no_measure=no_measure,
+        baseline=baseline,
+        junit=junit,
+        json=as_json,
+        program=None,
+        cpus=None,
+    )
+    try:
+        code = agent.run(asked) if device is None else _verify_on(device, asked)
+    except EvaluatorError as error:
+        if error.transient:
+            raise DeviceLost(f"device {device}: {error}") from error
+        raise BundleError(str(error)) from error
+    raise typer.Exit(code)
+
+
+def _verify_on(device: str, asked: argparse.Namespace) -> int:
+    from vitsearch.devices.connection import connect, known_device  # not for those who verify here
+    from vitsearch.space.sections import Device
+    from vitsearch_evaluators.cli import verify as agent
+    from vitsearch_evaluators.verify.bench import Bench, Remote
+    from vitsearch_evaluators.verify.bundle import Bundle as OpenBundle
+
+    client = connect(device, known_device(device, Device(), os.environ), "verify")
+    repeat = FIRST_REPEAT + int(time.time()) % REPEATS
+
+    def there(opened: OpenBundle) -> Bench:
+        return Remote(opened, client, repeat)
+
+    with client:
+        return agent.run_with(asked, there)

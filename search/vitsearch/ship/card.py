@@ -1,0 +1,223 @@
+"""The README.md of a bundle: the model card."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from vitsearch.core.figures import Figure
+from vitsearch.core.metrics import METRICS
+from vitsearch.ship import examples
+from vitsearch.ship.described import Accuracy, Described
+
+TITLES = {
+    "latency_ms_p50": "latency, median",
+    "latency_ms_p95": "latency, 95th percentile",
+    "latency_ms_sustained_p50": "latency under load, median",
+    "cpu_ms_p50": "CPU time, median",
+    "throughput_ips": "throughput",
+    "energy_mj": "energy of an inference",
+    "power_w": "power under load",
+    "peak_memory_mb": "peak memory",
+    "load_ms": "time to load",
+    "size_mb": "size of the file",
+    "macs_m": "multiplications and additions",
+    "params_m": "parameters",
+}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
+
+
+def card(model: Described, with_images: bool) -> str:
+    """The whole page."""
+    parts = (_head, _accuracy, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
+    sections = ["\n".join(part(model)) for part in parts]
+    sections.insert(5, "\n".join(_verify(model, with_images)))
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(model: Described) -> Iterator[str]:
+    plan = model.final.plan
+    yield f"# {escaped(model.name)}"
+    yield ""
+    yield (
+        f"An image classifier for {len(model.data['class_names'])} classes, compressed from `{plan.backbone}` by "
+        f"vitsearch (trial {model.trial} of study {escaped(model.study)}), as a file for {model.job.runtime}."
+    )
+    yield ""
+    yield f"    {model.text}"
+    yield ""
+    yield f"Classes: {', '.join(escaped(name) for name in model.data['class_names'][:50])}" + (
+        ", ..." if len(model.data["class_names"]) > 50 else ""
+    )
+    if model.device["kind"] == "emulated":
+        yield ""
+        yield "**The figures below are those of an EMULATED device: they describe no real one.**"
+
+
+def _accuracy(model: Described) -> Iterator[str]:
+    yield "## Accuracy"
+    yield ""
+    yield "| images | correct | accuracy | 95 % interval |"
+    yield "|---|---|---|---|"
+    test, validation = model.on_test, model.validation
+    for title, one in (("test", test), ("validation", validation)):
+        if one is not None:
+            low, high = one.interval
+            yield f"| {title} | {one.correct} of {one.n} | {one.share:.4f} | {low:.4f} to {high:.4f} |"
+    yield ""
+    if test is None:
+        yield "The data has no test images. The search chose by the validation images, so this accuracy is too good by"
+        yield "an unknown amount."
+    else:
+        yield "The search never reads the test images: they are read when a model is shipped. It chooses by the"
+        yield f"validation images; {_difference(test, validation)}"
+    if model.final.epochs is not None:
+        yield ""
+        yield _longer(model)
+
+
+def _difference(test: Accuracy, validation: Accuracy) -> str:
+    """How far the accuracies of two sets of images are apart, beside what chance explains."""
+    points = 100 * (test.share - validation.share)
+    spread = 1.96 * sum(one.share * (1 - one.share) / one.n for one in (test, validation)) ** 0.5
+    direction = "above" if points > 0 else "below"
+    verdict = "which chance may explain" if abs(points) <= 100 * spread else "which is more than chance explains"
+    if points == 0:
+        return "on the test images the accuracy is the same."
+    away = f"{abs(points):.2f} points {direction} that, {verdict} (±{100 * spread:.2f})"
+    return f"on the test images the accuracy is {away}."
+
+
+def _longer(model: Described) -> str:
+    final = model.final
+    what = (
+        f"A training of {final.epochs} epochs gave {final.correct} correct validation images, the search {final.before}"
+    )
+    return f"{what}; the {'first' if final.is_longer else 'second'} model is in this bundle."
+
+
+def _figures(model: Described) -> Iterator[str]:
+    device, measured = model.device, model.confirmation
+    known = device["fingerprint"]
+    yield "## Measurements"
+    yield ""
+    where = escaped(str(known.get("cpu") or known.get("board") or device["kind"]))
+    yield f"On {where} (device {escaped(device['name'])}), {model.job.runtime} {measured.runtime_version},"
+    threads = measured.protocol.threads
+    images = "image" if measured.batch == 1 else "images"
+    yield (
+        f"{threads} thread{'s' if threads > 1 else ''}, {measured.batch} {images} in a run, {len(model.measurements)} "
+        f"measurements, the last one in {measured.processes} fresh processes ({measured.protocol.id})."
+    )
+    yield ""
+    yield "| figure | value | 95 % interval |"
+    yield "|---|---|---|"
+    for name, figure in model.metrics.figures.items():
+        if name in TITLES and figure.value is not None:
+            yield f"| {TITLES[name]} | {figure.value:.4g} {METRICS[name].unit} | {_interval(figure)} |"
+    yield ""
+    yield "`measurements.json` has every measurement with its conditions, and why a figure is missing."
+    flags = sorted({flag for one in model.measurements for flag in one.flags})
+    if flags:
+        yield f"Flags of these measurements: {', '.join(flags)}."
+    if measured.basis == "paired":
+        yield "The device is shared with others, so medians are what a quiet machine takes, by reference models that"
+        yield "ran beside the model; the figures that were read are in `measurements.json`."
+
+
+def _interval(figure: Figure) -> str:
+    return "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
+
+
+def _run(model: Described) -> Iterator[str]:
+    yield "## Run it"
+    yield ""
+    if examples.python_example(model) is None:
+        yield "The engine of TensorRT is built on the device, with the command below. Its input is `images`, float32,"
+        yield "as `preprocessing.py` makes it; its output is `logits`."
+        return
+    yield "```"
+    yield "pip install -r requirements.txt"
+    yield "python example.py IMAGE..."
+    yield "```"
+    if examples.cpp_example(model) is not None:
+        yield ""
+        yield "`example.cpp` does the same with the C++ interface of onnxruntime."
+
+
+def _tool(model: Described) -> Iterator[str]:
+    yield "## The runtime's own benchmark"
+    yield ""
+    command = examples.tool_command(model)
+    if command is None:
+        yield f"There is no such tool for {model.job.runtime} with these options."
+        return
+    yield "```"
+    yield shlex.join(command)
+    yield "```"
+
+
+def _verify(model: Described, with_images: bool) -> Iterator[str]:
+    yield "## Verify it"
+    yield ""
+    yield "The agent of vitsearch, which needs the runtime and NumPy and nothing else, checks the files, the accuracy"
+    yield "and the measurements:"
+    yield ""
+    yield "```"
+    packages = [line for line in examples.packages(model) if line != "pillow"]
+    yield f"pip install {' '.join(['vitsearch-evaluators', *packages])}"
+    yield (
+        "vitsearch-agent verify ."
+        if with_images
+        else "vitsearch-agent verify . --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
+    )
+    yield "```"
+
+
+def _preprocessing(model: Described) -> Iterator[str]:
+    settings = model.preprocessing
+    mode = "grey" if settings["channels"] == 1 else "colour"
+    yield "## Preprocessing"
+    yield ""
+    yield f"1. Turn the image as its EXIF data says; transparent pixels become white; convert it to 8-bit {mode}."
+    yield f"2. Resize its shorter side to {settings['image_size']} pixels (bicubic, antialiased) and crop the centre."
+    step = 3
+    if settings["image_size"] != settings["resolution"]:
+        yield f"3. Resize it to {settings['resolution']} pixels (bilinear, antialiased)."
+        step = 4
+    mean, std = settings["mean"], settings["std"]
+    yield f"{step}. Divide by 255, subtract {mean}, divide by {std}; the order is channels, height, width."
+    yield ""
+    yield "`preprocessing.py` does this with Pillow and NumPy. `preprocessing.json` has the numbers, `labels.json` the"
+    yield "classes."
+
+
+def _made(model: Described) -> Iterator[str]:
+    yield "## What made it"
+    yield ""
+    yield f"- starting weights: `{model.final.plan.backbone}`, {model.final.plan.weights.partition(':')[0]}"
+    yield f"- data: {escaped(model.source['source'])}, fingerprint `{model.data['fingerprint']}`"
+    yield f"- software: {', '.join(f'{name} {version}' for name, version in sorted(model.versions.items()))}"
+    yield f"- `artifact_key`: `{model.artifact.artifact_key}`"
+    yield ""
+    yield "`plan.json` has the plan, `provenance.json` the whole list."
+
+
+def _licences(model: Described) -> Iterator[str]:
+    yield "## Licences"
+    yield ""
+    for what, licence in sorted(model.shipped.licences.items()):
+        yield f"- {what}: {escaped(licence) if licence else 'unknown; whoever provided them knows'}"
+
+
+def _limits(model: Described) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield "The model gives one of its classes for every image, also for images of something else. Nothing was tested"
+    yield "beyond the images named above: neither other cameras and light, nor fairness, nor attacks."
+
+
+def escaped(text: str) -> str:
+    """Text from outside, with nothing in it that Markdown would read as its own."""
+    return _SPECIAL.sub(r"\\\1", text.replace("\n", " "))

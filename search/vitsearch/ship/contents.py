@@ -1,0 +1,210 @@
+"""The files of a bundle, by their names. Nothing here depends on the time, the machine or the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.figures import Metrics
+from vitsearch.data.fashion_mnist import LICENSE_ASSET
+from vitsearch.ship import examples
+from vitsearch.ship.card import card
+from vitsearch.ship.described import Accuracy, Described
+from vitsearch_evaluators.artifacts import model_files
+from vitsearch_evaluators.artifacts.coreml_file import write_package
+from vitsearch_evaluators.verify import bundle
+from vitsearch_evaluators.wire.protocol import Measurement
+
+File = bytes | Path
+"""The content of a file, or the file that is copied."""
+JUDGED_FIGURES = frozenset(
+    {
+        "latency_ms_p50", "latency_ms_p95", "latency_ms_sustained_p50", "cpu_ms_p50", "throughput_ips", "energy_mj",
+        "power_w", "peak_memory_mb", "load_ms",
+    }
+)  # fmt: skip
+"""The figures that are measured again when a bundle is verified (``verify.checks`` of the agent)."""
+_FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k"}
+"""Data and backbones whose licence asks for its notice."""
+OF_A_MOMENT = ("job_id", "started_at", "queue_s", "attempts")
+"""Fields of a measurement that say when it was taken, and not what it found."""
+
+
+def contents(model: Described, with_images: bool) -> dict[str, File]:
+    """Every file of the bundle of a model."""
+    files: dict[str, File] = {name: Path(path) for name, path in model_files(str(model.path)).items()}
+    files |= {
+        bundle.MANIFEST: _json(manifest(model, with_images)),
+        bundle.PREPROCESSING: _json(model.preprocessing),
+        bundle.LABELS: _json(model.data["class_names"]),
+        "preprocessing.py": (resources.files("vitsearch_evaluators") / "verify" / "preprocessing.py").read_bytes(),
+        "plan.json": _json(model.final.plan.to_json()),
+        "measurements.json": _json(measurements(model)),
+        "provenance.json": _json(provenance(model)),
+        "README.md": card(model, with_images).encode(),
+    }
+    if model.path.suffix == ".mlmodel":
+        files |= _package(model.path)
+    if _FASHION_MNIST & {model.source["source"], model.final.plan.backbone}:
+        files[LICENSE_ASSET.name] = LICENSE_ASSET
+    texts = {
+        "example.py": examples.python_example(model),
+        "example.cpp": examples.cpp_example(model),
+        "requirements.txt": "".join(f"{line}\n" for line in examples.packages(model)),
+    }
+    files |= {name: text.encode() for name, text in texts.items() if text}
+    if with_images:
+        files[bundle.IMAGES] = model.images
+        files[bundle.TRUTH] = _array(model.shipped.labels)
+        files[bundle.PREDICTIONS] = _array(model.shipped.predicted)
+    return files | {bundle.CHECKSUMS: _checksums(files)}
+
+
+def _package(model: Path) -> dict[str, File]:
+    """A Core ML program in the form that Xcode and ``example.py`` open."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model.mlpackage"
+        write_package(str(model), str(model.with_suffix(".bin")), str(folder))
+        inside = [path for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in inside}
+
+
+def manifest(model: Described, with_images: bool) -> dict[str, Any]:
+    """What ``vitsearch verify`` reads (:class:`vitsearch_evaluators.verify.bundle.Manifest`)."""
+    measured, shipped, times = model.confirmation, model.shipped, model.reference_times
+    right = sum(one == other for one, other in zip(shipped.labels, shipped.predicted, strict=True))
+    images = {"split": shipped.split, "n": len(shipped.labels), "correct": right}
+    return {
+        "schema": bundle.SCHEMA,
+        "name": model.name,
+        "model": next(iter(model_files(str(model.path)))),
+        "artifact_key": model.artifact.artifact_key,
+        "runtime": model.job.runtime,
+        "runtime_version": measured.runtime_version,
+        "options": model.job.options,
+        "batch": shipped.batch,
+        "protocol": measured.protocol.to_json(),
+        "accuracy": {"split": shipped.split, "n": shipped.n, "correct": shipped.correct},
+        "images": images if with_images else None,
+        "figures": _judged(model.metrics),
+        "reference_times": None if times is None else times.to_json(),
+        "device": {
+            "name": model.device["name"],
+            "kind": model.device["kind"],
+            "environment": model.device["fingerprint"],
+        },
+    }
+
+
+def _judged(metrics: Metrics) -> dict[str, Any]:
+    return {
+        name: {"value": figure.value, "low": figure.low, "high": figure.high}
+        for name, figure in sorted(metrics.figures.items())
+        if name in JUDGED_FIGURES and figure.value is not None
+    }
+
+
+def measurements(model: Described) -> dict[str, Any]:
+    """The accuracies and figures with their intervals, and every measurement with its conditions."""
+    shipped = model.shipped
+    classes = zip(model.data["class_names"], shipped.class_images, shipped.class_correct, strict=True)
+    return {
+        "accuracy": {
+            "test": None if model.on_test is None else _counted(model.on_test),
+            "validation": _counted(model.validation),
+            "classes": {name: {"split": shipped.split, "n": n, "correct": right} for name, n, right in classes},
+        },
+        **model.metrics.to_json(),
+        "device": model.device,
+        "measurements": [_lasting(one) for one in model.measurements],
+    }
+
+
+def _counted(accuracy: Accuracy) -> dict[str, Any]:
+    low, high = accuracy.interval
+    return {"n": accuracy.n, "correct": accuracy.correct, "accuracy": accuracy.share, "low": low, "high": high}
+
+
+def _lasting(measurement: Measurement) -> dict[str, Any]:
+    return {key: value for key, value in measurement.to_json().items() if key not in OF_A_MOMENT}
+
+
+def provenance(model: Described) -> dict[str, Any]:
+    """What made the model: weights, data, software, with their digests and licences."""
+    plan, final, artifact = model.final.plan, model.final, model.artifact
+    weights = plan.weights.partition(":")[0]  # not the path of a file
+    return {
+        "study": model.study,
+        "trial": model.trial,
+        "artifact_key": artifact.artifact_key,
+        "weights_key": final.keys.weights_key,
+        "graph_key": final.keys.graph_key,
+        "model": {
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "precisions": artifact.detail["shares"],
+        },
+        "longer_training": None
+        if final.epochs is None
+        else {
+            "epochs": final.epochs,
+            "correct": final.correct,
+            "correct_before": final.before,
+            "shipped": final.is_longer,
+        },
+        "components": [
+            {
+                "type": "weights",
+                "name": plan.backbone,
+                "source": weights,
+                "licence": model.shipped.licences["weights"] or "unknown",
+            },
+            {
+                "type": "data",
+                "name": model.source["source"],
+                "fingerprint": model.data["fingerprint"],
+                "splits": model.data["splits"]
+                | {model.shipped.split: {"images": model.shipped.n, "sha256": model.shipped.sha256}},
+                "licence": model.shipped.licences["data"] or "unknown",
+            },
+            *({"type": "software", "name": name, "version": one} for name, one in sorted(model.versions.items())),
+            {
+                "type": "software",
+                "name": model.job.runtime,
+                "version": model.confirmation.runtime_version,
+                "of": "device",
+            },
+        ],
+    }
+
+
+def _checksums(files: Mapping[str, File]) -> bytes:
+    """As ``sha256sum -c`` reads them."""
+    lines = [f"{_sha256(content)}  {name}\n" for name, content in sorted(files.items())]
+    return "".join(lines).encode()
+
+
+def _sha256(content: File) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _array(values: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array(values, "<i8"))
+    return stream.getvalue()

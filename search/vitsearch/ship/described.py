@@ -1,0 +1,138 @@
+"""Everything that is known of a model that is shipped, read from the ledger: neither device nor workers are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.pareto import wilson
+from vitsearch.core.plan import Deployment, plan_text
+from vitsearch.errors import StudyError
+from vitsearch.export.device_jobs import DeviceJob, device_job
+from vitsearch.ship.choice import Chosen
+from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened, protocol_of
+from vitsearch.storage.ledger import ArtifactRow
+from vitsearch.storage.measurements import DeviceResults
+from vitsearch.storage.shipped import Shipped, find
+from vitsearch_evaluators.wire.paired import ReferenceTimes
+from vitsearch_evaluators.wire.protocol import Measurement
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """``correct`` of ``n`` images of a ``split``."""
+
+    split: str
+    n: int
+    correct: int
+
+    @property
+    def share(self) -> float:
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.correct, self.n)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
+
+    ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
+    its present environment, ``metrics`` their pooled figures.
+    """
+
+    study: str
+    trial: int
+    final: Final
+    data: dict[str, Any]
+    source: dict[str, Any]
+    artifact: ArtifactRow
+    path: Path
+    images: Path
+    shipped: Shipped
+    validation: Accuracy
+    device: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    metrics: Metrics
+    versions: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        longer = f"-{self.final.epochs}-epochs" if self.final.is_longer else ""
+        return f"{self.study}-trial-{self.trial}{longer}"
+
+    @property
+    def deployment(self) -> Deployment:
+        """With the options that its file needs."""
+        options = tuple(sorted(self.artifact.detail.get("options", {}).items()))
+        return self.final.plan.deployment.with_options(options)
+
+    @property
+    def job(self) -> DeviceJob:
+        """How the device's agent runs it."""
+        return device_job(self.deployment, self.device["runtimes"])
+
+    @property
+    def confirmation(self) -> Measurement:
+        """The last measurement by the confirmation protocol."""
+        return self.measurements[-1]
+
+    @property
+    def reference_times(self) -> ReferenceTimes | None:
+        """The times of the reference models by which the figures are shown; None where none ran."""
+        return next((one.paired.times for one in reversed(self.measurements) if one.paired is not None), None)
+
+    @property
+    def on_test(self) -> Accuracy | None:
+        """None for data without test images."""
+        return self.judged if self.shipped.split == "test" else None
+
+    @property
+    def judged(self) -> Accuracy:
+        """On the test images; on the validation images where the data has no others."""
+        return Accuracy(self.shipped.split, self.shipped.n, self.shipped.correct)
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
+        known = {key: self.data[key] for key in ("image_size", "channels", "mean", "std")}
+        return known | {"resolution": self.final.plan.resolution}
+
+    @property
+    def text(self) -> str:
+        return plan_text(self.final.plan)
+
+
+def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
+    """Collect what the ledger knows of a prepared model."""
+    ledger, study, key = opened.ledger, opened.study, final.keys.artifact_key or ""
+    artifact, shipped = ledger.artifact(key), find(ledger, key, opened.fingerprint)
+    evaluated = ledger.accuracy(key, opened.fingerprint)
+    if artifact is None or shipped is None or evaluated is None:
+        raise StudyError(f"trial {chosen.trial} of study {study.name!r} is not prepared: its results are gone")
+    results = DeviceResults(ledger, final.keys.device_id, opened.space.measure.threads)
+    measurements = results.last(final.keys.graph_key)
+    pooled = results.pooled(final.keys.graph_key)
+    assert pooled is not None  # a prepared model was measured
+    store = opened.home.workspace({}).store
+    known = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
+    return Described(
+        study=study.name,
+        trial=chosen.trial,
+        final=final,
+        data=dict(study.attributes["data"]),
+        source=opened.space.task.data.model_dump(mode="json"),
+        artifact=artifact,
+        path=store.model(artifact.sha256),
+        images=store.get(shipped.images_sha256),
+        shipped=shipped,
+        validation=Accuracy("validation", evaluated.n, evaluated.correct),
+        device=study.attributes[ENVIRONMENTS][measurements[-1].environment_id],
+        measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == protocol_of(study))),
+        metrics=pooled.metrics | Metrics.of(known),
+        versions=ledger.versions(artifact),
+    )

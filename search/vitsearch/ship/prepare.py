@@ -1,0 +1,224 @@
+"""Whatever a bundle needs and the search did not make: the test images, a confirmation, a longer training.
+
+Everything is looked up in the ledger first. Only what is missing, or asked for again, starts workers and the device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import Keys
+from vitsearch.devices.agent_device import Cores, Device
+from vitsearch.devices.deployable import deployable
+from vitsearch.errors import StudyError
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.jobs import DataJob
+from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Progress
+from vitsearch.pipeline.shipping import on_test
+from vitsearch.search.home import Home
+from vitsearch.search.plans import plan_space
+from vitsearch.search.run import cores_of, data_spec, open_device, resources_of, stage_config_of
+from vitsearch.ship.choice import Chosen
+from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.measurements import DeviceResults
+from vitsearch.storage.shipped import find
+from vitsearch.study.study import Study
+from vitsearch.workers.process_guard import ProcessGuard
+from vitsearch.workers.ray_runner import RayRunner
+
+ENVIRONMENTS, LONGER = "environments", "longer_trainings"
+"""Attributes of a study: the devices that measured what was shipped, by environment; the longer trainings."""
+RENEW_S = 30.0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study to ship from. ``space`` has the storage at which the study was found, and the section ``ship`` that
+    holds now."""
+
+    study: Study
+    ledger: Ledger
+    space: SearchSpace
+
+    @property
+    def home(self) -> Home:
+        return Home.of(self.space)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the study's data."""
+        return str((self.study.attributes.get("data") or {}).get("fingerprint", ""))
+
+
+@dataclass(frozen=True)
+class Final:
+    """The model that is shipped for a chosen trial: the one of the search, or the one of a longer training.
+
+    ``epochs`` are those of the longer training, None without one; ``correct`` and ``before`` how many validation images
+    it and the model of the search classify correctly.
+    """
+
+    plan: Plan
+    keys: Keys
+    rung: int
+    epochs: int | None = None
+    correct: int | None = None
+    before: int | None = None
+
+    @property
+    def is_longer(self) -> bool:
+        """Whether the longer training gave the better model."""
+        return self.correct is not None and self.before is not None and self.correct > self.before
+
+
+def known(opened: Opened, chosen: Chosen) -> Final | None:
+    """What is shipped for a trial, if the ledger has everything that its bundle needs; else None."""
+    final = _final(opened, chosen)
+    if final is None or final.keys.artifact_key is None:
+        return None
+    artifact = opened.ledger.artifact(final.keys.artifact_key)
+    shipped = find(opened.ledger, final.keys.artifact_key, opened.fingerprint)
+    store = opened.home.workspace({}).store
+    if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
+        return None
+    results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
+    confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == protocol_of(opened.study)]
+    environments = opened.study.attributes.get(ENVIRONMENTS) or {}
+    return final if confirmed and confirmed[-1].environment_id in environments else None
+
+
+def protocol_of(study: Study) -> str:
+    """The name of the study's confirmation protocol."""
+    return str(study.attributes.get("protocol", ""))
+
+
+def _final(opened: Opened, chosen: Chosen) -> Final | None:
+    """The model of the search where no longer training is asked for, else what became of that; None before it."""
+    epochs = opened.space.ship.epochs
+    if not epochs:
+        return Final(chosen.plan, chosen.keys, chosen.rung)
+    stored = (opened.study.attributes.get(LONGER) or {}).get(_longer_name(chosen, epochs))
+    if stored is None:
+        return None
+    counts = {"epochs": epochs, "correct": stored["correct"], "before": stored["before"]}
+    longer = Final(Plan.from_json(stored["plan"]), Keys(**stored["keys"]), epochs, **counts)
+    return longer if longer.is_longer else Final(chosen.plan, chosen.keys, chosen.rung, **counts)
+
+
+def _longer_name(chosen: Chosen, epochs: int) -> str:
+    return f"{chosen.keys.artifact_key}:{epochs}"
+
+
+def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> Final:
+    """Make what is missing, with workers and the device of the study, and return what is shipped."""
+    space, study = opened.space, opened.study
+    with ExitStack() as closing:
+        closing.enter_context(opened.home.alone())
+        cores = Cores.shared() if not space.devices else None
+        resources = replace(resources_of(space, cores), trainers=1)
+        closing.enter_context(ProcessGuard())
+        opened.ledger.costs.start_run(space.study, cores_of(space, cores, None))
+        device = closing.enter_context(open_device(space, opened.home, cores, progress.note))
+        study.adopt_device(device.name, device.info.kind)
+        progress.note(f"device {device.name}: {device.info.fingerprint.get('cpu') or device.info.kind}")
+        runner = RayRunner(resources, opened.home.own / "logs", None)
+        closing.callback(runner.close)
+        context = StageContext.of(
+            opened.home.workspace(data_spec(space)), opened.ledger, runner, DriverId.current(), progress
+        )
+        return asyncio.run(_run(opened, chosen, context, device, again))
+
+
+async def _run(opened: Opened, chosen: Chosen, context: StageContext, device: Device, again: bool) -> Final:
+    async with _renewing(context):
+        ready, _ = await context.run(DataJob(context.workspace))
+        opened.study.adopt_data(ready.description)
+        plans = plan_space(opened.space, deployable(device.name, device.info))
+        pipeline = Pipeline(stage_config_of(plans, ready.description), context, device)
+        return await make(opened, chosen, pipeline, again)
+
+
+async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) -> Final:
+    """What is shipped for a trial, after every stage that its bundle needs; the device measures last, when the workers
+    have stopped."""
+    context = pipeline.context
+    await _trained_longer(opened, chosen, pipeline)
+    final = _final(opened, chosen)
+    assert final is not None
+    await pipeline.restore(final.plan, final.keys, final.rung)
+    if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
+        context.progress.note("evaluating the test images, which the search never reads")
+    await on_test(context, final.plan, final.keys, opened.fingerprint, again)
+    pipeline.stop_workers()
+    context.progress.note(f"confirming trial {chosen.trial} on the device")
+    await pipeline.measure_to_ship(final.keys, final.plan, again)
+    _remember(opened.study, pipeline.device)
+    if known(opened, chosen) is None:
+        raise StudyError(
+            f"trial {chosen.trial} of study {opened.study.name!r} was confirmed by another protocol than "
+            f"{protocol_of(opened.study)!r}; run 'vitsearch run' on its space file first"
+        )
+    return final
+
+
+async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) -> None:
+    """Train the plan for the epochs that ``ship`` asks for, once, from the start, and remember what came of it."""
+    epochs, study = opened.space.ship.epochs, opened.study
+    stored: dict[str, Any] = dict(study.attributes.get(LONGER) or {})
+    if not epochs or _longer_name(chosen, epochs) in stored:
+        return
+    plan = replace(chosen.plan, recipe=replace(chosen.plan.recipe, rungs=(0, epochs)))
+    trial = await pipeline.resolve(plan)
+    keys, _ = await pipeline.confirm(trial, epochs)
+    counts = [
+        opened.ledger.accuracy(key or "", opened.fingerprint) for key in (keys.artifact_key, chosen.keys.artifact_key)
+    ]
+    after, before = (0 if row is None else row.correct for row in counts)
+    found = {"plan": plan.to_json(), "keys": asdict(keys), "correct": after, "before": before}
+    study.remember(LONGER, stored | {_longer_name(chosen, epochs): found})
+    kept = "it is shipped" if after > before else "the model of the search is shipped"
+    pipeline.context.progress.note(
+        f"trained for {epochs} epochs: {after} validation images are correct, {before} after the search; {kept}"
+    )
+
+
+def _remember(study: Study, device: Device) -> None:
+    """Store what the device is, so that its figures can be described without it."""
+    info = device.info
+    described = {
+        "name": device.name,
+        "kind": info.kind,
+        "fingerprint": dict(info.fingerprint),
+        "memory_mb": info.memory_mb,
+        "power_meter": info.power_meter,
+        "runtimes": sorted(runtime.name for runtime in info.runtimes if runtime.available),
+    }
+    stored = study.attributes.get(ENVIRONMENTS) or {}
+    if stored.get(info.environment_id) != described:
+        study.remember(ENVIRONMENTS, stored | {info.environment_id: described})
+
+
+@asynccontextmanager
+async def _renewing(context: StageContext) -> AsyncIterator[None]:
+    """Keep the claims of what is being made alive inside the block."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            context.single_flight.renew()
+
+    context.single_flight.drop_dead()
+    task = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await context.single_flight.stop()

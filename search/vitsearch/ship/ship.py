@@ -1,0 +1,81 @@
+"""``vitsearch ship``: from a trial of a study to its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch.errors import ResourceError
+from vitsearch.pipeline.progress import Progress
+from vitsearch.ship import contents, prepare, writing
+from vitsearch.ship.choice import Wanted, choose
+from vitsearch.ship.described import Described, describe
+from vitsearch.ship.prepare import Opened
+from vitsearch.space import load
+from vitsearch.study import lookup
+
+
+@dataclass(frozen=True)
+class Options:
+    """``folder`` None: named after the study and the trial, in the present folder. ``again`` evaluates and measures
+    anew; ``images`` puts test images into the bundle; ``emulated`` allows the figures of an emulated device."""
+
+    folder: Path | None = None
+    again: bool = False
+    images: bool = True
+    emulated: bool = False
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was written."""
+
+    folder: Path
+    archive: Path
+    model: Described
+
+    def to_json(self) -> dict[str, Any]:
+        test, model = self.model.on_test, self.model
+        return {
+            "folder": str(self.folder),
+            "zip": str(self.archive),
+            "study": model.study,
+            "trial": model.trial,
+            "artifact_key": model.artifact.artifact_key,
+            "accuracy": {
+                "test": None if test is None else {"n": test.n, "correct": test.correct},
+                "validation": {"n": model.validation.n, "correct": model.validation.correct},
+            },
+            **model.metrics.to_json(),
+        }
+
+
+def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:
+    """Prepare one model of a study and write its bundle. What the ledger has is not made again."""
+    with _opened(where) as opened:
+        if opened.study.is_emulated and not options.emulated:
+            raise ResourceError(
+                f"study {opened.study.name!r} was measured on an emulated device, so its figures are those of no real "
+                "one; to ship them all the same, add --allow-emulated"
+            )
+        chosen = choose(opened.study, opened.ledger, wanted)
+        final = None if options.again else prepare.known(opened, chosen)
+        if final is None:
+            final = prepare.prepare(opened, chosen, progress, options.again)
+        model = describe(opened, chosen, final)
+    folder = options.folder or Path(model.name)
+    archive = writing.write(model.name, contents.contents(model, options.images), folder)
+    return Bundle(folder, archive, model)
+
+
+@contextmanager
+def _opened(where: str) -> Iterator[Opened]:
+    """The study with its space; the section ``ship`` is that of a space file where ``where`` is one."""
+    with lookup.opened(where) as (study, ledger):
+        space = study.space().model_copy(update={"storage": lookup.find(where).storage})
+        if where.endswith((".yaml", ".yml")):
+            space = space.model_copy(update={"ship": load(where).space.ship})
+        yield Opened(study, ledger, space)

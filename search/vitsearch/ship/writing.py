@@ -1,0 +1,88 @@
+"""A bundle on disk: a folder, and a zip of it beside it. Each is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from vitsearch.errors import StoreError
+from vitsearch.ship.contents import File
+from vitsearch_evaluators.verify.bundle import MANIFEST
+
+WHEN = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in a zip, so that equal bundles are equal bytes."""
+PART = ".part"
+
+
+def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
+    """Write a bundle to ``folder``, in the place of an earlier one, and return the zip beside it, which unpacks to a
+    folder called ``name``.
+
+    Both are written under other names and renamed, so that a killed process leaves no part of a bundle under its name.
+    Raises :class:`StoreError` for a folder that is not a bundle, and where nothing can be written.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file() and not _is_empty(folder):
+        raise StoreError(f"{folder} exists and is not a bundle: name another folder with --to")
+    archive = folder.with_name(folder.name + ".zip")
+    new, new_archive = _part(folder), _part(archive)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove(new)
+        _write_folder(files, new)
+        _write_zip(files, name, new_archive)
+        _replace(folder, new)
+        os.replace(new_archive, archive)
+    except OSError as error:
+        raise StoreError(f"the bundle cannot be written to {folder}: {error.strerror or error}") from error
+    finally:
+        _remove(new)
+        new_archive.unlink(missing_ok=True)
+    return archive
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}{PART}")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_folder(files: Mapping[str, File], folder: Path) -> None:
+    for name, content in sorted(files.items()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            if isinstance(content, bytes):
+                stream.write(content)
+            else:
+                with content.open("rb") as source:
+                    shutil.copyfileobj(source, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _write_zip(files: Mapping[str, File], root: str, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"{root}/{name}", WHEN)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, content if isinstance(content, bytes) else content.read_bytes())
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Rename ``new`` to ``folder``. An earlier bundle there is moved away first, as a folder with files cannot be
+    replaced in one step."""
+    old = folder.with_name(f".{folder.name}.old")
+    _remove(old)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    _remove(old)

@@ -1,0 +1,59 @@
+"""What a bundle needs beside its model: the accuracy on the test images, and images to verify it by."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from vitsearch import backbones, data
+from vitsearch.data.arrays import Labels
+from vitsearch.errors import StageError
+from vitsearch.export import ExportedFile, evaluate
+from vitsearch.pipeline import jobs
+from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data, preprocessing
+from vitsearch_evaluators.verify.preprocessing import prepare
+
+
+def evaluate_on_test(job: jobs.ShipJob) -> jobs.OnTest:
+    """Classify every test image with the file that ships, in its own runtime."""
+    found, store = load_data(job.workspace), job.workspace.store
+    name, split = ("validation", found.validation) if found.test is None else ("test", found.test)
+    judged = None if job.judged_sha256 is None else store.model(job.judged_sha256)
+    path, judge = evaluate.judging_job(ExportedFile(store.model(job.model_sha256), judged), job.deployment)
+    resolution = job.source.resolution
+    logits = evaluate.logits(path, batches(found, split.images, resolution), job.batch, job=judge)
+    if not np.isfinite(logits).all():
+        raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the logits of the {name} images")
+    right = logits.argmax(1) == split.labels
+    classes = len(found.class_names)
+    chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
+    settings = preprocessing(found, resolution)
+    images = np.ascontiguousarray(split.images[chosen])
+    inputs = (prepare(images[at : at + EVALUATION_BATCH], settings) for at in range(0, len(images), EVALUATION_BATCH))
+    predicted = evaluate.logits(path, inputs, job.batch, job=judge).argmax(1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "images.npy"
+        np.save(file, images)
+        stored = jobs.Stored(store.put(file), file.stat().st_size)
+    return jobs.OnTest(
+        name,
+        split.sha256,
+        len(split),
+        int(right.sum()),
+        _counts(split.labels, classes),
+        _counts(split.labels[right], classes),
+        stored.sha256,
+        stored.size_bytes,
+        tuple(split.labels[chosen].tolist()),
+        tuple(predicted.tolist()),
+        {
+            "weights": backbones.licence(job.source.backbone, job.source.weights),
+            "data": data.licence(job.workspace.data),
+        },
+    )
+
+
+def _counts(labels: Labels, classes: int) -> tuple[int, ...]:
+    return tuple(np.bincount(labels, minlength=classes).tolist())

@@ -1,0 +1,103 @@
+"""What passes and what fails: the figures of a bundle and their intervals decide."""
+
+import pytest
+
+from support.bundles import manifest
+from vitsearch_evaluators.verify import checks
+from vitsearch_evaluators.verify.bench import Measured
+from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Found
+
+HERE = {"board": "b", "cpu": "c"}
+SHIPPED = Counted("test", 500, 450)
+
+
+def found_time(low, p50, high):
+    return Figure(p50, low, high)
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """judged(figures now, environment, changes of the manifest) -> outcome by name, message by name."""
+
+    def judge(now, environment=HERE, prefix="", flags=(), **changes):
+        monkeypatch.setattr(checks, "figures_of", lambda measurement, times: now)
+        measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags})()
+        found = list(
+            checks.figures(Measured(measurement, environment), Manifest.from_json(manifest(**changes)), prefix)
+        )
+        return {check.name: check.outcome for check in found}, {check.name: check.message for check in found}
+
+    return judge
+
+
+def test_intact_files_pass():
+    assert checks.files(12, []) == ("files", PASSED, "12 files have the checksums that they were shipped with")
+
+
+def test_changed_files_fail_by_name():
+    check = checks.files(12, ["labels.json was changed"])
+    assert check.outcome == FAILED
+    assert check.message == "1 of 12 files are not those that were shipped: labels.json was changed"
+
+
+@pytest.mark.parametrize(("correct", "outcome"), [(450, PASSED), (437, PASSED), (435, FAILED), (500, PASSED)])
+def test_an_accuracy_fails_below_the_interval_of_the_shipped_one(correct, outcome):
+    assert checks.accuracy(Found("the images", 500, correct), SHIPPED).outcome == outcome
+
+
+def test_the_message_counts_the_images_that_get_another_class():
+    same = checks.accuracy(Found("the images in the bundle", 500, 450, 500), SHIPPED).message
+    assert same == (
+        "450 of 500 correct (0.9000) of the images in the bundle; shipped: 0.9000 (0.8706 to 0.9233) on 500 test "
+        "images; every image gets the same class"
+    )
+    assert checks.accuracy(Found("x", 500, 450, 497), SHIPPED).message.endswith("; 3 images get another class")
+
+
+@pytest.mark.parametrize(
+    ("now", "outcome"),
+    [
+        (found_time(0.95, 1.0, 1.05), PASSED),
+        (found_time(1.05, 1.2, 1.3), PASSED),
+        (found_time(1.15, 1.2, 1.3), FAILED),
+        (found_time(0.1, 0.2, 0.3), PASSED),
+        (found_time(None, 1.2, None), FAILED),
+    ],
+)
+def test_a_time_fails_where_both_intervals_say_that_it_is_longer(judged, now, outcome):
+    outcomes, _ = judged({"latency_ms_p50": now})
+    assert outcomes["latency_ms_p50"] == outcome
+
+
+def test_figures_without_an_interval_are_shown_and_not_judged(judged):
+    outcomes, messages = judged({"peak_memory_mb": Figure(9.0, None, None)})
+    assert outcomes["peak_memory_mb"] == NOT_JUDGED
+    assert messages["peak_memory_mb"] == "9; shipped: 5; it has no interval to judge by"
+
+
+def test_figures_of_another_processor_are_not_judged(judged):
+    outcomes, messages = judged({"latency_ms_p50": found_time(8.0, 9.0, 10.0)}, {"board": "b", "cpu": "other"})
+    assert outcomes["latency_ms_p50"] == NOT_JUDGED
+    assert messages["latency_ms_p50"].endswith("they are those of another cpu: c, here other")
+
+
+def test_figures_of_an_emulated_device_are_not_judged(judged):
+    device = {"name": "local", "kind": "emulated", "environment": HERE}
+    outcomes, messages = judged({"latency_ms_p50": found_time(8.0, 9.0, 10.0)}, device=device)
+    assert outcomes["latency_ms_p50"] == NOT_JUDGED
+    assert messages["latency_ms_p50"].endswith("the shipped figures are those of an emulated device")
+
+
+def test_a_figure_that_is_missing_now_has_its_reason(judged):
+    outcomes, messages = judged({}, figures={"energy_mj": {"value": 3.0, "low": None, "high": None}})
+    assert outcomes["energy_mj"] == NOT_JUDGED
+    assert messages["energy_mj"] == "no meter; shipped: 3"
+
+
+def test_a_disturbed_measurement_fails_nothing(judged):
+    slow = {"latency_ms_p50": found_time(1.15, 1.2, 1.3)}
+    outcomes, messages = judged(slow, flags=("contended", "memory_bound"))
+    assert outcomes["latency_ms_p50"] == NOT_JUDGED
+    assert messages["latency_ms_p50"].endswith("; the device was disturbed (contended): verify again")
+    assert judged({"latency_ms_p50": found_time(0.9, 1.0, 1.1)}, flags=("contended",))[0]["latency_ms_p50"] == PASSED

@@ -1,0 +1,69 @@
+"""A figure that fails is measured again: what is slower is slower every time."""
+
+import pytest
+
+from support.bundles import manifest, write_bundle
+from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.verify import verify as verifying
+from vitsearch_evaluators.verify.bench import Bench
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
+from vitsearch_evaluators.verify.verify import Asked, verify
+
+
+class Measures(Bench):
+    """Fails to classify; measures as often as it is asked."""
+
+    def __init__(self):
+        self.measured = 0
+
+    def classify(self, chunk):
+        raise AssertionError("the bundle has no images")
+
+    def measure(self):
+        self.measured += 1
+        return self.measured
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_bundle(tmp_path, manifest(images=None))
+
+
+@pytest.mark.parametrize(("good_at", "outcome", "measured"), [(1, PASSED, 1), (3, PASSED, 3), (9, FAILED, 3)])
+def test_a_failing_figure_is_measured_three_times(folder, monkeypatch, good_at, outcome, measured):
+    def judged(now, shipped, prefix=""):
+        return [Check("cpu_ms_p50", PASSED if now >= good_at else FAILED, "")]
+
+    monkeypatch.setattr(verifying.checks, "figures", judged)
+    bench = Measures()
+    report = verify(folder, lambda bundle: bench, Asked())
+    assert report.checks[-1].outcome == outcome
+    assert bench.measured == measured
+
+
+def test_a_model_that_does_not_run_fails_with_the_reason(folder):
+    class Refuses(Measures):
+        def measure(self):
+            raise MeasurementFailed("runtime_unavailable", "onnxruntime is not available")
+
+    check = verify(folder, lambda bundle: Refuses(), Asked()).checks[-1]
+    assert check == ("measurement", FAILED, "runtime_unavailable: onnxruntime is not available")
+
+
+def test_without_measurements_nothing_is_measured(folder):
+    bench = Measures()
+    assert len(verify(folder, lambda bundle: bench, Asked(measures=False)).checks) == 2
+    assert bench.measured == 0
+
+
+def test_a_baseline_that_was_changed_is_refused(folder, tmp_path):
+    write_bundle(tmp_path / "old", manifest())
+    (tmp_path / "old" / "labels.json").write_text("[]")
+    with pytest.raises(MeasurementFailed, match="--baseline .*old: labels.json was changed"):
+        verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
+
+
+def test_a_runtime_that_reports_no_outputs_does_not_judge_the_accuracy(tmp_path):
+    folder = write_bundle(tmp_path, manifest(runtime="trtexec", options={"precision": "fp16"}))
+    check = verify(folder, lambda bundle: Measures(), Asked(measures=False)).checks[-1]
+    assert check == ("accuracy", NOT_JUDGED, "trtexec reports no outputs, so it cannot classify images")

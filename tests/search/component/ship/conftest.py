@@ -1,0 +1,165 @@
+"""Models that were shipped: small and untrained, on folders of images of many kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from vitsearch import data
+from vitsearch.core.figures import Metrics
+from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.record import Keys
+from vitsearch.export import EXPORTERS, ExportTask, metadata
+from vitsearch.export.device_jobs import ON_DEVICE
+from vitsearch.pipeline import jobs
+from vitsearch.ship.described import Accuracy, Described
+from vitsearch.ship.prepare import Final
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import ArtifactRow
+from vitsearch.storage.shipped import Shipped
+from vitsearch.testing.fakes import fake_measurement
+from vitsearch.workers import exporting, images, shipping
+from vitsearch_evaluators.measure.local_job import Request
+from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+
+KEY = "ab" * 32
+CLASSES = ("cat", "cow", "dog", "hen")
+ROTATED = 6
+PROTOCOL = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
+
+
+def picture(number: int, size: int, grey: bool) -> Image.Image:
+    """A picture of its own: waves and noise, of a size and mode that files of users have."""
+    draw = np.random.default_rng(number)
+    width, height = int(size * draw.uniform(0.7, 1.8)), int(size * draw.uniform(0.7, 1.8))
+    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    waves = [np.sin(draw.uniform(2, 20) * across + draw.uniform(2, 20) * down + draw.uniform(0, 6)) for _ in range(3)]
+    values = (127 + 90 * np.stack(waves, 2) + draw.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
+    if grey:
+        return Image.fromarray(values[..., 0])
+    coloured = Image.fromarray(values)
+    if number % 5 == 1:
+        coloured.putalpha(Image.fromarray(values[..., 1]))
+    return coloured.convert("P") if number % 5 == 2 else coloured
+
+
+def save(image: Image.Image, path: Path, number: int) -> None:
+    """As a PNG or as a JPEG, some of them with an orientation in their EXIF data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if number % 2 and image.mode in ("L", "RGB"):
+        exif = Image.Exif()
+        exif[0x0112] = ROTATED if number % 7 == 0 else 1
+        image.save(path.with_suffix(".jpg"), quality=90, exif=exif)
+    else:
+        image.save(path.with_suffix(".png"))
+
+
+def folder_of(root: Path, count: int, size: int, grey: bool, first: int = 0) -> list[Path]:
+    """``count`` pictures, in turn of each class, in ROOT/CLASS."""
+    for number in range(count):
+        name = CLASSES[number % len(CLASSES)]
+        save(picture(first + number, size, grey), root / name / f"{number:04d}", number)
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def network(channels: int, runtime: str) -> nn.Module:
+    """It gives pictures different classes without a training. LiteRT's converter does not know the maximum of a map."""
+    torch.manual_seed(channels)
+    pool = nn.AdaptiveAvgPool2d(1) if runtime == "litert" else nn.AdaptiveMaxPool2d(1)
+    layers = nn.Conv2d(channels, 12, 5, stride=3), nn.GELU(), nn.Conv2d(12, 24, 3, stride=2), pool
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, len(CLASSES))).eval()
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., list[Path]]:
+    """pictures(root, count, size, grey, first): files of images in ROOT/CLASS."""
+    return folder_of
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set of images, with the model that was shipped for it."""
+
+    model: Described
+    images: data.ImageData
+
+
+@pytest.fixture(scope="session")
+def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
+    """make_task(grey, image_size, resolution, runtime, ...): the images are files, the model is an exported one."""
+
+    def make(
+        grey: bool,
+        image_size: int,
+        resolution: int,
+        runtime: str = "onnxruntime",
+        batch: int | None = 1,
+        test: bool = True,
+    ) -> Task:
+        if (missing := EXPORTERS.get(runtime)().missing()) is not None:
+            pytest.skip(missing)
+        root = tmp_path_factory.mktemp("task")
+        for number, part in enumerate(("train", "val", *(["test"] if test else []))):
+            folder_of(root / "data" / part, 24, image_size, grey, 1000 * number)
+        spec = data.DataSpec("folder", str(root / "data"), image_size=image_size, channels=1 if grey else 3)
+        stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
+        workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
+        found = images.load_data(workspace)
+        provider = next(iter(RUNTIMES[runtime].providers))
+        deployment = Deployment("local", runtime, provider, "fp32", batch)
+        blank = np.zeros((1, found.channels, resolution, resolution), np.float32)
+        written = exporting.write(network(found.channels, runtime), ExportTask("levit", deployment, blank), root)
+        settings = images.preprocessing(found, resolution)
+        metadata.write(written.file.path, metadata.describe(KEY, settings, found.class_names))
+        stored = stores[0].put_model(written.file.path)
+        judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
+        job = jobs.ShipJob(
+            workspace, jobs.Source("levit_128s", "none", resolution), deployment, stored.sha256, judged, batch or 1, 20
+        )
+        options = dict(written.file.options)
+        return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes, options), found)
+
+    return make
+
+
+def _described(
+    job: jobs.ShipJob, on_test: jobs.OnTest, found: data.ImageData, size: int, options: dict[str, Any]
+) -> Described:
+    store, deployment = job.workspace.store, job.deployment
+    recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
+    plan = Plan("levit_128s", "none", job.source.resolution, None, Compression(), "none", recipe, (deployment,))
+    detail: dict[str, Any] = {"macs_m": 1.0, "params_m": 0.1, "options": options, "shares": {"fp32": 1.0}}
+    row = asdict(on_test)
+    sha256, _ = row.pop("images_sha256"), row.pop("images_bytes")
+    agents = ON_DEVICE[deployment.runtime][0]
+    request = Request(agents, {}, PROTOCOL)
+    return Described(
+        study="tiny",
+        trial=7,
+        final=Final(plan, Keys("a" * 64, "b" * 64, KEY, "device"), 0),
+        data=found.to_json(),
+        source={"source": "folder"},
+        artifact=ArtifactRow(KEY, "model", job.model_sha256, size, "", detail),
+        path=store.model(job.model_sha256),
+        images=store.get(sha256),
+        shipped=Shipped(**row, images_sha256=sha256, batch=job.batch),
+        validation=Accuracy("validation", len(found.validation), 6),
+        device={
+            "name": "local",
+            "kind": "physical",
+            "fingerprint": {"cpu": "none", "board": "none"},
+            "runtimes": [agents],
+        },
+        measurements=(fake_measurement(2.0, request.protocol, runtime=agents, runtime_version="10.3.0"),),
+        metrics=Metrics.of({"latency_ms_p50": 2.0, "size_mb": size / 1e6}, {"latency_ms_p50": (1.9, 2.1)}),
+        versions={"torch": "2"},
+    )

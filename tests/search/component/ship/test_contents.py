@@ -1,0 +1,170 @@
+"""The files of a bundle: complete, the same every time, and true to what the agent reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from vitsearch.ship.contents import contents
+from vitsearch.ship.writing import write
+from vitsearch_evaluators.cli import app as agent
+from vitsearch_evaluators.verify import bundle
+from vitsearch_evaluators.verify.bench import Bench, ThisMachine
+from vitsearch_evaluators.verify.checks import FAILED, PASSED
+from vitsearch_evaluators.verify.verify import Asked, verify
+
+
+@pytest.fixture(scope="module")
+def task(make_task):
+    return make_task(False, 40, 32)
+
+
+@pytest.fixture
+def folder(task, tmp_path):
+    write("tiny", contents(task.model, with_images=True), tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_holds_everything_that_a_user_needs(folder):
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
+        "README.md",
+        "SHA256SUMS",
+        "bundle.json",
+        "example.cpp",
+        "example.py",
+        "images/images.npy",
+        "images/labels.npy",
+        "images/predictions.npy",
+        "labels.json",
+        "measurements.json",
+        "model.onnx",
+        "plan.json",
+        "preprocessing.json",
+        "preprocessing.py",
+        "provenance.json",
+        "requirements.txt",
+    ]
+
+
+def test_a_second_bundle_is_byte_for_byte_the_same(task, tmp_path):
+    one, other = (write("tiny", contents(task.model, True), tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert one == other
+
+
+def test_a_bundle_has_no_date_and_no_path_of_this_machine(task, folder, tmp_path):
+    for path in folder.iterdir():
+        if path.suffix not in (".json", ".md", ".py", ".cpp", ".txt"):
+            continue
+        text = path.read_text()
+        assert "started_at" not in text
+        assert str(tmp_path.parent) not in text
+        assert str(task.model.path.parent.parent) not in text
+
+
+def test_the_agent_reproduces_the_accuracy_to_the_image(folder):
+    report = verify(str(folder), ThisMachine, Asked(measures=False))
+    files, accuracy = report.checks
+    assert (files.outcome, accuracy.outcome) == (PASSED, PASSED)
+    assert accuracy.message.endswith("on 20 test images; every image gets the same class")
+
+
+def test_the_same_images_as_files_have_the_same_accuracy(task, folder, pictures, tmp_path):
+    pictures(tmp_path / "files" / "test", 24, 40, False, 2000)  # those of the task's test split
+    (_, accuracy) = verify(str(folder), ThisMachine, Asked(str(tmp_path / "files"), measures=False)).checks
+    shipped = task.model.shipped
+    assert accuracy.message.startswith(f"{shipped.correct} of {shipped.n} correct")
+
+
+def test_a_bundle_without_images_is_verified_on_a_folder_alone(task, tmp_path):
+    write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
+    (_, accuracy) = verify(str(tmp_path / "bundle"), ThisMachine, Asked(measures=False)).checks
+    assert accuracy.message == "the bundle has no images (--no-images): give a folder with --data"
+
+
+def test_what_was_changed_is_not_run(folder):
+    (folder / "model.onnx").write_bytes(b"another")
+
+    def never(opened: bundle.Bundle) -> Bench:
+        raise AssertionError("a changed model must not be run")
+
+    (check,) = verify(str(folder), never).checks
+    assert check.outcome == FAILED
+    assert check.message == "1 of 15 files are not those that were shipped: model.onnx was changed"
+
+
+def test_the_command_of_the_agent_measures_and_passes(folder, capsys):
+    code = agent.main(["verify", str(folder), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0, report
+    assert {check["name"] for check in report["checks"]} == {"files", "accuracy", "latency_ms_p50"}
+
+
+def test_an_earlier_bundle_that_was_more_accurate_raises_the_alarm(task, folder, tmp_path, capsys):
+    shipped = task.model.shipped
+    better = replace(task.model, shipped=replace(shipped, n=1000, correct=999))
+    write("tiny", contents(better, with_images=False), tmp_path / "old")
+    junit = tmp_path / "junit.xml"
+    code = agent.main(
+        ["verify", str(folder), "--no-measure", "--baseline", str(tmp_path / "old"), "--junit", str(junit)]
+    )
+    assert code == 1
+    assert "failed      baseline accuracy" in capsys.readouterr().out
+    assert 'failures="1"' in junit.read_text()
+
+
+def test_the_model_itself_says_what_its_input_is(task, folder):
+    said = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
+    assert json.loads(said["vitsearch.preprocessing"]) == json.loads((folder / "preprocessing.json").read_text())
+    assert json.loads(said["vitsearch.labels"]) == list(task.images.class_names)
+    assert said["vitsearch.artifact_key"] == json.loads((folder / "bundle.json").read_text())["artifact_key"]
+
+
+def test_data_without_test_images_is_judged_by_the_validation_images_and_says_so(make_task):
+    task = make_task(True, 28, 28, test=False)
+    files = contents(task.model, with_images=True)
+    assert task.model.on_test is None
+    assert b"The data has no test images." in files["README.md"]
+    assert json.loads(files["bundle.json"])["accuracy"]["split"] == "validation"
+    assert json.loads(files["measurements.json"])["accuracy"]["test"] is None
+
+
+def test_unknown_licences_are_said_to_be_unknown(folder):
+    licences = {
+        one["type"]: one.get("licence") for one in json.loads((folder / "provenance.json").read_text())["components"]
+    }
+    assert licences["data"] == licences["weights"] == "unknown"
+    assert "- data: unknown" in (folder / "README.md").read_text()
+
+
+def test_the_images_of_the_bundle_are_those_of_the_test_split(task, folder):
+    stored = np.load(folder / "images" / "images.npy")
+    assert stored.dtype == np.uint8
+    assert stored.shape == (20, 40, 40, 3)
+    assert task.images.test is not None
+    assert any((stored[0] == image).all() for image in task.images.test.images)
+
+
+def test_a_core_ml_model_is_also_a_package(make_task):
+    model = make_task(True, 28, 28, "coreml").model
+    files = contents(model, with_images=False)
+    inside = {name for name in files if name.startswith("model.mlpackage/")}
+    assert len(inside) == 3
+    assert {"model.mlmodel", "model.bin", "example.py"} <= files.keys()
+    assert b"model.mlpackage" in files["example.py"]
+    assert json.loads(files["bundle.json"])["model"] == "model.mlmodel"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "tensorrt"])
+def test_the_card_has_the_command_of_the_runtimes_own_tool(make_task, runtime):
+    commands = {
+        "onnxruntime": "onnxruntime_perf_test -e cpu -x 1 -y 1 -m times -r 1000 -I -s model.onnx",
+        "openvino": "benchmark_app -m model.xml -d CPU -api sync -hint none -nstreams 1 -nthreads 1 -t 10 -shape "
+        "'images[1,1,28,28]' -infer_precision f32",
+        "tensorrt": "trtexec --onnx=model.onnx --memPoolSize=workspace:1024 --noTF32 --stronglyTyped",
+    }
+    model = make_task(True, 28, 28, runtime).model
+    assert commands[runtime] in contents(model, with_images=False)["README.md"].decode()

@@ -1,0 +1,114 @@
+"""The examples of a bundle classify files of users as the search evaluates them, every one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from vitsearch.data.pixels import decode_image
+from vitsearch.export import evaluate
+from vitsearch.export.device_jobs import device_job
+from vitsearch.ship.contents import contents
+from vitsearch.ship.writing import write
+from vitsearch.workers.images import batches
+
+UNSEEN = 200
+TASKS = {
+    "grey": (True, 28, 20, "onnxruntime"),
+    "colour": (False, 48, 48, "onnxruntime"),
+    "224": (False, 224, 192, "onnxruntime"),
+    "openvino": (False, 40, 32, "openvino"),
+    "litert": (True, 40, 32, "litert"),
+    "a batch of 3": (True, 32, 32, "onnxruntime", 3),
+}
+
+
+def by_the_search(task, files):
+    """The classes that the evaluation of the search gives: its own decoding, its own tensors, the file's runtime."""
+    model, found = task.model, task.images
+    pixels = np.stack([decode_image(file, found.image_size, found.channels) for file in files])
+    deployment = model.deployment
+    inputs = batches(found, pixels, model.final.plan.resolution)
+    logits = evaluate.logits(model.path, inputs, deployment.batch or 1, job=device_job(deployment))
+    return [found.class_names[index] for index in logits.argmax(1)]
+
+
+def example(folder: Path, files: list[Path]) -> list[str]:
+    """The classes that example.py prints, in an environment without vitsearch."""
+    command = [sys.executable, "example.py", *map(str, files)]
+    path = [
+        entry
+        for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if not list(Path(entry).glob("vitsearch*"))
+    ]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [line.split("\t")[1] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_example_gives_the_classes_of_the_search(make_task, pictures, tmp_path, name):
+    task = make_task(*TASKS[name])
+    write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
+    grey, size, *_ = TASKS[name]
+    files = pictures(tmp_path / "unseen", UNSEEN, size, grey, 5000)
+    expected = by_the_search(task, files)
+    assert len(set(expected)) > 1  # else nothing is compared
+    assert example(tmp_path / "bundle", files) == expected
+
+
+@pytest.fixture
+def build(tmp_path):
+    """build(folder): compile example.cpp against the library of the Python package; the headers are Debian's."""
+    include = Path(os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime"))
+    libraries = list((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    if shutil.which("g++") is None or not libraries or not (include / "onnxruntime_cxx_api.h").is_file():
+        pytest.skip("needs g++ and the headers of libonnxruntime-dev (or ONNXRUNTIME_INCLUDE)")
+    library = tmp_path / "libonnxruntime.so.1"
+    library.symlink_to(libraries[0])
+
+    def compile_in(folder: Path) -> None:
+        where = f"-Wl,-rpath,{tmp_path}"
+        command = [
+            "g++",
+            "-std=c++17",
+            "-Wall",
+            "-Werror",
+            f"-I{include}",
+            "example.cpp",
+            str(library),
+            where,
+            "-o",
+            "example",
+        ]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return compile_in
+
+
+@pytest.mark.parametrize("name", ["grey", "colour", "a batch of 3"])
+def test_the_cpp_example_gives_the_classes_of_the_search(make_task, pictures, build, tmp_path, name):
+    task = make_task(*TASKS[name])
+    folder = tmp_path / "bundle"
+    write("tiny", contents(task.model, with_images=False), folder)
+    build(folder)
+    found, files = task.images, pictures(tmp_path / "unseen", UNSEEN, TASKS[name][1], TASKS[name][0], 6000)
+    images = []
+    for number, file in enumerate(files):
+        pixels = decode_image(file, found.image_size, found.channels)
+        images.append(tmp_path / f"{number}.{'pgm' if found.channels == 1 else 'ppm'}")
+        Image.fromarray(pixels.squeeze(2) if found.channels == 1 else pixels).save(images[-1])
+    done = subprocess.run(["./example", *map(str, images)], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    classes = [found.class_names[int(line.split("\t")[1])] for line in done.stdout.splitlines()]
+    assert classes == by_the_search(task, files)

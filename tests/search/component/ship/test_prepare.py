@@ -1,0 +1,158 @@
+"""What a bundle needs is made once; a second bundle reads the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitsearch.core.stage import Stage
+from vitsearch.devices.agent_device import Device
+from vitsearch.errors import ResourceError, StageError, StudyError
+from vitsearch.pipeline.progress import Silent
+from vitsearch.ship import prepare
+from vitsearch.ship.choice import Chosen, Wanted, choose
+from vitsearch.ship.prepare import Final, Opened, known, make
+from vitsearch.ship.ship import Options, ship
+from vitsearch.space import SearchSpace
+from vitsearch.storage.shipped import find
+from vitsearch.study.front import read_front
+from vitsearch_evaluators.wire.protocol import CONFIRM
+
+
+@dataclass
+class Shop:
+    """A finished study whose knee is shipped with the fakes of workers and device; ``section`` is ``ship`` of its
+    file."""
+
+    study: Any
+
+    @property
+    def where(self) -> str:
+        return str(self.study.folder.with_suffix(".db"))
+
+    def with_opened(self, work, **section):
+        with self.study.opened() as (study, ledger):
+            space = SearchSpace.from_json(self.study.space.to_json() | {"ship": section})
+            return work(Opened(study, ledger, space), choose(study, ledger, Wanted(knee=True)))
+
+    def prepare(self, again: bool = False, **section: int) -> Final:
+        def work(opened: Opened, chosen: Chosen) -> Final:
+            return asyncio.run(make(opened, chosen, self.study.pipeline(opened.ledger), again))
+
+        return self.with_opened(work, **section)
+
+    def known(self, **section: int) -> Final | None:
+        return self.with_opened(known, **section)
+
+    def made(self) -> tuple[int, int]:
+        """How often the test images were evaluated and models confirmed."""
+        return self.study.runner.made[Stage.SHIP], self.study.device.measured[CONFIRM.id]
+
+
+@pytest.fixture
+def shop(fake_study) -> Shop:
+    study = replace(fake_study, folder=fake_study.folder / "fake.files")  # where the files of fake.db are looked for
+    study.run()
+    return Shop(study)
+
+
+def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop):
+    assert shop.known() is None
+    final = shop.prepare()
+    made = shop.made()
+    assert shop.known() == final
+    shop.prepare()
+    assert shop.made() == made
+    shop.prepare(again=True)
+    assert shop.made() == (made[0] + 1, made[1] + 1)
+
+
+def test_the_accuracy_on_the_test_images_is_found_in_the_ledger(shop):
+    final = shop.prepare()
+    found = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
+    assert (found.split, found.n, found.correct) == ("test", 1000, 880)
+
+
+def test_a_deleted_model_is_exported_again(shop):
+    shop.prepare()
+    for path in (shop.study.folder / "artifacts").rglob("*.onnx"):
+        path.unlink()
+    assert shop.known() is None
+    shop.prepare()
+    assert shop.known() is not None
+    assert shop.made()[0] == 1
+
+
+def test_a_device_that_fails_leaves_the_model_unprepared(shop):
+    def broken(path: Path) -> None:
+        raise StageError("measure", "crash", "the device burns")
+
+    shop.study.device.before = broken
+    with pytest.raises(StageError, match="the device burns"):
+        shop.prepare(again=True)
+    assert shop.known() is None  # nothing is known of the device
+
+
+def test_a_longer_training_is_made_once_and_the_better_model_is_shipped(shop):
+    trained = shop.study.runner.made[Stage.TRAIN]
+    final = shop.prepare(epochs=30)
+    assert shop.study.runner.made[Stage.TRAIN] == trained + 1
+    assert final.epochs == 30
+    assert final.plan.recipe.rungs == ((0, 30) if final.is_longer else (0, 1))
+    assert shop.prepare(epochs=30) == shop.known(epochs=30) == final
+    assert shop.study.runner.made[Stage.TRAIN] == trained + 1
+    assert shop.known() is None or shop.known().epochs is None  # without the section, the model of the search
+
+
+def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, tmp_path, monkeypatch):
+    shop.prepare()
+
+    def never(*arguments: object) -> Device:
+        raise AssertionError("nothing is missing")
+
+    monkeypatch.setattr(prepare, "open_device", never)
+    one, other = (ship(shop.where, Wanted(knee=True), Options(tmp_path / name), Silent()) for name in ("a", "b"))
+    assert one.archive.read_bytes() == other.archive.read_bytes()
+    assert one.to_json()["accuracy"]["test"] == {"n": 1000, "correct": 880}
+    described = json.loads((tmp_path / "a" / "bundle.json").read_text())
+    assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
+
+
+def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_path):
+    shop.prepare()
+    with shop.study.opened() as (study, _):
+        study.remember("device_kind", "emulated")
+    with pytest.raises(ResourceError) as raised:
+        ship(shop.where, Wanted(knee=True), Options(tmp_path / "here"), Silent())
+    assert str(raised.value) == (
+        "study 'fake' was measured on an emulated device, so its figures are those of no real one; to ship them all "
+        "the same, add --allow-emulated"
+    )
+    ship(shop.where, Wanted(knee=True), Options(tmp_path / "here", emulated=True), Silent())
+    assert (tmp_path / "here" / "bundle.json").is_file()
+
+
+def test_the_front_names_the_file_of_each_model_and_its_digest(shop):
+    points = shop.with_opened(lambda opened, _: read_front(opened.study, opened.ledger).to_json()["points"])
+    for point in points:
+        path = Path(point["file"])
+        assert path.is_file()
+        assert path.parent.name + path.stem == point["sha256"]
+
+
+def test_what_has_no_exported_model_is_not_shipped(shop):
+    with shop.study.opened() as (study, ledger):
+        records = study.records()
+        number = next(n for n, record in records.items() if record.outcome == "not_promoted")
+        with pytest.raises(StudyError) as raised:
+            choose(study, ledger, Wanted(trial=number))
+        assert str(raised.value) == (
+            f"trial {number} of study 'fake' has no exported model: not_promoted: {records[number].reason}"
+        )
+        with pytest.raises(StudyError, match=r"study 'fake' has no finished trial 9999; its trials are 0 to \d+"):
+            choose(study, ledger, Wanted(trial=9999))
