@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from vitsearch.core.metrics import METRICS, split
+from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
-from vitsearch.errors import StudyError, did_you_mean
+from vitsearch.errors import StudyError, UnknownName
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, read_front
+from vitsearch.study.results.selection import Selection, names_of, values_of
 from vitsearch.study.study import Study
 
-FORM = "min METRIC [where METRIC >= NUMBER and ...], or max METRIC"
+FORM = "min METRIC [where EXPRESSION], or max METRIC"
 _PICK = re.compile(r"\s*(min|max)\s+(\S+)(?:\s+where\s+(.+?))?\s*\Z", re.DOTALL)
-_LIMIT = re.compile(r"\s*(\S+?)\s*(<=|>=|<|>)\s*(\S+)\s*\Z")
-_COMPARED: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,55 +69,31 @@ def _number(point: Point) -> int:
 
 
 def picked(front: Front, text: str) -> int:
-    """The trial of the model of the front that ``text`` describes, such as ``min cpu_ms_p50 where accuracy >= 0.9``."""
+    """The trial of the model of the front that ``text`` describes, such as ``min cpu_ms_p50 where accuracy >= 0.9``;
+    the rest is an expression as ``vitsearch front --where`` takes it."""
     match = _PICK.match(text)
     if match is None:
         raise StudyError(f"--pick {text!r} is not of the form: {FORM}")
-    sense, name, limits = match.groups()
-    rules = [(_metric(text, name), "", 0.0)]
-    rules += [_limit(text, part) for part in re.split(r"\s+and\s+", limits)] if limits else []
-    (target, _, _), *asked = rules
-    left = [point for point in front.points if point.metrics.value(target) is not None]
-    for metric, sign, bound in asked:
-        values = {point.trial: point.metrics.value(metric) for point in left}
-        meets = [point for point in left if _meets(values[point.trial], sign, bound)]
-        if not meets:
-            raise StudyError(f"--pick: no model of the front meets {metric} {sign} {bound:g}{_nearest(values, sign)}")
-        left = meets
+    sense, target, where = match.groups()
+    names = names_of(front.objectives)
+    if names.get(target) != "number":
+        raise UnknownName("metric", target, [name for name, kind in names.items() if kind == "number"])
+    left = Selection.of(where, None, front.objectives).of_points(front.points)
     if not left:
-        raise StudyError(f"--pick: {target} was not measured for any model of the front")
-    best = min if sense == "min" else max
-    return _number(best(left, key=lambda point: point.metrics.value(target) or 0.0))
-
-
-def _meets(value: float | None, sign: str, bound: float) -> bool:
-    return value is not None and _COMPARED[sign](value, bound)
-
-
-def _nearest(values: dict[int | None, float | None], sign: str) -> str:
-    """What comes nearest to a bound that nothing meets."""
-    known = {trial: value for trial, value in values.items() if value is not None}
+        raise StudyError(f"--pick: no model of the front meets {where}; {_ranges(front, where)}")
+    known = [(value, point) for point in left if isinstance(value := values_of(point).get(target), float)]
     if not known:
-        return ": it was not measured"
-    best = (min if sign.startswith("<") else max)(known, key=lambda trial: known[trial])
-    return f"; trial {best} comes nearest, with {known[best]:.4g}"
+        raise StudyError(f"--pick: {target} was not measured for any model of the front that meets the rule")
+    return _number((min if sense == "min" else max)(known, key=lambda pair: pair[0])[1])
 
 
-def _limit(text: str, part: str) -> tuple[str, str, float]:
-    match = _LIMIT.match(part)
-    if match is None:
-        raise StudyError(f"--pick {text!r}: {part.strip()!r} is not of the form METRIC >= NUMBER (or <=, <, >)")
-    name, sign, bound = match.groups()
-    try:
-        return _metric(text, name), sign, float(bound)
-    except ValueError:
-        raise StudyError(f"--pick {text!r}: {bound!r} is not a number") from None
-
-
-def _metric(text: str, name: str) -> str:
-    try:
-        split(name)
-    except KeyError:
-        near = did_you_mean(name, METRICS)
-        raise StudyError(f"--pick {text!r}: no metric is called {name!r}{near}; known: {', '.join(METRICS)}") from None
-    return name
+def _ranges(front: Front, where: str) -> str:
+    """What the models of the front have of each metric that an expression names."""
+    said = []
+    for name in dict.fromkeys(re.findall(r"[\w@.:]+", where)):
+        found = [value for point in front.points if (value := point.metrics.values.get(name)) is not None]
+        if found:
+            said.append(f"{name} from {min(found):.4g} to {max(found):.4g}")
+        elif name.partition("@")[0] in METRICS:
+            said.append(f"no {name}, which was not measured")
+    return f"they have {', '.join(said)}" if said else "see 'vitsearch front'"
