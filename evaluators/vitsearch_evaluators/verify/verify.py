@@ -1,5 +1,6 @@
 """Verifies a bundle: its files, then its accuracy, then its measurements; and compares it with an earlier bundle."""
 
+import os
 import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -48,7 +49,7 @@ def verify(folder: str, make_bench: MakeBench, asked: Asked = Asked()) -> Report
     listed, wrong = bundles.damaged(folder)
     first = checks.files(listed, wrong)
     if wrong:
-        return Report(folder, (first,))
+        return Report(os.path.basename(os.path.normpath(folder)), (first,))
     bundle = bundles.read(folder)
     baseline = None if asked.baseline is None else _intact(asked.baseline)
     bench = make_bench(bundle)

@@ -149,7 +149,12 @@ async def _run(opened: Opened, chosen: Chosen, context: StageContext, device: De
 async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) -> Final:
     """What is shipped for a trial, after every stage that its bundle needs; the device measures last, when the workers
     have stopped."""
-    context = pipeline.context
+    context, device = pipeline.context, pipeline.device
+    if device.info.device_id != chosen.keys.device_id:
+        raise StudyError(
+            f"trial {chosen.trial} of study {opened.study.name!r} was measured on device {chosen.keys.device_id}, but "
+            f"{device.name} is {device.info.device_id}: ship it where that device answers"
+        )
     await _trained_longer(opened, chosen, pipeline)
     final = _final(opened, chosen)
     assert final is not None
@@ -160,7 +165,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     pipeline.stop_workers()
     context.progress.note(f"confirming trial {chosen.trial} on the device")
     await pipeline.measure_to_ship(final.keys, final.plan, again)
-    _remember(opened.study, pipeline.device)
+    _remember(opened.study, device)
     if known(opened, chosen) is None:
         raise StudyError(
             f"trial {chosen.trial} of study {opened.study.name!r} was confirmed by another protocol than "

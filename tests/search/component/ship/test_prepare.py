@@ -137,6 +137,26 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
+def test_another_device_is_no_place_to_confirm_a_trial(shop):
+    shop.study.device.info = shop.study.device.info._replace(device_id="another")
+    with pytest.raises(StudyError) as raised:
+        shop.prepare()
+    assert str(raised.value).endswith(
+        "of study 'fake' was measured on device fake, but local is another: ship it where that device answers"
+    )
+
+
+def test_a_study_with_another_confirmation_is_to_be_run_first(shop):
+    with shop.study.opened() as (study, _):
+        study.remember("protocol", "confirm-1+soak300")
+    with pytest.raises(StudyError) as raised:
+        shop.prepare()
+    assert str(raised.value).endswith(
+        "of study 'fake' was confirmed by another protocol than 'confirm-1+soak300'; run 'vitsearch run' on its space "
+        "file first"
+    )
+
+
 def test_the_front_names_the_file_of_each_model_and_its_digest(shop):
     points = shop.with_opened(lambda opened, _: read_front(opened.study, opened.ledger).to_json()["points"])
     for point in points:
