@@ -6,9 +6,9 @@
     ├── WeightsError               exit 2   starting weights cannot be found or do not fit
     ├── ResourceError              exit 2   this machine or cluster lacks what was asked for
     ├── UnknownName                exit 2   no plugin, backbone, device or study has that name; names the nearest
+    ├── QueryError                 exit 2   an expression that chooses models cannot be read
     ├── PlanError                  exit 2   a plan needs what a backbone or runtime does not support
     ├── StudyError                 exit 2   a study cannot be opened or resumed as requested
-    ├── QueryError                 exit 2   an expression that chooses or sorts models cannot be read
     ├── BundleError                exit 2   what was given to verify is not a bundle, or does not fit together
     ├── StoreError                 exit 1   a file or database of the study is missing or cannot be written
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
@@ -95,15 +95,15 @@ class UnknownName(VitsearchError):
         return type(self), self._asked
 
 
+class QueryError(VitsearchError):
+    exit_code = 2
+
+
 class PlanError(VitsearchError):
     exit_code = 2
 
 
 class StudyError(VitsearchError):
-    exit_code = 2
-
-
-class QueryError(VitsearchError):
     exit_code = 2
 
 

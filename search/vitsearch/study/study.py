@@ -100,13 +100,22 @@ class Study:
         return cls(name, storage)
 
     @classmethod
-    def delete(cls, storage_url: str, name: str) -> list[str]:
-        """Delete the trials of a study, and return the names of the studies that are left in the database."""
+    def names(cls, storage_url: str) -> list[str]:
+        """The studies of a database."""
+        storage = _storage(storage_url)
+        try:
+            return _names(storage)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+    @classmethod
+    def delete(cls, storage_url: str, name: str) -> None:
+        """Delete the trials of a study. The results of their stages stay in the database."""
         storage = _storage(storage_url)
         try:
             with _quiet():
                 optuna.delete_study(study_name=name, storage=storage)
-            return _names(storage)
         finally:
             storage.remove_session()
             storage.engine.dispose()

@@ -37,9 +37,11 @@ def print_databases(folder: Path, found: Sequence[StoredDatabase], console: Cons
 def deletion_text(planned: Deletion) -> str:
     """What a person agrees to."""
     trials = "" if planned.summary is None else f" with {counted(planned.summary.trials, 'trial')}"
-    text = f"Study {planned.study}{trials}: {disk(planned.bytes)} are deleted and cannot be restored."
+    text = f"Study {planned.study}{trials}: {disk(planned.bytes)} on disk are deleted and cannot be restored."
     if planned.others:
-        text += f" The results of its trials stay, because {', '.join(planned.others)} share its database."
+        text += f" The results of its trials stay, because they are shared with {', '.join(planned.others)}."
+    elif planned.keeps_results:
+        text += " The results of its trials stay in the database."
     return printable(text)
 
 

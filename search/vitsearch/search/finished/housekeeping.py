@@ -1,8 +1,8 @@
 """Which studies there are, what they take on disk; delete one; free the files that no result names.
 
 The results of a database (its ledger) and its files are shared by its studies. So a study that is the only one of its
-SQLite file is deleted with the file; of several, the trials and the own folder of one are deleted, and the results stay
-for the others.
+SQLite file is deleted with the file; of several, or on a server, the trials and the own folder of one are deleted, and
+the results stay.
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ class Freed:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What deleting a study takes away. ``others`` are the studies that stay in its database, with all results."""
+    """What deleting a study takes away. ``others`` are the studies that stay in its database. ``keeps_results``: so do
+    the results of its trials, because others share them, or because the database is on a server."""
 
     study: str
     storage: str
     summary: StudySummary | None
     bytes: int
     others: tuple[str, ...]
+    keeps_results: bool
 
 
 def databases(folder: Path) -> list[StoredDatabase]:
@@ -83,21 +85,24 @@ def plan_deletion(where: str) -> Deletion:
     exist."""
     found = find(where)
     home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
-    known = {} if file is None else {one.name: one for one in summaries(file) or []}
-    if file is not None and found.name not in known:
-        raise StudyError(f"no study {found.name!r} in {file}; it holds: {', '.join(known) or 'none'}")
-    others = tuple(name for name in known if name != found.name)
-    if file is None or others:
-        return Deletion(found.name, found.storage, known.get(found.name), _size(home.own), others)
-    size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)
-    return Deletion(found.name, found.storage, known[found.name], size, ())
+    known = {one.name: one for one in summaries(file) or []} if file is not None else {}
+    names = list(known) if file is not None else Study.names(found.storage)
+    if found.name not in names:
+        place = file or "this database"
+        raise StudyError(f"no study {found.name!r} in {place}; it holds: {', '.join(names) or 'none'}")
+    others = tuple(name for name in names if name != found.name)
+    keeps_results = file is None or bool(others)
+    size = _size(home.own)
+    if file is not None and not others:
+        size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)
+    return Deletion(found.name, found.storage, known.get(found.name), size, others, keeps_results)
 
 
 def delete(deletion: Deletion) -> None:
     """Delete a study. Raises :class:`~vitsearch.errors.StudyError` while it is run on this machine."""
     file = sqlite_file(deletion.storage)
     home = Home(files_folder(deletion.storage).resolve(), deletion.study)
-    if file is not None and not deletion.others:
+    if file is not None and not deletion.keeps_results:
         with _alone([home]):
             for path in _database_files(file):
                 path.unlink(missing_ok=True)
@@ -122,7 +127,7 @@ def clean(where: str, dry_run: bool) -> Freed:
     """
     found = find(where)
     shared, file = files_folder(found.storage).resolve(), sqlite_file(found.storage)
-    names = [found.name] if file is None else [one.name for one in summaries(file) or []]
+    names = Study.names(found.storage) if file is None else [one.name for one in summaries(file) or []]
     ledger = Ledger.open(found.storage)
     try:
         with _alone([Home(shared, name) for name in names if (shared / "runs" / name).is_dir()]):

@@ -272,7 +272,7 @@ def test_a_study_is_deleted_only_after_a_yes(vitsearch, tmp_path, monkeypatch):
     done = vitsearch("studies", "delete", str(tmp_path / "small.db"))
     assert done.returncode == 1
     assert "Study small with 0 trials: " in done.stderr
-    assert "are deleted and cannot be restored." in done.stderr
+    assert "on disk are deleted and cannot be restored." in done.stderr
     assert (tmp_path / "small.db").exists()
     done = vitsearch("studies", "delete", str(tmp_path / "small.db"), "--yes")
     assert done.stdout == "Study small was deleted.\n"

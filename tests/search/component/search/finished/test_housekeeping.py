@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vitsearch.cli.results.studies import deletion_text
 from vitsearch.errors import StudyError
 from vitsearch.search.finished.housekeeping import Freed, clean, databases, delete, plan_deletion
 from vitsearch.search.home import Home
@@ -79,7 +80,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 def test_the_only_study_is_deleted_with_its_files(stored):
     planned = plan_deletion(str(stored))
-    assert (planned.study, planned.others) == ("fake", ())
+    assert (planned.study, planned.others, planned.keeps_results) == ("fake", (), False)
     assert planned.bytes >= stored.stat().st_size
     delete(planned)
     assert sorted(path.name for path in stored.parent.iterdir()) == ["named", "unnamed"]
@@ -87,12 +88,33 @@ def test_the_only_study_is_deleted_with_its_files(stored):
 
 def test_of_several_studies_the_results_stay_for_the_others(stored, other):
     planned = plan_deletion(f"{stored}#other")
-    assert (planned.study, planned.others) == ("other", ("fake",))
+    assert (planned.study, planned.others, planned.keeps_results) == ("other", ("fake",), True)
+    assert deletion_text(planned).endswith("The results of its trials stay, because they are shared with fake.")
     delete(planned)
     (found,) = databases(stored.parent)
     assert [one.name for one in found.studies] == ["fake"]
     assert len(artifacts(stored)) == 2
     assert not Home.of(other).own.exists()
+
+
+def test_on_a_server_the_results_stay(space, postgresql, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = postgresql()
+    for name in ("fake", "other"):
+        Study.open(SearchSpace.from_json(space.to_json() | {"storage": url, "study": name})).close()
+    ledger = Ledger.open(url)
+    ledger.add(TrainingRow("w", 1, 0.9, 0.1, 100, "c"), StageCost(0.0))
+    planned = plan_deletion(f"{url}#other")
+    assert (planned.others, planned.keeps_results) == (("fake",), True)
+    delete(planned)
+    assert Study.names(url) == ["fake"]
+    last = plan_deletion(f"{url}#fake")
+    assert deletion_text(last).endswith("The results of its trials stay in the database.")
+    assert clean(f"{url}#fake", dry_run=False) == Freed(0, 0)
+    assert ledger.training("w", 1) is not None
+    ledger.close()
+    with pytest.raises(StudyError, match="no study 'other' in this database; it holds: fake"):
+        plan_deletion(f"{url}#other")
 
 
 def test_a_study_that_does_not_exist_is_not_deleted(stored):
