@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitsearch.cli.json_forms.models import (
+    BUNDLE,
     COMPARISON,
     DETAIL,
     FRONT_POINT,
@@ -21,6 +22,7 @@ from vitsearch.cli.json_forms.models import (
     PLAN,
     POINT,
     PREDICTION,
+    VERIFIED,
 )
 from vitsearch.cli.json_forms.schemas import ANYTHING, FLAG, TEXT, WHOLE, Schema, fields, maybe, several
 from vitsearch.cli.json_forms.states import ATTEMPT, CHECK, CHECKED_DEVICE, DATABASE, DEVICE_ROW, DOCTOR, STATUS
@@ -78,6 +80,8 @@ FORMS: Mapping[str, JsonForm] = {
                 predictions=(several(PREDICTION), "accuracies that were predicted and measured later"),
             ),
         ),
+        JsonForm("ship", "The bundle that was written.", BUNDLE),
+        JsonForm("verify", "What was checked.", VERIFIED),
         JsonForm("plan", "The plan with everything filled in.", PLAN),
         JsonForm("capabilities --try", "One entry for each backbone.", several(ATTEMPT)),
         JsonForm("doctor", "This machine and each known device.", DOCTOR),

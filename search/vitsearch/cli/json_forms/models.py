@@ -44,12 +44,41 @@ POINT = and_more(
     shares=(by_name(NUMBER), "share of its MACs in each precision"),
     warnings=(several(TEXT), "what is known against its precision or combination"),
     on_device=(maybe(ON_DEVICE), "its accuracy on the device itself"),
+    sha256=(maybe(TEXT), "digest of its exported file; null where there is none"),
+    file=(maybe(TEXT), "path of that file; null where it is gone"),
 )
 FRONT_POINT = and_more(
     POINT,
     on_front=(FLAG, "whether no feasible model dominates it"),
     is_knee=(FLAG, "whether it is the knee"),
     tied=(by_name(several(TEXT)), "objective -> neighbours on the front whose intervals overlap its own"),
+)
+COUNTED = fields(n=(WHOLE, "images"), correct=(WHOLE, "of them classified correctly"))
+BUNDLE = and_more(
+    METRICS,
+    folder=(TEXT, "the bundle"),
+    zip=(TEXT, "the same as one file"),
+    study=(TEXT, "name of the study"),
+    trial=(WHOLE, "number of the trial"),
+    artifact_key=(TEXT, "its key in the ledger"),
+    accuracy=(
+        fields(test=(maybe(COUNTED), "null where the data has no test images"), validation=(COUNTED, "")),
+        "accuracy of the shipped file",
+    ),
+)
+VERIFIED = fields(
+    bundle=(TEXT, "name of the bundle"),
+    passed=(FLAG, "whether no check failed"),
+    checks=(
+        several(
+            fields(
+                name=(TEXT, "what was checked"),
+                outcome=({"enum": ["passed", "failed", "not judged"]}, ""),
+                message=(TEXT, "what was found, and what was shipped"),
+            )
+        ),
+        "check by check",
+    ),
 )
 MISS = fields(
     limit=(TEXT, "the key of the space file"),

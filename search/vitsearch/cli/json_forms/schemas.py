@@ -39,9 +39,9 @@ def fields(**named: tuple[Schema, str]) -> Schema:
 
 
 def and_more(schema: Schema, **named: tuple[Schema, str]) -> Schema:
-    """An object with the fields of ``schema`` and more."""
+    """An object with the fields of ``schema`` and more; one of the same name replaces that of ``schema``."""
     more = fields(**named)
     return more | {
         "properties": schema["properties"] | more["properties"],
-        "required": [*schema["required"], *more["required"]],
+        "required": list(dict.fromkeys([*schema["required"], *more["required"]])),
     }
