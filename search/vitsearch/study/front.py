@@ -14,6 +14,7 @@ from vitsearch.core.limits import Bound, bounds, constraints
 from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
+from vitsearch.storage import shipped
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
@@ -21,8 +22,8 @@ from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
-class OnDevice:
-    """How many of ``n`` validation images the device itself classifies correctly."""
+class Classified:
+    """How many of ``n`` images are classified correctly."""
 
     correct: int
     n: int
@@ -30,6 +31,9 @@ class OnDevice:
     @property
     def interval(self) -> tuple[float, float]:
         return wilson(self.correct, self.n)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"correct": self.correct, "n": self.n, "interval": list(self.interval)}
 
     def agrees(self, accuracy: float) -> bool:
         """Whether chance may explain the difference to the worker's accuracy on the whole split."""
@@ -55,7 +59,8 @@ class Point:
     feasible: bool = True
     flags: tuple[str, ...] = ()
     basis: str | None = None
-    on_device: OnDevice | None = None
+    on_device: Classified | None = None
+    on_test: Classified | None = None
     shares: dict[str, float] = field(default_factory=dict)
     breaks: tuple[str, ...] = ()
     sha256: str | None = None
@@ -84,6 +89,7 @@ class Point:
             "shares": self.shares,
             "warnings": list(self.warnings),
             "on_device": self._on_device(),
+            "on_test": None if self.on_test is None else self.on_test.to_json(),
             "sha256": self.sha256,
             "file": None if self.file is None else str(self.file),
         }
@@ -93,7 +99,7 @@ class Point:
         if found is None:
             return None
         agrees = None if accuracy is None else found.agrees(accuracy)
-        return {"correct": found.correct, "n": found.n, "interval": list(found.interval), "agrees": agrees}
+        return found.to_json() | {"agrees": agrees}
 
 
 @dataclass(frozen=True)
@@ -211,14 +217,18 @@ class _Results:
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
 
     def with_artifact(self, point: Point) -> Point:
-        """The point with its file, the precisions of that, and its accuracy on the device, if the device was asked."""
+        """The point with its file, the precisions of that, its accuracy on the device, if the device was asked, and on
+        the test images, if it was shipped."""
         key = point.keys.artifact_key or ""
         artifact = self._ledger.artifact(key)
         if artifact is not None:
             shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
             point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
-        found = self._ledger.accuracy(key, self._split, evaluated_on=point.keys.device_id)
-        return point if found is None else replace(point, on_device=OnDevice(found.correct, found.n))
+        if found := self._ledger.accuracy(key, self._split, evaluated_on=point.keys.device_id):
+            point = replace(point, on_device=Classified(found.correct, found.n))
+        if (tested := shipped.find(self._ledger, key, self._split)) and tested.split == "test":
+            point = replace(point, on_test=Classified(tested.correct, tested.n))
+        return point
 
 
 def _baseline(study: Study, results: _Results) -> Point | None:

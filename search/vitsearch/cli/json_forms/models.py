@@ -27,10 +27,13 @@ METRICS = fields(
     reasons=(by_name(TEXT), "why a metric was not measured"),
     notes=(by_name(TEXT), "what to know before a value is believed"),
 )
-ON_DEVICE = fields(
-    correct=(WHOLE, "images that the device classifies correctly"),
-    n=(WHOLE, "images that it was given"),
+CLASSIFIED = fields(
+    correct=(WHOLE, "images that are classified correctly"),
+    n=(WHOLE, "of so many"),
     interval=(PAIR, "95 % interval of the share"),
+)
+ON_DEVICE = and_more(
+    CLASSIFIED,
     agrees=(maybe(FLAG), "whether chance explains the difference to the accuracy of the worker"),
 )
 POINT = and_more(
@@ -44,6 +47,7 @@ POINT = and_more(
     shares=(by_name(NUMBER), "share of its MACs in each precision"),
     warnings=(several(TEXT), "what is known against its precision or combination"),
     on_device=(maybe(ON_DEVICE), "its accuracy on the device itself"),
+    on_test=(maybe(CLASSIFIED), "its accuracy on the test images; null before it was shipped"),
     sha256=(maybe(TEXT), "digest of its exported file; null where there is none"),
     file=(maybe(TEXT), "path of that file; null where it is gone"),
 )

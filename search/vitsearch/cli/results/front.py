@@ -151,6 +151,8 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     for point in shown:
         if text := disagreement(point):
             console.print(text, style="yellow", markup=False)
+        if text := on_test(point):
+            console.print(text, markup=False)
 
 
 def _warnings(shown: Sequence[Point]) -> dict[str, list[str]]:
@@ -170,6 +172,16 @@ def disagreement(point: Point) -> str | None:
     low, high = found.interval
     there = f"{found.correct / found.n:.3f} of {found.n} images correctly ({low:.3f} to {high:.3f})"
     return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
+
+
+def on_test(point: Point) -> str | None:
+    """The accuracy on the test images, which only a model that was shipped has."""
+    found = point.on_test
+    if found is None:
+        return None
+    low, high = found.interval
+    share = f"{found.correct / found.n:.3f} ({low:.3f} to {high:.3f})"
+    return f"{point.name} was shipped: it classifies {share} of {found.n} test images correctly"
 
 
 def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) -> Table:

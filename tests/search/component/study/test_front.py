@@ -12,6 +12,8 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
+from vitsearch.core.stage import Stage
+from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
@@ -200,7 +202,7 @@ def test_the_json_form_has_values_intervals_and_reasons(finished):
     assert value.keys() == {"study", "emulated", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
-    keys |= {"shares", "warnings", "breaks", "sha256", "file"}
+    keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
         assert point.keys() == keys
@@ -227,3 +229,20 @@ def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees
     assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
     print_front(front)
     assert ("classifies 0.700 of 100 images correctly" in capsys.readouterr().out) is not agrees
+
+
+def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
+    front_of()  # the study is there
+    tested = {
+        "split": "test",
+        "sha256": "c" * 64,
+        "n": 100,
+        "correct": 84,
+        "class_images": [100],
+        "class_correct": [84],
+    }
+    tested |= {"labels": [0], "predicted": [0], "licences": {}, "batch": 1}
+    key = shipped.key_of("a-a", DATA["fingerprint"])
+    front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
+    front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
+    assert front.to_json()["points"][0]["on_test"] | {"interval": None} == {"correct": 84, "n": 100, "interval": None}
