@@ -1,7 +1,7 @@
 """Compress vision transformers for edge devices by measured, multi-objective search.
 
-The public interface: ``load_space``, ``run``, ``open_study``, the values ``SearchSpace``, ``Plan`` and
-``Metrics``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything else
+The public interface: ``load_space``, ``run``, ``open_study``, the values ``SearchSpace``, ``Plan``,
+``Metrics`` and ``Wanted``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything else
 is internal and may change in any release.
 """
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitsearch.api import load_space, open_study, run
     from vitsearch.core.figures import Metrics
     from vitsearch.core.plan import Plan
+    from vitsearch.ship.choice import Wanted
     from vitsearch.space import SearchSpace
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "Metrics",
     "Plan",
     "SearchSpace",
+    "Wanted",
     "__version__",
     "errors",
     "load_space",
@@ -33,6 +35,7 @@ _HOMES = {
     "Metrics": "vitsearch.core.figures",
     "Plan": "vitsearch.core.plan",
     "SearchSpace": "vitsearch.space",
+    "Wanted": "vitsearch.ship.choice",
     "load_space": "vitsearch.api",
     "open_study": "vitsearch.api",
     "run": "vitsearch.api",

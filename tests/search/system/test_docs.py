@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -85,14 +86,33 @@ SMALLEST_SEARCH = (
 )
 
 
-def test_the_example_of_the_python_api_runs_and_shows_intervals(tmp_path):
-    """On one backbone in two precisions with one short training; the rest of the code is that of the page."""
-    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python_api.md").read_text(), re.DOTALL)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the example runs, and the notebook after it goes on with the same study."""
+    return tmp_path_factory.mktemp("api")
+
+
+def run_small(code: str, folder: Path) -> str:
+    """What code prints that searches on one backbone in two precisions with one short training; the rest is its own."""
     small = ", ".join(f'"{override}"' for override in SMALLEST_SEARCH)
+    assert '"search.trials=3"' in code
     space = str(REPOSITORY / "spaces" / "quickstart.yaml")
     code = code.replace('"search.trials=3"', small).replace("spaces/quickstart.yaml", space)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 plan is trained" in done.stdout
-    assert re.search(r"^  accuracy 0\.\d+ \(0\.\d+ to 0\.\d+\)$", done.stdout, re.MULTILINE), done.stdout
+    return done.stdout
+
+
+def test_the_example_of_the_python_api_runs_and_shows_intervals(folder):
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python_api.md").read_text(), re.DOTALL)
+    said = run_small(code, folder)
+    assert "1 plan is trained" in said
+    assert re.search(r"^  accuracy 0\.\d+ \(0\.\d+ to 0\.\d+\)$", said, re.MULTILINE), said
+
+
+def test_the_notebook_goes_from_a_space_file_to_a_verified_bundle(folder):
+    cells = json.loads((REPOSITORY / "docs" / "whole_way.ipynb").read_text())["cells"]
+    said = run_small("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"), folder)
+    assert "1 plan is trained" in said
+    assert re.search(r"^passed +accuracy .* every image gets the same class$", said, re.MULTILINE), said
