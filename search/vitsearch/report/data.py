@@ -25,6 +25,7 @@ from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.timeline import Lane, lanes
 from vitsearch.report.trials import GROUPS, CurrentFigures, ShownTrial, shown_trials
+from vitsearch.space.kinds import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.front import read_front
@@ -132,7 +133,8 @@ class ReportData:
 
 
 def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
-    """Everything that is known of a study now. ``asked`` is what a person typed to name it."""
+    """Everything that is known of a study now. ``asked`` is what a person typed to name it; a password in it is masked,
+    because a report is given to others."""
     space, records, attributes = study.space(), study.records(), study.attributes
     front = read_front(study, ledger)
     limits = bounds(space.limits, front.baseline.metrics.values if front.baseline else {})
@@ -144,7 +146,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
     reference = attributes.get("reference_point") or {}
     return ReportData(
         study=study.name,
-        asked=asked,
+        asked=masked(asked) if "://" in asked else asked,
         made_at_s=time.time(),
         emulated=study.is_emulated,
         objectives=dict(space.objectives),

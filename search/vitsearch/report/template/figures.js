@@ -87,7 +87,7 @@ function frontLine(data, trials, x, y) {
 
 function limitLines(data, x, y) {
   const line = { color: theme.colour("warning"), width: 1.5, dash: "dash" };
-  const label = (limit) => ({ text: plain(`limit: ${limit.metric} ${limit.sense} ${short(limit.value, limit.metric)}`), font: { color: theme.colour("warning") } });
+  const label = (limit) => ({ text: plain(`limit: ${limit.metric} ${limit.sense} ${Number(limit.value.toPrecision(4))}`), font: { color: theme.colour("warning") } });
   return data.limits.flatMap((limit) => {
     if (limit.metric === y) return [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit.value, y1: limit.value, line, label: { ...label(limit), textposition: "end" } }];
     if (limit.metric === x) return [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: limit.value, x1: limit.value, line, label: label(limit) }];
@@ -114,7 +114,7 @@ function figureSpace(data) {
   });
   const shown = groups.flatMap((one) => one.trials);
   const axis3 = (name) => metricAxis(data, name, shown.map((trial) => drawn(trial, name).value),
-    { color: theme.colour("ink"), backgroundcolor: theme.colour("ground"), automargin: undefined });
+    { color: theme.colour("ink"), backgroundcolor: theme.colour("ground") });
   return {
     traces, needsWebGL: true,
     layout: layout({ margin: { l: 0, r: 0, t: 0, b: 0 }, height: theme.isNarrow ? 400 : 560, dragmode: "turntable",
@@ -244,7 +244,7 @@ function figureEffects(data) {
     }),
     layout: layout({ height: Math.max(260, 90 + 24 * found.length), xaxis: metricAxis(data, metric, found.flatMap((effect) => [effect.low ?? effect.mean, effect.high ?? effect.mean]),
         { title: { text: `mean of ${axisTitle(data, metric)}`, standoff: 8 } }),
-      yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1 }), dragmode: false, uirevision: kept(metric) }),
+      yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1, automargin: true }), dragmode: false, uirevision: kept(metric) }),
     words: found.length ? `Mean of ${metric} for ${counted(found.length, "choice")} of ${counted(knobs.length, "knob")}.` : "No choice has been tried yet.",
     table: { columns: ["knob", "choice", "trials", `mean of ${metric}`, "from", "to"], rows: () => found.map((effect) => [effect.knob, String(effect.choice),
       String(effect.n), short(effect.mean, metric), short(effect.low, metric), short(effect.high, metric)]) },
@@ -294,7 +294,7 @@ function figureTimeline(data) {
     traces,
     layout: layout({ height: (theme.isNarrow ? 160 + 24 * traces.length : 150) + 56 * names.length,
       ...(theme.isNarrow ? { legend: { orientation: "h", y: -0.4, yanchor: "top" } } : {}), dragmode: theme.isTouch ? false : "zoom", xaxis: axis("minutes of the runs"),
-      yaxis: axis("", { type: "category", range: [-0.6, names.length - 0.4], categoryorder: "array", categoryarray: names.map(laneText).reverse(), showgrid: false }),
+      yaxis: axis("", { type: "category", automargin: true, range: [-0.6, names.length - 0.4], categoryorder: "array", categoryarray: names.map(laneText).reverse(), showgrid: false }),
       shapes: ends.map((x) => ({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x, line: { color: theme.colour("quiet"), dash: "dot", width: 1 } })) }),
     words: line.lanes.length ? `${counted(line.runs.length, "run")}, ${short(total / 60)} minutes. `
       + line.lanes.map((lane) => `${lane.name} was idle for ${(100 * lane.idle_share).toFixed(0)} % of its time.`).join(" ") : "No stage has run yet.",

@@ -35,8 +35,7 @@ const theme = {
 
 function axis(title, more) {
   return {
-    title: { text: title, standoff: 8 }, gridcolor: theme.colour("line"), linecolor: theme.colour("quiet"), zeroline: false,
-    automargin: true, ...more,
+    title: { text: title, standoff: 8 }, gridcolor: theme.colour("line"), linecolor: theme.colour("quiet"), zeroline: false, ...more,
   };
 }
 
@@ -58,7 +57,7 @@ function layout(more) {
   const ink = theme.colour("ink");
   return {
     paper_bgcolor: theme.colour("ground"), plot_bgcolor: theme.colour("ground"), font: { color: ink, size: 13 },
-    margin: { l: 56, r: 16, t: 16, b: 48 }, hovermode: "closest", dragmode: theme.isTouch ? false : "select",
+    margin: { l: 72, r: 16, t: 16, b: 52 }, hovermode: "closest", dragmode: theme.isTouch ? false : "select",
     height: theme.isNarrow ? 380 : 480, uirevision: "kept", autosize: true, width: theme.printing ? PAPER_WIDTH : undefined, selectionrevision: `cleared ${selection.cleared}`,
     hoverlabel: { bgcolor: theme.colour("raised"), bordercolor: theme.colour("quiet"), font: { color: ink, size: 12 }, align: "left" },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: ink } },

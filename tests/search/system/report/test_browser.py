@@ -403,19 +403,27 @@ def test_a_report_of_1000_trials_is_small_and_soon_ready(browser, large, tmp_pat
     path.write_text(page(large.to_json(), live=False))
     assert path.stat().st_size <= 6e6
     empty.write_text(empty_page())
-    times = {file: min(ready_ms(browser, file) for _ in range(5)) for file in (path, empty)}
-    assert times[path] <= SLOWER * times[empty]
+    times = [(ready_cpu_s(browser, path), ready_cpu_s(browser, empty)) for _ in range(3)]
+    ours, plotlys = (min(column) for column in zip(*times, strict=True))
+    assert ours <= SLOWER * plotlys
 
 
 def empty_page():
     """What plotly itself writes for a figure without anything in it; it says when it has drawn that."""
     from plotly.graph_objects import Figure as PlotlyFigure
 
-    ready = "performance.mark('ready'); document.documentElement.dataset.ready = 'yes'"
+    ready = "document.documentElement.dataset.ready = 'yes'"
     text = PlotlyFigure().to_html(include_plotlyjs=True, post_script=ready)
     return text.replace("<html>", "<!doctype html><html>", 1)
 
 
-def ready_ms(browser, file):
-    with opened(browser, file) as (tab, _):
-        return tab.evaluate("performance.getEntriesByName('ready')[0].startTime")
+def ready_cpu_s(browser, file):
+    """The CPU time of the page's thread until it is ready: others use this machine too, so wall time is noise."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as window:
+        tab = window.new_page()
+        tools = window.new_cdp_session(tab)
+        tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        tab.goto(file.as_uri(), wait_until="commit")
+        tab.wait_for_selector("html[data-ready]", state="attached")
+        found = tools.send("Performance.getMetrics")["metrics"]
+    return next(one["value"] for one in found if one["name"] == "TaskDuration")
