@@ -110,7 +110,7 @@ class Outlook:
         return self._dominated(trial, broken)
 
     def _dominated(self, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
-        cap = self._cap(trial.plan.backbone)
+        cap = self.cap(trial.plan.backbone)
         best = loss(self.goals.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
         if best is None:
             return None
@@ -125,7 +125,7 @@ class Outlook:
     def _screened_constraints(self, metrics: Metrics) -> dict[str, float]:
         return constraints(screened(self.goals.bounds), metrics.values)
 
-    def _cap(self, backbone: str) -> float:
+    def cap(self, backbone: str) -> float:
         """The best accuracy known for this backbone, trained or not, and a margin; never above 1."""
         best = max(self.base_accuracy.get(backbone, 1.0), self._best_accuracy.get(backbone, 0.0))
         return min(1.0, best + self.goals.margin)
@@ -234,7 +234,7 @@ class Outlook:
             return 0.0
         trial = RunningTrial(number, record.plan, record.keys, record.metrics)
         if record.proxy is None:
-            trial = replace(trial, accuracy=self._cap(record.plan.backbone))
+            trial = replace(trial, accuracy=self.cap(record.plan.backbone))
         else:
             trial = trial.with_proxy(record.proxy)
         return 0.0 if self.judge_screen(trial) else self.gain(trial, self.known())

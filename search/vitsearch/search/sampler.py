@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vitsearch.core.figures import Figure
+from vitsearch.core.figures import NO_METRICS, Figure
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
@@ -36,7 +36,7 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapp
     return AutoSampler(
         seed=plans.space.search.seed,
         pool=pool,
-        prior=AsUnpruned(pool, outlook.goals.objectives, leaders),
+        prior=AsUnpruned(pool, outlook, leaders),
         evidence=KnownTrials(outlook),
         tolerances=[ACCURACY_TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
@@ -53,19 +53,19 @@ def expected_gain(asked: Asked) -> float | None:
 
 class AsUnpruned:
     """What is expected of a plan before its like was tried: the figures of its unpruned backbone in the same
-    deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict."""
+    deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict.
+    At best its accuracy is that of its backbone and the margin, as when its screening measurement is judged."""
 
-    def __init__(self, pool: PlanParameters, objectives: Sequence[str], leaders: Mapping[Plan, Leader]) -> None:
+    def __init__(self, pool: PlanParameters, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> None:
         self._pool = pool
-        self._nothing = (None,) * len(objectives)
-        self._figures = {
-            (plan.backbone, plan.deployment): tuple(leader.metrics.value(name) for name in objectives)
-            for plan, leader in leaders.items()
-        }
+        self._outlook = outlook
+        self._leaders = {(plan.backbone, plan.deployment): leader.metrics for plan, leader in leaders.items()}
 
-    def __call__(self, parameters: Mapping[str, Any]) -> Sequence[float | None]:
+    def __call__(self, parameters: Mapping[str, Any]) -> Sequence[tuple[float | None, float | None]]:
         plan = self._pool.plan(parameters)
-        return self._figures.get((plan.backbone, plan.deployment), self._nothing)
+        metrics = self._leaders.get((plan.backbone, plan.deployment), NO_METRICS)
+        best = {"accuracy": self._outlook.cap(plan.backbone)}
+        return [(metrics.value(name), best.get(name)) for name in self._outlook.goals.objectives]
 
 
 class Numbered(Protocol):

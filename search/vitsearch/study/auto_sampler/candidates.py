@@ -16,7 +16,7 @@ from vitsearch.study.auto_sampler.encoding import Encoding, Floats, Points, key_
 Plan: TypeAlias = dict[str, Any]
 Pool: TypeAlias = Callable[[random.Random, int], Sequence[Plan]]
 Features: TypeAlias = Callable[[Mapping[str, Any]], Sequence[float]]
-Prior: TypeAlias = Callable[[Mapping[str, Any]], Sequence[float | None]]
+Prior: TypeAlias = Callable[[Mapping[str, Any]], Sequence[tuple[float | None, float | None]]]
 
 WHOLE_SPACE = 10_000
 """A space with fewer plans is its own pool."""
@@ -29,8 +29,9 @@ STEP, SMALL_STEP = 0.15, 0.08
 
 @dataclass(frozen=True)
 class Candidates:
-    """Encoded plans, for the models of errors and for those of costs. ``prior`` has a row per plan and a column per
-    objective, NaN where nothing is expected; without a prior it has no columns."""
+    """Encoded plans, for the models of errors and for those of costs. ``prior`` has a row per plan, a column per
+    objective, and in it what is expected and the best that is possible, NaN where that is not known; without a prior it
+    has no columns."""
 
     points: Points
     cost_points: Points
@@ -81,7 +82,9 @@ class PlanPool:
         rows = [self._rows[key] for key in keys]
         positions = np.array([row[0] for row in rows]).reshape(len(rows), len(self._encoding.knobs))
         features = np.array([row[1] for row in rows]).reshape(len(rows), len(self._low))
-        return self._encode(positions, features, np.array([row[2] for row in rows]).reshape(len(rows), self._expected))
+        return self._encode(
+            positions, features, np.array([row[2] for row in rows]).reshape(len(rows), self._expected, 2)
+        )
 
     def _encode(self, positions: Floats, features: Floats, prior: Floats) -> Candidates:
         points = self._encoding.points(positions)
@@ -108,7 +111,7 @@ class PlanPool:
 
     def _prior_table(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
         if self._prior is None:
-            return np.empty((len(plans), 0))
+            return np.empty((len(plans), 0, 2))
         return np.array([list(self._prior(plan)) for plan in plans], dtype=float)
 
 
@@ -151,7 +154,7 @@ class DrawnPlans:
 
     def encode(self, positions: Floats) -> Candidates:
         points = self._encoding.points(positions)
-        return Candidates(points, points, np.empty((len(positions), 0)))
+        return Candidates(points, points, np.empty((len(positions), 0, 2)))
 
     def positions_of(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
         return self._encoding.positions(plans)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 from vitsearch.study.auto_sampler.candidates import Candidates
@@ -32,6 +33,8 @@ COST_QUANTILE = 0.95
 """Of the predicted costs of the candidates: a reference taken from the front alone forgets its ends."""
 FEW_REACHED = 3
 CONSTRAINT_CLIP = 3.0
+BEST_CASE = 2.0
+"""Deviations from the mean of a model that count as possible."""
 MEMORY = 32
 """Fits that are remembered."""
 
@@ -73,6 +76,7 @@ class Proposals:
                 believed[missing, k] = model.predict(pending)[0] + expected[missing]
             mean, deviation = model.believing(pending).predict(_points(candidates, objective))
             means, deviations = np.column_stack([means, mean + prior]), np.column_stack([deviations, deviation])
+        best = _best(candidates, observed.objectives, means, deviations)
         if self._tolerances is not None:
             deviations = np.sqrt(np.maximum(deviations**2 - np.square(self._tolerances), 0.0))
         front = np.concatenate([observed.reached, believed[observed.running]])
@@ -80,11 +84,13 @@ class Proposals:
         rng = np.random.default_rng([self._seed, number])
         gains = expected_improvement(means, deviations, front, reference, rng)
         gains = gains * self._feasibility(observed, at.points, candidates.points)
+        gains[_are_dominated(best, front)] = 0.0
+        reached = hypervolume(front, reference)
         if gains.max(initial=0.0) > 0:
-            return Scores(gains, hypervolume(front, reference))
-        # Everything is far behind the reference point: towards it.
+            return Scores(gains, reached)
+        # Nothing can add anything, or everything is far behind the reference point: towards that.
         behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
-        return Scores(-behind)
+        return Scores(-behind, reached)
 
     def _model(self, observed: Observations, points: Points, k: int, expected: Floats) -> GaussianProcess:
         """What objective ``k`` is beyond what was ``expected`` of each plan."""
@@ -154,6 +160,22 @@ def _prior(candidates: Candidates, objective: Objective, k: int) -> Floats:
     """What is expected of each plan before its like was tried, scaled; of those of which nothing is, the median."""
     if not candidates.prior.shape[1]:
         return np.zeros(len(candidates))
-    expected = objective.all_scaled(candidates.prior[:, k])
+    expected = objective.all_scaled(candidates.prior[:, k, 0])
     known = expected[~np.isnan(expected)]
     return np.where(np.isnan(expected), np.median(known) if len(known) else 0.0, expected)
+
+
+def _best(candidates: Candidates, objectives: Sequence[Objective], means: Floats, deviations: Floats) -> Floats:
+    """The best that each plan may turn out to be: what its model leaves open, and no better than what is possible."""
+    best: Floats = means - BEST_CASE * deviations
+    if candidates.prior.shape[1]:
+        possible = [objective.all_scaled(candidates.prior[:, k, 1]) for k, objective in enumerate(objectives)]
+        best = np.fmax(best, np.column_stack(possible))
+    return best
+
+
+def _are_dominated(best: Floats, front: Floats) -> npt.NDArray[np.bool_]:
+    """Which plans a point of the front dominates even at their best."""
+    known = front[pareto(front)]
+    no_better: npt.NDArray[np.bool_] = np.all(known <= best[:, None], axis=2)
+    return np.asarray(np.any(no_better, axis=1))

@@ -68,9 +68,10 @@ class AutoSampler(BaseSampler):
     point of interest, in units of the objectives; where it is ``None`` a rule decides. It may be assigned later.
     ``tolerances`` are deviations of the objectives, of costs relative, that are no reason to ask: a plan that may be
     better by so much is like those that are known. ``features`` are numbers that help to predict costs, such as the
-    logarithm of the multiplications. ``prior`` says of a plan of the pool what is expected of each objective before its
-    like was tried, ``None`` where nothing is: such as the values of the model from which it is cut. Until
-    ``startup_trials`` trials are known in all objectives, plans spread over the space.
+    logarithm of the multiplications. ``prior`` says of a plan of the pool, for each objective, what is expected before
+    its like was tried and the best that is possible, ``None`` where that is open: such as the values of the model from
+    which it is cut. A plan that the front dominates even at its best is not asked for. Until ``startup_trials`` trials
+    are known in all objectives, plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan

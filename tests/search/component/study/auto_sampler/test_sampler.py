@@ -348,7 +348,7 @@ def test_features_help_to_predict_costs():
 @pytest.mark.parametrize(("dear", "asked"), [("a", "b"), ("b", "a")])
 def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, asked):
     def prior(plan):
-        return 0.9, (100.0 if plan["family"] == dear else 1.0)
+        return (0.9, None), (100.0 if plan["family"] == dear else 1.0, None)
 
     def of_three(rng, count):
         return [plan for plan in (draw(rng) for _ in range(count)) if plan["family"] != "c" or plan["width"] == 0.5]
@@ -362,8 +362,23 @@ def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, asked):
     assert suggest(study.ask())[0] == asked
 
 
+def test_what_cannot_reach_the_front_at_its_best_is_not_asked_for():
+    """Only family b can be better than .9, which family a has for the least cost."""
+
+    def prior(plan):
+        return (None, 0.95 if plan["family"] == "b" else 0.9), (1.0, 1.0)
+
+    study = new_study(AutoSampler(0, pool=pool, prior=prior, reference=(0.5, 10.0), startup_trials=2))
+    for family, accuracy in (("a", 0.9), ("b", 0.89), ("c", 0.88)):
+        study.enqueue_trial({"family": family, f"ratio@{family}": 0.5, "width": 0.5})
+        trial = study.ask()
+        suggest(trial)
+        study.tell(trial, (accuracy, 1.0))
+    assert [suggest(study.ask())[0] for _ in range(2)] == ["b", "b"]
+
+
 def test_plans_of_which_nothing_is_expected_count_as_usual():
-    study = new_study(AutoSampler(0, pool=pool, prior=lambda plan: (None, None), startup_trials=2))
+    study = new_study(AutoSampler(0, pool=pool, prior=lambda plan: ((None, None), (None, None)), startup_trials=2))
     go_on(study, 6)
     assert study.trials[-1].system_attrs[EXPECTED_GAIN] >= 0.0
 
