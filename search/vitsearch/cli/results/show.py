@@ -15,7 +15,7 @@ from rich.table import Table
 
 from vitsearch.api import StoredStudy
 from vitsearch.cli.results.front import disagreement
-from vitsearch.cli.tables import EMULATED, heading, plain_table
+from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
@@ -78,7 +78,7 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
 def _state(found: TrialDetail) -> Iterator[str]:
     record = found.record
     yield f"place:   {found.place}"
-    trained = f"trained for {record.rung:g} epochs" if record.rung > 0 else "without training"
+    trained = f"trained for {counted(record.rung, 'epoch')}" if record.rung > 0 else "without training"
     yield f"outcome: {record.outcome}, {trained}" + (f": {record.reason}" if record.reason else "")
     if record.failure is not None:
         yield "failure: " + ", ".join(f"{key} {value}" for key, value in record.failure.items())
