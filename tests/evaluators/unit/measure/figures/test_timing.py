@@ -41,7 +41,7 @@ def test_a_screen_starts_with_two_processes_and_ends_when_the_interval_is_narrow
 def test_processes_that_differ_ask_for_more_up_to_the_protocols_number():
     found = measured([3.0, 5.0, 3.0, 5.0, 3.0, 5.0, 3.0])
     assert found.fields()["processes"] == SCREEN.max_processes
-    assert "after 5 processes; the protocol asks for +-5.0%" in found.reasons()["interval"]
+    assert "after 5 processes; the protocol asks for +-8.0%" in found.reasons()["interval"]
 
 
 def test_no_process_starts_after_the_budget():
