@@ -20,4 +20,4 @@ def test_a_plan_that_cuts_nothing_has_no_scope(plan):
 
 def test_a_file_for_any_batch_is_open(plan):
     any_batch = replace(plan, deployments=(replace(plan.deployment, batch=None),))
-    assert [knobs(one)["batch"] for one in (plan, any_batch)] == [1, "open"]
+    assert [knobs(one)["batch"] for one in (plan, any_batch)] == ["1", "open"]
