@@ -13,6 +13,7 @@ import typer
 from vitsearch import __version__
 from vitsearch.cli import bundles, device_commands, report_commands
 from vitsearch.cli.results import commands, study_commands
+from vitsearch.cli.results.study_commands import AsJson
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
@@ -38,7 +39,6 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

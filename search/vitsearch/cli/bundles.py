@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitsearch.cli.results.study_commands import AsJson, StudyName
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_evaluators.base.printable import printable
 
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
     from vitsearch.ship.ship import Bundle
 
 FIRST_REPEAT, REPEATS = 500_000, 500_000
-"""Numbers of measurements that no search uses: a device keeps its results by them, and is to measure anew."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""Numbers of measurements that no search uses: a device keeps its results by them, and has to measure again."""
 
 
 def ship(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="As for 'vitsearch front'.", show_default=False)],
+    study: StudyName,
     trial: Annotated[int | None, typer.Option(metavar="N", help="Ship this trial.", show_default=False)] = None,
     knee: Annotated[bool, typer.Option("--knee", help="Ship the knee of the front.")] = False,
     pick: Annotated[
@@ -40,7 +39,7 @@ def ship(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder of the bundle; default: STUDY-trial-N.", show_default=False),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Evaluate and measure anew.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Evaluate and measure again.")] = False,
     no_images: Annotated[bool, typer.Option("--no-images", help="Put no test images into the bundle.")] = False,
     allow_emulated: Annotated[
         bool, typer.Option("--allow-emulated", help="Ship although an emulated device has measured it.")
