@@ -57,10 +57,10 @@ def with_commands(lines_of: Callable[[Path], Iterable[str]]) -> list[Path]:
 def test_the_programs_accept_the_commands_of_a_page(page):
     for program, *words in commands_of(in_blocks(page)):
         if program == "vitsearch-agent":
-            agent_app.parser().parse_args(words)
+            assert agent_app.parser().parse_args(words) is not None
             continue
         name, command, rest = found(words)
-        command.make_context(name, list(rest))
+        assert command.make_context(name, list(rest)).command is command
 
 
 @pytest.mark.parametrize("page", with_commands(in_sentences), ids=lambda page: page.name)

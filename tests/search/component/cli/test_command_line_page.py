@@ -32,7 +32,7 @@ def test_every_error_has_its_exit_code_in_the_table():
 def test_the_expressions_of_the_page_can_be_read():
     (block,) = re.findall(r"```\n(accuracy > .*?)```", PAGE, re.DOTALL)
     for line in block.strip().splitlines():
-        parse(line, names_of(["accuracy", "cpu_ms_p50"]))
+        assert parse(line, names_of(["accuracy", "cpu_ms_p50"])) is not None
 
 
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"`(vitsearch [a-z]+ ?[^`]*)`", PAGE))))
