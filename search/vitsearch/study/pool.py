@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -63,7 +64,7 @@ class PlanParameters:
 
 
 @dataclass
-class _Answers:
+class _Answers(ABC):
     """Answers questions by an index, and collects the answers. A knob with one choice is no parameter."""
 
     parameters: Parameters = field(default_factory=dict, init=False)
@@ -80,8 +81,9 @@ class _Answers:
             self.parameters[name] = answer
         return answer
 
+    @abstractmethod
     def _index(self, count: int) -> int:
-        raise NotImplementedError
+        """The index of the answer among ``count`` choices."""
 
 
 @dataclass(frozen=True)
