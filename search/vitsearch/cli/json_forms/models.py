@@ -29,7 +29,7 @@ METRICS = fields(
 )
 CLASSIFIED = fields(
     correct=(WHOLE, "images that are classified correctly"),
-    n=(WHOLE, "of so many"),
+    n=(WHOLE, "images that were classified"),
     interval=(PAIR, "95 % interval of the share"),
 )
 ON_DEVICE = and_more(
