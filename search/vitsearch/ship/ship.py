@@ -20,8 +20,9 @@ from vitsearch.study import lookup
 
 @dataclass(frozen=True)
 class Options:
-    """``folder`` None: named after the study and the trial, in the present folder. ``again`` evaluates and measures
-    whatever the ledger has; ``images`` puts test images into the bundle; ``emulated`` allows the figures of an emulated device."""
+    """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
+    whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
+    emulated device."""
 
     folder: Path | None = None
     again: bool = False
