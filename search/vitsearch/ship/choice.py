@@ -77,7 +77,9 @@ def picked(front: Front, text: str) -> int:
     sense, target, where = match.groups()
     names = names_of(front.objectives)
     if names.get(target) != "number":
-        raise UnknownName("metric or knob with numbers", target, [name for name, kind in names.items() if kind == "number"])
+        raise UnknownName(
+            "metric or knob with numbers", target, [name for name, kind in names.items() if kind == "number"]
+        )
     left = Selection.of(where, None, front.objectives).of_points(front.points)
     if not left:
         raise StudyError(f"--pick: no model of the front meets {where}; {_ranges(front, where)}")

@@ -45,7 +45,10 @@ def test_a_rule_picks_the_best_model_that_meets_its_limits(front, rule, trial):
     ("rule", "message"),
     [
         ("cheapest", "--pick 'cheapest' is not of the form: min METRIC [where EXPRESSION], or max METRIC"),
-        ("min cpu_ms where accuracy >= 0.9", "no metric or knob with numbers is called 'cpu_ms'; did you mean 'cpu_ms_p50'?"),
+        (
+            "min cpu_ms where accuracy >= 0.9",
+            "no metric or knob with numbers is called 'cpu_ms'; did you mean 'cpu_ms_p50'?",
+        ),
         ("min backbone", "no metric or knob with numbers is called 'backbone'"),
         ("min cpu_ms_p50 where accuracy is good", "'accuracy is good': one of < <= > >= == = != is expected"),
         ("min cpu_ms_p50 where accuracy >= high", "'accuracy >= high': accuracy is a number, but 'high' is not"),
