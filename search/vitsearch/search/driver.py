@@ -77,6 +77,7 @@ class Driver:
         self._started = time.monotonic()
         self._without_gain = 0
         self._low_proposals = 0
+        self._known_convergence = self._convergence_of_the_last_run()
         self._remaining = Remaining(session.study, session.ledger, session.space, session.slots)
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
@@ -123,14 +124,15 @@ class Driver:
         wanted = self._space.search.most_trainings
         outlook = self._scheduler.outlook
         self._remaining.refresh(outlook.records)
-        self._requests.put_aside(max(0, wanted - self._scheduler.trained) * self._space.search.candidates)
         if self._why_complete() is None:  # a study that has ended makes nothing new
+            self._requests.put_aside((wanted - self._scheduler.trained) * self._space.search.candidates)
             for number, record in outlook.records.items():
                 self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
                 if self._budget_is_spent() or not self._study.has_waiting():
+                    self._remember_convergence()
                     return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
                 asked = self._study.ask(self._plans, self._driver)
@@ -160,6 +162,10 @@ class Driver:
         search, scheduler = self._space.search, self._scheduler
         if scheduler.trained >= search.most_trainings:
             return "1 plan is trained" if search.most_trainings == 1 else f"{search.most_trainings} plans are trained"
+        return self._known_convergence or self._why_converged()
+
+    def _why_converged(self) -> str | None:
+        scheduler = self._scheduler
         if scheduler.converged:
             return (
                 f"{scheduler.trained} plans are trained, and in {LOW_ROUNDS} rounds no candidate was expected to add "
@@ -173,6 +179,15 @@ class Driver:
         if self._without_gain >= self._patience:
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
         return None
+
+    def _convergence_of_the_last_run(self) -> str | None:
+        """Why the search of this same space has converged before: asking again would bring no more."""
+        stored = self._study.attributes.get("converged")
+        return stored["reason"] if stored and stored["space"] == self._space.to_json() else None
+
+    def _remember_convergence(self) -> None:
+        if reason := self._why_converged():
+            self._study.remember("converged", {"space": self._space.to_json(), "reason": reason})
 
     @property
     def _patience(self) -> int:

@@ -131,7 +131,7 @@ class Study:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The stored attributes: space, data, device_kind, protocol, choices, baseline, leaderboard, reference_point,
-        waits; and of what was shipped, environments and longer_trainings."""
+        converged, waits; and of what was shipped, environments and longer_trainings."""
         return self._view.attributes()
 
     def remember(self, key: str, value: Any) -> None:

@@ -69,7 +69,11 @@ def test_the_family_of_the_page_passes_its_own_conformance_test(tmp_path):
         f"[pytest]\npythonpath = . {REPOSITORY / 'search'} {REPOSITORY / 'evaluators'}\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "tests"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", "pytest", "-W", "ignore", "tests"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout

@@ -329,6 +329,17 @@ def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch)
         assert study.unfinished() == 0  # what was trained last is confirmed in its other deployments too
 
 
+def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
+    small = fake_study.with_space(search__trials=50)
+    first = small.run()
+    records = small.records()
+    assert small.run() == first
+    assert small.records() == records
+    small.with_space(search__trials=50, space__head_pruning_ratio=[0.0, 0.25, 0.5, 0.75]).run()
+    assert len(small.records()) > len(records)
+
+
 def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
     monkeypatch.setattr("vitsearch.study.study.make_sampler", lambda name, seed: Stubborn())
     few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5, search__sampler="random")

@@ -284,7 +284,7 @@ def test_every_figure_is_also_a_table(tab):
         figure.scroll_into_view_if_needed()
         tab.wait_for_function("(figure) => figure.querySelector('figcaption').textContent", arg=figure)
         figure.query_selector("summary").click()
-        assert figure.query_selector_all("table tbody tr")
+        tab.wait_for_function("(figure) => figure.querySelector('table tbody tr')", arg=figure)
 
 
 def test_columns_sort(tab):
