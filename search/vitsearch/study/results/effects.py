@@ -26,6 +26,8 @@ Knobs = Mapping[str, str | float | None]
 RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
 WORDS = ("window_size", "weight_sparsity", "distillation")
 DEPLOYMENT = ("backend", "provider", "batch", "quantization")
+LEAST_EXPLAINED = 0.5
+"""Below this share of the variance, single effects say little."""
 LEAST_FREE = 2
 """Degrees of freedom that must be left for an interval."""
 SINGULAR = 1e-8
@@ -63,12 +65,24 @@ class Effect:
 
 @dataclass(frozen=True)
 class BackboneEffects:
-    """``effects`` is empty where there are too few models for intervals."""
+    """``effects`` is empty where there are too few models for intervals, and then ``r_squared`` is None."""
 
     backbone: str
     models: int
     r_squared: float | None
     effects: tuple[Effect, ...]
+
+    def about(self) -> str:
+        """How many models there are, and how far to believe their effects, as part of a sentence."""
+        text = f"{self.models} model{'' if self.models == 1 else 's'}"
+        if not self.effects:
+            is_few = self.r_squared is None
+            return f"{text}, {'too few for effects with intervals' if is_few else 'which tell no knobs apart'}"
+        if self.r_squared is None:
+            return text
+        if self.r_squared < LEAST_EXPLAINED:
+            return f"{text}; these effects explain only {self.r_squared:.0%} of the variance, so knobs act together"
+        return f"{text}; these effects explain {self.r_squared:.0%} of the variance"
 
 
 @dataclass(frozen=True)
@@ -125,9 +139,9 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
 
 
 def _student(free: int) -> float:
-    from scipy.stats import t  # here: it takes long to import, and only effects need it
+    from scipy.special import stdtrit  # here: only effects need it, and scipy.stats takes long to import
 
-    return float(t.ppf(0.975, free))
+    return float(stdtrit(free, 0.975))
 
 
 def _matrix(columns: Sequence[_Column], count: int) -> Floats:

@@ -10,7 +10,8 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.explain import print_explanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import Explanation, ObjectiveEffects, Prediction, read_explanation
+from vitsearch.study.results.explanation import Explanation, Prediction, read_explanation
+from vitsearch.study.results.objectives import ObjectiveEffects
 
 
 def objective(name="cpu_ms_p50", **changes):
@@ -64,22 +65,6 @@ def test_a_precision_that_gains_nothing_is_said_in_one_line(explanation):
     assert list(explanation.lines()) == [
         "int8_ptq gains nothing for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32"
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "ends", "verdict"),
-    [
-        ("cpu_ms_p50", (0.5, 0.4, 0.6), "better"),
-        ("cpu_ms_p50", (1.5, 1.4, 1.6), "worse"),
-        ("cpu_ms_p50", (1.0, 0.97, 1.04), "nothing"),
-        ("cpu_ms_p50", (0.9, 0.7, 1.2), "open"),
-        ("throughput_ips", (1.5, 1.4, 1.6), "better"),
-        ("throughput_ips", (1.0, 0.9, 1.02), "nothing"),
-    ],
-)
-def test_the_verdict_of_an_effect(name, ends, verdict):
-    effect = Effect("ffn_pruning_ratio", "0", "0.5", *map(math.log, ends), 4)
-    assert objective(name).verdict(effect) == verdict
 
 
 def test_an_accuracy_is_a_difference_in_points():
