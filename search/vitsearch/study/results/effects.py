@@ -241,6 +241,7 @@ def importances(observed: Sequence[Observation]) -> dict[str, float]:
     inputs, owners = _pooled(observed)
     if len(observed) - np.linalg.matrix_rank(inputs) < LEAST_FREE:
         return {}
+    inputs, values = _shorter(inputs, values)
     whole = _rest(inputs, values)
     knobs = dict.fromkeys(owner for owner in owners if owner)
     found = {
@@ -263,6 +264,12 @@ def _variation(values: Floats) -> float:
         return 0.0
     total = float(np.sum((values - values.mean()) ** 2))
     return total if total > 1e-20 * float(np.sum(values**2)) else 0.0
+
+
+def _shorter(inputs: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """The same problem with as many rows as columns: a rotation changes no sum of squares."""
+    rotated = np.linalg.qr(np.column_stack([inputs, values]), mode="r")
+    return rotated[:, :-1], rotated[:, -1]
 
 
 def _rest(inputs: Floats, values: Floats) -> float:
