@@ -54,7 +54,7 @@ def importance_table(one: ObjectiveEffects) -> Table:
 
 
 def _explained(one: ObjectiveEffects) -> str:
-    share = "" if one.explained is None else f"; all knobs together explain {one.explained:.0%}"
+    share = "" if one.explained is None else f"; all knobs together explain {100 * one.explained:.0f} %"
     return f"share of the variance over all models that no other knob explains{share}"
 
 

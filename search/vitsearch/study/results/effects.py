@@ -80,9 +80,10 @@ class BackboneEffects:
             return f"{text}, {'too few for effects with intervals' if is_few else 'which tell no knobs apart'}"
         if self.r_squared is None:
             return text
+        share = f"{100 * self.r_squared:.0f} % of the variance"
         if self.r_squared < LEAST_EXPLAINED:
-            return f"{text}; these effects explain only {self.r_squared:.0%} of the variance, so knobs act together"
-        return f"{text}; these effects explain {self.r_squared:.0%} of the variance"
+            return f"{text}; these effects explain only {share}, so knobs act together"
+        return f"{text}; these effects explain {share}"
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def _variation(values: Floats) -> float:
 
 def _shorter(inputs: Floats, values: Floats) -> tuple[Floats, Floats]:
     """The same problem with as many rows as columns: a rotation changes no sum of squares."""
-    rotated = np.linalg.qr(np.column_stack([inputs, values]), mode="r")
+    rotated = np.linalg.qr(np.column_stack([inputs, values])).R
     return rotated[:, :-1], rotated[:, -1]
 
 

@@ -25,6 +25,9 @@ from vitsearch.study.results.effects import (
 SMALL_CHANGE, SMALL_LOSS = 0.05, 0.005
 """A gain that is certainly smaller counts as none: as a share of a cost, and as accuracy."""
 
+LARGEST = 700.0
+"""A difference of logarithms whose power is still a finite number."""
+
 
 @dataclass(frozen=True)
 class ObjectiveEffects:
@@ -45,8 +48,9 @@ class ObjectiveEffects:
         return _is_accuracy(self.name)
 
     def change(self, difference: float) -> float:
-        """The change that a difference means: of a cost as a share, of an accuracy as it is."""
-        return difference if self.is_accuracy else math.expm1(difference)
+        """The change that a difference means: of a cost as a share, of an accuracy as it is. The end of a
+        hopelessly wide interval stays a number."""
+        return difference if self.is_accuracy else math.expm1(min(difference, LARGEST))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -71,7 +71,7 @@ def test_an_accuracy_is_a_difference_in_points():
     effect = Effect("ffn_pruning_ratio", "0", "0.5", -0.02, -0.03, -0.01, 4)
     text = shown(print_explanation, Explanation("fake", False, (objective("accuracy", backbones=(
         BackboneEffects("vit", 12, 0.4, (effect,)),)),), ()))  # fmt: skip
-    assert "these effects explain only 40% of the variance, so knobs act together" in text
+    assert "these effects explain only 40 % of the variance, so knobs act together" in text
     assert "ffn_pruning_ratio  0 > 0.5      -2.0   -3.0 to -1.0  worse" in text
 
 
@@ -91,9 +91,9 @@ What each knob did in study fake
 cpu_ms_p50 (12 measured models)
 knob        explains alone
 deployment           40.0%
-share of the variance over all models that no other knob explains; all knobs together explain 97%
+share of the variance over all models that no other knob explains; all knobs together explain 97 %
 
-vit: 12 models; these effects explain 95% of the variance
+vit: 12 models; these effects explain 95 % of the variance
 knob                      from > to        change  95 % interval       is
 quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  nothing
 

@@ -110,10 +110,10 @@ def test_too_few_models_have_no_effects():
     [
         (BackboneEffects("vit", 1, None, ()), "1 model, too few for effects with intervals"),
         (BackboneEffects("vit", 9, 0.0, ()), "9 models, which tell no knobs apart"),
-        (BackboneEffects("vit", 9, 0.95, (EFFECT,)), "9 models; these effects explain 95% of the variance"),
+        (BackboneEffects("vit", 9, 0.95, (EFFECT,)), "9 models; these effects explain 95 % of the variance"),
         (
             BackboneEffects("vit", 9, 0.4, (EFFECT,)),
-            "9 models; these effects explain only 40% of the variance, so knobs act together",
+            "9 models; these effects explain only 40 % of the variance, so knobs act together",
         ),
         (BackboneEffects("vit", 9, None, (EFFECT,)), "9 models"),
     ],

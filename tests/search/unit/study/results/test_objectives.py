@@ -61,6 +61,10 @@ def test_costs_are_shown_as_shares_and_accuracies_as_they_are(name, shown):
     assert [found["estimate"], found["low"], found["high"]] == pytest.approx(shown)
 
 
+def test_a_hopelessly_wide_interval_is_finite():
+    assert math.isfinite(of("cpu_ms_p50").change(1e6))
+
+
 def test_the_effect_on_a_cost_is_that_on_its_logarithm(cut):
     figures = {
         number: Metrics.of({"cpu_ms_p50": record.plan.resolution * 4.0**-record.plan.compression.ffn_pruning_ratio})
