@@ -2,9 +2,8 @@
 
 data.py         what the page shows, as one frozen value with a JSON form; read from a study and its ledger
     trials.py       every trial with its figures now            knobs.py       what was chosen for each
-    progress.py     hypervolume over what it cost               effects.py     mean of each objective for each choice
+    progress.py     hypervolume over what it cost               reuse.py       results that several trials share
     timeline.py     what workers and devices did, and when      conditions.py  how it was measured
-    reuse.py        results that several trials share
 page.py         the page: the template and plotly with the data in it
 template/       HTML, CSS and JavaScript; figures are drawn from the data in the browser
 picture.py      the front as SVG or PNG, for slides             shapes.py      lines, dots and text as SVG and as PNG

@@ -19,16 +19,17 @@ from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
 from vitsearch.report.conditions import Facts, conditions, utc
-from vitsearch.report.effects import Effect, effects
 from vitsearch.report.knobs import Choice, knobs
 from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.timeline import Lane, lanes
-from vitsearch.report.trials import GROUPS, CurrentFigures, ShownTrial, shown_trials
+from vitsearch.report.trials import GROUPS, ShownTrial, shown_trials
 from vitsearch.space.kinds import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import read_front
+from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
 
 DIGITS = 6
@@ -53,7 +54,7 @@ class ReportData:
     trials: tuple[ShownTrial, ...]
     chosen: tuple[Mapping[str, Choice], ...]
     steps: tuple[Step, ...]
-    effects: tuple[Effect, ...]
+    effects: tuple[ObjectiveEffects, ...]
     runs: tuple[Run, ...]
     stages: tuple[StageRun, ...]
     lanes: tuple[Lane, ...]
@@ -78,7 +79,7 @@ class ReportData:
             "groups": list(GROUPS),
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
-            "effects": [asdict(effect) | _rounded(asdict(effect), "mean", "low", "high") for effect in self.effects],
+            "effects": [one.to_json() for one in self.effects],
             "timeline": self._timeline(),
             "conditions": [asdict(table) for table in self.conditions],
             "failures": [
@@ -140,6 +141,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
     limits = bounds(space.limits, front.baseline.metrics.values if front.baseline else {})
     results = CurrentFigures(ledger, space.measure.threads)
     trials = shown_trials(records, study.times(), front, limits, results)
+    figures = {trial.number: trial.metrics for trial in trials if trial.number is not None}
     chosen = tuple(knobs(trial.plan) for trial in trials)
     runs, stages = tuple(ledger.costs.runs(study.name)), tuple(ledger.costs.stages(study.name))
     trained = trainings(records)
@@ -158,7 +160,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
         trials=trials,
         chosen=chosen,
         steps=progress(trials, trained, front.objectives, reference, runs, stages),
-        effects=effects(trials, chosen, front.objectives),
+        effects=objective_effects(front.objectives, records, figures),
         runs=runs,
         stages=stages,
         lanes=lanes(runs, stages),
@@ -185,10 +187,6 @@ def _figures(name: str, trials: Sequence[ShownTrial]) -> dict[str, Any]:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{DIGITS}g}")
-
-
-def _rounded(value: Mapping[str, Any], *names: str) -> dict[str, float | None]:
-    return {name: _short(value[name]) for name in names}
 
 
 def _words(texts: Iterable[Choice]) -> dict[str, list[Any]]:

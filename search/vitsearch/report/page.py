@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-SCRIPTS = ("data.js", "selection.js", "theme.js", "figures.js", "drawing.js", "tables.js", "page.js")
+SCRIPTS = ("data.js", "selection.js", "theme.js", "effects.js", "figures.js", "drawing.js", "tables.js", "page.js")
 """In the order in which they need each other."""
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "

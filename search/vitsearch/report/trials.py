@@ -10,8 +10,7 @@ from vitsearch.core.limits import Bound, constraints
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, ProxyScore, Record
-from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.measurements import DeviceResults
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import Front, Point
 
 BASELINE, FRONT, NEAR, CONFIRMED, OVER_LIMIT, NOT_TRAINED, NOT_MEASURED, FAILED = GROUPS = (
@@ -116,22 +115,3 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
         low, high = found.interval
         share = found.correct / found.n
         yield f"accuracy on the device itself: {share:.3f} of {found.n} images ({low:.3f} to {high:.3f})"
-
-
-class CurrentFigures:
-    """The figures of a record with all measurements of its graph pooled, as the front has them."""
-
-    def __init__(self, ledger: Ledger, threads: int) -> None:
-        self._ledger = ledger
-        self._threads = threads
-        self._devices: dict[str, DeviceResults] = {}
-
-    def now(self, record: Record) -> tuple[Metrics, tuple[str, ...]]:
-        """The figures, and the flags that all of its measurements have."""
-        if record.keys is None:
-            return record.metrics, ()
-        device = record.keys.device_id
-        if device not in self._devices:
-            self._devices[device] = DeviceResults(self._ledger, device, self._threads)
-        found = self._devices[device].pooled(record.keys.graph_key)
-        return (record.metrics, ()) if found is None else (record.metrics | found.metrics, found.flags)

@@ -17,7 +17,7 @@ from vitsearch.core.record import Keys
 from vitsearch.storage import shipped
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.measurements import DeviceResults
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.study import Study
 
 
@@ -201,17 +201,13 @@ class _Results:
 
     def __init__(self, ledger: Ledger, threads: int, split: str) -> None:
         self._ledger = ledger
-        self._threads = threads
         self._split = split
         self._store = FileStore(ledger.files / "artifacts")
-        self._devices: dict[str, DeviceResults] = {}
+        self._current = CurrentFigures(ledger, threads)
 
     def now(self, point: Point) -> Point:
         """The point with all measurements of its graph pooled."""
-        device = point.keys.device_id
-        if device not in self._devices:
-            self._devices[device] = DeviceResults(self._ledger, device, self._threads)
-        found = self._devices[device].pooled(point.keys.graph_key)
+        found = self._current.pooled(point.keys)
         if found is None:
             return point
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)

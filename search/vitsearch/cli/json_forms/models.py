@@ -210,6 +210,7 @@ BACKBONE_EFFECTS = fields(
     backbone=(TEXT, "the backbone"),
     models=(WHOLE, "its models"),
     r_squared=(maybe(NUMBER), "share of the variance that these effects explain"),
+    about=(TEXT, "how many models there are, and how far to believe these effects, in words"),
     effects=(several(EFFECT), "empty where there are too few models"),
 )
 OBJECTIVE_EFFECTS = fields(

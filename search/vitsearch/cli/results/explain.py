@@ -8,7 +8,8 @@ from rich.table import Table
 from vitsearch.cli.tables import EMULATED, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import LEAST_EXPLAINED, Explanation, ObjectiveEffects, Prediction
+from vitsearch.study.results.explanation import Explanation, Prediction
+from vitsearch.study.results.objectives import ObjectiveEffects
 from vitsearch_evaluators.base.printable import printable
 
 MOST_PREDICTIONS = 12
@@ -31,7 +32,7 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
             line(_explained(one), "dim")
         for backbone in one.backbones:
             line()
-            line(_about(backbone))
+            line(f"{backbone.backbone}: {backbone.about()}")
             if backbone.effects:
                 console.print(effects_table(one, backbone))
     lines = list(found.lines())
@@ -53,17 +54,8 @@ def importance_table(one: ObjectiveEffects) -> Table:
 
 
 def _explained(one: ObjectiveEffects) -> str:
-    share = "" if one.explained is None else f"; all knobs together explain {one.explained:.0%}"
+    share = "" if one.explained is None else f"; all knobs together explain {100 * one.explained:.0f} %"
     return f"share of the variance over all models that no other knob explains{share}"
-
-
-def _about(found: BackboneEffects) -> str:
-    text = f"{found.backbone}: {found.models} models"
-    if not found.effects:
-        return f"{text}, too few for effects with intervals"
-    if found.r_squared is not None and found.r_squared < LEAST_EXPLAINED:
-        return f"{text}; these effects explain only {found.r_squared:.0%} of the variance, so knobs act together"
-    return text if found.r_squared is None else f"{text}; these effects explain {found.r_squared:.0%} of the variance"
 
 
 def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Table:

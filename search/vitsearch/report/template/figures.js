@@ -224,33 +224,6 @@ function figurePredicted(data) {
   };
 }
 
-function figureEffects(data) {
-  const metric = choice("effects-metric");
-  const found = data.effects.filter((effect) => effect.metric === metric);
-  const label = (effect) => plain(`${effect.knob}: ${effect.choice}`);
-  const knobs = [...new Set(found.map((effect) => effect.knob))];
-  const colours = STAGE_COLOURS[theme.name];
-  return {
-    traces: knobs.map((knob, place) => {
-      const effects = found.filter((effect) => effect.knob === knob);
-      return {
-        type: "scatter", mode: "markers", x: effects.map((effect) => effect.mean), y: effects.map(label), showlegend: false,
-        marker: { size: 10, color: colours[place % colours.length], symbol: ["circle", "square", "diamond"][place % 3] },
-        error_x: { type: "data", symmetric: false, array: effects.map((effect) => (effect.high ?? effect.mean) - effect.mean), width: 3,
-          arrayminus: effects.map((effect) => effect.mean - (effect.low ?? effect.mean)), color: theme.colour("quiet"), thickness: 1.5 },
-        hoverinfo: "text", hovertext: effects.map((effect) => `${label(effect)}<br>${withInterval({ ...effect, value: effect.mean }, metric)}`
-          + `<br>${counted(effect.n, "trial")}`),
-      };
-    }),
-    layout: layout({ height: Math.max(260, 90 + 24 * found.length), xaxis: metricAxis(data, metric, found.flatMap((effect) => [effect.low ?? effect.mean, effect.high ?? effect.mean]),
-        { title: { text: `mean of ${axisTitle(data, metric)}`, standoff: 8 } }),
-      yaxis: axis("", { type: "category", autorange: "reversed", dtick: 1, automargin: true }), dragmode: false, uirevision: kept(metric) }),
-    words: found.length ? `Mean of ${metric} for ${counted(found.length, "choice")} of ${counted(knobs.length, "knob")}.` : "No choice has been tried yet.",
-    table: { columns: ["knob", "choice", "trials", `mean of ${metric}`, "from", "to"], rows: () => found.map((effect) => [effect.knob, String(effect.choice),
-      String(effect.n), short(effect.mean, metric), short(effect.low, metric), short(effect.high, metric)]) },
-  };
-}
-
 /* Minutes since the first run started, without the breaks between runs. */
 function withoutBreaks(runs) {
   return (second) => {

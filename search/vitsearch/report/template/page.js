@@ -26,6 +26,8 @@ function fillControls() {
   options("space-y", metrics, third);
   options("space-z", metrics, objectives.includes("accuracy") ? "accuracy" : objectives[1]);
   options("effects-metric", Object.fromEntries(objectives.map((name) => [name, axisTitle(data, name)])), costs[0] || objectives[0]);
+  const { names, first } = effectBackbones(data);
+  options("effects-backbone", Object.fromEntries(names.map((name) => [name, name])), first);
   options("progress-cost", Object.fromEntries(Object.entries(COSTS).map(([name, [title]]) => [name, title])), "run_s");
 }
 
@@ -136,9 +138,9 @@ function listen() {
   }));
   redraw(["front-x", "front-y", "front-bars"], ["front"]);
   redraw(["front-predicted"], ["front", "space"]);
-  redraw(["front-log"], ["front", "space", "effects"]);
+  redraw(["front-log"], ["front", "space"]);
   redraw(["space-x", "space-y", "space-z"], ["space"]);
-  redraw(["effects-metric"], ["effects"]);
+  redraw(["effects-metric", "effects-backbone"], ["effects"]);
   redraw(["progress-cost"], ["progress"]);
   by("conditions").addEventListener("input", () => {
     const conditions = readConditions();

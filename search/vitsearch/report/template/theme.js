@@ -17,6 +17,13 @@ const STAGE_COLOURS = {
   dark: ["#56b4e9", "#e69f00", "#2fcf9f", "#ff8a3d", "#e39cc4", "#a9d8f5", "#f0e442"],
 };
 
+const VERDICT_LOOKS = {
+  better: { light: "#007d5b", dark: "#2fcf9f", symbol: "circle", sign: "●", words: "better" },
+  worse: { light: "#d55e00", dark: "#ff8a3d", symbol: "diamond", sign: "◆", words: "worse" },
+  nothing: { light: "#66707a", dark: "#98a3ae", symbol: "square", sign: "■", words: "gains nothing" },
+  open: { light: "#66707a", dark: "#98a3ae", symbol: "circle-open", sign: "○", words: "open" },
+};
+
 const PAPER_WIDTH = 680, PAPER_HEIGHT = 340;
 
 const theme = {

@@ -26,6 +26,8 @@ Knobs = Mapping[str, str | float | None]
 RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
 WORDS = ("window_size", "weight_sparsity", "distillation")
 DEPLOYMENT = ("backend", "provider", "batch", "quantization")
+LEAST_EXPLAINED = 0.5
+"""Below this share of the variance, single effects say little."""
 LEAST_FREE = 2
 """Degrees of freedom that must be left for an interval."""
 SINGULAR = 1e-8
@@ -63,12 +65,25 @@ class Effect:
 
 @dataclass(frozen=True)
 class BackboneEffects:
-    """``effects`` is empty where there are too few models for intervals."""
+    """``effects`` is empty where there are too few models for intervals, and then ``r_squared`` is None."""
 
     backbone: str
     models: int
     r_squared: float | None
     effects: tuple[Effect, ...]
+
+    def about(self) -> str:
+        """How many models there are, and how far to believe their effects, as part of a sentence."""
+        text = f"{self.models} model{'' if self.models == 1 else 's'}"
+        if not self.effects:
+            is_few = self.r_squared is None
+            return f"{text}, {'too few for effects with intervals' if is_few else 'which tell no knobs apart'}"
+        if self.r_squared is None:
+            return text
+        share = f"{100 * self.r_squared:.0f} % of the variance"
+        if self.r_squared < LEAST_EXPLAINED:
+            return f"{text}; these effects explain only {share}, so knobs act together"
+        return f"{text}; these effects explain {share}"
 
 
 @dataclass(frozen=True)
@@ -125,9 +140,9 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
 
 
 def _student(free: int) -> float:
-    from scipy.stats import t  # here: it takes long to import, and only effects need it
+    from scipy.special import stdtrit  # here: only effects need it, and scipy.stats takes long to import
 
-    return float(t.ppf(0.975, free))
+    return float(stdtrit(free, 0.975))
 
 
 def _matrix(columns: Sequence[_Column], count: int) -> Floats:
@@ -227,6 +242,7 @@ def importances(observed: Sequence[Observation]) -> dict[str, float]:
     inputs, owners = _pooled(observed)
     if len(observed) - np.linalg.matrix_rank(inputs) < LEAST_FREE:
         return {}
+    inputs, values = _shorter(inputs, values)
     whole = _rest(inputs, values)
     knobs = dict.fromkeys(owner for owner in owners if owner)
     found = {
@@ -249,6 +265,12 @@ def _variation(values: Floats) -> float:
         return 0.0
     total = float(np.sum((values - values.mean()) ** 2))
     return total if total > 1e-20 * float(np.sum(values**2)) else 0.0
+
+
+def _shorter(inputs: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """The same problem with as many rows as columns: a rotation changes no sum of squares."""
+    rotated = np.linalg.qr(np.column_stack([inputs, values])).R
+    return rotated[:, :-1], rotated[:, -1]
 
 
 def _rest(inputs: Floats, values: Floats) -> float:

@@ -15,6 +15,7 @@ from vitsearch.report.trials import FAILED, FRONT, NOT_TRAINED, OVER_LIMIT
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
+from vitsearch.study.results.explanation import read_explanation
 from vitsearch.study.study import Study
 
 
@@ -68,6 +69,13 @@ def test_the_hypervolume_ends_with_that_of_the_front(report):
     assert [step.trial for step in report.steps][-1] is None
 
 
+def test_effects_are_those_of_the_explain_command(finished, report):
+    with finished.opened() as (study, ledger):
+        expected = read_explanation(study, ledger)
+    assert report.effects == expected.objectives
+    assert report.to_json()["effects"] == expected.to_json()["objectives"]
+
+
 def test_only_plain_json_comes_out(report):
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["study"] == "fake"
 
@@ -119,7 +127,8 @@ def told(space, plan, fake_study):
 
 def test_a_study_without_trials_has_an_empty_report(told):
     found = told()
-    assert (found.trials, found.steps, found.effects, found.knee) == ((), (), (), None)
+    assert (found.trials, found.steps, found.knee) == ((), (), None)
+    assert [one.backbones for one in found.effects] == [(), ()]
     assert found.to_json()["trials"]["number"] == []
 
 

@@ -10,7 +10,8 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.explain import print_explanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import Explanation, ObjectiveEffects, Prediction, read_explanation
+from vitsearch.study.results.explanation import Explanation, Prediction, read_explanation
+from vitsearch.study.results.objectives import ObjectiveEffects
 
 
 def objective(name="cpu_ms_p50", **changes):
@@ -66,27 +67,11 @@ def test_a_precision_that_gains_nothing_is_said_in_one_line(explanation):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "ends", "verdict"),
-    [
-        ("cpu_ms_p50", (0.5, 0.4, 0.6), "better"),
-        ("cpu_ms_p50", (1.5, 1.4, 1.6), "worse"),
-        ("cpu_ms_p50", (1.0, 0.97, 1.04), "nothing"),
-        ("cpu_ms_p50", (0.9, 0.7, 1.2), "open"),
-        ("throughput_ips", (1.5, 1.4, 1.6), "better"),
-        ("throughput_ips", (1.0, 0.9, 1.02), "nothing"),
-    ],
-)
-def test_the_verdict_of_an_effect(name, ends, verdict):
-    effect = Effect("ffn_pruning_ratio", "0", "0.5", *map(math.log, ends), 4)
-    assert objective(name).verdict(effect) == verdict
-
-
 def test_an_accuracy_is_a_difference_in_points():
     effect = Effect("ffn_pruning_ratio", "0", "0.5", -0.02, -0.03, -0.01, 4)
     text = shown(print_explanation, Explanation("fake", False, (objective("accuracy", backbones=(
         BackboneEffects("vit", 12, 0.4, (effect,)),)),), ()))  # fmt: skip
-    assert "these effects explain only 40% of the variance, so knobs act together" in text
+    assert "these effects explain only 40 % of the variance, so knobs act together" in text
     assert "ffn_pruning_ratio  0 > 0.5      -2.0   -3.0 to -1.0  worse" in text
 
 
@@ -106,9 +91,9 @@ What each knob did in study fake
 cpu_ms_p50 (12 measured models)
 knob        explains alone
 deployment           40.0%
-share of the variance over all models that no other knob explains; all knobs together explain 97%
+share of the variance over all models that no other knob explains; all knobs together explain 97 %
 
-vit: 12 models; these effects explain 95% of the variance
+vit: 12 models; these effects explain 95 % of the variance
 knob                      from > to        change  95 % interval       is
 quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  nothing
 

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.study.results.effects import Observation, explained, importances, main_effects, unique
+from vitsearch.study.results.effects import (
+    BackboneEffects,
+    Effect,
+    Observation,
+    explained,
+    importances,
+    main_effects,
+    unique,
+)
 
 PLAIN = {
     "backbone": "vit",
@@ -31,6 +39,7 @@ PLAIN = {
     "provider": "cpu",
     "batch": "1",
 }
+EFFECT = Effect("ffn_pruning_ratio", "0", "0.5", -0.2, -0.3, -0.1, 4)
 INT8_GAIN = {"onnxruntime": 0.0, "openvino": -0.7}
 
 
@@ -94,6 +103,23 @@ def test_an_effect_that_the_models_do_not_tell_apart_is_left_out():
 def test_too_few_models_have_no_effects():
     assert effects(models()[:3])[1].effects == ()
     assert importances(models()[:3]) == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (BackboneEffects("vit", 1, None, ()), "1 model, too few for effects with intervals"),
+        (BackboneEffects("vit", 9, 0.0, ()), "9 models, which tell no knobs apart"),
+        (BackboneEffects("vit", 9, 0.95, (EFFECT,)), "9 models; these effects explain 95 % of the variance"),
+        (
+            BackboneEffects("vit", 9, 0.4, (EFFECT,)),
+            "9 models; these effects explain only 40 % of the variance, so knobs act together",
+        ),
+        (BackboneEffects("vit", 9, None, (EFFECT,)), "9 models"),
+    ],
+)
+def test_how_far_to_believe_effects_is_said(found, words):
+    assert found.about() == words
 
 
 def test_the_scope_counts_only_where_something_is_ranked():

@@ -1,0 +1,144 @@
+"""What each knob did to each objective of a study on its device: the models that effects are read from, and what an
+effect means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.metrics import split
+from vitsearch.core.record import Record
+from vitsearch.study.knob_values import knob_values
+from vitsearch.study.results.effects import (
+    BackboneEffects,
+    Effect,
+    Observation,
+    explained,
+    importances,
+    main_effects,
+    unique,
+)
+
+SMALL_CHANGE, SMALL_LOSS = 0.05, 0.005
+"""A gain that is certainly smaller counts as none: as a share of a cost, and as accuracy."""
+
+LARGEST = 700.0
+"""A difference of logarithms whose power is still a finite number."""
+
+
+@dataclass(frozen=True)
+class ObjectiveEffects:
+    """Of one objective. The effects on costs are differences of logarithms: :meth:`change` makes shares of them.
+
+    ``measured`` and ``predicted`` count the models; only accuracies are predicted.
+    """
+
+    name: str
+    backbones: tuple[BackboneEffects, ...]
+    importances: Mapping[str, float]
+    explained: float | None
+    measured: int
+    predicted: int
+
+    @property
+    def is_accuracy(self) -> bool:
+        return _is_accuracy(self.name)
+
+    def change(self, difference: float) -> float:
+        """The change that a difference means: of a cost as a share, of an accuracy as it is. The end of a
+        hopelessly wide interval stays a number."""
+        return difference if self.is_accuracy else math.expm1(min(difference, LARGEST))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "objective": self.name,
+            "measured": self.measured,
+            "predicted": self.predicted,
+            "explained": self.explained,
+            "importances": dict(self.importances),
+            "backbones": [self._backbone_json(one) for one in self.backbones],
+        }
+
+    def _backbone_json(self, found: BackboneEffects) -> dict[str, Any]:
+        effects = [
+            asdict(effect)
+            | {name: self.change(getattr(effect, name)) for name in ("estimate", "low", "high")}
+            | {"verdict": self.verdict(effect)}
+            for effect in found.effects
+        ]
+        return {
+            "backbone": found.backbone,
+            "models": found.models,
+            "r_squared": found.r_squared,
+            "about": found.about(),
+            "effects": effects,
+        }
+
+    def verdict(self, effect: Effect) -> str:
+        """``better``, ``worse``, ``nothing`` (a gain is certainly small) or ``open``."""
+        sign = 1.0 if split(self.name)[0].direction == "maximize" else -1.0
+        ends = [sign * self.change(end) for end in (effect.low, effect.high)]
+        if min(ends) > 0.0:
+            return "better"
+        if max(ends) < 0.0:
+            return "worse"
+        return "nothing" if max(ends) < (SMALL_LOSS if self.is_accuracy else SMALL_CHANGE) else "open"
+
+
+def objective_effects(
+    objectives: Iterable[str], records: Mapping[int, Record], figures: Mapping[int, Metrics]
+) -> tuple[ObjectiveEffects, ...]:
+    """The effects on each objective over all trials with a measurement, unpruned models among them. ``figures`` are
+    those that each trial has now."""
+    return tuple(_of_objective(name, records, figures) for name in objectives)
+
+
+def _of_objective(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> ObjectiveEffects:
+    found = _accuracies(records, figures) if _is_accuracy(name) else _costs(name, records, figures)
+    observed = unique((key, one) for key, one, _ in found)
+    kinds = {key: is_predicted for key, _, is_predicted in reversed(found)}
+    predicted = sum(kinds.values())
+    shares = importances(observed)
+    return ObjectiveEffects(
+        name,
+        tuple(main_effects(observed)),
+        shares,
+        explained(observed) if shares else None,
+        len(kinds) - predicted,
+        predicted,
+    )
+
+
+def _is_accuracy(name: str) -> bool:
+    return split(name)[0].name == "accuracy"
+
+
+_Found = list[tuple[str, Observation, bool]]
+"""The key of a result, its observation, and whether it is predicted."""
+
+
+def _costs(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Found:
+    """The logarithms of the costs of graphs."""
+    return [
+        (record.keys.graph_key, Observation(knob_values(record.plan), math.log(value)), False)
+        for number, record in records.items()
+        if record.keys is not None and (value := figures[number].value(name)) is not None and value > 0.0
+    ]
+
+
+def _accuracies(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Found:
+    """Measured accuracies; for plans that were not confirmed, the predicted ones."""
+    found: _Found = []
+    for number, record in records.items():
+        if record.keys is None:
+            continue
+        key = f"{record.keys.weights_key} {record.keys.graph_key}"
+        measured = figures[number].value("accuracy") if record.is_confirmed else None
+        predicted = None if record.proxy is None else record.proxy.predicted_accuracy
+        value = predicted if measured is None else measured
+        if value is not None:
+            found.append((key, Observation(knob_values(record.plan), value), measured is None))
+    return sorted(found, key=lambda one: one[2])  # measured ones first: they count where both are known

@@ -1,0 +1,103 @@
+"""The models that effects are read from, and what an effect means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.record import Keys, ProxyScore, Record
+from vitsearch.study.results.effects import BackboneEffects, Effect
+from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
+
+NO_METRICS = Metrics({})
+
+
+def of(name, *effects):
+    return ObjectiveEffects(name, (BackboneEffects("vit", 12, 0.9, effects),), {}, 0.9, 12, 0)
+
+
+def effect(estimate, low, high):
+    return Effect("ffn_pruning_ratio", "0", "0.5", estimate, low, high, 4)
+
+
+@pytest.fixture
+def cut(plan):
+    """Three models for each share of the FFNs that is removed: their records."""
+
+    def plans():
+        for ratio in (0.0, 0.25, 0.5):
+            for resolution in (20, 24, 28):
+                shape = replace(plan.compression, ffn_pruning_ratio=ratio)
+                yield replace(plan, resolution=resolution, compression=shape)
+
+    return {
+        number: Record("confirmed", one, keys=Keys(f"w{number}", f"g{number}", None, "device"))
+        for number, one in enumerate(plans())
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "ends", "verdict"),
+    [
+        ("cpu_ms_p50", (0.5, 0.4, 0.6), "better"),
+        ("cpu_ms_p50", (1.5, 1.4, 1.6), "worse"),
+        ("cpu_ms_p50", (1.0, 0.97, 1.04), "nothing"),
+        ("cpu_ms_p50", (0.9, 0.7, 1.2), "open"),
+        ("throughput_ips", (1.5, 1.4, 1.6), "better"),
+        ("throughput_ips", (1.0, 0.9, 1.02), "nothing"),
+    ],
+)
+def test_the_verdict_of_an_effect(name, ends, verdict):
+    assert of(name).verdict(effect(*map(math.log, ends))) == verdict
+
+
+@pytest.mark.parametrize(("name", "shown"), [("cpu_ms_p50", [-0.5, -0.75, 0.25]), ("accuracy", [-0.02, -0.03, -0.01])])
+def test_costs_are_shown_as_shares_and_accuracies_as_they_are(name, shown):
+    values = shown if name == "accuracy" else map(math.log1p, shown)
+    (found,) = of(name, effect(*values)).to_json()["backbones"][0]["effects"]
+    assert [found["estimate"], found["low"], found["high"]] == pytest.approx(shown)
+
+
+def test_a_hopelessly_wide_interval_is_finite():
+    assert math.isfinite(of("cpu_ms_p50").change(1e6))
+
+
+def test_the_effect_on_a_cost_is_that_on_its_logarithm(cut):
+    figures = {
+        number: Metrics.of({"cpu_ms_p50": record.plan.resolution * 4.0**-record.plan.compression.ffn_pruning_ratio})
+        for number, record in cut.items()
+    }
+    (found,) = objective_effects(["cpu_ms_p50"], cut, figures)
+    by_knob = {one.knob: found.change(one.estimate) for one in found.backbones[0].effects}
+    assert by_knob["ffn_pruning_ratio"] == pytest.approx(0.5 - 1)
+    assert by_knob["resolution"] == pytest.approx(20 / 28 - 1)
+
+
+def test_a_graph_counts_once(cut):
+    cut[9] = replace(cut[8], keys=replace(cut[8].keys, weights_key="other"))
+    (found,) = objective_effects(["cpu_ms_p50"], cut, dict.fromkeys(cut, Metrics.of({"cpu_ms_p50": 1.0})))
+    assert found.measured == 9
+
+
+def test_what_was_not_measured_does_not_count(cut, plan):
+    cut[9] = Record("failed", plan)
+    figures = dict.fromkeys(cut, NO_METRICS) | {0: Metrics.of({"cpu_ms_p50": 1.0, "accuracy": 0.9})}
+    accuracy, cost = objective_effects(["accuracy", "cpu_ms_p50"], cut, figures)
+    assert (accuracy.measured, accuracy.predicted, cost.measured) == (1, 0, 1)
+
+
+def test_accuracies_are_predicted_where_they_were_not_measured(cut):
+    proxy = ProxyScore(0.6, 0.1, 0.2, 0.8, 0.01)
+    cut[7] = replace(cut[7], outcome="not_promoted", proxy=proxy)
+    cut[8] = replace(cut[8], proxy=proxy)
+    figures = dict.fromkeys(cut, Metrics.of({"accuracy": 0.9}))
+    (found,) = objective_effects(["accuracy"], cut, figures)
+    assert (found.measured, found.predicted) == (8, 1)
+
+
+def test_a_study_without_trials_has_no_effects():
+    (found,) = objective_effects(["accuracy"], {}, {})
+    assert (found.backbones, found.importances, found.explained) == ((), {}, None)
