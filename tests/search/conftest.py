@@ -9,6 +9,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from optuna.trial import TrialState
 from sqlalchemy import create_engine, make_url, text
 
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
-from vitsearch.core.record import Record
+from vitsearch.core.record import Record, trainings
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
@@ -113,6 +115,20 @@ class FakeStudy:
     def records(self) -> dict[int, Record]:
         with self.opened() as (study, _):
             return study.records()
+
+    @property
+    def trained(self) -> int:
+        """Weights are trained once for all their deployments."""
+        return len(trainings(self.records()))
+
+    @property
+    def artifacts(self) -> int:
+        """The exported files: of the leaderboard, and of what was trained in all deployments that were asked for."""
+        return len({record.keys.artifact_key for record in self.records().values() if record.is_confirmed})
+
+    def numbers_by_state(self) -> Counter[TrialState]:
+        with self.opened() as (study, _):
+            return Counter(trial.state for trial in study._study.get_trials())
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Study, Ledger]]:

@@ -33,6 +33,7 @@ from vitsearch.search.watch.stall import StallWatch
 from vitsearch.study.batches import KeptBatches
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked
+from vitsearch_evaluators.base.canonical_json import digest
 
 logger = logging.getLogger(__name__)
 
@@ -183,11 +184,11 @@ class Driver:
     def _convergence_of_the_last_run(self) -> str | None:
         """Why the search of this same space has converged before: asking again would bring no more."""
         stored = self._study.attributes.get("converged")
-        return stored["reason"] if stored and stored["space"] == self._space.to_json() else None
+        return stored["reason"] if stored and stored["space"] == digest(self._space.to_json()) else None
 
     def _remember_convergence(self) -> None:
         if reason := self._why_converged():
-            self._study.remember("converged", {"space": self._space.to_json(), "reason": reason})
+            self._study.remember("converged", {"space": digest(self._space.to_json()), "reason": reason})
 
     @property
     def _patience(self) -> int:

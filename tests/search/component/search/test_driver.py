@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
 
-from support import TESTS
 from vitsearch.core.record import SMALL_KL, trainings
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
@@ -28,7 +20,6 @@ from vitsearch.search.driver import SearchEnd
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
-from vitsearch_evaluators.errors import DeviceUnreachable
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
@@ -40,27 +31,12 @@ class Notes(Silent):
         self.said.append(text)
 
 
-def trained(study):
-    """Weights are trained once for all their deployments."""
-    return len(trainings(study.records()))
-
-
-def artifacts(study):
-    """The exported files: of the leaderboard, and of what was trained in all the deployments that were asked for."""
-    return len({record.keys.artifact_key for record in study.records().values() if record.is_confirmed})
-
-
-def numbers_by_state(study):
-    with study.opened() as (opened, _):
-        return Counter(trial.state for trial in opened._study.get_trials())
-
-
 def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(finished):
     with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
         assert study.unfinished() == 0
     assert finished.ended == SearchEnd("8 plans are trained", complete=True)
-    assert trained(finished) == 8
+    assert finished.trained == 8
     assert len(front.points) >= 3
     assert all(point.feasible for point in front.points)
 
@@ -104,8 +80,8 @@ def test_each_stage_is_made_once(finished):
     assert made["base"] == 1
     assert made["block_structure"] == 2  # one for each resolution
     assert made["logits"] == 2  # validation and training images
-    assert made["train"] == trained(finished)
-    assert made["export"] == artifacts(finished)
+    assert made["train"] == finished.trained
+    assert made["export"] == finished.artifacts
 
 
 def test_trained_weights_are_asked_for_in_the_deployments_that_may_be_on_the_front(finished):
@@ -151,8 +127,8 @@ def test_the_study_remembers_baseline_reference_and_leaderboard(finished):
 def test_a_larger_number_of_trials_goes_on(fake_study):
     for trials in (2, 4):
         assert fake_study.with_space(search__trials=trials).run().complete
-        assert trained(fake_study) == trials
-        assert fake_study.runner.made["train"] == trained(fake_study)
+        assert fake_study.trained == trials
+        assert fake_study.runner.made["train"] == fake_study.trained
 
 
 def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
@@ -168,7 +144,7 @@ def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
 def test_two_places_train_no_plan_too_many(fake_study):
     few = fake_study.with_space(search__trials=4)
     assert replace(few, slots=3).run().complete
-    assert trained(few) == 4
+    assert few.trained == 4
 
 
 def test_several_rungs_end_with_all_plans_trained(fake_study):
@@ -189,7 +165,7 @@ def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
 
     few.runner.before = break_the_last
     assert few.run().complete
-    assert trained(few) == 3
+    assert few.trained == 3
     (failed,) = [r for r in few.records().values() if r.outcome == "failed" and r.duplicate_of is None]
     assert failed.failure == {"stage": "export", "kind": "parity", "message": "outputs differ"}
 
@@ -268,7 +244,7 @@ def test_the_leaderboard_is_complete_and_takes_no_training(finished):
     found = [record for record in finished.records().values() if record.plan in leaders]
     assert {record.plan for record in found} == leaders
     assert all(record.is_confirmed and not record.was_trained and record.rung == 0 for record in found)
-    assert finished.runner.made["train"] == trained(finished) == finished.space.search.trials
+    assert finished.runner.made["train"] == finished.trained == finished.space.search.trials
 
 
 def test_what_is_shown_is_confirmed_once_when_idle(finished):
@@ -296,191 +272,6 @@ def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeyp
 
 def again(trial):
     return trial.user_attrs.get("enqueued") == "the limits or the front have changed"
-
-
-def test_a_spent_budget_ends_the_search(fake_study):
-    ended = fake_study.with_space(search__budget=0.001).run()
-    assert ended == SearchEnd("the budget of 0.001 s is spent", complete=False)
-    with fake_study.opened() as (study, _):
-        assert study.unfinished() == 2  # the leaderboard's, for the next run
-
-
-def test_a_search_without_improvement_ends(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
-    small = fake_study.with_space(
-        space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
-    )
-    ended = small.run()
-    assert ended == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=True)
-    assert trained(small) <= 2
-
-
-def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
-    ended = fake_study.with_space(search__trials=50).run()
-    trains = trained(fake_study)
-    assert ended == SearchEnd(
-        f"{trains} plans are trained, and no plan of the space is expected to add 50.0% to the hypervolume: the front "
-        "has converged",
-        complete=True,
-    )
-    assert 0 < trains < 50
-    with fake_study.opened() as (study, _):
-        assert study.unfinished() == 0  # what was trained last is confirmed in its other deployments too
-
-
-def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
-    small = fake_study.with_space(search__trials=50)
-    first = small.run()
-    records = small.records()
-    assert small.run() == first
-    assert small.records() == records
-    small.with_space(search__trials=50, space__head_pruning_ratio=[0.0, 0.25, 0.5, 0.75]).run()
-    assert len(small.records()) > len(records)
-
-
-def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
-    monkeypatch.setattr("vitsearch.study.study.make_sampler", lambda name, seed: Stubborn())
-    few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5, search__sampler="random")
-    assert few.run().complete
-    with few.opened() as (study, _):
-        whys = Counter(trial.user_attrs.get("enqueued") for trial in study._study.get_trials())
-    assert whys["the sampler repeated itself"] > 0
-
-
-class Stubborn(random.Random):
-    """A sampler that draws the same plan for ever."""
-
-    def infer_relative_search_space(self, study, trial):
-        return {}
-
-    def sample_relative(self, study, trial, space):
-        return {}
-
-    def sample_independent(self, study, trial, name, distribution):
-        return getattr(distribution, "low", None) if hasattr(distribution, "low") else distribution.choices[0]
-
-    def before_trial(self, study, trial):
-        pass
-
-    def after_trial(self, study, trial, state, values):
-        pass
-
-
-# ---- crashes
-
-
-class Killed(BaseException):
-    """Stands for whatever ends a process from within."""
-
-
-STAGES = (
-    "base", "block_structure", "screen",
-    "proxy", "logits", "train", "export",
-)  # fmt: skip
-
-
-def crash_at(name, nth, error):
-    seen = Counter()
-
-    def before(job):
-        seen[job.stage] += 1
-        if job.stage == name and seen[name] == nth:
-            raise error
-
-    return before
-
-
-@pytest.mark.parametrize(("stage", "nth"), [(stage, 1) for stage in STAGES] + [("train", 2), ("export", 3)])
-def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, stage, nth):
-    study = fake_study.with_space(search__trials=2)
-    study.runner.before = crash_at(stage, nth, Killed())
-    with pytest.raises(Killed):
-        study.run()
-    assert TrialState.RUNNING not in numbers_by_state(study)
-    study.runner.before = lambda job: None
-    assert study.run().complete
-    assert trained(study) == 2
-    assert numbers_by_state(study).keys() <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
-    made = study.runner.made
-    assert (made["base"], made["logits"]) == (1, 2)
-    assert made["train"] == trained(study)
-    assert made["export"] == artifacts(study)
-    with study.opened() as (_, ledger):
-        assert ledger.claims() == {}
-        assert made["proxy"] == len({r.keys.weights_key for r in study.records().values() if r.proxy})
-
-
-@pytest.mark.parametrize(
-    ("nth", "error"),
-    [(1, Killed()), (3, DeviceUnreachable("gone")), (5, KeyboardInterrupt()), (7, Killed())],
-    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
-)
-def test_a_crash_while_measuring_repeats_nothing(fake_study, nth, error):
-    study = fake_study.with_space(search__trials=2)
-    calls = Counter()
-
-    def before(path):
-        calls["measure"] += 1
-        if calls["measure"] == nth:
-            raise error
-
-    study.device.before = before
-    with pytest.raises(type(error)):
-        study.run()
-    assert TrialState.RUNNING not in numbers_by_state(study)
-    study.device.before = lambda path: None
-    assert study.run().complete
-    assert trained(study) == 2
-    assert study.runner.made["train"] == trained(study)
-    with study.opened() as (opened, ledger):
-        keys = {record.keys.graph_key for record in opened.records().values()}
-        rows = [row for key in keys for row in ledger.measurements(key, study.device.info.device_id)]
-    base = 1 + 1  # the baseline's confirmation measurement, and the final one; its graph may be a trial's too
-    assert len(rows) <= sum(study.device.measured.values()) <= len(rows) + base
-
-
-KILLED = """
-import importlib.util, json, os, pathlib, signal, sys
-home, folder, space, stage, nth = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("conftest", home)
-conftest = sys.modules["conftest"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(conftest)
-study = conftest.FakeStudy(pathlib.Path(folder), conftest.SearchSpace.from_json(json.loads(space)))
-
-def before(job):
-    if job.stage == stage and study.runner.made[stage] == int(nth) - 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-study.runner.before = before
-study.run()
-"""
-
-
-@pytest.mark.parametrize(("stage", "nth"), [("train", 1), ("export", 3)])
-def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
-    study = fake_study.with_space(search__trials=2)
-    home = Path(TESTS, "search", "conftest.py")
-    arguments = [home, study.folder, json.dumps(study.space.to_json()), stage, str(nth)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True)
-    assert run.returncode == -signal.SIGKILL, run.stderr
-    with study.opened() as (opened, ledger):
-        open_then = [trial.number for trial in opened._study.get_trials() if trial.state == TrialState.RUNNING]
-        assert ledger.claims() != {}
-    assert study.run().complete
-    assert trained(study) == 2
-    made = study.runner.made
-    assert made["base"] == 0  # found in the ledger
-    assert made["train"] <= trained(study) - (nth > 1)
-    with study.opened() as (opened, ledger):
-        assert ledger.claims() == {}
-        states = {trial.number: trial.state for trial in opened._study.get_trials()}
-    assert TrialState.RUNNING not in states.values()
-    assert TrialState.FAIL not in states.values()
-    assert open_then
-    assert set(open_then) <= study.records().keys()  # adopted by number, and ended
 
 
 def test_fakes_count_what_they_made():

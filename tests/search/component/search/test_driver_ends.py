@@ -1,0 +1,79 @@
+"""When a search ends, between two fakes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from vitsearch.search import driver
+from vitsearch.search.driver import SearchEnd
+
+
+def test_a_spent_budget_ends_the_search(fake_study):
+    ended = fake_study.with_space(search__budget=0.001).run()
+    assert ended == SearchEnd("the budget of 0.001 s is spent", complete=False)
+    with fake_study.opened() as (study, _):
+        assert study.unfinished() == 2  # the leaderboard's, for the next run
+
+
+def test_a_search_without_improvement_ends(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
+    small = fake_study.with_space(
+        space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
+    )
+    ended = small.run()
+    assert ended == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=True)
+    assert small.trained <= 2
+
+
+def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
+    ended = fake_study.with_space(search__trials=50).run()
+    trains = fake_study.trained
+    assert ended == SearchEnd(
+        f"{trains} plans are trained, and no plan of the space is expected to add 50.0% to the hypervolume: the front "
+        "has converged",
+        complete=True,
+    )
+    assert 0 < trains < 50
+    with fake_study.opened() as (study, _):
+        assert study.unfinished() == 0  # what was trained last is confirmed in its other deployments too
+
+
+def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study, monkeypatch):
+    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
+    small = fake_study.with_space(search__trials=50)
+    first = small.run()
+    records = small.records()
+    assert small.run() == first
+    assert small.records() == records
+    small.with_space(search__trials=50, space__head_pruning_ratio=[0.0, 0.25, 0.5, 0.75]).run()
+    assert len(small.records()) > len(records)
+
+
+def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
+    monkeypatch.setattr("vitsearch.study.study.make_sampler", lambda name, seed: Stubborn())
+    few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5, search__sampler="random")
+    assert few.run().complete
+    with few.opened() as (study, _):
+        whys = Counter(trial.user_attrs.get("enqueued") for trial in study._study.get_trials())
+    assert whys["the sampler repeated itself"] > 0
+
+
+class Stubborn(random.Random):
+    """A sampler that draws the same plan for ever."""
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, space):
+        return {}
+
+    def sample_independent(self, study, trial, name, distribution):
+        return getattr(distribution, "low", None) if hasattr(distribution, "low") else distribution.choices[0]
+
+    def before_trial(self, study, trial):
+        pass
+
+    def after_trial(self, study, trial, state, values):
+        pass

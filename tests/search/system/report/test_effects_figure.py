@@ -1,0 +1,68 @@
+"""The figure of what each knob did, in a real browser."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from support.browser import opened
+from vitsearch.report.page import page
+from vitsearch.study.results.effects import BackboneEffects
+
+DRAWN = """() => document.querySelector("[data-figure=effects] .js-plotly-plot").data
+  .flatMap(({ x, error_x: bar }) => x.map((at, one) => [at, at - bar.arrayminus[one], at + bar.array[one]]))"""
+"""Each dot of the figure of effects, with both ends of its bar."""
+
+
+def effects_of(tab, objective):
+    """The figure of the effects on an objective: its dots and bars, its caption and the rows of its table."""
+    tab.select_option("#effects-metric", objective)
+    figure = tab.query_selector("[data-figure=effects]")
+    figure.scroll_into_view_if_needed()
+    tab.wait_for_function(
+        "(name) => document.querySelector('[data-figure=effects] .xtitle')?.textContent.includes(name)", arg=objective
+    )
+    if not figure.query_selector("details[open]"):
+        figure.query_selector("summary").click()
+    tab.wait_for_selector("[data-figure=effects] tbody tr")
+    rows = [row.inner_text().split("\t") for row in figure.query_selector_all("tbody tr")]
+    return tab.evaluate(DRAWN), figure.query_selector("figcaption").text_content(), rows
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "cpu_ms_p50"])
+def test_each_effect_is_a_dot_with_its_interval(tab, data, objective):
+    drawn, words, rows = effects_of(tab, objective)
+    (found,) = (one for one in data.effects if one.name == objective)
+    (fake,) = found.backbones
+    factor = 100 if objective == "accuracy" else 1  # points; the logarithms of shares
+    expected = [[factor * end for end in (one.estimate, one.low, one.high)] for one in fake.effects]
+    assert len(expected) > 2
+    assert sorted(drawn) == [pytest.approx(one, abs=1e-4) for one in sorted(expected)]
+    assert [row[1:4] for row in rows] == [[one.knob, one.start, one.to] for one in fake.effects]
+    assert f"fake_vit: {fake.about()}".replace(" %", "\u00a0%") in words
+
+
+def test_a_backbone_is_looked_at_alone(browser, data, tmp_path):
+    effects = tuple(
+        replace(one, backbones=(*one.backbones, BackboneEffects("other", 3, None, ()))) for one in data.effects
+    )
+    path = tmp_path / "two.html"
+    path.write_text(page(replace(data, effects=effects).to_json(), live=False))
+    with opened(browser, path) as (tab, complaints):
+        tab.select_option("#effects-backbone", "other")
+        drawn, words, rows = effects_of(tab, "cpu_ms_p50")
+        assert drawn == []
+        assert "other: 3 models, too few for effects with intervals." in words
+        assert [row[:2] for row in rows] == [["other", "3 models, too few for effects with intervals"]]
+        assert complaints == []
+
+
+def test_a_wide_interval_leaves_room_for_the_others(tab):
+    low, high = tab.evaluate(
+        """effectRange([{ estimate: -0.5, low: -0.6, high: -0.4 }, { estimate: 0.1, low: -0.999, high: 1e9 }],
+          PERCENT)"""
+    )
+    assert -2 < low < math.log(0.5)
+    assert math.log(1.1) < high < 2
