@@ -49,7 +49,7 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
 
 
 def importance_table(one: ObjectiveEffects) -> Table:
-    rows = [[name, f"{share:.1%}"] for name, share in one.importances.items()]
+    rows = [[name, f"{100 * share:.1f} %"] for name, share in one.importances.items()]
     return plain_table("", ["knob", "explains alone"], rows, texts=1)
 
 
