@@ -90,7 +90,7 @@ What each knob did in study fake
 
 cpu_ms_p50 (12 measured models)
 knob        explains alone
-deployment           40.0%
+deployment          40.0 %
 share of the variance over all models that no other knob explains; all knobs together explain 97 %
 
 vit: 12 models; these effects explain 95 % of the variance
