@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
@@ -150,10 +149,9 @@ class Study:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
         with self._lock, _quiet():
             self._catch_up()
-            with self._view.held():
+            with self._view.asking({"driver": driver.to_json()}):
                 trial = self._study.ask()
                 try:
-                    trial.set_user_attr("driver", driver.to_json())
                     suggest = OptunaSuggest(trial, self._word_choices)
                     plan = plans.plan(suggest)
                     notes = self._view.get_trial(trial._trial_id).system_attrs
@@ -375,10 +373,7 @@ def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:
 
 def _is_orphan(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs.get("driver")
-    if owner is not None:
-        return DriverId.from_json(owner).is_dead_here()
-    # Its driver was killed between asking and signing. The clock of its machine may differ a little.
-    return trial.datetime_start is not None and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE_S)
+    return owner is not None and DriverId.from_json(owner).is_dead_here()
 
 
 @contextmanager

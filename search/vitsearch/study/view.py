@@ -60,7 +60,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._own: set[int] = set()
         self._unwritten: dict[int, _Unwritten] = {}
         self._attributes: dict[str, tuple[str, Any]] = {}
-        self._is_held = False
+        self._signature: Mapping[str, Any] | None = None
 
     # ---- keeping up with the database
 
@@ -78,14 +78,16 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._take_in(changed)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Read nothing inside the block: a trial is asked for, from what is known at its start."""
+    def asking(self, signature: Mapping[str, Any]) -> Iterator[None]:
+        """For asking for a trial. Read nothing inside the block: a trial is drawn from what is known at its start. A
+        trial that starts to run gets the user attributes ``signature`` in the same transaction: a driver that is
+        killed at any moment leaves none that nobody owns."""
         self.sync()
-        self._is_held = True
+        self._signature = signature
         try:
             yield
         finally:
-            self._is_held = False
+            self._signature = None
 
     def reload(self) -> None:
         """Read everything again. What is not written yet is kept."""
@@ -181,7 +183,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        if not self._is_held:
+        if self._signature is None:
             self.sync()
         found = [trial for trial in self._order if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
@@ -191,6 +193,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
         if template_trial is not None:
             state, facts = template_trial.state, _facts(template_trial)
             ended_at = _utc(template_trial.datetime_complete)
+        if state == TrialState.RUNNING:
+            facts.user_attrs |= {key: json.dumps(value) for key, value in (self._signature or {}).items()}
         trial = _frozen(self._rows.create(state.name, facts, ended_at))
         self._keep(trial)
         if state == TrialState.RUNNING:
@@ -239,6 +243,9 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Write the rest of a trial and its state. Raises Optuna's error when another driver has ended it; False when
         it cannot be taken from the queue, because another driver has."""
+        if state == TrialState.RUNNING:
+            for key, value in (self._signature or {}).items():
+                self.set_trial_user_attr(trial_id, key, value)
         unwritten = self._unwritten.pop(trial_id, None) or _Unwritten()
         unwritten.facts.values.update(enumerate(values or ()))
         stored_at = self._rows.move(trial_id, state.name, unwritten.facts, unwritten.replaced)

@@ -47,12 +47,12 @@ class Provenance:
         is_screen = artifacts.kind == Stage.SCREEN.value
         found = [
             *self._runs(Stage.SCREEN, artifacts, and_(is_screen, artifacts.sha256.in_(screened))),
-            *self._runs(Stage.EXPORT, artifacts, artifacts.artifact_key == (keys.artifact_key or "")),
+            *self._runs(Stage.MEASURE, measurements, of_graph),
             *self._runs(Stage.PROXY, trainings, and_(trainings.weights_key == keys.weights_key, trainings.rung == 0)),
             *self._runs(Stage.TRAIN, trainings, and_(trainings.weights_key == keys.weights_key, trainings.rung > 0)),
-            *self._runs(Stage.MEASURE, measurements, of_graph),
+            *self._runs(Stage.EXPORT, artifacts, artifacts.artifact_key == (keys.artifact_key or "")),
         ]
-        return sorted(found, key=lambda run: run.made_at)
+        return sorted(found, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
 
     def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
         detail = {Stage.TRAIN: "rung", Stage.MEASURE: "protocol"}.get(stage)

@@ -21,7 +21,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace, Unpruned
-from vitsearch.study.study import GRACE_S, Study, _quiet
+from vitsearch.study.study import GRACE_S, Study
 from vitsearch.testing.fakes import DATA
 
 ME = DriverId.current()
@@ -407,17 +407,20 @@ def test_trials_of_a_driver_that_lives_are_left_alone(open_study):
     assert {trial.state for trial in trials(study).values()} == {TrialState.RUNNING}
 
 
-def test_a_driver_that_died_before_it_signed_leaves_no_trial_running(open_study):
+def test_a_trial_has_its_driver_before_it_has_a_plan(open_study):
     study, plans = open_study()
-    with _quiet():
-        unsigned = study._study.ask()
+
+    class KilledWhileDrawing(optuna.samplers.RandomSampler):
+        def sample_independent(self, *_):
+            raise SystemExit
+
+    drawing, study._study.sampler = study._study.sampler, KilledWhileDrawing()
+    with pytest.raises(SystemExit):
+        study.ask(plans, dead_driver())
+    study._study.sampler = drawing
     other, _ = open_study()
-    assert other.recover() == 0  # it may be about to sign
-    with study._storage.engine.begin() as connection:
-        then = datetime.now() - timedelta(seconds=GRACE_S + 60)
-        connection.execute(text("UPDATE trials SET datetime_start = :then"), {"then": then})
     assert other.recover() == 1
-    assert other.ask(plans, ME).number == unsigned.number
+    assert other.ask(plans, ME).number == 0
 
 
 def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(open_study, storage):

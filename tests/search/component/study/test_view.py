@@ -96,10 +96,22 @@ def test_a_trial_takes_few_statements(opened):
 def test_nothing_is_read_while_a_trial_is_asked_for(opened):
     view, statements = opened(), []
     run(study_of(view))
-    with view.held():
+    with view.asking({}):
         event.listen(view._backend.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
         assert len(view.get_all_trials(view.study_id)) == 1
     assert statements == []
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_a_trial_that_starts_to_run_has_its_signature_at_once(opened, is_queued):
+    view = opened()
+    study = study_of(view)
+    if is_queued:
+        study.enqueue_trial({"x": 0.5}, user_attrs={"driver": "the one before"})
+    with view.asking({"driver": "me"}):
+        study.ask()
+        (stored,) = as_optuna_reads(view)
+    assert (stored.state, stored.user_attrs) == (TrialState.RUNNING, {"driver": "me"})
 
 
 def test_what_a_trial_is_given_is_written_when_it_is_asked_for_and_not_before(opened):
