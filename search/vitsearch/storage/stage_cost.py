@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass, field
 
 DEVICE = "device "
@@ -14,13 +15,14 @@ LOCAL = f"{DEVICE}local"
 class StageCost:
     """What one run of a stage took: CPU-seconds of the worker or the device that ran it, the versions of the libraries
     that it used, when it started (seconds since 1970), how long it took, and where it ran: ``worker HOST/PID`` or
-    ``device NAME``."""
+    ``device NAME``. ``run_id`` is that of the run, which the results name that it has made."""
 
     cpu_seconds: float
     versions: dict[str, str] = field(default_factory=dict)
     started_at: float = 0.0
     wall_seconds: float = 0.0
     ran_on: str = ""
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
     def of_device(cls, name: str, cpu_seconds: float, seconds: float, versions: dict[str, str]) -> StageCost:

@@ -161,7 +161,7 @@ def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
     wall, cpu = sum(cost.wall_seconds for cost in known), sum(cost.cpu_seconds for cost in known)
     yield f"together {wall:.1f} s, {cpu:.1f} CPU-seconds"
     if len(known) < len(stages):
-        yield "?: not known, because another stage ended at the same time, or the result of an equal file was used"
+        yield "?: nothing was run, the result of an equal file was used"
 
 
 def print_classes(found: TrialDetail, classes: list[ClassAccuracy], console: Console | None = None) -> None:

@@ -83,6 +83,7 @@ class StageCosts:
         """A stage has run. ``detail`` is the protocol of a measurement."""
         self._noted.append(
             {
+                "run_id": cost.run_id,
                 "run": self._run,
                 "stage": stage.value,
                 "detail": detail,

@@ -175,7 +175,7 @@ class Ledger:
         table, values = _TABLES[type(row)], _values(row)
         try:
             with self._engine.begin() as connection:
-                connection.execute(_adding(table), values | {"versions": cost.versions})
+                connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
                 self.costs.write_to(connection)
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, and_, select
+from sqlalchemy import ColumnElement, Engine, and_, literal, select
 
 from vitsearch.core.record import Keys
 from vitsearch.core.stage import Stage
@@ -13,17 +13,12 @@ from vitsearch.storage.ledger import tables
 from vitsearch.storage.stage_cost import StageCost
 
 _C = tables.stage_cost.c
-SECONDS_TO_WRITE = 2.0
-"""A result is written at most this long after its stage has ended; the costs of stages do not name their results."""
-SECONDS_APART = 0.25
-"""Two stages of a kind that ended less apart are not told apart."""
 
 
 @dataclass(frozen=True)
 class StageResult:
     """A stage that made a result of a trial. ``made_at``: when the result was written (seconds since 1970, clock of the
-    database). ``cost`` is None where it cannot be told: another stage of this kind ended at the same time, the
-    result of an equal file was used, or the clocks of driver and database differ."""
+    database). ``cost`` is None where the result of an equal file was used."""
 
     stage: Stage
     detail: str
@@ -55,32 +50,17 @@ class Provenance:
         return sorted(found, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
 
     def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
-        detail = {Stage.TRAIN: "rung", Stage.MEASURE: "protocol"}.get(stage)
-        asked = [columns.created_at, columns.versions, *([columns[detail]] if detail else [])]
+        detail = {Stage.TRAIN: columns.get("rung"), Stage.MEASURE: columns.get("protocol")}.get(stage)
+        of_run = (_C.cpu_seconds, _C.started_at, _C.wall_seconds, _C.ran_on, _C.run_id)
+        made = columns.created_at.table.outerjoin(tables.stage_cost, columns.made_by == _C.run_id)
+        asked = select(columns.created_at, columns.versions, literal("") if detail is None else detail, *of_run)
         with self._engine.connect() as connection:
-            rows = connection.execute(select(*asked).where(where)).all()
-            return [
-                StageResult(
-                    stage,
-                    "" if detail is None else f"rung {row[2]}" if detail == "rung" else str(row[2]),
-                    float(row[0]),
-                    dict(row[1]),
-                    self._cost(connection, stage, float(row[0])),
-                )
-                for row in rows
-            ]
+            return [_result(stage, *row) for row in connection.execute(asked.select_from(made).where(where))]
 
-    def _cost(self, connection: Any, stage: Stage, made_at: float) -> StageCost | None:
-        """The run of a stage that ended just before its result was written."""
-        ended = _C.started_at + _C.wall_seconds
-        asked = (
-            select(_C.cpu_seconds, _C.started_at, _C.wall_seconds, _C.ran_on)
-            .where(and_(_C.stage == stage.value, ended > made_at - SECONDS_TO_WRITE, ended < made_at + 0.1))
-            .order_by(ended.desc())
-        )
-        rows = connection.execute(asked).all()
-        ends = [started + wall for _, started, wall, _ in rows]
-        if not rows or (len(rows) > 1 and ends[0] - ends[1] < SECONDS_APART):
-            return None
-        cpu, started, wall, ran_on = rows[0]
-        return StageCost(float(cpu), {}, float(started), float(wall), str(ran_on))
+
+def _result(
+    stage: Stage, made_at: float, versions: dict[str, str], detail: str | int, cpu_seconds: float | None, *of_run: Any
+) -> StageResult:
+    words = f"rung {detail}" if stage == Stage.TRAIN else str(detail)
+    cost = None if cpu_seconds is None else StageCost(cpu_seconds, {}, *of_run)
+    return StageResult(stage, words, made_at, dict(versions), cost)

@@ -22,8 +22,9 @@ metadata = MetaData()
 
 
 def _made_columns() -> list[Column[object]]:
-    """What made a row: library versions, database time."""
+    """What made a row: the run of a stage (``run_id`` of ``vs_stage_cost``), library versions, database time."""
     return [
+        Column("made_by", String(32), nullable=False),
         Column("versions", JSON, nullable=False),
         Column("created_at", Float, nullable=False),
     ]
@@ -128,6 +129,7 @@ stage_cost = Table(
     "vs_stage_cost",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), nullable=False, index=True),
     Column("run", Integer, index=True),
     Column("stage", String(32), nullable=False),
     Column("detail", String(64), nullable=False, index=True),

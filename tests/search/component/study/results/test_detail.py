@@ -98,17 +98,16 @@ def test_the_place_of_a_trial_is_in_words(finished):
     assert place_of(models, broken, records[knee.trial]) == "breaks accuracy>=0.99"
 
 
-def test_the_costs_of_stages_are_those_that_were_noted(make_study, tmp_path):
+def test_the_costs_of_stages_are_those_of_the_runs_that_made_them(make_study, tmp_path):
     study = make_study(trials=1)
-    clock = iter(range(1, 100_000))
-    study.runner.cost = lambda job: StageCost(0.25, {}, float(next(clock)), 0.5, "worker here/1")
+    study.runner.cost = lambda job: StageCost(0.25, {}, 1000.0, 0.5, "worker here/1")
     study.run()
     with study.opened() as (opened, ledger):
         number = next(n for n, record in opened.records().items() if record.is_confirmed)
         found = read_detail(opened, ledger, FileStore(tmp_path), number)
     of_workers = [run for run in found.stages if run.stage != "measure"]
-    assert all(run.cost is None for run in of_workers), "the noted times are not those at which results were written"
-    assert "?: not known, because another stage ended at the same time" in shown(print_detail, found)
+    assert {run.cost.wall_seconds for run in of_workers} == {0.5}
+    assert "nothing was run" not in shown(print_detail, found)
 
 
 def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):

@@ -12,6 +12,7 @@ depends_on = None
 
 def _made() -> list[sa.Column[object]]:
     return [
+        sa.Column("made_by", sa.String(32), nullable=False),
         sa.Column("versions", sa.JSON, nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
     ]
@@ -102,6 +103,7 @@ def upgrade() -> None:
     op.create_table(
         "vs_stage_cost",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("run_id", sa.String(32), nullable=False, index=True),
         sa.Column("run", sa.Integer, index=True),
         sa.Column("stage", sa.String(32), nullable=False),
         sa.Column("detail", sa.String(64), nullable=False, index=True),
