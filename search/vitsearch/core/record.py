@@ -166,3 +166,25 @@ class Record:
                 "proxy": ProxyScore(**value["proxy"]) if value["proxy"] else None,
             }
         )
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What shipping has found out about a model. ``correct`` of ``n`` images of ``split`` (``test``; ``validation`` for
+    data without test images) with the digest ``sha256`` are classified correctly, by class ``class_correct`` of
+    ``class_images``. The file ``images_sha256`` (uint8, images x height x width x channels) has the images of the
+    bundle, with their ``labels`` and the classes ``predicted`` by the model from what the bundle's own preprocessing
+    makes of them. Licences are None where they are unknown; ``batch`` is how many images the model took at once."""
+
+    split: str
+    sha256: str
+    n: int
+    correct: int
+    class_images: tuple[int, ...]
+    class_correct: tuple[int, ...]
+    images_sha256: str
+    images_bytes: int
+    labels: tuple[int, ...]
+    predicted: tuple[int, ...]
+    licences: dict[str, str | None]
+    batch: int

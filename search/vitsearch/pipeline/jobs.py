@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
+from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
@@ -307,33 +308,10 @@ class ExportJob(Job[Exported]):
 
 
 @dataclass(frozen=True)
-class OnTest:
-    """A model on the test images, which only this stage reads.
-
-    ``correct`` of ``n`` images of the ``split`` with the digest ``sha256`` are classified correctly, by class
-    ``class_correct`` of ``class_images``. Data without a test split gives the ``validation`` split instead. The file
-    ``images_sha256`` (uint8, images x height x width x channels) has up to ``ShipJob.images`` of them, with their
-    ``labels``, and the classes ``predicted`` by the model from what the bundle's own preprocessing makes of them.
-    Licences are None where they are unknown.
-    """
-
-    split: str
-    sha256: str
-    n: int
-    correct: int
-    class_images: tuple[int, ...]
-    class_correct: tuple[int, ...]
-    images_sha256: str
-    images_bytes: int
-    labels: tuple[int, ...]
-    predicted: tuple[int, ...]
-    licences: dict[str, str | None]
-
-
-@dataclass(frozen=True)
-class ShipJob(Job[OnTest]):
-    """Evaluate an exported file on the test images, and choose those that a bundle holds. ``source`` has the starting
-    weights of its plan; ``judged_sha256`` is the file that stands for one that does not run here."""
+class ShipJob(Job[Shipped]):
+    """Evaluate an exported file on the test images, which only this stage reads, and choose up to ``images`` for its
+    bundle. ``source`` has the starting weights of its plan; ``judged_sha256`` is the file that stands for one that does
+    not run here."""
 
     stage = Stage.SHIP
     source: Source

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys
+from vitsearch.core.record import Keys, Shipped
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import ShipJob, Source
 from vitsearch.storage.ledger import ArtifactRow
-from vitsearch.storage.shipped import Shipped, key_of
+from vitsearch.storage.shipped import key_of, of_row, to_row
 from vitsearch.storage.stage_cost import StageCost
 
 BUNDLED_IMAGES = 500
@@ -35,12 +33,10 @@ async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: st
             evaluated.batch if evaluated else plan.deployment.batch or 1,
             BUNDLED_IMAGES,
         )
-        found, cost = await context.run(job)
-        detail = asdict(found) | {"batch": job.batch}
-        sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")
-        return ArtifactRow(key, Stage.SHIP, sha256, size, str(context.workspace.store.root), detail), cost
+        shipped, cost = await context.run(job)
+        return to_row(shipped, key, str(context.workspace.store.root)), cost
 
     if again and (known := ledger.artifact(key)) is not None:
         ledger.drop(known)
     row = await context.single_flight.get(StageKey(Stage.SHIP, key), lambda: ledger.artifact(key), make)
-    return Shipped.of(row)
+    return of_row(row)

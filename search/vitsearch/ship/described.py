@@ -9,13 +9,14 @@ from typing import Any
 from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, plan_text
+from vitsearch.core.record import Shipped
 from vitsearch.errors import StudyError
 from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch.ship.choice import Chosen
 from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened, protocol_of
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
-from vitsearch.storage.shipped import Shipped, find
+from vitsearch.storage.shipped import find
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 from vitsearch_evaluators.wire.protocol import Measurement
 

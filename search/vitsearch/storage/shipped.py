@@ -1,10 +1,11 @@
-"""What shipping a model has added to the ledger: its accuracy on the test images, and the images of its bundle."""
+"""What shipping a model has added to the ledger."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
+from vitsearch.core.record import Shipped
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch_evaluators.base.canonical_json import digest
@@ -12,38 +13,26 @@ from vitsearch_evaluators.base.canonical_json import digest
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Shipped:
-    """``correct`` of ``n`` images of ``split`` (``test``; ``validation`` for data without test images) with the digest
-    ``sha256`` are classified correctly, by class ``class_correct`` of ``class_images``. ``images_sha256`` is the file
-    of the images in the bundle, with their ``labels`` and the classes ``predicted`` for them."""
-
-    split: str
-    sha256: str
-    n: int
-    correct: int
-    class_images: tuple[int, ...]
-    class_correct: tuple[int, ...]
-    images_sha256: str
-    labels: tuple[int, ...]
-    predicted: tuple[int, ...]
-    licences: dict[str, str | None]
-    batch: int
-
-    @classmethod
-    def of(cls, row: ArtifactRow) -> Shipped:
-        detail: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in row.detail.items()
-        }
-        return cls(**detail, images_sha256=row.sha256)
-
-
 def key_of(artifact_key: str, fingerprint: str) -> str:
     """The ledger's key for an artifact on the test images of the data with this fingerprint."""
     return digest({"schema": SCHEMA, "stage": Stage.SHIP, "artifact": artifact_key, "data": fingerprint})
 
 
+def to_row(shipped: Shipped, key: str, folder: str) -> ArtifactRow:
+    """The file of a row is that of the images; ``folder`` is their store."""
+    detail = asdict(shipped)
+    sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")
+    return ArtifactRow(key, Stage.SHIP, sha256, size, folder, detail)
+
+
+def of_row(row: ArtifactRow) -> Shipped:
+    detail: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.detail.items()
+    }
+    return Shipped(**detail, images_sha256=row.sha256, images_bytes=row.size_bytes)
+
+
 def find(ledger: Ledger, artifact_key: str, fingerprint: str) -> Shipped | None:
     """None for an artifact that was never shipped."""
     row = ledger.artifact(key_of(artifact_key, fingerprint))
-    return None if row is None else Shipped.of(row)
+    return None if row is None else of_row(row)

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
+from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Outage
@@ -151,7 +152,7 @@ class FakeRunner:
                 counts = (100,) * 10, (88,) * 10
                 labels = (0, 1), (0, 2)
                 licences: dict[str, str | None] = {"weights": None, "data": None}
-                return jobs.OnTest("test", "12" * 32, 1000, 880, *counts, images, 1, *labels, licences)
+                return Shipped("test", "12" * 32, 1000, 880, *counts, images, 1, *labels, licences, job.batch)
         raise AssertionError(f"no answer for {job.stage}")
 
 

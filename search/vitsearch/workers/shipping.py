@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vitsearch import backbones, data
+from vitsearch.core.record import Shipped
 from vitsearch.data.arrays import Labels
 from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
@@ -16,7 +17,7 @@ from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data, prepr
 from vitsearch_evaluators.verify.preprocessing import prepare
 
 
-def evaluate_on_test(job: jobs.ShipJob) -> jobs.OnTest:
+def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     """Classify every test image with the file that ships, in its own runtime."""
     found, store = load_data(job.workspace), job.workspace.store
     name, split = ("validation", found.validation) if found.test is None else ("test", found.test)
@@ -37,7 +38,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> jobs.OnTest:
         file = Path(folder) / "images.npy"
         np.save(file, images)
         stored = jobs.Stored(store.put(file), file.stat().st_size)
-    return jobs.OnTest(
+    return Shipped(
         name,
         split.sha256,
         len(split),
@@ -52,6 +53,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> jobs.OnTest:
             "weights": backbones.licence(job.source.backbone, job.source.weights),
             "data": data.licence(job.workspace.data),
         },
+        job.batch,
     )
 
 

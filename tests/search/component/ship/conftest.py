@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vitsearch import data
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES
-from vitsearch.core.record import Keys
+from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
 from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch.pipeline import jobs
@@ -25,7 +25,6 @@ from vitsearch.ship.described import Accuracy, Described
 from vitsearch.ship.prepare import Final
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
-from vitsearch.storage.shipped import Shipped
 from vitsearch.testing.fakes import fake_measurement
 from vitsearch.workers import exporting, images, shipping
 from vitsearch_evaluators.measure.local_job import Request
@@ -132,14 +131,12 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
 
 
 def _described(
-    job: jobs.ShipJob, on_test: jobs.OnTest, found: data.ImageData, size: int, options: dict[str, Any]
+    job: jobs.ShipJob, shipped: Shipped, found: data.ImageData, size: int, options: dict[str, Any]
 ) -> Described:
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
     plan = Plan("levit_128s", "none", job.source.resolution, None, Compression(), "none", recipe, (deployment,))
     detail: dict[str, Any] = {"macs_m": 1.0, "params_m": 0.1, "options": options, "shares": {"fp32": 1.0}}
-    row = asdict(on_test)
-    sha256, _ = row.pop("images_sha256"), row.pop("images_bytes")
     agents = ON_DEVICE[deployment.runtime][0]
     request = Request(agents, {}, PROTOCOL)
     return Described(
@@ -150,8 +147,8 @@ def _described(
         source={"source": "folder"},
         artifact=ArtifactRow(KEY, "model", job.model_sha256, size, "", detail),
         path=store.model(job.model_sha256),
-        images=store.get(sha256),
-        shipped=Shipped(**row, images_sha256=sha256, batch=job.batch),
+        images=store.get(shipped.images_sha256),
+        shipped=shipped,
         validation=Accuracy("validation", len(found.validation), 6),
         device={
             "name": "local",
