@@ -33,6 +33,9 @@ PRIOR_ERROR = 0.01
 MEMORY_BOUND_ABOVE = 2.8
 """A model is bound by memory if it reads this many times more weights per second than the products do. levit_128s
 (28 MB in 1.6 ms) is at 2.1, other small models at .5 to 1.6, products of a vector with 8 to 50 MB at 3.6 to 8.6."""
+MEMORY_BOUND_BYTES = 4_000_000
+"""Fewer weights lie in the caches of the core itself: an EfficientViT of 1.7 MB in bf16 is at 2.7 to 3.5, and five
+processes agree within 2 %."""
 MEMORY_BOUND_HALF_WIDTH = 0.6
 """Half a 95 % interval of what no reference shows of such a model, in natural logarithms: its time depends on how much
 of a shared cache others leave to it. The standard deviation was 10 to 36 % from minute to minute. A third reference, a
@@ -55,7 +58,7 @@ def is_memory_bound(reports: Sequence[ProcessReport], model_bytes: int) -> bool:
     Its speed is compared with that of the products within the same bursts, so other work hardly changes the answer.
     """
     points = [point for report in reports for point in _points(report, lambda block: block.cpu_ms)]
-    if not points:
+    if not points or model_bytes < MEMORY_BOUND_BYTES:
         return False
     speed = model_bytes / PRODUCTS_BYTES * math.exp(_mean([point.products - point.model for point in points]))
     return speed > MEMORY_BOUND_ABOVE

@@ -135,3 +135,10 @@ def test_a_model_that_waits_has_a_ratio_of_wall_times_of_its_own(sleeps, has_wal
     paired = found.fields()["paired"]
     assert (paired.wall is not None) is has_wall
     assert paired.cpu.value == pytest.approx(4.0 / math.sqrt(0.2))
+
+
+def test_few_weights_lie_in_the_caches_of_the_core_however_fast_they_are_read():
+    found = timing(model_bytes=3 * 10**6)
+    for _ in range(2):
+        found.add(process(0.05))
+    assert found.flags() == ()
