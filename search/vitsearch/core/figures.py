@@ -11,6 +11,8 @@ from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import Latency, Measurement
 
 NO_REASON = "the device gave no reason"
+Z_95 = 1.96
+"""Half a 95 % interval of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from vitsearch.core.figures import NO_METRICS, Metrics
+from vitsearch.core.figures import NO_METRICS, Z_95, Metrics
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import TRAINED
 
@@ -56,6 +56,15 @@ class ProxyScore:
     lost: float
     predicted_accuracy: float
     deviation: float
+
+    @property
+    def predicted(self) -> str:
+        """The predicted accuracy with half its 95 % interval, as it is shown."""
+        return with_error(self.predicted_accuracy, self.deviation)
+
+
+def with_error(accuracy: float, deviation: float) -> str:
+    return f"{accuracy:.4f}" + (f" ± {Z_95 * deviation:.3f}" if deviation else "")
 
 
 def trainings(records: Mapping[int, Record]) -> dict[str, int]:

@@ -143,7 +143,7 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
     outcome = "duplicate" if record.duplicate_of is not None else record.outcome
     predicted = ""
     if record.was_trained and record.proxy is not None:
-        predicted = f"(predicted {record.proxy.predicted_accuracy:.3f} +- {record.proxy.deviation:.3f})"
+        predicted = f"(predicted {record.proxy.predicted})"
     notes = "; ".join(record.metrics.notes.values())
     parts = (f"{outcome:<12}", plan_text(record.plan), numbers, predicted, notes, record.reason)
     return "  ".join(part for part in parts if part)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
-from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
+from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings, with_error
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
 from vitsearch.search.cost_model import predict_costs
@@ -242,7 +242,7 @@ class Outlook:
     # ---- records
 
     def not_promoted(self, trial: RunningTrial, reason: str) -> Record:
-        estimate = f"predicted accuracy {trial.accuracy:.4f} +- {trial.deviation:.4f}"
+        estimate = f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
         if trial.rung:
             estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
         text = f"{reason}: {estimate}"

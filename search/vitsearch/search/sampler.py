@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vitsearch.core.figures import NO_METRICS, Figure
+from vitsearch.core.figures import NO_METRICS, Z_95, Figure
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
@@ -23,7 +23,6 @@ PUT_ASIDE_DEVIATION = 0.01
 """At most, of the accuracy that was predicted of a plan that was put aside: its like would be put aside as well."""
 COST_TOLERANCE = 0.05
 """By how much measurements of one model differ, as a standard deviation: no reason to ask for its like."""
-SIGMAS_OF_INTERVAL = 2 * 1.96
 
 
 def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> AutoSampler:
@@ -105,4 +104,4 @@ class KnownTrials:
 def _relative_deviation(figure: Figure | None) -> float:
     if figure is None or not figure.value or figure.low is None or figure.high is None:
         return COST_DEVIATION
-    return (figure.high - figure.low) / SIGMAS_OF_INTERVAL / abs(figure.value)
+    return (figure.high - figure.low) / (2 * Z_95) / abs(figure.value)

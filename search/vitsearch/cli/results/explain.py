@@ -7,6 +7,7 @@ from rich.table import Table
 
 from vitsearch.cli.tables import EMULATED, plain_table
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.record import with_error
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation, Prediction
 from vitsearch.study.results.objectives import ObjectiveEffects
@@ -89,7 +90,7 @@ def predictions_table(predictions: tuple[Prediction, ...]) -> Table:
     rows = [
         [
             str(one.trial),
-            f"{one.predicted:.4f}" + (f" ± {1.96 * one.deviation:.3f}" if one.deviation else ""),
+            with_error(one.predicted, one.deviation),
             f"{one.measured:.4f}",
             f"{one.error:+.4f}",
             "yes" if one.was_trained else "no",

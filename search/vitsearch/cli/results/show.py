@@ -97,8 +97,7 @@ def _limit(limit: LimitJudged) -> str:
 
 def _predicted(proxy: ProxyScore, found: TrialDetail) -> str:
     measured = found.point.metrics.value("accuracy")
-    error = f" ± {1.96 * proxy.deviation:.3f}" if proxy.deviation else ""
-    text = f"predicted {proxy.predicted_accuracy:.4f}{error} (KL to the unpruned model {proxy.kl:.2g} nats)"
+    text = f"predicted {proxy.predicted} (KL to the unpruned model {proxy.kl:.2g} nats)"
     return text if measured is None else f"{text}, measured {measured:.4f}"
 
 

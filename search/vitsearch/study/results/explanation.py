@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current import CurrentFigures
@@ -36,7 +36,7 @@ class Prediction:
     def holds(self) -> bool:
         """Whether the difference is within 95 % of its error: that of the prediction and of the validation images."""
         half = (self.high - self.low) / 2
-        return abs(self.error) <= math.hypot(1.96 * self.deviation, half)
+        return abs(self.error) <= math.hypot(Z_95 * self.deviation, half)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"error": self.error, "holds": self.holds}

@@ -140,7 +140,7 @@ def test_a_plan_that_was_confirmed_without_training_is_no_point_of_the_line(plan
 def test_the_reason_of_not_promoted_names_the_predicted_accuracy(plan):
     outlook = outlook_of(bounds=[Bound("cpu_ms_p50", "<=", 4.0)])
     record = outlook.not_promoted(replace(screened(plan, 2.0), accuracy=0.85, deviation=0.012), NO_GAIN)
-    reason = "predicted accuracy 0.8500 +- 0.0120 would not improve the front"
+    reason = "predicted accuracy 0.8500 ± 0.024 would not improve the front"
     assert (record.outcome, record.reason) == ("not_promoted", reason)
     assert record.constraints == {"cpu_ms_p50<=4": -0.5}
 
