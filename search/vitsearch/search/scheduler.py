@@ -18,7 +18,7 @@ from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
 
 FINAL = frozenset({"confirmed", "infeasible", "failed"})
 ENDED = "the search has ended"
-LOW_GAIN = 0.002
+LOW_GAIN = 0.001
 """A round whose best candidate is expected to add less than this share of the hypervolume trains nothing."""
 NEGLIGIBLE_GAIN = 0.0005
 """A candidate that is expected to add less than this share is dropped: the front only moves further away."""
