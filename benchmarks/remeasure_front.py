@@ -14,9 +14,10 @@ import sys
 from vitsearch.devices.agent_device import Cores
 from vitsearch.search.home import Home
 from vitsearch.search.run import open_device
-from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.study.front import Point, read_front
 from vitsearch.study.lookup import opened
+from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 METRIC = "cpu_ms_p50"
@@ -36,25 +37,29 @@ def main() -> int:
         home = Home.of(space)
         with open_device(space, home, Cores.shared(), print) as device:
             for point in front.shown():
-                path = home.workspace({}).store.get(_artifact(point, ledger))
-                now = asyncio.run(device.measure(path, point.plan.deployment, CONFIRM, REPEAT + asked.repeat))
-                disagree += not _agrees(point, now.cpu_ms.p50)
+                artifact = _artifact(point, ledger)
+                deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))
+                path = home.workspace({}).store.model(artifact.sha256)
+                now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + asked.repeat))
+                disagree += not _agrees(point, now.shown_cpu_ms)
     return disagree
 
 
-def _artifact(point: Point, ledger: Ledger) -> str:
+def _artifact(point: Point, ledger: Ledger) -> ArtifactRow:
     row = ledger.artifact(point.keys.artifact_key or "")
     assert row is not None, f"{point.name} has no artifact"
-    return row.sha256
+    return row
 
 
-def _agrees(point: Point, now_ms: float) -> bool:
+def _agrees(point: Point, now: Milliseconds) -> bool:
     shown, (low, high) = point.metrics.value(METRIC) or 0.0, point.metrics.intervals[METRIC]
-    off = now_ms / shown - 1.0
-    agrees = low <= now_ms <= high or abs(off) <= TOLERANCE
+    off = now.p50 / shown - 1.0
+    is_inside = low <= now.p50 <= high
+    agrees = is_inside or abs(off) <= TOLERANCE
     print(
-        f"{point.name:<10} shown {shown:.3f} ms [{low:.3f}, {high:.3f}]  now {now_ms:.3f} ms  {off:+.1%}  "
-        f"{'agrees' if agrees else 'DIFFERS'}"
+        f"{point.name:<10} shown {shown:.4f} ms [{low:.4f}, {high:.4f}]  now {now.p50:.4f} ms  {off:+.1%}  "
+        f"{'inside' if is_inside else 'agrees' if agrees else 'DIFFERS'}",
+        flush=True,
     )
     return agrees
 

@@ -9,8 +9,8 @@ The two references are slowed differently by other work on the machine, and the 
 of the mixture is the slope of y on x over all bursts, with a prior, because bursts that are all alike do not show it.
 
 The constants were chosen on 210 processes of seven models over half an hour, on a guest of two cores with a load of 5
-to 16. The standard deviation of five processes in a row was 2 to 18 % as read and 1 to 6 % as a ratio (12 % for one
-model); 93 to 100 % of the intervals of two to five processes held the median of all (79 % for that model).
+to 16, and on 144 measurements of four models on another guest (`benchmarks/noise.py`, none to two busy neighbours).
+There, the standard deviation of a confirmation was 4 to 17 % as read and 1 to 4 % as a ratio.
 """
 
 import math
@@ -21,13 +21,20 @@ from vitsearch_evaluators.runtimes.reference_models import PRODUCTS_BYTES
 from vitsearch_evaluators.wire.distribution import median, student_95
 from vitsearch_evaluators.wire.paired import Ratio
 
-PRIOR_WEIGHT, PRIOR_WEIGHT_ERROR = 0.5, 0.35
+FEW_BYTES, FEW_WEIGHT = 1.7e6, 0.1
+MANY_BYTES, MANY_WEIGHT = 11e6, 0.8
+"""The weights of models of that size, on average of 18 measurements each: an EfficientViT of .1 ms and a ViT of 3 ms.
+The more weights a model has, the more it is slowed as the products are: a MobileViT of 4 MB was at .15, int8 files of
+the ViT (3 MB) at .36, deit_tiny (22 MB) at .85."""
+PRIOR_WEIGHT_ERROR = 0.2
 LEAST_WEIGHT, MOST_WEIGHT = 0.0, 1.5
 """The weights of the seven models were .07 to .93."""
 UNLIKE_ERROR = 0.2
 """The part of the weight's error that no measurement shows: a model is not quite a mixture of the references."""
-MINUTES_HALF_WIDTH = 0.015
-"""Half a 95 % interval of what differs from minute to minute and not within a measurement."""
+MINUTES_HALF_WIDTH = 0.04
+"""Half a 95 % interval of what differs from minute to minute and not within a measurement. The standard deviation of
+confirmations in half an hour was 1.0, 2.2 and 4.0 % (ViT, deit_tiny, EfficientViT); with .015, intervals held the
+median of all in 100, 94 and 56 of 100 cases, with .04 in 100, 94 and 78, and those of screens in 94 to 100."""
 PRIOR_ERROR = 0.01
 """The standard deviation of a burst, as seen before this measurement on a quiet machine."""
 MEMORY_BOUND_ABOVE = 2.8
@@ -64,18 +71,25 @@ def is_memory_bound(reports: Sequence[ProcessReport], model_bytes: int) -> bool:
     return speed > MEMORY_BOUND_ABOVE
 
 
+def prior_weight(model_bytes: int) -> float:
+    """Return the weight that is expected of a model with files of this size."""
+    share = math.log(max(model_bytes, 1) / FEW_BYTES) / math.log(MANY_BYTES / FEW_BYTES)
+    return FEW_WEIGHT + (MANY_WEIGHT - FEW_WEIGHT) * min(1.0, max(0.0, share))
+
+
 def ratio(
-    reports: Sequence[ProcessReport], time: Callable[[Block], float], unlike_half: float = 0.0
+    reports: Sequence[ProcessReport], time: Callable[[Block], float], prior: float, unlike_half: float = 0.0
 ) -> Optional[Ratio]:
     """Return the ratio in the time that `time` takes from a block; None if a time is 0 or no reference ran.
 
-    `unlike_half` is half a 95 % interval, in natural logarithms, of what the references do not show of the model.
+    `prior` is the weight that is expected (`prior_weight`), `unlike_half` is half a 95 % interval, in natural
+    logarithms, of what the references do not show of the model.
     """
     processes = [_points(report, time) for report in reports]
     if not all(processes):
         return None
     points = [point for process in processes for point in process]
-    line = _line(points)
+    line = _line(points, prior)
     estimates = [_mean([point.model - line.weight * point.products for point in process]) for process in processes]
     middle = _mean(estimates)
     half = math.hypot(_half_width(estimates, line.scatter), unlike_half) if len(estimates) > 1 else None
@@ -112,19 +126,19 @@ class _Line(NamedTuple):
     scatter: float
 
 
-def _line(points: Sequence[_Point]) -> _Line:
-    """Return the slope of model on products and its standard error, from the points and the prior."""
+def _line(points: Sequence[_Point], expected: float) -> _Line:
+    """Return the slope of model on products and its standard error, from the points and the slope that is expected."""
     x_mean, y_mean = _mean([point.products for point in points]), _mean([point.model for point in points])
     x = [point.products - x_mean for point in points]
     y = [point.model - y_mean for point in points]
     xx, xy = math.fsum(one * one for one in x), math.fsum(one * other for one, other in zip(x, y))
     prior = 1.0 / PRIOR_WEIGHT_ERROR**2
-    line = _Line(PRIOR_WEIGHT, PRIOR_WEIGHT_ERROR, PRIOR_ERROR)
+    line = _Line(expected, PRIOR_WEIGHT_ERROR, PRIOR_ERROR)
     for _ in range(3):  # the scatter around the line and the line depend on each other; three rounds settle it
         rest = math.fsum((other - line.weight * one) ** 2 for one, other in zip(x, y))
         variance = (PRIOR_DEGREES * PRIOR_ERROR**2 + rest) / (PRIOR_DEGREES + max(1, len(points) - 2))
         precision = prior + xx / variance
-        slope = (prior * PRIOR_WEIGHT + xy / variance) / precision
+        slope = (prior * expected + xy / variance) / precision
         line = _Line(min(MOST_WEIGHT, max(LEAST_WEIGHT, slope)), precision**-0.5, math.sqrt(variance))
     return line
 

@@ -14,6 +14,7 @@ from vitsearch_evaluators.measure.figures.paired import (
     MEMORY_BOUND_HALF_WIDTH,
     MINUTES_HALF_WIDTH,
     is_memory_bound,
+    prior_weight,
     ratio,
 )
 from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
@@ -150,11 +151,11 @@ class Timing:
         times = self._store.times(self._key)
         if times is None or not self.reports:
             return None
-        unlike_half = MEMORY_BOUND_HALF_WIDTH if self._is_memory_bound() else 0.0
-        cpu = ratio(self.reports, lambda block: block.cpu_ms, unlike_half)
+        expected = prior_weight(self._model_bytes), MEMORY_BOUND_HALF_WIDTH if self._is_memory_bound() else 0.0
+        cpu = ratio(self.reports, lambda block: block.cpu_ms, *expected)
         wall = None
         if not never_slept(self.reports, self._protocol.threads):
-            wall = ratio(self.reports, lambda block: block.wall_ms, unlike_half)
+            wall = ratio(self.reports, lambda block: block.wall_ms, *expected)
             if wall is None:
                 return None
         return None if cpu is None else Paired(str(self._protocol.reference), cpu, wall, times)

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from support.process_reports import process_report
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.figures.paired import PRIOR_WEIGHT, ratio
+from vitsearch_evaluators.measure.figures.paired import prior_weight, ratio
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes, cpu_ms, disagreement, wall_ms
 
+PRIOR = 0.5
 QUIET = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 40, False)
 
 
@@ -46,8 +47,8 @@ def milliseconds(found, times=QUIET):
 
 @given(st.floats(1.0, 3.0), st.floats(0.05, 100.0))
 def test_what_slows_everything_alike_changes_nothing(factor, model_ms):
-    quiet = ratio(list(reports(2, 3, calm(), model_ms)), cpu)
-    slowed = ratio(list(reports(2, 3, iter([(1.0, factor)] * 6), model_ms)), cpu)
+    quiet = ratio(list(reports(2, 3, calm(), model_ms)), cpu, PRIOR)
+    slowed = ratio(list(reports(2, 3, iter([(1.0, factor)] * 6), model_ms)), cpu, PRIOR)
     assert slowed == pytest.approx(quiet)
     assert milliseconds(slowed).p50 == pytest.approx(model_ms)
 
@@ -55,19 +56,19 @@ def test_what_slows_everything_alike_changes_nothing(factor, model_ms):
 def test_the_weight_is_learnt_from_bursts_that_differ():
     generator = random.Random(1)
     for weight in (0.0, 0.4, 1.0):
-        found = ratio(list(reports(5, 4, wild(generator), weight=weight)), cpu)
+        found = ratio(list(reports(5, 4, wild(generator), weight=weight)), cpu, PRIOR)
         assert found.weight == pytest.approx(weight, abs=0.05)
         assert milliseconds(found).p50 == pytest.approx(4.0, rel=0.03)
 
 
 def test_bursts_that_are_all_alike_leave_the_prior():
-    found = ratio(list(reports(2, 3, calm())), cpu)
-    assert found.weight == pytest.approx(PRIOR_WEIGHT)
+    found = ratio(list(reports(2, 3, calm())), cpu, PRIOR)
+    assert found.weight == pytest.approx(PRIOR)
     assert disagreement(found, 20.0) == pytest.approx(0.0)
 
 
 def test_a_steady_neighbour_that_slows_only_one_reference_widens_the_interval_to_both():
-    slowed = ratio(list(reports(2, 3, iter([(1.5, 1.0)] * 6), weight=0.9)), cpu)
+    slowed = ratio(list(reports(2, 3, iter([(1.5, 1.0)] * 6), weight=0.9)), cpu, PRIOR)
     shown = milliseconds(slowed)
     assert shown.low < 4.0 < shown.high
     assert (shown.high - shown.low) / 2 / shown.p50 > 0.2
@@ -84,26 +85,32 @@ def test_intervals_hold_the_true_time_as_often_as_they_promise(processes, least)
             for _ in range(processes)
             for report in reports(1, 3, wild(generator), 4.0 * math.exp(generator.gauss(0, 0.03)), noise=generator)
         ]
-        shown = milliseconds(ratio(measured, cpu))
+        shown = milliseconds(ratio(measured, cpu, PRIOR))
         held += shown.low <= 4.0 <= shown.high
     assert held / 200 >= least
 
 
+def test_the_more_weights_a_model_has_the_more_it_is_like_the_products():
+    weights = [prior_weight(size) for size in (0, 10**5, 2 * 10**6, 5 * 10**6, 11 * 10**6, 10**9)]
+    assert weights == sorted(weights)
+    assert (weights[1], weights[-1]) == (0.1, 0.8)
+
+
 def test_a_single_process_has_a_ratio_without_an_interval():
-    found = ratio(list(reports(1, 3, calm())), cpu)
+    found = ratio(list(reports(1, 3, calm())), cpu, PRIOR)
     assert found.value == pytest.approx(4.0 / math.sqrt(2.0 * 0.1))
     assert found.rel_half_width is None
     assert milliseconds(found)[1:] == (None, None)
 
 
 def test_processes_without_references_have_no_ratio():
-    assert ratio([process_report([1.0] * 11)], cpu) is None
+    assert ratio([process_report([1.0] * 11)], cpu, PRIOR) is None
 
 
 def test_a_clock_that_is_too_coarse_for_a_block_gives_no_ratio():
     block = PairedBlock(Block(1.0, 1.0), Block(1.0, 1.0), Block(0.0, 1.0))
-    assert ratio([process_report([1.0] * 11, bursts=((block,),))], cpu) is None
-    assert ratio([process_report([1.0] * 11, bursts=((block,),))], lambda one: one.wall_ms) is not None
+    assert ratio([process_report([1.0] * 11, bursts=((block,),))], cpu, PRIOR) is None
+    assert ratio([process_report([1.0] * 11, bursts=((block,),))], lambda one: one.wall_ms, PRIOR) is not None
 
 
 def test_a_stored_ratio_moves_with_the_reference_times():

@@ -1,4 +1,3 @@
-import math
 
 import pytest
 
@@ -134,7 +133,8 @@ def test_a_model_that_waits_has_a_ratio_of_wall_times_of_its_own(sleeps, has_wal
         found.add(process()._replace(sleeps=sleeps))
     paired = found.fields()["paired"]
     assert (paired.wall is not None) is has_wall
-    assert paired.cpu.value == pytest.approx(4.0 / math.sqrt(0.2))
+    weight = paired.cpu.weight
+    assert paired.cpu.value == pytest.approx(4.0 / (2.0**weight * 0.1 ** (1.0 - weight)))
 
 
 def test_few_weights_lie_in_the_caches_of_the_core_however_fast_they_are_read():
