@@ -61,6 +61,7 @@ FORMS: Mapping[str, JsonForm] = {
             "The models that are shown, in the order in which they are shown.",
             fields(
                 study=(TEXT, "name of the study"),
+                device=(TEXT, "where the models were measured"),
                 emulated=(FLAG, "whether its times are those of an emulated device"),
                 baseline=(maybe(POINT), "the unpruned model that relative limits refer to"),
                 points=(several(FRONT_POINT), "the models"),
