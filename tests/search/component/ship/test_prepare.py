@@ -115,7 +115,7 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     def never(*arguments: object) -> Device:
         raise AssertionError("nothing is missing")
 
-    monkeypatch.setattr(prepare, "open_device", never)
+    monkeypatch.setattr(prepare.workplace, "opened", never)
     one, other = (ship(shop.where, Wanted(knee=True), Options(tmp_path / name), Silent()) for name in ("a", "b"))
     assert one.archive.read_bytes() == other.archive.read_bytes()
     assert one.to_json()["accuracy"]["test"] == {"n": 1000, "correct": 880}
