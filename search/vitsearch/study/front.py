@@ -176,6 +176,11 @@ def _found(study: Study, device: str | None) -> _Found:
     return _Found(study, device, there.target.space(space), there.baseline, there.models, there.kind == "emulated")
 
 
+def space_on(study: Study, device: str | None) -> SearchSpace:
+    """The space of a study with the objectives and limits that hold on a device."""
+    return _found(study, device).space
+
+
 def _front(found: _Found, results: _Results) -> Front:
     objectives = tuple(found.space.objectives)
     baseline = None if found.baseline is None else results.point(None, found.baseline)

@@ -22,6 +22,7 @@ from vitsearch.cli.json_forms.models import (
     PLAN,
     POINT,
     PREDICTION,
+    RETARGETED,
     VERIFIED,
 )
 from vitsearch.cli.json_forms.schemas import ANYTHING, FLAG, TEXT, WHOLE, Schema, fields, maybe, several
@@ -81,6 +82,7 @@ FORMS: Mapping[str, JsonForm] = {
                 predictions=(several(PREDICTION), "accuracies that were predicted and measured later"),
             ),
         ),
+        JsonForm("retarget", "The models of a study on another device. Progress goes to standard error.", RETARGETED),
         JsonForm("ship", "The bundle that was written.", BUNDLE),
         JsonForm("verify", "What was checked.", VERIFIED),
         JsonForm("plan", "The plan with everything filled in.", PLAN),
