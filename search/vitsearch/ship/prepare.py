@@ -24,6 +24,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
+from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
 
 ENVIRONMENTS, LONGER = "environments", "longer_trainings"
@@ -33,11 +34,12 @@ ENVIRONMENTS, LONGER = "environments", "longer_trainings"
 @dataclass(frozen=True)
 class Opened:
     """A study to ship from. ``space`` has the storage at which the study was found, and the section ``ship`` that
-    holds now."""
+    holds now. ``retargeted`` are the models on the target whose model is shipped; None for the study's own device."""
 
     study: Study
     ledger: Ledger
     space: SearchSpace
+    retargeted: Retargeted | None = None
 
     @property
     def home(self) -> Home:
@@ -47,6 +49,15 @@ class Opened:
     def fingerprint(self) -> str:
         """That of the study's data."""
         return str((self.study.attributes.get("data") or {}).get("fingerprint", ""))
+
+    @property
+    def protocol(self) -> str:
+        """The name of the confirmation protocol."""
+        return str(self.study.attributes.get("protocol", "")) if self.retargeted is None else self.retargeted.protocol
+
+    @property
+    def is_emulated(self) -> bool:
+        return self.study.is_emulated if self.retargeted is None else self.retargeted.kind == "emulated"
 
 
 @dataclass(frozen=True)
@@ -81,14 +92,9 @@ def known(opened: Opened, chosen: Chosen) -> Final | None:
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
     results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
-    confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == protocol_of(opened.study)]
+    confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == opened.protocol]
     environments = opened.study.attributes.get(ENVIRONMENTS) or {}
     return final if confirmed and confirmed[-1].environment_id in environments else None
-
-
-def protocol_of(study: Study) -> str:
-    """The name of the study's confirmation protocol."""
-    return str(study.attributes.get("protocol", ""))
 
 
 def _final(opened: Opened, chosen: Chosen) -> Final | None:
@@ -111,7 +117,8 @@ def _longer_name(chosen: Chosen, epochs: int) -> str:
 def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> Final:
     """Make what is missing, with workers and the device of the study, and return what is shipped."""
     with workplace.opened(opened.study, opened.ledger, opened.space, progress) as place:
-        opened.study.adopt_device(place.device.name, place.device.info.kind)
+        if opened.retargeted is None:
+            opened.study.adopt_device(place.device.name, place.device.info.kind)
         return asyncio.run(_run(opened, chosen, place, again))
 
 
@@ -143,7 +150,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     if known(opened, chosen) is None:
         raise StudyError(
             f"trial {chosen.trial} of study {opened.study.name!r} was confirmed by another protocol than "
-            f"{protocol_of(opened.study)!r}; run 'vitsearch run' on its space file first"
+            f"{opened.protocol!r}; run 'vitsearch run' on its space file first"
         )
     return final
 

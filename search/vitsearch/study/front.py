@@ -181,6 +181,11 @@ def space_on(study: Study, device: str | None) -> SearchSpace:
     return _found(study, device).space
 
 
+def records_on(study: Study, device: str | None) -> Mapping[int, Record]:
+    """The records of the trials of a study on a device."""
+    return _found(study, device).records
+
+
 def _front(found: _Found, results: _Results) -> Front:
     objectives = tuple(found.space.objectives)
     baseline = None if found.baseline is None else results.point(None, found.baseline)

@@ -49,9 +49,9 @@ class Candidate:
         logs = tuple(math.log(max(value or 0.0, LEAST)) for value in known)
         return Graph(self.plan.backbone, f"{_words(self.own)} > {_words(self.plan.deployment)}", logs)
 
-    def measured(self, keys: Keys, metrics: Metrics) -> Record:
+    def measured(self, metrics: Metrics) -> Record:
         """Its record, once it was measured there."""
-        return Record("confirmed", self.plan, "", keys, metrics, rung=self.rung)
+        return Record("confirmed", self.plan, "", self.keys, metrics, rung=self.rung)
 
 
 def _words(deployment: Deployment) -> str:

@@ -90,7 +90,7 @@ def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
 def gains(goals: Goals, measured: Sequence[Estimates], models: Sequence[Estimates]) -> Floats:
     """The hypervolume that each model is expected to add to the front of those that were measured."""
     means, deviations = _columns(models)
-    known = goals.losses(_columns(measured)[0])
+    known = goals.losses(_columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
     expected = replace(goals, bounds=()).losses(means)
     spread = np.column_stack([deviations[name] for name in goals.objectives])
     reference, rng = np.asarray(goals.reference, dtype=float), np.random.default_rng(0)

@@ -10,7 +10,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Plan, plan_text
-from vitsearch.core.record import Keys, Record
+from vitsearch.core.record import Record
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.errors import ResourceError, StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
@@ -56,14 +56,15 @@ class Retargeting:
         baseline = await self._finder.baseline(baseline_record(self._study))
         models, left_out = await self._finder.models(self._study.records())
         self._refuse_nothing(models, left_out)
-        keys, metrics = await self._measure(baseline)
+        metrics = await self._measure(baseline)
         refuse_unmeasured(device.name, asked, metrics)
-        self._found = replace(self._found, baseline=baseline.measured(keys, metrics), left_out=left_out)
+        self._found = replace(self._found, left_out=left_out)
         standing = await self._measure_models(self._start([baseline, *models], metrics), every)
         read = partial(read_front, self._study, self._ledger, self._found.target.name)
         await FinalPass(self._pipeline, self._found.models, read, _left).run()
         standing = self._look(standing)
-        self._found = replace(self._found, predictions=standing.predictions(), fits=standing.fits())
+        predictions = tuple(one for one in standing.predictions() if one.trial not in self._found.left_out)
+        self._found = replace(self._found, predictions=predictions, fits=standing.fits())
         self._save(standing)
         return self._found
 
@@ -121,16 +122,18 @@ class Retargeting:
             return standing.best(left)
         return index
 
-    async def _measure(self, candidate: Candidate) -> tuple[Keys, Metrics]:
-        return await self._pipeline.confirm(await self._pipeline.resolve(candidate.plan), candidate.rung)
+    async def _measure(self, candidate: Candidate) -> Metrics:
+        _, metrics = await self._pipeline.confirm(await self._pipeline.resolve(candidate.plan), candidate.rung)
+        return metrics
 
     def _save(self, standing: Standing) -> None:
         """Store the models that are measured, with what is known of them now."""
         models: dict[int, Record] = {}
         for index, candidate in enumerate(standing.candidates):
             if candidate.trial is not None and standing.is_measured(index):
-                models[candidate.trial] = candidate.measured(candidate.keys, standing.known[index])
-        self._found = replace(self._found, models=models)
+                models[candidate.trial] = candidate.measured(standing.known[index])
+        baseline = standing.candidates[0].measured(standing.known[0])
+        self._found = replace(self._found, baseline=baseline, models=models)
         self._found.save(self._study)
 
 

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-LEVEL = 3.0
-"""Deviation of the constant, in natural logarithms: a device may be some hundred times as fast or as slow."""
+LEVEL = 10.0
+"""Deviation of the constant, in natural logarithms: a board may be a thousand times slower."""
 FAMILY, DEPLOYMENT, BOTH = 0.25, 0.25, 0.15
 """Deviations of the terms of a family, a deployment, and a family in a deployment, at scale 1."""
 SLOPE, FAMILY_SLOPE = 0.15, 0.1
