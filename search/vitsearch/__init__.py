@@ -1,8 +1,8 @@
 """Compress vision transformers for edge devices by measured, multi-objective search.
 
 The public interface: ``load_space``, ``run``, ``open_study``, the values ``SearchSpace``, ``Plan``, ``Metrics``,
-``Wanted`` and ``Target``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything else is internal
-and may change in any release.
+``Wanted`` and ``Target``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything
+else is internal and may change in any release.
 """
 
 from __future__ import annotations
