@@ -1,8 +1,8 @@
 """Compress vision transformers for edge devices by measured, multi-objective search.
 
-The public interface: ``load_space``, ``run``, ``open_study``, the values ``SearchSpace``, ``Plan``, ``Metrics`` and
-``Wanted``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything else is internal
-and may change in any release.
+The public interface: ``load_space``, ``run``, ``open_study``, the values ``SearchSpace``, ``Plan``, ``Metrics``,
+``Wanted`` and ``Target``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything
+else is internal and may change in any release.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from vitsearch.core.plan import Plan
     from vitsearch.ship.choice import Wanted
     from vitsearch.space import SearchSpace
+    from vitsearch.study.retargeted import Target
 
 __version__ = "0.1.0"
 __all__ = [
     "Metrics",
     "Plan",
     "SearchSpace",
+    "Target",
     "Wanted",
     "__version__",
     "errors",
@@ -35,6 +37,7 @@ _HOMES = {
     "Metrics": "vitsearch.core.figures",
     "Plan": "vitsearch.core.plan",
     "SearchSpace": "vitsearch.space",
+    "Target": "vitsearch.study.retargeted",
     "Wanted": "vitsearch.ship.choice",
     "load_space": "vitsearch.api",
     "open_study": "vitsearch.api",

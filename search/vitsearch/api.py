@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vitsearch.study.results.explanation import Explanation
     from vitsearch.study.results.exports import Conditions
     from vitsearch.study.results.nearest import Nearest
+    from vitsearch.study.retargeted import Retargeted, Target
     from vitsearch.workers.answers import ClassAccuracy
 
 
@@ -73,29 +74,37 @@ class StoredStudy:
 
     where: str
 
-    def front(self) -> Front:
-        """The Pareto front: feasible trained models that nothing dominates, by cost."""
+    def device(self) -> str:
+        """The name of the device on which the study was searched; ``local`` for the machine of the search."""
+        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+
+        with opened(self.where) as (study, _):
+            return study.space().device_names[0]
+
+    def front(self, device: str | None = None) -> Front:
+        """The Pareto front: feasible trained models that nothing dominates, by cost. ``device`` names a target of
+        :meth:`retarget`; default: the study's own device."""
         from vitsearch.study.front import read_front  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
         with opened(self.where) as (study, ledger):
-            return read_front(study, ledger)
+            return read_front(study, ledger, device)
 
-    def models(self) -> Front:
+    def models(self, device: str | None = None) -> Front:
         """The front with all other trained models in ``others``: dominated ones, and those that break a limit."""
         from vitsearch.study.front import read_models  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
         with opened(self.where) as (study, ledger):
-            return read_models(study, ledger)
+            return read_models(study, ledger, device)
 
-    def nearest(self) -> Nearest:
+    def nearest(self, device: str | None = None) -> Nearest:
         """Where no model is within the limits: what came nearest, and which limit to loosen by how much."""
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.nearest import read_nearest
 
         with opened(self.where) as (study, ledger):
-            return read_nearest(study, ledger)
+            return read_nearest(study, ledger, device)
 
     def conditions(self, points: Sequence[Point]) -> Conditions:
         """Under what models were measured last, by their graph keys."""
@@ -176,6 +185,16 @@ class StoredStudy:
 
         with opened(self.where) as (study, ledger):
             return read_report(study, ledger, self.where)
+
+    def retarget(self, target: Target, every: bool = False, progress: Progress | None = None) -> Retargeted:
+        """Measure the models on another device, or with other threads, another runtime or precision, until no other is
+        likely to be on the front there (or ``every`` model). Nothing is trained. :meth:`front` shows the result under
+        ``target.name``. Reports to ``progress`` (default: nothing)."""
+        # ray and torch: only for those who measure
+        from vitsearch.pipeline.progress import Silent
+        from vitsearch.search.retarget.run import retarget
+
+        return retarget(self.where, target, every, progress or Silent())
 
     def ship(
         self,

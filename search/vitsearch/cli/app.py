@@ -12,7 +12,7 @@ import typer
 
 from vitsearch import __version__
 from vitsearch.cli import bundles, device_commands, report_commands
-from vitsearch.cli.results import commands, study_commands
+from vitsearch.cli.results import commands, retarget, study_commands
 from vitsearch.cli.results.study_commands import AsJson
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
@@ -130,6 +130,7 @@ app.command()(commands.front)
 app.command()(commands.show)
 app.command()(commands.compare)
 app.command()(commands.explain)
+app.command()(retarget.retarget)
 app.command()(report_commands.report)
 app.command()(report_commands.serve)
 app.command()(report_commands.dashboard)

@@ -35,9 +35,19 @@ def ship(
             show_default=False,
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model as 'vitsearch retarget' has measured it there, such as nano or local+threads2.",
+            show_default=False,
+        ),
+    ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of the bundle; default: STUDY-trial-N.", show_default=False),
+        typer.Option(
+            metavar="FOLDER", help="Folder of the bundle; default: STUDY-trial-N, with NAME.", show_default=False
+        ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Evaluate and measure again.")] = False,
     no_images: Annotated[bool, typer.Option("--no-images", help="Put no test images into the bundle.")] = False,
@@ -59,7 +69,7 @@ def ship(
     from vitsearch.ship.ship import ship as write
 
     options = Options(to, again, not no_images, allow_emulated)
-    bundle = write(study, Wanted(trial, knee, pick), options, PlainLines((), sys.stderr))
+    bundle = write(study, Wanted(trial, knee, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
 
 

@@ -39,12 +39,12 @@ class Cores:
     trainers: tuple[int, ...]
 
     @classmethod
-    def shared(cls) -> Cores:
-        """Divide the cores of this process: the last one measures, the others train."""
+    def shared(cls, threads: int = 1) -> Cores:
+        """Divide the cores of this process: the last ones measure, one for each thread, and the others train."""
         allowed = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
-        return cls((allowed[-1],), tuple(allowed[:-1]) or (allowed[-1],))
+        return cls(tuple(allowed[-threads:]), tuple(allowed[:-threads] or allowed))
 
 
 @dataclass(frozen=True)

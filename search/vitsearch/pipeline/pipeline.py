@@ -243,12 +243,16 @@ class Pipeline:
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
+    def keys_of(self, trial: ResolvedTrial, rung: int) -> Keys:
+        """The keys of a trial with that of the model exported after ``rung``, whether there is one yet or not."""
+        weights = self._int8_key(trial, rung) if _is_int8(trial, rung) else trial.keys.weights_key
+        calibration = self._calibration_digest(trial.plan)
+        return replace(trial.keys, artifact_key=artifact_key(weights, rung, trial.keys.graph_key, calibration))
+
     async def _artifact(self, trial: ResolvedTrial, rung: int) -> ArtifactRow:
         """The exported model after ``rung``; its weights are trained again when their file is gone."""
-        is_int8 = rung > 0 and trial.plan.deployment.precision in TRAINED
-        weights = self._int8_key(trial, rung) if is_int8 else trial.keys.weights_key
-        key = artifact_key(weights, rung, trial.keys.graph_key, self._calibration_digest(trial.plan))
-        train = self._train_int8 if is_int8 else self.train
+        key = self.keys_of(trial, rung).artifact_key or ""
+        train = self._train_int8 if _is_int8(trial, rung) else self.train
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
@@ -288,17 +292,26 @@ class Pipeline:
         found = self._measurements.pooled(keys.graph_key)
         return NO_METRICS if found is None else found.metrics
 
+    def file_metrics(self, keys: Keys) -> Metrics:
+        """What is known of an exported model without a device; nothing where there is none."""
+        row = self._ledger.artifact(keys.artifact_key or "")
+        return NO_METRICS if row is None else self._of_file(row)
+
     def _metrics(self, artifact: ArtifactRow, graph: str) -> Metrics:
-        """What the device measured, with size, MACs, parameters and, where it was evaluated, accuracy."""
+        """What the device measured, with what is known of the file."""
+        found = self._measurements.pooled(graph)
+        assert found is not None  # it was just measured
+        return found.metrics | self._of_file(artifact)
+
+    def _of_file(self, artifact: ArtifactRow) -> Metrics:
+        """Size, MACs, parameters and, where it was evaluated, accuracy."""
         evaluated = self._ledger.accuracy(artifact.artifact_key, self.config.data.fingerprint)
         accuracy = Figure(None, reason=NOT_EVALUATED)
         if evaluated is not None:
             only = artifact.detail.get("only_class")
             note = None if only is None else f"the model predicts one class only, {only!r}"
             accuracy = Figure(evaluated.correct / evaluated.n, *wilson(evaluated.correct, evaluated.n), note=note)
-        found = self._measurements.pooled(graph)
-        assert found is not None  # it was just measured
-        return found.metrics | Metrics(
+        return Metrics(
             {
                 "accuracy": accuracy,
                 "size_mb": Figure(artifact.size_bytes / 1e6),
@@ -313,6 +326,11 @@ class Pipeline:
         if method is None:
             return None
         return digest({"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration))
+
+
+def _is_int8(trial: ResolvedTrial, rung: int) -> bool:
+    """Whether the weights of an exported model were trained with int8 rounding."""
+    return rung > 0 and trial.plan.deployment.precision in TRAINED
 
 
 def _evaluation(row: TrainingRow) -> Evaluation:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, constraints, reference_values
@@ -31,6 +32,7 @@ from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.study.batches import KeptBatches
+from vitsearch.study.front import read_front
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked
 from vitsearch_evaluators.base.canonical_json import digest
@@ -98,13 +100,17 @@ class Driver:
                 self._requests.failed()
             ended = await self._search()
             reporting.cancel()
-            await FinalPass(self._session, self._pipeline, self._remaining).run()
+            await self._final_pass().run()
             return ended
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._put_back()
+
+    def _final_pass(self) -> FinalPass:
+        read = partial(read_front, self._study, self._session.ledger)
+        return FinalPass(self._pipeline, self._study.records(), read, self._remaining.final_text)
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         objectives, search = tuple(self._space.objectives), self._space.search

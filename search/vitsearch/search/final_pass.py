@@ -1,32 +1,40 @@
-"""After the search: the front is re-measured on an idle machine and evaluated on the device itself."""
+"""At the end the front is re-measured on an idle machine, and evaluated on the device itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+from vitsearch.core.record import Record
 from vitsearch.errors import StageError
 from vitsearch.pipeline.measure import final_rounds
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import REMEASURED
-from vitsearch.search.session import Session
-from vitsearch.search.watch.remaining import Remaining
-from vitsearch.study.front import Point, read_front
+from vitsearch.study.front import Front, Point
 
 
 class FinalPass:
-    """Re-measures and evaluates the front, once the search of a run has ended."""
+    """Re-measures and evaluates a front. ``records`` are those of all trials, ``read_front`` gives the front by what is
+    measured then, ``left`` is the time left in words when some models are still to be re-measured."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, remaining: Remaining) -> None:
-        self._study = session.study
-        self._ledger = session.ledger
-        self._progress = session.progress
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        records: Mapping[int, Record],
+        read_front: Callable[[], Front],
+        left: Callable[[int], str],
+    ) -> None:
         self._pipeline = pipeline
-        self._remaining = remaining
+        self._progress = pipeline.context.progress
+        self._records = records
+        self._read_front = read_front
+        self._left = left
 
     async def run(self) -> None:
         """Re-measure one point after the other on the idle machine: those on the front, then those that their intervals
         leave near it by then."""
-        records = self._study.records()
+        records = self._records
         trained = [record.plan for record in records.values() if record.is_confirmed]
-        shown = [point.plan for point in read_front(self._study, self._ledger).shown()]
+        shown = [point.plan for point in self._read_front().shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
         await self._restore()
         self._pipeline.stop_workers()
@@ -34,24 +42,24 @@ class FinalPass:
         while todo := [point for point in self._near() if point.name not in measured]:
             point = todo[0]
             self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo))
-            self._progress.left(self._remaining.final_text(len(todo)))
+            self._progress.left(self._left(len(todo)))
             measured.add(point.name)
             record = None if point.trial is None else records[point.trial]
             rounds = final_rounds(record, self._pipeline.config.confirms)
             if await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds):
                 self._progress.note(f"{point.name} re-measured on an idle machine")
         self._progress.counted(REMEASURED, len(measured), len(measured))
-        for point in read_front(self._study, self._ledger).shown():
+        for point in self._read_front().shown():
             await self._evaluate_on_device(point)
 
     def _near(self) -> list[Point]:
         """The front, then what is near it."""
-        found = read_front(self._study, self._ledger)
+        found = self._read_front()
         return [*found.shown(), *found.near]
 
     async def _restore(self) -> None:
         """Make exported models again whose files are gone; what cannot be made is not re-measured."""
-        for number, record in self._study.records().items():
+        for number, record in self._records.items():
             try:
                 if record.is_confirmed and record.keys is not None:
                     await self._pipeline.restore(record.plan, record.keys, record.rung)

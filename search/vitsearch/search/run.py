@@ -61,7 +61,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
         closing.enter_context(home.alone())  # first: nothing that another run of this study uses may change
-        cores = Cores.shared() if not space.devices else None
+        cores = Cores.shared(space.measure.threads) if not space.devices else None
         resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores.trainers)
@@ -189,7 +189,7 @@ def resources_in_cluster(space: SearchSpace) -> Resources:
 def open_device(
     space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
 ) -> Iterator[Device]:
-    """The device of the space file, else an agent of our own on this machine, pinned to one core.
+    """The device of the space file, else an agent of our own on this machine, pinned to the cores that measure.
 
     Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
     line about others that measure on this machine.

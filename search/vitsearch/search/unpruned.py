@@ -40,6 +40,18 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
     progress.counted(LEADERBOARD, sum(plan in leaders for plan in wanted), len(wanted))
 
 
+def refuse_unmeasured(device: str, asked: Iterable[str], baseline: Metrics) -> None:
+    """What a device cannot measure of the baseline can be neither an objective nor a limit."""
+    missing = [name for name in dict.fromkeys(asked) if baseline.value(name) is None]
+    if missing:
+        reasons = "; ".join(f"{name}: {baseline.reasons.get(name, 'it is not measured')}" for name in missing)
+        measured = ", ".join(name for name, value in baseline.values.items() if value is not None)
+        raise StudyError(
+            f"device {device} does not measure {', '.join(missing)} ({reasons}): remove it from the objectives and "
+            f"limits; the device measures {measured}"
+        )
+
+
 class UnprunedModels:
     """Confirms the baseline and the leaderboard, before the search of a run."""
 
@@ -62,21 +74,9 @@ class UnprunedModels:
         await self._find_batch(self._plans.baseline_model())
         plan = self._plans.baseline()
         keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
-        self._refuse_unmeasured(metrics)
+        refuse_unmeasured(self._plans.device, [*self._space.objectives, *self._space.limits], metrics)
         self._study.remember("baseline", {"plan": plan.to_json(), "keys": vars(keys), "metrics": metrics.to_json()})
         return metrics
-
-    def _refuse_unmeasured(self, baseline: Metrics) -> None:
-        """What this device cannot measure can be neither an objective nor a limit."""
-        asked = dict.fromkeys([*self._space.objectives, *self._space.limits])
-        missing = [name for name in asked if baseline.value(name) is None]
-        if missing:
-            reasons = "; ".join(f"{name}: {baseline.reasons.get(name, 'it is not measured')}" for name in missing)
-            measured = ", ".join(name for name, value in baseline.values.items() if value is not None)
-            raise StudyError(
-                f"device {self._plans.device} does not measure {', '.join(missing)} ({reasons}): remove it from the "
-                f"objectives and limits; the device measures {measured}"
-            )
 
     async def leaderboard(self) -> dict[Plan, Leader]:
         """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training: the

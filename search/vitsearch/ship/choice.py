@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys
+from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.front import Front, Point, read_front
+from vitsearch.study.front import Front, Point, read_front, records_on
 from vitsearch.study.results.selection import Selection, names_of, values_of
 from vitsearch.study.study import Study
 
@@ -20,11 +21,15 @@ _PICK = re.compile(r"\s*(min|max)\s+(\S+)(?:\s+where\s+(.+?))?\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Exactly one of these: a ``trial``, the ``knee`` of the front, or a ``pick`` (:data:`FORM`) among its models."""
+    """Exactly one of these: a ``trial``, the ``knee`` of the front, or a ``pick`` (:data:`FORM`) among its models.
+
+    ``device`` names a target of ``vitsearch retarget``; None for where the study was searched.
+    """
 
     trial: int | None = None
     knee: bool = False
     pick: str | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,13 @@ def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
     """The trial that is wanted; :class:`StudyError` when there is none, or when it has no exported model."""
     number = wanted.trial
     if number is None:
-        front = read_front(study, ledger)
+        front = read_front(study, ledger, wanted.device)
         if not front.points:
             raise StudyError(f"study {study.name!r} has no feasible model yet: see 'vitsearch status {study.name}'")
         number = _knee(front) if wanted.knee else picked(front, wanted.pick or "")
-    records = study.records()
+    records = records_on(study, wanted.device)
     if number not in records:
-        known = f"; its trials are 0 to {max(records)}" if records else " and no finished trial"
-        raise StudyError(f"study {study.name!r} has no finished trial {number}{known}")
+        raise StudyError(f"study {study.name!r} has no finished trial {number}{_known(records, wanted.device)}")
     record = records[number]
     if (original := record.duplicate_of) is not None:
         record, number = records[original], original
@@ -56,6 +60,14 @@ def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
         reason = f": {record.reason}" if record.reason else ""
         raise StudyError(f"trial {number} of study {study.name!r} has no exported model: {record.outcome}{reason}")
     return Chosen(number, record.plan, record.keys, record.rung)
+
+
+def _known(records: Mapping[int, Record], device: str | None) -> str:
+    if not records:
+        return " and no finished trial"
+    if device is not None:
+        return f" on {device}; measured there: {', '.join(map(str, sorted(records)))}"
+    return f"; its trials are 0 to {max(records)}"
 
 
 def _knee(front: Front) -> int:

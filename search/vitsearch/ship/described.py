@@ -13,7 +13,7 @@ from vitsearch.core.record import Shipped
 from vitsearch.errors import StudyError
 from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch.ship.choice import Chosen
-from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened, protocol_of
+from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
@@ -43,7 +43,8 @@ class Described:
     """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
 
     ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
-    its present environment, ``metrics`` their pooled figures.
+    its present environment, ``metrics`` their pooled figures. ``target`` is that of ``vitsearch retarget``; None for
+    the study's own device.
     """
 
     study: str
@@ -60,11 +61,13 @@ class Described:
     measurements: tuple[Measurement, ...]
     metrics: Metrics
     versions: dict[str, str]
+    target: str | None = None
 
     @property
     def name(self) -> str:
         longer = f"-{self.final.epochs}-epochs" if self.final.is_longer else ""
-        return f"{self.study}-trial-{self.trial}{longer}"
+        there = "" if self.target is None else f"-{self.target}"
+        return f"{self.study}-trial-{self.trial}{there}{longer}"
 
     @property
     def deployment(self) -> Deployment:
@@ -133,7 +136,8 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
         shipped=shipped,
         validation=Accuracy("validation", evaluated.n, evaluated.correct),
         device=study.attributes[ENVIRONMENTS][measurements[-1].environment_id],
-        measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == protocol_of(study))),
+        measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(known),
         versions=ledger.versions(artifact),
+        target=None if opened.retargeted is None else opened.retargeted.target.name,
     )

@@ -6,47 +6,40 @@ Everything is looked up in the ledger first. Only what is missing, or asked for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
-from vitsearch.devices.agent_device import Cores, Device
-from vitsearch.devices.deployable import deployable
+from vitsearch.devices.agent_device import Device
 from vitsearch.errors import StudyError
-from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import DataJob
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.shipping import on_test
+from vitsearch.search.finished import workplace
+from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.home import Home
-from vitsearch.search.plans import plan_space
-from vitsearch.search.run import cores_of, data_spec, open_device, resources_of, stage_config_of
 from vitsearch.ship.choice import Chosen
 from vitsearch.space import SearchSpace
-from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
+from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
-from vitsearch.workers.process_guard import ProcessGuard
-from vitsearch.workers.ray_runner import RayRunner
 
 ENVIRONMENTS, LONGER = "environments", "longer_trainings"
 """Attributes of a study: the devices that measured what was shipped, by environment; the longer trainings."""
-RENEW_S = 30.0
 
 
 @dataclass(frozen=True)
 class Opened:
     """A study to ship from. ``space`` has the storage at which the study was found, and the section ``ship`` that
-    holds now."""
+    holds now. ``retargeted`` are the models on the target whose model is shipped; None for the study's own device."""
 
     study: Study
     ledger: Ledger
     space: SearchSpace
+    retargeted: Retargeted | None = None
 
     @property
     def home(self) -> Home:
@@ -56,6 +49,15 @@ class Opened:
     def fingerprint(self) -> str:
         """That of the study's data."""
         return str((self.study.attributes.get("data") or {}).get("fingerprint", ""))
+
+    @property
+    def protocol(self) -> str:
+        """The name of the confirmation protocol."""
+        return str(self.study.attributes.get("protocol", "")) if self.retargeted is None else self.retargeted.protocol
+
+    @property
+    def is_emulated(self) -> bool:
+        return self.study.is_emulated if self.retargeted is None else self.retargeted.kind == "emulated"
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,9 @@ def known(opened: Opened, chosen: Chosen) -> Final | None:
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
     results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
-    confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == protocol_of(opened.study)]
+    confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == opened.protocol]
     environments = opened.study.attributes.get(ENVIRONMENTS) or {}
     return final if confirmed and confirmed[-1].environment_id in environments else None
-
-
-def protocol_of(study: Study) -> str:
-    """The name of the study's confirmation protocol."""
-    return str(study.attributes.get("protocol", ""))
 
 
 def _final(opened: Opened, chosen: Chosen) -> Final | None:
@@ -119,30 +116,14 @@ def _longer_name(chosen: Chosen, epochs: int) -> str:
 
 def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> Final:
     """Make what is missing, with workers and the device of the study, and return what is shipped."""
-    space, study = opened.space, opened.study
-    with ExitStack() as closing:
-        closing.enter_context(opened.home.alone())
-        cores = Cores.shared() if not space.devices else None
-        resources = replace(resources_of(space, cores), trainers=1)
-        closing.enter_context(ProcessGuard())
-        opened.ledger.costs.start_run(space.study, cores_of(space, cores, None))
-        device = closing.enter_context(open_device(space, opened.home, cores, progress.note))
-        study.adopt_device(device.name, device.info.kind)
-        progress.note(f"device {device.name}: {device.info.fingerprint.get('cpu') or device.info.kind}")
-        runner = RayRunner(resources, opened.home.own / "logs", None)
-        closing.callback(runner.close)
-        context = StageContext.of(
-            opened.home.workspace(data_spec(space)), opened.ledger, runner, DriverId.current(), progress
-        )
-        return asyncio.run(_run(opened, chosen, context, device, again))
+    with workplace.opened(opened.study, opened.ledger, opened.space, progress) as place:
+        if opened.retargeted is None:
+            opened.study.adopt_device(place.device.name, place.device.info.kind)
+        return asyncio.run(_run(opened, chosen, place, again))
 
 
-async def _run(opened: Opened, chosen: Chosen, context: StageContext, device: Device, again: bool) -> Final:
-    async with _renewing(context):
-        ready, _ = await context.run(DataJob(context.workspace))
-        opened.study.adopt_data(ready.description)
-        plans = plan_space(opened.space, deployable(device.name, device.info))
-        pipeline = Pipeline(stage_config_of(plans, ready.description), context, device)
+async def _run(opened: Opened, chosen: Chosen, place: Workplace, again: bool) -> Final:
+    async with place.pipeline() as pipeline:
         return await make(opened, chosen, pipeline, again)
 
 
@@ -169,7 +150,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     if known(opened, chosen) is None:
         raise StudyError(
             f"trial {chosen.trial} of study {opened.study.name!r} was confirmed by another protocol than "
-            f"{protocol_of(opened.study)!r}; run 'vitsearch run' on its space file first"
+            f"{opened.protocol!r}; run 'vitsearch run' on its space file first"
         )
     return final
 
@@ -209,21 +190,3 @@ def _remember(study: Study, device: Device) -> None:
     stored = study.attributes.get(ENVIRONMENTS) or {}
     if stored.get(info.environment_id) != described:
         study.remember(ENVIRONMENTS, stored | {info.environment_id: described})
-
-
-@asynccontextmanager
-async def _renewing(context: StageContext) -> AsyncIterator[None]:
-    """Keep the claims of what is being made alive inside the block."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            context.single_flight.renew()
-
-    context.single_flight.drop_dead()
-    task = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await context.single_flight.stop()

@@ -16,6 +16,7 @@ from vitsearch.ship.described import Described, describe
 from vitsearch.ship.prepare import Opened
 from vitsearch.space import load
 from vitsearch.study import lookup
+from vitsearch.study.retargeted import find
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Bundle:
 
 def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:
     """Prepare one model of a study and write its bundle. What the ledger has is not made again."""
-    with _opened(where) as opened:
-        if opened.study.is_emulated and not options.emulated:
+    with _opened(where, wanted.device) as opened:
+        if opened.is_emulated and not options.emulated:
             raise ResourceError(
                 f"study {opened.study.name!r} was measured on an emulated device, so its figures are those of no real "
                 "one; to ship them all the same, add --allow-emulated"
@@ -73,10 +74,13 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
 
 
 @contextmanager
-def _opened(where: str) -> Iterator[Opened]:
-    """The study with its space; the section ``ship`` is that of a space file where ``where`` is one."""
+def _opened(where: str, device: str | None) -> Iterator[Opened]:
+    """The study with its space, on its own device or on a target; the section ``ship`` and newer devices are those of a
+    space file where ``where`` is one."""
     with lookup.opened(where) as (study, ledger):
-        space = study.space().model_copy(update={"storage": lookup.find(where).storage})
-        if where.endswith((".yaml", ".yml")):
-            space = space.model_copy(update={"ship": load(where).space.ship})
-        yield Opened(study, ledger, space)
+        own = study.space()
+        newer = load(where).space if where.endswith((".yaml", ".yml")) else own
+        there = None if device in (None, own.device_names[0]) else find(study, device or "")
+        space = own if there is None else there.target.space(own, newer.devices)
+        adopted = {"storage": lookup.find(where).storage, "ship": newer.ship}
+        yield Opened(study, ledger, space.model_copy(update=adopted), there)

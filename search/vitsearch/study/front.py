@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import Bound, bounds, constraints
 from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys
+from vitsearch.core.record import Keys, Record
+from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage import shipped
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study import retargeted
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.study import Study
 
@@ -108,7 +110,8 @@ class Front:
 
     ``near`` are the feasible ones that are dominated only within the intervals of their costs. ``emulated``: the times
     are those of an emulated device. ``others`` are all further models: dominated ones, and those that break a limit, by
-    trial.
+    trial. ``device`` is where the study was searched, or the target of ``vitsearch retarget`` where its models were
+    measured.
     """
 
     study: str
@@ -119,6 +122,7 @@ class Front:
     emulated: bool = False
     near: tuple[Point, ...] = ()
     others: tuple[Point, ...] = ()
+    device: str = LOCAL_DEVICE
 
     def shown(self) -> Sequence[Point]:
         """The baseline and the points."""
@@ -127,52 +131,89 @@ class Front:
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
+            "device": self.device,
             "emulated": self.emulated,
             "baseline": self.baseline.to_json() if self.baseline else None,
             "points": [point.to_json() for point in self.points],
         }
 
 
-def read_front(study: Study, ledger: Ledger) -> Front:
-    """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates."""
-    return _front(study, _Results.of(study, ledger))
+def read_front(study: Study, ledger: Ledger, device: str | None = None) -> Front:
+    """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates.
+
+    ``device`` names a target of ``vitsearch retarget``; None, or the name of the study's own device, for where it was
+    searched.
+    """
+    found = _found(study, device)
+    return _front(found, _Results.of(found, ledger))
 
 
-def read_models(study: Study, ledger: Ledger) -> Front:
+def read_models(study: Study, ledger: Ledger, device: str | None = None) -> Front:
     """The front, with what is known of the files of all other models too."""
-    results = _Results.of(study, ledger)
-    front = _front(study, results)
+    found = _found(study, device)
+    results = _Results.of(found, ledger)
+    front = _front(found, results)
     return replace(front, others=tuple(map(results.with_artifact, front.others)))
 
 
-def _front(study: Study, results: _Results) -> Front:
+@dataclass(frozen=True)
+class _Found:
+    """The finished models of a study on a device, with the space whose objectives and limits hold there."""
+
+    study: Study
+    device: str
+    space: SearchSpace
+    baseline: Record | None
+    records: Mapping[int, Record]
+    emulated: bool
+
+
+def _found(study: Study, device: str | None) -> _Found:
     space = study.space()
-    objectives = tuple(space.objectives)
-    baseline = _baseline(study, results)
-    limits = bounds(space.limits, baseline.metrics.values if baseline else {})
+    if device is None or device == space.device_names[0]:
+        return _Found(study, space.device_names[0], space, stored_baseline(study), study.records(), study.is_emulated)
+    there = retargeted.find(study, device)
+    return _Found(study, device, there.target.space(space), there.baseline, there.models, there.kind == "emulated")
+
+
+def space_on(study: Study, device: str | None) -> SearchSpace:
+    """The space of a study with the objectives and limits that hold on a device."""
+    return _found(study, device).space
+
+
+def records_on(study: Study, device: str | None) -> Mapping[int, Record]:
+    """The records of the trials of a study on a device."""
+    return _found(study, device).records
+
+
+def _front(found: _Found, results: _Results) -> Front:
+    objectives = tuple(found.space.objectives)
+    baseline = None if found.baseline is None else results.point(None, found.baseline)
+    limits = bounds(found.space.limits, baseline.metrics.values if baseline else {})
     points = [
-        _judged(results.now(Point(number, record.plan, record.keys, record.metrics)), limits)
-        for number, record in study.records().items()
+        _judged(results.point(number, record), limits)
+        for number, record in found.records.items()
         if record.is_confirmed and record.keys is not None
     ]
-    found = [
+    feasible = [
         (point, losses)
         for point in points
         if point.feasible and (losses := loss(objectives, point.metrics.values)) is not None
     ]
-    kept = [found[index] for index in front([losses for _, losses in found])]
+    kept = [feasible[index] for index in front([losses for _, losses in feasible])]
     costs = [index for index, name in enumerate(objectives) if name != "accuracy"]
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
     on_front = {point.trial for point, _ in kept}
     return Front(
-        study.name,
+        found.study.name,
         objectives,
         baseline and results.with_artifact(baseline),
         tuple(results.with_artifact(point) for point, _ in kept),
         knee([losses for _, losses in kept]),
-        study.is_emulated,
-        tuple(_near(objectives, [point for point, _ in found], kept)),
+        found.emulated,
+        tuple(_near(objectives, [point for point, _ in feasible], kept)),
         tuple(point for point in points if point.trial not in on_front),
+        found.device,
     )
 
 
@@ -196,8 +237,9 @@ class _Results:
     """What the ledger knows of points now."""
 
     @classmethod
-    def of(cls, study: Study, ledger: Ledger) -> _Results:
-        return cls(ledger, study.space().measure.threads, (study.attributes.get("data") or {}).get("fingerprint", ""))
+    def of(cls, found: _Found, ledger: Ledger) -> _Results:
+        fingerprint = (found.study.attributes.get("data") or {}).get("fingerprint", "")
+        return cls(ledger, found.space.measure.threads, fingerprint)
 
     def __init__(self, ledger: Ledger, threads: int, split: str) -> None:
         self._ledger = ledger
@@ -205,9 +247,11 @@ class _Results:
         self._store = FileStore(ledger.files / "artifacts")
         self._current = CurrentFigures(ledger, threads)
 
-    def now(self, point: Point) -> Point:
-        """The point with all measurements of its graph pooled."""
-        found = self._current.pooled(point.keys)
+    def point(self, trial: int | None, record: Record) -> Point:
+        """A model with all measurements of its graph pooled."""
+        assert record.keys is not None
+        found = self._current.pooled(record.keys)
+        point = Point(trial, record.plan, record.keys, record.metrics)
         if found is None:
             return point
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
@@ -227,9 +271,10 @@ class _Results:
         return point
 
 
-def _baseline(study: Study, results: _Results) -> Point | None:
+def stored_baseline(study: Study) -> Record | None:
+    """The baseline of a study as it was measured first; None before that."""
     stored = study.attributes.get("baseline")
     if stored is None:
         return None
-    plan, keys = Plan.from_json(stored["plan"]), Keys(**stored["keys"])
-    return results.now(Point(None, plan, keys, Metrics.from_json(stored["metrics"])))
+    plan, metrics = Plan.from_json(stored["plan"]), Metrics.from_json(stored["metrics"])
+    return Record("confirmed", plan, keys=Keys(**stored["keys"]), metrics=metrics)

@@ -22,6 +22,7 @@ from vitsearch.cli.json_forms.models import (
     PLAN,
     POINT,
     PREDICTION,
+    RETARGETED,
     VERIFIED,
 )
 from vitsearch.cli.json_forms.schemas import ANYTHING, FLAG, TEXT, WHOLE, Schema, fields, maybe, several
@@ -61,6 +62,7 @@ FORMS: Mapping[str, JsonForm] = {
             "The models that are shown, in the order in which they are shown.",
             fields(
                 study=(TEXT, "name of the study"),
+                device=(TEXT, "where the models were measured"),
                 emulated=(FLAG, "whether its times are those of an emulated device"),
                 baseline=(maybe(POINT), "the unpruned model that relative limits refer to"),
                 points=(several(FRONT_POINT), "the models"),
@@ -80,6 +82,7 @@ FORMS: Mapping[str, JsonForm] = {
                 predictions=(several(PREDICTION), "accuracies that were predicted and measured later"),
             ),
         ),
+        JsonForm("retarget", "The models of a study on another device. Progress goes to standard error.", RETARGETED),
         JsonForm("ship", "The bundle that was written.", BUNDLE),
         JsonForm("verify", "What was checked.", VERIFIED),
         JsonForm("plan", "The plan with everything filled in.", PLAN),

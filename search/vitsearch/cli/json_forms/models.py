@@ -232,3 +232,36 @@ PREDICTION = fields(
     error=(NUMBER, "measured - predicted"),
     holds=(FLAG, "whether the difference is within 95 % of its error"),
 )
+FIT = fields(
+    metric=(TEXT, "the metric"),
+    graphs=(WHOLE, "graphs that were measured, each predicted from the others"),
+    median_error=(NUMBER, "median of the errors, relative to the measured values"),
+    spearman=(maybe(NUMBER), "rank correlation; null where all values are equal"),
+    covered=(NUMBER, "share of the measured values within their 95 % intervals"),
+)
+NOT_MEASURED = fields(
+    trial=(WHOLE, "number of the trial"),
+    plan=(PLAN, "its plan on this device"),
+    values=(by_name(NUMBER), "predicted metrics"),
+    intervals=(by_name(PAIR), "their 95 % intervals"),
+    chance=(NUMBER, "chance that it is on the front"),
+)
+RETARGETED = fields(
+    measured=(WHOLE, "models that were measured on this device"),
+    fits=(several(FIT), "how well each cost is predicted"),
+    predictions=(several(NOT_MEASURED), "models that were not measured, the likeliest on the front first"),
+    left_out=(
+        several(fields(trial=(WHOLE, "number of the trial"), reason=(TEXT, "why it cannot run here"))),
+        "models that are not measured",
+    ),
+    front=(
+        fields(
+            study=(TEXT, "name of the study"),
+            device=(TEXT, "where the models were measured, as front --device takes it"),
+            emulated=(FLAG, "whether its times are those of an emulated device"),
+            baseline=(maybe(POINT), "the unpruned model that relative limits refer to, on this device"),
+            points=(several(POINT), "the models of the front"),
+        ),
+        "the front on this device",
+    ),
+)

@@ -46,6 +46,14 @@ def front(
             show_default=False,
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The models that 'vitsearch retarget' has measured there, such as nano or local+threads2.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         Form,
         typer.Option("--format", help="csv has timm's benchmark columns, perf-yaml the shape of AI Hub's perf.yaml."),
@@ -61,7 +69,7 @@ def front(
     from vitsearch import api
     from vitsearch.cli.results.front import show
 
-    if not show(api.open_study(study), Query(every, where, sort), Form.JSON if as_json else form):
+    if not show(api.open_study(study), Query(every, where, sort, device), Form.JSON if as_json else form):
         raise typer.Exit(1)
 
 

@@ -24,6 +24,7 @@ from vitsearch.cli.tables import (
 )
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.plan import model_text
+from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results import exports
 from vitsearch.study.results.nearest import Nearest, near_text
@@ -45,10 +46,10 @@ TIE_LEGEND = f"{TIED} marks a tie: the interval overlaps that of a neighbour on 
 
 def show(stored: StoredStudy, query: Query, form: Form) -> bool:
     """Print the models that ``query`` asks for; returns whether there is one."""
-    found = stored.models() if query.every else stored.front()
+    found = stored.models(query.device) if query.every else stored.front(query.device)
     selection = Selection.of(query.where, query.sort, found.objectives)
     chosen = selection.of_points((*found.points, *found.others) if query.every else found.points)
-    nearest = None if found.points else stored.nearest()
+    nearest = None if found.points else stored.nearest(query.device)
     if form == Form.JSON:
         near = None if nearest is None else nearest.to_json()
         typer.echo(json.dumps(front_json(found, chosen) | {"nearest": near}, indent=2))
@@ -205,7 +206,7 @@ def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) 
     number = counted(len(front.points), "model")
     if len(chosen) < len(front.points):
         number = f"{len(chosen)} of {number}"
-    title = f"{marked}Pareto front of study {front.study}: {number}{about}"
+    title = f"{marked}Pareto front of study {_where(front)}: {number}{about}"
     return fitted(title, ["trial", "plan", *map(heading, columns)], rows, 2 + len(front.objectives), width)
 
 
@@ -225,7 +226,7 @@ def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
     ]
     total = len(front.points) + len(front.others)
     number = counted(total, "model") if len(shown) == total else f"{len(shown)} of {counted(total, 'model')}"
-    title = f"{EMULATED if front.emulated else ''}Models of study {front.study}: {number}"
+    title = f"{EMULATED if front.emulated else ''}Models of study {_where(front)}: {number}"
     headings = [
         "trial",
         "plan",
@@ -234,6 +235,11 @@ def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
         *map(heading, columns[len(front.objectives) :]),
     ]
     return fitted(title, headings, rows, 3 + len(front.objectives), width)
+
+
+def _where(front: Front) -> str:
+    """The study, and the device where that is not this machine as it is."""
+    return front.study if front.device == LOCAL_DEVICE else f"{front.study} on {front.device}"
 
 
 def _place(point: Point, front: Front) -> str:

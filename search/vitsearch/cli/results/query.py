@@ -18,8 +18,10 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Query:
-    """Which models are printed: all or those of the front, a condition, an order."""
+    """Which models are printed: all or those of the front, a condition, an order; and the device on which they were
+    measured, None for that of the study."""
 
     every: bool = False
     where: str | None = None
     sort: str | None = None
+    device: str | None = None

@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds
 from vitsearch.core.pareto import dominates, loss
-from vitsearch.core.plan import Plan
-from vitsearch.core.record import Keys, Record
+from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
-from vitsearch.study.front import Front, Point, read_models
+from vitsearch.study.front import Front, Point, read_models, stored_baseline
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
 
@@ -140,11 +138,10 @@ def record_of(study: Study, number: int) -> Record:
 
 def baseline_record(study: Study) -> Record:
     """The baseline as a record. Raises :class:`~vitsearch.errors.StudyError` before it was measured."""
-    stored = study.attributes.get("baseline")
-    if stored is None:
+    record = stored_baseline(study)
+    if record is None:
         raise StudyError(f"study {study.name!r} has not measured its baseline yet")
-    plan, metrics = Plan.from_json(stored["plan"]), Metrics.from_json(stored["metrics"])
-    return Record("confirmed", plan, keys=Keys(**stored["keys"]), metrics=metrics)
+    return record
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -11,7 +11,7 @@ from vitsearch.core.limits import StatedLimit, stated_limits
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.front import read_models
+from vitsearch.study.front import Point, read_models, space_on
 from vitsearch.study.study import Study
 
 SHOWN = 3
@@ -135,22 +135,24 @@ def _judged(candidate: Candidate, limits: Sequence[StatedLimit]) -> NearModel:
     return NearModel(candidate, tuple(misses), tuple(dict.fromkeys(unjudged)))
 
 
-def read_nearest(study: Study, ledger: Ledger) -> Nearest:
-    """What came nearest in a study, among its models and the plans that were only screened."""
-    models = read_models(study, ledger)
+def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nearest:
+    """What came nearest in a study, among its models and the plans that were only screened; on a target of ``vitsearch
+    retarget``, among the models that were measured there."""
+    models = read_models(study, ledger, device)
     baseline = models.baseline.metrics.values if models.baseline else {}
-    known = {point.trial: point.metrics.values for point in (*models.points, *models.others)}
+    known = {point.trial: point for point in (*models.points, *models.others)}
+    is_own = device in (None, study.space().device_names[0])
     candidates = [
         _candidate(number, record, known.get(number))
         for number, record in study.records().items()
-        if record.duplicate_of is None and record.plan is not None
+        if record.duplicate_of is None and record.plan is not None and (is_own or number in known)
     ]
-    return nearest(candidates, stated_limits(study.space().limits, baseline))
+    return nearest(candidates, stated_limits(space_on(study, device).limits, baseline))
 
 
-def _candidate(number: int, record: Record, confirmed: Mapping[str, float | None] | None) -> Candidate:
+def _candidate(number: int, record: Record, confirmed: Point | None) -> Candidate:
     if confirmed is not None:
-        return Candidate(number, record.plan, confirmed)
+        return Candidate(number, confirmed.plan, confirmed.metrics.values)
     predicted = None if record.proxy is None else record.proxy.predicted_accuracy
     values = {**record.metrics.values, "accuracy": predicted}
     return Candidate(number, record.plan, values, predicted is not None)

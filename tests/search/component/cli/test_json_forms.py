@@ -19,6 +19,8 @@ from vitsearch.cli.json_forms.page import page
 from vitsearch.errors import UnknownName
 from vitsearch.search.check import costs
 from vitsearch.search.driver import SearchEnd
+from vitsearch.study.front import stored_baseline
+from vitsearch.study.retargeted import Fit, Prediction, Retargeted, Target
 
 SMALL = str(Path(SPACE_FILES, "small.yaml"))
 
@@ -105,6 +107,37 @@ def test_show(study, finished):
 
 def test_compare(study):
     assert problems(printed("compare", study, "baseline", "knee", "--json"), "compare") == []
+
+
+@pytest.fixture
+def retargeted(make_study) -> tuple[str, Retargeted]:
+    """A study with results on a board: those of this machine, and one model that is predicted."""
+    made = make_study(trials=1)
+    made.run()
+    with made.opened() as (study, _):
+        records = {number: record for number, record in study.records().items() if record.is_confirmed}
+        last, record = records.popitem()
+        prediction = Prediction(last, record.plan, {"cpu_ms_p50": 2.0}, {"cpu_ms_p50": (1.8, 2.2)}, 0.01)
+        fit = Fit("cpu_ms_p50", 10, 0.03, None, 0.9)
+        found = Retargeted(
+            Target("nano"), "physical", "confirm-1", stored_baseline(study), records, (prediction,), (fit,), {99: "old"}
+        )
+        found.save(study)
+    return str(made.folder / "fake.db"), found
+
+
+def test_retarget(retargeted, monkeypatch):
+    study, found = retargeted
+    monkeypatch.setattr("vitsearch.api.StoredStudy.retarget", lambda *_: found)
+    shown = printed("retarget", study, "--device", "nano", "--json")
+    assert problems(shown, "retarget") == []
+    assert (shown["front"]["device"], shown["measured"]) == ("nano", len(found.models))
+
+
+def test_front_of_another_device(retargeted):
+    shown = printed("front", retargeted[0], "--device", "nano", "--json")
+    assert problems(shown, "front") == []
+    assert shown["device"] == "nano"
 
 
 @pytest.mark.parametrize("command", ["explain", "status"])

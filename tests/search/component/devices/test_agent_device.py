@@ -125,6 +125,11 @@ def test_the_last_core_measures_and_the_others_train():
     assert set(cores.trainers) == set(allowed[:-1] or allowed)
 
 
+def test_each_thread_has_a_core_and_trainings_share_them_where_none_is_left():
+    allowed = tuple(sorted(os.sched_getaffinity(0)))
+    assert Cores.shared(len(allowed)) == Cores(allowed, allowed)
+
+
 def test_a_token_comes_from_the_environment():
     assert token_from("env:NANO", {"NANO": "secret"}) == "secret"
 

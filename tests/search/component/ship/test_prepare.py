@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device
 from vitsearch.errors import ResourceError, StageError, StudyError
 from vitsearch.pipeline.progress import Silent
+from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
 from vitsearch.ship.prepare import Final, Opened, known, make
@@ -21,6 +24,8 @@ from vitsearch.ship.ship import Options, ship
 from vitsearch.space import SearchSpace
 from vitsearch.storage.shipped import find
 from vitsearch.study.front import read_front
+from vitsearch.study.retargeted import Target
+from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
@@ -115,7 +120,7 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     def never(*arguments: object) -> Device:
         raise AssertionError("nothing is missing")
 
-    monkeypatch.setattr(prepare, "open_device", never)
+    monkeypatch.setattr(prepare.workplace, "opened", never)
     one, other = (ship(shop.where, Wanted(knee=True), Options(tmp_path / name), Silent()) for name in ("a", "b"))
     assert one.archive.read_bytes() == other.archive.read_bytes()
     assert one.to_json()["accuracy"]["test"] == {"n": 1000, "correct": 880}
@@ -163,6 +168,39 @@ def test_the_front_names_the_file_of_each_model_and_its_digest(shop):
         path = Path(point["file"])
         assert path.is_file()
         assert path.parent.name + path.stem == point["sha256"]
+
+
+@pytest.fixture
+def on_a_board(shop) -> Shop:
+    """The same shop with a board on which the models were measured, by a protocol of two threads."""
+    board = FakeDevice("nano", info=shop.study.device.info._replace(device_id="nano-1"))
+    target = Target("nano", threads=2)
+    there = replace(shop.study, device=board, space=target.space(shop.study.space))
+    with shop.study.opened() as (study, ledger):
+        moving = Retargeting(study, ledger, there.pipeline(ledger), target, lambda plan: None)
+        asyncio.run(moving.run())
+    return Shop(there)
+
+
+def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypatch):
+    @contextmanager
+    def board(study, ledger, space, progress):
+        there = replace(on_a_board.study, space=space)
+        yield SimpleNamespace(device=there.device, pipeline=lambda: nullcontext(there.pipeline(ledger)))
+
+    monkeypatch.setattr(prepare.workplace, "opened", board)
+    wanted = Wanted(knee=True, device="nano+threads2")
+    bundle = ship(on_a_board.where, wanted, Options(tmp_path / "here"), Silent())
+    described = json.loads((tmp_path / "here" / "bundle.json").read_text())
+    assert described["device"]["name"] == "nano"
+    assert described["protocol"]["threads"] == 2
+    assert bundle.model.name.endswith("-nano+threads2")
+
+
+def test_a_trial_that_was_not_measured_there_is_refused(on_a_board):
+    with on_a_board.study.opened() as (study, ledger), pytest.raises(StudyError) as raised:
+        choose(study, ledger, Wanted(trial=9999, device="nano+threads2"))
+    assert "no finished trial 9999 on nano+threads2; measured there: 0, " in str(raised.value)
 
 
 def test_what_has_no_exported_model_is_not_shipped(shop):

@@ -76,7 +76,13 @@ def names(front):
 def test_an_empty_study_has_an_empty_front(front_of):
     front = front_of()
     assert (front.points, front.knee, front.baseline) == ((), None, None)
-    assert front.to_json() == {"study": "fake", "emulated": False, "baseline": None, "points": []}
+    assert front.to_json() == {
+        "study": "fake",
+        "device": "local",
+        "emulated": False,
+        "baseline": None,
+        "points": [],
+    }
 
 
 def test_dominated_models_are_not_shown(front_of):

@@ -1,0 +1,126 @@
+"""The command ``retarget``. Heavy imports stay inside it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitsearch.cli.results.study_commands import AsJson, StudyName
+from vitsearch_evaluators.base.printable import printable
+
+if TYPE_CHECKING:
+    from vitsearch.study.front import Front
+    from vitsearch.study.retargeted import Fit, Prediction, Retargeted
+
+SHOWN = 5
+"""Predicted models that are shown."""
+
+
+def retarget(
+    study: StudyName,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A device of the space file or of 'vitsearch devices', or local for this machine; default: that of "
+            "the study.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Threads of one inference; default: as in the study.", show_default=False),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="RUNTIME", help="Default: that of each model in the study.", show_default=False),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What computes; default: as in the study.", show_default=False),
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(metavar="PRECISION", help="Default: that of each model in the study.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Measure all models.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find a study's front on another device, without training.
+
+    Measures its models in the order in which they are likely to be on that front, and predicts the others from those.
+    Where another runtime or precision needs another file, it is exported from the trained weights. The same command
+    resumes.
+    """
+    # optuna and sqlalchemy; ray to measure: only for those who retarget
+    from vitsearch import api
+    from vitsearch.cli.results.front import print_front
+    from vitsearch.pipeline.progress import PlainLines
+    from vitsearch.study.retargeted import Target
+
+    stored = api.open_study(study)
+    target = Target(device or stored.device(), backend, provider, quantization, threads)
+    try:
+        found = stored.retarget(target, every, PlainLines((), sys.stderr))
+    except KeyboardInterrupt:
+        again = shlex.join(["vitsearch", *sys.argv[1:]])
+        typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
+        raise typer.Exit(130) from None
+    front = stored.front(target.name)
+    if as_json:
+        typer.echo(json.dumps(to_json(found, front), indent=2))
+        return
+    print_front(front)
+    for line in lines(found):
+        typer.echo(printable(line))
+    typer.echo(printable(f"The same front again: vitsearch front {study} --device {target.name}"))
+
+
+def to_json(found: Retargeted, front: Front) -> dict[str, Any]:
+    """The front, with what was predicted of the models that are not measured."""
+    return {
+        "measured": len(found.models),
+        "fits": [asdict(fit) for fit in found.fits],
+        "predictions": [prediction.to_json() for prediction in found.predictions],
+        "left_out": [{"trial": trial, "reason": reason} for trial, reason in found.left_out.items()],
+        "front": front.to_json(),
+    }
+
+
+def lines(found: Retargeted) -> Iterator[str]:
+    """What was measured, how well the rest is predicted, and what is left out."""
+    total = len(found.models) + len(found.predictions)
+    yield f"Measured {len(found.models)} of {total} models; nothing was trained."
+    yield from map(_fit_text, found.fits)
+    if found.predictions:
+        yield "Not measured, the likeliest on the front first (--all measures them):"
+        yield from (f"  {_prediction_text(prediction)}" for prediction in found.predictions[:SHOWN])
+        if len(found.predictions) > SHOWN:
+            yield f"  and {len(found.predictions) - SHOWN} more, which --json prints"
+    for reason in dict.fromkeys(found.left_out.values()):
+        trials = ", ".join(str(trial) for trial, other in found.left_out.items() if other == reason)
+        yield f"Left out: trial {trials}: {reason}"
+
+
+def _fit_text(fit: Fit) -> str:
+    """The errors of the graphs that were measured, each predicted from the others."""
+    rank = "" if fit.spearman is None else f", Spearman {fit.spearman:.3f}"
+    errors = f"median error {fit.median_error:.1%}{rank}, {fit.covered:.0%} within their 95 % intervals"
+    return f"{fit.metric} of {fit.graphs} measured graphs, each predicted from the others: {errors}"
+
+
+def _prediction_text(prediction: Prediction) -> str:
+    from vitsearch.core.plan import plan_text
+
+    costs = [
+        f"{name} {value:.3g} ({prediction.intervals[name][0]:.3g} to {prediction.intervals[name][1]:.3g})"
+        for name, value in prediction.values.items()
+    ]
+    about = f"{', '.join(costs)}; {prediction.chance:.0%} likely on the front"
+    return f"trial {prediction.trial}: {plan_text(prediction.plan)}: {about}"

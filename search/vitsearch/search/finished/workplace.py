@@ -1,0 +1,87 @@
+"""Workers and the device of a study whose search has ended, for what is made of its models afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+
+from vitsearch.devices.agent_device import Cores, Device
+from vitsearch.devices.deployable import deployable
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.jobs import DataJob
+from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Progress
+from vitsearch.pipeline.runner import Runner
+from vitsearch.search.home import Home
+from vitsearch.search.plans import plan_space
+from vitsearch.search.run import cores_of, data_spec, open_device, resources_of, stage_config_of
+from vitsearch.search.watch.outage import OutageHandler
+from vitsearch.search.watch.stall import StallWatch
+from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.study import Study
+from vitsearch.workers.process_guard import ProcessGuard
+from vitsearch.workers.ray_runner import RayRunner
+
+RENEW_S = 30.0
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What works for one command. ``space`` has the device, and the storage at which the study was found."""
+
+    study: Study
+    ledger: Ledger
+    space: SearchSpace
+    runner: Runner
+    device: Device
+    progress: Progress
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[Pipeline]:
+        """The stages on the study's own data. Inside the block claims are renewed, and it is shown what is waited
+        for."""
+        workspace, driver = Home.of(self.space).workspace(data_spec(self.space)), DriverId.current()
+        context = StageContext.of(workspace, self.ledger, self.runner, driver, self.progress)
+        context.single_flight.drop_dead()
+        tasks = [asyncio.create_task(_renew(context))]
+        try:
+            ready, _ = await context.run(DataJob(workspace))
+            self.study.adopt_data(ready.description)
+            plans = plan_space(self.space, deployable(self.device.name, self.device.info))
+            pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
+            stall = StallWatch(context, pipeline.device)
+            outages = OutageHandler(pipeline, self.study, driver, self.progress, stall)
+            tasks.append(asyncio.create_task(outages.watch((), tuple)))
+            yield pipeline
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await context.single_flight.stop()
+
+
+async def _renew(context: StageContext) -> None:
+    while True:
+        await asyncio.sleep(RENEW_S)
+        context.single_flight.renew()
+
+
+@contextmanager
+def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress) -> Iterator[Workplace]:
+    """Start one worker and connect the device of ``space``. No other run of the study is on this machine meanwhile."""
+    home = Home.of(space)
+    with ExitStack() as closing:
+        closing.enter_context(home.alone())
+        cores = Cores.shared(space.measure.threads) if not space.devices else None
+        resources = replace(resources_of(space, cores), trainers=1)
+        closing.enter_context(ProcessGuard())
+        ledger.costs.start_run(space.study, cores_of(space, cores, None))
+        device = closing.enter_context(open_device(space, home, cores, progress.note))
+        progress.note(f"device {device.name}: {device.info.fingerprint.get('cpu') or device.info.kind}")
+        runner = RayRunner(resources, home.own / "logs", None)
+        closing.callback(runner.close)
+        yield Workplace(study, ledger, space, runner, device, progress)

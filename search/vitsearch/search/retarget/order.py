@@ -1,0 +1,118 @@
+"""Which model of a study is measured next on another device.
+
+Each metric of a model is a normal distribution: narrow where it was measured, wide where it is predicted from other
+models. Costs are in natural logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from vitsearch.core.limits import Bound
+from vitsearch.core.metrics import split
+from vitsearch.core.pareto import Loss, front
+from vitsearch.study.auto_sampler.improvement import expected_improvement
+
+Floats = npt.NDArray[np.float64]
+DRAWS = 256
+LIKELY = 0.05
+"""A model with a smaller chance to be on the front is not measured."""
+UNLIMITED = 1e6
+"""A loss that is worse than any."""
+LEAST_DEVIATION = 1e-9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of a metric, and one standard deviation."""
+
+    mean: float
+    deviation: float = 0.0
+
+
+Estimates = Mapping[str, Estimate]
+"""Of a model, by metric. A metric that is missing is not known and breaks no limit."""
+
+
+def scaled(name: str, value: float) -> float:
+    """A value on the scale of the estimates: costs in natural logarithms."""
+    return value if name == "accuracy" else math.log(max(value, 1e-9))
+
+
+def unscaled(name: str, value: float) -> float:
+    return value if name == "accuracy" else math.exp(value)
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What is wanted on the device, with the corner from which hypervolume is measured."""
+
+    objectives: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    reference: Loss
+
+    def losses(self, values: Mapping[str, Floats]) -> Floats:
+        """The losses of :mod:`vitsearch.core.pareto` for values on the scale of the estimates, one row for each; those
+        that break a limit are worse than any."""
+        rows = np.column_stack([_loss(name, values[name]) for name in self.objectives])
+        for bound in self.bounds:
+            if bound.metric in values:
+                edge = scaled(bound.metric, bound.value)
+                seen = values[bound.metric]
+                rows[seen > edge if bound.sense == "<=" else seen < edge] = UNLIMITED
+        return rows
+
+
+def _loss(name: str, values: Floats) -> Floats:
+    if name == "accuracy":
+        return 1.0 - values
+    return values if split(name)[0].direction == "minimize" else -values
+
+
+def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
+    """The chance of each model to be on the front of all, over what each may turn out to be."""
+    means, deviations = _columns(models)
+    rng, counts = np.random.default_rng(0), np.zeros(len(models))
+    for _ in range(DRAWS):
+        drawn = {name: means[name] + deviations[name] * rng.standard_normal(len(models)) for name in sorted(means)}
+        losses = goals.losses(drawn)
+        within = np.flatnonzero(losses[:, 0] < UNLIMITED)
+        counts[within[front([tuple(row) for row in losses[within].tolist()])]] += 1.0
+    return counts / DRAWS
+
+
+def gains(goals: Goals, measured: Sequence[Estimates], models: Sequence[Estimates]) -> Floats:
+    """The hypervolume that each model is expected to add to the front of those that were measured."""
+    means, deviations = _columns(models)
+    known = goals.losses(_columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
+    expected = replace(goals, bounds=()).losses(means)
+    spread = np.column_stack([deviations[name] for name in goals.objectives])
+    reference, rng = np.asarray(goals.reference, dtype=float), np.random.default_rng(0)
+    return expected_improvement(expected, spread, known, reference, rng) * _within_limits(goals, means, deviations)
+
+
+def _columns(models: Sequence[Estimates]) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Means and deviations by metric, of all models; NaN for what is not known."""
+    names = {name for model in models for name in model}
+    unknown = Estimate(math.nan)
+    rows = {name: [model.get(name, unknown) for model in models] for name in names}
+    means = {name: np.array([one.mean for one in row]) for name, row in rows.items()}
+    return means, {name: np.array([one.deviation for one in row]) for name, row in rows.items()}
+
+
+def _within_limits(goals: Goals, means: Mapping[str, Floats], deviations: Mapping[str, Floats]) -> Floats:
+    """The chance of each model to break no limit."""
+    found = np.ones(len(means[goals.objectives[0]]))
+    for bound in goals.bounds:
+        if bound.metric in means:
+            sign = 1.0 if bound.sense == "<=" else -1.0
+            room = sign * (scaled(bound.metric, bound.value) - means[bound.metric])
+            spread = np.maximum(deviations[bound.metric], LEAST_DEVIATION)
+            found = found * np.where(np.isnan(room), 1.0, ndtr((room + LEAST_DEVIATION) / spread))
+    return found

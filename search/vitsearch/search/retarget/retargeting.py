@@ -1,0 +1,157 @@
+"""Measures the models of a study on another device, one by one, until no other is likely to be on the front there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.limits import bounds, reference_values
+from vitsearch.core.pareto import loss
+from vitsearch.core.plan import Plan, plan_text
+from vitsearch.core.record import Record
+from vitsearch.devices.agent_device import refuse_unmetered
+from vitsearch.errors import ResourceError, StageError, StudyError
+from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.search.final_pass import FinalPass
+from vitsearch.search.retarget.candidates import Candidate, Finder
+from vitsearch.search.retarget.order import Goals
+from vitsearch.search.retarget.standing import Standing
+from vitsearch.search.retarget.transfer_model import TransferModel
+from vitsearch.search.unpruned import refuse_unmeasured
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.current import CurrentFigures
+from vitsearch.study.front import read_front
+from vitsearch.study.results.detail import baseline_record
+from vitsearch.study.retargeted import Retargeted, Target
+from vitsearch.study.study import Study
+
+
+class Retargeting:
+    """Measures the models of a study on the device of ``pipeline``. Each result is stored before the next is asked for,
+    and what the ledger has is looked up, so the same call resumes."""
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        pipeline: Pipeline,
+        target: Target,
+        refused: Callable[[Plan], str | None],
+    ) -> None:
+        own = study.space()
+        self._study = study
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._progress = pipeline.context.progress
+        self._space = target.space(own)
+        self._finder = Finder(pipeline, target, refused, partial(_here, CurrentFigures(ledger, own.measure.threads)))
+        info = pipeline.device.info
+        self._found = Retargeted(target, info.kind, pipeline.protocols.confirm.id)
+
+    async def run(self, every: bool = False) -> Retargeted:
+        device, asked = self._pipeline.device, [*self._space.objectives, *self._space.limits]
+        refuse_unmetered(device.name, device.info, asked)
+        baseline = await self._finder.baseline(baseline_record(self._study))
+        models, left_out = await self._finder.models(self._study.records())
+        self._refuse_nothing(models, left_out)
+        metrics = await self._measure(baseline)
+        refuse_unmeasured(device.name, asked, metrics)
+        self._found = replace(self._found, left_out=left_out)
+        standing = await self._measure_models(self._start([baseline, *models], metrics), every)
+        read = partial(read_front, self._study, self._ledger, self._found.target.name)
+        await FinalPass(self._pipeline, self._found.models, read, _left).run()
+        standing = self._look(standing)
+        predictions = tuple(one for one in standing.predictions() if one.trial not in self._found.left_out)
+        self._found = replace(self._found, predictions=predictions, fits=standing.fits())
+        self._save(standing)
+        return self._found
+
+    def _refuse_nothing(self, models: Collection[Candidate], left_out: Mapping[int, str]) -> None:
+        if models:
+            return
+        name, target = self._study.name, self._found.target.name
+        if not left_out:
+            raise StudyError(f"study {name!r} has no finished model yet: see 'vitsearch status {name}'")
+        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        raise ResourceError(f"no model of study {name!r} can run on {target}: {reasons}")
+
+    def _start(self, candidates: list[Candidate], baseline: Metrics) -> Standing:
+        """What is known once the baseline is measured: the limits, and graphs that the ledger has."""
+        objectives, limits = tuple(self._space.objectives), bounds(self._space.limits, baseline.values)
+        reference = loss(objectives, reference_values(objectives, limits, baseline.values))
+        assert reference is not None
+        costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if name != "accuracy"]
+        predictors = {name: TransferModel([one.graph(name) for one in candidates]) for name in costs}
+        return self._look(Standing(Goals(objectives, limits, reference), predictors, candidates, []))
+
+    def _look(self, standing: Standing) -> Standing:
+        """What is known now."""
+        return replace(standing, known=[self._known(candidate) for candidate in standing.candidates])
+
+    def _known(self, candidate: Candidate) -> Metrics:
+        return self._pipeline.device_metrics(candidate.keys) | self._pipeline.file_metrics(candidate.keys)
+
+    async def _measure_models(self, standing: Standing, every: bool) -> Standing:
+        """Measure until no model is likely to be on the front. A model that fails is left out."""
+        failed: set[int] = set()
+        self._save(standing)
+        while (index := self._next(standing, failed, every)) is not None:
+            candidate = standing.candidates[index]
+            try:
+                await self._measure(candidate)
+            except StageError as error:
+                failed.add(index)
+                self._leave_out(candidate, str(error))
+                continue
+            before, standing = standing, self._look(standing)
+            self._save(standing)
+            counted = f"{len(self._found.models)} of {len(standing.candidates) - 1}"
+            self._progress.note(f"{counted}  {plan_text(candidate.plan)}  {_costs(before, standing, index)}")
+        return standing
+
+    def _leave_out(self, candidate: Candidate, reason: str) -> None:
+        assert candidate.trial is not None  # without its baseline nothing is judged
+        self._found = replace(self._found, left_out={**self._found.left_out, candidate.trial: reason})
+        self._progress.note(f"{candidate.name} is left out: {reason}")
+
+    def _next(self, standing: Standing, failed: Collection[int], every: bool) -> int | None:
+        index = standing.next(failed)
+        if index is None and every and (left := [one for one in standing.open if one not in failed]):
+            return standing.best(left)
+        return index
+
+    async def _measure(self, candidate: Candidate) -> Metrics:
+        _, metrics = await self._pipeline.confirm(await self._pipeline.resolve(candidate.plan), candidate.rung)
+        return metrics
+
+    def _save(self, standing: Standing) -> None:
+        """Store the models that are measured, with what is known of them now."""
+        models: dict[int, Record] = {}
+        for index, candidate in enumerate(standing.candidates):
+            if candidate.trial is not None and standing.is_measured(index):
+                models[candidate.trial] = candidate.measured(standing.known[index])
+        baseline = standing.candidates[0].measured(standing.known[0])
+        self._found = replace(self._found, baseline=baseline, models=models)
+        self._found.save(self._study)
+
+
+def _here(figures: CurrentFigures, record: Record) -> Metrics:
+    return figures.now(record)[0]
+
+
+def _left(models: int) -> str:
+    return f"{models} left"
+
+
+def _costs(before: Standing, now: Standing, index: int) -> str:
+    """The costs that were measured, each with what it was predicted to be."""
+    parts = []
+    for name in before.predictors:
+        value = now.known[index].value(name)
+        low, high = before.interval(name, index)
+        parts.append(
+            f"{name} not measured" if value is None else f"{name} {value:.4g} (predicted {low:.3g} to {high:.3g})"
+        )
+    return ", ".join(parts)

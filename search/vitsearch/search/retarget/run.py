@@ -1,0 +1,66 @@
+"""One ``vitsearch retarget``: a worker and the device are opened for the models of a study."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from vitsearch import backbones
+from vitsearch.core import legality
+from vitsearch.core.plan import Plan
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.devices.agent_device import Cores
+from vitsearch.devices.deployable import deployable
+from vitsearch.errors import ResourceError, StudyError, UnknownName
+from vitsearch.export import EXPORTERS
+from vitsearch.pipeline.progress import Progress
+from vitsearch.search.finished import workplace
+from vitsearch.search.finished.workplace import Workplace
+from vitsearch.search.retarget.retargeting import Retargeting
+from vitsearch.search.retarget.untrained_runner import UntrainedRunner
+from vitsearch.space import LOCAL_DEVICE, SearchSpace, load
+from vitsearch.study import lookup
+from vitsearch.study.retargeted import Retargeted, Target
+
+
+def retarget(where: str, target: Target, every: bool, progress: Progress) -> Retargeted:
+    """Measure the models of a study on a target until no other is likely to be on its front, or ``every`` model. What
+    the ledger has is not measured again."""
+    with lookup.opened(where) as (study, ledger):
+        own = study.space()
+        refuse(target, own)
+        newer = load(where).space.devices if where.endswith((".yaml", ".yml")) else {}
+        space = target.space(own, newer).model_copy(update={"storage": lookup.find(where).storage})
+        if target.counts_latency(own):
+            progress.note("latency_ms_p50 takes the place of cpu_ms_p50, which stands for it on a shared machine only")
+        with workplace.opened(study, ledger, space, progress) as place:
+            return asyncio.run(_run(replace(place, runner=UntrainedRunner(place.runner)), target, every))
+
+
+def refuse(target: Target, own: SearchSpace) -> None:
+    """Raise what can be said of a target without its device."""
+    if target.name == own.device_names[0]:
+        raise StudyError(
+            f"study {own.study!r} was searched on {target.device}: name another --device, or what changes there "
+            "(--threads, --backend, --provider, --quantization)"
+        )
+    if target.backend is not None:
+        if target.backend not in RUNTIMES:
+            raise UnknownName("runtime", target.backend, RUNTIMES)
+        if (missing := EXPORTERS.get(target.backend)().missing()) is not None:
+            raise ResourceError(missing)
+    if target.device == LOCAL_DEVICE and target.threads is not None:
+        cores = len(Cores.shared(target.threads).device)
+        if target.threads > cores:
+            raise ResourceError(f"--threads {target.threads}: this machine has {cores} cores for them")
+
+
+async def _run(place: Workplace, target: Target, every: bool) -> Retargeted:
+    can_run = deployable(place.device.name, place.device.info)
+
+    def refused(plan: Plan) -> str | None:
+        reasons = [reason.text for reason in legality.reasons(plan, backbones.supports)]
+        return reasons[0] if reasons else can_run(plan.deployment)
+
+    async with place.pipeline() as pipeline:
+        return await Retargeting(place.study, place.ledger, pipeline, target, refused).run(every)

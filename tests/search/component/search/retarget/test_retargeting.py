@@ -1,0 +1,192 @@
+"""The models of a finished study on another device: measured in an order that finds its front, and never trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from vitsearch.core.pareto import front, loss
+from vitsearch.core.stage import Stage
+from vitsearch.errors import DeviceLost, ResourceError, StageError
+from vitsearch.search.retarget.standing import FIRST
+from vitsearch.storage.files import FileStore
+from vitsearch.study.front import read_front, read_models
+from vitsearch.study.retargeted import Target, find
+from vitsearch_evaluators.wire.protocol import SCREEN
+
+OBJECTIVES = ("accuracy", "latency_ms_p50")
+DYNAMIC = Target("local", quantization="int8_dynamic")
+
+
+def front_of(moved, device="nano"):
+    with moved.study.opened() as (study, ledger):
+        return read_front(study, ledger, device)
+
+
+def trials(found):
+    return {point.trial for point in found.points}
+
+
+def test_the_front_is_that_of_all_models_measured(moved):
+    moved.retarget()
+    early = trials(front_of(moved))
+    found = moved.retarget(every=True)
+    losses = {number: loss(OBJECTIVES, record.metrics.values) for number, record in found.models.items()}
+    numbers = list(losses)
+    assert early == trials(front_of(moved)) == {numbers[index] for index in front(list(losses.values()))}
+
+
+def test_nothing_is_trained_and_no_file_is_made_where_the_stored_one_runs(moved):
+    before = Counter(moved.study.runner.made)
+    moved.retarget(every=True)
+    assert moved.study.runner.made == before
+
+
+def test_ten_graphs_are_measured_before_any_is_predicted_to_be_off_the_front(moved):
+    found = moved.retarget()
+    assert moved.board.measured[SCREEN.id] >= FIRST
+    assert len(found.models) + len(found.predictions) == len(moved.retarget(every=True).models)
+    assert all(prediction.chance < 0.05 for prediction in found.predictions)
+
+
+def test_what_was_predicted_is_what_is_measured_later(moved):
+    predictions = moved.retarget().predictions
+    later = moved.retarget(every=True).models
+    assert predictions
+    for prediction in predictions:
+        low, high = prediction.intervals["latency_ms_p50"]
+        assert low <= later[prediction.trial].metrics.value("latency_ms_p50") <= high
+
+
+def test_every_measured_graph_is_predicted_from_the_others(moved):
+    (fit,) = moved.retarget().fits
+    assert (fit.metric, fit.graphs) == ("latency_ms_p50", FIRST)
+    assert fit.median_error < 0.05
+    assert fit.spearman > 0.97
+
+
+def test_a_second_call_measures_nothing_and_finds_the_same(moved):
+    found = moved.retarget()
+    measured = Counter(moved.board.measured)
+    assert moved.retarget() == found
+    assert moved.board.measured == measured
+
+
+def find_of(moved, device="nano"):
+    with moved.study.opened() as (study, _):
+        return find(study, device)
+
+
+def test_a_call_that_is_cut_off_loses_no_measurement(moved):
+    seen = []
+
+    def cut(path):
+        seen.append(path)
+        if len(seen) == 6:
+            raise DeviceLost("device nano: gone")
+
+    moved.board.before = cut
+    with pytest.raises(DeviceLost):
+        moved.retarget()
+    assert find_of(moved).models  # what was measured is on the front by then
+    moved.board.before = lambda path: None
+    moved.retarget()
+    first = moved.board.measured[SCREEN.id]
+    moved.retarget(every=True)
+    assert first == FIRST
+    assert moved.board.measured[SCREEN.id] == len(find_of(moved).models)
+
+
+def test_limits_refer_to_the_baseline_on_the_new_device(moved):
+    limits = {"cpu_ms_p50": {"max_ratio": 0.5}}
+    strict = moved.study.with_space(limits=limits)
+    strict.run()  # adopts the limits
+    found = replace(moved, study=strict).retarget(every=True)
+    base = found.baseline.metrics.value("latency_ms_p50")
+    assert found.baseline.keys.device_id == "nano-1"
+    with strict.opened() as (study, ledger):
+        models = read_models(study, ledger, "nano")
+    assert all(point.metrics.value("latency_ms_p50") <= 0.5 * base for point in models.points)
+    assert {name for point in models.others for name in point.breaks} == {f"latency_ms_p50<={0.5 * base:.6g}"}
+
+
+def test_the_own_front_of_the_study_stays_as_it_is(moved):
+    before = front_of(moved, None).to_json()
+    moved.retarget(every=True)
+    assert front_of(moved, None).to_json() == before
+    assert front_of(moved, "local").to_json() == before
+
+
+def test_another_precision_is_exported_once_from_the_trained_weights(moved):
+    before = Counter(moved.study.runner.made)
+    found = moved.retarget(DYNAMIC, every=True)
+    made = moved.study.runner.made
+    assert (made[Stage.TRAIN], made[Stage.PROXY], made[Stage.BASE]) == tuple(
+        before[stage] for stage in (Stage.TRAIN, Stage.PROXY, Stage.BASE)
+    )
+    exported = made[Stage.EXPORT] - before[Stage.EXPORT]
+    assert 0 < exported < len(found.models)
+    moved.retarget(DYNAMIC, every=True)
+    assert made[Stage.EXPORT] - before[Stage.EXPORT] == exported
+    assert {record.plan.deployment.precision for record in found.models.values()} == {"int8_dynamic"}
+    assert found.baseline.plan.deployment.precision == "fp32"
+
+
+def test_models_that_differ_in_what_the_target_replaces_are_one(moved):
+    weights = {record.keys.weights_key for record in moved.study.records().values() if record.is_confirmed}
+    assert len(moved.retarget(DYNAMIC, every=True).models) == len(weights)
+
+
+def test_models_that_cannot_run_there_are_left_out_with_the_reason(moved):
+    def refused(plan):
+        return "no int8 here" if plan.deployment.precision != "fp32" else None
+
+    found = moved.retarget(every=True, refused=refused)
+    assert set(found.left_out.values()) == {"no int8 here"}
+    assert {record.plan.deployment.precision for record in found.models.values()} == {"fp32"}
+
+
+def test_a_device_that_runs_no_model_is_refused(moved):
+    def refused(plan):
+        return "no int8 here" if plan.deployment.precision == "int8_dynamic" else None
+
+    with pytest.raises(ResourceError, match="no model of study 'fake' can run on nano.int8_dynamic: no int8 here"):
+        moved.retarget(Target("nano", quantization="int8_dynamic"), refused=refused)
+
+
+def test_a_device_that_does_not_run_the_baseline_is_refused(moved):
+    with pytest.raises(ResourceError, match="the baseline, to which limits refer, cannot run there: too old"):
+        moved.retarget(refused=lambda plan: "too old")
+
+
+def test_a_precision_that_is_trained_for_leaves_trained_models_out(moved):
+    found = moved.retarget(Target("nano", quantization="int8_qat"), every=True)
+    assert set(found.left_out.values()) == {"int8_qat needs a training, and nothing is trained for another device"}
+    assert {record.rung for record in found.models.values()} == {0}
+
+
+def test_a_model_whose_weights_are_gone_is_left_out_and_not_trained(moved):
+    trained = next(record for record in moved.study.records().values() if record.is_confirmed and record.rung)
+    with moved.study.opened() as (_, ledger):
+        checkpoint = ledger.training(trained.keys.weights_key, trained.rung).checkpoint_sha256
+    FileStore(moved.study.folder / "artifacts").get(checkpoint).unlink()
+    before = moved.study.runner.made[Stage.TRAIN]
+    found = moved.retarget(DYNAMIC, every=True)
+    assert moved.study.runner.made[Stage.TRAIN] == before
+    assert any("the weights are gone" in reason for reason in found.left_out.values())
+
+
+def test_a_model_that_fails_there_is_left_out_and_the_others_are_measured(moved):
+    seen = []
+
+    def broken(path):
+        seen.append(path)
+        if len(seen) == 3:
+            raise StageError("measure", "crash", "the runtime died")
+
+    moved.board.before = broken
+    found = moved.retarget(every=True)
+    assert list(found.left_out.values()) == ["measuring failed (crash): the runtime died"]
+    assert len(found.models) + 1 == len(moved.retarget(every=True).models)
