@@ -308,6 +308,12 @@ class PlanSpace:
             return ("1", OPEN) if precisions.RUNTIMES[model.runtime].open_batch else ("1",)
         return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
 
+    def count_tried(self) -> int:
+        """The number of files that ``auto`` measures besides those of the leaderboard."""
+        models = list(self.unpruned_models())
+        tried = (len(self.tried_forms(knob, model)) for knob in FORM_KNOBS if self.finds(knob) for model in models)
+        return sum(max(0, count - 1) for count in tried)
+
     def finds(self, knob: str) -> bool:
         """Whether the leaderboard decides about a knob of the form."""
         return AUTO in self._choices(knob)

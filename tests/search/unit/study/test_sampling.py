@@ -458,6 +458,11 @@ def test_auto_tries_what_the_precision_can_quantize():
     }
 
 
+@pytest.mark.parametrize(("forms", "tried"), [({}, 1), ({"batch": "auto"}, 1 + 6), ({"quantized_ops": "all"}, 0)])
+def test_auto_measures_further_forms_of_models_that_have_several(forms, tried):
+    assert hybrids(**forms).count_tried() == tried
+
+
 def test_named_quantized_layers_are_a_parameter_where_there_is_a_choice():
     plans = hybrids(quantized_ops=["all", "linear"])
     model = Unpruned("two", "onnxruntime", "cpu", "int8_ptq")
