@@ -23,6 +23,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
+from vitsearch.compress.quantization.layers import Coverage
 from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core import precisions
 from vitsearch.core.plan import QuantizationAware, Recipe
@@ -132,8 +133,8 @@ def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -
     sensitive = (
         sensitive_layers(sensitivity.rounding_sensitivity(model, images)) if precision in precisions.MIXED else ()
     )
-    left = fake_quant.weights_of(model, sensitive)
-    quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), left)
+    covered = Coverage(left=fake_quant.weights_of(model, sensitive))
+    quantize.quantize(plain, final, precision, images.numpy(), fake_quant.learned(model), covered)
     return final
 
 

@@ -1,11 +1,13 @@
 """What each runtime makes of the same models: CPU time beside onnxruntime's fp32, accuracy, size, parity, int8 share.
 
-python benchmarks/runtimes.py bases       the three Fashion-MNIST bases, beside what each tool makes by its defaults
-python benchmarks/runtimes.py families    five untrained models at their own resolution
+python benchmarks/runtimes.py bases           the three Fashion-MNIST bases, beside what each tool makes by its defaults
+python benchmarks/runtimes.py families        five untrained models at their own resolution
+python benchmarks/runtimes.py quantized_ops   two bases with convolutions, int8 without and with them
     [--models NAME ...] [--runtimes NAME ...] [--rounds 8]
 
 CPU time is a ratio: in each round, blocks of 30 ms of all files of a model follow each other in one process, in an
-order that is drawn anew; it is the median over the rounds of block over block. Accuracy is that of the file on the
+order that is drawn anew; it is the median over the rounds of block over block. CPU ms is the median over the rounds of
+the block itself. Accuracy is that of the file on the
 2,000 validation images, at batch 1. Every file is loaded and run by the agent's own code with one thread.
 """
 
@@ -31,7 +33,9 @@ import torch
 from torch import nn
 
 from vitsearch import backbones, data
-from vitsearch.core.plan import Deployment
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.legality import possible_ops
+from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
@@ -62,11 +66,16 @@ FAMILIES = (
     "levit_128s",
     "swin_tiny_patch4_window7_224",
 )
+CONVOLUTIONAL = BASES[1:]
 RUN_HERE = ("onnxruntime", "openvino", "litert")
+FLOATS_AND_STATIC = ("fp32", "bf16", "int8_ptq")
+MODELS = {"bases": BASES, "families": FAMILIES, "quantized_ops": CONVOLUTIONAL}
 BLOCK_S, SETTLE_S = 0.03, 0.02
 CALIBRATION = 64
 MEMORY = ONE_PROCESS._replace(min_s=0.1, warmup_min_s=0.05)
-COLUMNS = ["model", "runtime", "file", "CPU time", "accuracy", "MB", "parity", "in int8", "memory MB", "export s"]
+COLUMNS = [
+    *("model", "runtime", "file", "CPU time", "CPU ms", "accuracy", "MB", "parity", "in int8", "memory MB", "export s")
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Row:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["bases", "families"])
+    parser.add_argument("what", choices=["bases", "families", "quantized_ops"])
     parser.add_argument("--models", nargs="+")
     parser.add_argument("--runtimes", nargs="+", default=list(RUN_HERE))
     parser.add_argument("--rounds", type=int, default=8)
@@ -104,10 +113,10 @@ def main() -> int:
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
-    for name in asked.models or (BASES if asked.what == "bases" else FAMILIES):
+    for name in asked.models or MODELS[asked.what]:
         with tempfile.TemporaryDirectory() as folder:
-            subject = base(name) if asked.what == "bases" else untrained(name)
-            rows = list(files_of(subject, asked.runtimes, Path(folder)))
+            subject = base(name) if name in BUILTIN else untrained(name)
+            rows = list(files_of(subject, asked.runtimes, Path(folder), asked.what))
             report(subject, rows, asked.rounds)
     return 0
 
@@ -133,32 +142,36 @@ def untrained(name: str) -> Subject:
     return Subject(name, deploy.deployed(model, family, (1, 3, pixels, pixels)), images)
 
 
-def files_of(subject: Subject, names: list[str], folder: Path) -> Iterator[Row]:
-    """Our files, then those that the tools make by their defaults from the same fp32 file."""
+def files_of(subject: Subject, names: list[str], folder: Path, what: str) -> Iterator[Row]:
+    """Our files; of the bases then those that the tools make by their defaults from the same fp32 file."""
     for runtime in names:
         if missing := EXPORTERS.get(runtime)().missing():
             yield Row(runtime, "", note=missing)
             continue
-        for precision in RUNTIMES[runtime].precisions:
-            if precision not in TRAINED | MIXED:
-                yield ours(subject, runtime, precision, folder / f"{runtime}-{precision}")
-    if subject.validation is not None:
+        made = [one for one in RUNTIMES[runtime].precisions if one not in TRAINED | MIXED]
+        if what == "quantized_ops":
+            made = [one for one in made if one in FLOATS_AND_STATIC]
+        for precision in made:
+            for ops in possible_ops(subject.name, runtime, precision, backbones.supports) or (None,):
+                deployment = Deployment("local", runtime, default_provider(runtime), precision, 1, ops)
+                yield ours(subject, deployment, folder / f"{runtime}-{precision}-{ops}")
+    if what == "bases":
         yield from tool_defaults(subject, folder)
 
 
-def ours(subject: Subject, runtime: str, precision: str, folder: Path) -> Row:
+def ours(subject: Subject, deployment: Deployment, folder: Path) -> Row:
     folder.mkdir()
-    deployment = Deployment("local", runtime, default_provider(runtime), precision, 1)
+    runtime, what = deployment.runtime, precision_text(deployment.precision, deployment.quantized_ops)
     family = backbones.find(subject.name).family
     begin = time.process_time()
     try:
         written = write(subject.model, ExportTask(family, deployment, subject.images), folder)
     except VitsearchError as error:
-        return Row(runtime, precision, note=str(error))
+        return Row(runtime, what, note=str(error))
     path, job = evaluate.judging_job(written.file, deployment)
     kept = shares.by_precision(written.file, deployment)
     int8 = kept.get("int8", 0.0) if kept else None
-    return Row(runtime, precision, path, job, written.parity, int8, time.process_time() - begin)
+    return Row(runtime, what, path, job, written.parity, int8, time.process_time() - begin)
 
 
 def tool_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
@@ -218,7 +231,7 @@ def nncf_default(subject: Subject, plain: Path, path: Path) -> Row:
 
 def report(subject: Subject, rows: list[Row], rounds: int) -> None:
     sessions = {index: opened(row) for index, row in enumerate(rows) if row.path is not None}
-    ratios = relative_times({index: one for index, one in sessions.items() if one is not None}, rounds)
+    times = cpu_times({index: one for index, one in sessions.items() if one is not None}, rounds)
     for index, row in enumerate(rows):
         head = [subject.name, row.runtime, row.what]
         if row.path is None or row.job is None or sessions.get(index) is None:
@@ -226,7 +239,8 @@ def report(subject: Subject, rows: list[Row], rounds: int) -> None:
             continue
         size = sum(Path(file).stat().st_size for file in model_files(str(row.path)).values()) / 1e6
         cells = [
-            f"{ratios[index]:.3f}",
+            f"{times[index].ratio:.3f}",
+            f"{times[index].ms:.3f}",
             accuracy(subject, row),
             f"{size:.2f}",
             f"{row.parity:.1e}" if row.parity else "",
@@ -247,16 +261,25 @@ def opened(row: Row) -> Session | None:
         return None
 
 
-def relative_times(sessions: dict[int, Session], rounds: int) -> dict[int, float]:
-    """The CPU time of each session over that of the first, which is fp32 in onnxruntime."""
-    found: dict[int, list[float]] = {index: [] for index in sessions}
+@dataclass(frozen=True)
+class CpuTime:
+    """Of one run, in milliseconds, and over that of fp32 in onnxruntime."""
+
+    ms: float
+    ratio: float
+
+
+def cpu_times(sessions: dict[int, Session], rounds: int) -> dict[int, CpuTime]:
+    """The CPU time of each session; the first is fp32 in onnxruntime."""
+    found: dict[int, list[tuple[float, float]]] = {index: [] for index in sessions}
     order, draw = list(sessions), random.Random(0)
     for _ in range(rounds):
         draw.shuffle(order)
         times = {index: block(sessions[index]) for index in order}
         for index, seconds in times.items():
-            found[index].append(seconds / times[min(sessions)])
-    return {index: statistics.median(ratios) for index, ratios in found.items()}
+            found[index].append((seconds, seconds / times[min(sessions)]))
+    medians = {index: map(statistics.median, zip(*pairs, strict=True)) for index, pairs in found.items()}
+    return {index: CpuTime(1000.0 * seconds, ratio) for index, (seconds, ratio) in medians.items()}
 
 
 def block(session: Session) -> float:

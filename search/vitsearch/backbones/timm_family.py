@@ -21,6 +21,7 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
 from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.precisions import AUTO
 from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import BlockUnits, Built, ModelSpec, Reader
@@ -42,6 +43,7 @@ class TimmFamily(ABC):
     why_no_tokens: ClassVar[str]
     why_no_depth: ClassVar[str] = "has fewer than two blocks that are residual as a whole, so none can be dropped"
     why_no_embed: ClassVar[str] = "has stages of different widths; only the single stream of a plain ViT can be cut"
+    why_one_form: ClassVar[str] = "has no convolutions besides its patch embedding, so its int8 files have one form"
     why_no_token: ClassVar[str] = "has no distillation head; deit_*_distilled_*, LeViT and EfficientFormer have one"
 
     # ---- implemented by each family
@@ -141,6 +143,8 @@ class TimmFamily(ABC):
             return f"{name} {self.why_no_embed}"
         if knob == "quantization":
             return self._refused_export(name)
+        if knob == "quantized_ops" and value != AUTO:
+            return None if self._has_convolutions(name) else f"{name} {self.why_one_form}"
         if knob == "weight_sparsity" and value != "none" and not sparsity.layers(self.unbuilt(name)):
             return f"{name} has no layers that could be sparse"
         if knob == "distillation" and value in ("token", "token_hard"):
@@ -180,6 +184,10 @@ class TimmFamily(ABC):
         if size < MAX_BYTES:
             return None
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
+
+    def _has_convolutions(self, name: str) -> bool:
+        """Whether ``name`` has more convolutions than the one that a patch embedding is."""
+        return sum(isinstance(module, nn.Conv2d) for module in self.unbuilt(name).modules()) > 1
 
     def _removable(self, name: str) -> int:
         return sum(unit.removable for unit in self._unbuilt_units(name))

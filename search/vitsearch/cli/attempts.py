@@ -11,6 +11,7 @@ from rich.console import Console
 from vitsearch import backbones
 from vitsearch.cli.tables import fitted
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
+from vitsearch.core.plan import precision_text
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import UnknownName
 
@@ -67,7 +68,7 @@ def _row(file: FileAttempt) -> list[str]:
     result = "works" if file.reason is None else "refused" if file.is_refused else "fails"
     figures = (file.difference, ".1e"), (file.size_mb, ".2f"), (file.latency_ms, ".2f")
     return [
-        file.precision,
+        precision_text(file.precision, file.quantized_ops),
         file.runtime,
         result,
         shown(file.precision, file.shares),
@@ -80,5 +81,7 @@ def _reasons(files: Sequence[FileAttempt]) -> Iterator[str]:
     concerned: dict[str, list[str]] = {}
     for file in files:
         if reason := file.reason or in_name_only(file.precision, file.shares):
-            concerned.setdefault(reason, []).append(f"{file.precision} on {file.runtime}")
+            concerned.setdefault(reason, []).append(
+                f"{precision_text(file.precision, file.quantized_ops)} on {file.runtime}"
+            )
     return (f"{', '.join(which)}: {reason}" for reason, which in concerned.items())

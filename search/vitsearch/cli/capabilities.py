@@ -41,6 +41,7 @@ ASKED: tuple[tuple[str, str, Any], ...] = (
     ("depth", "depth_pruning_ratio", RATIO),
     ("embedding", "embed_pruning_ratio", RATIO),
     ("sparsity", "weight_sparsity", "50%"),
+    ("int8 in convolutions", "quantized_ops", precisions.ALL),
 )
 YES, NO = "yes", "no"
 
@@ -113,10 +114,10 @@ def _tokens(name: str, notes: _Notes) -> str:
 
 
 def _precisions(runtime: str, notes: _Notes) -> list[str]:
-    """Precisions that a runtime simply does not have need no reason."""
+    """Precisions that a runtime simply does not have need no reason. Of int8 the cell has the quantized layers."""
     found = precisions.RUNTIMES[runtime]
     return [
-        YES
+        ", ".join(found.quantized_ops.get(precision, (YES,)))
         if precision in found.precisions
         else notes.mark(found.refused[precision])
         if precision in found.refused

@@ -76,8 +76,10 @@ def graph_key(
 ) -> str:
     """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
 
-    ``version`` is that of the runtime on the device; it enters where the form of the file depends on it.
+    ``version`` is that of the runtime on the device; it enters where the form of the file depends on it. So do the
+    quantized layers, where a file can have one of several sets of them.
     """
+    ops = deployment.quantized_ops
     return digest(
         {
             "schema": SCHEMA,
@@ -92,6 +94,7 @@ def graph_key(
             "opset": opset,
             "version": version if deployment.runtime in VERSIONED else None,
         }
+        | ({} if ops is None else {"quantized_ops": ops})
     )
 
 

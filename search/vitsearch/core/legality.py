@@ -26,7 +26,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
-from vitsearch.core.plan import Compression, Plan
+from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.errors import PlanError, UnknownName
 
 Supports = Callable[[str, str, Any], str | None]
@@ -54,7 +54,15 @@ def reasons(plan: Plan, supports: Supports) -> list[Reason]:
             found.append(Reason("provider", reason))
         if (reason := precisions.supports_batch(deployment.runtime, deployment.batch)) is not None:
             found.append(Reason("batch", reason))
+        if (reason := _refused_ops(deployment)) is not None:
+            found.append(Reason("quantized_ops", reason))
     return found
+
+
+def possible_ops(backbone: str, runtime: str, precision: str, supports: Supports) -> tuple[str, ...]:
+    """The layers that int8 files of a backbone may quantize, the usual ones first; empty where there is no choice."""
+    words = precisions.quantized_ops_of(runtime, precision)
+    return tuple(word for word in words if supports(backbone, "quantized_ops", word) is None)
 
 
 def refuse(plan: Plan, supports: Supports) -> None:
@@ -96,6 +104,15 @@ def _asked(plan: Plan) -> Iterator[tuple[str, Any]]:
     yield "distillation", plan.distillation
     for deployment in plan.deployments:
         yield "quantization", deployment.precision
+        if deployment.quantized_ops is not None:
+            yield "quantized_ops", deployment.quantized_ops
+
+
+def _refused_ops(deployment: Deployment) -> str | None:
+    """Why these layers cannot be quantized; None where the precision is refused, which is reported."""
+    if precisions.supports(deployment.runtime, deployment.precision) is not None:
+        return None
+    return precisions.supports_quantized_ops(deployment.runtime, deployment.precision, deployment.quantized_ops)
 
 
 def _ratios(cut: Compression) -> Iterator[Reason]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.precisions import ALL, RUNTIMES, quantized_ops_of
 from vitsearch.core.tuning import tuning_of
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
@@ -22,18 +22,26 @@ Options = tuple[tuple[str, str | int], ...]
 class Deployment:
     """Where and how the model runs. ``device`` is the name of the device in the space file, ``provider`` what computes
     (:data:`vitsearch.core.precisions.RUNTIMES`). ``batch`` is the number of images in a run that the file is made for;
-    None for a file that takes any. ``options`` are further ones of the runtime."""
+    None for a file that takes any. ``quantized_ops`` are the layers that int8 covers (``linear`` or ``all``); None for
+    a precision without int8 arithmetic and for a backbone without convolutions, which have one form only. ``options``
+    are further ones of the runtime."""
 
     device: str
     runtime: str
     provider: str
     precision: str
     batch: int | None = None
+    quantized_ops: str | None = None
     options: Options = ()
 
     def with_options(self, more: Options) -> Deployment:
         """The same deployment with further options."""
         return replace(self, options=(*self.options, *more))
+
+    def at(self, precision: str) -> Deployment:
+        """The same deployment at another precision, with the quantized layers that it can have there."""
+        can_have = self.quantized_ops in quantized_ops_of(self.runtime, precision)
+        return replace(self, precision=precision, quantized_ops=self.quantized_ops if can_have else None)
 
 
 @dataclass(frozen=True)
@@ -228,9 +236,14 @@ def plan_text(plan: Plan, with_model: bool = True) -> str:
     return " ".join([*parts, deployment_text(plan.deployment)])
 
 
+def precision_text(precision: str, quantized_ops: str | None) -> str:
+    """A precision, such as ``int8_ptq``; ``int8_ptq+conv`` where convolutions are quantized too."""
+    return f"{precision}+conv" if quantized_ops == ALL else precision
+
+
 def deployment_text(deployment: Deployment) -> str:
     """The precision, the runtime unless it is onnxruntime, and the provider unless it is the runtime's default one."""
-    parts = [deployment.precision]
+    parts = [precision_text(deployment.precision, deployment.quantized_ops)]
     if deployment.runtime != "onnxruntime":
         parts.append(deployment.runtime)
     found = RUNTIMES.get(deployment.runtime)

@@ -13,7 +13,8 @@ class Runtime:
 
     ``providers`` are what computes, the default first, as a space file and a plan name them -> the name that the
     runtime on the device has for it. ``refused`` are precisions that it cannot run, with the reason. ``open_batch``:
-    its files may take any number of images in a run.
+    its files may take any number of images in a run. ``quantized_ops``: a precision that computes in int8 -> the layers
+    that its files may quantize, the default first: ``linear`` layers, or ``all`` (convolutions too).
     """
 
     name: str
@@ -21,8 +22,12 @@ class Runtime:
     providers: Mapping[str, str]
     refused: Mapping[str, str] = field(default_factory=dict)
     open_batch: bool = False
+    quantized_ops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+LINEAR, ALL = "linear", "all"
+AUTO = "auto"
+"""In a space file: the leaderboard decides."""
 _LIST = (
     Runtime(
         "onnxruntime",
@@ -39,6 +44,12 @@ _LIST = (
         },
         {"bf16": "onnxruntime has no bf16 kernels on CPUs (MatMul, Conv and Softmax are not implemented)"},
         open_batch=True,
+        quantized_ops={
+            "int8_dynamic": (LINEAR,),
+            "int8_ptq": (LINEAR, ALL),
+            "int8_qat": (LINEAR, ALL),
+            "int8_mixed": (LINEAR,),
+        },
     ),
     Runtime(
         "openvino",
@@ -46,6 +57,7 @@ _LIST = (
         {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"},
         {"int8_dynamic": "OpenVINO quantizes activations at run time for large language models only"},
         open_batch=True,
+        quantized_ops={"int8_ptq": (ALL, LINEAR), "int8_qat": (LINEAR, ALL)},
     ),
     Runtime(
         "litert",
@@ -55,8 +67,14 @@ _LIST = (
             "int8_qat": "LiteRT's converter moves the scale of a LayerNorm into the weights of the next layer, so the "
             "ranges that were learned for its input do not fit; int8_dynamic finds them at run time"
         },
+        quantized_ops={"int8_dynamic": (LINEAR,), "int8_ptq": (ALL, LINEAR)},
     ),
-    Runtime("tensorrt", ("fp32", "fp16", "int8_ptq", "int8_qat"), {"gpu": "gpu"}),
+    Runtime(
+        "tensorrt",
+        ("fp32", "fp16", "int8_ptq", "int8_qat"),
+        {"gpu": "gpu"},
+        quantized_ops={"int8_ptq": (ALL, LINEAR), "int8_qat": (ALL, LINEAR)},
+    ),
     Runtime(
         "coreml",
         ("fp32", "fp16", "int8_weights", "palette4"),
@@ -115,6 +133,32 @@ def supports_provider(runtime: str, provider: str) -> str | None:
     if found is None or provider in found.providers:
         return None
     return f"{runtime} has no provider {provider!r}; allowed: {', '.join(found.providers)}"
+
+
+WHY_LINEAR_ONLY: Mapping[str, str] = MappingProxyType(
+    {
+        "int8_dynamic": "convolutions that are quantized at run time are slower than in fp32",
+        "int8_mixed": "the sensitivity of linear layers alone is known",
+    }
+)
+
+
+def quantized_ops_of(runtime: str, precision: str) -> tuple[str, ...]:
+    """The layers that files of a precision may quantize, the default first; empty where nothing computes in int8."""
+    found = RUNTIMES.get(runtime)
+    return () if found is None else found.quantized_ops.get(precision, ())
+
+
+def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str | None:
+    """Why ``precision`` in ``runtime`` cannot quantize these layers (None: has no such choice), in one sentence;
+    ``None`` when it can."""
+    allowed = quantized_ops_of(runtime, precision)
+    if ops is None or runtime not in RUNTIMES or ops in allowed:
+        return None
+    if not allowed:
+        return f"{precision!r} of {runtime} does not compute in int8, so it has no choice of quantized layers"
+    why = f" ({WHY_LINEAR_ONLY[precision]})" if precision in WHY_LINEAR_ONLY else ""
+    return f"{precision!r} of {runtime} cannot quantize {ops!r}{why}; allowed: {', '.join(allowed)}"
 
 
 def supports_batch(runtime: str, batch: int | None) -> str | None:

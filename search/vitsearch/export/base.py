@@ -41,6 +41,13 @@ class ExportTask:
         """The shape of one run of the model: the batch of the deployment (1 if it is open), channels, height, width."""
         return (self.deployment.batch or 1, *self.images.shape[1:])
 
+    @property
+    def quantized_ops(self) -> str:
+        """The layers that int8 covers: those of the deployment, else the default of its runtime and precision."""
+        one = self.deployment
+        default = next(iter(precisions.quantized_ops_of(one.runtime, one.precision)), precisions.LINEAR)
+        return one.quantized_ops or default
+
 
 @dataclass(frozen=True)
 class ExportedFile:

@@ -2,8 +2,9 @@
 
     fp32, bf16   one file; the precision of the arithmetic is an option of the run, pinned and read back
     fp16         weights stored in fp16
-    int8_ptq     NNCF's post-training quantization (products and convolutions, the inputs too)
-    int8_qat     Q/DQ pairs around linear layers, at the learned ranges; OpenVINO makes int8 kernels of them
+    int8_ptq     NNCF's post-training quantization (products and convolutions, or products alone)
+    int8_qat     Q/DQ pairs around linear layers, at the learned ranges, and where convolutions are covered around them
+                 too, at calibrated ranges; OpenVINO makes int8 kernels of them
 
 NNCF runs with its recipe for transformers, without SmoothQuant. On 2,000 validation images (64 for calibration) the
 three Fashion-MNIST bases had .9060, .9120 and .9255 with it, .9050, .9090 and .9265 without the recipe, and .9035,
@@ -19,6 +20,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitsearch.core.precisions import ALL, LINEAR
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.processor import lacks_avx512
@@ -35,6 +37,8 @@ NARROW_FFN = 256
 2026-11-27)."""
 OFF = -1
 """As the strength of SmoothQuant."""
+CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+"""OpenVINO's operators."""
 
 
 class OpenVinoExporter(Exporter):
@@ -48,6 +52,7 @@ class OpenVinoExporter(Exporter):
         import openvino
 
         from vitsearch.compress.quantization import fake_quant
+        from vitsearch.compress.quantization.layers import Coverage
         from vitsearch.compress.quantization.qdq import write_pairs
         from vitsearch.export.graph.onnx_file import convert
 
@@ -57,7 +62,7 @@ class OpenVinoExporter(Exporter):
             convert(model, task.shape, plain, task.opset, task.deployment.batch)
         try:
             if precision == "int8_qat":
-                write_pairs(plain, plain, task.images, learned)
+                write_pairs(plain, plain, task.images, learned, Coverage(task.quantized_ops))
             found = openvino.Core().read_model(plain)
             if precision == "int8_ptq":
                 found = _quantized(found, task)
@@ -65,7 +70,7 @@ class OpenVinoExporter(Exporter):
             options = (("fused_subgraphs", "off"),) if _is_fused_wrongly(plain) else ()
         except (RuntimeError, ValueError) as error:
             raise StageError("export", "crash", f"openvino: {_last_line(error)}") from error
-        return ExportedFile(final, options=options)
+        return ExportedFile(final, options=options, rounds_more=task.quantized_ops == ALL)
 
 
 def _is_fused_wrongly(onnx_path: Path) -> bool:
@@ -118,12 +123,14 @@ def _quantized(model: Any, task: ExportTask) -> Any:
     nncf.set_log_level(logging.ERROR)
     batch = task.deployment.batch or 1
     batches = [task.images[start : start + batch] for start in range(0, len(task.images) - batch + 1, batch)]
+    left = list(CONVOLUTIONS) if task.quantized_ops == LINEAR else []
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
             nncf.Dataset([{INPUT: images} for images in batches]),
             subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=nncf.IgnoredScope(types=left, validate=False),
             advanced_parameters=advanced.AdvancedQuantizationParameters(
                 smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=OFF, convolution=OFF)
             ),

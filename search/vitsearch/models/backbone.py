@@ -146,8 +146,8 @@ class Backbone(Protocol):
 
         Knobs: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
         ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
-        distillation, quantization. ``window_size@192`` asks whether a window fits at 192 pixels; without a resolution,
-        whether the model has windows at all. A knob that does not concern backbones is always supported.
+        distillation, quantization, quantized_ops. ``window_size@192`` asks whether a window fits at 192 pixels; without
+        a resolution, whether the model has windows at all. A knob that does not concern backbones is always supported.
         """
         ...
 

@@ -31,7 +31,7 @@ from vitsearch.search.unpruned import UnprunedModels
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
-from vitsearch.study.batches import KeptBatches
+from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.front import read_front
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked
@@ -73,8 +73,8 @@ class Driver:
         self._driver = session.driver
         self._progress = session.progress
         self._pipeline = pipeline
-        self._batches = KeptBatches(session.study)
-        self._plans = replace(plans, kept_batch=self._batches)
+        self._forms = FoundForms(session.study)
+        self._plans = replace(plans, found_form=self._forms)
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._leaders: dict[Plan, Leader] = {}
         self._started = time.monotonic()
@@ -89,7 +89,7 @@ class Driver:
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         try:
-            unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._batches)
+            unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._forms)
             baseline = await unpruned.baseline()
             self._leaders = await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)

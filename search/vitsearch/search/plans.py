@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vitsearch import backbones
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import providers_of, supports
+from vitsearch.core.precisions import AUTO, providers_of, quantized_ops_of, supports
 from vitsearch.devices.deployable import Deployable
 from vitsearch.export import EXPORTERS
 from vitsearch.space import SearchSpace
-from vitsearch.study.sampling import PlanSpace, Unpruned
+from vitsearch.study.sampling import FoundForm, PlanSpace
 
 
 def plan_space(
-    space: SearchSpace, deployable: Deployable | None = None, kept_batch: Callable[[Unpruned], str] | None = None
+    space: SearchSpace, deployable: Deployable | None = None, found_form: FoundForm | None = None
 ) -> PlanSpace:
     """The plans on the first device of ``space``. Without ``deployable`` it is assumed to run everything."""
     # What a backbone supports is read off its modules, and a plan asks for dozens of values: they are remembered.
@@ -24,7 +24,7 @@ def plan_space(
     plans = PlanSpace(space, space.device_names[0], supports, backbones.native_resolution, backbones.own_window)
     if deployable is not None:
         plans = replace(plans, deployable=functools.cache(deployable))
-    return plans if kept_batch is None else replace(plans, kept_batch=kept_batch)
+    return plans if found_form is None else replace(plans, found_form=found_form)
 
 
 def lacking(space: SearchSpace) -> list[str]:
@@ -46,3 +46,15 @@ def asked_deployments(space: SearchSpace, device: str) -> list[Deployment]:
 def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
     """Those of :func:`asked_deployments` that can be made, whatever the device runs."""
     return [one for one in asked_deployments(space, device) if supports(one.runtime, one.precision) is None]
+
+
+def with_quantized_ops(space: SearchSpace, deployments: Iterable[Deployment]) -> Iterator[Deployment]:
+    """The deployments with the layers that the file lets int8 cover in them; without, where the leaderboard decides."""
+    named = space.space.quantized_ops
+    for one in deployments:
+        possible = quantized_ops_of(one.runtime, one.precision)
+        if len(possible) > 1 and AUTO in named:
+            yield one
+        else:
+            asked = [ops for ops in named if ops in possible] or possible[:1] or [None]
+            yield from (replace(one, quantized_ops=ops) for ops in asked)

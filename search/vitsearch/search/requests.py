@@ -41,7 +41,7 @@ def same_as_fp32(leaders: Mapping[Plan, Leader]) -> set[tuple[str, Deployment]]:
         (plan.backbone, plan.deployment)
         for plan, leader in leaders.items()
         if in_name_only(plan.deployment.precision, leader.shares)
-        and (plan.backbone, replace(plan.deployment, precision="fp32")) in known
+        and (plan.backbone, plan.deployment.at("fp32")) in known
     }
 
 
@@ -100,7 +100,7 @@ class Requests:
     def _in_other_deployments(self, plan: Plan) -> list[Plan]:
         backbone = plan.backbone
         deployments = [deployment for name, deployment in self._leaders if name == backbone]
-        qat = [replace(one, precision="int8_qat") for one in deployments if one.precision == "int8_ptq"]
+        qat = [one.at("int8_qat") for one in deployments if one.precision == "int8_ptq"]
         others = [replace(plan, deployments=(one,)) for one in (*deployments, *qat) if one != plan.deployment]
         return [other for other in others if self._plans.contains(other)]
 
@@ -122,10 +122,7 @@ class Requests:
 
     def _quantized_in_training(self, backbone: str, deployment: Deployment) -> Leader | None:
         """The costs of int8 after training with the accuracy of fp32; None where int8 loses little."""
-        int8, fp32 = (
-            self._leaders.get((backbone, replace(deployment, precision=precision)))
-            for precision in ("int8_ptq", "fp32")
-        )
+        int8, fp32 = (self._leaders.get((backbone, deployment.at(precision))) for precision in ("int8_ptq", "fp32"))
         if int8 is None or fp32 is None:
             return None
         whole, rounded = fp32.metrics.value("accuracy"), int8.metrics.value("accuracy")

@@ -36,7 +36,7 @@ from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.batches import KeptBatches
+from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
@@ -73,7 +73,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
-        report_unpruned(progress, plan_space(space, kept_batch=KeptBatches(study)), stored_leaders(study))
+        report_unpruned(progress, plan_space(space, found_form=FoundForms(study)), stored_leaders(study))
         Remaining(study, ledger, space, resources.trainers).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(

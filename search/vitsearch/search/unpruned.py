@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
-from vitsearch.core.figures import Figure, Metrics
-from vitsearch.core.metrics import TIMES, split
+from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys
@@ -15,9 +14,10 @@ from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.search.form_finder import FormFinder
 from vitsearch.search.requests import Leader
 from vitsearch.search.session import Session
-from vitsearch.study.batches import KeptBatches
+from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
 
@@ -55,13 +55,13 @@ def refuse_unmeasured(device: str, asked: Iterable[str], baseline: Metrics) -> N
 class UnprunedModels:
     """Confirms the baseline and the leaderboard, before the search of a run."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, batches: KeptBatches) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, forms: FoundForms) -> None:
         self._space = session.space
         self._study = session.study
         self._progress = session.progress
         self._pipeline = pipeline
         self._plans = plans
-        self._batches = batches
+        self._finder = FormFinder(session, pipeline, plans, forms)
         self._done = stored_leaders(session.study)
         self._rows: dict[Plan, dict[str, Any]] = {}
 
@@ -71,7 +71,7 @@ class UnprunedModels:
     async def baseline(self) -> Metrics:
         """Measure and evaluate the unpruned fp32 model like a trial; relative limits refer to it."""
         self._count()
-        await self._find_batch(self._plans.baseline_model())
+        await self._finder.find(self._plans.baseline_model())
         plan = self._plans.baseline()
         keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
         refuse_unmeasured(self._plans.device, [*self._space.objectives, *self._space.limits], metrics)
@@ -95,7 +95,7 @@ class UnprunedModels:
 
     async def _lead(self, model: Unpruned) -> tuple[Plan, Leader | None]:
         """Make one model of the leaderboard. One that fails here does not end the run; as a trial it is recorded."""
-        await self._find_batch(model)
+        await self._finder.find(model)
         plan, leader = self._plans.unpruned(model), None
         try:
             keys, metrics = await self._made(plan, "leaderboard", self._pipeline.evaluate)
@@ -113,30 +113,6 @@ class UnprunedModels:
     def _sorted_rows(self) -> list[dict[str, Any]]:
         """The rows of the leaderboard by now, in its own order."""
         return [self._rows[plan] for plan in self._plans.leaderboard() if plan in self._rows]
-
-    async def _find_batch(self, model: Unpruned) -> None:
-        """Measure the files of one image in a run and of any number, where the space leaves it open, and keep the
-        faster; a tie within the intervals keeps the first, which has fewer nodes."""
-        tried = self._plans.tried_batches(model.runtime)
-        if not self._plans.finds_batches or len(tried) < 2 or self._batches.has(model):
-            return
-        costs: dict[str, Figure] = {}
-        for batch in tried:
-            plan = self._plans.unpruned(model, batch)
-            try:
-                metrics = await self._pipeline.screen(await self._pipeline.resolve(plan))
-            except StageError as error:
-                self._progress.note(f"batch {batch}: {plan_text(plan)}  {error}")
-                continue
-            costs[batch] = metrics.figures[self._cost]
-        if costs:
-            self._batches.keep(model, _cheapest(costs))
-
-    @property
-    def _cost(self) -> str:
-        """The metric of time that the study asks for first, else CPU time."""
-        times = (name for name in self._space.objectives if split(name)[0].name in TIMES)
-        return next(times, "cpu_ms_p50")
 
     async def _made(self, plan: Plan, what: str, make: MakeArtifact) -> tuple[Keys, Metrics]:
         """Export, evaluate and measure a plan without training."""
@@ -162,15 +138,3 @@ async def _together(started: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _cheapest(costs: Mapping[str, Figure]) -> str:
-    """The batch of the lowest cost; the first one unless another is better beyond its interval."""
-    first, *others = costs
-    best = first
-    for batch in others:
-        high, value = costs[batch].high, costs[batch].value
-        now = costs[best].low or costs[best].value
-        if value is not None and now is not None and (high or value) < now:
-            best = batch
-    return best

@@ -55,6 +55,7 @@ Runtime = Literal["onnxruntime", "openvino", "litert", "tensorrt", "coreml"]
 Provider = Literal[
     "cpu", "gpu", "npu", "ane", "all", "cuda", "tensorrt", "openvino", "xnnpack", "qnn", "coreml", "directml", "nnapi"
 ]
+QuantizedOps = Literal["auto", "linear", "all"]
 Batch = Annotated[
     Literal["auto", "1", "open"],
     BeforeValidator(lambda value: "1" if value == 1 and not isinstance(value, bool) else value),  # a number in YAML
@@ -97,6 +98,10 @@ class Knobs(Section):
     """What the model learns from the teacher: its logits, its features, or its answers through a distillation token."""
     quantization: Annotated[tuple[Precision, ...], Choices(Precision)] = ("fp32",)
     """Precision of weights and arithmetic on the device."""
+    quantized_ops: Annotated[tuple[QuantizedOps, ...], Choices(QuantizedOps)] = ("auto",)
+    """What int8 covers in backbones with convolutions: linear layers (linear), or convolutions too (all). auto tries
+    both on the leaderboard, and keeps the faster for each backbone, runtime and precision, unless it loses more than
+    0.01 of accuracy."""
     backend: Annotated[tuple[Runtime, ...], Choices(Runtime)] = ("onnxruntime",)
     """The runtime on the device."""
     provider: Annotated[tuple[Provider, ...], Choices(Provider, least=0)] = ()

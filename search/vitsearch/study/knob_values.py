@@ -37,5 +37,6 @@ def knob_values(plan: Plan) -> dict[str, str | float | None]:
         "quantization": deployment.precision,
         "backend": deployment.runtime,
         "provider": deployment.provider,
+        "quantized_ops": deployment.quantized_ops,
         "batch": "open" if deployment.batch is None else str(deployment.batch),
     }

@@ -16,14 +16,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.core import precisions
+from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import default_provider
+from vitsearch.core.precisions import AUTO, default_provider
 from vitsearch.study.suggest import FirstChoices, PlanAnswers, RandomChoices, Suggest
 
 if TYPE_CHECKING:
     from vitsearch.space import SearchSpace
 
-AUTO, OPEN = "auto", "open"
+OPEN = "open"
+QUANTIZED_OPS, BATCH = "quantized_ops", "batch"
+FORM_KNOBS = (QUANTIZED_OPS, BATCH)
+"""Knobs of the form of a file, which the leaderboard decides about where the space file says ``auto``."""
 Supports = Callable[[str, str, Any], str | None]
 """(backbone, knob, value) -> None when the backbone supports the value, otherwise the reason why not."""
 Native = Callable[[str], int]
@@ -46,12 +50,15 @@ class Unpruned:
         return "/".join((self.backbone, self.runtime, self.provider, self.precision))
 
 
+FoundForm = Callable[[Unpruned, str], str | None]
+"""(unpruned model, knob) -> the value of one of :data:`FORM_KNOBS` that ``auto`` has found for it, None before."""
+
+
 @dataclass(frozen=True)
 class PlanSpace:
     """All plans of a space file that the backbones, the runtimes and the device support.
 
-    ``deployable`` says why the device cannot run a deployment; ``kept_batch`` is what ``batch: auto`` has found for an
-    unpruned model (``1`` or ``open``).
+    ``deployable`` says why the device cannot run a deployment.
     """
 
     space: SearchSpace
@@ -60,7 +67,7 @@ class PlanSpace:
     native_resolution: Native
     own_window: OwnWindow = lambda backbone, resolution: None
     deployable: Callable[[Deployment], str | None] = lambda deployment: None
-    kept_batch: Callable[[Unpruned], str] = lambda model: "1"
+    found_form: FoundForm = lambda model, knob: None
 
     def plan(self, suggest: Suggest) -> Plan:
         """Build a plan from the answers of ``suggest``. Only this method defines the order of the knobs."""
@@ -106,8 +113,16 @@ class PlanSpace:
         # By provider as well, where it decides what can be had.
         name = f"quantization@{runtime}" + ("" if len(self.providers(runtime)) == 1 else f"@{provider}")
         precision = self._word(suggest, backbone, name, offered)
-        batch = suggest.word(f"batch@{runtime}", self._batches(Unpruned(backbone, runtime, provider, precision)))
-        return Deployment(self.device, runtime, provider, precision, _batch(batch))
+        model = Unpruned(backbone, runtime, provider, precision)
+        ops = self._form(suggest, f"{QUANTIZED_OPS}@{runtime}@{precision}", model)
+        batch = self._form(suggest, f"{BATCH}@{runtime}", model)
+        return Deployment(self.device, runtime, provider, precision, _batch(batch), ops)
+
+    def _form(self, suggest: Suggest, name: str, model: Unpruned) -> str | None:
+        """The value of the knob of a form. One that ``auto`` has found is no question: it differs between models, and
+        a parameter has the same choices for all."""
+        offered = self._forms(name.partition("@")[0], model)
+        return suggest.word(name, offered) if len(offered) > 1 else next(iter(offered), None)
 
     def _window(self, suggest: Suggest, backbone: str, resolution: int) -> int | None:
         """The chosen window; ``None`` when the backbone has no windows, no window of the file fits, or the chosen one
@@ -199,7 +214,7 @@ class PlanSpace:
 
     def _baseline_deployment(self) -> Deployment:
         model = self.baseline_model()
-        return Deployment(self.device, model.runtime, model.provider, "fp32", _batch(self._batches(model)[0]))
+        return Deployment(self.device, model.runtime, model.provider, "fp32", _batch(self._forms(BATCH, model)[0]))
 
     def baseline_model(self) -> Unpruned:
         """The baseline in fp32, in the first runtime and provider of the file that the device has."""
@@ -208,18 +223,16 @@ class PlanSpace:
         asked = self._providers(backbone, runtime) or self.providers(runtime) or (default_provider(runtime),)
         return Unpruned(backbone, runtime, asked[0], "fp32")
 
-    def unpruned(self, model: Unpruned, batch: str | None = None) -> Plan:
-        """The plan of a model of the leaderboard, with the batch that is kept for it or with another one."""
-        words = {
+    def unpruned(self, model: Unpruned, **form: str) -> Plan:
+        """The plan of a model of the leaderboard, in the form that is kept for it, but for the knobs of ``form``."""
+        words = form | {
             "backbone": model.backbone,
             "backend": model.runtime,
             "provider": model.provider,
             "quantization": model.precision,
         }
-        plan = self.plan(FirstChoices(words, self.base_resolution(model.backbone))).unpruned()
-        if batch is None:
-            return plan
-        return replace(plan, deployments=(replace(plan.deployment, batch=_batch(batch)),))
+        plans = replace(self, found_form=lambda model, knob: form.get(knob) or self.found_form(model, knob))
+        return plans.plan(FirstChoices(words, self.base_resolution(model.backbone))).unpruned()
 
     def base_resolution(self, backbone: str) -> int:
         """The resolution at which the unpruned model is trained, if needed, and measured.
@@ -247,7 +260,8 @@ class PlanSpace:
             seen = sum(len(self._windows(backbone, size)) or 1 for size in self._numbers(backbone, "resolution"))
             total_of = [seen, *(len(self._numbers(backbone, knob)) for knob in knobs)]
             cut = [self._numbers(backbone, knob) for knob in ("head_pruning_ratio", "ffn_pruning_ratio")]
-            deployments = sum(len(self._batches(model)) for model in self._unpruned(backbone))
+            forms = ([len(self._forms(knob, model)) or 1 for knob in FORM_KNOBS] for model in self._unpruned(backbone))
+            deployments = sum(map(math.prod, forms))
             scopes = len(self._choices("pruning_scope"))
             shapes = sum(scopes if heads or ffn else 1 for heads, ffn in itertools.product(*cut))
             words = [len(self._legal(backbone, knob) or ("none",)) for knob in ("weight_sparsity", "distillation")]
@@ -273,21 +287,36 @@ class PlanSpace:
         """The providers of the file with a precision that the backbone and the device support."""
         return tuple(provider for provider in self.providers(runtime) if self._precisions(backbone, runtime, provider))
 
-    def _batches(self, model: Unpruned) -> tuple[str, ...]:
-        """What ``auto`` has found for the unpruned model, or the choices of the file."""
-        tried = self.tried_batches(model.runtime)
-        return (self.kept_batch(model),) if len(tried) > 1 and self.finds_batches else tried
+    def _forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
+        """The values of the knob that are searched: the one that ``auto`` has found, or those of the file."""
+        tried = self.tried_forms(knob, model)
+        if not self.finds(knob):
+            return tried
+        found = self.found_form(model, knob)
+        return (found,) if found in tried else tried[:1]
 
-    def tried_batches(self, runtime: str) -> tuple[str, ...]:
-        """The batches of the file that the runtime takes; with ``auto``, all that it takes."""
-        asked: tuple[str, ...] = self._choices("batch")
-        wanted = ("1", OPEN) if self.finds_batches else asked
-        return wanted if precisions.RUNTIMES[runtime].open_batch else ("1",)
+    def tried_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
+        """The values of the file that the unpruned model can have, or the usual one if it can have none of them; with
+        ``auto`` all that it can have, the usual one first. Empty for a knob that does not concern it."""
+        possible = self._possible_forms(knob, model)
+        if self.finds(knob):
+            return possible
+        return tuple(word for word in self._choices(knob) if word in possible) or possible[:1]
 
-    @property
-    def finds_batches(self) -> bool:
-        """Whether the leaderboard decides about the batch of the files."""
-        return AUTO in self._choices("batch")
+    def _possible_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
+        if knob == BATCH:
+            return ("1", OPEN) if precisions.RUNTIMES[model.runtime].open_batch else ("1",)
+        return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
+
+    def count_tried(self) -> int:
+        """The number of files that ``auto`` measures besides those of the leaderboard."""
+        models = list(self.unpruned_models())
+        tried = (len(self.tried_forms(knob, model)) for knob in FORM_KNOBS if self.finds(knob) for model in models)
+        return sum(max(0, count - 1) for count in tried)
+
+    def finds(self, knob: str) -> bool:
+        """Whether the leaderboard decides about a knob of the form."""
+        return AUTO in self._choices(knob)
 
     def _choices(self, knob: str) -> tuple[Any, ...]:
         return self.space.choices_of(knob)
@@ -311,5 +340,5 @@ class PlanSpace:
         return legal or (0.0,)
 
 
-def _batch(word: str) -> int | None:
-    return None if word == OPEN else int(word)
+def _batch(word: str | None) -> int | None:
+    return None if word == OPEN else int(word or 1)

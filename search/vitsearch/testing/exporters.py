@@ -9,6 +9,7 @@ skipped where the machine lacks what writes the files (:meth:`~vitsearch.export.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from vitsearch.core.plan import Deployment
-from vitsearch.core.precisions import RUNTIMES, TRAINED, default_provider
+from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, default_provider
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
 from vitsearch.export.processor import saturates_int8
@@ -30,11 +31,11 @@ ROUNDING = 0.2
 
 
 class Small(nn.Module):
-    """A convolution, a norm, a linear layer and a classifier; wide enough to be quantized."""
+    """Two convolutions, a norm, a linear layer and a classifier; wide enough to be quantized."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 32, 4, stride=4)
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 4, stride=4), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))
         self.norm = nn.LayerNorm(32)
         self.hidden = nn.Linear(32, 64)
         self.head = nn.Linear(64, 5)
@@ -95,6 +96,28 @@ class ExporterTests:
             off = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
             assert found.shape == expected.shape
             assert off <= limit, f"{precision}: {off:.2g}"
+
+    def test_int8_covers_the_layers_of_the_deployment(
+        self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path
+    ) -> None:
+        """Files that quantize convolutions too are smaller, and compute what torch does."""
+        if saturates_int8():
+            pytest.skip("this processor saturates products of int8")
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(images)).numpy()
+        for precision, choices in RUNTIMES[self.runtime].quantized_ops.items():
+            sizes = {}
+            for ops in choices if precision not in TRAINED else ():
+                folder = tmp_path / f"{precision}-{ops}"
+                folder.mkdir()
+                task = self.task(images, precision)
+                task = replace(task, deployment=replace(task.deployment, quantized_ops=ops))
+                file = exporter.export(model, task, folder)
+                path, job = evaluate.judging_job(file, task.deployment)
+                off = np.linalg.norm(evaluate.logits(path, images, 1, job=job) - expected) / np.linalg.norm(expected)
+                assert off <= ROUNDING, f"{precision} of {ops}: {off:.2g}"
+                sizes[ops] = sum(Path(one).stat().st_size for one in model_files(str(file.path)).values())
+            assert len(sizes) < 2 or sizes[ALL] < sizes[LINEAR], precision
 
     def test_the_batch_is_that_of_the_deployment(
         self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path

@@ -21,6 +21,7 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
+from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import PlanError, StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, shares
@@ -39,7 +40,8 @@ NOT_HERE = frozenset({"missing", "runtime_unavailable"})
 
 @dataclass(frozen=True)
 class FileAttempt:
-    """One file. With a ``reason`` (it is refused, or it does not work) the figures are None.
+    """One file. With a ``reason`` (it is refused, or it does not work) the figures are None. ``quantized_ops`` are the
+    layers that its int8 covers, where there is a choice.
 
     ``difference`` is the largest difference between its logits and those of torch in fp32 (of a model that trains for
     its precision: those of the model that rounds), over the largest logit. ``latency_ms`` is the median wall time of
@@ -49,6 +51,7 @@ class FileAttempt:
 
     runtime: str
     precision: str
+    quantized_ops: str | None = None
     is_refused: bool = False
     reason: str | None = None
     difference: float | None = None
@@ -122,10 +125,11 @@ def _files(ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Se
     for runtime in runtimes:
         exporter = EXPORTERS.get(runtime)()
         for precision in precisions.RUNTIMES[runtime].precisions:
-            asked = FileAttempt(runtime, precision)
             reason = family.supports(spec.backbone, "quantization", precision)
             reason = reason or exporter.supports(family.family, precision) or exporter.missing()
-            yield replace(asked, is_refused=True, reason=reason) if reason else _file(ships, images, family, asked)
+            for ops in possible_ops(spec.backbone, runtime, precision, family.supports) or (None,):
+                asked = FileAttempt(runtime, precision, ops)
+                yield replace(asked, is_refused=True, reason=reason) if reason else _file(ships, images, family, asked)
 
 
 def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileAttempt) -> FileAttempt:
@@ -134,7 +138,7 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileA
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
     runtime = precisions.RUNTIMES[asked.runtime]
     provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
-    deployment = Deployment("local", asked.runtime, provider, asked.precision, batch=batch)
+    deployment = Deployment("local", asked.runtime, provider, asked.precision, batch, asked.quantized_ops)
     task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
     try:
         if asked.precision in precisions.TRAINED:

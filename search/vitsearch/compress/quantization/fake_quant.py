@@ -25,7 +25,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from vitsearch.compress.quantization.int8_static import Floats, Learned, Range
+from vitsearch.compress.quantization.int8_static import Learned, Range
+from vitsearch.compress.quantization.layers import Floats
 from vitsearch.errors import StageError
 
 State = dict[str, torch.Tensor]

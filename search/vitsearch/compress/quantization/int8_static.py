@@ -1,21 +1,22 @@
 """Static int8 of an ONNX file for onnxruntime on x86: the scales of weights and activations are in the file.
 
-Layers ``y = x @ W + b`` (MatMul, Gemm) with constant weights are quantized, everything else stays fp32:
-products of two activations in attention, LayerNorm, Softmax, GELU and convolutions.
+Linear layers ``y = x @ W + b`` (MatMul, Gemm) with constant weights are quantized, and convolutions where they are
+covered too. Everything else stays fp32: products of two activations in attention, LayerNorm, Softmax, GELU.
 
     x   uint8, one scale and zero point: the lowest and highest value on the calibration images
     W   int8, symmetric, one scale per output channel
-    y   fp32: products are summed in int32 and come back scaled, with the bias added
+    y   of a linear layer fp32: products are summed in int32 and come back scaled, with the bias added; of a
+        convolution uint8 as x, and fp32 again where something reads it that is not quantized
 
-The last line is onnxruntime's ``MatMulIntegerToFloat``. A file with QuantizeLinear and DequantizeLinear around each
-layer ends in the same kernel when it is loaded, but its bias then takes a pass of its own.
+These are onnxruntime's ``MatMulIntegerToFloat`` and ``QLinearConv``. A file with QuantizeLinear and DequantizeLinear
+around each layer ends in the same kernels when it is loaded, but the bias of a linear layer then takes a pass of its
+own.
 Affine quantization: Jacob et al., arXiv 1712.05877.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,33 +28,15 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from vitsearch.compress.quantization.int8_weights import symmetric
+from vitsearch.compress.quantization.layers import LINEAR_LAYERS, Coverage, Floats, Layer
 from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
 from vitsearch.errors import StageError
 from vitsearch.models.graph import INPUT
 
-Floats = NDArray[np.float32]
 Range = tuple[float, float]
 RUNTIME_DOMAIN = "com.microsoft"
 CALIBRATION_BATCH = 8
 FATAL_ONLY = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Linear:
-    """A layer with constant weights. ``weight`` is (inputs, outputs), of a convolution (outputs, inputs of a group,
-    height, width); ``bias`` is the name of a constant vector, or empty.
-
-    ``output`` is the output of ``node``, or of the Add of the bias behind it.
-    """
-
-    node: onnx.NodeProto
-    weight: Floats
-    bias: str
-    output: str
-
-    @property
-    def input(self) -> str:
-        return str(self.node.input[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,69 +47,41 @@ class Learned:
     range: Range
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """The ranges of layers, by the layer's output: of its input, and of what a convolution gives."""
+
+    inputs: Mapping[str, Range]
+    outputs: Mapping[str, Range]
+
+
 def quantize_static(
-    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), left: Sequence[Floats] = ()
+    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
 
-    A layer that is not in ``learned`` gets the range that its input has on ``images``. Layers with the weights of
-    ``left`` (inputs, outputs) stay fp32. :class:`StageError` when a range has NaN or infinity, or when a layer of
-    ``learned`` or ``left`` is not in the graph.
+    A layer that is not in ``learned`` gets the range that its input has on ``images``. :class:`StageError` when a range
+    has NaN or infinity, or when a layer of ``learned`` is not in the graph.
     """
     model = onnx.load(onnx_in)
-    layers = _without(list(linears(model.graph)), left)
-    known = matched(layers, learned)
-    unknown = sorted({layer.input for layer in layers if layer.output not in known})
-    seen = observed(model, unknown, images)
-    ranges = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
-    _rewrite(model.graph, layers, ranges)
+    layers = covered.layers(model.graph)
+    _rewrite(model.graph, layers, ranges_of(model, layers, images, learned))
     model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
     onnx.checker.check_model(model)
     onnx.save(model, onnx_out)
 
 
-# ---- which layers
-
-
-def linears(graph: onnx.GraphProto) -> Iterator[Linear]:
-    """The layers with constant weights, in the order of the graph."""
-    known = constants(graph)
-    biases = {value: (bias, output) for value, bias, output in _biases(graph, known)}
-    for node in graph.node:
-        weight = known.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
-        if weight is None or len(weight.dims) != 2:
-            continue
-        values = numpy_helper.to_array(weight)
-        if node.op_type == "MatMul":
-            yield Linear(node, values, *biases.get(node.output[0], ("", node.output[0])))
-        elif _is_plain(node, known):
-            bias = node.input[2] if len(node.input) > 2 else ""
-            yield Linear(node, values.T if attributes(node).get("transB") else values, bias, node.output[0])
-
-
-def _biases(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
-    """Each Add of a constant vector to a tensor without other readers, as names: the tensor, the vector, the sum."""
-    reads = Counter(name for node in graph.node for name in node.input)
-    reads.update(output.name for output in graph.output)
-    for node in graph.node:
-        if node.op_type == "Add":
-            for value, vector in (node.input, node.input[::-1]):
-                if reads[value] == 1 and _is_vector(vector, known):
-                    yield value, vector, node.output[0]
-
-
-def _is_plain(gemm: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether a Gemm has no factors, an untransposed ``x`` and a vector as its bias."""
-    found = attributes(gemm)
-    factors = found.get("alpha", 1.0), found.get("beta", 1.0), found.get("transA", 0)
-    return factors == (1.0, 1.0, 0) and all(_is_vector(bias, known) for bias in gemm.input[2:])
-
-
-def _is_vector(name: str, known: Mapping[str, onnx.TensorProto]) -> bool:
-    return name in known and len(known[name].dims) == 1
-
-
 # ---- scales
+
+
+def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, learned: Sequence[Learned]) -> Ranges:
+    """The ranges of ``layers``: the learned ones, otherwise those on ``images``."""
+    known = matched(layers, learned)
+    made = [layer.output for layer in layers if layer.is_convolution]
+    read = (layer.input for layer in layers if layer.output not in known)
+    seen = observed(model, sorted({*read, *made}), images)
+    inputs = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
+    return Ranges(inputs, {output: seen[output] for output in made})
 
 
 def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
@@ -153,17 +108,7 @@ def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> 
     return {name: (float(low), float(high)) for name, low, high in zip(tensors, lowest, highest, strict=True)}
 
 
-def _without(layers: list[Linear], left: Sequence[Floats]) -> list[Linear]:
-    for weight in left:
-        mine = next((layer for layer in layers if np.array_equal(layer.weight, weight)), None)
-        if mine is None:
-            wrong = f"a layer of {weight.shape[0]} inputs that should stay in fp32 is not in the graph"
-            raise StageError("export", "mismatch", wrong)
-        layers.remove(mine)
-    return layers
-
-
-def matched(layers: Sequence[Linear], learned: Sequence[Learned]) -> dict[str, Range]:
+def matched(layers: Sequence[Layer], learned: Sequence[Learned]) -> dict[str, Range]:
     """The learned range of each layer by its output. Layers of equal weights are matched in their order."""
     left = list(learned)
     found: dict[str, Range] = {}
@@ -194,28 +139,77 @@ def uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
 # ---- the new graph
 
 
-def _rewrite(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range]) -> None:
-    """Replace each layer by one node, behind a node that quantizes its input.
-
-    Layers that read the same input with the same range share that node. ``ranges`` are by output.
-    """
+def _rewrite(graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Ranges) -> None:
+    """Replace each layer by one node, behind a node that quantizes its input."""
     starts = {layer.node.output[0]: layer for layer in layers}
     sums = {layer.output for layer in layers} - starts.keys()
-    nodes: list[onnx.NodeProto] = []
-    quantized: dict[tuple[str, Range], str] = {}
-    new: dict[str, NDArray[Any]] = {}
+    made = _Int8Graph(graph, layers, ranges)
     for node in graph.node:
         layer = starts.get(node.output[0])
         if layer is None:
-            nodes += [] if node.output[0] in sums else [node]
-            continue
-        x, y = layer.input, layer.output
-        if (x, ranges[y]) not in quantized:
-            q = quantized[x, ranges[y]] = f"{y}/input" if f"{x}/scale" in new else x
-            new[f"{q}/scale"], new[f"{q}/zero"] = uint8_scale(x, ranges[y])
-            nodes.append(helper.make_node("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], [f"{q}/uint8"]))
-        q = quantized[x, ranges[y]]
-        new[f"{y}/weight"], new[f"{y}/weight_scales"] = symmetric(layer.weight, axis=1)
+            made.nodes += [] if node.output[0] in sums else [node]
+        elif layer.is_convolution:
+            made.add_convolution(layer)
+        else:
+            made.add_linear(layer)
+    replace_nodes(graph, made.nodes, made.constants)
+
+
+class _Int8Graph:
+    """The nodes of the new graph, in their order, and its new constants.
+
+    A tensor is quantized once for each range: layers that read it with the same range share it, and what a convolution
+    gives is quantized already.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Ranges) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._known = constants(graph)
+        self._ranges = ranges
+        self._quantized: dict[tuple[str, Range], str] = {}
+        covered = {layer.node.output[0] for layer in layers}
+        self._read_as_floats = {name for node in graph.node if node.output[0] not in covered for name in node.input}
+        self._read_as_floats |= {output.name for output in graph.output}
+        self._read_as_floats |= {
+            layer.input for layer in layers if ranges.inputs[layer.output] != ranges.outputs.get(layer.input)
+        }
+
+    def add_linear(self, layer: Layer) -> None:
+        q, y = self._input(layer), layer.output
+        self.constants[f"{y}/weight"], self.constants[f"{y}/weight_scales"] = symmetric(layer.weight, axis=1)
         inputs = [f"{q}/uint8", f"{y}/weight", f"{q}/scale", f"{y}/weight_scales", f"{q}/zero", "", layer.bias]
-        nodes.append(helper.make_node("MatMulIntegerToFloat", inputs, [y], node.name, domain=RUNTIME_DOMAIN))
-    replace_nodes(graph, nodes, new)
+        self._add("MatMulIntegerToFloat", inputs, y, name=layer.node.name, domain=RUNTIME_DOMAIN)
+
+    def add_convolution(self, layer: Layer) -> None:
+        q, y, seen = self._input(layer), layer.output, self._ranges.outputs[layer.output]
+        weight, scales = symmetric(layer.weight, axis=0)
+        to = self._named(y, seen)
+        self.constants |= {f"{y}/weight": weight, f"{y}/weight_scales": scales}
+        self.constants[f"{y}/weight_zeros"] = np.zeros(len(scales), np.int8)
+        inputs = [f"{q}/uint8", f"{q}/scale", f"{q}/zero", f"{y}/weight", f"{y}/weight_scales", f"{y}/weight_zeros"]
+        inputs += [f"{to}/scale", f"{to}/zero"]
+        if layer.bias:
+            steps = numpy_helper.to_array(self._known[layer.bias]) / (self.constants[f"{q}/scale"] * scales)
+            self.constants[f"{y}/bias"] = np.clip(np.round(steps), -(2**31), 2**31 - 1).astype(np.int32)
+            inputs.append(f"{y}/bias")
+        self._add("QLinearConv", inputs, f"{to}/uint8", name=layer.node.name, **attributes(layer.node))
+        if y in self._read_as_floats:
+            self._add("DequantizeLinear", [f"{to}/uint8", f"{to}/scale", f"{to}/zero"], y)
+
+    def _input(self, layer: Layer) -> str:
+        """The name of the quantized input of a layer; its parts are behind a slash."""
+        x, seen = layer.input, self._ranges.inputs[layer.output]
+        if (x, seen) not in self._quantized:
+            q = self._named(x, seen, f"{layer.output}/input")
+            self._add("QuantizeLinear", [x, f"{q}/scale", f"{q}/zero"], f"{q}/uint8")
+        return self._quantized[x, seen]
+
+    def _named(self, tensor: str, seen: Range, other_name: str = "") -> str:
+        """A name for the quantized ``tensor``: its own, or the other one if that is taken; with its constants."""
+        q = self._quantized[tensor, seen] = other_name if f"{tensor}/scale" in self.constants else tensor
+        self.constants[f"{q}/scale"], self.constants[f"{q}/zero"] = uint8_scale(tensor, seen)
+        return q
+
+    def _add(self, kind: str, inputs: Sequence[str], output: str, **rest: Any) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], **rest))

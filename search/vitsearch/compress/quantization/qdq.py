@@ -11,7 +11,7 @@ Affine quantization: Jacob et al., arXiv 1712.05877.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from vitsearch.compress.quantization.int8_static import (
-    Floats,
-    Learned,
-    Linear,
-    Range,
-    linears,
-    matched,
-    observed,
-    refuse_infinite,
-    uint8_scale,
-)
+from vitsearch.compress.quantization.int8_static import Learned, Range, ranges_of, refuse_infinite, uint8_scale
 from vitsearch.compress.quantization.int8_weights import symmetric
+from vitsearch.compress.quantization.layers import LINEAR_LAYERS, Coverage, Floats, Layer
 from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
 
 Scale = Callable[[str, Range], tuple[NDArray[np.float32], NDArray[Any]]]
@@ -40,56 +31,38 @@ LEAST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 """Of activations: a smaller scale is 0 in fp16."""
 
 
-def write_pairs(onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = ()) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` with all linear layers quantized to uint8, as the model that is trained
-    for int8 rounds.
+def write_pairs(
+    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
+) -> None:
+    """Write ``onnx_in`` (fp32) to ``onnx_out`` with the inputs of layers quantized to uint8, as the model that is
+    trained for int8 rounds.
 
     A layer that is not in ``learned`` gets the range of its input on ``images`` (n, channels, height, width),
     normalised. :class:`~vitsearch.errors.StageError` when a layer of ``learned`` is not in the graph, or a range is not
     finite.
     """
     model = onnx.load(onnx_in)
-    layers = list(linears(model.graph))
-    _write(model, onnx_out, layers, _ranges(model, layers, images, learned), uint8_scale)
+    layers = covered.layers(model.graph)
+    _write(model, onnx_out, layers, ranges_of(model, layers, images, learned).inputs, uint8_scale)
 
 
 def write_symmetric(
-    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), least_channels: int = 1
+    onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
 ) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` with all layers, and convolutions of at least ``least_channels`` inputs
-    of a group and outputs, quantized to signed int8 with zero points of 0. The rest is as in :func:`write_pairs`.
+    """Write ``onnx_in`` (fp32) to ``onnx_out`` with the inputs of layers quantized to signed int8 with zero points of
+    0. The rest is as in :func:`write_pairs`.
     """
     model = onnx.load(onnx_in)
-    layers = [*linears(model.graph), *convolutions(model.graph, least_channels)]
-    _write(model, onnx_out, layers, _ranges(model, layers, images, learned), int8_scale)
-
-
-def _ranges(
-    model: onnx.ModelProto, layers: Sequence[Linear], images: Floats, learned: Sequence[Learned]
-) -> dict[str, Range]:
-    """The range of each layer's input by the layer's output."""
-    known = matched([layer for layer in layers if layer.node.op_type != "Conv"], learned)
-    unknown = sorted({layer.input for layer in layers if layer.output not in known})
-    seen = observed(model, unknown, images)
-    return {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
+    layers = covered.layers(model.graph)
+    _write(model, onnx_out, layers, ranges_of(model, layers, images, learned).inputs, int8_scale)
 
 
 def _write(
-    model: onnx.ModelProto, path: Path, layers: Sequence[Linear], ranges: Mapping[str, Range], scale: Scale
+    model: onnx.ModelProto, path: Path, layers: Sequence[Layer], ranges: Mapping[str, Range], scale: Scale
 ) -> None:
     insert_pairs(model.graph, layers, ranges, scale)
     onnx.checker.check_model(model)
     onnx.save(model, path)
-
-
-def convolutions(graph: onnx.GraphProto, least_channels: int = 1) -> Iterator[Linear]:
-    """The convolutions with constant weights and at least ``least_channels`` inputs of a group and outputs."""
-    known = constants(graph)
-    for node in graph.node:
-        weight = known.get(node.input[1]) if node.op_type == "Conv" else None
-        if weight is not None and min(weight.dims[:2]) >= least_channels:
-            bias = node.input[2] if len(node.input) > 2 else ""
-            yield Linear(node, numpy_helper.to_array(weight), bias, node.output[0])
 
 
 def int8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.int8]]:
@@ -100,7 +73,7 @@ def int8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.int8]]:
     return np.array(scale, np.float32), np.array(0, np.int8)
 
 
-def insert_pairs(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mapping[str, Range], scale: Scale) -> None:
+def insert_pairs(graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Mapping[str, Range], scale: Scale) -> None:
     """Put a pair before the input of each layer, and store its weights as integers behind a DequantizeLinear.
 
     ``ranges`` are by the layer's output. Layers that read one tensor with the same range share its pair.
@@ -121,7 +94,7 @@ def insert_pairs(graph: onnx.GraphProto, layers: Sequence[Linear], ranges: Mappi
             parameters = [f"{name}/scale", f"{name}/zero"]
             nodes.append(helper.make_node("QuantizeLinear", [x, *parameters], [f"{name}/q"]))
             nodes.append(helper.make_node("DequantizeLinear", [f"{name}/q", *parameters], [name]))
-        weight, axis = f"{y}/weight", 0 if node.op_type == "Conv" else 1
+        weight, axis = f"{y}/weight", 0 if layer.is_convolution else 1
         new[f"{weight}/q"], new[f"{weight}/scales"] = symmetric(layer.weight, axis)
         new[f"{weight}/zeros"] = np.zeros(layer.weight.shape[axis], np.int8)
         parts = [f"{weight}/q", f"{weight}/scales", f"{weight}/zeros"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vitsearch.compress.quantization.int8_static import Learned
+    from vitsearch.compress.quantization.layers import Coverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Task:
 
     images: NDArray[np.float32]
     learned: Sequence[Learned]
-    left: Sequence[NDArray[np.float32]]
+    covered: Coverage | None
 
 
 def quantize(
@@ -39,18 +40,18 @@ def quantize(
     precision: str,
     images: NDArray[np.float32],
     learned: Sequence[Learned] = (),
-    left: Sequence[NDArray[np.float32]] = (),
+    covered: Coverage | None = None,
 ) -> None:
     """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one.
 
     ``images`` (n, channels, height, width), normalised, are for the precisions of
     :data:`vitsearch.core.precisions.CALIBRATED`. ``learned`` are the ranges of a model that was trained for int8;
-    without them ``int8_qat`` gives the file from which such a training starts, with the same graph and cost. ``left``
-    are the weights (inputs, outputs) of layers that ``int8_mixed`` leaves in fp32.
+    without them ``int8_qat`` gives the file from which such a training starts, with the same graph and cost.
+    ``covered`` are the layers of static int8 (None: all linear ones).
     """
     if precision not in _MAKERS:
         raise PlanError(f"unknown precision {precision!r}; known: {', '.join(_MAKERS)}")
-    _MAKERS[precision](onnx_in, onnx_out, Task(images, learned, left))
+    _MAKERS[precision](onnx_in, onnx_out, Task(images, learned, covered))
 
 
 def _fp32(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
@@ -89,8 +90,9 @@ def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
 
 def _int8_static(onnx_in: Path, onnx_out: Path, task: Task) -> None:
     from vitsearch.compress.quantization.int8_static import quantize_static
+    from vitsearch.compress.quantization.layers import LINEAR_LAYERS
 
-    quantize_static(onnx_in, onnx_out, task.images, task.learned, task.left)
+    quantize_static(onnx_in, onnx_out, task.images, task.learned, task.covered or LINEAR_LAYERS)
 
 
 _MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(

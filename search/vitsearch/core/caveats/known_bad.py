@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from vitsearch.core.plan import Deployment
+from vitsearch.core.plan import Deployment, precision_text
+from vitsearch.core.precisions import LINEAR
 
 ANY = ("*",)
 
 
 @dataclass(frozen=True)
 class KnownBad:
-    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too. ``figure`` was measured
-    as ``source`` says."""
+    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too; only files that
+    quantize ``quantized_ops`` are concerned, where it is given. ``figure`` was measured as ``source`` says."""
 
     runtime: str
     precisions: tuple[str, ...]
@@ -27,6 +28,7 @@ class KnownBad:
     source: str
     backbones: tuple[str, ...] = ANY
     providers: tuple[str, ...] = ANY
+    quantized_ops: str | None = None
 
     def concerns(self, backbone: str, deployment: Deployment) -> bool:
         return (
@@ -34,6 +36,7 @@ class KnownBad:
             and _matches(deployment.precision, self.precisions)
             and _matches(deployment.provider, self.providers)
             and _matches(backbone, self.backbones)
+            and self.quantized_ops in (None, deployment.quantized_ops)
         )
 
     def __str__(self) -> str:
@@ -79,14 +82,16 @@ KNOWN: tuple[KnownBad, ...] = (
         "to 1.02 times those of fp32",
         "MACs: export/shares at int8_dynamic, 2026-11-26; times: benchmarks/README.md, 2026-11-25",
         OF_CONVOLUTIONS,
+        quantized_ops=LINEAR,
     ),
     KnownBad(
         "openvino",
-        ("int8_qat",),
-        "int8 in name only, because only the ranges of linear layers are learned",
-        "1% of the MACs of efficientvit_fmnist are in int8, 93% with int8_ptq",
+        ("int8_ptq", "int8_qat"),
+        "int8 in name only, because only linear layers are quantized",
+        "1% of the MACs of efficientvit_fmnist are in int8, 93% where NNCF quantizes convolutions too",
         "export/shares, openvino 2026.4, 2026-11-26",
         EFFICIENTVIT_MIT,
+        quantized_ops=LINEAR,
     ),
     KnownBad(
         "openvino",
@@ -119,7 +124,7 @@ def warnings(backbones: Sequence[str], deployments: Iterable[Deployment]) -> lis
         pairs = [(name, one) for one in asked for name in backbones if known.concerns(name, one)]
         if pairs:
             names = ", ".join(dict.fromkeys(name for name, _ in pairs))
-            precisions = ", ".join(dict.fromkeys(one.precision for _, one in pairs))
+            precisions = ", ".join(dict.fromkeys(precision_text(one.precision, one.quantized_ops) for _, one in pairs))
             lines.append(f"{names} on {known.runtime} at {precisions}: {known}")
     return lines
 

@@ -4,14 +4,15 @@ not import vitsearch.
     python litert_convert.py convert PROGRAM PLAIN              torch.export program (.pt2) -> fp32 .tflite
     python litert_convert.py quantize PLAIN FINAL WAY [IMAGES]  fp32 .tflite -> .tflite of a precision
 
-WAY is a precision of ours. IMAGES (.npy, float32, (n, channels, height, width), normalised) are those that int8_ptq is
-calibrated on. What is quantized was chosen by measurement on the three shipped bases:
+WAY is a precision of ours. IMAGES (.npy, float32, (n, channels, height, width), normalised) are those that static int8
+is calibrated on. What is quantized was chosen by measurement on the three shipped bases:
 
     int8_dynamic  weights of linear layers; their inputs are quantized at run time, each row by itself. Convolutions
                   stay fp32: quantized at run time they are slower
     int8_ptq      linear layers and convolutions, at the lowest and highest value on the images. Products of two
                   activations stay fp32 (quantized they double the time), and so does the rest: a division of an
                   EfficientViT fails in int8
+    int8_ptq_linear  the same without convolutions
     int8_weights  all weights, for their size; the arithmetic is fp32
 
 On failure the last line of standard error is the reason.
@@ -56,11 +57,13 @@ def _recipe(way: str) -> Any:
         return recipe.weight_only_wi8_afp32()
     if way == "int8_dynamic":
         manager.add_dynamic_config(".*", Op.FULLY_CONNECTED, 8)
-    elif way == "int8_ptq":
-        for op in (Op.FULLY_CONNECTED, Op.CONV_2D, Op.DEPTHWISE_CONV_2D):
+    elif way in ("int8_ptq", "int8_ptq_linear"):
+        convolutions = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D) if way == "int8_ptq" else ()
+        for op in (Op.FULLY_CONNECTED, *convolutions):
             manager.add_static_config(".*", op, 8, 8)
     else:
-        raise ValueError(f"unknown way to quantize {way!r}; known: int8_weights, int8_dynamic, int8_ptq")
+        known = "int8_weights, int8_dynamic, int8_ptq, int8_ptq_linear"
+        raise ValueError(f"unknown way to quantize {way!r}; known: {known}")
     return manager.get_quantization_recipe()
 
 

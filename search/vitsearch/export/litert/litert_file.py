@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitsearch.core.precisions import LINEAR
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.litert import converters
@@ -52,7 +53,7 @@ class LiteRtExporter(Exporter):
         if precision == "fp32":
             plain.replace(final)
         else:
-            _quantize(python, plain, final, precision, task.images)
+            _quantize(python, plain, final, _way(task), task.images)
         return ExportedFile(final)
 
 
@@ -75,12 +76,18 @@ def _convert(python: Path, program: Path, plain: Path) -> None:
     _require(plain)
 
 
-def _quantize(python: Path, plain: Path, final: Path, precision: str, images: NDArray[np.float32]) -> None:
+def _way(task: ExportTask) -> str:
+    """The precision as the script knows it."""
+    precision = task.deployment.precision
+    return f"{precision}_linear" if precision == "int8_ptq" and task.quantized_ops == LINEAR else precision
+
+
+def _quantize(python: Path, plain: Path, final: Path, way: str, images: NDArray[np.float32]) -> None:
     import numpy as np
 
     given = final.with_name("images.npy")
     np.save(given, images)
-    converters.call(python, SCRIPT, ["quantize", plain, final, precision, given])
+    converters.call(python, SCRIPT, ["quantize", plain, final, way, given])
     _require(final)
 
 

@@ -102,6 +102,7 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
 
     from vitsearch.compress.quantization import fake_quant
     from vitsearch.compress.quantization.half import halved
+    from vitsearch.compress.quantization.layers import Coverage
     from vitsearch.compress.quantization.qdq import quantize_in_graph, write_symmetric
     from vitsearch.export.graph.onnx_file import convert
     from vitsearch.export.tensorrt.tensorrt_graph import kept_in_fp32, refuse_unread
@@ -110,7 +111,8 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     with fake_quant.unrounded(model):
         convert(model, task.shape, path, form.opset, task.deployment.batch)
     if precision.startswith("int8"):
-        write_symmetric(path, path, task.images, fake_quant.learned(model), LEAST_CHANNELS)
+        covered = Coverage(task.quantized_ops, least_channels=LEAST_CHANNELS)
+        write_symmetric(path, path, task.images, fake_quant.learned(model), covered)
     written = onnx.load(path)
     if form.is_typed and precision != "fp32":
         written = halved(written, kept_in_fp32(written.graph))

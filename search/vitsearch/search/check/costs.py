@@ -177,7 +177,7 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     if wanted is None:
         return None
     seconds, source = _stage_seconds(space)
-    unpruned = len(list(plans.unpruned_models())) + 1
+    unpruned, tried = len(list(plans.unpruned_models())) + 1, plans.count_tried()
     per_image = dict(_per_image(plans, valid.data.channels, space.resources.cpus))
     trained, bases = _training(plans, valid, per_image)
     measured = seconds.get(Stage.TRAIN)
@@ -186,23 +186,24 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     export_s, candidate_s = seconds[Stage.EXPORT], seconds[Stage.SCREEN] + seconds[Stage.PROXY]
     screen_s = seconds[f"{Stage.MEASURE} {SCREEN.id}"]
     confirm_s = seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
-    always = wanted * train_s + bases + (wanted + unpruned) * export_s
+    always = wanted * train_s + bases + (wanted + unpruned) * export_s + tried * seconds[Stage.SCREEN]
+    least, most = few + unpruned + tried, many + unpruned + tried
     cores = f"{space.resources.cpus} core{'s' if space.resources.cpus > 1 else ''}"
     timed = f"unpruned models timed here just now on {cores}; pruned ones take less" if measured is None else source
     basis = [
         f"{wanted} trainings of {_duration(train_s)} ({timed})",
         f"{wanted + unpruned} exports of {export_s:.1f} s and {few} to {many} candidates of {candidate_s:.1f} s "
         f"({source})",
-        f"{few + unpruned} to {many + unpruned} screening measurements of {screen_s:.1f} s and some {CONFIRMED} "
+        f"{least} to {most} screening measurements of {screen_s:.1f} s and some {CONFIRMED} "
         f"confirmations of {confirm_s:.1f} s ({source})",
     ]
     if bases:
         basis.insert(1, f"{_duration(bases)} for training the unpruned models on your classes")
     return Time(
         wanted,
-        Span(few + unpruned, many + unpruned),
+        Span(least, most),
         Span(always + few * candidate_s, always + many * candidate_s),
-        Span(*((count + unpruned) * screen_s + CONFIRMED * confirm_s for count in (few, many))),
+        Span(*(count * screen_s + CONFIRMED * confirm_s for count in (least, most))),
         tuple(basis),
     )
 

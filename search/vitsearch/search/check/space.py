@@ -14,7 +14,7 @@ from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError
-from vitsearch.search.plans import deployments_of, lacking, plan_space
+from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.run import stored_data
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
@@ -105,7 +105,8 @@ def _known_bad(space: SearchSpace | None) -> list[str]:
     if space is None:
         return []
     names = [choice.name for choice in space.space.backbone]
-    return known_bad.warnings(names, deployments_of(space, space.device_names[0]))
+    deployments = with_quantized_ops(space, deployments_of(space, space.device_names[0]))
+    return known_bad.warnings(names, deployments)
 
 
 def _problem(text: str) -> Problem:

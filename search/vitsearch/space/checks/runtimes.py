@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vitsearch.core import precisions
-from vitsearch.core.precisions import RUNTIMES, supports_batch
+from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch
 from vitsearch.space.checks.parts import Asked
 
 
@@ -47,11 +47,20 @@ def _why_no_batch(asked: Asked, batch: str) -> str | None:
     return None if None in reasons else "; ".join(map(str, reasons))
 
 
+def _why_no_ops(asked: Asked, ops: str) -> str | None:
+    """The layers need an int8 precision and a runtime of the file that quantize them."""
+    runtimes, named = asked.choices("backend"), asked.choices("quantization")
+    if ops == AUTO or any(ops in quantized_ops_of(runtime, one) for runtime in runtimes for one in named):
+        return None
+    return f"none of {', '.join(named)} quantizes {ops!r} in {', '.join(runtimes)}"
+
+
 _JUDGES: Mapping[str, Callable[[Asked, Any], str | None]] = MappingProxyType(
     {
         "quantization": _why_not_made,
         "provider": _why_no_provider,
         "backend": _why_no_backend,
         "batch": _why_no_batch,
+        "quantized_ops": _why_no_ops,
     }
 )

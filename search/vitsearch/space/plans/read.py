@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple, get_args
 
 from vitsearch.core import legality
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.core.precisions import RUNTIMES, default_provider
+from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider
 from vitsearch.errors import PlanError, UnknownName
 from vitsearch.space.checks.parts import Asked
 from vitsearch.space.checks.support import Supports
@@ -22,7 +22,15 @@ from vitsearch.space.source import Problem, report_lines
 from vitsearch.space.task import FineTune
 
 ANY_RESOLUTION = 224  # pixels; judged only when the backbone is known
-OF_THE_SPACE = ("distillation", "quantization", "backend", "batch", "token_pruning_method", "width_multiple")
+OF_THE_SPACE = (
+    "distillation",
+    "quantization",
+    "quantized_ops",
+    "backend",
+    "batch",
+    "token_pruning_method",
+    "width_multiple",
+)
 """Knobs whose first value in the space file is filled in. Others are filled in with what compresses nothing."""
 
 
@@ -51,7 +59,7 @@ def read_plan(path: FilePath, space: SearchSpace | None, backbones: Backbones) -
     problems = [*draft.problems, *_several_values(draft.asked)]
     wrong = {part for problem in problems for part in problem.path}
     device = words.device or (space.device_names[0] if space is not None else LOCAL_DEVICE)
-    plan = _plan(draft, words, device) if draft.asked.backbones else None
+    plan = _plan(draft, words, device, backbones.supports) if draft.asked.backbones else None
     if plan is not None:
         problems += (problem for problem in _refused(plan, backbones.supports) if problem.path[-1] not in wrong)
     located = (words.source.located(words.own(problem)) for problem in problems)
@@ -102,13 +110,15 @@ def _several_values(asked: Asked) -> Iterator[Problem]:
             yield Problem(("space", knob), f"a plan has one value, not {len(values)}")
 
 
-def _plan(draft: Draft, words: Words, device: str) -> Plan:
+def _plan(draft: Draft, words: Words, device: str, supports: Supports) -> Plan:
     """The plan of what is valid in ``draft``; an invalid value, which is reported, is replaced by its default."""
 
     def value(knob: str) -> Any:
         return _first(draft.asked.choices(knob) or Knobs.model_fields[knob].default or None)
 
     _, backbone = draft.asked.backbones[0]
+    deployment = _deployment(value, device, words)
+    possible = _possible_ops(backbone.name, deployment, supports)
     tokens = value("token_pruning_ratio")
     names_method = bool(tokens) or words.has("token_pruning_method")
     return Plan(
@@ -130,7 +140,7 @@ def _plan(draft: Draft, words: Words, device: str) -> Plan:
         ),
         distillation=value("distillation"),
         recipe=draft.space.recipe(backbone.name) if draft.space else FineTune().recipe(0, backbone.name),
-        deployments=(_deployment(value, device, words),),
+        deployments=(replace(deployment, quantized_ops=_ops(value("quantized_ops"), words, possible)),),
     )
 
 
@@ -139,7 +149,22 @@ def _deployment(value: Callable[[str], Any], device: str, words: Words) -> Deplo
     provider = value("provider") or default_provider(runtime)
     is_open = value("batch") == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
     batch = None if is_open else 1  # for auto as well: only a study finds out what is faster
-    return Deployment(device, runtime, provider, value("quantization"), batch, words.options)
+    return Deployment(device, runtime, provider, value("quantization"), batch, options=words.options)
+
+
+def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> tuple[str, ...]:
+    try:
+        return legality.possible_ops(backbone, deployment.runtime, deployment.precision, supports)
+    except UnknownName:  # reported with the backbone
+        return ()
+
+
+def _ops(wanted: str, words: Words, possible: tuple[str, ...]) -> str | None:
+    """What the file says; else what the space says, where it is possible. ``auto`` is the usual one, as of the
+    batch."""
+    if wanted != AUTO and words.has("quantized_ops"):
+        return wanted
+    return wanted if wanted in possible else next(iter(possible), None)
 
 
 def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
@@ -150,6 +175,7 @@ def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
         "token_pruning_method": plan.compression.token_pruning_method,
         "distillation": plan.distillation,
         "quantization": plan.deployment.precision,
+        "quantized_ops": plan.deployment.quantized_ops,
         "backend": plan.deployment.runtime,
         "provider": plan.deployment.provider,
         "batch": plan.deployment.batch or "open",

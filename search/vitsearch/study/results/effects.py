@@ -21,11 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsearch.core.plan import precision_text
+
 Floats = NDArray[np.float64]
 Knobs = Mapping[str, str | float | None]
 RATIOS = ("head_pruning_ratio", "ffn_pruning_ratio", "depth_pruning_ratio", "embed_pruning_ratio")
 WORDS = ("window_size", "weight_sparsity", "distillation")
-DEPLOYMENT = ("backend", "provider", "batch", "quantization")
+PLACE = ("backend", "provider", "batch")
 LEAST_EXPLAINED = 0.5
 """Below this share of the variance, single effects say little."""
 LEAST_FREE = 2
@@ -46,7 +48,10 @@ class Observation:
 
     @property
     def deployment(self) -> tuple[str, ...]:
-        return tuple(str(self.knobs[name]) for name in DEPLOYMENT)
+        """The place, and the precision with the layers that it quantizes."""
+        ops = self.knobs["quantized_ops"]
+        precision = precision_text(str(self.knobs["quantization"]), None if ops is None else str(ops))
+        return (*(str(self.knobs[name]) for name in PLACE), precision)
 
 
 @dataclass(frozen=True)

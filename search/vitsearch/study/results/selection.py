@@ -30,6 +30,7 @@ KNOBS = (
     "token_pruning_at",
     "distillation",
     "quantization",
+    "quantized_ops",
     "backend",
     "provider",
     "batch",

@@ -11,6 +11,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.compress import macs, stream
+from vitsearch.core.precisions import ALL, LINEAR
 from vitsearch.testing.families.subject import EXPORT_PARITY, Subject
 
 
@@ -71,6 +72,12 @@ class FamilyTests(Subject):
         named = [(layer, branch) for layer, branch in pairs if layer is not None and branch is not None]
         for (layer, branch), found in zip(named, stream.streams(model, named, self._images()[:1]), strict=True):
             assert found is not None, f"{layer} does not add its output to what {type(branch.leaves).__name__} reads"
+
+    def test_int8_has_a_choice_of_layers_where_there_are_convolutions_behind_the_patch_embedding(self) -> None:
+        model, _ = self._model()
+        convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+        for ops in (LINEAR, ALL):
+            assert (backbones.supports(self.spec.backbone, "quantized_ops", ops) is None) == (convolutions > 1)
 
     def test_every_refusal_has_a_reason(self) -> None:
         for knob, value in self.unsupported:

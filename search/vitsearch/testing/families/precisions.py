@@ -11,6 +11,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant, quantize
+from vitsearch.compress.quantization.layers import Coverage
 from vitsearch.core import precisions
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
@@ -39,13 +40,25 @@ class PrecisionTests(Subject):
         cut, plain, small, images = exported.cut, exported.path, tmp_path / "small.onnx", self._images().numpy()
         linear = [name for name, module in cut.named_modules() if isinstance(module, nn.Linear)]
         left = fake_quant.weights_of(cut, linear[-1:] if precision in precisions.MIXED else ())
-        quantize.quantize(plain, small, precision, images, left=left)
+        quantize.quantize(plain, small, precision, images, covered=Coverage(left=left))
         found = evaluate.logits(small, images, batch_size=2)
         units = backbones.find(self.spec.backbone).units(cut)
         if not computes_in_int8 or any(isinstance(unit.proj or unit.fc2, nn.Linear) for unit in units):
             assert small.stat().st_size < plain.stat().st_size
         expected = self._logits(cut).numpy()
         assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
+
+    def test_convolutions_of_a_cut_model_are_quantized(self, exported: ExportedModel, tmp_path: Path) -> None:
+        if reason := backbones.supports(self.spec.backbone, "quantized_ops", precisions.ALL):
+            pytest.skip(reason)
+        if saturates_int8():
+            pytest.skip(SATURATES)
+        small, images = tmp_path / "small.onnx", self._images().numpy()
+        quantize.quantize(exported.path, small, "int8_ptq", images, covered=Coverage(precisions.ALL))
+        found = evaluate.logits(small, images, batch_size=2)
+        expected = self._logits(exported.cut).numpy()
+        assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
+        assert small.stat().st_size < exported.path.stat().st_size
 
     def test_a_cut_model_trains_for_int8_and_its_file_agrees(self, tmp_path: Path) -> None:
         """In a family of convolutions only the classifier rounds."""

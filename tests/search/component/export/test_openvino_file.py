@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,33 @@ def test_static_int8_is_small_and_close(vit, images, tmp_path):
     assert written.parity < 0.1
     assert shares.by_precision(written.file, asked.deployment)["int8"] > 0.9
     assert written.file.path.with_suffix(".bin").stat().st_size < 4e6
+
+
+@pytest.fixture(scope="module")
+def efficientvit():
+    return base("efficientvit_fmnist")
+
+
+def int8_share(model, images, precision, ops, folder):
+    asked = task(images, precision)
+    asked = replace(asked, deployment=replace(asked.deployment, quantized_ops=ops))
+    return shares.by_precision(write(model, asked, folder).file, asked.deployment).get("int8", 0.0)
+
+
+def test_static_int8_of_linear_layers_leaves_convolutions_in_fp32(efficientvit, images, tmp_path):
+    found = {ops: int8_share(efficientvit, images, "int8_ptq", ops, tmp_path) for ops in ("linear", "all", None)}
+    assert found["linear"] < 0.05
+    assert found["all"] == found[None] > 0.9
+
+
+def test_convolutions_of_a_model_that_was_trained_for_int8_are_quantized_where_they_are_covered(
+    efficientvit, images, tmp_path
+):
+    model = copy.deepcopy(efficientvit)
+    fake_quant.prepare(model, [torch.from_numpy(images)])
+    found = {ops: int8_share(model, images, "int8_qat", ops, tmp_path) for ops in ("linear", "all", None)}
+    assert found["linear"] == found[None] < 0.05
+    assert found["all"] > 0.5
 
 
 def test_a_model_that_was_trained_for_int8_keeps_its_ranges(vit, images, tmp_path):

@@ -114,11 +114,28 @@ def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
 
 
 @pytest.mark.parametrize(
-    "change", [{"runtime": "x"}, {"provider": "x"}, {"batch": 8}, {"batch": None}, {"options": (("threads", 2),)}]
+    "change",
+    [
+        {"runtime": "x"},
+        {"provider": "x"},
+        {"batch": 8},
+        {"batch": None},
+        {"options": (("threads", 2),)},
+        {"quantized_ops": "linear"},
+        {"quantized_ops": "all"},
+    ],
 )
 def test_the_deployment_enters_the_graph_key(asked, resolved, change):
     other = replace(asked.deployment, **change)
     assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)
+
+
+def test_training_for_int8_has_the_graph_of_the_same_layers_after_training(asked, resolved):
+    def key(precision: str, ops: str) -> str:
+        deployment = replace(asked.deployment, precision=precision, quantized_ops=ops)
+        return graph_key(with_precision(resolved, precision), deployment, DATA, 17)
+
+    assert key("int8_qat", "all") == key("int8_ptq", "all") != key("int8_ptq", "linear") == key("int8_qat", "linear")
 
 
 def test_device_and_data_contents_do_not_enter_the_graph_key(asked, resolved):

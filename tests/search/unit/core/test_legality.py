@@ -60,6 +60,31 @@ def refused(plan: Plan) -> list[str]:
     return [str(reason) for reason in legality.reasons(plan, backbones.supports)]
 
 
+def int8(plan: Plan, ops: str | None, **changes: str) -> Plan:
+    deployment = replace(plan.deployment, precision="int8_ptq", quantized_ops=ops)
+    return replace(plan, deployments=(replace(deployment, **changes),))
+
+
+def test_layers_that_int8_cannot_cover_are_refused(deit):
+    assert refused(int8(deit, None)) == []
+    hybrid = replace(deit, backbone="mobilevitv2_050")
+    assert [refused(int8(hybrid, ops)) for ops in (None, "linear", "all")] == [[], [], []]
+    assert refused(int8(deit, "all")) == [
+        "quantized_ops: deit_tiny_patch16_224 does not support 'all': has no convolutions besides its patch "
+        "embedding, so its int8 files have one form"
+    ]
+    assert refused(int8(hybrid, "all", precision="int8_dynamic")) == [
+        "quantized_ops: 'int8_dynamic' of onnxruntime cannot quantize 'all' (convolutions that are quantized at run "
+        "time are slower than in fp32); allowed: linear"
+    ]
+    assert refused(int8(hybrid, "linear", precision="fp32")) == [
+        "quantized_ops: 'fp32' of onnxruntime does not compute in int8, so it has no choice of quantized layers"
+    ]
+    assert refused(int8(hybrid, "most")) == [
+        "quantized_ops: 'int8_ptq' of onnxruntime cannot quantize 'most'; allowed: linear, all"
+    ]
+
+
 def test_a_plan_without_compression_is_accepted(deit):
     assert refused(deit) == []
 

@@ -55,6 +55,7 @@ plans = st.builds(
             Deployment,
             *[st.text(max_size=5)] * 4,
             st.none() | st.integers(1, 9),
+            st.sampled_from([None, "linear", "all"]),
             st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3)).map(
                 lambda options: tuple(sorted(options.items()))
             ),
@@ -130,3 +131,23 @@ def test_the_runtime_and_the_provider_are_named_unless_they_are_the_defaults(pla
     assert text("openvino", "gpu", "fp16") == "fp16 openvino gpu"
     assert text("tensorrt", "gpu", "fp16") == "fp16 tensorrt"
     assert text("abacus", "wood", "fp32") == "fp32 abacus wood"
+
+
+def test_quantized_convolutions_are_named(plan):
+    def text(ops: str | None) -> str:
+        deployment = Deployment("pi", "openvino", "cpu", "int8_ptq", 1, ops)
+        return plan_text(replace(plan, deployments=(deployment,)), with_model=False)
+
+    assert [text(ops) for ops in (None, "linear", "all")] == [
+        "int8_ptq openvino",
+        "int8_ptq openvino",
+        "int8_ptq+conv openvino",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("precision", "ops"), [("int8_qat", "all"), ("int8_dynamic", None), ("fp32", None), ("int8_ptq", "all")]
+)
+def test_another_precision_keeps_the_quantized_layers_that_it_can_have(precision, ops):
+    known = Deployment("pi", "onnxruntime", "cpu", "int8_ptq", 1, "all")
+    assert known.at(precision) == replace(known, precision=precision, quantized_ops=ops)

@@ -87,6 +87,7 @@ def test_every_section_is_read(full):
         "pruning_scope": ("uniform",),
         "distillation": ("none", "logits"),
         "quantization": ("fp32",),
+        "quantized_ops": ("auto",),
         "backend": ("onnxruntime",),
         "provider": (),
         "batch": ("auto",),

@@ -384,7 +384,8 @@ def test_what_the_device_cannot_run_is_left_out():
 def test_auto_is_one_image_until_more_is_known_and_then_what_was_kept():
     plans = plans_of(quantization=["fp32", "int8_ptq"])
     assert {plan.deployment.batch for plan in all_plans(plans)} == {1}
-    found = replace(plans, kept_batch=lambda model: "open" if model.precision == "int8_ptq" else "1")
+    kept = {("int8_ptq", "batch"): "open"}
+    found = replace(plans, found_form=lambda model, knob: kept.get((model.precision, knob)))
     assert {(plan.deployment.precision, plan.deployment.batch) for plan in all_plans(found)} == {
         ("fp32", 1), ("int8_ptq", None),
     }  # fmt: skip
@@ -396,12 +397,112 @@ def test_auto_is_one_image_until_more_is_known_and_then_what_was_kept():
 def test_both_batches_are_a_parameter_where_the_runtime_has_both():
     plans = plans_of(backend=["onnxruntime", "litert"], batch=["1", "open"])
     models = [Unpruned("one", runtime, "cpu", "fp32") for runtime in ("onnxruntime", "litert")]
-    assert plans.parameters(plans.unpruned(models[0], "open")) == {
+    assert plans.parameters(plans.unpruned(models[0], batch="open")) == {
         "backend": "onnxruntime",
         "batch@onnxruntime": "open",
     }
     assert plans.parameters(plans.unpruned(models[1])) == {"backend": "litert"}
     assert {plan.deployment.batch for plan in all_plans(plans) if plan.deployment.runtime == "litert"} == {1}
+
+
+def hybrids(**knobs):
+    """Backbone "one" has no convolutions."""
+
+    def supports(backbone, knob, value):
+        return "has none" if (backbone, knob) == ("one", "quantized_ops") and value != "auto" else None
+
+    base = {"backbone": ["one", "two"], "quantization": ["fp32", "int8_dynamic", "int8_ptq"], "batch": "1"}
+    return plans_of(supports, **base | knobs)
+
+
+def forms(plans):
+    return {
+        (plan.backbone, plan.deployment.runtime, plan.deployment.precision, plan.deployment.quantized_ops)
+        for plan in all_plans(plans)
+    }
+
+
+def test_int8_of_a_backbone_with_convolutions_has_the_usual_form_until_more_is_known():
+    plans = hybrids(backend=["onnxruntime", "openvino"], quantization=["fp32", "int8_ptq"])
+    assert {one for one in forms(plans) if one[2] == "int8_ptq"} == {
+        ("one", "onnxruntime", "int8_ptq", None),
+        ("one", "openvino", "int8_ptq", None),
+        ("two", "onnxruntime", "int8_ptq", "linear"),
+        ("two", "openvino", "int8_ptq", "all"),
+    }
+    assert {one[3] for one in forms(plans) if one[2] == "fp32"} == {None}
+
+
+def test_the_quantized_layers_that_auto_has_found_are_no_parameter():
+    plans = replace(hybrids(), found_form=lambda model, knob: "all" if model.precision == "int8_ptq" else None)
+    model = Unpruned("two", "onnxruntime", "cpu", "int8_ptq")
+    assert plans.unpruned(model).deployment.quantized_ops == "all"
+    assert plans.parameters(plans.unpruned(model)).keys() == {"backbone", "quantization@onnxruntime"}
+    assert plans.unpruned(model, quantized_ops="linear").deployment.quantized_ops == "linear"
+    assert not plans.contains(plans.unpruned(model, quantized_ops="linear"))
+
+
+def test_auto_tries_what_the_precision_can_quantize():
+    plans = hybrids()
+    tried = {
+        (model.backbone, model.precision): plans.tried_forms("quantized_ops", model)
+        for model in plans.unpruned_models()
+    }
+    assert tried == {
+        ("one", "fp32"): (),
+        ("one", "int8_dynamic"): (),
+        ("one", "int8_ptq"): (),
+        ("two", "fp32"): (),
+        ("two", "int8_dynamic"): ("linear",),
+        ("two", "int8_ptq"): ("linear", "all"),
+    }
+
+
+@pytest.mark.parametrize(("forms", "tried"), [({}, 1), ({"batch": "auto"}, 1 + 6), ({"quantized_ops": "all"}, 0)])
+def test_auto_measures_further_forms_of_models_that_have_several(forms, tried):
+    assert hybrids(**forms).count_tried() == tried
+
+
+def test_named_quantized_layers_are_a_parameter_where_there_is_a_choice():
+    plans = hybrids(quantized_ops=["all", "linear"])
+    model = Unpruned("two", "onnxruntime", "cpu", "int8_ptq")
+    assert plans.parameters(plans.unpruned(model)) == {
+        "backbone": "two",
+        "quantization@onnxruntime": "int8_ptq",
+        "quantized_ops@onnxruntime@int8_ptq": "all",
+    }
+    assert {one[3] for one in forms(plans) if one[2] == "int8_dynamic"} == {None, "linear"}
+
+
+def test_layers_of_the_file_that_a_precision_cannot_quantize_leave_its_usual_form():
+    assert {one[2:] for one in forms(hybrids(quantized_ops="all")) if one[0] == "two"} == {
+        ("fp32", None), ("int8_dynamic", "linear"), ("int8_ptq", "all"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("ops", ["auto", "linear", ["linear", "all"]])
+def test_count_is_the_number_of_plans_over_quantized_layers(ops):
+    plans = hybrids(quantized_ops=ops)
+    found = all_plans(plans)
+    assert plans.count() == len(found) == len(set(found))
+
+
+def test_a_form_that_differs_between_models_leaves_no_trial_outside_the_space():
+    """An enqueued plan has no parameter for it, and a sampler would draw one."""
+    plans = plans_of(backbone=["one", "two"])
+    plans = replace(plans, found_form=lambda model, knob: "open" if model.backbone == "two" else "1")
+    known: dict[str, tuple[str, ...]] = {}
+
+    def word_choices(name, choices):
+        before = known.get(name, ())
+        known[name] = before + tuple(choice for choice in choices if choice not in before)
+        return known[name]
+
+    study = optuna.create_study()
+    for plan in plans.leaderboard():
+        study.enqueue_trial(plans.parameters(plan))
+        suggest = OptunaSuggest(study.ask(), word_choices)
+        assert (plans.plan(suggest), suggest.off_space) == (plan, [])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import torch
 from onnx import helper, numpy_helper
 
 from support.int8 import exact_int8
-from vitsearch.compress.quantization.int8_static import quantize_static
+from vitsearch.compress.quantization.int8_static import Learned, quantize_static
+from vitsearch.compress.quantization.layers import Coverage
+from vitsearch.core.precisions import ALL
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
@@ -90,10 +92,10 @@ def test_images_with_nan_are_refused(plain, images, tmp_path):
 def test_named_layers_stay_in_fp32(plain, made, images, tmp_path):
     left = [numpy_helper.to_array(tensor) for tensor in onnx.load(plain).graph.initializer if len(tensor.dims) == 2]
     head = next(weight for weight in left if weight.shape == (10, 192))
-    quantize_static(plain, tmp_path / "out.onnx", images, left=[head.T])
+    quantize_static(plain, tmp_path / "out.onnx", images, covered=Coverage(left=[head.T]))
     assert len(layers(tmp_path / "out.onnx")) == len(layers(made)) - 1
     with pytest.raises(StageError, match="a layer of 10 inputs that should stay in fp32 is not in the graph"):
-        quantize_static(plain, tmp_path / "out.onnx", images, left=[head])
+        quantize_static(plain, tmp_path / "out.onnx", images, covered=Coverage(left=[head]))
 
 
 # ---- the families
@@ -232,3 +234,91 @@ def test_layers_are_found_and_nothing_else_changes(case, tmp_path):
     assert (kinds[LAYER], kinds["QuantizeLinear"]) == (count, min(count, 1))
     expected, found = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
     np.testing.assert_allclose(found, expected, atol=0.02 * max(1.0, np.abs(expected).max()))
+
+
+# ---- convolutions
+
+
+KERNELS = {name: DRAW.standard_normal((16, 16, 3, 3)) / 12 for name in ("v", "w")}
+SAME = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+
+
+def feature_maps(*nodes, **constants):
+    """A graph from ``images`` (batch, 16, 6, 6) to ``logits`` of the same shape."""
+    model = graph(*nodes, **constants)
+    for value in (*model.graph.input, *model.graph.output):
+        shape = [None, 16, 6, 6]
+        value.CopyFrom(helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
+    return model
+
+
+ONE = feature_maps(("Conv", ["images", "w", "b"], ["logits"], SAME), w=KERNELS["w"], b=DRAW.standard_normal(16))
+QUANTIZED = ["QuantizeLinear", "QLinearConv", "DequantizeLinear"]
+MAPS = {
+    "one": (ONE, QUANTIZED),
+    "no bias": (
+        feature_maps(("Conv", ["images", "w"], ["logits"], SAME), w=KERNELS["w"]),
+        QUANTIZED,
+    ),
+    "two in a row": (
+        feature_maps(("Conv", ["images", "v"], ["x"], SAME), ("Conv", ["x", "w"], ["logits"], SAME), **KERNELS),
+        ["QuantizeLinear", "QLinearConv", "QLinearConv", "DequantizeLinear"],
+    ),
+    "an activation between": (
+        feature_maps(
+            ("Conv", ["images", "v"], ["x"], SAME),
+            ("Sigmoid", ["x"], ["y"], {}),
+            ("Conv", ["y", "w"], ["logits"], SAME),
+            **KERNELS,
+        ),
+        [*QUANTIZED, "Sigmoid", *QUANTIZED],
+    ),
+    "a residual": (
+        feature_maps(
+            ("Conv", ["images", "v"], ["x"], SAME),
+            ("Conv", ["x", "w"], ["y"], SAME),
+            ("Add", ["x", "y"], ["logits"], {}),
+            **KERNELS,
+        ),
+        [*QUANTIZED, "QLinearConv", "DequantizeLinear", "Add"],
+    ),
+    "one of few channels": (
+        feature_maps(
+            ("Conv", ["images", "d"], ["logits"], SAME | {"group": 16}), d=DRAW.standard_normal((16, 1, 3, 3))
+        ),
+        ["Conv"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MAPS)
+@exact_int8
+def test_convolutions_are_quantized_where_they_are_covered(case, tmp_path):
+    model, kinds = MAPS[case]
+    onnx.save(model, tmp_path / "fp32.onnx")
+    images = np.random.default_rng(0).standard_normal((24, 16, 6, 6)).astype(np.float32)
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, covered=Coverage(ALL))
+    assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node] == kinds
+    expected, found = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
+    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_convolutions_stay_in_fp32_where_linear_layers_alone_are_covered(tmp_path):
+    onnx.save(ONE, tmp_path / "fp32.onnx")
+    images = np.random.default_rng(0).standard_normal((4, 16, 6, 6)).astype(np.float32)
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images)
+    assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node] == ["Conv"]
+
+
+@exact_int8
+def test_a_learned_range_of_a_linear_layer_behind_a_convolution_is_used(tmp_path):
+    """The layer then reads other integers than those that the convolution gives."""
+    nodes = [("Conv", ["images", "v"], ["x"], SAME), ("MatMul", ["x", "m"], ["logits"], {})]
+    matrix = DRAW.standard_normal((6, 6))
+    onnx.save(feature_maps(*nodes, v=KERNELS["v"], m=matrix), tmp_path / "fp32.onnx")
+    images = np.random.default_rng(0).standard_normal((4, 16, 6, 6)).astype(np.float32)
+    learned = [Learned(matrix.astype(np.float32), (-0.5, 0.5))]
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, learned, Coverage(ALL))
+    kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
+    assert kinds == ["QuantizeLinear", "QLinearConv", "DequantizeLinear", "QuantizeLinear", LAYER]
+    assert layers(tmp_path / "int8.onnx")[0][2] == np.float32(1 / 255)

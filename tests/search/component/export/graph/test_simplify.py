@@ -7,8 +7,8 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant, quantize
-from vitsearch.compress.quantization.int8_static import linears
 from vitsearch.compress.quantization.int8_weights import quantize_weights
+from vitsearch.compress.quantization.layers import linears
 from vitsearch.core.plan import Deployment
 from vitsearch.export import onnxruntime_file
 from vitsearch.export.base import ExportTask

@@ -88,6 +88,20 @@ def test_int8_is_a_conversion_and_a_quantization_with_the_calibration_images(pre
     assert np.array_equal(np.load(images), wanted.images)
 
 
+@pytest.mark.parametrize(
+    ("precision", "ops", "way"),
+    [
+        ("int8_ptq", "all", "int8_ptq"),
+        ("int8_ptq", "linear", "int8_ptq_linear"),
+        ("int8_dynamic", "linear", "int8_dynamic"),
+    ],
+)
+def test_the_script_is_told_which_layers_int8_covers(precision, ops, way, fake, tmp_path):
+    converter, wanted = fake(), task(precision)
+    export(replace(wanted, deployment=replace(wanted.deployment, quantized_ops=ops)), tmp_path / "files")
+    assert converter.calls[-1][5] == way
+
+
 def test_all_precisions_of_a_model_share_one_conversion(fake, tmp_path):
     converter = fake()
     for precision in ("fp32", "int8_dynamic", "fp32"):

@@ -48,11 +48,11 @@ def in_file(base) -> Callable[[str], int]:
 
 @pytest.fixture
 def exported(base, tmp_path) -> Callable[..., tuple[ExportedFile, Deployment]]:
-    """exported(base, runtime, precision, batch) -> its file and the deployment that it is made for."""
+    """exported(base, runtime, precision, batch, ops) -> its file and the deployment that it is made for."""
 
-    def make(name, runtime, precision, batch=1):
+    def make(name, runtime, precision, batch=1, ops=None):
         model, _ = base(name)
-        deployment = Deployment("local", runtime, default_provider(runtime), precision, batch)
+        deployment = Deployment("local", runtime, default_provider(runtime), precision, batch, ops)
         task = ExportTask(backbones.find(name).family, deployment, IMAGES.numpy())
         if precision in TRAINED:
             model = copy.deepcopy(model)

@@ -36,16 +36,16 @@ class Subject:
     images: torch.Tensor
     folder: Path
 
-    def task(self, precision, version, batch=1):
-        deployment = Deployment("local", "tensorrt", "gpu", precision, batch)
+    def task(self, precision, version, batch=1, ops=None):
+        deployment = Deployment("local", "tensorrt", "gpu", precision, batch, ops)
         return ExportTask(self.family, deployment, self.images.numpy(), version=version)
 
-    def export(self, precision, version, batch=1):
-        folder = self.folder / f"{precision}-{version}-{batch}"
+    def export(self, precision, version, batch=1, ops=None):
+        folder = self.folder / f"{precision}-{version}-{batch}-{ops}"
         if not folder.exists():
             folder.mkdir()
             model = self.rounded() if precision == "int8_qat" else self.model
-            EXPORTERS.get("tensorrt")().export(model, self.task(precision, version, batch), folder)
+            EXPORTERS.get("tensorrt")().export(model, self.task(precision, version, batch, ops), folder)
         return onnx.load(folder / "model.onnx"), folder
 
     @property

@@ -203,6 +203,12 @@ def test_pairs_stand_where_tensorrt_fuses_them(subject, precision, version):
     insist_on_placement(graph, quantized_layers(graph))
 
 
+@pytest.mark.parametrize("precision", ["int8_ptq", "int8_qat"])
+def test_pairs_stand_before_linear_layers_alone_where_these_are_covered(subject, precision):
+    graph = Graph(subject.export(precision, "11.4.0", ops="linear")[0])
+    insist_on_placement(graph, sum(node.op_type != "Conv" for node in graph.layers()))
+
+
 @pytest.mark.parametrize(
     ("precision", "version"), [("int8_ptq", "8.6.1"), ("int8_ptq", "11.4.0"), ("int8_qat", "11.4.0")]
 )

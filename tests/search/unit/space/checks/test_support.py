@@ -131,6 +131,14 @@ def test_a_runtime_without_a_precision_of_the_file_is_reported():
     ]
 
 
+def test_layers_that_no_precision_of_the_file_quantizes_are_reported():
+    assert lines("space.quantization=[fp32, int8_ptq]", "space.quantized_ops=[linear, all]") == []
+    assert lines("space.quantization=[fp32, int8_dynamic]", "space.quantized_ops=[linear, all]") == [
+        "override: space.quantized_ops[1]: none of fp32, int8_dynamic quantizes 'all' in onnxruntime"
+    ]
+    assert lines("space.quantization=fp32") == []
+
+
 def test_an_open_batch_that_no_runtime_of_the_file_takes_is_reported():
     assert lines("space.backend=[onnxruntime, litert]", "space.batch=[1, open]") == []
     assert lines("space.backend=litert", "space.batch=[1, open]") == [

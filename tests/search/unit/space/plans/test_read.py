@@ -88,6 +88,40 @@ def test_a_batch_is_a_number_or_a_word(read, written, batch):
     assert read(f"backbone: vit_fmnist_p4\nbatch: {written}").plan.deployment.batch == batch
 
 
+HYBRID = "backbone: mobilevit_fmnist\nquantization: int8_ptq\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "ops"),
+    [
+        (HYBRID, "linear"),
+        (HYBRID + "backend: openvino", "all"),
+        (HYBRID + "quantized_ops: all", "all"),
+        (HYBRID + "quantized_ops: auto", "linear"),
+        (HYBRID.replace("int8_ptq", "int8_dynamic"), "linear"),
+        (HYBRID.replace("int8_ptq", "fp32"), None),
+        ("backbone: vit_fmnist_p4\nquantization: int8_ptq", None),
+    ],
+)
+def test_quantized_layers_are_the_usual_ones_unless_the_plan_names_them(read, text, ops):
+    written = read(text)
+    assert written.plan.deployment.quantized_ops == ops
+    assert written.filled_in.get("quantized_ops") == (None if "quantized_ops" in text else ops)
+
+
+def test_quantized_layers_of_the_space_are_for_backbones_that_have_a_choice(read):
+    space = load(SMALL, ["space.quantization=int8_ptq", "space.quantized_ops=all"]).space
+    assert read("backbone: mobilevit_fmnist", space).plan.deployment.quantized_ops == "all"
+    assert read("backbone: vit_fmnist_p4", space).plan.deployment.quantized_ops is None
+
+
+def test_quantized_layers_that_a_backbone_cannot_have_are_refused(problems):
+    assert problems("backbone: vit_fmnist_p4\nquantization: int8_ptq\nquantized_ops: all") == [
+        "line 3: quantized_ops: vit_fmnist_p4 does not support 'all': has no convolutions besides its patch embedding, "
+        "so its int8 files have one form"
+    ]
+
+
 def test_what_the_runtime_does_not_have_is_refused(problems):
     assert problems("backbone: vit_fmnist_p4\nbackend: litert\nprovider: npu\nquantization: palette4\nbatch: open") == [
         "line 3: provider: litert has no provider 'npu'; allowed: cpu, gpu, nnapi",

@@ -35,6 +35,7 @@ PLAIN = {
     "token_pruning_at": "",
     "distillation": "logits",
     "quantization": "fp32",
+    "quantized_ops": None,
     "backend": "onnxruntime",
     "provider": "cpu",
     "batch": "1",

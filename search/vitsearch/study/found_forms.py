@@ -1,0 +1,32 @@
+"""The form of the files that the leaderboard has found for each unpruned model of a study, where the space file says
+``auto``: the value of each of :data:`~vitsearch.study.sampling.FORM_KNOBS`."""
+
+from __future__ import annotations
+
+from vitsearch.study.sampling import Unpruned
+from vitsearch.study.study import Study
+
+ATTRIBUTE = "found_forms"
+Forms = dict[str, dict[str, str]]
+"""Key of an unpruned model -> knob -> value."""
+
+
+class FoundForms:
+    """What the study has stored, and what is found in this run."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._found = self._stored()
+
+    def __call__(self, model: Unpruned, knob: str) -> str | None:
+        """The value that was found; None before."""
+        return self._found.get(model.key, {}).get(knob)
+
+    def keep(self, model: Unpruned, knob: str, value: str) -> None:
+        """Store the choice for a model, unless another run of the study has stored one."""
+        known = self._found | self._stored()
+        self._found = known | {model.key: {knob: value} | known.get(model.key, {})}
+        self._study.remember(ATTRIBUTE, self._found)
+
+    def _stored(self) -> Forms:
+        return dict(self._study.attributes.get(ATTRIBUTE, {}))
