@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from vitsearch.core.plan import Recipe
-from vitsearch.space.kinds import Direction, Text, masked, storage_url
+from vitsearch.space.kinds import Direction, Text, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.section_base import Section
 from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Ship
 from vitsearch.space.task import Task
+from vitsearch.storage.addresses import masked
 
 LOCAL_DEVICE = "local"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
+from vitsearch.storage.addresses import masked
 
 SQLITE_TIMEOUT_S = 60
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
@@ -26,16 +29,29 @@ def connect(url: str) -> Engine:
         engine = create_engine(url, **engine_options(url))
     except (NoSuchModuleError, ImportError) as error:
         raise StudyError(
-            f"storage {_safe(url)}: no driver for this database ({error}); "
+            f"storage {masked(url)}: no driver for this database ({error}); "
             "allowed: sqlite:///FILE, postgresql+psycopg://... (pip install 'vitsearch[postgresql]')"
         ) from None
     tune(engine)
     return engine
 
 
-def _safe(url: str) -> str:
-    """Without the password."""
-    return make_url(url).render_as_string(hide_password=True)
+@contextmanager
+def explained(engine: Engine) -> Iterator[None]:
+    """Raise what goes wrong in the block as one clear :class:`StudyError`, and close the connections."""
+    try:
+        yield
+    except DBAPIError as error:
+        engine.dispose()
+        raise StudyError(f"storage {shown(engine)} cannot be opened: {error.orig}") from error
+    except (StoreError, StudyError) as error:
+        engine.dispose()
+        raise StudyError(str(error)) from error
+
+
+def shown(engine: Engine) -> str:
+    """The URL of a database without its passwords."""
+    return masked(engine.url.render_as_string(hide_password=True))
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -44,7 +60,7 @@ def sqlite_file(url: str) -> Path | None:
         parsed = make_url(url)
     except ArgumentError:
         raise StudyError(
-            f"storage {url!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://..."
+            f"storage {masked(url)!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://..."
         ) from None
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
@@ -76,9 +92,7 @@ def tune(engine: Engine) -> None:
     def _explain(context: ExceptionContext) -> None:
         reason = str(context.original_exception)
         if any(unwritable in reason for unwritable in UNWRITABLE):
-            raise StoreError(
-                f"storage {_safe(str(engine.url))} cannot be written: {reason}"
-            ) from context.original_exception
+            raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from context.original_exception
 
     if engine.dialect.name != "sqlite":
         return
