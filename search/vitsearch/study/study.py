@@ -32,6 +32,7 @@ from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
 from vitsearch.study.time_left import Span
+from vitsearch.study.versions import refuse_other_versions
 from vitsearch.study.view import StudyView
 
 HEARTBEAT_S = 60
@@ -352,11 +353,13 @@ def _storage(url: str) -> RDBStorage:
         storage = RDBStorage(
             url,
             engine_kwargs=engine_options(url),
+            skip_compatibility_check=True,  # Optuna's own message names a command of Optuna's
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,
         )
     tune(storage.engine)
+    refuse_other_versions(storage)
     return storage
 
 

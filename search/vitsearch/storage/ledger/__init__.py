@@ -17,19 +17,23 @@ from vitsearch.storage.ledger.ledger import (
     Row,
     TrainingRow,
 )
+from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions
 from vitsearch.storage.ledger.provenance import StageResult
 
 __all__ = [
     "AccuracyRow",
-    "BlockStructureRow",
     "ArtifactRow",
+    "BlockStructureRow",
     "Ledger",
     "MeasurementRow",
     "ReferenceKey",
     "Row",
+    "Schema",
+    "SchemaOfResults",
     "StageResult",
     "StudySummary",
     "TrainingRow",
+    "Versions",
     "engine_options",
     "files_folder",
     "sqlite_file",

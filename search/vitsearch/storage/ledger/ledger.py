@@ -25,15 +25,14 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.stage import Stage
-from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import connect, database_now, files_folder
+from vitsearch.storage.ledger.engine import connect, database_now, explained, files_folder
 from vitsearch.storage.ledger.inventory import Inventory
-from vitsearch.storage.ledger.migrate import upgrade
+from vitsearch.storage.ledger.migrate import SchemaOfResults
 from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.stage_cost import StageCost
 
@@ -151,14 +150,8 @@ class Ledger:
     @classmethod
     def open(cls, url: str) -> Ledger:
         engine = connect(url)
-        try:
-            upgrade(engine)
-        except DBAPIError as error:
-            engine.dispose()
-            raise StudyError(f"storage {engine.url!r} cannot be opened: {error.orig}") from error
-        except StoreError as error:
-            engine.dispose()
-            raise StudyError(str(error)) from error
+        with explained(engine):
+            SchemaOfResults(engine).prepare()
         return cls(engine)
 
     @property
