@@ -27,7 +27,7 @@ from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import engine_options, tune
+from vitsearch.storage.ledger import engine_options, tune, wait_for
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
@@ -360,6 +360,7 @@ def _storage(url: str) -> RDBStorage:
         )
     tune(storage.engine)
     refuse_other_versions(storage)
+    wait_for(storage.engine)
     return storage
 
 

@@ -18,6 +18,7 @@ from vitsearch.storage.ledger.ledger import (
     TrainingRow,
 )
 from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions
+from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.provenance import StageResult
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "sqlite_file",
     "summaries",
     "tune",
+    "wait_for",
 ]

@@ -17,6 +17,15 @@ from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
 
 SQLITE_TIMEOUT_S = 60
+NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""PostgreSQL's settings by which a machine that is gone is noticed within a minute; Linux waits a quarter of an hour.
+In seconds, but the last one in milliseconds. A URL may have others."""
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
 """SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 
@@ -77,9 +86,11 @@ def files_folder(url: str) -> Path:
 
 def engine_options(url: str) -> dict[str, Any]:
     """Keyword arguments for ``create_engine``, also for the engine that Optuna makes for itself."""
-    if make_url(url).get_backend_name() == "sqlite":
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
-    return {"pool_pre_ping": True}
+    own = {name: value for name, value in NETWORK.items() if name not in parsed.query}
+    return {"pool_pre_ping": True, "connect_args": own}
 
 
 def tune(engine: Engine) -> None:

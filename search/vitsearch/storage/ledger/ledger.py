@@ -33,6 +33,7 @@ from vitsearch.storage.ledger.costs import StageCosts
 from vitsearch.storage.ledger.engine import connect, database_now, explained, files_folder
 from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import SchemaOfResults
+from vitsearch.storage.ledger.outage import again_when_cut, wait_for
 from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.stage_cost import StageCost
 
@@ -137,6 +138,7 @@ _TABLES: dict[type[Any], Table] = {
 }
 
 
+@again_when_cut
 class Ledger:
     """Opened once per driver; workers have no database address."""
 
@@ -152,6 +154,7 @@ class Ledger:
         engine = connect(url)
         with explained(engine):
             SchemaOfResults(engine).prepare()
+        wait_for(engine)
         return cls(engine)
 
     @property
@@ -169,7 +172,8 @@ class Ledger:
         try:
             with self._engine.begin() as connection:
                 connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
-                self.costs.write_to(connection)
+                noted = self.costs.write_to(connection)
+            self.costs.forget(noted)
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise

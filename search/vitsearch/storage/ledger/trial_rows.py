@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from vitsearch.storage.ledger import optuna_tables
+from vitsearch.storage.ledger.outage import again_when_cut
 
 _studies, _study_attributes = optuna_tables.studies, optuna_tables.study_user_attributes
 _trials, _params, _values = optuna_tables.trials, optuna_tables.params, optuna_tables.values
@@ -47,6 +49,7 @@ class TrialRow:
     facts: Facts
 
 
+@again_when_cut
 class TrialRows:
     """The trials of one study."""
 
@@ -69,6 +72,22 @@ class TrialRows:
         with self._engine.connect() as connection:
             where = and_(a.study_id == self._study_id, a.key == name)
             return connection.execute(select(a.value_json).where(where)).scalar()
+
+    def set_attribute(self, name: str, value: str) -> None:
+        """Write one user attribute of the study."""
+        a = _study_attributes.c
+        where = and_(a.study_id == self._study_id, a.key == name)
+        changing = update(_study_attributes).where(where).values(value_json=value)
+        with self._engine.begin() as connection:
+            if connection.execute(changing).rowcount:
+                return
+        try:
+            with self._engine.begin() as connection:
+                row = {"study_id": self._study_id, "key": name, "value_json": value}
+                connection.execute(insert(_study_attributes).values(row))
+        except IntegrityError:  # another driver was first
+            with self._engine.begin() as connection:
+                connection.execute(changing)
 
     def states(self, from_id: int) -> dict[int, str]:
         """The states of the trials with at least this id."""
