@@ -26,6 +26,12 @@ class StoredModel:
     size_bytes: int
 
 
+def name_of(path: Path) -> str:
+    """The digest under which a store has a file, or a model with the files that belong to it."""
+    digests = {name: file_digest(file) for name, file in model_files(str(path)).items()}
+    return digest(digests) if len(digests) > 1 else digests.popitem()[1]
+
+
 @dataclass(frozen=True)
 class FileStore:
     """A folder that all workers see. The first two characters of the digest spread the files over subfolders.
@@ -48,9 +54,8 @@ class FileStore:
     def put_model(self, path: Path) -> StoredModel:
         """Copy a model, with the files that belong to it, into the store. One file keeps its digest as its name; the
         name of several is the digest of theirs."""
+        sha256 = name_of(path)
         files = {name: Path(file) for name, file in model_files(str(path)).items()}
-        digests = {name: file_digest(str(file)) for name, file in files.items()}
-        sha256 = digest(digests) if len(digests) > 1 else digests.popitem()[1]
         for file in reversed(files.values()):  # the model file last: with it the model is complete
             target = self._path(sha256).with_suffix(file.suffix)
             if not target.exists():

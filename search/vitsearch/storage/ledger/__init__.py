@@ -20,23 +20,29 @@ from vitsearch.storage.ledger.ledger import (
 from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions
 from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.provenance import StageResult
+from vitsearch.storage.ledger.restore import Destination
+from vitsearch.storage.ledger.snapshot import ResultRows, StudyRows, snapshot
 
 __all__ = [
     "AccuracyRow",
     "ArtifactRow",
     "BlockStructureRow",
+    "Destination",
     "Ledger",
     "MeasurementRow",
     "ReferenceKey",
+    "ResultRows",
     "Row",
     "Schema",
     "SchemaOfResults",
     "StageResult",
+    "StudyRows",
     "StudySummary",
     "TrainingRow",
     "Versions",
     "engine_options",
     "files_folder",
+    "snapshot",
     "sqlite_file",
     "summaries",
     "tune",

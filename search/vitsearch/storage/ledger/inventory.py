@@ -64,11 +64,13 @@ class Inventory:
 
     def named_files(self) -> set[str]:
         """The digests of all files that a row names; a screened graph is deleted after its measurement."""
-        artifacts = select(tables.artifact.c.sha256).where(tables.artifact.c.kind != Stage.SCREEN.value)
+        is_kept = tables.artifact.c.kind != Stage.SCREEN.value
+        artifacts = select(tables.artifact.c.sha256).where(is_kept)
+        judged = select(tables.artifact.c.detail["judged_sha256"].as_string()).where(is_kept)
         checkpoints = select(tables.training.c.checkpoint_sha256)
         statistics = select(tables.block_structure.c.statistics_sha256)
         with self._engine.connect() as connection:
-            found = [connection.execute(query).scalars() for query in (artifacts, checkpoints, statistics)]
+            found = [connection.execute(query).scalars() for query in (artifacts, judged, checkpoints, statistics)]
             return {digest for digests in found for digest in digests if digest is not None}
 
     def live_claims(self) -> int:
