@@ -30,6 +30,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
+from vitsearch.storage.stores import store_of
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
@@ -86,7 +87,7 @@ def known(opened: Opened, chosen: Chosen) -> Final | None:
         return None
     artifact = opened.ledger.artifact(final.keys.artifact_key)
     shipped = find(opened.ledger, final.keys.artifact_key, opened.fingerprint)
-    store = opened.home.workspace({}).store
+    store = store_of(opened.ledger)
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
     results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
@@ -132,7 +133,11 @@ def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> 
         runner = RayRunner(resources, opened.home.own / "logs", None)
         closing.callback(runner.close)
         context = StageContext.of(
-            opened.home.workspace(data_spec(space)), opened.ledger, runner, DriverId.current(), progress
+            opened.home.workspace(data_spec(space), store_of(opened.ledger)),
+            opened.ledger,
+            runner,
+            DriverId.current(),
+            progress,
         )
         return asyncio.run(_run(opened, chosen, context, device, again))
 

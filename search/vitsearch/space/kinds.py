@@ -12,7 +12,7 @@ from pydantic import AllowInfNan, Field, GetCoreSchemaHandler, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from vitsearch.core.data_sources import source_problem
-from vitsearch.storage.addresses import masked
+from vitsearch.storage.addresses import files_problem, masked
 
 Int = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
@@ -179,6 +179,12 @@ def weights_name(value: str) -> str:
     if value in ("builtin", "hub", "none") or re.match(r"file:.+", value):
         return value
     raise problem(f"{value!r} is not a valid choice of starting weights; allowed: builtin, hub, none, file:PATH")
+
+
+def files_place(value: str) -> str:
+    if wrong := files_problem(value):
+        raise problem(wrong)
+    return value
 
 
 def storage_url(value: str) -> str:

@@ -46,6 +46,15 @@ def copy(
     destination: Annotated[
         str, typer.Argument(metavar="TO", help=f"A {DATABASE}; a new file is made.", show_default=False)
     ],
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Where the files of a new database go: a folder, s3://..., gs://..., sftp://...; default: those that "
+            "VITSEARCH_FILES names, else a folder beside it.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy studies into another database.
@@ -57,5 +66,5 @@ def copy(
     from vitsearch.cli.results.databases import copied_text
     from vitsearch.search.finished.copying import copy
 
-    done = copy(source, destination)
+    done = copy(source, destination, files)
     typer.echo(json.dumps(done.to_json(), indent=2) if as_json else copied_text(done))

@@ -6,7 +6,8 @@ study, and what it has written already is found when it is started again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.files import FileStore, name_of
+from vitsearch.storage.files import Store, name_of
 from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows, snapshot, sqlite_file
+from vitsearch.storage.stores import adopt_store, store_of
 from vitsearch.study.lookup import find_all, find_database
 from vitsearch.study.study import Study
+from vitsearch_evaluators.artifacts import model_files
 
 OF_A_RUN = ("waits",)
 """Attributes of a study that say what a run of it does at the moment."""
@@ -59,8 +62,9 @@ class Copied:
         return asdict(self) | files
 
 
-def copy(source: str, destination: str) -> Copied:
+def copy(source: str, destination: str, files: str | None = None) -> Copied:
     """Copy a study, or all studies of a database, as they are at this moment; a run of them may go on meanwhile.
+    ``files`` is where the files of a new database go (:func:`~vitsearch.storage.stores.adopt_store`).
 
     Raises :class:`~vitsearch.errors.StudyError`, and copies nothing, where the destination has another study of the
     same name.
@@ -69,27 +73,22 @@ def copy(source: str, destination: str) -> Copied:
     if _place(old) == _place(new):
         raise StudyError(f"{masked(new)} is the database that is copied")
     studies, results = _read(old, name)
-    with closing(Ledger.open(new)) as ledger:
+    with closing(Ledger.open(old)) as old_ledger, closing(Ledger.open(new)) as ledger:
         added = _new_ones(studies, new)
-        stores = FileStore(_files(old)), FileStore(ledger.files / "artifacts")
-        files = _copy_files(results.files(), *stores)
+        store = adopt_store(ledger, files, os.environ)
+        done = _copy_files(results, store_of(old_ledger), store)
         with closing(Destination.open(new)) as written:
-            count = written.add_results(results, str(stores[1].root))
+            count = written.add_results(results, store.address)
             for study in added:
                 written.add_study(study)
     new_ones = {study.name for study in added}
     copied = tuple(CopiedStudy(one.name, len(one.trials), one.open, one.name in new_ones) for one in studies)
-    return Copied(masked(old), masked(new), copied, count, files)
+    return Copied(masked(old), masked(new), copied, count, done)
 
 
 def _place(storage: str) -> str | Path:
     file = sqlite_file(storage)
     return storage if file is None else file.resolve()
-
-
-def _files(storage: str) -> Path:
-    with closing(Ledger.open(storage)) as ledger:
-        return ledger.files / "artifacts"
 
 
 def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
@@ -124,25 +123,23 @@ def _refusal(here: StudyRows, there: StudyRows, storage: str) -> str:
     )
 
 
-def _copy_files(named: Iterable[str], old: FileStore, new: FileStore) -> CopiedFiles:
+def _copy_files(named: ResultRows, old: Store, new: Store) -> CopiedFiles:
     """Copy the files that a store lacks."""
-    files = size = gone = 0
-    for sha256 in named:
-        if new.holds(sha256):
-            continue
-        if not old.holds(sha256):
-            gone += 1
-            continue
-        files, size = files + 1, size + _copy_file(sha256, old, new)
-    return CopiedFiles(files, size, gone)
+    copied, gone = [], 0
+    for digests, find, put in ((named.files(), old.get, new.put), (named.models(), old.model, new.put_model)):
+        for sha256 in digests:
+            if new.holds(sha256):
+                continue
+            if old.holds(sha256):
+                copied.append(_copy_file(sha256, find, put))
+            else:
+                gone += 1
+    return CopiedFiles(len(copied), sum(copied), gone)
 
 
-def _copy_file(sha256: str, old: FileStore, new: FileStore) -> int:
-    model = old.find_model(sha256)
-    path = old.get(sha256) if model is None else model
+def _copy_file(sha256: str, find: Callable[[str], Path], put: Callable[[Path], object]) -> int:
+    path = find(sha256)
     if name_of(path) != sha256:
         raise StoreError(f"{path} is damaged: its content is not what its name says. Delete it and copy again")
-    if model is not None:
-        return new.put_model(model).size_bytes
-    new.put(path)
-    return path.stat().st_size
+    put(path)
+    return sum(os.path.getsize(file) for file in model_files(str(path)).values())

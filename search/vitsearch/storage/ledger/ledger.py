@@ -30,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import connect, database_now, explained, files_folder
+from vitsearch.storage.ledger.engine import connect, database_now, explained, files_folder, shown
 from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import SchemaOfResults
 from vitsearch.storage.ledger.outage import again_when_cut, wait_for
@@ -161,6 +161,11 @@ class Ledger:
     def files(self) -> Path:
         """The folder of the files that this ledger names."""
         return files_folder(self._engine.url.render_as_string(hide_password=False)).resolve()
+
+    @property
+    def shown(self) -> str:
+        """The URL of the database without its passwords."""
+        return shown(self._engine)
 
     def close(self) -> None:
         self.costs.write()

@@ -24,6 +24,8 @@ Row: TypeAlias = dict[str, Any]
 RESULTS = (tables.block_structure, tables.training, tables.artifact, tables.accuracy, tables.measurement)
 SHARED = (*RESULTS, tables.reference_times)
 """The tables whose rows belong to no single study."""
+MODEL = "model"
+"""The kind of an exported model; other artifacts are single files."""
 KEYS = {
     tables.training.name: "weights_key",
     tables.artifact.name: "artifact_key",
@@ -63,14 +65,19 @@ class ResultRows:
         return sum(len(self.tables[table.name]) for table in RESULTS)
 
     def files(self) -> list[str]:
-        """The digests of the files that they name, each once. A screened graph is deleted after its measurement."""
-        artifacts = [row for row in self.tables[tables.artifact.name] if row["kind"] != Stage.SCREEN.value]
+        """The digests of the files that they name, without models. Each once."""
+        artifacts = [row for row in self.tables[tables.artifact.name] if row["kind"] not in (MODEL, Stage.SCREEN.value)]
         named = [
             *(row["statistics_sha256"] for row in self.tables[tables.block_structure.name]),
             *(row["checkpoint_sha256"] for row in self.tables[tables.training.name]),
             *(row["sha256"] for row in artifacts),
-            *(row["detail"].get("judged_sha256") for row in artifacts),
         ]
+        return list(dict.fromkeys(filter(None, named)))
+
+    def models(self) -> list[str]:
+        """The digests of the models that they name, each once. A screened one is deleted after its measurement."""
+        rows = [row for row in self.tables[tables.artifact.name] if row["kind"] == MODEL]
+        named = [digest for row in rows for digest in (row["sha256"], row["detail"].get("judged_sha256"))]
         return list(dict.fromkeys(filter(None, named)))
 
 

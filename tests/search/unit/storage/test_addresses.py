@@ -11,7 +11,10 @@ from vitsearch.storage.addresses import masked
     ("url", "shown"),
     [
         ("postgresql+psycopg://me:secret@db.local:5432/vit", "postgresql+psycopg://me:***@db.local:5432/vit"),
-        ("postgresql+psycopg://me:se@cret@db/vit?sslmode=require", "postgresql+psycopg://me:***@db/vit?sslmode=require"),
+        (
+            "postgresql+psycopg://me:se@cret@db/vit?sslmode=require",
+            "postgresql+psycopg://me:***@db/vit?sslmode=require",
+        ),
         ("postgresql+psycopg://db/vit?user=me&password=secret", "postgresql+psycopg://db/vit?user=me&password=***"),
         ("me:secret@db/vit", "me:***@db/vit"),
     ],

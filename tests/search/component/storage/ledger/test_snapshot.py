@@ -139,7 +139,8 @@ def test_results_that_only_other_studies_name_stay_behind(make, ledger, storage)
         assert {row["artifact_key"] for row in found.tables["vs_artifact"]} == {"a1", "a3"}
         assert {row["artifact_key"] for row in found.tables["vs_accuracy"]} == {"a1", "a3"}
         assert {row["graph_key"] for row in found.tables["vs_measurement"]} == {"g1", "g3"}
-        assert set(found.files()) == {"checkpoint1", "checkpoint3", "base", "model1", "model3", "statistics"}
+        assert set(found.files()) == {"checkpoint1", "checkpoint3", "base", "statistics"}
+        assert set(found.models()) == {"model1", "model3"}
         assert seen.results(["one", "two"]).count == 3 * 4 + 2
 
 
@@ -156,9 +157,11 @@ def test_files_of_screened_graphs_are_not_named_and_those_that_judge_are(make, l
     ledger.add(ArtifactRow("s", Stage.SCREEN.value, "screened", 1, "here", {}), COST)
     ledger.add(ArtifactRow("m", "model", "model", 1, "here", {"judged_sha256": "judged"}), COST)
     ledger.add(ArtifactRow("n", "model", "other", 1, "here", {"judged_sha256": None}), COST)
+    ledger.add(ArtifactRow("l", "logits", "logits", 1, "here", {}), COST)
     ledger.add(TrainingRow("w", 0, 0.9, 0.1, 1, None), COST)
     with snapshot(storage) as seen:
-        assert seen.results([]).files() == ["model", "judged", "other"]
+        found = seen.results([])
+    assert (found.models(), found.files()) == (["model", "judged", "other"], ["logits"])
 
 
 def test_costs_come_with_the_runs_of_a_study_or_with_its_results(make, ledger, storage):
@@ -175,7 +178,7 @@ def test_costs_come_with_the_runs_of_a_study_or_with_its_results(make, ledger, s
 
 
 def test_every_table_of_results_is_read():
-    left_out = {tables.claim, tables.run, tables.stage_cost, tables.reference_times}
+    left_out = {tables.claim, tables.files_place, tables.run, tables.stage_cost, tables.reference_times}
     assert set(RESULTS) == set(tables.metadata.tables.values()) - left_out
 
 
