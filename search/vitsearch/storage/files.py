@@ -19,6 +19,9 @@ MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".mlmodel")
 """Of the file that a runtime opens."""
 
 
+ABOUT = b"""Files of vitsearch studies. The name of a file is the sha256 of its bytes, or of those of a model's files.
+The results that name them are in a database; 'vitsearch studies clean' deletes files that no result names.
+"""
 USERS = "databases"
 """The folder of a store with a note for each database that uses it."""
 
@@ -77,9 +80,11 @@ class Store(Protocol):
     def delete(self, file: StoredFile) -> None:
         """Delete a file, if it is there."""
 
+    def prepare(self) -> None:
+        """Raise :class:`StoreError`, at once, where the store cannot be reached or written."""
+
     def register(self, database: str, about: str) -> None:
-        """Note that a database uses the store; ``about`` is what people read. Raises :class:`StoreError` at once where
-        the store cannot be written."""
+        """Note that a database uses the store; ``about`` is what people read."""
 
     def users(self) -> dict[str, str]:
         """The databases that use the store, with what people read of each."""
@@ -169,12 +174,16 @@ class FileStore:
     def delete(self, file: StoredFile) -> None:
         (self.root / file.place).unlink(missing_ok=True)
 
-    def register(self, database: str, about: str) -> None:
+    def prepare(self) -> None:
         try:
-            with replacing(self.root / USERS / database) as note:
-                note.write(about.encode())
+            with replacing(self.root / "README.txt") as note:
+                note.write(ABOUT)
         except OSError as error:
             raise StoreError(f"files {self.root} cannot be written: {error.strerror}") from error
+
+    def register(self, database: str, about: str) -> None:
+        with replacing(self.root / USERS / database) as note:
+            note.write(about.encode())
 
     def users(self) -> dict[str, str]:
         return {path.name: path.read_text() for path in sorted((self.root / USERS).glob("*")) if path.suffix != PART}

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from vitsearch.errors import ResourceError, StoreError, VitsearchError
 from vitsearch.storage.atomic_files import PART
 from vitsearch.storage.files import (
+    ABOUT,
     MODEL_SUFFIXES,
     USERS,
     FileStore,
@@ -46,9 +47,6 @@ PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Pauses between attempts: a server that is away for a minute costs a minute."""
 DOWNLOADS = 2
 """How often a file is downloaded before its content counts as damaged."""
-ABOUT = b"""Files of vitsearch studies. The name of a file is the sha256 of its bytes, or of those of a model's files.
-The results that name them are in a database; 'vitsearch studies clean' deletes files that no result names.
-"""
 
 T = TypeVar("T")
 _seen: set[tuple[str, str]] = set()
@@ -121,13 +119,16 @@ class RemoteStore:
         _seen.discard((self.url, file.place))
         self.cache.delete(file)
 
-    def register(self, database: str, about: str) -> None:
-        def write(server: Any, root: str) -> None:
-            self._make_folder(server, f"{root}/{USERS}")
-            server.pipe_file(f"{root}/README.txt", ABOUT)
-            server.pipe_file(f"{root}/{USERS}/{database}", about.encode())
+    def prepare(self) -> None:
+        self._once("written", lambda server, root: self._write(server, f"{root}/README.txt", ABOUT))
 
-        self._once("written", write)
+    def register(self, database: str, about: str) -> None:
+        place = f"{USERS}/{database}"
+        self._patiently("written", lambda server, root: self._write(server, f"{root}/{place}", about.encode()))
+
+    def _write(self, server: Any, path: str, content: bytes) -> None:
+        self._make_folder(server, path.rpartition("/")[0])
+        server.pipe_file(path, content)
 
     def users(self) -> dict[str, str]:
         def read(server: Any, root: str) -> dict[str, str]:

@@ -31,7 +31,12 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
     wanted = asked or environ.get(VARIABLE, "")
     if wanted and (problem := files_problem(wanted)):
         raise StudyError(f"{VARIABLE}: {problem}" if not asked else problem)
-    place = ledger.inventory.adopt_files_place(files_address(wanted) if wanted else "")
+    place = ledger.inventory.files_place()
+    if place is None:
+        address = files_address(wanted) if wanted else ""
+        if address:
+            _store(ledger, address).prepare()  # a place that cannot be written is not remembered
+        place = ledger.inventory.adopt_files_place(address)
     store = _store(ledger, place.address)
     if asked and files_address(asked) != store.address:
         raise StudyError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -15,6 +15,8 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
+
+T = TypeVar("T")
 
 SQLITE_TIMEOUT_S = 60
 NETWORK = {
@@ -56,6 +58,14 @@ def explained(engine: Engine) -> Iterator[None]:
     except (StoreError, StudyError) as error:
         engine.dispose()
         raise StudyError(str(error)) from error
+
+
+def made_once(make: Callable[[], T]) -> T:
+    """Call ``make``, which makes the tables that are missing; again when another program made them at that moment."""
+    try:
+        return make()
+    except DBAPIError:
+        return make()
 
 
 def shown(engine: Engine) -> str:

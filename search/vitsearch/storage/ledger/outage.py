@@ -39,7 +39,7 @@ def wait_for(engine: Engine) -> None:
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        since = time.monotonic()
+        since, is_known = time.monotonic(), False
         while True:
             try:
                 connection = dialect.connect(*arguments, **options)
@@ -50,8 +50,9 @@ def wait_for(engine: Engine) -> None:
                         f"storage {shown(engine)} has not answered for {waited:.0f} s ({_line(error)}); "
                         "the same command resumes"
                     ) from error
-                if waited < RECONNECT_S:
+                if not is_known:
                     logger.warning("storage %s does not answer: waiting for it (%s)", shown(engine), _line(error))
+                is_known = True
                 time.sleep(RECONNECT_S)
             else:
                 return connection

@@ -96,7 +96,7 @@ def test_a_damaged_object_is_refused(store, pair, server, bucket):
 
 def test_a_bucket_that_does_not_exist_is_reported_at_once(bucket):
     with pytest.raises(StoreError, match=r"^files s3://no-such-bucket/x cannot be written: .*bucket does not exist"):
-        RemoteStore("s3://no-such-bucket/x").register("d1", "")
+        RemoteStore("s3://no-such-bucket/x").prepare()
 
 
 def test_a_server_that_is_away_is_reported(store, monkeypatch):

@@ -79,10 +79,11 @@ def test_a_variable_that_names_no_place_is_refused(database, place, problem):
     assert database.inventory.files_place() is None
 
 
-def test_a_place_that_cannot_be_written_is_reported(ledger, tmp_path):
+def test_a_place_that_cannot_be_written_is_reported_and_not_remembered(ledger, tmp_path):
     (tmp_path / "team").write_text("a file")
-    with pytest.raises(StoreError, match=r"files .*team cannot be written: Not a directory"):
+    with pytest.raises(StoreError, match=r"files .*team cannot be written: (Not a directory|File exists)"):
         adopt_store(ledger, str(tmp_path / "team"), {})
+    assert adopt_store(ledger, str(tmp_path / "other"), {}) == FileStore(tmp_path / "other")
 
 
 def test_databases_that_share_a_place_know_each_other(tmp_path):

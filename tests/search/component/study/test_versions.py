@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
@@ -34,6 +36,11 @@ def test_an_empty_database_gets_all_tables(storage, tmp_path):
     assert (done.results, done.trials) == (Versions(None, "0001"), Versions(None, NEW))
     Ledger.open(storage).close()
     assert Study.names(storage) == []
+
+
+def test_programs_that_start_at_once_make_the_tables_once(storage):
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(Study.names, [storage] * 4)) == [[], [], [], []]
 
 
 def test_there_may_be_nothing_to_do(made):

@@ -270,7 +270,7 @@ def test_a_store_that_cannot_be_written_says_so_at_once(folder_store, monkeypatc
     monkeypatch.setattr(remote_files, "PAUSES_S", (600.0,))
     monkeypatch.setattr(LocalFileSystem, "pipe_file", away, raising=False)
     with pytest.raises(StoreError, match="cannot be written: no route to host"):
-        folder_store.register("d1", "")
+        folder_store.prepare()
 
 
 def test_two_stores_have_two_caches(tmp_path):

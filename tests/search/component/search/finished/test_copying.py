@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from optuna.trial import TrialState
 from vitsearch import api
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.pipeline.jobs import TrainJob
-from vitsearch.search.finished import copying
 from vitsearch.search.finished.copying import copy
 from vitsearch.search.finished.housekeeping import delete, plan_deletion
 from vitsearch.space import SearchSpace
+from vitsearch.storage import addresses, remote_files
+from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Destination, Ledger, files_folder
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
@@ -153,7 +155,7 @@ def test_after_it_was_deleted_the_new_version_is_copied(study, other):
 
 @pytest.mark.parametrize("at_step", ["put_model", "put", "add_results", "add_study"])
 def test_an_interrupted_copy_leaves_no_study_and_is_completed(study, other, monkeypatch, at_step):
-    owner = Destination if at_step.startswith("add") else copying.FileStore
+    owner = Destination if at_step.startswith("add") else FileStore
     with monkeypatch.context() as patch:
         patch.setattr(owner, at_step, interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -165,6 +167,39 @@ def test_an_interrupted_copy_leaves_no_study_and_is_completed(study, other, monk
 
 def interrupt(*_):
     raise KeyboardInterrupt
+
+
+def test_files_go_where_they_are_asked_to_and_the_database_remembers(study, other, tmp_path):
+    place = tmp_path / "team"
+    copied = copy(study.space.storage, other, str(place))
+    assert copied.files.files == len([path for path in place.glob("??/*") if path.is_file()])
+    assert not (files_folder(other) / "artifacts").exists()
+    assert front(other) == front(study.space.storage)
+    assert copy(study.space.storage, other).files.files == 0
+    again = replace(at(study, other), store=FileStore(place))
+    assert again.run().complete
+    assert +again.runner.made == Counter()
+
+
+def test_files_come_from_a_server_and_go_to_one(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(addresses, "SERVERS", ("memory",))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first, second = (f"sqlite:///{tmp_path / name}" for name in ("first.db", "second.db"))
+    copy(study.space.storage, first, "memory://copied/vit")
+    shutil.rmtree(tmp_path / "cache")
+    remote_files._seen.clear()
+    assert copy(first, second).files.gone == 0
+    assert front(second) == front(study.space.storage)
+
+
+def test_a_place_that_is_not_that_of_the_database_is_refused_before_anything_is_copied(study, other, tmp_path):
+    ledger = Ledger.open(other)
+    ledger.inventory.adopt_files_place("")
+    ledger.close()
+    with pytest.raises(StudyError, match="leave 'files' out, or copy its studies into another database"):
+        copy(study.space.storage, other, str(tmp_path / "team"))
+    assert Study.names(other) == []
+    assert not (tmp_path / "team").exists()
 
 
 def test_all_studies_of_a_database_are_copied(study, other):
