@@ -116,12 +116,12 @@ class StoredStudy:
 
     def show(self, trial: int) -> TrialDetail:
         """One finished trial in full. Raises :class:`vitsearch.errors.StudyError` where there is none."""
-        from vitsearch.storage.files import FileStore  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.storage.stores import store_of  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
         from vitsearch.study.results.detail import read_detail
 
         with opened(self.where) as (study, ledger):
-            return read_detail(study, ledger, FileStore(ledger.files / "artifacts"), trial)
+            return read_detail(study, ledger, store_of(ledger), trial)
 
     def class_accuracies(self, trial: int) -> list[ClassAccuracy]:
         """The accuracy of a trial's file for each class, computed now on the validation images, on this machine."""

@@ -32,7 +32,7 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -67,6 +67,7 @@ class FakeStudy:
     progress: Progress = field(default_factory=Silent)
     slots: int = 1
     device_images: int = 0
+    store: Store | None = None
     ended: SearchEnd | None = None
 
     def with_space(self, **changes: object) -> FakeStudy:
@@ -102,8 +103,8 @@ class FakeStudy:
         return PlanSpace(self.space, "local", everything_supported, lambda backbone: 28)
 
     def pipeline(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Pipeline:
-        stores = FileStore(self.folder / "artifacts"), FileStore(self.folder / "scratch")
-        workspace = Workspace({}, *stores, self.folder / "cache")
+        store = self.store or FileStore(self.folder / "artifacts")
+        workspace = Workspace({}, store, FileStore(self.folder / "scratch"), self.folder / "cache")
         driver = driver or DriverId.current()
         metrics = [*self.space.objectives, *self.space.limits]
         phases, confirms = Phases.of(metrics, self.space.measure), needs_confirmation(metrics)

@@ -12,7 +12,7 @@ import typer
 
 from vitsearch import __version__
 from vitsearch.cli import bundles, device_commands, report_commands
-from vitsearch.cli.results import commands, retarget, study_commands
+from vitsearch.cli.results import commands, database_commands, retarget, study_commands
 from vitsearch.cli.results.study_commands import AsJson
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(device_commands.app, name="devices")
 app.add_typer(study_commands.app, name="studies")
+app.add_typer(database_commands.app, name="db")
 app.command()(bundles.ship)
 app.command()(bundles.verify)
 

@@ -55,7 +55,7 @@ class StageContext:
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             stored, cost = await self.run(job)
-            where = str(self.workspace.store.root)
+            where = self.workspace.store.address
             return ArtifactRow(key, job.stage, stored.sha256, stored.size_bytes, where, {}), cost
 
         row = await self.single_flight.get(StageKey(job.stage, key), lambda: self.ledger.artifact(key), make)

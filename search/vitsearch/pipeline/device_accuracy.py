@@ -46,8 +46,9 @@ class DeviceAccuracy:
         key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.data.fingerprint
 
         async def make() -> tuple[AccuracyRow, StageCost]:
+            path = await file.path()
             with self._context.stage(Stage.DEVICE_ACCURACY):
-                found = await self._device.accuracy(file.path, subset, file.deployment(plan))
+                found = await self._device.accuracy(path, subset, file.deployment(plan))
             row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch)
             versions = {plan.deployment.runtime: found.runtime_version}
             cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)

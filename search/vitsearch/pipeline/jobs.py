@@ -15,7 +15,7 @@ from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import FileStore, Store
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,20 @@ class Workspace:
     """What every stage of a study shares. ``scratch`` holds files that are measured once and deleted."""
 
     data: dict[str, Any]
-    store: FileStore
+    store: Store
     scratch: FileStore
     cache: Path
 
 
+STORED = "stored:"
+"""In front of the digest of weights that are in the store of the study."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH').
-    ``window_size`` None: the family's own at this resolution."""
+    """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH', or
+    'stored:SHA256' for those of a base that the study has made). ``window_size`` None: the family's own at this
+    resolution."""
 
     backbone: str
     weights: str

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,12 +36,16 @@ DEVICE_FLAGS = {
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model to measure. ``options`` are those of the runtime that it needs beside those of its plan; files of the
-    same ``structure`` have the same cost."""
+    """A model to measure; its store, where ``find`` looks for it, may be far away. ``options`` are those of the runtime
+    that it needs beside those of its plan; files of the same ``structure`` have the same cost."""
 
-    path: Path
+    find: Callable[[], Path]
     options: Options = ()
     structure: str | None = None
+
+    async def path(self) -> Path:
+        """Its path on this machine."""
+        return await asyncio.to_thread(self.find)
 
     def deployment(self, plan: Plan) -> Deployment:
         return plan.deployment.with_options(self.options)
@@ -108,8 +113,9 @@ class DeviceMeasurements:
         attempts = 1 if protocol == self.protocols.screen else ATTEMPTS
         for attempt in range(attempts):
             repeat = number * ATTEMPTS + attempt
+            path = await file.path()
             with self._context.stage(Stage.MEASURE):
-                found = await self._device.measure(file.path, deployment, protocol, repeat)
+                found = await self._device.measure(path, deployment, protocol, repeat)
             self._warn(found.flags)
             self._results.adopt_times(found)
             where = found.device_id, found.environment_id

@@ -31,7 +31,7 @@ from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, Prox
 from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
-from vitsearch.storage.files import FileStore, ScratchFiles
+from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
@@ -93,7 +93,7 @@ class Pipeline:
             opset, version = self._opset(deployment), self._runtime_version(deployment)
             job = ScreenJob(self._workspace, trial.spec, deployment, opset, calibration, version, key)
             graph, cost = await self.context.run(job)
-            where = str(scratch.root)
+            where = scratch.address
             return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
 
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
@@ -265,7 +265,7 @@ class Pipeline:
             out, cost = await self.context.run(job)
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)
-            where = str(self._workspace.store.root)
+            where = self._workspace.store.address
             return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, out.detail()), cost
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
@@ -337,6 +337,8 @@ def _evaluation(row: TrainingRow) -> Evaluation:
     return Evaluation(row.accuracy, row.kl or 0.0, row.n)
 
 
-def _model(row: ArtifactRow, store: FileStore) -> ModelFile:
+def _model(row: ArtifactRow, store: Store) -> ModelFile:
     detail = row.detail
-    return ModelFile(store.model(row.sha256), tuple(detail.get("options", {}).items()), detail.get("structure"))
+    return ModelFile(
+        partial(store.model, row.sha256), tuple(detail.get("options", {}).items()), detail.get("structure")
+    )

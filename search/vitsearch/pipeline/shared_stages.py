@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import (
+    STORED,
     Base,
     BaseJob,
     BlockStructureJob,
@@ -129,7 +131,7 @@ class SharedStages:
         described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "resolution": resolution}
         job = SubsetJob(self._workspace, resolution, images)
         sha256 = await self._context.file(digest(described | {"images": images}), job)
-        return self._workspace.store.get(sha256)
+        return await self._fetched(sha256)
 
     async def _block_structure(self, source: Source, base: Base) -> BlockStructureRow:
         """What can be cut of a model and how important each part is, at this resolution and window."""
@@ -168,8 +170,12 @@ class SharedStages:
         model = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
         key = digest({"stage": Stage.SENSITIVITY, "calibration": calibration} | model)
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
-        sensitivity: dict[str, float] = json.loads(self._workspace.store.get(sha256).read_text())
+        sensitivity: dict[str, float] = json.loads((await self._fetched(sha256)).read_text())
         return sensitivity
+
+    async def _fetched(self, sha256: str) -> Path:
+        """A file of the store, which may be far away."""
+        return await asyncio.to_thread(self._workspace.store.get, sha256)
 
     async def _teacher(self, plan: Plan, own: Base) -> Base | None:
         """None without distillation; the backbone's own unpruned model unless the file names a teacher."""
@@ -194,7 +200,7 @@ class SharedStages:
         return await self._context.file(key, job)
 
     def _source(self, backbone: str, base: Base, resolution: int) -> Source:
-        return Source(backbone, f"file:{self._workspace.store.get(base.weights_sha256)}", resolution)
+        return Source(backbone, f"{STORED}{base.weights_sha256}", resolution)
 
     def _unpruned_source(self, backbone: str, base: Base) -> Source:
         return self._source(backbone, base, self._config.base_resolution(backbone))

@@ -34,7 +34,7 @@ async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: st
             BUNDLED_IMAGES,
         )
         shipped, cost = await context.run(job)
-        return to_row(shipped, key, str(context.workspace.store.root)), cost
+        return to_row(shipped, key, context.workspace.store.address), cost
 
     if again and (known := ledger.artifact(key)) is not None:
         ledger.drop(known)

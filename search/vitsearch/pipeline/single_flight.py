@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, Row
 from vitsearch.storage.stage_cost import StageCost
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class SingleFlight:
     """One per driver. Claims carry the driver's identity."""
 
-    def __init__(self, ledger: Ledger, store: FileStore, driver: DriverId) -> None:
+    def __init__(self, ledger: Ledger, store: Store, driver: DriverId) -> None:
         self._ledger = ledger
         self._store = store
         self._lost = False
@@ -98,7 +98,7 @@ class SingleFlight:
     def _drop(self, row: Row) -> None:
         if not self._lost:
             self._lost = True
-            logger.warning("files are gone from %s: the stages that made them run again", self._store.root)
+            logger.warning("files are gone from %s: the stages that made them run again", self._store.address)
         self._ledger.drop(row)
 
     @property

@@ -24,7 +24,7 @@ from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.timeline import Lane, lanes
 from vitsearch.report.trials import GROUPS, ShownTrial, shown_trials
-from vitsearch.space.kinds import masked
+from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current import CurrentFigures

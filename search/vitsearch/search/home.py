@@ -13,7 +13,7 @@ from typing import Any
 from vitsearch.errors import StudyError
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.space import SearchSpace
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import files_folder
 from vitsearch_evaluators.base import locks
 
@@ -23,7 +23,7 @@ class Home:
     """``shared`` belongs to all studies of one database, ``own`` to one of them.
 
     studies/x.db                   the database, with the results of every stage
-    studies/x.files/artifacts/     the files that those results name
+    studies/x.files/artifacts/     the files that those results name, unless the database has them elsewhere
     studies/x.files/cache/         decoded images
     studies/x.files/runs/NAME/     of one study: the state of its agent, files that are measured once, the lock
     """
@@ -43,14 +43,9 @@ class Home:
     def agent(self) -> Path:
         return self.own / "agent"
 
-    def workspace(self, data: dict[str, Any]) -> Workspace:
-        """The folders of the stages, with the data set as workers read it."""
-        return Workspace(
-            data,
-            FileStore(self.shared / "artifacts"),
-            FileStore(self.own / "scratch"),
-            self.shared / "cache",
-        )
+    def workspace(self, data: dict[str, Any], store: Store) -> Workspace:
+        """What the stages work in, with the data set as workers read it."""
+        return Workspace(data, store, FileStore(self.own / "scratch"), self.shared / "cache")
 
     @contextmanager
     def alone(self) -> Iterator[None]:

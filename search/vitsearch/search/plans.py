@@ -12,6 +12,7 @@ from vitsearch.core.precisions import AUTO, providers_of, quantized_ops_of, supp
 from vitsearch.devices.deployable import Deployable
 from vitsearch.export import EXPORTERS
 from vitsearch.space import SearchSpace
+from vitsearch.storage import remote_files
 from vitsearch.study.sampling import FoundForm, PlanSpace
 
 
@@ -28,8 +29,12 @@ def plan_space(
 
 
 def lacking(space: SearchSpace) -> list[str]:
-    """What this machine lacks to write the files of the runtimes of the file, one line for each."""
-    return [reason for runtime in space.space.backend if (reason := EXPORTERS.get(runtime)().missing()) is not None]
+    """What this machine lacks to write the files of the runtimes of the file, and to reach its store: one line for
+    each."""
+    reasons = [EXPORTERS.get(runtime)().missing() for runtime in space.space.backend]
+    place = space.files or ""
+    reasons += [remote_files.missing(place)] if "://" in place else []
+    return [reason for reason in reasons if reason is not None]
 
 
 def asked_deployments(space: SearchSpace, device: str) -> list[Deployment]:

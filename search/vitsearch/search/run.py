@@ -36,6 +36,8 @@ from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.remote_files import RemoteStore
+from vitsearch.storage.stores import adopt_store
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -68,6 +70,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
+        store = adopt_store(ledger, space.files, os.environ)
+        if isinstance(store, RemoteStore):
+            progress.note(f"files go to {store.address}")
         ledger.costs.start_run(space.study, cores_of(space, cores, options.address))
         study = Study.open(space)
         closing.callback(study.close)
@@ -96,7 +101,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
-            return asyncio.run(drive(session, home.workspace(data_spec(space)), options))
+            return asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
 

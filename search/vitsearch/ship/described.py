@@ -17,6 +17,7 @@ from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
+from vitsearch.storage.stores import store_of
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 from vitsearch_evaluators.wire.protocol import Measurement
 
@@ -122,7 +123,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)
     assert pooled is not None  # a prepared model was measured
-    store = opened.home.workspace({}).store
+    store = store_of(opened.ledger)
     known = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
     return Described(
         study=study.name,

@@ -88,7 +88,7 @@ def known(opened: Opened, chosen: Chosen) -> Final | None:
         return None
     artifact = opened.ledger.artifact(final.keys.artifact_key)
     shipped = find(opened.ledger, final.keys.artifact_key, opened.fingerprint)
-    store = opened.home.workspace({}).store
+    store = store_of(opened.ledger)
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
     results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)

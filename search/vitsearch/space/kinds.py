@@ -12,6 +12,7 @@ from pydantic import AllowInfNan, Field, GetCoreSchemaHandler, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from vitsearch.core.data_sources import source_problem
+from vitsearch.storage.addresses import files_problem, masked
 
 Int = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
@@ -180,6 +181,12 @@ def weights_name(value: str) -> str:
     raise problem(f"{value!r} is not a valid choice of starting weights; allowed: builtin, hub, none, file:PATH")
 
 
+def files_place(value: str) -> str:
+    if wrong := files_problem(value):
+        raise problem(wrong)
+    return value
+
+
 def storage_url(value: str) -> str:
     shown = masked(value)
     if value.startswith("sqlite:"):
@@ -190,12 +197,3 @@ def storage_url(value: str) -> str:
         return value
     hint = "; did you mean postgresql+psycopg://?" if value.startswith("postgres") else ""
     raise problem(f"{shown!r} is not a valid storage; allowed: sqlite:///FILE, postgresql+psycopg://...{hint}")
-
-
-def masked(url: str) -> str:
-    """``url`` with its passwords replaced by ``***``."""
-    scheme, separator, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    if at and ":" in user:
-        rest = f"{user.partition(':')[0]}:***@{host}"
-    return scheme + separator + re.sub(r"(password)=[^&]*", r"\1=***", rest)

@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from vitsearch.core.plan import Recipe
-from vitsearch.space.kinds import Direction, Text, masked, storage_url
+from vitsearch.space.kinds import Direction, Text, files_place, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.section_base import Section
 from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Ship
 from vitsearch.space.task import Task
+from vitsearch.storage.addresses import masked
 
 LOCAL_DEVICE = "local"
 
@@ -39,6 +40,9 @@ class SearchSpace(Section):
     ship: Ship = Ship()
     storage: Annotated[Text, Field(validate_default=True)] = ""
     """Database of the study (default: sqlite:///studies/NAME.db)."""
+    files: Annotated[Text, AfterValidator(files_place)] | None = None
+    """Where the files of the database's studies go: a folder, s3://BUCKET/..., gs://BUCKET/..., sftp://HOST/... The
+    database remembers it (default: what VITSEARCH_FILES names, else a folder beside the database)."""
 
     @field_validator("baseline")
     @classmethod

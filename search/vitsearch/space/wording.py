@@ -14,10 +14,11 @@ from pydantic_core import ErrorDetails
 
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import did_you_mean
-from vitsearch.space.kinds import NOT_YET, TAGS, masked
+from vitsearch.space.kinds import NOT_YET, TAGS
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import MISSING, Problem, nearest_or_all
+from vitsearch.storage.addresses import masked
 
 EMPTY = "must not be empty"
 LATER = frozenset({"executorch"})

@@ -16,8 +16,8 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.storage import shipped
-from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.stores import store_of
 from vitsearch.study import retargeted
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.study import Study
@@ -51,7 +51,7 @@ class Point:
     ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger. ``shares`` are those
     of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
     that it does not meet, such as ``accuracy>=0.9``. ``sha256`` is the digest of its exported model, ``file`` the path
-    of that in the store (None where it is gone).
+    of that on this machine (None where it is not here).
     """
 
     trial: int | None
@@ -244,7 +244,7 @@ class _Results:
     def __init__(self, ledger: Ledger, threads: int, split: str) -> None:
         self._ledger = ledger
         self._split = split
-        self._store = FileStore(ledger.files / "artifacts")
+        self._store = store_of(ledger)
         self._current = CurrentFigures(ledger, threads)
 
     def point(self, trial: int | None, record: Record) -> Point:

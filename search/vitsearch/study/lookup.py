@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
+from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.study import Study
 
@@ -27,9 +28,10 @@ class Found:
 def find(text: str) -> Found:
     """Where a study is; :class:`StudyError` names the file that does not exist and similar studies."""
     if "://" in text:
-        storage, _, name = text.partition("#")
-        if not name:
-            raise StudyError(f"{storage!r} names a database but no study; write {storage}#NAME")
+        storage, _, name = text.rpartition("#")
+        if not storage or not name:
+            shown = masked(text.rstrip("#"))
+            raise StudyError(f"{shown!r} names a database but no study; write {shown}#NAME")
         found = Found(storage, name)
     elif text.endswith((".yaml", ".yml")):
         space = load(text).space
@@ -44,6 +46,31 @@ def find(text: str) -> Found:
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
         raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
     return found
+
+
+def find_all(text: str) -> tuple[str, str | None]:
+    """The database that holds what ``text`` names, and the study; None for all studies, where ``text`` is a URL or a
+    ``.db`` file without ``#NAME``."""
+    if "#" not in text and ("://" in text or text.endswith(".db")):
+        storage = find_database(text)
+        file = sqlite_file(storage)
+        if file is not None and not file.exists():
+            raise StudyError(f"{file} does not exist")
+        return storage, None
+    found = find(text)
+    return found.storage, found.name
+
+
+def find_database(text: str) -> str:
+    """The URL of a database: a URL as it is, or that of a ``.db`` file."""
+    if "#" in text:
+        raise StudyError(f"{masked(text)!r} names a study; a database is a storage URL or a .db file")
+    if "://" in text:
+        sqlite_file(text)  # refuses what is not a URL
+        return text
+    if not text.endswith(".db"):
+        raise StudyError(f"{text!r} is not a database; allowed: a .db file, sqlite:///FILE, postgresql+psycopg://...")
+    return f"sqlite:///{text}"
 
 
 @contextmanager

@@ -27,11 +27,12 @@ from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import engine_options, tune
+from vitsearch.storage.ledger import engine_options, made_once, tune, wait_for
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
 from vitsearch.study.time_left import Span
+from vitsearch.study.versions import refuse_other_versions
 from vitsearch.study.view import StudyView
 
 HEARTBEAT_S = 60
@@ -349,14 +350,19 @@ def _storage(url: str) -> RDBStorage:
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
     with _quiet():
-        storage = RDBStorage(
-            url,
-            engine_kwargs=engine_options(url),
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=requeue,
+        storage = made_once(
+            lambda: RDBStorage(
+                url,
+                engine_kwargs=engine_options(url),
+                skip_compatibility_check=True,  # Optuna's own message names a command of Optuna's
+                heartbeat_interval=HEARTBEAT_S,
+                grace_period=GRACE_S,
+                heartbeat_stale_trial_callback=requeue,
+            )
         )
     tune(storage.engine)
+    refuse_other_versions(storage)
+    wait_for(storage.engine)
     return storage
 
 

@@ -150,7 +150,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return self._backend.get_study_system_attrs(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._backend.set_study_user_attr(study_id, key, value)
+        self._rows.set_attribute(key, json.dumps(value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self._backend.set_study_system_attr(study_id, key, value)

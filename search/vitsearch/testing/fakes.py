@@ -25,7 +25,7 @@ from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.jobs import Job, R_co
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.client.client import Subset
 from vitsearch_evaluators.wire.protocol import (
@@ -156,12 +156,12 @@ class FakeRunner:
         raise AssertionError(f"no answer for {job.stage}")
 
 
-def _stored(store: FileStore, value: object) -> str:
+def _stored(store: Store, value: object) -> str:
     with _written(value) as path:
         return store.put(path)
 
 
-def _graph(store: FileStore, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.Graph:
+def _graph(store: Store, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.Graph:
     with _written({"cost_ms": fake_cost_ms(resolved)} | more) as path:
         return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
 

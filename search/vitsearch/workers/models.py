@@ -22,9 +22,12 @@ from vitsearch.workers.images import blank, drawn, drawn_batches, load_data, tor
 
 def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.ModelSpec:
     identity = load_data(workspace).identity
+    weights = source.weights
+    if weights.startswith(jobs.STORED):
+        weights = f"file:{workspace.store.get(weights.removeprefix(jobs.STORED))}"
     return backbones.ModelSpec(
         source.backbone,
-        source.weights,
+        weights,
         source.resolution,
         identity.classes,
         identity.channels,

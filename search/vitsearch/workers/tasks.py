@@ -30,7 +30,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import evaluate, shares
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import Store
 from vitsearch.training import average, distillation, fine_tune, inference
 from vitsearch.workers.exporting import Written, deployed, export
 from vitsearch.workers.images import (
@@ -197,7 +197,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         return jobs.Exported(graph, correct, len(logits), only_class, kept)
 
 
-def _graph(store: FileStore, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
+def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
     stored = store.put_model(written.file.path)
     described = written.parity, written.file.options, written.structure
     return jobs.Graph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
@@ -278,12 +278,12 @@ def _auxiliary_loss(
     return partial(tokens.auxiliary_loss, unpruned=base_model(job.spec.source, job.workspace))
 
 
-def _mapped(store: FileStore, sha256: str | None) -> Floats | None:
+def _mapped(store: Store, sha256: str | None) -> Floats | None:
     """A stored array, memory-mapped, so that all trials of a machine share one copy in memory."""
     return None if sha256 is None else np.load(store.get(sha256), mmap_mode="r")
 
 
-def _save_weights(model: nn.Module, store: FileStore) -> str:
+def _save_weights(model: nn.Module, store: Store) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         save_file({name: value.contiguous() for name, value in fake_quant.state_of(model).items()}, path)

@@ -26,7 +26,17 @@ from vitsearch.cli.json_forms.models import (
     VERIFIED,
 )
 from vitsearch.cli.json_forms.schemas import ANYTHING, FLAG, TEXT, WHOLE, Schema, fields, maybe, several
-from vitsearch.cli.json_forms.states import ATTEMPT, CHECK, CHECKED_DEVICE, DATABASE, DEVICE_ROW, DOCTOR, STATUS
+from vitsearch.cli.json_forms.states import (
+    ATTEMPT,
+    CHECK,
+    CHECKED_DEVICE,
+    COPIED,
+    DATABASE,
+    DEVICE_ROW,
+    DOCTOR,
+    STATUS,
+    UPGRADED,
+)
 from vitsearch.errors import UnknownName
 
 
@@ -103,6 +113,8 @@ FORMS: Mapping[str, JsonForm] = {
             "What was freed.",
             fields(files=(WHOLE, "files"), bytes=(WHOLE, "on disk"), dry_run=(FLAG, "whether they were only counted")),
         ),
+        JsonForm("db upgrade", "The versions of the tables.", UPGRADED),
+        JsonForm("db copy", "What was added to the other database.", COPIED),
         JsonForm("install-converter", "The converter.", fields(installed=(TEXT, "its name"))),
         JsonForm("devices list", "One entry for each known device.", several(DEVICE_ROW)),
         JsonForm("devices add", "The device as list shows it.", DEVICE_ROW),

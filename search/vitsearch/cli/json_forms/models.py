@@ -49,7 +49,7 @@ POINT = and_more(
     on_device=(maybe(ON_DEVICE), "its accuracy on the device itself"),
     on_test=(maybe(CLASSIFIED), "its accuracy on the test images; null before it was shipped"),
     sha256=(maybe(TEXT), "digest of its exported file; null where there is none"),
-    file=(maybe(TEXT), "path of that file; null where it is gone"),
+    file=(maybe(TEXT), "path of that file; null where it is not on this machine"),
 )
 FRONT_POINT = and_more(
     POINT,
@@ -124,7 +124,8 @@ PROXY = fields(
 )
 FILE = fields(
     sha256=(TEXT, "digest; of a model of several files, that of their digests"),
-    path=(maybe(TEXT), "the file that the runtime opens; null where it is gone"),
+    path=(maybe(TEXT), "the file that the runtime opens; null where it is not on this machine"),
+    store=(TEXT, "the store that has it: a folder or a URL"),
     size_bytes=(WHOLE, "of all its files"),
     artifact_key=(TEXT, "its key in the ledger"),
     parity=(maybe(NUMBER), "largest difference of its logits to torch, over the largest logit"),

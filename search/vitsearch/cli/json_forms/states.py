@@ -104,6 +104,34 @@ DATABASE = fields(
     files_bytes=(WHOLE, "of the folder of its files"),
     studies=(several(SUMMARY), "its studies"),
 )
+VERSIONS = fields(
+    before=(maybe(TEXT), "version that was found; null where there were no tables"),
+    after=(TEXT, "version now"),
+)
+UPGRADED = fields(
+    storage=(TEXT, "the database, without its password"),
+    results=(VERSIONS, "the tables of results"),
+    trials=(VERSIONS, "Optuna's tables"),
+)
+COPIED = fields(
+    source=(TEXT, "the database that was copied, without its password"),
+    destination=(TEXT, "the other database, without its password"),
+    studies=(
+        several(
+            fields(
+                study=(TEXT, "name of the study"),
+                trials=(WHOLE, "all trials"),
+                open=(WHOLE, "trials that wait for a run"),
+                is_new=(FLAG, "false where it was there already, with equal trials and runs"),
+            )
+        ),
+        "each study that was asked for",
+    ),
+    results=(WHOLE, "results of stages that were added"),
+    files=(WHOLE, "files that were added"),
+    files_bytes=(WHOLE, "their size"),
+    files_gone=(WHOLE, "files that results name and the old store has lost"),
+)
 PART = fields(
     name=(TEXT, "a runtime, a package, a meter"),
     works=(FLAG, "whether it is there"),
@@ -145,7 +173,10 @@ ATTEMPT = fields(
     params_m=(maybe(NUMBER), "million parameters"),
     macs_m=(maybe(NUMBER), "million MACs"),
     reason=(maybe(TEXT), "why it cannot be built"),
-    files=(several(ANYTHING), "each runtime, precision and quantized_ops: reason, difference, size_mb, latency_ms, shares"),
+    files=(
+        several(ANYTHING),
+        "each runtime, precision and quantized_ops: reason, difference, size_mb, latency_ms, shares",
+    ),
 )
 DEVICE_ROW = {
     "type": "object",

@@ -105,7 +105,8 @@ def _file(file: File | None) -> Iterator[str]:
     if file is None:
         yield "file:    none was exported"
         return
-    yield f"file:    {'gone from the store' if file.path is None else _short(file.path)}"
+    missing = f"not on this machine; the store is {file.store}"
+    yield f"file:    {missing if file.path is None else _short(file.path)}"
     yield f"sha256:  {file.sha256}"
     yield f"size:    {file.size_bytes / 1e6:.3g} MB"
 

@@ -42,6 +42,8 @@ def deletion_text(planned: Deletion) -> str:
         text += f" The results of its trials stay, because they are shared with {', '.join(planned.others)}."
     elif planned.keeps_results:
         text += " The results of its trials stay in the database."
+    if planned.kept_files:
+        text += f" Its files in {planned.kept_files} stay."
     return printable(text)
 
 

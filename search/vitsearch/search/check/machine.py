@@ -21,6 +21,9 @@ from vitsearch_evaluators.runtimes.needs import NEEDS
 
 OPTIONAL = {
     "psycopg": ("studies in PostgreSQL", "pip install 'vitsearch[postgresql]'"),
+    "s3fs": ("files in s3://", "pip install 'vitsearch[s3]'"),
+    "gcsfs": ("files in gs://", "pip install 'vitsearch[gs]'"),
+    "paramiko": ("files in sftp://", "pip install 'vitsearch[sftp]'"),
     "datasets": ("data of hfds/", "pip install 'vitsearch[hfds]'"),
     "webdataset": ("data of wds/", "pip install 'vitsearch[wds]'"),
     "pandas": ("StoredStudy.to_frame()", "pip install 'vitsearch[pandas]'"),

@@ -7,6 +7,7 @@ from vitsearch.errors import DataError, StoreError, StudyError
 from vitsearch.search.home import Home
 from vitsearch.search.run import data_spec
 from vitsearch.storage.ledger import Ledger, files_folder
+from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
 from vitsearch.study.results.detail import baseline_record, file_of, record_of
 from vitsearch.study.study import Study
@@ -18,7 +19,8 @@ class Answers:
 
     def __init__(self, study: Study, ledger: Ledger, storage: str) -> None:
         self._study, self._ledger = study, ledger
-        self._workspace = Home(files_folder(storage).resolve(), study.name).workspace(data_spec(study.space()))
+        home = Home(files_folder(storage).resolve(), study.name)
+        self._workspace = home.workspace(data_spec(study.space()), store_of(ledger))
         self._images = data.load(data.DataSpec.from_json(self._workspace.data), self._workspace.cache)
         stored = study.attributes.get("data") or {}
         if differing := data.describe_difference(stored, self._images.to_json()):
@@ -44,11 +46,12 @@ class Answers:
         found = file_of(self._ledger, self._workspace.store, record)
         if found is None or record.keys is None:
             raise StudyError(f"{_name(number)} has no exported model: its outcome is {record.outcome}")
-        if found.path is None:
-            raise StoreError(f"{_name(number)}: its file {found.sha256[:12]} is not in {self._workspace.store.root}")
+        store = self._workspace.store
+        if not store.holds(found.sha256):
+            raise StoreError(f"{_name(number)}: its file {found.sha256[:12]} is not in {store.address}")
         evaluated = self._ledger.accuracy(found.artifact_key, self._images.identity.fingerprint)
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
-        return StoredFile(found.path, record.plan, found.options, batch)
+        return StoredFile(store.model(found.sha256), record.plan, found.options, batch)
 
 
 def _name(number: int | None) -> str:

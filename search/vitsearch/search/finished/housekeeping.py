@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_file, summaries
+from vitsearch.storage.stores import other_users, store_of
 from vitsearch.study.lookup import find
 from vitsearch.study.study import Study
 
@@ -50,6 +51,9 @@ class Freed:
     files: int
     bytes: int
 
+    def __add__(self, other: Freed) -> Freed:
+        return Freed(self.files + other.files, self.bytes + other.bytes)
+
     def to_json(self) -> dict[str, int]:
         return asdict(self)
 
@@ -65,6 +69,8 @@ class Deletion:
     bytes: int
     others: tuple[str, ...]
     keeps_results: bool
+    kept_files: str | None = None
+    """Where files stay that are in no folder of this database."""
 
 
 def databases(folder: Path) -> list[StoredDatabase]:
@@ -92,10 +98,20 @@ def plan_deletion(where: str) -> Deletion:
         raise StudyError(f"no study {found.name!r} in {place}; it holds: {', '.join(names) or 'none'}")
     others = tuple(name for name in names if name != found.name)
     keeps_results = file is None or bool(others)
+    with closing(Ledger.open(found.storage)) as ledger:
+        place = ledger.inventory.files_place()
     size = _size(home.own)
     if file is not None and not others:
         size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)
-    return Deletion(found.name, found.storage, known.get(found.name), size, others, keeps_results)
+    return Deletion(
+        found.name,
+        found.storage,
+        known.get(found.name),
+        size,
+        others,
+        keeps_results,
+        place.address or None if place else None,
+    )
 
 
 def delete(deletion: Deletion) -> None:
@@ -134,11 +150,23 @@ def clean(where: str, dry_run: bool) -> Freed:
             if claims := ledger.inventory.live_claims():
                 running = f"a run on another machine makes {claims} results now"
                 raise StudyError(f"study {found.name!r}: {running}; wait until it has ended")
-            unnamed = FileStore(shared / "artifacts").unnamed(ledger.inventory.named_files())
+            if others := other_users(ledger):
+                shared_with = f"is shared with {', '.join(others)}"
+                raise StudyError(
+                    f"the store {store_of(ledger).address} {shared_with}: which files those need is not known"
+                )
+            unnamed = _freed_of(store_of(ledger), ledger.inventory.named_files(), dry_run)
             left = [path for name in names for path in _files(shared / "runs" / name / "scratch")]
-            return _freed([*unnamed, *left], dry_run)
+            return unnamed + _freed(left, dry_run)
     finally:
         ledger.close()
+
+
+def _freed_of(store: Store, named: Collection[str], dry_run: bool) -> Freed:
+    files = store.unnamed(named)
+    for file in files if not dry_run else ():
+        store.delete(file)
+    return Freed(len(files), sum(file.bytes for file in files))
 
 
 def _freed(paths: Iterable[Path], dry_run: bool) -> Freed:

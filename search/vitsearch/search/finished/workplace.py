@@ -22,6 +22,7 @@ from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.stores import store_of
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
@@ -44,7 +45,8 @@ class Workplace:
     async def pipeline(self) -> AsyncIterator[Pipeline]:
         """The stages on the study's own data. Inside the block claims are renewed, and it is shown what is waited
         for."""
-        workspace, driver = Home.of(self.space).workspace(data_spec(self.space)), DriverId.current()
+        workspace = Home.of(self.space).workspace(data_spec(self.space), store_of(self.ledger))
+        driver = DriverId.current()
         context = StageContext.of(workspace, self.ledger, self.runner, driver, self.progress)
         context.single_flight.drop_dead()
         tasks = [asyncio.create_task(_renew(context))]

@@ -5,7 +5,7 @@ overwritten, so a stage that ran twice (a lost claim) keeps its first result. A 
 before its stage runs again.
 """
 
-from vitsearch.storage.ledger.engine import engine_options, files_folder, sqlite_file, tune
+from vitsearch.storage.ledger.engine import engine_options, files_folder, made_once, sqlite_file, tune
 from vitsearch.storage.ledger.inventory import StudySummary, summaries
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
@@ -17,22 +17,35 @@ from vitsearch.storage.ledger.ledger import (
     Row,
     TrainingRow,
 )
+from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions
+from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.provenance import StageResult
+from vitsearch.storage.ledger.restore import Destination
+from vitsearch.storage.ledger.snapshot import ResultRows, StudyRows, snapshot
 
 __all__ = [
     "AccuracyRow",
-    "BlockStructureRow",
     "ArtifactRow",
+    "BlockStructureRow",
+    "Destination",
     "Ledger",
     "MeasurementRow",
     "ReferenceKey",
+    "ResultRows",
     "Row",
+    "Schema",
+    "SchemaOfResults",
     "StageResult",
+    "StudyRows",
     "StudySummary",
     "TrainingRow",
+    "Versions",
     "engine_options",
     "files_folder",
+    "made_once",
+    "snapshot",
     "sqlite_file",
     "summaries",
     "tune",
+    "wait_for",
 ]

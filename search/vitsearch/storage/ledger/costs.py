@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, upda
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import database_now
+from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost
 
 _R, _S = tables.run.c, tables.stage_cost.c
@@ -56,6 +57,7 @@ class StageRun:
     ran_on: str
 
 
+@again_when_cut
 class StageCosts:
     """Costs are noted where a stage ends, and written with its first result."""
 
@@ -94,17 +96,23 @@ class StageCosts:
             }
         )
 
-    def write_to(self, connection: Connection) -> None:
-        """Write what was noted, in the transaction of a result."""
+    def write_to(self, connection: Connection) -> int:
+        """Write what was noted, in the transaction of a result; return how many costs those are, to :meth:`forget` them
+        once the transaction has ended well."""
         if self._noted:
             connection.execute(insert(tables.stage_cost), self._noted)
-            self._noted = []
+        return len(self._noted)
+
+    def forget(self, noted: int) -> None:
+        """The oldest costs that were noted are in the database."""
+        del self._noted[:noted]
 
     def write(self) -> None:
         """Write what was noted and has no result, and the end of the run."""
         if self._noted:
             with self._engine.begin() as connection:
-                self.write_to(connection)
+                noted = self.write_to(connection)
+            self.forget(noted)
         self.see_run()
 
     def measuring_seconds(self, protocol: str) -> float | None:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
+from vitsearch.storage.addresses import masked
+
+T = TypeVar("T")
 
 SQLITE_TIMEOUT_S = 60
+NETWORK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""PostgreSQL's settings by which a machine that is gone is noticed within a minute; Linux waits a quarter of an hour.
+In seconds, but the last one in milliseconds. A URL may have others."""
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
 """SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 
@@ -26,16 +40,37 @@ def connect(url: str) -> Engine:
         engine = create_engine(url, **engine_options(url))
     except (NoSuchModuleError, ImportError) as error:
         raise StudyError(
-            f"storage {_safe(url)}: no driver for this database ({error}); "
+            f"storage {masked(url)}: no driver for this database ({error}); "
             "allowed: sqlite:///FILE, postgresql+psycopg://... (pip install 'vitsearch[postgresql]')"
         ) from None
     tune(engine)
     return engine
 
 
-def _safe(url: str) -> str:
-    """Without the password."""
-    return make_url(url).render_as_string(hide_password=True)
+@contextmanager
+def explained(engine: Engine) -> Iterator[None]:
+    """Raise what goes wrong in the block as one clear :class:`StudyError`, and close the connections."""
+    try:
+        yield
+    except DBAPIError as error:
+        engine.dispose()
+        raise StudyError(f"storage {shown(engine)} cannot be opened: {error.orig}") from error
+    except (StoreError, StudyError) as error:
+        engine.dispose()
+        raise StudyError(str(error)) from error
+
+
+def made_once(make: Callable[[], T]) -> T:
+    """Call ``make``, which makes the tables that are missing; again when another program made them at that moment."""
+    try:
+        return make()
+    except DBAPIError:
+        return make()
+
+
+def shown(engine: Engine) -> str:
+    """The URL of a database without its passwords."""
+    return masked(engine.url.render_as_string(hide_password=True))
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -44,7 +79,7 @@ def sqlite_file(url: str) -> Path | None:
         parsed = make_url(url)
     except ArgumentError:
         raise StudyError(
-            f"storage {url!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://..."
+            f"storage {masked(url)!r} is not a database URL; allowed: sqlite:///FILE, postgresql+psycopg://..."
         ) from None
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
@@ -61,9 +96,11 @@ def files_folder(url: str) -> Path:
 
 def engine_options(url: str) -> dict[str, Any]:
     """Keyword arguments for ``create_engine``, also for the engine that Optuna makes for itself."""
-    if make_url(url).get_backend_name() == "sqlite":
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
-    return {"pool_pre_ping": True}
+    own = {name: value for name, value in NETWORK.items() if name not in parsed.query}
+    return {"pool_pre_ping": True, "connect_args": own}
 
 
 def tune(engine: Engine) -> None:
@@ -76,9 +113,7 @@ def tune(engine: Engine) -> None:
     def _explain(context: ExceptionContext) -> None:
         reason = str(context.original_exception)
         if any(unwritable in reason for unwritable in UNWRITABLE):
-            raise StoreError(
-                f"storage {_safe(str(engine.url))} cannot be written: {reason}"
-            ) from context.original_exception
+            raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from context.original_exception
 
     if engine.dialect.name != "sqlite":
         return

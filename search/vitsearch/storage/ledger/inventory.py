@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+import uuid
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
@@ -56,6 +58,15 @@ def _summary(name: str, counts: dict[str, int], last_run: float | None) -> Study
     return StudySummary(name, sum(counts.values()), counts.get("COMPLETE", 0), still, last_run)
 
 
+@dataclass(frozen=True)
+class FilesPlace:
+    """Where the files of a database are: a folder, a URL, or empty for the folder beside it. ``database`` is the name
+    under which it is noted there."""
+
+    database: str
+    address: str
+
+
 class Inventory:
     """The files that results name, and who makes more of them. Part of a ledger."""
 
@@ -64,12 +75,32 @@ class Inventory:
 
     def named_files(self) -> set[str]:
         """The digests of all files that a row names; a screened graph is deleted after its measurement."""
-        artifacts = select(tables.artifact.c.sha256).where(tables.artifact.c.kind != Stage.SCREEN.value)
+        is_kept = tables.artifact.c.kind != Stage.SCREEN.value
+        artifacts = select(tables.artifact.c.sha256).where(is_kept)
+        judged = select(tables.artifact.c.detail["judged_sha256"].as_string()).where(is_kept)
         checkpoints = select(tables.training.c.checkpoint_sha256)
         statistics = select(tables.block_structure.c.statistics_sha256)
         with self._engine.connect() as connection:
-            found = [connection.execute(query).scalars() for query in (artifacts, checkpoints, statistics)]
+            found = [connection.execute(query).scalars() for query in (artifacts, judged, checkpoints, statistics)]
             return {digest for digests in found for digest in digests if digest is not None}
+
+    def files_place(self) -> FilesPlace | None:
+        """Where the files of the database are; None before a run has stored any."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(tables.files_place.c.database, tables.files_place.c.address)).first()
+        return None if row is None else FilesPlace(*row)
+
+    def adopt_files_place(self, address: str) -> FilesPlace:
+        """Remember where the files are, unless that is known, and return it."""
+        if known := self.files_place():
+            return known
+        mine = FilesPlace(uuid.uuid4().hex, address)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(tables.files_place).values(one=1, **asdict(mine)))
+        except IntegrityError:  # another driver was first
+            return self.adopt_files_place(address)
+        return mine
 
     def live_claims(self) -> int:
         """How many results a driver, here or on another machine, makes now."""

@@ -25,15 +25,15 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.stage import Stage
-from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import connect, database_now, files_folder
+from vitsearch.storage.ledger.engine import connect, database_now, explained, files_folder, shown
 from vitsearch.storage.ledger.inventory import Inventory
-from vitsearch.storage.ledger.migrate import upgrade
+from vitsearch.storage.ledger.migrate import SchemaOfResults
+from vitsearch.storage.ledger.outage import again_when_cut, wait_for
 from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.stage_cost import StageCost
 
@@ -138,6 +138,7 @@ _TABLES: dict[type[Any], Table] = {
 }
 
 
+@again_when_cut
 class Ledger:
     """Opened once per driver; workers have no database address."""
 
@@ -151,20 +152,20 @@ class Ledger:
     @classmethod
     def open(cls, url: str) -> Ledger:
         engine = connect(url)
-        try:
-            upgrade(engine)
-        except DBAPIError as error:
-            engine.dispose()
-            raise StudyError(f"storage {engine.url!r} cannot be opened: {error.orig}") from error
-        except StoreError as error:
-            engine.dispose()
-            raise StudyError(str(error)) from error
+        with explained(engine):
+            SchemaOfResults(engine).prepare()
+        wait_for(engine)
         return cls(engine)
 
     @property
     def files(self) -> Path:
         """The folder of the files that this ledger names."""
         return files_folder(self._engine.url.render_as_string(hide_password=False)).resolve()
+
+    @property
+    def shown(self) -> str:
+        """The URL of the database without its passwords."""
+        return shown(self._engine)
 
     def close(self) -> None:
         self.costs.write()
@@ -176,7 +177,8 @@ class Ledger:
         try:
             with self._engine.begin() as connection:
                 connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
-                self.costs.write_to(connection)
+                noted = self.costs.write_to(connection)
+            self.costs.forget(noted)
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise

@@ -1,34 +1,140 @@
-"""Brings the ledger's tables to this version. Optuna owns the default version table; ours has its own."""
+"""Brings the ledger's tables to this version. Optuna owns the default version table; ours has its own.
+
+Opening a database makes the tables where there are none. An older database is upgraded on request only: programs of
+the older version no longer open it afterwards.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, inspect, text
 
 from vitsearch.errors import StudyError
+from vitsearch.storage.ledger.engine import connect, explained, shown
 
 VERSION_TABLE = "vitsearch_version"
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 5_283_117_090
+"""The number of PostgreSQL's advisory lock: two programs that start on an empty database make its tables in turn."""
 
 
-def upgrade(engine: Engine) -> None:
-    """Create or upgrade the tables; a database that a newer vitsearch made is refused."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    script = ScriptDirectory.from_config(config)
-    with engine.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        current = context.get_current_revision()
-        if current == script.get_current_head():
-            return
-        if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
+@dataclass(frozen=True)
+class Versions:
+    """The version of some tables, ``before`` and ``after`` an upgrade. None: there were no tables."""
+
+    before: str | None
+    after: str
+
+    @property
+    def is_change(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The version of some ``tables`` of a database (None: there are no tables), and the versions that this program
+    knows, the newest first."""
+
+    tables: str
+    found: str | None
+    known: tuple[str, ...]
+
+    @property
+    def newest(self) -> str:
+        return self.known[0]
+
+    def refuse_newer(self, storage: str) -> None:
+        """Raise :class:`StudyError` for a database that a newer program made."""
+        if self.found is not None and self.found not in self.known:
             raise StudyError(
-                f"the database is at ledger version {current!r}, which this vitsearch does not know: "
-                "install a newer vitsearch"
+                f"storage {storage}: its tables of {self.tables} have version {self.found}, and this program knows "
+                f"versions up to {self.newest}: install a newer vitsearch"
             )
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+
+    def refuse_older(self, storage: str) -> None:
+        """Raise :class:`StudyError`, with the command to run, for a database that an older program made."""
+        if self.found not in (None, self.newest):
+            raise StudyError(
+                f"storage {storage}: its tables of {self.tables} have version {self.found}, and this program needs "
+                f"version {self.newest}. Upgrade it, after which older programs cannot open it: "
+                f"vitsearch db upgrade {storage}"
+            )
+
+
+class SchemaOfResults:
+    """The version of the ledger's tables."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> SchemaOfResults:
+        engine = connect(url)
+        with explained(engine):
+            engine.connect().close()
+        return cls(engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def now(self) -> Schema:
+        with self._engine.connect() as connection:
+            return _schema(connection)
+
+    def has_trials(self) -> bool:
+        """Whether the database has Optuna's tables."""
+        return inspect(self._engine).has_table("alembic_version")
+
+    def prepare(self) -> None:
+        """Make the tables in a database that has none. One of another version is refused."""
+        found = self.now()
+        found.refuse_newer(shown(self._engine))
+        found.refuse_older(shown(self._engine))
+        if found.found is None:
+            self.upgrade()
+
+    def upgrade(self) -> Versions:
+        """Make the tables, or bring them to this version. A database that a newer program made is refused."""
+        with _alone(self._engine) as connection:
+            found = _schema(connection)
+            found.refuse_newer(shown(self._engine))
+            if found.found != found.newest:
+                _run(connection)
+            return Versions(found.found, found.newest)
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """A transaction during which no other program makes or upgrades tables."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+        else:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _schema(connection: Connection) -> Schema:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    known = ScriptDirectory.from_config(_config()).walk_revisions()
+    return Schema("results", context.get_current_revision(), tuple(revision.revision for revision in known))
+
+
+def _run(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -7,6 +7,7 @@
     measurement      of a graph on a device                      (graph_key, device, environment, protocol, repeat)
     reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
+    files_place      one row: where the files are (empty: in the folder beside the database)
     run              one `vitsearch run` of a study: from when to when, on how many cores
     stage_cost       what one run of a stage took, once, however many results it gave
 
@@ -112,6 +113,14 @@ claim = Table(
     Column("key", String(160), primary_key=True),
     Column("token", String(512), nullable=False),
     Column("expires_at", Float, nullable=False),
+)
+
+files_place = Table(
+    "vs_files_place",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("database", String(32), nullable=False),
+    Column("address", String(1024), nullable=False),
 )
 
 run = Table(

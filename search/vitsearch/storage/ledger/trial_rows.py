@@ -13,65 +13,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    DateTime,
-    Engine,
-    Enum,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    and_,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, Table, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-_ID, _VALUE = ("trial_id", Integer), ("value_json", Text)
-_STATES = Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
-_KINDS = Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")
+from vitsearch.storage.ledger import optuna_tables
+from vitsearch.storage.ledger.outage import again_when_cut
+
+_studies, _study_attributes = optuna_tables.studies, optuna_tables.study_user_attributes
+_trials, _params, _values = optuna_tables.trials, optuna_tables.params, optuna_tables.values
+_user_attrs, _system_attrs = optuna_tables.user_attributes, optuna_tables.system_attributes
+_heartbeats = optuna_tables.heartbeats
 _INFINITE = {float("inf"): "INF_POS", float("-inf"): "INF_NEG"}
 _FROM_KIND = {kind: value for value, kind in _INFINITE.items()}
 _AT_ONCE = 500
 """Trials that are named in one statement; databases limit how many."""
-
-
-def _table(name: str, *columns: tuple[str, Any]) -> Table:
-    return Table(name, _metadata, *(Column(column, kind) for column, kind in columns))
-
-
-_metadata = MetaData()
-_studies = _table("studies", ("study_id", Integer))
-_study_attributes = _table("study_user_attributes", ("study_id", Integer), ("key", String), _VALUE)
-_trials = Table(
-    "trials",
-    _metadata,
-    Column("trial_id", Integer, primary_key=True),
-    Column("number", Integer),
-    Column("study_id", Integer),
-    Column("state", _STATES),
-    Column("datetime_start", DateTime),
-    Column("datetime_complete", DateTime),
-)
-_params = Table(
-    "trial_params",
-    _metadata,
-    Column("param_id", Integer, primary_key=True),
-    Column("trial_id", Integer),
-    Column("param_name", String),
-    Column("param_value", Float),
-    Column("distribution_json", Text),
-)
-_values = _table("trial_values", _ID, ("objective", Integer), ("value", Float), ("value_type", _KINDS))
-_user_attrs = _table("trial_user_attributes", _ID, ("key", String), _VALUE)
-_system_attrs = _table("trial_system_attributes", _ID, ("key", String), _VALUE)
-_heartbeats = _table("trial_heartbeats", _ID, ("heartbeat", DateTime))
 
 
 @dataclass
@@ -94,6 +49,7 @@ class TrialRow:
     facts: Facts
 
 
+@again_when_cut
 class TrialRows:
     """The trials of one study."""
 
@@ -116,6 +72,22 @@ class TrialRows:
         with self._engine.connect() as connection:
             where = and_(a.study_id == self._study_id, a.key == name)
             return connection.execute(select(a.value_json).where(where)).scalar()
+
+    def set_attribute(self, name: str, value: str) -> None:
+        """Write one user attribute of the study."""
+        a = _study_attributes.c
+        where = and_(a.study_id == self._study_id, a.key == name)
+        changing = update(_study_attributes).where(where).values(value_json=value)
+        with self._engine.begin() as connection:
+            if connection.execute(changing).rowcount:
+                return
+        try:
+            with self._engine.begin() as connection:
+                row = {"study_id": self._study_id, "key": name, "value_json": value}
+                connection.execute(insert(_study_attributes).values(row))
+        except IntegrityError:  # another driver was first
+            with self._engine.begin() as connection:
+                connection.execute(changing)
 
     def states(self, from_id: int) -> dict[int, str]:
         """The states of the trials with at least this id."""

@@ -12,7 +12,7 @@ from vitsearch.core.limits import bounds
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
-from vitsearch.storage.files import FileStore
+from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
 from vitsearch.study.front import Front, Point, read_models, stored_baseline
 from vitsearch.study.knob_values import knob_values
@@ -21,13 +21,15 @@ from vitsearch.study.study import Study
 
 @dataclass(frozen=True)
 class File:
-    """The exported model in the store of the study. ``path`` is None where the store no longer has it.
+    """The exported model in the ``store`` (a folder or URL) of the study. ``path`` is None where it is not on this
+    machine: gone from a folder, or on a server and not used here yet.
 
     ``parity`` is the largest difference of its logits to torch, over the largest logit, on the calibration images.
     """
 
     sha256: str
     path: Path | None
+    store: str
     size_bytes: int
     artifact_key: str
     parity: float | None
@@ -101,7 +103,7 @@ def _stage_json(run: StageResult) -> dict[str, Any]:
     }
 
 
-def read_detail(study: Study, ledger: Ledger, store: FileStore, number: int) -> TrialDetail:
+def read_detail(study: Study, ledger: Ledger, store: Store, number: int) -> TrialDetail:
     """The trial ``number``. Raises :class:`~vitsearch.errors.StudyError` where there is no such finished trial."""
     record = record_of(study, number)
     models = read_models(study, ledger)
@@ -181,11 +183,18 @@ def place_of(models: Front, point: Point, record: Record) -> str:
     return f"dominated by trial {', '.join(better)}" if better else "not on the front"
 
 
-def file_of(ledger: Ledger, store: FileStore, record: Record) -> File | None:
+def file_of(ledger: Ledger, store: Store, record: Record) -> File | None:
     """The exported file of a trial; None if none was made."""
     row = ledger.artifact(record.keys.artifact_key or "") if record.keys else None
     if row is None:
         return None
-    path = store.model(row.sha256) if store.holds(row.sha256) else None
     options = row.detail.get("options", {})
-    return File(row.sha256, path, row.size_bytes, row.artifact_key, row.detail.get("parity"), options)
+    return File(
+        row.sha256,
+        store.find_model(row.sha256),
+        store.address,
+        row.size_bytes,
+        row.artifact_key,
+        row.detail.get("parity"),
+        options,
+    )

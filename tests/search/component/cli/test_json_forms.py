@@ -180,6 +180,12 @@ def test_studies(make_study):
     assert printed("studies", "list", str(made.folder), "--json") == []
 
 
+def test_db(study, tmp_path):
+    other = str(tmp_path / "other.db")
+    assert problems(printed("db", "copy", study, other, "--json"), "db copy") == []
+    assert problems(printed("db", "upgrade", other, "--json"), "db upgrade") == []
+
+
 def test_capabilities():
     found = printed("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime", "--json")
     assert problems(found, "capabilities --try") == []

@@ -27,7 +27,7 @@ GRAPH = "ab" * 32
 def file(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_text(json.dumps({"cost_ms": 2.0}))
-    return ModelFile(path)
+    return ModelFile(lambda: path)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_second_round_measures_once_more_and_pools_both(ledger, trial, file):
     device = FakeDevice()
     run = measuring(ledger, device)
     asyncio.run(run.measure(trial, file, CONFIRM))
-    file.path.write_text(json.dumps({"cost_ms": 2.2}))
+    file.find().write_text(json.dumps({"cost_ms": 2.2}))
     for _ in range(2):
         asyncio.run(run.measure(trial, file, CONFIRM, rounds=2))
     assert device.measured == {CONFIRM.id: 2}
@@ -141,7 +141,7 @@ def test_what_another_driver_measured_meanwhile_is_pooled_too(ledger, trial, fil
     mine, other = measuring(ledger, FakeDevice()), measuring(ledger, FakeDevice())
     asyncio.run(mine.measure(trial, file, SCREEN))
     assert mine.pooled(GRAPH).metrics.value("cpu_ms_p50") == 2.0
-    file.path.write_text(json.dumps({"cost_ms": 2.2}))
+    file.find().write_text(json.dumps({"cost_ms": 2.2}))
     asyncio.run(other.measure(trial, file, CONFIRM))
     asyncio.run(mine.measure(trial, file, CONFIRM))
     assert mine.pooled(GRAPH).metrics.value("cpu_ms_p50") == pytest.approx((2.0 * 2.2) ** 0.5)
@@ -150,7 +150,7 @@ def test_what_another_driver_measured_meanwhile_is_pooled_too(ledger, trial, fil
 def test_screening_and_confirmation_of_a_graph_have_one_value(ledger, trial, file):
     run = measuring(ledger, FakeDevice())
     asyncio.run(run.measure(trial, file, SCREEN))
-    file.path.write_text(json.dumps({"cost_ms": 3.0}))
+    file.find().write_text(json.dumps({"cost_ms": 3.0}))
     asyncio.run(run.measure(trial, file, CONFIRM))
     low, high = run.pooled(GRAPH).metrics.intervals["cpu_ms_p50"]
     assert low < 2.0 < 3.0 < high, "they disagree, so the interval holds both"
@@ -160,7 +160,7 @@ def test_a_file_of_the_same_structure_is_not_measured_again(ledger, trial, file)
     device = FakeDevice()
     asked = contended(device, 1)
     measurements, other = measuring(ledger, device), replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
-    same = ModelFile(file.path, structure="1" * 64)
+    same = replace(file, structure="1" * 64)
     asyncio.run(measurements.measure(trial, same, CONFIRM))
     asyncio.run(measurements.measure(other, same, CONFIRM))
     assert asked == [0, 1]  # the first was disturbed
@@ -176,8 +176,8 @@ def test_files_of_other_or_unknown_structures_are_measured(ledger, trial, file, 
     device = FakeDevice()
     asked = contended(device, 0)
     measurements, other = measuring(ledger, device), replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
-    asyncio.run(measurements.measure(trial, ModelFile(file.path, structure=structure and "1" * 64), SCREEN))
-    asyncio.run(measurements.measure(other, ModelFile(file.path, structure=structure), SCREEN))
+    asyncio.run(measurements.measure(trial, replace(file, structure=structure and "1" * 64), SCREEN))
+    asyncio.run(measurements.measure(other, replace(file, structure=structure), SCREEN))
     assert asked == [0, 0]
 
 
@@ -185,7 +185,7 @@ def test_another_environment_is_measured_although_the_structure_is_known(ledger,
     other = replace(trial, keys=replace(trial.keys, graph_key="ef" * 32))
     device, updated = FakeDevice(), FakeDevice()
     updated.info = updated.info._replace(environment_id="9" * 64)
-    same = ModelFile(file.path, structure="1" * 64)
+    same = replace(file, structure="1" * 64)
     asyncio.run(measuring(ledger, device).measure(trial, same, SCREEN))
     asked = contended(updated, 0)
     asyncio.run(measuring(ledger, updated).measure(other, same, SCREEN))

@@ -14,7 +14,9 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search import run
 from vitsearch.search.home import Home
 from vitsearch.space import SearchSpace
+from vitsearch.storage.files import FileStore
 
+STORE = FileStore(Path("artifacts"))
 RUNS = """
 import sys
 from pathlib import Path
@@ -48,7 +50,8 @@ def other(home):
 def test_files_lie_in_one_folder_for_each_database(space, tmp_path):
     other = SearchSpace.from_json(space.to_json() | {"study": "other"})
     assert Home.of(space).shared == Home.of(other).shared == tmp_path / "fake.files"
-    assert Home.of(space).workspace({}).store == Home.of(other).workspace({}).store
+    assert Home.of(space).workspace({}, STORE).cache == Home.of(other).workspace({}, STORE).cache
+    assert Home.of(space).workspace({}, STORE).scratch != Home.of(other).workspace({}, STORE).scratch
     assert Home.of(space).agent != Home.of(other).agent
 
 

@@ -33,6 +33,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.storage.stores import store_of
 from vitsearch.study.study import Study
 from vitsearch.workers.ray_runner import run_task
 from vitsearch_evaluators.client.client import Backoff, DeviceClient
@@ -98,7 +99,8 @@ class RemoteStudy:
             closing(Study.open(self.space)) as study,
         ):
             session = Session(self.space, study, ledger, self.runner, device, DriverId.current(), 1, self.progress)
-            return asyncio.run(drive(session, Home.of(self.space).workspace(data_spec(self.space)), Options()))
+            workspace = Home.of(self.space).workspace(data_spec(self.space), store_of(ledger))
+            return asyncio.run(drive(session, workspace, Options()))
 
     def cut_when_training(self) -> None:
         """The board is gone while the first plan of the search is trained to its first rung."""

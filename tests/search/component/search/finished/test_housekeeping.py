@@ -17,6 +17,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.storage.stores import adopt_store
 from vitsearch.study.study import Study
 
 
@@ -151,6 +152,41 @@ def test_nothing_is_freed_while_another_machine_makes_results(stored, space):
     running = "a run on another machine makes 1 results now; wait until it has ended"
     assert str(caught.value) == f"study 'fake': {running}"
     assert len(artifacts(stored)) == 2
+
+
+def test_files_of_a_place_that_another_database_uses_are_not_freed(stored, space, tmp_path):
+    place, other = str(tmp_path / "team"), f"sqlite:///{tmp_path / 'other.db'}"
+    for url in (space.storage, other):
+        ledger = Ledger.open(url)
+        store = adopt_store(ledger, place, {})
+        ledger.close()
+    (tmp_path / "made").write_text("by the other")
+    store.put(tmp_path / "made")
+    with pytest.raises(StudyError) as caught:
+        clean(str(stored), dry_run=False)
+    assert str(caught.value) == f"the store {place} is shared with {other}: which files those need is not known"
+    assert len(store.unnamed([])) == 1
+
+
+def test_files_of_a_place_of_its_own_are_freed_there(stored, space, tmp_path):
+    ledger = Ledger.open(space.storage)
+    store = adopt_store(ledger, str(tmp_path / "team"), {})
+    ledger.close()
+    store.put(tmp_path / "unnamed")
+    assert clean(str(stored), dry_run=True) == Freed(1, 100 * len("unnamed"))
+    assert clean(str(stored), dry_run=False) == Freed(1, 100 * len("unnamed"))
+    assert store.unnamed([]) == []
+
+
+def test_files_in_a_place_stay_when_the_study_is_deleted(stored, space, tmp_path):
+    ledger = Ledger.open(space.storage)
+    store = adopt_store(ledger, str(tmp_path / "team"), {})
+    ledger.close()
+    sha256 = store.put(tmp_path / "named")
+    planned = plan_deletion(str(stored))
+    assert deletion_text(planned).endswith(f"Its files in {tmp_path / 'team'} stay.")
+    delete(planned)
+    assert store.holds(sha256)
 
 
 RUNS = """

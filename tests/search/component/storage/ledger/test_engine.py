@@ -9,7 +9,7 @@ from sqlalchemy import event, select, text
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import ArtifactRow, Ledger, engine_options, sqlite_file
-from vitsearch.storage.ledger.engine import connect, database_now
+from vitsearch.storage.ledger.engine import NETWORK, connect, database_now
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
@@ -43,7 +43,12 @@ def test_sqlite_writes_ahead_and_makes_its_folder(tmp_path):
 
 def test_sqlite_waits_for_a_lock_and_a_server_is_pinged():
     assert engine_options("sqlite:///x.db") == {"connect_args": {"timeout": 60}}
-    assert engine_options("postgresql+psycopg://host/x") == {"pool_pre_ping": True}
+    assert engine_options("postgresql+psycopg://host/x") == {"pool_pre_ping": True, "connect_args": NETWORK}
+
+
+def test_settings_of_the_network_in_a_url_are_kept():
+    options = engine_options("postgresql+psycopg://host/x?connect_timeout=3&sslmode=require")
+    assert options["connect_args"].keys() == NETWORK.keys() - {"connect_timeout"}
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from vitsearch.errors import StudyError
+from vitsearch.storage.ledger import migrate
 from vitsearch.storage.ledger.engine import connect
-from vitsearch.storage.ledger.migrate import VERSION_TABLE, upgrade
+from vitsearch.storage.ledger.migrate import VERSION_TABLE, SchemaOfResults, Versions
 from vitsearch.storage.ledger.tables import metadata
+
+NEXT = """
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+def upgrade():
+    from alembic import op
+    op.execute("CREATE TABLE vs_next (id INTEGER)")
+"""
 
 
 @pytest.fixture
 def engine(storage):
     engine = connect(storage)
-    upgrade(engine)
+    SchemaOfResults(engine).prepare()
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def newer_program(engine, tmp_path, monkeypatch):
+    """A program with one more migration, which finds a database of ours."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate.MIGRATIONS, folder)
+    (folder / "versions" / "v0002_next.py").write_text(NEXT)
+    monkeypatch.setattr(migrate, "MIGRATIONS", folder)
 
 
 def test_the_migrations_make_the_tables_of_the_models(engine):
@@ -34,20 +55,41 @@ def test_the_migrations_make_the_tables_of_the_models(engine):
         assert compare_metadata(context, metadata) == []
 
 
-def test_a_second_upgrade_changes_nothing(engine):
-    before = set(inspect(engine).get_table_names())
-    upgrade(engine)
-    assert set(inspect(engine).get_table_names()) == before
-
-
 def test_the_version_table_is_our_own(engine):
     tables = set(inspect(engine).get_table_names())
     assert VERSION_TABLE in tables
     assert "alembic_version" not in tables
 
 
-def test_a_database_of_a_newer_version_is_refused(engine):
+def test_an_upgrade_without_anything_to_do_changes_nothing(engine):
+    before = set(inspect(engine).get_table_names())
+    done = SchemaOfResults(engine).upgrade()
+    assert (done, done.is_change) == (Versions("0001", "0001"), False)
+    assert set(inspect(engine).get_table_names()) == before
+
+
+def test_an_older_database_is_opened_after_an_upgrade_only(engine, newer_program):
+    tables = SchemaOfResults(engine)
+    with pytest.raises(StudyError, match=r"tables of results have version 0001, and this program needs version 0002"):
+        tables.prepare()
+    assert not inspect(engine).has_table("vs_next")
+    assert tables.upgrade() == Versions("0001", "0002")
+    tables.prepare()
+    assert inspect(engine).has_table("vs_next")
+
+
+@pytest.mark.parametrize("work", [SchemaOfResults.prepare, SchemaOfResults.upgrade])
+def test_a_database_of_a_newer_program_is_refused_with_both_versions(engine, work):
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(StudyError, match="ledger version '9999'.*install a newer vitsearch"):
-        upgrade(engine)
+    with pytest.raises(StudyError, match="have version 9999, and this program knows versions up to 0001: install a n"):
+        work(SchemaOfResults(engine))
+
+
+def test_programs_that_start_at_once_make_the_tables_once(storage):
+    engines = [connect(storage) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        made = list(threads.map(lambda engine: SchemaOfResults(engine).upgrade().before, engines))
+    assert sorted(made, key=str) == ["0001", "0001", "0001", None]
+    for engine in engines:
+        engine.dispose()

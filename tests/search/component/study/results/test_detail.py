@@ -83,7 +83,7 @@ def test_a_file_that_is_gone_is_said(finished, detail, tmp_path):
     with finished.opened() as (study, ledger):
         found = read_detail(study, ledger, FileStore(tmp_path / "elsewhere"), number)
     assert found.file.path is None
-    assert "file:    gone from the store" in shown(print_detail, found)
+    assert "file:    not on this machine; the store is " in shown(print_detail, found)
 
 
 def test_the_place_of_a_trial_is_in_words(finished):

@@ -1,5 +1,5 @@
 """The first tables: block_structure, training, artifact, accuracy, measurement, reference_times,
-claim, run, stage_cost."""
+claim, files_place, run, stage_cost."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -92,6 +92,12 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Float, nullable=False),
     )
     op.create_table(
+        "vs_files_place",
+        sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("database", sa.String(32), nullable=False),
+        sa.Column("address", sa.String(1024), nullable=False),
+    )
+    op.create_table(
         "vs_run",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("study", sa.String(512), nullable=False, index=True),
@@ -116,5 +122,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     results = ("measurement", "accuracy", "artifact", "training", "block_structure")
-    for table in ("stage_cost", "run", "claim", "reference_times", *results):
+    for table in ("stage_cost", "run", "files_place", "claim", "reference_times", *results):
         op.drop_table(f"vs_{table}")

@@ -1,0 +1,70 @@
+"""``vitsearch db``: upgrade the tables of a database, copy studies from one database into another."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from vitsearch.cli.results.study_commands import AsJson, stored_names
+
+app = typer.Typer(help="Upgrade a database; copy studies into another.", no_args_is_help=True)
+
+DATABASE = "storage URL (sqlite:///FILE, postgresql+psycopg://...) or a .db file"
+
+
+@app.command()
+def upgrade(
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help=f"A {DATABASE}.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Bring a database to the version of this program.
+
+    The tables of results and those of Optuna; an empty database gets them. Programs of an older version cannot open
+    the database afterwards. One that a newer program made is refused.
+    """
+    from vitsearch.cli.results.databases import upgraded_text
+    from vitsearch.study.lookup import find_database
+    from vitsearch.study.versions import upgrade
+
+    done = upgrade(find_database(storage))
+    typer.echo(json.dumps(done.to_json(), indent=2) if as_json else upgraded_text(done))
+
+
+@app.command()
+def copy(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FROM",
+            help=f"A study (a name, a space file, or #NAME behind its database), or for all studies a {DATABASE}.",
+            show_default=False,
+            autocompletion=stored_names,
+        ),
+    ],
+    destination: Annotated[
+        str, typer.Argument(metavar="TO", help=f"A {DATABASE}; a new file is made.", show_default=False)
+    ],
+    files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Where the files of a new database go: a folder, s3://..., gs://..., sftp://...; default: those that "
+            "VITSEARCH_FILES names, else a folder beside it.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy studies into another database.
+
+    With their results and files: they can be read and resumed there. A run may go on meanwhile; its open trials wait in
+    the copy. A copy that was interrupted leaves no part of a study, and the same command completes it. Where TO has
+    another version of a study, nothing is copied.
+    """
+    from vitsearch.cli.results.databases import copied_text
+    from vitsearch.search.finished.copying import copy
+
+    done = copy(source, destination, files)
+    typer.echo(json.dumps(done.to_json(), indent=2) if as_json else copied_text(done))

@@ -1,0 +1,145 @@
+"""Copy studies with their results and files from one database into another.
+
+Order of writing: files, results, studies, each study in one transaction. A copy that is interrupted leaves no part of a
+study, and what it has written already is found when it is started again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch.errors import StoreError, StudyError
+from vitsearch.storage.addresses import masked
+from vitsearch.storage.files import Store, name_of
+from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows, snapshot, sqlite_file
+from vitsearch.storage.stores import adopt_store, store_of
+from vitsearch.study.lookup import find_all, find_database
+from vitsearch.study.study import Study
+from vitsearch_evaluators.artifacts import model_files
+
+OF_A_RUN = ("waits",)
+"""Attributes of a study that say what a run of it does at the moment."""
+
+
+@dataclass(frozen=True)
+class CopiedStudy:
+    """A study in its new database. ``open`` trials wait for a run there. ``is_new`` is false for one that was there
+    already."""
+
+    study: str
+    trials: int
+    open: int
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class CopiedFiles:
+    """Files that were copied, and their bytes. Of ``gone`` ones the old store has only the name: the stages that make
+    them run again where they are needed."""
+
+    files: int
+    bytes: int
+    gone: int
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy has added to a database. ``results`` are those of stages."""
+
+    source: str
+    destination: str
+    studies: tuple[CopiedStudy, ...]
+    results: int
+    files: CopiedFiles
+
+    def to_json(self) -> dict[str, Any]:
+        files = {"files": self.files.files, "files_bytes": self.files.bytes, "files_gone": self.files.gone}
+        return asdict(self) | files
+
+
+def copy(source: str, destination: str, files: str | None = None) -> Copied:
+    """Copy a study, or all studies of a database, as they are at this moment; a run of them may go on meanwhile.
+    ``files`` is where the files of a new database go (:func:`~vitsearch.storage.stores.adopt_store`).
+
+    Raises :class:`~vitsearch.errors.StudyError`, and copies nothing, where the destination has another study of the
+    same name.
+    """
+    (old, name), new = find_all(source), find_database(destination)
+    if _place(old) == _place(new):
+        raise StudyError(f"{masked(new)} is the database that is copied")
+    studies, results = _read(old, name)
+    with closing(Ledger.open(old)) as old_ledger, closing(Ledger.open(new)) as ledger:
+        added = _new_ones(studies, new)
+        store = adopt_store(ledger, files, os.environ)
+        done = _copy_files(results, store_of(old_ledger), store)
+        with closing(Destination.open(new)) as written:
+            count = written.add_results(results, store.address)
+            for study in added:
+                written.add_study(study)
+    new_ones = {study.name for study in added}
+    copied = tuple(CopiedStudy(one.name, len(one.trials), one.open, one.name in new_ones) for one in studies)
+    return Copied(masked(old), masked(new), copied, count, done)
+
+
+def _place(storage: str) -> str | Path:
+    file = sqlite_file(storage)
+    return storage if file is None else file.resolve()
+
+
+def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
+    """The studies to copy, with the results that they need."""
+    known = Study.names(storage)  # refuses a database of another version
+    if name is not None and name not in known:
+        raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(known) or 'none'}")
+    with closing(Ledger.open(storage)), snapshot(storage) as seen:
+        names = seen.names if name is None else [name]
+        return [seen.study(one, OF_A_RUN) for one in names], seen.results(names)
+
+
+def _new_ones(studies: Sequence[StudyRows], storage: str) -> list[StudyRows]:
+    """The studies that a database lacks. Raises :class:`StudyError` for those of which it has another version."""
+    there = set(Study.names(storage))
+    with snapshot(storage) as seen:
+        known = {study.name: seen.study(study.name, OF_A_RUN) for study in studies if study.name in there}
+    refused = [
+        _refusal(study, known[study.name], storage) for study in studies if known.get(study.name, study) != study
+    ]
+    if refused:
+        raise StudyError("\n".join(refused))
+    return [study for study in studies if study.name not in known]
+
+
+def _refusal(here: StudyRows, there: StudyRows, storage: str) -> str:
+    place = f"{masked(storage)}#{there.name}"
+    return (
+        f"{place} is another version of study {here.name!r}: it has {len(there.trials)} trials in {len(there.runs)} "
+        f"runs, the one to copy has {len(here.trials)} in {len(here.runs)}. To replace it, run first: "
+        f"vitsearch studies delete {place}"
+    )
+
+
+def _copy_files(named: ResultRows, old: Store, new: Store) -> CopiedFiles:
+    """Copy the files that a store lacks."""
+    copied, gone = [], 0
+    for digests, find, put in ((named.files(), old.get, new.put), (named.models(), old.model, new.put_model)):
+        for sha256 in digests:
+            if new.holds(sha256):
+                continue
+            if old.holds(sha256):
+                copied.append(_copy_file(sha256, find, put))
+            else:
+                gone += 1
+    return CopiedFiles(len(copied), sum(copied), gone)
+
+
+def _copy_file(sha256: str, find: Callable[[str], Path], put: Callable[[Path], object]) -> int:
+    path = find(sha256)
+    if name_of(path) != sha256:
+        raise StoreError(f"{path} is damaged: its content is not what its name says. Delete it and copy again")
+    put(path)
+    return sum(os.path.getsize(file) for file in model_files(str(path)).values())

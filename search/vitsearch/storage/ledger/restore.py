@@ -1,0 +1,124 @@
+"""Writes the rows of a snapshot into another database: results that it lacks, and studies, each in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, Insert, Table, delete, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from vitsearch.errors import StoreError, StudyError
+from vitsearch.storage.ledger import optuna_tables as optuna
+from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.engine import connect, shown
+from vitsearch.storage.ledger.snapshot import RESULTS, SHARED, ResultRows, Row, StudyRows
+
+_AT_ONCE = 500
+"""Values that are named in one statement; databases limit how many."""
+
+
+class Destination:
+    """A database that rows are written into. It has all tables."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Destination:
+        return cls(connect(url))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def add_results(self, results: ResultRows, location: str) -> int:
+        """Add the results that the database lacks, and return how many. One that it has under the same key stays.
+        ``location`` is where their files are now."""
+        moved = [row | {"location": location} for row in results.tables[tables.artifact.name]]
+        with self._writing() as connection:
+            before = _results(connection)
+            for table in SHARED:
+                rows = moved if table is tables.artifact else results.tables[table.name]
+                _add(connection, _if_missing(self._engine, table), rows)
+            known = _known_costs(connection, {row["run_id"] for row in results.costs})
+            costs = [row for row in results.costs if row["run_id"] not in known]
+            _add(connection, insert(tables.stage_cost), costs)
+            return _results(connection) - before
+
+    def add_study(self, study: StudyRows) -> None:
+        """Write a study, with the numbers of its trials. Raises :class:`StudyError` where there is one of that name:
+        another program has made it."""
+        try:
+            with self._writing() as connection:
+                _add_trials(connection, study)
+                _add_runs(connection, study)
+        except IntegrityError:
+            raise StudyError(
+                f"study {study.name!r} was made in {shown(self._engine)} while it was copied there"
+            ) from None
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise StoreError(f"storage {shown(self._engine)} cannot be written: {error.orig}") from error
+
+
+def _add_trials(connection: Connection, study: StudyRows) -> None:
+    made = connection.execute(insert(optuna.studies).values(study_name=study.name)).inserted_primary_key
+    assert made is not None
+    owner = {"study_id": int(made[0])}
+    for table in optuna.OF_STUDY:
+        _add(connection, insert(table), [row | owner for row in study.of_study[table.name]])
+    _add(connection, insert(optuna.trials), [row | owner for row in study.trials])
+    t = optuna.trials.c
+    query = select(t.number, t.trial_id).where(t.study_id == owner["study_id"])
+    ids = dict(connection.execute(query).all())
+    for table in optuna.OF_TRIALS:
+        rows = [{"trial_id": ids[row["number"]], **row} for row in study.of_trials[table.name]]
+        _add(connection, insert(table), [{key: row[key] for key in row if key != "number"} for row in rows])
+
+
+def _add_runs(connection: Connection, study: StudyRows) -> None:
+    """Costs that came with the results of another study, without a run, are those of a run now."""
+    ids = []
+    for run in study.runs:
+        made = connection.execute(insert(tables.run).values(run)).inserted_primary_key
+        assert made is not None
+        ids.append(int(made[0]))
+    cost = tables.stage_cost.c
+    for names in _batches(sorted({row["run_id"] for row in study.costs})):
+        connection.execute(delete(tables.stage_cost).where(cost.run.is_(None), cost.run_id.in_(names)))
+    _add(connection, insert(tables.stage_cost), [row | {"run": ids[row["run"]]} for row in study.costs])
+
+
+def _add(connection: Connection, statement: Insert, rows: Sequence[Row]) -> None:
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _if_missing(engine: Engine, table: Table) -> Insert:
+    kinds = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    return kinds[engine.dialect.name](table).on_conflict_do_nothing()
+
+
+def _results(connection: Connection) -> int:
+    counts = [select(func.count()).select_from(table) for table in RESULTS]
+    return sum(connection.execute(count).scalar_one() for count in counts)
+
+
+def _known_costs(connection: Connection, run_ids: Collection[str]) -> set[str]:
+    known: set[str] = set()
+    cost = tables.stage_cost.c
+    for names in _batches(sorted(run_ids)):
+        known.update(connection.execute(select(cost.run_id).where(cost.run_id.in_(names))).scalars())
+    return known
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))

@@ -1,0 +1,206 @@
+"""What a database holds at one moment, as plain rows that can be written into another one.
+
+A snapshot is one read transaction: a run that goes on meanwhile changes nothing in it. Rows are without the numbers
+that a database gives them. Those of a trial have its ``number`` instead, those of a run its place in the list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Column, Connection, Select, Table, and_, select
+
+from vitsearch.core.stage import Stage
+from vitsearch.storage.ledger import optuna_tables as optuna
+from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.engine import connect
+
+Row: TypeAlias = dict[str, Any]
+
+RESULTS = (tables.block_structure, tables.training, tables.artifact, tables.accuracy, tables.measurement)
+SHARED = (*RESULTS, tables.reference_times)
+"""The tables whose rows belong to no single study."""
+MODEL = "model"
+"""The kind of an exported model; other artifacts are single files."""
+KEYS = {
+    tables.training.name: "weights_key",
+    tables.artifact.name: "artifact_key",
+    tables.accuracy.name: "artifact_key",
+    tables.measurement.name: "graph_key",
+}
+"""By which key of a trial its results are found."""
+
+
+@dataclass(frozen=True)
+class StudyRows:
+    """A study. Two with equal rows are the same study. ``of_study`` and ``of_trials`` are by table; ``costs`` are what
+    the stages of its runs took."""
+
+    name: str
+    of_study: dict[str, list[Row]]
+    trials: list[Row]
+    of_trials: dict[str, list[Row]]
+    runs: list[Row]
+    costs: list[Row]
+
+    @property
+    def open(self) -> int:
+        """How many trials wait to be asked."""
+        return sum(trial["state"] == "WAITING" for trial in self.trials)
+
+
+@dataclass(frozen=True)
+class ResultRows:
+    """Results of finished stages, by table, and what the runs took that made them, without the runs of a study."""
+
+    tables: dict[str, list[Row]]
+    costs: list[Row]
+
+    @property
+    def count(self) -> int:
+        return sum(len(self.tables[table.name]) for table in RESULTS)
+
+    def files(self) -> list[str]:
+        """The digests of the files that they name, without models. Each once."""
+        artifacts = [row for row in self.tables[tables.artifact.name] if row["kind"] not in (MODEL, Stage.SCREEN.value)]
+        named = [
+            *(row["statistics_sha256"] for row in self.tables[tables.block_structure.name]),
+            *(row["checkpoint_sha256"] for row in self.tables[tables.training.name]),
+            *(row["sha256"] for row in artifacts),
+        ]
+        return list(dict.fromkeys(filter(None, named)))
+
+    def models(self) -> list[str]:
+        """The digests of the models that they name, each once. A screened one is deleted after its measurement."""
+        rows = [row for row in self.tables[tables.artifact.name] if row["kind"] == MODEL]
+        named = [digest for row in rows for digest in (row["sha256"], row["detail"].get("judged_sha256"))]
+        return list(dict.fromkeys(filter(None, named)))
+
+
+@contextmanager
+def snapshot(url: str) -> Iterator[Snapshot]:
+    """Look at a database as it is now, for the block."""
+    engine = connect(url)
+    try:
+        with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")  # Python's driver begins none before a SELECT
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield Snapshot(connection)
+    finally:
+        engine.dispose()
+
+
+class Snapshot:
+    """Made by :func:`snapshot`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ids: dict[str, int] = dict(
+            self._connection.execute(select(optuna.studies.c.study_name, optuna.studies.c.study_id)).all()
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The studies of the database."""
+        return list(self._ids)
+
+    def study(self, name: str, left_out: Collection[str] = ()) -> StudyRows:
+        """A study without the attributes ``left_out``. Trials that run are waiting ones: the driver that runs them
+        is none of the copy's."""
+        study_id = self._ids[name]
+        numbers = dict(
+            self._connection.execute(
+                select(optuna.trials.c.trial_id, optuna.trials.c.number).where(optuna.trials.c.study_id == study_id)
+            ).all()
+        )
+        of_study = {table.name: self._rows(_of(table, table.c.study_id, study_id)) for table in optuna.OF_STUDY}
+        attributes = optuna.study_user_attributes.name
+        of_study[attributes] = [row for row in of_study[attributes] if row["key"] not in left_out]
+        trials = self._rows(_of(optuna.trials, optuna.trials.c.study_id, study_id).order_by(optuna.trials.c.number))
+        is_mine = optuna.trials.c.study_id == study_id
+        of_trials = {
+            table.name: [
+                {"number": numbers[trial_id], **row} for trial_id, row in self._numbered(table, "trial_id", is_mine)
+            ]
+            for table in optuna.OF_TRIALS
+        }
+        return StudyRows(name, of_study, [_waiting(trial) for trial in trials], of_trials, *self._runs(name))
+
+    def results(self, studies: Collection[str]) -> ResultRows:
+        """The results that ``studies`` need: all but those that only trials of other studies name."""
+        mine = {key for name in studies for key in self._keys(name)}
+        foreign = {key for name in self._ids.keys() - set(studies) for key in self._keys(name)} - mine
+        found = {}
+        for table in SHARED:
+            rows = self._rows(select(*_columns(table)).order_by(*table.primary_key))
+            key = KEYS.get(table.name)
+            found[table.name] = [row for row in rows if key is None or row[key] not in foreign]
+        made_by = {row["made_by"] for table in RESULTS for row in found[table.name]}
+        costs = self._rows(select(*_columns(tables.stage_cost)).order_by(tables.stage_cost.c.id))
+        return ResultRows(found, [row | {"run": None} for row in costs if row["run_id"] in made_by])
+
+    def _runs(self, name: str) -> tuple[list[Row], list[Row]]:
+        """The runs of a study, and the costs of their stages."""
+        run, cost = tables.run, tables.stage_cost
+        found = self._connection.execute(select(run).where(run.c.study == name).order_by(run.c.id)).mappings().all()
+        places = {row["id"]: place for place, row in enumerate(found)}
+        of_runs = select(*_columns(cost)).where(cost.c.run.in_(select(run.c.id).where(run.c.study == name)))
+        costs = self._rows(of_runs.order_by(cost.c.id))
+        plain = [{key: value for key, value in row.items() if key != "id"} for row in found]
+        return plain, [row | {"run": places[row["run"]]} for row in costs]
+
+    def _keys(self, name: str) -> Iterator[str]:
+        """The keys that a study names: of its trials, of its baseline, of what was shipped."""
+        study_id = self._ids[name]
+        a, t, s = optuna.user_attributes.c, optuna.trials.c, optuna.study_user_attributes.c
+        of_trials = select(a.value_json).join(optuna.trials, t.trial_id == a.trial_id)
+        records = of_trials.where(and_(t.study_id == study_id, a.key == "record"))
+        attributes = select(s.value_json).where(s.study_id == study_id)
+        for query in (records, attributes):
+            for text in self._connection.execute(query).scalars():
+                yield from _keys_in(json.loads(text))
+
+    def _numbered(self, table: Table, owner: str, where: Any) -> Iterator[tuple[int, Row]]:
+        """The rows of trials, each with the id of its trial."""
+        of_trials = select(*_columns(table)).join(optuna.trials, optuna.trials.c.trial_id == table.c.trial_id)
+        for row in self._rows(of_trials.where(where).order_by(optuna.trials.c.number, *table.primary_key)):
+            yield row.pop(owner), row
+
+    def _rows(self, query: Select[Any]) -> list[Row]:
+        return [dict(row) for row in self._connection.execute(query).mappings()]
+
+
+def _columns(table: Table) -> Sequence[Column[Any]]:
+    """All columns but a number that the database gives."""
+    given = [
+        column for column in table.primary_key if column.autoincrement is True or table.metadata is optuna.metadata
+    ]
+    return [column for column in table.c if column not in given]
+
+
+def _of(table: Table, owner: Column[Any], study_id: int) -> Select[Any]:
+    columns = [column for column in _columns(table) if column is not owner]
+    return select(*columns).where(owner == study_id).order_by(*table.primary_key)
+
+
+def _waiting(trial: Row) -> Row:
+    return trial | {"state": "WAITING"} if trial["state"] == "RUNNING" else trial
+
+
+def _keys_in(value: Any) -> Iterator[str]:
+    """The keys of models anywhere in what a study stores."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in KEYS.values() and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _keys_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys_in(inner)

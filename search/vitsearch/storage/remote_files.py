@@ -1,0 +1,298 @@
+"""The files of studies on a server: S3, Google Cloud Storage, SFTP, whatever fsspec reaches.
+
+    get    this machine's cache, else the server: downloaded, checked against the name, kept in the cache
+    put    uploaded under a temporary name and moved, or in one step where the server shows whole files only
+
+Keys and passwords are those of the user's environment (AWS_..., GOOGLE_..., an SSH agent), never part of an address.
+This is the only module that imports fsspec.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitsearch.errors import ResourceError, StoreError, VitsearchError
+from vitsearch.storage.atomic_files import PART
+from vitsearch.storage.files import (
+    ABOUT,
+    MODEL_SUFFIXES,
+    USERS,
+    FileStore,
+    StoredFile,
+    StoredModel,
+    is_unnamed,
+    name_of,
+    place_of,
+)
+from vitsearch_evaluators.artifacts import model_files
+from vitsearch_evaluators.base.canonical_json import digest, file_digest
+from vitsearch_evaluators.base.system import user_cache_folder
+
+EXTRAS = {"s3": "s3", "gs": "gs", "sftp": "sftp"}
+"""The extra of vitsearch that brings what reaches a kind of server."""
+WHOLE_FILES = ("s3", "gs")
+"""Kinds of servers that show a file only when all of it was uploaded. They have no folders."""
+REFUSED = (FileNotFoundError, PermissionError)
+"""Errors that stay: a server that is away for a while gives others."""
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Pauses between attempts: a server that is away for a minute costs a minute."""
+DOWNLOADS = 2
+"""How often a file is downloaded before its content counts as damaged."""
+
+T = TypeVar("T")
+_seen: set[tuple[str, str]] = set()
+"""Files that a server was found to have, in this process: they do not change."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RemoteStore:
+    """A :class:`~vitsearch.storage.files.Store` on a server, with a cache on each machine."""
+
+    url: str
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def cache(self) -> FileStore:
+        """What was read or written on this machine. It may be deleted."""
+        return FileStore(Path(user_cache_folder(), "files", digest(self.url)[:16]))
+
+    def put(self, path: Path) -> str:
+        sha256 = file_digest(str(path))
+        self._upload(path, place_of(sha256))
+        self.cache.put(path)
+        return sha256
+
+    def put_model(self, path: Path) -> StoredModel:
+        sha256 = name_of(path)
+        files = [Path(file) for file in model_files(str(path)).values()]
+        for file in reversed(files):  # the model file last: with it the model is complete
+            self._upload(file, place_of(sha256) + file.suffix)
+        return self.cache.put_model(path)
+
+    def get(self, sha256: str) -> Path:
+        if found := self.cache.find_file(sha256):
+            return found
+        with self._downloaded(sha256, "") as path:
+            self.cache.put(path)
+        return self.cache.get(sha256)
+
+    def model(self, sha256: str) -> Path:
+        if found := self.cache.find_model(sha256):
+            return found
+        suffix = next((one for one in MODEL_SUFFIXES if self._has(place_of(sha256) + one)), None)
+        if suffix is None:
+            raise StoreError(f"model {sha256[:12]} is not in the store {self.url}: was it deleted there?")
+        with self._downloaded(sha256, suffix) as path:
+            self.cache.put_model(path)
+        return self.cache.model(sha256)
+
+    def holds(self, sha256: str) -> bool:
+        place = place_of(sha256)
+        return self.cache.holds(sha256) or any(self._has(place + suffix) for suffix in ("", *MODEL_SUFFIXES))
+
+    def find_model(self, sha256: str) -> Path | None:
+        return self.cache.find_model(sha256)
+
+    def unnamed(self, named: Collection[str]) -> list[StoredFile]:
+        return [file for file in self._patiently("listed", _files) if is_unnamed(file.place, named)]
+
+    def delete(self, file: StoredFile) -> None:
+        def remove(server: Any, root: str) -> None:
+            with suppress(FileNotFoundError):
+                server.rm_file(f"{root}/{file.place}")
+
+        self._patiently("deleted", remove)
+        _seen.discard((self.url, file.place))
+        self.cache.delete(file)
+
+    def prepare(self) -> None:
+        self._once("written", lambda server, root: self._write(server, f"{root}/README.txt", ABOUT))
+
+    def register(self, database: str, about: str) -> None:
+        place = f"{USERS}/{database}"
+        self._patiently("written", lambda server, root: self._write(server, f"{root}/{place}", about.encode()))
+
+    def _write(self, server: Any, path: str, content: bytes) -> None:
+        self._make_folder(server, path.rpartition("/")[0])
+        server.pipe_file(path, content)
+
+    def users(self) -> dict[str, str]:
+        def read(server: Any, root: str) -> dict[str, str]:
+            server.invalidate_cache()
+            found = server.find(f"{root}/{USERS}")
+            return {path.rpartition("/")[2]: server.cat_file(path).decode() for path in found}
+
+        return self._patiently("read", read)
+
+    # ---- one file there
+
+    def _has(self, place: str) -> bool:
+        if (self.url, place) not in _seen:
+            if self._patiently("read", lambda server, root: _size(server, f"{root}/{place}")) is None:
+                return False
+            _seen.add((self.url, place))
+        return True
+
+    def _upload(self, path: Path, place: str) -> None:
+        size = path.stat().st_size
+
+        def upload(server: Any, root: str) -> None:
+            target = f"{root}/{place}"
+            if _size(server, target) == size:
+                return
+            if self._shows_whole_files:
+                server.put_file(str(path), target)
+            else:
+                self._make_folder(server, target.rpartition("/")[0])
+                _put_and_move(server, path, target)
+            if (stored := _size(server, target)) != size:
+                raise OSError(f"{place} has {stored} bytes there instead of {size}")
+
+        self._patiently("written", upload)
+        _seen.add((self.url, place))
+
+    @contextmanager
+    def _downloaded(self, sha256: str, suffix: str) -> Iterator[Path]:
+        """A file or model in a folder of its own, checked against its name."""
+        place = place_of(sha256)
+        with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+            path = Path(folder, f"file{suffix}")
+            files = model_files(str(path)).values() if suffix else [str(path)]
+            for _ in range(DOWNLOADS):
+                for file in files:
+                    self._download(place + Path(file).suffix, file)
+                if name_of(path) == sha256:
+                    yield path
+                    return
+        raise StoreError(
+            f"{self.url}/{place}{suffix} is damaged: its content is not what its name says. Delete it, and the stage "
+            "that makes it runs again"
+        )
+
+    def _download(self, place: str, to: str) -> None:
+        def download(server: Any, root: str) -> bool:
+            try:
+                server.get_file(f"{root}/{place}", to)
+            except FileNotFoundError:
+                return False
+            return True
+
+        if not self._patiently("read", download):
+            _seen.discard((self.url, place))
+            raise StoreError(f"file {place} is not in the store {self.url}: was it deleted there?")
+
+    # ---- the server
+
+    @property
+    def _shows_whole_files(self) -> bool:
+        return self.url.partition("://")[0] in WHOLE_FILES
+
+    def _make_folder(self, server: Any, folder: str) -> None:
+        if not self._shows_whole_files:
+            server.makedirs(folder, exist_ok=True)
+
+    def _patiently(self, done: str, work: Callable[[Any, str], T]) -> T:
+        """Try again for a minute."""
+        for pause_s in PAUSES_S:
+            try:
+                return self._once(done, work)
+            except StoreError as error:
+                if isinstance(error.__cause__, REFUSED):
+                    raise
+                logger.warning("%s; trying again in %g s", error, pause_s)
+                time.sleep(pause_s)
+        return self._once(done, work)
+
+    def _once(self, done: str, work: Callable[[Any, str], T]) -> T:
+        """Raises what went wrong as a :class:`StoreError`: the files cannot be ``done``."""
+        try:
+            return work(*_server(self.url))
+        except VitsearchError:
+            raise
+        except Exception as error:  # each kind of server raises errors of its own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StoreError(f"files {self.url} cannot be {done}: {reason}") from error
+
+
+def missing(url: str) -> str | None:
+    """What is to be installed before a server can be reached, with the command; None where nothing is missing."""
+    import fsspec
+
+    kind = url.partition("://")[0]
+    try:
+        fsspec.get_filesystem_class(kind)
+    except ImportError:
+        return f"files {url}: what reaches {kind}:// is not installed; run: pip install 'vitsearch[{EXTRAS[kind]}]'"
+    return None
+
+
+def _server(url: str) -> tuple[Any, str]:
+    """What fsspec has for a server, and the path of the store there."""
+    import fsspec
+
+    if lacking := missing(url):
+        raise ResourceError(lacking)
+    if url.startswith("sftp://"):
+        kind = _sftp()
+        server, root = kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+    else:
+        server, root = fsspec.url_to_fs(url)
+    return server, root.rstrip("/")
+
+
+@cache
+def _sftp() -> Any:
+    """fsspec's SFTP takes whatever answers for the server. This one wants the key in ``~/.ssh/known_hosts``."""
+    import paramiko
+    from fsspec.implementations.sftp import SFTPFileSystem
+
+    class KnownHosts(SFTPFileSystem):  # type: ignore[misc]
+        def _connect(self) -> None:
+            self.client = paramiko.SSHClient()
+            self.client.load_system_host_keys()
+            self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            self.client.connect(self.host, **self.ssh_kwargs)
+            self.ftp = self.client.open_sftp()
+
+    return KnownHosts
+
+
+def _size(server: Any, path: str) -> int | None:
+    """The bytes of a file; None where there is none."""
+    server.invalidate_cache()  # of listings
+    try:
+        return int(server.info(path)["size"])
+    except FileNotFoundError:
+        return None
+
+
+def _put_and_move(server: Any, path: Path, target: str) -> None:
+    part = f"{target}-{uuid.uuid4().hex}{PART}"
+    try:
+        server.put_file(str(path), part)
+        server.mv(part, target)
+    except BaseException:
+        with suppress(Exception):  # the server may be away; 'studies clean' finds what is left
+            server.rm_file(part)
+        raise
+
+
+def _files(server: Any, root: str) -> list[StoredFile]:
+    server.invalidate_cache()
+    found = server.find(root, detail=True)
+    places = {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
+    return [StoredFile(place, size) for place, size in sorted(places.items()) if place.find("/") == 2]

@@ -1,0 +1,87 @@
+"""The versions of the tables of a database: those of the results, and Optuna's beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.storages import RDBStorage
+
+from vitsearch.errors import StudyError
+from vitsearch.storage.addresses import masked
+from vitsearch.storage.ledger import Schema, SchemaOfResults, Versions, engine_options, sqlite_file
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What an upgrade has changed. ``storage`` is shown without a password; ``trials`` are Optuna's tables."""
+
+    storage: str
+    results: Versions
+    trials: Versions
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def upgrade(storage: str) -> Upgraded:
+    """Bring all tables of a database to the versions of this program; an empty database gets them.
+
+    Raises :class:`StudyError`, and changes nothing, for a SQLite file that does not exist and for a database that a
+    newer program made.
+    """
+    file = sqlite_file(storage)
+    if file is not None and not file.exists():
+        raise StudyError(f"storage {masked(storage)}: {file} does not exist")
+    with closing(SchemaOfResults.open(storage)) as results:
+        results.now().refuse_newer(masked(storage))
+        is_new = not results.has_trials()
+        with _optuna(storage, is_new) as tables:
+            found = schema_of(tables)
+            found.refuse_newer(masked(storage))
+            if found.found != found.newest:
+                with _silent():
+                    tables.upgrade()
+        return Upgraded(masked(storage), results.upgrade(), Versions(None if is_new else found.found, found.newest))
+
+
+def refuse_other_versions(tables: RDBStorage) -> None:
+    """Raise :class:`StudyError` where Optuna's tables are older or newer than this program."""
+    found, storage = schema_of(tables), masked(tables.url)
+    found.refuse_newer(storage)
+    found.refuse_older(storage)
+
+
+def schema_of(tables: RDBStorage) -> Schema:
+    """Which version Optuna's tables have."""
+    return Schema("trials", tables.get_current_version(), tuple(tables.get_all_versions()))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Optuna's alembic sets up logging of its own, and writes to standard error what it does."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.disable(before)
+
+
+@contextmanager
+def _optuna(storage: str, makes_tables: bool) -> Iterator[RDBStorage]:
+    tables = RDBStorage(
+        storage,
+        engine_kwargs=engine_options(storage),
+        skip_compatibility_check=True,
+        skip_table_creation=not makes_tables,
+    )
+    try:
+        yield tables
+    finally:
+        tables.remove_session()
+        tables.engine.dispose()

@@ -1,0 +1,88 @@
+"""A real search whose files are in S3: real workers upload, and another machine goes on with what they have stored."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.s3_server import s3_server
+
+PATIENCE_S = 600
+SPACE = """
+study: far
+task:
+  data: {{source: folder, root: "{root}"}}
+  base: {{epochs: 1, batch_size: 16}}
+  fine_tune: {{rungs: [0, 1], images_per_epoch: 32, batch_size: 16}}
+  proxy: {{calibration_images: 16}}
+objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize}}
+limits: {{accuracy: {{max_drop: 1.0}}}}
+space:
+  backbone: {{name: test_vit, weights: none}}
+  resolution: 32
+  head_pruning_ratio: [0.0, 0.5]
+  ffn_pruning_ratio: {{low: 0.0, high: 0.9, step: 0.1}}
+  width_multiple: 2
+  quantization: fp32
+  batch: 1
+search: {{trials: 1, candidates: 1, margin: 1.0}}
+storage: "sqlite:///{folder}/far.db"
+files: s3://far/vit
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    with s3_server() as found:
+        url = f"{found['AWS_ENDPOINT_URL']}/far"
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
+        yield os.environ | found | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.fixture
+def space(tmp_path):
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = draw.integers(0, 200 + 40 * number, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    path = tmp_path / "far.yaml"
+    path.write_text(SPACE.format(root=tmp_path / "images", folder=tmp_path))
+    return path
+
+
+def run(space: Path, environment: dict[str, str], cache: str, *overrides: str) -> None:
+    command = [sys.executable, "-m", "support.quick_search", "run", str(space), "--plain", *overrides]
+    own = environment | {"XDG_CACHE_HOME": str(space.parent / cache)}
+    done = subprocess.run(
+        command, cwd=space.parent, env=own, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def stages(folder: Path) -> list[str]:
+    """What was made in all runs, without measurements."""
+    with closing(sqlite3.connect(folder / "far.db", timeout=60)) as database:
+        return [stage for (stage,) in database.execute("SELECT stage FROM vs_stage_cost WHERE stage != 'measure'")]
+
+
+def test_another_machine_goes_on_with_the_database_and_the_store_alone(space, environment, tmp_path):
+    run(space, environment, "first")
+    assert not (tmp_path / "far.files" / "artifacts").exists()
+    before = stages(tmp_path)
+    shutil.rmtree(tmp_path / "far.files")
+    run(space, environment, "second", "search.trials=2")
+    made = stages(tmp_path)[len(before) :]
+    assert "train" in made
+    assert not {"base", "block_structure", "logits"} & set(made)
