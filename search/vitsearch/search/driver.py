@@ -15,7 +15,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, constraints, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Record
+from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.cost_model import training_seconds
@@ -117,7 +117,10 @@ class Driver:
         outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
         rules = Rules(search.candidates, self._slots, search.most_trainings)
         price = equal_price if search.budget_s is None else training_seconds
-        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price)
+        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self._claim_training)
+
+    def _claim_training(self, trial: RunningTrial) -> bool:
+        return self._study.claim_training(trial.number, trial.keys.weights_key, self._space.search.most_trainings)
 
     # ---- the search
 
@@ -144,6 +147,7 @@ class Driver:
             else:  # all that was asked for is known, or nothing may be asked
                 await asyncio.sleep(POLL_S)
             self._collect()
+            self._follow_others()
             self._scheduler.choose()  # the device may have gone or come back
 
     def _stop_asking(self) -> str | None:
@@ -198,7 +202,8 @@ class Driver:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
         what waits."""
         scheduler, rules = self._scheduler, self._scheduler.rules
-        if scheduler.trained + scheduler.in_training >= rules.wanted and not self._study.has_waiting():
+        in_training = scheduler.in_training + self._study.trained_elsewhere()
+        if scheduler.trained + in_training >= rules.wanted and not self._study.has_waiting():
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
@@ -235,6 +240,13 @@ class Driver:
             return duplicate
         broken = constraints(self._scheduler.outlook.goals.bounds, leader.metrics.values)
         return Record("confirmed", plan, "", leader.keys, leader.metrics, broken)
+
+    def _follow_others(self) -> None:
+        """Take in what other drivers of the study have found: predictions, front and budget are those of all."""
+        known = self._scheduler.outlook.records
+        for number, record in self._study.records().items():
+            if number not in known:
+                self._scheduler.add(number, record)
 
     def _collect(self) -> None:
         for task in [task for task in self._open if task.done()]:

@@ -27,13 +27,15 @@ from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import engine_options, tune
+from vitsearch.storage.ledger import engine_options, retried, tune
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
 from vitsearch.study.time_left import Span
 from vitsearch.study.view import StudyView
 
+TRAINS = "trains"
+"""The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
 HEARTBEAT_S = 60
 GRACE_S = 300
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -169,6 +171,17 @@ class Study:
             if again and any(_fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
                 return
             self._study.enqueue_trial(asked, user_attrs={"enqueued": why}, skip_if_exists=not again)
+
+    def claim_training(self, number: int, weights_key: str, most: int) -> bool:
+        """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
+        trained already, or are being trained, take no more."""
+        with self._lock, _quiet():
+            (trial,) = (trial for trial in self._trials((TrialState.RUNNING,)) if trial.number == number)
+            return self._view.claim(trial._trial_id, TRAINS, weights_key, most)
+
+    def trained_elsewhere(self) -> int:
+        """How many trials other drivers train now."""
+        return sum(TRAINS in trial.user_attrs for trial in self._view.running_elsewhere())
 
     # ---- telling
 
@@ -348,14 +361,17 @@ def _storage(url: str) -> RDBStorage:
         # Parameters only: Optuna's own callback would copy the old measurements too.
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
-    with _quiet():
-        storage = RDBStorage(
+    def opened() -> RDBStorage:
+        return RDBStorage(
             url,
             engine_kwargs=engine_options(url),
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,
         )
+
+    with _quiet():
+        storage = retried(opened)
     tune(storage.engine)
     return storage
 

@@ -235,6 +235,19 @@ class StudyView(BaseStorage, BaseHeartbeat):
         unwritten[key] = json.dumps(value)
         known[key] = value
 
+    def claim(self, trial_id: int, key: str, value: Any, most: int) -> bool:
+        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held by
+        trials that run or are complete."""
+        if not self._rows.claim(trial_id, key, json.dumps(value), most):
+            return False
+        self.get_trial(trial_id).user_attrs[key] = value
+        return True
+
+    def running_elsewhere(self) -> list[FrozenTrial]:
+        """The trials that other drivers run, as they were when the database was read last."""
+        unfinished = (self._trials[trial_id] for trial_id in self._unfinished - self._own)
+        return [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+
     def write(self, trial_id: int) -> None:
         """Write what a trial was given."""
         if unwritten := self._unwritten.pop(trial_id, None):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
 
+R = TypeVar("R")
+
 SQLITE_TIMEOUT_S = 60
+RACES, RACE_S = 10, 0.2
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
 """SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 
@@ -91,6 +96,16 @@ def tune(engine: Engine) -> None:
         cursor.close()
 
     engine.dispose()
+
+
+def retried(make: Callable[[], R]) -> R:
+    """What ``make`` returns. Optuna fails where another process makes its tables at the same moment."""
+    for _ in range(RACES):
+        try:
+            return make()
+        except DBAPIError:
+            time.sleep(RACE_S)
+    return make()
 
 
 class database_now(FunctionElement[float]):

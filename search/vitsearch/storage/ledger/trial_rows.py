@@ -176,6 +176,21 @@ class TrialRows:
                 connection.execute(insert(_heartbeats).values(trial_id=trial_id, heartbeat=func.current_timestamp()))
         return TrialRow(trial_id, given, state, started_at, ended_at, facts)
 
+    def claim(self, trial_id: int, key: str, value: str, most: int) -> bool:
+        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run or
+        are complete. One driver decides at a time, so that together they never hold more."""
+        a, t = _user_attrs.c, _trials.c
+        with self._engine.begin() as connection:
+            # SQLite has no SELECT ... FOR UPDATE: a write locks out other drivers there, and this row elsewhere.
+            own = update(_studies).where(self._is_study(_studies)).values(study_id=self._study_id)
+            connection.execute(own)
+            held = select(a.value_json).join(_trials, t.trial_id == a.trial_id).where(self._is_study(_trials))
+            held = held.where(and_(a.key == key, t.state.in_(("RUNNING", "COMPLETE")), a.value_json != value))
+            if len(set(connection.execute(held).scalars())) >= most:
+                return False
+            _write(connection, trial_id, Facts(user_attrs={key: value}), [key])
+        return True
+
     def write(self, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
         """Add to a trial; ``replaced`` are keys of attributes that it had before."""
         with self._engine.begin() as connection:
