@@ -60,7 +60,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
-        closing.enter_context(home.alone())  # first: nothing that another run of this study uses may change
+        closing.enter_context(home.running(progress.note))
         cores = Cores.shared() if not space.devices else None
         resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
         if cores is not None and hasattr(os, "sched_setaffinity"):

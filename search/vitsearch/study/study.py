@@ -11,7 +11,7 @@ import logging
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import engine_options, retried, tune
+from vitsearch.storage.ledger import engine_options, first, tune
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
@@ -137,6 +137,11 @@ class Study:
 
     def remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
+
+    def change(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """Store what ``change`` makes of a stored attribute (None where there is none), and return it. Nobody else can
+        change it in between; what only one driver writes is for :meth:`remember`."""
+        return self._view.change_attribute(key, change)
 
     def space(self) -> SearchSpace:
         return SearchSpace.from_json(self.attributes["space"])
@@ -275,9 +280,8 @@ class Study:
 
     def _seed_sampler(self, space: SearchSpace) -> None:
         """Count the runs: with one seed, two of them, and a resumed one, would draw the same plans once more."""
-        run = self.attributes.get("runs", 0)
-        self.remember("runs", run + 1)
-        self._study.sampler = make_sampler(space.search.sampler, space.search.seed + run)
+        runs = self.change("runs", lambda stored: (stored or 0) + 1)
+        self._study.sampler = make_sampler(space.search.sampler, space.search.seed + runs - 1)
 
     # ---- the space over time
 
@@ -320,13 +324,16 @@ class Study:
         """The stored order with new words behind it. Optuna refuses a longer list, so its rows are updated."""
         if set(choices) <= set(self._used.get(name, ())):
             return self._used[name]  # as stored: _catch_up has just compared them
-        known: dict[str, list[str]] = self._view.attribute("choices") or {}
-        before = tuple(known.get(name, ()))
-        after = before + tuple(choice for choice in choices if choice not in before)
-        if after != before:
-            self.remember("choices", known | {name: list(after)})
-            if before:
-                self._grow(name, before, after)
+        before: tuple[str, ...] = ()
+
+        def lengthened(stored: dict[str, list[str]] | None) -> dict[str, list[str]]:
+            nonlocal before
+            before = tuple((stored or {}).get(name, ()))
+            return (stored or {}) | {name: [*before, *(choice for choice in choices if choice not in before)]}
+
+        after = tuple(self.change("choices", lengthened)[name])
+        if before and after != before:
+            self._grow(name, before, after)
         self._used[name] = after
         return after
 
@@ -361,17 +368,14 @@ def _storage(url: str) -> RDBStorage:
         # Parameters only: Optuna's own callback would copy the old measurements too.
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
-    def opened() -> RDBStorage:
-        return RDBStorage(
+    with _quiet(), first(url, "alembic_version"):  # the last one that Optuna makes
+        storage = RDBStorage(
             url,
             engine_kwargs=engine_options(url),
             heartbeat_interval=HEARTBEAT_S,
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,
         )
-
-    with _quiet():
-        storage = retried(opened)
     tune(storage.engine)
     return storage
 

@@ -139,6 +139,10 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._attributes[key] = self._parsed(key, text)
         return self._attributes[key][1]
 
+    def change_attribute(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """As :meth:`TrialRows.change_attribute`."""
+        return self._rows.change_attribute(key, change)
+
     def _parsed(self, key: str, text: str) -> tuple[str, Any]:
         known = self._attributes.get(key)
         return known if known is not None and known[0] == text else (text, json.loads(text))

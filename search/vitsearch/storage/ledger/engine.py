@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy import Engine, ExceptionContext, Float, NullPool, create_engine, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
-
-R = TypeVar("R")
+from vitsearch.storage.locks import locked
 
 SQLITE_TIMEOUT_S = 60
-RACES, RACE_S = 10, 0.2
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
 """SQLite's and PostgreSQL's words for a full disk and a read-only one."""
 
@@ -98,14 +96,22 @@ def tune(engine: Engine) -> None:
     engine.dispose()
 
 
-def retried(make: Callable[[], R]) -> R:
-    """What ``make`` returns. Optuna fails where another process makes its tables at the same moment."""
-    for _ in range(RACES):
-        try:
-            return make()
-        except DBAPIError:
-            time.sleep(RACE_S)
-    return make()
+@contextmanager
+def first(url: str, table: str) -> Iterator[None]:
+    """Let one process at a time into the block while the database has no such table: who makes tables in it by a library
+    that fails if another does so at the same moment."""
+    engine = create_engine(url, poolclass=NullPool, **engine_options(url))
+    if inspect(engine).has_table(table):
+        yield
+    elif engine.dialect.name == "sqlite":
+        folder = files_folder(url)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "tables.lock"):
+            yield
+    else:
+        with engine.connect() as connection:  # it holds the lock until it is closed
+            connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
+            yield
 
 
 class database_now(FunctionElement[float]):
