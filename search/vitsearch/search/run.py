@@ -68,7 +68,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
-        ledger.costs.start_run(space.study, cores_of(space, cores, options.address))
+        ledger.costs.start_run(space.study, cores_of(space, cores, options.address), resources.trainers)
         study = Study.open(space)
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either

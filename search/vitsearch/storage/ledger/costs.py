@@ -33,13 +33,19 @@ class Spent:
 
 @dataclass(frozen=True)
 class Run:
-    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores."""
+    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores, with how
+    many plans in training at a time."""
 
     id: int
     host: str
     cores: int
+    trainers: int
     started_at: float
     seen_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.seen_at - self.started_at
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class StageRun:
     """What one run of a stage took. ``detail`` is the protocol of a measurement; the other fields are those of
     :class:`~vitsearch.storage.stage_cost.StageCost`."""
 
+    run_id: str
     run: int
     stage: str
     detail: str
@@ -64,10 +71,11 @@ class StageCosts:
         self._run: int | None = None
         self._noted: list[dict[str, Any]] = []
 
-    def start_run(self, study: str, cores: int) -> None:
+    def start_run(self, study: str, cores: int, trainers: int = 1) -> None:
         """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores."""
         now = database_now()
-        values = {"study": study, "host": socket.gethostname(), "cores": cores, "started_at": now, "seen_at": now}
+        values = {"study": study, "host": socket.gethostname(), "cores": cores, "trainers": trainers}
+        values |= {"started_at": now, "seen_at": now}
         with self._engine.begin() as connection:
             made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
             assert made is not None
@@ -134,6 +142,12 @@ class StageCosts:
         query = select(*(_S[field.name] for field in fields(StageRun))).where(of_study).order_by(_S.id)
         with self._engine.connect() as connection:
             return [StageRun(*row) for row in connection.execute(query)]
+
+    def by_id(self) -> dict[str, StageRun]:
+        """What the runs of stages took, of all studies, by the ids that results name."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(*(_S[field.name] for field in fields(StageRun))))
+            return {run.run_id: run for run in (StageRun(*row) for row in rows)}
 
     def spent(self, study: str) -> Spent:
         """What all runs of a study have spent so far. What its stages found in the ledger cost it nothing."""

@@ -18,8 +18,8 @@ ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_loc
 
 
 def upgrade(engine: Engine) -> None:
-    """Create or upgrade the tables; a database that a newer vitsearch made is refused. Of several that start at the same
-    time one does it, wholly or, where it is killed, not at all."""
+    """Create or upgrade the tables; a database that a newer vitsearch made is refused. Of several that start together
+    one does it, wholly or, where it is killed, not at all."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
