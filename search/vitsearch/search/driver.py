@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass, replace
 
 from vitsearch.core.figures import Metrics
@@ -18,6 +17,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
+from vitsearch.search.budget import Budget
 from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
@@ -75,7 +75,7 @@ class Driver:
         self._plans = replace(plans, kept_batch=self._batches)
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._leaders: dict[Plan, Leader] = {}
-        self._started = time.monotonic()
+        self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
         self._without_gain = 0
         self._low_proposals = 0
         self._known_convergence = self._convergence_of_the_last_run()
@@ -135,7 +135,7 @@ class Driver:
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
-                if self._budget_is_spent() or not self._study.has_waiting():
+                if self._budget.why_spent() or not self._study.has_waiting():
                     self._remember_convergence()
                     return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
@@ -153,15 +153,10 @@ class Driver:
     def _stop_asking(self) -> str | None:
         """Why nothing more is asked. A complete search still asks for what waits: the other deployments of what it has
         trained."""
-        search = self._space.search
-        if self._budget_is_spent():
-            return f"the budget of {search.budget_s:g} s is spent"
+        if spent := self._budget.why_spent():
+            return spent
         reason = self._why_complete()
         return None if reason and self._study.has_waiting() else reason
-
-    def _budget_is_spent(self) -> bool:
-        budget = self._space.search.budget_s
-        return budget is not None and time.monotonic() - self._started > budget
 
     def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
@@ -276,7 +271,7 @@ class Driver:
     async def _finish_open(self) -> None:
         """No new trials. Those in training finish; of those that wait, a search that has converged trains those that
         are expected to add enough, and any other drops them."""
-        has_converged = self._why_complete() is not None and not self._budget_is_spent()
+        has_converged = self._why_complete() is not None and self._budget.why_spent() is None
         self._scheduler.is_last_round, self._scheduler.closed = has_converged, not has_converged
         self._scheduler.choose()
         while self._open:

@@ -44,7 +44,8 @@ def account(study: Study, ledger: Ledger) -> Account:
     runs, stages = ledger.costs.runs(study.name), ledger.costs.stages(study.name)
     of_trials = _of_trials(study.records(), ledger, {stage.run_id for stage in stages})
     reused = sum(seconds.reused for seconds in of_trials.values())
-    together = Seconds(_on(stages, is_device=False), _on(stages, is_device=True), reused)
+    worked = ledger.costs.worked(study.name)
+    together = Seconds(worked.trainers, worked.devices, reused)
     wall = sum(run.seconds for run in runs)
     return Account(together, of_trials, wall, _eta(together, of_trials.values(), runs, wall))
 

@@ -32,6 +32,14 @@ class Spent:
 
 
 @dataclass(frozen=True)
+class Worked:
+    """Wall seconds of stages on trainers and on devices."""
+
+    trainers: float = 0.0
+    devices: float = 0.0
+
+
+@dataclass(frozen=True)
 class Run:
     """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores, with how
     many plans in training at a time."""
@@ -142,6 +150,15 @@ class StageCosts:
         query = select(*(_S[field.name] for field in fields(StageRun))).where(of_study).order_by(_S.id)
         with self._engine.connect() as connection:
             return [StageRun(*row) for row in connection.execute(query)]
+
+    def worked(self, study: str) -> Worked:
+        """How long the stages of all runs of a study took so far."""
+        on_device = _S.ran_on.like(f"{DEVICE}%")
+        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        asked = select(on_device, func.sum(_S.wall_seconds)).where(of_study).group_by(on_device)
+        with self._engine.connect() as connection:
+            found = {bool(is_device): float(seconds) for is_device, seconds in connection.execute(asked)}
+        return Worked(found.get(False, 0.0), found.get(True, 0.0))
 
     def by_id(self) -> dict[str, StageRun]:
         """What the runs of stages took, of all studies, by the ids that results name."""

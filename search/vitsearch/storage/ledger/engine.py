@@ -98,8 +98,8 @@ def tune(engine: Engine) -> None:
 
 @contextmanager
 def first(url: str, table: str) -> Iterator[None]:
-    """Let one process at a time into the block while the database has no such table: who makes tables in it by a library
-    that fails if another does so at the same moment."""
+    """Let one process at a time into the block while the database has no such table. For who makes tables by a library
+    that fails if another process does so at the same moment."""
     engine = create_engine(url, poolclass=NullPool, **engine_options(url))
     if inspect(engine).has_table(table):
         yield
