@@ -41,8 +41,8 @@ class Worked:
 
 @dataclass(frozen=True)
 class Run:
-    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores, with how
-    many plans in training at a time."""
+    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores, with
+    how many plans in training at a time."""
 
     id: int
     host: str
