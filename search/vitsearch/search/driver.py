@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 BEAT_S = 30.0
 POLL_S = 0.25
 REPORT_S = 1.0
+AHEAD_OF_BOARDS = 2
+"""Trials that are measured or prepared for each board: the next one is ready when a board becomes free."""
 WAITING_FOR_DEVICE = 4
 """Maximum number of trials that may wait for an unreachable device: more would be drawn without a result to learn
 from."""
@@ -205,7 +207,8 @@ class Driver:
         before_training = len(self._open) - scheduler.in_training
         if self._low_proposals and before_training > scheduler.competing:
             return False  # what is under way may show that there is more to gain
-        return before_training - scheduler.losers_waiting < rules.candidates * rules.slots
+        wanted = max(rules.candidates * rules.slots, AHEAD_OF_BOARDS * self._pipeline.device.parallel)
+        return before_training - scheduler.losers_waiting < wanted
 
     def _sampler_is_starved(self) -> bool:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""

@@ -233,7 +233,8 @@ def test_a_second_run_joins_the_first_and_goes_on_when_that_is_killed(search: Se
     second = search.start()
     deadline = time.monotonic() + PATIENCE_S
     while "this run joins it" not in search.log() or not any(row.startswith("vs_training") for row in search.rows()):
-        assert second.poll() is None and time.monotonic() < deadline, search.log()
+        assert second.poll() is None, search.log()
+        assert time.monotonic() < deadline, search.log()
         time.sleep(0.2)
     before = search.rows()
     first.kill()
