@@ -225,8 +225,8 @@ def open_boards(space: SearchSpace, note: Callable[[str], None], failures: int) 
             away.append(error)
     if not boards:
         raise away[0]
-    for error in away:
-        note(f"{error}; the run goes on without it")
+    for lost in away:
+        note(f"{lost}; the run goes on without it")
     return boards
 
 

@@ -1,4 +1,3 @@
-
 import pytest
 
 from support.process_reports import process_report
