@@ -243,5 +243,6 @@ def test_a_second_run_joins_the_first_and_goes_on_when_that_is_killed(search: Se
     after = search.rows()
     assert {key: after.get(key) for key in before} == before, "a finished stage was lost or made again"
     assert set(search.states()) <= {"COMPLETE", "PRUNED"}, search.log()
-    assert sum(row.startswith("vs_training") and not row.endswith(":0") for row in after) == search.trials
+    trained = sum(row.startswith("vs_training") and not row.endswith(":0") for row in after)
+    assert 1 <= trained <= search.trials, "it may end as converged"
     assert await_end_of_all(search.folder) == {}
