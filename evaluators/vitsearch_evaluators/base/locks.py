@@ -46,6 +46,10 @@ def try_lock(path: str, work: str = "") -> Optional[IO[Any]]:
         if error.errno in _HELD:
             stream.close()
             return None
+    return _signed(stream, work)
+
+
+def _signed(stream: IO[Any], work: str) -> IO[Any]:
     try:
         stream.truncate(0)
         json.dump(_this_process(work)._asdict(), stream)
@@ -56,12 +60,26 @@ def try_lock(path: str, work: str = "") -> Optional[IO[Any]]:
     return stream
 
 
+def share_lock(path: str, work: str = "") -> Optional[IO[Any]]:
+    """Take the lock of a file as :func:`try_lock` does, together with others that share it; None if one process holds
+    it alone."""
+    stream = open(path, "a+")  # noqa: SIM115 - stays open as long as the lock is held
+    try:
+        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            stream.close()
+            return None
+    return _signed(stream, work)
+
+
 def holder(path: str) -> Optional[Holder]:
-    """Return who holds the lock of a file; None if nobody does, or if the holder has not written its name yet."""
+    """Return who holds the lock of a file, or has shared it last; None if nobody does, or if the holder has not written
+    its name yet."""
     try:
         with open(path) as stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 return Holder(**json.load(stream)) if error.errno in _HELD else None
     except (OSError, ValueError, TypeError):

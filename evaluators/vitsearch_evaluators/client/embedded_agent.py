@@ -1,33 +1,38 @@
-"""An agent on this machine that ends together with this process.
+"""An agent on this machine that ends together with the process that has started it.
 
-The agent reads its stdin, which is a pipe from this process. When this process ends, even by SIGKILL, the pipe is
-closed, and the agent and its children end.
+The agent reads its stdin, which is a pipe from that process. When the process ends, even by SIGKILL, the pipe is
+closed, and the agent and its children end. Several processes may share the agent of one state: the first one starts it,
+and when that one ends, the next one that needs the agent starts it again.
 """
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 from vitsearch_evaluators.base import locks, processes, tokens
 from vitsearch_evaluators.base.system import user_cache_folder
 from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError
+from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError, InvalidRequest
 
 _START_S = 60.0
 _STOP_S = 10.0
 _STARTS = 3
+_CONNECT_S = 5.0
 _POLL_S = 0.02
 
 
 class EmbeddedAgent:
     """An agent process; use it as a context manager. The folder `state` keeps the device's id, queue and models.
 
-    `cpus` is a list as in `taskset -c` ("1", "0,2-3"); the agent and all that it measures run only there. Only
-    `address` may be called from several threads at once.
+    `cpus` is a list as in `taskset -c` ("1", "0,2-3"); the agent and all that it measures run only there. Where another
+    process runs an agent on this state already, that agent is used. Only `address` may be called from several threads
+    at once.
     """
 
     def __init__(self, state: str, cpus: Optional[str] = None, python: str = sys.executable) -> None:
@@ -35,6 +40,7 @@ class EmbeddedAgent:
         self._cpus = cpus
         self._python = python
         self._process: Optional[subprocess.Popen[bytes]] = None
+        self._shared_pid = 0
         self._port = 0
         self.token = secrets.token_hex(32)
 
@@ -51,14 +57,16 @@ class EmbeddedAgent:
 
     @property
     def pid(self) -> int:
-        if self._process is None:
+        if self._process is not None:
+            return self._process.pid
+        if not self._shared_pid:
             raise DeviceUnreachable("the embedded agent is not running")
-        return self._process.pid
+        return self._shared_pid
 
     def has_pid(self, pid: int) -> bool:
         """Whether the agent runs, as the process `pid`."""
         process = self._process
-        return process is not None and process.pid == pid
+        return pid == (self._shared_pid if process is None else process.pid)
 
     def address(self) -> str:
         """Return the URL, and restart the agent first if it has ended. For `DeviceClient(agent.address)`."""
@@ -71,15 +79,16 @@ class EmbeddedAgent:
 
     def restart_if_dead(self) -> bool:
         """Start the agent again on its state if it has ended; return whether it had. Its queue continues."""
-        if self._process is not None and self._process.poll() is None:
+        if self._runs():
             return False
         self.stop()
         self._start()
         return True
 
     def stop(self) -> None:
-        """End the agent: close its stdin, and send signals to its pid if that takes too long."""
-        process, self._process = self._process, None
+        """End the agent: close its stdin, and send signals to its pid if that takes too long. The agent of another
+        process goes on."""
+        process, self._process, self._shared_pid = self._process, None, 0
         if process is None:
             return
         assert process.stdin is not None
@@ -93,8 +102,48 @@ class EmbeddedAgent:
         process.wait()
 
     def _start(self) -> None:
-        """Start the agent, again if something kills it meanwhile. DeviceUnreachable quotes its log."""
         os.makedirs(self._state, mode=0o700, exist_ok=True)
+        with self._starting_alone():
+            if not self._join():
+                self._start_own()
+
+    def _runs(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        found = locks.holder(self._path(locks.STATE))
+        return found is not None and found.pid == self._shared_pid
+
+    @contextlib.contextmanager
+    def _starting_alone(self) -> Iterator[None]:
+        end = time.monotonic() + _START_S
+        while True:
+            lock = locks.try_lock(self._path("starting"))
+            if lock is not None or time.monotonic() > end:
+                break
+            time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def _join(self) -> bool:
+        """Use the agent that another process runs on this state; False if there is none."""
+        found = locks.holder(self._path(locks.STATE))
+        if found is None:
+            return False
+        try:
+            with open(self._path("port.json")) as stream:
+                port = int(json.load(stream)["port"])
+            socket.create_connection(("127.0.0.1", port), _CONNECT_S).close()
+            self.token = tokens.read_tokens(self._path(tokens.FILE_NAME))[0]
+        except (OSError, ValueError, InvalidRequest):
+            return False  # it is about to end
+        self._port, self._shared_pid = port, found.pid
+        return True
+
+    def _start_own(self) -> None:
+        """Start the agent, again if something kills it meanwhile. DeviceUnreachable quotes its log."""
         self._await_free_state()
         tokens.write_tokens(self._path(tokens.FILE_NAME), (self.token,))
         for _ in range(_STARTS):

@@ -94,6 +94,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     for number, reason in state["failures"].items():
         console.print(printable(f"  trial {number}: {reason}"), style="red", markup=False)
     console.print(_spent(state["cpu_seconds"], state["busy_share"]), markup=False)
+    console.print(_times(state), markup=False)
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))
         leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
@@ -112,6 +113,15 @@ def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:
     parts = [f"{Stage(name).words} {seconds:.0f}" for name, seconds in largest if seconds >= 0.5]
     text = f"CPU-seconds: {sum(cpu_seconds.values()):.0f}" + (f" ({', '.join(parts)})" if parts else "")
     return text if busy_share is None else f"{text}; {busy_share:.0%} of the cores' time"
+
+
+def _times(state: dict[str, Any]) -> str:
+    """How long trainers and devices worked, and what was there already."""
+    trainers, devices, reused = (state[f"{name}_seconds"] for name in ("trainer", "device", "reused"))
+    text = f"Seconds: trainers {trainers:.0f}, devices {devices:.0f}, saved by results that were there {reused:.0f}"
+    if state["eta"] is None:
+        return text
+    return f"{text}; a perfect schedule would have taken {state['eta']:.0%} of the {state['wall_seconds']:.0f} s"
 
 
 def print_value_notes(models: dict[str, Metrics], console: Console) -> None:

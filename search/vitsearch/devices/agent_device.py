@@ -58,8 +58,8 @@ class Outage:
 class Device(Protocol):
     """A device that measures models.
 
-    Guarantees: it runs one measurement at a time; it waits for the end of a transient fault, and ``outage`` describes
-    the fault in the meantime. A run that has no other work waits at most ``deadline_s``.
+    Guarantees: it runs ``parallel`` measurements at a time; it waits for the end of a transient fault, which ``outage``
+    describes in the meantime. A run that has no other work waits at most ``deadline_s``.
     """
 
     @property
@@ -67,6 +67,9 @@ class Device(Protocol):
 
     @property
     def info(self) -> DeviceInfo: ...
+
+    @property
+    def parallel(self) -> int: ...
 
     @property
     def outage(self) -> Outage | None: ...
@@ -89,6 +92,8 @@ class Device(Protocol):
 
 class AgentDevice:
     """A device behind an agent, for one study. Its client decides how long to repeat a request."""
+
+    parallel = 1
 
     def __init__(self, name: str, client: DeviceClient, failures: int = 0, deadline_s: float = DEADLINE_S) -> None:
         """Connect to the agent. Raises :class:`DeviceLost` when it does not answer.

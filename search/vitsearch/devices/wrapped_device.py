@@ -25,6 +25,10 @@ class WrappedDevice:
         return self._device.info
 
     @property
+    def parallel(self) -> int:
+        return self._device.parallel
+
+    @property
     def outage(self) -> Outage | None:
         return self._device.outage
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,9 +15,10 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, constraints, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Plan
-from vitsearch.core.record import Record
+from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
+from vitsearch.search.budget import Budget
 from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 BEAT_S = 30.0
 POLL_S = 0.25
 REPORT_S = 1.0
+AHEAD_OF_BOARDS = 2
+"""Trials that are measured or prepared for each board: the next one is ready when a board becomes free."""
 WAITING_FOR_DEVICE = 4
 """Maximum number of trials that may wait for an unreachable device: more would be drawn without a result to learn
 from."""
@@ -77,7 +79,7 @@ class Driver:
         self._plans = replace(plans, found_form=self._forms)
         self._open: dict[asyncio.Task[Record], Asked] = {}
         self._leaders: dict[Plan, Leader] = {}
-        self._started = time.monotonic()
+        self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
         self._without_gain = 0
         self._low_proposals = 0
         self._known_convergence = self._convergence_of_the_last_run()
@@ -123,7 +125,10 @@ class Driver:
         outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
         rules = Rules(search.candidates, self._slots, search.most_trainings)
         price = equal_price if search.budget_s is None else training_seconds
-        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price)
+        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self._claim_training)
+
+    def _claim_training(self, trial: RunningTrial) -> bool:
+        return self._study.claim_training(trial.number, trial.keys.weights_key, self._space.search.most_trainings)
 
     # ---- the search
 
@@ -138,7 +143,7 @@ class Driver:
         while True:
             if reason := self._stop_asking():
                 await self._finish_open()
-                if self._budget_is_spent() or not self._study.has_waiting():
+                if self._budget.why_spent() or not self._study.has_waiting():
                     self._remember_convergence()
                     return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
@@ -150,20 +155,16 @@ class Driver:
             else:  # all that was asked for is known, or nothing may be asked
                 await asyncio.sleep(POLL_S)
             self._collect()
+            self._follow_others()
             self._scheduler.choose()  # the device may have gone or come back
 
     def _stop_asking(self) -> str | None:
         """Why nothing more is asked. A complete search still asks for what waits: the other deployments of what it has
         trained."""
-        search = self._space.search
-        if self._budget_is_spent():
-            return f"the budget of {search.budget_s:g} s is spent"
+        if spent := self._budget.why_spent():
+            return spent
         reason = self._why_complete()
         return None if reason and self._study.has_waiting() else reason
-
-    def _budget_is_spent(self) -> bool:
-        budget = self._space.search.budget_s
-        return budget is not None and time.monotonic() - self._started > budget
 
     def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
@@ -204,14 +205,16 @@ class Driver:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
         what waits."""
         scheduler, rules = self._scheduler, self._scheduler.rules
-        if scheduler.trained + scheduler.in_training >= rules.wanted and not self._study.has_waiting():
+        in_training = scheduler.in_training + self._study.trained_elsewhere()
+        if scheduler.trained + in_training >= rules.wanted and not self._study.has_waiting():
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
         before_training = len(self._open) - scheduler.in_training
         if self._low_proposals and before_training > scheduler.competing:
             return False  # what is under way may show that there is more to gain
-        return before_training - scheduler.losers_waiting < rules.candidates * rules.slots
+        wanted = max(rules.candidates * rules.slots, AHEAD_OF_BOARDS * self._pipeline.device.parallel)
+        return before_training - scheduler.losers_waiting < wanted
 
     def _sampler_is_starved(self) -> bool:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
@@ -242,6 +245,13 @@ class Driver:
         broken = constraints(self._scheduler.outlook.goals.bounds, leader.metrics.values)
         return Record("confirmed", plan, "", leader.keys, leader.metrics, broken)
 
+    def _follow_others(self) -> None:
+        """Take in what other drivers of the study have found: predictions, front and budget are those of all."""
+        known = self._scheduler.outlook.records
+        for number, record in self._study.records().items():
+            if number not in known:
+                self._scheduler.add(number, record)
+
     def _collect(self) -> None:
         for task in [task for task in self._open if task.done()]:
             asked = self._open.pop(task)
@@ -270,7 +280,7 @@ class Driver:
     async def _finish_open(self) -> None:
         """No new trials. Those in training finish; of those that wait, a search that has converged trains those that
         are expected to add enough, and any other drops them."""
-        has_converged = self._why_complete() is not None and not self._budget_is_spent()
+        has_converged = self._why_complete() is not None and self._budget.why_spent() is None
         self._scheduler.is_last_round, self._scheduler.closed = has_converged, not has_converged
         self._scheduler.choose()
         while self._open:

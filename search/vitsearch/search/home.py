@@ -1,14 +1,14 @@
-"""The folders of a study, and the lock that lets one run at a time use them."""
+"""The folders of a study, and the lock of the runs that use them."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vitsearch.errors import StudyError
 from vitsearch.pipeline.jobs import Workspace
@@ -49,21 +49,40 @@ class Home:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other runs of this study on this machine out for the block.
+        """Keep runs of this study on this machine out for the block.
 
         Raises :class:`StudyError` when one is under way, and when the folder cannot be written. Runs on other
         machines may share the database.
         """
-        path = self.own / f"{socket.gethostname()}.lock"
+        with self._holding(locks.try_lock):
+            yield
+
+    @contextmanager
+    def running(self, note: Callable[[str], None]) -> Iterator[None]:
+        """Be one of the runs of this study on this machine for the block; ``note`` gets a line about another.
+
+        Raises :class:`StudyError` when the folder cannot be written, or when a command uses it alone.
+        """
+        if other := locks.holder(self._lock):
+            note(f"study {self.study!r} is also run {_by(other)}: this run joins it")
+        with self._holding(locks.share_lock):
+            yield
+
+    @property
+    def _lock(self) -> str:
+        return os.fspath(self.own / f"{socket.gethostname()}.lock")
+
+    @contextmanager
+    def _holding(self, take: Callable[[str, str], IO[Any] | None]) -> Iterator[None]:
         try:
             self.own.mkdir(parents=True, exist_ok=True)
-            lock = locks.try_lock(os.fspath(path), self.study)
+            lock = take(self._lock, self.study)
         except OSError as error:
             raise StudyError(
                 f"study {self.study!r}: its files cannot be written to {self.own}: {error.strerror}"
             ) from error
         if lock is None:
-            raise StudyError(f"study {self.study!r} is already run {_by(locks.holder(os.fspath(path)))}")
+            raise StudyError(f"study {self.study!r} is used {_by(locks.holder(self._lock))}")
         with lock:
             yield
 

@@ -14,6 +14,7 @@ from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unmetered
+from vitsearch.devices.board_pool import BoardPool
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.deployable import deployable, refuse_unable
 from vitsearch.devices.local_device import LocalDevice
@@ -62,7 +63,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
-        closing.enter_context(home.alone())  # first: nothing that another run of this study uses may change
+        closing.enter_context(home.running(progress.note))
         cores = Cores.shared(space.measure.threads) if not space.devices else None
         resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
         if cores is not None and hasattr(os, "sched_setaffinity"):
@@ -73,7 +74,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         store = adopt_store(ledger, space.files, os.environ)
         if isinstance(store, RemoteStore):
             progress.note(f"files go to {store.address}")
-        ledger.costs.start_run(space.study, cores_of(space, cores, options.address))
+        ledger.costs.start_run(space.study, cores_of(space, cores, options.address), resources.trainers)
         study = Study.open(space)
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
@@ -194,7 +195,8 @@ def resources_in_cluster(space: SearchSpace) -> Resources:
 def open_device(
     space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
 ) -> Iterator[Device]:
-    """The device of the space file, else an agent of our own on this machine, pinned to the cores that measure.
+    """The device of the space file (several boards are one device), else an agent of our own on this machine, pinned to
+    the cores that measure.
 
     Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
     line about others that measure on this machine.
@@ -202,10 +204,10 @@ def open_device(
     The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
     """
     with ExitStack() as closing:
+        found: Device
         if cores is None:
-            ((name, asked),) = space.devices.items()
-            client = connect(name, known_device(name, asked, os.environ), space.study, FOREVER_S)
-            found = AgentDevice(name, client, failures, asked.deadline_s)
+            boards = open_boards(space, note, failures)
+            found = boards[0] if len(space.devices) == 1 else BoardPool(boards, note)
         else:
             pinned = ",".join(map(str, cores.device))
             try:
@@ -215,6 +217,22 @@ def open_device(
             found = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
         closing.callback(found.close)
         yield found
+
+
+def open_boards(space: SearchSpace, note: Callable[[str], None], failures: int) -> list[AgentDevice]:
+    """Those of the file's devices that answer; at least one has to."""
+    boards, away = [], list[DeviceLost]()
+    for name, asked in space.devices.items():
+        client = connect(name, known_device(name, asked, os.environ), space.study, FOREVER_S)
+        try:
+            boards.append(AgentDevice(name, client, failures, asked.deadline_s))
+        except DeviceLost as error:
+            away.append(error)
+    if not boards:
+        raise away[0]
+    for lost in away:
+        note(f"{lost}; the run goes on without it")
+    return boards
 
 
 def _stop_on_sigterm() -> None:

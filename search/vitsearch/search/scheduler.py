@@ -47,6 +47,10 @@ def never() -> bool:
     return False
 
 
+def always(trial: RunningTrial) -> bool:
+    return True
+
+
 def equal_price(trial: RunningTrial) -> float:
     return 1.0
 
@@ -71,8 +75,10 @@ class TrialScheduler:
         outlook: Outlook,
         is_unavailable: Callable[[], bool] = never,
         price: Callable[[RunningTrial], float] = equal_price,
+        claim: Callable[[RunningTrial], bool] = always,
     ) -> None:
-        """``price`` is what a training costs: with a budget of time its seconds, otherwise 1."""
+        """``price`` is what a training costs: with a budget of time its seconds, otherwise 1. ``claim`` asks for one of
+        the trainings that all drivers of the study have together."""
         self.rules = rules
         self.outlook = outlook
         self.closed = False
@@ -80,6 +86,7 @@ class TrialScheduler:
         self.is_last_round = False
         self._is_unavailable = is_unavailable
         self._price = price
+        self._claim = claim
         self._trial_by_identity = {
             _identity(record.plan, record.keys): number
             for number, record in outlook.records.items()
@@ -124,8 +131,10 @@ class TrialScheduler:
     # ---- keeping count
 
     def add(self, number: int, record: Record) -> None:
-        """A trial has ended: free its slot and choose the next candidate."""
+        """A trial has ended, here or at another driver: free its slot and choose the next candidate."""
         self.outlook.add(number, record)
+        if record.keys is not None and record.duplicate_of is None:
+            self._trial_by_identity.setdefault(_identity(record.plan, record.keys), number)
         self.forget(number)
         self.choose()
 
@@ -202,7 +211,7 @@ class TrialScheduler:
             self._drop(self._waiting, ENDED)
         while self._waiting and self._has_slot() and self._round_is_full():
             best = self._best_of_round()
-            if best is None:
+            if best is None or not self._claim(best.candidate):
                 return
             self._waiting.remove(best)
             self._training[best.candidate.number] = best.candidate

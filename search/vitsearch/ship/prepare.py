@@ -24,6 +24,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
+from vitsearch.storage.stores import store_of
 from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
 
@@ -169,7 +170,7 @@ async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) ->
     ]
     after, before = (0 if row is None else row.correct for row in counts)
     found = {"plan": plan.to_json(), "keys": asdict(keys), "correct": after, "before": before}
-    study.remember(LONGER, stored | {_longer_name(chosen, epochs): found})
+    study.change(LONGER, lambda known: (known or {}) | {_longer_name(chosen, epochs): found})
     kept = "it is shipped" if after > before else "the model of the search is shipped"
     pipeline.context.progress.note(
         f"trained for {epochs} epochs: {after} validation images are correct, {before} after the search; {kept}"
@@ -187,6 +188,4 @@ def _remember(study: Study, device: Device) -> None:
         "power_meter": info.power_meter,
         "runtimes": sorted(runtime.name for runtime in info.runtimes if runtime.available),
     }
-    stored = study.attributes.get(ENVIRONMENTS) or {}
-    if stored.get(info.environment_id) != described:
-        study.remember(ENVIRONMENTS, stored | {info.environment_id: described})
+    study.change(ENVIRONMENTS, lambda known: (known or {}) | {info.environment_id: described})

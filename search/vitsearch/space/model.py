@@ -33,7 +33,7 @@ class SearchSpace(Section):
     baseline: Annotated[Baseline, Field(validate_default=True)] = Baseline()
     devices: Devices = {}
     """Devices by name, or a list of names that 'vitsearch devices' knows (default: the machine that runs the search
-    also measures)."""
+    also measures). Several must be boards of one class; they share the work, and one that falls silent is replaced."""
     measure: Measure = Measure()
     search: Search = Search()
     resources: Resources = Resources()

@@ -115,17 +115,23 @@ DEFAULT_TRIALS = 12
 UNLIMITED = 10**9
 
 
+_Budget = Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})]
+
+
 class Search(Section):
     """Length and method of the search."""
 
     trials: Annotated[Int, Field(ge=0, le=UNLIMITED)] | None = None
     """Number of plans to train, in all runs of the study together; 0 for only the baseline and the leaderboard. Without
     it 12, or with a budget as many as fit into it."""
-    budget_s: Annotated[float | None, BeforeValidator(seconds), WithJsonSchema({"type": ["string", "number"]})] = Field(
-        default=None, alias="budget"
-    )
+    budget_s: _Budget = Field(default=None, alias="budget")
     """Wall time of one run: 8h, 30m, seconds, or none. With it, the plan of the largest gain per second is trained. On
     the command line it replaces the trials of the file, unless they are given there too."""
+    trainer_budget_s: _Budget = Field(default=None, alias="trainer_budget")
+    """Time that all trainers together may work, in all runs of the study: 40h, or none. The search then ends as with
+    budget."""
+    device_budget_s: _Budget = Field(default=None, alias="device_budget")
+    """The same of devices."""
     sampler: Literal["auto", "gp", "tpe", "nsga2", "random"] = "auto"
     """How plans are proposed: auto is our own, which models accuracy and costs; gp, tpe and nsga2 are Optuna's;
     random draws uniformly."""

@@ -16,7 +16,7 @@ class FoundForms:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._found = self._stored()
+        self._found: Forms = dict(study.attributes.get(ATTRIBUTE, {}))
 
     def __call__(self, model: Unpruned, knob: str) -> str | None:
         """The value that was found; None before."""
@@ -24,9 +24,9 @@ class FoundForms:
 
     def keep(self, model: Unpruned, knob: str, value: str) -> None:
         """Store the choice for a model, unless another run of the study has stored one."""
-        known = self._found | self._stored()
-        self._found = known | {model.key: {knob: value} | known.get(model.key, {})}
-        self._study.remember(ATTRIBUTE, self._found)
 
-    def _stored(self) -> Forms:
-        return dict(self._study.attributes.get(ATTRIBUTE, {}))
+        def with_choice(stored: Forms | None) -> Forms:
+            known = stored or {}
+            return known | {model.key: {knob: value} | known.get(model.key, {})}
+
+        self._found = self._study.change(ATTRIBUTE, with_choice)

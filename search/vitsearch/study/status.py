@@ -8,12 +8,13 @@ from typing import Any
 from vitsearch.core.record import Record, trainings
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.accounting import account
 from vitsearch.study.study import Study
 
 
 def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     """The state of a study as JSON."""
-    records, spent = study.records(), ledger.costs.spent(study.name)
+    records, spent, accounted = study.records(), ledger.costs.spent(study.name), account(study, ledger)
     space = study.space()
     return {
         "study": study.name,
@@ -30,6 +31,9 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "leaderboard": study.attributes.get("leaderboard", []),
         "cpu_seconds": spent.cpu_seconds,
         "busy_share": spent.busy_share,
+        **accounted.together.to_json(),
+        "wall_seconds": accounted.wall_seconds,
+        "eta": accounted.eta,
     }
 
 

@@ -11,7 +11,7 @@ import logging
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import engine_options, made_once, tune, wait_for
+from vitsearch.storage.ledger import engine_options, first, tune, wait_for
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
@@ -35,6 +35,8 @@ from vitsearch.study.time_left import Span
 from vitsearch.study.versions import refuse_other_versions
 from vitsearch.study.view import StudyView
 
+TRAINS = "trains"
+"""The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
 HEARTBEAT_S = 60
 GRACE_S = 300
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -137,6 +139,11 @@ class Study:
     def remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
 
+    def change(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """Store what ``change`` makes of a stored attribute (None where there is none), and return it. Nobody else can
+        change it in between; what only one driver writes is for :meth:`remember`."""
+        return self._view.change_attribute(key, change)
+
     def space(self) -> SearchSpace:
         return SearchSpace.from_json(self.attributes["space"])
 
@@ -170,6 +177,17 @@ class Study:
             if again and any(_fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
                 return
             self._study.enqueue_trial(asked, user_attrs={"enqueued": why}, skip_if_exists=not again)
+
+    def claim_training(self, number: int, weights_key: str, most: int) -> bool:
+        """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
+        trained already, or are being trained, take no more."""
+        with self._lock, _quiet():
+            (trial,) = (trial for trial in self._trials((TrialState.RUNNING,)) if trial.number == number)
+            return self._view.claim(trial._trial_id, TRAINS, weights_key, most)
+
+    def trained_elsewhere(self) -> int:
+        """How many trials other drivers train now."""
+        return sum(TRAINS in trial.user_attrs for trial in self._view.running_elsewhere())
 
     # ---- telling
 
@@ -263,9 +281,8 @@ class Study:
 
     def _seed_sampler(self, space: SearchSpace) -> None:
         """Count the runs: with one seed, two of them, and a resumed one, would draw the same plans once more."""
-        run = self.attributes.get("runs", 0)
-        self.remember("runs", run + 1)
-        self._study.sampler = make_sampler(space.search.sampler, space.search.seed + run)
+        runs = self.change("runs", lambda stored: (stored or 0) + 1)
+        self._study.sampler = make_sampler(space.search.sampler, space.search.seed + runs - 1)
 
     # ---- the space over time
 
@@ -308,13 +325,16 @@ class Study:
         """The stored order with new words behind it. Optuna refuses a longer list, so its rows are updated."""
         if set(choices) <= set(self._used.get(name, ())):
             return self._used[name]  # as stored: _catch_up has just compared them
-        known: dict[str, list[str]] = self._view.attribute("choices") or {}
-        before = tuple(known.get(name, ()))
-        after = before + tuple(choice for choice in choices if choice not in before)
-        if after != before:
-            self.remember("choices", known | {name: list(after)})
-            if before:
-                self._grow(name, before, after)
+        before: tuple[str, ...] = ()
+
+        def lengthened(stored: dict[str, list[str]] | None) -> dict[str, list[str]]:
+            nonlocal before
+            before = tuple((stored or {}).get(name, ()))
+            return (stored or {}) | {name: [*before, *(choice for choice in choices if choice not in before)]}
+
+        after = tuple(self.change("choices", lengthened)[name])
+        if before and after != before:
+            self._grow(name, before, after)
         self._used[name] = after
         return after
 
@@ -349,16 +369,14 @@ def _storage(url: str) -> RDBStorage:
         # Parameters only: Optuna's own callback would copy the old measurements too.
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
-    with _quiet():
-        storage = made_once(
-            lambda: RDBStorage(
-                url,
-                engine_kwargs=engine_options(url),
-                skip_compatibility_check=True,  # Optuna's own message names a command of Optuna's
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=GRACE_S,
-                heartbeat_stale_trial_callback=requeue,
-            )
+    with _quiet(), first(url, "alembic_version"):  # the last one that Optuna makes
+        storage = RDBStorage(
+            url,
+            engine_kwargs=engine_options(url),
+            skip_compatibility_check=True,  # Optuna's own message names a command of Optuna's
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=requeue,
         )
     tune(storage.engine)
     refuse_other_versions(storage)

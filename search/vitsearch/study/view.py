@@ -139,6 +139,10 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._attributes[key] = self._parsed(key, text)
         return self._attributes[key][1]
 
+    def change_attribute(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """As :meth:`TrialRows.change_attribute`."""
+        return self._rows.change_attribute(key, change)
+
     def _parsed(self, key: str, text: str) -> tuple[str, Any]:
         known = self._attributes.get(key)
         return known if known is not None and known[0] == text else (text, json.loads(text))
@@ -150,7 +154,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return self._backend.get_study_system_attrs(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._rows.set_attribute(key, json.dumps(value))
+        self._rows.change_attribute(key, lambda _: value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self._backend.set_study_system_attr(study_id, key, value)
@@ -234,6 +238,19 @@ class StudyView(BaseStorage, BaseHeartbeat):
             self._unwritten[trial_id].replaced.add(key)
         unwritten[key] = json.dumps(value)
         known[key] = value
+
+    def claim(self, trial_id: int, key: str, value: Any, most: int) -> bool:
+        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held by
+        trials that run or are complete."""
+        if not self._rows.claim(trial_id, key, json.dumps(value), most):
+            return False
+        self.get_trial(trial_id).user_attrs[key] = value
+        return True
+
+    def running_elsewhere(self) -> list[FrozenTrial]:
+        """The trials that other drivers run, as they were when the database was read last."""
+        unfinished = (self._trials[trial_id] for trial_id in self._unfinished - self._own)
+        return [trial for trial in unfinished if trial.state == TrialState.RUNNING]
 
     def write(self, trial_id: int) -> None:
         """Write what a trial was given."""

@@ -179,6 +179,7 @@ class FakeDevice:
     """Measures the cost that is written in the file. ``before`` runs first and may raise."""
 
     name: str = "local"
+    parallel: int = 1
     before: Callable[[Path], None] = lambda path: None
     measured: Counter[str] = field(default_factory=Counter)
     outage: Outage | None = None

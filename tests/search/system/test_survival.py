@@ -224,3 +224,25 @@ def test_twenty_kills_lose_nothing(search: Search) -> None:
     rows = search.rows()
     assert search.start().wait(PATIENCE_S) == 0, search.log()
     assert search.rows() == rows, "a finished study made something new"
+
+
+def test_a_second_run_joins_the_first_and_goes_on_when_that_is_killed(search: Search) -> None:
+    search.trials = 4
+    first = search.start()
+    assert await_victim(search, "agent", first), search.log()
+    second = search.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while "this run joins it" not in search.log() or not any(row.startswith("vs_training") for row in search.rows()):
+        assert second.poll() is None, search.log()
+        assert time.monotonic() < deadline, search.log()
+        time.sleep(0.2)
+    before = search.rows()
+    first.kill()
+    first.wait()
+    assert second.wait(PATIENCE_S) == 0, search.log()
+    after = search.rows()
+    assert {key: after.get(key) for key in before} == before, "a finished stage was lost or made again"
+    assert set(search.states()) <= {"COMPLETE", "PRUNED"}, search.log()
+    trained = sum(row.startswith("vs_training") and not row.endswith(":0") for row in after)
+    assert 1 <= trained <= search.trials, "it may end as converged"
+    assert await_end_of_all(search.folder) == {}

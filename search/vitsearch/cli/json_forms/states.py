@@ -90,6 +90,11 @@ STATUS = fields(
     leaderboard=(several(LEADER), "unpruned models"),
     cpu_seconds=(by_name(NUMBER), "stage -> CPU-seconds"),
     busy_share=(maybe(NUMBER), "share of the cores' time that stages used"),
+    trainer_seconds=(NUMBER, "wall time of stages on trainers"),
+    device_seconds=(NUMBER, "wall time of stages on devices"),
+    reused_seconds=(NUMBER, "wall time of stages whose results were there already"),
+    wall_seconds=(NUMBER, "time of all runs"),
+    eta=(maybe(NUMBER), "share of wall_seconds that a perfect schedule would have needed"),
 )
 SUMMARY = fields(
     name=(TEXT, "name of the study"),

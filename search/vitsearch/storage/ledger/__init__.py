@@ -5,7 +5,7 @@ overwritten, so a stage that ran twice (a lost claim) keeps its first result. A 
 before its stage runs again.
 """
 
-from vitsearch.storage.ledger.engine import engine_options, files_folder, made_once, sqlite_file, tune
+from vitsearch.storage.ledger.engine import engine_options, files_folder, first, sqlite_file, tune
 from vitsearch.storage.ledger.inventory import StudySummary, summaries
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
@@ -42,7 +42,7 @@ __all__ = [
     "Versions",
     "engine_options",
     "files_folder",
-    "made_once",
+    "first",
     "snapshot",
     "sqlite_file",
     "summaries",

@@ -33,14 +33,28 @@ class Spent:
 
 
 @dataclass(frozen=True)
+class Worked:
+    """Wall seconds of stages on trainers and on devices."""
+
+    trainers: float = 0.0
+    devices: float = 0.0
+
+
+@dataclass(frozen=True)
 class Run:
-    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores."""
+    """One `vitsearch run` of a study: from when until when it was seen (seconds since 1970), on how many cores, with
+    how many plans in training at a time."""
 
     id: int
     host: str
     cores: int
+    trainers: int
     started_at: float
     seen_at: float
+
+    @property
+    def seconds(self) -> float:
+        return self.seen_at - self.started_at
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class StageRun:
     """What one run of a stage took. ``detail`` is the protocol of a measurement; the other fields are those of
     :class:`~vitsearch.storage.stage_cost.StageCost`."""
 
+    run_id: str
     run: int
     stage: str
     detail: str
@@ -66,10 +81,11 @@ class StageCosts:
         self._run: int | None = None
         self._noted: list[dict[str, Any]] = []
 
-    def start_run(self, study: str, cores: int) -> None:
+    def start_run(self, study: str, cores: int, trainers: int = 1) -> None:
         """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores."""
         now = database_now()
-        values = {"study": study, "host": socket.gethostname(), "cores": cores, "started_at": now, "seen_at": now}
+        values = {"study": study, "host": socket.gethostname(), "cores": cores, "trainers": trainers}
+        values |= {"started_at": now, "seen_at": now}
         with self._engine.begin() as connection:
             made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
             assert made is not None
@@ -142,6 +158,21 @@ class StageCosts:
         query = select(*(_S[field.name] for field in fields(StageRun))).where(of_study).order_by(_S.id)
         with self._engine.connect() as connection:
             return [StageRun(*row) for row in connection.execute(query)]
+
+    def worked(self, study: str) -> Worked:
+        """How long the stages of all runs of a study took so far."""
+        on_device = _S.ran_on.like(f"{DEVICE}%")
+        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        asked = select(on_device, func.sum(_S.wall_seconds)).where(of_study).group_by(on_device)
+        with self._engine.connect() as connection:
+            found = {bool(is_device): float(seconds) for is_device, seconds in connection.execute(asked)}
+        return Worked(found.get(False, 0.0), found.get(True, 0.0))
+
+    def by_id(self) -> dict[str, StageRun]:
+        """What the runs of stages took, of all studies, by the ids that results name."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(*(_S[field.name] for field in fields(StageRun))))
+            return {run.run_id: run for run in (StageRun(*row) for row in rows)}
 
     def spent(self, study: str) -> Spent:
         """What all runs of a study have spent so far. What its stages found in the ledger cost it nothing."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, Float, create_engine, event, make_url
+from sqlalchemy import Engine, ExceptionContext, Float, NullPool, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
-
-T = TypeVar("T")
+from vitsearch.storage.locks import locked
 
 SQLITE_TIMEOUT_S = 60
 NETWORK = {
@@ -58,14 +57,6 @@ def explained(engine: Engine) -> Iterator[None]:
     except (StoreError, StudyError) as error:
         engine.dispose()
         raise StudyError(str(error)) from error
-
-
-def made_once(make: Callable[[], T]) -> T:
-    """Call ``make``, which makes the tables that are missing; again when another program made them at that moment."""
-    try:
-        return make()
-    except DBAPIError:
-        return make()
 
 
 def shown(engine: Engine) -> str:
@@ -126,6 +117,26 @@ def tune(engine: Engine) -> None:
         cursor.close()
 
     engine.dispose()
+
+
+@contextmanager
+def first(url: str, table: str) -> Iterator[None]:
+    """Let one process at a time into the block while the database has no such table. For who makes tables by a library
+    that fails if another process does so at the same moment."""
+    engine = create_engine(url, poolclass=NullPool, **engine_options(url))
+    with explained(engine):
+        has_table = inspect(engine).has_table(table)
+    if has_table:
+        yield
+    elif engine.dialect.name == "sqlite":
+        folder = files_folder(url)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "tables.lock"):
+            yield
+    else:
+        with engine.connect() as connection:  # it holds the lock until it is closed
+            connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
+            yield
 
 
 class database_now(FunctionElement[float]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,20 @@ class StageResult:
     cost: StageCost | None
 
 
+@dataclass(frozen=True)
+class Made:
+    """Which runs of stages have made the results of a database, by their keys."""
+
+    _by_key: Mapping[tuple[str, ...], Sequence[str]]
+
+    def of(self, keys: Keys) -> list[str]:
+        """The runs that made the results of a trial. Those that it shares with others, such as its base, are left
+        out."""
+        named = ("weights", keys.weights_key), ("artifact", keys.artifact_key or ""), ("graph", keys.graph_key)
+        found = [run for key in named for run in self._by_key.get(key, ())]
+        return [*found, *self._by_key.get(("graph", keys.graph_key, keys.device_id), ())]
+
+
 class Provenance:
     """Reads when and by what results were made. Part of a ledger."""
 
@@ -48,6 +64,25 @@ class Provenance:
             *self._runs(Stage.EXPORT, artifacts, artifacts.artifact_key == (keys.artifact_key or "")),
         ]
         return sorted(found, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
+
+    def made(self) -> Made:
+        """What made the results of all trials, in four statements."""
+        artifacts, trainings, measurements = tables.artifact.c, tables.training.c, tables.measurement.c
+        screened = select(measurements.graph_key, artifacts.made_by).distinct()
+        screened = screened.join(tables.artifact, artifacts.sha256 == measurements.artifact_sha256)
+        on_device = select(measurements.graph_key, measurements.device_id, measurements.made_by)
+        asked = {
+            "weights": [select(trainings.weights_key, trainings.made_by)],
+            "artifact": [select(artifacts.artifact_key, artifacts.made_by)],
+            "graph": [screened.where(artifacts.kind == Stage.SCREEN.value), on_device],
+        }
+        found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        with self._engine.connect() as connection:
+            for name, queries in asked.items():
+                for query in queries:
+                    for *key, made_by in connection.execute(query):
+                        found[(name, *key)].append(made_by)
+        return Made(found)
 
     def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
         detail = {Stage.TRAIN: columns.get("rung"), Stage.MEASURE: columns.get("protocol")}.get(stage)

@@ -130,6 +130,7 @@ run = Table(
     Column("study", String(512), nullable=False, index=True),
     Column("host", String(255), nullable=False),
     Column("cores", Integer, nullable=False),
+    Column("trainers", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
 )

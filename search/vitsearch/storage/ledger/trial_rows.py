@@ -7,14 +7,14 @@ and other samplers read the study as ever. Words are JSON as Optuna writes it, t
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, and_, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from vitsearch.storage.ledger import optuna_tables
 from vitsearch.storage.ledger.outage import again_when_cut
@@ -73,22 +73,6 @@ class TrialRows:
             where = and_(a.study_id == self._study_id, a.key == name)
             return connection.execute(select(a.value_json).where(where)).scalar()
 
-    def set_attribute(self, name: str, value: str) -> None:
-        """Write one user attribute of the study."""
-        a = _study_attributes.c
-        where = and_(a.study_id == self._study_id, a.key == name)
-        changing = update(_study_attributes).where(where).values(value_json=value)
-        with self._engine.begin() as connection:
-            if connection.execute(changing).rowcount:
-                return
-        try:
-            with self._engine.begin() as connection:
-                row = {"study_id": self._study_id, "key": name, "value_json": value}
-                connection.execute(insert(_study_attributes).values(row))
-        except IntegrityError:  # another driver was first
-            with self._engine.begin() as connection:
-                connection.execute(changing)
-
     def states(self, from_id: int) -> dict[int, str]:
         """The states of the trials with at least this id."""
         t = _trials.c
@@ -129,14 +113,29 @@ class TrialRows:
 
     # ---- writing
 
+    def change_attribute(self, name: str, change: Callable[[Any], Any]) -> Any:
+        """Replace a user attribute of the study by what ``change`` makes of it, and return that; no other driver can
+        change it in between. ``change`` gets None where there is none."""
+        a = _study_attributes.c
+        where = and_(a.study_id == self._study_id, a.key == name)
+        with self._engine.begin() as connection:
+            self._keep_others_out(connection)
+            text = connection.execute(select(a.value_json).where(where)).scalar()
+            value = change(None if text is None else json.loads(text))
+            if text is None:
+                row = {"study_id": self._study_id, "key": name, "value_json": json.dumps(value)}
+                connection.execute(insert(_study_attributes).values(row))
+            else:
+                connection.execute(update(_study_attributes).where(where).values(value_json=json.dumps(value)))
+        return value
+
     def create(self, state: str, facts: Facts, ended_at: datetime | None = None) -> TrialRow:
         """A new trial with the next number. One that runs has a heartbeat from the start: without one it is never found
         stale."""
         now = _now()
         started_at = None if state == "WAITING" else now
         with self._engine.begin() as connection:
-            # As Optuna does: a number is counted while no other driver can add a trial.
-            connection.execute(select(_studies.c.study_id).where(self._is_study(_studies)).with_for_update())
+            self._keep_others_out(connection)
             number = select(func.count()).select_from(_trials).where(self._is_study(_trials)).scalar_subquery()
             row = {"study_id": self._study_id, "state": state, "datetime_start": started_at}
             made = connection.execute(insert(_trials).values(number=number, datetime_complete=ended_at, **row))
@@ -147,6 +146,19 @@ class TrialRows:
             if state == "RUNNING":
                 connection.execute(insert(_heartbeats).values(trial_id=trial_id, heartbeat=func.current_timestamp()))
         return TrialRow(trial_id, given, state, started_at, ended_at, facts)
+
+    def claim(self, trial_id: int, key: str, value: str, most: int) -> bool:
+        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run or
+        are complete. One driver decides at a time, so that together they never hold more."""
+        a, t = _user_attrs.c, _trials.c
+        with self._engine.begin() as connection:
+            self._keep_others_out(connection)
+            held = select(a.value_json).join(_trials, t.trial_id == a.trial_id).where(self._is_study(_trials))
+            held = held.where(and_(a.key == key, t.state.in_(("RUNNING", "COMPLETE")), a.value_json != value))
+            if len(set(connection.execute(held).scalars())) >= most:
+                return False
+            _write(connection, trial_id, Facts(user_attrs={key: value}), [key])
+        return True
 
     def write(self, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
         """Add to a trial; ``replaced`` are keys of attributes that it had before."""
@@ -174,6 +186,12 @@ class TrialRows:
         if trial_ids:
             with self._engine.begin() as connection:
                 _beat(connection, trial_ids)
+
+    def _keep_others_out(self, connection: Connection) -> None:
+        """Until the transaction ends no other driver gets past this line. SQLite has no SELECT ... FOR UPDATE, so this
+        writes what is there."""
+        own = update(_studies).where(self._is_study(_studies)).values(study_id=self._study_id)
+        connection.execute(own)
 
     def _is_study(self, table: Table) -> Any:
         return table.c.study_id == self._study_id

@@ -2,10 +2,11 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vitsearch_evaluators.base import processes
+from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.client import embedded_agent
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError
@@ -66,12 +67,42 @@ def test_a_failed_start_quotes_the_log(tmp_path):
         pass
 
 
-def test_a_second_agent_on_a_state_is_refused_and_the_first_keeps_its_token(agent, client, tmp_path, monkeypatch):
+def test_a_second_process_uses_the_agent_of_the_first(agent, client, tmp_path):
+    with EmbeddedAgent(str(tmp_path / "state")) as second, second.client("s") as other:
+        assert (second.pid, second.has_pid(agent.pid)) == (agent.pid, True)
+        assert other.device().device_id == client.device().device_id
+    assert client.device().device_id, "the first one's agent goes on"
+
+
+def test_who_needs_the_agent_starts_it_again_when_its_process_has_ended(tmp_path, blob, tiny_protocol):
+    first = EmbeddedAgent(str(tmp_path / "state")).__enter__()
+    with EmbeddedAgent(str(tmp_path / "state")) as second, second.client("s") as client:
+        before = client.measure(blob, "noop", {}, tiny_protocol)
+        pid = first.pid
+        first.stop()
+        assert client.measure(blob, "noop", {}, tiny_protocol) == before
+        assert second.pid != pid
+
+
+def test_of_several_that_start_at_once_one_starts_the_agent(tmp_path):
+    agents = [EmbeddedAgent(str(tmp_path / "state")) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(EmbeddedAgent.__enter__, agents))
+    try:
+        assert len({agent.pid for agent in agents}) == 1
+    finally:
+        for agent in agents:
+            agent.stop()
+
+
+def test_an_agent_that_does_not_answer_is_not_shared(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded_agent, "_STOP_S", 0.0)
-    message = rf"another agent \(pid {agent.pid} of .* on .*\) uses {tmp_path / 'state'}"
-    with pytest.raises(EvaluatorError, match=message), EmbeddedAgent(str(tmp_path / "state")):
-        pass
-    assert client.device().device_id
+    state = tmp_path / "state"
+    state.mkdir()
+    with locks.try_lock(str(state / locks.STATE)):
+        message = rf"another agent \(pid {os.getpid()} of .* on .*\) uses {state}"
+        with pytest.raises(EvaluatorError, match=message), EmbeddedAgent(str(state)):
+            pass
 
 
 def test_the_token_is_private(agent, tmp_path):

@@ -1,8 +1,9 @@
-"""Where the files of a study lie, and that one run at a time uses them."""
+"""Where the files of a study lie, and who uses them."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from vitsearch.errors import StudyError
-from vitsearch.pipeline.progress import Silent
-from vitsearch.search import run
 from vitsearch.search.home import Home
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
@@ -21,7 +20,7 @@ RUNS = """
 import sys
 from pathlib import Path
 from vitsearch.search.home import Home
-with Home(Path(sys.argv[1]), "fake").alone():
+with Home(Path(sys.argv[1]), "fake").running(print):
     print("runs", flush=True)
     sys.stdin.read()
 """
@@ -66,13 +65,24 @@ def test_files_of_a_server_s_database_lie_in_studies(space, url, name):
     assert on_server(space, url).shared == Path("studies", name).resolve()
 
 
-def test_a_second_run_ends_with_one_line_and_changes_nothing(space, home, other, tmp_path):
-    before = sorted(tmp_path.rglob("*"))
-    message = rf"^study 'fake' is already run by \S+ \(pid {other.pid} on \S+\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d$"
-    with pytest.raises(StudyError, match=message) as refused:
-        run.run(space, Silent())
+def test_a_second_run_says_whom_it_joins(home, other):
+    said = []
+    with home.running(said.append):
+        assert other.poll() is None
+    who = rf"\S+ \(pid {other.pid} on \S+\) since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    (line,) = said
+    assert re.fullmatch(rf"study 'fake' is also run by {who}: this run joins it", line)
+
+
+def test_a_command_that_needs_the_study_alone_is_refused_while_it_runs(home, other):
+    with pytest.raises(StudyError, match=rf"^study 'fake' is used by \S+ \(pid {other.pid} on \S+\) since") as refused:
+        home.alone().__enter__()
     assert refused.value.exit_code == 2
-    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_waits_for_no_command_that_has_the_study_alone(home):
+    with home.alone(), pytest.raises(StudyError, match=rf"^study 'fake' is used by \S+ \(pid {os.getpid()} "):
+        home.running(print).__enter__()
 
 
 def test_a_study_is_free_again_when_its_run_was_killed(home, other):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -224,3 +226,54 @@ def test_a_finished_trial_can_be_added(opened):
         )
     )
     assert as_optuna_reads(view) == view.get_all_trials(view.study_id)
+
+
+def test_drivers_hold_together_no_more_values_than_are_allowed(opened):
+    views = [opened() for _ in range(4)]
+    trials = [study_of(view).ask()._trial_id for view in views]
+
+    def claim(place: int) -> bool:
+        return views[place].claim(trials[place], "trains", f"weights {place}", most=2)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(claim, range(4))) == [False, False, True, True]
+
+
+def test_a_value_that_is_held_already_takes_no_more(opened):
+    view = opened()
+    study = study_of(view)
+    first, same, other = (study.ask()._trial_id for _ in range(3))
+    assert view.claim(first, "trains", "weights", most=1)
+    assert view.claim(same, "trains", "weights", most=1)
+    assert not view.claim(other, "trains", "other weights", most=1)
+
+
+@pytest.mark.parametrize(("state", "is_free"), [(TrialState.COMPLETE, False), (TrialState.FAIL, True)])
+def test_a_trial_that_has_failed_holds_nothing(opened, state, is_free):
+    view = opened()
+    study = study_of(view)
+    first, other = study.ask(), study.ask()
+    assert view.claim(first._trial_id, "trains", "weights", most=1)
+    study.tell(first, (1.0, 2.0) if state == TrialState.COMPLETE else None, state=state)
+    assert view.claim(other._trial_id, "trains", "other weights", most=1) == is_free
+
+
+def test_the_trials_of_other_drivers_are_told_apart(opened):
+    mine, other = opened(), opened()
+    study_of(mine).ask()
+    theirs = study_of(other).ask()
+    assert other.claim(theirs._trial_id, "trains", "weights", most=1)
+    mine.sync()
+    (running,) = mine.running_elsewhere()
+    assert (running.number, running.user_attrs["trains"]) == (theirs.number, "weights")
+
+
+def test_an_attribute_that_several_change_at_once_has_what_each_has_added(opened):
+    views = [opened() for _ in range(4)]
+
+    def add(place: int) -> None:
+        views[place].change_attribute("found", lambda stored: [*(stored or []), place])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(add, range(4)))
+    assert sorted(views[0].attribute("found")) == [0, 1, 2, 3]

@@ -193,7 +193,7 @@ RUNS = """
 import sys
 from pathlib import Path
 from vitsearch.search.home import Home
-with Home(Path(sys.argv[1]), "fake").alone():
+with Home(Path(sys.argv[1]), "fake").running(print):
     print("runs", flush=True)
     sys.stdin.read()
 """
@@ -206,7 +206,7 @@ def test_a_study_that_is_run_is_neither_deleted_nor_cleaned(stored):
         process.stdout.readline()
         planned = plan_deletion(str(stored))
         for work in (lambda: delete(planned), lambda: clean(str(stored), dry_run=False)):
-            with pytest.raises(StudyError, match="study 'fake' is already run by"):
+            with pytest.raises(StudyError, match="study 'fake' is used by"):
                 work()
         process.kill()
     assert Path(stored).exists()

@@ -93,3 +93,20 @@ def test_programs_that_start_at_once_make_the_tables_once(storage):
     assert sorted(made, key=str) == ["0001", "0001", "0001", None]
     for engine in engines:
         engine.dispose()
+
+
+def test_an_upgrade_that_is_cut_short_leaves_nothing(storage, monkeypatch):
+    engine = connect(storage)
+
+    def killed(config, revision):
+        config.attributes["connection"].exec_driver_sql("CREATE TABLE half (id INTEGER)")
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate.command, "upgrade", killed)
+        with pytest.raises(SystemExit):
+            SchemaOfResults(engine).upgrade()
+    assert inspect(engine).get_table_names() == []
+    SchemaOfResults(engine).upgrade()
+    assert "vs_training" in inspect(engine).get_table_names()
+    engine.dispose()

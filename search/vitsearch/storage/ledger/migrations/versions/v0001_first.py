@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("study", sa.String(512), nullable=False, index=True),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("cores", sa.Integer, nullable=False),
+        sa.Column("trainers", sa.Integer, nullable=False),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("seen_at", sa.Float, nullable=False),
     )

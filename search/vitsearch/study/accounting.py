@@ -1,0 +1,75 @@
+"""What a study and each of its trials have cost in time, and how near that is to a perfect schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from vitsearch.core.record import Record
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger.costs import Run, StageRun
+from vitsearch.storage.stage_cost import DEVICE
+from vitsearch.study.study import Study
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time that stages took on trainers and on devices, and that of stages whose results were there already: made
+    for another trial, or by another study."""
+
+    trainer: float = 0.0
+    device: float = 0.0
+    reused: float = 0.0
+
+    def to_json(self) -> dict[str, float]:
+        return {f"{name}_seconds": seconds for name, seconds in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Account:
+    """``of_trials`` by number; ``together`` also has what belongs to no trial alone, such as the bases.
+
+    ``wall_seconds`` is the time of all runs, ``eta`` the share of it that a perfect schedule would have needed (None
+    before anything has run): at least what the trainers took, over their number, what the device took, and the longest
+    trial."""
+
+    together: Seconds
+    of_trials: Mapping[int, Seconds]
+    wall_seconds: float
+    eta: float | None
+
+
+def account(study: Study, ledger: Ledger) -> Account:
+    """The account of all runs of a study so far."""
+    runs, stages = ledger.costs.runs(study.name), ledger.costs.stages(study.name)
+    of_trials = _of_trials(study.records(), ledger, {stage.run_id for stage in stages})
+    reused = sum(seconds.reused for seconds in of_trials.values())
+    worked = ledger.costs.worked(study.name)
+    together = Seconds(worked.trainers, worked.devices, reused)
+    wall = sum(run.seconds for run in runs)
+    return Account(together, of_trials, wall, _eta(together, of_trials.values(), runs, wall))
+
+
+def _of_trials(records: Mapping[int, Record], ledger: Ledger, own: set[str]) -> dict[int, Seconds]:
+    """The first trial with a result has had it made, if this study has; all others have it for nothing."""
+    made, costs, paid, found = ledger.provenance.made(), ledger.costs.by_id(), set[str](), {}
+    for number, record in sorted(records.items()):
+        of_trial = [] if record.keys is None else [one for one in made.of(record.keys) if one in costs]
+        new = [one for one in of_trial if one in own and one not in paid]
+        stages = [costs[one] for one in new]
+        reused = sum(costs[one].wall_seconds for one in of_trial if one not in new)
+        paid.update(new)
+        found[number] = Seconds(_on(stages, is_device=False), _on(stages, is_device=True), reused)
+    return found
+
+
+def _on(stages: Iterable[StageRun], is_device: bool) -> float:
+    return sum(stage.wall_seconds for stage in stages if stage.ran_on.startswith(DEVICE) == is_device)
+
+
+def _eta(together: Seconds, of_trials: Iterable[Seconds], runs: Sequence[Run], wall: float) -> float | None:
+    if not wall:
+        return None
+    trainers = sum(run.trainers * run.seconds for run in runs) / wall
+    longest = max((one.trainer + one.device for one in of_trials), default=0.0)
+    return max(together.trainer / trainers, together.device, longest) / wall
