@@ -125,10 +125,14 @@ class Driver:
         outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
         rules = Rules(search.candidates, self._slots, search.most_trainings)
         price = equal_price if search.budget_s is None else training_seconds
-        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self._claim_training)
+        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self)
 
-    def _claim_training(self, trial: RunningTrial) -> bool:
+    def claim(self, trial: RunningTrial) -> bool:
+        """One of the trainings that all drivers of the study have together."""
         return self._study.claim_training(trial.number, trial.keys.weights_key, self._space.search.most_trainings)
+
+    def release(self, trial: RunningTrial) -> None:
+        self._study.release_training(trial.number)
 
     # ---- the search
 

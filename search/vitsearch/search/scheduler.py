@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import TRAINED
@@ -47,8 +48,26 @@ def never() -> bool:
     return False
 
 
-def always(trial: RunningTrial) -> bool:
-    return True
+class Trainings(Protocol):
+    """The trainings that all drivers of a study have together."""
+
+    def claim(self, trial: RunningTrial) -> bool:
+        """Whether the trial may be trained."""
+        ...
+
+    def release(self, trial: RunningTrial) -> None:
+        """The trial waits again."""
+        ...
+
+
+class OwnTrainings:
+    """Those of a study with one driver, which counts them itself."""
+
+    def claim(self, trial: RunningTrial) -> bool:
+        return True
+
+    def release(self, trial: RunningTrial) -> None:
+        pass
 
 
 def equal_price(trial: RunningTrial) -> float:
@@ -75,10 +94,9 @@ class TrialScheduler:
         outlook: Outlook,
         is_unavailable: Callable[[], bool] = never,
         price: Callable[[RunningTrial], float] = equal_price,
-        claim: Callable[[RunningTrial], bool] = always,
+        trainings: Trainings = OwnTrainings(),
     ) -> None:
-        """``price`` is what a training costs: with a budget of time its seconds, otherwise 1. ``claim`` asks for one of
-        the trainings that all drivers of the study have together."""
+        """``price`` is what a training costs: with a budget of time its seconds, otherwise 1."""
         self.rules = rules
         self.outlook = outlook
         self.closed = False
@@ -86,7 +104,7 @@ class TrialScheduler:
         self.is_last_round = False
         self._is_unavailable = is_unavailable
         self._price = price
-        self._claim = claim
+        self._trainings = trainings
         self._trial_by_identity = {
             _identity(record.plan, record.keys): number
             for number, record in outlook.records.items()
@@ -193,7 +211,8 @@ class TrialScheduler:
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
         """Wait until a slot is free and a round is full; None when this trial is chosen, else the reason."""
-        self._training.pop(trial.number, None)
+        if self._training.pop(trial.number, None) is not None:
+            self._trainings.release(trial)
         waiting = _Waiting(trial, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self.choose()
@@ -211,7 +230,7 @@ class TrialScheduler:
             self._drop(self._waiting, ENDED)
         while self._waiting and self._has_slot() and self._round_is_full():
             best = self._best_of_round()
-            if best is None or not self._claim(best.candidate):
+            if best is None or not self._trainings.claim(best.candidate):
                 return
             self._waiting.remove(best)
             self._training[best.candidate.number] = best.candidate

@@ -182,8 +182,16 @@ class Study:
         """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
         trained already, or are being trained, take no more."""
         with self._lock, _quiet():
-            (trial,) = (trial for trial in self._trials((TrialState.RUNNING,)) if trial.number == number)
-            return self._view.claim(trial._trial_id, TRAINS, weights_key, most)
+            return self._view.claim(self._running(number), TRAINS, weights_key, most)
+
+    def release_training(self, number: int) -> None:
+        """The trial ``number`` waits again, between two rungs: others may be trained first."""
+        with self._lock, _quiet():
+            self._view.release(self._running(number), TRAINS)
+
+    def _running(self, number: int) -> int:
+        """The id of a trial that runs."""
+        return next(trial._trial_id for trial in self._trials((TrialState.RUNNING,)) if trial.number == number)
 
     def trained_elsewhere(self) -> int:
         """How many trials other drivers train now."""

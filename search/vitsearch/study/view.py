@@ -247,6 +247,11 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self.get_trial(trial_id).user_attrs[key] = value
         return True
 
+    def release(self, trial_id: int, key: str) -> None:
+        """Take back what :meth:`claim` gave."""
+        self._rows.release(trial_id, key)
+        self.get_trial(trial_id).user_attrs.pop(key, None)
+
     def running_elsewhere(self) -> list[FrozenTrial]:
         """The trials that other drivers run, as they were when the database was read last."""
         unfinished = (self._trials[trial_id] for trial_id in self._unfinished - self._own)

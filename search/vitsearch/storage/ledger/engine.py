@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,7 +114,7 @@ def tune(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
 
@@ -137,6 +139,19 @@ def first(url: str, table: str) -> Iterator[None]:
         with engine.connect() as connection:  # it holds the lock until it is closed
             connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
             yield
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Change to the write-ahead log. SQLite does not wait for others where it changes that, so this does."""
+    deadline = time.monotonic() + SQLITE_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 class database_now(FunctionElement[float]):
