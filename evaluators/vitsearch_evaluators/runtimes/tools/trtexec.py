@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.artifacts import declared_inputs, inspect
+from vitsearch_evaluators.artifacts import calibration, declared_inputs, inspect
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
@@ -31,10 +31,12 @@ from vitsearch_evaluators.runtimes.tools.tool import (
     run_tool,
 )
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
+    CALIBRATION_CACHE,
     TIMES,
     Load,
     Version,
     build_flags,
+    calibration_cache,
     read_version,
     shape_flags,
     shown,
@@ -54,9 +56,9 @@ start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half
 class TrtexecRuntime(ToolRuntime):
     """Runs ONNX files.
 
-    Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (a model with Q/DQ nodes; its other layers in fp16), or
-    `typed` (as the types in the model say; TensorRT 10 and newer). TensorRT 11 takes the precision only from the model;
-    the option must then be `fp32` or `typed`.
+    Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (a model with Q/DQ nodes, or with scales in its metadata; its
+    other layers in fp16), or `typed` (as the types in the model say; TensorRT 10 and newer). TensorRT 11 takes the
+    precision only from the model; the option must then be `fp32` or `typed`.
     Option `sparsity`: `enable` tries sparse kernels for weights of which two in four are zero.
     """
 
@@ -78,7 +80,8 @@ class TrtexecRuntime(ToolRuntime):
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
         inspect("onnx", {"model.onnx": path})
-        flags = self._build(options)[1] + self._shapes(path, protocol)
+        version, flags = self._build(options)
+        flags += self._shapes(path, protocol) + _calibration_flags(path, options, version)
         cache = self._cache()
 
         def build(engine: str) -> None:
@@ -170,7 +173,8 @@ class TrtexecRuntime(ToolRuntime):
         return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))
 
     def _key(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Dict[str, Any]:
-        """Return the key of the engine; the environment covers power mode, clocks and JetPack release."""
+        """Return the key of the engine; the environment covers power mode, clocks and JetPack release, the digest of
+        the model its scales for int8."""
         version, flags = self._build(options)
         return {
             "model": file_digest(path),
@@ -193,6 +197,16 @@ def gpu_name(root: str = "/") -> str:
             return stream.read().strip("\0\n ") or "unknown GPU"
     except OSError:
         return "unknown GPU"
+
+
+def _calibration_flags(path: str, options: Mapping[str, Any], version: Version) -> List[str]:
+    """Return the flag for the scales that a model in int8 brings, and write them to the file that it names."""
+    scales = calibration(path) if options["precision"] == "int8" else None
+    if scales is None:
+        return []
+    with open(CALIBRATION_CACHE, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write(calibration_cache(version, scales))
+    return [f"--calib={CALIBRATION_CACHE}"]
 
 
 def _check_shapes(text: str, sizes: RunShapes) -> None:
