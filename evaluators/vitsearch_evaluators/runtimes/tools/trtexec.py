@@ -48,6 +48,9 @@ from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 _LONGEST = 5000
 
+_WITHOUT_INT8 = {b"nvidia,tegra210", b"nvidia,tegra186"}
+"""The chips of Jetson Nano and TX1, and of TX2."""
+
 _UNBROKEN_S = 30.0
 """The last part of a soak, which runs in the same process as the samples. trtexec stores times as float32 since its
 start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half an hour."""
@@ -75,7 +78,7 @@ class TrtexecRuntime(ToolRuntime):
             return Availability(False, str(failure), None, ())
         if version is None:
             return Availability(False, f"{self.program} does not print its TensorRT version", None, ())
-        precisions = ("fp32", "fp16", "int8")
+        precisions = ("fp32", "fp16", "int8") if has_int8() else ("fp32", "fp16")
         return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
@@ -197,6 +200,15 @@ def gpu_name(root: str = "/") -> str:
             return stream.read().strip("\0\n ") or "unknown GPU"
     except OSError:
         return "unknown GPU"
+
+
+def has_int8(root: str = "/") -> bool:
+    """Return False on a board whose GPU lacks int8: TensorRT builds there too, but computes in other precisions."""
+    try:
+        with open(os.path.join(root, "proc/device-tree/compatible"), "rb") as stream:
+            return not set(stream.read().split(b"\0")) & _WITHOUT_INT8
+    except OSError:
+        return True
 
 
 def _calibration_flags(path: str, options: Mapping[str, Any], version: Version) -> List[str]:

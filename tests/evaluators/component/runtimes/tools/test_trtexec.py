@@ -16,7 +16,7 @@ from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.tools import trtexec
 from vitsearch_evaluators.runtimes.tools.engines import ENGINES_KEPT, EngineCache
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name
+from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name, has_int8
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     CALIBRATION_CACHE,
     build_flags,
@@ -421,6 +421,21 @@ class TestCalibration:
         with pytest.raises(MeasurementFailed, match="Calibration table does not match") as caught:
             prepare(equipped(), calibrated(), "int8")
         assert caught.value.kind == "incompatible_artifact"
+
+
+@pytest.mark.parametrize(
+    ("chip", "computes"), [("tegra210", False), ("tegra186", False), ("tegra194", True), (None, True)]
+)
+def test_int8_is_not_offered_on_a_board_whose_gpu_lacks_it(chip, computes, tmp_path):
+    if chip is not None:
+        (tmp_path / "proc/device-tree").mkdir(parents=True)
+        (tmp_path / "proc/device-tree/compatible").write_text(f"nvidia,a-board\0nvidia,{chip}\0")
+    assert has_int8(str(tmp_path)) == computes
+
+
+def test_a_board_without_int8_offers_the_other_precisions(equipped, monkeypatch):
+    monkeypatch.setattr(trtexec, "has_int8", lambda: False)
+    assert equipped().available().precisions == ("fp32", "fp16")
 
 
 def test_every_precision_is_offered_because_a_typed_model_has_it_in_itself(tool, equipped):
