@@ -176,8 +176,8 @@ class TrtexecRuntime(ToolRuntime):
         return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))
 
     def _key(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Dict[str, Any]:
-        """Return the key of the engine; the environment covers power mode, clocks and JetPack release, the digest of
-        the model its scales for int8."""
+        """Return the key of the engine. The environment covers power mode, clocks and JetPack release; the digest of
+        the model covers its scales for int8."""
         version, flags = self._build(options)
         return {
             "model": file_digest(path),
