@@ -4,11 +4,15 @@ Next to it lies `tensorrt.json`: {"banner": "v8201"}, with optional settings:
     "sleeps": true          its runs take as long as it reports; otherwise it prints everything at once
     "before_s", "after_s"   the seconds between its lines and the runs
     "most_streams": 1       more streams end with an error
-It records each call, and writes engines that only the same version loads.
+It records each call, and writes engines that only the same version loads. With `--int8 --calib` it also records which
+layers could be in int8: the convolutions whose input and output the cache has.
 """
 
 import json
+import math
 import os
+import re
+import struct
 import sys
 import time
 
@@ -31,18 +35,82 @@ def main():
     if "--help" in flags:
         print(HELP.replace("--streams", "--infStreams") if new else HELP)
         return 0
-    with open(os.path.join(HERE, "calls.jsonl"), "a") as stream:
-        stream.write(json.dumps(flags) + "\n")
-    return build(flags, banner) if "--onnx" in flags else run(flags, about)
+    call = dict(flags)
+    try:
+        return build(call, banner) if "--onnx" in flags else run(flags, about)
+    except Rejected as error:
+        print(f"[09/25/2026-10:00:00] [E] {error}\n&&&& FAILED TensorRT.trtexec [TensorRT {banner}]")
+        return 1
+    finally:
+        with open(os.path.join(HERE, "calls.jsonl"), "a") as stream:
+            stream.write(json.dumps(call) + "\n")
+
+
+class Rejected(Exception):
+    """The build ends with an error."""
 
 
 def build(flags, banner):
     with open(flags["--onnx"], "rb") as stream:
         content = stream.read()
+    if "--int8" in flags and "--calib" in flags:
+        flags["layers_in_int8"] = calibrated(content, flags["--calib"], banner)
     with open(flags["--saveEngine"], "wb") as stream:
         stream.write(banner.encode() + b"\0" + content)
     print(f"[09/25/2026-10:00:00] [I] Engine built in 12.3 sec.\n&&&& PASSED TensorRT.trtexec [TensorRT {banner}]")
     return 0
+
+
+def calibrated(content, path, banner):
+    """The outputs of the layers that may be in int8. A cache of another version or calibrator, or of another graph, is
+    rejected: TensorRT then asks for images, and trtexec has none beside a cache."""
+    with open(path) as stream:
+        header, *lines = stream.read().splitlines()
+    if header != f"TRT-{banner[1:].split(']')[0]}-EntropyCalibration2":
+        raise Rejected("Calibration table does not match calibrator algorithm type.")
+    scales = {}
+    for line in lines:
+        name, value = re.match(r"(.+): ([0-9a-f]{8})$", line).groups()
+        scales[name] = struct.unpack(">f", bytes.fromhex(value))[0]
+    nodes, tensors = graph_of(content)
+    strangers = sorted(scales.keys() - tensors)
+    if strangers or not all(0 < scale < math.inf for scale in scales.values()):
+        raise Rejected(f"the cache does not fit the graph: {strangers or scales}")
+    return [output for kind, inputs, output in nodes if kind == "Conv" and {inputs[0], output} <= scales.keys()]
+
+
+def graph_of(content):
+    """The nodes of an ONNX file (operator, inputs, first output), and the names of its tensors without the weights."""
+    nodes, tensors = [], set()
+    for graph in fields(content, 7):
+        tensors |= {name.decode() for value in fields(graph, 11) for name in fields(value, 1)}
+        for node in fields(graph, 1):
+            inputs, outputs, kinds = ([text.decode() for text in fields(node, number)] for number in (1, 2, 4))
+            nodes.append((kinds[0], inputs, outputs[0]))
+            tensors |= set(outputs)
+    return nodes, tensors
+
+
+def fields(message, wanted):
+    """The fields of bytes with a number in a message of protobuf."""
+    at, found = 0, []
+    while at < len(message):
+        key, at = varint(message, at)
+        size, at = varint(message, at) if key & 7 in (0, 2) else ({1: 8, 5: 4}[key & 7], at)
+        if key & 7 == 0:
+            continue
+        if key == wanted << 3 | 2:
+            found.append(message[at : at + size])
+        at += size
+    return found
+
+
+def varint(message, at):
+    value, shift = 0, 0
+    while True:
+        value, shift, at = value | (message[at] & 0x7F) << shift, shift + 7, at + 1
+        if message[at - 1] < 0x80:
+            return value, at
 
 
 def run(flags, about):

@@ -14,7 +14,7 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 from vitsearch_evaluators.wire.job_spec import ARTIFACTS
 
-__all__ = ["Declared", "Facts", "declared_inputs", "inspect", "model_files", "refuse_incompatible"]
+__all__ = ["Declared", "Facts", "calibration", "declared_inputs", "inspect", "model_files", "refuse_incompatible"]
 
 
 def model_files(path: str) -> Dict[str, str]:
@@ -70,6 +70,18 @@ def declared_inputs(kind: str, path: str) -> List[Declared]:
     read = {"onnx": onnx_file.declared_inputs, "tflite": tflite_file.declared_inputs}[kind]
     with open(path, "rb") as stream:
         return read(stream, os.path.getsize(path))
+
+
+def calibration(path: str) -> Optional[str]:
+    """Return the scales for TensorRT in the metadata of an ONNX file (`onnx_file.CALIBRATION`), None without them.
+
+    Raises MeasurementFailed `incompatible_artifact` for a damaged file, and OSError.
+    """
+    with IMPORTING:
+        from vitsearch_evaluators.artifacts import onnx_file
+
+    with open(path, "rb") as stream:
+        return onnx_file.calibration(stream, os.path.getsize(path))
 
 
 def refuse_incompatible(kind: str, files: Mapping[str, str], runtime: RuntimeInfo) -> None:

@@ -4,6 +4,7 @@ Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/on
 subgraph, function and tensor, and skips the weights themselves.
 """
 
+import re
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
@@ -53,6 +54,13 @@ _TEXTS: Mapping[str, Mapping[int, str]] = {
 _EXTERNAL_DATA = 13
 _EXTERNAL = 1
 _NAME_MAX_BYTES = 4096
+
+CALIBRATION = "vitsearch.calibration"
+"""The key in a model's metadata of the scales of its tensors: a calibration cache of TensorRT without its first line.
+
+A line has a tensor and the bits of its scale (float32) in hexadecimal."""
+_CALIBRATION_MAX_BYTES = 1 << 22
+_SCALES = re.compile(r"(?:[^\r\n]+: [0-9a-f]{8}\n)*\Z")
 
 
 class _Seen(NamedTuple):
@@ -109,6 +117,22 @@ def declared_inputs(stream: BinaryIO, size: int) -> List[Declared]:
     except Malformed as error:
         raise refusal(f"not an ONNX file: {error}") from error
     return [one for one in inputs if one.name not in weights]  # before IR version 4, weights are inputs too
+
+
+def calibration(stream: BinaryIO, size: int) -> Optional[str]:
+    """Return the scales in the metadata of a file of `size` bytes that `inspect` accepts; None without them."""
+    wire = ProtobufFile(stream, size, _FIELDS_MAX)
+    try:
+        for entry in _fields(wire, 0, size, 14):
+            key, value = (list(_fields(wire, entry.start, entry.end, number)) for number in (1, 2))
+            if key and value and wire.text(key[-1], _NAME_MAX_BYTES) == CALIBRATION:
+                scales = wire.text(value[-1], _CALIBRATION_MAX_BYTES)
+                if not _SCALES.match(scales):
+                    raise Malformed(f"byte {value[-1].start}: {CALIBRATION} is not a list of tensors and scales")
+                return scales
+    except Malformed as error:
+        raise refusal(f"not an ONNX file: {error}") from error
+    return None
 
 
 def _declared(wire: ProtobufFile, value: Field) -> Declared:

@@ -68,7 +68,7 @@ class ProtobufFile:
             raise Malformed(f"byte {field.start}: a name has {length} bytes; the limit is {longest}")
         begin = field.start - self._base
         if not 0 <= begin <= len(self._window) - length:
-            self._load(field.start)
+            self._load(field.start, max(length, _WINDOW_BYTES))
             begin = 0
         return self._window[begin : begin + length].decode("utf-8", "replace")
 
@@ -85,7 +85,7 @@ class ProtobufFile:
                 return value & 0xFFFFFFFFFFFFFFFF, at + shift // 7
         raise Malformed(f"byte {at}: a number without an end")
 
-    def _load(self, at: int) -> None:
+    def _load(self, at: int, count: int = _WINDOW_BYTES) -> None:
         self._stream.seek(at)
-        self._window = self._stream.read(_WINDOW_BYTES)
+        self._window = self._stream.read(count)
         self._base = at

@@ -6,6 +6,7 @@
     litert_file.py        LiteRT: TFLite, by litert-torch in an environment of its own
     tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
     tensorrt_graph.py     which nodes of it stay in fp32, and which operators a version reads
+    tensorrt_calibration.py  the scales that old versions take for int8
     coreml_file.py        Core ML: programs as pairs of files; coreml_weights.py and coreml_judged.py belong to it
     onnx_file.py          the fp32 ONNX file from which most of them start
     forms.py              modules as they are exported, in fewer nodes

@@ -70,6 +70,9 @@ class OwnTrainings:
         pass
 
 
+OWN = OwnTrainings()
+
+
 def equal_price(trial: RunningTrial) -> float:
     return 1.0
 
@@ -94,7 +97,7 @@ class TrialScheduler:
         outlook: Outlook,
         is_unavailable: Callable[[], bool] = never,
         price: Callable[[RunningTrial], float] = equal_price,
-        trainings: Trainings = OwnTrainings(),
+        trainings: Trainings = OWN,
     ) -> None:
         """``price`` is what a training costs: with a budget of time its seconds, otherwise 1."""
         self.rules = rules

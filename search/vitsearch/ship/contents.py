@@ -21,6 +21,7 @@ from vitsearch.ship.card import card
 from vitsearch.ship.described import Accuracy, Described
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.artifacts.coreml_file import write_package
+from vitsearch_evaluators.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
 from vitsearch_evaluators.verify import bundle
 from vitsearch_evaluators.wire.protocol import Measurement
 
@@ -60,6 +61,7 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         "example.py": examples.python_example(model),
         "example.cpp": examples.cpp_example(model),
         "requirements.txt": "".join(f"{line}\n" for line in examples.packages(model)),
+        CALIBRATION_CACHE: examples.calibration_cache(model),
     }
     files |= {name: text.encode() for name, text in texts.items() if text}
     if with_images:

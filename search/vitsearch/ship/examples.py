@@ -10,6 +10,7 @@ from string import Template
 
 from vitsearch.models.graph import INPUT, OUTPUT
 from vitsearch.ship.described import Described
+from vitsearch_evaluators.artifacts import calibration
 from vitsearch_evaluators.runtimes.tools import trtexec_flags
 
 
@@ -89,16 +90,31 @@ def tool_command(model: Described) -> tuple[str, ...] | None:
     return None
 
 
+def calibration_cache(model: Described) -> str | None:
+    """The content of the calibration cache that trtexec reads for this model; None for a model without one."""
+    if model.job.runtime != "trtexec" or model.job.options["precision"] != "int8":
+        return None
+    scales = calibration(str(model.path))
+    return None if scales is None else trtexec_flags.calibration_cache(_tensorrt(model), scales)
+
+
 def _trtexec(model: Described, shape: Sequence[int]) -> list[str]:
     """The flags that build the engine as the device built it, and run it."""
     options = model.job.options
-    version = tuple(int(part) for part in model.confirmation.runtime_version.split(".")[:3])
-    known = (*version, 0, 0)[:3]
     flags = trtexec_flags.build_flags(
-        (known[0], known[1], known[2]), str(options["precision"]), str(options.get("sparsity", "disable"))
+        _tensorrt(model), str(options["precision"]), str(options.get("sparsity", "disable"))
     )
     kept = [flag for flag in flags if flag not in ("--buildOnly", "--skipInference")]
+    if calibration_cache(model) is not None:
+        kept.append(f"--calib={trtexec_flags.CALIBRATION_CACHE}")
     return kept if model.deployment.batch else [*kept, f"--shapes={INPUT}:{'x'.join(map(str, shape))}"]
+
+
+def _tensorrt(model: Described) -> trtexec_flags.Version:
+    """The version that measured the model."""
+    version = tuple(int(part) for part in model.confirmation.runtime_version.split(".")[:3])
+    known = (*version, 0, 0)[:3]
+    return known[0], known[1], known[2]
 
 
 def _template(name: str) -> Template:

@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.artifacts import declared_inputs, inspect
+from vitsearch_evaluators.artifacts import calibration, declared_inputs, inspect
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
@@ -31,10 +31,12 @@ from vitsearch_evaluators.runtimes.tools.tool import (
     run_tool,
 )
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
+    CALIBRATION_CACHE,
     TIMES,
     Load,
     Version,
     build_flags,
+    calibration_cache,
     read_version,
     shape_flags,
     shown,
@@ -46,6 +48,9 @@ from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 
 _LONGEST = 5000
 
+_WITHOUT_INT8 = {b"nvidia,tegra210", b"nvidia,tegra186"}
+"""The chips of Jetson Nano and TX1, and of TX2."""
+
 _UNBROKEN_S = 30.0
 """The last part of a soak, which runs in the same process as the samples. trtexec stores times as float32 since its
 start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half an hour."""
@@ -54,9 +59,9 @@ start: they are exact to 0.002 ms after this time, but only to 0.1 ms after half
 class TrtexecRuntime(ToolRuntime):
     """Runs ONNX files.
 
-    Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (a model with Q/DQ nodes; its other layers in fp16), or
-    `typed` (as the types in the model say; TensorRT 10 and newer). TensorRT 11 takes the precision only from the model;
-    the option must then be `fp32` or `typed`.
+    Option `precision`: `fp32` (TF32 off), `fp16`, `int8` (a model with Q/DQ nodes, or with scales in its metadata; its
+    other layers in fp16), or `typed` (as the types in the model say; TensorRT 10 and newer). TensorRT 11 takes the
+    precision only from the model; the option must then be `fp32` or `typed`.
     Option `sparsity`: `enable` tries sparse kernels for weights of which two in four are zero.
     """
 
@@ -73,12 +78,13 @@ class TrtexecRuntime(ToolRuntime):
             return Availability(False, str(failure), None, ())
         if version is None:
             return Availability(False, f"{self.program} does not print its TensorRT version", None, ())
-        precisions = ("fp32", "fp16", "int8")
+        precisions = ("fp32", "fp16", "int8") if has_int8() else ("fp32", "fp16")
         return Availability(True, None, shown(version), (gpu_name(),), ("onnx",), precisions=precisions)
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
         inspect("onnx", {"model.onnx": path})
-        flags = self._build(options)[1] + self._shapes(path, protocol)
+        version, flags = self._build(options)
+        flags += self._shapes(path, protocol) + _calibration_flags(path, options, version)
         cache = self._cache()
 
         def build(engine: str) -> None:
@@ -170,7 +176,8 @@ class TrtexecRuntime(ToolRuntime):
         return EngineCache(os.path.join(self.context.cache or os.curdir, "engines"))
 
     def _key(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Dict[str, Any]:
-        """Return the key of the engine; the environment covers power mode, clocks and JetPack release."""
+        """Return the key of the engine. The environment covers power mode, clocks and JetPack release; the digest of
+        the model covers its scales for int8."""
         version, flags = self._build(options)
         return {
             "model": file_digest(path),
@@ -193,6 +200,25 @@ def gpu_name(root: str = "/") -> str:
             return stream.read().strip("\0\n ") or "unknown GPU"
     except OSError:
         return "unknown GPU"
+
+
+def has_int8(root: str = "/") -> bool:
+    """Return False on a board whose GPU lacks int8: TensorRT builds there too, but computes in other precisions."""
+    try:
+        with open(os.path.join(root, "proc/device-tree/compatible"), "rb") as stream:
+            return not set(stream.read().split(b"\0")) & _WITHOUT_INT8
+    except OSError:
+        return True
+
+
+def _calibration_flags(path: str, options: Mapping[str, Any], version: Version) -> List[str]:
+    """Return the flag for the scales that a model in int8 brings, and write them to the file that it names."""
+    scales = calibration(path) if options["precision"] == "int8" else None
+    if scales is None:
+        return []
+    with open(CALIBRATION_CACHE, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write(calibration_cache(version, scales))
+    return [f"--calib={CALIBRATION_CACHE}"]
 
 
 def _check_shapes(text: str, sizes: RunShapes) -> None:

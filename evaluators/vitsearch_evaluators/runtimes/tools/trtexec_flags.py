@@ -12,6 +12,8 @@ from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
 
 TIMES = "times.json"
 
+CALIBRATION_CACHE = "calibration.cache"
+
 _WORKSPACE_MIB = 1024
 
 Version = Tuple[int, int, int]
@@ -68,6 +70,16 @@ def build_flags(version: Version, precision: str, sparsity: str = "disable") -> 
         )
     chosen = {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"], "typed": ["--stronglyTyped"]}
     return flags + chosen[precision]
+
+
+def calibration_cache(version: Version, scales: str) -> str:
+    """Return the content of the file for `--calib`; `scales` are its lines (`artifacts.calibration`).
+
+    TensorRT reads a cache of its own version and of the calibrator that trtexec has (IInt8EntropyCalibrator2). For any
+    other it asks for images, which trtexec does not have beside a cache, so that the build fails.
+    """
+    major, minor, patch = version
+    return f"TRT-{major * (1000 if major < 10 else 10000) + minor * 100 + patch}-EntropyCalibration2\n{scales}"
 
 
 class Load(NamedTuple):

@@ -8,10 +8,14 @@ A typed file computes fp16 in float16, except the nodes of :func:`.tensorrt_grap
 float32. With a flag TensorRT chooses between fp16 and fp32 itself for each node, so the accuracy of such a file is
 judged by the typed one of the same model.
 
-int8 is explicit: signed, zero points 0, one scale for each tensor and each output channel of a weight, in front of
-MatMul, Gemm and Conv with constant weights; all else is in fp16. Neither side of a residual addition is quantized: one
-side alone would break its fusion, and both cost accuracy. Products of two activations stay in fp16, in which TensorRT
-fuses attention. Weights with 2 zeros in 4 stay as they are; trtexec is then asked to look for them.
+int8 is signed, with zero points 0 and one scale for each tensor and each output channel of a weight. From 8.4 on it is
+explicit: Q/DQ in front of MatMul, Gemm and Conv with constant weights; all else is in fp16. Neither side of a residual
+addition is quantized: one side alone would break its fusion, and both cost accuracy. Products of two activations stay
+in fp16, in which TensorRT fuses attention. Before 8.4, which does not fuse Q/DQ into MatMul and Gemm, the file is in
+fp32 and has the scales in its metadata (:mod:`.tensorrt_calibration`); the agent makes the calibration cache of them.
+TensorRT then chooses what is in int8, so the accuracy is that of a typed file that rounds wherever TensorRT may.
+
+Weights with 2 zeros in 4 stay as they are; trtexec is then asked to look for them.
 
 Nothing here was run in TensorRT, which cannot be installed where this was written: the files follow its published
 rules, and their numbers are those of onnxruntime.
@@ -19,44 +23,41 @@ rules, and their numbers are those of onnxruntime.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsearch.core.plan import Options
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
+from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from vitsearch.compress.quantization.int8_static import Learned
+    from vitsearch.compress.quantization.layers import Coverage
+
 Version = tuple[int, ...]
-LEAST_CHANNELS = 16
-"""Convolutions with fewer inputs of a group, or outputs, stay in fp16: int8 kernels pad small numbers of channels. On
-1000 images of Fashion-MNIST, in onnxruntime, int8 in depthwise convolutions cost MobileViT 1.2 points and EfficientViT
-0.1; in the other convolutions it cost nothing."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a file from version ``since`` on. ``int8`` is why it holds no int8, or None."""
+    """The form of a file from version ``since`` on. With ``has_scales`` int8 is left to TensorRT, by the scales of
+    tensors; without, Q/DQ pairs say what is in int8."""
 
     since: Version
     opset: int
     is_typed: bool = False
-    no_int8: str | None = None
+    has_scales: bool = False
 
 
 FORMS = (
     Form((10, 0), 20, is_typed=True),
     Form((8, 6), 17),
     Form((8, 4), 13),
-    Form(
-        (8, 0),
-        13,
-        no_int8="TensorRT {version} does not fuse explicit int8 into MatMul and Gemm (8.4 does), and files with "
-        "a calibration cache are not made; use fp16",
-    ),
+    Form((8, 0), 13, has_scales=True),
 )
 """Newest first."""
 
@@ -80,7 +81,8 @@ class TensorRtExporter(Exporter):
         judged = final
         if not form.is_typed and precision != "fp32":
             judged = folder / "judged.onnx"
-            _write(model, task, judged, FORMS[0], as_numbers(operators()[-1].since))
+            stands_in = replace(FORMS[0], has_scales=form.has_scales)
+            _write(model, task, judged, stands_in, as_numbers(operators()[-1].since))
         return ExportedFile(final, judged, options, rounds_more=precision.startswith("int8"))
 
 
@@ -91,8 +93,6 @@ def _form(task: ExportTask, version: Version | None) -> Form:
         oldest = ".".join(map(str, FORMS[-1].since))
         found = f"the device has TensorRT {task.version}, files are made for {oldest} and newer"
         raise StageError("export", "unsupported", found)
-    if form.no_int8 and task.deployment.precision.startswith("int8"):
-        raise StageError("export", "unsupported", form.no_int8.format(version=task.version))
     return form
 
 
@@ -110,8 +110,10 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     precision = task.deployment.precision
     with fake_quant.unrounded(model):
         convert(model, task.shape, path, form.opset, task.deployment.batch)
-    if precision.startswith("int8"):
-        covered = Coverage(task.quantized_ops, least_channels=LEAST_CHANNELS)
+    covered = Coverage(task.quantized_ops)
+    if precision.startswith("int8") and form.has_scales:
+        _write_scales(path, task, fake_quant.learned(model), covered, form)
+    elif precision.startswith("int8"):
         write_symmetric(path, path, task.images, fake_quant.learned(model), covered)
     written = onnx.load(path)
     if form.is_typed and precision != "fp32":
@@ -120,6 +122,21 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
         quantize_in_graph(written.graph)
     onnx.checker.check_model(written)
     refuse_unread(written, version)
+    onnx.save(written, path)
+
+
+def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], covered: Coverage, form: Form) -> None:
+    """Put the scales of int8 into the metadata of an fp32 file, in place; a typed file rounds at them instead."""
+    import onnx
+
+    from vitsearch.export.tensorrt import tensorrt_calibration
+
+    written = onnx.load(path)
+    scales = tensorrt_calibration.calibrated(written, task.images, learned, covered)
+    if form.is_typed:
+        tensorrt_calibration.round_at(written, scales)
+    else:
+        written.metadata_props.add(key=CALIBRATION, value=tensorrt_calibration.lines(scales))
     onnx.save(written, path)
 
 

@@ -10,6 +10,7 @@ import pytest
 from support.artifact_files import IR, added_row, constant, identity, tflite
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.artifacts import openvino_file
+from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
 from vitsearch_evaluators.base.onnx_writer import Value, field, node, number, varint
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
@@ -56,6 +57,30 @@ def test_weights_are_no_inputs_and_a_model_may_have_none(onnx_file):
 
 def test_finds_the_inputs_that_a_real_exporter_wrote(tiny_onnx):
     assert artifacts.declared_inputs("onnx", tiny_onnx(batch="n")) == [("image", ["n", 8])]
+
+
+def with_metadata(onnx_file, *entries):
+    texts = b"".join(field(14, field(1, key.encode()) + field(2, value.encode())) for key, value in entries)
+    return onnx_file(identity() + texts)["model.onnx"]
+
+
+class TestCalibration:
+    def test_the_scales_are_found_among_other_metadata(self, onnx_file):
+        scales = "x: 3c008912\na:b: 3d895e44\n"
+        path = with_metadata(onnx_file, ("vitsearch.labels", "[]"), (CALIBRATION, scales), ("other", ""))
+        assert artifacts.calibration(path) == scales
+
+    def test_a_long_list_is_read_whole(self, onnx_file):
+        scales = "".join(f"/blocks.{number}/mlp/fc1/Add_output_0/input: 3c008912\n" for number in range(2000))
+        assert artifacts.calibration(with_metadata(onnx_file, (CALIBRATION, scales))) == scales
+
+    def test_a_model_without_scales_has_none(self, onnx_file):
+        assert artifacts.calibration(with_metadata(onnx_file, ("vitsearch.labels", "[]"))) is None
+
+    @pytest.mark.parametrize("scales", ["x 3c008912\n", "x: 3c00\n", "x: 3c008912", "x: 3c008912\n\n"])
+    def test_a_malformed_list_is_refused(self, scales, onnx_file):
+        with pytest.raises(MeasurementFailed, match="vitsearch.calibration is not a list of tensors and scales"):
+            artifacts.calibration(with_metadata(onnx_file, (CALIBRATION, scales)))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from vitsearch.export import metadata
 from vitsearch.ship.contents import contents
 from vitsearch.ship.writing import write
 from vitsearch_evaluators.cli import app as agent
@@ -168,3 +169,22 @@ def test_the_card_has_the_command_of_the_runtimes_own_tool(make_task, runtime):
     }
     model = make_task(True, 28, 28, runtime).model
     assert commands[runtime] in contents(model, with_images=False)["README.md"].decode()
+
+
+def test_a_model_for_int8_by_scales_has_the_calibration_cache_of_the_version_that_measured_it(make_task, tmp_path):
+    plain = make_task(True, 28, 28, "tensorrt").model
+    path = tmp_path / "model.onnx"
+    path.write_bytes(plain.path.read_bytes())
+    metadata.write(path, {"calibration": "images: 3c008912\n"})
+    plan = plain.final.plan
+    model = replace(
+        plain,
+        path=path,
+        final=replace(plain.final, plan=replace(plan, deployments=(replace(plan.deployment, precision="int8_ptq"),))),
+        artifact=replace(plain.artifact, detail=plain.artifact.detail | {"options": {}}),
+        measurements=(plain.confirmation._replace(runtime_version="8.2.1"),),
+    )
+    files = contents(model, with_images=False)
+    assert files["calibration.cache"] == b"TRT-8201-EntropyCalibration2\nimages: 3c008912\n"
+    command = "trtexec --onnx=model.onnx --workspace=1024 --noTF32 --int8 --fp16 --calib=calibration.cache"
+    assert command in files["README.md"].decode()

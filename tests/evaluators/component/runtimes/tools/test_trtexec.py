@@ -9,14 +9,21 @@ import time
 import pytest
 
 from support import SUPPORT
-from vitsearch_evaluators.base.onnx_writer import Value, model, node
+from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
+from vitsearch_evaluators.base.onnx_writer import Value, field, model, node
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import RuntimeContext
 from vitsearch_evaluators.runtimes.tools import trtexec
 from vitsearch_evaluators.runtimes.tools.engines import ENGINES_KEPT, EngineCache
 from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name
-from vitsearch_evaluators.runtimes.tools.trtexec_flags import build_flags, read_version, stream_flags
+from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name, has_int8
+from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
+    CALIBRATION_CACHE,
+    build_flags,
+    calibration_cache,
+    read_version,
+    stream_flags,
+)
 from vitsearch_evaluators.testing import RuntimeTestCase
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -361,6 +368,74 @@ def test_sparse_kernels_are_tried_on_request_and_are_part_of_the_engine(tool, eq
     dense, sparse = tool.calls("--onnx")
     assert ("--sparsity" in dense, sparse["--sparsity"]) == (False, "enable")
     assert dense["--saveEngine"] != sparse["--saveEngine"]
+
+
+class TestCalibration:
+    """A model whose metadata has the scales of its tensors, for versions that fuse no explicit int8."""
+
+    SCALES = "image: 3c008912\nlogits: 3d895e44\n"
+
+    @pytest.fixture
+    def calibrated(self, tmp_path):
+        """Write a model of one convolution: calibrated(scales) -> path."""
+
+        def write(scales=self.SCALES):
+            ends = Value("image", "float32", (1, 8)), Value("logits", "float32", (1, 8))
+            plain = model([node("Conv", ["image", "weight"], "logits")], [ends[0]], [ends[1]], 13, 7)
+            path = tmp_path / "calibrated.onnx"
+            path.write_bytes(plain + field(14, field(1, CALIBRATION.encode()) + field(2, scales.encode())))
+            return str(path)
+
+        return write
+
+    @pytest.mark.parametrize(
+        ("version", "header"),
+        [((8, 0, 1), "TRT-8001"), ((8, 2, 1), "TRT-8201"), ((10, 3, 0), "TRT-100300")],
+    )
+    def test_the_cache_names_the_version_that_reads_it(self, version, header):
+        assert calibration_cache(version, self.SCALES) == f"{header}-EntropyCalibration2\n{self.SCALES}"
+
+    @pytest.mark.parametrize("banner", ["v8001", "v8201", "v8502", "v100300] [b17"])
+    def test_every_version_with_the_flag_takes_it(self, banner, tool, equipped, calibrated):
+        tool.install(banner)
+        prepare(equipped(), calibrated(), "int8")
+        (call,) = tool.calls("--onnx")
+        assert (call["--calib"], call["layers_in_int8"]) == (CALIBRATION_CACHE, ["logits"])
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+    def test_other_precisions_do_not_use_it(self, precision, tool, equipped, calibrated):
+        prepare(equipped(), calibrated(), precision)
+        assert not tool.calls("--calib")
+
+    def test_other_scales_build_a_new_engine(self, tool, equipped, calibrated):
+        for scales in (self.SCALES, self.SCALES.replace("3c", "3d"), self.SCALES):
+            prepare(equipped(), calibrated(scales), "int8")
+        assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == len(tool.calls("--onnx")) == 2
+
+    def test_a_cache_of_another_graph_fails_the_build(self, equipped, calibrated):
+        with pytest.raises(MeasurementFailed, match="the cache does not fit the graph: .'elsewhere'."):
+            prepare(equipped(), calibrated("image: 3c008912\nelsewhere: 3c008912\n"), "int8")
+
+    def test_a_cache_of_another_version_fails_the_build(self, equipped, calibrated, monkeypatch):
+        monkeypatch.setattr(trtexec, "calibration_cache", lambda version, scales: calibration_cache((8, 4, 1), scales))
+        with pytest.raises(MeasurementFailed, match="Calibration table does not match") as caught:
+            prepare(equipped(), calibrated(), "int8")
+        assert caught.value.kind == "incompatible_artifact"
+
+
+@pytest.mark.parametrize(
+    ("chip", "computes"), [("tegra210", False), ("tegra186", False), ("tegra194", True), (None, True)]
+)
+def test_int8_is_not_offered_on_a_board_whose_gpu_lacks_it(chip, computes, tmp_path):
+    if chip is not None:
+        (tmp_path / "proc/device-tree").mkdir(parents=True)
+        (tmp_path / "proc/device-tree/compatible").write_text(f"nvidia,a-board\0nvidia,{chip}\0")
+    assert has_int8(str(tmp_path)) == computes
+
+
+def test_a_board_without_int8_offers_the_other_precisions(equipped, monkeypatch):
+    monkeypatch.setattr(trtexec, "has_int8", lambda: False)
+    assert equipped().available().precisions == ("fp32", "fp16")
 
 
 def test_every_precision_is_offered_because_a_typed_model_has_it_in_itself(tool, equipped):

@@ -28,8 +28,8 @@ def measured(client, subject, precision, folder):
     return info, client.measure(str(file.path), job.runtime, job.options, QUICK)
 
 
-def built_flags(tmp_path, subject, precision, version, banner):
-    """The flags with which a real agent has the fake trtexec build and run the file of a deployment."""
+def build_call(tmp_path, subject, precision, version, banner):
+    """The call with which a real agent has the fake trtexec build the file of a deployment, and run it."""
     tool = tmp_path / "tool"
     tool.mkdir()
     shutil.copy(os.path.join(SUPPORT, "fake_trtexec.py"), tool / "fake.py")
@@ -44,20 +44,28 @@ def built_flags(tmp_path, subject, precision, version, banner):
     assert (info.available, info.version) == (True, version)
     assert found.latency_ms.p50 == 2.5
     build, _run = map(json.loads, (tool / "calls.jsonl").read_text().splitlines())
-    return {flag for flag in build if flag in ("--fp16", "--int8", "--stronglyTyped")}
+    return build
 
 
 @pytest.mark.parametrize(
     ("precision", "version", "banner", "flags"),
     [
         ("fp16", "8.2.1", "v8201", {"--fp16"}),
+        ("int8_ptq", "8.2.1", "v8201", {"--int8", "--fp16", "--calib"}),
         ("int8_ptq", "8.6.1", "v8601", {"--int8", "--fp16"}),
         ("int8_ptq", "10.3.0", "v100300] [b17", {"--stronglyTyped"}),
         ("fp16", "11.1.0", "v11.1.0.106] [b48", set()),
     ],
 )
 def test_an_agent_builds_the_file_that_its_own_version_reads(tmp_path, small, precision, version, banner, flags):
-    assert built_flags(tmp_path, small, precision, version, banner) == flags
+    build = build_call(tmp_path, small, precision, version, banner)
+    assert {flag for flag in build if flag in ("--fp16", "--int8", "--stronglyTyped", "--calib")} == flags
+
+
+@pytest.mark.parametrize(("version", "banner"), [("8.0.1", "v8001"), ("8.2.1", "v8201")])
+def test_an_old_trtexec_gets_a_cache_that_fits_the_graph_and_its_version(tmp_path, small, version, banner):
+    (layer,) = build_call(tmp_path, small, "int8_ptq", version, banner)["layers_in_int8"]
+    assert layer.endswith("/output")
 
 
 TRTEXEC = shutil.which("trtexec") or "/usr/src/tensorrt/bin/trtexec"

@@ -97,11 +97,6 @@ def test_a_version_that_is_too_old_is_refused_with_both(small, version):
         small.export("fp16", version)
 
 
-def test_int8_before_8_4_is_refused_with_the_reason(small):
-    with pytest.raises(StageError, match="TensorRT 8.2.1 does not fuse explicit int8.*use fp16"):
-        small.export("int8_ptq", "8.2.1")
-
-
 def test_a_file_with_an_open_batch_is_written(small):
     model, folder = small.export("int8_ptq", "11.4.0", None)
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
@@ -120,7 +115,14 @@ def test_images_and_logits_are_float32_and_the_batch_is_fixed(subject, precision
 
 @pytest.mark.parametrize(
     ("precision", "version"),
-    [("fp32", "8.2.1"), ("fp16", "8.2.1"), ("int8_ptq", "8.6.1"), ("fp16", "11.4.0"), ("int8_ptq", "11.4.0")],
+    [
+        ("fp32", "8.2.1"),
+        ("fp16", "8.2.1"),
+        ("int8_ptq", "8.0.1"),
+        ("int8_ptq", "8.6.1"),
+        ("fp16", "11.4.0"),
+        ("int8_ptq", "11.4.0"),
+    ],
 )
 def test_no_operator_is_outside_the_table_of_the_version(subject, precision, version):
     model, _ = subject.export(precision, version)

@@ -90,6 +90,11 @@ COREML = "space.backend=coreml", "space.quantization=fp32"
             ["space.backend=litert", "space.provider=[gpu, nnapi]", "space.quantization=fp32"],
             "its litert (2.3.0) computes on the CPU only, not on gpu; ",
         ),
+        (
+            NANO,
+            ["space.backend=tensorrt", "space.quantization=int8_ptq"],
+            "device jetson_nano: its trtexec (8.2.1) does not compute in int8; it computes in fp32, fp16",
+        ),
     ],
 )
 def test_what_a_run_would_refuse_is_a_problem_of_the_space(device, overrides, line):
