@@ -23,7 +23,9 @@ from vitsearch.errors import StageError
 Floats = NDArray[np.float32]
 CONV = "Conv"
 LEAST_CHANNELS = 16
-"""Convolutions with fewer inputs of a group, or outputs, stay in floats."""
+"""Convolutions with fewer inputs of a group, or outputs, stay in floats: int8 kernels pad small numbers of channels. On
+1000 images of Fashion-MNIST, in onnxruntime, int8 in depthwise convolutions cost MobileViT 1.2 points and EfficientViT
+0.1; in the other convolutions it cost nothing."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,8 +33,8 @@ Scales = Mapping[str, float]
 
 
 def calibrated(model: onnx.ModelProto, images: Floats, learned: Sequence[Learned], covered: Coverage) -> Scales:
-    """Write the linear layers of ``model`` (fp32) as convolutions, in place, and find the scales of what the ``covered``
-    layers read and make.
+    """Write the linear layers of ``model`` (fp32) as convolutions, in place, and find the scales of what the layers
+    ``covered`` read and make.
 
     Ranges are those of :func:`vitsearch.compress.quantization.qdq.write_symmetric`.
     """
