@@ -48,9 +48,9 @@ class Run:
     id: int
     host: str
     cores: int
-    trainers: int
     started_at: float
     seen_at: float
+    trainers: int = 1
 
     @property
     def seconds(self) -> float:
@@ -62,7 +62,6 @@ class StageRun:
     """What one run of a stage took. ``detail`` is the protocol of a measurement; the other fields are those of
     :class:`~vitsearch.storage.stage_cost.StageCost`."""
 
-    run_id: str
     run: int
     stage: str
     detail: str
@@ -70,6 +69,7 @@ class StageRun:
     wall_seconds: float
     cpu_seconds: float
     ran_on: str
+    run_id: str = ""
 
 
 @again_when_cut
