@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from vitsearch.storage.addresses import masked
 T = TypeVar("T")
 
 SQLITE_TIMEOUT_S = 60
+TABLE_ATTEMPTS = 5
 NETWORK = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -61,11 +63,13 @@ def explained(engine: Engine) -> Iterator[None]:
 
 
 def made_once(make: Callable[[], T]) -> T:
-    """Call ``make``, which makes the tables that are missing; again when another program made them at that moment."""
-    try:
-        return make()
-    except DBAPIError:
-        return make()
+    """Call ``make``, which makes the tables that are missing; again when other programs make them at that moment."""
+    for _ in range(TABLE_ATTEMPTS - 1):
+        try:
+            return make()
+        except DBAPIError:
+            time.sleep(0.2)
+    return make()
 
 
 def shown(engine: Engine) -> str:
