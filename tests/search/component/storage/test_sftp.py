@@ -33,23 +33,32 @@ class SftpServer:
         assert self._ready.wait(SECONDS)
 
     def _run(self) -> None:
-        self._loop.run_until_complete(self._listen())
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:  # ends what is left at the end
+            runner.run(self._listen())
 
     async def _listen(self) -> None:
         import asyncssh
 
+        connections = []
+
+        class Noting(asyncssh.SSHServer):
+            def connection_made(self, connection) -> None:
+                connections.append(connection)
+
         self._end = asyncio.Event()
-        server = await asyncssh.listen("127.0.0.1", 0, **self._options)
+        server = await asyncssh.listen("127.0.0.1", 0, server_factory=Noting, **self._options)
         self.port = server.get_port()
         self._ready.set()
         await self._end.wait()
         server.close()
+        for connection in connections:
+            connection.abort()
+            await connection.wait_closed()
         await server.wait_closed()
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(SECONDS)
-        self._loop.close()
 
 
 @pytest.fixture
