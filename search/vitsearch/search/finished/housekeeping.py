@@ -99,7 +99,7 @@ def plan_deletion(where: str) -> Deletion:
     others = tuple(name for name in names if name != found.name)
     keeps_results = file is None or bool(others)
     with closing(Ledger.open(found.storage)) as ledger:
-        place = ledger.inventory.files_place()
+        elsewhere = ledger.inventory.files_place()
     size = _size(home.own)
     if file is not None and not others:
         size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)
@@ -110,7 +110,7 @@ def plan_deletion(where: str) -> Deletion:
         size,
         others,
         keeps_results,
-        place.address or None if place else None,
+        elsewhere.address or None if elsewhere else None,
     )
 
 

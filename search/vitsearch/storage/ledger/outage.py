@@ -24,7 +24,9 @@ OUTAGE_S = 900.0
 """How long a server that has answered before is waited for."""
 RECONNECT_S = 1.0
 
-P, T, K = ParamSpec("P"), TypeVar("T"), TypeVar("K", bound=type)
+P = ParamSpec("P")
+T = TypeVar("T")
+K = TypeVar("K", bound=type)
 
 logger = logging.getLogger(__name__)
 

@@ -103,8 +103,9 @@ def _add(connection: Connection, statement: Insert, rows: Sequence[Row]) -> None
 
 
 def _if_missing(engine: Engine, table: Table) -> Insert:
-    kinds = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    return kinds[engine.dialect.name](table).on_conflict_do_nothing()
+    if engine.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
 
 
 def _results(connection: Connection) -> int:

@@ -85,9 +85,9 @@ def test_a_file_that_does_not_exist_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_message_has_the_password(made):
-    if not made.startswith("postgresql"):
-        pytest.skip("a file has no password")
+def test_no_message_has_the_password(postgresql):
+    made = postgresql()
+    Study.names(made)
     at_version(made, OLD)
     with pytest.raises(StudyError) as caught:
         Study.names(f"{made}&password=secret" if "?" in made else f"{made}?password=secret")
