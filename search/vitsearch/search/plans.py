@@ -61,5 +61,5 @@ def with_quantized_ops(space: SearchSpace, deployments: Iterable[Deployment]) ->
         if len(possible) > 1 and AUTO in named:
             yield one
         else:
-            asked = [ops for ops in named if ops in possible] or possible[:1] or [None]
-            yield from (replace(one, quantized_ops=ops) for ops in asked)
+            asked = [ops for ops in possible if ops in named] or possible[:1]
+            yield from (replace(one, quantized_ops=ops) for ops in asked or (None,))
