@@ -5,9 +5,9 @@ another runtime or another precision.
     python benchmarks/retarget.py measure STUDY FILE --backend openvino
     python benchmarks/retarget.py report FILE...
 
-``measure`` measures every graph of the study there, also those of plans that were only screened, and adds them to FILE.
-``report`` goes through them in the order of ``vitsearch retarget``. Run ``measure`` on a copy of the study: its results
-are written to the database of the study.
+``measure`` measures every graph of the study there, also those of plans that were only screened, by ``--rounds``
+screening measurements, and adds them to FILE. ``report`` goes through them in the order of ``vitsearch retarget``. Run
+``measure`` on a copy of the study: its results are written to the database of the study.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from vitsearch.core.plan import Deployment, Plan, plan_text
 from vitsearch.core.record import Keys, Record
 from vitsearch.devices.deployable import deployable
 from vitsearch.errors import StageError
-from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import PlainLines
 from vitsearch.search.finished import workplace
 from vitsearch.search.finished.workplace import Workplace
@@ -87,18 +86,18 @@ def _candidate_of(row: dict[str, Any]) -> Candidate:
 # ---- measuring
 
 
-def measure(where: str, target: Target, file: Path) -> None:
-    """Measure every graph of a study on a target, and add them to ``file``."""
+def measure(where: str, target: Target, rounds: int, file: Path) -> None:
+    """Measure every graph of a study on a target until it was measured ``rounds`` times, and add them to ``file``."""
     progress = PlainLines((), sys.stderr)
     with lookup.opened(where) as (study, ledger):
         space = target.space(study.space()).model_copy(update={"storage": lookup.find(where).storage})
         with workplace.opened(study, ledger, space, progress) as place:
-            surface = asyncio.run(_surface(replace(place, runner=UntrainedRunner(place.runner)), target))
+            surface = asyncio.run(_surface(replace(place, runner=UntrainedRunner(place.runner)), target, rounds))
     with file.open("a") as stream:
         stream.write(json.dumps(surface.to_json()) + "\n")
 
 
-async def _surface(place: Workplace, target: Target) -> Surface:
+async def _surface(place: Workplace, target: Target, rounds: int) -> Surface:
     study, figures = place.study, CurrentFigures(place.ledger, place.study.space().measure.threads)
     can_run = deployable(place.device.name, place.device.info)
 
@@ -118,12 +117,12 @@ async def _surface(place: Workplace, target: Target) -> Surface:
         asked, kept, there = [baseline, *_of_graphs(models, trained)], [], []
         for number, candidate in enumerate(asked):
             try:
-                metrics = await _measured(pipeline, candidate, candidate.trial is None or candidate.trial in trained)
+                metrics = await pipeline.screen(await pipeline.resolve(candidate.plan), rounds)
             except StageError as error:
                 place.progress.note(f"{candidate.name} is left out: {error}")
                 continue
             kept.append(candidate)
-            there.append(metrics)
+            there.append(metrics | _accuracy_of(candidate))
             place.progress.note(f"{number} of {len(asked) - 1}  {plan_text(candidate.plan)}")
     return Surface(target, place.space, tuple(kept), tuple(there))
 
@@ -158,13 +157,8 @@ def _of_graphs(models: Sequence[Candidate], trained: set[int | None]) -> list[Ca
     return list(found.values())
 
 
-async def _measured(pipeline: Pipeline, candidate: Candidate, has_file: bool) -> Metrics:
-    trial = await pipeline.resolve(candidate.plan)
-    if has_file:
-        _, metrics = await pipeline.confirm(trial, candidate.rung)
-        return metrics
-    metrics = await pipeline.screen(trial)
-    return metrics | Metrics({"accuracy": candidate.here.figures["accuracy"]})
+def _accuracy_of(candidate: Candidate) -> Metrics:
+    return Metrics({"accuracy": candidate.here.figures["accuracy"]})
 
 
 # ---- judging
@@ -269,6 +263,7 @@ def main() -> None:
     asked.add_argument("study")
     asked.add_argument("file", type=Path)
     asked.add_argument("--threads", type=int)
+    asked.add_argument("--rounds", type=int, default=1)
     for name in ("backend", "provider", "quantization"):
         asked.add_argument(f"--{name}")
     commands.add_parser("report").add_argument("files", type=Path, nargs="+")
@@ -277,7 +272,7 @@ def main() -> None:
         report(given.files)
         return
     target = Target("local", given.backend, given.provider, given.quantization, given.threads)
-    measure(given.study, target, given.file)
+    measure(given.study, target, given.rounds, given.file)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class Study:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The stored attributes: space, data, device_kind, protocol, choices, baseline, leaderboard, reference_point,
-        converged, waits; and of what was shipped, environments and longer_trainings."""
+        converged, waits; of what was shipped, environments and longer_trainings; and retargeted:NAME."""
         return self._view.attributes()
 
     def remember(self, key: str, value: Any) -> None:

@@ -17,7 +17,7 @@ from vitsearch.study.retargeted import Target, find
 from vitsearch_evaluators.wire.protocol import SCREEN
 
 OBJECTIVES = ("accuracy", "latency_ms_p50")
-DYNAMIC = Target("local", quantization="int8_dynamic")
+DYNAMIC, OPENVINO = Target("local", quantization="int8_dynamic"), Target("local", "openvino")
 
 
 def front_of(moved, device="nano"):
@@ -119,17 +119,18 @@ def test_the_own_front_of_the_study_stays_as_it_is(moved):
     assert front_of(moved, "local").to_json() == before
 
 
-def test_another_precision_is_exported_once_from_the_trained_weights(moved):
-    before = Counter(moved.study.runner.made)
-    found = moved.retarget(DYNAMIC, every=True)
-    made = moved.study.runner.made
-    assert (made[Stage.TRAIN], made[Stage.PROXY], made[Stage.BASE]) == tuple(
-        before[stage] for stage in (Stage.TRAIN, Stage.PROXY, Stage.BASE)
-    )
-    exported = made[Stage.EXPORT] - before[Stage.EXPORT]
-    assert 0 < exported < len(found.models)
-    moved.retarget(DYNAMIC, every=True)
-    assert made[Stage.EXPORT] - before[Stage.EXPORT] == exported
+def test_another_runtime_gets_files_from_the_trained_weights_once(moved):
+    found = moved.retarget(OPENVINO, every=True)
+    made = Counter(moved.study.runner.made)
+    assert (made[Stage.TRAIN], made[Stage.PROXY], made[Stage.BASE]) == (0, 0, 0)
+    assert made[Stage.EXPORT] == len(found.models)
+    assert {record.plan.deployment.runtime for record in found.models.values()} == {"openvino"}
+    moved.retarget(OPENVINO, every=True)
+    assert moved.study.runner.made == made
+
+
+def test_the_baseline_stays_in_fp32(moved):
+    found = moved.retarget(DYNAMIC)
     assert {record.plan.deployment.precision for record in found.models.values()} == {"int8_dynamic"}
     assert found.baseline.plan.deployment.precision == "fp32"
 
@@ -172,9 +173,8 @@ def test_a_model_whose_weights_are_gone_is_left_out_and_not_trained(moved):
     with moved.study.opened() as (_, ledger):
         checkpoint = ledger.training(trained.keys.weights_key, trained.rung).checkpoint_sha256
     FileStore(moved.study.folder / "artifacts").get(checkpoint).unlink()
-    before = moved.study.runner.made[Stage.TRAIN]
-    found = moved.retarget(DYNAMIC, every=True)
-    assert moved.study.runner.made[Stage.TRAIN] == before
+    found = moved.retarget(OPENVINO, every=True)
+    assert moved.study.runner.made[Stage.TRAIN] == 0
     assert any("the weights are gone" in reason for reason in found.left_out.values())
 
 
