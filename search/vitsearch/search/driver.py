@@ -18,7 +18,6 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
-from vitsearch.search.budget import Budget
 from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.outlook import Goals, Outlook
@@ -28,6 +27,7 @@ from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialSchedul
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.unpruned import UnprunedModels
+from vitsearch.search.watch.budget import Budget
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch

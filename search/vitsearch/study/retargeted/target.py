@@ -36,11 +36,11 @@ class Target:
 
     def deployment(self, own: Deployment) -> Deployment:
         """A deployment of the study, moved here. Options are those of its runtime, so another runtime has none."""
-        moved = replace(own, device=self.device, precision=self.quantization or own.precision)
-        runtime = self.backend or own.runtime
+        moved, runtime = replace(own, device=self.device), self.backend or own.runtime
         if runtime != own.runtime:
             batch = own.batch if RUNTIMES[runtime].open_batch else own.batch or 1
             moved = replace(moved, runtime=runtime, provider=default_provider(runtime), batch=batch, options=())
+        moved = moved.at(self.quantization or own.precision)
         return moved if self.provider is None else replace(moved, provider=self.provider)
 
     def space(self, own: SearchSpace, known: Mapping[str, Device] = MappingProxyType({})) -> SearchSpace:

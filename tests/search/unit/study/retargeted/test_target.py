@@ -11,7 +11,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.sections import Device
 from vitsearch.study.retargeted import Target
 
-OWN = Deployment("local", "onnxruntime", "cpu", "fp32", None, (("graph_optimization", "basic"),))
+OWN = Deployment("local", "onnxruntime", "cpu", "fp32", None, options=(("graph_optimization", "basic"),))
 FINGERPRINT = "sha256:" + "ab" * 32
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core.stage import Stage
-from vitsearch.search.budget import LOOK_S, Budget
+from vitsearch.search.watch.budget import LOOK_S, Budget
 from vitsearch.space.sections import Search
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
