@@ -18,8 +18,8 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
-from vitsearch.search.cost_model import training_seconds
 from vitsearch.search.final_pass import FinalPass
+from vitsearch.search.forecast.cost_model import training_seconds
 from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, Requests
 from vitsearch.search.sampler import auto_sampler, expected_gain

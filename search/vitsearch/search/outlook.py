@@ -16,8 +16,8 @@ from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
 from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings, with_error
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
-from vitsearch.search.cost_model import predict_costs
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
+from vitsearch.search.forecast.cost_model import predict_costs
 
 NO_GAIN = "no predicted gain"
 DEPLOYED_DEVIATION = 0.005

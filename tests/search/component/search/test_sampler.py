@@ -8,7 +8,7 @@ import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import Keys, ProxyScore, Record
-from vitsearch.search.accuracy_model import LOST, SLOPE
+from vitsearch.search.forecast.accuracy_model import LOST, SLOPE
 from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
 from vitsearch.search.requests import Leader, same_as_fp32
 from vitsearch.search.sampler import COST_DEVIATION, AsUnpruned, KnownTrials, auto_sampler

@@ -6,7 +6,7 @@ import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
-from vitsearch.search.cost_model import PROPORTIONAL_TO, predict_costs
+from vitsearch.search.forecast.cost_model import PROPORTIONAL_TO, predict_costs
 
 
 def metrics(**values):

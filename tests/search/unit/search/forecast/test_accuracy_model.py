@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.search.accuracy_model import (
+from vitsearch.search.forecast.accuracy_model import (
     NO_OBSERVATIONS,
     NOISE,
     SLOPE,
