@@ -20,13 +20,13 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
+from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, Requests
 from vitsearch.search.sampler import auto_sampler, expected_gain
 from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
-from vitsearch.search.unpruned import UnprunedModels
 from vitsearch.search.watch.budget import Budget
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining

@@ -28,9 +28,9 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
+from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.session import Session
-from vitsearch.search.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import LOCAL_DEVICE, SearchSpace

@@ -22,10 +22,11 @@ from vitsearch.errors import StageError
 
 Floats = NDArray[np.float32]
 CONV = "Conv"
-LEAST_CHANNELS = 16
-"""Convolutions with fewer inputs of a group, or outputs, stay in floats: int8 kernels pad small numbers of channels. On
-1000 images of Fashion-MNIST, in onnxruntime, int8 in depthwise convolutions cost MobileViT 1.2 points and EfficientViT
-0.1; in the other convolutions it cost nothing."""
+LEAST_CHANNELS = 32
+"""Convolutions with fewer inputs of a group, or outputs, stay in floats: onnxruntime loses more time around them than
+they gain. At least 16, 32 and 64 took .90, .79 and .78 of the CPU time of fp32 (efficientvit_b0), .93, .77 and .83
+(mobilevit_xxs), .55, .57 and .58 (levit_128s), .65, .68 and .67 (repvit_m0_9); one thread of an AMD EPYC with
+AVX512-VNNI, onnxruntime 1.32, 2026-11-27."""
 
 
 @dataclass(frozen=True, eq=False)

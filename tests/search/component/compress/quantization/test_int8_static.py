@@ -239,20 +239,20 @@ def test_layers_are_found_and_nothing_else_changes(case, tmp_path):
 # ---- convolutions
 
 
-KERNELS = {name: DRAW.standard_normal((16, 16, 3, 3)) / 12 for name in ("v", "w")}
+KERNELS = {name: DRAW.standard_normal((32, 32, 3, 3)) / 17 for name in ("v", "w")}
 SAME = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
 
 
 def feature_maps(*nodes, **constants):
-    """A graph from ``images`` (batch, 16, 6, 6) to ``logits`` of the same shape."""
+    """A graph from ``images`` (batch, 32, 6, 6) to ``logits`` of the same shape."""
     model = graph(*nodes, **constants)
     for value in (*model.graph.input, *model.graph.output):
-        shape = [None, 16, 6, 6]
+        shape = [None, 32, 6, 6]
         value.CopyFrom(helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, shape))
     return model
 
 
-ONE = feature_maps(("Conv", ["images", "w", "b"], ["logits"], SAME), w=KERNELS["w"], b=DRAW.standard_normal(16))
+ONE = feature_maps(("Conv", ["images", "w", "b"], ["logits"], SAME), w=KERNELS["w"], b=DRAW.standard_normal(32))
 QUANTIZED = ["QuantizeLinear", "QLinearConv", "DequantizeLinear"]
 MAPS = {
     "one": (ONE, QUANTIZED),
@@ -284,7 +284,7 @@ MAPS = {
     ),
     "one of few channels": (
         feature_maps(
-            ("Conv", ["images", "d"], ["logits"], SAME | {"group": 16}), d=DRAW.standard_normal((16, 1, 3, 3))
+            ("Conv", ["images", "d"], ["logits"], SAME | {"group": 32}), d=DRAW.standard_normal((32, 1, 3, 3))
         ),
         ["Conv"],
     ),
@@ -296,7 +296,7 @@ MAPS = {
 def test_convolutions_are_quantized_where_they_are_covered(case, tmp_path):
     model, kinds = MAPS[case]
     onnx.save(model, tmp_path / "fp32.onnx")
-    images = np.random.default_rng(0).standard_normal((24, 16, 6, 6)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((24, 32, 6, 6)).astype(np.float32)
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, covered=Coverage(ALL))
     assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node] == kinds
     expected, found = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
@@ -305,7 +305,7 @@ def test_convolutions_are_quantized_where_they_are_covered(case, tmp_path):
 
 def test_convolutions_stay_in_fp32_where_linear_layers_alone_are_covered(tmp_path):
     onnx.save(ONE, tmp_path / "fp32.onnx")
-    images = np.random.default_rng(0).standard_normal((4, 16, 6, 6)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((4, 32, 6, 6)).astype(np.float32)
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images)
     assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node] == ["Conv"]
 
@@ -316,7 +316,7 @@ def test_a_learned_range_of_a_linear_layer_behind_a_convolution_is_used(tmp_path
     nodes = [("Conv", ["images", "v"], ["x"], SAME), ("MatMul", ["x", "m"], ["logits"], {})]
     matrix = DRAW.standard_normal((6, 6))
     onnx.save(feature_maps(*nodes, v=KERNELS["v"], m=matrix), tmp_path / "fp32.onnx")
-    images = np.random.default_rng(0).standard_normal((4, 16, 6, 6)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((4, 32, 6, 6)).astype(np.float32)
     learned = [Learned(matrix.astype(np.float32), (-0.5, 0.5))]
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, learned, Coverage(ALL))
     kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
-from vitsearch.compress.quantization.layers import LEAST_CHANNELS
 from vitsearch.core.plan import Deployment
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, shares, structure
 from vitsearch.export.tensorrt.tensorrt_calibration import lines, round_at
+from vitsearch.export.tensorrt.tensorrt_file import LEAST_CHANNELS
 from vitsearch.training.inference import accuracy
 from vitsearch_evaluators import artifacts
 

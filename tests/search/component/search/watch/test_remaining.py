@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.unpruned import report_unpruned, stored_leaders
+from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.watch.remaining import UNKNOWN, Remaining
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 

@@ -14,7 +14,7 @@ from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
-from vitsearch.search.form_finder import FormFinder
+from vitsearch.search.leaderboard.form_finder import FormFinder
 from vitsearch.search.requests import Leader
 from vitsearch.search.session import Session
 from vitsearch.study.found_forms import FoundForms

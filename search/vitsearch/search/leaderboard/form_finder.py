@@ -36,17 +36,22 @@ class FormFinder:
     async def find(self, model: Unpruned) -> None:
         """Decide each knob that is open for ``model``, one after the other."""
         for knob in FORM_KNOBS:
-            tried = self._plans.tried_forms(knob, model)
-            if not self._plans.finds(knob) or len(tried) < 2 or self._forms(model, knob) is not None:
-                continue
-            plans = {value: self._plans.unpruned(model, **{knob: value}) for value in tried}
-            costs = {value: cost for value, plan in plans.items() if (cost := await self._screened(plan)) is not None}
-            if costs:
-                kept = fastest(costs)
-                if (knob, kept) == (QUANTIZED_OPS, ALL) and LINEAR in costs:
-                    kept = await self._accurate(plans)
-                self._forms.keep(model, knob, kept)
-                self._note(knob, kept, plans[kept], costs)
+            if self._plans.finds(knob) and self._forms(model, knob) is None:
+                await self._decide(model, knob)
+
+    async def _decide(self, model: Unpruned, knob: str) -> None:
+        tried = self._plans.tried_forms(knob, model)
+        if len(tried) < 2:
+            return
+        plans = {value: self._plans.unpruned(model, **{knob: value}) for value in tried}
+        costs = {value: cost for value, plan in plans.items() if (cost := await self._screened(plan)) is not None}
+        if not costs:
+            return
+        kept = fastest(costs)
+        if knob == QUANTIZED_OPS and kept == ALL and LINEAR in costs:
+            kept = await self._accurate(plans)
+        self._forms.keep(model, knob, kept)
+        self._note(knob, kept, plans[kept], costs)
 
     async def _screened(self, plan: Plan) -> Figure | None:
         """The cost of the files of a plan; None where they fail."""

@@ -11,7 +11,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.form_finder import MOST_LOST, fastest
+from vitsearch.search.leaderboard.form_finder import MOST_LOST, fastest
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 
