@@ -456,7 +456,7 @@ def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolut
     assert (cached.targets.logits_sha256 is None, cached.targets.live_teacher) == (False, None)
     assert live.targets.logits_sha256 is None
     assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", 56)
-    assert live.targets.live_teacher.weights.startswith("file:")
+    assert live.targets.live_teacher.weights.startswith("stored:")
     assert fake_study.runner.made["logits"] == 2  # the teacher's for the first plan, the base's for both
 
 
