@@ -145,7 +145,10 @@ ATTEMPT = fields(
     params_m=(maybe(NUMBER), "million parameters"),
     macs_m=(maybe(NUMBER), "million MACs"),
     reason=(maybe(TEXT), "why it cannot be built"),
-    files=(several(ANYTHING), "each runtime, precision and quantized_ops: reason, difference, size_mb, latency_ms, shares"),
+    files=(
+        several(ANYTHING),
+        "each runtime, precision and quantized_ops: reason, difference, size_mb, latency_ms, shares",
+    ),
 )
 DEVICE_ROW = {
     "type": "object",
