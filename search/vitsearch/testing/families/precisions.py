@@ -20,6 +20,8 @@ from vitsearch.testing.families.subject import ExportedModel, Subject
 
 INT8_ERROR = 0.2
 """Of the norm of the logits; random weights have no margin, so this only catches a broken graph."""
+CONVOLUTIONS_ERROR = 0.4
+"""The same where convolutions are quantized too; a MobileViTv2 of random weights reaches 0.3."""
 SATURATES = "this processor saturates products of int8 (x86 without VNNI)"
 ROUNDING_ERROR = 0.05
 """Of the norm of the logits, of a file against the model that rounds in torch: a value between two steps may go
@@ -57,7 +59,7 @@ class PrecisionTests(Subject):
         quantize.quantize(exported.path, small, "int8_ptq", images, covered=Coverage(precisions.ALL))
         found = evaluate.logits(small, images, batch_size=2)
         expected = self._logits(exported.cut).numpy()
-        assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
+        assert np.linalg.norm(found - expected) <= CONVOLUTIONS_ERROR * np.linalg.norm(expected)
         assert small.stat().st_size < exported.path.stat().st_size
 
     def test_a_cut_model_trains_for_int8_and_its_file_agrees(self, tmp_path: Path) -> None:
