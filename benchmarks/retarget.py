@@ -38,7 +38,7 @@ from vitsearch.search.finished import workplace
 from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.retarget.candidates import Candidate, Finder
 from vitsearch.search.retarget.order import Goals
-from vitsearch.search.retarget.standing import FIRST, HALF, Standing
+from vitsearch.search.retarget.standing import FIRST, HALF, Standing, deviation
 from vitsearch.search.retarget.transfer_model import TransferModel, spearman
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import SearchSpace
@@ -205,18 +205,19 @@ def judge(surface: Surface) -> tuple[dict[str, Judged], list[int]]:
     judged = {}
     for name in costs:
         assert after_first is not None, "the study has too few graphs"
-        predicted = after_first._predicted[name]
+        predicted = after_first.predicted[name]
         seen = {after_first.candidates[index].keys.graph_key for index in after_first.graphs}
         rest = np.array([i for i in after_first.open if after_first.candidates[i].keys.graph_key not in seen])
         logs = np.log([surface.there[index].value(name) or np.nan for index in rest])
         errors = predicted.means[rest] - logs
+        spread = np.hypot(predicted.deviations[rest], [deviation(surface.there[index].figures[name]) for index in rest])
         relative = np.abs(np.expm1(errors))
         judged[name] = Judged(
             len(rest),
             float(np.median(relative)),
             float(relative.max()),
             spearman(predicted.means[rest], logs) or 0.0,
-            float((np.abs(errors) <= HALF * predicted.deviations[rest]).mean()),
+            float((np.abs(errors) <= HALF * spread).mean()),
             len(order),
             len(front),
             len(front & set(order)),

@@ -20,7 +20,7 @@ FIRST = 10
 """Graphs that are measured for the predictions, the baseline among them."""
 HALF = 1.96
 """Half of a 95 % interval, in standard deviations."""
-LEAST_WEIGHT = 0.05
+LEAST_WEIGHT = 0.01
 """Of a model that is hardly on the front, among those whose predictions are to become narrow."""
 
 
@@ -90,19 +90,20 @@ class Standing:
     def _cost(self, name: str, index: int) -> Estimate:
         figure = self.known[index].figures.get(name)
         if figure is not None and figure.value is not None:
-            return Estimate(scaled(name, figure.value), _deviation(figure))
-        predicted = self._predicted[name]
+            return Estimate(scaled(name, figure.value), deviation(figure))
+        predicted = self.predicted[name]
         return Estimate(float(predicted.means[index]), float(predicted.deviations[index]))
 
     @cached_property
-    def _predicted(self) -> dict[str, Predicted]:
+    def predicted(self) -> dict[str, Predicted]:
+        """The costs of all candidates, by metric, from those of the graphs that were measured."""
         return {name: model.predict(self.graphs, *self._measured(name)) for name, model in self.predictors.items()}
 
     def _measured(self, name: str) -> tuple[Floats, Floats]:
         """The costs of the graphs that were measured, and the deviations of their measurements."""
         figures = [self.known[index].figures[name] for index in self.graphs]
         logs = [scaled(name, figure.value or 0.0) for figure in figures]
-        return np.array(logs), np.array([_deviation(figure) for figure in figures])
+        return np.array(logs), np.array([deviation(figure) for figure in figures])
 
     @property
     def _predictor(self) -> TransferModel:
@@ -135,7 +136,7 @@ class Standing:
         logs, deviations = self._measured(name)
         found = self.predictors[name].leave_one_out(self.graphs, logs, deviations)
         errors = found.means - logs
-        covered = np.abs(errors) <= HALF * found.deviations
+        covered = np.abs(errors) <= HALF * np.hypot(found.deviations, deviations)
         return Fit(
             name,
             len(logs),
@@ -145,7 +146,7 @@ class Standing:
         )
 
 
-def _deviation(figure: Figure) -> float:
+def deviation(figure: Figure) -> float:
     """That of the logarithm of a measured value."""
     if figure.low is None or figure.high is None:
         return 0.0

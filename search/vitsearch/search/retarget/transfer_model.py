@@ -8,8 +8,9 @@ constant alone, and ten graphs are enough for a model with more terms than that.
 is not known before: predictions are the mean over a grid of both, weighted by how likely the measured costs are under
 each. The intervals contain this uncertainty, that of the terms, and the noise.
 
-The sampler's Gaussian process finds its length scales from dozens of points. With ten it has no way to know that costs
-are in proportion; here that is the prior.
+The sampler's Gaussian process predicts the ratios of costs as well. But with ten points, which are few for the length
+scales that it looks for, its intervals hold 54 to 65 % of the other costs, and these 85 to 91 % (ten random graphs of a
+quickstart, 40 draws on each of three surfaces).
 """
 
 from __future__ import annotations

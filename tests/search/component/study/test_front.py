@@ -205,7 +205,7 @@ def test_the_knee_is_the_balanced_point(front_of):
 def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
-    assert value.keys() == {"study", "emulated", "baseline", "points"}
+    assert value.keys() == {"study", "device", "emulated", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}
