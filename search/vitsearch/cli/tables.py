@@ -118,10 +118,10 @@ def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:
 def _times(state: dict[str, Any]) -> str:
     """How long trainers and devices worked, and what was there already."""
     trainers, devices, reused = (state[f"{name}_seconds"] for name in ("trainer", "device", "reused"))
-    text = f"Seconds: trainers {trainers:.0f}, devices {devices:.0f}, saved by results that were there {reused:.0f}"
+    text = f"Seconds: trainers {trainers:.0f}, devices {devices:.0f}, reused {reused:.0f}"
     if state["eta"] is None:
         return text
-    return f"{text}; a perfect schedule would have taken {state['eta']:.0%} of the {state['wall_seconds']:.0f} s"
+    return f"{text}; a perfect schedule takes {state['eta']:.0%} of the {state['wall_seconds']:.0f} s"
 
 
 def print_value_notes(models: dict[str, Metrics], console: Console) -> None:

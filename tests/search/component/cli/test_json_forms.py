@@ -147,7 +147,9 @@ def test_reading_commands(study, command):
 
 def test_plan(study, tmp_path):
     plan = printed("front", study, "--json")["points"][0]["plan"]
-    small = {"backbone": "vit_fmnist_p4", "weights": "builtin"}
+    (deployment,) = plan["deployments"]
+    one_form = {"deployments": [deployment | {"quantized_ops": None}]}  # the fake one has convolutions
+    small = {"backbone": "vit_fmnist_p4", "weights": "builtin"} | one_form
     (tmp_path / "plan.json").write_text(json.dumps(plan | small))
     assert problems(printed("plan", "plan.json", "--json"), "plan") == []
 

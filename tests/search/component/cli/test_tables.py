@@ -49,6 +49,11 @@ STATE = {
     "failures": {5: "training failed (not_finite): loss is nan"},
     "cpu_seconds": {"block_structure": 2.4, "train": 61.7, "export": 0.0},
     "busy_share": 0.756,
+    "trainer_seconds": 61.2,
+    "device_seconds": 80.4,
+    "reused_seconds": 0.0,
+    "wall_seconds": 100.0,
+    "eta": 0.804,
     "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
     "leaderboard": [],
 }
@@ -71,7 +76,8 @@ def test_a_status_in_words():
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
-        "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time"
+        "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time\n"
+        "Seconds: trainers 61, devices 80, reused 0; a perfect schedule takes 80% of the 100 s"
     )
 
 
@@ -91,7 +97,7 @@ def test_the_leaderboard_stands_below(plan):
     metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
     rows = [row_of(plan, metrics)]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
-    assert "\n".join(text.splitlines()[3:]) == LEADERBOARD
+    assert "\n".join(text.splitlines()[4:]) == LEADERBOARD
 
 
 def test_reasons_are_printed_literally():
