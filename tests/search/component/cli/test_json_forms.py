@@ -114,7 +114,7 @@ def test_reading_commands(study, command):
 
 def test_plan(study, tmp_path):
     plan = printed("front", study, "--json")["points"][0]["plan"]
-    small = {"backbone": "vit_fmnist_p4", "weights": "builtin"}
+    small = {"backbone": "mobilevit_fmnist", "weights": "builtin"}
     (tmp_path / "plan.json").write_text(json.dumps(plan | small))
     assert problems(printed("plan", "plan.json", "--json"), "plan") == []
 
