@@ -201,7 +201,7 @@ def judge(surface: Surface) -> tuple[dict[str, Judged], list[int]]:
         if len(standing.graphs) == FIRST:
             after_first = standing
     everything = replace(standing, known=surface.there)
-    front = {index + 1 for index, chance in enumerate(everything.chances) if chance >= 0.5}
+    front = {index for index, chance in enumerate(everything.chances) if chance >= 0.5}
     judged = {}
     for name in costs:
         assert after_first is not None, "the study has too few graphs"

@@ -63,8 +63,7 @@ class Retargeting:
         read = partial(read_front, self._study, self._ledger, self._found.target.name)
         await FinalPass(self._pipeline, self._found.models, read, _left).run()
         standing = self._look(standing)
-        predictions = tuple(one for one in standing.predictions() if one.trial not in self._found.left_out)
-        self._found = replace(self._found, predictions=predictions, fits=standing.fits())
+        self._found = replace(self._found, predictions=standing.predictions(), fits=standing.fits())
         self._save(standing)
         return self._found
 
@@ -95,14 +94,13 @@ class Retargeting:
 
     async def _measure_models(self, standing: Standing, every: bool) -> Standing:
         """Measure until no model is likely to be on the front. A model that fails is left out."""
-        failed: set[int] = set()
         self._save(standing)
-        while (index := self._next(standing, failed, every)) is not None:
+        while (index := _next(standing, every)) is not None:
             candidate = standing.candidates[index]
             try:
                 await self._measure(candidate)
             except StageError as error:
-                failed.add(index)
+                standing = replace(standing, failed=standing.failed | {index})
                 self._leave_out(candidate, str(error))
                 continue
             before, standing = standing, self._look(standing)
@@ -115,12 +113,6 @@ class Retargeting:
         assert candidate.trial is not None  # without its baseline nothing is judged
         self._found = replace(self._found, left_out={**self._found.left_out, candidate.trial: reason})
         self._progress.note(f"{candidate.name} is left out: {reason}")
-
-    def _next(self, standing: Standing, failed: Collection[int], every: bool) -> int | None:
-        index = standing.next(failed)
-        if index is None and every and (left := [one for one in standing.open if one not in failed]):
-            return standing.best(left)
-        return index
 
     async def _measure(self, candidate: Candidate) -> Metrics:
         _, metrics = await self._pipeline.confirm(await self._pipeline.resolve(candidate.plan), candidate.rung)
@@ -135,6 +127,13 @@ class Retargeting:
         baseline = standing.candidates[0].measured(standing.known[0])
         self._found = replace(self._found, baseline=baseline, models=models)
         self._found.save(self._study)
+
+
+def _next(standing: Standing, every: bool) -> int | None:
+    """The model to measure next; None when no other is likely to be on the front, or with ``every`` when none is
+    left."""
+    index = standing.next()
+    return standing.best(standing.open) if index is None and every and standing.open else index
 
 
 def _here(figures: CurrentFigures, record: Record) -> Metrics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,12 +27,14 @@ LEAST_WEIGHT = 0.01
 @dataclass(frozen=True)
 class Standing:
     """``candidates`` are the baseline and then the models, ``known`` what was found of each there by now: costs of its
-    graph, accuracy and size of its file. ``predictors`` has a model for each cost."""
+    graph, accuracy and size of its file. ``predictors`` has a model for each cost; ``failed`` are the positions of the
+    candidates that could not be measured."""
 
     goals: Goals
     predictors: Mapping[str, TransferModel]
     candidates: Sequence[Candidate]
     known: Sequence[Metrics]
+    failed: frozenset[int] = frozenset()
 
     def is_measured(self, index: int) -> bool:
         return all(self.known[index].value(name) is not None for name in self.goals.objectives)
@@ -40,7 +42,12 @@ class Standing:
     @property
     def open(self) -> list[int]:
         """The models that are not measured yet."""
-        return [index for index in range(1, len(self.candidates)) if not self.is_measured(index)]
+        return [index for index in self._able if not self.is_measured(index)]
+
+    @property
+    def _able(self) -> list[int]:
+        """The models that have not failed."""
+        return [index for index in range(1, len(self.candidates)) if index not in self.failed]
 
     @cached_property
     def graphs(self) -> list[int]:
@@ -51,34 +58,33 @@ class Standing:
                 first.setdefault(candidate.keys.graph_key, index)
         return list(first.values())
 
-    def next(self, skipped: Collection[int] = ()) -> int | None:
+    def next(self) -> int | None:
         """The model to measure next: at first the one that narrows the predictions most, where the front may be; then
         the one that is expected to add most to the front. None when none is likely to be on it."""
-        left = [index for index in self.open if index not in skipped]
-        if len(self.graphs) < FIRST and left:
-            weights = np.full(len(self.candidates), LEAST_WEIGHT)
-            weights[1:] += self.chances
-            return self._predictor.most_informative(self.graphs, left, weights)
-        likely = [index for index in left if self.chances[index - 1] >= LIKELY]
+        if len(self.graphs) < FIRST and self.open:
+            return self._predictor.most_informative(self.graphs, self.open, self.chances + LEAST_WEIGHT)
+        likely = [index for index in self.open if self.chances[index] >= LIKELY]
         return self.best(likely) if likely else None
 
     def best(self, among: Sequence[int]) -> int:
         """The one of these models that is expected to add most to the front, or is likeliest to be on it where none
         adds anything."""
-        measured = [self.estimates[index - 1] for index in range(1, len(self.candidates)) if self.is_measured(index)]
-        added = gains(self.goals, measured, [self.estimates[index - 1] for index in among])
-        order = np.lexsort((self.chances[np.array(among) - 1], added.round(6)))
+        measured = [self.estimates[index] for index in self._able if self.is_measured(index)]
+        added = gains(self.goals, measured, [self.estimates[index] for index in among])
+        order = np.lexsort((self.chances[np.array(among)], added.round(6)))
         return among[int(order[-1])]
 
     @cached_property
     def chances(self) -> Floats:
-        """The chance of each model, without the baseline, to be on the front."""
-        return chances(self.goals, self.estimates)
+        """The chance of each candidate to be on the front; the baseline and what has failed have none."""
+        found = np.zeros(len(self.candidates))
+        found[self._able] = chances(self.goals, [self.estimates[index] for index in self._able])
+        return found
 
     @cached_property
     def estimates(self) -> list[Estimates]:
-        """What each model, without the baseline, is expected to have there."""
-        return [self._estimates(index) for index in range(1, len(self.candidates))]
+        """What each candidate is expected to have there."""
+        return [self._estimates(index) for index in range(len(self.candidates))]
 
     def _estimates(self, index: int) -> Estimates:
         candidate, known = self.candidates[index], self.known[index]
@@ -116,15 +122,15 @@ class Standing:
         return tuple(sorted(found, key=lambda one: -one.chance))
 
     def _prediction(self, index: int) -> Prediction:
-        candidate, estimates = self.candidates[index], self.estimates[index - 1]
+        candidate, estimates = self.candidates[index], self.estimates[index]
         assert candidate.trial is not None  # the baseline is measured first
         values = {name: unscaled(name, one.mean) for name, one in estimates.items()}
         intervals = {name: self.interval(name, index) for name in estimates}
-        return Prediction(candidate.trial, candidate.plan, values, intervals, float(self.chances[index - 1]))
+        return Prediction(candidate.trial, candidate.plan, values, intervals, float(self.chances[index]))
 
     def interval(self, name: str, index: int) -> tuple[float, float]:
         """The 95 % interval of what a metric of a model is expected to be."""
-        estimate = self.estimates[index - 1][name]
+        estimate = self.estimates[index][name]
         low, high = (estimate.mean + side * HALF * estimate.deviation for side in (-1, 1))
         return unscaled(name, low), unscaled(name, high)
 
