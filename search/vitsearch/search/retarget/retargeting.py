@@ -15,11 +15,11 @@ from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.errors import ResourceError, StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.final_pass import FinalPass
+from vitsearch.search.leaderboard.unpruned import refuse_unmeasured
 from vitsearch.search.retarget.candidates import Candidate, Finder
 from vitsearch.search.retarget.order import Goals
 from vitsearch.search.retarget.standing import Standing
 from vitsearch.search.retarget.transfer_model import TransferModel
-from vitsearch.search.unpruned import refuse_unmeasured
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import read_front
