@@ -25,17 +25,18 @@ task:
   base: {{epochs: 1, batch_size: 16}}
   fine_tune: {{rungs: [0, 1], images_per_epoch: 32, batch_size: 16}}
   proxy: {{calibration_images: 16}}
-objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize}}
+# Many objectives, some of them noisy: there is always a plan with a predicted gain.
+objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize, load_ms: minimize}}
 limits: {{accuracy: {{max_drop: 1.0}}}}
 space:
   backbone: {{name: test_vit, weights: none}}
-  resolution: 32
+  resolution: [32, 48]
   head_pruning_ratio: [0.0, 0.5]
-  ffn_pruning_ratio: {{low: 0.0, high: 0.9, step: 0.1}}
+  ffn_pruning_ratio: {{low: 0.0, high: 0.9, step: 0.02}}
   width_multiple: 2
   quantization: fp32
   batch: 1
-search: {{trials: 1, candidates: 1, margin: 1.0}}
+search: {{trials: 0, candidates: 1, margin: 1.0}}
 storage: "sqlite:///{folder}/far.db"
 files: s3://far/vit
 """
@@ -52,10 +53,10 @@ def environment(tmp_path):
 @pytest.fixture
 def space(tmp_path):
     draw = np.random.default_rng(0)
-    for number, name in enumerate(("dark", "light")):
+    for number, name in enumerate(("dark", "grey", "light")):  # noise that overlaps: accuracy is neither 1 nor chance
         (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(20):
-            pixels = draw.integers(0, 200 + 40 * number, (48, 48, 3), dtype=np.uint8)
+            pixels = draw.integers(0, 200 + 4 * number, (48, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
     path = tmp_path / "far.yaml"
     path.write_text(SPACE.format(root=tmp_path / "images", folder=tmp_path))
@@ -82,7 +83,7 @@ def test_another_machine_goes_on_with_the_database_and_the_store_alone(space, en
     assert not (tmp_path / "far.files" / "artifacts").exists()
     before = stages(tmp_path)
     shutil.rmtree(tmp_path / "far.files")
-    run(space, environment, "second", "search.trials=2")
+    run(space, environment, "second", "search.budget=15s")
     made = stages(tmp_path)[len(before) :]
-    assert "train" in made
-    assert not {"base", "block_structure", "logits"} & set(made)
+    assert {"screen", "proxy"} <= set(made), "plans were cut from a base that this machine did not make"
+    assert "base" not in made
