@@ -78,7 +78,7 @@ class Finder:
     async def models(self, records: Mapping[int, Record]) -> tuple[list[Candidate], dict[int, str]]:
         """Every confirmed model of ``records``, and why others cannot run there, by trial. Models that differ only in
         what the target replaces are one there: the one that moves only, or else the first."""
-        found: dict[str | None, Candidate] = {}
+        found: dict[tuple[str, int, Deployment], Candidate] = {}
         left_out: dict[int, str] = {}
         for trial, record in records.items():
             if not record.is_confirmed or record.keys is None:
@@ -88,9 +88,14 @@ class Finder:
                 left_out[trial] = reason
                 continue
             candidate = await self._candidate(trial, record, deployment)
-            if candidate.keys.artifact_key not in found or candidate.moves_only:
-                found[candidate.keys.artifact_key] = candidate
+            same = candidate.keys.weights_key, record.rung, self._as_replaced(deployment)
+            if same not in found or candidate.moves_only:
+                found[same] = candidate
         return list(found.values()), left_out
+
+    def _as_replaced(self, deployment: Deployment) -> Deployment:
+        """Where the target replaces the precision, the layers that int8 covered before make no other model."""
+        return deployment if self.target.quantization is None else replace(deployment, quantized_ops=None)
 
     def _why_not(self, record: Record, plan: Plan) -> str | None:
         own, moved = record.plan.deployment.precision, plan.deployment.precision
