@@ -55,7 +55,8 @@ def test_an_image_that_gets_another_class_is_counted(tmp_path, folder, capsys):
     described = manifest(figures={}, images={"split": "test", "n": 4, "correct": 2})
     other = write_bundle(tmp_path / "other", described, files)
     assert app.main(["verify", other, "--no-measure"]) == 0
-    assert "2 of 4 correct (0.5000)" in (said := capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert "2 of 4 correct (0.5000)" in said
     assert "2 images get another class" in said
 
 

@@ -152,6 +152,6 @@ def nothing_was_written_elsewhere(home):
             or not name.startswith(("runtime-", "restrictions.json", "canary", "job.json", "output.log"))
         ] == []
     known = re.compile(
-        r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|agent\.log|blobs|partial|work|cache)\Z"
+        r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|starting|agent\.log|blobs|partial|work|cache)\Z"
     )
     assert [name for name in os.listdir(str(home / "state")) if not known.match(name)] == []
