@@ -1,7 +1,5 @@
 """The report in Chromium, without a network."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """``vitsearch serve`` in a thread of a test."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from contextlib import closing, contextmanager

@@ -1,7 +1,5 @@
 """What a command shows in a terminal, as plain text."""
 
-from __future__ import annotations
-
 import io
 
 from rich.console import Console
