@@ -12,7 +12,14 @@ from optuna.storages import RDBStorage
 
 from vitsearch.errors import StudyError
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger import Schema, SchemaOfResults, Versions, engine_options, sqlite_file
+from vitsearch.storage.ledger import (
+    Schema,
+    SchemaOfResults,
+    Versions,
+    engine_options,
+    sqlite_file,
+    version_of_trials,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def refuse_other_versions(tables: RDBStorage) -> None:
 
 def schema_of(tables: RDBStorage) -> Schema:
     """Which version Optuna's tables have."""
-    return Schema("trials", tables.get_current_version(), tuple(tables.get_all_versions()))
+    return Schema("trials", version_of_trials(tables.engine), tuple(tables.get_all_versions()))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from vitsearch.storage.ledger.ledger import (
     Row,
     TrainingRow,
 )
-from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions
+from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
 from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.provenance import StageResult
 from vitsearch.storage.ledger.restore import Destination
@@ -47,5 +47,6 @@ __all__ = [
     "sqlite_file",
     "summaries",
     "tune",
+    "version_of_trials",
     "wait_for",
 ]

@@ -111,6 +111,12 @@ class SchemaOfResults:
             return Versions(found.found, found.newest)
 
 
+def version_of_trials(engine: Engine) -> str | None:
+    """The version of Optuna's tables; None where there are none. Optuna's own question leaves a connection open."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
     """A transaction during which no other program makes or upgrades tables."""
