@@ -27,7 +27,6 @@ from vitsearch import backbones
 from vitsearch.core import legality
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import bounds, reference_values
-from vitsearch.core.metrics import split
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Deployment, Plan, plan_text
 from vitsearch.core.record import Keys, Record
@@ -166,95 +165,95 @@ def _accuracy_of(candidate: Candidate) -> Metrics:
 
 @dataclass(frozen=True)
 class Judged:
-    """What ``order`` gave: errors of the graphs that were not measured, after the first ``FIRST``; how many graphs were
-    measured until no other was likely on the front; and of the models on the true front how many those were."""
+    """Of one cost: relative errors of the ``graphs`` that are not among the first ``FIRST``, by the model and by a
+    plain ratio (the median of those of the first), and how many lie in the intervals of the model."""
 
     graphs: int
     median_error: float
-    worst_error: float
+    largest_error: float
     spearman: float
     covered: float
-    measured: int
-    on_front: int
-    found: int
+    plain_error: float
+    plain_spearman: float
 
 
-def judge(surface: Surface) -> tuple[dict[str, Judged], list[int]]:
-    """Go through a surface in the order of ``vitsearch retarget``, for each cost."""
-    objectives = tuple(surface.space.objectives)
-    baseline = surface.there[0]
+@dataclass(frozen=True)
+class Walk:
+    """What the order of ``vitsearch retarget`` gave. ``first`` is what was known after the first ``FIRST`` graphs,
+    ``order`` are all that were measured until no other was likely on the front, ``front`` those on the true front."""
+
+    first: Standing
+    order: tuple[int, ...]
+    front: frozenset[int]
+
+
+def walk(surface: Surface) -> Walk:
+    """Measure the graphs of a surface in the order of ``vitsearch retarget``."""
+    objectives, baseline = tuple(surface.space.objectives), surface.there[0]
     limits = bounds(surface.space.limits, baseline.values)
     reference = loss(objectives, reference_values(objectives, limits, baseline.values))
     assert reference is not None
-    costs = [name for name in objectives if name != "accuracy"]
-    predictors = {name: TransferModel([one.graph(name) for one in surface.candidates]) for name in costs}
+    predictors = {name: TransferModel([one.graph(name) for one in surface.candidates]) for name in _costs(surface)}
     goals = Goals(objectives, limits, reference)
-    unknown = Metrics({})
-    known = [baseline, *(unknown for _ in surface.candidates[1:])]
-    standing = Standing(goals, predictors, surface.candidates, known)
-    order, after_first = [0], None
+    known = (baseline, *(Metrics({}) for _ in surface.candidates[1:]))
+    standing = first = Standing(goals, predictors, surface.candidates, known)
+    order = [0]
     while (index := standing.next()) is not None:
-        known = [*standing.known]
-        known[index] = surface.there[index]
-        order.append(index)
+        known = (*standing.known[:index], surface.there[index], *standing.known[index + 1 :])
         standing = replace(standing, known=known)
-        if len(standing.graphs) == FIRST:
-            after_first = standing
+        order.append(index)
+        if len(standing.graphs) <= FIRST:
+            first = standing
     everything = replace(standing, known=surface.there)
-    front = {index for index, chance in enumerate(everything.chances) if chance >= 0.5}
-    judged = {}
-    for name in costs:
-        assert after_first is not None, "the study has too few graphs"
-        predicted = after_first.predicted[name]
-        seen = {after_first.candidates[index].keys.graph_key for index in after_first.graphs}
-        rest = np.array([i for i in after_first.open if after_first.candidates[i].keys.graph_key not in seen])
-        logs = np.log([surface.there[index].value(name) or np.nan for index in rest])
-        errors = predicted.means[rest] - logs
-        spread = np.hypot(predicted.deviations[rest], [deviation(surface.there[index].figures[name]) for index in rest])
-        relative = np.abs(np.expm1(errors))
-        judged[name] = Judged(
-            len(rest),
-            float(np.median(relative)),
-            float(relative.max()),
-            spearman(predicted.means[rest], logs) or 0.0,
-            float((np.abs(errors) <= HALF * spread).mean()),
-            len(order),
-            len(front),
-            len(front & set(order)),
-        )
-    return judged, order
+    front = frozenset(index for index, chance in enumerate(everything.chances) if chance >= 0.5)
+    return Walk(first, tuple(order), front)
 
 
-def in_proportion(surface: Surface, name: str, order: list[int]) -> tuple[float, float]:
-    """What a plain ratio gives: the median of those of the first graphs, times the cost in the study."""
-    here, there = (
-        np.log([metrics.value(name) or metrics.value("latency_ms_p50") or np.nan for metrics in side])
-        for side in ([one.here for one in surface.candidates], surface.there)
+def _costs(surface: Surface) -> list[str]:
+    return [name for name in surface.space.objectives if name != "accuracy"]
+
+
+def judge(surface: Surface, first: Standing, name: str) -> Judged:
+    """Compare what was predicted of one cost after the first graphs with what was measured."""
+    known = {first.candidates[index].keys.graph_key for index in first.graphs}
+    rest = [index for index in first.open if first.candidates[index].keys.graph_key not in known]
+    here = np.array([one.graph(name).logs[0] for one in surface.candidates])
+    there = np.log([metrics.value(name) or np.nan for metrics in surface.there])
+    plain = here + np.median((there - here)[first.graphs])
+    predicted = first.predicted[name]
+    errors = (predicted.means - there)[rest]
+    noise = [deviation(surface.there[index].figures[name]) for index in rest]
+    relative = np.abs(np.expm1(errors))
+    return Judged(
+        len(rest),
+        float(np.median(relative)),
+        float(relative.max()),
+        spearman(predicted.means[rest], there[rest]) or 0.0,
+        float((np.abs(errors) <= HALF * np.hypot(predicted.deviations[rest], noise)).mean()),
+        float(np.median(np.abs(np.expm1((plain - there)[rest])))),
+        spearman(plain[rest], there[rest]) or 0.0,
     )
-    first, rest = np.array(order[:FIRST]), np.setdiff1d(np.arange(len(here)), order[:FIRST])
-    predicted = here[rest] + np.median(there[first] - here[first])
-    return float(np.median(np.abs(np.expm1(predicted - there[rest])))), spearman(predicted, there[rest]) or 0.0
 
 
 def report(files: list[Path]) -> None:
+    """A row for each surface and cost."""
     print(
-        "| study | surface | metric | graphs predicted | median error | largest | Spearman | in the 95 % interval "
-        "| measured | of the front | by a plain ratio: median error, Spearman |"
+        "| study | surface | cost | graphs predicted | median error | largest | Spearman | in the 95 % interval "
+        "| a plain ratio: median error, Spearman | measured | of the front |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for file in files:
-        for line in file.read_text().splitlines():
-            surface = Surface.from_json(json.loads(line))
-            judged, order = judge(surface)
-            for name, one in judged.items():
-                assert split(name)[0].on_device
-                plain, rank = in_proportion(surface, name, order)
-                print(
-                    f"| {surface.space.study} | {surface.target.name} | {name} | {one.graphs} | {one.median_error:.1%} "
-                    f"| {one.worst_error:.0%} | {one.spearman:.3f} | {one.covered:.0%} "
-                    f"| {one.measured} of {len(surface.candidates)} | {one.found} of {one.on_front} "
-                    f"| {plain:.1%}, {rank:.3f} |"
-                )
+    for line in (line for file in files for line in file.read_text().splitlines()):
+        surface = Surface.from_json(json.loads(line))
+        found = walk(surface)
+        reached = f"{len(found.front & set(found.order))} of {len(found.front)}"
+        for name in _costs(surface):
+            one = judge(surface, found.first, name)
+            print(
+                f"| {surface.space.study} | {surface.target.name} | {name} | {one.graphs} | {one.median_error:.1%} "
+                f"| {one.largest_error:.0%} | {one.spearman:.3f} | {one.covered:.0%} "
+                f"| {one.plain_error:.1%}, {one.plain_spearman:.3f} "
+                f"| {len(found.order)} of {len(surface.candidates)} | {reached} |"
+            )
 
 
 def main() -> None:

@@ -68,7 +68,9 @@ def test_a_killed_command_resumes_and_nothing_is_trained(folder):
     while len(measurements(folder)) == before and time.monotonic() < end:
         time.sleep(0.1)
     os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    killed.wait()
+    for pipe in (killed.stdout, killed.stderr):
+        pipe.close()  # what it has started may hold the other ends for a while
     assert len(measurements(folder)) > before
 
     found = json.loads(run(folder, *OPENVINO))
