@@ -30,7 +30,7 @@ from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
-from vitsearch.search.home import Home
+from vitsearch.storage.stores import store_of
 from vitsearch.study.front import read_front
 from vitsearch.study.lookup import opened as opened_study
 from vitsearch_evaluators.artifacts import model_files
@@ -83,7 +83,7 @@ def untouched(folder: Path) -> Iterator[Entry]:
 def found(name: str) -> Iterator[Entry]:
     """The front of the study."""
     with opened_study(name) as (study, ledger):
-        store = Home.of(study.space()).workspace({}).store
+        store = store_of(ledger)
         for point in read_front(study, ledger).points:
             artifact = ledger.artifact(point.keys.artifact_key or "")
             if artifact is None or not store.holds(artifact.sha256):

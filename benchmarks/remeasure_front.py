@@ -15,6 +15,7 @@ from vitsearch.devices.agent_device import Cores
 from vitsearch.search.home import Home
 from vitsearch.search.run import open_device
 from vitsearch.storage.ledger import ArtifactRow, Ledger
+from vitsearch.storage.stores import store_of
 from vitsearch.study.front import Point, read_front
 from vitsearch.study.lookup import opened
 from vitsearch_evaluators.wire.paired import Milliseconds
@@ -34,12 +35,12 @@ def main() -> int:
     disagree = 0
     with opened(asked.study) as (study, ledger):
         space, front = study.space(), read_front(study, ledger)
-        home = Home.of(space)
-        with open_device(space, home, Cores.shared(), print) as device:
+        store = store_of(ledger)
+        with open_device(space, Home.of(space), Cores.shared(), print) as device:
             for point in front.shown():
                 artifact = _artifact(point, ledger)
                 deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))
-                path = home.workspace({}).store.model(artifact.sha256)
+                path = store.model(artifact.sha256)
                 now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + asked.repeat))
                 disagree += not _agrees(point, now.shown_cpu_ms)
     return disagree
