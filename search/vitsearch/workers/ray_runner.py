@@ -110,7 +110,7 @@ class RayRunner:
             }
         )
         with _ignoring_interrupts():
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+            ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **local)
         try:
             there = ray.cluster_resources()
             resources = replace(resources, gpus=gpus_of(resources, there.get("GPU", 0.0)))
@@ -243,7 +243,7 @@ def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
     Ray itself tries for a quarter of an hour and logs each attempt. So a process of its own tries first, which can be
     ended and whose output nobody sees.
     """
-    where = f"no Ray cluster answers at {address} (--address or RAY_ADDRESS)"
+    where = f"no Ray cluster answers at {address} (--ray-address or RAY_ADDRESS)"
     host, _, port = address.rpartition(":")
     try:
         if port.isdigit() and "://" not in address:  # finds in a moment what is wrong most often

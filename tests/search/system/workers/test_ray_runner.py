@@ -35,7 +35,9 @@ def logs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ray_runner(logs):
-    runner = RayRunner(Resources(trainers=1, cpus=1, gpus="auto"), logs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        runner = RayRunner(Resources(trainers=1, cpus=1, gpus="auto"), logs)
     assert isinstance(runner.resources.gpus, float)
     yield runner
     runner.close()
@@ -202,7 +204,7 @@ def test_an_address_where_nobody_listens_is_refused_in_one_line(capfd, tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    message = rf"^no Ray cluster answers at {address} \(--address or RAY_ADDRESS\): Connection refused$"
+    message = rf"^no Ray cluster answers at {address} \(--ray-address or RAY_ADDRESS\): Connection refused$"
     with pytest.raises(ResourceError, match=message):
         RayRunner(Resources(1, 1, 0.0), tmp_path, address)
     assert capfd.readouterr() == ("", "")
