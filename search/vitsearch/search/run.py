@@ -44,7 +44,8 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
-from vitsearch.workers.ray_runner import RayRunner, Resources
+from vitsearch.workers.ray_runner import RayRunner
+from vitsearch.workers.running.resources import Resources
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -92,7 +93,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         progress.note(f"device {device.name}: {what}; starting workers")
         if device.info.quarantined is not None:
             progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
-        runner = RayRunner(resources, home.own / "logs", options.ray_address)
+        peaks_mb = ledger.costs.peak_memory_mb(space.study)
+        runner = RayRunner(resources, home.own / "logs", options.ray_address, peaks_mb)
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
