@@ -52,20 +52,20 @@ def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judg
 
 
 def run(
-    space: SearchSpace, *, address: str | None = None, retry_failed: bool = False, progress: Progress | None = None
+    space: SearchSpace, *, ray_address: str | None = None, retry_failed: bool = False, progress: Progress | None = None
 ) -> SearchEnd:
     """Search until the study is complete, and resume it when it was interrupted.
 
-    ``address`` is that of a running Ray cluster (host:port); ``retry_failed`` tries failed plans again. Reports
-    to ``progress`` (default: plain lines on standard output). Ctrl-C ends the run cleanly and raises
-    KeyboardInterrupt.
+    ``ray_address`` is that of a running Ray cluster (host:port); by default Ray runs on this machine alone.
+    ``retry_failed`` tries failed plans again. Reports to ``progress`` (default: plain lines on standard output). Ctrl-C
+    ends the run cleanly and raises KeyboardInterrupt.
     """
     # ray, optuna and torch: only for those who search
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.search.run import Options
     from vitsearch.search.run import run as run_space
 
-    return run_space(space, progress or PlainLines(tuple(space.objectives)), Options(address, retry_failed))
+    return run_space(space, progress or PlainLines(tuple(space.objectives)), Options(ray_address, retry_failed))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ Overrides = Annotated[
 def run(
     space: SpaceFile,
     overrides: Overrides = None,
-    address: Annotated[
+    ray_address: Annotated[
         str | None,
         typer.Option(
             help="A running Ray cluster (host:port); default: start Ray on this machine.",
@@ -72,7 +72,7 @@ def run(
     stream = sys.stderr if as_json else sys.stdout
     try:
         with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
-            ended = api.run(loaded, address=address, retry_failed=retry_failed, progress=progress)
+            ended = api.run(loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress)
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)

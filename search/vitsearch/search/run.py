@@ -44,7 +44,8 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
-from vitsearch.workers.ray_runner import RayRunner, Resources
+from vitsearch.workers.ray_runner import RayRunner
+from vitsearch.workers.running.resources import Resources
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -53,7 +54,7 @@ from vitsearch_evaluators.errors import EvaluatorError
 class Options:
     """Options of the command line: a running Ray cluster (host:port), and whether failed plans are tried again."""
 
-    address: str | None = None
+    ray_address: str | None = None
     retry_failed: bool = False
 
 
@@ -65,7 +66,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise ResourceError("; ".join(missing))
         closing.enter_context(home.running(progress.note))
         cores = Cores.shared(space.measure.threads) if not space.devices else None
-        resources = resources_of(space, cores) if options.address is None else resources_in_cluster(space)
+        resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
         if cores is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, cores.trainers)
         guard = closing.enter_context(ProcessGuard())
@@ -74,7 +75,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         store = adopt_store(ledger, space.files, os.environ)
         if isinstance(store, RemoteStore):
             progress.note(f"files go to {store.address}")
-        ledger.costs.start_run(space.study, cores_of(space, cores, options.address), resources.trainers)
+        ledger.costs.start_run(space.study, cores_of(space, cores, options.ray_address), resources.trainers)
         study = Study.open(space)
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
@@ -92,11 +93,12 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         progress.note(f"device {device.name}: {what}; starting workers")
         if device.info.quarantined is not None:
             progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
-        runner = RayRunner(resources, home.own / "logs", options.address)
+        peaks_mb = ledger.costs.peak_memory_mb(space.study)
+        runner = RayRunner(resources, home.own / "logs", options.ray_address, peaks_mb)
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
-        if cores is not None and options.address is None:  # the workers of a cluster are not ours to stop
+        if cores is not None and options.ray_address is None:  # the workers of a cluster are not ours to stop
             device = PausingDevice(device, LocalWorkers(runner, guard))
             closing.callback(device.end_pause)
         slots, driver = resources.trainers, DriverId.current()
@@ -177,9 +179,9 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
     return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
 
 
-def cores_of(space: SearchSpace, cores: Cores | None, address: str | None) -> int:
+def cores_of(space: SearchSpace, cores: Cores | None, ray_address: str | None) -> int:
     """The cores that a run may use: those of this machine that are ours, or what it asks of a cluster."""
-    if address is not None:
+    if ray_address is not None:
         wanted = resources_in_cluster(space)
         return wanted.trainers * wanted.cpus
     return len({*cores.device, *cores.trainers}) if cores else os.cpu_count() or 1

@@ -1,6 +1,6 @@
 """The files of studies on a server: S3, Google Cloud Storage, SFTP, whatever fsspec reaches.
 
-    get    this machine's cache, else the server: downloaded, checked against the name, kept in the cache
+    get    this machine's cache, else the server: downloaded by one process, checked against the name, kept in the cache
     put    uploaded under a temporary name and moved, or in one step where the server shows whole files only
 
 Keys and passwords are those of the user's environment (AWS_..., GOOGLE_..., an SSH agent), never part of an address.
@@ -13,8 +13,8 @@ import logging
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from vitsearch.storage.files import (
     name_of,
     place_of,
 )
+from vitsearch.storage.locks import locked
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 from vitsearch_evaluators.base.system import user_cache_folder
@@ -84,10 +85,8 @@ class RemoteStore:
         return self.cache.put_model(path)
 
     def get(self, sha256: str) -> Path:
-        if found := self.cache.find_file(sha256):
-            return found
-        with self._downloaded(sha256, "") as path:
-            self.cache.put(path)
+        if self.cache.find_file(sha256) is None:
+            self._fetch(sha256)
         return self.cache.get(sha256)
 
     def model(self, sha256: str) -> Path:
@@ -96,8 +95,7 @@ class RemoteStore:
         suffix = next((one for one in MODEL_SUFFIXES if self._has(place_of(sha256) + one)), None)
         if suffix is None:
             raise StoreError(f"model {sha256[:12]} is not in the store {self.url}: was it deleted there?")
-        with self._downloaded(sha256, suffix) as path:
-            self.cache.put_model(path)
+        self._fetch(sha256, suffix)
         return self.cache.model(sha256)
 
     def holds(self, sha256: str) -> bool:
@@ -165,18 +163,22 @@ class RemoteStore:
         self._patiently("written", upload)
         _seen.add((self.url, place))
 
-    @contextmanager
-    def _downloaded(self, sha256: str, suffix: str) -> Iterator[Path]:
-        """A file or model in a folder of its own, checked against its name."""
-        place = place_of(sha256)
-        with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-            path = Path(folder, f"file{suffix}")
+    def _fetch(self, sha256: str, suffix: str = "") -> None:
+        """Bring a file, or the model whose file has a ``suffix``, into the cache, checked against its name. Of the
+        processes of this machine one downloads it, and the others wait. Files share 256 locks."""
+        find, keep = (self.cache.find_model, self.cache.put_model) if suffix else (self.cache.find_file, self.cache.put)
+        lock = self.cache.root / "locks" / sha256[:2]
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with locked(lock), tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+            if find(sha256) is not None:
+                return
+            place, path = place_of(sha256), Path(folder, f"file{suffix}")
             files = model_files(str(path)).values() if suffix else [str(path)]
             for _ in range(DOWNLOADS):
                 for file in files:
                     self._download(place + Path(file).suffix, file)
                 if name_of(path) == sha256:
-                    yield path
+                    keep(path)
                     return
         raise StoreError(
             f"{self.url}/{place}{suffix} is damaged: its content is not what its name says. Delete it, and the stage "

@@ -8,55 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkerCrashed, WorkersLost
+from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkersLost
 from vitsearch.pipeline.jobs import Job
 from vitsearch.storage.atomic_files import no_room
-from vitsearch.storage.stage_cost import StageCost
+from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
+from vitsearch.workers.running import losses
+from vitsearch.workers.running.losses import Losses
+from vitsearch.workers.running.memory_demand import MemoryDemand, kind_of
+from vitsearch.workers.running.peak_memory import peak_memory
+from vitsearch.workers.running.resources import (
+    Resources,
+    gpus_of,
+    largest_memory_bytes,
+    require_cluster,
+    require_resources,
+)
 
 R = TypeVar("R")
-LOSSES_ALLOWED = 4
-"""Workers of a stage that may be killed or lost with their node; each time it is repeated. One more fails the stage."""
-NATIVE_CRASHES_ALLOWED = 1
-"""The same for workers that a signal of their own code ended, such as SIGSEGV: these come again."""
-CLUSTER_S = 60.0
-"""A cluster has to answer within this time."""
-JOIN = "import sys, ray; ray.init(address=sys.argv[1], logging_level='error', log_to_driver=False)"
+LOCAL = "local"
+"""What Ray calls a node of its own on this machine, whatever RAY_ADDRESS says."""
+NODES_S = 30.0
+"""So long, what the nodes of a cluster have counts as known."""
 OBJECT_STORE_BYTES = 100 * 2**20
 KEEPALIVE_MS = 24 * 3600 * 1000
+NOTHING_KNOWN: Mapping[StageKind, float] = {}
 VERSIONS_OF = ("vitsearch", "torch", "timm", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """``cpus`` and ``gpus`` of each of ``trainers`` workers.
-
-    ``gpus`` may be a fraction; ``auto`` divides the GPUs that Ray finds. ``cores`` pins the workers to these
-    processors.
-    """
-
-    trainers: int
-    cpus: int
-    gpus: float | Literal["auto"]
-    cores: tuple[int, ...] = ()
 
 
 class InlineRunner:
@@ -72,6 +64,7 @@ class InlineRunner:
 class RayRunner:
     """Runs each stage as a Ray task on ``cpus`` and ``gpus``, at most ``trainers`` at a time.
 
+    A stage also asks for the memory that stages of its kind took before; ``peaks_mb`` are those of earlier runs.
     ``logs`` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
     ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine, which ends with
     this process.
@@ -79,7 +72,13 @@ class RayRunner:
     GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs.
     """
 
-    def __init__(self, resources: Resources, logs: Path, address: str | None = None) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        logs: Path,
+        address: str | None = None,
+        peaks_mb: Mapping[StageKind, float] = NOTHING_KNOWN,
+    ) -> None:
         # No usage statistics from Ray, no telemetry from onnxruntime; workers inherit both settings.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -99,7 +98,12 @@ class RayRunner:
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
-        self._lost_worker = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)
+        self._losses = {
+            ray.exceptions.WorkerCrashedError: losses.KILLED,
+            ray.exceptions.NodeDiedError: losses.NODE_LOST,
+            ray.exceptions.ObjectLostError: losses.NODE_LOST,  # the result was there, on a node that is not any more
+            ray.exceptions.OutOfMemoryError: losses.NO_MEMORY,
+        }
         local = (
             {}
             if address
@@ -110,15 +114,16 @@ class RayRunner:
             }
         )
         with _ignoring_interrupts():
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+            ray.init(address=address or LOCAL, logging_level=logging.ERROR, log_to_driver=False, **local)
         try:
-            there = ray.cluster_resources()
-            resources = replace(resources, gpus=gpus_of(resources, there.get("GPU", 0.0)))
-            require_resources(resources, there, address)
+            resources = replace(resources, gpus=gpus_of(resources, ray.cluster_resources().get("GPU", 0.0)))
+            require_resources(resources, self._nodes(), address)
         except ResourceError:
             ray.shutdown()
             raise
         self.resources = resources
+        self._demand = MemoryDemand(peaks_mb)
+        self._node_bytes, self._seen_at = 0, -NODES_S
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
         self._run_task = remote(_run_task_on)
         self._slots = asyncio.Semaphore(resources.trainers)
@@ -147,56 +152,38 @@ class RayRunner:
             self._wanted -= 1
 
     async def _run(self, job: Job[R]) -> tuple[R, StageCost]:
-        losses, crashes = 0, list[NativeCrash]()
+        lost = Losses(job.stage)
         while True:
             log = self._logs / f"{job.stage}-{os.getpid()}-{next(self._tries)}.log"
             crash = None
             try:
                 async with self._slots:
                     result: tuple[R, StageCost] = await self._submit(job, log)
+                self._demand.learn(kind_of(job), result[1].peak_memory_mb)
                 return result
-            except self._lost_worker as error:
+            except tuple(self._losses) as error:
                 crash = NativeCrash.read(log)
                 if crash is None:
-                    losses += 1
-                    self._refuse_losses(job, losses, error)
+                    self._count(job, lost, error)
                 else:
-                    crashes.append(crash)
-                    self._refuse_crashes(job, crashes, error)
+                    lost.count_crash(crash, error)
             finally:
                 if crash is None:
                     log.unlink(missing_ok=True)
 
-    def _refuse_losses(self, job: Job[Any], losses: int, error: Exception) -> None:
-        """Raise :class:`StageError` if the stage may not be repeated after this number of lost workers."""
-        logger.warning("stage %s: a worker was lost (%d of %d)", job.stage, losses, LOSSES_ALLOWED + 1)
-        if losses > LOSSES_ALLOWED:
-            message = (
-                f"{losses} workers were lost and left no trace: they were killed from outside, by the kernel for lack "
-                "of memory, or with their node"
-            )
-            raise StageError(job.stage, "crash", message) from error
-
-    def _refuse_crashes(self, job: Job[Any], crashes: list[NativeCrash], error: Exception) -> None:
-        """Raise :class:`WorkerCrashed` if the stage may not be repeated after these crashes."""
-        signals = " and ".join(dict.fromkeys(crash.signal for crash in crashes))
-        tries, evidence = NATIVE_CRASHES_ALLOWED + 1, crashes[-1].evidence
-        if len(crashes) == tries:
-            message = f"{tries} workers, one after the other, died in native code of {signals}; {evidence}"
-            raise WorkerCrashed(job.stage, "crash", message) from error
-        logger.warning(
-            "stage %s: a worker died of %s (%d of %d); %s", job.stage, signals, len(crashes), tries, evidence
-        )
+    def _count(self, job: Job[Any], lost: Losses, error: Exception) -> None:
+        """Count a lost worker. Raises :class:`StageError` if the stage is not repeated any more."""
+        loss = next(loss for kind, loss in self._losses.items() if isinstance(error, kind))
+        if isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            self._demand.grow(kind_of(job), self._largest_node_bytes())
+        self._seen_at = -NODES_S  # the cluster may be smaller now
+        lost.count(loss, error)
 
     async def _submit(self, job: Job[Any], log: Path) -> Any:
         while not self._may_start.is_set():
             await self._may_start.wait()
-        reference = self._run_task.remote(job, self.resources, log)
         try:
-            return await asyncio.wrap_future(reference.future())
-        except asyncio.CancelledError:
-            self._ray.cancel(reference, force=True)
-            raise
+            return await self._result_of(job, log)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, VitsearchError):
@@ -204,10 +191,35 @@ class RayRunner:
             if full := no_room(cause):
                 raise StoreError(f"{job.stage}: {full}; make room and run the same command again") from error
             raise StageError(job.stage, type(cause).__name__, str(cause)) from error
-        except self._lost_worker:
+        except tuple(self._losses):
             raise
         except self._ray.exceptions.RayError as error:
             raise WorkersLost(f"Ray failed in stage {job.stage}: {str(error).splitlines()[0]}") from error
+
+    async def _result_of(self, job: Job[Any], log: Path) -> Any:
+        """Ask Ray for a worker and wait for what it returns."""
+        while True:
+            asked_bytes = self._demand.request_bytes(kind_of(job), self._largest_node_bytes())
+            reference = self._run_task.options(memory=asked_bytes or None).remote(job, self.resources, log)
+            result = asyncio.wrap_future(reference.future())
+            try:
+                while asked_bytes <= self._largest_node_bytes():
+                    if (await asyncio.wait((result,), timeout=NODES_S))[0]:
+                        return await result
+            finally:
+                if not result.done():
+                    result.cancel()
+                    self._ray.cancel(reference, force=True)
+            # It asks for more than any node that is left has: it runs nowhere, and asks again.
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _largest_node_bytes(self) -> int:
+        now = time.monotonic()
+        if now - self._seen_at >= NODES_S:
+            self._node_bytes, self._seen_at = largest_memory_bytes(self.resources, self._nodes()), now
+        return self._node_bytes
 
     def close(self) -> None:
         self._ray.shutdown()
@@ -229,54 +241,17 @@ def _ignoring_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def gpus_of(wanted: Resources, there: float) -> float:
-    """GPUs for each trainer. ``auto``: one, or an equal share of one when there are more trainers than GPUs."""
-    if wanted.gpus != "auto":
-        return wanted.gpus
-    gpus = int(there)
-    return 1.0 / math.ceil(wanted.trainers / gpus) if gpus else 0.0
-
-
-def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
-    """Raise :class:`ResourceError` unless a Ray cluster answers at ``address`` within ``wait_s`` seconds.
-
-    Ray itself tries for a quarter of an hour and logs each attempt. So a process of its own tries first, which can be
-    ended and whose output nobody sees.
-    """
-    where = f"no Ray cluster answers at {address} (--address or RAY_ADDRESS)"
-    host, _, port = address.rpartition(":")
-    try:
-        if port.isdigit() and "://" not in address:  # finds in a moment what is wrong most often
-            socket.create_connection((host.strip("[]"), int(port)), wait_s).close()
-        joined = subprocess.run([sys.executable, "-c", JOIN, address], capture_output=True, text=True, timeout=wait_s)
-    except (TimeoutError, subprocess.TimeoutExpired):
-        raise ResourceError(f"{where} within {wait_s:g} s") from None
-    except OSError as error:
-        raise ResourceError(f"{where}: {error.strerror or error}") from error
-    if joined.returncode:
-        raise ResourceError(f"{where}: {(joined.stderr.strip() or 'it gave no reason').splitlines()[-1]}")
-
-
-def require_resources(wanted: Resources, there: Mapping[str, float], address: str | None) -> None:
-    """Raise :class:`ResourceError` for resources that are not there; Ray would wait for them forever."""
-    where = f"the Ray cluster at {address}" if address else "this machine"
-    needs = {"CPU": float(wanted.cpus), "GPU": gpus_of(wanted, there.get("GPU", 0.0))}
-    lacking = [f"{amount:g} {name}" for name, amount in needs.items() if amount > there.get(name, 0.0)]
-    if lacking:
-        raise ResourceError(
-            f"resources: each trainer needs {' and '.join(lacking)}, but {where} has "
-            f"{there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
-        )
-
-
 def run_task(job: Job[R]) -> tuple[R, StageCost]:
-    """Run the task of ``job`` and measure its CPU-seconds (all threads of this process)."""
+    """Run the task of ``job`` and measure its CPU-seconds (all threads of this process) and its peak memory."""
     from vitsearch.workers.tasks import TASKS  # torch and timm, which the driver does not need
 
     started_at, wall, cpu = time.time(), time.monotonic(), time.process_time()
-    result: R = TASKS[type(job)](job)
+    with peak_memory() as peak:
+        result: R = TASKS[type(job)](job)
     spent, took = time.process_time() - cpu, time.monotonic() - wall
-    return result, StageCost(spent, versions(), started_at, took, f"worker {socket.gethostname()}/{os.getpid()}")
+    worker = f"worker {socket.gethostname()}/{os.getpid()}"
+    cost = StageCost(spent, versions(), started_at, took, worker)
+    return result, replace(cost, backbone=kind_of(job).backbone, peak_memory_mb=peak.megabytes)
 
 
 def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, StageCost]:

@@ -12,7 +12,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import database_now
 from vitsearch.storage.ledger.outage import again_when_cut
-from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost
+from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost, StageKind
 
 _R, _S = tables.run.c, tables.stage_cost.c
 
@@ -109,6 +109,8 @@ class StageCosts:
                 "wall_seconds": cost.wall_seconds,
                 "cpu_seconds": cost.cpu_seconds,
                 "ran_on": cost.ran_on,
+                "backbone": cost.backbone,
+                "peak_memory_mb": cost.peak_memory_mb,
             }
         )
 
@@ -145,6 +147,17 @@ class StageCosts:
         with self._engine.connect() as connection:
             rows = connection.execute(asked).all()
         return {f"{stage} {detail}" if detail else stage: float(seconds) for stage, detail, seconds in rows}
+
+    def peak_memory_mb(self, study: str) -> dict[StageKind, float]:
+        """The largest peak memory of each kind of stage, in 10^6 bytes: of this study, else of all studies."""
+        asked = select(_S.stage, _S.backbone, func.max(_S.peak_memory_mb)).where(_S.peak_memory_mb.is_not(None))
+        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        found: dict[StageKind, float] = {}
+        with self._engine.connect() as connection:
+            for query in (asked, asked.where(of_study)):
+                for stage, backbone, peak_mb in connection.execute(query.group_by(_S.stage, _S.backbone)):
+                    found[StageKind(Stage(stage), backbone)] = float(peak_mb)
+        return found
 
     def runs(self, study: str) -> list[Run]:
         """All runs of a study, oldest first."""

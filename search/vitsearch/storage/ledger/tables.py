@@ -147,4 +147,6 @@ stage_cost = Table(
     Column("wall_seconds", Float, nullable=False),
     Column("cpu_seconds", Float, nullable=False),
     Column("ran_on", String(255), nullable=False),
+    Column("backbone", String(255), nullable=False),
+    Column("peak_memory_mb", Float),
 )

@@ -15,7 +15,8 @@ from vitsearch.pipeline.jobs import Job
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.process_tree import ProcessTree
-from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner, Resources
+from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner
+from vitsearch.workers.running.resources import Resources
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="workers pause through /proc")
 
@@ -35,13 +36,15 @@ def _run_task_on(job, resources, log):
 
     from ray._raylet import Config
 
+    from vitsearch.storage.stage_cost import StageCost
+
     with subprocess.Popen(["sleep", "600"]) as child:  # a worker may have children, such as loaders of data
         for _ in range(job.dots):
             with job.file.open("a") as stream:
                 stream.write(".")
             time.sleep(0.01)
         child.kill()
-    return os.getpid(), os.nice(0), Config.grpc_client_keepalive_time_ms()
+    return (os.nice(0), Config.grpc_client_keepalive_time_ms()), StageCost(0.0)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,7 @@ def test_a_stage_that_is_paused_for_seconds_finishes(workers, run, tmp_path):
         await asyncio.sleep(5.0)
         assert dots(tmp_path / "first") == before
         workers.resume()
-        _, niceness, keepalive_ms = await running
+        (niceness, keepalive_ms), _ = await running
         assert niceness == os.nice(0)  # Ray's own is 15
         assert keepalive_ms == KEEPALIVE_MS
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
@@ -111,6 +114,28 @@ def counted(monkeypatch, name):
 
     monkeypatch.setattr(LocalFileSystem, name, call)
     return calls
+
+
+@pytest.mark.parametrize("kind", ["file", "model"])
+def test_of_several_tasks_on_a_machine_one_downloads_and_the_others_wait(folder_store, file, pair, monkeypatch, kind):
+    name = folder_store.put(file) if kind == "file" else folder_store.put_model(pair).sha256
+    real, downloads, together = LocalFileSystem.get_file, [], threading.Barrier(4)
+
+    def slow(self, path, target, *arguments, **options):
+        downloads.append(path)
+        time.sleep(0.2)
+        return real(self, path, target, *arguments, **options)
+
+    def get(_):
+        together.wait()
+        return (folder_store.get if kind == "file" else folder_store.model)(name)
+
+    monkeypatch.setattr(LocalFileSystem, "get_file", slow)
+    elsewhere(folder_store)
+    with ThreadPoolExecutor(together.parties) as tasks:
+        (found,) = set(tasks.map(get, range(together.parties)))
+    assert name_of(found) == name
+    assert len(downloads) == len(set(downloads)) == (1 if kind == "file" else 2)
 
 
 def test_what_is_missing_is_reported_with_the_store(store):

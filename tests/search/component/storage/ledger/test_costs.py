@@ -11,7 +11,7 @@ from sqlalchemy import text
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger
 from vitsearch.storage.ledger.costs import Spent, StageRun
-from vitsearch.storage.stage_cost import StageCost
+from vitsearch.storage.stage_cost import StageCost, StageKind
 
 HERE, THERE, PI = "worker here/1", "device local", "device pi"
 
@@ -65,6 +65,32 @@ def test_what_another_study_has_spent_is_not_counted(ledger, storage):
     other.close()
     assert ledger.costs.spent("one").cpu_seconds == {"train": 1.0}
     assert ledger.costs.spent("two").cpu_seconds == {"train": 3.0}
+
+
+def took(peak_mb, backbone="vit"):
+    return replace(cost(1.0), backbone=backbone, peak_memory_mb=peak_mb)
+
+
+def test_the_largest_peak_memory_is_known_for_each_stage_and_backbone(ledger):
+    ledger.costs.start_run("study", 1)
+    for peak_mb in (500.0, 900.0, None):
+        ledger.costs.note(Stage.TRAIN, took(peak_mb))
+    ledger.costs.note(Stage.TRAIN, took(300.0, "swin"))
+    ledger.costs.note(Stage.DATA, took(100.0, ""))
+    ledger.costs.note(Stage.EXPORT, took(None))
+    ledger.costs.write()
+    train, swin, data = (Stage.TRAIN, "vit"), (Stage.TRAIN, "swin"), (Stage.DATA, "")
+    expected = {train: 900.0, swin: 300.0, data: 100.0}
+    assert ledger.costs.peak_memory_mb("study") == {StageKind(*kind): peak_mb for kind, peak_mb in expected.items()}
+
+
+def test_the_peak_memory_of_a_study_counts_before_that_of_others(ledger):
+    for study, peak_mb in (("small", 400.0), ("large", 9000.0)):
+        ledger.costs.start_run(study, 1)
+        ledger.costs.note(Stage.TRAIN, took(peak_mb))
+        ledger.costs.write()
+    kind = StageKind(Stage.TRAIN, "vit")
+    assert [ledger.costs.peak_memory_mb(study)[kind] for study in ("small", "new")] == [400.0, 9000.0]
 
 
 def test_the_busy_share_is_over_the_cores_and_the_time_of_all_runs(ledger):

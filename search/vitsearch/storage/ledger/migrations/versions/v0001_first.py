@@ -118,6 +118,8 @@ def upgrade() -> None:
         sa.Column("wall_seconds", sa.Float, nullable=False),
         sa.Column("cpu_seconds", sa.Float, nullable=False),
         sa.Column("ran_on", sa.String(255), nullable=False),
+        sa.Column("backbone", sa.String(255), nullable=False),
+        sa.Column("peak_memory_mb", sa.Float),
     )
 
 

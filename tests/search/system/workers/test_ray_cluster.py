@@ -1,0 +1,149 @@
+"""A run on a Ray cluster of several nodes: one is lost in the middle of a stage, or has no memory left."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from vitsearch.errors import StageError
+from vitsearch.pipeline.jobs import Job
+from vitsearch.workers.ray_runner import RayRunner
+from vitsearch.workers.running.losses import NO_MEMORY
+from vitsearch.workers.running.resources import Resources
+
+PATIENCE_S = 120.0
+TRAIN_S = 1.0
+
+
+@pytest.fixture
+def make_cluster(monkeypatch):
+    """Starts a head with ``arguments`` and further nodes of one core each, which only this test finds."""
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+    from ray.cluster_utils import Cluster
+
+    made = []
+
+    def make(nodes, **arguments):
+        ensure_token_if_auth_enabled()  # as ray.init does for a cluster of its own
+        made.append(Cluster(initialize_head=True, head_node_args=arguments))
+        for _ in range(nodes):
+            made[0].add_node(num_cpus=1)
+        return made[0]
+
+    # A short path, for sockets; and of its own, because Ray notes the newest cluster of a machine there.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield make
+        for cluster in made:
+            cluster.shutdown()
+
+
+def _answer_on_node(job, resources, log):
+    """Answers as FakeRunner does, and notes in a file that the stage has started on this node."""
+    import os
+    import time
+
+    import ray
+
+    from vitsearch.storage.stage_cost import StageCost
+    from vitsearch.testing.fakes import FakeRunner
+    from vitsearch_evaluators.base.canonical_json import digest
+
+    node = ray.get_runtime_context().get_node_id()
+    folder = job.workspace.cache / "starts"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{job.stage}.{digest(repr(job))}.{node}.{time.time_ns()}-{os.getpid()}").touch()
+    if job.stage == "train":
+        time.sleep(TRAIN_S)
+    return FakeRunner()._answer(job), StageCost(0.0, ran_on=f"worker {node}/{os.getpid()}")
+
+
+@dataclass(frozen=True)
+class Start:
+    stage: str
+    job: str
+    node: str
+    time: str
+
+
+def starts(folder: Path) -> list[Start]:
+    found = [Start(*path.name.split(".")) for path in folder.glob("cache/starts/*")]
+    return sorted(found, key=lambda start: start.time)
+
+
+class LosesANode(threading.Thread):
+    """Kills the first node that trains, in the middle of its training."""
+
+    def __init__(self, cluster, folder):
+        super().__init__()
+        self.cluster, self.folder, self.node = cluster, folder, None
+
+    def run(self):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            for start in starts(self.folder):
+                if start.stage == "train":
+                    self.node = start.node
+                    lost = next(node for node in self.cluster.worker_nodes if node.node_id == start.node)
+                    self.cluster.remove_node(lost, allow_graceful=False)
+                    return
+            time.sleep(TRAIN_S / 20)
+
+
+def test_a_lost_node_repeats_only_the_stage_that_it_was_making(make_cluster, make_study, tmp_path):
+    cluster = make_cluster(2, num_cpus=0)
+    runner = RayRunner(Resources(2, 1, 0.0), tmp_path / "logs", cluster.address)
+    runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_answer_on_node)
+    losing = LosesANode(cluster, tmp_path)
+    losing.start()
+    study = replace(make_study(trials=3), runner=runner, slots=2)
+    ended = study.run()
+    losing.join()
+    runner.close()
+    assert ended.complete
+    assert study.trained == 3
+    made = starts(tmp_path)
+    (repeated,) = [job for job, times in Counter(start.job for start in made).items() if times > 1]
+    first, second = (start for start in made if start.job == repeated)
+    assert (first.stage, first.node) == ("train", losing.node)
+    assert second.node != losing.node
+    with closing(sqlite3.connect(tmp_path / "fake.db")) as database:
+        in_ledger = Counter(
+            stage for (stage,) in database.execute("SELECT stage FROM vs_stage_cost WHERE ran_on LIKE 'worker%'")
+        )
+    assert in_ledger == Counter(start.stage for start in {start.job: start for start in made}.values())
+
+
+@dataclass(frozen=True)
+class SleepJob(Job[int]):
+    stage = "stage"
+
+
+def _sleep(job, resources, log):
+    import time
+
+    time.sleep(600)
+
+
+def test_a_stage_whose_nodes_have_no_memory_left_asks_for_more_and_fails_in_the_end(make_cluster, tmp_path):
+    cluster = make_cluster(0, num_cpus=1, _system_config={"memory_usage_threshold": 0.01})
+    runner = RayRunner(Resources(1, 1, 0.0), tmp_path / "logs", cluster.address)
+    runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_sleep)
+    twice = replace(NO_MEMORY, allowed=1)
+    runner._losses = {kind: twice if loss is NO_MEMORY else loss for kind, loss in runner._losses.items()}
+    try:
+        with pytest.raises(StageError, match="2 workers were ended because their node ran out of memory") as caught:
+            asyncio.run(runner.run(SleepJob(None)))
+        assert caught.value.kind == "out_of_memory"
+        assert runner._demand.request_bytes(("stage", ""), 10**12) > runner._largest_node_bytes() / 2
+    finally:
+        runner.close()
