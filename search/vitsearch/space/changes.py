@@ -28,10 +28,6 @@ class SpaceChange:
         lines = tuple(_lines(_searched(before), _searched(now)))
         return cls(datetime.now(UTC).isoformat(timespec="seconds"), trials, lines) if lines else None
 
-    @property
-    def has_new_choices(self) -> bool:
-        return any(line.startswith("space.") and "added " in line for line in self.lines)
-
     def describe(self) -> str:
         """In one line."""
         return "; ".join(self.lines)

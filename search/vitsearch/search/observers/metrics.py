@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -139,7 +138,7 @@ def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
 
 def _metrics(study: str, values: Mapping[str, Any]) -> Iterator[Metric]:
     """Prometheus' names: the unit at the end, and ``_total`` for what only grows. What is not known yet is left out."""
-    yield _family("trials_total", "Finished trials by outcome.", study, "outcome", Counter(values["outcomes"]))
+    yield _family("trials_total", "Finished trials by outcome.", study, "outcome", values["outcomes"])
     wanted = values["wanted"]
     numbers = {
         "trials_open": ("Trials that run or wait.", values["open"]),

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "vitsearch"
 """Where MLflow's own variable MLFLOW_EXPERIMENT_NAME names no other."""
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow's variables, where the user has not set them. A trial that failed is sent again anyway, and MLflow's own 7
+tries may take minutes; two lines for each trial would spoil the view, and what ``--json`` prints."""
 CLOSE_S = 30.0
 """The end of a run waits this long for what is not sent yet."""
 
@@ -55,9 +62,8 @@ def mlflow_runs(uri: str, space: SearchSpace) -> Iterator[MlflowRuns]:
 
     Raises :class:`ResourceError` where MLflow is not installed.
     """
-    # A trial that failed is sent again anyway: with MLflow's own 7 tries one request may take minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import mlflow  # noqa: F401 - optional
     except ImportError:
