@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
 from dataclasses import dataclass, field
 
 import pytest
+from werkzeug.serving import make_server
 
 from vitsearch.core.record import Record
 from vitsearch.errors import ResourceError
 from vitsearch.search.observers.mlflow_runs import FinishedTrial, MlflowRuns, mlflow_runs
 
-LENIENT = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-"""MLflow uses what SQLAlchemy and others have announced to remove."""
+LENIENT = pytest.mark.filterwarnings("ignore")
+"""MLflow uses what SQLAlchemy, Starlette and others have announced to remove, each with a warning of its own."""
 
 
 @dataclass
@@ -64,11 +67,25 @@ def mlflow():
     return pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
 
 
-@pytest.fixture
-def store(mlflow, tmp_path, monkeypatch):
-    """The URI of an empty SQLite store."""
+@pytest.fixture(params=["database", "server"])
+def store(request, mlflow, tmp_path, monkeypatch):
+    """The URI of an empty SQLite store, or of a server that has one."""
     monkeypatch.chdir(tmp_path)  # where it makes folders
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    if request.param == "database":
+        yield uri
+        return
+    monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", uri)
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(tmp_path))
+    monkeypatch.setattr("mlflow.server.handlers._tracking_store", None)  # that of the test before
+    app = importlib.import_module("mlflow.server").app
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    serving.join()
+    server.server_close()
 
 
 @pytest.fixture
@@ -94,7 +111,8 @@ def sent(store, run_with, make_study):
 
 
 @LENIENT
-def test_each_trial_is_a_run_below_that_of_the_study(sent, runs):
+def test_each_trial_is_a_run_below_that_of_the_study(sent, runs, capsys):
+    assert capsys.readouterr().out == "", "two lines for each trial, where MLflow has its way"
     parent, trials = runs()
     records = sent.records()
     assert (parent.info.run_name, parent.info.status) == ("fake", "FINISHED")
