@@ -1,8 +1,8 @@
 """Compress vision transformers for edge devices by measured, multi-objective search.
 
 The public interface: ``load_space``, ``run``, ``open_study``, the values ``SearchSpace``, ``Plan``, ``Metrics``,
-``Wanted`` and ``Target``, the modules ``errors`` and ``testing``. Each is imported when it is first used. Everything
-else is internal and may change in any release.
+``Wanted``, ``Target`` and ``Observing``, the modules ``errors`` and ``testing``. Each is imported when it is first
+used. Everything else is internal and may change in any release.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vitsearch.api import load_space, open_study, run
     from vitsearch.core.figures import Metrics
     from vitsearch.core.plan import Plan
+    from vitsearch.search.observers.observe import Observing
     from vitsearch.ship.choice import Wanted
     from vitsearch.space import SearchSpace
     from vitsearch.study.retargeted import Target
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Metrics",
+    "Observing",
     "Plan",
     "SearchSpace",
     "Target",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 _HOMES = {
     "Metrics": "vitsearch.core.figures",
+    "Observing": "vitsearch.search.observers.observe",
     "Plan": "vitsearch.core.plan",
     "SearchSpace": "vitsearch.space",
     "Target": "vitsearch.study.retargeted",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitsearch.pipeline.progress import Progress
     from vitsearch.report.data import ReportData
     from vitsearch.search.driver import SearchEnd
+    from vitsearch.search.observers.observe import Observing
     from vitsearch.ship.choice import Wanted
     from vitsearch.ship.ship import Bundle
     from vitsearch.ship.ship import Options as ShipOptions
@@ -52,20 +53,28 @@ def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judg
 
 
 def run(
-    space: SearchSpace, *, ray_address: str | None = None, retry_failed: bool = False, progress: Progress | None = None
+    space: SearchSpace,
+    *,
+    ray_address: str | None = None,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+    observing: Observing | None = None,
 ) -> SearchEnd:
     """Search until the study is complete, and resume it when it was interrupted.
 
     ``ray_address`` is that of a running Ray cluster (host:port); by default Ray runs on this machine alone.
-    ``retry_failed`` tries failed plans again. Reports to ``progress`` (default: plain lines on standard output). Ctrl-C
-    ends the run cleanly and raises KeyboardInterrupt.
+    ``retry_failed`` tries failed plans again. Reports to ``progress`` (default: plain lines on standard output) and to
+    what ``observing`` names (default: a log file in the folder of the study). Ctrl-C ends the run cleanly and raises
+    KeyboardInterrupt.
     """
     # ray, optuna and torch: only for those who search
     from vitsearch.pipeline.progress import PlainLines
+    from vitsearch.search.observers.observe import Observing
     from vitsearch.search.run import Options
     from vitsearch.search.run import run as run_space
 
-    return run_space(space, progress or PlainLines(tuple(space.objectives)), Options(ray_address, retry_failed))
+    options = Options(ray_address, retry_failed, observing or Observing())
+    return run_space(space, progress or PlainLines(tuple(space.objectives)), options)
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,8 @@ class StoredStudy:
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:
-    """A study by its name (in ``studies/``), its ``.db`` file, its space file, or a storage URL with ``#NAME``.
+    """A study by its name (in ``studies/``), its space file, or its ``.db`` file or storage URL, with ``#NAME`` behind
+    it if that holds several.
 
     Raises :class:`vitsearch.errors.StudyError` where there is none.
     """

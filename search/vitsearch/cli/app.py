@@ -57,6 +57,26 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed plans again.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end, progress on standard error.")] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append JSON lines of stages and trials here; default: a new file in the folder of the study.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PORT",
+            help="Serve metrics for Prometheus on this port of 127.0.0.1, or on HOST:PORT.",
+            show_default=False,
+        ),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Send trials to an MLflow server or store.", show_default=False),
+    ] = None,
 ) -> None:
     """Search for the best models; the same command resumes.
 
@@ -64,6 +84,7 @@ def run(
     """
     from vitsearch import api
     from vitsearch.cli import live
+    from vitsearch.search.observers.observe import Observing
 
     judged = api.judged_space(space, overrides or ())
     for warning in judged.warnings:
@@ -72,7 +93,10 @@ def run(
     stream = sys.stderr if as_json else sys.stdout
     try:
         with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
-            ended = api.run(loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress)
+            observing = Observing(log_file, metrics, mlflow)
+            ended = api.run(
+                loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
+            )
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)

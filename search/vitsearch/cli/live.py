@@ -17,7 +17,7 @@ from rich.text import Text
 
 from vitsearch.cli.tables import counted
 from vitsearch.cli.terminal import Terminal
-from vitsearch.core.plan import plan_text
+from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.devices.availability import duration
@@ -81,6 +81,9 @@ class LiveView:
     def known(self, records: Mapping[int, Record]) -> None:
         self._records.update(records)
         self.note(f"known from earlier runs: {counted(len(records), 'trial')}")
+
+    def started(self, number: int, plan: Plan) -> None:
+        pass
 
     def ended(self, number: int, record: Record) -> None:
         style = "bold" if record.is_confirmed else "red" if record.outcome == "failed" else "dim"

@@ -14,6 +14,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.stage import Stage
+from vitsearch.space.changes import SpaceChange
 from vitsearch_evaluators.base.printable import printable
 
 BASELINE = "baseline"
@@ -89,6 +90,9 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
     if state["waits"]:
         console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)
+    for change in map(SpaceChange.from_json, state["space_changes"]):
+        when = f"{change.time[:10]} after {counted(change.trials, 'trial')}"
+        console.print(printable(f"Space changed on {when}: {change.describe()}"), markup=False)
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
     console.print(f"Outcomes: {outcomes or 'none yet'}", markup=False)
     for number, reason in state["failures"].items():

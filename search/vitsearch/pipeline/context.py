@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.pipeline.jobs import FileJob, Job, Workspace
-from vitsearch.pipeline.progress import Progress
+from vitsearch.pipeline.progress import Progress, current_trial
 from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.pipeline.stage_clock import StageClock
@@ -37,6 +38,11 @@ class StageContext:
     ) -> StageContext:
         single_flight = SingleFlight(ledger, workspace.store, driver)
         return cls(workspace, ledger, single_flight, runner, progress, StageClock())
+
+    def start_trial(self, number: int, plan: Plan) -> None:
+        """The running task, and every task that it starts from here on, works for this trial."""
+        current_trial.set(number)
+        self.progress.started(number, plan)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:

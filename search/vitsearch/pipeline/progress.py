@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 from vitsearch.core.pareto import front, loss
-from vitsearch.core.plan import plan_text
+from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch_evaluators.base.printable import printable
@@ -18,6 +19,9 @@ from vitsearch_evaluators.base.printable import printable
 WAITING_LINES_S = 300.0
 BASES, LEADERBOARD, TRAINED, REMEASURED = "bases", "leaderboard", "trained", "re-measured"
 """What a run counts, in the order in which it makes them."""
+current_trial: ContextVar[int | None] = ContextVar("current_trial", default=None)
+"""The trial for which the running task works; None outside trials. A stage that several trials want belongs to the
+first: the tasks that a trial starts inherit its number."""
 
 
 class Progress(Protocol):
@@ -47,6 +51,10 @@ class Progress(Protocol):
         """The trials that earlier runs of the study finished; once, before this run does anything."""
         ...
 
+    def started(self, number: int, plan: Plan) -> None:
+        """A trial begins its stages. A trial whose record is known without any only ends."""
+        ...
+
     def ended(self, number: int, record: Record) -> None: ...
 
 
@@ -68,6 +76,9 @@ class Silent:
         pass
 
     def known(self, records: Mapping[int, Record]) -> None:
+        pass
+
+    def started(self, number: int, plan: Plan) -> None:
         pass
 
     def ended(self, number: int, record: Record) -> None:
@@ -114,6 +125,9 @@ class PlainLines:
     def known(self, records: Mapping[int, Record]) -> None:
         models = len(on_front(records, self.objectives))
         self.note(f"known from earlier runs: {len(records)} trials, front of {models}  {self._standing()}")
+
+    def started(self, number: int, plan: Plan) -> None:
+        pass
 
     def ended(self, number: int, record: Record) -> None:
         self.note(f"trial {number:3d}  {describe(record, self.objectives)}  {self._standing()}")

@@ -25,7 +25,7 @@ class Home:
     studies/x.db                   the database, with the results of every stage
     studies/x.files/artifacts/     the files that those results name, unless the database has them elsewhere
     studies/x.files/cache/         decoded images
-    studies/x.files/runs/NAME/     of one study: the state of its agent, files that are measured once, the lock
+    studies/x.files/runs/NAME/     of one study: the state of its agent, files that are measured once, the lock, logs
     """
 
     shared: Path
@@ -42,6 +42,11 @@ class Home:
     @property
     def agent(self) -> Path:
         return self.own / "agent"
+
+    @property
+    def logs(self) -> Path:
+        """The log of each run, and stderr of stages that crashed."""
+        return self.own / "logs"
 
     def workspace(self, data: dict[str, Any], store: Store) -> Workspace:
         """What the stages work in, with the data set as workers read it."""

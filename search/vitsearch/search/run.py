@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vitsearch import backbones
@@ -29,6 +29,7 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
+from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.session import Session
 from vitsearch.search.watch.remaining import Remaining
@@ -52,10 +53,12 @@ from vitsearch_evaluators.errors import EvaluatorError
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line: a running Ray cluster (host:port), and whether failed plans are tried again."""
+    """Options of the command line: a running Ray cluster (host:port), whether failed plans are tried again, and what
+    the run reports to beside its view."""
 
     ray_address: str | None = None
     retry_failed: bool = False
+    observing: Observing = field(default_factory=Observing)
 
 
 def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> SearchEnd:
@@ -65,6 +68,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
         closing.enter_context(home.running(progress.note))
+        progress = closing.enter_context(observed(progress, space, home.logs, options.observing))
         cores = Cores.shared(space.measure.threads) if not space.devices else None
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
         if cores is not None and hasattr(os, "sched_setaffinity"):
@@ -80,6 +84,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         closing.callback(study.close)
         if revived := study.recover():  # first: a run that is stopped during its start leaves no trial open either
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
+        if study.space_change is not None:
+            progress.note(f"the space file has changed: {study.space_change.describe()}; finished trials are kept")
         report_unpruned(progress, plan_space(space, found_form=FoundForms(study)), stored_leaders(study))
         Remaining(study, ledger, space, resources.trainers).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
@@ -94,7 +100,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if device.info.quarantined is not None:
             progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
         peaks_mb = ledger.costs.peak_memory_mb(space.study)
-        runner = RayRunner(resources, home.own / "logs", options.ray_address, peaks_mb)
+        runner = RayRunner(resources, home.logs, options.ray_address, peaks_mb)
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")

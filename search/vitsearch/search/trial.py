@@ -31,6 +31,7 @@ from vitsearch.search.scheduler import TrialScheduler
 async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
     """A failure of the plan becomes its record; transient faults are raised."""
     keys = None
+    pipeline.context.start_trial(number, plan)
     try:
         trial = await pipeline.resolve(plan)
         keys = trial.keys

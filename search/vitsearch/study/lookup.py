@@ -1,6 +1,6 @@
 """Finds a study by what a person types: its name, its ``.db`` file, a storage URL, or its space file.
 
-``#NAME`` behind a file or URL names one of several studies in that database.
+``#NAME`` behind a file or URL names one of several studies in that database; the only study needs no name.
 """
 
 from __future__ import annotations
@@ -28,11 +28,8 @@ class Found:
 def find(text: str) -> Found:
     """Where a study is; :class:`StudyError` names the file that does not exist and similar studies."""
     if "://" in text:
-        storage, _, name = text.rpartition("#")
-        if not storage or not name:
-            shown = masked(text.rstrip("#"))
-            raise StudyError(f"{shown!r} names a database but no study; write {shown}#NAME")
-        found = Found(storage, name)
+        storage, _, name = text.rpartition("#") if "#" in text else (text, "", "")
+        found = Found(storage, name or _only_study(storage))
     elif text.endswith((".yaml", ".yml")):
         space = load(text).space
         found = Found(space.storage, space.study)
@@ -41,11 +38,26 @@ def find(text: str) -> Found:
         is_name = "/" not in path and not path.endswith(".db")
         database = FOLDER / f"{path}.db" if is_name else Path(path).with_suffix(".db")
         found = Found(f"sqlite:///{database}", name or database.stem)
+        if not name and not is_name and database.exists() and found.name not in Study.names(found.storage):
+            found = Found(found.storage, _only_study(found.storage))
     file = sqlite_file(found.storage)
     if file is not None and not file.exists():
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
         raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
     return found
+
+
+def _only_study(storage: str) -> str:
+    file, shown = sqlite_file(storage), masked(storage)
+    if file is not None and not file.exists():
+        raise StudyError(f"{file} does not exist")
+    names = Study.names(storage)
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise StudyError(f"{shown!r} holds no study; start one with 'vitsearch run SPACE'")
+    known = ", ".join(f"{shown}#{name}" for name in names)
+    raise StudyError(f"{shown!r} holds several studies; write one of: {known}")
 
 
 def find_all(text: str) -> tuple[str, str | None]:

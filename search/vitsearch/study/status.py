@@ -22,6 +22,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "trained": len(trainings(records)),
         "wanted": space.search.wanted,
         "open": study.unfinished(),
+        "space_changes": study.attributes.get("space_changes", []),
         "waits": still_waiting(study.attributes.get("waits")),
         "outcomes": dict(Counter(_outcome(record) for record in records.values())),
         "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},

@@ -26,6 +26,7 @@ from vitsearch.core.record import PRUNED, Record
 from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
+from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import engine_options, first, tune, wait_for
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
@@ -73,6 +74,8 @@ class Study:
         self._used: dict[str, tuple[str, ...]] = {}
         self._records: dict[int, Record] = {}
         self._times: dict[int, tuple[float, float]] = {}
+        self.space_change: SpaceChange | None = None
+        """What :meth:`open` has changed in the space of a study that was there."""
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
@@ -132,8 +135,9 @@ class Study:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """The stored attributes: space, data, device_kind, protocol, choices, baseline, leaderboard, reference_point,
-        converged, waits; of what was shipped, environments and longer_trainings; and retargeted:NAME."""
+        """The stored attributes: space, space_changes, data, device_kind, protocol, choices, baseline, leaderboard,
+        reference_point, converged, waits; of what was shipped, environments and longer_trainings; and
+        retargeted:NAME."""
         return self._view.attributes()
 
     def remember(self, key: str, value: Any) -> None:
@@ -296,10 +300,15 @@ class Study:
 
     def _adopt_space(self, space: SearchSpace) -> None:
         stored = self.attributes.get("space")
+        if stored == space.to_json():
+            return
         if stored is not None:
-            _refuse_changes(SearchSpace.from_json(stored), space)
-        if stored != space.to_json():
-            self.remember("space", space.to_json())
+            before = SearchSpace.from_json(stored)
+            _refuse_changes(before, space)
+            if (change := SpaceChange.between(before, space, len(self.records()))) is not None:
+                self.space_change = change
+                self.change("space_changes", lambda known: [*(known or []), change.to_json()])
+        self.remember("space", space.to_json())
 
     def adopt_data(self, description: Mapping[str, Any]) -> None:
         """Store the identity of the study's data; on resume, other data is refused with the difference."""

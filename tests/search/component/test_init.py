@@ -17,6 +17,7 @@ HEAVY = ("numpy", "optuna", "pydantic", "ray", "rich", "sqlalchemy", "timm", "to
 def test_the_public_names_are_these():
     assert vs.__all__ == [
         "Metrics",
+        "Observing",
         "Plan",
         "SearchSpace",
         "Target",

@@ -81,6 +81,16 @@ STATUS = fields(
     trained=(WHOLE, "trainings so far"),
     wanted=(maybe(WHOLE), "trainings in all; null where the time is limited"),
     open=(WHOLE, "trials in progress"),
+    space_changes=(
+        several(
+            fields(
+                time=(TEXT, "when a run adopted the edited file (ISO 8601)"),
+                trials=(WHOLE, "trials that had finished by then"),
+                lines=(several(TEXT), "what changed"),
+            )
+        ),
+        "edits of the space file, oldest first",
+    ),
     waits=(maybe(TEXT), "what a run waits for"),
     outcomes=(by_name(WHOLE), "outcome -> trials"),
     failures=(by_name(TEXT), "trial -> reason"),

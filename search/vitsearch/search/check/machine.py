@@ -26,6 +26,9 @@ OPTIONAL = {
     "paramiko": ("files in sftp://", "pip install 'vitsearch[sftp]'"),
     "datasets": ("data of hfds/", "pip install 'vitsearch[hfds]'"),
     "webdataset": ("data of wds/", "pip install 'vitsearch[wds]'"),
+    "prometheus_client": ("run --metrics", "pip install 'vitsearch[metrics]'"),
+    "mlflow": ("run --mlflow", "pip install 'vitsearch[mlflow]'"),
+    "opentelemetry": ("traces of trials and stages", "pip install 'vitsearch[otel]'"),
     "pandas": ("StoredStudy.to_frame()", "pip install 'vitsearch[pandas]'"),
 }
 """Packages that a part of vitsearch uses where they are installed: what for, and the command."""

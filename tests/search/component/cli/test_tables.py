@@ -38,12 +38,23 @@ def test_the_leaderboard_shows_what_is_in_int8(plan):
     assert lines[-1] == "fake_vit@28 int8_ptq: int8 in name only: 1% of its MACs, 99% are in fp32"
 
 
+def test_what_was_changed_in_the_space_is_a_line():
+    change = {
+        "time": "2026-11-27T10:00:00+00:00",
+        "trials": 31,
+        "lines": ["space.backbone: added x", "limits: none -> 1"],
+    }
+    lines = shown(print_status, STATE | {"space_changes": [change]}).splitlines()
+    assert lines[1] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
+
+
 STATE = {
     "study": "fake",
     "emulated": False,
     "trained": 3,
     "wanted": 8,
     "open": 1,
+    "space_changes": [],
     "waits": None,
     "outcomes": {"dominated": 2, "confirmed": 3},
     "failures": {5: "training failed (not_finite): loss is nan"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -70,8 +72,33 @@ def test_an_opened_study_can_be_read(made):
         assert ledger.claims() == {}
 
 
-def test_a_url_without_a_name_is_refused():
-    with pytest.raises(StudyError, match="'sqlite:///x.db' names a database but no study; write sqlite:///x.db#NAME"):
+@pytest.mark.parametrize("ending", ["", "#"])
+def test_a_url_is_enough_for_the_only_study_of_a_database(made, storage, ending):
+    only = type(made).from_json(made.to_json() | {"study": "only", "storage": storage})
+    Study.open(only).close()
+    assert find(f"{storage}{ending}") == Found(storage, "only")
+
+
+def test_a_file_is_enough_for_the_only_study_of_a_database(made, here):
+    Path("studies/fake.db").rename(here / "copied.db")
+    assert find("copied.db") == Found("sqlite:///copied.db", "fake")
+
+
+def test_a_url_of_several_studies_is_refused_with_their_names(made):
+    Study.open(type(made).from_json(made.to_json() | {"study": "second"})).close()
+    url = "sqlite:///studies/fake.db"
+    with pytest.raises(StudyError, match=f"holds several studies; write one of: {url}#fake, {url}#second"):
+        find(url)
+
+
+def test_a_url_of_no_study_is_refused(here):
+    Ledger.open("sqlite:///empty.db").close()
+    with pytest.raises(StudyError, match="'sqlite:///empty.db' holds no study"):
+        find("sqlite:///empty.db")
+
+
+def test_a_url_of_no_database_is_refused():
+    with pytest.raises(StudyError, match="x.db does not exist"):
         find("sqlite:///x.db")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+
+import vitsearch as vs
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.status import status
 
@@ -40,3 +43,16 @@ def test_a_second_run_that_makes_nothing_costs_no_stage_anything(make_study):
     study.run()
     with study.opened() as (opened, ledger):
         assert status(opened, ledger)["cpu_seconds"] == before
+
+
+def test_the_address_of_the_database_is_enough_on_another_machine(make_study, postgresql, tmp_path, monkeypatch):
+    study = make_study(trials=1).with_space(storage=postgresql())
+    study.run()
+    shutil.rmtree(study.folder / "artifacts")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("HOME", str(elsewhere))
+    state = vs.open_study(study.space.storage).status()
+    assert (state["study"], state["trained"], state["open"]) == ("fake", 1, 0)
+    assert len(state["leaderboard"]) == 2

@@ -242,6 +242,24 @@ def test_what_may_change_is_stored(open_study, change):
     assert study.space() == plans.space
 
 
+def test_what_was_changed_is_kept_with_the_trials_that_had_ended(open_study, storage):
+    study, plans = open_study(storage)
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    assert study.space_change is None
+    for trials in (99, 99, 100):
+        study, _ = open_study(storage, search__trials=trials)
+    changes = [(change["trials"], change["lines"]) for change in study.attributes["space_changes"]]
+    assert changes == [(1, ["search.trials: 8 -> 99"]), (1, ["search.trials: 99 -> 100"])]
+    assert study.space_change.lines == ("search.trials: 99 -> 100",)
+
+
+def test_a_study_that_moves_has_not_changed(open_study):
+    open_study()
+    study, _ = open_study(files="/elsewhere")
+    assert "space_changes" not in study.attributes
+
+
 def test_other_data_is_refused_with_what_differs(open_study):
     study, _ = open_study()
     study.adopt_data(DATA)

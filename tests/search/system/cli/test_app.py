@@ -19,6 +19,7 @@ from support import REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import main
 from vitsearch.core import precisions
 from vitsearch.search.driver import SearchEnd
+from vitsearch.search.observers.observe import Observing
 from vitsearch.space import load
 from vitsearch.study.study import Study
 
@@ -140,6 +141,14 @@ def test_a_run_names_the_values_that_an_override_made_unusable(vitsearch, monkey
     done = vitsearch("run", "spaces/quickstart.yaml", "space.backbone=efficientvit_fmnist", "--plain")
     assert [choice.name for choice in ran[0].space.backbone] == ["efficientvit_fmnist"]
     assert "warning: line 40: space.token_pruning_ratio[1]: no backbone of the file supports 0.3" in done.stderr
+
+
+def test_a_run_is_told_what_it_reports_to(vitsearch, monkeypatch):
+    asked = []
+    monkeypatch.setattr("vitsearch.api.run", lambda space, **more: asked.append(more) or SearchEnd("done", True))
+    vitsearch("run", str(SMALL), "--plain")
+    vitsearch("run", str(SMALL), "--plain", "--log-file", "x.jsonl", "--metrics", "9464", "--mlflow", "http://far")
+    assert [one["observing"] for one in asked] == [Observing(), Observing(Path("x.jsonl"), "9464", "http://far")]
 
 
 def test_check_warns_and_is_fine(vitsearch):

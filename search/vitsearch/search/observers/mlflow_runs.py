@@ -1,0 +1,235 @@
+"""A study as MLflow runs: one for the study, and one below it for each finished trial.
+
+A thread of its own talks to the server, so the search never waits for it. What the server does not take is kept, with
+one warning, and sent again with the next trial and at the end of the run. A trial is looked up before it is sent:
+each is there once, also after a resumed run, and when several runs of the study send.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitsearch.core.plan import Plan, plan_text
+from vitsearch.core.record import Record
+from vitsearch.errors import ResourceError
+from vitsearch.pipeline.progress import Silent
+from vitsearch.space import SearchSpace
+from vitsearch.storage.addresses import masked
+from vitsearch.storage.ledger import sqlite_file
+from vitsearch.study.knob_values import knob_values
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "vitsearch"
+"""Where MLflow's own variable MLFLOW_EXPERIMENT_NAME names no other."""
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow's variables, where the user has not set them. A trial that failed is sent again anyway, and MLflow's own 7
+tries may take minutes; two lines for each trial would spoil the view, and what ``--json`` prints."""
+CLOSE_S = 30.0
+"""The end of a run waits this long for what is not sent yet."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """``started_ms`` is None where another run has started it. Milliseconds since 1970, as MLflow counts them."""
+
+    number: int
+    record: Record
+    started_ms: int | None
+    ended_ms: int
+
+
+@contextmanager
+def mlflow_runs(uri: str, space: SearchSpace) -> Iterator[MlflowRuns]:
+    """The observer that sends the trials of ``space`` to the server or store at ``uri``; closed after the block.
+
+    Raises :class:`ResourceError` where MLflow is not installed.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow  # noqa: F401 - optional
+    except ImportError:
+        raise ResourceError("--mlflow needs MLflow; run: pip install 'vitsearch[mlflow]'") from None
+    sender = MlflowRuns(StudyRuns(uri, space))
+    try:
+        yield sender
+    finally:
+        sender.close()
+
+
+class MlflowRuns(Silent):
+    """Hands trials that have ended to the thread that sends them."""
+
+    def __init__(self, runs: StudyRuns) -> None:
+        self._runs = runs
+        self._started_ms: dict[int, int] = {}
+        self._ended: queue.SimpleQueue[FinishedTrial | None] = queue.SimpleQueue()
+        self._has_warned = False
+        self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def known(self, records: Mapping[int, Record]) -> None:
+        for number, record in records.items():
+            self.ended(number, record)
+
+    def started(self, number: int, plan: Plan) -> None:
+        self._started_ms[number] = _now_ms()
+
+    def ended(self, number: int, record: Record) -> None:
+        self._ended.put(FinishedTrial(number, record, self._started_ms.pop(number, None), _now_ms()))
+
+    def close(self) -> None:
+        """Send what is left, and end the run of the study; gives up after ``CLOSE_S``."""
+        self._ended.put(None)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            logger.warning("MLflow: not everything was sent; the same command sends what is missing")
+
+    def _send_all(self) -> None:
+        waiting: list[FinishedTrial] = []
+        while (trial := self._ended.get()) is not None:
+            waiting.append(trial)
+            self._send(waiting)
+        if self._send(waiting):
+            self._end()
+
+    def _send(self, waiting: list[FinishedTrial]) -> bool:
+        """Send trials until none waits, or the server fails."""
+        try:
+            while waiting:
+                self._runs.log(waiting[0])
+                del waiting[0]
+        except Exception as error:  # noqa: BLE001 - whatever the server or its client raised, the search goes on
+            self._warn(error)
+            return False
+        return True
+
+    def _end(self) -> None:
+        try:
+            self._runs.end()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("MLflow did not take a trial; it is sent again with the next one: %s", error)
+
+
+class StudyRuns:
+    """The runs of one study on a server. Connects with the first trial."""
+
+    def __init__(self, uri: str, space: SearchSpace) -> None:
+        self._uri = uri
+        self._space = space
+        self._client: MlflowClient | None = None
+        self._experiment = ""
+        self._parent = ""
+
+    def log(self, trial: FinishedTrial) -> None:
+        """Add a trial, unless it is there. Raises what the client raises; a part that is there is completed later."""
+        from mlflow.entities import Metric, Param
+
+        client = self._connected()
+        known = self._find({"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
+        if known is not None and known.info.status != "RUNNING":
+            return
+        tags = self._tags(trial) | {"mlflow.parentRunId": self._parent}
+        run = known or client.create_run(self._experiment, trial.started_ms, tags, f"trial {trial.number}")
+        record = trial.record
+        knobs = {name: str(value) for name, value in knob_values(record.plan).items() if value not in (None, "")}
+        values = {name: value for name, value in record.metrics.values.items() if value is not None}
+        client.log_batch(
+            run.info.run_id,
+            [Metric(_allowed(name), value, trial.ended_ms, 0) for name, value in values.items()],
+            [Param(name, value) for name, value in knobs.items()],
+        )
+        status = "FAILED" if record.outcome == "failed" else "FINISHED"
+        client.set_terminated(run.info.run_id, status, trial.ended_ms)
+
+    def end(self) -> None:
+        """The run of the study is over, until the study is resumed."""
+        if self._client is not None:
+            self._client.set_terminated(self._parent)
+
+    def _connected(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        if self._client is not None:
+            return self._client
+        client = MlflowClient(self._uri)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        experiment = client.get_experiment_by_name(name)
+        self._experiment = client.create_experiment(name) if experiment is None else experiment.experiment_id
+        self._client = client
+        try:
+            self._parent = self._study_run(client)
+        except BaseException:
+            self._client = None  # all of it again with the next trial
+            raise
+        return client
+
+    def _study_run(self, client: MlflowClient) -> str:
+        """The run of the study: that of an earlier run, which goes on, or a new one."""
+        tags = {"vitsearch.study": self._space.study, "vitsearch.storage": _storage(self._space.storage)}
+        tags |= {"vitsearch.kind": "study"}
+        if (known := self._find(tags)) is not None:
+            client.update_run(known.info.run_id, "RUNNING")
+            return str(known.info.run_id)
+        made = client.create_run(self._experiment, tags=tags, run_name=self._space.study)
+        for name, direction in self._space.objectives.items():
+            client.log_param(made.info.run_id, f"objectives.{_allowed(name)}", direction)
+        return str(made.info.run_id)
+
+    def _find(self, tags: Mapping[str, str]) -> Run | None:
+        assert self._client is not None
+        quoted = {name: value.replace("'", "''") for name, value in tags.items()}
+        asked = " and ".join(f"tags.`{name}` = '{value}'" for name, value in quoted.items())
+        found = self._client.search_runs([self._experiment], asked, max_results=1)
+        return found[0] if found else None
+
+    def _tags(self, trial: FinishedTrial) -> dict[str, str]:
+        record = trial.record
+        tags = {
+            "vitsearch.study": self._space.study,
+            "vitsearch.kind": "trial",
+            "vitsearch.trial": str(trial.number),
+            "vitsearch.outcome": "duplicate" if record.duplicate_of is not None else record.outcome,
+            "vitsearch.plan": plan_text(record.plan),
+            "vitsearch.reason": record.reason,
+            "vitsearch.artifact_key": (record.keys.artifact_key if record.keys else None) or "",
+        }
+        return {name: value for name, value in tags.items() if value}
+
+
+def _storage(url: str) -> str:
+    """What tells apart two studies of one name: the database. A SQLite file belongs to a machine."""
+    file = sqlite_file(url)
+    return masked(url) if file is None else f"{socket.gethostname()}:{file.resolve()}"
+
+
+def _allowed(name: str) -> str:
+    """MLflow's names have no ``@``: ``latency_ms_p50@nano`` is ``latency_ms_p50/nano``."""
+    return name.replace("@", "/")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,53 @@
+"""Several observers of a run as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import Record
+from vitsearch.core.stage import Stage
+from vitsearch.pipeline.progress import Progress
+
+
+class Together:
+    """Reports everything to each of its observers, in their order."""
+
+    def __init__(self, *observers: Progress) -> None:
+        self._observers = observers
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        with ExitStack() as running:
+            for one in self._observers:
+                running.enter_context(one.stage(stage))
+            yield
+
+    def note(self, text: str) -> None:
+        for one in self._observers:
+            one.note(text)
+
+    def waits(self, text: str | None) -> None:
+        for one in self._observers:
+            one.waits(text)
+
+    def counted(self, what: str, done: int, wanted: int | None) -> None:
+        for one in self._observers:
+            one.counted(what, done, wanted)
+
+    def left(self, text: str) -> None:
+        for one in self._observers:
+            one.left(text)
+
+    def known(self, records: Mapping[int, Record]) -> None:
+        for one in self._observers:
+            one.known(records)
+
+    def started(self, number: int, plan: Plan) -> None:
+        for one in self._observers:
+            one.started(number, plan)
+
+    def ended(self, number: int, record: Record) -> None:
+        for one in self._observers:
+            one.ended(number, record)

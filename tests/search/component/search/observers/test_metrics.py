@@ -1,0 +1,155 @@
+"""What Prometheus reads, over HTTP, from a study that runs."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from vitsearch.core.pareto import hypervolume, loss
+from vitsearch.errors import ResourceError
+from vitsearch.pipeline.jobs import TrainJob
+from vitsearch.pipeline.progress import Silent
+from vitsearch.search.observers.metrics import Address, serve_metrics
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.front import read_front
+from vitsearch.study.status import status
+from vitsearch.testing.fakes import FakeRunner
+
+
+def scrape(url):
+    """Every sample as name and labels -> value; the study is a label of all."""
+    with urllib.request.urlopen(url) as answer:
+        text = answer.read().decode()
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            assert labels.pop("study") == "fake"
+            found[sample.name.removeprefix("vitsearch_"), *labels.values()] = sample.value
+    return found
+
+
+@pytest.fixture(scope="module")
+def scraped(finished):
+    with serve_metrics("0", finished.space) as url:
+        return scrape(url)
+
+
+@pytest.fixture(scope="module")
+def state(finished):
+    with finished.opened() as (study, ledger):
+        return status(study, ledger)
+
+
+def test_trials_are_counted_by_outcome(scraped, state):
+    assert Counter({of[0]: n for (name, *of), n in scraped.items() if name == "trials_total"}) == state["outcomes"]
+
+
+def test_trainings_and_times_are_those_of_status(scraped, state):
+    assert (scraped["trainings_total",], scraped["trainings_left",], scraped["trainings_claimed",]) == (8, 0, 0)
+    for name, key in (("trainer", "trainer"), ("device", "device"), ("reused", "reused"), ("run", "wall")):
+        assert scraped[f"{name}_seconds_total",] == state[f"{key}_seconds"]
+    assert scraped["busy_share",] == state["busy_share"]
+    assert scraped["devices_waiting",] == 0
+
+
+def test_the_hypervolume_is_that_of_the_front(scraped, finished, state):
+    with finished.opened() as (study, ledger):
+        points = read_front(study, ledger).points
+    objectives = list(state["objectives"])
+    losses = [loss(objectives, point.metrics.values) for point in points]
+    expected = hypervolume(losses, loss(objectives, state["reference_point"]))
+    assert scraped["hypervolume",] == pytest.approx(expected)
+    assert scraped["front_models",] == len(points)
+
+
+@dataclass
+class Scraping(Silent):
+    """Asks for the metrics whenever a trial has ended."""
+
+    url: str
+    found: list = field(default_factory=list)
+
+    def ended(self, number, record):
+        self.found.append(scrape(self.url))
+
+
+def test_a_run_is_seen_while_it_runs(make_study):
+    study = make_study(trials=2)
+    with serve_metrics("127.0.0.1:0", study.space) as url:
+        before, scraping = scrape(url), Scraping(url)
+        claimed = []
+
+        def look(job):
+            if isinstance(job, TrainJob):
+                claimed.append(scrape(url)["trainings_claimed",])
+
+        replace(study, progress=scraping, runner=FakeRunner(before=look)).run()
+        after = scrape(url)
+    assert before == {("database_up",): 0}, "there is no study yet"
+    done = [sum(n for (name, *_), n in one.items() if name == "trials_total") for one in scraping.found]
+    assert done == list(range(1, len(done) + 1))
+    assert (after["database_up",], after["trainings_total",]) == (1, 2)
+    assert claimed == [1, 1]
+
+
+def test_budgets_have_what_is_left(make_study):
+    study = make_study(trials=1, trainer_budget="1h", device_budget="30m")
+    study.runner.cost = lambda job: StageCost(0.25, {}, 1000.0, 0.5, "worker here/1")
+    study.run()
+    with serve_metrics("0", study.space) as url:
+        found = scrape(url)
+    assert found["budget_left_seconds", "trainers"] == 3600 - found["trainer_seconds_total",] < 3600
+    assert found["budget_left_seconds", "devices"] == 1800 - found["device_seconds_total",]
+    assert ("budget_left_seconds", "run") not in found
+
+
+def test_a_database_that_fails_is_opened_again(make_study, monkeypatch, caplog):
+    study = make_study(trials=1)
+    study.run()
+
+    def fail(*_):
+        raise ValueError("gone")
+
+    with serve_metrics("0", study.space) as url:
+        with monkeypatch.context() as patch:
+            patch.setattr("vitsearch.search.observers.metrics.status", fail)
+            assert scrape(url) == {("database_up",): 0}
+        assert scrape(url)["database_up",] == 1
+    assert [record.getMessage() for record in caplog.records] == ["the metrics could not be read: gone"]
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("9464", "127.0.0.1", 9464), ("0.0.0.0:9464", "0.0.0.0", 9464), ("[::1]:80", "::1", 80), (":80", "127.0.0.1", 80)],
+)
+def test_an_address_is_a_port_of_this_machine_unless_it_has_a_host(text, host, port):
+    assert Address.parse(text) == Address(host, port)
+
+
+@pytest.mark.parametrize("text", ["", "http", "host:", "65536", "-1"])
+def test_other_addresses_are_refused(text):
+    with pytest.raises(ResourceError, match="is not valid: write PORT or HOST:PORT"):
+        Address.parse(text)
+
+
+def test_a_port_that_is_taken_is_refused(space):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(ResourceError, match=f"127.0.0.1:{port}: Address already in use"),
+            serve_metrics(str(port), space),
+        ):
+            pass
+
+
+def test_a_missing_library_is_named_with_its_command(space, monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(ResourceError, match=r"pip install 'vitsearch\[metrics\]'"), serve_metrics("0", space):
+        pass

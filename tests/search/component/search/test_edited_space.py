@@ -1,0 +1,76 @@
+"""A study that goes on with more choices, or with fewer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from vitsearch.pipeline.progress import Silent
+from vitsearch.study.status import status
+
+SMALL = {"space__resolution": [28], "space__quantization": ["fp32"], "search__trials": 2}
+NEW_LINES = ["search.trials: 2 -> 4", "space.quantization: added int8_dynamic", "space.resolution: added 24"]
+
+
+@dataclass
+class Seen(Silent):
+    ended_numbers: list[int] = field(default_factory=list)
+
+    def ended(self, number, record):
+        self.ended_numbers.append(number)
+
+
+@pytest.fixture
+def small(fake_study):
+    """A study that has ended on a small space."""
+    study = fake_study.with_space(**SMALL)
+    study.run()
+    return study
+
+
+def state(study):
+    with study.opened() as (opened, ledger):
+        return status(opened, ledger)
+
+
+def test_new_choices_keep_every_trial_and_are_searched(small, fake_study):
+    before = small.records()
+    grown = replace(fake_study.with_space(search__trials=4), runner=small.runner, progress=Seen())
+    assert grown.run().complete
+    after = grown.records()
+    assert {number: after[number] for number in before} == before
+    assert not before.keys() & set(grown.progress.ended_numbers)
+    new = [after[number].plan for number in grown.progress.ended_numbers]
+    assert {plan.deployment.precision for plan in new} == {"fp32", "int8_dynamic"}
+    assert 24 in {plan.resolution for plan in new}
+    assert grown.trained == 4
+
+
+def test_the_leaderboard_has_the_new_choices_although_nothing_more_is_trained(small, fake_study):
+    assert len(state(small)["leaderboard"]) == 1
+    grown = fake_study.with_space(search__trials=2)
+    assert grown.run().complete
+    assert len(state(grown)["leaderboard"]) == 2
+    assert grown.trained == 2
+
+
+def test_status_says_what_was_changed(small, fake_study):
+    assert state(small)["space_changes"] == []
+    before = len(small.records())
+    grown = fake_study.with_space(search__trials=4)
+    grown.run()
+    grown.run()
+    (change,) = state(grown)["space_changes"]
+    assert (change["trials"], change["lines"]) == (before, NEW_LINES)
+
+
+def test_fewer_choices_keep_every_trial(fake_study, finished):
+    wide = fake_study.with_space(search__trials=2)
+    wide.run()
+    before = wide.records()
+    narrow = fake_study.with_space(search__trials=3, space__quantization=["fp32"])
+    narrow.run()
+    after = narrow.records()
+    assert {number: after[number] for number in before} == before
+    assert {after[number].plan.deployment.precision for number in after.keys() - before.keys()} <= {"fp32"}
