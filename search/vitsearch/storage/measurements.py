@@ -28,7 +28,7 @@ class DeviceResults:
             environment_id = measurements[-1].environment_id if measurements else ""
         key = graph_key, environment_id
         if key not in self._pooled:
-            here = [self._current(one) for one in measurements if one.environment_id == environment_id]
+            here = [self.as_known_now(one) for one in measurements if one.environment_id == environment_id]
             if not here:
                 return None
             self._pooled[key] = pool(here)
@@ -38,7 +38,14 @@ class DeviceResults:
         """The measurements of a graph in the environment in which it was measured last, oldest first, by the reference
         times that are known now."""
         found = self._measurements(graph_key)
-        return [self._current(one) for one in found if one.environment_id == found[-1].environment_id]
+        return [self.as_known_now(one) for one in found if one.environment_id == found[-1].environment_id]
+
+    def as_known_now(self, measurement: Measurement) -> Measurement:
+        """A measurement by the reference times that are known now."""
+        times = self._times.get(_key(measurement))
+        if measurement.paired is None or times is None:
+            return measurement
+        return measurement._replace(paired=measurement.paired._replace(times=times))
 
     def reload(self, graph_key: str) -> None:
         """Read a graph again, because this driver or another one may have measured it."""
@@ -71,12 +78,6 @@ class DeviceResults:
                 self._stored.setdefault(row.graph_key, []).append(row)
         known = self._stored.pop(graph_key, None)
         return self._ledger.measurements(graph_key, self._device_id) if known is None else known
-
-    def _current(self, measurement: Measurement) -> Measurement:
-        times = self._times.get(_key(measurement))
-        if measurement.paired is None or times is None:
-            return measurement
-        return measurement._replace(paired=measurement.paired._replace(times=times))
 
 
 def _same(times: ReferenceTimes, known: ReferenceTimes | None) -> bool:
