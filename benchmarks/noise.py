@@ -38,6 +38,7 @@ from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, R
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.wire.measurement import Measurement
+from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec
 
 MODELS = {"efficientvit_fmnist": (28, 1), "vit_fmnist_p4": (28, 1), "deit_tiny_patch16_224": (224, 3)}
@@ -164,7 +165,8 @@ def current(measurement: Measurement, store: ReferenceStore) -> Measurement:
     key = ReferenceKey(
         measurement.paired.reference, measurement.environment_id, measurement.runtime, measurement.protocol.threads
     )
-    return measurement._replace(paired=measurement.paired._replace(times=store.times(key)))
+    times = store.times(key) or measurement.paired.times
+    return measurement._replace(paired=measurement.paired._replace(times=times))
 
 
 def row_of(key: tuple[str, str, int], groups: dict[tuple[str, str, int], list[Measurement]], metric: str) -> bool:
@@ -173,8 +175,8 @@ def row_of(key: tuple[str, str, int], groups: dict[tuple[str, str, int], list[Me
     grand = statistics.median(p50 for p50, _, _ in everything)
     here = [shown(one, metric) for one in groups[key]]
     values = [p50 for p50, _, _ in here]
-    covered = sum(low is not None and low <= grand <= high for _, low, high in here) / len(here)
-    width = statistics.median((high - low) / 2 / p50 if low is not None else math.inf for p50, low, high in here)
+    covered = sum(low <= grand <= high for _, low, high in here if low and high) / len(here)
+    width = statistics.median((high - low) / 2 / p50 if low and high else math.inf for p50, low, high in here)
     spread = sd(values)
     quiet = [shown(one, metric)[0] for one in groups.get((model, protocol, 0), groups[key])]
     bias = statistics.median(values) / statistics.median(quiet) - 1
@@ -189,7 +191,7 @@ def row_of(key: tuple[str, str, int], groups: dict[tuple[str, str, int], list[Me
     return met
 
 
-def shown(measurement: Measurement, metric: str) -> Sequence[float]:
+def shown(measurement: Measurement, metric: str) -> Milliseconds:
     found = measurement.shown_cpu_ms if metric == "cpu_ms" else measurement.shown_latency_ms
     assert found is not None
     return found

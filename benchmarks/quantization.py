@@ -123,7 +123,7 @@ def deit(folder: Path) -> dict[str, Path]:
 
 
 def every_precision() -> tuple[str, ...]:
-    return precisions.PRECISIONS["onnxruntime"]
+    return precisions.RUNTIMES["onnxruntime"].precisions
 
 
 def made(model: nn.Module, precision: str, images: torch.Tensor, folder: Path) -> Path:
