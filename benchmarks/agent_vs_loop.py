@@ -92,7 +92,9 @@ def compare(path: Path, folder: Path, rounds: int) -> tuple[list[float], list[fl
             loops.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
         def by_agent(number: int) -> None:
-            agents.append(client.measure(str(path), "onnxruntime", {}, PROTOCOL, repeat=number).cpu_ms.p50)
+            found = client.measure(str(path), "onnxruntime", {}, PROTOCOL, repeat=number).cpu_ms
+            assert found is not None  # onnxruntime counts it
+            agents.append(found.p50)
 
         for number in range(rounds):
             for take in (by_loop, by_agent) if number % 2 else (by_agent, by_loop):

@@ -39,7 +39,8 @@ def main() -> int:
     print("| model | alternating over steady | 95 % |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
-            command = [sys.executable, __file__, "--cycles", str(asked.cycles), "--child", export(name, Path(folder))]
+            file = str(export(name, Path(folder)))
+            command = [sys.executable, __file__, "--cycles", str(asked.cycles), "--child", file]
             outputs = [subprocess.check_output(command, text=True) for _ in range(asked.processes)]
             series = [[float(word) for word in output.split()] for output in outputs]
             middle, low, high = interval(series)

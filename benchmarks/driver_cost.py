@@ -69,8 +69,9 @@ class EverBetter(FakeRunner):
             case jobs.ProxyJob():
                 return jobs.Evaluation(0.5, 0.5 - 0.4 * self._progress(job), IMAGES)
             case jobs.ExportJob():
-                graph = super()._answer(job).graph  # type: ignore[attr-defined]  # of an ExportJob
-                return jobs.Exported(graph, round((0.5 + 0.4 * self._progress(job)) * IMAGES), IMAGES)
+                made = super()._answer(job)
+                assert isinstance(made, jobs.Exported)
+                return jobs.Exported(made.graph, round((0.5 + 0.4 * self._progress(job)) * IMAGES), IMAGES)
         return super()._answer(job)
 
     def _progress(self, job: jobs.Job[Any]) -> float:

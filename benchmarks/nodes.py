@@ -171,7 +171,7 @@ def block(runs: ort.InferenceSession, images: np.ndarray) -> float:
     """The median CPU time of a run, in ns."""
     for _ in range(2):
         runs.run(None, {"images": images})
-    times = []
+    times: list[int] = []
     end = time.perf_counter() + BLOCK_S
     while len(times) < 3 or time.perf_counter() < end:
         begin = time.thread_time_ns()

@@ -28,7 +28,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core import legality, precisions
-from vitsearch.core.plan import Compression, Deployment, Plan, QuantizationAware, Recipe
+from vitsearch.core.plan import Compression, Deployment, Distillation, Plan, QuantizationAware, Recipe, Scope
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.graph import OPSET
@@ -65,37 +65,44 @@ class Row:
 
 HEAD = ("plan", "cut", "compensated", "tuned", "shipped", "MMACs", "CPU ms", "of fp32", "MB", "MB gzip")
 UNPRUNED = "unpruned, fp32"
+WHOLE = Compression(width_multiple=16)
+SCOPES: tuple[Scope, ...] = ("uniform", "global", "isomorphic")
+DISTILLATIONS: tuple[Distillation, ...] = ("none", "logits", "feature")
 
 
-def plan(precision: str = "fp32", resolution: int = RESOLUTION, distillation: str = "logits", **cut: object) -> Plan:
-    compression = replace(Compression(width_multiple=16), **cut)  # type: ignore[arg-type]
+def plan(
+    cut: Compression = WHOLE,
+    precision: str = "fp32",
+    resolution: int = RESOLUTION,
+    distillation: Distillation = "logits",
+) -> Plan:
     deployment = Deployment("local", "onnxruntime", "cpu", precision)
-    return Plan(BACKBONE, "builtin", resolution, None, compression, distillation, RECIPE, (deployment,))  # type: ignore[arg-type]
+    return Plan(BACKBONE, "builtin", resolution, None, cut, distillation, RECIPE, (deployment,))
 
 
 def plans() -> Iterator[tuple[str, Plan]]:
-    half = {"head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5}
+    half = replace(WHOLE, head_pruning_ratio=0.5, ffn_pruning_ratio=0.5)
     yield UNPRUNED, plan()
     yield "resolution 20", plan(resolution=20)
-    yield "heads -50%", plan(head_pruning_ratio=0.5)
-    yield "FFN -50%", plan(ffn_pruning_ratio=0.5)
-    for scope in ("uniform", "global", "isomorphic"):
-        yield f"heads and FFN -50%, {scope}", plan(**half, scope=scope)
-    yield "depth -33%", plan(depth_pruning_ratio=0.33)
-    yield "embedding -25%", plan(embed_pruning_ratio=0.25)
+    yield "heads -50%", plan(replace(WHOLE, head_pruning_ratio=0.5))
+    yield "FFN -50%", plan(replace(WHOLE, ffn_pruning_ratio=0.5))
+    for scope in SCOPES:
+        yield f"heads and FFN -50%, {scope}", plan(replace(half, scope=scope))
+    yield "depth -33%", plan(replace(WHOLE, depth_pruning_ratio=0.33))
+    yield "embedding -25%", plan(replace(WHOLE, embed_pruning_ratio=0.25))
     for method in ("topk", "evit", "tome", "dynamicvit"):
-        yield f"tokens -30%, {method}", plan(token_pruning_ratio=0.3, token_pruning_method=method)
+        yield f"tokens -30%, {method}", plan(replace(WHOLE, token_pruning_ratio=0.3, token_pruning_method=method))
     for zeros in ("50%", "75%", "2:4"):
-        yield f"zeros {zeros}", plan(weight_sparsity=zeros)
+        yield f"zeros {zeros}", plan(replace(WHOLE, weight_sparsity=zeros))
     for precision in ("fp16", "int8_weights", "int8_dynamic", "int8_ptq", "int8_mixed", "int8_qat"):
-        yield precision, plan(precision)
-    for targets in ("none", "logits", "feature"):
-        yield f"heads and FFN -50%, distillation {targets}", plan(**half, distillation=targets)
-    best = {"head_pruning_ratio": 0.17, "ffn_pruning_ratio": 0.75, "scope": "global"}
-    tokens = {"token_pruning_ratio": 0.3, "token_pruning_method": "tome"}
+        yield precision, plan(precision=precision)
+    for targets in DISTILLATIONS:
+        yield f"heads and FFN -50%, distillation {targets}", plan(half, distillation=targets)
+    best = replace(WHOLE, head_pruning_ratio=0.17, ffn_pruning_ratio=0.75, scope="global")
+    merged = replace(best, token_pruning_ratio=0.3, token_pruning_method="tome")
     for precision in ("int8_ptq", "int8_qat"):
-        yield f"resolution 20, heads -17%, FFN -75%, {precision}", plan(precision, 20, **best)
-        yield f"resolution 20, heads -17%, FFN -75%, tome -30%, {precision}", plan(precision, 20, **best, **tokens)
+        yield f"resolution 20, heads -17%, FFN -75%, {precision}", plan(best, precision, 20)
+        yield f"resolution 20, heads -17%, FFN -75%, tome -30%, {precision}", plan(merged, precision, 20)
 
 
 @dataclass(frozen=True)

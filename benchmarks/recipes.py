@@ -44,7 +44,7 @@ RECIPE = Recipe((0, 1, 3), 4096, 64, 1e-3, 0.05, 8, 0.5, 2.0, 0)
 LIGHT = {"ffn_pruning_ratio": 0.5, "head_pruning_ratio": 0.33}
 HARD = {"ffn_pruning_ratio": 0.75, "head_pruning_ratio": 0.5}
 SHALLOW = {"ffn_pruning_ratio": 0.75, "depth_pruning_ratio": 0.33}
-CUTS: dict[str, tuple[tuple[int, dict[str, float]], ...]] = {
+CUTS: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
     "vit_fmnist_p4": ((20, HARD), (28, LIGHT), (20, SHALLOW)),
     "efficientvit_fmnist": ((20, HARD), (28, LIGHT)),
     "mobilevit_fmnist": ((20, HARD), (28, LIGHT)),
@@ -60,7 +60,7 @@ class Try:
 
     backbone: str
     resolution: int
-    cut: dict[str, float]
+    cut: dict[str, Any]
     lr: float
     frozen: bool
     schedule: str

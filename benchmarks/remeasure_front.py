@@ -2,8 +2,8 @@
 
     python benchmarks/remeasure_front.py quickstart
 
-A point agrees if its new median CPU time is within the interval shown, or within 5 % of the value shown. Both are by the
-reference times of the study: the agent's own may have moved since, and what a study shows moves with them.
+A point agrees if its new median CPU time is within the interval shown, or within 5 % of the value shown. Both are by
+the reference times of the study: the agent's own may have moved since, and what a study shows moves with them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main() -> int:
                 path = store.model(artifact.sha256)
                 now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + asked.repeat))
                 known = DeviceResults(ledger, now.device_id, space.measure.threads)
-                disagree += not _agrees(point, known.as_known_now(now).shown_cpu_ms)
+                shown = known.as_known_now(now).shown_cpu_ms
+                assert shown is not None, f"the CPU time of {point.name} was not counted"
+                disagree += not _agrees(point, shown)
     return disagree
 
 

@@ -148,7 +148,7 @@ def _is_known(model: Candidate, target: Target, own: SearchSpace) -> bool:
     return model.moves_only and target.threads in (None, own.measure.threads)
 
 
-def _of_graphs(models: Sequence[Candidate], trained: set[int | None]) -> list[Candidate]:
+def _of_graphs(models: Sequence[Candidate], trained: set[int]) -> list[Candidate]:
     """One model of each graph here, a trained one where there is one."""
     found: dict[tuple[str, Deployment], Candidate] = {}
     for model in sorted(models, key=lambda one: one.trial not in trained):

@@ -177,7 +177,6 @@ def ours(subject: Subject, deployment: Deployment, folder: Path) -> Row:
 def tool_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
     """From the file that torch's exporter writes, as a user would."""
     plain = folder / "plain.onnx"
-    names = {"input_names": ["images"], "output_names": ["logits"]}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -186,7 +185,8 @@ def tool_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
             str(plain),
             dynamo=False,
             opset_version=17,
-            **names,
+            input_names=["images"],
+            output_names=["logits"],
         )
     yield Row("onnxruntime", "untouched", plain, DeviceJob("onnxruntime", {}))
     yield Row("openvino", "untouched, defaults", plain, DeviceJob("openvino", {"inference_precision": "auto"}))

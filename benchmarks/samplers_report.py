@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def cell(curves: Curves, way: str, sampler: str, samplers: Sequence[str], at: in
 
 def half_width(values: Sequence[float]) -> float:
     """Of the 95 % interval of the mean (Student)."""
-    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def per_seed(curves: Curves, way: str, sampler: str) -> dict[int, list[float]]:

@@ -47,7 +47,7 @@ class Table:
             if kind != sparsity.NONE:
                 sparsity.magnitude(plain, kind)
                 sparsity.fit(fitted, kind, self.images[: sparsity.IMAGES])
-                batch_norms.recalibrate(fitted, self.images.split(BATCH))
+                batch_norms.recalibrate(fitted, torch.split(self.images, BATCH))
             files[kind] = self.file(fitted, kind)
             small = self.folder / f"{kind.replace(':', 'of')}.int8.onnx"
             quantize.quantize(files[kind], small, "int8_ptq", self.images[:32].numpy())

@@ -63,7 +63,7 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
         spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256)
         graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
         raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
-        cells = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
+        cells: tuple[str, ...] = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"
         if cut.is_identity:
             yield *cells, "", "", ""
             continue

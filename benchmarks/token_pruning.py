@@ -113,7 +113,7 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
             model, left = pruned(BASE, method, ratio)
             cost, untouched = macs.count(model, calibration[:1])[0], accuracy(model)
             if method == "dynamicvit":
-                tokens.fit_predictors(model, calibration.split(64))
+                tokens.fit_predictors(model, torch.split(calibration, 64))
             if method != "tome":  # rung 0 fits before merging, and here nothing else is cut
                 sequential.fit(model, family, wanted, calibration)
             divergence = kl_divergence(expected, logits(model, images.validation.images))
