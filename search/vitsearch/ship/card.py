@@ -10,6 +10,7 @@ from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import METRICS
 from vitsearch.ship import examples
 from vitsearch.ship.described import Accuracy, Described
+from vitsearch_evaluators.base import single_file
 
 TITLES = {
     "latency_ms_p50": "latency, median",
@@ -161,17 +162,14 @@ def _tool(model: Described) -> Iterator[str]:
 def _verify(model: Described, with_images: bool) -> Iterator[str]:
     yield "## Verify it"
     yield ""
-    yield "The agent of vitsearch, which needs the runtime and NumPy and nothing else, checks the files, the accuracy"
-    yield "and the measurements:"
+    yield f"`{single_file.NAME}`, the agent of vitsearch, checks the files, the accuracy and the measurements. It needs"
+    yield "Python 3.6 or newer, the runtime and NumPy:"
     yield ""
     yield "```"
-    packages = [line for line in examples.packages(model) if line != "pillow"]
-    yield f"pip install {' '.join(['vitsearch-evaluators', *packages])}"
-    yield (
-        "vitsearch-agent verify ."
-        if with_images
-        else "vitsearch-agent verify . --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
-    )
+    if examples.packages(model):
+        yield "pip install -r requirements.txt"
+    command = f"python {single_file.NAME} verify ."
+    yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
     yield "```"
 
 

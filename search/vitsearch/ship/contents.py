@@ -21,6 +21,7 @@ from vitsearch.ship.card import card
 from vitsearch.ship.described import Accuracy, Described
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.artifacts.coreml_file import write_package
+from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
 from vitsearch_evaluators.verify import bundle
 from vitsearch_evaluators.wire.protocol import Measurement
@@ -52,6 +53,7 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         "measurements.json": _json(measurements(model)),
         "provenance.json": _json(provenance(model)),
         "README.md": card(model, with_images).encode(),
+        single_file.NAME: single_file.single_file(),
     }
     if model.path.suffix == ".mlmodel":
         files |= _package(model.path)

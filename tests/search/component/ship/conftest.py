@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +85,20 @@ def network(channels: int, runtime: str) -> nn.Module:
 def pictures() -> Callable[..., list[Path]]:
     """pictures(root, count, size, grey, first): files of images in ROOT/CLASS."""
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def without_vitsearch() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """without_vitsearch(folder, SCRIPT, ...): run a script of a bundle in its folder, in an environment without us."""
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        path = [entry for entry in entries if not list(Path(entry).glob("vitsearch*"))]
+        environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -48,6 +49,7 @@ def test_a_bundle_holds_everything_that_a_user_needs(folder):
         "preprocessing.py",
         "provenance.json",
         "requirements.txt",
+        "vitsearch-agent.pyz",
     ]
 
 
@@ -94,7 +96,7 @@ def test_what_was_changed_is_not_run(folder):
 
     (check,) = verify(str(folder), never).checks
     assert check.outcome == FAILED
-    assert check.message == "1 of 15 files are not those that were shipped: model.onnx was changed"
+    assert check.message == "1 of 16 files are not those that were shipped: model.onnx was changed"
 
 
 def test_the_command_of_the_agent_measures_and_passes(folder, capsys):
@@ -102,6 +104,19 @@ def test_the_command_of_the_agent_measures_and_passes(folder, capsys):
     report = json.loads(capsys.readouterr().out)
     assert code == 0, report
     assert {check["name"] for check in report["checks"]} == {"files", "accuracy", "latency_ms_p50"}
+
+
+def test_the_command_of_the_card_verifies_where_nothing_of_vitsearch_is_installed(folder, without_vitsearch):
+    (command,) = re.findall(r"python (vitsearch-agent\.pyz verify \.)\n", (folder / "README.md").read_text())
+    done = without_vitsearch(folder, *command.split(), "--no-measure")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("passed      files     16 files have the checksums that they were shipped with\n")
+
+
+def test_the_card_names_no_package_that_somebody_else_could_register(folder):
+    lines = re.findall(r"^pip install (.*)$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert set(lines) == {"-r requirements.txt"}
+    assert (folder / "requirements.txt").read_text() == "numpy\npillow\nonnxruntime==10.3.0\n"
 
 
 def test_an_earlier_bundle_that_was_more_accurate_raises_the_alarm(task, folder, tmp_path, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,29 +40,17 @@ def by_the_search(task, files):
     return [found.class_names[index] for index in logits.argmax(1)]
 
 
-def example(folder: Path, files: list[Path]) -> list[str]:
-    """The classes that example.py prints, in an environment without vitsearch."""
-    command = [sys.executable, "example.py", *map(str, files)]
-    path = [
-        entry
-        for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if not list(Path(entry).glob("vitsearch*"))
-    ]
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t")[1] for line in done.stdout.splitlines()]
-
-
 @pytest.mark.parametrize("name", TASKS)
-def test_the_example_gives_the_classes_of_the_search(make_task, pictures, tmp_path, name):
+def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
     task = make_task(*TASKS[name])
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
     grey, size, *_ = TASKS[name]
     files = pictures(tmp_path / "unseen", UNSEEN, size, grey, 5000)
     expected = by_the_search(task, files)
     assert len(set(expected)) > 1  # else nothing is compared
-    assert example(tmp_path / "bundle", files) == expected
+    done = without_vitsearch(tmp_path / "bundle", "example.py", *map(str, files))
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == expected
 
 
 @pytest.fixture
