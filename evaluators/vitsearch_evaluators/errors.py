@@ -16,6 +16,7 @@
     |-- JobConflict                    the job id belongs to another specification
     |-- TransferFailed      (no_space) an upload does not fit or arrived damaged
     |-- JobCancelled                   the job was cancelled
+    |-- DamagedBundle                  the zip of a bundle cannot be unpacked
     `-- MeasurementFailed              the model failed on the device; `kind` is the reason
 
 A transient error may pass, so the client repeats the request and the trial does not fail; the others are
@@ -184,6 +185,13 @@ class JobCancelled(EvaluatorError):
         super().__init__("cancelled", message, False, details)
 
 
+class DamagedBundle(EvaluatorError):
+    http_status = 422
+
+    def __init__(self, message: str, details: Optional[Mapping[str, Any]] = None) -> None:
+        super().__init__("damaged_bundle", message, False, details)
+
+
 class MeasurementFailed(EvaluatorError):
     """The artifact failed on the device or cannot run there; `kind` is one of FAILURE_KINDS."""
 
@@ -212,6 +220,7 @@ _WITH_MESSAGE: Tuple[Type[Any], ...] = (
     JobConflict,
     TransferFailed,
     JobCancelled,
+    DamagedBundle,
 )
 _BY_CODE: Dict[str, Type[Any]] = {kind("").code: kind for kind in _WITH_MESSAGE}
 

@@ -10,9 +10,10 @@ from vitsearch_evaluators.base.atomic_files import write_bytes
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.cli.measure import programs
 from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
 from vitsearch_evaluators.measure.local_job import Listener
 from vitsearch_evaluators.verify import bundle as bundles
+from vitsearch_evaluators.verify import checks
 from vitsearch_evaluators.verify.bench import Bench, ThisMachine
 from vitsearch_evaluators.verify.bundle import Bundle
 from vitsearch_evaluators.verify.junit import junit
@@ -41,8 +42,9 @@ def _pin_as_shipped(bundle: Bundle) -> None:
 
 def run_with(arguments: argparse.Namespace, make_bench: MakeBench) -> int:
     """As `run`, on what `make_bench` makes."""
-    with bundles.opened(arguments.bundle) as folder, _opened(arguments.baseline) as baseline:
-        report = verify(folder, make_bench, Asked(arguments.data, not arguments.no_measure, baseline))
+    with _opened(arguments.baseline) as baseline:
+        asked = Asked(arguments.data, not arguments.no_measure, baseline)
+        report = _verified(arguments.bundle, make_bench, asked)
     if arguments.junit is not None:
         try:
             write_bytes(arguments.junit, junit(report))
@@ -57,8 +59,20 @@ def _opened(path: Optional[str]) -> Iterator[Optional[str]]:
     if path is None:
         yield None
         return
-    with bundles.opened(path) as folder:
-        yield folder
+    try:
+        with bundles.opened(path) as folder:
+            yield folder
+    except DamagedBundle as damage:
+        raise InvalidRequest(f"--baseline {path}: {damage}") from damage
+
+
+def _verified(path: str, make_bench: MakeBench, asked: Asked) -> Report:
+    """The report on a bundle. A zip that cannot be unpacked is a failed check, as a changed file in a folder is."""
+    try:
+        with bundles.opened(path) as folder:
+            return verify(folder, make_bench, asked)
+    except DamagedBundle as damage:
+        return Report(os.path.basename(path), (checks.unreadable(str(damage)),))
 
 
 def text(report: Report) -> str:

@@ -1,6 +1,7 @@
 """A bundle of `vitsearch ship`, verified: its files, its accuracy and its measurements.
 
 bundle.py          reads a bundle; its checksums
+unpacking.py       unpacks the zip of a bundle, and names what of it is damaged
 preprocessing.py   from image files to the input of the model; every bundle holds a copy
 images.py          the labelled images to classify: those of the bundle, or those of a folder
 bench.py           what classifies and measures: this machine, or a device behind its agent

@@ -4,13 +4,13 @@ import contextlib
 import os
 import re
 import tempfile
-import zipfile
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.canonical_json import file_digest, parse_json
 from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.verify.unpacking import is_zip, unpack
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 
@@ -18,7 +18,6 @@ SCHEMA = 1
 MANIFEST, CHECKSUMS, PREPROCESSING, LABELS = "bundle.json", "SHA256SUMS", "preprocessing.json", "labels.json"
 IMAGES, TRUTH, PREDICTIONS = "images/images.npy", "images/labels.npy", "images/predictions.npy"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\Z")
-_UNPACKED_MAX_BYTES = 4 << 30
 _share = json_reader.number(0.0, 1.0)
 
 
@@ -144,24 +143,19 @@ class Bundle(NamedTuple):
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[str]:
-    """Yield the folder of a bundle; a zip is unpacked for the time of the block. InvalidRequest if it is neither."""
+    """Yield the folder of a bundle; a zip is unpacked for the time of the block.
+
+    InvalidRequest if it is neither, DamagedBundle for a zip that cannot be unpacked.
+    """
     if os.path.isdir(path):
         yield path
         return
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise InvalidRequest(f"{path} is not a bundle: neither a folder nor a zip of one")
     with tempfile.TemporaryDirectory(prefix="vitsearch-bundle-") as folder:
-        yield _unpacked(path, folder)
-
-
-def _unpacked(path: str, folder: str) -> str:
-    """Unpack the plain files of a zip; its names stay below `folder`. Return the folder of the bundle."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > _UNPACKED_MAX_BYTES:
-            raise InvalidRequest(f"{path} unpacks to more than {_UNPACKED_MAX_BYTES} bytes")
-        archive.extractall(folder)
-    inside = os.listdir(folder)
-    return os.path.join(folder, inside[0]) if len(inside) == 1 else folder
+        unpack(path, folder)
+        inside = os.listdir(folder)
+        yield os.path.join(folder, inside[0]) if len(inside) == 1 else folder
 
 
 def read(folder: str) -> Bundle:

@@ -45,6 +45,11 @@ def files(listed: int, wrong: List[str]) -> Check:
     return Check("files", PASSED, f"{listed} files have the checksums that they were shipped with")
 
 
+def unreadable(damage: str) -> Check:
+    """The check of a zip from which no files come."""
+    return Check("files", FAILED, damage)
+
+
 def accuracy(found: Found, shipped: Counted, name: str = "accuracy") -> Check:
     """Judge an accuracy: it fails below the 95 % interval (Wilson) of the shipped one."""
     low, high = wilson(shipped.correct, shipped.n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def bundle(tmp_path):
     return write_bundle(tmp_path / "tiny", manifest(figures={}), image_files())
 
 
+def damaged_zip(folder: Path, path: Path) -> str:
+    """A zip of a bundle in which one byte of the model was changed."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, f"tiny/{file.relative_to(folder)}")
+    model = (folder / "model.onnx").read_bytes()
+    path.write_bytes(path.read_bytes().replace(model, model[:-1] + bytes([model[-1] ^ 1])))
+    return str(path)
+
+
 @pytest.mark.parametrize("choice", [[], ["--knee", "--trial", "1"], ["--knee", "--pick", "max accuracy"]])
 def test_a_model_is_chosen_in_exactly_one_way(vitsearch, choice):
     code, _, error = vitsearch("ship", "study", *choice)
@@ -68,6 +79,27 @@ def test_a_changed_bundle_fails(vitsearch, bundle):
             "message": "1 of 7 files are not those that were shipped: labels.json was changed",
         }
     ]
+
+
+def test_a_zip_with_a_changed_byte_fails_and_is_reported(vitsearch, bundle, tmp_path):
+    damaged = damaged_zip(Path(bundle), tmp_path / "tiny.zip")
+    code, output, _ = vitsearch("verify", damaged, "--no-measure", "--junit", "checks.xml")
+    assert code == 1
+    assert output.splitlines() == [
+        "failed      files  the zip is damaged: model.onnx (bad CRC)",
+        "bundle tiny.zip: failed",
+    ]
+    assert 'failure message="the zip is damaged: model.onnx (bad CRC)"' in Path("checks.xml").read_text()
+    code, output, _ = vitsearch("verify", damaged, "--json")
+    assert code == 1
+    assert [check["outcome"] for check in json.loads(output)["checks"]] == ["failed"]
+
+
+def test_a_damaged_baseline_is_an_error(vitsearch, bundle, tmp_path):
+    damaged = damaged_zip(Path(bundle), tmp_path / "old.zip")
+    code, _, error = vitsearch("verify", bundle, "--no-measure", "--baseline", damaged)
+    assert code == 2
+    assert error == f"--baseline {damaged}: the zip is damaged: model.onnx (bad CRC)\n"
 
 
 def test_what_is_no_bundle_is_an_error(vitsearch, tmp_path):
