@@ -180,7 +180,8 @@ def _json(folder: str, name: str) -> Any:
 def damaged(folder: str) -> Tuple[int, List[str]]:
     """Compare the files of a bundle with its SHA256SUMS. Return their number, and what is wrong with each bad one.
 
-    Files that the bundle does not list are ignored. InvalidRequest for a bundle without a usable list.
+    A file that is not listed is wrong too: Python imports a numpy.py beside example.py. InvalidRequest for a bundle
+    without a usable list.
     """
     listed = _checksums(folder)
     wrong = []
@@ -190,7 +191,17 @@ def damaged(folder: str) -> Tuple[int, List[str]]:
             wrong.append(f"{name} is missing")
         elif file_digest(path) != sha256:
             wrong.append(f"{name} was changed")
-    return len(listed), wrong
+    added = sorted(name for name in _present(folder) if name not in listed and name != CHECKSUMS)
+    return len(listed), wrong + [f"{name} was added" for name in added]
+
+
+def _present(folder: str) -> Iterator[str]:
+    """The files in the folder of a bundle, but for what Python writes when the example runs. A link to a folder counts
+    as a file: no bundle has one."""
+    for below, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in names + [name for name in folders if os.path.islink(os.path.join(below, name))]:
+            yield os.path.relpath(os.path.join(below, name), folder).replace(os.sep, "/")
 
 
 def _checksums(folder: str) -> Dict[str, str]:

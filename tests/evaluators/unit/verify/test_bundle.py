@@ -33,8 +33,19 @@ def test_a_changed_and_a_missing_file_are_named(folder, tmp_path):
     assert bundle.damaged(folder) == (4, ["labels.json was changed", "model.onnx is missing"])
 
 
-def test_files_beside_those_of_the_bundle_are_ignored(folder, tmp_path):
-    (tmp_path / "tiny" / "notes.txt").write_text("mine")
+def test_a_file_that_was_added_is_named(folder, tmp_path):
+    """Python would import the first one in the place of NumPy."""
+    (tmp_path / "tiny" / "numpy.py").write_text("raise SystemExit('not NumPy')")
+    (tmp_path / "tiny" / "PIL").mkdir()
+    (tmp_path / "tiny" / "PIL" / "__init__.py").write_text("")
+    (tmp_path / "tiny" / "onnxruntime").symlink_to(tmp_path)
+    wrong = ["PIL/__init__.py was added", "numpy.py was added", "onnxruntime was added"]
+    assert bundle.damaged(folder) == (4, wrong)
+
+
+def test_what_running_the_example_makes_is_no_damage(folder, tmp_path):
+    (tmp_path / "tiny" / "__pycache__").mkdir()
+    (tmp_path / "tiny" / "__pycache__" / "preprocessing.cpython-311.pyc").write_bytes(b"")
     assert bundle.damaged(folder) == (4, [])
 
 

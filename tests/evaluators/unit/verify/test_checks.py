@@ -38,7 +38,7 @@ def test_intact_files_pass():
 def test_changed_files_fail_by_name():
     check = checks.files(12, ["labels.json was changed"])
     assert check.outcome == FAILED
-    assert check.message == "1 of 12 files are not those that were shipped: labels.json was changed"
+    assert check.message == "not the 12 files that were shipped: labels.json was changed"
 
 
 @pytest.mark.parametrize(("correct", "outcome"), [(450, PASSED), (437, PASSED), (435, FAILED), (500, PASSED)])

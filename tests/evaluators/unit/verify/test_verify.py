@@ -26,7 +26,7 @@ class Measures(Bench):
 
 @pytest.fixture
 def folder(tmp_path):
-    return write_bundle(tmp_path, manifest(images=None))
+    return write_bundle(tmp_path / "tiny", manifest(images=None))
 
 
 @pytest.mark.parametrize(("good_at", "outcome", "measured"), [(1, PASSED, 1), (3, PASSED, 3), (9, FAILED, 3)])

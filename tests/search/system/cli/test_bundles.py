@@ -76,7 +76,7 @@ def test_a_changed_bundle_fails(vitsearch, bundle):
         {
             "name": "files",
             "outcome": "failed",
-            "message": "1 of 7 files are not those that were shipped: labels.json was changed",
+            "message": "not the 7 files that were shipped: labels.json was changed",
         }
     ]
 
