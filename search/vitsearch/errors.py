@@ -9,7 +9,7 @@
     ├── QueryError                 exit 2   an expression that chooses models cannot be read
     ├── PlanError                  exit 2   a plan needs what a backbone or runtime does not support
     ├── StudyError                 exit 2   a study cannot be opened, resumed or copied as requested
-    ├── BundleError                exit 2   what was given to verify is not a bundle, or does not fit together
+    ├── BundleError                exit 2   what was given is no bundle, does not fit together, or must not be replaced
     ├── StoreError                 exit 1   a file or database of the study is missing, away or cannot be written
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from vitsearch.errors import StoreError
+from vitsearch.errors import BundleError, StoreError
 from vitsearch.ship.contents import File
-from vitsearch_evaluators.verify.bundle import MANIFEST
+from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_evaluators.verify import bundle
 
 WHEN = (1980, 1, 1, 0, 0, 0)
 """The time of every file in a zip, so that equal bundles are equal bytes."""
@@ -22,11 +24,13 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
     folder called ``name``.
 
     Both are written under other names and renamed, so that a killed process leaves no part of a bundle under its name.
-    Raises :class:`StoreError` for a folder that is not a bundle, and where nothing can be written.
+    Raises :class:`BundleError` where there is anything but an intact bundle of this name, and :class:`StoreError` where
+    nothing can be written.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file() and not _is_empty(folder):
-        raise StoreError(f"{folder} exists and is not a bundle: name another folder with --to")
     archive = folder.with_name(folder.name + ".zip")
+    for path in (folder, archive):
+        if path.exists() and not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:
+            raise BundleError(f"{path} exists and {obstacle}: name another folder with --to")
     new, new_archive = _part(folder), _part(archive)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +49,20 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
 
 def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}{PART}")
+
+
+def _obstacle(path: Path, name: str) -> str | None:
+    """Why a folder or zip must not be replaced by the bundle called ``name``; None for an earlier one of that name with
+    nothing in it but what we wrote."""
+    try:
+        with bundle.opened(str(path)) as folder:
+            _, wrong = bundle.damaged(folder)
+            found = json.loads((Path(folder) / bundle.MANIFEST).read_bytes())["name"]
+    except (EvaluatorError, OSError, ValueError, KeyError, TypeError):
+        return "is not a bundle"
+    if found != name:
+        return f"is another bundle, {found}"
+    return f"is not as it was shipped ({'; '.join(wrong)})" if wrong else None
 
 
 def _is_empty(folder: Path) -> bool:

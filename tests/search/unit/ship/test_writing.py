@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +11,20 @@ import zipfile
 
 import pytest
 
-from vitsearch.errors import StoreError
+from vitsearch.errors import BundleError, StoreError
 from vitsearch.ship import writing
 from vitsearch.ship.writing import write
 
-FILES = {"bundle.json": b"{}", "images/labels.npy": b"abc"}
+
+def files_of(name: str, model: bytes = b"model") -> dict[str, bytes]:
+    """The files of a bundle as far as writing reads them."""
+    files = {"bundle.json": json.dumps({"name": name}).encode(), "images/labels.npy": b"abc", "model.onnx": model}
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {file}\n" for file, content in files.items()]
+    return files | {"SHA256SUMS": "".join(lines).encode()}
+
+
+FILES = files_of("tiny")
+NEWER = files_of("tiny", b"newer")
 
 
 def contents(folder):
@@ -35,15 +46,58 @@ def test_a_second_bundle_has_the_same_bytes_wherever_it_is_written(tmp_path):
 
 def test_a_bundle_replaces_an_earlier_one(tmp_path):
     write("tiny", FILES, tmp_path / "here")
-    write("tiny", {"bundle.json": b"new"}, tmp_path / "here")
-    assert contents(tmp_path / "here") == {"bundle.json": b"new"}
+    (tmp_path / "here" / "__pycache__").mkdir()
+    (tmp_path / "here" / "__pycache__" / "preprocessing.pyc").write_bytes(b"")
+    write("tiny", NEWER, tmp_path / "here")
+    assert contents(tmp_path / "here") == NEWER
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "here").mkdir()
+    write("tiny", FILES, tmp_path / "here")
+    assert contents(tmp_path / "here") == FILES
+
+
+def refused(folder, message):
+    """That a bundle is not written to a folder, and that nothing beside or in it has changed."""
+    before = contents(folder.parent)
+    with pytest.raises(BundleError) as raised:
+        write("tiny", NEWER, folder)
+    assert str(raised.value) == message
+    assert raised.value.exit_code == 2
+    assert contents(folder.parent) == before
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(StoreError, match="exists and is not a bundle: name another folder with --to"):
-        write("tiny", FILES, tmp_path)
-    assert contents(tmp_path) == {"mine.txt": b"mine"}
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.txt").write_text("mine")
+    refused(tmp_path / "here", f"{tmp_path / 'here'} exists and is not a bundle: name another folder with --to")
+
+
+@pytest.mark.parametrize("content", [b"mine", b"PK\x03\x04mine"])
+def test_a_file_with_the_name_of_the_zip_is_left_alone(tmp_path, content):
+    (tmp_path / "here.zip").write_bytes(content)
+    refused(tmp_path / "here", f"{tmp_path / 'here.zip'} exists and is not a bundle: name another folder with --to")
+
+
+def test_a_zip_of_the_user_is_left_alone(tmp_path):
+    with zipfile.ZipFile(tmp_path / "here.zip", "w") as archive:
+        archive.writestr("photos/1.png", b"mine")
+    refused(tmp_path / "here", f"{tmp_path / 'here.zip'} exists and is not a bundle: name another folder with --to")
+
+
+def test_the_bundle_of_another_model_is_left_alone(tmp_path):
+    write("other-trial-3", files_of("other-trial-3"), tmp_path / "here")
+    message = f"{tmp_path / 'here'} exists and is another bundle, other-trial-3: name another folder with --to"
+    refused(tmp_path / "here", message)
+
+
+@pytest.mark.parametrize(("name", "what"), [("notes.txt", "added"), ("model.onnx", "changed")])
+def test_a_bundle_in_which_the_user_worked_is_left_alone(tmp_path, name, what):
+    write("tiny", FILES, tmp_path / "here")
+    (tmp_path / "here" / name).write_text("mine")
+    obstacle = f"is not as it was shipped ({name} was {what})"
+    refused(tmp_path / "here", f"{tmp_path / 'here'} exists and {obstacle}: name another folder with --to")
 
 
 @pytest.mark.parametrize("fails", ["_write_folder", "_write_zip"])
@@ -82,18 +136,21 @@ def killing(work):
     return killed
 
 os.fsync, os.replace, os.rename = killing(os.fsync), killing(os.replace), killing(os.rename)
-writing.write("tiny", {"bundle.json": b"new", "model.onnx": b"model"}, Path(sys.argv[1]))
+files = {path.relative_to(sys.argv[3]).as_posix(): path for path in Path(sys.argv[3]).rglob("*") if path.is_file()}
+writing.write("tiny", files, Path(sys.argv[1]))
 """
+STEPS = len(FILES) + 3
+"""A step for each file that is brought to the disk, and for each renaming."""
 
 
-@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("step", range(STEPS + 1))
 def test_a_killed_write_leaves_no_bundle_or_a_whole_one(tmp_path, step):
     """Killed before each file is on the disk, before each renaming, and (at the last step) not at all."""
-    write("tiny", {"bundle.json": b"old", "model.onnx": b"old"}, tmp_path / "here")
+    write("tiny", FILES, tmp_path / "here")
+    write("tiny", NEWER, tmp_path / "newer")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "here"), str(step)]
-    assert subprocess.run(command, env=environment).returncode == (9 if step < 5 else 0)
-    whole = [{"bundle.json": b"old", "model.onnx": b"old"}, {"bundle.json": b"new", "model.onnx": b"model"}]
-    assert not (tmp_path / "here").exists() or contents(tmp_path / "here") in whole
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "here"), str(step), str(tmp_path / "newer")]
+    assert subprocess.run(command, env=environment).returncode == (9 if step < STEPS else 0)
+    assert not (tmp_path / "here").exists() or contents(tmp_path / "here") in [FILES, NEWER]
     with zipfile.ZipFile(tmp_path / "here.zip") as archive:
         assert archive.testzip() is None
