@@ -123,8 +123,9 @@ class StoredStudy:
         with opened(self.where) as (_, ledger):
             return read_conditions(ledger, points)
 
-    def show(self, trial: int) -> TrialDetail:
-        """One finished trial in full. Raises :class:`vitsearch.errors.StudyError` where there is none."""
+    def show(self, trial: int | None) -> TrialDetail:
+        """One finished trial in full, None for the baseline. Raises :class:`vitsearch.errors.StudyError` where there is
+        none."""
         from vitsearch.storage.stores import store_of  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
         from vitsearch.study.results.detail import read_detail
@@ -132,8 +133,9 @@ class StoredStudy:
         with opened(self.where) as (study, ledger):
             return read_detail(study, ledger, store_of(ledger), trial)
 
-    def class_accuracies(self, trial: int) -> list[ClassAccuracy]:
-        """The accuracy of a trial's file for each class, computed now on the validation images, on this machine."""
+    def class_accuracies(self, trial: int | None) -> list[ClassAccuracy]:
+        """The accuracy of a trial's file for each class, computed now on the validation images, on this machine. None
+        for the baseline."""
         from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
         from vitsearch.study.lookup import find, opened
 

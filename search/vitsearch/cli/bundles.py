@@ -17,6 +17,7 @@ from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
+    from vitsearch.ship.choice import Wanted
     from vitsearch.ship.ship import Bundle
 
 FIRST_REPEAT, REPEATS = 500_000, 500_000
@@ -25,7 +26,12 @@ FIRST_REPEAT, REPEATS = 500_000, 500_000
 
 def ship(
     study: StudyName,
-    trial: Annotated[int | None, typer.Option(metavar="N", help="Ship this trial.", show_default=False)] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Ship this model: the number of a trial, baseline or knee.", show_default=False
+        ),
+    ] = None,
     knee: Annotated[bool, typer.Option("--knee", help="Ship the knee of the front.")] = False,
     pick: Annotated[
         str | None,
@@ -61,7 +67,7 @@ def ship(
     The model is evaluated on the test images, which the search never reads, and confirmed on the device.
     """
     if (trial is not None) + knee + (pick is not None) != 1:
-        raise typer.BadParameter("choose the model with one of --trial N, --knee and --pick RULE")
+        raise typer.BadParameter("choose the model with one of --trial MODEL, --knee and --pick RULE")
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.ship.choice import Wanted
@@ -69,14 +75,25 @@ def ship(
     from vitsearch.ship.ship import ship as write
 
     options = Options(to, again, not no_images, allow_emulated)
-    bundle = write(study, Wanted(trial, knee, pick, device), options, PlainLines((), sys.stderr))
+    wanted = Wanted(knee=knee, pick=pick, device=device) if trial is None else _named(study, trial, device)
+    bundle = write(study, wanted, options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
+
+
+def _named(study: str, text: str, device: str | None) -> Wanted:
+    """The model that a person names as for ``vitsearch show`` and ``compare``."""
+    from vitsearch import api  # optuna and sqlalchemy: only for those who ship
+    from vitsearch.cli.results.model_names import number_of
+    from vitsearch.ship.choice import Wanted
+
+    number = number_of(api.open_study(study), text, device)
+    return Wanted(trial=number, baseline=number is None, device=device)
 
 
 def summary(bundle: Bundle) -> str:
     """What was shipped, and its accuracy on images that the search never read."""
     model, test = bundle.model, bundle.model.on_test
-    lines = [f"trial {model.trial} of study {model.study}: {model.text}"]
+    lines = [f"{model.origin}: {model.text}"]
     accuracies = [("validation", model.validation), ("test", test)]
     for name, one in accuracies:
         if one is not None:

@@ -41,9 +41,11 @@ def _head(model: Described) -> Iterator[str]:
     plan = model.final.plan
     yield f"# {escaped(model.name)}"
     yield ""
+    backbone = f"`{plan.backbone}`"
+    what = f"the unpruned {backbone}, exported" if plan.compression.is_identity else f"compressed from {backbone}"
     yield (
-        f"An image classifier for {len(model.data['class_names'])} classes, compressed from `{plan.backbone}` by "
-        f"vitsearch (trial {model.trial} of study {escaped(model.study)}), as a file for {model.job.runtime}."
+        f"An image classifier for {len(model.data['class_names'])} classes, {what} by vitsearch "
+        f"({escaped(model.origin)}), as a file for {model.job.runtime}."
     )
     yield ""
     yield f"    {model.text}"

@@ -11,7 +11,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.front import Front, Point, read_front, records_on
+from vitsearch.study.front import Front, Point, baseline_on, read_front, records_on
 from vitsearch.study.results.selection import Selection, names_of, values_of
 from vitsearch.study.study import Study
 
@@ -21,7 +21,8 @@ _PICK = re.compile(r"\s*(min|max)\s+(\S+)(?:\s+where\s+(.+?))?\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Exactly one of these: a ``trial``, the ``knee`` of the front, or a ``pick`` (:data:`FORM`) among its models.
+    """Exactly one of these: a ``trial``, the ``knee`` of the front, a ``pick`` (:data:`FORM`) among its models, or the
+    ``baseline``.
 
     ``device`` names a target of ``vitsearch retarget``; None for where the study was searched.
     """
@@ -30,20 +31,27 @@ class Wanted:
     knee: bool = False
     pick: str | None = None
     device: str | None = None
+    baseline: bool = False
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A confirmed trial of a study."""
+    """A confirmed trial of a study, or its baseline (``trial`` None)."""
 
-    trial: int
+    trial: int | None
     plan: Plan
     keys: Keys
     rung: int
 
+    @property
+    def name(self) -> str:
+        return "the baseline" if self.trial is None else f"trial {self.trial}"
+
 
 def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
-    """The trial that is wanted; :class:`StudyError` when there is none, or when it has no exported model."""
+    """The model that is wanted; :class:`StudyError` when there is none, or when it has no exported model."""
+    if wanted.baseline:
+        return _baseline(study, wanted.device)
     number = wanted.trial
     if number is None:
         front = read_front(study, ledger, wanted.device)
@@ -60,6 +68,14 @@ def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
         reason = f": {record.reason}" if record.reason else ""
         raise StudyError(f"trial {number} of study {study.name!r} has no exported model: {record.outcome}{reason}")
     return Chosen(number, record.plan, record.keys, record.rung)
+
+
+def _baseline(study: Study, device: str | None) -> Chosen:
+    record = baseline_on(study, device)
+    if record is None or record.keys is None:
+        there = "" if device is None else f" on {device}"
+        raise StudyError(f"study {study.name!r} has not measured its baseline{there} yet")
+    return Chosen(None, record.plan, record.keys, record.rung)
 
 
 def _known(records: Mapping[int, Record], device: str | None) -> str:

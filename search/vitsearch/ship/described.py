@@ -44,12 +44,12 @@ class Described:
     """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
 
     ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
-    its present environment, ``metrics`` their pooled figures. ``target`` is that of ``vitsearch retarget``; None for
-    the study's own device.
+    its present environment, ``metrics`` their pooled figures. ``trial`` is None for the baseline. ``target`` is
+    that of ``vitsearch retarget``; None for the study's own device.
     """
 
     study: str
-    trial: int
+    trial: int | None
     final: Final
     data: dict[str, Any]
     source: dict[str, Any]
@@ -68,7 +68,13 @@ class Described:
     def name(self) -> str:
         longer = f"-{self.final.epochs}-epochs" if self.final.is_longer else ""
         there = "" if self.target is None else f"-{self.target}"
-        return f"{self.study}-trial-{self.trial}{there}{longer}"
+        which = "baseline" if self.trial is None else f"trial-{self.trial}"
+        return f"{self.study}-{which}{there}{longer}"
+
+    @property
+    def origin(self) -> str:
+        """Which model of which study it is."""
+        return f"{'baseline' if self.trial is None else f'trial {self.trial}'} of study {self.study}"
 
     @property
     def deployment(self) -> Deployment:
@@ -118,7 +124,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
     artifact, shipped = ledger.artifact(key), find(ledger, key, opened.fingerprint)
     evaluated = ledger.accuracy(key, opened.fingerprint)
     if artifact is None or shipped is None or evaluated is None:
-        raise StudyError(f"trial {chosen.trial} of study {study.name!r} is not prepared: its results are gone")
+        raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
     results = DeviceResults(ledger, final.keys.device_id, opened.space.measure.threads)
     measurements = results.last(final.keys.graph_key)
     pooled = results.pooled(final.keys.graph_key)

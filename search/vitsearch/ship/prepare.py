@@ -134,7 +134,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     context, device = pipeline.context, pipeline.device
     if device.info.device_id != chosen.keys.device_id:
         raise StudyError(
-            f"trial {chosen.trial} of study {opened.study.name!r} was measured on device {chosen.keys.device_id}, but "
+            f"{chosen.name} of study {opened.study.name!r} was measured on device {chosen.keys.device_id}, but "
             f"{device.name} is {device.info.device_id}: ship it where that device answers"
         )
     await _trained_longer(opened, chosen, pipeline)
@@ -145,12 +145,12 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
         context.progress.note("evaluating the test images, which the search never reads")
     await on_test(context, final.plan, final.keys, opened.fingerprint, again)
     pipeline.stop_workers()
-    context.progress.note(f"confirming trial {chosen.trial} on the device")
+    context.progress.note(f"confirming {chosen.name} on the device")
     await pipeline.measure_to_ship(final.keys, final.plan, again)
     _remember(opened.study, device)
     if known(opened, chosen) is None:
         raise StudyError(
-            f"trial {chosen.trial} of study {opened.study.name!r} was confirmed by another protocol than "
+            f"{chosen.name} of study {opened.study.name!r} was confirmed by another protocol than "
             f"{opened.protocol!r}; run 'vitsearch run' on its space file first"
         )
     return final

@@ -186,6 +186,11 @@ def records_on(study: Study, device: str | None) -> Mapping[int, Record]:
     return _found(study, device).records
 
 
+def baseline_on(study: Study, device: str | None) -> Record | None:
+    """The baseline of a study on a device; None before it was measured there."""
+    return _found(study, device).baseline
+
+
 def _front(found: _Found, results: _Results) -> Front:
     objectives = tuple(found.space.objectives)
     baseline = None if found.baseline is None else results.point(None, found.baseline)

@@ -79,7 +79,7 @@ FORMS: Mapping[str, JsonForm] = {
                 nearest=(maybe(NEAREST), "what came nearest, where no model is within the limits"),
             ),
         ),
-        JsonForm("show", "One trial in full.", DETAIL),
+        JsonForm("show", "One model in full.", DETAIL),
         JsonForm("compare", "Two models.", COMPARISON),
         JsonForm(
             "explain",

@@ -63,7 +63,7 @@ BUNDLE = and_more(
     folder=(TEXT, "the bundle"),
     zip=(TEXT, "the same as one file"),
     study=(TEXT, "name of the study"),
-    trial=(WHOLE, "number of the trial"),
+    trial=(maybe(WHOLE), "number of the trial; null for the baseline"),
     artifact_key=(TEXT, "its key in the ledger"),
     accuracy=(
         fields(test=(maybe(COUNTED), "null where the data has no test images"), validation=(COUNTED, "")),

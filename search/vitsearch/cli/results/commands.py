@@ -10,7 +10,6 @@ import typer
 from vitsearch.cli.results.query import Form, Query
 from vitsearch.cli.results.study_commands import AsJson, StudyName
 
-Trial = Annotated[int, typer.Argument(metavar="TRIAL", help="The number of a finished trial.", show_default=False)]
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="The number of a trial, baseline or knee.", show_default=False)
 ]
@@ -75,7 +74,7 @@ def front(
 
 def show(
     study: StudyName,
-    trial: Trial,
+    model: ModelName,
     per_class: Annotated[
         bool,
         typer.Option(
@@ -84,11 +83,11 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one trial: reasons, file, metrics, knobs, costs."""
+    """Show one model: reasons, file, metrics, knobs, costs."""
     from vitsearch import api
     from vitsearch.cli.results import show as printed
 
-    printed.show(api.open_study(study), trial, per_class, as_json)
+    printed.show(api.open_study(study), model, per_class, as_json)
 
 
 def compare(

@@ -10,33 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.api import StoredStudy
+from vitsearch.cli.results.model_names import number_of
 from vitsearch.cli.tables import EMULATED, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.plan import plan_text
-from vitsearch.errors import StudyError
 from vitsearch.study.results.comparison import Comparison, MetricCompared
 from vitsearch_evaluators.base.printable import printable
-
-BASELINE, KNEE = "baseline", "knee"
 
 
 def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
     """Print the comparison of two models that a person names: a trial's number, ``baseline`` or ``knee``."""
-    found = stored.compare(_number(stored, first), _number(stored, second), paired)
+    found = stored.compare(number_of(stored, first), number_of(stored, second), paired)
     typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else print_comparison(found)
-
-
-def _number(stored: StoredStudy, text: str) -> int | None:
-    if text == BASELINE:
-        return None
-    if text == KNEE:
-        front = stored.front()
-        if front.knee is None:
-            raise StudyError(f"study {front.study!r} has no knee: no model meets the limits")
-        return front.points[front.knee].trial
-    if not text.isascii() or not text.isdecimal():
-        raise StudyError(f"{text!r} names no model; allowed: the number of a trial, {BASELINE}, {KNEE}")
-    return int(text)
 
 
 def print_comparison(found: Comparison, console: Console | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The output of ``vitsearch show``: one trial in full."""
+"""The output of ``vitsearch show``: one model in full."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from vitsearch.api import StoredStudy
 from vitsearch.cli.results.front import disagreement
+from vitsearch.cli.results.model_names import number_of
 from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from vitsearch.workers.answers import ClassAccuracy
 
 
-def show(stored: StoredStudy, trial: int, per_class: bool, as_json: bool) -> None:
-    """Print a trial, with the accuracy of each class if it is asked for."""
+def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None:
+    """Print a model that a person names, with the accuracy of each class if it is asked for."""
+    trial = number_of(stored, name)
     found = stored.show(trial)
     classes = stored.class_accuracies(trial) if per_class else None
     if as_json:
@@ -49,7 +51,7 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
     def line(text: str, style: str | None = None) -> None:
         console.print(printable(text), style=style, markup=False, highlight=False)
 
-    line(f"{EMULATED if found.emulated else ''}Trial {found.point.trial} of study {found.study}", "bold")
+    line(f"{EMULATED if found.emulated else ''}{found.point.name.capitalize()} of study {found.study}", "bold")
     line(plan_text(found.point.plan))
     for text in _state(found):
         is_copied = text.startswith(("file:", "sha256:"))  # what a person copies stays in one piece

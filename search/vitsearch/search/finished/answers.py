@@ -9,7 +9,7 @@ from vitsearch.search.run import data_spec
 from vitsearch.storage.ledger import Ledger, files_folder
 from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
-from vitsearch.study.results.detail import baseline_record, file_of, record_of
+from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
 from vitsearch.workers.answers import ClassAccuracy, StoredFile, by_class, predicted
 
@@ -26,8 +26,8 @@ class Answers:
         if differing := data.describe_difference(stored, self._images.to_json()):
             raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
 
-    def by_class(self, number: int) -> list[ClassAccuracy]:
-        """The accuracy of a trial's file for each class.
+    def by_class(self, number: int | None) -> list[ClassAccuracy]:
+        """The accuracy of a trial's file for each class; None for the baseline.
 
         Raises :class:`~vitsearch.errors.StudyError` for a trial without a file, and
         :class:`~vitsearch.errors.StoreError` where the file is gone.
@@ -42,7 +42,7 @@ class Answers:
         return McNemar(len(labels), int((one & ~other).sum()), int((other & ~one).sum()))
 
     def _file(self, number: int | None) -> StoredFile:
-        record = baseline_record(self._study) if number is None else record_of(self._study, number)
+        record = record_of(self._study, number)
         found = file_of(self._ledger, self._workspace.store, record)
         if found is None or record.keys is None:
             raise StudyError(f"{_name(number)} has no exported model: its outcome is {record.outcome}")

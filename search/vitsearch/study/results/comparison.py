@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
-from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, read_models
 from vitsearch.study.knob_values import knob_values
@@ -185,15 +184,7 @@ def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int
     """Two models of a study, by the numbers of their trials; None for the baseline. Raises
     :class:`~vitsearch.errors.StudyError` where there is no such finished trial."""
     models = read_models(study, ledger)
-    points = [_point(study, models, number) for number in (first, second)]
+    points = [point_of(models, number, record_of(study, number)) for number in (first, second)]
     validation = (study.attributes.get("data") or {}).get("splits", {}).get("validation", {})
     evaluated = all(point.metrics.value("accuracy") is not None for point in points)
     return compare(models, points[0], points[1], validation.get("images") if evaluated else None)
-
-
-def _point(study: Study, models: Front, number: int | None) -> Point:
-    if number is not None:
-        return point_of(models, number, record_of(study, number))
-    if models.baseline is None:
-        raise StudyError(f"study {study.name!r} has not measured its baseline yet")
-    return models.baseline

@@ -103,8 +103,9 @@ def _stage_json(run: StageResult) -> dict[str, Any]:
     }
 
 
-def read_detail(study: Study, ledger: Ledger, store: Store, number: int) -> TrialDetail:
-    """The trial ``number``. Raises :class:`~vitsearch.errors.StudyError` where there is no such finished trial."""
+def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) -> TrialDetail:
+    """The trial ``number``, None for the baseline. Raises :class:`~vitsearch.errors.StudyError` where there is no such
+    finished trial."""
     record = record_of(study, number)
     models = read_models(study, ledger)
     point = point_of(models, number, record)
@@ -129,8 +130,11 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int) -> Tria
     )
 
 
-def record_of(study: Study, number: int) -> Record:
-    """The record of a finished trial that has a plan. Raises :class:`~vitsearch.errors.StudyError`."""
+def record_of(study: Study, number: int | None) -> Record:
+    """The record of a finished trial that has a plan, or of the baseline (None). Raises
+    :class:`~vitsearch.errors.StudyError`."""
+    if number is None:
+        return baseline_record(study)
     records = study.records()
     if number not in records:
         known = f"finished trials: {_ranges(sorted(records))}" if records else "no trial is finished yet"
@@ -157,9 +161,10 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in found)
 
 
-def point_of(models: Front, number: int, record: Record) -> Point:
-    """The model of a trial with all its measurements; that of an untrained trial as it was recorded."""
-    known = next((point for point in (*models.points, *models.others) if point.trial == number), None)
+def point_of(models: Front, number: int | None, record: Record) -> Point:
+    """The model of a trial, or the baseline (None), with all its measurements; that of an untrained trial as it was
+    recorded."""
+    known = next((point for point in (*models.shown(), *models.others) if point.trial == number), None)
     return known or Point(number, record.plan, record.keys, record.metrics, record.feasible)  # type: ignore[arg-type]
 
 

@@ -103,6 +103,7 @@ def test_show(study, finished):
         found = printed("show", study, str(number), "--json")
         assert problems(found, "show") == []
         assert found["outcome"] == record.outcome
+    assert problems(printed("show", study, "baseline", "--json"), "show") == []
 
 
 def test_compare(study):

@@ -203,6 +203,19 @@ def test_a_trial_that_was_not_measured_there_is_refused(on_a_board):
     assert "no finished trial 9999 on nano+threads2; measured there: 0, " in str(raised.value)
 
 
+def test_the_baseline_is_shipped(shop, tmp_path, monkeypatch):
+    @contextmanager
+    def opened(study, ledger, space, progress):
+        yield SimpleNamespace(device=shop.study.device, pipeline=lambda: nullcontext(shop.study.pipeline(ledger)))
+
+    monkeypatch.setattr(prepare.workplace, "opened", opened)
+    bundle = ship(shop.where, Wanted(baseline=True), Options(tmp_path / "here"), Silent())
+    assert bundle.model.name == "fake-baseline"
+    assert bundle.to_json()["trial"] is None
+    card = " ".join((tmp_path / "here" / "README.md").read_text().split())
+    assert "the unpruned `fake_vit`, exported by vitsearch (baseline of study fake), as a file for" in card
+
+
 def test_what_has_no_exported_model_is_not_shipped(shop):
     with shop.study.opened() as (study, ledger):
         records = study.records()

@@ -1,0 +1,69 @@
+"""Every command that takes one model takes its trial, ``baseline`` and ``knee``."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+import vitsearch as vs
+from vitsearch.cli.app import app
+from vitsearch.cli.results.model_names import number_of
+from vitsearch.errors import StudyError
+from vitsearch.ship import ship
+from vitsearch.ship.choice import Wanted
+
+
+@pytest.fixture
+def stored(finished):
+    return vs.open_study(finished.folder / "fake.db")
+
+
+@pytest.fixture
+def knee(stored):
+    front = stored.front()
+    return front.points[front.knee].trial
+
+
+def test_a_model_is_named_by_trial_baseline_and_knee(stored, knee):
+    assert [number_of(stored, name) for name in ("baseline", "knee", "3")] == [None, knee, 3]
+
+
+@pytest.mark.parametrize("name", ["best", "-1", "1.5", "²"])
+def test_another_name_is_refused_with_what_is_allowed(stored, name):
+    with pytest.raises(StudyError) as caught:
+        number_of(stored, name)
+    assert str(caught.value) == f"{name!r} names no model; allowed: the number of a trial, baseline, knee"
+
+
+def test_a_study_without_a_feasible_model_has_no_knee(make_study):
+    made = make_study(trials=1).with_space(limits={"accuracy": {"min": 0.999}})
+    made.run()
+    with pytest.raises(StudyError) as caught:
+        number_of(vs.open_study(made.folder / "fake.db"), "knee")
+    assert str(caught.value) == "study 'fake' has no knee: no model meets the limits"
+
+
+def output(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_show_takes_every_name(stored, knee):
+    assert output("show", stored.where, "baseline").startswith("Baseline of study fake\nfake_vit@28 fp32\n")
+    assert output("show", stored.where, "knee") == output("show", stored.where, str(knee))
+
+
+@pytest.mark.parametrize("name", ["baseline", "knee", "3"])
+def test_ship_takes_every_name(stored, knee, monkeypatch, name):
+    class Asked(Exception):
+        pass
+
+    def asked(where, wanted, options, progress):
+        raise Asked(wanted)
+
+    monkeypatch.setattr(ship, "ship", asked)
+    expected = {"baseline": Wanted(baseline=True), "knee": Wanted(trial=knee), "3": Wanted(trial=3)}
+    with pytest.raises(Asked) as caught:
+        output("ship", stored.where, "--trial", name)
+    assert caught.value.args == (expected[name],)
