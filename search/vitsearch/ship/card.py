@@ -6,8 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from vitsearch.core.figures import Figure
+from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
+from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
 from vitsearch.ship.described import Accuracy, Described
 from vitsearch_evaluators.base import single_file
@@ -31,10 +32,10 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
 def card(model: Described, with_images: bool) -> str:
     """The whole page."""
-    parts = (_head, _accuracy, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
+    parts = (_head, _standing, _accuracy, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
     sections = ["\n".join(part(model)) for part in parts]
-    sections.insert(5, "\n".join(_verify(model, with_images)))
-    return "\n\n".join(sections) + "\n"
+    sections.insert(6, "\n".join(_verify(model, with_images)))
+    return "\n\n".join(filter(None, sections)) + "\n"
 
 
 def _head(model: Described) -> Iterator[str]:
@@ -56,6 +57,40 @@ def _head(model: Described) -> Iterator[str]:
     if model.device["kind"] == "emulated":
         yield ""
         yield "**The figures below are those of an EMULATED device: they describe no real one.**"
+
+
+def _standing(model: Described) -> Iterator[str]:
+    """What there is to say for the choice of this model; nothing for the baseline itself."""
+    standing = model.standing
+    if standing is None:
+        return
+    yield "## In its study"
+    yield ""
+    if standing.baseline is not None:
+        unpruned = standing.baseline.metrics
+        compared = [_share(name, model, unpruned) for name in standing.objectives if name != "accuracy"]
+        compared.append(_points(model, unpruned))
+        name = escaped(plan_text(standing.baseline.plan))
+        yield f"Beside the unpruned baseline ({name}): {'; '.join(filter(None, compared))}."
+        yield ""
+    which = "Place of the model of the search, before the longer training" if model.final.is_longer else "Place"
+    yield f"{which}: {escaped(standing.place)}."
+
+
+def _share(name: str, model: Described, unpruned: Metrics) -> str | None:
+    """A cost as a share of the baseline's; None where one of the two was not measured."""
+    own, base = model.metrics.value(name), unpruned.value(name)
+    if name not in TITLES or own is None or not base:
+        return None
+    return f"{100 * own / base:.0f} % of its {TITLES[name]} ({own:.4g} of {base:.4g} {METRICS[name].unit})"
+
+
+def _points(model: Described, unpruned: Metrics) -> str | None:
+    base = unpruned.value("accuracy")
+    if base is None:
+        return None
+    own = model.validation.share
+    return f"{100 * (own - base):+.2f} points of accuracy on the validation images ({own:.4f}, baseline {base:.4f})"
 
 
 def _accuracy(model: Described) -> Iterator[str]:
@@ -173,6 +208,11 @@ def _verify(model: Described, with_images: bool) -> Iterator[str]:
     command = f"python {single_file.NAME} verify ."
     yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
     yield "```"
+    inside = model.on_images
+    if with_images and inside.n < model.judged.n:
+        yield ""
+        yield f"It classifies {inside.n} of the {model.judged.n} {inside.split} images, those in `images/`. On these"
+        yield f"the accuracy is {inside.share:.4f}, on all of them {model.judged.share:.4f}."
 
 
 def _preprocessing(model: Described) -> Iterator[str]:
@@ -199,6 +239,7 @@ def _made(model: Described) -> Iterator[str]:
     yield f"- starting weights: `{model.final.plan.backbone}`, {model.final.plan.weights.partition(':')[0]}"
     yield f"- data: {escaped(model.source['source'])}, fingerprint `{model.data['fingerprint']}`"
     yield f"- software: {', '.join(f'{name} {version}' for name, version in sorted(model.versions.items()))}"
+    yield f"- runtime on the device: {model.job.runtime} {model.confirmation.runtime_version}"
     yield f"- `artifact_key`: `{model.artifact.artifact_key}`"
     yield ""
     yield "`plan.json` has the plan, `provenance.json` the whole list."

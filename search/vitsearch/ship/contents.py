@@ -7,6 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,6 @@ def _package(model: Path) -> dict[str, File]:
 def manifest(model: Described, with_images: bool) -> dict[str, Any]:
     """What ``vitsearch verify`` reads (:class:`vitsearch_evaluators.verify.bundle.Manifest`)."""
     measured, shipped, times = model.confirmation, model.shipped, model.reference_times
-    right = sum(one == other for one, other in zip(shipped.labels, shipped.predicted, strict=True))
-    images = {"split": shipped.split, "n": len(shipped.labels), "correct": right}
     return {
         "schema": bundle.SCHEMA,
         "name": model.name,
@@ -97,8 +96,8 @@ def manifest(model: Described, with_images: bool) -> dict[str, Any]:
         "options": model.job.options,
         "batch": shipped.batch,
         "protocol": measured.protocol.to_json(),
-        "accuracy": {"split": shipped.split, "n": shipped.n, "correct": shipped.correct},
-        "images": images if with_images else None,
+        "accuracy": asdict(model.judged),
+        "images": asdict(model.on_images) if with_images else None,
         "figures": _judged(model.metrics),
         "reference_times": None if times is None else times.to_json(),
         "device": {

@@ -18,6 +18,8 @@ from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
+from vitsearch.study.front import Point, read_front, records_on
+from vitsearch.study.results.detail import place_of, point_of
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 from vitsearch_evaluators.wire.protocol import Measurement
 
@@ -40,12 +42,22 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a model of the search stands in its study: its ``place`` as ``vitsearch show`` words it, and the ``baseline``
+    (None before it was measured) beside which it is judged by the ``objectives``."""
+
+    place: str
+    objectives: tuple[str, ...]
+    baseline: Point | None
+
+
+@dataclass(frozen=True)
 class Described:
     """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
 
     ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
     its present environment, ``metrics`` their pooled figures. ``trial`` is None for the baseline. ``target`` is
-    that of ``vitsearch retarget``; None for the study's own device.
+    that of ``vitsearch retarget``; None for the study's own device. ``standing`` is None for the baseline itself.
     """
 
     study: str
@@ -63,6 +75,7 @@ class Described:
     metrics: Metrics
     versions: dict[str, str]
     target: str | None = None
+    standing: Standing | None = None
 
     @property
     def name(self) -> str:
@@ -108,6 +121,13 @@ class Described:
         return Accuracy(self.shipped.split, self.shipped.n, self.shipped.correct)
 
     @property
+    def on_images(self) -> Accuracy:
+        """On the images in the bundle."""
+        labels, predicted = self.shipped.labels, self.shipped.predicted
+        right = sum(one == other for one, other in zip(labels, predicted, strict=True))
+        return Accuracy(self.shipped.split, len(labels), right)
+
+    @property
     def preprocessing(self) -> dict[str, Any]:
         """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
         known = {key: self.data[key] for key in ("image_size", "channels", "mean", "std")}
@@ -147,4 +167,14 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
         metrics=pooled.metrics | Metrics.of(known),
         versions=ledger.versions(artifact),
         target=None if opened.retargeted is None else opened.retargeted.target.name,
+        standing=_standing(opened, chosen),
     )
+
+
+def _standing(opened: Opened, chosen: Chosen) -> Standing | None:
+    if chosen.trial is None:
+        return None
+    device = None if opened.retargeted is None else opened.retargeted.target.name
+    models, record = read_front(opened.study, opened.ledger, device), records_on(opened.study, device)[chosen.trial]
+    place = place_of(models, point_of(models, chosen.trial, record), record)
+    return Standing(place, models.objectives, models.baseline)

@@ -10,9 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
+from vitsearch.core.figures import Metrics
+from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
+from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
+from vitsearch.ship.described import Accuracy, Standing
 from vitsearch.ship.writing import write
+from vitsearch.study.front import Point
 from vitsearch_evaluators.cli import app as agent
 from vitsearch_evaluators.verify import bundle
 from vitsearch_evaluators.verify.bench import Bench, ThisMachine
@@ -111,6 +116,38 @@ def test_the_command_of_the_card_verifies_where_nothing_of_vitsearch_is_installe
     done = without_vitsearch(folder, *command.split(), "--no-measure")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("passed      files     16 files have the checksums that they were shipped with\n")
+
+
+def test_the_card_says_what_speaks_for_the_model(task):
+    plan = replace(task.model.final.plan, backbone="unpruned_vit")
+    metrics = Metrics.of({"accuracy": 0.5, "latency_ms_p50": 8.0, "size_mb": None})
+    baseline = Point(None, plan, task.model.final.keys, metrics)
+    standing = Standing("on the front, its knee", ("accuracy", "latency_ms_p50", "size_mb"), baseline)
+    text = card(replace(task.model, standing=standing, validation=Accuracy("validation", 24, 15)), True)
+    assert (
+        "Beside the unpruned baseline (unpruned\\_vit@32 fp32): 25 % of its latency, median (2 of 8 ms); "
+        "+12.50 points of accuracy on the validation images (0.6250, baseline 0.5000).\n\n"
+        "Place: on the front, its knee.\n"
+    ) in text
+
+
+def test_the_card_explains_the_accuracy_that_verify_finds(task):
+    shipped = replace(task.model.shipped, labels=(0, 1, 2, 3), predicted=(0, 1, 2, 0), n=10, correct=6)
+    text = " ".join(card(replace(task.model, shipped=shipped), True).split())
+    assert "It classifies 4 of the 10 test images, those in `images/`. On these the accuracy is 0.7500, " in text
+    assert "on all of them 0.6000." in text
+    assert "It classifies" not in card(replace(task.model, shipped=shipped), False)
+
+
+def test_the_card_names_the_runtime_of_the_device(task):
+    assert "\n- runtime on the device: onnxruntime 10.3.0\n" in card(task.model, True)
+
+
+def test_the_card_calls_a_model_compressed_only_if_something_was_cut(task):
+    assert "4 classes, the unpruned `levit_128s`, exported by vitsearch (trial 7 of study tiny)" in card(task.model, True)
+    plan = replace(task.model.final.plan, compression=Compression(head_pruning_ratio=0.5))
+    cut = replace(task.model, final=replace(task.model.final, plan=plan))
+    assert "4 classes, compressed from `levit_128s` by vitsearch (trial 7 of study tiny)" in card(cut, True)
 
 
 def test_the_card_names_no_package_that_somebody_else_could_register(folder):

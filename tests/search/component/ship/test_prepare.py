@@ -126,6 +126,9 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     assert one.to_json()["accuracy"]["test"] == {"n": 1000, "correct": 880}
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
     assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
+    said = (tmp_path / "a" / "README.md").read_text()
+    assert "\nBeside the unpruned baseline (fake\\_vit@28 fp32): " in said
+    assert "\nPlace: on the front, its knee.\n" in said
 
 
 def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_path):
