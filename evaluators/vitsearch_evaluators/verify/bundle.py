@@ -195,6 +195,12 @@ def damaged(folder: str) -> Tuple[int, List[str]]:
     return len(listed), wrong + [f"{name} was added" for name in added]
 
 
+def have_equal_images(one: Bundle, other: Bundle) -> bool:
+    """Whether two intact bundles hold the same labelled images."""
+    first, second = _checksums(one.folder), _checksums(other.folder)
+    return all(name in first and first[name] == second.get(name) for name in (IMAGES, TRUTH))
+
+
 def _present(folder: str) -> Iterator[str]:
     """The files in the folder of a bundle, but for what Python writes when the example runs. A link to a folder counts
     as a file: no bundle has one."""

@@ -27,8 +27,8 @@ class Check(NamedTuple):
 
 
 class Found(NamedTuple):
-    """How many of `n` images of `source` are classified correctly now; `same` of them (None: unknown) get the class
-    that they got when the model was shipped."""
+    """How many of `n` images of `source` are classified correctly now. `same` of them get the class that the model of
+    the bundle gave them that it is compared with; None where that classified other images."""
 
     source: str
     n: int
@@ -48,16 +48,45 @@ def unreadable(damage: str) -> Check:
     return Check("files", FAILED, damage)
 
 
-def accuracy(found: Found, shipped: Counted, name: str = "accuracy") -> Check:
+def accuracy(found: Found, shipped: Counted) -> Check:
     """Judge an accuracy: it fails below the 95 % interval (Wilson) of the shipped one."""
-    low, high = wilson(shipped.correct, shipped.n)
-    share = found.correct / found.n
-    interval = f"{shipped.correct / shipped.n:.4f} ({low:.4f} to {high:.4f}) on {shipped.n} {shipped.split} images"
-    message = f"{found.correct} of {found.n} correct ({share:.4f}) of {found.source}; shipped: {interval}"
-    if found.same is not None:
-        differ = found.n - found.same
-        message += "; every image gets the same class" if not differ else f"; {differ} images get another class"
-    return Check(name, PASSED if share >= low else FAILED, message)
+    low, _ = wilson(shipped.correct, shipped.n)
+    message = f"{_found(found)}; shipped: {_shipped(shipped)} on {shipped.n} {shipped.split} images"
+    message += _classes(found, "when shipped")
+    return Check("accuracy", PASSED if found.correct / found.n >= low else FAILED, message)
+
+
+def baseline_accuracy(found: Found, baseline: Counted) -> Check:
+    """Judge an accuracy by that of an earlier bundle. On the same images it fails below the interval of the earlier
+    one; on others, where chance is in both, it fails if its own interval is below that."""
+    low, _ = wilson(baseline.correct, baseline.n)
+    if found.same is None:
+        _, best = wilson(found.correct, found.n)
+        where = f"on {baseline.n} {baseline.split} images of its own"
+    else:
+        best = found.correct / found.n
+        where = "on the same images"
+    message = f"{_found(found)}; the baseline: {_shipped(baseline)} {where}{_classes(found, 'from the baseline')}"
+    return Check("baseline accuracy", PASSED if best >= low else FAILED, message)
+
+
+def _found(found: Found) -> str:
+    return f"{found.correct} of {found.n} correct ({found.correct / found.n:.4f}) of {found.source}"
+
+
+def _shipped(counted: Counted) -> str:
+    low, high = wilson(counted.correct, counted.n)
+    return f"{counted.correct / counted.n:.4f} ({low:.4f} to {high:.4f})"
+
+
+def _classes(found: Found, other: str) -> str:
+    """How many images get another class than the `other` model gave them, if that is known."""
+    if found.same is None:
+        return ""
+    differ = found.n - found.same
+    if not differ:
+        return f"; every image gets the same class as {other}"
+    return f"; {differ} {'image gets' if differ == 1 else 'images get'} another class than {other}"
 
 
 def figures(measured: Measured, shipped: Manifest, prefix: str = "") -> Iterator[Check]:

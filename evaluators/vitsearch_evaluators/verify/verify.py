@@ -78,24 +78,41 @@ def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optio
     else:
         return [Check("accuracy", NOT_JUDGED, "the bundle has no images (--no-images): give a folder with --data")]
     try:
-        found = _classified(bundle, bench, chosen)
+        classes, found = _classified(bundle, bench, chosen)
     except MeasurementFailed as failure:
         return [Check("accuracy", FAILED, f"{failure.kind}: {failure}")]
-    judged = [checks.accuracy(found, shipped)]
+    judged = [checks.accuracy(_beside(found, classes, chosen.expected), shipped)]
     if baseline is not None:
-        judged.append(checks.accuracy(found, baseline.manifest.accuracy, "baseline accuracy"))
+        judged.append(_beside_baseline(found, classes, bundle, baseline, chosen))
     return judged
 
 
-def _classified(bundle: Bundle, bench: Bench, chosen: Images) -> Found:
-    correct = same = 0
+def _classified(bundle: Bundle, bench: Bench, chosen: Images) -> Tuple[List[int], Found]:
+    """The class of each image, and how many are correct."""
+    correct = 0
+    classes: List[int] = []
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
         for chunk in images.chunks(chosen, bundle, folder):
             classified = bench.classify(chunk)
             correct += classified.result.correct
-            if chosen.expected is not None:
-                same += int((classified.classes == chosen.expected[chunk.rows]).sum())
-    return Found(chosen.source, len(chosen.labels), correct, None if chosen.expected is None else same)
+            classes.extend(classified.classes.tolist())
+    return classes, Found(chosen.source, len(chosen.labels), correct)
+
+
+def _beside(found: Found, classes: List[int], expected: Optional[Any]) -> Found:
+    """What was found, with the number of images that have the expected class."""
+    if expected is None:
+        return found
+    return found._replace(same=sum(one == other for one, other in zip(classes, expected.tolist())))
+
+
+def _beside_baseline(found: Found, classes: List[int], bundle: Bundle, baseline: Bundle, chosen: Images) -> Check:
+    """The check against an earlier bundle: on the same images where both bundles hold these and no others are given."""
+    earlier = baseline.manifest
+    if chosen.expected is None or earlier.images is None or not bundles.have_equal_images(bundle, baseline):
+        return checks.baseline_accuracy(found, earlier.accuracy)
+    expected = images.of_bundle(baseline).expected
+    return checks.baseline_accuracy(_beside(found, classes, expected), earlier.images)
 
 
 def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[Check]:

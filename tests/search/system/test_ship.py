@@ -50,7 +50,7 @@ def test_a_study_is_shipped_and_its_bundle_verified(tmp_path):
 
     checks = json.loads(run(tmp_path, "-m", "vitsearch_evaluators", "verify", str(archive), "--no-measure", "--json"))
     assert checks["passed"]
-    assert checks["checks"][1]["message"].endswith("every image gets the same class")
+    assert checks["checks"][1]["message"].endswith("every image gets the same class as when shipped")
 
     test = subset_split("test")
     for number, image in enumerate(test.images[:IMAGES]):

@@ -31,7 +31,7 @@ def test_an_intact_bundle_passes(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "passed      files           7 files have the checksums that they were shipped with"
     assert lines[1].startswith("passed      accuracy        4 of 4 correct (1.0000) of the images in the bundle")
-    assert lines[1].endswith("every image gets the same class")
+    assert lines[1].endswith("every image gets the same class as when shipped")
     assert lines[2].startswith("passed      latency_ms_p50  ")
     assert lines[3] == "bundle tiny-trial-1: passed"
 
@@ -57,7 +57,27 @@ def test_an_image_that_gets_another_class_is_counted(tmp_path, folder, capsys):
     assert app.main(["verify", other, "--no-measure"]) == 0
     said = capsys.readouterr().out
     assert "2 of 4 correct (0.5000)" in said
-    assert "2 images get another class" in said
+    assert "2 images get another class than when shipped" in said
+
+
+def test_a_baseline_with_the_same_images_is_compared_on_these(tmp_path, folder, capsys):
+    numpy = pytest.importorskip("numpy")
+    files = image_files()
+    numpy.save(str(tmp_path / "predictions.npy"), numpy.array([0, 1, 2, 0], "<i8"))
+    files["images/predictions.npy"] = (tmp_path / "predictions.npy").read_bytes()
+    described = manifest(figures={}, images={"split": "test", "n": 4, "correct": 3})
+    old = write_bundle(tmp_path / "old", described, files)
+    assert app.main(["verify", folder, "--no-measure", "--baseline", old]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "baseline accuracy" in line]
+    assert "the baseline: 0.7500 " in line
+    assert line.endswith(" on the same images; 1 image gets another class than from the baseline")
+
+
+def test_a_baseline_without_images_is_compared_by_its_own(tmp_path, folder, capsys):
+    old = write_bundle(tmp_path / "old", manifest(figures={}, images=None))
+    assert app.main(["verify", folder, "--no-measure", "--baseline", old]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "baseline accuracy" in line]
+    assert line.endswith("; the baseline: 0.9000 (0.8256 to 0.9448) on 100 test images of its own")
 
 
 @pytest.mark.parametrize(

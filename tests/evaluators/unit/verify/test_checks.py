@@ -50,9 +50,31 @@ def test_the_message_counts_the_images_that_get_another_class():
     same = checks.accuracy(Found("the images in the bundle", 500, 450, 500), SHIPPED).message
     assert same == (
         "450 of 500 correct (0.9000) of the images in the bundle; shipped: 0.9000 (0.8706 to 0.9233) on 500 test "
-        "images; every image gets the same class"
+        "images; every image gets the same class as when shipped"
     )
-    assert checks.accuracy(Found("x", 500, 450, 497), SHIPPED).message.endswith("; 3 images get another class")
+    some = checks.accuracy(Found("x", 500, 450, 497), SHIPPED).message
+    assert some.endswith("; 3 images get another class than when shipped")
+
+    one = checks.accuracy(Found("x", 500, 450, 499), SHIPPED).message
+    assert one.endswith("; 1 image gets another class than when shipped")
+
+
+def test_a_baseline_of_the_same_images_is_compared_image_by_image():
+    check = checks.baseline_accuracy(Found("the images in the bundle", 500, 450, 488), SHIPPED)
+    assert check == (
+        "baseline accuracy",
+        PASSED,
+        "450 of 500 correct (0.9000) of the images in the bundle; the baseline: 0.9000 (0.8706 to 0.9233) on the same "
+        "images; 12 images get another class than from the baseline",
+    )
+    assert checks.baseline_accuracy(Found("x", 500, 435, 488), SHIPPED).outcome == FAILED
+
+
+@pytest.mark.parametrize(("correct", "outcome"), [(454, PASSED), (435, PASSED), (420, FAILED)])
+def test_a_baseline_of_other_images_fails_where_both_intervals_say_so(correct, outcome):
+    check = checks.baseline_accuracy(Found("the images in the bundle", 500, correct), Counted("test", 2000, 1809))
+    assert check.outcome == outcome
+    assert check.message.endswith("; the baseline: 0.9045 (0.8908 to 0.9166) on 2000 test images of its own")
 
 
 @pytest.mark.parametrize(

@@ -122,5 +122,5 @@ def test_a_device_verifies_a_bundle(vitsearch, tmp_path):
         code, output, _ = vitsearch("verify", bundle, "--device", "board", "--json")
     checks = {check["name"]: check for check in json.loads(output)["checks"]}
     assert code == 0
-    assert checks["accuracy"]["message"].endswith("every image gets the same class")
+    assert checks["accuracy"]["message"].endswith("every image gets the same class as when shipped")
     assert checks["latency_ms_p50"]["outcome"] == "not judged"  # the bundle is from another board
