@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.core.figures import Metrics
@@ -38,6 +39,8 @@ JUDGED_FIGURES = frozenset(
 """The figures that are measured again when a bundle is verified (``verify.checks`` of the agent)."""
 _FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k"}
 """Data and backbones whose licence asks for its notice."""
+PICTURES = 3
+"""Images of the bundle that are there as PNG too, so that its user can run the example at once."""
 OF_A_MOMENT = ("job_id", "started_at", "queue_s", "attempts")
 """Fields of a measurement that say when it was taken, and not what it found."""
 
@@ -71,7 +74,19 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         files[bundle.IMAGES] = model.images
         files[bundle.TRUTH] = _array(model.shipped.labels)
         files[bundle.PREDICTIONS] = _array(model.shipped.predicted)
+        files |= _pictures(model.images)
     return files | {bundle.CHECKSUMS: _checksums(files)}
+
+
+def _pictures(images: Path) -> dict[str, File]:
+    """A few images of the bundle as files that the examples take: from all of it, as the classes may be in order."""
+    stored = np.load(images, mmap_mode="r")
+    files: dict[str, File] = {}
+    for number in range(min(PICTURES, len(stored))):
+        pixels, stream = stored[number * len(stored) // PICTURES], io.BytesIO()
+        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(stream, "png")
+        files[f"images/{number}.png"] = stream.getvalue()
+    return files
 
 
 def _package(model: Path) -> dict[str, File]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import numpy as np
+
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.record import Shipped
@@ -148,7 +150,7 @@ class FakeRunner:
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
                 return jobs.Exported(graph, round(accuracy * 1000), 1000, shares=fake_shares(resolved))
             case jobs.ShipJob():
-                images = _stored(job.workspace.store, {"images": job.images})
+                images = _two_images(job.workspace.store)
                 counts = (100,) * 10, (88,) * 10
                 labels = (0, 1), (0, 2)
                 licences: dict[str, str | None] = {"weights": None, "data": None}
@@ -158,6 +160,13 @@ class FakeRunner:
 
 def _stored(store: Store, value: object) -> str:
     with _written(value) as path:
+        return store.put(path)
+
+
+def _two_images(store: Store) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npy"
+        np.save(path, np.zeros((2, 28, 28, 1), np.uint8))
         return store.put(path)
 
 

@@ -43,6 +43,9 @@ def test_a_bundle_holds_everything_that_a_user_needs(folder):
         "bundle.json",
         "example.cpp",
         "example.py",
+        "images/0.png",
+        "images/1.png",
+        "images/2.png",
         "images/images.npy",
         "images/labels.npy",
         "images/predictions.npy",
@@ -101,7 +104,7 @@ def test_what_was_changed_is_not_run(folder):
 
     (check,) = verify(str(folder), never).checks
     assert check.outcome == FAILED
-    assert check.message == "not the 16 files that were shipped: model.onnx was changed"
+    assert check.message == "not the 19 files that were shipped: model.onnx was changed"
 
 
 def test_the_command_of_the_agent_measures_and_passes(folder, capsys):
@@ -115,7 +118,7 @@ def test_the_command_of_the_card_verifies_where_nothing_of_vitsearch_is_installe
     (command,) = re.findall(r"python (vitsearch-agent\.pyz verify \.)\n", (folder / "README.md").read_text())
     done = without_vitsearch(folder, *command.split(), "--no-measure")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("passed      files     16 files have the checksums that they were shipped with\n")
+    assert done.stdout.startswith("passed      files     19 files have the checksums that they were shipped with\n")
 
 
 def test_the_card_says_what_speaks_for_the_model(task):
@@ -144,7 +147,8 @@ def test_the_card_names_the_runtime_of_the_device(task):
 
 
 def test_the_card_calls_a_model_compressed_only_if_something_was_cut(task):
-    assert "4 classes, the unpruned `levit_128s`, exported by vitsearch (trial 7 of study tiny)" in card(task.model, True)
+    whole = "4 classes, the unpruned `levit_128s`, exported by vitsearch (trial 7 of study tiny)"
+    assert whole in card(task.model, True)
     plan = replace(task.model.final.plan, compression=Compression(head_pruning_ratio=0.5))
     cut = replace(task.model, final=replace(task.model.final, plan=plan))
     assert "4 classes, compressed from `levit_128s` by vitsearch (trial 7 of study tiny)" in card(cut, True)

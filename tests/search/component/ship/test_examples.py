@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -51,6 +52,35 @@ def test_the_example_gives_the_classes_of_the_search(make_task, pictures, withou
     done = without_vitsearch(tmp_path / "bundle", "example.py", *map(str, files))
     assert done.returncode == 0, done.stderr
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == expected
+
+
+@pytest.fixture(scope="module")
+def bundle(make_task, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    write("tiny", contents(make_task(*TASKS["grey"]).model, with_images=True), folder)
+    return folder
+
+
+def test_the_example_classifies_the_pictures_of_the_bundle(bundle, without_vitsearch):
+    labels = json.loads((bundle / "labels.json").read_text())
+    expected = [labels[index] for index in np.load(bundle / "images" / "predictions.npy")[[0, 6, 13]]]
+    done = without_vitsearch(bundle, "example.py", "images/0.png", "images/1.png", "images/2.png")
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == expected
+
+
+def test_the_example_without_images_prints_its_usage(bundle, without_vitsearch):
+    done = without_vitsearch(bundle, "example.py")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "usage: python example.py IMAGE...\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nothing.png", "No such file or directory"), ("labels.json", "cannot identify image file")]
+)
+def test_an_image_that_cannot_be_read_is_one_line(bundle, without_vitsearch, name, reason):
+    done = without_vitsearch(bundle, "example.py", name)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name} cannot be read: {reason}")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.fixture
