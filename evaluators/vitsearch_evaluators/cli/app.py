@@ -229,7 +229,7 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="verify a bundle: its files, its accuracy and its measurements")
     verify_options.add_options(check)
     check.set_defaults(run=_verify)
-    for command in (serve, setup, measure, check):
+    for command in (serve, setup, measure):
         command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
     return top
 

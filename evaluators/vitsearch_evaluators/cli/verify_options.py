@@ -16,5 +16,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--junit", metavar="FILE", help="also write the checks as JUnit XML")
     command.add_argument("--json", action="store_true", help="print the checks as JSON")
     command.add_argument(
+        "--cpus",
+        help="processors to use, such as 1 or 0,2-3 (default: those that measured the shipped figures if this process "
+        "may use these and more, else all)",
+    )
+    command.add_argument(
         "--program", metavar="PATH", help="interpreter or program that runs the model (default: the first one found)"
     )

@@ -1,13 +1,14 @@
 """The commands in the agent's pages are valid command lines."""
 
+import argparse
 import pathlib
 import re
 import shlex
 
 import pytest
 
-from support import AGENT_HOME
-from vitsearch_evaluators.cli import app
+from support import AGENT_HOME, REPOSITORY
+from vitsearch_evaluators.cli import app, verify_options
 
 PAGES = sorted(pathlib.Path(AGENT_HOME).glob("*.md"))
 COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power|measure|install|uninstall)([^`|\n]+)")
@@ -38,6 +39,16 @@ def test_each_section_of_install_md_begins_with_the_install_command():
     for section in sections:
         first_block = re.search(r"```\n(.*?)```", section, re.DOTALL).group(1)
         assert re.search(r"vitsearch-agent.pyz install\b", first_block), section.splitlines()[0]
+
+
+def test_the_page_on_bundles_names_every_option_of_verify():
+    command = argparse.ArgumentParser(add_help=False)
+    verify_options.add_options(command)
+    options = set(re.findall(r"^  (--[a-z-]+)", command.format_help(), re.MULTILINE))
+    assert "--cpus" in options
+    page = pathlib.Path(REPOSITORY, "docs", "ship.md").read_text()
+    named = re.findall(r"^\| `(--[a-z-]+)", page[page.index("## 4. Verify it") :], re.MULTILINE)
+    assert options - set(named) == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
