@@ -51,7 +51,7 @@ def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detai
     found = detail(number)
     assert found.file is None
     assert found.place == "not confirmed: its accuracy was not evaluated"
-    text = shown(print_detail, found)
+    text = shown(print_detail, found, width=400)
     assert f": {finished.records()[number].reason}" in text
     assert "file:    none was exported" in text
 
