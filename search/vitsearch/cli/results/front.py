@@ -263,10 +263,7 @@ def _cell(point: Point, name: str, front: Front, tied: Mapping[str, object]) -> 
         return "not measured"
     if name not in front.objectives:
         return f"{value:.3g}"
-    text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
-    if name in point.metrics.intervals:
-        low, high = point.metrics.intervals[name]
-        text += f"±{(high - low) / 2:.1g}"
+    text = "±".join(exports.digits(point.metrics, name))
     if name in tied:
         text += TIED
     base = front.baseline.metrics.value(name) if front.baseline and point.trial is not None else None

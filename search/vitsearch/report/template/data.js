@@ -40,7 +40,7 @@ function drawn(trial, metric) {
 
 function short(value, metric) {
   if (value === null || value === undefined) return "";
-  if (metric === "accuracy") return value.toFixed(3);
+  if (metric === "accuracy") return value.toFixed(4);
   const digits = Math.abs(value) >= 1000 ? 4 : 3;
   return String(Number(value.toPrecision(digits)));
 }
@@ -48,7 +48,7 @@ function short(value, metric) {
 function withInterval(figure, metric) {
   if (figure.low === null || figure.low === undefined) return short(figure.value, metric);
   const half = (figure.high - figure.low) / 2;
-  return `${short(figure.value, metric)} ± ${Number(half.toPrecision(1))}`;
+  return `${short(figure.value, metric)} ± ${Number(half.toPrecision(2))}`;
 }
 
 function axisTitle(data, metric) {

@@ -20,10 +20,10 @@ ONE_CLASS = "the model predicts one class only, 'Shirt'"
 KEYS = Keys("w", "g", "a", "d")
 FRONT = """\
 Pareto front of study fake: 2 models, all fake_vit@28
-   trial  plan                                      accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb  size_mb
-baseline  fp32                                    0.900±0.02         4±0.1             4.1    not measured        9
-       4  heads-33% ffn-50% global int8_dynamic       0.871~      1 (0.25)             1.1    not measured      2.5
-     12*  heads-33% ffn-50% global fp32          0.890±0.02~  2±0.1 (0.50)             2.1    not measured     6.25
+   trial  plan                                       accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb
+baseline  fp32                                    0.9000±0.02         4±0.1             4.1    not measured
+       4  heads-33% ffn-50% global int8_dynamic       0.8710~      1 (0.25)             1.1    not measured
+     12*  heads-33% ffn-50% global fp32          0.8900±0.02~  2±0.1 (0.50)             2.1    not measured
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.
 ~ marks a tie: the interval overlaps that of a neighbour on the front, so which is better is open.
 peak_memory_mb is not measured (all): VmHWM cannot be read"""
@@ -58,6 +58,17 @@ def test_the_table_of_the_front(front):
     assert shown(print_front, front) == FRONT
 
 
+def test_models_that_differ_by_one_image_are_shown_apart(front):
+    def with_accuracy(point, value):
+        figures = Metrics.of({"accuracy": value}, {"accuracy": (value - 0.01268, value + 0.01268)})
+        return replace(point, metrics=point.metrics | figures)
+
+    first, second = front.points
+    text = shown(print_front, replace(front, points=(with_accuracy(first, 0.9270), with_accuracy(second, 0.9275))))
+    assert "0.9270±0.013" in text
+    assert "0.9275±0.013" in text
+
+
 def test_what_was_shipped_has_its_accuracy_on_the_test_images(front):
     shipped = replace(front.points[1], on_test=Classified(1837, 2000))
     assert shown(print_front, replace(front, points=(front.points[0], shipped))).endswith(
@@ -78,7 +89,7 @@ def test_in_a_narrow_terminal_plans_are_broken_and_numbers_are_not(front, width)
     assert "…" not in text
     names = [line.split()[0] for line in text.splitlines() if line[:8].strip()]
     assert names[names.index("trial") + 1 :][:3] == ["baseline", "4", "12*"]
-    assert all(cell in text for cell in ("0.900±0.02", "4±0.1", "0.890±0.02~", "2±0.1 (0.50)"))
+    assert all(cell in text for cell in ("0.9000±0.02", "4±0.1", "0.8900±0.02~", "2±0.1 (0.50)"))
 
 
 def test_models_are_named_where_there_are_several(front):
