@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support.terminal import shown
-from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest
+from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest, print_nothing
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression
@@ -15,6 +15,7 @@ from vitsearch.core.record import Keys
 from vitsearch.space.sections import Limit
 from vitsearch.study.front import Classified, Front, Point
 from vitsearch.study.results.nearest import Candidate, nearest
+from vitsearch.study.results.selection import Selection
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
 KEYS = Keys("w", "g", "a", "d")
@@ -158,7 +159,17 @@ def test_only_the_chosen_models_are_shown(front):
 
 
 def test_a_condition_that_no_model_meets_is_said(front):
-    assert shown(print_front_of(()), front) == "--where leaves none of the 2 models."
+    where = Selection.of("backbone == fake", None, front.objectives).where
+    text = shown(lambda known, console: print_nothing(where, known, console), front.points)
+    assert text == "--where leaves none of the 2 models: no model has backbone 'fake'; they have fake_vit"
+
+
+def test_a_tie_with_a_model_that_is_not_shown_is_not_named(front):
+    first, second = front.points
+    intervals = {"accuracy": (0.85, 0.9), "cpu_ms_p50": (0.9, 2.0)}
+    alike = replace(first, metrics=Metrics.of(first.metrics.values, intervals, first.metrics.reasons))
+    text = shown(print_front_of((alike,)), replace(front, points=(alike, second)))
+    assert "are tied in every objective" not in text
 
 
 def test_models_that_tie_in_every_objective_are_named(front):
