@@ -22,7 +22,7 @@ function decoded(raw) {
     for (const name of ["group", "outcome", "reason", "notes", "broken", "shared"]) trial[name] = word(columns[name], index);
     trial.name = number === null ? "baseline" : `trial ${number}`;
     trial.isKnee = number !== null && number === raw.knee;
-    trial.isModel = ["front", "near the front", "dominated"].includes(trial.group);
+    trial.isModel = trial.outcome !== "duplicate" && ["front", "near the front", "dominated"].includes(trial.group);
     return trial;
   });
   const varying = knobs.filter((name) => columns.knobs[name].words.length > 1);
