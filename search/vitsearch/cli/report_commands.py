@@ -35,6 +35,9 @@ def report(
 
     if to is None and svg is None and png is None:
         raise typer.BadParameter("say what to write: --to FILE.html, --svg FILE.svg or --png FILE.png")
+    for path in filter(None, (to, svg, png)):
+        if not path.parent.is_dir():  # a typing error would otherwise make a folder
+            raise StoreError(f"{path} cannot be written: there is no folder {path.parent}")
     found = api.open_study(study).report()
     if svg is not None:
         _write(svg, front_picture(found).to_svg().encode())

@@ -139,6 +139,11 @@ class Record:
         return all(value <= 0.0 for value in self.constraints.values())
 
     @property
+    def shown_outcome(self) -> Outcome:
+        """A trial that repeats another one has its outcome and values, and is shown as a duplicate."""
+        return "duplicate" if self.duplicate_of is not None else self.outcome
+
+    @property
     def is_confirmed(self) -> bool:
         """A model that could be shipped. A duplicate only shows the values of the other trial."""
         return self.outcome == "confirmed" and self.duplicate_of is None

@@ -154,7 +154,7 @@ def describe(record: Record, objectives: tuple[str, ...]) -> str:
     numbers = "  ".join(
         f"{name} {value:.4g}" for name in objectives if (value := record.metrics.value(name)) is not None
     )
-    outcome = "duplicate" if record.duplicate_of is not None else record.outcome
+    outcome = record.shown_outcome
     predicted = ""
     if record.was_trained and record.proxy is not None:
         predicted = f"(predicted {record.proxy.predicted})"

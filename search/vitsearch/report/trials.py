@@ -50,8 +50,9 @@ class ShownTrial:
 
     @property
     def is_model(self) -> bool:
-        """Whether it could be shipped: it was exported and evaluated, and keeps the limits."""
-        return self.group in (FRONT, NEAR, CONFIRMED)
+        """Whether it could be shipped: it was exported and evaluated, and keeps the limits. A duplicate is no further
+        model."""
+        return self.duplicate_of is None and self.group in (FRONT, NEAR, CONFIRMED)
 
 
 def shown_trials(
@@ -73,7 +74,7 @@ def shown_trials(
             record.plan,
             metrics,
             "",
-            "duplicate" if record.duplicate_of is not None else record.outcome,
+            record.shown_outcome,
             record.reason,
             record.keys,
             record.rung,

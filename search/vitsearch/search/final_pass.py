@@ -39,18 +39,25 @@ class FinalPass:
         await self._restore()
         self._pipeline.stop_workers()
         measured: set[str] = set()
-        while todo := [point for point in self._near() if point.name not in measured]:
+        todo = self._near()
+        while todo:
             point = todo[0]
-            self._progress.counted(REMEASURED, len(measured), len(measured) + len(todo))
-            self._progress.left(self._left(len(todo)))
+            self._count(len(measured), len(todo))
             measured.add(point.name)
             record = None if point.trial is None else records[point.trial]
             rounds = final_rounds(record, self._pipeline.config.confirms)
-            if await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds):
-                self._progress.note(f"{point.name} re-measured on an idle machine")
+            is_new = await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
+            todo = [one for one in self._near() if one.name not in measured]
+            if is_new:
+                done = f"{REMEASURED} {len(measured)}/{len(measured) + len(todo)} on an idle machine: {point.name}"
+                self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
         self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in self._read_front().shown():
             await self._evaluate_on_device(point)
+
+    def _count(self, measured: int, todo: int) -> None:
+        self._progress.counted(REMEASURED, measured, measured + todo)
+        self._progress.left(self._left(todo))
 
     def _near(self) -> list[Point]:
         """The front, then what is near it."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
-from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings, with_error
+from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
 from vitsearch.search.forecast.cost_model import predict_costs
@@ -104,7 +104,7 @@ class Outlook:
 
         A trial that only the width of its intervals keeps from being as good as another is tied with it, and continues.
         """
-        broken = self._screened_constraints(trial.metrics)
+        broken = self.screened_constraints(trial.metrics)
         if names := [name for name, value in broken.items() if value > 0]:
             return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
         return self._dominated(trial, broken)
@@ -114,7 +114,7 @@ class Outlook:
         best = loss(self.goals.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
         if best is None:
             return None
-        for number, known in self._front_losses():
+        for number, known in self.front_losses():
             if dominates(known, best):
                 best_known = f"{cap:.4f} (best known accuracy + {self.goals.margin})"
                 return trial.to_record(
@@ -122,7 +122,8 @@ class Outlook:
                 )
         return None
 
-    def _screened_constraints(self, metrics: Metrics) -> dict[str, float]:
+    def screened_constraints(self, metrics: Metrics) -> dict[str, float]:
+        """By how much the limits that a screening measurement can judge are broken."""
         return constraints(screened(self.goals.bounds), metrics.values)
 
     def cap(self, backbone: str) -> float:
@@ -179,7 +180,7 @@ class Outlook:
     def known(self, coming: Iterable[RunningTrial] = ()) -> KnownFront:
         """All confirmed, feasible trials, and those that are being trained as they are predicted."""
         expected = (self._loss(trial, trial.accuracy) for trial in coming)
-        points = [point for _, point in self._front_losses()] + [point for point in expected if point is not None]
+        points = [point for _, point in self.front_losses()] + [point for point in expected if point is not None]
         losses = tuple(points[index] for index in front(points))
         return KnownFront(losses, hypervolume(losses, self.goals.reference))
 
@@ -188,7 +189,10 @@ class Outlook:
         better only within them would be chosen for its luck, and so would what is better only within
         :data:`ACCURACY_TOLERANCE`. 0 where it is likelier to miss the reference than to reach it: the next candidate
         costs little beside a training."""
-        trial = replace(trial, metrics=trial.metrics.at_end(better=False))
+        return self.gain_as_measured(replace(trial, metrics=trial.metrics.at_end(better=False)), known)
+
+    def gain_as_measured(self, trial: RunningTrial, known: KnownFront) -> float:
+        """The same with its costs as they were measured."""
         expected = self._loss(trial, trial.accuracy)
         if expected is None or any(one >= worst for one, worst in zip(expected, self.goals.reference, strict=True)):
             return 0.0
@@ -206,12 +210,17 @@ class Outlook:
             return 0.0
         return max(0.0, hypervolume([*known.losses, point], self.goals.reference) - known.hypervolume)
 
+    def losses_of(self, trial: RunningTrial) -> tuple[Loss | None, Loss | None]:
+        """The predicted loss of a trial, with its costs as measured and at the worse end of their intervals."""
+        at_worst = replace(trial, metrics=trial.metrics.at_end(better=False))
+        return self._loss(trial, trial.accuracy), self._loss(at_worst, trial.accuracy)
+
     def _loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
         confirmed = (record.metrics for record in self._feasible.values())
         costs = predict_costs(self.goals.objectives, trial.metrics, [self.goals.baseline, *confirmed])
         return loss(self.goals.objectives, costs | {"accuracy": accuracy})
 
-    def _front_losses(self) -> list[tuple[int, Loss]]:
+    def front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of all confirmed, feasible trials."""
         found = ((number, self._loss_now(number, record)) for number, record in self._feasible.items())
         return [(number, point) for number, point in found if point is not None]
@@ -238,17 +247,6 @@ class Outlook:
         else:
             trial = trial.with_proxy(record.proxy)
         return 0.0 if self.judge_screen(trial) else self.gain(trial, self.known())
-
-    # ---- records
-
-    def not_promoted(self, trial: RunningTrial, reason: str) -> Record:
-        estimate = f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
-        if trial.rung:
-            estimate = f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
-        text = f"{reason}: {estimate}"
-        if reason == NO_GAIN:
-            text = f"{estimate} would not improve the front"
-        return trial.to_record("not_promoted", text, self._screened_constraints(trial.metrics))
 
     def confirmed(self, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:
         return Record(

@@ -202,14 +202,14 @@ class TrialScheduler:
         """
         if self._is_unavailable():
             return False
-        known = self._known()
+        known = self.known()
         ends = [replace(trial, metrics=trial.metrics.at_end(better)) for better in (True, False)]
         lives = [self.outlook.judge_screen(end) is None and self.may_gain(end, known) for end in ends]
         return lives[0] != lives[1]
 
     def may_gain(self, trial: RunningTrial, known: KnownFront | None = None) -> bool:
         """Whether a trial is expected to add enough; one whose accuracy is not predicted yet may."""
-        known = known or self._known()
+        known = known or self.known()
         return trial.accuracy is None or self.outlook.gain(trial, known) > LOW_GAIN * known.hypervolume
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
@@ -257,13 +257,14 @@ class TrialScheduler:
 
     def _weigh(self) -> tuple[list[float], KnownFront]:
         """The expected gain of each candidate, without those that would add next to nothing: they are dropped."""
-        known = self._known()
+        known = self.known()
         gains = [self.outlook.gain(waiting.candidate, known) for waiting in self._waiting]
         least = NEGLIGIBLE_GAIN * known.hypervolume
         self._drop([waiting for gain, waiting in zip(gains, self._waiting, strict=True) if gain <= least], NO_GAIN)
         return [gain for gain in gains if gain > least], known
 
-    def _known(self) -> KnownFront:
+    def known(self) -> KnownFront:
+        """The front that a candidate is compared with: what is confirmed, and what is being trained."""
         return self.outlook.known(self._training.values())
 
     def _has_slot(self) -> bool:

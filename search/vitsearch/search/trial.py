@@ -24,6 +24,7 @@ from vitsearch.devices.agent_device import DOES_NOT_FIT
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.search.not_promoted import not_promoted
 from vitsearch.search.outlook import NO_GAIN, RUNG_DEVIATION, Outlook
 from vitsearch.search.scheduler import TrialScheduler
 
@@ -57,11 +58,11 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
         running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
     if is_trained or running.needs_no_training:
         if not scheduler.may_gain(running):
-            return outlook.not_promoted(running, NO_GAIN)
+            return not_promoted(running, NO_GAIN, scheduler)
         return await _confirm(trial, running, pipeline, outlook)
     for rung in recipe.rungs[1:]:
         if reason := await scheduler.wait_for_slot(running):
-            return outlook.not_promoted(running, reason)
+            return not_promoted(running, reason, scheduler)
         running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy, RUNG_DEVIATION)
     scheduler.mark_confirming(number)
     return await _confirm(trial, running, pipeline, outlook)

@@ -11,7 +11,8 @@ from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import Bound, bounds, constraints
-from vitsearch.core.pareto import Loss, dominates, front, knee, loss, wilson
+from vitsearch.core.near_front import may_be_on
+from vitsearch.core.pareto import Loss, front, knee, loss, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
@@ -232,9 +233,7 @@ def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tup
     """The points that would be on the front at the better end of the intervals of their costs."""
     losses = [losses for _, losses in kept]
     for point in points:
-        values = point.metrics.at_end(better=True).values | {"accuracy": point.metrics.value("accuracy")}
-        best = loss(objectives, values)
-        if all(point is not one for one, _ in kept) and best and not any(dominates(one, best) for one in losses):
+        if all(point is not one for one, _ in kept) and may_be_on(losses, point.metrics, objectives):
             yield point
 
 

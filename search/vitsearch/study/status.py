@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vitsearch.core.record import Record, trainings
+from vitsearch.core.record import trainings
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
@@ -24,7 +24,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "open": study.unfinished(),
         "space_changes": study.attributes.get("space_changes", []),
         "waits": still_waiting(study.attributes.get("waits")),
-        "outcomes": dict(Counter(_outcome(record) for record in records.values())),
+        "outcomes": dict(Counter(record.shown_outcome for record in records.values())),
         "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
         "objectives": dict(space.objectives),
         "data": study.attributes.get("data"),
@@ -36,7 +36,3 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "wall_seconds": accounted.wall_seconds,
         "eta": accounted.eta,
     }
-
-
-def _outcome(record: Record) -> str:
-    return "duplicate" if record.duplicate_of is not None else record.outcome

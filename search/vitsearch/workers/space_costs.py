@@ -8,8 +8,10 @@ stay is not known without scores, so all count as equally important: under a ran
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from vitsearch import backbones
@@ -24,8 +26,18 @@ TIMED_BATCH = 16
 """Most images of a timed step: it takes as long for each image as a step of the recipe's batch, and less memory."""
 
 
-def count(plan: Plan, classes: int, channels: int) -> tuple[float, float]:
-    """Millions of parameters and of MACs of a plan, in the form that ships."""
+@dataclass(frozen=True)
+class Counts:
+    """Millions of parameters and of MACs of a plan, in the form that ships. ``linear_m`` are the parameters of linear
+    layers, which is all that many files have in int8."""
+
+    params_m: float
+    macs_m: float
+    linear_m: float
+
+
+def count(plan: Plan, classes: int, channels: int) -> Counts:
+    """The counts of a plan."""
     family = backbones.find(plan.backbone)
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels, window_size=plan.window_size)
     model = family.build(spec).model.eval()
@@ -34,8 +46,10 @@ def count(plan: Plan, classes: int, channels: int) -> tuple[float, float]:
     image = torch.zeros(1, channels, plan.resolution, plan.resolution)
     prune.apply(model, family, resolved, image)
     tokens.apply(model, resolved)
-    macs_m, params_m = macs.count(deploy.deployed(model, family, tuple(image.shape)), image)
-    return params_m, macs_m
+    shipped = deploy.deployed(model, family, tuple(image.shape))
+    macs_m, params_m = macs.count(shipped, image)
+    linear = sum(layer.weight.numel() for layer in shipped.modules() if isinstance(layer, nn.Linear))
+    return Counts(params_m, macs_m, linear / 1e6)
 
 
 def _equal_scores(structure: BlockStructure) -> Scores:

@@ -35,6 +35,7 @@ COSTS = fields(
                 screened=(SPAN, "screening measurements"),
                 worker_s=(SPAN, "seconds of one worker"),
                 device_s=(SPAN, "seconds of the device"),
+                wall_s=(SPAN, "seconds of the whole run with one worker"),
                 basis=(several(TEXT), "what the estimate is based on"),
             )
         ),

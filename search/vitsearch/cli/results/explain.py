@@ -15,6 +15,10 @@ from vitsearch_evaluators.base.printable import printable
 
 MOST_PREDICTIONS = 12
 """Predictions that are shown, those that were furthest off."""
+INTERVALS = (
+    "Intervals are those of the effect: from the scatter of the models around the sum of all effects, or from the "
+    "errors of the times, predictions and accuracies themselves where those are larger."
+)
 
 
 def print_explanation(found: Explanation, console: Console | None = None) -> None:
@@ -36,6 +40,9 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
             line(f"{backbone.backbone}: {backbone.about()}")
             if backbone.effects:
                 console.print(effects_table(one, backbone))
+    if any(backbone.effects for one in found.objectives for backbone in one.backbones):
+        line()
+        line(INTERVALS, "dim")
     lines = list(found.lines())
     if lines:
         line()

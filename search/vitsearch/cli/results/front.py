@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import typer
 from rich.console import Console
@@ -27,7 +28,9 @@ from vitsearch.core.plan import model_text
 from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results import exports
+from vitsearch.study.results.expression import Expression
 from vitsearch.study.results.nearest import Nearest, near_text
+from vitsearch.study.results.none_chosen import why_none
 from vitsearch.study.results.selection import Selection, front_json, ties
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
@@ -48,11 +51,14 @@ def show(stored: StoredStudy, query: Query, form: Form) -> bool:
     """Print the models that ``query`` asks for; returns whether there is one."""
     found = stored.models(query.device) if query.every else stored.front(query.device)
     selection = Selection.of(query.where, query.sort, found.objectives)
-    chosen = selection.of_points((*found.points, *found.others) if query.every else found.points)
+    known = (*found.points, *found.others) if query.every else found.points
+    chosen = selection.of_points(known)
     nearest = None if found.points else stored.nearest(query.device)
     if form == Form.JSON:
         near = None if nearest is None else nearest.to_json()
         typer.echo(json.dumps(front_json(found, chosen) | {"nearest": near}, indent=2))
+    elif form == Form.TABLE and selection.where is not None and known and not chosen:
+        print_nothing(selection.where, known)
     elif form == Form.TABLE:
         (print_models if query.every else print_front)(found, None, chosen)
         if nearest is not None:
@@ -83,14 +89,12 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
         )
         return
     shown = front.points if chosen is None else chosen
-    if not shown:
-        _print_nothing_chosen(len(front.points), console)
-        return
     console.print(front_table(front, console.width, shown))
     console.print(LEGEND, markup=False)
-    if any(ties(front.points, front.objectives)):
+    tied = zip(front.points, ties(front.points, front.objectives), strict=True)
+    if any(tie and point in shown for point, tie in tied):
         console.print(TIE_LEGEND, markup=False)
-    for line in same_in_all(front):
+    for line in same_in_all(front, shown):
         console.print(line, markup=False)
     _print_notes(front, [*([front.baseline] if front.baseline else []), *shown], console)
 
@@ -102,9 +106,6 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
     shown = known if chosen is None else chosen
     if not known:
         console.print(f"Study {front.study} has no trained model yet.", markup=False)
-        return
-    if not shown:
-        _print_nothing_chosen(len(known), console)
         return
     console.print(models_table(front, console.width, shown))
     console.print(LEGEND, markup=False)
@@ -124,17 +125,21 @@ def print_nearest(found: Nearest, console: Console | None = None) -> None:
         console.print(printable(f"  {line}"), markup=False)
 
 
-def same_in_all(front: Front) -> Iterator[str]:
-    """Neighbours that tie in every objective, in one line for each pair."""
+def same_in_all(front: Front, shown: Sequence[Point]) -> Iterator[str]:
+    """Neighbours that are both ``shown`` and tie in every objective, in one line for each pair."""
     found = ties(front.points, front.objectives)
-    for index, point in enumerate(front.points[:-1]):
-        after = front.points[index + 1].name
-        if all(after in found[index].get(name, ()) for name in front.objectives):
-            yield f"{point.name} and {after} are tied in every objective: what was measured does not tell them apart."
+    for (point, after), tie in zip(pairwise(front.points), found, strict=False):
+        is_shown = point in shown and after in shown
+        if is_shown and all(after.name in tie.get(name, ()) for name in front.objectives):
+            names = f"{point.name} and {after.name}"
+            yield f"{names} are tied in every objective: what was measured does not tell them apart."
 
 
-def _print_nothing_chosen(number: int, console: Console) -> None:
-    console.print(f"--where leaves none of the {counted(number, 'model')}.", markup=False)
+def print_nothing(where: Expression, known: Sequence[Point], console: Console | None = None) -> None:
+    """That an expression leaves none of the models, and why."""
+    console = console or Terminal()
+    text = f"--where leaves none of the {counted(len(known), 'model')}: {why_none(where, known)}"
+    console.print(printable(text), markup=False, highlight=False)
 
 
 def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None:
@@ -263,10 +268,7 @@ def _cell(point: Point, name: str, front: Front, tied: Mapping[str, object]) -> 
         return "not measured"
     if name not in front.objectives:
         return f"{value:.3g}"
-    text = f"{value:.3f}" if name == "accuracy" else f"{value:.3g}"
-    if name in point.metrics.intervals:
-        low, high = point.metrics.intervals[name]
-        text += f"±{(high - low) / 2:.1g}"
+    text = "±".join(exports.digits(point.metrics, name))
     if name in tied:
         text += TIED
     base = front.baseline.metrics.value(name) if front.baseline and point.trial is not None else None

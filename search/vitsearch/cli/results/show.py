@@ -81,7 +81,7 @@ def _state(found: TrialDetail) -> Iterator[str]:
     record = found.record
     yield f"place:   {found.place}"
     trained = f"trained for {counted(record.rung, 'epoch')}" if record.rung > 0 else "without training"
-    yield f"outcome: {record.outcome}, {trained}" + (f": {record.reason}" if record.reason else "")
+    yield f"outcome: {record.shown_outcome}, {trained}" + (f": {record.reason}" if record.reason else "")
     if record.failure is not None:
         yield "failure: " + ", ".join(f"{key} {value}" for key, value in record.failure.items())
     for limit in found.limits:

@@ -22,7 +22,7 @@ function decoded(raw) {
     for (const name of ["group", "outcome", "reason", "notes", "broken", "shared"]) trial[name] = word(columns[name], index);
     trial.name = number === null ? "baseline" : `trial ${number}`;
     trial.isKnee = number !== null && number === raw.knee;
-    trial.isModel = ["front", "near the front", "dominated"].includes(trial.group);
+    trial.isModel = trial.outcome !== "duplicate" && ["front", "near the front", "dominated"].includes(trial.group);
     return trial;
   });
   const varying = knobs.filter((name) => columns.knobs[name].words.length > 1);
@@ -40,7 +40,7 @@ function drawn(trial, metric) {
 
 function short(value, metric) {
   if (value === null || value === undefined) return "";
-  if (metric === "accuracy") return value.toFixed(3);
+  if (metric === "accuracy") return value.toFixed(4);
   const digits = Math.abs(value) >= 1000 ? 4 : 3;
   return String(Number(value.toPrecision(digits)));
 }
@@ -48,7 +48,7 @@ function short(value, metric) {
 function withInterval(figure, metric) {
   if (figure.low === null || figure.low === undefined) return short(figure.value, metric);
   const half = (figure.high - figure.low) / 2;
-  return `${short(figure.value, metric)} ± ${Number(half.toPrecision(1))}`;
+  return `${short(figure.value, metric)} ± ${Number(half.toPrecision(2))}`;
 }
 
 function axisTitle(data, metric) {

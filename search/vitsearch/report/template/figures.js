@@ -195,7 +195,8 @@ function figureProgress(data) {
 }
 
 function figurePredicted(data) {
-  const trials = data.trials.filter((trial) => trial.number !== null && trial.predicted !== null && trial.figures.accuracy.value !== null);
+  const trials = data.trials.filter((trial) => trial.number !== null && trial.outcome !== "duplicate"
+    && trial.predicted !== null && trial.figures.accuracy.value !== null);
   const errors = trials.map((trial) => trial.figures.accuracy.value - trial.predicted);
   const inside = trials.filter((trial, place) => Math.abs(errors[place]) <= half(trial));
   const values = trials.flatMap((trial) => [trial.predicted, trial.figures.accuracy.value]);

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.plan import Plan
+from vitsearch.core.precisions import LINEAR
 from vitsearch.core.stage import Stage
 from vitsearch.devices.protocols import Phases
 from vitsearch.search.check.space import Valid
@@ -20,24 +21,34 @@ from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
+if TYPE_CHECKING:
+    from vitsearch.workers.space_costs import Counts
+
 COUNTING_S, TIMING_S = 4.0, 4.0
 """Most seconds for counting random models, and for timing training steps. The largest and the smallest model of each
 backbone are counted in any case."""
 CLASSES = 10
 """Of the models that are counted: the width of the classifier matters little."""
 TYPICAL_S: Mapping[str, float] = {
-    Stage.SCREEN: 1.6,
-    Stage.PROXY: 1.4,
-    Stage.EXPORT: 6.6,
-    f"{Stage.MEASURE} {SCREEN.id}": 8.0,
-    f"{Stage.MEASURE} {CONFIRM.id}": 14.7,
+    Stage.SCREEN: 0.8,
+    Stage.PROXY: 1.0,
+    Stage.EXPORT: 3.2,
+    f"{Stage.MEASURE} {SCREEN.id}": 4.2,
+    f"{Stage.MEASURE} {CONFIRM.id}": 12.3,
 }
-"""Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in a run of 2026-11-27."""
-CONFIRMED, SCREENED_PER_TRAINING = 12, 11
-"""In that run: the confirmations of models of the front and near it, and the plans that were screened for each training
-that the file allows. A search screens on while plans need no training, so ``search.candidates`` is the least."""
-BYTES = {"fp16": 2.0, "bf16": 2.0, "palette4": 0.5}
-"""Of a parameter, at least; 1 for the precisions of int8, 4 for fp32."""
+"""Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in four runs of 2026-11-27."""
+CONFIRMED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
+"""In those runs: the confirmations of the front and of what is near it (12 to 17); for each training that the file
+allows, the plans that were screened (3.4 to 5.8) and exported for all runtimes (1.5 to 2.3). A search screens on while
+plans need no training, so ``search.candidates`` is the least."""
+PRUNED_SHARE = 0.25
+"""Of the time that training the unpruned models takes, at least: plans that are trained are pruned, and mostly of the
+faster backbones."""
+ALONE_SHARE = 0.6
+"""Of the time of the worker or the device, whichever worked less: while the other one waited. The four runs took 7.1 to
+10.1 minutes, within 5 % of the longer time and this share of the shorter one."""
+BYTES = {"fp16": 2.0, "palette4": 0.5}
+"""Of a parameter, at least; 4 for fp32, and for bf16, whose files keep fp32."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def _three_digits(value: float) -> str:
 @dataclass(frozen=True)
 class Models:
     """``counted`` models, the largest and the smallest of each backbone among them. ``size_mb`` is that of the weights
-    alone: at least in the smallest precision of the space, at most in the largest."""
+    alone: of the model and precision of the space for which it is least, and of those for which it is most."""
 
     counted: int
     params_m: Span
@@ -69,12 +80,14 @@ class Models:
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of one worker and of the device, the number of screening measurements, and what they are based on."""
+    """Seconds of one worker, of the device and of the whole run, the number of screening measurements, and what they
+    are based on."""
 
     trainings: int
     screened: Span
     worker_s: Span
     device_s: Span
+    wall_s: Span
     basis: tuple[str, ...]
 
 
@@ -97,8 +110,10 @@ class Costs:
             *self.unmeetable,
         ]
         if self.time is not None:
-            worker, device = _durations(self.time.worker_s), _durations(self.time.device_s)
-            lines.append(f"time: {worker} of one worker, and meanwhile {device} of the device:")
+            wall, worker, device = (
+                _durations(span) for span in (self.time.wall_s, self.time.worker_s, self.time.device_s)
+            )
+            lines.append(f"time: {wall} in all with one worker: {worker} of the worker, {device} of the device:")
             lines += [f"  {line}" for line in self.time.basis]
         return "\n".join(lines)
 
@@ -107,15 +122,26 @@ def space_costs(valid: Valid) -> Costs:
     """Count models of the space and time a training step of each backbone, which takes some seconds."""
     space, plans = valid.space, plan_space(valid.space)
     counted = dict(_counted(plans, valid.data.channels))
-    params = Span(min(p for p, _ in counted.values()), max(p for p, _ in counted.values()))
-    macs = Span(min(m for _, m in counted.values()), max(m for _, m in counted.values()))
-    widths = [_bytes(precision) for precision in space.space.quantization]
-    models = Models(len(counted), params, macs, Span(params.low * min(widths), params.high * max(widths)))
+    counts = counted.values()
+    sizes = [_size_mb(one, precision, space) for one in counts for precision in space.space.quantization]
+    models = Models(
+        len(counted), _span(one.params_m for one in counts), _span(one.macs_m for one in counts), _span(sizes)
+    )
     return Costs(models, tuple(_unmeetable(space, plans, models, valid.data.channels)), _time(valid, plans))
 
 
-def _bytes(precision: str) -> float:
-    return 1.0 if precision.startswith("int8") else BYTES.get(precision, 4.0)
+def _span(values: Iterable[float]) -> Span:
+    known = list(values)
+    return Span(min(known), max(known))
+
+
+def _size_mb(counts: Counts, precision: str, space: SearchSpace) -> float:
+    """MB of the weights in a precision. In int8 are the linear layers, and all layers where the space allows it."""
+    if not precision.startswith("int8"):
+        return counts.params_m * BYTES.get(precision, 4.0)
+    only_linear = tuple(space.space.quantized_ops) == (LINEAR,)
+    int8 = counts.linear_m if only_linear else counts.params_m
+    return int8 + 4.0 * (counts.params_m - int8)
 
 
 @dataclass(frozen=True)
@@ -134,7 +160,7 @@ class _Extreme:
         return choices[-1] if grows == self.is_largest else choices[0]
 
 
-def _counted(plans: PlanSpace, channels: int) -> Iterator[tuple[Plan, tuple[float, float]]]:
+def _counted(plans: PlanSpace, channels: int) -> Iterator[tuple[Plan, Counts]]:
     """Plans with their parameters and MACs, in millions: the extremes, then random ones for some seconds."""
     from vitsearch.workers.space_costs import count  # torch: only for those who count
 
@@ -155,8 +181,8 @@ def _unmeetable(space: SearchSpace, plans: PlanSpace, models: Models, channels: 
     asked = [name for name in ("params_m", "macs_m", "size_mb") if name in space.limits]
     if not asked:
         return
-    params_m, macs_m = count(plans.baseline(), CLASSES, channels)
-    baseline = {"params_m": params_m, "macs_m": macs_m, "size_mb": params_m * _bytes("fp32")}
+    found = count(plans.baseline(), CLASSES, channels)
+    baseline = {"params_m": found.params_m, "macs_m": found.macs_m, "size_mb": _size_mb(found, "fp32", space)}
     smallest = {"params_m": models.params_m.low, "macs_m": models.macs_m.low, "size_mb": models.size_mb.low}
     for bound in bounds({name: space.limits[name] for name in asked}, baseline):
         if bound.sense == "<=" and smallest[bound.metric] > bound.value:
@@ -181,19 +207,23 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     per_image = dict(_per_image(plans, valid.data.channels, space.resources.cpus))
     trained, bases = _training(plans, valid, per_image)
     measured = seconds.get(Stage.TRAIN)
-    train_s = trained if measured is None else measured
+    train_s = Span(PRUNED_SHARE * trained, trained) if measured is None else Span(measured, measured)
     few, many = wanted * space.search.candidates, wanted * max(space.search.candidates, SCREENED_PER_TRAINING)
     export_s, candidate_s = seconds[Stage.EXPORT], seconds[Stage.SCREEN] + seconds[Stage.PROXY]
     screen_s = seconds[f"{Stage.MEASURE} {SCREEN.id}"]
     confirm_s = seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
-    always = wanted * train_s + bases + (wanted + unpruned) * export_s + tried * seconds[Stage.SCREEN]
+    exported = unpruned + EXPORTED_PER_TRAINING * wanted
+    always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
+    worker = Span(
+        always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s
+    )
     least, most = few + unpruned + tried, many + unpruned + tried
+    device = Span(*(count * screen_s + CONFIRMED * confirm_s for count in (least, most)))
     cores = f"{space.resources.cpus} core{'s' if space.resources.cpus > 1 else ''}"
-    timed = f"unpruned models timed here just now on {cores}; pruned ones take less" if measured is None else source
+    timed = f"at most: unpruned models, timed here just now on {cores}" if measured is None else source
     basis = [
-        f"{wanted} trainings of {_duration(train_s)} ({timed})",
-        f"{wanted + unpruned} exports of {export_s:.1f} s and {few} to {many} candidates of {candidate_s:.1f} s "
-        f"({source})",
+        f"{wanted} trainings of {_durations(train_s).removeprefix('about ')} ({timed})",
+        f"{exported} exports of {export_s:.1f} s and {few} to {many} candidates of {candidate_s:.1f} s ({source})",
         f"{least} to {most} screening measurements of {screen_s:.1f} s and some {CONFIRMED} "
         f"confirmations of {confirm_s:.1f} s ({source})",
     ]
@@ -202,10 +232,15 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     return Time(
         wanted,
         Span(least, most),
-        Span(always + few * candidate_s, always + many * candidate_s),
-        Span(*(count * screen_s + CONFIRMED * confirm_s for count in (least, most))),
+        worker,
+        device,
+        Span(_wall(worker.low, device.low), _wall(worker.high, device.high)),
         tuple(basis),
     )
+
+
+def _wall(worker_s: float, device_s: float) -> float:
+    return max(worker_s, device_s) + ALONE_SHARE * min(worker_s, device_s)
 
 
 def _phases_s(space: SearchSpace) -> float:

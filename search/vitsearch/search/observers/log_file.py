@@ -119,7 +119,7 @@ class LogFile:
         self._write(
             "trial_ended",
             trial=number,
-            outcome="duplicate" if record.duplicate_of is not None else record.outcome,
+            outcome=record.shown_outcome,
             plan=plan_text(record.plan),
             reason=record.reason,
             metrics=record.metrics.values,

@@ -212,7 +212,7 @@ class StudyRuns:
             "vitsearch.study": self._space.study,
             "vitsearch.kind": "trial",
             "vitsearch.trial": str(trial.number),
-            "vitsearch.outcome": "duplicate" if record.duplicate_of is not None else record.outcome,
+            "vitsearch.outcome": record.shown_outcome,
             "vitsearch.plan": plan_text(record.plan),
             "vitsearch.reason": record.reason,
             "vitsearch.artifact_key": (record.keys.artifact_key if record.keys else None) or "",

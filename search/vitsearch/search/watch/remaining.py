@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from vitsearch.core.metrics import needs_confirmation
+from vitsearch.core.near_front import may_be_on
+from vitsearch.core.pareto import loss
 from vitsearch.core.record import Keys, Record, trainings
 from vitsearch.pipeline.measure import final_rounds, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
@@ -14,9 +16,12 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
 from vitsearch.study.time_left import TimeLeft, gaps, time_left
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 ESTIMATE_S = 1.0
 """Between two estimates."""
+CONFIRM_PER_SCREEN = 3.0
+"""How much longer a confirmation takes than a screening measurement: 2.7 to 3.1 times in four recorded quickstarts."""
 UNKNOWN = "time left: not known before the first training has ended"
 
 
@@ -54,19 +59,36 @@ class Remaining:
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
         protocol = self._study.attributes.get("protocol", "")
-        self._measuring_s = self._ledger.costs.measuring_seconds(protocol) or 0.0
+        self._measuring_s = self._confirming_seconds()
         self._to_remeasure = sum(
             rounds_of(self._ledger.repeats(keys.graph_key, keys.device_id, protocol)) < rounds
             for keys, rounds in self._shown(records)
         )
 
+    def _confirming_seconds(self) -> float:
+        """What a confirmation takes: the mean of those that were made, else what screening measurements suggest. In
+        many studies the first confirmation is made when the search has ended."""
+        measuring_seconds = self._ledger.costs.measuring_seconds
+        made = measuring_seconds(self._study.attributes.get("protocol", ""))
+        return made or CONFIRM_PER_SCREEN * (measuring_seconds(SCREEN.id) or 0.0)
+
     def _shown(self, records: Mapping[int, Record]) -> list[tuple[Keys, int]]:
-        """The keys of what ``vitsearch front`` would show now, the front and the baseline, and how often each is
-        confirmed in the end."""
-        baseline = self._study.attributes.get("baseline")
-        front = on_front(records, tuple(self._space.objectives)).values()
-        confirms = needs_confirmation([*self._space.objectives, *self._space.limits])
-        found = [(record.keys, final_rounds(record, confirms)) for record in front if record.keys is not None]
+        """The keys of what the search would re-measure if it ended now, and how often each is confirmed in the end: the
+        front, what is near it, and the baseline."""
+        baseline, objectives = self._study.attributes.get("baseline"), tuple(self._space.objectives)
+        front = on_front(records, objectives)
+        losses = [point for record in front.values() if (point := loss(objectives, record.metrics.values))]
+        near = [
+            record
+            for number, record in records.items()
+            if number not in front
+            and record.is_confirmed
+            and record.feasible
+            and may_be_on(losses, record.metrics, objectives)
+        ]
+        confirms = needs_confirmation([*objectives, *self._space.limits])
+        shown = [*front.values(), *near]
+        found = [(record.keys, final_rounds(record, confirms)) for record in shown if record.keys is not None]
         return [*found, (Keys(**baseline["keys"]), final_rounds(None, confirms))] if baseline else found
 
     def report_known(self, progress: Progress) -> None:
@@ -83,7 +105,7 @@ class Remaining:
 
     def final_text(self, models: int) -> str:
         """The time left when the search has ended and ``models`` are still to be re-measured."""
-        seconds = models * self._measuring_s
+        seconds = models * self._confirming_seconds()
         return f"{TimeLeft(seconds, seconds)} left"
 
     def _left(self) -> TimeLeft | None:

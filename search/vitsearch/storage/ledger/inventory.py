@@ -15,16 +15,19 @@ from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import database_now
 
 _SUMMARY = """
-SELECT s.study_name, t.state, COUNT(t.trial_id) FROM studies s LEFT JOIN trials t ON t.study_id = s.study_id
-GROUP BY s.study_name, t.state ORDER BY s.study_name
+SELECT s.study_name, IIF(a.value_json GLOB '*"duplicate_of": [0-9]*', 'duplicate', t.state) state, COUNT(t.trial_id)
+FROM studies s LEFT JOIN trials t ON t.study_id = s.study_id
+LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'record'
+GROUP BY s.study_name, 2 ORDER BY s.study_name
 """
+"""Trials by state; those that repeat another trial for themselves, whatever their state."""
 _RUNS = "SELECT study, MAX(seen_at) FROM vs_run GROUP BY study"
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A study of a database. ``models`` are its trials with a result, ``open`` those that run or wait; ``last_run`` is
-    the end of its last run (seconds since 1970), None before there was one."""
+    """A study of a database. ``models`` are its trials with a result of their own, ``open`` those that run or
+    wait; ``last_run`` is the end of its last run (seconds since 1970), None before there was one."""
 
     name: str
     trials: int

@@ -6,8 +6,8 @@ so the true interval is narrower.
 
 Accuracies are those of the same validation images. Which images each model classifies correctly is not stored, so the
 interval of their difference is that of two independent samples, which is wider than that of paired ones. What can be
-said of the paired test (McNemar 1947) without the answers is said: how few images the two may judge differently for the
-difference to be significant.
+said of the paired test (McNemar's, exact) without the answers is said: how many images the two may judge differently at
+most for the difference to be significant.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from vitsearch.study.study import Study
 
 Z = 1.959964
 """Standard errors of half a 95 % interval."""
-CHI_SQUARED = Z * Z
+SIGNIFICANT = 0.05
+"""A smaller probability is called significant."""
 Verdict = Literal["first", "second", "not significant", "equal", "no interval", "not measured"]
 """Which model is better, or why that is not known."""
 
@@ -58,11 +59,30 @@ class McNemar:
     def p(self) -> float:
         """The probability of a difference as large, if both were equally good."""
         few, both = min(self.only_first, self.only_second), self.only_first + self.only_second
-        tail = sum(math.comb(both, count) for count in range(few + 1))
+        tail = ways = 1
+        for count in range(few):
+            ways = ways * (both - count) // (count + 1)
+            tail += ways
         return min(1.0, 2 * tail / (1 << both))  # of integers: floats would overflow
+
+    @property
+    def is_significant(self) -> bool:
+        return self.p < SIGNIFICANT
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"p": self.p}
+
+
+def most_differing(apart: int, n: int) -> int | None:
+    """Two models of which one classifies ``apart`` more of ``n`` images correctly: how many images they may judge
+    differently at most for the exact test to be significant. None where no number is small enough: below 6."""
+    above = math.ceil(apart * apart / (Z * Z)) + 2  # the test without its correction for small numbers allows more
+    most = min(n, above)
+    for both in range(most - (most - apart) % 2, apart - 1, -2):
+        few = (both - apart) // 2
+        if McNemar(n, few, both - few).is_significant:
+            return both
+    return None
 
 
 @dataclass(frozen=True)
@@ -114,17 +134,20 @@ class Comparison:
         if apart == 0:
             return f"accuracy: both classify equally many of {on} correctly"
         better = self.second if second > first else self.first
+        more = f"accuracy: {better.name} classifies {apart} more of {on} correctly"
+        most = most_differing(apart, self.images)
+        if most is None:
+            return f"{more}, which cannot be significant: by McNemar's exact test a difference below 6 never is"
         return (
-            f"accuracy: {better.name} classifies {apart} more of {on} correctly. The interval above takes the two as "
-            f"independent. On paired answers the difference is significant if fewer than "
-            f"{math.ceil(apart * apart / CHI_SQUARED):,} images are judged differently; --paired counts them"
+            f"{more}. The interval above takes the two as independent. On paired answers the difference is significant "
+            f"if at most {most:,} images are judged differently (McNemar's exact test); --paired counts them"
         )
 
 
 def _paired_text(found: Comparison) -> str:
     paired = found.paired
     assert paired is not None  # asked by the caller
-    says = "significant" if paired.p < 0.05 else "not significant"
+    says = "significant" if paired.is_significant else "not significant"
     return (
         f"accuracy on the same {paired.n:,} images: {found.first.name} alone is right on {paired.only_first}, "
         f"{found.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, p = {paired.p:.2g})"

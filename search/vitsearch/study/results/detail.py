@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class TrialDetail:
             "emulated": self.emulated,
             **self.point.to_json(),
             "place": self.place,
-            "outcome": self.record.outcome,
+            "outcome": self.record.shown_outcome,
             "duplicate_of": self.record.duplicate_of,
             "reason": self.record.reason,
             "failure": self.record.failure,
@@ -162,10 +162,13 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def point_of(models: Front, number: int | None, record: Record) -> Point:
-    """The model of a trial, or the baseline (None), with all its measurements; that of an untrained trial as it was
-    recorded."""
-    known = next((point for point in (*models.shown(), *models.others) if point.trial == number), None)
-    return known or Point(number, record.plan, record.keys, record.metrics, record.feasible)  # type: ignore[arg-type]
+    """The model of a trial, or the baseline (None), with all its measurements, for a duplicate those of the trial that
+    it repeats; that of an untrained trial as it was recorded."""
+    first = number if record.duplicate_of is None else record.duplicate_of
+    known = next((point for point in (*models.shown(), *models.others) if point.trial == first), None)
+    if known is not None:
+        return replace(known, trial=number, plan=record.plan)
+    return Point(number, record.plan, record.keys, record.metrics, record.feasible)  # type: ignore[arg-type]
 
 
 def place_of(models: Front, point: Point, record: Record) -> str:

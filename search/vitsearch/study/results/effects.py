@@ -7,9 +7,11 @@ For each backbone, the figure (the logarithm of a cost, or the accuracy) is a su
     words               one step for each value, against the first one
     runtime, precision  one step for each pair, so that int8 may gain in one runtime and lose in another
 
-The intervals are those of least squares (Student's t). ``r_squared`` says how much of the variance such a sum explains:
-where it is low, knobs act together, and single effects say little. An effect that the models do not tell apart from
-those of other knobs is left out.
+An interval is that of least squares (Student's t), from the scatter of the models around the sum; or that of the errors
+of the figures themselves (of times, of predictions, of accuracies on a finite number of images) where it is wider: a
+model that alone has a value lies on the sum, whatever its error. ``r_squared`` says how much of the variance such a sum
+explains: where it is low, knobs act together, and single effects say little. An effect that the models do not tell
+apart from those of other knobs is left out.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitsearch.core.figures import Z_95
 from vitsearch.core.plan import precision_text
 
 Floats = NDArray[np.float64]
@@ -37,10 +40,11 @@ SINGULAR = 1e-8
 
 @dataclass(frozen=True)
 class Observation:
-    """A model: the values of its knobs, and its figure."""
+    """A model: the values of its knobs, and its figure with one standard ``deviation`` of the error of that."""
 
     knobs: Knobs
     value: float
+    deviation: float = 0.0
 
     @property
     def backbone(self) -> str:
@@ -131,13 +135,16 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
     seen = inverse @ inputs
     quantile, variance, effects = _student(free), rest / free, []
+    errors = np.array([one.deviation for one in observed])
     for contrast in contrasts:
         row = np.zeros(inputs.shape[1])
         for index, change in contrast.change.items():
             row[index + 1] = change
         if not np.allclose(row @ seen, row, atol=1e-6):
             continue  # the models do not tell it apart
-        half = quantile * math.sqrt(max(0.0, variance) * float(np.sum((row @ inverse) ** 2)))
+        weights = row @ inverse
+        scatter = quantile * math.sqrt(max(0.0, variance) * float(np.sum(weights**2)))
+        half = max(scatter, Z_95 * float(np.linalg.norm(weights * errors)))
         middle = float(row @ coefficients)
         span = middle - half, middle + half
         effects.append(Effect(contrast.knob, contrast.start, contrast.to, middle, *span, contrast.models))

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
@@ -116,14 +117,20 @@ def to_markdown(front: Front, shown: Sequence[Point]) -> str:
 
 
 def _cell(point: Point, name: str) -> str:
-    value = point.metrics.value(name)
-    if value is None:
+    if point.metrics.value(name) is None:
         return "not measured"
-    text = f"{value:.4f}" if name == "accuracy" else f"{value:.4g}"
-    if name not in point.metrics.intervals:
-        return text
-    low, high = point.metrics.intervals[name]
-    return f"{text} ± {(high - low) / 2:.2g}"
+    return " ± ".join(digits(point.metrics, name))
+
+
+def digits(metrics: Metrics, name: str) -> list[str]:
+    """A value and, where it has an interval, half of that: as many digits as tell two models apart."""
+    value = metrics.value(name)
+    assert value is not None  # asked by the caller
+    found = [f"{value:.4f}" if name == "accuracy" else f"{value:.4g}"]
+    if name in metrics.intervals:
+        low, high = metrics.intervals[name]
+        found.append(f"{(high - low) / 2:.2g}")
+    return found
 
 
 def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -> str:

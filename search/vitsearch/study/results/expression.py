@@ -49,9 +49,13 @@ class Expression(Protocol):
 
     def holds(self, values: Mapping[str, Value]) -> bool | None: ...
 
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """What it compares, from left to right."""
+        ...
+
 
 @dataclass(frozen=True)
-class _Operand:
+class Operand:
     """``name`` is that of a metric or knob; None for a literal, whose ``text`` counts."""
 
     text: str
@@ -65,15 +69,20 @@ class _Operand:
 
 
 @dataclass(frozen=True)
-class _Comparison:
-    left: _Operand
+class Comparison:
+    """Two operands, of which at least one is a name, and how they are compared."""
+
+    left: Operand
     operator: str
-    right: _Operand
+    right: Operand
     kind: Kind
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
         left, right = self.left.value(values, self.kind), self.right.value(values, self.kind)
         return None if left is None or right is None else _OPERATORS[self.operator](left, right)
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return (self,)
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,9 @@ class _Not:
         found = self.negated.holds(values)
         return None if found is None else not found
 
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return self.negated.comparisons()
+
 
 @dataclass(frozen=True)
 class _Both:
@@ -93,6 +105,9 @@ class _Both:
         found = [part.holds(values) for part in self.parts]
         return False if False in found else None if None in found else True
 
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return tuple(one for part in self.parts for one in part.comparisons())
+
 
 @dataclass(frozen=True)
 class _Either:
@@ -101,6 +116,9 @@ class _Either:
     def holds(self, values: Mapping[str, Value]) -> bool | None:
         found = [part.holds(values) for part in self.parts]
         return True if True in found else None if None in found else False
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return tuple(one for part in self.parts for one in part.comparisons())
 
 
 def parse(text: str, names: Mapping[str, Kind]) -> Expression:
@@ -177,7 +195,7 @@ class _Reader:
         ]
         return parts[0] if len(parts) == 1 else _Both(tuple(parts))
 
-    def _operand(self) -> _Operand:
+    def _operand(self) -> Operand:
         if self._next == len(self._tokens) or self._tokens[self._next].kind in ("operator", "bracket"):
             raise self._expected("a name, a number or a word")
         token = self._tokens[self._next]
@@ -185,10 +203,10 @@ class _Reader:
             raise self._expected("a name, a number or a word")
         self._next += 1
         if token.kind == "word" and token.text in self._names:
-            return _Operand(token.text, self._names[token.text], token.text)
-        return _Operand(token.text, "number" if token.kind == "number" else "word")
+            return Operand(token.text, self._names[token.text], token.text)
+        return Operand(token.text, "number" if token.kind == "number" else "word")
 
-    def _comparison(self, left: _Operand, word: str, right: _Operand) -> _Comparison:
+    def _comparison(self, left: Operand, word: str, right: Operand) -> Comparison:
         kinds: Sequence[Kind] = [one.kind for one in (left, right) if one.name is not None]
         if not kinds:
             wrong = next((one.text for one in (left, right) if one.kind == "word"), None)
@@ -204,7 +222,7 @@ class _Reader:
             raise QueryError(f"{self._text!r}: {named.text} is a number, but {other.text!r} is not: {near}")
         if kind == "word" and word in _ORDERS:
             raise QueryError(f"{self._text!r}: {named.text} is a word, which has no order; allowed: == and !=")
-        return _Comparison(left, word, right, kind)
+        return Comparison(left, word, right, kind)
 
     def _peek(self, kind: str) -> bool:
         return self._next < len(self._tokens) and self._tokens[self._next].kind == kind

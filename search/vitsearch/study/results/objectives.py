@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.record import Record
 from vitsearch.study.knob_values import knob_values
@@ -123,22 +123,40 @@ _Found = list[tuple[str, Observation, bool]]
 def _costs(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Found:
     """The logarithms of the costs of graphs."""
     return [
-        (record.keys.graph_key, Observation(knob_values(record.plan), math.log(value)), False)
+        (
+            record.keys.graph_key,
+            Observation(knob_values(record.plan), math.log(value), _log_deviation(figures[number], name)),
+            False,
+        )
         for number, record in records.items()
         if record.keys is not None and (value := figures[number].value(name)) is not None and value > 0.0
     ]
 
 
+def _log_deviation(metrics: Metrics, name: str) -> float:
+    low, high = metrics.intervals.get(name, (1.0, 1.0))
+    return math.log(high / low) / (2 * Z_95) if low > 0.0 else 0.0
+
+
 def _accuracies(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Found:
-    """Measured accuracies; for plans that were not confirmed, the predicted ones."""
+    """Measured accuracies; for plans that were not confirmed, the predicted ones. Both have the error of a finite
+    number of images, and the predicted ones their own."""
     found: _Found = []
+    sampling = max(map(_deviation, figures.values()), default=0.0)
     for number, record in records.items():
         if record.keys is None:
             continue
-        key = f"{record.keys.weights_key} {record.keys.graph_key}"
+        key, knobs = f"{record.keys.weights_key} {record.keys.graph_key}", knob_values(record.plan)
         measured = figures[number].value("accuracy") if record.is_confirmed else None
-        predicted = None if record.proxy is None else record.proxy.predicted_accuracy
-        value = predicted if measured is None else measured
-        if value is not None:
-            found.append((key, Observation(knob_values(record.plan), value), measured is None))
+        if measured is not None:
+            found.append((key, Observation(knobs, measured, _deviation(figures[number])), False))
+        elif record.proxy is not None:
+            error = math.hypot(record.proxy.deviation, sampling)
+            found.append((key, Observation(knobs, record.proxy.predicted_accuracy, error), True))
     return sorted(found, key=lambda one: one[2])  # measured ones first: they count where both are known
+
+
+def _deviation(metrics: Metrics) -> float:
+    """One standard deviation of an accuracy; 0 where it was not measured."""
+    low, high = metrics.intervals.get("accuracy", (0.0, 0.0))
+    return (high - low) / (2 * Z_95)

@@ -28,7 +28,7 @@ def database(finished):
 
 
 def test_the_three_files(vitsearch, database, tmp_path):
-    files = {kind: tmp_path / f"new/report.{kind}" for kind in ("html", "svg", "png")}
+    files = {kind: tmp_path / f"report.{kind}" for kind in ("html", "svg", "png")}
     code, out, _ = vitsearch("report", database, "--to", files["html"], "--svg", files["svg"], "--png", files["png"])
     assert code == 0
     assert sorted(line.split()[1] for line in out.splitlines()) == sorted(map(str, files.values()))
@@ -47,6 +47,14 @@ def test_a_report_of_nothing_is_refused(vitsearch, database):
 def test_a_file_that_cannot_be_written_is_one_line(vitsearch, database, tmp_path):
     code, out, err = vitsearch("report", database, "--to", tmp_path)
     assert (code, out, err) == (1, "", f"{tmp_path} cannot be written: Is a directory\n")
+
+
+@pytest.mark.parametrize("option", ["--to", "--svg", "--png"])
+def test_no_folder_is_made(vitsearch, database, tmp_path, option):
+    file = tmp_path / "new" / "report"
+    code, out, err = vitsearch("report", database, option, file)
+    assert (code, out, err) == (1, "", f"{file} cannot be written: there is no folder {tmp_path / 'new'}\n")
+    assert not file.parent.exists()
 
 
 @pytest.mark.parametrize("command", ["serve", "dashboard"])

@@ -35,6 +35,12 @@ def test_the_front_of_the_report_is_that_of_the_front_command(finished, report):
     }
 
 
+def test_a_duplicate_is_no_further_model(report):
+    model = next(trial for trial in report.trials if trial.group == FRONT)
+    assert model.is_model
+    assert not replace(model, duplicate_of=0).is_model
+
+
 def test_every_finished_trial_is_there_behind_the_baseline(finished, report):
     assert [trial.number for trial in report.trials] == [None, *finished.records()]
 

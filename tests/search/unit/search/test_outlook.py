@@ -12,7 +12,7 @@ from vitsearch.core.pareto import gain, loss
 from vitsearch.core.plan import Compression, Plan, Recipe
 from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import ACCURACY_TOLERANCE, NO_GAIN, Goals, Outlook
+from vitsearch.search.outlook import ACCURACY_TOLERANCE, Goals, Outlook
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
@@ -111,7 +111,7 @@ def test_finished_trials_are_not_readmitted(plan, outcome):
     assert outlook_of().expected_gain(9, put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
 
 
-# ---- predictions and the last word
+# ---- predictions
 
 
 def test_predictions_learn_from_trained_plans(plan, confirmed):
@@ -135,14 +135,6 @@ def test_a_plan_that_was_confirmed_without_training_is_no_point_of_the_line(plan
     assert outlook_of(kept).predict(screened(plan, 1.0), 0.9, found) == outlook_of().predict(
         screened(plan, 1.0), 0.9, found
     )
-
-
-def test_the_reason_of_not_promoted_names_the_predicted_accuracy(plan):
-    outlook = outlook_of(bounds=[Bound("cpu_ms_p50", "<=", 4.0)])
-    record = outlook.not_promoted(replace(screened(plan, 2.0), accuracy=0.85, deviation=0.012), NO_GAIN)
-    reason = "predicted accuracy 0.8500 ± 0.024 would not improve the front"
-    assert (record.outcome, record.reason) == ("not_promoted", reason)
-    assert record.constraints == {"cpu_ms_p50<=4": -0.5}
 
 
 # ---- expected gain

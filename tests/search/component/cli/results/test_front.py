@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support.terminal import shown
-from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest
+from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest, print_nothing
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression
@@ -15,15 +15,16 @@ from vitsearch.core.record import Keys
 from vitsearch.space.sections import Limit
 from vitsearch.study.front import Classified, Front, Point
 from vitsearch.study.results.nearest import Candidate, nearest
+from vitsearch.study.results.selection import Selection
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
 KEYS = Keys("w", "g", "a", "d")
 FRONT = """\
 Pareto front of study fake: 2 models, all fake_vit@28
-   trial  plan                                      accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb  size_mb
-baseline  fp32                                    0.900±0.02         4±0.1             4.1    not measured        9
-       4  heads-33% ffn-50% global int8_dynamic       0.871~      1 (0.25)             1.1    not measured      2.5
-     12*  heads-33% ffn-50% global fp32          0.890±0.02~  2±0.1 (0.50)             2.1    not measured     6.25
+   trial  plan                                       accuracy    cpu_ms_p50  latency_ms_p50  peak_memory_mb
+baseline  fp32                                    0.9000±0.02         4±0.1             4.1    not measured
+       4  heads-33% ffn-50% global int8_dynamic       0.8710~      1 (0.25)             1.1    not measured
+     12*  heads-33% ffn-50% global fp32          0.8900±0.02~  2±0.1 (0.50)             2.1    not measured
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.
 ~ marks a tie: the interval overlaps that of a neighbour on the front, so which is better is open.
 peak_memory_mb is not measured (all): VmHWM cannot be read"""
@@ -58,6 +59,17 @@ def test_the_table_of_the_front(front):
     assert shown(print_front, front) == FRONT
 
 
+def test_models_that_differ_by_one_image_are_shown_apart(front):
+    def with_accuracy(point, value):
+        figures = Metrics.of({"accuracy": value}, {"accuracy": (value - 0.01268, value + 0.01268)})
+        return replace(point, metrics=point.metrics | figures)
+
+    first, second = front.points
+    text = shown(print_front, replace(front, points=(with_accuracy(first, 0.9270), with_accuracy(second, 0.9275))))
+    assert "0.9270±0.013" in text
+    assert "0.9275±0.013" in text
+
+
 def test_what_was_shipped_has_its_accuracy_on_the_test_images(front):
     shipped = replace(front.points[1], on_test=Classified(1837, 2000))
     assert shown(print_front, replace(front, points=(front.points[0], shipped))).endswith(
@@ -78,7 +90,7 @@ def test_in_a_narrow_terminal_plans_are_broken_and_numbers_are_not(front, width)
     assert "…" not in text
     names = [line.split()[0] for line in text.splitlines() if line[:8].strip()]
     assert names[names.index("trial") + 1 :][:3] == ["baseline", "4", "12*"]
-    assert all(cell in text for cell in ("0.900±0.02", "4±0.1", "0.890±0.02~", "2±0.1 (0.50)"))
+    assert all(cell in text for cell in ("0.9000±0.02", "4±0.1", "0.8900±0.02~", "2±0.1 (0.50)"))
 
 
 def test_models_are_named_where_there_are_several(front):
@@ -147,7 +159,17 @@ def test_only_the_chosen_models_are_shown(front):
 
 
 def test_a_condition_that_no_model_meets_is_said(front):
-    assert shown(print_front_of(()), front) == "--where leaves none of the 2 models."
+    where = Selection.of("backbone == fake", None, front.objectives).where
+    text = shown(lambda known, console: print_nothing(where, known, console), front.points)
+    assert text == "--where leaves none of the 2 models: no model has backbone 'fake'; they have fake_vit"
+
+
+def test_a_tie_with_a_model_that_is_not_shown_is_not_named(front):
+    first, second = front.points
+    intervals = {"accuracy": (0.85, 0.9), "cpu_ms_p50": (0.9, 2.0)}
+    alike = replace(first, metrics=Metrics.of(first.metrics.values, intervals, first.metrics.reasons))
+    text = shown(print_front_of((alike,)), replace(front, points=(alike, second)))
+    assert "are tied in every objective" not in text
 
 
 def test_models_that_tie_in_every_objective_are_named(front):

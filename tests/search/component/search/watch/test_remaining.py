@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from vitsearch.pipeline.progress import Silent
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.pipeline.progress import Silent, on_front
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.watch.remaining import UNKNOWN, Remaining
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
@@ -20,6 +21,10 @@ class Seen(Silent):
     counts: list[tuple[str, int, int]] = field(default_factory=list)
     left_texts: list[str] = field(default_factory=list)
     records: dict = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text):
+        self.notes.append(text)
 
     def counted(self, what, done, wanted):
         if (what, done, wanted) not in self.counts:
@@ -57,6 +62,39 @@ def test_bases_leaderboard_rows_trainings_and_last_measurements_are_counted(seen
     assert by_kind["leaderboard"] == [0, 1, 2]
     assert by_kind["trained"] == [0, 1, 2, 3]
     assert by_kind["re-measured"][-1] == points
+
+
+def test_each_model_that_is_re_measured_is_counted_with_the_time_left(seen):
+    points = max(wanted for what, _, wanted in seen.counts if what == "re-measured")
+    notes = [note for note in seen.notes if note.startswith("re-measured")]
+    assert notes[0].startswith(f"re-measured 1/{points} on an idle machine: baseline  [")
+    assert notes[0].endswith(" left]")
+    assert notes[-1].startswith(f"re-measured {points}/{points} on an idle machine: trial ")
+
+
+def test_the_time_left_has_the_confirmations_before_the_first_was_made(finished):
+    with finished.opened() as (opened, ledger):
+        ledger.repeats = lambda *asked: []
+        seconds_of = ledger.costs.measuring_seconds
+        ledger.costs.measuring_seconds = lambda protocol: 4.0 if protocol == "screen-1" else None
+        estimate = Remaining(opened, ledger, finished.space, slots=1)
+        ledger.costs.measuring_seconds = seconds_of
+    assert estimate._left().low_s == pytest.approx(12.0 * estimate._to_remeasure)
+
+
+def test_models_near_the_front_are_expected_to_be_re_measured(finished):
+    """A model that is slower than one of the front only within its interval."""
+    objectives = tuple(finished.space.objectives)
+    records = dict(finished.records())
+    best = next(iter(on_front(records, objectives).values()))
+    cost = next(name for name in objectives if name != "accuracy")
+    value = best.metrics.value(cost)
+    slower = Metrics({cost: Figure(1.01 * value, 0.97 * value, 1.05 * value)})
+    near = replace(best, metrics=best.metrics | slower, keys=replace(best.keys, graph_key="n" * 64))
+    with remaining(finished) as estimate:
+        known = {keys.graph_key for keys, _ in estimate._shown(records)}
+        with_near = {keys.graph_key for keys, _ in estimate._shown(records | {9999: near})}
+    assert with_near - known == {"n" * 64}
 
 
 def test_nothing_is_known_of_the_time_left_before_the_first_training(seen):

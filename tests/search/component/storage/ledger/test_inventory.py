@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from vitsearch.core.stage import Stage
@@ -41,6 +42,24 @@ def test_a_database_without_a_ledger_has_its_studies(space, tmp_path):
     Study.open(space).close()
     (found,) = summaries(tmp_path / "fake.db")
     assert (found.name, found.trials, found.models, found.open, found.last_run) == ("fake", 0, 0, 0, None)
+
+
+def test_a_trial_that_repeats_another_is_no_further_model(space, tmp_path):
+    Study.open(space).close()
+    connection = sqlite3.connect(tmp_path / "fake.db")
+    for number, duplicate_of in enumerate((None, 0)):
+        record = json.dumps({"outcome": "confirmed", "duplicate_of": duplicate_of})
+        connection.execute(
+            "INSERT INTO trials (trial_id, number, study_id, state) VALUES (?, ?, 1, 'COMPLETE')", (number + 1, number)
+        )
+        connection.execute(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, 'record', ?)",
+            (number + 1, record),
+        )
+    connection.commit()
+    connection.close()
+    (found,) = summaries(tmp_path / "fake.db")
+    assert (found.trials, found.models) == (2, 1)
 
 
 def test_a_foreign_database_is_none_of_ours(tmp_path):

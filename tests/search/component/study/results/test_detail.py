@@ -9,6 +9,7 @@ import pytest
 
 from support.terminal import shown
 from vitsearch.cli.results.show import print_detail
+from vitsearch.core.figures import NO_METRICS
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
@@ -51,7 +52,7 @@ def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detai
     found = detail(number)
     assert found.file is None
     assert found.place == "not confirmed: its accuracy was not evaluated"
-    text = shown(print_detail, found)
+    text = shown(print_detail, found, width=400)
     assert f": {finished.records()[number].reason}" in text
     assert "file:    none was exported" in text
 
@@ -76,6 +77,17 @@ def test_a_study_without_a_trial_says_so(make_study, tmp_path):
     study.run()
     with study.opened() as (opened, ledger), pytest.raises(StudyError, match="has no finished trial 99; finished"):
         read_detail(opened, ledger, FileStore(tmp_path), 99)
+
+
+def test_a_duplicate_is_shown_as_one_with_all_that_is_known_of_its_model(finished):
+    """The record has the values that its model had when the duplicate ended."""
+    with finished.opened() as (study, ledger):
+        models, records = read_models(study, ledger), study.records()
+    knee = models.points[models.knee]
+    old = replace(records[knee.trial], duplicate_of=knee.trial, metrics=NO_METRICS)
+    found = point_of(models, 999, old)
+    assert (found.trial, found.metrics) == (999, knee.metrics)
+    assert old.shown_outcome == "duplicate"
 
 
 def test_a_file_that_is_gone_is_said(finished, detail, tmp_path):

@@ -97,6 +97,9 @@ vit: 12 models; these effects explain 95 % of the variance
 knob                      from > to        change  95 % interval       is
 quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  nothing
 
+Intervals are those of the effect: from the scatter of the models around the sum of all effects, or
+from the errors of the times, predictions and accuracies themselves where those are larger.
+
 In short
 int8_ptq gains nothing for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
 

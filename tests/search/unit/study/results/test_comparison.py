@@ -13,7 +13,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
-from vitsearch.study.results.comparison import CHI_SQUARED, McNemar, compare
+from vitsearch.study.results.comparison import McNemar, compare, most_differing
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 PLAN = Plan(
@@ -80,10 +80,34 @@ def test_the_paired_test_is_described_without_its_answers(point):
     found = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
     assert found.accuracy_text() == (
         "accuracy: trial 2 classifies 24 more of the same 2,000 validation images correctly. The interval above takes "
-        "the two as independent. On paired answers the difference is significant if fewer than 150 images are judged "
-        "differently; --paired counts them"
+        "the two as independent. On paired answers the difference is significant if at most 138 images are judged "
+        "differently (McNemar's exact test); --paired counts them"
     )
-    assert math.ceil(24 * 24 / CHI_SQUARED) == 150
+
+
+@pytest.mark.parametrize("apart", [1, 5])
+def test_a_difference_of_few_images_cannot_be_significant(point, apart):
+    found = compare(MODELS, point(1, {"accuracy": 0.91}), point(2, {"accuracy": 0.91 + apart / 2000}), 2000)
+    assert found.accuracy_text() == (
+        f"accuracy: trial 2 classifies {apart} more of the same 2,000 validation images correctly, which cannot be "
+        "significant: by McNemar's exact test a difference below 6 never is"
+    )
+
+
+@given(st.integers(1, 80))
+def test_the_most_images_that_may_differ_are_those_of_the_exact_test(apart):
+    most = most_differing(apart, 2000)
+    if most is None:
+        assert apart < 6
+        return
+    few = (most - apart) // 2
+    assert McNemar(2000, few, few + apart).is_significant
+    assert not McNemar(2000, few + 1, few + 1 + apart).is_significant
+
+
+def test_the_most_images_that_may_differ():
+    assert [most_differing(apart, 2000) for apart in (5, 6, 22)] == [None, 6, 114]
+    assert most_differing(500, 2000) == 2000, "no more than there are"
 
 
 def test_equal_accuracies_need_no_test(point):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,23 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say():
         for effect in [effects(models(noise=0.1, seed=seed))[0]["ffn_pruning_ratio", "0.5"]]
     ]
     assert 0.90 <= sum(holding) / len(holding) <= 0.99
+
+
+def test_the_error_of_the_only_model_with_a_value_is_in_the_interval():
+    """It lies on the sum whatever its error, so the scatter says nothing of it."""
+    alone = Observation(PLAIN | {"ffn_pruning_ratio": 0.0, "weight_sparsity": "2:4"}, 1.0, deviation=0.157)
+    by_name, _ = effects([*models(noise=0.001), alone])
+    found = by_name["weight_sparsity", "2:4"]
+    assert found.models == 1
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.157, rel=0.01)
+
+
+def test_errors_of_the_figures_widen_what_many_models_tell_less():
+    exact = effects(models(noise=0.001))[0]["ffn_pruning_ratio", "0.5"]
+    noisy = [replace(one, deviation=0.006) for one in models(noise=0.001)]
+    found = effects(noisy)[0]["ffn_pruning_ratio", "0.5"]
+    assert found.estimate == exact.estimate
+    assert exact.high - exact.low < found.high - found.low < 2 * 1.96 * 0.006
 
 
 def test_an_effect_that_the_models_do_not_tell_apart_is_left_out():

@@ -101,3 +101,28 @@ def test_accuracies_are_predicted_where_they_were_not_measured(cut):
 def test_a_study_without_trials_has_no_effects():
     (found,) = objective_effects(["accuracy"], {}, {})
     assert (found.backbones, found.importances, found.explained) == ((), {}, None)
+
+
+def test_a_prediction_has_its_error_and_that_of_the_images(cut):
+    figures = {number: Metrics.of({"accuracy": 0.9}, {"accuracy": (0.888, 0.912)}) for number in cut}
+    proxy = ProxyScore(0.7, 0.8, 0.2, 0.8, 0.157)
+    cut[8] = Record("not_promoted", cut[8].plan, keys=cut[8].keys, proxy=proxy)
+    figures[8] = NO_METRICS
+    (found,) = objective_effects(["accuracy"], cut, figures)
+    (effect,) = [one for one in found.backbones[0].effects if one.knob == "ffn_pruning_ratio"]
+    assert effect.low < effect.estimate < effect.high
+    assert effect.high - effect.low > 0.2
+    assert found.verdict(effect) == "open"
+
+
+def test_accuracies_that_differ_less_than_their_images_tell_are_open(cut):
+    """Ninths of a point, in which models lie exactly on the sum, against intervals of 1.2 points."""
+    figures = {
+        number: Metrics.of({"accuracy": value}, {"accuracy": (value - 0.012, value + 0.012)})
+        for number, record in cut.items()
+        for value in [0.9 - 0.002 * record.plan.compression.ffn_pruning_ratio]
+    }
+    (found,) = objective_effects(["accuracy"], cut, figures)
+    (effect,) = [one for one in found.backbones[0].effects if one.knob == "ffn_pruning_ratio"]
+    assert effect.estimate == pytest.approx(-0.001)
+    assert found.verdict(effect) != "worse"

@@ -1,0 +1,90 @@
+"""Why a plan was not promoted, with the numbers that decided it."""
+
+from __future__ import annotations
+
+import math
+
+from vitsearch.core.metrics import split
+from vitsearch.core.pareto import Loss, dominates
+from vitsearch.core.record import Record, RunningTrial, with_error
+from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
+from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
+
+
+def not_promoted(trial: RunningTrial, reason: str, scheduler: TrialScheduler) -> Record:
+    """The record of a trial that stops before it is trained to its end; ``reason`` is what the scheduler answered."""
+    outlook, estimate = scheduler.outlook, _estimate(trial)
+    text = f"{reason}: {estimate}"
+    if reason == NO_GAIN:
+        text = f"{estimate} {_why_no_gain(trial, outlook, scheduler.known())}"
+    return trial.to_record("not_promoted", text, outlook.screened_constraints(trial.metrics))
+
+
+def _estimate(trial: RunningTrial) -> str:
+    if trial.rung:
+        return f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
+    return f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
+
+
+def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> str:
+    """The scheduler weighs a candidate with its costs at the worse end of their intervals. So does this text, and says
+    so where the costs as measured would have been enough."""
+    as_measured, at_worst = outlook.losses_of(trial)
+    if as_measured is None or at_worst is None:
+        return "has no expected gain, because not all objectives were measured"
+    if missed := _missed(at_worst, outlook):
+        return f"would add nothing to the hypervolume, which counts {missed}"
+    if gain := outlook.gain(trial, known):
+        return _small(gain / known.hypervolume, trial, outlook, known)
+    for number, other in outlook.front_losses():
+        if other == as_measured or dominates(other, as_measured):
+            return f"would be no better than trial {number} ({_values(outlook, other)})"
+    for number, other in outlook.front_losses():
+        if other == at_worst or dominates(other, at_worst):
+            return f"ties with trial {number} ({_values(outlook, other)}): {_spans(trial, outlook)}"
+    return "would add nothing beside the plans that are being trained"
+
+
+def _small(share: float, trial: RunningTrial, outlook: Outlook, known: KnownFront) -> str:
+    text = f"would add {_percent(share)} to the hypervolume, less than {_percent(LOW_GAIN)}"
+    measured = outlook.gain_as_measured(trial, known) / known.hypervolume
+    if measured <= LOW_GAIN:
+        return text
+    return f"{text}, at the worse end of the intervals ({_percent(measured)} as measured): {_spans(trial, outlook)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1g} %" if share >= 1e-5 else "less than 0.001 %"
+
+
+def _missed(point: Loss, outlook: Outlook) -> str | None:
+    """The objective in which a point lies beyond the corner of the hypervolume."""
+    goals = outlook.goals
+    for name, one, worst in zip(goals.objectives, point, goals.reference, strict=True):
+        if one >= worst:
+            side = "above" if split(name)[0].direction == "maximize" else "below"
+            return f"{name} {side} {_value(name, worst):.4g}"
+    return None
+
+
+def _values(outlook: Outlook, point: Loss) -> str:
+    return ", ".join(
+        f"{name} {_value(name, one):.4g}" for name, one in zip(outlook.goals.objectives, point, strict=True)
+    )
+
+
+def _value(name: str, one: float) -> float:
+    """The value of a metric from its component of a loss."""
+    if name == "accuracy":
+        return 1.0 - one
+    return math.exp(one if split(name)[0].direction == "minimize" else -one)
+
+
+def _spans(trial: RunningTrial, outlook: Outlook) -> str:
+    """The objectives that have intervals: ``cpu_ms_p50 0.09249 (0.08876 to 0.09638)``."""
+    spans = trial.metrics.intervals
+    return ", ".join(
+        f"{name} {trial.metrics.value(name):.4g} ({spans[name][0]:.4g} to {spans[name][1]:.4g})"
+        for name in outlook.goals.objectives
+        if name in spans
+    )

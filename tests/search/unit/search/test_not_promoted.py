@@ -1,0 +1,104 @@
+"""The reason of a plan that was not promoted is the one that decided, with its number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.limits import Bound
+from vitsearch.core.pareto import loss
+from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.not_promoted import not_promoted
+from vitsearch.search.outlook import NO_GAIN, Goals, Outlook
+from vitsearch.search.scheduler import ENDED, Rules, TrialScheduler
+
+KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
+OBJECTIVES = ("accuracy", "cpu_ms_p50")
+REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8755, "cpu_ms_p50": 3.28})
+
+
+@pytest.fixture
+def scheduler(plan):
+    def of(*front, bounds=()):
+        """``front``: accuracy and milliseconds of trials 0, 1, ..."""
+        records = {
+            number: Record("confirmed", plan, metrics=measured(ms) | Metrics({"accuracy": Figure(accuracy)}))
+            for number, (accuracy, ms) in enumerate(front)
+        }
+        goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, 0.01)
+        return TrialScheduler(Rules(2, 1, 9), Outlook(goals, records, {"fake_vit": 0.92}))
+
+    return of
+
+
+def measured(ms, low=None, high=None):
+    return Metrics({"cpu_ms_p50": Figure(ms, low, high)})
+
+
+@pytest.fixture
+def trial(plan):
+    def of(accuracy, metrics, **more):
+        return RunningTrial(9, plan, KEYS, metrics, accuracy=accuracy, **more)
+
+    return of
+
+
+FRONT = (0.9005, 0.0836), (0.9115, 0.0958), (0.927, 0.279)
+
+
+def reason(trial, scheduler):
+    return not_promoted(trial, NO_GAIN, scheduler).reason
+
+
+def test_a_plan_that_only_its_interval_keeps_off_the_front_ties(trial, scheduler):
+    between = trial(0.9105, measured(0.09249, 0.08876, 0.09638))
+    assert reason(between, scheduler(*FRONT)) == (
+        "predicted accuracy 0.9105 ties with trial 1 (accuracy 0.9115, cpu_ms_p50 0.0958): "
+        "cpu_ms_p50 0.09249 (0.08876 to 0.09638)"
+    )
+
+
+def test_a_gain_that_is_too_small_at_the_worse_end_is_given_with_that_as_measured(trial, scheduler):
+    slower = (0.9005, 0.0836), (0.9115, 0.0969), (0.927, 0.279)
+    between = trial(0.9105, measured(0.09249, 0.08876, 0.09638))
+    assert reason(between, scheduler(*slower)) == (
+        "predicted accuracy 0.9105 would add 0.03 % to the hypervolume, less than 0.1 %, at the worse end of the "
+        "intervals (0.3 % as measured): cpu_ms_p50 0.09249 (0.08876 to 0.09638)"
+    )
+
+
+def test_a_small_gain_is_given(trial, scheduler):
+    found = reason(trial(0.9116, measured(0.0959)), scheduler(*FRONT))
+    assert found == "predicted accuracy 0.9116 would add 0.06 % to the hypervolume, less than 0.1 %"
+
+
+def test_a_plan_that_is_no_better_names_the_trial_that_is(trial, scheduler):
+    found = reason(trial(0.91, measured(0.2)), scheduler(*FRONT))
+    assert found == "predicted accuracy 0.9100 would be no better than trial 1 (accuracy 0.9115, cpu_ms_p50 0.0958)"
+
+
+def test_a_plan_below_the_reference_names_its_corner(trial, scheduler):
+    found = reason(trial(0.8259, measured(0.05), deviation=0.05), scheduler(*FRONT))
+    text = "predicted accuracy 0.8259 ± 0.098 would add nothing to the hypervolume, which counts accuracy above 0.8755"
+    assert found == text
+
+
+def test_a_plan_beside_one_in_training_says_so(trial, scheduler):
+    busy = scheduler()
+    busy._training[3] = trial(0.92, measured(0.1))
+    found = reason(trial(0.91, measured(0.2)), busy)
+    assert found == "predicted accuracy 0.9100 would add nothing beside the plans that are being trained"
+
+
+def test_a_plan_without_an_objective_says_so(trial, scheduler):
+    found = reason(trial(0.91, measured(None)), scheduler())
+    assert found == "predicted accuracy 0.9100 has no expected gain, because not all objectives were measured"
+
+
+def test_the_end_of_the_search_is_named_with_the_estimate(trial, scheduler):
+    limited = scheduler(bounds=[Bound("cpu_ms_p50", "<=", 4.0)])
+    record = not_promoted(replace(trial(0.85, measured(2.0)), rung=1), ENDED, limited)
+    assert (record.outcome, record.reason) == ("not_promoted", f"{ENDED}: accuracy 0.8500 at rung 1")
+    assert record.constraints == {"cpu_ms_p50<=4": -0.5}
