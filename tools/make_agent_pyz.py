@@ -11,7 +11,7 @@ from pathlib import Path
 # Works on a fresh clone, where nothing is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "evaluators"))
 
-from vitsearch_evaluators.base.single_file import single_file
+from vitsearch_evaluators.verify.single_file import single_file
 
 
 def build(target: Path) -> None:

@@ -7,8 +7,9 @@ error. The hypervolume is computed by moocore (Guerreiro, Fonseca, Paquete 2021)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 
 Loss = tuple[float, ...]
@@ -85,3 +86,11 @@ def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def may_be_on(front: Iterable[Loss], metrics: Metrics, objectives: Sequence[str]) -> bool:
+    """Whether nothing on the front dominates the model with its costs at the better end of their 95 % intervals and its
+    accuracy as it was found."""
+    values = metrics.at_end(better=True).values | {"accuracy": metrics.value("accuracy")}
+    best = loss(objectives, values)
+    return best is not None and not any(dominates(one, best) for one in front)

@@ -11,7 +11,7 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
 from vitsearch.ship.described import Accuracy, Described
-from vitsearch_evaluators.base import single_file
+from vitsearch_evaluators.verify import single_file
 
 TITLES = {
     "latency_ms_p50": "latency, median",

@@ -11,8 +11,7 @@ from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import Bound, bounds, constraints
-from vitsearch.core.near_front import may_be_on
-from vitsearch.core.pareto import Loss, front, knee, loss, wilson
+from vitsearch.core.pareto import Loss, front, knee, loss, may_be_on, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.space import LOCAL_DEVICE, SearchSpace

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+from unittest.mock import patch
 
 from optuna.storages import RDBStorage
 
@@ -50,7 +50,7 @@ def upgrade(storage: str) -> Upgraded:
             found = schema_of(tables)
             found.refuse_newer(masked(storage))
             if found.found != found.newest:
-                with _silent():
+                with _without_logging_setup():
                     tables.upgrade()
         return Upgraded(masked(storage), results.upgrade(), Versions(None if is_new else found.found, found.newest))
 
@@ -68,15 +68,11 @@ def schema_of(tables: RDBStorage) -> Schema:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Optuna's alembic sets up logging of its own, and writes to standard error what it does."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
+def _without_logging_setup() -> Iterator[None]:
+    """Keep Optuna's alembic from setting up logging: that disables every logger that exists in this process, and writes
+    to standard error what it does."""
+    with patch("logging.config.fileConfig"):
         yield
-    finally:
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.disable(before)
 
 
 @contextmanager

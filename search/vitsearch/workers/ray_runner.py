@@ -79,16 +79,7 @@ class RayRunner:
         address: str | None = None,
         peaks_mb: Mapping[StageKind, float] = NOTHING_KNOWN,
     ) -> None:
-        # No usage statistics from Ray, no telemetry from onnxruntime; workers inherit both settings.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.
-        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-        # Ray's default of 15 lets trainings stand still beside the work of others. What we measure ourselves needs
-        # no niceness: workers pause meanwhile.
-        os.environ.setdefault("RAY_worker_niceness", "0")
+        configure_ray()
         if address is None:
             # Ray pings its processes every 5 minutes, and kills a worker that is stopped for 7, as in a long soak. On
             # one machine a dead process is noticed without pings, because its connection closes.
@@ -223,6 +214,20 @@ class RayRunner:
 
     def close(self) -> None:
         self._ray.shutdown()
+
+
+def configure_ray() -> None:
+    """Set what Ray reads from the environment, some of it only when it is imported."""
+    # No usage statistics from Ray, no telemetry from onnxruntime; workers inherit both settings.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    # Ray's default of 15 lets trainings stand still beside the work of others. What we measure ourselves needs
+    # no niceness: workers pause meanwhile.
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @contextmanager

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from vitsearch.core.metrics import needs_confirmation
-from vitsearch.core.near_front import may_be_on
-from vitsearch.core.pareto import loss
+from vitsearch.core.pareto import loss, may_be_on
 from vitsearch.core.record import Keys, Record, trainings
 from vitsearch.pipeline.measure import final_rounds, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front

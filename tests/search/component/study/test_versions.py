@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,6 +59,16 @@ def test_a_database_of_an_older_optuna_is_opened_after_an_upgrade_only(made):
         Study.names(made)
     assert upgrade(made).trials == Versions(OLD, NEW)
     assert Study.names(made) == []
+
+
+def test_an_upgrade_of_optunas_tables_leaves_the_logging_of_the_program_alone(made, monkeypatch, capfd):
+    at_version(made, OLD)
+    logger = logging.getLogger("vitsearch.study")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a program; pytest has some of its own
+    upgrade(made)
+    assert not logger.disabled
+    assert logging.getLogger().handlers == []
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("work", [Study.names, upgrade])
