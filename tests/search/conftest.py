@@ -37,6 +37,9 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_config
+from vitsearch.workers.ray_runner import configure_ray
+
+configure_ray()  # before any test imports Ray: what it prints is set then
 
 settings.register_profile("vitsearch", deadline=None)  # no wall clock in a test
 settings.load_profile("vitsearch")

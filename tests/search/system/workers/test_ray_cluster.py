@@ -16,7 +16,7 @@ import pytest
 
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import Job
-from vitsearch.workers.ray_runner import RayRunner, configure_ray
+from vitsearch.workers.ray_runner import RayRunner
 from vitsearch.workers.running.losses import NO_MEMORY
 from vitsearch.workers.running.resources import Resources
 
@@ -27,7 +27,6 @@ TRAIN_S = 1.0
 @pytest.fixture
 def make_cluster(monkeypatch):
     """Starts a head with ``arguments`` and further nodes of one core each, which only this test finds."""
-    configure_ray()  # before Ray is imported: other tests of this process see what it prints
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
     from ray.cluster_utils import Cluster
 
