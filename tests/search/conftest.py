@@ -249,3 +249,16 @@ def golden() -> Callable[[str], dict[str, object]]:
     """The committed example of a contract's JSON form."""
     folder = Path(__file__).parent / "golden"
     return lambda name: json.loads((folder / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def warnings_of(monkeypatch) -> Callable[[str], list[str]]:
+    """``warnings_of(module)``: the list of the warnings that the module logs, however libraries of other tests have set
+    up the logging of this process."""
+
+    def heard_of(module: str) -> list[str]:
+        heard: list[str] = []
+        monkeypatch.setattr(f"{module}.logger.warning", lambda text, *values: heard.append(text % values))
+        return heard
+
+    return heard_of

@@ -113,12 +113,11 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path):
         pass
 
 
-def test_a_full_disk_ends_the_log_and_not_the_run(caplog, run_with):
+def test_a_full_disk_ends_the_log_and_not_the_run(warnings_of, run_with):
+    heard = warnings_of("vitsearch.search.observers.log_file")
     with LogFile.opened(Path("/dev/full"), "fake") as log:
         assert run_with(log).trained == 1
-    assert [record.getMessage() for record in caplog.records] == [
-        "the log of this run ends here: [Errno 28] No space left on device"
-    ]
+    assert heard == ["the log of this run ends here: [Errno 28] No space left on device"]
 
 
 def test_each_run_has_a_file_of_its_own(tmp_path):

@@ -37,23 +37,23 @@ class FailingRuns:
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
-def test_what_the_server_did_not_take_is_sent_again_with_one_warning(failures, plan, caplog):
+def test_what_the_server_did_not_take_is_sent_again_with_one_warning(failures, plan, warnings_of):
+    heard = warnings_of("vitsearch.search.observers.mlflow_runs")
     runs = FailingRuns(failures)
     sender = MlflowRuns(runs)
     for number in range(3):
         sender.ended(number, Record("dominated", plan))
     sender.close()
     assert (runs.logged, runs.has_ended) == ([0, 1, 2], True)
-    assert len(caplog.records) == min(failures, 1)
+    assert len(heard) == min(failures, 1)
 
 
-def test_a_server_that_never_answers_does_not_end_the_study(run_with, caplog):
+def test_a_server_that_never_answers_does_not_end_the_study(run_with, warnings_of):
+    heard = warnings_of("vitsearch.search.observers.mlflow_runs")
     sender = MlflowRuns(FailingRuns(sys.maxsize))
     assert run_with(sender).trained == 1
     sender.close()
-    assert [record.getMessage() for record in caplog.records] == [
-        "MLflow did not take a trial; it is sent again with the next one: no answer"
-    ]
+    assert heard == ["MLflow did not take a trial; it is sent again with the next one: no answer"]
 
 
 def test_mlflow_that_is_not_installed_is_named_with_its_command(space, monkeypatch):

@@ -43,6 +43,7 @@ def test_a_second_crash_of_native_code_is_final_and_names_each_signal():
         losses.count_crash(CRASH, LOST)
 
 
-def test_each_loss_is_logged_with_how_many_are_allowed(caplog):
+def test_each_loss_is_logged_with_how_many_are_allowed(warnings_of):
+    heard = warnings_of("vitsearch.workers.running.losses")
     Losses(Stage.TRAIN).count(NODE_LOST, LOST)
-    assert caplog.messages == ["stage train: a node was lost (1 of 21)"]
+    assert heard == ["stage train: a node was lost (1 of 21)"]
