@@ -15,7 +15,8 @@ from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import database_now
 
 _SUMMARY = """
-SELECT s.study_name, IIF(a.value_json GLOB '*"duplicate_of": [0-9]*', 'duplicate', t.state) state, COUNT(t.trial_id)
+SELECT s.study_name,
+  CASE WHEN json_extract(a.value_json, '$.duplicate_of') IS NULL THEN t.state ELSE 'duplicate' END, COUNT(t.trial_id)
 FROM studies s LEFT JOIN trials t ON t.study_id = s.study_id
 LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'record'
 GROUP BY s.study_name, 2 ORDER BY s.study_name
