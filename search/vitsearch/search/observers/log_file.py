@@ -3,7 +3,7 @@
 Every line has ``time`` (ISO 8601, UTC), ``event``, ``study``, ``host`` and ``pid``; what happens in a trial has
 ``trial``, what happens in a stage ``stage``. The events:
 
-    run_started                   run_ended        error (null at a clean end)
+    run_started                   run_ended        seconds, error (null at a clean end)
     trial_started   plan          trial_ended      outcome, plan, reason, metrics, artifact_key
     stage_started                 stage_ended      seconds, error (null at a clean end)
     known           trials        counted          what, done, wanted
@@ -61,33 +61,30 @@ class LogFile:
             raise StoreError(f"log file {path} cannot be written: {error.strerror}") from error
         with stream:
             log = cls(stream, study)
-            with _taking_in(log), log._running():
+            with _taking_in(log), log._between("run"):
                 yield log
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
-        self._write("run_started")
-        error: BaseException | None = None
+    def stage(self, stage: Stage) -> Iterator[None]:
+        token = _current_stage.set(stage)
         try:
-            yield
-        except BaseException as raised:
-            error = raised
-            raise
+            with self._between("stage"):
+                yield
         finally:
-            self._write("run_ended", error=_text(error))
+            _current_stage.reset(token)
 
     @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
-        token, started, error = _current_stage.set(stage), time.monotonic(), None
-        self._write("stage_started")
+    def _between(self, what: str) -> Iterator[None]:
+        """Write when ``what`` starts and ends; the end has the seconds, and the error that ended it."""
+        self._write(f"{what}_started")
+        started, error = time.monotonic(), None
         try:
             yield
         except BaseException as raised:
-            error = raised
+            error = str(raised) or type(raised).__name__
             raise
         finally:
-            self._write("stage_ended", seconds=round(time.monotonic() - started, 6), error=_text(error))
-            _current_stage.reset(token)
+            self._write(f"{what}_ended", seconds=round(time.monotonic() - started, 6), error=error)
 
     def note(self, text: str) -> None:
         self._write("note", text=text)
@@ -166,7 +163,3 @@ def _taking_in(log: LogFile) -> Iterator[None]:
     finally:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(handler)
-
-
-def _text(error: BaseException | None) -> str | None:
-    return None if error is None else str(error) or type(error).__name__

@@ -149,7 +149,7 @@ class StudyRuns:
         from mlflow.entities import Metric, Param
 
         client = self._connected()
-        known = self._find({"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
+        known = self._find(client, {"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
         if known is not None and known.info.status != "RUNNING":
             return
         tags = self._tags(trial) | {"mlflow.parentRunId": self._parent}
@@ -171,27 +171,23 @@ class StudyRuns:
             self._client.set_terminated(self._parent)
 
     def _connected(self) -> MlflowClient:
+        """The client, after the run of the study was found or made. A failure leaves nothing: all of it again."""
         from mlflow import MlflowClient
 
-        if self._client is not None:
-            return self._client
-        client = MlflowClient(self._uri)
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-        experiment = client.get_experiment_by_name(name)
-        self._experiment = client.create_experiment(name) if experiment is None else experiment.experiment_id
-        self._client = client
-        try:
+        if self._client is None:
+            client = MlflowClient(self._uri)
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+            experiment = client.get_experiment_by_name(name)
+            self._experiment = client.create_experiment(name) if experiment is None else experiment.experiment_id
             self._parent = self._study_run(client)
-        except BaseException:
-            self._client = None  # all of it again with the next trial
-            raise
-        return client
+            self._client = client
+        return self._client
 
     def _study_run(self, client: MlflowClient) -> str:
-        """The run of the study: that of an earlier run, which goes on, or a new one."""
+        """The run of the study: that of an earlier run, which is resumed, or a new one."""
         tags = {"vitsearch.study": self._space.study, "vitsearch.storage": _storage(self._space.storage)}
         tags |= {"vitsearch.kind": "study"}
-        if (known := self._find(tags)) is not None:
+        if (known := self._find(client, tags)) is not None:
             client.update_run(known.info.run_id, "RUNNING")
             return str(known.info.run_id)
         made = client.create_run(self._experiment, tags=tags, run_name=self._space.study)
@@ -199,11 +195,10 @@ class StudyRuns:
             client.log_param(made.info.run_id, f"objectives.{_allowed(name)}", direction)
         return str(made.info.run_id)
 
-    def _find(self, tags: Mapping[str, str]) -> Run | None:
-        assert self._client is not None
+    def _find(self, client: MlflowClient, tags: Mapping[str, str]) -> Run | None:
         quoted = {name: value.replace("'", "''") for name, value in tags.items()}
         asked = " and ".join(f"tags.`{name}` = '{value}'" for name, value in quoted.items())
-        found = self._client.search_runs([self._experiment], asked, max_results=1)
+        found = client.search_runs([self._experiment], asked, max_results=1)
         return found[0] if found else None
 
     def _tags(self, trial: FinishedTrial) -> dict[str, str]:
