@@ -1,4 +1,4 @@
-"""A study that goes on with more choices, or with fewer."""
+"""Resume a study with more choices, or with fewer."""
 
 from __future__ import annotations
 
