@@ -17,7 +17,6 @@ from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
-    from vitsearch.ship.choice import Wanted
     from vitsearch.ship.ship import Bundle
 
 FIRST_REPEAT, REPEATS = 500_000, 500_000
@@ -26,13 +25,12 @@ FIRST_REPEAT, REPEATS = 500_000, 500_000
 
 def ship(
     study: StudyName,
-    trial: Annotated[
+    model: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Ship this model: the number of a trial, baseline or knee.", show_default=False
+        typer.Argument(
+            metavar="[MODEL]", help="The number of a trial, baseline or knee; or else --pick.", show_default=False
         ),
     ] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="Ship the knee of the front.")] = False,
     pick: Annotated[
         str | None,
         typer.Option(
@@ -66,8 +64,8 @@ def ship(
 
     The model is evaluated on the test images, which the search never reads, and confirmed on the device.
     """
-    if (trial is not None) + knee + (pick is not None) != 1:
-        raise typer.BadParameter("choose the model with one of --trial MODEL, --knee and --pick RULE")
+    if (model is None) == (pick is None):
+        raise typer.BadParameter("name a model (a trial, baseline or knee) or choose one with --pick RULE")
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.ship.choice import Wanted
@@ -75,19 +73,8 @@ def ship(
     from vitsearch.ship.ship import ship as write
 
     options = Options(to, again, not no_images, allow_emulated)
-    wanted = Wanted(knee=knee, pick=pick, device=device) if trial is None else _named(study, trial, device)
-    bundle = write(study, wanted, options, PlainLines((), sys.stderr))
+    bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
-
-
-def _named(study: str, text: str, device: str | None) -> Wanted:
-    """The model that a person names as for ``vitsearch show`` and ``compare``."""
-    from vitsearch import api  # optuna and sqlalchemy: only for those who ship
-    from vitsearch.cli.results.model_names import number_of
-    from vitsearch.ship.choice import Wanted
-
-    number = number_of(api.open_study(study), text, device)
-    return Wanted(trial=number, baseline=number is None, device=device)
 
 
 def summary(bundle: Bundle) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
@@ -12,6 +13,7 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, baseline_on, read_front, records_on
+from vitsearch.study.results.model_names import number_of
 from vitsearch.study.results.selection import Selection, names_of, values_of
 from vitsearch.study.study import Study
 
@@ -21,17 +23,15 @@ _PICK = re.compile(r"\s*(min|max)\s+(\S+)(?:\s+where\s+(.+?))?\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Exactly one of these: a ``trial``, the ``knee`` of the front, a ``pick`` (:data:`FORM`) among its models, or the
-    ``baseline``.
+    """Either a ``model`` (the number of a trial, ``"baseline"`` or ``"knee"``), or a ``pick`` (:data:`FORM`) among the
+    models of the front.
 
     ``device`` names a target of ``vitsearch retarget``; None for where the study was searched.
     """
 
-    trial: int | None = None
-    knee: bool = False
+    model: int | str | None = None
     pick: str | None = None
     device: str | None = None
-    baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,10 @@ class Chosen:
 
 def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
     """The model that is wanted; :class:`StudyError` when there is none, or when it has no exported model."""
-    if wanted.baseline:
-        return _baseline(study, wanted.device)
-    number = wanted.trial
+    front = partial(read_front, study, ledger, wanted.device)
+    number = number_of(str(wanted.model), front) if wanted.pick is None else picked(front(), wanted.pick)
     if number is None:
-        front = read_front(study, ledger, wanted.device)
-        if not front.points:
-            raise StudyError(f"study {study.name!r} has no feasible model yet: see 'vitsearch status {study.name}'")
-        number = _knee(front) if wanted.knee else picked(front, wanted.pick or "")
+        return _baseline(study, wanted.device)
     records = records_on(study, wanted.device)
     if number not in records:
         raise StudyError(f"study {study.name!r} has no finished trial {number}{_known(records, wanted.device)}")
@@ -86,11 +82,6 @@ def _known(records: Mapping[int, Record], device: str | None) -> str:
     return f"; its trials are 0 to {max(records)}"
 
 
-def _knee(front: Front) -> int:
-    index = 0 if front.knee is None else front.knee
-    return _number(front.points[index])
-
-
 def _number(point: Point) -> int:
     assert point.trial is not None  # the baseline is no point of a front
     return point.trial
@@ -99,6 +90,8 @@ def _number(point: Point) -> int:
 def picked(front: Front, text: str) -> int:
     """The trial of the model of the front that ``text`` describes, such as ``min cpu_ms_p50 where accuracy >= 0.9``;
     the rest is an expression as ``vitsearch front --where`` takes it."""
+    if not front.points:
+        raise StudyError(f"study {front.study!r} has no feasible model yet: see 'vitsearch status {front.study}'")
     match = _PICK.match(text)
     if match is None:
         raise StudyError(f"--pick {text!r} is not of the form: {FORM}")

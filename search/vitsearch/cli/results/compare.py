@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.results.model_names import number_of
 from vitsearch.cli.tables import EMULATED, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.plan import plan_text
 from vitsearch.study.results.comparison import Comparison, MetricCompared
+from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
 
 
 def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
     """Print the comparison of two models that a person names: a trial's number, ``baseline`` or ``knee``."""
-    found = stored.compare(number_of(stored, first), number_of(stored, second), paired)
+    found = stored.compare(number_of(first, stored.front), number_of(second, stored.front), paired)
     typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else print_comparison(found)
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from vitsearch.api import StoredStudy
 from vitsearch.cli.results.front import disagreement
-from vitsearch.cli.results.model_names import number_of
 from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
@@ -24,6 +23,7 @@ from vitsearch.core.record import ProxyScore
 from vitsearch.storage.ledger import StageResult
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
+from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None:
     """Print a model that a person names, with the accuracy of each class if it is asked for."""
-    trial = number_of(stored, name)
+    trial = number_of(name, stored.front)
     found = stored.show(trial)
     classes = stored.class_accuracies(trial) if per_class else None
     if as_json:

@@ -112,7 +112,7 @@ class PointsTable {
 
   shipCell(trial) {
     if (!trial.isModel) return element("td", {});
-    const line = `vitsearch ship ${this.current().asked} --trial ${trial.number}`;
+    const line = `vitsearch ship ${this.current().asked} ${trial.number}`;
     const button = element("button", { type: "button", "aria-label": `Copy the line that ships ${trial.name}` }, "Copy");
     button.addEventListener("click", async () => {
       const isCopied = await copied(line, button);

@@ -43,7 +43,7 @@ class Shop:
     def with_opened(self, work, **section):
         with self.study.opened() as (study, ledger):
             space = SearchSpace.from_json(self.study.space.to_json() | {"ship": section})
-            return work(Opened(study, ledger, space), choose(study, ledger, Wanted(knee=True)))
+            return work(Opened(study, ledger, space), choose(study, ledger, Wanted("knee")))
 
     def prepare(self, again: bool = False, **section: int) -> Final:
         def work(opened: Opened, chosen: Chosen) -> Final:
@@ -121,7 +121,7 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
         raise AssertionError("nothing is missing")
 
     monkeypatch.setattr(prepare.workplace, "opened", never)
-    one, other = (ship(shop.where, Wanted(knee=True), Options(tmp_path / name), Silent()) for name in ("a", "b"))
+    one, other = (ship(shop.where, Wanted("knee"), Options(tmp_path / name), Silent()) for name in ("a", "b"))
     assert one.archive.read_bytes() == other.archive.read_bytes()
     assert one.to_json()["accuracy"]["test"] == {"n": 1000, "correct": 880}
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
@@ -136,12 +136,12 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
     with shop.study.opened() as (study, _):
         study.remember("device_kind", "emulated")
     with pytest.raises(ResourceError) as raised:
-        ship(shop.where, Wanted(knee=True), Options(tmp_path / "here"), Silent())
+        ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
     assert str(raised.value) == (
         "study 'fake' was measured on an emulated device, so its figures are those of no real one; to ship them all "
         "the same, add --allow-emulated"
     )
-    ship(shop.where, Wanted(knee=True), Options(tmp_path / "here", emulated=True), Silent())
+    ship(shop.where, Wanted("knee"), Options(tmp_path / "here", emulated=True), Silent())
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
@@ -192,7 +192,7 @@ def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypat
         yield SimpleNamespace(device=there.device, pipeline=lambda: nullcontext(there.pipeline(ledger)))
 
     monkeypatch.setattr(prepare.workplace, "opened", board)
-    wanted = Wanted(knee=True, device="nano+threads2")
+    wanted = Wanted("knee", device="nano+threads2")
     bundle = ship(on_a_board.where, wanted, Options(tmp_path / "here"), Silent())
     described = json.loads((tmp_path / "here" / "bundle.json").read_text())
     assert described["device"]["name"] == "nano"
@@ -202,7 +202,7 @@ def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypat
 
 def test_a_trial_that_was_not_measured_there_is_refused(on_a_board):
     with on_a_board.study.opened() as (study, ledger), pytest.raises(StudyError) as raised:
-        choose(study, ledger, Wanted(trial=9999, device="nano+threads2"))
+        choose(study, ledger, Wanted(9999, device="nano+threads2"))
     assert "no finished trial 9999 on nano+threads2; measured there: 0, " in str(raised.value)
 
 
@@ -212,7 +212,7 @@ def test_the_baseline_is_shipped(shop, tmp_path, monkeypatch):
         yield SimpleNamespace(device=shop.study.device, pipeline=lambda: nullcontext(shop.study.pipeline(ledger)))
 
     monkeypatch.setattr(prepare.workplace, "opened", opened)
-    bundle = ship(shop.where, Wanted(baseline=True), Options(tmp_path / "here"), Silent())
+    bundle = ship(shop.where, Wanted("baseline"), Options(tmp_path / "here"), Silent())
     assert bundle.model.name == "fake-baseline"
     assert bundle.to_json()["trial"] is None
     card = " ".join((tmp_path / "here" / "README.md").read_text().split())
@@ -224,9 +224,9 @@ def test_what_has_no_exported_model_is_not_shipped(shop):
         records = study.records()
         number = next(n for n, record in records.items() if record.outcome == "not_promoted")
         with pytest.raises(StudyError) as raised:
-            choose(study, ledger, Wanted(trial=number))
+            choose(study, ledger, Wanted(number))
         assert str(raised.value) == (
             f"trial {number} of study 'fake' has no exported model: not_promoted: {records[number].reason}"
         )
         with pytest.raises(StudyError, match=r"study 'fake' has no finished trial 9999; its trials are 0 to \d+"):
-            choose(study, ledger, Wanted(trial=9999))
+            choose(study, ledger, Wanted(9999))

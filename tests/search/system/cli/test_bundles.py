@@ -49,15 +49,15 @@ def damaged_zip(folder: Path, path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("choice", [[], ["--knee", "--trial", "1"], ["--knee", "--pick", "max accuracy"]])
+@pytest.mark.parametrize("choice", [[], ["knee", "--pick", "max accuracy"]])
 def test_a_model_is_chosen_in_exactly_one_way(vitsearch, choice):
     code, _, error = vitsearch("ship", "study", *choice)
     assert code == 2
-    assert "choose the model with one of --trial MODEL, --knee and --pick RULE" in " ".join(error.split())
+    assert "name a model (a trial, baseline or knee) or choose one with --pick RULE" in " ".join(error.split())
 
 
 def test_a_study_that_is_not_there_is_named(vitsearch):
-    code, _, error = vitsearch("ship", "parts", "--knee")
+    code, _, error = vitsearch("ship", "parts", "knee")
     assert code == 2
     assert error.startswith("no study 'parts': studies/parts.db does not exist; start one with 'vitsearch run SPACE'")
 

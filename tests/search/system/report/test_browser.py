@@ -138,7 +138,7 @@ def test_the_line_that_ships_a_model_is_copied(browser, file, data):
     with opened(browser, file, permissions=["clipboard-read", "clipboard-write"]) as (tab, _):
         tab.click(f"[aria-label='Copy the line that ships trial {data.knee}']")
         tab.wait_for_selector("text=Copied")
-        assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake --trial {data.knee}"
+        assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake {data.knee}"
 
 
 def test_on_paper_everything_is_drawn_on_white(browser, file):

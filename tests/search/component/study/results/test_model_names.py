@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 import vitsearch as vs
 from vitsearch.cli.app import app
-from vitsearch.cli.results.model_names import number_of
 from vitsearch.errors import StudyError
 from vitsearch.ship import ship
 from vitsearch.ship.choice import Wanted
+from vitsearch.study.results.model_names import number_of
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def knee(stored):
 
 
 def test_a_model_is_named_by_trial_baseline_and_knee(stored, knee):
-    assert [number_of(stored, name) for name in ("baseline", "knee", "3")] == [None, knee, 3]
+    assert [number_of(name, stored.front) for name in ("baseline", "knee", "3")] == [None, knee, 3]
 
 
 @pytest.mark.parametrize("name", ["best", "-1", "1.5", "²"])
 def test_another_name_is_refused_with_what_is_allowed(stored, name):
     with pytest.raises(StudyError) as caught:
-        number_of(stored, name)
+        number_of(name, stored.front)
     assert str(caught.value) == f"{name!r} names no model; allowed: the number of a trial, baseline, knee"
 
 
@@ -39,7 +39,7 @@ def test_a_study_without_a_feasible_model_has_no_knee(make_study):
     made = make_study(trials=1).with_space(limits={"accuracy": {"min": 0.999}})
     made.run()
     with pytest.raises(StudyError) as caught:
-        number_of(vs.open_study(made.folder / "fake.db"), "knee")
+        number_of("knee", vs.open_study(made.folder / "fake.db").front)
     assert str(caught.value) == "study 'fake' has no knee: no model meets the limits"
 
 
@@ -55,7 +55,7 @@ def test_show_takes_every_name(stored, knee):
 
 
 @pytest.mark.parametrize("name", ["baseline", "knee", "3"])
-def test_ship_takes_every_name(stored, knee, monkeypatch, name):
+def test_ship_takes_every_name(stored, monkeypatch, name):
     class Asked(Exception):
         pass
 
@@ -63,7 +63,6 @@ def test_ship_takes_every_name(stored, knee, monkeypatch, name):
         raise Asked(wanted)
 
     monkeypatch.setattr(ship, "ship", asked)
-    expected = {"baseline": Wanted(baseline=True), "knee": Wanted(trial=knee), "3": Wanted(trial=3)}
     with pytest.raises(Asked) as caught:
-        output("ship", stored.where, "--trial", name)
-    assert caught.value.args == (expected[name],)
+        output("ship", stored.where, name)
+    assert caught.value.args == (Wanted(name),)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from vitsearch.api import StoredStudy
+from collections.abc import Callable
+
 from vitsearch.errors import StudyError
+from vitsearch.study.front import Front
 
 BASELINE, KNEE = "baseline", "knee"
 
 
-def number_of(stored: StoredStudy, text: str, device: str | None = None) -> int | None:
-    """The trial of the model that is named, None for the baseline. ``device`` is a target of ``vitsearch retarget``,
-    whose front has a knee of its own."""
+def number_of(text: str, read: Callable[[], Front]) -> int | None:
+    """The trial of the model that is named, None for the baseline. ``read`` gives the front that a knee is that of.
+
+    Raises :class:`~vitsearch.errors.StudyError` for text that names no model, and for a front without a knee.
+    """
     if text == BASELINE:
         return None
     if text == KNEE:
-        front = stored.front(device)
+        front = read()
         if front.knee is None:
             raise StudyError(f"study {front.study!r} has no knee: no model meets the limits")
         return front.points[front.knee].trial
