@@ -28,7 +28,7 @@ def ship(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="The number of a trial, baseline or knee; or else --pick.", show_default=False
+            metavar="MODEL", help="The number of a trial, baseline or knee; or else --pick.", show_default=False
         ),
     ] = None,
     pick: Annotated[

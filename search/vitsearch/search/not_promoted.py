@@ -54,7 +54,7 @@ def _small(share: float, trial: RunningTrial, outlook: Outlook, known: KnownFron
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1g} %" if share >= 1e-5 else "less than 0.001 %"
+    return f"{100 * share:.2g} %" if share >= 1e-5 else "less than 0.001 %"
 
 
 def _missed(point: Loss, outlook: Outlook) -> str | None:

@@ -64,14 +64,14 @@ def test_a_gain_that_is_too_small_at_the_worse_end_is_given_with_that_as_measure
     slower = (0.9005, 0.0836), (0.9115, 0.0969), (0.927, 0.279)
     between = trial(0.9105, measured(0.09249, 0.08876, 0.09638))
     assert reason(between, scheduler(*slower)) == (
-        "predicted accuracy 0.9105 would add 0.03 % to the hypervolume, less than 0.1 %, at the worse end of the "
-        "intervals (0.3 % as measured): cpu_ms_p50 0.09249 (0.08876 to 0.09638)"
+        "predicted accuracy 0.9105 would add 0.032 % to the hypervolume, less than 0.1 %, at the worse end of the "
+        "intervals (0.28 % as measured): cpu_ms_p50 0.09249 (0.08876 to 0.09638)"
     )
 
 
 def test_a_small_gain_is_given(trial, scheduler):
     found = reason(trial(0.9116, measured(0.0959)), scheduler(*FRONT))
-    assert found == "predicted accuracy 0.9116 would add 0.06 % to the hypervolume, less than 0.1 %"
+    assert found == "predicted accuracy 0.9116 would add 0.063 % to the hypervolume, less than 0.1 %"
 
 
 def test_a_plan_that_is_no_better_names_the_trial_that_is(trial, scheduler):
