@@ -43,7 +43,7 @@ class PointsTable {
       { name: "trial", key: "trial", isNumber: true, value: (trial) => trial.number ?? -1, text: (trial) => `${trial.number ?? "baseline"}${trial.isKnee ? "*" : ""}` },
       ...Object.keys(data.objectives).map(ofMetric),
       { name: "plan", key: "plan", cell: (trial) => this.planCell(trial), value: (trial) => trial.plan },
-      { name: "ship this", key: "ship", cell: (trial) => this.shipCell(trial), value: (trial) => (trial.isModel ? 0 : 1) },
+      { name: "ship this", key: "ship", cell: (trial) => this.shipCell(trial), value: (trial) => (trial.isModel || trial.number === null ? 0 : 1) },
       { name: "group", key: "group", value: (trial) => data.groups.indexOf(trial.group), text: (trial) => trial.group },
       ...extra.map((metric) => ({ ...ofMetric(metric), isExtra: true })),
     ];
@@ -111,8 +111,8 @@ class PointsTable {
   }
 
   shipCell(trial) {
-    if (!trial.isModel) return element("td", {});
-    const line = `vitsearch ship ${this.current().asked} ${trial.number}`;
+    if (!trial.isModel && trial.number !== null) return element("td", {});
+    const line = `vitsearch ship ${this.current().asked} ${trial.number ?? trial.name}`;
     const button = element("button", { type: "button", "aria-label": `Copy the line that ships ${trial.name}` }, "Copy");
     button.addEventListener("click", async () => {
       const isCopied = await copied(line, button);
