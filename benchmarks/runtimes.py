@@ -39,9 +39,10 @@ from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
-from vitsearch.errors import VitsearchError
+from vitsearch.errors import StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, shares
 from vitsearch.export.device_jobs import DeviceJob
+from vitsearch.export.litert import converters
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
 from vitsearch_evaluators import runtimes
@@ -67,6 +68,8 @@ FAMILIES = (
     "swin_tiny_patch4_window7_224",
 )
 CONVOLUTIONAL = BASES[1:]
+AI_EDGE_SCRIPT = Path(__file__).with_name("ai_edge_defaults.py")
+AI_EDGE_RECIPES = ("dynamic_wi8_afp32", "static_wi8_ai8")
 RUN_HERE = ("onnxruntime", "openvino", "litert")
 FLOATS_AND_STATIC = ("fp32", "bf16", "int8_ptq")
 MODELS = {"bases": BASES, "families": FAMILIES, "quantized_ops": CONVOLUTIONAL}
@@ -157,6 +160,8 @@ def files_of(subject: Subject, names: list[str], folder: Path, what: str) -> Ite
                 yield ours(subject, deployment, folder / f"{runtime}-{precision}-{ops}")
     if what == "bases":
         yield from tool_defaults(subject, folder)
+        if "litert" in names and not EXPORTERS.get("litert")().missing():
+            yield from litert_defaults(subject, folder / "litert-defaults")
 
 
 def ours(subject: Subject, deployment: Deployment, folder: Path) -> Row:
@@ -227,6 +232,24 @@ def nncf_default(subject: Subject, plain: Path, path: Path) -> Row:
         model = nncf.quantize(openvino.Core().read_model(plain), images, subset_size=len(subject.images))
     openvino.save_model(model, path, compress_to_fp16=False)
     return Row("openvino", "NNCF, defaults", path, DeviceJob("openvino", {"inference_precision": "auto"}))
+
+
+def litert_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
+    """What ai-edge-quantizer makes of the fp32 file of litert-torch by two of its own recipes."""
+    plain = ours(subject, Deployment("local", "litert", default_provider("litert"), "fp32", 1), folder)
+    if plain.path is None or plain.job is None:
+        yield Row("litert", "ai-edge-quantizer", note=plain.note)
+        return
+    images = folder / "images.npy"
+    np.save(images, subject.images)
+    for recipe in AI_EDGE_RECIPES:
+        path = folder / f"{recipe}.tflite"
+        try:
+            converters.call(converters.python_of("litert"), AI_EDGE_SCRIPT, [plain.path, path, recipe, images])
+        except StageError as error:
+            yield Row("litert", recipe, note=str(error))
+        else:
+            yield Row("litert", f"ai-edge-quantizer, {recipe}", path, plain.job)
 
 
 def report(subject: Subject, rows: list[Row], rounds: int) -> None:
