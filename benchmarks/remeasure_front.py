@@ -2,14 +2,16 @@
 
     python benchmarks/remeasure_front.py quickstart
 
-A point agrees if its new median CPU time is within the interval shown, or within 5 % of the value shown. Both are by
-the reference times of the study: the agent's own may have moved since, and what a study shows moves with them.
+A point is inside if its new median CPU time is within the interval shown, and agrees if the two differ by no more than
+both intervals together allow: the new value has an error of its own. Both are by the reference times of the study: the
+agent's own may have moved since, and what a study shows moves with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 
 from vitsearch.devices.agent_device import Cores
@@ -24,7 +26,6 @@ from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 METRIC = "cpu_ms_p50"
-TOLERANCE = 0.05
 REPEAT = 500_000
 """Outside the repeats that a search uses, so that the agent measures again."""
 
@@ -59,15 +60,18 @@ def _artifact(point: Point, ledger: Ledger) -> ArtifactRow:
 
 def _agrees(point: Point, now: Milliseconds) -> bool:
     shown, (low, high) = point.metrics.value(METRIC) or 0.0, point.metrics.intervals[METRIC]
-    off = now.p50 / shown - 1.0
+    off = math.log(now.p50 / shown)
     is_inside = low <= now.p50 <= high
-    agrees = is_inside or abs(off) <= TOLERANCE
-    print(
-        f"{point.name:<10} shown {shown:.4f} ms [{low:.4f}, {high:.4f}]  now {now.p50:.4f} ms  {off:+.1%}  "
-        f"{'inside' if is_inside else 'agrees' if agrees else 'DIFFERS'}",
-        flush=True,
-    )
+    agrees = is_inside or abs(off) <= math.hypot(_half_width(low, high), _half_width(now.low, now.high))
+    verdict = "inside" if is_inside else "agrees" if agrees else "DIFFERS"
+    was = f"{point.name:<10} shown {shown:.4f} ms [{low:.4f}, {high:.4f}]"
+    print(f"{was}  now {now.p50:.4f} ms  {math.expm1(off):+.1%}  {verdict}", flush=True)
     return agrees
+
+
+def _half_width(low: float | None, high: float | None) -> float:
+    """Half an interval, in natural logarithms; 0 where there is none."""
+    return math.log(high / low) / 2 if low and high else 0.0
 
 
 if __name__ == "__main__":
