@@ -13,11 +13,6 @@ def saturates_int8() -> bool:
     return _is_x86() and not any(_capabilities().get(name) for name in EXACT_INT8)
 
 
-def lacks_avx512() -> bool:
-    """Whether this is an x86 processor without AVX-512."""
-    return _is_x86() and not _capabilities().get("avx512_f")
-
-
 def _is_x86() -> bool:
     return _capabilities().get("architecture") in ("x86_64", "x86", "AMD64")
 

@@ -1,11 +1,11 @@
-"""Which processors saturate products of int8, and which have no AVX-512."""
+"""Which processors saturate products of int8."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from vitsearch.export.processor import lacks_avx512, saturates_int8
+from vitsearch.export.processor import saturates_int8
 
 
 @pytest.mark.parametrize(
@@ -21,17 +21,3 @@ from vitsearch.export.processor import lacks_avx512, saturates_int8
 def test_only_x86_without_vnni_saturates(monkeypatch, capabilities, saturates):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert saturates_int8() == saturates
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "lacks"),
-    [
-        ({"architecture": "x86_64", "avx2": True, "avx512_f": False}, True),
-        ({"architecture": "x86_64", "avx512_f": True}, False),
-        ({"architecture": "aarch64"}, False),
-        ({}, False),
-    ],
-)
-def test_only_x86_can_lack_avx512(monkeypatch, capabilities, lacks):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert lacks_avx512() == lacks
