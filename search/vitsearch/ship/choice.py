@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, baseline_on, read_front, records_on
 from vitsearch.study.results.model_names import number_of
+from vitsearch.study.results.none_chosen import why_none
 from vitsearch.study.results.selection import Selection, names_of, values_of
 from vitsearch.study.study import Study
 
@@ -101,22 +101,11 @@ def picked(front: Front, text: str) -> int:
         raise UnknownName(
             "metric or knob with numbers", target, [name for name, kind in names.items() if kind == "number"]
         )
-    left = Selection.of(where, None, front.objectives).of_points(front.points)
-    if not left:
-        raise StudyError(f"--pick: no model of the front meets {where}; {_ranges(front, where)}")
+    selection = Selection.of(where, None, front.objectives)
+    left = selection.of_points(front.points)
+    if selection.where is not None and not left:
+        raise StudyError(f"--pick: no model of the front meets {where}: {why_none(selection.where, front.points)}")
     known = [(value, point) for point in left if isinstance(value := values_of(point).get(target), float)]
     if not known:
         raise StudyError(f"--pick: {target} was not measured for any model of the front that meets the rule")
     return _number((min if sense == "min" else max)(known, key=lambda pair: pair[0])[1])
-
-
-def _ranges(front: Front, where: str) -> str:
-    """What the models of the front have of each metric that an expression names."""
-    said = []
-    for name in dict.fromkeys(re.findall(r"[\w@.:]+", where)):
-        found = [value for point in front.points if (value := point.metrics.values.get(name)) is not None]
-        if found:
-            said.append(f"{name} from {min(found):.4g} to {max(found):.4g}")
-        elif name.partition("@")[0] in METRICS:
-            said.append(f"no {name}, which was not measured")
-    return f"they have {', '.join(said)}" if said else "see 'vitsearch front'"

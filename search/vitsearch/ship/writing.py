@@ -24,9 +24,12 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
     folder called ``name``.
 
     Both are written under other names and renamed, so that a killed process leaves no part of a bundle under its name.
-    Raises :class:`BundleError` where there is anything but an intact bundle of this name, and :class:`StoreError` where
-    nothing can be written.
+    Raises :class:`BundleError` where there is anything but an intact bundle of this name or where the process works,
+    and :class:`StoreError` where nothing can be written.
     """
+    folder = Path(os.path.abspath(folder))
+    if Path.cwd().is_relative_to(folder):
+        raise BundleError(f"{folder} would be replaced by the bundle: name a folder inside it with --to")
     archive = folder.with_name(folder.name + ".zip")
     for path in (folder, archive):
         if path.exists() and not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:

@@ -54,11 +54,11 @@ def test_a_rule_picks_the_best_model_that_meets_its_limits(front, rule, trial):
         ("min cpu_ms_p50 where accuracy >= high", "'accuracy >= high': accuracy is a number, but 'high' is not"),
         (
             "min cpu_ms_p50 where accuracy >= 0.99",
-            "--pick: no model of the front meets accuracy >= 0.99; they have accuracy from 0.8 to 0.95",
+            "--pick: no model of the front meets accuracy >= 0.99: accuracy is 0.8 to 0.95",
         ),
         (
             "min cpu_ms_p50 where energy_mj < 1",
-            "--pick: no model of the front meets energy_mj < 1; they have no energy_mj, which was not measured",
+            "--pick: no model of the front meets energy_mj < 1: energy_mj was not measured",
         ),
         ("min energy_mj", "--pick: energy_mj was not measured for any model of the front that meets the rule"),
     ],

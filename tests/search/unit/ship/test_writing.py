@@ -74,6 +74,15 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
     refused(tmp_path / "here", f"{tmp_path / 'here'} exists and is not a bundle: name another folder with --to")
 
 
+@pytest.mark.parametrize("asked", [".", ".."])
+def test_the_folder_of_the_process_is_left_alone(tmp_path, monkeypatch, asked):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    folder = tmp_path / "work" / asked
+    message = f"{folder.resolve()} would be replaced by the bundle: name a folder inside it with --to"
+    refused(folder, message)
+
+
 @pytest.mark.parametrize("content", [b"mine", b"PK\x03\x04mine"])
 def test_a_file_with_the_name_of_the_zip_is_left_alone(tmp_path, content):
     (tmp_path / "here.zip").write_bytes(content)
