@@ -1,7 +1,7 @@
 """What each runtime makes of the same models: CPU time beside onnxruntime's fp32, accuracy, size, parity, int8 share.
 
 python benchmarks/runtimes.py bases           the three Fashion-MNIST bases, beside what each tool makes by its defaults
-python benchmarks/runtimes.py families        five untrained models at their own resolution
+python benchmarks/runtimes.py families        five untrained models at their own resolution; coreml is written, not run
 python benchmarks/runtimes.py quantized_ops   two bases with convolutions, int8 without and with them
     [--models NAME ...] [--runtimes NAME ...] [--rounds 8]
 
@@ -94,7 +94,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Row:
-    """One file; ``path`` is None where ``note`` says why there is none."""
+    """One file; ``path`` is None where ``note`` says why there is none, ``job`` where its runtime is not here."""
 
     runtime: str
     what: str
@@ -176,6 +176,8 @@ def ours(subject: Subject, deployment: Deployment, folder: Path) -> Row:
     path, job = evaluate.judging_job(written.file, deployment)
     kept = shares.by_precision(written.file, deployment)
     int8 = kept.get("int8", 0.0) if kept else None
+    if job.runtime != runtime:  # another runtime stands in to judge it
+        return Row(runtime, what, written.file.path, None, written.parity, int8, time.process_time() - begin)
     return Row(runtime, what, path, job, written.parity, int8, time.process_time() - begin)
 
 
@@ -253,22 +255,23 @@ def litert_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
 
 
 def report(subject: Subject, rows: list[Row], rounds: int) -> None:
-    sessions = {index: opened(row) for index, row in enumerate(rows) if row.path is not None}
+    sessions = {index: opened(row) for index, row in enumerate(rows) if row.job is not None}
     times = cpu_times({index: one for index, one in sessions.items() if one is not None}, rounds)
     for index, row in enumerate(rows):
         head = [subject.name, row.runtime, row.what]
-        if row.path is None or row.job is None or sessions.get(index) is None:
-            print(f"| {' | '.join([*head, row.note or 'does not run'])} |", flush=True)
+        if row.path is None:
+            print(f"| {' | '.join([*head, row.note])} |", flush=True)
             continue
+        runs = index in times
         size = sum(Path(file).stat().st_size for file in model_files(str(row.path)).values()) / 1e6
         cells = [
-            f"{times[index].ratio:.3f}",
-            f"{times[index].ms:.3f}",
-            accuracy(subject, row),
+            f"{times[index].ratio:.3f}" if runs else "not run",
+            f"{times[index].ms:.3f}" if runs else "",
+            accuracy(subject, row) if runs else "",
             f"{size:.2f}",
             f"{row.parity:.1e}" if row.parity else "",
             "" if row.int8 is None else f"{row.int8:.0%}",
-            memory_mb(row),
+            memory_mb(row) if runs else "",
             f"{row.export_s:.1f}" if row.export_s else "",
         ]
         print(f"| {' | '.join([*head, *cells])} |", flush=True)
