@@ -70,7 +70,7 @@ class Knobs:
         """A random value of a knob beside those of ``config``; None where the plan does not have the knob, or where
         ``config`` is not valid. Ray raises an error of its own if ``config`` has yet to be drawn itself."""
         try:
-            self._plans.plan(_Drawing(config, name))
+            self._plans.plan(_Configured(config, name))
         except _Reached as reached:
             return choice(reached.choices)
         except PlanError:  # the trial itself says so
@@ -118,42 +118,28 @@ class _Asked(_Answers):
         return {one: self._answers[one] for one in names[: names.index(name)]}
 
 
+class _Reached(Exception):
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+
+
 class _Configured(_Answers):
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    """Answers from ``config``, up to the question ``wanted``, whose choices it raises as :class:`_Reached`."""
+
+    def __init__(self, config: Mapping[str, Any], wanted: str = "") -> None:
         self._config = config
+        self._wanted = wanted
 
     def _chosen(self, name: str, choices: tuple[V, ...]) -> V:
+        if name == self._wanted:
+            raise _Reached(choices)
         if name not in self._config:
             raise PlanError(f"the config has no {name!r}{did_you_mean(name, self._config)}")
-        value = self._value(name)
+        # By attribute, if the config has attributes: there Ray refuses values that are not drawn yet.
+        value = getattr(self._config, name) if hasattr(self._config, "__dict__") else self._config[name]
         if isinstance(choices[0], str):
             if value in choices:
                 return value  # type: ignore[no-any-return]  # one of them
         elif isinstance(value, int | float) and choices[0] <= value <= choices[-1]:
             return nearest(value, choices)
         raise PlanError(f"{name} {value!r} is not in the space here; allowed: {', '.join(map(str, choices))}")
-
-    def _value(self, name: str) -> Any:
-        return self._config[name]
-
-
-class _Reached(Exception):
-    def __init__(self, choices: Choices) -> None:
-        self.choices = choices
-
-
-class _Drawing(_Configured):
-    """Answers up to the question ``wanted``, and raises its choices."""
-
-    def __init__(self, config: Mapping[str, Any], wanted: str) -> None:
-        super().__init__(config)
-        self._wanted = wanted
-
-    def _chosen(self, name: str, choices: tuple[V, ...]) -> V:
-        if name == self._wanted:
-            raise _Reached(choices)
-        return super()._chosen(name, choices)
-
-    def _value(self, name: str) -> Any:
-        """By attribute, if the config has attributes: there Ray refuses values that are not drawn yet."""
-        return getattr(self._config, name) if hasattr(self._config, "__dict__") else super()._value(name)

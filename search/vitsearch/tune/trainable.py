@@ -42,6 +42,8 @@ class RungTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
 
     def setup(self, config: dict[str, Any]) -> None:
         configure_ray()  # among others, for the libraries of this process: no telemetry
+        if not ray.get_gpu_ids():
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.chdir(self.folder)
         self._steps = 0
         self._asyncio = asyncio.Runner()
