@@ -35,12 +35,15 @@ def quick(kind: type, folder: Path) -> type:
     return Quick
 
 
-if __name__ == "__main__":
-    folder, code, trials = Path(sys.argv[1]), Path(sys.argv[2]).read_text(), sys.argv[3]
+def main(folder: Path, code: str, trials: str) -> None:
     os.chdir(folder)
     trainable = our_tune.trainable
     our_tune.trainable = lambda space: quick(trainable(space), folder)
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
     sampled = code.replace("num_samples=64", f"num_samples={trials}")
     assert sampled != code
-    exec(compile(sampled, "tune_parts.py", "exec"))
+    exec(compile(sampled, "tune_parts.py", "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]).read_text(), sys.argv[3])

@@ -12,7 +12,8 @@ up in the database first, devices are those of the space file, results are in th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from vitsearch.errors import ResourceError
@@ -47,11 +48,7 @@ def search_space(space: Space) -> dict[str, Any]:
     from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
 
     knobs = Knobs(_loaded(space))
-
-    def drawing(name: str) -> Callable[[Mapping[str, Any]], Any]:
-        return lambda config: knobs.draw(name, config)
-
-    return {name: tune.sample_from(drawing(name)) for name in knobs.choices}
+    return {name: tune.sample_from(partial(knobs.draw, name)) for name in knobs.choices}
 
 
 def define_by_run(space: Space) -> Callable[[Any], None]:
@@ -59,8 +56,7 @@ def define_by_run(space: Space) -> Callable[[Any], None]:
     _require_tune()
     from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
 
-    knobs = Knobs(_loaded(space))
-    return lambda trial: knobs.suggest(trial)
+    return Knobs(_loaded(space)).suggest
 
 
 def _loaded(space: Space) -> SearchSpace:

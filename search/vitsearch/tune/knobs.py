@@ -22,7 +22,8 @@ Choices = tuple[Any, ...]
 class Knobs:
     """The knobs by their names in the study, such as ``resolution@deit_tiny_patch16_224``.
 
-    They do not depend on the device, so samplers can draw before it is known. Pickled as the space file alone.
+    They do not depend on the device, so samplers can draw before it is known. Pickled as the space file alone; Ray
+    copies what draws for each trial, which need not copy this.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -30,6 +31,9 @@ class Knobs:
 
     def __reduce__(self) -> tuple[type[Knobs], tuple[SearchSpace]]:
         return type(self), (self.space,)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Knobs:
+        return self
 
     @cached_property
     def _plans(self) -> PlanSpace:
@@ -69,6 +73,7 @@ class Knobs:
     def draw(self, name: str, config: Mapping[str, Any]) -> Any:
         """A random value of a knob beside those of ``config``; None where the plan does not have the knob, or where
         ``config`` is not valid. Ray raises an error of its own if ``config`` has yet to be drawn itself."""
+        config = getattr(config, "config", config)  # Ray gives the config, or what has it
         try:
             self._plans.plan(_Configured(config, name))
         except _Reached as reached:
