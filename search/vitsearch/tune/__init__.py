@@ -33,7 +33,7 @@ def trainable(space: Space) -> type:
     """
     _require_tune()
     from vitsearch.search.plans import lacking  # timm and torch: only for those who search
-    from vitsearch.tune.trainable import trainable_of
+    from vitsearch.tune.actor import trainable_of
 
     found = _loaded(space)
     if missing := lacking(found):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import vitsearch.tune
 from support import SPACE_FILES
 from vitsearch.api import load_space
 from vitsearch.errors import ResourceError, SpaceError
@@ -70,6 +71,13 @@ def test_a_space_file_with_problems_is_refused_at_once(tune, tmp_path):
     (tmp_path / "wrong.yaml").write_text(SMALL.read_text().replace("resolution:", "resolutoin:"))
     with pytest.raises(SpaceError, match="resolutoin"):
         trainable(tmp_path / "wrong.yaml")
+
+
+def test_the_names_stay_functions_when_they_were_used(tune, space):
+    """A module of the same name would take their place when it is imported."""
+    for make in (trainable, search_space, define_by_run):
+        make(space)
+        assert getattr(vitsearch.tune, make.__name__) is make
 
 
 def test_a_config_that_is_no_plan_ends_its_trial_with_the_reason(tune, space, monkeypatch, tmp_path):
