@@ -137,7 +137,8 @@ def api() -> str:
     homes = vitsearch._HOMES
     parts = ["# Python API\n\n[From Python](../python_api.md) shows how the parts belong together.\n"]
     parts += [f"::: {homes[name]}.{name}\n" for name in vitsearch.__all__ if name in homes]
-    parts.append("::: vitsearch.api.StoredStudy\n\n::: vitsearch.study.front.Point\n\n::: vitsearch.errors\n")
+    more = ("vitsearch.api.StoredStudy", "vitsearch.study.front.Point", "vitsearch.tune", "vitsearch.errors")
+    parts += [f"::: {name}\n" for name in more]
     return "\n".join(parts)
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.limits import bounds, constraints, reference_values
-from vitsearch.core.pareto import loss
+from vitsearch.core.limits import constraints
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
@@ -21,7 +20,7 @@ from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
-from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.outlook import Outlook
 from vitsearch.search.requests import Leader, Requests
 from vitsearch.search.sampler import auto_sampler, expected_gain
 from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
@@ -115,13 +114,7 @@ class Driver:
         return FinalPass(self._pipeline, self._study.records(), read, self._remaining.final_text)
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
-        objectives, search = tuple(self._space.objectives), self._space.search
-        limits = bounds(self._space.limits, baseline.values)
-        corner = self._study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
-        self._study.remember("reference_point", dict(corner))
-        reference = loss(objectives, corner)
-        assert reference is not None
-        goals = Goals(objectives, limits, reference, search.margin, baseline)
+        search, goals = self._space.search, self._session.goals(baseline)
         outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
         rules = Rules(search.candidates, self._slots, search.most_trainings)
         price = equal_price if search.budget_s is None else training_seconds

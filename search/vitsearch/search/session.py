@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitsearch.core.figures import Metrics
+from vitsearch.core.limits import bounds, reference_values
+from vitsearch.core.pareto import loss
 from vitsearch.devices.agent_device import Device
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
+from vitsearch.search.outlook import Goals
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
@@ -25,3 +29,14 @@ class Session:
     driver: DriverId
     slots: int
     progress: Progress
+
+    def goals(self, baseline: Metrics) -> Goals:
+        """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored
+        with the study when it is needed first."""
+        objectives = tuple(self.space.objectives)
+        limits = bounds(self.space.limits, baseline.values)
+        corner = self.study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
+        self.study.remember("reference_point", dict(corner))
+        reference = loss(objectives, corner)
+        assert reference is not None
+        return Goals(objectives, limits, reference, self.space.search.margin, baseline)

@@ -31,7 +31,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import engine_options, first, tune, wait_for
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.study.suggest import OptunaSuggest, make_sampler
+from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import Span
 from vitsearch.study.versions import refuse_other_versions
 from vitsearch.study.view import StudyView
@@ -217,6 +217,26 @@ class Study:
             except UpdateFinishedTrialError:
                 return
             self._records[asked.number] = record
+
+    def add(self, plans: PlanSpace, record: Record) -> int:
+        """Add a trial that was asked for elsewhere and has ended; return its number."""
+        with self._lock, _quiet():
+            self._catch_up()
+            answers = StoredAnswers(plans.parameters(record.plan), self._word_choices)
+            plans.plan(answers)
+            state, values = self._state(record)
+            ended = optuna.trial.create_trial(
+                state=state,
+                values=values,
+                params=answers.parameters,
+                distributions=answers.distributions,
+                user_attrs={"record": record.to_json()},
+                constraints=record.constraints,
+            )
+            number = self._view.get_trial(self._view.create_new_trial(self._view.study_id, ended)).number
+            self._view.reload()  # others may have added theirs before it
+            self._records[number] = record
+        return number
 
     def _state(self, record: Record) -> tuple[TrialState, list[float] | None]:
         if record.outcome == "failed":

@@ -80,6 +80,37 @@ class PlanAnswers:
         return value
 
 
+class StoredAnswers:
+    """Answers from the ``parameters`` of a plan, collected with the distributions of a trial that has ended.
+
+    ``word_choices`` returns the stored order of the study, as for :class:`OptunaSuggest`.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Any], word_choices: Callable[[str, tuple[str, ...]], tuple[str, ...]]
+    ) -> None:
+        self._known = parameters
+        self._word_choices = word_choices
+        self.parameters: dict[str, Any] = {}
+        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+
+    def word(self, name: str, choices: tuple[str, ...]) -> str:
+        from optuna.distributions import CategoricalDistribution  # here: it takes long to import
+
+        value, stored = str(self._known.get(name, choices[0])), self._word_choices(name, choices)
+        if len(stored) > 1:
+            self.parameters[name], self.distributions[name] = value, CategoricalDistribution(stored)
+        return value
+
+    def number(self, name: str, choices: tuple[float, ...]) -> float:
+        from optuna.distributions import FloatDistribution  # here: it takes long to import
+
+        value = float(self._known.get(name, choices[0]))
+        if len(choices) > 1:
+            self.parameters[name], self.distributions[name] = value, FloatDistribution(choices[0], choices[-1])
+        return value
+
+
 @dataclass(frozen=True)
 class FirstChoices:
     """The given words (by knob) and resolution; for other knobs the first choice."""

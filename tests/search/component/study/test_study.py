@@ -121,6 +121,29 @@ def test_a_study_and_a_ledger_share_a_database(open_study, storage):
     ledger.close()
 
 
+def test_a_trial_that_was_asked_for_elsewhere_is_added_as_if_it_was_told(open_study, storage, plan):
+    first, plans = open_study(storage)
+    second, _ = open_study(storage)
+    one, other = (replace(plan, resolution=size) for size in (24, 28))
+    record = Record("confirmed", one, metrics=METRICS, constraints={"accuracy>=0.86": -0.01})
+    assert [first.add(plans, record), second.add(plans, Record("infeasible", other, "too slow"))] == [0, 1]
+    added, put_aside = trials(first).values()
+    assert (added.state, added.values, added.params) == (TrialState.COMPLETE, [0.875, 1.25], plans.parameters(one))
+    assert (put_aside.state, put_aside.constraints) == (TrialState.PRUNED, {})
+    assert second.records() == first.records() == {0: record, 1: Record("infeasible", other, "too slow")}
+    assert first.ask(plans, ME).number == 2
+
+
+def test_an_added_trial_has_the_words_that_the_file_dropped_among_its_choices(open_study, storage, plan):
+    study, plans = open_study(storage)
+    study.add(plans, Record("confirmed", plan, metrics=METRICS))
+    narrow, plans = open_study(storage, space__quantization=["fp32"])
+    narrow.add(plans, Record("confirmed", plan, metrics=METRICS))
+    first, second = trials(narrow).values()
+    assert first.params["quantization@onnxruntime"] == second.params["quantization@onnxruntime"] == "fp32"
+    assert first.distributions == second.distributions
+
+
 def test_optuna_opens_it_as_it_is(open_study, storage):
     study, plans = open_study(storage)
     asked = study.ask(plans, ME)

@@ -1,0 +1,73 @@
+"""Trials of a search as trials of Ray Tune, for teams whose pipelines stand on it. Needs the extra ``tune``.
+
+    from ray import tune
+    from vitsearch.tune import search_space, trainable
+
+    tune.Tuner(trainable("space.yaml"), param_space=search_space("space.yaml"))
+
+Tune decides which plans are tried and how far; each of its trials works as a run of the study does: stages are looked
+up in the database first, devices are those of the space file, results are in the study.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from vitsearch.errors import ResourceError
+from vitsearch.space import SearchSpace
+
+__all__ = ["define_by_run", "search_space", "trainable"]
+Space = str | os.PathLike[str] | SearchSpace
+"""A space file, or what :func:`vitsearch.load_space` has made of one."""
+
+
+def trainable(space: Space) -> type:
+    """The class to give to ``tune.Tuner``. Each of its steps is a rung: refit, fine-tunes, then the confirmed model.
+
+    The paths of the space file are relative to the folder of this process, on every node. Raises
+    :class:`vitsearch.errors.SpaceError` with every problem of the file, and :class:`vitsearch.errors.ResourceError`
+    where Ray Tune, or what writes files of its runtimes, is missing.
+    """
+    _require_tune()
+    from vitsearch.search.plans import lacking  # timm and torch: only for those who search
+    from vitsearch.tune.actor import trainable_of
+
+    found = _loaded(space)
+    if missing := lacking(found):
+        raise ResourceError("; ".join(missing))
+    return trainable_of(found, os.getcwd())
+
+
+def search_space(space: Space) -> dict[str, Any]:
+    """The knobs of a space file as ``param_space``. Each is drawn at random from the values that the others leave it,
+    and is None where they leave none. Replace one by a value or a ``tune.grid_search`` of some of its values."""
+    tune = _require_tune()
+    from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
+
+    knobs = Knobs(_loaded(space))
+    return {name: tune.sample_from(partial(knobs.draw, name)) for name in knobs.choices}
+
+
+def define_by_run(space: Space) -> Callable[[Any], None]:
+    """The knobs of a space file as ``space`` of ``OptunaSearch``: it asks only for those that a plan has."""
+    _require_tune()
+    from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
+
+    return Knobs(_loaded(space)).suggest
+
+
+def _loaded(space: Space) -> SearchSpace:
+    from vitsearch.api import load_space  # timm and torch: only for those who search
+
+    return space if isinstance(space, SearchSpace) else load_space(space)
+
+
+def _require_tune() -> Any:
+    try:
+        from ray import tune  # an extra: only for those who use it
+    except ImportError as error:
+        raise ResourceError("Ray Tune is not installed; run: pip install 'vitsearch[tune]'") from error
+    return tune

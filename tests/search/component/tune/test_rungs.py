@@ -1,0 +1,154 @@
+"""A trial of Tune between the two fakes: rungs, ends, and what a second process repeats."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import contextmanager
+
+import pytest
+
+from vitsearch.core.stage import Stage
+from vitsearch.errors import StageError
+from vitsearch.pipeline.jobs import ScreenJob, TrainJob
+from vitsearch.search.session import Session
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.study import Study
+from vitsearch.testing.fakes import DATA
+from vitsearch.tune import knobs, rungs
+from vitsearch.tune.rungs import RungTrial, ThreadRunner
+
+CUT = {
+    "resolution@fake_vit": 28.0,
+    "head_pruning_ratio": 0.5,
+    "ffn_pruning_ratio": 0.5,
+    "pruning_scope": "uniform",
+    "quantization@onnxruntime": "fp32",
+}
+
+
+@pytest.fixture(autouse=True)
+def _fake_backbone(fake_study, monkeypatch):
+    for module in (knobs, rungs):
+        monkeypatch.setattr(module, "plan_space", lambda *given: fake_study.plans())
+    monkeypatch.setattr(rungs, "deployable", lambda name, info: lambda deployment: None)
+
+
+@pytest.fixture
+def trial_of(fake_study):
+    """A trial of Tune in a process of its own: with its own connections, and nothing that it remembers."""
+
+    @contextmanager
+    def opened(config, study=fake_study):
+        ledger, found = Ledger.open(study.space.storage), Study.open(study.space)
+        found.adopt_data(DATA)
+        driver = DriverId.current()
+        session = Session(study.space, found, ledger, study.runner, study.device, driver, 1, study.progress)
+        yield RungTrial(config, session, study.pipeline(ledger, driver))
+        found.close()
+        ledger.close()
+
+    return opened
+
+
+def steps(trial, *numbers):
+    async def all_():
+        return [await trial.step(number) for number in numbers]
+
+    return asyncio.run(all_())
+
+
+def test_each_step_is_a_rung_and_the_last_one_confirms(fake_study, trial_of):
+    with trial_of(CUT) as trial:
+        refitted, trained, confirmed = steps(trial, 0, 1, 2)
+    assert [one["done"] for one in (refitted, trained, confirmed)] == [False, False, True]
+    assert [one["rung"] for one in (refitted, trained, confirmed)] == [0, 1, 1]
+    assert refitted["accuracy"] < trained["accuracy"]
+    assert refitted["predicted_accuracy"] != refitted["accuracy"]
+    assert all(one["cpu_ms_p50"] == confirmed["cpu_ms_p50"] > 0.0 for one in (refitted, trained))
+    assert confirmed["outcome"] == "confirmed"
+    assert refitted.keys() <= confirmed.keys()
+    record = fake_study.records()[confirmed["trial"]]
+    assert (record.outcome, record.metrics.value("accuracy")) == ("confirmed", confirmed["accuracy"])
+    with fake_study.opened() as (study, _):
+        (told,) = study._study.get_trials()
+    assert told.params == CUT
+    assert told.values == [confirmed["accuracy"], confirmed["cpu_ms_p50"]]
+
+
+def test_a_second_process_goes_on_at_its_rung_and_repeats_nothing(fake_study, trial_of):
+    with trial_of(CUT) as trial:
+        steps(trial, 0, 1)
+    made, measured = fake_study.runner.made.copy(), fake_study.device.measured.copy()
+    with trial_of(CUT) as trial:
+        (again,) = steps(trial, 1)
+        assert (fake_study.runner.made, fake_study.device.measured) == (made, measured)
+        (confirmed,) = steps(trial, 2)
+    assert again["rung"] == 1
+    assert fake_study.runner.made - made == {Stage.EXPORT: 1}
+    with trial_of(CUT) as trial:
+        assert steps(trial, 2) == [confirmed]
+    assert len(fake_study.records()) == 1
+
+
+def test_a_plan_that_needs_no_training_is_confirmed_at_once(fake_study, trial_of):
+    with trial_of(CUT | {"head_pruning_ratio": 0.0, "ffn_pruning_ratio": 0.0}) as trial:
+        _, confirmed = steps(trial, 0, 1)
+    assert (confirmed["done"], confirmed["outcome"], confirmed["rung"]) == (True, "confirmed", 0)
+    assert fake_study.runner.made[Stage.TRAIN] == 0
+
+
+def test_a_plan_that_breaks_a_limit_ends_with_the_reason(fake_study, trial_of):
+    tight = fake_study.with_space(limits={"cpu_ms_p50": {"max": 0.5}})
+    with trial_of(CUT, tight) as trial:
+        (ended,) = steps(trial, 0)
+    assert (ended["done"], ended["outcome"]) == (True, "infeasible")
+    assert "breaks cpu_ms_p50<=0.5" in ended["reason"]
+    assert math.isnan(ended["accuracy"])
+    assert tight.records()[ended["trial"]].outcome == "infeasible"
+    assert tight.runner.made[Stage.TRAIN] == 0
+
+
+def test_a_plan_that_the_device_cannot_hold_ends_with_the_reason(fake_study, trial_of):
+    def refuse(path):
+        if '"cost_ms": 2.0' in path.read_text():  # that of CUT
+            raise StageError("measure", "out_of_memory", "it needs 3 GB")
+
+    fake_study.device.before = refuse
+    with trial_of(CUT) as trial:
+        (ended,) = steps(trial, 0)
+    assert (ended["done"], ended["outcome"], ended["reason"]) == (True, "does_not_fit", "it needs 3 GB")
+    assert fake_study.records()[ended["trial"]].constraints == {"fits": 1.0}
+
+
+def test_what_the_device_has_no_runtime_for_ends_with_the_reason_and_is_not_in_the_study(
+    fake_study, trial_of, monkeypatch
+):
+    monkeypatch.setattr(rungs, "deployable", lambda name, info: lambda deployment: "it has no such kernel")
+    monkeypatch.setattr(type(fake_study.plans()), "contains", lambda plans, plan: False)
+    with trial_of(CUT) as trial:
+        (ended,) = steps(trial, 0)
+    assert (ended["outcome"], ended["reason"], ended["trial"]) == ("does_not_fit", "it has no such kernel", None)
+
+
+def test_a_stage_that_fails_is_an_error_of_the_trial_and_recorded_once(fake_study, trial_of):
+    def fail(job):
+        if isinstance(job, TrainJob):
+            raise StageError("train", "not_finite", "the loss is NaN at step 3")
+
+    fake_study.runner.before = fail
+    for _ in range(2):  # Tune may try it again
+        with trial_of(CUT) as trial, pytest.raises(StageError, match="NaN at step 3"):
+            steps(trial, 0, 1)
+    assert [record.outcome for record in fake_study.records().values()] == ["failed"]
+
+
+def test_stages_run_beside_the_event_loop_and_fail_as_stages(monkeypatch):
+    def broken(job):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(rungs, "run_task", broken)
+    job = object.__new__(ScreenJob)
+    with pytest.raises(StageError, match=r"RuntimeError.*CUDA error"):
+        asyncio.run(ThreadRunner().run(job))
