@@ -132,6 +132,10 @@ class Pipeline:
         last = trial.plan.recipe.rungs[-1]
         return last > 0 and self._ledger.training(trial.keys.weights_key, last) is not None
 
+    async def export(self, trial: ResolvedTrial, rung: int) -> None:
+        """Make the model of a trained trial and evaluate it: the last of its stages that a worker makes."""
+        await self._artifact(trial, rung)
+
     async def confirm(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
         """The exported artifact with its accuracy on its own runtime. It costs what its graph was screened at, unless
         an objective or limit needs the confirmation measurement.
