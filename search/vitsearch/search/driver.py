@@ -88,6 +88,8 @@ class Driver:
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
         self._study.remember("protocol", self._pipeline.protocols.confirm.id)
+        if self._pipeline.fleet is not None:
+            self._study.adopt_fleet(self._pipeline.fleet)
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         try:

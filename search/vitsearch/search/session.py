@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vitsearch.devices.agent_device import Device
+from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.space import SearchSpace
@@ -21,7 +21,7 @@ class Session:
     study: Study
     ledger: Ledger
     runner: Runner
-    device: Device
+    device: DeviceGroup
     driver: DriverId
     slots: int
     progress: Progress
