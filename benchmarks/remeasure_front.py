@@ -16,7 +16,7 @@ import sys
 
 from vitsearch.devices.agent_device import Cores
 from vitsearch.search.home import Home
-from vitsearch.search.run import open_device
+from vitsearch.search.open_device import open_device
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stores import store_of
@@ -39,7 +39,8 @@ def main() -> int:
     with opened(asked.study) as (study, ledger):
         space, front = study.space(), read_front(study, ledger)
         store = store_of(ledger)
-        with open_device(space, Home.of(space), Cores.shared(), print) as device:
+        with open_device(space, Home.of(space), Cores.shared(), print) as opened_device:
+            (device,) = opened_device.devices
             for point in front.shown():
                 artifact = _artifact(point, ledger)
                 deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))

@@ -30,7 +30,7 @@ from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Deployment, Plan, plan_text
 from vitsearch.core.record import Keys, Record
-from vitsearch.devices.deployable import deployable
+from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import StageError
 from vitsearch.pipeline.progress import PlainLines
 from vitsearch.search.finished import workplace
@@ -98,7 +98,7 @@ def measure(where: str, target: Target, rounds: int, file: Path) -> None:
 
 async def _surface(place: Workplace, target: Target, rounds: int) -> Surface:
     study, figures = place.study, CurrentFigures(place.ledger, place.study.space().measure.threads)
-    can_run = deployable(place.device.name, place.device.info)
+    can_run = deployable_on(place.device.devices)
 
     def refused(plan: Plan) -> str | None:
         reasons = [reason.text for reason in legality.reasons(plan, backbones.supports)]

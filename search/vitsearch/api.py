@@ -88,7 +88,7 @@ class StoredStudy:
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
 
         with opened(self.where) as (study, _):
-            return study.space().device_names[0]
+            return study.space().device_name
 
     def front(self, device: str | None = None) -> Front:
         """The Pareto front: feasible trained models that nothing dominates, by cost. ``device`` names a target of
@@ -120,8 +120,8 @@ class StoredStudy:
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.exports import read_conditions
 
-        with opened(self.where) as (_, ledger):
-            return read_conditions(ledger, points)
+        with opened(self.where) as (study, ledger):
+            return read_conditions(ledger, points, study.fleets)
 
     def show(self, trial: int | None) -> TrialDetail:
         """One finished trial in full, None for the baseline. Raises :class:`vitsearch.errors.StudyError` where there is

@@ -23,6 +23,7 @@ from sqlalchemy import create_engine, make_url, text
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Record, trainings
+from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
@@ -66,7 +67,7 @@ class FakeStudy:
     folder: Path
     space: SearchSpace
     runner: FakeRunner = field(default_factory=FakeRunner)
-    device: FakeDevice = field(default_factory=FakeDevice)
+    device: FakeDevice | FleetDevice = field(default_factory=FakeDevice)
     progress: Progress = field(default_factory=Silent)
     slots: int = 1
     device_images: int = 0
@@ -103,7 +104,7 @@ class FakeStudy:
         return await Driver(session, self.pipeline(ledger, driver), self.plans()).run(retry_failed)
 
     def plans(self) -> PlanSpace:
-        return PlanSpace(self.space, "local", everything_supported, lambda backbone: 28)
+        return PlanSpace(self.space, self.device.name, everything_supported, lambda backbone: 28)
 
     def pipeline(self, ledger: Ledger, driver: DriverId | None = None, **changes: object) -> Pipeline:
         store = self.store or FileStore(self.folder / "artifacts")
@@ -112,6 +113,7 @@ class FakeStudy:
         metrics = [*self.space.objectives, *self.space.limits]
         phases, confirms = Phases.of(metrics, self.space.measure), needs_confirmation(metrics)
         known = {"phases": phases, "confirms": confirms, "device_images": self.device_images}
+        known["fleet_weights"] = self.space.fleet_weights
         config = replace(fake_stage_config(), **known | changes)
         context = StageContext.of(workspace, ledger, self.runner, driver, self.progress)
         return Pipeline(config, context, self.device)

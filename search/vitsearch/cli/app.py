@@ -112,13 +112,14 @@ def run(
 def check(
     space: SpaceFile,
     overrides: Overrides = None,
-    device: Annotated[
-        str | None,
+    devices: Annotated[
+        list[str] | None,
         typer.Option(
             "--as",
             metavar="NAME_OR_FILE",
             help="Also judge what runs on a device, without the device: by a description that comes with vitsearch "
-            "(jetson_nano, raspberry_pi5, ...) or a file of 'vitsearch devices describe'.",
+            "(jetson_nano, raspberry_pi5, ...) or a file of 'vitsearch devices describe'. Once for each device of a "
+            "fleet, such as --as nano=jetson_nano --as pi5=raspberry_pi5.",
             show_default=False,
         ),
     ] = None,
@@ -134,13 +135,13 @@ def check(
     what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device.
     """
     from vitsearch.devices import descriptions
-    from vitsearch.search.check import CheckedDevice, Valid, check_device, check_space, space_costs
+    from vitsearch.search.check import CheckedDevices, Valid, check_devices, check_space, space_costs
 
-    described = None if device is None else descriptions.find(device)
+    described = [descriptions.find_named(one) for one in devices or ()]
     checked = check_space(space, overrides or ())
     for warning in checked.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    found: Valid | CheckedDevice = checked.require() if described is None else check_device(checked, described)
+    found: Valid | CheckedDevices = check_devices(checked, described) if described else checked.require()
     counted = space_costs(checked.require()) if costs else None
     if as_json:
         typer.echo(json.dumps(found.to_json() | {"costs": None if counted is None else counted.to_json()}, indent=2))

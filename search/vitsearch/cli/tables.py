@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -57,6 +57,12 @@ def plain_table(title: str, headings: list[str], rows: list[list[str]], texts: i
     for row in rows:
         table.add_row(*map(printable, row))
     return table
+
+
+def columns_of_devices(objectives: Collection[str], models: Iterable[Metrics]) -> list[str]:
+    """The metrics of the single devices of a fleet of which an objective is made: ``cpu_ms_p50@nano``."""
+    names = dict.fromkeys(name for metrics in models for name in metrics.figures if "@" in name)
+    return [name for name in names if name.partition("@")[0] in objectives and name not in objectives]
 
 
 def heading(name: str) -> str:
@@ -137,11 +143,12 @@ def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
 
 def leaderboard_table(state: dict[str, Any], width: int) -> Table:
     objectives = list(state["objectives"])
-    columns = [*objectives, *(name for name in EXTRA if name not in objectives)]
+    of_devices = columns_of_devices(objectives, map(Metrics.from_json, state["leaderboard"]))
+    columns = [*objectives, *of_devices, *(name for name in EXTRA if name not in objectives)]
     rows = []
     for leader in state["leaderboard"]:
         metrics = Metrics.from_json(leader)
         cells = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
         rows.append([plan_cell(Plan.from_json(leader["plan"]), leader["shares"]), *cells])
     title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
-    return fitted(title, ["model", *map(heading, columns)], rows, 1 + len(objectives), width)
+    return fitted(title, ["model", *map(heading, columns)], rows, 1 + len(objectives) + len(of_devices), width)

@@ -74,6 +74,12 @@ class Metrics:
 
         return Metrics({name: moved(name, figure) for name, figure in self.figures.items()})
 
+    def on_device(self, name: str) -> Metrics:
+        """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device."""
+        here = {key.partition("@")[0]: figure for key, figure in self.figures.items() if key.endswith(f"@{name}")}
+        plain = {key: figure for key, figure in self.figures.items() if "@" not in key and not split(key)[0].on_device}
+        return Metrics(plain | here)
+
     def to_json(self) -> dict[str, Any]:
         intervals = {name: list(pair) for name, pair in self.intervals.items()}
         return {"values": self.values, "intervals": intervals, "reasons": self.reasons, "notes": self.notes}

@@ -66,6 +66,16 @@ def split(name: str) -> tuple[Metric, str | None]:
     return METRICS[base], device or None
 
 
+def at_device(name: str, device: str) -> str:
+    """The name of a metric on one device of several: ``cpu_ms_p50@pi``."""
+    return f"{name}@{device}"
+
+
+def metrics_on(device: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that need a measurement on ``device``: all but the ones of other devices."""
+    return [name for name in names if split(name)[1] in (None, device)]
+
+
 def needs_confirmation(names: Iterable[str]) -> bool:
     """Whether any of these objectives and limits is measured by the confirmation protocol alone."""
     metrics = [split(name)[0] for name in names]

@@ -55,11 +55,11 @@ class Outage:
     why: str
 
 
-class Device(Protocol):
-    """A device that measures models.
+class DeviceGroup(Protocol):
+    """One device, or several of which each measures every model.
 
-    Guarantees: it runs ``parallel`` measurements at a time; it waits for the end of a transient fault, which ``outage``
-    describes in the meantime. A run that has no other work waits at most ``deadline_s``.
+    Guarantees: a group measures ``parallel`` models at a time; it waits for the end of a transient fault, which
+    ``outage`` describes in the meantime.
     """
 
     @property
@@ -69,10 +69,25 @@ class Device(Protocol):
     def info(self) -> DeviceInfo: ...
 
     @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that measure a model; of one device, itself."""
+        ...
+
+    @property
     def parallel(self) -> int: ...
 
     @property
     def outage(self) -> Outage | None: ...
+
+    async def waits_in_queue(self) -> str | None:
+        """What the device does before it continues with the job of this run; None when it works on that job."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Device(DeviceGroup, Protocol):
+    """A device that measures models. A run that has no other work waits for it at most ``deadline_s``."""
 
     @property
     def deadline_s(self) -> float: ...
@@ -82,12 +97,6 @@ class Device(Protocol):
     ) -> Measurement: ...
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult: ...
-
-    async def waits_in_queue(self) -> str | None:
-        """What the device does before it continues with the job of this run; None when it works on that job."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class AgentDevice:
@@ -108,6 +117,10 @@ class AgentDevice:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"device-{name}")
         self._stop = threading.Event()
         self.info: DeviceInfo = self._connect()
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self,)
 
     def _connect(self) -> DeviceInfo:
         """Ask several times, because an agent may just be starting."""

@@ -51,6 +51,11 @@ class WaitingDevice(WrappedDevice):
     def is_unavailable(self) -> bool:
         return self.outage is not None
 
+    @property
+    def unavailable(self) -> str | None:
+        """The name of the device while it does not answer; None when it does."""
+        return None if self.outage is None else self.name
+
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:

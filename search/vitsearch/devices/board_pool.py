@@ -24,15 +24,21 @@ R = TypeVar("R")
 
 
 class BoardPool:
-    """A device. Its boards have equal fingerprints, so their measurements are of one environment and one device.
+    """A device called ``name``. Its boards have equal fingerprints, so their measurements are of one environment and
+    one device.
 
     ``note`` gets a line about each board that is replaced by another during a measurement.
     """
 
     def __init__(
-        self, boards: Sequence[Device], note: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        boards: Sequence[Device],
+        note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises :class:`ResourceError` with the difference where the boards are not of one class."""
+        self.name = name
         self._boards = tuple(boards)
         self._note = note
         self._clock = clock
@@ -41,13 +47,12 @@ class BoardPool:
         refuse_mixed(boards)
 
     @property
-    def name(self) -> str:
-        """That of the first board; a plan is for the class."""
-        return self._boards[0].name
-
-    @property
     def info(self) -> DeviceInfo:
         return self._boards[0].info._replace(device_id=self._device_id)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self,)
 
     @property
     def parallel(self) -> int:

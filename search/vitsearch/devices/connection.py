@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import ResourceError, VitsearchError
-from vitsearch.space.sections import Device
+from vitsearch.space.sections import Board, Device
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -15,7 +15,7 @@ DEADLINE_S = 900.0
 FOREVER_S = math.inf
 
 
-def known_device(name: str, asked: Device, environ: Mapping[str, str]) -> KnownDevice:
+def known_device(name: str, asked: Board, environ: Mapping[str, str]) -> KnownDevice:
     """The address and credentials of a device of a space file. Keys that the file leaves out are looked up by name.
 
     A stored token is never sent to another address or certificate than the ones it was stored for. Raises
@@ -40,7 +40,8 @@ def known_device(name: str, asked: Device, environ: Mapping[str, str]) -> KnownD
 def connection_problems(devices: Mapping[str, Device], environ: Mapping[str, str]) -> list[str]:
     """Why a run on this machine could not connect to its devices, as far as it can be seen without the network."""
     problems = []
-    for name, asked in devices.items():
+    boards = {name: board for device, asked in devices.items() for name, board in asked.boards_of(device).items()}
+    for name, asked in boards.items():
         try:
             known_device(name, asked, environ)
         except VitsearchError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
@@ -26,6 +28,22 @@ def deployable(device: str, info: DeviceInfo) -> Deployable:
     return lambda deployment: _why_not(device, info, deployment)
 
 
+class Described(Protocol):
+    """A device that is connected, or the description of one that is not."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def info(self) -> DeviceInfo: ...
+
+
+def deployable_on(devices: Sequence[Described]) -> Deployable:
+    """The check for a device, or for all devices of a fleet: each has to run the deployment."""
+    checks = [deployable(device.name, device.info) for device in devices]
+    return lambda deployment: next(filter(None, (check(deployment) for check in checks)), None)
+
+
 def on_device(info: DeviceInfo, deployment: Deployment) -> RuntimeInfo | None:
     """The device's runtime that runs a deployment; None when it has none that is available."""
     usable = {runtime.name: runtime for runtime in info.runtimes if runtime.available}
@@ -36,6 +54,36 @@ def opset_for(info: DeviceInfo, deployment: Deployment) -> int:
     """The ONNX opset of the files for a device: ours, or the newest one that its runtime reads if that is older."""
     found = on_device(info, deployment)
     return OPSET if found is None or found.max_opset is None else min(OPSET, found.max_opset)
+
+
+def opset_on(devices: Sequence[Described], deployment: Deployment) -> int:
+    """The opset of the one file that all ``devices`` get."""
+    return min(opset_for(device.info, deployment) for device in devices)
+
+
+def version_on(devices: Sequence[Described], deployment: Deployment) -> str | None:
+    """The version of the runtime for which the one file that all ``devices`` get is made: the oldest."""
+    runtimes = [on_device(device.info, deployment) for device in devices]
+    versions = [runtime.version for runtime in runtimes if runtime is not None and runtime.version is not None]
+    return min(versions, key=_numbers, default=None)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+def refuse_unable_on(devices: Sequence[Described], asked: Sequence[Deployment]) -> None:
+    """Raise :class:`ResourceError` when one of the devices cannot run the models of a study, or when they can run no
+    common deployment of a runtime."""
+    for device in devices:
+        refuse_unable(device.name, device.info, asked)
+    why_not = deployable_on(devices)
+    for runtime in dict.fromkeys(deployment.runtime for deployment in asked):
+        reasons = [why_not(deployment) for deployment in asked if deployment.runtime == runtime]
+        if None not in reasons:
+            names = ", ".join(device.name for device in devices)
+            found = "; ".join(dict.fromkeys(filter(None, reasons)))
+            raise ResourceError(f"no {runtime} model of the file runs on all of {names}: {found}")
 
 
 def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment]) -> None:

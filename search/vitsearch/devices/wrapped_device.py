@@ -7,11 +7,11 @@ from pathlib import Path
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
 from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 
 class WrappedDevice:
-    """Passes everything on to ``device`` but ``measure``."""
+    """Passes everything on to ``device``."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -25,6 +25,10 @@ class WrappedDevice:
         return self._device.info
 
     @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self,)
+
+    @property
     def parallel(self) -> int:
         return self._device.parallel
 
@@ -35,6 +39,11 @@ class WrappedDevice:
     @property
     def deadline_s(self) -> float:
         return self._device.deadline_s
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        return await self._device.measure(artifact, deployment, protocol, repeat)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         return await self._device.accuracy(artifact, subset, deployment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vitsearch.core.keys import DataIdentity
@@ -26,7 +26,7 @@ class StageConfig:
     """``teacher`` None: each backbone is distilled from its own unpruned base. ``starting_digest`` gives the digest of
     a backbone's starting weights. ``confirms``: the objectives and limits need the confirmation measurement of every
     model; otherwise its screening measurement decides until the end. The device evaluates the models of the front on
-    ``device_images`` images."""
+    ``device_images`` images; ``fleet_weights`` are the weights of several devices, None for the worst case."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -40,6 +40,7 @@ class StageConfig:
     phases: Phases = Phases()
     device_images: int = 0
     confirms: bool = False
+    fleet_weights: Mapping[str, float] | None = None
 
     @property
     def calibration(self) -> Calibration:

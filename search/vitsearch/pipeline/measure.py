@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from vitsearch.core.fleet import Fleet
 from vitsearch.core.plan import Deployment, Options, Plan
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage, StageKey
@@ -25,6 +26,8 @@ ATTEMPTS = 2
 """A confirmation that other work disturbed beyond correction is repeated until it was tried so often. A screening
 measurement has a wider interval then, and is repeated where that decides."""
 NO_COST = StageCost(0.0)
+SHORT_ID = 12
+"""Characters of a device id that tell two devices apart in the key of a claim."""
 DEVICE_FLAGS = {
     "unverified_device": "its canary drifted, so its numbers are not trusted now",
     "sustained_throttling": "it throttles however often a measurement is repeated",
@@ -68,7 +71,9 @@ def _round_of(row: MeasurementRow) -> int:
 
 
 class DeviceMeasurements:
-    """Measures graphs on the device of a run, and knows what was measured before."""
+    """Measures graphs on a device of a run, and knows what was measured before."""
+
+    fleet: Fleet | None = None
 
     def __init__(self, context: StageContext, device: Device, protocols: Protocols = PLAIN) -> None:
         self.protocols = protocols
@@ -76,6 +81,10 @@ class DeviceMeasurements:
         self._context = context
         self._device = device
         self._results = DeviceResults(context.ledger, device.info.device_id, protocols.screen.threads)
+
+    @property
+    def device_id(self) -> str:
+        return self._device.info.device_id
 
     def pooled(self, graph: str) -> PooledMeasurement | None:
         """All measurements of a graph in the present environment as one; None without any."""
@@ -89,7 +98,7 @@ class DeviceMeasurements:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
         graph = trial.keys.graph_key
         for number in range(self.rounds(graph, protocol), rounds):
-            key = StageKey(Stage.MEASURE, f"{graph}:{protocol.id}:{number}")
+            key = StageKey(Stage.MEASURE, f"{graph}:{self.device_id[:SHORT_ID]}:{protocol.id}:{number}")
             await self._context.single_flight.get(
                 key,
                 partial(self._last_of, graph, protocol, number),

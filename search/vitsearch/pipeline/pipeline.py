@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
+from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, Plan, Recipe
@@ -19,16 +20,16 @@ from vitsearch.core.precisions import CALIBRATED, TRAINED
 from vitsearch.core.record import Keys
 from vitsearch.core.resolve import ResolvedPlan, resolve
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.devices.agent_device import Device
-from vitsearch.devices.availability import WaitingDevice
-from vitsearch.devices.deployable import on_device, opset_for
-from vitsearch.devices.protocols import Protocols
+from vitsearch.devices.agent_device import DeviceGroup
+from vitsearch.devices.deployable import opset_on, version_on
+from vitsearch.devices.fleet import waiting
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
+from vitsearch.pipeline.fleet.measure import measurements_on
 from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
-from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
+from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
@@ -45,17 +46,19 @@ R = TypeVar("R", bound=Row)
 class Pipeline:
     """Makes each stage of a trial once and looks it up afterwards. One per run."""
 
-    def __init__(self, config: StageConfig, context: StageContext, device: Device) -> None:
+    def __init__(self, config: StageConfig, context: StageContext, device: DeviceGroup) -> None:
         self.config = config
         self.context = context
         self._ledger = context.ledger
         self._workspace = context.workspace
         self._shared = SharedStages(config, context)
         self._scratch_files = ScratchFiles(context.workspace.scratch)
-        self.device = WaitingDevice(device, self._workers_are_busy)
-        self.protocols = Protocols.of(config.phases, device.info)
-        self._measurements = DeviceMeasurements(context, self.device, self.protocols)
-        self._device_accuracy = DeviceAccuracy(config, context, self._shared, self.device)
+        self.device = waiting(device, self._workers_are_busy)
+        self._measurements = measurements_on(context, self.device.devices, config.phases, config.fleet_weights)
+        self.protocols = self._measurements.protocols
+        self._device_accuracies = {
+            one.name: DeviceAccuracy(config, context, self._shared, one) for one in self.device.devices
+        }
         self.base_accuracy: dict[str, float] = {}
         """The accuracy of every base that is known by now, on the validation split, by backbone."""
 
@@ -132,6 +135,10 @@ class Pipeline:
         last = trial.plan.recipe.rungs[-1]
         return last > 0 and self._ledger.training(trial.keys.weights_key, last) is not None
 
+    async def export(self, trial: ResolvedTrial, rung: int) -> None:
+        """Make the model of a trained trial and evaluate it: the last of its stages that a worker makes."""
+        await self._artifact(trial, rung)
+
     async def confirm(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
         """The exported artifact with its accuracy on its own runtime. It costs what its graph was screened at, unless
         an objective or limit needs the confirmation measurement.
@@ -156,7 +163,9 @@ class Pipeline:
 
     async def prepare_subsets(self, resolutions: Iterable[int]) -> None:
         """Make the images that the device classifies, while there are workers."""
-        await self._device_accuracy.prepare(resolutions)
+        asked = list(resolutions)
+        for one in self._device_accuracies.values():
+            await one.prepare(asked)
 
     async def restore(self, plan: Plan, keys: Keys, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
@@ -173,7 +182,7 @@ class Pipeline:
         row = self._stored_artifact(keys)
         if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= rounds:
             return False
-        trial = await self.resolve(plan)
+        trial = replace(await self.resolve(plan), keys=keys)
         model = _model(row, self._workspace.store)
         await self._measurements.measure(trial, model, self.protocols.confirm, rounds)
         return True
@@ -183,11 +192,12 @@ class Pipeline:
         done = self._measurements.rounds(keys.graph_key, self.protocols.confirm)
         await self.remeasure_when_idle(keys, plan, done + 1 if again else 1)
 
-    async def accuracy_on_device(self, keys: Keys, plan: Plan) -> AccuracyRow | None:
-        """The accuracy of an artifact on the device itself; None when the study does not request it or its file is
-        gone."""
+    async def accuracy_on_device(self, name: str, keys: Keys, plan: Plan) -> AccuracyRow | None:
+        """The accuracy of an artifact on the device ``name`` itself; None when the study does not request it or its
+        file is gone."""
         row = self._stored_artifact(keys)
-        return None if row is None else await self._device_accuracy.ask(row, _model(row, self._workspace.store), plan)
+        ask = self._device_accuracies[name].ask
+        return None if row is None else await ask(row, _model(row, self._workspace.store), plan)
 
     # ---- parts of the stages
 
@@ -272,8 +282,7 @@ class Pipeline:
 
     def _runtime_version(self, deployment: Deployment) -> str | None:
         """The version of the runtime on the device, on which the form of some files depends."""
-        found = on_device(self.device.info, deployment)
-        return found.version if found else None
+        return version_on(self.device.devices, deployment)
 
     def shares(self, keys: Keys) -> dict[str, float]:
         """The shares of the MACs of an artifact in each precision; empty where they are unknown."""
@@ -285,7 +294,12 @@ class Pipeline:
         return graph_key(resolved, deployment, self.config.data, opset, version)
 
     def _opset(self, deployment: Deployment) -> int:
-        return opset_for(self.device.info, deployment)
+        return opset_on(self.device.devices, deployment)
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """The devices of a study that has several."""
+        return self._measurements.fleet
 
     def device_metrics(self, keys: Keys) -> Metrics:
         """What is known now of a graph on the device, from all its measurements."""

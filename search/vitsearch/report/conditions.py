@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from vitsearch.core.fleet import Fleet, stored_fleets
 from vitsearch.core.limits import Bound
 from vitsearch.report.trials import ShownTrial
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run
+from vitsearch.study.current import devices_of
 
 Result = Mapping[str, Any]
 """A measurement in its JSON form."""
@@ -39,9 +41,11 @@ def conditions(
     runs: Sequence[Run],
 ) -> tuple[Facts, ...]:
     """Everything that a reader needs to judge the figures, or to measure them again."""
-    results = list(_results(trials, ledger))
+    fleets = stored_fleets(attributes)
+    results = list(_results(trials, ledger, fleets))
+    devices = _devices(trials, results, fleets, str(attributes.get("device_kind", "")))
     tables = (
-        Facts("Devices", ("device", "kind", "id", "measurements"), tuple(_devices(trials, results, attributes))),
+        Facts("Devices", ("device", "kind", "id", "measurements"), tuple(devices)),
         Facts(
             "Measurements",
             (
@@ -67,12 +71,13 @@ def conditions(
     return tuple(table for table in tables if table.rows)
 
 
-def _results(trials: Iterable[ShownTrial], ledger: Ledger) -> Iterator[Result]:
+def _results(trials: Iterable[ShownTrial], ledger: Ledger, fleets: Mapping[str, Fleet]) -> Iterator[Result]:
     """All measurements of the study's graphs."""
     graphs: dict[str, set[str]] = {}
     for trial in trials:
         if trial.keys is not None:
-            graphs.setdefault(trial.keys.device_id, set()).add(trial.keys.graph_key)
+            for device in devices_of(trial.keys, fleets).values():
+                graphs.setdefault(device, set()).add(trial.keys.graph_key)
     for device, of_study in graphs.items():
         for row in ledger.measurements_of_device(device):
             if row.graph_key in of_study:
@@ -80,12 +85,17 @@ def _results(trials: Iterable[ShownTrial], ledger: Ledger) -> Iterator[Result]:
 
 
 def _devices(
-    trials: Iterable[ShownTrial], results: Iterable[Result], attributes: Mapping[str, Any]
+    trials: Iterable[ShownTrial], results: Iterable[Result], fleets: Mapping[str, Fleet], kind: str
 ) -> Iterator[tuple[str, ...]]:
     counts = Counter(str(result["device_id"]) for result in results)
-    names = {trial.keys.device_id: trial.plan.deployment.device for trial in trials if trial.keys is not None}
+    names = {
+        device: name or trial.plan.deployment.device
+        for trial in trials
+        if trial.keys is not None
+        for name, device in devices_of(trial.keys, fleets).items()
+    }
     for device, name in names.items():
-        yield name, str(attributes.get("device_kind", "")), device, str(counts[device])
+        yield name, kind, device, str(counts[device])
 
 
 def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:

@@ -91,9 +91,14 @@ class ReportData:
         }
 
     def _shown_metrics(self) -> list[str]:
-        """The objectives, then every other metric that some trial has."""
+        """The objectives, then every other metric that some trial has, those of single devices last."""
         seen = {name for trial in self.trials for name, value in trial.metrics.values.items() if value is not None}
-        return [*self.objectives, *(name for name in METRICS if name in seen and name not in self.objectives)]
+        order = list(METRICS)
+        of_devices = sorted(
+            (name for name in seen if "@" in name), key=lambda name: order.index(name.partition("@")[0])
+        )
+        shown = [*(name for name in METRICS if name in seen), *of_devices]
+        return [*self.objectives, *(name for name in shown if name not in self.objectives)]
 
     def _trials(self) -> dict[str, Any]:
         trials = self.trials
@@ -139,7 +144,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
     space, records, attributes = study.space(), study.records(), study.attributes
     front = read_front(study, ledger)
     limits = bounds(space.limits, front.baseline.metrics.values if front.baseline else {})
-    results = CurrentFigures(ledger, space.measure.threads)
+    results = CurrentFigures(ledger, space.measure.threads, study.fleets)
     trials = shown_trials(records, study.times(), front, limits, results)
     figures = {trial.number: trial.metrics for trial in trials if trial.number is not None}
     chosen = tuple(knobs(trial.plan) for trial in trials)

@@ -87,6 +87,8 @@ class Driver:
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
         self._study.remember("protocol", self._pipeline.protocols.confirm.id)
+        if self._pipeline.fleet is not None:
+            self._study.adopt_fleet(self._pipeline.fleet)
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         try:
@@ -200,14 +202,15 @@ class Driver:
 
     def _may_ask(self) -> bool:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
-        what waits."""
+        what waits. What waits for its confirmation counts: a device that is slower than the trainers holds up the
+        asking, and never a training."""
         scheduler, rules = self._scheduler, self._scheduler.rules
         in_training = scheduler.in_training + self._study.trained_elsewhere()
         if scheduler.trained + in_training >= rules.wanted and not self._study.has_waiting():
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
-        before_training = len(self._open) - scheduler.in_training
+        before_training = len(self._open) - len(scheduler.in_rungs)  # or behind it, where only the device works
         if self._low_proposals and before_training > scheduler.competing:
             return False  # what is under way may show that there is more to gain
         wanted = max(rules.candidates * rules.slots, AHEAD_OF_BOARDS * self._pipeline.device.parallel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from vitsearch.core.record import Record
@@ -53,7 +54,8 @@ class FinalPass:
                 self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
         self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in self._read_front().shown():
-            await self._evaluate_on_device(point)
+            names = [device.name for device in self._pipeline.device.devices]
+            await asyncio.gather(*(self._evaluate_on(name, point) for name in names))
 
     def _count(self, measured: int, todo: int) -> None:
         self._progress.counted(REMEASURED, measured, measured + todo)
@@ -73,12 +75,14 @@ class FinalPass:
             except StageError as error:
                 self._progress.note(f"trial {number}: its file is gone and cannot be made again: {error}")
 
-    async def _evaluate_on_device(self, point: Point) -> None:
+    async def _evaluate_on(self, device: str, point: Point) -> None:
         """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""
+        where = "the device" if self._pipeline.fleet is None else f"device {device}"
         try:
-            found = await self._pipeline.accuracy_on_device(point.keys, point.plan)
+            found = await self._pipeline.accuracy_on_device(device, point.keys, point.plan)
         except StageError as error:
-            self._progress.note(f"{point.name} was not evaluated on the device: {error}")
+            self._progress.note(f"{point.name} was not evaluated on {where}: {error}")
             return
         if found is not None:
-            self._progress.note(f"{point.name} classifies {found.correct} of {found.n} images correctly on the device")
+            counted = f"{found.correct} of {found.n} images correctly"
+            self._progress.note(f"{point.name} classifies {counted} on {where}")

@@ -22,7 +22,7 @@ def plan_space(
     """The plans on the first device of ``space``. Without ``deployable`` it is assumed to run everything."""
     # What a backbone supports is read off its modules, and a plan asks for dozens of values: they are remembered.
     supports = functools.cache(backbones.supports)
-    plans = PlanSpace(space, space.device_names[0], supports, backbones.native_resolution, backbones.own_window)
+    plans = PlanSpace(space, space.device_name, supports, backbones.native_resolution, backbones.own_window)
     if deployable is not None:
         plans = replace(plans, deployable=functools.cache(deployable))
     return plans if found_form is None else replace(plans, found_form=found_form)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
-from vitsearch.core.metrics import needs_confirmation
-from vitsearch.devices.agent_device import AgentDevice, Cores, Device, refuse_unmetered
-from vitsearch.devices.board_pool import BoardPool
-from vitsearch.devices.connection import FOREVER_S, connect, known_device
-from vitsearch.devices.deployable import deployable, refuse_unable
-from vitsearch.devices.local_device import LocalDevice
+from vitsearch.core.metrics import metrics_on, needs_confirmation
+from vitsearch.devices.agent_device import Cores, Device, refuse_unmetered
+from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
-from vitsearch.errors import DeviceLost, ResourceError
+from vitsearch.errors import ResourceError
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Source, Workspace
@@ -30,11 +26,12 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.observers.observe import Observing, observed
+from vitsearch.search.open_device import open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.session import Session
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
-from vitsearch.space import LOCAL_DEVICE, SearchSpace
+from vitsearch.space import SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
@@ -47,8 +44,6 @@ from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
 from vitsearch.workers.running.resources import Resources
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.errors import EvaluatorError
 
 
 @dataclass(frozen=True)
@@ -92,20 +87,22 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         device = closing.enter_context(
             open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
         )
-        refuse_unable(device.name, device.info, deployments_of(space, device.name))
-        refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
-        study.adopt_device(device.name, device.info.kind)
-        what = "EMULATED" if study.is_emulated else device.info.fingerprint.get("cpu") or device.info.kind
-        progress.note(f"device {device.name}: {what}; starting workers")
-        if device.info.quarantined is not None:
-            progress.note(f"device {device.name} is in quarantine: {device.info.quarantined}")
+        refuse_unable_on(device.devices, deployments_of(space, device.name))
+        for one in device.devices:
+            refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
+            study.adopt_device(one.name, one.info.kind)
+        progress.note("; ".join([*(_described(one, study) for one in device.devices), "starting workers"]))
+        for one in device.devices:
+            if one.info.quarantined is not None:
+                progress.note(f"device {one.name} is in quarantine: {one.info.quarantined}")
         peaks_mb = ledger.costs.peak_memory_mb(space.study)
         runner = RayRunner(resources, home.logs, options.ray_address, peaks_mb)
         closing.callback(runner.close)
         if runner.resources.gpus:
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         if cores is not None and options.ray_address is None:  # the workers of a cluster are not ours to stop
-            device = PausingDevice(device, LocalWorkers(runner, guard))
+            (own,) = device.devices
+            device = PausingDevice(own, LocalWorkers(runner, guard))
             closing.callback(device.end_pause)
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
@@ -113,6 +110,11 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             return asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
+
+
+def _described(device: Device, study: Study) -> str:
+    info = device.info
+    return f"device {device.name}: {'EMULATED' if study.is_emulated else info.fingerprint.get('cpu') or info.kind}"
 
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
@@ -126,7 +128,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
         showing.cancel()
     session.study.adopt_data(ready.description)
     device = session.device
-    can_run = deployable(device.name, device.info)
+    can_run = deployable_on(device.devices)
     plans = plan_space(session.space, can_run)
     for reason in dict.fromkeys(filter(None, map(can_run, deployments_of(session.space, device.name)))):
         session.progress.note(f"not searched: {reason}")
@@ -148,9 +150,10 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         quantization_images=space.task.proxy.quantization_images,
         seed=seed,
         qat=space.task.quantization_aware.settings(),
-        device_images=sum(device.accuracy_images for device in space.devices.values()),
+        device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
         phases=Phases.of([*space.objectives, *space.limits], space.measure),
         confirms=needs_confirmation([*space.objectives, *space.limits]),
+        fleet_weights=space.fleet_weights,
     )
 
 
@@ -197,50 +200,6 @@ def resources_in_cluster(space: SearchSpace) -> Resources:
     """What each trainer gets in a cluster; RayRunner checks its size. ``auto`` is one trainer."""
     wanted = space.resources
     return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)
-
-
-@contextmanager
-def open_device(
-    space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
-) -> Iterator[Device]:
-    """The device of the space file (several boards are one device), else an agent of our own on this machine, pinned to
-    the cores that measure.
-
-    Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
-    line about others that measure on this machine.
-    ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
-    The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
-    """
-    with ExitStack() as closing:
-        found: Device
-        if cores is None:
-            boards = open_boards(space, note, failures)
-            found = boards[0] if len(space.devices) == 1 else BoardPool(boards, note)
-        else:
-            pinned = ",".join(map(str, cores.device))
-            try:
-                agent = closing.enter_context(EmbeddedAgent(str(home.agent), cpus=pinned))
-            except (EvaluatorError, OSError) as error:
-                raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
-            found = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
-        closing.callback(found.close)
-        yield found
-
-
-def open_boards(space: SearchSpace, note: Callable[[str], None], failures: int) -> list[AgentDevice]:
-    """Those of the file's devices that answer; at least one has to."""
-    boards, away = [], list[DeviceLost]()
-    for name, asked in space.devices.items():
-        client = connect(name, known_device(name, asked, os.environ), space.study, FOREVER_S)
-        try:
-            boards.append(AgentDevice(name, client, failures, asked.deadline_s))
-        except DeviceLost as error:
-            away.append(error)
-    if not boards:
-        raise away[0]
-    for lost in away:
-        note(f"{lost}; the run goes on without it")
-    return boards
 
 
 def _stop_on_sigterm() -> None:

@@ -87,8 +87,8 @@ class TrialScheduler:
 
     ``closed``: whoever waits is dropped. ``is_last_round``: nobody else comes, so a round is who waits by now.
 
-    While the device is unavailable nothing new is measured and nothing confirmed: a round is then
-    what has come so far, and a trial that waits for its confirmation leaves its slot to the next.
+    Trainings never wait for a device. A trial that is measured for its confirmation leaves its slot to the next; while
+    the device is unavailable nothing new is measured, and a round is then what has come so far.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class TrialScheduler:
 
     @property
     def confirming(self) -> int:
-        """Of those in training, the trials that need the device next."""
+        """Of those in training, the trials that only wait for the device."""
         return len(self._confirming)
 
     @property
@@ -222,7 +222,7 @@ class TrialScheduler:
         return await waiting.answer
 
     def mark_confirming(self, number: int) -> None:
-        """All rungs of a trial are trained; it has yet to be exported and measured."""
+        """A trial is trained and exported: it leaves its slot, and only the device works on it."""
         if number in self._training:
             self._confirming.add(number)
 
@@ -269,8 +269,7 @@ class TrialScheduler:
 
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""
-        busy = len(self._training) - (len(self._confirming) if self._is_unavailable() else 0)
-        return busy < self.rules.slots and self._wants_more
+        return len(self._training) - len(self._confirming) < self.rules.slots and self._wants_more
 
     @property
     def _wants_more(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
-from vitsearch.devices.agent_device import Device
+from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.search.outlook import Goals
@@ -25,7 +25,7 @@ class Session:
     study: Study
     ledger: Ledger
     runner: Runner
-    device: Device
+    device: DeviceGroup
     driver: DriverId
     slots: int
     progress: Progress

@@ -64,6 +64,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
         if reason := await scheduler.wait_for_slot(running):
             return not_promoted(running, reason, scheduler)
         running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy, RUNG_DEVIATION)
+    await pipeline.export(trial, running.rung)
     scheduler.mark_confirming(number)
     return await _confirm(trial, running, pipeline, outlook)
 

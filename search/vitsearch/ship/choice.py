@@ -96,12 +96,13 @@ def picked(front: Front, text: str) -> int:
     if match is None:
         raise StudyError(f"--pick {text!r} is not of the form: {FORM}")
     sense, target, where = match.groups()
-    names = names_of(front.objectives)
+    metrics = (*front.objectives, *front.metrics_of_devices)
+    names = names_of(metrics)
     if names.get(target) != "number":
         raise UnknownName(
             "metric or knob with numbers", target, [name for name, kind in names.items() if kind == "number"]
         )
-    selection = Selection.of(where, None, front.objectives)
+    selection = Selection.of(where, None, metrics)
     left = selection.of_points(front.points)
     if selection.where is not None and not left:
         raise StudyError(f"--pick: no model of the front meets {where}: {why_none(selection.where, front.points)}")

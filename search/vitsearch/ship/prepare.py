@@ -11,7 +11,7 @@ from typing import Any
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
-from vitsearch.devices.agent_device import Device
+from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.errors import StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
@@ -177,7 +177,7 @@ async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) ->
     )
 
 
-def _remember(study: Study, device: Device) -> None:
+def _remember(study: Study, device: DeviceGroup) -> None:
     """Store what the device is, so that its figures can be described without it."""
     info = device.info
     described = {

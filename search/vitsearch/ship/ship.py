@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitsearch.errors import ResourceError
+from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.ship import contents, prepare, writing
 from vitsearch.ship.choice import Wanted, choose
@@ -80,7 +80,10 @@ def _opened(where: str, device: str | None) -> Iterator[Opened]:
     with lookup.opened(where) as (study, ledger):
         own = study.space()
         newer = load(where).space if where.endswith((".yaml", ".yml")) else own
-        there = None if device in (None, own.device_names[0]) else find(study, device or "")
+        if own.fleet_names and device in (None, own.device_name):
+            names = " or ".join(f"--device {name}" for name in own.fleet_names)
+            raise StudyError(f"study {study.name!r} was searched on a fleet; a bundle is for one device: add {names}")
+        there = None if device in (None, own.device_name) else find(study, device or "")
         space = own if there is None else there.target.space(own, newer.devices)
         adopted = {"storage": lookup.find(where).storage, "ship": newer.ship}
         yield Opened(study, ledger, space.model_copy(update=adopted), there)

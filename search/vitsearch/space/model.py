@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from vitsearch.core.fleet import FLEET
 from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, files_place, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.section_base import Section
-from vitsearch.space.sections import Devices, Limit, Measure, Resources, Search, Ship
+from vitsearch.space.sections import Device, Devices, FleetRule, FleetWeights, Limit, Measure, Resources, Search, Ship
 from vitsearch.space.task import Task
 from vitsearch.storage.addresses import masked
 
@@ -32,8 +33,12 @@ class SearchSpace(Section):
     space: Knobs
     baseline: Annotated[Baseline, Field(validate_default=True)] = Baseline()
     devices: Devices = {}
-    """Devices by name, or a list of names that 'vitsearch devices' knows (default: the machine that runs the search
-    also measures). Several must be boards of one class; they share the work, and one that falls silent is replaced."""
+    """Devices by name: each with its keys, an address, or a list of boards of one class (default: the machine that runs
+    the search also measures). Several are a fleet: every model is measured on each of them. A list instead of names is
+    one device: boards of one class that 'vitsearch devices' knows."""
+    fleet: FleetRule = "worst"
+    """How a metric of several devices is made of theirs: worst, or the mean with weights for the devices. The metric of
+    one of them is METRIC@DEVICE, such as latency_ms_p50@nano."""
     measure: Measure = Measure()
     search: Search = Search()
     resources: Resources = Resources()
@@ -65,9 +70,36 @@ class SearchSpace(Section):
         return masked(self.storage)
 
     @property
+    def device_name(self) -> str:
+        """The device of the study: that of the file, the fleet that several are, or the embedded agent."""
+        return FLEET if self.fleet_names else next(iter(self.devices), LOCAL_DEVICE)
+
+    @property
     def device_names(self) -> tuple[str, ...]:
         """The devices of the file, or the name of the embedded agent."""
         return tuple(self.devices) or (LOCAL_DEVICE,)
+
+    @property
+    def fleet_names(self) -> tuple[str, ...]:
+        """The devices on which each model is measured; none where there is one device."""
+        return tuple(self.devices) if len(self.devices) > 1 else ()
+
+    @property
+    def fleet_weights(self) -> dict[str, float] | None:
+        """The weights of the devices of a fleet; None for the worst case."""
+        return dict(self.fleet.weights) if isinstance(self.fleet, FleetWeights) else None
+
+    def on_device(self, name: str, device: Device | None) -> SearchSpace:
+        """The space of one device, None for this machine. Of a fleet, what is said of a metric of ``name`` holds for
+        the metric itself, and what is said of another device is left out."""
+        others = {f"@{other}" for other in self.fleet_names if other != name}
+        own = [key for key in self.objectives if name not in self.fleet_names or not key.endswith(tuple(others))]
+        objectives = {key.partition("@")[0]: self.objectives[key] for key in own}
+        common = {key: limit for key, limit in self.limits.items() if "@" not in key}
+        here = {key.removesuffix(f"@{name}"): limit for key, limit in self.limits.items() if key.endswith(f"@{name}")}
+        devices = {} if device is None else {name: device}
+        changes = {"objectives": objectives, "limits": common | here, "devices": devices, "fleet": "worst"}
+        return self.model_copy(update=changes)
 
     def weights_of(self, backbone: str) -> str:
         """The starting weights of a backbone of the space."""

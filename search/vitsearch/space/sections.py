@@ -5,7 +5,8 @@ The text under each field documents the key, for readers of this module and, thr
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
@@ -24,6 +25,17 @@ from vitsearch.space.kinds import (
     word_or,
 )
 from vitsearch.space.section_base import Count, Positive, Section, Seed
+
+
+def boards_by_name(boards: tuple[str, ...]) -> dict[str, Board]:
+    """Boards that are given by the names under which they are known, or by their addresses: these are named by host
+    and port."""
+    return {_name_of(board): Board(url=agent_url(board) if "://" in board else None) for board in boards}
+
+
+def _name_of(board: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", board.partition("://")[2].lower()).strip("-") if "://" in board else board
+
 
 _Fingerprint = Annotated[Text, AfterValidator(certificate_digest)]
 _DURATION = WithJsonSchema({"type": ["string", "number"]})
@@ -48,7 +60,7 @@ class Limit(Section):
     """Smallest allowed value as a multiple of the baseline's, for metrics where more is better (throughput_ips)."""
 
 
-class Device(Section):
+class Board(Section):
     """A device with a running agent. Keys that are left out come from 'vitsearch devices add' under the same name."""
 
     url: Annotated[Text, AfterValidator(agent_url)] | None = None
@@ -59,10 +71,6 @@ class Device(Section):
     """env:NAME, where NAME is the environment variable that holds the agent's token."""
     fingerprint: _Fingerprint | None = None
     """Fingerprint of the agent's certificate, as 'vitsearch-agent serve' prints it."""
-    accuracy_images: Annotated[Int, Field(ge=0, le=10**5)] = 500
-    """Number of validation images that the device itself classifies with each model of the front; 0 for none."""
-    deadline_s: _UpTo7Days = Field(default=900.0, alias="deadline")
-    """How long a run that has no other work waits for a device that does not answer (default: 15m)."""
 
     @field_validator("fingerprint")
     @classmethod
@@ -72,20 +80,92 @@ class Device(Section):
         return value
 
 
-def devices_by_name(names: tuple[str, ...]) -> dict[str, Device]:
-    """Devices without keys of their own, by name."""
-    return {name: Device() for name in names}
+_Boards = Annotated[
+    dict[str, Board],
+    Either(
+        list_or("<mapping>"),
+        {
+            "<list>": Annotated[tuple[Text, ...], AfterValidator(boards_by_name)],
+            "<mapping>": dict[str, Board],
+        },
+    ),
+]
 
 
+class Device(Board):
+    """A device with a running agent, or several boards of one class that share its work. Keys that are left out come
+    from 'vitsearch devices add' under the same name."""
+
+    boards: _Boards = {}
+    """Boards of one class, by name, or a list of names that 'vitsearch devices' knows and of addresses. They share the
+    measurements, and one that falls silent is replaced."""
+    accuracy_images: Annotated[Int, Field(ge=0, le=10**5)] = 500
+    """Number of validation images that the device itself classifies with each model of the front; 0 for none."""
+    deadline_s: _UpTo7Days = Field(default=900.0, alias="deadline")
+    """How long a run that has no other work waits for a device that does not answer (default: 15m)."""
+
+    @field_validator("boards")
+    @classmethod
+    def _instead_of_an_address(cls, value: dict[str, Board], info: ValidationInfo) -> dict[str, Board]:
+        if value and info.data.get("url") is not None:
+            raise problem("the device has a url of its own; put it among the boards")
+        return value
+
+    def boards_of(self, name: str) -> dict[str, Board]:
+        """The boards of the device called ``name``: itself, where it is one."""
+        return self.boards or {name: self}
+
+
+def _device_at(address: str) -> Device:
+    return Device(url=agent_url(address))
+
+
+def _device_of_boards(boards: tuple[str, ...]) -> Device:
+    return Device.model_validate({"boards": boards})
+
+
+def _devices_listed(names: tuple[str, ...]) -> dict[str, Device]:
+    """A device without keys of its own; several names are boards of one class, called like the first."""
+    return {} if not names else {names[0]: Device() if len(names) == 1 else _device_of_boards(names)}
+
+
+def _kind_of_device(value: Any) -> str:
+    return "<word>" if isinstance(value, str) else "<list>" if isinstance(value, list | tuple) else "<mapping>"
+
+
+_Device = Annotated[
+    Device,
+    Either(
+        _kind_of_device,
+        {
+            "<word>": Annotated[Text, AfterValidator(_device_at)],
+            "<list>": Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(_device_of_boards)],
+            "<mapping>": Device,
+        },
+    ),
+]
 Devices = Annotated[
     dict[str, Device],
     Either(
         list_or("<mapping>"),
         {
-            "<list>": Annotated[tuple[Text, ...], AfterValidator(devices_by_name)],
-            "<mapping>": dict[str, Device],
+            "<list>": Annotated[tuple[Text, ...], AfterValidator(_devices_listed)],
+            "<mapping>": dict[str, _Device],
         },
     ),
+]
+
+
+class FleetWeights(Section):
+    """A mean over the devices of a fleet."""
+
+    weights: dict[str, Positive]
+    """How much each device counts, by name: such as its share of all the devices that are sold."""
+
+
+FleetRule = Annotated[
+    FleetWeights | Literal["worst"],
+    Either(word_or("<mapping>"), {"<word>": Literal["worst"], "<mapping>": FleetWeights}),
 ]
 
 

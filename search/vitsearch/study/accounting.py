@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.storage.stage_cost import DEVICE
+from vitsearch.study.current import devices_of
 from vitsearch.study.study import Study
 
 
@@ -30,8 +30,8 @@ class Account:
     """``of_trials`` by number; ``together`` also has what belongs to no trial alone, such as the bases.
 
     ``wall_seconds`` is the time of all runs, ``eta`` the share of it that a perfect schedule would have needed (None
-    before anything has run): at least what the trainers took, over their number, what the device took, and the longest
-    trial."""
+    before anything has run): at least what the trainers took, over their number, what the busiest device took, and
+    the longest trial, whose devices measure at the same time."""
 
     together: Seconds
     of_trials: Mapping[int, Seconds]
@@ -42,19 +42,24 @@ class Account:
 def account(study: Study, ledger: Ledger) -> Account:
     """The account of all runs of a study so far."""
     runs, stages = ledger.costs.runs(study.name), ledger.costs.stages(study.name)
-    of_trials = _of_trials(study.records(), ledger, {stage.run_id for stage in stages})
+    of_trials = _of_trials(study, ledger, {stage.run_id for stage in stages})
     reused = sum(seconds.reused for seconds in of_trials.values())
     worked = ledger.costs.worked(study.name)
     together = Seconds(worked.trainers, worked.devices, reused)
     wall = sum(run.seconds for run in runs)
-    return Account(together, of_trials, wall, _eta(together, of_trials.values(), runs, wall))
+    devices = {stage.ran_on for stage in stages if stage.ran_on.startswith(DEVICE)}
+    busiest = max((_on([one for one in stages if one.ran_on == name], is_device=True) for name in devices), default=0.0)
+    longest = max((one.trainer + one.device / max(1, len(devices)) for one in of_trials.values()), default=0.0)
+    return Account(together, of_trials, wall, _eta(together.trainer, max(busiest, longest), runs, wall))
 
 
-def _of_trials(records: Mapping[int, Record], ledger: Ledger, own: set[str]) -> dict[int, Seconds]:
+def _of_trials(study: Study, ledger: Ledger, own: set[str]) -> dict[int, Seconds]:
     """The first trial with a result has had it made, if this study has; all others have it for nothing."""
     made, costs, paid, found = ledger.provenance.made(), ledger.costs.by_id(), set[str](), {}
-    for number, record in sorted(records.items()):
-        of_trial = [] if record.keys is None else [one for one in made.of(record.keys) if one in costs]
+    fleets = study.fleets
+    for number, record in sorted(study.records().items()):
+        devices = [] if record.keys is None else devices_of(record.keys, fleets).values()
+        of_trial = [] if record.keys is None else [one for one in made.of(record.keys, devices) if one in costs]
         new = [one for one in of_trial if one in own and one not in paid]
         stages = [costs[one] for one in new]
         reused = sum(costs[one].wall_seconds for one in of_trial if one not in new)
@@ -67,9 +72,8 @@ def _on(stages: Iterable[StageRun], is_device: bool) -> float:
     return sum(stage.wall_seconds for stage in stages if stage.ran_on.startswith(DEVICE) == is_device)
 
 
-def _eta(together: Seconds, of_trials: Iterable[Seconds], runs: Sequence[Run], wall: float) -> float | None:
+def _eta(trainer: float, others: float, runs: Sequence[Run], wall: float) -> float | None:
     if not wall:
         return None
     trainers = sum(run.trainers * run.seconds for run in runs) / wall
-    longest = max((one.trainer + one.device for one in of_trials), default=0.0)
-    return max(together.trainer / trainers, together.device, longest) / wall
+    return max(trainer / trainers, others) / wall

@@ -10,6 +10,7 @@ from typing import Any
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
+from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
 from vitsearch.core.pareto import Loss, front, knee, loss, may_be_on, wilson
 from vitsearch.core.plan import Plan
@@ -19,7 +20,7 @@ from vitsearch.storage import shipped
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import store_of
 from vitsearch.study import retargeted
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current import CurrentFigures, devices_of
 from vitsearch.study.study import Study
 
 
@@ -128,6 +129,12 @@ class Front:
         """The baseline and the points."""
         return [*([self.baseline] if self.baseline else []), *self.points]
 
+    @property
+    def metrics_of_devices(self) -> tuple[str, ...]:
+        """The metrics of the single devices of a fleet, such as ``cpu_ms_p50@nano``; empty for one device."""
+        found = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
+        return tuple(dict.fromkeys(found))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
@@ -170,8 +177,8 @@ class _Found:
 
 def _found(study: Study, device: str | None) -> _Found:
     space = study.space()
-    if device is None or device == space.device_names[0]:
-        return _Found(study, space.device_names[0], space, stored_baseline(study), study.records(), study.is_emulated)
+    if device is None or device == space.device_name:
+        return _Found(study, space.device_name, space, study.baseline(), study.records(), study.is_emulated)
     there = retargeted.find(study, device)
     return _Found(study, device, there.target.space(space), there.baseline, there.models, there.kind == "emulated")
 
@@ -242,13 +249,14 @@ class _Results:
     @classmethod
     def of(cls, found: _Found, ledger: Ledger) -> _Results:
         fingerprint = (found.study.attributes.get("data") or {}).get("fingerprint", "")
-        return cls(ledger, found.space.measure.threads, fingerprint)
+        return cls(ledger, fingerprint, found.space.measure.threads, found.study.fleets)
 
-    def __init__(self, ledger: Ledger, threads: int, split: str) -> None:
+    def __init__(self, ledger: Ledger, split: str, threads: int, fleets: Mapping[str, Fleet]) -> None:
         self._ledger = ledger
         self._split = split
+        self._fleets = fleets
         self._store = store_of(ledger)
-        self._current = CurrentFigures(ledger, threads)
+        self._current = CurrentFigures(ledger, threads, fleets)
 
     def point(self, trial: int | None, record: Record) -> Point:
         """A model with all measurements of its graph pooled."""
@@ -260,24 +268,20 @@ class _Results:
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
 
     def with_artifact(self, point: Point) -> Point:
-        """The point with its file, the precisions of that, its accuracy on the device, if the device was asked, and on
-        the test images, if it was shipped."""
+        """The point with its file, the precisions of that, its accuracy on the device, if the device was asked (of a
+        fleet, on the one where it is lowest), and on the test images, if it was shipped."""
         key = point.keys.artifact_key or ""
         artifact = self._ledger.artifact(key)
         if artifact is not None:
             shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
             point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
-        if found := self._ledger.accuracy(key, self._split, evaluated_on=point.keys.device_id):
-            point = replace(point, on_device=Classified(found.correct, found.n))
+        on_devices = [
+            Classified(found.correct, found.n)
+            for device_id in devices_of(point.keys, self._fleets).values()
+            if (found := self._ledger.accuracy(key, self._split, evaluated_on=device_id))
+        ]
+        if on_devices:
+            point = replace(point, on_device=min(on_devices, key=lambda one: one.correct / one.n))
         if (tested := shipped.find(self._ledger, key, self._split)) and tested.split == "test":
             point = replace(point, on_test=Classified(tested.correct, tested.n))
         return point
-
-
-def stored_baseline(study: Study) -> Record | None:
-    """The baseline of a study as it was measured first; None before that."""
-    stored = study.attributes.get("baseline")
-    if stored is None:
-        return None
-    plan, metrics = Plan.from_json(stored["plan"]), Metrics.from_json(stored["metrics"])
-    return Record("confirmed", plan, keys=Keys(**stored["keys"]), metrics=metrics)

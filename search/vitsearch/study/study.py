@@ -22,7 +22,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from vitsearch.core.record import PRUNED, Record
+from vitsearch.core.figures import Metrics
+from vitsearch.core.fleet import Fleet, stored_fleets
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import PRUNED, Keys, Record
 from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
@@ -135,8 +138,8 @@ class Study:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """The stored attributes: space, space_changes, data, device_kind, protocol, choices, baseline, leaderboard,
-        reference_point, converged, waits; of what was shipped, environments and longer_trainings; and
+        """The stored attributes: space, space_changes, data, device_kind, fleets, protocol, choices, baseline,
+        leaderboard, reference_point, converged, waits; of what was shipped, environments and longer_trainings; and
         retargeted:NAME."""
         return self._view.attributes()
 
@@ -257,6 +260,14 @@ class Study:
                 self._records[trial.number] = Record.from_json(trial.user_attrs["record"])
         return dict(sorted(self._records.items()))
 
+    def baseline(self) -> Record | None:
+        """The baseline as it was measured first; None before that."""
+        stored = self.attributes.get("baseline")
+        if stored is None:
+            return None
+        plan, metrics = Plan.from_json(stored["plan"]), Metrics.from_json(stored["metrics"])
+        return Record("confirmed", plan, keys=Keys(**stored["keys"]), metrics=metrics)
+
     def times(self) -> dict[int, tuple[float, float]]:
         """When each finished trial started and ended, by its number: seconds since 1970 by the clock of its driver."""
         for trial in self._trials(FINISHED):
@@ -354,6 +365,15 @@ class Study:
                 f"give the study another name"
             )
 
+    def adopt_fleet(self, fleet: Fleet) -> None:
+        """Store the devices on which models are measured, by the id that stands for them in the keys of a trial."""
+        self.change("fleets", lambda known: (known or {}) | {fleet.device_id: fleet.to_json()})
+
+    @property
+    def fleets(self) -> dict[str, Fleet]:
+        """The fleets on which models were measured, by device id."""
+        return stored_fleets(self.attributes)
+
     @property
     def is_emulated(self) -> bool:
         return bool(self.attributes.get("device_kind") == "emulated")
@@ -391,12 +411,15 @@ class Study:
 
 
 def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
-    """Refuse other objectives, data or baseline: they make the numbers of a study comparable."""
-    fixed = ("objectives", "task.data", "baseline")
+    """Refuse other objectives, data, baseline or devices of a fleet: they make the numbers of a study comparable."""
+    fixed = ("objectives", "task.data", "baseline", "fleet")
     broken = [line for line in before.differences(now) if line.startswith(fixed)]
+    if before.fleet_names != now.fleet_names:
+        was, is_now = (", ".join(space.device_names) for space in (before, now))
+        broken.append(f"devices: {was} -> {is_now}")
     if broken:
         raise StudyError(
-            f"study {before.study!r} cannot continue with another objective, data set or baseline; "
+            f"study {before.study!r} cannot continue with another objective, data set, baseline or fleet; "
             "give the study another name. What differs: " + "; ".join(broken)
         )
 

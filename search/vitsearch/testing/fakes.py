@@ -22,7 +22,7 @@ from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
 from vitsearch.core.stage import Stage
-from vitsearch.devices.agent_device import Outage
+from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.config import StageConfig
@@ -195,6 +195,10 @@ class FakeDevice:
     deadline_s: float = DEADLINE_S
     queue: str | None = None
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return (self,)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         """Nine of ten images are classified correctly."""

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.metrics import metrics_on
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.devices.agent_device import Cores, refuse_unmetered
-from vitsearch.devices.deployable import deployable
+from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.pipeline.pipeline import Pipeline
@@ -28,9 +29,9 @@ from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.form_finder import FormFinder
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
+from vitsearch.search.open_device import open_device
 from vitsearch.search.outlook import RUNG_DEVIATION, Outlook
 from vitsearch.search.plans import plan_space
-from vitsearch.search.run import open_device
 from vitsearch.search.session import Session
 from vitsearch.search.trial import failure
 from vitsearch.space import SearchSpace
@@ -62,8 +63,7 @@ class RungTrial:
         self._config = config
         self._session = session
         self._pipeline = pipeline
-        device = session.device
-        self._can_run = deployable(device.name, device.info)
+        self._can_run = deployable_on(session.device.devices)
         self._forms = FoundForms(session.study)
         self._plans = plan_space(session.space, self._can_run, self._forms)
         self._ready: _Ready | None = None
@@ -174,11 +174,14 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
         study = Study.open(space)
         closing.callback(study.close)
         device = closing.enter_context(open_device(space, home, cores, notes.note))
-        refuse_unmetered(device.name, device.info, (*space.objectives, *space.limits))
-        study.adopt_device(device.name, device.info.kind)
+        for one in device.devices:
+            refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
+            study.adopt_device(one.name, one.info.kind)
         session = Session(space, study, ledger, ThreadRunner(), device, DriverId.current(), 1, notes)
         async with Workplace(study, ledger, space, session.runner, device, notes).pipeline() as pipeline:
             study.remember("protocol", pipeline.protocols.confirm.id)
+            if pipeline.fleet is not None:
+                study.adopt_fleet(pipeline.fleet)
             yield RungTrial(config, session, pipeline)
 
 

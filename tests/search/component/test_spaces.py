@@ -12,7 +12,7 @@ from support import REPOSITORY
 from vitsearch import backbones
 from vitsearch.core import precisions
 from vitsearch.devices import descriptions
-from vitsearch.search.check import check_device, check_space
+from vitsearch.search.check import check_devices, check_space
 from vitsearch.space import check, load
 from vitsearch.study.sampling import PlanSpace
 
@@ -65,12 +65,14 @@ NOT_SEARCHED = {
 def test_the_device_of_a_space_runs_what_the_space_asks_for(name):
     data = "task.data={source: builtin:fashion-mnist-14k}"  # what the file names is the user's
     checked = check_space(Path(REPOSITORY, "spaces", f"{name}.yaml"), [data])
-    found = check_device(checked, descriptions.find(name))
+    found = check_devices(checked, [descriptions.find(name)])
     assert found.valid.plans > 100
-    missing = {(one.deployment.runtime, one.deployment.precision) for one in found.judged if one.reason is not None}
+    missing = {
+        (one.deployment.runtime, one.deployment.precision) for one in found.devices[0].judged if one.reason is not None
+    }
     assert missing == NOT_SEARCHED.get(name, set())
     asked = found.valid.space.space
-    runs = [one.deployment for one in found.judged if one.reason is None]
+    runs = [one.deployment for one in found.devices[0].judged if one.reason is None]
     assert {one.runtime for one in runs} == set(asked.backend)
     assert {one.precision for one in runs} == set(asked.quantization)
     assert set(asked.provider) <= {one.provider for one in runs}

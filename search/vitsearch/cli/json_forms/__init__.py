@@ -63,8 +63,11 @@ FORMS: Mapping[str, JsonForm] = {
         ),
         JsonForm(
             "check",
-            "The field device is there with --as only.",
-            CHECK | {"properties": CHECK["properties"] | {"device": {**CHECKED_DEVICE, "description": "with --as"}}},
+            "The field devices is there with --as only.",
+            CHECK
+            | {
+                "properties": CHECK["properties"] | {"devices": {**several(CHECKED_DEVICE), "description": "with --as"}}
+            },
         ),
         JsonForm("status", "The state of a study.", STATUS),
         JsonForm(

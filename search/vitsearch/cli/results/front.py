@@ -16,6 +16,7 @@ from vitsearch.cli.tables import (
     BASELINE,
     EMULATED,
     EXTRA,
+    columns_of_devices,
     counted,
     fitted,
     heading,
@@ -50,7 +51,7 @@ TIE_LEGEND = f"{TIED} marks a tie: the interval overlaps that of a neighbour on 
 def show(stored: StoredStudy, query: Query, form: Form) -> bool:
     """Print the models that ``query`` asks for; returns whether there is one."""
     found = stored.models(query.device) if query.every else stored.front(query.device)
-    selection = Selection.of(query.where, query.sort, found.objectives)
+    selection = Selection.of(query.where, query.sort, (*found.objectives, *found.metrics_of_devices))
     known = (*found.points, *found.others) if query.every else found.points
     chosen = selection.of_points(known)
     nearest = None if found.points else stored.nearest(query.device)
@@ -150,7 +151,7 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
         console.print(note, style="dim", markup=False)
     print_value_notes(metrics, console)
     for point in shown:
-        if flags := ", ".join(flag for flag in point.flags if flag in OF_THE_DEVICE):
+        if flags := ", ".join(flag for flag in point.flags if flag.partition("@")[0] in OF_THE_DEVICE):
             console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
     for line, names in _warnings(shown).items():
         console.print(printable(f"{', '.join(names)}: {line}"), style="yellow", markup=False)
@@ -195,7 +196,8 @@ def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) 
     beside the objectives in ``width`` characters."""
     chosen = front.points if shown is None else shown
     points = [*([front.baseline] if front.baseline else []), *chosen]
-    columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
+    of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
+    columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
     several = len({model_text(point.plan) for point in points}) > 1
     tied = {point.name: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
     rows = [
@@ -212,13 +214,15 @@ def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) 
     if len(chosen) < len(front.points):
         number = f"{len(chosen)} of {number}"
     title = f"{marked}Pareto front of study {_where(front)}: {number}{about}"
-    return fitted(title, ["trial", "plan", *map(heading, columns)], rows, 2 + len(front.objectives), width)
+    needed = 2 + len(front.objectives) + len(of_devices)
+    return fitted(title, ["trial", "plan", *map(heading, columns)], rows, needed, width)
 
 
 def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
     """The models ``shown``, each with its place: on the front, dominated, or the limits that it breaks."""
     points = [*([front.baseline] if front.baseline else []), *shown]
-    columns = [*front.objectives, *(name for name in EXTRA if name not in front.objectives)]
+    of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
+    columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]
     rows = [
         [
             _name(point, front),
@@ -239,7 +243,7 @@ def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
         "place",
         *map(heading, columns[len(front.objectives) :]),
     ]
-    return fitted(title, headings, rows, 3 + len(front.objectives), width)
+    return fitted(title, headings, rows, 3 + len(front.objectives) + len(of_devices), width)
 
 
 def _where(front: Front) -> str:

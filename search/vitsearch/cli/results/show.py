@@ -58,7 +58,10 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
     line("")
     console.print(metrics_table(found))
-    for name, reason in found.point.metrics.reasons.items():
+    reasons = found.point.metrics.reasons
+    for name, reason in reasons.items():
+        if "@" in name and name.partition("@")[0] in reasons:
+            continue  # the reason of the fleet names the device
         line(f"{name} is not measured: {reason}", "dim")
     for name, note in found.point.metrics.notes.items():
         line(f"{name}: {note}", "yellow")

@@ -8,7 +8,7 @@ the agent's report under ``device``, and under ``source`` where and when it was 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ def find(name_or_file: str) -> DeviceDescription:
     except OSError as error:
         raise ResourceError(f"{path}: cannot be read ({error.strerror})") from error
     return read(content, path.stem, str(path))
+
+
+def find_named(text: str) -> DeviceDescription:
+    """``jetson_nano`` as :func:`find`; ``nano=jetson_nano`` is called ``nano``, as in a space file."""
+    name, _, found = text.rpartition("=")
+    return replace(find(found), name=name) if name else find(found)
 
 
 def read(content: bytes, name: str, where: str) -> DeviceDescription:

@@ -1,15 +1,16 @@
-"""What of a space runs on a device, judged by what its agent reports. The device itself is not asked."""
+"""What of a space runs on its devices, judged by what their agents report. The devices themselves are not asked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vitsearch.core import precisions
+from vitsearch.core.metrics import metrics_on
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import refuse_unmetered
-from vitsearch.devices.deployable import deployable, on_device, opset_for, refuse_unable
+from vitsearch.devices.deployable import deployable, deployable_on, on_device, opset_for, refuse_unable_on
 from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import device_job
@@ -43,25 +44,25 @@ class JudgedDeployment:
 
 
 @dataclass(frozen=True)
-class CheckedDevice:
-    """``valid`` with the plans that the device can run, and what was judged."""
+class JudgedDevice:
+    """A device, and what of the file was judged for it."""
 
-    valid: Valid
     description: DeviceDescription
     judged: tuple[JudgedDeployment, ...]
 
     def to_json(self) -> dict[str, Any]:
-        device = {
+        return {
             "name": self.description.name,
             "source": self.description.source,
             "deployments": [one.to_json() for one in self.judged],
         }
-        return {**self.valid.to_json(), "device": device}
 
-    def describe(self) -> str:
-        """The lines of the space, then those of the device."""
-        lines = [self.valid.describe(), f"on {self.description.name}:", *self._running(), *self._not_searched()]
-        return "\n".join([*lines, f"{self.description.name}: {self.description.source}"])
+    def describe(self) -> Iterator[str]:
+        yield f"on {self.description.name}:"
+        yield from self._running()
+        reasons = dict.fromkeys(one.reason for one in self.judged if one.reason is not None)
+        yield from (f"not searched: {reason}" for reason in reasons)
+        yield f"{self.description.name}: {self.description.source}"
 
     def _running(self) -> Iterator[str]:
         by_place: dict[str, list[str]] = {}
@@ -72,38 +73,53 @@ class CheckedDevice:
                 by_place.setdefault(f"  {where} ({one.runs_in}{opset}): ", []).append(one.deployment.precision)
         yield from (place + ", ".join(found) for place, found in by_place.items())
 
-    def _not_searched(self) -> Iterator[str]:
-        reasons = dict.fromkeys(one.reason for one in self.judged if one.reason is not None)
-        yield from (f"not searched: {reason}" for reason in reasons)
+
+@dataclass(frozen=True)
+class CheckedDevices:
+    """``valid`` with the plans that all of the ``devices`` can run."""
+
+    valid: Valid
+    devices: tuple[JudgedDevice, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.valid.to_json(), "devices": [one.to_json() for one in self.devices]}
+
+    def describe(self) -> str:
+        """The lines of the space, then those of each device."""
+        return "\n".join([self.valid.describe(), *(line for one in self.devices for line in one.describe())])
 
 
-def check_device(checked: Checked, description: DeviceDescription) -> CheckedDevice:
-    """Judge a checked space for a device, as a run on it would.
+def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> CheckedDevices:
+    """Judge a checked space for a device, or for the devices of a fleet, as a run on them would.
 
     One :class:`~vitsearch.errors.SpaceError` with every problem: those of the file, runtimes of the file that can run
-    nothing on the device, and metrics that need a power meter where the device has none.
+    nothing on one of the devices or nothing that all of them run, and metrics that need a power meter where a device
+    has none.
     """
-    name, info, draft = description.name, description.info, checked.judged.draft
-    valid = checked.require([] if draft.space is None else list(_problems(draft.space, description)))
-    plans = plan_space(valid.space, deployable(name, info)).count()
-    judged = tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, name))
-    return CheckedDevice(replace(valid, plans=plans, notes=[]), description, judged)
+    draft = checked.judged.draft
+    valid = checked.require([] if draft.space is None else list(_problems(draft.space, described)))
+    plans = plan_space(valid.space, deployable_on(described)).count()
+    devices = tuple(
+        JudgedDevice(one, tuple(_judge(one, asked) for asked in asked_deployments(valid.space, one.name)))
+        for one in described
+    )
+    return CheckedDevices(replace(valid, plans=plans, notes=[]), devices)
 
 
-def _problems(space: SearchSpace, description: DeviceDescription) -> Iterator[Problem]:
-    name, info = description.name, description.info
-    asked = deployments_of(space, name)
+def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Iterator[Problem]:
+    asked = deployments_of(space, space.device_name)
     for index, runtime in enumerate(space.space.backend):
         try:
-            refuse_unable(name, info, [one for one in asked if one.runtime == runtime])
+            refuse_unable_on(described, [one for one in asked if one.runtime == runtime])
         except ResourceError as error:
             yield Problem(("space", "backend", index), str(error))
     for section in ("objectives", "limits"):
         for metric in getattr(space, section):
-            try:
-                refuse_unmetered(name, info, [metric])
-            except ResourceError as error:
-                yield Problem((section, metric), str(error))
+            for one in described:
+                try:
+                    refuse_unmetered(one.name, one.info, metrics_on(one.name, [metric]))
+                except ResourceError as error:
+                    yield Problem((section, metric), str(error))
 
 
 def _judge(description: DeviceDescription, deployment: Deployment) -> JudgedDeployment:

@@ -105,7 +105,7 @@ def _known_bad(space: SearchSpace | None) -> list[str]:
     if space is None:
         return []
     names = [choice.name for choice in space.space.backbone]
-    deployments = with_quantized_ops(space, deployments_of(space, space.device_names[0]))
+    deployments = with_quantized_ops(space, deployments_of(space, space.device_name))
     return known_bad.warnings(names, deployments)
 
 

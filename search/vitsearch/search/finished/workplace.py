@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
-from vitsearch.devices.agent_device import Cores, Device
-from vitsearch.devices.deployable import deployable
+from vitsearch.devices.agent_device import Cores, DeviceGroup
+from vitsearch.devices.deployable import deployable_on
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.search.home import Home
+from vitsearch.search.open_device import open_device
 from vitsearch.search.plans import plan_space
-from vitsearch.search.run import cores_of, data_spec, open_device, resources_of, stage_config_of
+from vitsearch.search.run import cores_of, data_spec, resources_of, stage_config_of
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import SearchSpace
@@ -38,7 +39,7 @@ class Workplace:
     ledger: Ledger
     space: SearchSpace
     runner: Runner
-    device: Device
+    device: DeviceGroup
     progress: Progress
 
     @asynccontextmanager
@@ -53,7 +54,7 @@ class Workplace:
         try:
             ready, _ = await context.run(DataJob(workspace))
             self.study.adopt_data(ready.description)
-            plans = plan_space(self.space, deployable(self.device.name, self.device.info))
+            plans = plan_space(self.space, deployable_on(self.device.devices))
             pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
             stall = StallWatch(context, pipeline.device)
             outages = OutageHandler(pipeline, self.study, driver, self.progress, stall)
@@ -83,7 +84,8 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
         closing.enter_context(ProcessGuard())
         ledger.costs.start_run(space.study, cores_of(space, cores, None))
         device = closing.enter_context(open_device(space, home, cores, progress.note))
-        progress.note(f"device {device.name}: {device.info.fingerprint.get('cpu') or device.info.kind}")
+        for one in device.devices:
+            progress.note(f"device {one.name}: {one.info.fingerprint.get('cpu') or one.info.kind}")
         runner = RayRunner(resources, home.logs, None)
         closing.callback(runner.close)
         yield Workplace(study, ledger, space, runner, device, progress)

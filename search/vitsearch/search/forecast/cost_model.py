@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import at_device, split
 from vitsearch.core.record import RunningTrial
 
 PROPORTIONAL_TO: Mapping[str, str | None] = {
@@ -44,10 +44,12 @@ def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterabl
 
 
 def _predicted(name: str, screen: Metrics, known: list[Metrics]) -> float | None:
-    metric = split(name)[0].name
-    if metric not in PROPORTIONAL_TO:
+    metric, device = split(name)
+    if metric.name not in PROPORTIONAL_TO:
         return None
-    screened = PROPORTIONAL_TO[metric]
+    screened = PROPORTIONAL_TO[metric.name]
+    if screened is not None and device is not None:
+        screened = at_device(screened, device)
     seen = _scale(screen, screened)
     if seen is None:
         return None

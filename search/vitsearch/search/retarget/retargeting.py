@@ -46,7 +46,8 @@ class Retargeting:
         self._pipeline = pipeline
         self._progress = pipeline.context.progress
         self._space = target.space(own)
-        self._finder = Finder(pipeline, target, refused, partial(_here, CurrentFigures(ledger, own.measure.threads)))
+        figures = CurrentFigures(ledger, own.measure.threads, study.fleets)
+        self._finder = Finder(pipeline, target, refused, partial(_here, figures))
         info = pipeline.device.info
         self._found = Retargeted(target, info.kind, pipeline.protocols.confirm.id)
 

@@ -10,7 +10,7 @@ from vitsearch.core import legality
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.devices.agent_device import Cores
-from vitsearch.devices.deployable import deployable
+from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import ResourceError, StudyError, UnknownName
 from vitsearch.export import EXPORTERS
 from vitsearch.pipeline.progress import Progress
@@ -39,7 +39,7 @@ def retarget(where: str, target: Target, every: bool, progress: Progress) -> Ret
 
 def refuse(target: Target, own: SearchSpace) -> None:
     """Raise what can be said of a target without its device."""
-    if target.name == own.device_names[0]:
+    if target.name == own.device_name:
         raise StudyError(
             f"study {own.study!r} was searched on {target.device}: name another --device, or what changes there "
             "(--threads, --backend, --provider, --quantization)"
@@ -56,7 +56,7 @@ def refuse(target: Target, own: SearchSpace) -> None:
 
 
 async def _run(place: Workplace, target: Target, every: bool) -> Retargeted:
-    can_run = deployable(place.device.name, place.device.info)
+    can_run = deployable_on(place.device.devices)
 
     def refused(plan: Plan) -> str | None:
         reasons = [reason.text for reason in legality.reasons(plan, backbones.supports)]

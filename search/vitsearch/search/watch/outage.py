@@ -36,6 +36,7 @@ class OutageHandler:
         self._progress = progress
         self._stall = stall
         self._since_s: float | None = None
+        self._silent: str | None = None
         self._working_ahead: asyncio.Task[None] | None = None
         self._started: set[tuple[Stage, Plan]] = set()
 
@@ -57,15 +58,14 @@ class OutageHandler:
     async def _report(self) -> None:
         device = self._pipeline.device
         self._progress.waits(device.waits() or await self._why_stalled())
-        outage = device.outage
-        if outage is not None and self._since_s is None:
-            self._since_s = outage.since_s
-            self._remember(stored(device.name, outage, self._driver))
-        elif outage is None and self._since_s is not None:
+        outage, name = device.outage, device.unavailable
+        if name == self._silent:
+            return
+        if self._since_s is not None:
             silent = duration(time.monotonic() - self._since_s)
-            self._progress.note(f"device {device.name} answers again, after {silent}")
-            self._since_s = None
-            self._remember(None)
+            self._progress.note(f"device {self._silent} answers again, after {silent}")
+        self._silent, self._since_s = name, None if outage is None else outage.since_s
+        self._remember(None if outage is None or name is None else stored(name, outage, self._driver))
 
     async def _why_stalled(self) -> str | None:
         try:

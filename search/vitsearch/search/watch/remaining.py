@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
+from vitsearch.core.fleet import Member
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.pareto import loss, may_be_on
 from vitsearch.core.record import Keys, Record, trainings
@@ -57,12 +58,15 @@ class Remaining:
         trained = set(trainings(records).values())
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
-        protocol = self._study.attributes.get("protocol", "")
         self._measuring_s = self._confirming_seconds()
-        self._to_remeasure = sum(
-            rounds_of(self._ledger.repeats(keys.graph_key, keys.device_id, protocol)) < rounds
-            for keys, rounds in self._shown(records)
-        )
+        self._to_remeasure = sum(self._rounds(keys) < rounds for keys, rounds in self._shown(records))
+
+    def _rounds(self, keys: Keys) -> int:
+        """How often a graph was confirmed; by a fleet, on the device that did it least."""
+        fleet = self._study.fleets.get(keys.device_id)
+        own = Member(keys.device_id, self._study.attributes.get("protocol", ""))
+        members = [own] if fleet is None else fleet.members.values()
+        return min(rounds_of(self._ledger.repeats(keys.graph_key, one.device_id, one.protocol)) for one in members)
 
     def _confirming_seconds(self) -> float:
         """What a confirmation takes: the mean of those that were made, else what screening measurements suggest. In

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from vitsearch.core.stage import Stage
-from vitsearch.devices.agent_device import Device
-from vitsearch.devices.availability import WaitingDevice, duration
+from vitsearch.devices.agent_device import DeviceGroup
+from vitsearch.devices.availability import duration
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.progress import Progress
 from vitsearch.workers.worker_usage import WorkerUsage, why_slow, worker_usage
@@ -33,7 +33,7 @@ class StallWatch:
     def __init__(
         self,
         context: StageContext,
-        device: Device | WaitingDevice,
+        device: DeviceGroup,
         training: Callable[[], Sequence[int]] = tuple,
         usage: Callable[[], Mapping[int, WorkerUsage]] = worker_usage,
     ) -> None:

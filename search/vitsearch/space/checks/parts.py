@@ -24,6 +24,7 @@ READS: dict[str, Names] = {
     "teacher": ("task", "teacher"),
     "distillation": ("space", "distillation"),
     "measure": ("measure",),
+    "fleet": ("fleet",),
 }
 """A part that rules read -> its key path."""
 
@@ -31,12 +32,16 @@ READS: dict[str, Names] = {
 def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
     """Each part of :data:`READS` that is valid, or its default; of objectives, limits and data, what is valid in each.
 
-    ``objective_names`` and ``device_names`` are all names, valid or not.
+    ``objective_names``, ``device_names`` and ``fleet_names`` are all names, valid or not; ``written`` are the keys of
+    the file. A list of devices is one device with several boards.
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
     parts["data"] = valid_data(raw)
     parts["objective_names"] = _names(raw, "objectives")
-    parts["device_names"] = _names(raw, "devices") or _listed(raw, "devices")
+    mapped = _names(raw, "devices") or ()
+    parts["device_names"] = mapped or _listed(raw, "devices")
+    parts["fleet_names"] = mapped if len(mapped) > 1 else ()
+    parts["written"] = tuple(name for name, value in raw.items() if value is not None)
     return {name: part for name, part in parts.items() if part is not None}
 
 

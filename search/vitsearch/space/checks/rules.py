@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
+from vitsearch.core.fleet import FLEET
 from vitsearch.core.metrics import METRICS, NEEDS
-from vitsearch.space.kinds import NOT_YET
-from vitsearch.space.sections import Limit, Measure
+from vitsearch.space.sections import FleetWeights, Limit, Measure
 from vitsearch.space.source import Problem, nearest_or_all
 from vitsearch.space.task import Data, Teacher
 
@@ -32,9 +32,11 @@ def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def objectives_are_metrics(objectives: dict[str, str], objective_names: Names, device_names: Names) -> Found:
+def objectives_are_metrics(
+    objectives: dict[str, str], objective_names: Names, device_names: Names, fleet_names: Names
+) -> Found:
     for name in objective_names:
-        wrong = _metric_problem(name, device_names)
+        wrong = _metric_problem(name, device_names, fleet_names)
         if wrong is None and name in objectives:
             right = METRICS[name.partition("@")[0]].direction
             if objectives[name] != right:
@@ -48,9 +50,9 @@ def objectives_are_two(objective_names: Names) -> Found:
         yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
-def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names) -> Found:
+def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names, fleet_names: Names) -> Found:
     for name, limit in limits.items():
-        wrong = _metric_problem(name, device_names)
+        wrong = _metric_problem(name, device_names, fleet_names)
         if wrong is not None:
             yield Problem(("limits", name), wrong)
         else:
@@ -77,7 +79,7 @@ def _limit_words(metric: str) -> Names:
     return ("min", "min_ratio") if METRICS[metric].direction == "maximize" else ("max", "max_ratio")
 
 
-def _metric_problem(name: str, device_names: Names) -> str | None:
+def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str | None:
     metric, at, device = name.partition("@")
     if metric not in METRICS:
         return f"unknown metric {metric!r}{nearest_or_all(metric, METRICS)}"
@@ -86,6 +88,8 @@ def _metric_problem(name: str, device_names: Names) -> str | None:
     if at and device not in device_names:
         known = nearest_or_all(device, device_names) if device_names else "; the file has no devices"
         return f"unknown device {device!r}{known}"
+    if at and not fleet_names:
+        return f"the file has one device; write {metric}"
     return None
 
 
@@ -97,12 +101,22 @@ def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[
             yield Problem(("measure", key), f"has no effect without {' or '.join(metrics)} in objectives or limits")
 
 
-def devices_are_one(device_names: Names) -> Found:
-    if len(device_names) > 1:
-        yield Problem(("devices",), f"{len(device_names)} devices: more than one {NOT_YET}")
+def devices_have_names(device_names: Names) -> Found:
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             yield Problem(("devices", name), "is not a valid device name; allowed: a-z, 0-9, - and _")
+        elif name == FLEET:
+            yield Problem(("devices", name), "is what all devices together are called; give it another name")
+
+
+def fleet_fits_its_devices(fleet: str | FleetWeights, fleet_names: Names, written: Names) -> Found:
+    if "fleet" in written and not fleet_names:
+        yield Problem(("fleet",), "has no effect without several devices")
+    elif isinstance(fleet, FleetWeights):
+        for name in (name for name in fleet.weights if name not in fleet_names):
+            yield Problem(("fleet", "weights", name), f"unknown device {name!r}{nearest_or_all(name, fleet_names)}")
+        if missing := [name for name in fleet_names if name not in fleet.weights]:
+            yield Problem(("fleet", "weights"), f"has no weight for {', '.join(missing)}")
 
 
 def data_keys_fit_the_source(data: Data) -> Found:
@@ -125,7 +139,8 @@ RULES: tuple[Callable[..., Found], ...] = (
     objectives_are_two,
     limits_fit_their_metric,
     phases_have_a_metric,
-    devices_are_one,
+    devices_have_names,
+    fleet_fits_its_devices,
     data_keys_fit_the_source,
     distillation_has_a_teacher,
 )

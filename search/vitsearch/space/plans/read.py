@@ -58,7 +58,7 @@ def read_plan(path: FilePath, space: SearchSpace | None, backbones: Backbones) -
     draft = draft_of(words.over(_base(words, space, backbones)), words.source.path, [])
     problems = [*draft.problems, *_several_values(draft.asked)]
     wrong = {part for problem in problems for part in problem.path}
-    device = words.device or (space.device_names[0] if space is not None else LOCAL_DEVICE)
+    device = words.device or (space.device_name if space is not None else LOCAL_DEVICE)
     plan = _plan(draft, words, device, backbones.supports) if draft.asked.backbones else None
     if plan is not None:
         problems += (problem for problem in _refused(plan, backbones.supports) if problem.path[-1] not in wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,12 @@ class Made:
 
     _by_key: Mapping[tuple[str, ...], Sequence[str]]
 
-    def of(self, keys: Keys) -> list[str]:
-        """The runs that made the results of a trial. Those that it shares with others, such as its base, are left
-        out."""
+    def of(self, keys: Keys, devices: Collection[str]) -> list[str]:
+        """The runs that made the results of a trial on these ``devices``. Those that it shares with others,
+        such as its base, are left out."""
         named = ("weights", keys.weights_key), ("artifact", keys.artifact_key or ""), ("graph", keys.graph_key)
         found = [run for key in named for run in self._by_key.get(key, ())]
-        return [*found, *self._by_key.get(("graph", keys.graph_key, keys.device_id), ())]
+        return [*found, *(run for one in devices for run in self._by_key.get(("graph", keys.graph_key, one), ()))]
 
 
 class Provenance:
@@ -49,11 +49,11 @@ class Provenance:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def of_trial(self, keys: Keys) -> list[StageResult]:
-        """The stages that made the results under ``keys``, in the order of time. Results that a trial shares with
-        others, such as its base, are left out."""
+    def of_trial(self, keys: Keys, devices: Collection[str]) -> list[StageResult]:
+        """The stages that made the results under ``keys`` on these ``devices``, in the order of time. Results that a
+        trial shares with others, such as its base, are left out."""
         artifacts, trainings, measurements = tables.artifact.c, tables.training.c, tables.measurement.c
-        of_graph = and_(measurements.graph_key == keys.graph_key, measurements.device_id == keys.device_id)
+        of_graph = and_(measurements.graph_key == keys.graph_key, measurements.device_id.in_(devices))
         screened = select(measurements.artifact_sha256).where(of_graph)
         is_screen = artifacts.kind == Stage.SCREEN.value
         found = [

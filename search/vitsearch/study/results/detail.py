@@ -14,7 +14,8 @@ from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
-from vitsearch.study.front import Front, Point, read_models, stored_baseline
+from vitsearch.study.current import devices_of
+from vitsearch.study.front import Front, Point, read_models
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
 
@@ -116,6 +117,7 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         for seen in [point.metrics.value(bound.metric)]
     )
     keys = record.keys
+    devices = [] if keys is None else list(devices_of(keys, study.fleets).values())
     return TrialDetail(
         study.name,
         point,
@@ -123,8 +125,8 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         place_of(models, point, record),
         judged,
         file_of(ledger, store, record),
-        () if keys is None else tuple(ledger.provenance.of_trial(keys)),
-        () if keys is None else tuple(ledger.measurements(keys.graph_key, keys.device_id)),
+        () if keys is None else tuple(ledger.provenance.of_trial(keys, devices)),
+        () if keys is None else tuple(row for one in devices for row in ledger.measurements(keys.graph_key, one)),
         models.baseline,
         models.emulated,
     )
@@ -144,7 +146,7 @@ def record_of(study: Study, number: int | None) -> Record:
 
 def baseline_record(study: Study) -> Record:
     """The baseline as a record. Raises :class:`~vitsearch.errors.StudyError` before it was measured."""
-    record = stored_baseline(study)
+    record = study.baseline()
     if record is None:
         raise StudyError(f"study {study.name!r} has not measured its baseline yet")
     return record

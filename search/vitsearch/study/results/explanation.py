@@ -98,7 +98,7 @@ def _line(one: ObjectiveEffects, found: BackboneEffects, effect: Effect) -> str 
 def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     """The effects of the knobs in all trials of a study, and its predictions."""
     space, records = study.space(), study.records()
-    current = CurrentFigures(ledger, space.measure.threads)
+    current = CurrentFigures(ledger, space.measure.threads, study.fleets)
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
     return Explanation(study.name, study.is_emulated, objectives, tuple(_predictions(records, figures)))

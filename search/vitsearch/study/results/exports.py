@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.fleet import Fleet
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.pooled import MEDIANS
+from vitsearch.study.current import devices_of
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
 
@@ -39,11 +41,12 @@ Conditions = Mapping[str, Condition]
 """By the graph key of a model. A model that was never measured has none."""
 
 
-def read_conditions(ledger: Ledger, shown: Sequence[Point]) -> Conditions:
-    """The conditions of the last measurement of each model."""
+def read_conditions(ledger: Ledger, shown: Sequence[Point], fleets: Mapping[str, Fleet]) -> Conditions:
+    """The conditions of the last measurement of each model; of a fleet, of that on its first device."""
     found = {}
     for point in shown:
-        if rows_of := ledger.measurements(point.keys.graph_key, point.keys.device_id):
+        device_id = next(iter(devices_of(point.keys, fleets).values()))
+        if rows_of := ledger.measurements(point.keys.graph_key, device_id):
             last = rows_of[-1].result
             found[point.keys.graph_key] = Condition(last["runtime"], last["runtime_version"], last["batch"])
     return found
@@ -85,7 +88,7 @@ def _row(point: Point, condition: Condition | None) -> dict[str, Any]:
     ours |= {name: value for name, value in knob_values(point.plan).items() if name != "resolution"}
     for name in dict.fromkeys([*METRICS, *values]):
         ours[name] = values.get(name)
-        if name in WITH_INTERVAL:
+        if name.partition("@")[0] in WITH_INTERVAL:
             ours[f"{name}_low"], ours[f"{name}_high"] = metrics.intervals.get(name, (None, None))
     return timm | ours
 

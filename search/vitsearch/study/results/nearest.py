@@ -141,7 +141,7 @@ def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nea
     models = read_models(study, ledger, device)
     baseline = models.baseline.metrics.values if models.baseline else {}
     known = {point.trial: point for point in (*models.points, *models.others)}
-    is_own = device in (None, study.space().device_names[0])
+    is_own = device in (None, study.space().device_name)
     candidates = [
         _candidate(number, record, known.get(number))
         for number, record in study.records().items()

@@ -14,10 +14,10 @@ from vitsearch.study.knob_values import NUMBERS, knob_values
 from vitsearch.study.results.expression import Expression, Kind, Value, parse
 
 
-def names_of(objectives: Iterable[str]) -> dict[str, Kind]:
-    """What an expression may name: the metrics, those of the ``objectives`` with their devices, the knobs, and the
-    number of the trial."""
-    found: dict[str, Kind] = dict.fromkeys([*objectives, *METRICS, "trial"], "number")
+def names_of(metrics: Iterable[str]) -> dict[str, Kind]:
+    """What an expression may name: the metrics, those of ``metrics`` with their devices, the knobs, and the number of
+    the trial."""
+    found: dict[str, Kind] = dict.fromkeys([*metrics, *METRICS, "trial"], "number")
     return found | {knob: "number" if knob in NUMBERS else "word" for knob in KNOBS}
 
 
@@ -79,10 +79,12 @@ class Selection:
     order: Order | None = None
 
     @classmethod
-    def of(cls, where: str | None, sort: str | None, objectives: Iterable[str]) -> Selection:
-        """Read what a person wrote. Raises :class:`~vitsearch.errors.QueryError` and
-        :class:`~vitsearch.errors.UnknownName`, which name what is allowed."""
-        names = names_of(objectives)
+    def of(cls, where: str | None, sort: str | None, metrics: Iterable[str]) -> Selection:
+        """Read what a person wrote; ``metrics`` as for :func:`names_of`.
+
+        Raises :class:`~vitsearch.errors.QueryError` and :class:`~vitsearch.errors.UnknownName`, which name what is
+        allowed."""
+        names = names_of(metrics)
         expression = None if where is None else parse(where, names)
         return cls(expression, None if sort is None else Order.of(sort, names))
 

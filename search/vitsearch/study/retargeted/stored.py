@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vitsearch.core.fleet import Fleet
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError, UnknownName
@@ -106,9 +107,36 @@ def find(study: Study, name: str) -> Retargeted:
     stored = study.attributes.get(PREFIX + name)
     if stored is not None:
         return Retargeted.from_json(stored)
-    if known := names(study):
-        raise UnknownName(f"device of study {study.name!r}", name, [study.space().device_names[0], *known])
+    space = study.space()
+    if name in space.fleet_names:
+        return _on_member(study, name)
+    if known := [*space.fleet_names, *names(study)]:
+        raise UnknownName(f"device of study {study.name!r}", name, [space.device_name, *known])
     raise StudyError(
         f"study {study.name!r} has no results on {name!r}; to measure its models there: vitsearch retarget "
         f"{study.name} --device {name}"
     )
+
+
+def _on_member(study: Study, name: str) -> Retargeted:
+    """What the search itself has measured on one device of its fleet."""
+    fleets = study.fleets
+    models = {
+        number: on_member(record, fleets, name)
+        for number, record in study.records().items()
+        if record.is_confirmed and record.keys is not None and record.keys.device_id in fleets
+    }
+    baseline = study.baseline()
+    protocols = [fleet.members[name].protocol for fleet in fleets.values()]
+    kind, protocol = str(study.attributes.get("device_kind", "")), protocols[-1] if protocols else ""
+    return Retargeted(
+        Target(name), kind, protocol, None if baseline is None else on_member(baseline, fleets, name), models
+    )
+
+
+def on_member(record: Record, fleets: Mapping[str, Fleet], name: str) -> Record:
+    """The record of a trial of a fleet with the figures of one of its devices."""
+    assert record.keys is not None  # it was measured
+    keys = replace(record.keys, device_id=fleets[record.keys.device_id].members[name].device_id)
+    plan = replace(record.plan, deployments=tuple(replace(one, device=name) for one in record.plan.deployments))
+    return replace(record, plan=plan, keys=keys, metrics=record.metrics.on_device(name))

@@ -47,10 +47,10 @@ class Target:
         """The space of the study with this device, its threads, and the time that counts there. ``known`` are devices
         of a newer space file."""
         described = {**own.devices, **known}.get(self.device) or Device()
-        devices = {} if self.device == LOCAL_DEVICE else {self.device: described}
         threads = self.threads or own.measure.threads
         measure = own.measure.model_copy(update={"threads": threads})
-        moved = own.model_copy(update={"devices": devices, "measure": measure})
+        there = own.on_device(self.device, None if self.device == LOCAL_DEVICE else described)
+        moved = there.model_copy(update={"measure": measure})
         return _with_latency(moved) if self.counts_latency(own) else moved
 
     def counts_latency(self, own: SearchSpace) -> bool:

@@ -20,9 +20,9 @@ from vitsearch.cli import device_commands, device_tables
 from vitsearch.cli.json_forms import json_form
 from vitsearch.devices import descriptions
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
-from vitsearch.search.check import check_device, check_space
+from vitsearch.search.check import check_devices, check_space
 from vitsearch.search.home import Home
-from vitsearch.search.run import open_device
+from vitsearch.search.open_device import open_device
 from vitsearch.space import load
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
@@ -194,8 +194,8 @@ def test_a_description_of_a_device_judges_a_space_without_it(agent, nano, tmp_pa
     found = descriptions.find(str(path))
     assert found.info.device_id == agent.device_id
     assert found.source.startswith("Recorded from the agent of nano on 20")
-    checked = check_device(check_space(SMALL), found)
-    assert {one.reason for one in checked.judged} == {None}
+    checked = check_devices(check_space(SMALL), [found])
+    assert {one.reason for one in checked.devices[0].judged} == {None}
 
 
 def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):

@@ -19,7 +19,6 @@ from vitsearch.cli.json_forms.page import page
 from vitsearch.errors import UnknownName
 from vitsearch.search.check import costs
 from vitsearch.search.driver import SearchEnd
-from vitsearch.study.front import stored_baseline
 from vitsearch.study.retargeted import Fit, Prediction, Retargeted, Target
 
 SMALL = str(Path(SPACE_FILES, "small.yaml"))
@@ -121,7 +120,7 @@ def retargeted(make_study) -> tuple[str, Retargeted]:
         prediction = Prediction(last, record.plan, {"cpu_ms_p50": 2.0}, {"cpu_ms_p50": (1.8, 2.2)}, 0.01)
         fit = Fit("cpu_ms_p50", 10, 0.03, None, 0.9)
         found = Retargeted(
-            Target("nano"), "physical", "confirm-1", stored_baseline(study), records, (prediction,), (fit,), {99: "old"}
+            Target("nano"), "physical", "confirm-1", study.baseline(), records, (prediction,), (fit,), {99: "old"}
         )
         found.save(study)
     return str(made.folder / "fake.db"), found

@@ -65,7 +65,7 @@ async def measured(pool, model, plan, count):
 
 def test_each_board_measures_one_model_at_a_time_and_all_of_them_work(model, plan):
     boards = [board(name) for name in ("a", "b", "c")]
-    pool = BoardPool(boards, print)
+    pool = BoardPool("class", boards, print)
     found = asyncio.run(measured(pool, model, plan, 9))
     assert {one.device_id for one in found} == {pool.info.device_id}
     assert [one.most[0] for one in boards] == [1, 1, 1]
@@ -78,7 +78,7 @@ def test_the_work_of_a_silent_board_goes_on_on_another_and_is_flagged(model, pla
     async def run():
         boards = [board("a"), board("b")]
         boards[0].answers = asyncio.Event()
-        pool = BoardPool(boards, said.append)
+        pool = BoardPool("class", boards, said.append)
         found = await measured(pool, model, plan, 4)
         assert pool.outage is None, "the other one answers"
         boards[0].answers.set()
@@ -93,7 +93,7 @@ def test_a_board_that_is_back_measures_again(model, plan):
     async def run():
         boards = [board("a"), board("b")]
         boards[0].answers = asyncio.Event()
-        pool = BoardPool(boards, lambda line: None)
+        pool = BoardPool("class", boards, lambda line: None)
         await measured(pool, model, plan, 2)
         boards[0].answers.set()
         await asyncio.sleep(0.05)
@@ -112,7 +112,7 @@ def test_a_model_that_fails_fails_on_one_board_and_leaves_it_free(model, plan):
     boards = [board("a"), board("b")]
     for one in boards:
         one.before = fail
-    pool = BoardPool(boards, print)
+    pool = BoardPool("class", boards, print)
 
     async def run():
         return await asyncio.gather(
@@ -124,7 +124,7 @@ def test_a_model_that_fails_fails_on_one_board_and_leaves_it_free(model, plan):
 
 def test_a_pool_is_out_only_when_all_of_its_boards_are():
     boards = [board("a"), board("b")]
-    pool = BoardPool(boards, print)
+    pool = BoardPool("class", boards, print)
     boards[0].outage = Outage(1.0, "first")
     assert pool.outage is None
     boards[1].outage = Outage(2.0, "second")
@@ -132,7 +132,7 @@ def test_a_pool_is_out_only_when_all_of_its_boards_are():
 
 
 def test_the_class_keeps_its_identity_when_boards_come_and_go():
-    pools = [BoardPool([board(name) for name in names], print) for names in (("a", "b"), ("c", "b", "a"))]
+    pools = [BoardPool("class", [board(name) for name in names], print) for names in (("a", "b"), ("c", "b", "a"))]
     assert len({pool.info.device_id for pool in pools}) == 1
 
 
@@ -140,9 +140,9 @@ def test_boards_of_two_classes_are_refused_with_the_difference():
     other = board("b", environment_id="f" * 64, fingerprint={"cpu": "another"})
     message = "^devices: a and b are not of one class, so their measurements do not compare: cpu None and 'another'$"
     with pytest.raises(ResourceError, match=message):
-        BoardPool([board("a"), other], print)
+        BoardPool("class", [board("a"), other], print)
 
 
 def test_one_board_under_two_names_is_refused():
     with pytest.raises(ResourceError, match="^devices: a and b are the same device$"):
-        BoardPool([board("a"), Board("b", info=FakeDevice.info._replace(device_id="a"))], print)
+        BoardPool("class", [board("a"), Board("b", info=FakeDevice.info._replace(device_id="a"))], print)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -337,3 +338,52 @@ def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
 def test_this_machine_is_not_asked_again(finished):
     assert finished.device.measured["accuracy"] == 0
     assert finished.runner.made["subset"] == 0
+
+
+# ---- a device that is slower than the trainers
+
+
+@dataclass
+class SlowConfirmations(FakeDevice):
+    """Measures one model at a time; a confirmation takes 50 ms. ``most_waiting`` models waited at the same time."""
+
+    confirming: bool = False
+    waiting: int = 0
+    most_waiting: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def measure(self, artifact, deployment, protocol, repeat):
+        self.waiting += 1
+        self.most_waiting = max(self.most_waiting, self.waiting)
+        try:
+            async with self.turn:
+                self.confirming = protocol.id.startswith("confirm")
+                await asyncio.sleep(0.05 if self.confirming else 0.0)
+                self.confirming = False
+                return await super().measure(artifact, deployment, protocol, repeat)
+        finally:
+            self.waiting -= 1
+
+
+@pytest.fixture
+def slow(fake_study):
+    """A study whose objective needs a confirmation of every trained model; one plan is trained at a time."""
+    objectives = {"accuracy": "maximize", "latency_ms_p95": "minimize"}
+    study = fake_study.with_space(objectives=objectives, search__trials=6, search__candidates=2)
+    return replace(study, device=SlowConfirmations())
+
+
+def test_trainings_go_on_while_the_device_confirms(slow):
+    during = []
+
+    def note(job):
+        if isinstance(job, TrainJob):
+            during.append(slow.device.confirming)
+
+    assert replace(slow, runner=FakeRunner(before=note)).run().complete
+    assert any(during), "each training waited for the confirmation of the one before"
+
+
+def test_no_more_plans_are_asked_for_while_a_round_of_them_waits_for_the_device(slow):
+    assert slow.run().complete
+    assert slow.device.most_waiting <= 2 + slow.slots, "a round, and what has just been trained"

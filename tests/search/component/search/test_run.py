@@ -10,7 +10,7 @@ import pytest
 from vitsearch.data import DataSpec
 from vitsearch.devices.agent_device import Cores
 from vitsearch.devices.pausing_device import PausingDevice
-from vitsearch.errors import DeviceLost, ResourceError
+from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import run
 from vitsearch.space import SearchSpace
@@ -42,30 +42,6 @@ def test_more_trainers_than_cores_are_refused_with_both_numbers(space):
 def test_a_machine_with_one_core_measures_and_trains_on_it(space):
     one = Cores(device=(0,), trainers=(0,))
     assert run.resources_of(space, one).trainers == 1
-
-
-def test_a_board_that_is_away_at_the_start_is_left_out_with_a_line(space, monkeypatch):
-    def connected(name, *_):
-        if name == "b":
-            raise DeviceLost("device b: timed out")
-        return FakeDevice(name)
-
-    monkeypatch.setattr(run, "AgentDevice", connected)
-    three = {name: {"url": f"http://127.0.0.1:{port}"} for port, name in enumerate("abc", 1)}
-    said = []
-    boards = run.open_boards(SearchSpace.from_json(space.to_json() | {"devices": three}), said.append, 0)
-    assert [board.name for board in boards] == ["a", "c"]
-    assert said == ["device b: timed out; the run goes on without it"]
-
-
-def test_a_run_without_any_of_its_boards_ends(space, monkeypatch):
-    def away(name, *_):
-        raise DeviceLost(f"device {name}: timed out")
-
-    monkeypatch.setattr(run, "AgentDevice", away)
-    two = {name: {"url": f"http://127.0.0.1:{port}"} for port, name in enumerate("ab", 1)}
-    with pytest.raises(DeviceLost, match="device a: timed out"):
-        run.open_boards(SearchSpace.from_json(space.to_json() | {"devices": two}), print, 0)
 
 
 def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
@@ -122,7 +98,7 @@ def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space,
     monkeypatch.setattr(run, "RayRunner", lambda *_: Runner())
     monkeypatch.setattr(run, "open_device", lambda *_: nullcontext(FakeDevice()))
     monkeypatch.setattr(run, "plan_space", plans_of)
-    monkeypatch.setattr(run, "refuse_unable", lambda *_: None)
+    monkeypatch.setattr(run, "refuse_unable_on", lambda *_: None)
     monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(run, "drive", drive)
     device = run.run(SearchSpace.from_json(space.to_json() | {"devices": devices}), Silent(), run.Options(address))

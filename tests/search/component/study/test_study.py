@@ -253,7 +253,9 @@ def test_a_number_that_is_gone_becomes_the_nearest(open_study):
 )
 def test_what_makes_numbers_comparable_cannot_change(open_study, change, told):
     open_study()
-    with pytest.raises(StudyError, match="cannot continue with another objective, data set or baseline") as caught:
+    with pytest.raises(
+        StudyError, match="cannot continue with another objective, data set, baseline or fleet"
+    ) as caught:
         open_study(**change)
     assert told in str(caught.value)
 

@@ -144,7 +144,8 @@ class RemoteStudy:
 @pytest.fixture
 def board(tmp_path, make_proxy, monkeypatch):
     monkeypatch.setattr(
-        "vitsearch.pipeline.pipeline.Protocols.of", lambda phases, info: Protocols(QUICK, QUICK._replace(id="full"))
+        "vitsearch.pipeline.fleet.measure.Protocols.of",
+        lambda phases, info: Protocols(QUICK, QUICK._replace(id="full")),
     )
     monkeypatch.setattr("vitsearch.core.record.SMALL_KL", 0.0)  # 20 images train a model that hardly moves
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.3)

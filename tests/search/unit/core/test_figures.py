@@ -92,3 +92,9 @@ def test_json_keeps_every_figure():
 def test_later_figures_replace_earlier_ones():
     both = Metrics({"size_mb": Figure(1.0), "load_ms": Figure(2.0)}) | Metrics({"size_mb": Figure(3.0)})
     assert both.values == {"size_mb": 3.0, "load_ms": 2.0}
+
+
+def test_one_device_of_a_fleet_has_its_own_figures_under_their_plain_names():
+    names = ("accuracy", "size_mb", "cpu_ms_p50", "cpu_ms_p50@nano", "cpu_ms_p50@pi5")
+    metrics = Metrics({name: Figure(float(number)) for number, name in enumerate(names)})
+    assert metrics.on_device("nano").values == {"accuracy": 0.0, "size_mb": 1.0, "cpu_ms_p50": 3.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.core.metrics import METRICS, split
+from vitsearch.core.metrics import METRICS, at_device, metrics_on, split
 
 UNITS = {"_ms": "ms", "_mj": "mJ", "_w": "W", "_mb": "MB", "_ips": "1/s", "_m": "M"}
 
@@ -45,3 +45,8 @@ def test_a_name_may_carry_its_device():
 def test_an_unknown_metric_is_an_error():
     with pytest.raises(KeyError, match="latency_ms"):
         split("latency_ms@pi")
+
+
+def test_a_metric_of_another_device_is_not_measured_on_this_one():
+    assert at_device("cpu_ms_p50", "pi") == "cpu_ms_p50@pi"
+    assert metrics_on("pi", ["accuracy", "cpu_ms_p50@pi", "energy_mj@nano"]) == ["accuracy", "cpu_ms_p50@pi"]

@@ -5,9 +5,19 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.deployable import deployable, on_device, opset_for, refuse_unable
+from vitsearch.devices.deployable import (
+    deployable,
+    deployable_on,
+    on_device,
+    opset_for,
+    opset_on,
+    refuse_unable,
+    refuse_unable_on,
+    version_on,
+)
 from vitsearch.errors import ResourceError
 from vitsearch.models.graph import OLDEST_OPSET, OPSET
+from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
 ORT = RuntimeInfo(
@@ -76,3 +86,38 @@ def test_files_of_litert_run_in_its_tool_where_there_is_no_interpreter():
     assert deployable("phone", phone)(on("litert")) is None
     assert on_device(phone, on("litert")) == TFLITE_TOOL
     assert on_device(phone, on("onnxruntime")) is None
+
+
+# ---- several devices
+
+
+def named(name, *runtimes):
+    return FakeDevice(name, info=device(*runtimes))
+
+
+def test_all_devices_of_a_fleet_have_to_run_a_deployment():
+    check = deployable_on([named("pc", OPENVINO, ORT), named("pi5", ORT)])
+    assert check(on("onnxruntime")) is None
+    assert check(on("openvino")) == "device pi5 has no runtime openvino; available: onnxruntime"
+
+
+def test_the_device_that_lacks_a_runtime_is_named():
+    devices = [named("pc", OPENVINO, ORT), named("pi5", ORT)]
+    refuse_unable_on(devices, [on("onnxruntime")])
+    with pytest.raises(ResourceError, match="device pi5 has no runtime openvino"):
+        refuse_unable_on(devices, [on("onnxruntime"), on("openvino")])
+
+
+def test_devices_that_run_nothing_in_common_are_refused_with_each_reason():
+    gpu = ORT._replace(providers=("CUDAExecutionProvider",))
+    devices = [named("nano", gpu), named("pi5", ORT)]
+    message = "no onnxruntime model of the file runs on all of nano, pi5: device nano: .* it has CUDA.*; device pi5: "
+    with pytest.raises(ResourceError, match=message):
+        refuse_unable_on(devices, [on("onnxruntime", "cpu"), on("onnxruntime", "cuda")])
+
+
+def test_the_one_file_is_for_the_oldest_runtime():
+    old, new = (ORT._replace(version=one, max_opset=opset) for one, opset in (("1.9.1", 15), ("1.22.0", 23)))
+    devices = [named("pi5", new), named("nano", old)]
+    assert version_on(devices, on("onnxruntime")) == "1.9.1"
+    assert opset_on(devices, on("onnxruntime")) == opset_for(devices[1].info, on("onnxruntime"))

@@ -36,6 +36,8 @@ space:
   distillation: [none, logits]
 devices:
   nano: {url: "https://nano.local:8470/", token: "env:NANO_TOKEN"}
+  pi5: [pi5-a, "http://pi5-b.local:8470"]
+fleet: {weights: {nano: 2, pi5: 1}}
 search: {budget: 1h30m, sampler: nsga2, seed: 7}
 resources: {trainers: 2, gpus: 0.5}
 storage: postgresql+psycopg://me:p%40ss@db.local/vit?sslmode=require
@@ -71,7 +73,12 @@ def test_every_section_is_read(full):
     assert full.search.budget_s == 5400
     assert full.resources.trainers == 2
     assert full.devices["nano"].url == "https://nano.local:8470"
-    assert full.device_names == ("nano",)
+    assert full.fleet_names == ("nano", "pi5")
+    assert {name: board.url for name, board in full.devices["pi5"].boards.items()} == {
+        "pi5-a": None,
+        "pi5-b-local-8470": "http://pi5-b.local:8470",
+    }
+    assert full.fleet_weights == {"nano": 2, "pi5": 1}
     assert full.choices() == {
         "backbone": ("deit_tiny_patch16_224", "vit_fmnist_p4", "own"),
         "resolution": (160, 192),
@@ -218,3 +225,40 @@ def test_a_budget_on_the_line_replaces_the_number_of_the_file():
     assert load(SMALL).space.search.wanted == 14
     assert load(SMALL, ["search.budget=30m"]).space.search.wanted is None
     assert load(SMALL, ["search.budget=30m", "search.trials=5"]).space.search.wanted == 5
+
+
+@pytest.fixture
+def with_devices():
+    def loaded(**changes):
+        return SearchSpace.from_json(json.loads(GOLDEN.read_text()) | changes)
+
+    return loaded
+
+
+def test_a_list_of_devices_is_one_device_called_like_the_first(with_devices):
+    space = with_devices(devices=["nano-1", "nano-2"])
+    assert (space.device_name, space.fleet_names, list(space.devices)) == ("nano-1", (), ["nano-1"])
+    assert list(space.devices["nano-1"].boards_of("nano-1")) == ["nano-1", "nano-2"]
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+def test_several_devices_are_a_fleet_whose_worst_device_counts(with_devices):
+    space = with_devices(devices={"nano": "http://nano:8470", "pi5": {"deadline": "1h"}})
+    assert (space.device_name, space.fleet_names, space.fleet_weights) == ("fleet", ("nano", "pi5"), None)
+    assert list(space.devices["pi5"].boards_of("pi5")) == ["pi5"]
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+def test_on_one_device_of_a_fleet_its_own_metrics_hold(with_devices):
+    fleet = with_devices(
+        devices={"nano": "http://nano:8470", "pi5": "http://pi5:8470"},
+        objectives={"accuracy": "maximize", "latency_ms_p50@nano": "minimize", "energy_mj@pi5": "minimize"},
+        limits={"peak_memory_mb": {"max": 900}, "latency_ms_p95@nano": {"max": 9}, "peak_memory_mb@nano": {"max": 500}},
+    )
+    nano = fleet.on_device("nano", fleet.devices["nano"])
+    assert list(nano.objectives) == ["accuracy", "latency_ms_p50"]
+    assert {name: limit.max for name, limit in nano.limits.items()} == {"peak_memory_mb": 500, "latency_ms_p95": 9}
+    assert (nano.device_name, nano.fleet_names) == ("nano", ())
+    other = fleet.on_device("orin", fleet.devices["nano"])
+    assert list(other.objectives) == ["accuracy", "latency_ms_p50", "energy_mj"]
+    assert {name: limit.max for name, limit in other.limits.items()} == {"peak_memory_mb": 900}

@@ -13,7 +13,7 @@ from support import REPOSITORY
 from vitsearch.cli.app import app
 from vitsearch.devices import descriptions
 from vitsearch.errors import SpaceError
-from vitsearch.search.check import check_device, check_space
+from vitsearch.search.check import check_devices, check_space
 from vitsearch.search.plans import plan_space
 
 QUICKSTART = str(Path(REPOSITORY, "spaces", "quickstart.yaml"))
@@ -22,7 +22,7 @@ PRECISIONS = "space.quantization=[fp32, bf16, int8_dynamic, int8_ptq]"
 
 
 def checked(device, *overrides: str):
-    return check_device(check_space(QUICKSTART, overrides), device)
+    return check_devices(check_space(QUICKSTART, overrides), [device])
 
 
 def with_runtime(description, name: str, **changes):
@@ -37,7 +37,10 @@ def test_every_runtime_provider_and_precision_is_judged():
         "space.provider=[cpu, gpu, cuda]",
         "space.quantization=[fp32, fp16, int8_dynamic]",
     )
-    seen = {(one.deployment.runtime, one.deployment.provider, one.deployment.precision): one for one in found.judged}
+    seen = {
+        (one.deployment.runtime, one.deployment.provider, one.deployment.precision): one
+        for one in found.devices[0].judged
+    }
     assert {key for key, one in seen.items() if one.reason is None} == {
         *(("tensorrt", "gpu", precision) for precision in ("fp32", "fp16")),
         *(("onnxruntime", "cpu", precision) for precision in ("fp32", "fp16", "int8_dynamic")),
@@ -148,8 +151,8 @@ def test_the_command_prints_json():
     )
     found = json.loads(result.stdout)
     assert found["study"] == "quickstart"
-    assert found["device"]["name"] == "jetson_nano"
-    assert found["device"]["deployments"][0] == {
+    assert found["devices"][0]["name"] == "jetson_nano"
+    assert found["devices"][0]["deployments"][0] == {
         "runtime": "onnxruntime",
         "provider": "cpu",
         "precision": "fp32",
@@ -158,3 +161,42 @@ def test_the_command_prints_json():
         "runs_in": "onnxruntime 1.10.0",
         "opset": 15,
     }
+
+
+# ---- a fleet
+
+FLEET = ("devices.nano=http://nano:8470", "devices.pi5=http://pi5:8470")
+
+
+def fleet(*overrides: str):
+    described = [descriptions.find_named(one) for one in ("nano=jetson_nano", "pi5=raspberry_pi5")]
+    return check_devices(check_space(QUICKSTART, (*FLEET, *overrides)), described)
+
+
+def test_the_plans_of_a_fleet_are_those_that_all_of_its_devices_can_run():
+    nano_alone = checked(NANO, "space.quantization=[fp32, fp16]").valid.plans
+    found = fleet("space.quantization=[fp32, fp16]")
+    assert [one.description.name for one in found.devices] == ["nano", "pi5"]
+    assert 0 < found.valid.plans <= nano_alone
+    assert "on nano:" in found.describe().splitlines()
+
+
+def test_a_runtime_that_one_device_lacks_is_a_problem_that_names_it():
+    with pytest.raises(SpaceError) as caught:
+        fleet("space.backend=[onnxruntime, tensorrt]", "space.quantization=fp32")
+    (line,) = caught.value.problems
+    assert "space.backend[1]: device pi5 has no runtime trtexec" in line
+
+
+def test_a_metric_of_one_device_is_judged_for_that_device_alone():
+    with pytest.raises(SpaceError) as caught:
+        fleet("objectives.energy_mj@pi5=minimize")
+    (line,) = caught.value.problems
+    assert "device pi5 has no usable power meter, but energy_mj@pi5 needs one" in line
+
+
+def test_the_command_takes_a_description_for_each_device():
+    described = ["--as", "nano=jetson_nano", "--as", "pi5=raspberry_pi5"]
+    result = CliRunner().invoke(app, ["check", "--no-costs", QUICKSTART, *described, "--json", *FLEET])
+    assert result.exit_code == 0, result.output
+    assert [one["name"] for one in json.loads(result.output)["devices"]] == ["nano", "pi5"]

@@ -40,7 +40,7 @@ def made(ledger):
 
 
 def test_each_result_has_its_stage_in_the_order_of_time(made: Ledger):
-    found = made.provenance.of_trial(KEYS)
+    found = made.provenance.of_trial(KEYS, [KEYS.device_id])
     assert [run.stage for run in found] == list(NAMES)
     assert [run.detail for run in found] == ["", "screen-1", "", "rung 1", ""]
     assert all(run.versions == {"torch": "2.13"} for run in found)
@@ -48,7 +48,7 @@ def test_each_result_has_its_stage_in_the_order_of_time(made: Ledger):
 
 
 def test_each_result_has_the_cost_of_the_run_that_made_it(made: Ledger):
-    found = {run.stage: run.cost for run in made.provenance.of_trial(KEYS)}
+    found = {run.stage: run.cost for run in made.provenance.of_trial(KEYS, [KEYS.device_id])}
     assert {stage.value: cost.cpu_seconds for stage, cost in found.items()} == {
         name: place for place, name in enumerate(NAMES)
     }
@@ -57,7 +57,7 @@ def test_each_result_has_the_cost_of_the_run_that_made_it(made: Ledger):
 
 def test_the_result_of_an_equal_file_has_no_cost(ledger: Ledger):
     ledger.add(MeasurementRow("g", "graph", "d", "e", "screen-1", 0, {}), StageCost(0.0))
-    assert [run.cost for run in ledger.provenance.of_trial(KEYS)] == [None]
+    assert [run.cost for run in ledger.provenance.of_trial(KEYS, [KEYS.device_id])] == [None]
 
 
 def test_the_means_of_stages_are_by_name_and_protocol(ledger: Ledger):

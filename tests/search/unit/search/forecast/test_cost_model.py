@@ -41,3 +41,9 @@ def test_a_cost_without_data_has_no_prediction():
 def test_every_cost_is_screened_or_predicted():
     costs = {name for name, metric in METRICS.items() if name != "accuracy" and not metric.screened}
     assert costs == set(PROPORTIONAL_TO)
+
+
+def test_a_cost_on_one_device_of_a_fleet_is_predicted_from_the_latency_there():
+    known = Metrics.of({"latency_ms_p50": 8.0, "latency_ms_p50@pi": 2.0, "energy_mj@pi": 6.0})
+    screen = Metrics.of({"latency_ms_p50": 8.0, "latency_ms_p50@pi": 4.0})
+    assert predict_costs(["energy_mj@pi"], screen, [known])["energy_mj@pi"] == 12.0

@@ -1,0 +1,70 @@
+"""Opens the device of a space file: an agent elsewhere, boards of one class, a fleet, or an agent of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from vitsearch.devices.agent_device import AgentDevice, Cores, Device, DeviceGroup
+from vitsearch.devices.board_pool import BoardPool
+from vitsearch.devices.connection import FOREVER_S, connect, known_device
+from vitsearch.devices.fleet import FleetDevice
+from vitsearch.devices.local_device import LocalDevice
+from vitsearch.errors import DeviceLost
+from vitsearch.search.home import Home
+from vitsearch.space import LOCAL_DEVICE, SearchSpace
+from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_evaluators.errors import EvaluatorError
+
+
+@contextmanager
+def open_device(
+    space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
+) -> Iterator[DeviceGroup]:
+    """The device of the space file (several are a fleet), else an agent of our own on this machine, pinned to the cores
+    that measure.
+
+    Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
+    line about others that measure on this machine.
+    ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
+    The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
+    """
+    with ExitStack() as closing:
+        if cores is None:
+            devices = []
+            for name in space.devices:
+                device = _remote(space, name, note, failures)
+                closing.callback(device.close)
+                devices.append(device)
+            yield devices[0] if len(devices) == 1 else FleetDevice(devices)
+            return
+        pinned = ",".join(map(str, cores.device))
+        try:
+            agent = closing.enter_context(EmbeddedAgent(str(home.agent), cpus=pinned))
+        except (EvaluatorError, OSError) as error:
+            raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
+        local = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
+        closing.callback(local.close)
+        yield local
+
+
+def _remote(space: SearchSpace, name: str, note: Callable[[str], None], failures: int) -> Device:
+    boards = open_boards(space, name, note, failures)
+    return boards[0] if not space.devices[name].boards else BoardPool(name, boards, note)
+
+
+def open_boards(space: SearchSpace, name: str, note: Callable[[str], None], failures: int) -> list[AgentDevice]:
+    """Those boards of a device of the file that answer; at least one has to."""
+    asked, boards, away = space.devices[name], list[AgentDevice](), list[DeviceLost]()
+    for board, described in asked.boards_of(name).items():
+        client = connect(board, known_device(board, described, os.environ), space.study, FOREVER_S)
+        try:
+            boards.append(AgentDevice(board, client, failures, asked.deadline_s))
+        except DeviceLost as error:
+            away.append(error)
+    if not boards:
+        raise away[0]
+    for lost in away:
+        note(f"{lost}; the run goes on without it")
+    return boards

@@ -1,0 +1,35 @@
+"""The pooled measurements of the devices of a fleet as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vitsearch.core.fleet import Fleet
+from vitsearch.core.metrics import at_device
+from vitsearch.storage.pooled import PooledMeasurement
+from vitsearch_evaluators.wire.measurement import PAIRED, RAW
+
+
+class FleetPool:
+    """Combines what each device has measured of a graph; the same object until one of them measures it again."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._known: dict[str, tuple[dict[str, PooledMeasurement], PooledMeasurement]] = {}
+
+    def of(self, graph_key: str, of_devices: Mapping[str, PooledMeasurement | None]) -> PooledMeasurement | None:
+        """What the fleet has of a graph; None while a device has not measured it."""
+        parts = {name: found for name, found in of_devices.items() if found is not None}
+        if len(parts) < len(of_devices):
+            return None
+        known = self._known.get(graph_key)
+        if known is None or any(known[0][name] is not part for name, part in parts.items()):
+            known = self._known[graph_key] = parts, _combined(self._fleet, parts)
+        return known[1]
+
+
+def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMeasurement:
+    """``flags`` are those of the devices, as ``throttled@nano``; the medians are ``paired`` where those of one are."""
+    flags = [at_device(flag, name) for name, part in parts.items() for flag in part.flags]
+    basis = PAIRED if any(part.basis == PAIRED for part in parts.values()) else RAW
+    return PooledMeasurement(fleet.combined({name: part.metrics for name, part in parts.items()}), tuple(flags), basis)

@@ -1,0 +1,114 @@
+"""A graph is measured on every device of a fleet, each by its own protocol, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from vitsearch.core.record import Keys
+from vitsearch.devices.protocols import Phases
+from vitsearch.errors import DeviceLost, StageError
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.fleet.measure import measurements_on
+from vitsearch.pipeline.jobs import Workspace
+from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
+from vitsearch.pipeline.progress import Silent
+from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
+
+GRAPH = "ab" * 32
+NO_PHASES = Phases()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text(json.dumps({"cost_ms": 2.0}))
+    return ModelFile(lambda: path)
+
+
+@pytest.fixture
+def trial(plan) -> ResolvedTrial:
+    return ResolvedTrial(plan, None, None, Keys("cd" * 32, GRAPH, None, "d" * 64))
+
+
+def device(name, cores=1):
+    return FakeDevice(name, info=FakeDevice.info._replace(device_id=name, fingerprint={"cores": cores}))
+
+
+@pytest.fixture
+def measuring(ledger):
+    def of(*devices, phases=NO_PHASES, weights=None):
+        workspace = Workspace({}, FileStore(Path()), FileStore(Path()), Path())
+        context = StageContext.of(workspace, ledger, FakeRunner(), DriverId.current(), Silent())
+        return measurements_on(context, devices, phases, weights)
+
+    return of
+
+
+def test_one_device_is_no_fleet(measuring):
+    found = measuring(device("nano"))
+    assert isinstance(found, DeviceMeasurements)
+    assert found.fleet is None
+
+
+def test_every_device_measures_a_graph_once(measuring, trial, file):
+    nano, pi5 = device("nano"), device("pi5")
+    for _ in range(2):
+        found = measuring(nano, pi5)
+        asyncio.run(found.measure(trial, file, found.protocols.screen))
+    assert (nano.measured.total(), pi5.measured.total()) == (1, 1)
+    assert found.rounds(GRAPH, found.protocols.screen) == 1
+    assert found.pooled(GRAPH).metrics.value("cpu_ms_p50@pi5") == 2.0
+
+
+def test_what_one_device_lacks_is_measured_there_alone(measuring, trial, file):
+    nano, pi5 = device("nano"), device("pi5")
+    alone = measuring(nano)
+    asyncio.run(alone.measure(trial, file, alone.protocols.screen))
+    found = measuring(nano, pi5)
+    assert (found.pooled(GRAPH), found.rounds(GRAPH, found.protocols.screen)) == (None, 0)
+    asyncio.run(found.measure(trial, file, found.protocols.screen))
+    assert (nano.measured.total(), pi5.measured.total()) == (1, 1)
+
+
+def test_each_device_has_a_protocol_of_its_own(measuring, trial, file):
+    nano, pi5 = device("nano", cores=2), device("pi5", cores=4)
+    found = measuring(nano, pi5, phases=Phases(throughput_s=2.0))
+    asyncio.run(found.measure(trial, file, found.protocols.confirm))
+    assert [list(one.measured) for one in (nano, pi5)] == [["confirm-1+ips2x2"], ["confirm-1+ips2x4"]]
+    assert {name: member.protocol for name, member in found.fleet.members.items()} == {
+        "nano": "confirm-1+ips2x2",
+        "pi5": "confirm-1+ips2x4",
+    }
+    assert found.rounds(GRAPH, found.protocols.confirm) == 1
+    assert found.rounds(GRAPH, found.protocols.screen) == 0
+
+
+def failing(name, error):
+    def fail(path):
+        raise error
+
+    one = device(name)
+    one.before = fail
+    return one
+
+
+def test_a_failure_names_its_device_and_the_results_of_the_others_are_kept(measuring, trial, file, ledger):
+    found = measuring(failing("nano", StageError("measure", "out_of_memory", "too big")), device("pi5"))
+    with pytest.raises(StageError, match=r"^measuring failed \(out_of_memory\): device nano: too big$"):
+        asyncio.run(found.measure(trial, file, found.protocols.screen))
+    assert len(ledger.measurements(GRAPH, "pi5")) == 1
+
+
+def test_a_lost_device_counts_more_than_a_model_that_fails(measuring, trial, file):
+    """The run ends, so the model is not told as failed."""
+    devices = failing("nano", StageError("measure", "crash", "boom")), failing("pi5", DeviceLost("device pi5: gone"))
+    found = measuring(*devices)
+    with pytest.raises(DeviceLost, match="^device pi5: gone$"):
+        asyncio.run(found.measure(trial, file, found.protocols.screen))

@@ -1,0 +1,102 @@
+"""Figures of several devices as one, for any figures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.fleet import Weighted, Worst, combined
+
+POSITIVE = st.floats(1e-3, 1e6)
+
+
+@st.composite
+def figures(draw):
+    """A value inside its interval."""
+    low, value, high = sorted(draw(st.tuples(POSITIVE, POSITIVE, POSITIVE)))
+    return Figure(value, low, high)
+
+
+FLEETS = st.dictionaries(st.sampled_from(["nano", "pi5", "orin"]), figures(), min_size=2)
+WEIGHTS = st.fixed_dictionaries({name: st.floats(0.01, 100.0) for name in ("nano", "pi5", "orin")})
+
+
+def of(name, found, rule):
+    return combined({device: Metrics({name: figure}) for device, figure in found.items()}, rule).figures
+
+
+@given(FLEETS)
+def test_the_worst_case_is_the_largest_cost_inside_an_interval_of_the_largest_ends(found):
+    figure = of("latency_ms_p50", found, Worst())["latency_ms_p50"]
+    assert figure.value == max(one.value for one in found.values())
+    assert (figure.low, figure.high) == (
+        max(one.low for one in found.values()),
+        max(one.high for one in found.values()),
+    )
+    assert figure.low <= figure.value <= figure.high
+
+
+@given(FLEETS)
+def test_where_more_is_better_the_worst_case_is_the_smallest(found):
+    figure = of("throughput_ips", found, Worst())["throughput_ips"]
+    assert figure.value == min(one.value for one in found.values())
+    assert figure.low <= figure.value <= figure.high
+
+
+@given(FLEETS, WEIGHTS)
+def test_a_weighted_mean_lies_between_its_devices_and_so_does_its_interval(found, weights):
+    rule = Weighted({name: weights[name] for name in found})
+    figure = of("latency_ms_p50", found, rule)["latency_ms_p50"]
+    assert min(one.value for one in found.values()) <= figure.value <= max(one.value for one in found.values())
+    assert figure.low <= figure.value <= figure.high
+    assert figure.low >= min(one.low for one in found.values()) * (1 - 1e-9)
+    assert figure.high <= max(one.high for one in found.values()) * (1 + 1e-9)
+
+
+@given(FLEETS, WEIGHTS, st.floats(0.1, 10.0))
+def test_only_the_ratio_of_weights_counts(found, weights, factor):
+    shares = {name: weights[name] for name in found}
+    scaled = {name: share * factor for name, share in shares.items()}
+    one, other = (of("energy_mj", found, Weighted(each))["energy_mj"] for each in (shares, scaled))
+    assert one.value == pytest.approx(other.value)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_errors_of_devices_that_are_measured_apart_add_up_in_squares():
+    found = {"nano": Figure(10.0, 9.0, 11.0), "pi5": Figure(4.0, 3.0, 5.0)}
+    figure = of("latency_ms_p50", found, Weighted({"nano": 1.0, "pi5": 1.0}))["latency_ms_p50"]
+    assert figure.value == 7.0
+    assert (figure.low, figure.high) == pytest.approx((7.0 - math.sqrt(0.5), 7.0 + math.sqrt(0.5)))
+
+
+@given(FLEETS)
+def test_each_device_keeps_its_own_figure_under_its_name(found):
+    figures = of("latency_ms_p50", found, Worst())
+    assert {name: figures[f"latency_ms_p50@{name}"] for name in found} == found
+
+
+@pytest.mark.parametrize("rule", [Worst(), Weighted({"nano": 1.0, "pi5": 1.0})])
+def test_what_one_device_lacks_the_fleet_lacks_with_the_reason_of_that_device(rule):
+    found = {"nano": Figure(None, reason="no meter"), "pi5": Figure(4.0)}
+    figures = of("energy_mj", found, rule)
+    assert figures["energy_mj"] == Figure(None, reason="device nano: no meter")
+    assert figures["energy_mj@pi5"] == Figure(4.0)
+
+
+def test_a_figure_has_an_interval_where_every_device_has_one():
+    found = {"nano": Figure(4.0), "pi5": Figure(3.0, 2.0, 5.0)}
+    assert of("latency_ms_p50", found, Worst())["latency_ms_p50"] == Figure(4.0)
+
+
+def test_a_metric_that_only_one_device_gives_is_missing():
+    metrics = {"nano": Metrics({"load_ms": Figure(1.0)}), "pi5": Metrics({})}
+    assert combined(metrics, Worst()).figures["load_ms"].reason == "device pi5: it was not measured there"
+
+
+def test_a_note_says_which_device_it_is_of():
+    found = {"nano": Figure(4.0, note="it is hot"), "pi5": Figure(3.0)}
+    assert of("latency_ms_p50", found, Worst())["latency_ms_p50"].note == "device nano: it is hot"
