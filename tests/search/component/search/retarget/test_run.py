@@ -70,7 +70,7 @@ def test_a_run_has_the_space_of_the_target_and_workers_that_train_nothing(moved,
         yield Place(study, ledger, moved.board, made, moved.study.runner)
 
     monkeypatch.setattr(run.workplace, "opened", opened)
-    monkeypatch.setattr(run, "deployable", lambda *_: lambda deployment: None)
+    monkeypatch.setattr(run, "deployable_on", lambda *_: lambda deployment: None)
     monkeypatch.setattr(run.legality, "reasons", lambda *_: [])
     found = retarget(moved.study.space.storage.removeprefix("sqlite:///"), Target("nano", threads=2), False, Silent())
     assert (spaces[0].device_names, spaces[0].measure.threads) == (("nano",), 2)
