@@ -13,7 +13,6 @@ from typing import Any
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.metrics import METRICS, NEEDS
-from vitsearch.space.kinds import NOT_YET
 from vitsearch.space.sections import Limit, Measure
 from vitsearch.space.source import Problem, nearest_or_all
 from vitsearch.space.task import Data, Teacher
@@ -97,9 +96,7 @@ def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[
             yield Problem(("measure", key), f"has no effect without {' or '.join(metrics)} in objectives or limits")
 
 
-def devices_are_one(device_names: Names) -> Found:
-    if len(device_names) > 1:
-        yield Problem(("devices",), f"{len(device_names)} devices: more than one {NOT_YET}")
+def devices_have_names(device_names: Names) -> Found:
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             yield Problem(("devices", name), "is not a valid device name; allowed: a-z, 0-9, - and _")
@@ -125,7 +122,7 @@ RULES: tuple[Callable[..., Found], ...] = (
     objectives_are_two,
     limits_fit_their_metric,
     phases_have_a_metric,
-    devices_are_one,
+    devices_have_names,
     data_keys_fit_the_source,
     distillation_has_a_teacher,
 )

@@ -218,3 +218,8 @@ def test_a_budget_on_the_line_replaces_the_number_of_the_file():
     assert load(SMALL).space.search.wanted == 14
     assert load(SMALL, ["search.budget=30m"]).space.search.wanted is None
     assert load(SMALL, ["search.budget=30m", "search.trials=5"]).space.search.wanted == 5
+
+
+def test_several_boards_of_one_class_are_listed_by_name():
+    space = load(SMALL, ["devices=[nano-1, nano-2]"]).space
+    assert space.device_names == ("nano-1", "nano-2")
