@@ -136,6 +136,9 @@ class Driver:
 
     # ---- the search
 
+    def holds(self, trial: RunningTrial) -> bool:
+        return self._study.holds_training(trial.number)
+
     async def _search(self) -> SearchEnd:
         wanted = self._space.search.most_trainings
         outlook = self._scheduler.outlook

@@ -191,6 +191,11 @@ class Study:
     def release_training(self, number: int) -> None:
         """The trial ``number`` waits again, between two rungs: others may be trained first."""
         with self._lock, _quiet():
+    def holds_training(self, number: int) -> bool:
+        """Whether the trial ``number``, which runs here, is one of those that may be trained: perhaps for a driver that
+        has left it."""
+        return self._view.own_has(number, TRAINS)
+
             self._view.release(self._running(number), TRAINS)
 
     def _running(self, number: int) -> int:

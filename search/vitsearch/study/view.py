@@ -240,8 +240,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
         known[key] = value
 
     def claim(self, trial_id: int, key: str, value: Any, most: int) -> bool:
-        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held by
-        trials that run or are complete."""
+        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held:
+        see :meth:`TrialRows.claim`."""
         if not self._rows.claim(trial_id, key, json.dumps(value), most):
             return False
         self.get_trial(trial_id).user_attrs[key] = value
@@ -287,6 +287,11 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def _finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None, ended_at: datetime
     ) -> None:
+    def own_has(self, number: int, key: str) -> bool:
+        """Whether the trial of this number, which runs here, has a user attribute."""
+        own = (self._trials[trial_id] for trial_id in self._own)
+        return any(key in trial.user_attrs for trial in own if trial.number == number)
+
         trial.state, trial.datetime_complete = state, _local(ended_at)
         trial.values = None if values is None else list(values)
         self._keep(trial)

@@ -148,13 +148,16 @@ class TrialRows:
         return TrialRow(trial_id, given, state, started_at, ended_at, facts)
 
     def claim(self, trial_id: int, key: str, value: str, most: int) -> bool:
-        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run or
-        are complete. One driver decides at a time, so that together they never hold more."""
+        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run, are
+        complete, or wait to go on where a driver has left them. One driver decides at a time, so that together they
+        never hold more."""
         a, t = _user_attrs.c, _trials.c
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
             held = select(a.value_json).join(_trials, t.trial_id == a.trial_id).where(self._is_study(_trials))
-            held = held.where(and_(a.key == key, t.state.in_(("RUNNING", "COMPLETE")), a.value_json != value))
+            held = held.where(
+                and_(a.key == key, t.state.in_(("RUNNING", "WAITING", "COMPLETE")), a.value_json != value)
+            )
             if len(set(connection.execute(held).scalars())) >= most:
                 return False
             _write(connection, trial_id, Facts(user_attrs={key: value}), [key])
