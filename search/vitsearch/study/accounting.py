@@ -30,8 +30,8 @@ class Account:
     """``of_trials`` by number; ``together`` also has what belongs to no trial alone, such as the bases.
 
     ``wall_seconds`` is the time of all runs, ``eta`` the share of it that a perfect schedule would have needed (None
-    before anything has run): at least what the trainers took, over their number, what the device took, and the longest
-    trial."""
+    before anything has run): at least what the trainers took, over their number, what the devices took, over theirs,
+    and the longest trial."""
 
     together: Seconds
     of_trials: Mapping[int, Seconds]
@@ -47,7 +47,8 @@ def account(study: Study, ledger: Ledger) -> Account:
     worked = ledger.costs.worked(study.name)
     together = Seconds(worked.trainers, worked.devices, reused)
     wall = sum(run.seconds for run in runs)
-    return Account(together, of_trials, wall, _eta(together, of_trials.values(), runs, wall))
+    boards = len(study.space().device_names)
+    return Account(together, of_trials, wall, _eta(together, of_trials.values(), runs, wall, boards))
 
 
 def _of_trials(records: Mapping[int, Record], ledger: Ledger, own: set[str]) -> dict[int, Seconds]:
@@ -67,9 +68,11 @@ def _on(stages: Iterable[StageRun], is_device: bool) -> float:
     return sum(stage.wall_seconds for stage in stages if stage.ran_on.startswith(DEVICE) == is_device)
 
 
-def _eta(together: Seconds, of_trials: Iterable[Seconds], runs: Sequence[Run], wall: float) -> float | None:
+def _eta(
+    together: Seconds, of_trials: Iterable[Seconds], runs: Sequence[Run], wall: float, boards: int
+) -> float | None:
     if not wall:
         return None
     trainers = sum(run.trainers * run.seconds for run in runs) / wall
     longest = max((one.trainer + one.device for one in of_trials), default=0.0)
-    return max(together.trainer / trainers, together.device, longest) / wall
+    return max(together.trainer / trainers, together.device / boards, longest) / wall
