@@ -5,11 +5,13 @@
 Two `vitsearch run` work on one list of plans: a Ray cluster of a head and three nodes, four agents, a PostgreSQL server
 and an S3 store, all on this machine (``chaos_study.py``). At random moments a process gets SIGKILL: a driver or an
 agent, which is started again, a worker, a measuring child, or the raylet of a node, which another one replaces; now and
-then the database server restarts. Each plan is trained once and shipped in two precisions, so there are about twice as
-many trials as plans. When the study has ended, nothing may be lost (every row that the ledger held at a kill is still
-there, unchanged), nothing made twice (each result has one finished stage), no trial may be open, and each plan of the
-list must have the result that it has in a study without faults. Needs the development dependencies (`pip install
---group dev`). The exit code is the number of kinds of damage.
+then the database server restarts. Stages are short; CHAOS_STAGES=real takes the real ones. Each plan is trained once
+and exported in two precisions, so there are about twice as many trials as plans.
+
+When the study has ended, nothing may be lost (every row that the ledger held at a kill is still there, unchanged),
+nothing made twice (each result has one finished stage), no trial may be open, and each plan of the list must have the
+result that it has in a study without faults. Needs the development dependencies (`pip install --group dev`). The exit
+code is the number of kinds of damage.
 """
 
 from __future__ import annotations
@@ -33,18 +35,21 @@ KINDS = {"driver": 4, "worker": 3, "agent": 2, "node": 1, "child": 1}
 """How often each kind is killed, relative to the others."""
 TITLES = {"worker": "ray::_run_task_on", "child": "vitsearch_evaluators.measure.child.main"}
 WAIT_FOR_VICTIM_S = 20.0
-END_S = 1800.0
+REFUSED = "cannot be opened: "
+"""What a driver says, and ends, that finds no database at its start. One that has it open waits."""
+END_S = 900.0
 TABLES = {
     "vs_training": ("weights_key || ':' || rung", "rung > 0", "train"),
     "vs_artifact": ("artifact_key", "kind = 'model'", "export"),
 }
 """Of each kind of result: its key, which rows count, and the stage that makes it."""
 MEASURED = "vs_measurement"
-RESULTS = (
-    "SELECT weights_key || ':' || rung, accuracy, kl, checkpoint_sha256 FROM vs_training WHERE rung > 0",
-    "SELECT artifact_key, sha256 FROM vs_artifact WHERE kind = 'model'",
-    "SELECT artifact_key || ' on ' || split, n, correct FROM vs_accuracy",
-)
+RESULTS = {
+    "trained": "SELECT rung, accuracy, kl, checkpoint_sha256 FROM vs_training WHERE weights_key = '{weights_key}'",
+    "exported": "SELECT kind, sha256 FROM vs_artifact WHERE artifact_key = '{artifact_key}'",
+    "evaluated": "SELECT split, n, correct FROM vs_accuracy WHERE artifact_key = '{artifact_key}'",
+}
+"""What the ledger has of a plan that does not depend on when and where it was made."""
 OF_THE_LIST = """
 SELECT t.number, t.state, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id
 WHERE a.key = 'record' AND t.number < {plans}
@@ -121,43 +126,46 @@ def rows(study: SharedStudy) -> dict[str, float]:
 
 
 def results(study: SharedStudy, plans: int) -> dict[str, Any]:
-    """What does not depend on when and where it was made: how each plan of the list ended, with its keys, and what was
-    trained, exported and evaluated."""
+    """How each plan of the list ended, and what the ledger has of it."""
     found: dict[str, Any] = {}
     for number, state, words in study.query(OF_THE_LIST.format(plans=plans)):
         record = json.loads(words)
-        keys = {name: record["keys"][name] for name in ("weights_key", "artifact_key")}
-        found[f"plan {number}"] = state, record["outcome"], keys
-    for statement in RESULTS:
-        for name, *values in study.query(statement):
-            found[name] = values
+        keys = record["keys"] or {"weights_key": None, "artifact_key": None}
+        rows = {name: [tuple(row) for row in study.query(asked.format(**keys))] for name, asked in RESULTS.items()}
+        found[f"plan {number}"] = {"state": state, "outcome": record["outcome"], "plan": record["plan"]} | rows
     return found
 
 
 def damage(faults: Faults, plans: int, calm: dict[str, Any]) -> list[str]:
     study = faults.study
     found = [f"lost or made again: {name}" for name in faults.lost]
-    found += [f"a driver ended by itself with {code}" for code in study.ended_by_themselves]
+    refused = (study.folder / "run.log").read_text().count(REFUSED)
+    faults.done["refused start"] += refused
+    found += [f"a driver ended by itself with {code}" for code in study.ended_by_themselves[refused:]]
     found += [f"a driver has not ended: {one.poll()}" for one in study.drivers if one.poll() != 0]
     states = Counter(state for (state,) in study.query("SELECT state FROM trials"))
     found += [f"{count} trials are {state}" for state, count in states.items() if state in ("RUNNING", "WAITING")]
-    trained = study.query("SELECT count(DISTINCT weights_key) FROM vs_training WHERE rung > 0")[0][0]
+    trained = study.query(f"SELECT count(DISTINCT weights_key) FROM vs_training WHERE {made_by('train')}")[0][0]
     if trained != plans:
         found.append(f"{trained} weights are trained, {plans} were asked for")
-    for table, (_, where, stage) in TABLES.items():
+    for table, (_, _, stage) in TABLES.items():
         made = study.query(f"SELECT count(*) FROM vs_stage_cost WHERE stage = '{stage}'")[0][0]
-        held = study.query(f"SELECT count(DISTINCT made_by) FROM {table} WHERE {where}")[0][0]
+        held = study.query(f"SELECT count(DISTINCT made_by) FROM {table} WHERE {made_by(stage)}")[0][0]
         if made > held:
             found.append(f"{made} finished runs of {stage} for {held} results")
     return found + differing(calm, results(study, plans))
 
 
+def made_by(stage: str) -> str:
+    """A condition: rows that this stage has made. The bases are trained by another."""
+    return f"made_by IN (SELECT run_id FROM vs_stage_cost WHERE stage = '{stage}')"
+
+
 def differing(calm: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Results that the study without faults does not have, or has otherwise."""
-    missing = sorted(calm.keys() ^ now.keys())
-    other = sorted(name for name in calm.keys() & now.keys() if calm[name] != now[name])
-    return [f"only in one of the studies: {name}" for name in missing] + [
-        f"{name}: {now[name]}, without faults {calm[name]}" for name in other
+    """Plans of the list with other results than in the study without faults."""
+    names = sorted(calm.keys() | now.keys())
+    return [
+        f"{name}: {now.get(name)}, without faults {calm.get(name)}" for name in names if now.get(name) != calm.get(name)
     ]
 
 
@@ -170,7 +178,8 @@ def run(folder: Path, plans: int, kills: int, restarts: int, pause_s: float) -> 
         study.await_end(END_S)
         calm = results(study, plans)
         study.close()
-        print(f"without faults: {time.monotonic() - began:.0f} s, {len(calm)} results", flush=True)
+        ended = Counter(found["outcome"] for found in calm.values())
+        print(f"without faults: {time.monotonic() - began:.0f} s, plans of the list: {dict(ended)}", flush=True)
         began = time.monotonic()
         faults = Faults(shared, SharedStudy.make(shared, "stormy", plans))
         faults.study.start()
@@ -179,8 +188,9 @@ def run(folder: Path, plans: int, kills: int, restarts: int, pause_s: float) -> 
         faults.study.await_end(END_S)
         faults.look()
         trials = faults.study.query("SELECT count(*) FROM trials")[0][0]
-        print(f"with faults: {time.monotonic() - began:.0f} s, {trials} trials, {dict(faults.done)}", flush=True)
+        took_s = time.monotonic() - began
         found = damage(faults, plans, calm)
+        print(f"with faults: {took_s:.0f} s, {trials} trials, {dict(faults.done)}", flush=True)
         if found:
             print(faults.study.log())
         faults.study.close()
@@ -196,6 +206,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     random.seed(asked.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
         found = run(Path(folder), asked.plans, asked.kills, asked.restarts, asked.pause)
     print("\n".join(found) or "nothing is lost, made twice or left open, and all results are those without faults")

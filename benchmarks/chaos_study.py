@@ -1,11 +1,12 @@
 """What ``chaos.py`` breaks: drivers, agents, a Ray cluster, a PostgreSQL server and an S3 store, all on this machine.
 
-Real Ray, real trainings, real measurements. What Ray, database and store need is made once (:class:`Services`); each
-study has a database, a folder and agents of its own.
+Real Ray and real measurements; the stages between them are short (``chaos_driver.py``). What all studies share is made
+once (:class:`Services`); each study has a database, a folder and agents of its own.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import secrets
@@ -34,6 +35,7 @@ from vitsearch.space import load
 from vitsearch.study.study import Study
 
 MARK = "VITSEARCH_CHAOS"
+COMMAND = Path(__file__).with_name("chaos_driver.py").resolve()
 DRIVERS, AGENTS, NODES = 2, 4, 3
 STARTING_S = 300.0
 SPACE = """
@@ -59,20 +61,6 @@ search: {{trials: {trained}, candidates: 1, margin: 1.0, sampler: random}}
 storage: "{storage}"
 files: "{files}"
 """
-QUICK = """
-from vitsearch.cli.app import main
-from vitsearch.devices import protocols
-from vitsearch.search import driver, requests, scheduler
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
-quick = ONE_PROCESS._replace(warmup_min_runs=10, warmup_min_s=0.0, min_runs=11, min_s=0.0)
-protocols.SCREEN = quick._replace(id="screen-quick")
-protocols.CONFIRM = quick._replace(id="confirm-quick", processes=2, max_processes=2)
-scheduler.LOW_GAIN = scheduler.NEGLIGIBLE_GAIN = requests.LOW_GAIN = -1.0
-driver.TRIALS_WITHOUT_GAIN = 10**9
-main()
-"""
-"""The command line with measurements of a moment, and a search that trains every plan: stages of a tiny model take a
-second."""
 
 
 @dataclass
@@ -119,15 +107,18 @@ class Services:
         return make_url(url).set(database=name).render_as_string(hide_password=False)
 
     def restart_server(self) -> None:
-        """End the database server at once, and start it again some seconds later."""
-        os.kill(self.server.get_postmaster_info().pid, signal.SIGQUIT)
+        """End the database server at once, and start it again some seconds later; its recovery takes a while."""
+        place = Path("/proc", str(self.server.get_postmaster_info().pid))
+        command, owner = place.joinpath("cmdline").read_bytes().split(b"\0")[:-1], place.stat().st_uid
+        os.kill(int(place.name), signal.SIGQUIT)
         time.sleep(random.uniform(1.0, 5.0))
-        with self.server._lock:
-            self.server.ensure_postgres_running()
+        data = self.folder / "server"
+        with (data / "log").open("ab") as log:
+            subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=data, user=owner)
 
     def lose_node(self) -> None:
         """SIGKILL a node's raylet, whose workers end with it; another node joins instead."""
-        node = random.choice(self.cluster.worker_nodes)
+        node = random.choice(list(self.cluster.worker_nodes))
         node.kill_raylet(check_alive=False)
         time.sleep(random.uniform(0.0, 5.0))
         self.cluster.remove_node(node, allow_graceful=False)
@@ -140,6 +131,7 @@ def services(folder: Path) -> Iterator[Services]:
         server = closing.enter_context(_database_server(folder))
         os.environ.update(closing.enter_context(_s3_store("chaos")))
         os.environ |= {MARK: str(folder), "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(COMMAND.parent), *sys.path])  # workers import from it too
         closing.callback(_end_all, folder)
         yield Services(folder, server, closing.enter_context(_ray_cluster()))
 
@@ -153,7 +145,8 @@ def _database_server(folder: Path) -> Iterator[Any]:
     try:
         yield server
     finally:
-        os.kill(server.get_postmaster_info().pid, signal.SIGQUIT)
+        with suppress(ProcessLookupError):
+            os.kill(server.get_postmaster_info().pid, signal.SIGQUIT)
 
 
 @contextmanager
@@ -162,6 +155,7 @@ def _s3_store(bucket: str) -> Iterator[dict[str, str]]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     starting = threading.Thread(target=server.start, daemon=True)
     starting.start()
     starting.join(STARTING_S)
@@ -188,7 +182,7 @@ def _ray_cluster() -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         ensure_token_if_auth_enabled()  # as ray.init does for a cluster of its own
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         try:
             for _ in range(NODES):
                 cluster.add_node(num_cpus=1)
@@ -227,6 +221,7 @@ class SharedStudy:
     folder: Path
     storage: str
     cluster_address: str
+    plans: int
     agents: list[Agent]
     drivers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ended_by_themselves: list[int] = field(default_factory=list)
@@ -245,12 +240,12 @@ class SharedStudy:
         form = {"folder": services.folder / name, "devices": devices, "storage": storage, "files": files}
         (folder / "chaos.yaml").write_text(SPACE.format(trained=plans, **form))
         _enqueue(folder / "chaos.yaml", plans)
-        return cls(folder, storage, services.cluster.address, agents)
+        return cls(folder, storage, services.cluster.address, plans, agents)
 
     @property
     def environment(self) -> dict[str, str]:
         tokens = {f"CHAOS_TOKEN_{number}": agent.token for number, agent in enumerate(self.agents)}
-        return dict(os.environ) | tokens
+        return dict(os.environ) | tokens | {"CHAOS_PLANS": str(self.plans)}
 
     def start(self) -> None:
         for agent in self.agents:
@@ -259,7 +254,7 @@ class SharedStudy:
         self.drivers = [self.start_driver() for _ in range(DRIVERS)]
 
     def start_driver(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", QUICK, "run", "chaos.yaml", "--ray-address", self.cluster_address, "--plain"]
+        command = [sys.executable, str(COMMAND), "run", "chaos.yaml", "--ray-address", self.cluster_address, "--plain"]
         with (self.folder / "run.log").open("ab") as log:
             return subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, env=self.environment
