@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -75,11 +75,23 @@ class DeviceMeasurements:
         self._warned: set[str] = set()
         self._context = context
         self._device = device
-        self._results = DeviceResults(context.ledger, device.info.device_id, protocols.screen.threads)
+        self.results = DeviceResults(context.ledger, device.info.device_id, protocols.screen.threads)
+        self._environment = device.info.environment_id
 
     def pooled(self, graph: str) -> PooledMeasurement | None:
         """All measurements of a graph in the present environment as one; None without any."""
-        return self._results.pooled(graph, self._device.info.environment_id)
+        return self.results.pooled(graph, self._device.info.environment_id)
+
+    def changes(self) -> Sequence[str | None]:
+        """The graphs whose figures have changed since this began, in order; None where all may have changed."""
+        if self._environment != self._device.info.environment_id:
+            self._environment = self._device.info.environment_id
+            self.results.changed.append(None)
+        return self.results.changed
+
+    def reload(self, graph: str) -> None:
+        """Read a graph again."""
+        self.results.reload(graph)
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         """How often a graph was measured by a protocol in the present environment."""
@@ -95,7 +107,7 @@ class DeviceMeasurements:
                 partial(self._last_of, graph, protocol, number),
                 partial(self._round, trial, file, protocol, number),
             )
-        self._results.reload(graph)
+        self.results.reload(graph)
 
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int
@@ -117,7 +129,7 @@ class DeviceMeasurements:
             with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(path, deployment, protocol, repeat)
             self._warn(found.flags)
-            self._results.adopt_times(found)
+            self.results.adopt_times(found)
             where = found.device_id, found.environment_id
             row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
             versions = {deployment.runtime: found.runtime_version}
