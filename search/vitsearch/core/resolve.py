@@ -282,5 +282,7 @@ def _rounded(count: float, size: int, multiple: int) -> int:
 
 
 def _top(row: tuple[float, ...], count: int) -> tuple[int, ...]:
-    best = sorted(range(len(row)), key=lambda index: (-row[index], index))
+    if count == len(row):
+        return tuple(range(count))
+    best = sorted(range(len(row)), key=row.__getitem__, reverse=True)  # of equal ones, the first stays
     return tuple(sorted(best[:count]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,7 @@ class DeviceMeasurements:
         self._context = context
         self._device = device
         self._results = DeviceResults(context.ledger, device.info.device_id, protocols.screen.threads)
+        self._environment = device.info.environment_id
 
     @property
     def device_id(self) -> str:
@@ -89,6 +90,22 @@ class DeviceMeasurements:
     def pooled(self, graph: str) -> PooledMeasurement | None:
         """All measurements of a graph in the present environment as one; None without any."""
         return self._results.pooled(graph, self._device.info.environment_id)
+
+    @property
+    def results(self) -> dict[str, DeviceResults]:
+        """What was measured, by the id of the device."""
+        return {self.device_id: self._results}
+
+    def changes(self) -> Sequence[str | None]:
+        """The graphs whose figures have changed since this began, in order; None where all may have changed."""
+        if self._environment != self._device.info.environment_id:
+            self._environment = self._device.info.environment_id
+            self._results.changed.append(None)
+        return self._results.changed
+
+    def reload(self, graph: str) -> None:
+        """Read a graph again."""
+        self._results.reload(graph)
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         """How often a graph was measured by a protocol in the present environment."""

@@ -6,7 +6,7 @@ the same time is made once; a stage that another driver is making (its claim is 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
@@ -34,6 +34,7 @@ from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
+from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
@@ -169,9 +170,10 @@ class Pipeline:
 
     async def restore(self, plan: Plan, keys: Keys, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
-        trial = await self.resolve(plan)
         if self._stored_artifact(keys) is None:
-            await self._artifact(trial, rung)
+            await self._artifact(await self.resolve(plan), rung)
+        else:
+            await self._shared.parts(plan)
 
     def stop_workers(self) -> None:
         """From here on only the device works."""
@@ -180,7 +182,10 @@ class Pipeline:
     async def remeasure_when_idle(self, keys: Keys, plan: Plan, rounds: int) -> bool:
         """Confirm an artifact until it was ``rounds`` times; False when that was done before or its file is gone."""
         row = self._stored_artifact(keys)
-        if row is None or self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= rounds:
+        if row is None:
+            return False
+        if self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= rounds:
+            self._measurements.reload(keys.graph_key)  # perhaps by another driver
             return False
         trial = replace(await self.resolve(plan), keys=keys)
         model = _model(row, self._workspace.store)
@@ -305,6 +310,15 @@ class Pipeline:
         """What is known now of a graph on the device, from all its measurements."""
         found = self._measurements.pooled(keys.graph_key)
         return NO_METRICS if found is None else found.metrics
+
+    @property
+    def device_results(self) -> Mapping[str, DeviceResults]:
+        """What was measured on the device, by its id."""
+        return self._measurements.results
+
+    def device_changes(self) -> Sequence[str | None]:
+        """The graphs of which more became known on the device, in order; None where all may have other figures."""
+        return self._measurements.changes()
 
     def file_metrics(self, keys: Keys) -> Metrics:
         """What is known of an exported model without a device; nothing where there is none."""

@@ -30,6 +30,7 @@ from vitsearch.search.watch.budget import Budget
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.front import read_front
 from vitsearch.study.sampling import PlanSpace
@@ -112,12 +113,15 @@ class Driver:
             await self._put_back()
 
     def _final_pass(self) -> FinalPass:
-        read = partial(read_front, self._study, self._session.ledger)
+        ledger, results = self._session.ledger, self._pipeline.device_results
+        current = CurrentFigures(ledger, self._space.measure.threads, self._study.fleets, results)
+        read = partial(read_front, self._study, ledger, current=current)
         return FinalPass(self._pipeline, self._study.records(), read, self._remaining.final_text)
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
-        search, goals = self._space.search, self._session.goals(baseline)
-        outlook = Outlook(goals, self._study.records(), self._pipeline.base_accuracy, self._pipeline.device_metrics)
+        search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline
+        known = pipeline.device_metrics, pipeline.device_changes
+        outlook = Outlook(goals, self._study.records(), pipeline.base_accuracy, *known)
         rules = Rules(search.candidates, self._slots, search.most_trainings)
         price = equal_price if search.budget_s is None else training_seconds
         return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self)
@@ -125,6 +129,9 @@ class Driver:
     def claim(self, trial: RunningTrial) -> bool:
         """One of the trainings that all drivers of the study have together."""
         return self._study.claim_training(trial.number, trial.keys.weights_key, self._space.search.most_trainings)
+
+    def holds(self, trial: RunningTrial) -> bool:
+        return self._study.holds_training(trial.number)
 
     def release(self, trial: RunningTrial) -> None:
         self._study.release_training(trial.number)
@@ -247,10 +254,9 @@ class Driver:
 
     def _follow_others(self) -> None:
         """Take in what other drivers of the study have found: predictions, front and budget are those of all."""
-        known = self._scheduler.outlook.records
-        for number, record in self._study.records().items():
-            if number not in known:
-                self._scheduler.add(number, record)
+        known, records = self._scheduler.outlook.records, self._study.records()
+        for number in sorted(records.keys() - known.keys()):
+            self._scheduler.add(number, records[number])
 
     def _collect(self) -> None:
         for task in [task for task in self._open if task.done()]:

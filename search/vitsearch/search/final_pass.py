@@ -31,8 +31,8 @@ class FinalPass:
         self._left = left
 
     async def run(self) -> None:
-        """Re-measure one point after the other on the idle machine: those on the front, then those that their intervals
-        leave near it by then."""
+        """Re-measure on the idle machine, as many points at a time as there are boards: those on the front, then those
+        that their intervals leave near it by then."""
         records = self._records
         trained = [record.plan for record in records.values() if record.is_confirmed]
         shown = [point.plan for point in self._read_front().shown()]
@@ -42,20 +42,24 @@ class FinalPass:
         measured: set[str] = set()
         todo = self._near()
         while todo:
-            point = todo[0]
-            self._count(len(measured), len(todo))
-            measured.add(point.name)
-            record = None if point.trial is None else records[point.trial]
-            rounds = final_rounds(record, self._pipeline.config.confirms)
-            is_new = await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
+            before, points = len(measured), todo[: self._pipeline.device.parallel]
+            self._count(before, len(todo))
+            measured.update(point.name for point in points)
+            made = await asyncio.gather(*map(self._remeasure, points))
             todo = [one for one in self._near() if one.name not in measured]
-            if is_new:
-                done = f"{REMEASURED} {len(measured)}/{len(measured) + len(todo)} on an idle machine: {point.name}"
-                self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
+            for number, (point, is_new) in enumerate(zip(points, made, strict=True), before + 1):
+                if is_new:
+                    done = f"{REMEASURED} {number}/{len(measured) + len(todo)} on an idle machine: {point.name}"
+                    self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
         self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in self._read_front().shown():
             names = [device.name for device in self._pipeline.device.devices]
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))
+
+    async def _remeasure(self, point: Point) -> bool:
+        record = None if point.trial is None else self._records[point.trial]
+        rounds = final_rounds(record, self._pipeline.config.confirms)
+        return await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
 
     def _count(self, measured: int, todo: int) -> None:
         self._progress.counted(REMEASURED, measured, measured + todo)

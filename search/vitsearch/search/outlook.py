@@ -8,8 +8,9 @@ the accuracy may become.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
@@ -61,7 +62,7 @@ class Outlook:
     """One per run; holds the records of all finished trials.
 
     ``device_metrics`` is what is known of a graph now: more than when its record was written, if it was measured again
-    or the reference times have moved.
+    or the reference times have moved. ``changes`` names the graphs of which more became known, in order (None: all).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Outlook:
         records: Mapping[int, Record],
         base_accuracy: Mapping[str, float],
         device_metrics: Callable[[Keys], Metrics] = as_recorded,
+        changes: Callable[[], Sequence[str | None]] = tuple,
     ) -> None:
         self.goals = goals
         self.records: dict[int, Record] = {}
@@ -78,7 +80,11 @@ class Outlook:
         self._device_metrics = device_metrics
         self._model: AccuracyModel | None = None
         self._feasible: dict[int, Record] = {}
-        self._losses: dict[int, tuple[Metrics, Loss | None]] = {}
+        self._changes = changes
+        self._taken_in = 0
+        self._losses: dict[int, Loss] = {}
+        self._by_graph: dict[str, list[int]] = {}
+        self._front: list[tuple[int, Loss]] | None = None
         self._best_accuracy: dict[str, float] = {}
         for number, record in sorted(records.items()):
             self.add(number, record)
@@ -91,6 +97,8 @@ class Outlook:
             return
         if record.feasible:
             self._feasible[number] = record
+            self._by_graph.setdefault(record.keys.graph_key if record.keys else "", []).append(number)
+            self._see([number])
         accuracy, backbone = record.metrics.value("accuracy"), record.plan.backbone
         if accuracy is not None:
             self._best_accuracy[backbone] = max(accuracy, self._best_accuracy.get(backbone, 0.0))
@@ -178,7 +186,7 @@ class Outlook:
                 yield Observed(start, base - accuracy)
 
     def known(self, coming: Iterable[RunningTrial] = ()) -> KnownFront:
-        """All confirmed, feasible trials, and those that are being trained as they are predicted."""
+        """The front of the confirmed, feasible trials, and of those that are being trained as they are predicted."""
         expected = (self._loss(trial, trial.accuracy) for trial in coming)
         points = [point for _, point in self.front_losses()] + [point for point in expected if point is not None]
         losses = tuple(points[index] for index in front(points))
@@ -217,22 +225,29 @@ class Outlook:
 
     def _loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
         confirmed = (record.metrics for record in self._feasible.values())
-        costs = predict_costs(self.goals.objectives, trial.metrics, [self.goals.baseline, *confirmed])
+        costs = predict_costs(self.goals.objectives, trial.metrics, chain([self.goals.baseline], confirmed))
         return loss(self.goals.objectives, costs | {"accuracy": accuracy})
 
     def front_losses(self) -> list[tuple[int, Loss]]:
-        """Losses of all confirmed, feasible trials."""
-        found = ((number, self._loss_now(number, record)) for number, record in self._feasible.items())
-        return [(number, point) for number, point in found if point is not None]
+        """Losses of those confirmed, feasible trials that no other one dominates, as they are known now."""
+        changes = self._changes()
+        for graph in changes[self._taken_in :]:
+            self._see(list(self._feasible) if graph is None else self._by_graph.get(graph, []))
+        self._taken_in = len(changes)
+        if self._front is None:
+            points = sorted(self._losses.items())
+            self._front = [points[index] for index in front([point for _, point in points])]
+        return self._front
 
-    def _loss_now(self, number: int, record: Record) -> Loss | None:
-        """The loss of a trial, computed again only when its graph has another pooled value."""
-        measured = NO_METRICS if record.keys is None else self._device_metrics(record.keys)
-        known = self._losses.get(number)
-        if known is None or known[0] is not measured:
-            known = measured, loss(self.goals.objectives, (record.metrics | measured).values)
-            self._losses[number] = known
-        return known[1]
+    def _see(self, numbers: Iterable[int]) -> None:
+        """Compute the losses of these trials again."""
+        for number in numbers:
+            self._front = None
+            found = loss(self.goals.objectives, self.metrics_now(self._feasible[number]).values)
+            if found is None:
+                self._losses.pop(number, None)
+            else:
+                self._losses[number] = found
 
     def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)

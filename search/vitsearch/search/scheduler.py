@@ -55,6 +55,10 @@ class Trainings(Protocol):
         """Whether the trial may be trained."""
         ...
 
+    def holds(self, trial: RunningTrial) -> bool:
+        """Whether the trial was given one before, by a driver that was killed or stopped while it trained it."""
+        ...
+
     def release(self, trial: RunningTrial) -> None:
         """The trial waits again."""
         ...
@@ -65,6 +69,9 @@ class OwnTrainings:
 
     def claim(self, trial: RunningTrial) -> bool:
         return True
+
+    def holds(self, trial: RunningTrial) -> bool:
+        return False
 
     def release(self, trial: RunningTrial) -> None:
         pass
@@ -233,12 +240,19 @@ class TrialScheduler:
             self._drop(self._waiting, ENDED)
         while self._waiting and self._has_slot() and self._round_is_full():
             best = self._best_of_round()
-            if best is None or not self._trainings.claim(best.candidate):
+            if best is not None and not self._trainings.claim(best.candidate):
+                best = self._left_in_training()
+            if best is None:
                 return
             self._waiting.remove(best)
             self._training[best.candidate.number] = best.candidate
             best.answer.set_result(None)
             self._weigh()  # beside the one that was chosen, others may add nothing any more
+
+    def _left_in_training(self) -> _Waiting | None:
+        """When all trainings are given away: one that a driver has left, which nobody else can go on with."""
+        held = (waiting for waiting in self._waiting if self._trainings.holds(waiting.candidate))
+        return next((waiting for waiting in held if self._trainings.claim(waiting.candidate)), None)
 
     def _best_of_round(self) -> _Waiting | None:
         """The candidate of the highest expected gain for its price; None when it would add too little."""

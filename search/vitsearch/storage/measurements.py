@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.pooled import PooledMeasurement, pool
 from vitsearch_evaluators.wire.paired import ReferenceTimes
@@ -18,7 +20,9 @@ class DeviceResults:
         self._times = {key: ReferenceTimes.from_json(times) for key, times in ledger.reference_times(device_id).items()}
         self._stored: dict[str, list[MeasurementRow]] | None = None
         self._rows: dict[str, list[Measurement]] = {}
-        self._pooled: dict[tuple[str, str], PooledMeasurement] = {}
+        self._pooled: dict[str, dict[str, PooledMeasurement]] = {}
+        self.changed: list[str | None] = []
+        """The graphs whose figures have changed, in order; None where all may have changed."""
 
     def pooled(self, graph_key: str, environment_id: str | None = None) -> PooledMeasurement | None:
         """What is known of a graph in an environment, by default the one in which it was measured last; None if it was
@@ -26,13 +30,13 @@ class DeviceResults:
         measurements = self._measurements(graph_key)
         if environment_id is None:
             environment_id = measurements[-1].environment_id if measurements else ""
-        key = graph_key, environment_id
-        if key not in self._pooled:
+        known = self._pooled.setdefault(graph_key, {})
+        if environment_id not in known:
             here = [self.as_known_now(one) for one in measurements if one.environment_id == environment_id]
             if not here:
                 return None
-            self._pooled[key] = pool(here)
-        return self._pooled[key]
+            known[environment_id] = pool(here)
+        return known[environment_id]
 
     def last(self, graph_key: str) -> list[Measurement]:
         """The measurements of a graph in the environment in which it was measured last, oldest first, by the reference
@@ -52,8 +56,8 @@ class DeviceResults:
         self._rows.pop(graph_key, None)
         if self._stored is not None:
             self._stored.pop(graph_key, None)
-        for key in [key for key in self._pooled if key[0] == graph_key]:
-            del self._pooled[key]
+        self._pooled.pop(graph_key, None)
+        self.changed.append(graph_key)
 
     def adopt_times(self, measurement: Measurement) -> None:
         """Show everything by the reference times of a measurement that was just taken."""
@@ -63,6 +67,14 @@ class DeviceResults:
         self._times[key] = measurement.paired.times
         self._ledger.set_reference_times(key, measurement.paired.times.to_json())
         self._pooled.clear()
+        self.changed.append(None)
+
+    def read(self, graph_keys: Sequence[str]) -> None:
+        """Read what is stored of these graphs at once. Without, the first one that is asked for reads all graphs."""
+        if self._stored is None:
+            self._stored = {graph_key: [] for graph_key in graph_keys}
+            for row in self._ledger.measurements_of_graphs(graph_keys, self._device_id):
+                self._stored[row.graph_key].append(row)
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:

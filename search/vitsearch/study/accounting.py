@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.storage.stage_cost import DEVICE
@@ -30,8 +32,8 @@ class Account:
     """``of_trials`` by number; ``together`` also has what belongs to no trial alone, such as the bases.
 
     ``wall_seconds`` is the time of all runs, ``eta`` the share of it that a perfect schedule would have needed (None
-    before anything has run): at least what the trainers took, over their number, what the busiest device took, and
-    the longest trial, whose devices measure at the same time."""
+    before anything has run): at least what the trainers took, over their number, what the busiest device took, over its
+    boards, and the longest trial, whose devices measure at the same time."""
 
     together: Seconds
     of_trials: Mapping[int, Seconds]
@@ -47,10 +49,19 @@ def account(study: Study, ledger: Ledger) -> Account:
     worked = ledger.costs.worked(study.name)
     together = Seconds(worked.trainers, worked.devices, reused)
     wall = sum(run.seconds for run in runs)
-    devices = {stage.ran_on for stage in stages if stage.ran_on.startswith(DEVICE)}
-    busiest = max((_on([one for one in stages if one.ran_on == name], is_device=True) for name in devices), default=0.0)
+    devices = _of_devices(stages, study.space())
     longest = max((one.trainer + one.device / max(1, len(devices)) for one in of_trials.values()), default=0.0)
-    return Account(together, of_trials, wall, _eta(together.trainer, max(busiest, longest), runs, wall))
+    return Account(together, of_trials, wall, _eta(together.trainer, max(longest, *devices, 0.0), runs, wall))
+
+
+def _of_devices(stages: Iterable[StageRun], space: SearchSpace) -> list[float]:
+    """What each device took, over the number of its boards."""
+    seconds: dict[str, float] = defaultdict(float)
+    for stage in stages:
+        if stage.ran_on.startswith(DEVICE):
+            seconds[stage.ran_on.removeprefix(DEVICE)] += stage.wall_seconds
+    boards = {name: len(device.boards_of(name)) for name, device in space.devices.items()}
+    return [taken / boards.get(name, 1) for name, taken in seconds.items()]
 
 
 def _of_trials(study: Study, ledger: Ledger, own: set[str]) -> dict[int, Seconds]:

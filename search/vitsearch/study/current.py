@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from vitsearch.core.figures import Metrics
@@ -14,18 +14,35 @@ from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.pooled_fleet import FleetPool
 
 NO_FLEETS: Mapping[str, Fleet] = MappingProxyType({})
+NOTHING_READ: Mapping[str, DeviceResults] = MappingProxyType({})
 
 
 class CurrentFigures:
     """The figures of a study's models with all measurements of their graphs pooled. ``fleets`` are those of the study,
     by the id that stands for them in the keys of its trials."""
 
-    def __init__(self, ledger: Ledger, threads: int, fleets: Mapping[str, Fleet] = NO_FLEETS) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        threads: int,
+        fleets: Mapping[str, Fleet] = NO_FLEETS,
+        devices: Mapping[str, DeviceResults] = NOTHING_READ,
+    ) -> None:
+        """``devices`` are results that somebody keeps up to date, by the id of their device."""
         self._ledger = ledger
         self._threads = threads
         self._fleets = fleets
         self._pools = {device_id: FleetPool(fleet) for device_id, fleet in fleets.items()}
-        self._devices: dict[str, DeviceResults] = {}
+        self._devices = dict(devices)
+
+    def read(self, all_keys: Iterable[Keys]) -> None:
+        """Read the measurements of these models at once; of others each is read when it is asked for."""
+        by_device: dict[str, dict[str, None]] = {}
+        for keys in all_keys:
+            for device_id in devices_of(keys, self._fleets).values():
+                by_device.setdefault(device_id, {})[keys.graph_key] = None
+        for device_id, graphs in by_device.items():
+            self._on(device_id).read(list(graphs))
 
     def pooled(self, keys: Keys) -> PooledMeasurement | None:
         """All measurements of a graph on its device as one; None where the ledger has none. For a fleet, its figures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,14 +145,14 @@ class Front:
         }
 
 
-def read_front(study: Study, ledger: Ledger, device: str | None = None) -> Front:
+def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
     """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates.
 
     ``device`` names a target of ``vitsearch retarget``; None, or the name of the study's own device, for where it was
-    searched.
+    searched. ``current`` are figures that the caller keeps up to date; without, all measurements are read.
     """
     found = _found(study, device)
-    return _front(found, _Results.of(found, ledger))
+    return _front(found, _Results.of(found, ledger, current))
 
 
 def read_models(study: Study, ledger: Ledger, device: str | None = None) -> Front:
@@ -200,13 +200,11 @@ def baseline_on(study: Study, device: str | None) -> Record | None:
 
 def _front(found: _Found, results: _Results) -> Front:
     objectives = tuple(found.space.objectives)
+    confirmed = {number: one for number, one in found.records.items() if one.is_confirmed and one.keys is not None}
+    results.read(confirmed.values())
     baseline = None if found.baseline is None else results.point(None, found.baseline)
     limits = bounds(found.space.limits, baseline.metrics.values if baseline else {})
-    points = [
-        _judged(results.point(number, record), limits)
-        for number, record in found.records.items()
-        if record.is_confirmed and record.keys is not None
-    ]
+    points = [_judged(results.point(number, record), limits) for number, record in confirmed.items()]
     feasible = [
         (point, losses)
         for point in points
@@ -247,16 +245,22 @@ class _Results:
     """What the ledger knows of points now."""
 
     @classmethod
-    def of(cls, found: _Found, ledger: Ledger) -> _Results:
+    def of(cls, found: _Found, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
         fingerprint = (found.study.attributes.get("data") or {}).get("fingerprint", "")
-        return cls(ledger, fingerprint, found.space.measure.threads, found.study.fleets)
+        fleets = found.study.fleets
+        known = current or CurrentFigures(ledger, found.space.measure.threads, fleets)
+        return cls(ledger, known, fingerprint, fleets)
 
-    def __init__(self, ledger: Ledger, split: str, threads: int, fleets: Mapping[str, Fleet]) -> None:
+    def __init__(self, ledger: Ledger, current: CurrentFigures, split: str, fleets: Mapping[str, Fleet]) -> None:
         self._ledger = ledger
         self._split = split
         self._fleets = fleets
         self._store = store_of(ledger)
-        self._current = CurrentFigures(ledger, threads, fleets)
+        self._current = current
+
+    def read(self, records: Iterable[Record]) -> None:
+        """Read the measurements of these models at once."""
+        self._current.read(record.keys for record in records if record.keys is not None)
 
     def point(self, trial: int | None, record: Record) -> Point:
         """A model with all measurements of its graph pooled."""

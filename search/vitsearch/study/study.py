@@ -37,7 +37,7 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import Span
 from vitsearch.study.versions import refuse_other_versions
-from vitsearch.study.view import StudyView
+from vitsearch.study.view import StudyView, fixed
 
 TRAINS = "trains"
 """The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
@@ -76,6 +76,7 @@ class Study:
         self._lock = threading.Lock()
         self._used: dict[str, tuple[str, ...]] = {}
         self._records: dict[int, Record] = {}
+        self._in_order: dict[int, Record] = {}
         self._times: dict[int, tuple[float, float]] = {}
         self.space_change: SpaceChange | None = None
         """What :meth:`open` has changed in the space of a study that was there."""
@@ -181,15 +182,22 @@ class Study:
         """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""
         asked = dict(parameters)
         with _quiet():
-            if again and any(_fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
+            if again and any(fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
                 return
-            self._study.enqueue_trial(asked, user_attrs={"enqueued": why}, skip_if_exists=not again)
+            if not again and self._view.holds(asked):
+                return
+            self._study.enqueue_trial(asked, user_attrs={"enqueued": why})
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
         """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
         trained already, or are being trained, take no more."""
         with self._lock, _quiet():
             return self._view.claim(self._running(number), TRAINS, weights_key, most)
+
+    def holds_training(self, number: int) -> bool:
+        """Whether the trial ``number``, which runs here, is one of those that may be trained: perhaps for a driver that
+        has left it."""
+        return self._view.own_has(number, TRAINS)
 
     def release_training(self, number: int) -> None:
         """The trial ``number`` waits again, between two rungs: others may be trained first."""
@@ -253,12 +261,13 @@ class Study:
 
     # ---- reading
 
-    def records(self) -> dict[int, Record]:
-        """The records of all finished trials, by number."""
-        for trial in self._trials(FINISHED):
-            if trial.number not in self._records and "record" in trial.user_attrs:
-                self._records[trial.number] = Record.from_json(trial.user_attrs["record"])
-        return dict(sorted(self._records.items()))
+    def records(self) -> Mapping[int, Record]:
+        """The records of all finished trials, by number. They do not change; later calls have more of them."""
+        for number, record in self._view.ended_with("record", self._records):
+            self._records[number] = Record.from_json(record)
+        if len(self._in_order) != len(self._records):
+            self._in_order = dict(sorted(self._records.items()))
+        return self._in_order
 
     def baseline(self) -> Record | None:
         """The baseline as it was measured first; None before that."""
@@ -293,7 +302,7 @@ class Study:
         return bool(self._trials((TrialState.WAITING,)))
 
     def unfinished(self) -> int:
-        return len(self._trials((TrialState.RUNNING, TrialState.WAITING)))
+        return self._view.unfinished()
 
     def _trials(self, states: Sequence[TrialState]) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=tuple(states))
@@ -447,12 +456,6 @@ def _storage(url: str) -> RDBStorage:
 def _names(storage: RDBStorage) -> list[str]:
     """The studies of a database. Optuna's summaries would read all of their trials."""
     return [study.study_name for study in storage.get_all_studies()]
-
-
-def _fixed(trial: FrozenTrial) -> Mapping[str, Any]:
-    """The parameters that a waiting trial will have."""
-    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
-    return fixed
 
 
 def _is_orphan(trial: FrozenTrial) -> bool:

@@ -34,6 +34,8 @@ from vitsearch.storage.ledger.trial_rows import Facts, TrialRow, TrialRows
 
 _distribution = lru_cache(maxsize=None)(json_to_distribution)
 _words = lru_cache(maxsize=None)(distribution_to_json)
+_FINISHED = tuple(state for state in TrialState if state.is_finished())
+_Parameters = frozenset[tuple[str, Any]]
 
 
 @dataclass
@@ -56,6 +58,9 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._order: list[FrozenTrial] = []
         self._last_id = -1
         self._known: dict[str, BaseDistribution] = {}
+        self._ended: list[FrozenTrial] = []
+        self._handed_out = 0
+        self._asked_for: set[_Parameters] = set()
         self._unfinished: set[int] = set()
         self._own: set[int] = set()
         self._unwritten: dict[int, _Unwritten] = {}
@@ -89,6 +94,11 @@ class StudyView(BaseStorage, BaseHeartbeat):
         finally:
             self._signature = None
 
+    def _sync_outside(self) -> None:
+        """Read what is new, unless a trial is being drawn."""
+        if self._signature is None:
+            self.sync()
+
     def reload(self) -> None:
         """Read everything again. What is not written yet is kept."""
         self._take_in(self._rows.states(0))
@@ -113,6 +123,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._last_id = max(self._last_id, trial_id)
         self._known.update(trial.distributions)
         if trial.state.is_finished():
+            self._ended.append(trial)
+            self._asked_for.add(_parameters(fixed(trial)))
             self._unfinished.discard(trial_id)
             self._own.discard(trial_id)
             self._unwritten.pop(trial_id, None)
@@ -187,10 +199,33 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        if self._signature is None:
-            self.sync()
-        found = [trial for trial in self._order if states is None or trial.state in states]
+        self._sync_outside()
+        among = self._order
+        if states is not None and not any(state in states for state in _FINISHED):
+            among = sorted((self._trials[trial_id] for trial_id in self._unfinished), key=lambda trial: trial.number)
+        found = [trial for trial in among if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def ended_with(self, key: str, known: Container[int]) -> Iterator[tuple[int, Any]]:
+        """The number and a user attribute of the finished trials whose number is not ``known``. Before anything else of
+        the trials was read, this reads nothing else: to make Optuna's trials takes several times as long."""
+        if self._last_id == -1:
+            return ((number, json.loads(words)) for number, words in self._rows.ended(key, known))
+        self._sync_outside()
+        new = self._ended[self._handed_out :]
+        self._handed_out = len(self._ended)
+        return ((one.number, one.user_attrs[key]) for one in new if one.number not in known and key in one.user_attrs)
+
+    def unfinished(self) -> int:
+        return self._rows.count((TrialState.RUNNING.name, TrialState.WAITING.name))
+
+    def holds(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether a trial has these parameters, or was enqueued with them."""
+        self._sync_outside()
+        asked = _parameters(parameters)
+        return asked in self._asked_for or any(
+            _parameters(fixed(self._trials[trial_id])) == asked for trial_id in self._unfinished
+        )
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         state, facts, ended_at = TrialState.RUNNING, Facts(), None
@@ -240,8 +275,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
         known[key] = value
 
     def claim(self, trial_id: int, key: str, value: Any, most: int) -> bool:
-        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held by
-        trials that run or are complete."""
+        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held:
+        see :meth:`TrialRows.claim`."""
         if not self._rows.claim(trial_id, key, json.dumps(value), most):
             return False
         self.get_trial(trial_id).user_attrs[key] = value
@@ -251,6 +286,11 @@ class StudyView(BaseStorage, BaseHeartbeat):
         """Take back what :meth:`claim` gave."""
         self._rows.release(trial_id, key)
         self.get_trial(trial_id).user_attrs.pop(key, None)
+
+    def own_has(self, number: int, key: str) -> bool:
+        """Whether the trial of this number, which runs here, has a user attribute."""
+        own = (self._trials[trial_id] for trial_id in self._own)
+        return any(key in trial.user_attrs for trial in own if trial.number == number)
 
     def running_elsewhere(self) -> list[FrozenTrial]:
         """The trials that other drivers run, as they were when the database was read last."""
@@ -319,6 +359,19 @@ class StudyView(BaseStorage, BaseHeartbeat):
         """Close the database connections."""
         self._backend.remove_session()
         self._backend.engine.dispose()
+
+
+def fixed(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The parameters that a trial has, or was enqueued with."""
+    found: Mapping[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    return found
+
+
+def _parameters(values: Mapping[str, Any]) -> _Parameters:
+    """The same for numbers that differ by rounding errors alone."""
+    return frozenset(
+        (name, float(f"{value:.9g}") if isinstance(value, float) else value) for name, value in values.items()
+    )
 
 
 def _frozen(row: TrialRow) -> FrozenTrial:

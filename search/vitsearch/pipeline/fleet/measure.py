@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vitsearch.core.fleet import Fleet, Member
@@ -13,6 +13,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.pooled_fleet import FleetPool
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
@@ -31,6 +32,19 @@ class Measurements(Protocol):
 
     def pooled(self, graph: str) -> PooledMeasurement | None:
         """All measurements of a graph as one; None while a device has not measured it."""
+        ...
+
+    @property
+    def results(self) -> Mapping[str, DeviceResults]:
+        """What was measured, by the id of the device."""
+        ...
+
+    def changes(self) -> Sequence[str | None]:
+        """The graphs whose figures have changed since this began, in order; None where all may have changed."""
+        ...
+
+    def reload(self, graph: str) -> None:
+        """Read a graph again."""
         ...
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
@@ -61,9 +75,26 @@ class FleetMeasurements:
         members = {name: Member(one.device_id, one.protocols.confirm.id) for name, one in self._each.items()}
         self.fleet = Fleet(members, weights)
         self._pool = FleetPool(self.fleet)
+        self._changed: list[str | None] = []
+        self._taken_in = dict.fromkeys(self._each, 0)
 
     def pooled(self, graph: str) -> PooledMeasurement | None:
         return self._pool.of(graph, {name: one.pooled(graph) for name, one in self._each.items()})
+
+    @property
+    def results(self) -> dict[str, DeviceResults]:
+        return {device_id: found for one in self._each.values() for device_id, found in one.results.items()}
+
+    def changes(self) -> Sequence[str | None]:
+        for name, one in self._each.items():
+            changed = one.changes()
+            self._changed += changed[self._taken_in[name] :]
+            self._taken_in[name] = len(changed)
+        return self._changed
+
+    def reload(self, graph: str) -> None:
+        for one in self._each.values():
+            one.reload(graph)
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         return min(one.rounds(graph, self._of(one, protocol)) for one in self._each.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -19,7 +18,9 @@ from vitsearch.study.time_left import TimeLeft, gaps, time_left
 from vitsearch_evaluators.wire.protocol import SCREEN
 
 ESTIMATE_S = 1.0
-"""Between two estimates."""
+"""Between two estimates, at least."""
+ESTIMATING = 0.005
+"""The share of the time that estimating takes at most: it looks at all trials."""
 CONFIRM_PER_SCREEN = 3.0
 """How much longer a confirmation takes than a screening measurement: 2.7 to 3.1 times in four recorded quickstarts."""
 UNKNOWN = "time left: not known before the first training has ended"
@@ -42,7 +43,6 @@ class Remaining:
         self._slots = slots
         self._clock = clock
         self._started = self._since = clock()
-        self._estimated = -math.inf
         self._records: Mapping[int, Record] = study.records()
         self._estimate()
 
@@ -54,12 +54,14 @@ class Remaining:
 
     def _estimate(self) -> None:
         records, self._is_stale = self._records, False
-        self._estimated = self._clock()
+        began = self._clock()
         trained = set(trainings(records).values())
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
         self._measuring_s = self._confirming_seconds()
         self._to_remeasure = sum(self._rounds(keys) < rounds for keys, rounds in self._shown(records))
+        self._estimated = self._clock()
+        self._pause_s = max(ESTIMATE_S, (self._estimated - began) / ESTIMATING)
 
     def _rounds(self, keys: Keys) -> int:
         """How often a graph was confirmed; by a fleet, on the device that did it least."""
@@ -114,7 +116,7 @@ class Remaining:
     def _left(self) -> TimeLeft | None:
         search = self._space.search
         now = self._clock()
-        if self._is_stale and (self._trained == 0 or now - self._estimated >= ESTIMATE_S):
+        if self._is_stale and (self._trained == 0 or now - self._estimated >= self._pause_s):
             self._estimate()
         left = time_left(self._gaps, search.most_trainings - self._trained, self._slots, now - self._since)
         if left is not None and search.budget_s is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,8 @@ class MeasurementRow:
     file: ClassVar[None] = None
 
 
+_AT_ONCE = 500
+"""Keys that are named in one statement; databases limit how many."""
 Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
 R = TypeVar("R", bound=Row)
 
@@ -249,6 +252,18 @@ class Ledger:
     def measurements_of_device(self, device_id: str) -> list[MeasurementRow]:
         """Of all graphs, oldest first, over all environments of the device."""
         return self._all(MeasurementRow, device_id=device_id)
+
+    def measurements_of_graphs(self, graph_keys: Sequence[str], device_id: str) -> list[MeasurementRow]:
+        """Of each of these graphs oldest first, over all environments of the device."""
+        found: list[MeasurementRow] = []
+        names, table = tuple(field.name for field in fields(MeasurementRow)), tables.measurement
+        query = select(*(table.c[name] for name in names)).order_by(table.c.created_at, *table.primary_key)
+        with self._engine.connect() as connection:
+            for start in range(0, len(graph_keys), _AT_ONCE):
+                some = table.c.graph_key.in_(graph_keys[start : start + _AT_ONCE])
+                rows = connection.execute(query.where(and_(table.c.device_id == device_id, some)))
+                found += [MeasurementRow(*row) for row in rows]
+        return found
 
     def measurements_of_structure(self, structure: str, device_id: str, protocol: str) -> list[MeasurementRow]:
         """Of all graphs whose files have this structure, oldest first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,7 @@ _user_attrs, _system_attrs = optuna_tables.user_attributes, optuna_tables.system
 _heartbeats = optuna_tables.heartbeats
 _INFINITE = {float("inf"): "INF_POS", float("-inf"): "INF_NEG"}
 _FROM_KIND = {kind: value for value, kind in _INFINITE.items()}
+_ENDED = ("COMPLETE", "PRUNED", "FAIL")
 _AT_ONCE = 500
 """Trials that are named in one statement; databases limit how many."""
 
@@ -79,6 +80,25 @@ class TrialRows:
         query = select(t.trial_id, t.state).where(and_(t.study_id == self._study_id, t.trial_id >= from_id))
         with self._engine.connect() as connection:
             return dict(connection.execute(query).all())
+
+    def ended(self, key: str, known: Container[int]) -> list[tuple[int, str]]:
+        """The number and the user attribute ``key`` of each finished trial whose number is not ``known``."""
+        t, a = _trials.c, _user_attrs.c
+        has_ended = and_(t.study_id == self._study_id, t.state.in_(_ENDED))
+        with self._engine.connect() as connection:
+            numbers = connection.execute(select(t.number).where(has_ended)).scalars()
+            new = [number for number in numbers if number not in known]
+            asked = select(t.number, a.value_json).join(_user_attrs, and_(a.trial_id == t.trial_id, a.key == key))
+            asked = asked.where(has_ended if len(new) > _AT_ONCE else and_(has_ended, t.number.in_(new)))
+            found = connection.execute(asked.order_by(t.number)) if new else ()
+            return [(number, words) for number, words in found if number not in known]
+
+    def count(self, states: Collection[str]) -> int:
+        """How many trials have one of these states."""
+        t = _trials.c
+        query = select(func.count()).where(and_(t.study_id == self._study_id, t.state.in_(states)))
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def read(self, trial_ids: Collection[int]) -> list[TrialRow]:
         """These trials, by id. Five statements for every 500, and five for more than half of a study."""
@@ -148,13 +168,16 @@ class TrialRows:
         return TrialRow(trial_id, given, state, started_at, ended_at, facts)
 
     def claim(self, trial_id: int, key: str, value: str, most: int) -> bool:
-        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run or
-        are complete. One driver decides at a time, so that together they never hold more."""
+        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run, are
+        complete, or wait to go on where a driver has left them. One driver decides at a time, so that together they
+        never hold more."""
         a, t = _user_attrs.c, _trials.c
         with self._engine.begin() as connection:
             self._keep_others_out(connection)
             held = select(a.value_json).join(_trials, t.trial_id == a.trial_id).where(self._is_study(_trials))
-            held = held.where(and_(a.key == key, t.state.in_(("RUNNING", "COMPLETE")), a.value_json != value))
+            held = held.where(
+                and_(a.key == key, t.state.in_(("RUNNING", "WAITING", "COMPLETE")), a.value_json != value)
+            )
             if len(set(connection.execute(held).scalars())) >= most:
                 return False
             _write(connection, trial_id, Facts(user_attrs={key: value}), [key])

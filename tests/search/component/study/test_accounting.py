@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.accounting import account
@@ -50,3 +51,15 @@ def test_a_study_that_was_never_run_has_no_efficiency(fake_study):
     study.close()
     ledger.close()
     assert (found.wall_seconds, found.eta, found.of_trials) == (0, None, {})
+
+
+def test_several_boards_share_what_devices_took(study):
+    with study.opened() as (opened, ledger):
+        ledger.costs.start_run(study.space.study, cores=1)
+        cost = StageCost.of_device("nano-1", 1000.0, 1000.0, {})
+        ledger.costs.note(Stage.MEASURE, cost)
+        ledger.costs.write()
+        alone = account(opened, ledger).eta
+        boards = study.space.to_json() | {"devices": {"nano-1": {}, "nano-2": {}}}
+        opened.remember("space", boards)
+        assert account(opened, ledger).eta == pytest.approx(alone / 2, rel=0.1)

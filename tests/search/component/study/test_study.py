@@ -103,6 +103,21 @@ def test_a_second_run_sees_what_the_first_told(open_study, storage):
     assert second.space().objectives == {"accuracy": "maximize", "cpu_ms_p50": "minimize"}
 
 
+def test_records_are_the_same_before_and_after_the_trials_were_read(open_study, storage):
+    first, plans = open_study(storage)
+    asked = [first.ask(plans, ME) for _ in range(3)]
+    first.tell(asked[1], Record("confirmed", asked[1].plan, metrics=METRICS))
+    reader = Study.read(storage, first.name)
+    assert list(reader.records()) == [asked[1].number]
+    assert reader.unfinished() == 2
+    first.tell(asked[0], Record("confirmed", asked[0].plan, metrics=METRICS))
+    assert list(reader.records()) == [asked[0].number, asked[1].number]
+    assert reader.times().keys() == reader.records().keys()  # this reads the trials
+    first.tell(asked[2], Record("confirmed", asked[2].plan, metrics=METRICS))
+    assert reader.records() == first.records()
+    reader.close()
+
+
 def test_each_run_of_a_study_draws_plans_of_its_own(open_study, tmp_path):
     first, plans = open_study()
     second, _ = open_study()

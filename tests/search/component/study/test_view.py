@@ -258,6 +258,31 @@ def test_a_trial_that_has_failed_holds_nothing(opened, state, is_free):
     assert view.claim(other._trial_id, "trains", "other weights", most=1) == is_free
 
 
+def test_a_trial_that_waits_to_go_on_still_holds_its_value(opened):
+    view = opened()
+    study = study_of(view)
+    first, other = study.ask()._trial_id, study.ask()._trial_id
+    assert view.claim(first, "trains", "weights", most=1)
+    view.set_trial_state_values(first, TrialState.WAITING)
+    assert not view.claim(other, "trains", "other weights", most=1)
+    assert study.ask()._trial_id == first
+    assert view.own_has(view.get_trial(first).number, "trains")
+
+
+def test_equal_parameters_are_found_whatever_has_become_of_their_trial(opened):
+    view = opened()
+    study = study_of(view)
+    study.enqueue_trial({"x": 0.1 + 0.2})
+    assert view.holds({"x": 0.3})
+    trial = study.ask()
+    assert view.holds({"x": 0.3})
+    trial.suggest_float("x", 0.0, 1.0)
+    study.tell(trial, (1.0, 2.0))
+    assert view.holds({"x": 0.3})
+    assert not view.holds({"x": 0.31})
+    assert not view.holds({"x": 0.3, "y": 0.3})
+
+
 def test_the_trials_of_other_drivers_are_told_apart(opened):
     mine, other = opened(), opened()
     study_of(mine).ask()

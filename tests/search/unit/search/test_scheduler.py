@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -73,6 +73,27 @@ def test_no_candidate_is_chosen_before_the_round_is_full():
 def test_one_candidate_of_a_full_round_is_chosen():
     found = answers(scheduler_of(), candidate(0, 0.88, 2.0), candidate(1, 0.88, 1.0))
     assert found == {0: NO_GAIN, 1: None}  # at one accuracy the slower one adds nothing
+
+
+@dataclass
+class GivenAway:
+    """All trainings are given to others, and one to a trial that its driver has left."""
+
+    left: int
+
+    def claim(self, trial):
+        return trial.number == self.left
+
+    def holds(self, trial):
+        return trial.number == self.left
+
+    def release(self, trial):
+        pass
+
+
+def test_a_training_that_a_driver_has_left_goes_on_although_another_plan_would_add_more():
+    better, left = candidate(0, 0.88, 1.0), candidate(1, 0.9, 3.9)
+    assert answers(scheduler_of(trainings=GivenAway(left=1)), better, left) == {0: "waits", 1: None}
 
 
 def test_a_candidate_that_lost_a_round_waits_for_the_next():

@@ -147,6 +147,7 @@ def test_all_measurements_of_a_device_are_told_at_once(ledger):
     for graph, device in ((KEY, "7" * 64), (OTHER, "7" * 64), (KEY, "9" * 64)):
         ledger.add(replace(MEASUREMENT, graph_key=graph, device_id=device), MADE)
     assert [row.graph_key for row in ledger.measurements_of_device("7" * 64)] == [KEY, OTHER]
+    assert [row.graph_key for row in ledger.measurements_of_graphs([OTHER, "no"], "7" * 64)] == [OTHER]
 
 
 def test_a_row_that_another_driver_replaced_is_found_after_forgetting_the_old_one(ledger, storage):

@@ -1,0 +1,138 @@
+"""How near a run comes to a perfect schedule: ``eta`` with trainers and devices whose stages sleep for known times.
+
+    python benchmarks/eta.py --trials 40 --trainers 2 --devices 8
+
+``eta`` is what ``vitsearch status`` prints: the time that a perfect schedule would have needed (the work of trainers by
+their number, that of devices over theirs, the longest trial) over the time of the run. Stages wait and compute nothing,
+so the driver is what is measured. They are 30 times shorter than those of a small model: each moment that the driver
+loses counts 30 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driver_cost import EverBetter, space_for
+
+from vitsearch.core.plan import Deployment
+from vitsearch.core.stage import Stage
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.jobs import Workspace
+from vitsearch.pipeline.pipeline import Pipeline
+from vitsearch.pipeline.progress import Silent
+from vitsearch.search import driver, scheduler
+from vitsearch.search.session import Session
+from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.accounting import account
+from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
+from vitsearch.testing.fakes import FakeDevice, fake_stage_config
+from vitsearch_evaluators.wire.protocol import CONFIRM, Measurement, MeasureProtocol
+
+STAGES_S = {Stage.TRAIN: 3.0, Stage.PROXY: 0.15, Stage.SCREEN: 0.1, Stage.EXPORT: 0.25}
+MEASURING_S = {CONFIRM.id: 2.0}
+SCREENING_S = 0.6
+
+
+@dataclass
+class SleepingRunner(EverBetter):
+    """Stages take their time on one of the trainers."""
+
+    trainers: int = 1
+    times: float = 1.0
+    _slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.trainers)
+
+    async def run(self, job: jobs.Job[jobs.R_co]) -> tuple[jobs.R_co, StageCost]:
+        async with self._slots:
+            started_at, started = time.time(), time.monotonic()
+            answer, _ = await super().run(job)
+            await asyncio.sleep(self.times * STAGES_S.get(job.stage, 0.0))
+            return answer, StageCost(0.0, {}, started_at, time.monotonic() - started, "worker bench")
+
+
+@dataclass
+class SleepingDevice(FakeDevice):
+    """As many boards as ``parallel``, each of which measures one file at a time."""
+
+    times: float = 1.0
+    _boards: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._boards = asyncio.Semaphore(self.parallel)
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        async with self._boards:
+            seconds = self.times * MEASURING_S.get(protocol.id, SCREENING_S)
+            await asyncio.sleep(seconds)
+            found = await super().measure(artifact, deployment, protocol, repeat)
+            return found._replace(seconds=seconds)
+
+
+def run(folder: Path, trials: int, trainers: int, devices: int, sampler: str, times: float) -> dict[str, float]:
+    boards = {f"board{number}": {"url": f"http://board{number}:8470"} for number in range(devices)}
+    space = SearchSpace.from_json(space_for(folder, trials, sampler).to_json() | {"devices": boards})
+    ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
+    ledger.costs.start_run(space.study, trainers, trainers)
+    runner = SleepingRunner(trials=trials, trainers=trainers, times=times)
+    device = SleepingDevice("board0", parallel=devices, times=times)
+    session = Session(space, study, ledger, runner, device, me, trainers, Silent())
+    workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
+    pipeline = Pipeline(fake_stage_config(), StageContext.of(workspace, ledger, runner, me, Silent()), device)
+    plans = PlanSpace(space, "board0", lambda backbone, knob, value: None, lambda backbone: 28)
+    started, cpu = time.monotonic(), time.process_time()
+    asyncio.run(driver.Driver(session, pipeline, plans).run())
+    wall, cpu = time.monotonic() - started, time.process_time() - cpu
+    ledger.costs.write()
+    return shares(space, ledger, study, wall, trainers, devices) | {"driver_cpu_share": cpu / wall}
+
+
+def shares(
+    space: SearchSpace, ledger: Ledger, study: Study, wall: float, trainers: int, devices: int
+) -> dict[str, float]:
+    found = account(study, ledger)
+    worked = ledger.costs.worked(space.study)
+    return {
+        "trials": float(len(study.records())),
+        "wall_s": wall,
+        "eta": found.eta or 0.0,
+        "trainers_busy": worked.trainers / trainers / wall,
+        "devices_busy": worked.devices / devices / wall,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=40, help="that are trained")
+    parser.add_argument("--trainers", type=int, default=2)
+    parser.add_argument("--devices", type=int, default=8)
+    parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
+    parser.add_argument("--times", type=float, default=1.0, help="stretches all stages")
+    asked = parser.parse_args()
+    # A search stops by itself when nothing gains any more; this one goes on to its end.
+    patched: Any = scheduler
+    patched.LOW_GAIN = patched.NEGLIGIBLE_GAIN = -1.0
+    driver.TRIALS_WITHOUT_GAIN = 10**9
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(Path(folder), asked.trials, asked.trainers, asked.devices, asked.sampler, asked.times)
+        for name, value in found.items():
+            print(f"{name:<20}{value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()
