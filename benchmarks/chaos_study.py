@@ -108,7 +108,7 @@ class Services:
 
     def restart_server(self) -> None:
         """End the database server at once, and start it again some seconds later; its recovery takes a while."""
-        place = Path("/proc", str(self.server.get_postmaster_info().pid))
+        place = Path("/proc", str(server_pid(self.folder)))
         command, owner = place.joinpath("cmdline").read_bytes().split(b"\0")[:-1], place.stat().st_uid
         os.kill(int(place.name), signal.SIGQUIT)
         time.sleep(random.uniform(1.0, 5.0))
@@ -136,6 +136,11 @@ def services(folder: Path) -> Iterator[Services]:
         yield Services(folder, server, closing.enter_context(_ray_cluster()))
 
 
+def server_pid(folder: Path) -> int:
+    """That of the database server now: it was perhaps started again."""
+    return int((folder / "server" / "postmaster.pid").read_text().split()[0])
+
+
 @contextmanager
 def _database_server(folder: Path) -> Iterator[Any]:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # before the import, which reads it
@@ -145,8 +150,8 @@ def _database_server(folder: Path) -> Iterator[Any]:
     try:
         yield server
     finally:
-        with suppress(ProcessLookupError):
-            os.kill(server.get_postmaster_info().pid, signal.SIGQUIT)
+        with suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(server_pid(folder), signal.SIGQUIT)
 
 
 @contextmanager

@@ -34,7 +34,8 @@ def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> st
         return "has no expected gain, because not all objectives were measured"
     if missed := _missed(at_worst, outlook):
         return f"would add nothing to the hypervolume, which counts {missed}"
-    if gain := outlook.gain(trial, known):
+    # Without a volume there is no share: the plan that had one was in training, and has failed since.
+    if known.hypervolume and (gain := outlook.gain(trial, known)):
         return _small(gain / known.hypervolume, trial, outlook, known)
     for number, other in outlook.front_losses():
         if other == as_measured or dominates(other, as_measured):

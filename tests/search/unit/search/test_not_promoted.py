@@ -74,6 +74,12 @@ def test_a_small_gain_is_given(trial, scheduler):
     assert found == "predicted accuracy 0.9116 would add 0.063 % to the hypervolume, less than 0.1 %"
 
 
+def test_a_gain_over_nothing_is_no_share(trial, scheduler):
+    """What was in training when the plan was dropped has failed since, and nothing is confirmed yet."""
+    found = reason(trial(0.9116, measured(0.0959)), scheduler())
+    assert found == "predicted accuracy 0.9116 would add nothing beside the plans that are being trained"
+
+
 def test_a_plan_that_is_no_better_names_the_trial_that_is(trial, scheduler):
     found = reason(trial(0.91, measured(0.2)), scheduler(*FRONT))
     assert found == "predicted accuracy 0.9100 would be no better than trial 1 (accuracy 0.9115, cpu_ms_p50 0.0958)"
