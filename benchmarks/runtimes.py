@@ -68,8 +68,7 @@ FAMILIES = (
     "swin_tiny_patch4_window7_224",
 )
 CONVOLUTIONAL = BASES[1:]
-AI_EDGE_SCRIPT = Path(__file__).with_name("ai_edge_defaults.py")
-AI_EDGE_RECIPES = ("dynamic_wi8_afp32", "static_wi8_ai8")
+AI_EDGE_SCRIPT = Path(__file__).with_name("ai_edge_default.py")
 RUN_HERE = ("onnxruntime", "openvino", "litert")
 FLOATS_AND_STATIC = ("fp32", "bf16", "int8_ptq")
 MODELS = {"bases": BASES, "families": FAMILIES, "quantized_ops": CONVOLUTIONAL}
@@ -161,7 +160,7 @@ def files_of(subject: Subject, names: list[str], folder: Path, what: str) -> Ite
     if what == "bases":
         yield from tool_defaults(subject, folder)
         if "litert" in names and not EXPORTERS.get("litert")().missing():
-            yield from litert_defaults(subject, folder / "litert-defaults")
+            yield litert_default(subject, folder / "litert-default")
 
 
 def ours(subject: Subject, deployment: Deployment, folder: Path) -> Row:
@@ -236,22 +235,18 @@ def nncf_default(subject: Subject, plain: Path, path: Path) -> Row:
     return Row("openvino", "NNCF, defaults", path, DeviceJob("openvino", {"inference_precision": "auto"}))
 
 
-def litert_defaults(subject: Subject, folder: Path) -> Iterator[Row]:
-    """What ai-edge-quantizer makes of the fp32 file of litert-torch by two of its own recipes."""
+def litert_default(subject: Subject, folder: Path) -> Row:
+    """What ai-edge-quantizer makes of the fp32 file of litert-torch by the recipe of its own examples."""
+    what = "ai-edge-quantizer, dynamic_wi8_afp32"
     plain = ours(subject, Deployment("local", "litert", default_provider("litert"), "fp32", 1), folder)
-    if plain.path is None or plain.job is None:
-        yield Row("litert", "ai-edge-quantizer", note=plain.note)
-        return
-    images = folder / "images.npy"
-    np.save(images, subject.images)
-    for recipe in AI_EDGE_RECIPES:
-        path = folder / f"{recipe}.tflite"
-        try:
-            converters.call(converters.python_of("litert"), AI_EDGE_SCRIPT, [plain.path, path, recipe, images])
-        except StageError as error:
-            yield Row("litert", recipe, note=str(error))
-        else:
-            yield Row("litert", f"ai-edge-quantizer, {recipe}", path, plain.job)
+    if plain.path is None:
+        return Row("litert", what, note=plain.note)
+    path = folder / "default.tflite"
+    try:
+        converters.call(converters.python_of("litert"), AI_EDGE_SCRIPT, [plain.path, path])
+    except StageError as error:
+        return Row("litert", what, note=str(error))
+    return Row("litert", what, path, plain.job)
 
 
 def report(subject: Subject, rows: list[Row], rounds: int) -> None:
