@@ -1,4 +1,4 @@
-"""Quantizes a TFLite file by the recipe of ai-edge-quantizer's own examples: int8 weights, inputs quantized at run time.
+"""Quantizes a TFLite file by the recipe of ai-edge-quantizer's examples: int8 weights, inputs quantized at run time.
 
     python ai_edge_default.py PLAIN FINAL
 
