@@ -100,7 +100,7 @@ def test_a_wide_measurement_says_less(seed):
     costs = costs_of(graphs, seed)
     model, measured = TransferModel(graphs), [0, 1, 2, 3]
     narrow, wide = (model.predict(measured, costs[measured], np.full(4, one)) for one in (0.001, 1.0))
-    assert (wide.deviations > narrow.deviations).all()
+    assert wide.deviations.mean() > narrow.deviations.mean()
 
 
 def test_each_graph_is_left_out_of_its_own_prediction():
