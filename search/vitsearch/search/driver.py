@@ -116,7 +116,7 @@ class Driver:
         ledger, results = self._session.ledger, self._pipeline.device_results
         current = CurrentFigures(ledger, self._space.measure.threads, self._study.fleets, results)
         read = partial(read_front, self._study, ledger, current=current)
-        return FinalPass(self._pipeline, self._study.records(), read, self._remaining.final_text)
+        return FinalPass(self._pipeline, self._study.records, read, self._remaining.final_text)
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline

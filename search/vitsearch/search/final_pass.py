@@ -14,13 +14,14 @@ from vitsearch.study.front import Front, Point
 
 
 class FinalPass:
-    """Re-measures and evaluates a front. ``records`` are those of all trials, ``read_front`` gives the front by what is
-    measured then, ``left`` is the time left in words when some models are still to be re-measured."""
+    """Re-measures and evaluates a front. ``records`` gives those of all trials, to which other drivers may add while
+    this works, ``read_front`` the front by what is measured then, and ``left`` the time left in words when some models
+    are still to be re-measured."""
 
     def __init__(
         self,
         pipeline: Pipeline,
-        records: Mapping[int, Record],
+        records: Callable[[], Mapping[int, Record]],
         read_front: Callable[[], Front],
         left: Callable[[int], str],
     ) -> None:
@@ -33,8 +34,7 @@ class FinalPass:
     async def run(self) -> None:
         """Re-measure on the idle machine, as many points at a time as there are boards: those on the front, then those
         that their intervals leave near it by then."""
-        records = self._records
-        trained = [record.plan for record in records.values() if record.is_confirmed]
+        trained = [record.plan for record in self._records().values() if record.is_confirmed]
         shown = [point.plan for point in self._read_front().shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
         await self._restore()
@@ -57,7 +57,7 @@ class FinalPass:
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))
 
     async def _remeasure(self, point: Point) -> bool:
-        record = None if point.trial is None else self._records[point.trial]
+        record = None if point.trial is None else self._records()[point.trial]
         rounds = final_rounds(record, self._pipeline.config.confirms)
         return await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
 
@@ -72,7 +72,7 @@ class FinalPass:
 
     async def _restore(self) -> None:
         """Make exported models again whose files are gone; what cannot be made is not re-measured."""
-        for number, record in self._records.items():
+        for number, record in self._records().items():
             try:
                 if record.is_confirmed and record.keys is not None:
                     await self._pipeline.restore(record.plan, record.keys, record.rung)

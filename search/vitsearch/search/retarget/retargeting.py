@@ -62,7 +62,7 @@ class Retargeting:
         self._found = replace(self._found, left_out=left_out)
         standing = await self._measure_models(self._start([baseline, *models], metrics), every)
         read = partial(read_front, self._study, self._ledger, self._found.target.name)
-        await FinalPass(self._pipeline, self._found.models, read, _left).run()
+        await FinalPass(self._pipeline, lambda: self._found.models, read, _left).run()
         standing = self._look(standing)
         self._found = replace(self._found, predictions=standing.predictions(), fits=standing.fits())
         self._save(standing)
