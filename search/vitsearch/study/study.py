@@ -245,7 +245,6 @@ class Study:
                 constraints=record.constraints,
             )
             number = self._view.get_trial(self._view.create_new_trial(self._view.study_id, ended)).number
-            self._view.reload()  # others may have added theirs before it
             self._records[number] = record
         return number
 

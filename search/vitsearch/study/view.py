@@ -56,7 +56,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._rows = TrialRows(backend.engine, self.study_id)
         self._trials: dict[int, FrozenTrial] = {}
         self._order: list[FrozenTrial] = []
-        self._last_id = -1
+        self._read_to = -1
         self._known: dict[str, BaseDistribution] = {}
         self._ended: list[FrozenTrial] = []
         self._handed_out = 0
@@ -71,7 +71,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
 
     def sync(self) -> None:
         """Read the trials that are new, those whose state has changed and those that run elsewhere."""
-        stored = self._rows.states(min(self._unfinished, default=self._last_id + 1))
+        stored = self._rows.states(min([*self._unfinished, self._read_to + 1]))
         known = self._trials
         changed = [
             trial_id
@@ -81,6 +81,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
             or (state == "RUNNING" and trial_id not in self._own)
         ]
         self._take_in(changed)
+        self._read_to = max(stored, default=self._read_to)
 
     @contextmanager
     def asking(self, signature: Mapping[str, Any]) -> Iterator[None]:
@@ -101,7 +102,9 @@ class StudyView(BaseStorage, BaseHeartbeat):
 
     def reload(self) -> None:
         """Read everything again. What is not written yet is kept."""
-        self._take_in(self._rows.states(0))
+        stored = self._rows.states(0)
+        self._take_in(stored)
+        self._read_to = max(stored, default=-1)
 
     def _take_in(self, trial_ids: Collection[int]) -> None:
         found = [_frozen(row) for row in self._rows.read(trial_ids)]
@@ -120,7 +123,6 @@ class StudyView(BaseStorage, BaseHeartbeat):
             self._order.append(trial)
         elif is_new:
             self._sort()
-        self._last_id = max(self._last_id, trial_id)
         self._known.update(trial.distributions)
         if trial.state.is_finished():
             self._ended.append(trial)
@@ -209,7 +211,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def ended_with(self, key: str, known: Container[int]) -> Iterator[tuple[int, Any]]:
         """The number and a user attribute of the finished trials whose number is not ``known``. Before anything else of
         the trials was read, this reads nothing else: to make Optuna's trials takes several times as long."""
-        if self._last_id == -1:
+        if self._read_to == -1:
             return ((number, json.loads(words)) for number, words in self._rows.ended(key, known))
         self._sync_outside()
         new = self._ended[self._handed_out :]

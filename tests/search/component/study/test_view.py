@@ -65,6 +65,14 @@ def as_optuna_reads(view):
         plain.engine.dispose()
 
 
+def test_a_trial_that_another_driver_adds_before_ours_is_read(opened):
+    own, other = opened(), opened()
+    own.sync()
+    theirs = run(study_of(other)).number
+    own.create_new_trial(own.study_id)
+    assert theirs in {trial.number for trial in own.get_all_trials(own.study_id)}
+
+
 def test_optuna_reads_what_the_view_has(opened):
     view = opened()
     study = study_of(view)
