@@ -14,7 +14,7 @@ time and goes on where it was; `build` and `train` may run beside each other. Al
     files      of the refitted weights, for onnxruntime (fp32, int8) and OpenVINO (fp32, bf16 from the same file, int8).
                What int8 and bf16 lose is judged on the first 400 validation images, beside torch on the same ones.
     measure    in one process: blocks of 15 ms between blocks of the agent's two reference models, in two visits of
-               three blocks that are some seconds to a minute apart.
+               two blocks that are some seconds to a minute apart.
     training   by the recipe of the space, distilled from the base; accuracy on the holdout as the search sees it, and
                on the validation images.
 """
@@ -22,7 +22,10 @@ time and goes on where it was; `build` and `train` may run beside each other. Al
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import importlib
+import importlib.metadata
 import json
 import math
 import multiprocessing
@@ -30,6 +33,7 @@ import os
 import random
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -42,21 +46,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from own_table_data import pack
 from own_table_plans import Shape, every_plan, plans_by_shape, text_of
 from torch import nn
 
 from vitsearch import backbones
 from vitsearch.compress import macs
 from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.record import SMALL_KL
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
-from vitsearch.export import ExportTask, deploy, evaluate
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore
 from vitsearch.training import inference
 from vitsearch.workers import tasks
-from vitsearch.workers.exporting import write
 from vitsearch.workers.images import batches, drawn, load_data, predict
 from vitsearch.workers.models import compressed, refitted
 from vitsearch_evaluators import runtimes
@@ -72,7 +77,7 @@ SEED = 0
 TRAINED = {"efficientvit_fmnist": 28, "mobilevit_fmnist": 24, "vit_fmnist_p4": 8}
 """How many shapes of each backbone are trained: fewer of the one whose training takes longest and is never on a
 front."""
-VISITS, PAIRS = 2, 3
+VISITS, PAIRS = 2, 2
 LATE = "openvino int8_ptq"
 BATCH_OF_FILES = 40
 LEAST_RUNS = 3
@@ -121,6 +126,8 @@ class Builder:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
         self.workspace = jobs.Workspace({"source": "builtin:fashion-mnist-14k"}, *stores, folder / "cache")
         self.images = load_data(self.workspace)
+        self.names: dict[str, list[Shape]] = {}
+        """The shapes that resolve to each of :attr:`cuts`."""
         self._structures: dict[jobs.Source, tuple[BlockStructure, Scores, str]] = {}
         self._references: dict[str, jobs.Reference] = {}
         self._targets: dict[str, jobs.DistillationTargets] = {}
@@ -132,6 +139,7 @@ class Builder:
         for shape, plans in in_turn(plans_by_shape(every_plan())):
             spec = self._spec(plans[0], shape)
             key = digest(spec.resolved.kept_indices())[:12]
+            self.names.setdefault(key, []).append(shape)
             if key not in found:
                 found[key] = Cut(key, tuple(plans), spec)
         return found
@@ -175,15 +183,17 @@ class Builder:
         kept = remembered * math.exp(-kl / tasks.FORGETTING_KL)
         return jobs.Evaluation(inference.accuracy(logits, labels) - kept, kl, len(logits))
 
-    def right(self, model: nn.Module, cut: Cut) -> np.ndarray:
-        """Which of the validation images the model classifies right."""
-        logits = predict(model, self.images, self.images.validation.images, cut.plan.resolution)
-        right: np.ndarray = logits.argmax(1) == self.images.validation.labels
+    def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
+        """Which of the (first) validation images the model classifies right."""
+        split = self.images.validation
+        logits = predict(model, self.images, split.images[:first], cut.plan.resolution)
+        right: np.ndarray = logits.argmax(1) == split.labels[:first]
         return right
 
 
 def in_turn(shapes: dict[Shape, list[Plan]]) -> Iterator[tuple[Shape, list[Plan]]]:
-    """The shapes in a seeded order in which every start is spread: backbones in turn, and of each backbone the strata
+    """The shapes in a seeded order in which every start is spread: backbones in turn, the
+    plain ViT half as often, and of each backbone the strata
     of resolution, depth and tokens in turn."""
     draw = random.Random(SEED)
     strata: dict[str, dict[Any, list[Shape]]] = {}
@@ -196,7 +206,8 @@ def in_turn(shapes: dict[Shape, list[Plan]]) -> Iterator[tuple[Shape, list[Plan]
         for members in of_backbone.values():
             draw.shuffle(members)
         rows = zip_longest(*of_backbone.values())
-        queues.append([shape for row in rows for shape in row if shape is not None])
+        order = [shape for row in rows for shape in row if shape is not None]
+        queues += [order[::2], order[1::2]] if order[0][0] != "vit_fmnist_p4" else [order]
     for row in zip_longest(*queues):
         yield from ((shape, shapes[shape]) for shape in row if shape is not None)
 
@@ -214,13 +225,16 @@ def build(lines: Lines, seconds: float, part: int, parts: int) -> None:
             if f"shape:{key}" not in lines.rows and time.monotonic() < end:
                 lines.add(f"shape:{key}", shape_row(builder, cut, lines.files / key))
         for key, cut in mine:
-            if f"late:{key}" not in lines.rows and is_late(cut.plan.backbone) and time.monotonic() < end:
+            shape = lines.rows.get(f"shape:{key}")
+            is_made = shape is None or LATE in shape["files"] or f"late:{key}" in lines.rows
+            if not is_made and time.monotonic() < end:
                 lines.add(f"late:{key}", {"key": key, "files": late_files(builder, cut, lines.files / key)})
 
 
-def is_late(backbone: str) -> bool:
-    """Whether NNCF takes as long for a file of this backbone as all other work on its shape together."""
-    return backbone != "efficientvit_fmnist"
+def is_late(cut: Cut) -> bool:
+    """Whether OpenVINO's int8 file waits for all other work: of these backbones NNCF takes as long as that together,
+    so at first every sixth shape has one."""
+    return cut.plan.backbone != "efficientvit_fmnist" and int(cut.key, 16) % 6 != 0
 
 
 def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
@@ -234,14 +248,15 @@ def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
 
 
 def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
-    plan, images = cut.plan, builder.images
+    plan = cut.plan
     builder.reference(plan)  # not timed: once for all
     start = time.process_time()
     model = refitted(cut.spec, builder.workspace)
     made = time.process_time()
     found = builder.judged(model, cut)
     judged = time.process_time()
-    right = builder.right(model, cut)
+    whole = plan.backbone != "vit_fmnist_p4" or found.kl < SMALL_KL  # where it decides, or costs little
+    right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
     pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
     macs_m, params_m = macs.count(model, torch.zeros(pixels))
     shutil.rmtree(folder, ignore_errors=True)
@@ -250,7 +265,7 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     files = {
         text_of(one): in_child(lambda one=one: file_row(ships, plan, one, unseen, folder))  # type: ignore[misc]
         for one in exported(cut.plans)
-        if not (is_late(plan.backbone) and text_of(one) == LATE)
+        if not (is_late(cut) and text_of(one) == LATE)
     }
     return {
         "key": cut.key,
@@ -261,6 +276,7 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
         "holdout": round(found.accuracy, 5),
         "kl": round(found.kl, 6),
         "validation": float(right.mean()),
+        "validation_images": len(right),
         "correct": int(right[:ROUNDED_IMAGES].sum()),
         "base": builder.reference(plan).accuracy,
         "refit_cpu_s": round(made - start, 3),
@@ -291,9 +307,10 @@ def file_row(ships: nn.Module, plan: Plan, one: Deployment, unseen: Unseen, fold
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     begin = time.process_time()
-    written = write(ships, ExportTask(backbones.find(plan.backbone).family, one, unseen.calibration), into)
+    task = ExportTask(backbones.find(plan.backbone).family, one, unseen.calibration)
+    written = EXPORTERS.get(one.runtime)().export(ships, task, into)
     spent = time.process_time() - begin
-    path, job = evaluate.judging_job(written.file, one)
+    path, job = evaluate.judging_job(written, one)
     keep_only(path)
     judged = {} if one.precision == "fp32" else {text_of(one): job}
     if text_of(one) == "openvino fp32":
@@ -310,23 +327,30 @@ def file_row(ships: nn.Module, plan: Plan, one: Deployment, unseen: Unseen, fold
 
 
 def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``work`` returns in a forked child: OpenVINO ends its process on some shapes."""
+    """What ``work`` returns in a forked child: OpenVINO ends its process on some shapes.
+
+    The modules that the child imports are imported here too, so that the next one has them.
+    """
     receiver, sender = multiprocessing.Pipe(duplex=False)
+    before = set(sys.modules)
     child = os.fork()
     if child == 0:
         try:
-            sender.send(work())
-        except Exception as error:
-            sender.send({"failed": f"{type(error).__name__}: {error}"[:200]})
-        finally:
-            sender.close()
-            os._exit(0)
+            found = work()
+        except Exception as error:  # noqa: BLE001 - a file that cannot be made is a row of the table
+            found = {"failed": f"{type(error).__name__}: {error}"[:200]}
+        sender.send((found, [name for name in sys.modules if name not in before]))
+        sender.close()
+        os._exit(0)
     sender.close()
     try:
-        found: dict[str, Any] = receiver.recv()
+        found, imported = receiver.recv()
     except EOFError:
-        found = {}
+        found, imported = {}, []
     _, status = os.waitpid(child, 0)
+    for name in imported:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
     return found or {"failed": f"signal {os.WTERMSIG(status)}"}
 
 
@@ -515,6 +539,28 @@ def training_row(
     return row, trained
 
 
+def packed(lines: Lines, table: Path) -> None:
+    """Write the table that searches read."""
+    with tempfile.TemporaryDirectory() as folder:
+        builder = Builder(Path(folder))
+        shapes = len(builder.cuts)
+        names = builder.names
+    loads = [row["load"][0] for unit, row in lines.rows.items() if unit.startswith("time:")]
+    about = {
+        "shapes": shapes,
+        "load_while_measuring": [min(loads), statistics.median(loads), max(loads)],
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnxruntime", "openvino", "nncf")},
+        "cpu": processor(),
+    }
+    table.write_bytes(pack(lines.rows.values(), names, about))
+    print(f"{table}: {table.stat().st_size / 1e3:.0f} kB")
+
+
+def processor() -> str:
+    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return found[0].partition(":")[2].strip() if found else "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -524,17 +570,22 @@ def main() -> None:
         command.add_argument("--seconds", type=float, default=math.inf)
         if name == "build":
             command.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("NUMBER", "OF"))
+    for name in ("pack", "make"):
+        command = commands.add_parser(name)
+        command.add_argument("file", type=Path)
+        command.add_argument("table", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    if asked.command == "build":  # before it forks
-        import nncf  # noqa: F401
-        import openvino  # noqa: F401
     lines = Lines(asked.file)
-    if asked.command == "build":
-        build(lines, asked.seconds, *asked.part)
-    else:
-        {"measure": measure, "train": train}[asked.command](lines, asked.seconds)
+    if asked.command in ("build", "make"):
+        build(lines, *((asked.seconds, *asked.part) if asked.command == "build" else (math.inf, 0, 1)))
+    if asked.command in ("measure", "make"):
+        measure(lines, math.inf if asked.command == "make" else asked.seconds)
+    if asked.command in ("train", "make"):
+        train(lines, math.inf if asked.command == "make" else asked.seconds)
+    if asked.command in ("pack", "make"):
+        packed(lines, asked.table)
 
 
 if __name__ == "__main__":
