@@ -13,8 +13,8 @@ time and goes on where it was; `build` and `train` may run beside each other. Al
                as the search sees them, and its accuracy on the 2,000 validation images.
     files      of the refitted weights, for onnxruntime (fp32, int8) and OpenVINO (fp32, bf16 from the same file, int8).
                What int8 and bf16 lose is judged on the first 400 validation images, beside torch on the same ones.
-    measure    in one process: blocks of 15 ms between blocks of the agent's two reference models, in two visits of
-               two blocks that are some seconds to a minute apart.
+    measure    in one process: two visits, some seconds to a minute apart, of six blocks of 8 ms, in turn with blocks of
+               the agent's two reference models; of each the fastest tenth of the single runs.
     training   by the recipe of the space, distilled from the base; accuracy on the holdout as the search sees it, and
                on the validation images.
 """
@@ -67,7 +67,7 @@ from vitsearch.workers.models import compressed, refitted
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.measure.child.bursts import BLOCK_S, REFERENCE_SETTLE_S, Timed, settle_s
+from vitsearch_evaluators.measure.child.bursts import Run
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, clock_overhead_ms, gc_disabled, timed_runs
 from vitsearch_evaluators.runtimes import reference_models
 
@@ -77,10 +77,12 @@ SEED = 0
 TRAINED = {"efficientvit_fmnist": 28, "mobilevit_fmnist": 24, "vit_fmnist_p4": 8}
 """How many shapes of each backbone are trained: fewer of the one whose training takes longest and is never on a
 front."""
-VISITS, PAIRS = 2, 2
+VISITS, BLOCKS, BLOCK_S = 2, 6, 0.008
+FAST = 0.1
+"""The quantile of single runs that stands for a visit. On a machine that is not quiet a process is preempted every few
+milliseconds and finds its caches empty: medians of two visits differed by 8 to 30 %, and by a factor of 2 for some."""
 LATE = "openvino int8_ptq"
 BATCH_OF_FILES = 40
-LEAST_RUNS = 3
 
 
 class Lines:
@@ -406,10 +408,10 @@ def subjects_of(lines: Lines) -> Iterator[Subject]:
                 continue
             path = lines.files / file["file"]
             if path.exists():
-                yield Subject(f"time:{row['key']}:{name}", path, file["runtime"], file["options"])
+                yield Subject(f"cost:{row['key']}:{name}", path, file["runtime"], file["options"])
                 if name == "openvino fp32":
                     options = file["options"] | {"inference_precision": "bf16"}
-                    yield Subject(f"time:{row['key']}:openvino bf16", path, file["runtime"], options)
+                    yield Subject(f"cost:{row['key']}:openvino bf16", path, file["runtime"], options)
 
 
 def drop_measured(lines: Lines) -> None:
@@ -420,15 +422,15 @@ def drop_measured(lines: Lines) -> None:
             shutil.rmtree(one.path.parent)
 
 
-def reference_sessions(folder: Path) -> list[Timed]:
+def reference_sessions(folder: Path) -> list[Run]:
     """Products and convolutions, in onnxruntime."""
     runtime = runtimes.create("onnxruntime")
     options = runtime.check_options({})
     files = reference_models.write(str(folder))
-    return [Timed(runtime.load(file, options, 1, 1, {}).run, REFERENCE_SETTLE_S) for file in files]
+    return [runtime.load(file, options, 1, 1, {}).run for file in files]
 
 
-def visited(subjects: Sequence[Subject], references: Sequence[Timed]) -> dict[str, list[list[float]]]:
+def visited(subjects: Sequence[Subject], references: Sequence[Run]) -> dict[str, list[list[float]]]:
     """By unit, for each visit the logarithms of the model's time over that of products, and of convolutions, and the
     model's time as it was read."""
     opened = {one.unit: session_of(one) for one in subjects}
@@ -436,31 +438,28 @@ def visited(subjects: Sequence[Subject], references: Sequence[Timed]) -> dict[st
     draw, order, clocks = random.Random(SEED), [one.unit for one in subjects], Clocks()
     overhead_ms = clock_overhead_ms(clocks)
 
-    def block(timed: Timed) -> float:
-        timed_runs(timed.run, clocks, lambda done, passed_s: done == 0 or passed_s < timed.settle_s)
-        times = timed_runs(timed.run, clocks, lambda done, passed_s: done < LEAST_RUNS or passed_s < BLOCK_S)
-        return statistics.median(times.cpu_ms) - overhead_ms
+    def block(run: Run) -> list[float]:
+        return timed_runs(run, clocks, lambda done, passed_s: done < 2 or passed_s < BLOCK_S).cpu_ms
 
-    products, convolutions = references
     with gc_disabled():
         for _ in range(VISITS):
             draw.shuffle(order)
             for unit in order:
-                pairs = []
-                for _ in range(PAIRS):
-                    before, model, after = block(products), block(opened[unit]), block(convolutions)
-                    pairs.append((math.log(model / before), math.log(model / after), model))
-                found[unit].append([round(statistics.median(column), 5) for column in zip(*pairs, strict=True)])
+                runs: list[list[float]] = [[], [], []]
+                for number in range(BLOCKS):
+                    runs[number % 2] += block(references[number % 2])
+                    runs[2] += block(opened[unit])
+                products, convolutions, model = (float(np.quantile(times, FAST)) - overhead_ms for times in runs)
+                logs = math.log(model / products), math.log(model / convolutions)
+                found[unit].append([round(value, 5) for value in (*logs, model)])
     opened.clear()
     gc.collect()
     return found
 
 
-def session_of(one: Subject) -> Timed:
+def session_of(one: Subject) -> Run:
     runtime = runtimes.create(one.runtime)
-    session = runtime.load(str(one.path), runtime.check_options(one.options), 1, 1, {})
-    size = sum(Path(name).stat().st_size for name in model_files(str(one.path)).values())
-    return Timed(session.run, settle_s(size))
+    return runtime.load(str(one.path), runtime.check_options(one.options), 1, 1, {}).run
 
 
 # ---- train
@@ -545,7 +544,7 @@ def packed(lines: Lines, table: Path) -> None:
         builder = Builder(Path(folder))
         shapes = len(builder.cuts)
         names = builder.names
-    loads = [row["load"][0] for unit, row in lines.rows.items() if unit.startswith("time:")]
+    loads = [row["load"][0] for unit, row in lines.rows.items() if unit.startswith("cost:")]
     about = {
         "shapes": shapes,
         "load_while_measuring": [min(loads), statistics.median(loads), max(loads)],

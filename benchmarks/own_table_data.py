@@ -431,7 +431,7 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
         key = row["key"]
         files = row["files"] | rows.get(f"late:{key}", {}).get("files", {})
         kept = ("key", "backbone", "resolution", "base", "holdout", "kl", "validation", "macs_m")
-        times = {name: rows[at]["visits"] for name in DEPLOYMENTS if (at := f"time:{key}:{name}") in rows}
+        times = {name: rows[at]["visits"] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
         rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
         packed.append(
             {name: row[name] for name in (*kept, "refit_cpu_s", "judge_cpu_s")}

@@ -33,9 +33,7 @@ def main() -> None:
 
 def contents(known: OwnTable) -> None:
     print(f"{known.about}\n")
-    print(
-        "| backbone | shapes | built | with a measured file | measured files | trained | files that end the runtime |"
-    )
+    print("| backbone | shapes | built | of them measured | files measured | trained | files that crash |")
     print("|---|---|---|---|---|---|---|")
     for backbone in [*backbones_of(known), "all"]:
         mine = [one for one in known.shapes.values() if backbone in (one.backbone, "all")]
@@ -49,9 +47,7 @@ def contents(known: OwnTable) -> None:
     print(f"the cost of {sum(cost is not None and cost.measured for cost in costs)} is that of a measured file")
     visits = [times for one in known.shapes.values() for times in one.times.values()]
     apart = [abs(a[1] - b[1]) / math.sqrt(2) for a, b, *_ in visits]
-    print(
-        f"standard deviation of a visit, by the median of both visits' difference: {statistics.median(apart) / 0.674:.1%}"
-    )
+    print(f"standard deviation of a visit, by the median difference of both: {statistics.median(apart) / 0.674:.1%}")
 
 
 def forecasts(known: OwnTable) -> None:
