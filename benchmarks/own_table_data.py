@@ -5,9 +5,9 @@ no other place:
 
     unbuilt     rung 0, size and costs of shapes (or files) that were not built: by a Gaussian process over the knobs on
                 those of their backbone that were, with its error on parts that were left out.
-    cost        CPU milliseconds on a quiet machine: the geometric mean over the visits of the model's time over the
-                mixture of both references that the agent expects of files of its size, times the low quartile of
-                that mixture over all visits.
+    cost        CPU milliseconds on a quiet machine: of two visits the lower ratio of the model's time to the mixture of
+                both references that the agent expects of files of its size, times the low quartile of that mixture
+                over all visits. What else runs on a machine only ever slows a model.
     accuracy    of a shape that was trained: on the validation images after the last rung. Of others: a line or a
                 Gaussian process on what was trained, whichever has the smaller leave-one-out error, and a residual that
                 the shape's key draws from that error.
@@ -247,10 +247,10 @@ class OwnTable:
         if not visits:
             return None
         weight = prior_weight(self._bytes(one, deployment))
-        logs = [weight * products + (1 - weight) * convolutions for products, convolutions, _ in visits]
+        logs = sorted(weight * products + (1 - weight) * convolutions for products, convolutions, _ in visits)
         quiet = weight * self.quiet[0] + (1 - weight) * self.quiet[1]
-        spread = statistics.stdev(logs) / len(logs) ** 0.5 if len(logs) > 1 else 0.0
-        return Cost(math.exp(statistics.mean(logs) + quiet), max(spread, VISIT_DEVIATION))
+        spread = (logs[-1] - logs[0]) / 2
+        return Cost(math.exp(logs[0] + quiet), max(spread, VISIT_DEVIATION))
 
     def _bytes(self, one: Built, deployment: str) -> int:
         return int(one.files["openvino fp32" if deployment == "openvino bf16" else deployment]["bytes"])

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import optuna
 from own_table_data import OwnTable, deployment_of
 from own_table_plans import plans_of_table, shape_of
@@ -39,8 +41,10 @@ OBJECTIVES = ("accuracy", "cpu_ms_p50")
 CANDIDATES = 3
 ASKS_OF_A_ROUND = 40
 """After so many, a round has no more than it has."""
-EMPTY_ROUNDS = 10
-"""In a row, after which a search has converged: what it has reached stays."""
+SCREEN_DEVIATION, TRAINING_DEVIATION = 0.025, 0.003
+"""How far a screening measurement (relative) and a training of one search lie from the table: half the half-width of a
+screen on a quiet machine, and what a second training of the same plan differs by (``search/outlook.py``). Without them
+every search by a sampler that draws nothing would be the same. Hypervolume counts the values of the table."""
 
 
 @cache
@@ -106,11 +110,26 @@ def metrics_of(plan: Plan, accuracy_known: bool) -> Metrics | None:
     cost = None if one is None else table().cost(one, deployment_of(plan))
     if one is None or cost is None:
         return None
-    half = Z_95 * cost.deviation
+    half = Z_95 * SCREEN_DEVIATION
     figures = {"cpu_ms_p50": Figure(cost.ms, cost.ms * math.exp(-half), cost.ms * math.exp(half))}
     if accuracy_known:
         figures["accuracy"] = Figure(table().accuracy(one, deployment_of(plan)))
     return Metrics(figures)
+
+
+def seen(metrics: Metrics, keys: Keys, seed: int) -> Metrics:
+    """The figures as one search finds them."""
+    words = [zlib.crc32(word.encode()) for word in (keys.graph_key, keys.weights_key)]
+    of_graph, of_weights = (float(np.random.default_rng([seed, word]).standard_normal()) for word in words)
+    factor = math.exp(SCREEN_DEVIATION * of_graph)
+
+    def moved(name: str, figure: Figure) -> Figure:
+        if name == "accuracy":
+            return Figure(min(1.0, (figure.value or 0.0) + TRAINING_DEVIATION * of_weights))
+        value, low, high = (None if each is None else each * factor for each in (figure.value, figure.low, figure.high))
+        return Figure(value, low, high)
+
+    return Metrics({name: moved(name, figure) for name, figure in metrics.figures.items()})
 
 
 def keys_of(plan: Plan) -> Keys:
@@ -121,8 +140,8 @@ def keys_of(plan: Plan) -> Keys:
 
 @dataclass
 class TableSearch:
-    """``volumes`` has, after each training, the share of what can be gained over the leaderboard. After ``trained`` of
-    them the search had converged, if it had."""
+    """``volumes`` has, after each round, the share of what can be gained over the leaderboard: the best point that a
+    round has found worth a training, or none. ``asked`` plans were measured and ``trained`` ones trained."""
 
     sampler: str
     seed: int
@@ -160,15 +179,13 @@ class TableSearch:
         for _ in self._facts.leaders:
             trial, plan = self._ask()
             self._tell(trial, self._confirmed(trial.number, plan, 0))
-        empty = 0
-        while len(self.volumes) < trainings and empty < EMPTY_ROUNDS:
+        for _ in range(trainings):
             self._fill_round()
             chosen = self._choose()
-            empty = 0 if chosen else empty + 1
-            if chosen:
+            if chosen is not None:
+                self.trained += 1
                 self._train(*self._waiting.pop(chosen))
-        self.trained = len(self.volumes)
-        self.volumes += [self._share()] * (trainings - len(self.volumes))
+            self.volumes.append(self._share())
 
     def _share(self) -> float:
         reached = hypervolume(self._reached, self._facts.goals.reference)
@@ -202,7 +219,7 @@ class TableSearch:
         one = table().of(plan)
         if found is None or one is None:
             return Record("failed", plan, "it cannot be run", keys)
-        running = RunningTrial(trial.number, plan, keys, found)
+        running = RunningTrial(trial.number, plan, keys, seen(found, keys, self.seed))
         if verdict := self._outlook.judge_screen(running):
             return verdict
         running = self._outlook.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
@@ -257,7 +274,6 @@ class TableSearch:
             asked, plan = self._ask()
             self._seen[keys_of(plan).graph_key] = asked.number
             self._tell(asked, self._confirmed(asked.number, plan, 3))
-        self.volumes.append(self._share())
 
     def _other_deployments(self, plan: Plan) -> list[Plan]:
         found = []
@@ -284,10 +300,13 @@ class TableSearch:
         point = loss(OBJECTIVES, found.values)
         assert point is not None
         self._reached.append(point)
-        self._seen.setdefault(keys_of(plan).graph_key, number)
+        keys = keys_of(plan)
+        self._seen.setdefault(keys.graph_key, number)
+        if rung:  # the leaderboard and what needs no training are as they are
+            found = seen(found, keys, self.seed)
         broken = constraints(self._facts.goals.bounds, found.values)
         proxy = None if running is None else running.proxy
-        return Record("confirmed", plan, "", keys_of(plan), found, broken, proxy, rung)
+        return Record("confirmed", plan, "", keys, found, broken, proxy, rung)
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         """As a study tells it; others than ours get the logarithm of the cost, which helps them."""

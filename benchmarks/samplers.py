@@ -14,7 +14,8 @@ trained, over the hypervolume of the true front (error and logarithm of latency,
                 for all samplers, with the largest expected gain at its known latency
 
 Our own table (`own_table.py`) is one more data set, `own`, which needs none of these packages; a search on it has the
-decisions of a run (`own_table_search.py`), and its curve is the share of what can be gained over the leaderboard:
+decisions of a run (`own_table_search.py`); its curve is, by rounds of at most one training, the share of what can be
+gained over the leaderboard:
 
     python benchmarks/samplers.py run benchmarks/own_samplers.jsonl --data-sets own
     python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 40 60 --svg benchmarks/own_samplers.svg
