@@ -41,7 +41,9 @@ from vitsearch_evaluators.measure.figures.paired import prior_weight
 TABLE = Path(__file__).with_name("own_table.jsonl.xz")
 ROUNDED_IMAGES = 400
 VISIT_DEVIATION = 0.02
-"""Of the mean over two visits, at least, relative."""
+"""Of the lower of two visits, at least, relative."""
+MOST_SPREAD = 0.1
+"""Half the difference of two visits above which neither is believed."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Built:
     files: Mapping[str, Mapping[str, Any]]
     times: Mapping[str, Sequence[Sequence[float]]]
     rungs: tuple[Rung, ...] = ()
+    crashed: tuple[str, ...] = ()
     built: bool = True
 
     @property
@@ -236,7 +239,7 @@ class OwnTable:
         if not one.built:
             return self._fails(self._nearest(one), deployment)
         file = one.files.get("openvino fp32" if deployment == "openvino bf16" else deployment)
-        return file is not None and "failed" in file
+        return deployment in one.crashed or (file is not None and "failed" in file)
 
     def _nearest(self, one: Built) -> Built:
         others = [other for other in self.shapes.values() if other.built and other.backbone == one.backbone]
@@ -250,6 +253,8 @@ class OwnTable:
         logs = sorted(weight * products + (1 - weight) * convolutions for products, convolutions, _ in visits)
         quiet = weight * self.quiet[0] + (1 - weight) * self.quiet[1]
         spread = (logs[-1] - logs[0]) / 2
+        if spread > MOST_SPREAD:
+            return None
         return Cost(math.exp(logs[0] + quiet), max(spread, VISIT_DEVIATION))
 
     def _bytes(self, one: Built, deployment: str) -> int:
@@ -431,14 +436,15 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
         key = row["key"]
         files = row["files"] | rows.get(f"late:{key}", {}).get("files", {})
         kept = ("key", "backbone", "resolution", "base", "holdout", "kl", "validation", "macs_m")
-        times = {name: rows[at]["visits"] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
+        costs = {name: rows[at] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
         rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
         packed.append(
             {name: row[name] for name in (*kept, "refit_cpu_s", "judge_cpu_s")}
             | {
                 "cuts": [cut.to_json() for _, _, cut in cuts[key]],
                 "files": {name: _file(file, row["correct"]) for name, file in files.items()},
-                "times": times,
+                "times": {name: cost["visits"] for name, cost in costs.items() if "visits" in cost},
+                "crashed": [name for name, cost in costs.items() if "failed" in cost],
                 "rungs": [
                     {"epochs": rung["rung"]} | {name: rung[name] for name in ("holdout", "kl", "validation", "cpu_s")}
                     for rung in rungs
@@ -474,6 +480,7 @@ def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
 def _built(row: Mapping[str, Any]) -> Built:
     changed = {
         "cuts": tuple(Compression.from_json(cut) for cut in row["cuts"]),
+        "crashed": tuple(row["crashed"]),
         "rungs": tuple(Rung(**rung) for rung in row["rungs"]),
     }
     return Built(**{**row, **changed})

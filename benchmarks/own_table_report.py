@@ -40,6 +40,7 @@ def contents(known: OwnTable) -> None:
         built, measured = sum(one.built for one in mine), sum(bool(one.times) for one in mine)
         files, trained = sum(len(one.times) for one in mine), sum(one in known.trained for one in mine)
         failed = sum("failed" in file for one in mine for file in one.files.values())
+        failed += sum(len(one.crashed) for one in mine)
         print(f"| {backbone} | {len(mine)} | {built} | {measured} | {files} | {trained} | {failed} |")
     plans = every_plan()
     costs = [known.cost(one, f"{p.deployment.runtime} {p.deployment.precision}") for p in plans if (one := known.of(p))]
