@@ -210,14 +210,17 @@ class OwnTable:
             for name in DEPLOYMENTS
             if (cost := self._measured(one, name)) is not None
         }
-        for (backbone, name), model in self.cost_models.items():
+        for (backbone, name), model in sorted(self.cost_models.items(), key=lambda item: item[0][1] == LATE):
             missing = [
                 one
                 for one in self.shapes.values()
                 if one.backbone == backbone and (one.key, name) not in found and not self._fails(one, name)
             ]
-            for one, ms in zip(missing, np.exp(model.predict(missing)), strict=True):
-                found[one.key, name] = Cost(float(ms), max(model.error, VISIT_DEVIATION), measured=False)
+            for one, log in zip(missing, model.predict(missing), strict=True):
+                beside = found.get((one.key, BESIDE)) if name == LATE else Cost(1.0, 0.0)
+                if beside is not None:
+                    ms = beside.ms * math.exp(float(log))
+                    found[one.key, name] = Cost(ms, max(model.error, VISIT_DEVIATION), measured=False)
         return found
 
     @cached_property
@@ -225,14 +228,22 @@ class OwnTable:
         found = {}
         for backbone in sorted({one.backbone for one in self.shapes.values()}):
             for name in DEPLOYMENTS:
-                pairs = [
-                    (one, math.log(cost.ms))
-                    for one in self.shapes.values()
-                    if one.backbone == backbone and (cost := self._measured(one, name)) is not None
-                ]
+                mine = [one for one in self.shapes.values() if one.backbone == backbone]
+                pairs = [(one, log) for one in mine if (log := self._log_cost(one, name)) is not None]
                 if len(pairs) >= LEAST_TO_COMPLETE:
                     found[backbone, name] = Completion.of(pairs, COSTS)
         return found
+
+    def has(self, backbone: str, deployment: str) -> bool:
+        """Whether there are files enough of a deployment to be in the table."""
+        return (backbone, deployment) in self.cost_models
+
+    def _log_cost(self, one: Built, deployment: str) -> float | None:
+        """Of a measured file; of the files of which there are few, beside that of the same shape in bf16."""
+        cost, beside = self._measured(one, deployment), self._measured(one, BESIDE)
+        if cost is None or (deployment == LATE and beside is None):
+            return None
+        return math.log(cost.ms / (beside.ms if deployment == LATE and beside is not None else 1.0))
 
     def _fails(self, one: Built, deployment: str) -> bool:
         """Of a shape that was not built: whether the most similar one that was built fails."""
@@ -324,7 +335,9 @@ class Completion:
         return self.process.predict(points_of(shapes))[0] if shapes else np.empty(0)
 
 
-PARTS, LEAST_TO_COMPLETE = 5, 10
+PARTS, LEAST_TO_COMPLETE = 5, 5
+LATE, BESIDE = "openvino int8_ptq", "openvino bf16"
+"""Few files of the first were written, because NNCF takes long: its cost is modelled beside that of the second."""
 
 
 def completed(built: Sequence[Built], unbuilt: Sequence[Built]) -> Iterator[tuple[Built, dict[str, float]]]:

@@ -54,7 +54,9 @@ def table() -> OwnTable:
 
 @cache
 def every_parameters() -> tuple[dict[str, str | float], ...]:
-    return tuple(PlanParameters(plans_of_table()).all())
+    """Of the plans whose deployment the table has for their backbone."""
+    plans = plans_of_table()
+    return tuple(PlanParameters(plans, lambda plan: table().has(plan.backbone, deployment_of(plan))).all())
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,6 @@ class TableSearch:
         for _ in range(ASKS_OF_A_ROUND):
             if new == CANDIDATES:
                 return
-            self.asked += 1
             trial, plan = self._ask()
             record = self._screened(trial, plan)
             if record is None:
@@ -217,6 +218,7 @@ class TableSearch:
             return self._again(trial, plan, keys)
         self._seen[keys.graph_key] = trial.number
         one = table().of(plan)
+        self.asked += table().has(plan.backbone, deployment_of(plan))
         if found is None or one is None:
             return Record("failed", plan, "it cannot be run", keys)
         running = RunningTrial(trial.number, plan, keys, seen(found, keys, self.seed))
