@@ -125,8 +125,9 @@ class Ladder:
             self._promoted.add(going_on.number)
             return going_on
         for _ in range(60):
+            begun = [one for one in self._waiting if one.rung and self.way == "whole"]
             self._candidates()
-            best = self._best()
+            best = begun[0] if begun else self._best()
             if best is not None:
                 self._waiting.remove(best)
                 self.started += best.rung == 0
@@ -163,8 +164,6 @@ class Ladder:
             self._halved[rung].append(after)
         else:
             self._waiting.append(after)
-            if self.way == "whole":
-                self._waiting[-1] = replace(after, accuracy=1.0)
 
     # ---- what is reached
 

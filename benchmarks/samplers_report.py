@@ -47,10 +47,12 @@ def report(lines: Sequence[dict[str, Any]], svg: Path | None, shown: Sequence[in
 
 
 def cell(curves: Curves, way: str, sampler: str, samplers: Sequence[str], at: int) -> str:
-    own = per_seed(curves, way, sampler)
+    own = {seed: curve for seed, curve in per_seed(curves, way, sampler).items() if len(curve) >= at}
+    if not own:
+        return "-"
     mean = statistics.mean(curve[at - 1] for curve in own.values())
     ours = per_seed(curves, way, OURS) if OURS in samplers else {}
-    differences = [ours[seed][at - 1] - own[seed][at - 1] for seed in own if seed in ours]
+    differences = [ours[seed][at - 1] - own[seed][at - 1] for seed in own if len(ours.get(seed, ())) >= at]
     if sampler == OURS or len(differences) < 2:
         return f"{mean:.3f}"
     low, high = interval(differences)
@@ -74,6 +76,12 @@ def per_seed(curves: Curves, way: str, sampler: str) -> dict[int, list[float]]:
     return {seed: np.mean([seeds[seed] for seeds in of], axis=0).tolist() for seed in sorted(every)}
 
 
+def even(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """A row for each curve, as long as the shortest."""
+    shortest = min(map(len, curves))
+    return np.array([curve[:shortest] for curve in curves])
+
+
 def by_data_set(curves: Curves, way: str, samplers: Sequence[str], shown: Sequence[int]) -> None:
     data_sets = list(dict.fromkeys(data_set for of, data_set, _ in curves if of == way))
     print(f"\n{way}: @{' / @'.join(map(str, shown))}; trainings until the mean curve is at .85 and .90\n")
@@ -82,9 +90,10 @@ def by_data_set(curves: Curves, way: str, samplers: Sequence[str], shown: Sequen
         cells = []
         for data_set in data_sets:
             of = curves[way, data_set, sampler]
-            mean = np.mean([of[seed] for seed in per_seed(curves, way, sampler)], axis=0)
+            mean = even([of[seed] for seed in per_seed(curves, way, sampler)]).mean(0)
             reached = [next((str(i + 1) for i, v in enumerate(mean) if v >= level), "-") for level in (0.85, 0.90)]
-            cells.append(" / ".join(f"{mean[at - 1]:.3f}" for at in shown) + f"; {reached[0]}, {reached[1]}")
+            values = " / ".join(f"{mean[at - 1]:.3f}" if at <= len(mean) else "-" for at in shown)
+            cells.append(f"{values}; {reached[0]}, {reached[1]}")
         print(f"| {sampler} | " + " | ".join(cells) + " |")
 
 
@@ -102,7 +111,7 @@ def drawing(curves: Curves) -> str:
     for row, way in enumerate(ways):
         for column, data_set in enumerate(data_sets):
             left, top = MARGIN + column * PANEL_W, 24 + row * (PANEL_H + MARGIN)
-            of = {s: np.array(list(curves[way, data_set, s].values())) for s in samplers if curves[way, data_set, s]}
+            of = {s: even(list(curves[way, data_set, s].values())) for s in samplers if curves[way, data_set, s]}
             if of:
                 parts.append(panel(f"{data_set}, {way}", of, colours, left, top))
     for i, sampler in enumerate(samplers):
