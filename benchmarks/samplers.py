@@ -13,6 +13,13 @@ trained, over the hypervolume of the true front (error and logarithm of latency,
     screened    three are asked for and measured, one of all that are measured is trained: by the same model of accuracy
                 for all samplers, with the largest expected gain at its known latency
 
+Our own table (`own_table.py`) is one more data set, `own`, which needs none of these packages; a search on it has the
+decisions of a run (`own_table_search.py`); its curve is, by rounds of at most one training, the share of what can be
+gained over the leaderboard:
+
+    python benchmarks/samplers.py run benchmarks/own_samplers.jsonl --data-sets own
+    python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 40 60 --svg benchmarks/own_samplers.svg
+
 `run` appends one line per search and leaves out what the file has, so it can be stopped at any time.
 """
 
@@ -34,7 +41,7 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
-from samplers_report import report
+from samplers_report import SHOWN, report
 
 from vitsearch.study.auto_sampler import AutoSampler, Evidence
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob
@@ -44,6 +51,8 @@ from vitsearch.study.auto_sampler.improvement import expected_improvement, paret
 DATA_SETS = ("cifar10", "cifar100", "imagenet")
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = tuple(f"Op{i}" for i in range(6))
+OWN = "own"
+OF_OWN = ("auto", "gp", "tpe", "nsga2", "random")
 SAMPLERS = ("auto", "gp", "tpe", "tpe multivariate", "nsga2", "random", "syne-tune ehvi")
 STARTUP, CANDIDATES, NOISE_SEED = 10, 3, 1000
 Network = tuple[str, ...]
@@ -223,9 +232,10 @@ def main() -> None:
     reporting = commands.add_parser("report")
     reporting.add_argument("file", type=Path)
     reporting.add_argument("--svg", type=Path)
+    reporting.add_argument("--at", type=int, nargs="+", default=list(SHOWN), help="trainings")
     asked = parser.parse_args()
     if asked.command == "report":
-        report([json.loads(line) for line in asked.file.read_text().splitlines()], asked.svg)
+        report([json.loads(line) for line in asked.file.read_text().splitlines()], asked.svg, asked.at)
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -240,20 +250,40 @@ def missing(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     done = {tuple(json.loads(line)[key] for key in ("way", "data_set", "sampler", "seed")) for line in lines}
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     for seed, way, data_set, sampler in itertools.product(seeds, asked.ways, asked.data_sets, asked.samplers):
-        is_possible = way == "plain" or not sampler.startswith("syne")  # it cannot be told of an abandoned trial
-        if is_possible and (way, data_set, sampler, seed) not in done:
+        if is_possible(way, data_set, sampler) and (way, data_set, sampler, seed) not in done:
             yield {"way": way, "data_set": data_set, "sampler": sampler, "seed": seed}
 
 
+def is_possible(way: str, data_set: str, sampler: str) -> bool:
+    """Syne Tune cannot be told of an abandoned trial; a run always screens."""
+    if data_set == OWN:
+        return way == "screened" and sampler in OF_OWN
+    return way == "plain" or not sampler.startswith("syne")
+
+
 def one_search(wanted: dict[str, Any], count: int) -> dict[str, Any]:
-    trainings = Trainings(table_of(wanted["data_set"]), np.random.default_rng(NOISE_SEED + wanted["seed"]))
     name, seed = wanted["sampler"], wanted["seed"]
+    if wanted["data_set"] == OWN:
+        return on_our_own(name, seed, count)
+    trainings = Trainings(table_of(wanted["data_set"]), np.random.default_rng(NOISE_SEED + seed))
     started = time.process_time()
     if wanted["way"] == "plain":
         plain(SyneTuneSearch(seed) if name.startswith("syne") else OptunaSearch(name, seed), trainings, count)
     else:
         screened(OptunaSearch(name, seed), trainings, count)
     return {"cpu_seconds": round(time.process_time() - started, 2), "hypervolume": trainings.volumes}
+
+
+def on_our_own(name: str, seed: int, count: int) -> dict[str, Any]:
+    from own_table_search import TableSearch, facts
+
+    facts()  # not timed
+    started = time.process_time()
+    search = TableSearch(name, seed)
+    search.run(count)
+    found = [round(share, 4) for share in search.volumes]
+    spent = round(time.process_time() - started, 2)
+    return {"cpu_seconds": spent, "asked": search.asked, "trained": search.trained, "hypervolume": found}
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ OURS, RIVAL = "auto", "gp"
 COLOURS = ("#d1495b", "#00798c", "#edae49", "#8d6a9f", "#30638e", "#888888", "#5b8c5a")
 PANEL_W, PANEL_H, MARGIN = 300, 230, 46
 LOWEST = 0.3
+FEW, RESAMPLES = 8, 10_000
+"""With fewer seeds the interval of a mean is Student's, else that of a bootstrap over seeds."""
 
 Curves = dict[tuple[str, str, str], dict[int, list[float]]]
 """(way, data set, sampler) -> seed -> hypervolume after each training."""
 
 
-def report(lines: Sequence[dict[str, Any]], svg: Path | None) -> None:
+def report(lines: Sequence[dict[str, Any]], svg: Path | None, shown: Sequence[int] = SHOWN) -> None:
     curves: Curves = defaultdict(dict)
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
     for line in lines:
@@ -32,33 +34,39 @@ def report(lines: Sequence[dict[str, Any]], svg: Path | None) -> None:
         samplers = list(dict.fromkeys(sampler for of, _, sampler in curves if of == way))
         print(f"\n{way}, mean over the data sets; in brackets the 95 % interval of ours minus this, paired by seed\n")
         print(
-            "| sampler | seeds | " + " | ".join(map(str, SHOWN)) + " | CPU s |\n|---|---|" + "---|" * (len(SHOWN) + 1)
+            "| sampler | seeds | " + " | ".join(map(str, shown)) + " | CPU s |\n|---|---|" + "---|" * (len(shown) + 1)
         )
         for sampler in samplers:
-            cells = [cell(curves, way, sampler, samplers, at) for at in SHOWN]
+            cells = [cell(curves, way, sampler, samplers, at) for at in shown]
             count = len(per_seed(curves, way, sampler))
             spent = statistics.mean(seconds[way, sampler])
             print(f"| {sampler} | {count} | " + " | ".join(cells) + f" | {spent:.1f} |")
-        by_data_set(curves, way, samplers)
+        by_data_set(curves, way, samplers, shown[1:])
     if svg is not None:
         svg.write_text(drawing(curves))
 
 
 def cell(curves: Curves, way: str, sampler: str, samplers: Sequence[str], at: int) -> str:
-    own = per_seed(curves, way, sampler)
+    own = {seed: curve for seed, curve in per_seed(curves, way, sampler).items() if len(curve) >= at}
+    if not own:
+        return "-"
     mean = statistics.mean(curve[at - 1] for curve in own.values())
     ours = per_seed(curves, way, OURS) if OURS in samplers else {}
-    differences = [ours[seed][at - 1] - own[seed][at - 1] for seed in own if seed in ours]
+    differences = [ours[seed][at - 1] - own[seed][at - 1] for seed in own if len(ours.get(seed, ())) >= at]
     if sampler == OURS or len(differences) < 2:
         return f"{mean:.3f}"
-    half = half_width(differences)
-    middle = statistics.mean(differences)
-    return f"{mean:.3f} ({middle - half:+.3f}, {middle + half:+.3f})"
+    low, high = interval(differences)
+    return f"{mean:.3f} ({low:+.3f}, {high:+.3f})"
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Of the 95 % interval of the mean (Student)."""
-    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean."""
+    if len(values) < FEW:
+        middle, error = statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))
+        half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+        return middle - half, middle + half
+    means = np.random.default_rng(0).choice(np.array(values), (RESAMPLES, len(values))).mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def per_seed(curves: Curves, way: str, sampler: str) -> dict[int, list[float]]:
@@ -68,17 +76,24 @@ def per_seed(curves: Curves, way: str, sampler: str) -> dict[int, list[float]]:
     return {seed: np.mean([seeds[seed] for seeds in of], axis=0).tolist() for seed in sorted(every)}
 
 
-def by_data_set(curves: Curves, way: str, samplers: Sequence[str]) -> None:
+def even(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """A row for each curve, as long as the shortest."""
+    shortest = min(map(len, curves))
+    return np.array([curve[:shortest] for curve in curves])
+
+
+def by_data_set(curves: Curves, way: str, samplers: Sequence[str], shown: Sequence[int]) -> None:
     data_sets = list(dict.fromkeys(data_set for of, data_set, _ in curves if of == way))
-    print(f"\n{way}: @20 / @40 / @60; trainings until the mean curve is at .85 and .90\n")
+    print(f"\n{way}: @{' / @'.join(map(str, shown))}; trainings until the mean curve is at .85 and .90\n")
     print("| sampler | " + " | ".join(data_sets) + " |\n|---|" + "---|" * len(data_sets))
     for sampler in samplers:
         cells = []
         for data_set in data_sets:
             of = curves[way, data_set, sampler]
-            mean = np.mean([of[seed] for seed in per_seed(curves, way, sampler)], axis=0)
+            mean = even([of[seed] for seed in per_seed(curves, way, sampler)]).mean(0)
             reached = [next((str(i + 1) for i, v in enumerate(mean) if v >= level), "-") for level in (0.85, 0.90)]
-            cells.append(" / ".join(f"{mean[at - 1]:.3f}" for at in SHOWN[1:]) + f"; {reached[0]}, {reached[1]}")
+            values = " / ".join(f"{mean[at - 1]:.3f}" if at <= len(mean) else "-" for at in shown)
+            cells.append(f"{values}; {reached[0]}, {reached[1]}")
         print(f"| {sampler} | " + " | ".join(cells) + " |")
 
 
@@ -96,8 +111,9 @@ def drawing(curves: Curves) -> str:
     for row, way in enumerate(ways):
         for column, data_set in enumerate(data_sets):
             left, top = MARGIN + column * PANEL_W, 24 + row * (PANEL_H + MARGIN)
-            of = {s: np.array(list(curves[way, data_set, s].values())) for s in samplers if curves[way, data_set, s]}
-            parts.append(panel(f"{data_set}, {way}", of, colours, left, top))
+            of = {s: even(list(curves[way, data_set, s].values())) for s in samplers if curves[way, data_set, s]}
+            if of:
+                parts.append(panel(f"{data_set}, {way}", of, colours, left, top))
     for i, sampler in enumerate(samplers):
         at = MARGIN + i * (width - MARGIN) / len(samplers)
         parts.append(f'<rect x="{at}" y="{height - 22}" width="14" height="4" fill="{colours[sampler]}"/>')
@@ -107,15 +123,16 @@ def drawing(curves: Curves) -> str:
 
 def panel(title: str, curves: dict[str, np.ndarray], colours: dict[str, str], left: float, top: float) -> str:
     wide = PANEL_W - 30
+    lowest = min(LOWEST, math.floor(10 * min(float(values.mean(0).min()) for values in curves.values())) / 10)
     longest = max(values.shape[1] for values in curves.values())
 
     def line(values: np.ndarray) -> str:
-        heights = top + PANEL_H * (1 - (np.clip(values, LOWEST, 1) - LOWEST) / (1 - LOWEST))
+        heights = top + PANEL_H * (1 - (np.clip(values, lowest, 1) - lowest) / (1 - lowest))
         return " ".join(f"{left + wide * i / (longest - 1):.1f},{y:.1f}" for i, y in enumerate(heights))
 
     parts = [f'<text x="{left}" y="{top - 8}" font-weight="600">{title}</text>']
     for level in (0.4, 0.6, 0.8, 0.9, 1.0):
-        y = top + PANEL_H * (1 - (level - LOWEST) / (1 - LOWEST))
+        y = top + PANEL_H * (1 - (level - lowest) / (1 - lowest))
         parts.append(
             f'<path d="M{left} {y:.1f}h{wide}" stroke="#ddd"/><text x="{left - 24}" y="{y + 4:.1f}">{level}</text>'
         )

@@ -1,0 +1,265 @@
+"""Two ways up the rungs of a training, on our own table: today's decisions, and asynchronous successive halving.
+
+    python benchmarks/ladders.py [--seeds 10] [--workers 2]
+
+All see the same random candidates, choose what starts by the same expected gain from rung 0, and count what is trained
+to the last rung, with its weights in every deployment.
+
+    whole      what starts goes to the last rung
+    posterior  today's: after a rung a plan competes again, with the accuracy of that rung and its error, by its
+               expected gain, against all that waits
+    halving    a plan goes on when it is in the best 1/eta of all that have finished its rung, by non-dominated rank of
+               (accuracy after the rung, measured cost); otherwise a new one starts. Schmucker et al. 2021,
+               "Multi-objective asynchronous successive halving", with crowding by gain within a rank
+
+A trainer's seconds are CPU-seconds as they were measured; of shapes that were not trained, by their multiplications.
+Prints for each way the seconds until the front is at a share of what can be gained, over those of today's on the same
+seed, with the 95 % interval of a bootstrap over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import random
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from own_table_data import Built
+from own_table_plans import plans_of_table
+from own_table_search import OBJECTIVES, every_parameters, facts, keys_of, metrics_of, table
+
+from vitsearch.core.pareto import Loss, front, hypervolume, loss
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import Record, RunningTrial
+from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.outlook import RUNG_DEVIATION, Outlook
+from vitsearch.search.scheduler import LOW_GAIN, NEGLIGIBLE_GAIN
+from vitsearch.study.pool import PlanParameters
+
+RUNGS = (1, 3)
+CANDIDATES = 3
+LEVELS = (0.3, 0.4, 0.5, 0.6)
+RESAMPLES = 4000
+
+
+@dataclass
+class Ladder:
+    """One search: ``reached`` has the trainer's seconds and the share of what can be gained after each training."""
+
+    way: str
+    seed: int
+    budget_s: float
+    workers: int = 1
+    eta: int = 3
+    reached: list[tuple[float, float]] = field(default_factory=list)
+    started: int = 0
+    finished: int = 0
+
+    def __post_init__(self) -> None:
+        self._facts = facts()
+        self._outlook = Outlook(self._facts.goals, {}, self._facts.base_accuracy)
+        self._points: list[Loss] = []
+        self._plans = self._stream()
+        self._waiting: list[RunningTrial] = []
+        self._halved: dict[int, list[RunningTrial]] = {rung: [] for rung in RUNGS}
+        self._promoted: set[int] = set()
+        self._weights: set[str] = set()
+        self._training: dict[int, RunningTrial] = {}
+        self._number = 0
+        for plan in self._facts.leaders:
+            self._confirm(plan, 0)
+
+    def run(self) -> None:
+        clock, spent, busy = 0.0, 0.0, []  # type: tuple[float, float, list[tuple[float, int, RunningTrial]]]
+        while spent < self.budget_s:
+            while len(busy) < self.workers:
+                chosen = self._next()
+                if chosen is None:
+                    break
+                cost = seconds_of(self._built(chosen), rung_after(chosen.rung))
+                spent += cost
+                self._training[chosen.number] = chosen
+                heapq.heappush(busy, (clock + cost, chosen.number, chosen))
+            if not busy:
+                return
+            clock, _, done = heapq.heappop(busy)
+            del self._training[done.number]
+            self._after(done, rung_after(done.rung))
+            self.reached.append((spent, self._share()))
+
+    # ---- candidates
+
+    def _stream(self) -> Iterator[Plan]:
+        pool = PlanParameters(plans_of_table())
+        order = list(every_parameters())
+        random.Random(self.seed).shuffle(order)
+        return (pool.plan(parameters) for parameters in order)
+
+    def _candidates(self) -> None:
+        """Three new ones at a time, as a round has them."""
+        new = 0
+        while new < CANDIDATES and (plan := next(self._plans, None)) is not None:
+            found, keys, one = metrics_of(plan, accuracy_known=False), keys_of(plan), table().of(plan)
+            if found is None or one is None or keys.weights_key in self._weights:
+                continue
+            self._number += 1
+            running = RunningTrial(self._number, plan, keys, found)
+            if self._outlook.judge_screen(running) is not None:
+                continue
+            self._weights.add(keys.weights_key)
+            running = self._outlook.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
+            if running.needs_no_training:
+                self._confirm(plan, 0)
+                continue
+            self._waiting.append(running)
+            new += 1
+
+    # ---- decisions
+
+    def _next(self) -> RunningTrial | None:
+        if self.way == "halving" and (going_on := self._promotable()) is not None:
+            self._promoted.add(going_on.number)
+            return going_on
+        for _ in range(60):
+            begun = [one for one in self._waiting if one.rung and self.way == "whole"]
+            self._candidates()
+            best = begun[0] if begun else self._best()
+            if best is not None:
+                self._waiting.remove(best)
+                self.started += best.rung == 0
+                return best
+        return None
+
+    def _best(self) -> RunningTrial | None:
+        known = self._outlook.known(self._training.values())
+        gains = [self._outlook.gain(self._now(one), known) for one in self._waiting]
+        pairs = list(zip(gains, self._waiting, strict=True))
+        self._waiting = [one for gain, one in pairs if gain > NEGLIGIBLE_GAIN * known.hypervolume]
+        gain, best = max(pairs, key=lambda pair: pair[0], default=(0.0, None))
+        return best if gain > LOW_GAIN * known.hypervolume else None
+
+    def _now(self, running: RunningTrial) -> RunningTrial:
+        if running.rung or running.proxy is None:
+            return running
+        base = self._facts.base_accuracy[running.plan.backbone]
+        return self._outlook.predict(running, base, Evaluation(running.proxy.accuracy, running.proxy.kl, 1000))
+
+    def _promotable(self) -> RunningTrial | None:
+        done = self._halved[RUNGS[0]]
+        ranked = by_rank(done)[: len(done) // self.eta]
+        return next((one for one in ranked if one.number not in self._promoted), None)
+
+    def _after(self, running: RunningTrial, rung: int) -> None:
+        if rung == RUNGS[-1]:
+            self.finished += 1
+            self._confirm(running.plan, rung, running)
+            return
+        found = table().rung_holdout(self._built(running), rung)
+        after = running.after_rung(rung, found, RUNG_DEVIATION)
+        if self.way == "halving":
+            self._halved[rung].append(after)
+        else:
+            self._waiting.append(after)
+
+    # ---- what is reached
+
+    def _confirm(self, plan: Plan, rung: int, running: RunningTrial | None = None) -> None:
+        for leader in self._facts.leaders:
+            other = replace(plan, deployments=leader.deployments)
+            found = metrics_of(other, accuracy_known=True) if leader.backbone == plan.backbone else None
+            if found is None or (rung == 0 and other != plan):
+                continue
+            point = loss(OBJECTIVES, found.values)
+            assert point is not None
+            self._points.append(point)
+            self._number += 1
+            proxy = running.proxy if running is not None and other == plan else None
+            self._outlook.add(self._number, Record("confirmed", other, "", keys_of(other), found, {}, proxy, rung))
+
+    def _share(self) -> float:
+        known = hypervolume(self._points, self._facts.goals.reference)
+        return (known - self._facts.least) / (self._facts.most - self._facts.least)
+
+    def _built(self, running: RunningTrial) -> Built:
+        found = table().of(running.plan)
+        assert found is not None
+        return found
+
+
+def rung_after(rung: int) -> int:
+    return next(one for one in RUNGS if one > rung)
+
+
+def by_rank(trials: Sequence[RunningTrial]) -> list[RunningTrial]:
+    """Layer by layer of non-dominated (accuracy, cost); within a layer the most accurate first."""
+    left, ranked = list(trials), []
+    while left:
+        points = [loss(OBJECTIVES, one.metrics.values | {"accuracy": one.accuracy}) for one in left]
+        best = set(front([point for point in points if point is not None]))
+        layer = [one for i, one in enumerate(left) if i in best]
+        ranked += sorted(layer, key=lambda one: -(one.accuracy or 0.0))
+        left = [one for i, one in enumerate(left) if i not in best]
+    return ranked
+
+
+def seconds_of(one: Built, rung: int) -> float:
+    """CPU-seconds from the rung before; of a shape that was not trained, by a line on its multiplications."""
+    found = {step.epochs: step.cpu_s for step in one.rungs}
+    return found[rung] if rung in found else math.exp(table().seconds_line(one.backbone, rung)(math.log(one.macs_m)))
+
+
+def reaches(one: Ladder, level: float) -> float | None:
+    return next((seconds for seconds, share in one.reached if share >= level), None)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    draw = np.random.default_rng(0)
+    means = draw.choice(np.array(values), (RESAMPLES, len(values))).mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--budget-s", type=float, default=1500.0)
+    asked = parser.parse_args()
+    ways = {"posterior": ("posterior", 3), "whole": ("whole", 3), "halving, 1/2": ("halving", 2)}
+    ways["halving, 1/3"] = ("halving", 3)
+    found: dict[str, list[Ladder]] = {}
+    for name, (way, eta) in ways.items():
+        found[name] = [Ladder(way, seed, asked.budget_s, asked.workers, eta) for seed in range(asked.seeds)]
+        for one in found[name]:
+            one.run()
+    print(f"| way | started, finished | {' | '.join(f'at {level:.0%}' for level in LEVELS)} | share at the end |")
+    print("|---" * (len(LEVELS) + 3) + "|")
+    for name, searches in found.items():
+        counts = (
+            f"{statistics.mean(s.started for s in searches):.0f}, {statistics.mean(s.finished for s in searches):.0f}"
+        )
+        cells = [cell(searches, found["posterior"], level) for level in LEVELS]
+        ends = [one.reached[-1][1] for one in searches]
+        less = [end - other.reached[-1][1] for end, other in zip(ends, found["posterior"], strict=True)]
+        low, high = interval(less)
+        print(f"| {name} | {counts} | {' | '.join(cells)} | {statistics.mean(ends):.3f} ({low:+.3f}, {high:+.3f}) |")
+
+
+def cell(searches: Sequence[Ladder], today: Sequence[Ladder], level: float) -> str:
+    """The mean seconds of today's, or the geometric mean of the ratio to it; of the seeds on which both get there."""
+    pairs = [(reaches(one, level), reaches(other, level)) for one, other in zip(searches, today, strict=True)]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(both) < 2:
+        return "-"
+    if searches is today:
+        return f"{statistics.mean(a for a, _ in both):.0f} s ({len(both)})"
+    logs = [math.log(a / b) for a, b in both]
+    low, high = interval(logs)
+    return f"{math.exp(statistics.mean(logs)):.2f} ({math.exp(low):.2f} to {math.exp(high):.2f}; {len(both)})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,604 @@
+"""Make a table of really built, measured and trained plans of the quickstart's space, for `samplers.py`.
+
+    python benchmarks/own_table.py build FILE            cut, refit, judge and export every shape
+    flock LOCK python benchmarks/own_table.py measure FILE --seconds 270      CPU time of what was exported; again
+    python benchmarks/own_table.py train FILE            60 of the shapes, to rungs 1 and 3
+    python benchmarks/own_table.py pack FILE TABLE       a compressed table; the lines stay as they are
+    python benchmarks/own_table.py make FILE TABLE       all of it, in this order
+
+FILE has one JSON line for each unit of work (a shape, a measured file, a rung), so each command can be stopped at any
+time and goes on where it was; `build` and `train` may run beside each other. All of it runs in one thread.
+
+    shape      block structure, cut, closed-form refit (rung 0): as a worker does it. Its accuracy and KL on the holdout
+               as the search sees them, and its accuracy on the 2,000 validation images.
+    files      of the refitted weights, for onnxruntime (fp32, int8) and OpenVINO (fp32, bf16 from the same file, int8).
+               What int8 and bf16 lose is judged on the first 400 validation images, beside torch on the same ones.
+    measure    in one process: two visits, some seconds to a minute apart, of six blocks of 8 ms, in turn with blocks of
+               the agent's two reference models; of each the fastest tenth of the single runs.
+    training   by the recipe of the space, distilled from the base; accuracy on the holdout as the search sees it, and
+               on the validation images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import importlib.metadata
+import json
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from own_table_data import pack
+from own_table_plans import Shape, every_plan, plans_by_shape, text_of
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.compress import macs
+from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.record import SMALL_KL
+from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
+from vitsearch.models.divergence import kl_divergence
+from vitsearch.pipeline import jobs
+from vitsearch.pipeline.calibration import Calibration, Calibrations
+from vitsearch.storage.files import FileStore
+from vitsearch.training import inference
+from vitsearch.workers import tasks
+from vitsearch.workers.images import batches, drawn, load_data, predict
+from vitsearch.workers.models import compressed, refitted
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.artifacts import model_files
+from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_evaluators.measure.child.bursts import Run
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, clock_overhead_ms, gc_disabled, timed_runs
+from vitsearch_evaluators.runtimes import reference_models
+
+STRUCTURE, QUANTIZATION = Calibration(256, 0), Calibration(32, 0)
+ROUNDED_IMAGES = 400
+SEED = 0
+TRAINED = {"efficientvit_fmnist": 28, "mobilevit_fmnist": 24, "vit_fmnist_p4": 8}
+"""How many shapes of each backbone are trained: fewer of the one whose training takes longest and is never on a
+front."""
+VISITS, BLOCKS, BLOCK_S = 2, 6, 0.008
+FAST = 0.1
+"""The quantile of single runs that stands for a visit. On a machine that is not quiet a process is preempted every few
+milliseconds and finds its caches empty: medians of two visits differed by 8 to 30 %, and by a factor of 2 for some."""
+LATE = "openvino int8_ptq"
+BATCH_OF_FILES = 40
+
+
+class Lines:
+    """The file of finished units of work, by their names."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            for line in path.read_text().splitlines():
+                row = json.loads(line)
+                self.rows[row["unit"]] = row
+
+    def add(self, unit: str, row: dict[str, Any]) -> None:
+        self.rows[unit] = {"unit": unit, **row}
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(self.rows[unit]) + "\n")
+
+    @property
+    def files(self) -> Path:
+        """The folder of what is exported and not measured yet."""
+        return self._path.with_suffix(".files")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A shape with all that is needed to build it."""
+
+    key: str
+    plans: tuple[Plan, ...]
+    spec: jobs.CompressionSpec
+
+    @property
+    def plan(self) -> Plan:
+        return self.plans[0]
+
+
+class Builder:
+    """What plans share: data, bases, block structures and the logits of teachers."""
+
+    def __init__(self, folder: Path) -> None:
+        stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
+        self.workspace = jobs.Workspace({"source": "builtin:fashion-mnist-14k"}, *stores, folder / "cache")
+        self.images = load_data(self.workspace)
+        self.names: dict[str, list[Shape]] = {}
+        """The shapes that resolve to each of :attr:`cuts`."""
+        self._structures: dict[jobs.Source, tuple[BlockStructure, Scores, str]] = {}
+        self._references: dict[str, jobs.Reference] = {}
+        self._targets: dict[str, jobs.DistillationTargets] = {}
+
+    @cached_property
+    def cuts(self) -> dict[str, Cut]:
+        """Every shape of the table once, however many plans resolve to it; backbones in turn, strata in turn."""
+        found: dict[str, Cut] = {}
+        for shape, plans in in_turn(plans_by_shape(every_plan())):
+            spec = self._spec(plans[0], shape)
+            key = digest(spec.resolved.kept_indices())[:12]
+            self.names.setdefault(key, []).append(shape)
+            if key not in found:
+                found[key] = Cut(key, tuple(plans), spec)
+        return found
+
+    def _spec(self, plan: Plan, shape: Shape) -> jobs.CompressionSpec:
+        source = jobs.Source(plan.backbone, "builtin", plan.resolution)
+        if source not in self._structures:
+            found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STRUCTURE))
+            parsed = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+            self._structures[source] = (*parsed, found.statistics_sha256)
+        structure, scores, statistics_sha256 = self._structures[source]
+        resolved: ResolvedPlan = resolve(plan, structure, scores)
+        native = backbones.native_resolution(plan.backbone)
+        calibrations = Calibrations.of(resolved, structure, native, STRUCTURE)
+        return jobs.CompressionSpec(source, resolved, statistics_sha256, calibrations)
+
+    def reference(self, plan: Plan) -> jobs.Reference:
+        name = plan.backbone
+        if name not in self._references:
+            source = jobs.Source(name, "builtin", backbones.native_resolution(name))
+            base = tasks.prepare_base(jobs.BaseJob(self.workspace, source, plan.recipe))
+            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "holdout", plan.recipe))
+            self._references[name] = jobs.Reference(stored.sha256, base.accuracy)
+        return self._references[name]
+
+    def targets(self, plan: Plan) -> jobs.DistillationTargets:
+        name = plan.backbone
+        if name not in self._targets:
+            source = jobs.Source(name, "builtin", backbones.native_resolution(name))
+            stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "train", plan.recipe))
+            self._targets[name] = jobs.DistillationTargets("logits", stored.sha256)
+        return self._targets[name]
+
+    def judged(self, model: nn.Module, cut: Cut) -> jobs.Evaluation:
+        """As the worker judges rung 0 (``workers/tasks.py``)."""
+        images, reference, plan = self.images, self.reference(cut.plan), cut.plan
+        logits = predict(model, images, images.train.images, plan.resolution, images.holdout)
+        base = np.load(self.workspace.store.get(reference.logits_sha256))
+        labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
+        remembered = inference.accuracy(base, labels) - reference.accuracy
+        kept = remembered * math.exp(-kl / tasks.FORGETTING_KL)
+        return jobs.Evaluation(inference.accuracy(logits, labels) - kept, kl, len(logits))
+
+    def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
+        """Which of the (first) validation images the model classifies right."""
+        split = self.images.validation
+        logits = predict(model, self.images, split.images[:first], cut.plan.resolution)
+        right: np.ndarray = logits.argmax(1) == split.labels[:first]
+        return right
+
+
+def in_turn(shapes: dict[Shape, list[Plan]]) -> Iterator[tuple[Shape, list[Plan]]]:
+    """The shapes in a seeded order in which every start is spread: backbones in turn, the
+    plain ViT half as often, and of each backbone the strata
+    of resolution, depth and tokens in turn."""
+    draw = random.Random(SEED)
+    strata: dict[str, dict[Any, list[Shape]]] = {}
+    for shape in shapes:
+        backbone, resolution, cut = shape
+        stratum = resolution, cut.depth_pruning_ratio, cut.token_pruning_ratio, cut.token_pruning_method
+        strata.setdefault(backbone, {}).setdefault(stratum, []).append(shape)
+    queues = []
+    for of_backbone in strata.values():
+        for members in of_backbone.values():
+            draw.shuffle(members)
+        rows = zip_longest(*of_backbone.values())
+        order = [shape for row in rows for shape in row if shape is not None]
+        queues += [order[::2], order[1::2]] if order[0][0] != "vit_fmnist_p4" else [order]
+    for row in zip_longest(*queues):
+        yield from ((shape, shapes[shape]) for shape in row if shape is not None)
+
+
+# ---- build
+
+
+def build(lines: Lines, seconds: float, part: int, parts: int) -> None:
+    """Every shape, then the files that take longest to write; of ``parts`` processes this is number ``part``."""
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        builder = Builder(Path(folder))
+        mine = list(builder.cuts.items())[part::parts]
+        for key, cut in mine:
+            if f"shape:{key}" not in lines.rows and time.monotonic() < end:
+                lines.add(f"shape:{key}", shape_row(builder, cut, lines.files / key))
+        for key, cut in mine:
+            shape = lines.rows.get(f"shape:{key}")
+            is_made = shape is None or LATE in shape["files"] or f"late:{key}" in lines.rows
+            if not is_made and time.monotonic() < end:
+                lines.add(f"late:{key}", {"key": key, "files": late_files(builder, cut, lines.files / key)})
+
+
+def is_late(cut: Cut) -> bool:
+    """Whether OpenVINO's int8 file waits for all other work: of these backbones NNCF takes as long as that together,
+    so at first every sixth shape has one."""
+    return cut.plan.backbone != "efficientvit_fmnist" and int(cut.key, 16) % 6 != 0
+
+
+def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
+    """The int8 file of OpenVINO, from the same weights once more."""
+    (plan,) = (one for one in cut.plans if text_of(one.deployment) == LATE)
+    model = refitted(cut.spec, builder.workspace)
+    pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
+    ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
+    unseen = Unseen.of(builder, plan)
+    return {LATE: in_child(lambda: file_row(ships, plan, plan.deployment, unseen, folder))}
+
+
+def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
+    plan = cut.plan
+    builder.reference(plan)  # not timed: once for all
+    start = time.process_time()
+    model = refitted(cut.spec, builder.workspace)
+    made = time.process_time()
+    found = builder.judged(model, cut)
+    judged = time.process_time()
+    whole = plan.backbone != "vit_fmnist_p4" or found.kl < SMALL_KL  # where it decides, or costs little
+    right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
+    pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
+    macs_m, params_m = macs.count(model, torch.zeros(pixels))
+    shutil.rmtree(folder, ignore_errors=True)
+    ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
+    unseen = Unseen.of(builder, plan)
+    files = {
+        text_of(one): in_child(lambda one=one: file_row(ships, plan, one, unseen, folder))  # type: ignore[misc]
+        for one in exported(cut.plans)
+        if not (is_late(cut) and text_of(one) == LATE)
+    }
+    return {
+        "key": cut.key,
+        "backbone": plan.backbone,
+        "resolution": plan.resolution,
+        "macs_m": round(macs_m, 4),
+        "params_m": round(params_m, 4),
+        "holdout": round(found.accuracy, 5),
+        "kl": round(found.kl, 6),
+        "validation": float(right.mean()),
+        "validation_images": len(right),
+        "correct": int(right[:ROUNDED_IMAGES].sum()),
+        "base": builder.reference(plan).accuracy,
+        "refit_cpu_s": round(made - start, 3),
+        "judge_cpu_s": round(judged - made, 3),
+        "files": files,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """Images that calibrate a file, and validation images with labels that judge it."""
+
+    calibration: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, builder: Builder, plan: Plan) -> Unseen:
+        images = builder.images
+        wanted = np.concatenate(list(batches(images, images.validation.images[:ROUNDED_IMAGES], plan.resolution)))
+        calibration = drawn(builder.workspace, QUANTIZATION, plan.resolution).numpy()
+        return cls(calibration, wanted, images.validation.labels[:ROUNDED_IMAGES])
+
+
+def file_row(ships: nn.Module, plan: Plan, one: Deployment, unseen: Unseen, folder: Path) -> dict[str, Any]:
+    """Write the file of a deployment, and judge it where it rounds; OpenVINO's fp32 file in bf16."""
+    into = folder / text_of(one).replace(" ", "-")
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    begin = time.process_time()
+    task = ExportTask(backbones.find(plan.backbone).family, one, unseen.calibration)
+    written = EXPORTERS.get(one.runtime)().export(ships, task, into)
+    spent = time.process_time() - begin
+    path, job = evaluate.judging_job(written, one)
+    keep_only(path)
+    judged = {} if one.precision == "fp32" else {text_of(one): job}
+    if text_of(one) == "openvino fp32":
+        judged["openvino bf16"] = replace(job, options=job.options | {evaluate.ARITHMETIC: "bf16"})
+    logits = {name: evaluate.logits(path, unseen.images, 1, job=how) for name, how in judged.items()}
+    return {
+        "file": str(path.relative_to(folder.parent)),
+        "runtime": job.runtime,
+        "options": job.options,
+        "bytes": sum(Path(name).stat().st_size for name in model_files(str(path)).values()),
+        "export_cpu_s": round(spent, 3),
+        "correct": {name: int((found.argmax(1) == unseen.labels).sum()) for name, found in logits.items()},
+    }
+
+
+def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``work`` returns in a forked child: OpenVINO ends its process on some shapes.
+
+    The modules that the child imports are imported here too, so that the next one has them.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    before = set(sys.modules)
+    child = os.fork()
+    if child == 0:
+        try:
+            found = work()
+        except Exception as error:  # noqa: BLE001 - a file that cannot be made is a row of the table
+            found = {"failed": f"{type(error).__name__}: {error}"[:200]}
+        sender.send((found, [name for name in sys.modules if name not in before]))
+        sender.close()
+        os._exit(0)
+    sender.close()
+    try:
+        found, imported = receiver.recv()
+    except EOFError:
+        found, imported = {}, []
+    _, status = os.waitpid(child, 0)
+    for name in imported:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    return found or {"failed": f"signal {os.WTERMSIG(status)}"}
+
+
+def exported(plans: Sequence[Plan]) -> list[Deployment]:
+    """One deployment for each file: OpenVINO computes in bf16 from its fp32 file."""
+    return [plan.deployment for plan in plans if plan.deployment.precision != "bf16"]
+
+
+def keep_only(path: Path) -> None:
+    """Delete what lies beside a model and does not belong to it."""
+    wanted = {Path(name) for name in model_files(str(path)).values()}
+    for other in path.parent.iterdir():
+        if other not in wanted:
+            other.unlink()
+
+
+# ---- measure
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file to be measured, in a runtime with options."""
+
+    unit: str
+    path: Path
+    runtime: str
+    options: dict[str, Any]
+
+
+def measure(lines: Lines, seconds: float) -> None:
+    """The CPU time of files, until all are measured or the time is up."""
+    end = time.monotonic() + seconds
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = [one for one in subjects_of(lines) if one.unit not in lines.rows]
+        random.Random(len(lines.rows)).shuffle(subjects)
+        subjects = list(opening(subjects, lines))  # before OpenVINO has threads in this process
+        references = reference_sessions(Path(folder))
+        for start in range(0, len(subjects), BATCH_OF_FILES):
+            if time.monotonic() > end:
+                return
+            some = subjects[start : start + BATCH_OF_FILES]
+            for unit, visits in visited(some, references).items():
+                lines.add(unit, {"visits": visits, "load": [round(one, 2) for one in os.getloadavg()]})
+            drop_measured(lines)
+
+
+def opening(subjects: Sequence[Subject], lines: Lines) -> Iterator[Subject]:
+    """The files that open; of the others, which end the process, a line says so. Other precisions were opened when
+    they were judged."""
+    for one in subjects:
+        if one.unit.endswith(":openvino fp32"):
+            found = in_child(lambda one=one: {"opened": session_of(one)() is None})  # type: ignore[misc]
+            if "failed" in found:
+                lines.add(one.unit, found)
+                continue
+        yield one
+
+
+def subjects_of(lines: Lines) -> Iterator[Subject]:
+    for row in list(lines.rows.values()):
+        if not row["unit"].startswith(("shape:", "late:")):
+            continue
+        for name, file in row["files"].items():
+            if "failed" in file:
+                continue
+            path = lines.files / file["file"]
+            if path.exists():
+                yield Subject(f"cost:{row['key']}:{name}", path, file["runtime"], file["options"])
+                if name == "openvino fp32":
+                    options = file["options"] | {"inference_precision": "bf16"}
+                    yield Subject(f"cost:{row['key']}:openvino bf16", path, file["runtime"], options)
+
+
+def drop_measured(lines: Lines) -> None:
+    """Delete the files of which every use is measured."""
+    waiting = {one.path for one in subjects_of(lines) if one.unit not in lines.rows}
+    for one in list(subjects_of(lines)):
+        if one.path not in waiting and one.path.exists():
+            shutil.rmtree(one.path.parent)
+
+
+def reference_sessions(folder: Path) -> list[Run]:
+    """Products and convolutions, in onnxruntime."""
+    runtime = runtimes.create("onnxruntime")
+    options = runtime.check_options({})
+    files = reference_models.write(str(folder))
+    return [runtime.load(file, options, 1, 1, {}).run for file in files]
+
+
+def visited(subjects: Sequence[Subject], references: Sequence[Run]) -> dict[str, list[list[float]]]:
+    """By unit, for each visit the logarithms of the model's time over that of products, and of convolutions, and the
+    model's time as it was read."""
+    opened = {one.unit: session_of(one) for one in subjects}
+    found: dict[str, list[list[float]]] = {one.unit: [] for one in subjects}
+    draw, order, clocks = random.Random(SEED), [one.unit for one in subjects], Clocks()
+    overhead_ms = clock_overhead_ms(clocks)
+
+    def block(run: Run) -> list[float]:
+        return timed_runs(run, clocks, lambda done, passed_s: done < 2 or passed_s < BLOCK_S).cpu_ms
+
+    with gc_disabled():
+        for _ in range(VISITS):
+            draw.shuffle(order)
+            for unit in order:
+                runs: list[list[float]] = [[], [], []]
+                for number in range(BLOCKS):
+                    runs[number % 2] += block(references[number % 2])
+                    runs[2] += block(opened[unit])
+                products, convolutions, model = (float(np.quantile(times, FAST)) - overhead_ms for times in runs)
+                logs = math.log(model / products), math.log(model / convolutions)
+                found[unit].append([round(value, 5) for value in (*logs, model)])
+    opened.clear()
+    gc.collect()
+    return found
+
+
+def session_of(one: Subject) -> Run:
+    runtime = runtimes.create(one.runtime)
+    return runtime.load(str(one.path), runtime.check_options(one.options), 1, 1, {}).run
+
+
+# ---- train
+
+
+def train(lines: Lines, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        builder = Builder(Path(folder))
+        for key in chosen_to_train(lines, builder):
+            cut = builder.cuts[key]
+            checkpoint: str | None = None
+            before: jobs.Evaluation | None = None
+            rungs = cut.plan.recipe.rungs
+            if f"training:{key}:{rungs[-1]}" in lines.rows:
+                continue
+            for start, rung in zip(rungs, rungs[1:], strict=False):
+                if time.monotonic() > end:
+                    return
+                row, trained = training_row(builder, cut, (start, rung), checkpoint, before)
+                checkpoint, before = trained.checkpoint_sha256, trained.found
+                lines.add(f"training:{key}:{rung}", row)
+
+
+def chosen_to_train(lines: Lines, builder: Builder) -> list[str]:
+    """The shapes to train: of each backbone half as they come in their spread order, and half of those that are on or
+    near a front of accuracy at rung 0 and multiplications. The same at every call once all shapes are built."""
+    queues = []
+    for backbone, count in TRAINED.items():
+        shapes = [(key, cut) for key, cut in builder.cuts.items() if cut.plan.backbone == backbone]
+        spread = [key for key, _ in shapes][: count // 2]
+        built = [lines.rows[f"shape:{key}"] for key, _ in shapes if f"shape:{key}" in lines.rows]
+        near = [row["key"] for row in near_front(built) if row["key"] not in spread][: count - len(spread)]
+        already = [unit.split(":")[1] for unit in lines.rows if unit.startswith("training:")]
+        mine = [key for key in dict.fromkeys(already) if builder.cuts[key].plan.backbone == backbone]
+        queues.append(list(dict.fromkeys([*mine, *spread, *near]))[:count])
+    return [key for row in zip_longest(*queues) for key in row if key is not None]
+
+
+def near_front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fewest multiplications for the least divergence: layer by layer of non-dominated shapes."""
+    left, ordered = sorted(rows, key=lambda row: (row["macs_m"], row["kl"])), []
+    while left:
+        least, layer = math.inf, []
+        for row in left:
+            if row["kl"] < least:
+                least = row["kl"]
+                layer.append(row)
+        ordered += random.Random(SEED).sample(layer, len(layer))
+        left = [row for row in left if row not in layer]
+    return ordered
+
+
+def training_row(
+    builder: Builder, cut: Cut, rungs: tuple[int, int], checkpoint: str | None, before: jobs.Evaluation | None
+) -> tuple[dict[str, Any], jobs.Trained]:
+    plan, workspace = cut.plan, builder.workspace
+    reference, targets = builder.reference(plan), builder.targets(plan)
+    if before is None:
+        before = tasks.score_proxy(jobs.ProxyJob(workspace, cut.spec, reference))
+    begin = time.process_time()
+    job = jobs.TrainJob(workspace, cut.spec, plan.recipe, *rungs, checkpoint, targets, reference, before)
+    trained = tasks.train_rung(job)
+    spent = time.process_time() - begin
+    model = compressed(cut.spec, workspace, trained.checkpoint_sha256)
+    row = {
+        "key": cut.key,
+        "rung": rungs[1],
+        "holdout": round(trained.found.accuracy, 5),
+        "kl": round(trained.found.kl, 6),
+        "validation": float(builder.right(model, cut).mean()),
+        "kept": trained.kept,
+        "steps": trained.steps,
+        "cpu_s": round(spent, 2),
+    }
+    return row, trained
+
+
+def packed(lines: Lines, table: Path) -> None:
+    """Write the table that searches read."""
+    with tempfile.TemporaryDirectory() as folder:
+        builder = Builder(Path(folder))
+        shapes = len(builder.cuts)
+        names = builder.names
+    loads = [row["load"][0] for unit, row in lines.rows.items() if unit.startswith("cost:") and "load" in row]
+    about = {
+        "shapes": shapes,
+        "load_while_measuring": [min(loads), statistics.median(loads), max(loads)],
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnxruntime", "openvino", "nncf")},
+        "cpu": processor(),
+    }
+    table.write_bytes(pack(lines.rows.values(), names, about))
+    print(f"{table}: {table.stat().st_size / 1e3:.0f} kB")
+
+
+def processor() -> str:
+    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return found[0].partition(":")[2].strip() if found else "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("build", "measure", "train"):
+        command = commands.add_parser(name)
+        command.add_argument("file", type=Path)
+        command.add_argument("--seconds", type=float, default=math.inf)
+        if name == "build":
+            command.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("NUMBER", "OF"))
+    for name in ("pack", "make"):
+        command = commands.add_parser(name)
+        command.add_argument("file", type=Path)
+        command.add_argument("table", type=Path)
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    lines = Lines(asked.file)
+    if asked.command in ("build", "make"):
+        build(lines, *((asked.seconds, *asked.part) if asked.command == "build" else (math.inf, 0, 1)))
+    if asked.command in ("measure", "make"):
+        measure(lines, math.inf if asked.command == "make" else asked.seconds)
+    if asked.command in ("train", "make"):
+        train(lines, math.inf if asked.command == "make" else asked.seconds)
+    if asked.command in ("pack", "make"):
+        packed(lines, asked.table)
+
+
+if __name__ == "__main__":
+    main()

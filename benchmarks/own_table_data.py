@@ -1,0 +1,510 @@
+"""Our own table as searches see it: what each plan costs, and what its training gives.
+
+`pack` makes the compressed table from the lines of `own_table.py`. What is derived from the measurements, here and in
+no other place:
+
+    unbuilt     rung 0, size and costs of shapes (or files) that were not built: by a Gaussian process over the knobs on
+                those of their backbone that were, with its error on parts that were left out.
+    cost        CPU milliseconds on a quiet machine: of two visits the lower ratio of the model's time to the mixture of
+                both references that the agent expects of files of its size, times the low quartile of that mixture
+                over all visits. What else runs on a machine only ever slows a model.
+    accuracy    of a shape that was trained: on the validation images after the last rung. Of others: a line or a
+                Gaussian process on what was trained, whichever has the smaller leave-one-out error, and a residual that
+                the shape's key draws from that error.
+    rounding    what bf16 and int8 cost: for each backbone and deployment a line of the accuracy that was lost on the
+                same validation images over the KL of the shape.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from own_table_plans import Shape, shape_of, text_of
+
+from vitsearch.core.plan import Compression, Plan
+from vitsearch.core.record import SMALL_KL
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, RungZero
+from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
+from vitsearch.study.auto_sampler.gaussian_process import COSTS, ERRORS, GaussianProcess, Settings
+from vitsearch_evaluators.measure.figures.paired import prior_weight
+
+TABLE = Path(__file__).with_name("own_table.jsonl.xz")
+ROUNDED_IMAGES = 400
+VISIT_DEVIATION = 0.02
+"""Of the lower of two visits, at least, relative."""
+MOST_SPREAD = 0.1
+"""Half the difference of two visits above which neither is believed."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU milliseconds with one relative standard deviation; predicted where they are not ``measured``."""
+
+    ms: float
+    deviation: float
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Rung:
+    """After so many epochs: what the holdout says, which decides, the validation images, and the CPU-seconds since the
+    rung before."""
+
+    epochs: int
+    holdout: float
+    kl: float
+    validation: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """A shape that was built and refitted."""
+
+    key: str
+    backbone: str
+    resolution: int
+    cuts: tuple[Compression, ...]
+    base: float
+    holdout: float
+    kl: float
+    validation: float
+    macs_m: float
+    refit_cpu_s: float
+    judge_cpu_s: float
+    files: Mapping[str, Mapping[str, Any]]
+    times: Mapping[str, Sequence[Sequence[float]]]
+    rungs: tuple[Rung, ...] = ()
+    crashed: tuple[str, ...] = ()
+    built: bool = True
+
+    @property
+    def start(self) -> RungZero:
+        return RungZero(self.backbone, self.kl, max(0.0, self.base - self.holdout))
+
+    @property
+    def needs_no_training(self) -> bool:
+        return self.kl < SMALL_KL
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """Shapes by their key."""
+
+    about: Mapping[str, Any]
+    shapes: Mapping[str, Built]
+    completion_errors: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path = TABLE) -> OwnTable:
+        with lzma.open(path, "rt") as stream:
+            about, *rows = map(json.loads, stream)
+        built = [_built(row) for row in rows if "kl" in row]
+        bases = {one.backbone: one.base for one in built}
+        unbuilt = [_unbuilt(row, bases[row["backbone"]]) for row in rows if "kl" not in row]
+        completions = list(completed(built, unbuilt))
+        errors = {name: error for _, found in completions for name, error in found.items()}
+        return cls(about, {one.key: one for one in [*built, *(one for one, _ in completions)]}, errors)
+
+    def of(self, plan: Plan) -> Built | None:
+        return self._by_shape.get(shape_of(plan))
+
+    @cached_property
+    def _by_shape(self) -> dict[Shape, Built]:
+        return {(one.backbone, one.resolution, cut): one for one in self.shapes.values() for cut in one.cuts}
+
+    @cached_property
+    def trained(self) -> list[Built]:
+        return [one for one in self.shapes.values() if one.rungs and one.rungs[-1].epochs == self.last_rung]
+
+    @property
+    def last_rung(self) -> int:
+        return max(rung.epochs for one in self.shapes.values() for rung in one.rungs)
+
+    # ---- accuracy
+
+    def accuracy(self, one: Built, deployment: str) -> float:
+        """After the last rung; as it is where nothing needs training."""
+        return self.accuracy_at(one, self.last_rung) - self.rounding(one, deployment)
+
+    def accuracy_at(self, one: Built, epochs: int) -> float:
+        """On the validation images, in fp32."""
+        if epochs == 0 or one.needs_no_training:
+            return one.validation
+        found = {rung.epochs: rung.validation for rung in one.rungs}
+        return found[epochs] if epochs in found else self._surrogate(one, epochs)
+
+    def _surrogate(self, one: Built, epochs: int) -> float:
+        found = self.forecasts[epochs]
+        draw = np.random.default_rng(int(one.key, 16) + epochs).standard_normal()
+        return min(1.0, found.predict(one) + found.error * float(draw))
+
+    @cached_property
+    def forecasts(self) -> dict[int, Forecast]:
+        """For each rung, of two forecasts the one with the smaller leave-one-out error."""
+        rungs = sorted({rung.epochs for one in self.trained for rung in one.rungs})
+        return {rung: min((Forecast.of(how, self.trained, rung) for how in FORECASTS), key=_error) for rung in rungs}
+
+    def rung_holdout(self, one: Built, epochs: int) -> float:
+        """What the holdout says after a rung, by which a search decides."""
+        found = {rung.epochs: rung.holdout for rung in one.rungs}
+        if epochs in found:
+            return found[epochs]
+        differ = [rung.holdout - rung.validation for each in self.trained for rung in each.rungs]
+        draw = np.random.default_rng([int(one.key, 16), epochs]).standard_normal()
+        miss = statistics.mean(differ) + statistics.stdev(differ) * float(draw)
+        return min(1.0, self.accuracy_at(one, epochs) + miss)
+
+    def seconds_line(self, backbone: str, epochs: int) -> Callable[[float], float]:
+        """Logarithm of the multiplications in millions -> that of the CPU-seconds of a rung."""
+        pairs = [
+            (math.log(one.macs_m), math.log(rung.cpu_s))
+            for one in self.trained
+            for rung in one.rungs
+            if one.backbone == backbone and rung.epochs == epochs
+        ]
+        slope, start = line_through(pairs)
+        return lambda size: start + slope * size
+
+    def rounding(self, one: Built, deployment: str) -> float:
+        """What a precision costs in accuracy; nothing in fp32, and nothing where it did not cost anything."""
+        line = self._roundings.get((one.backbone, deployment))
+        return 0.0 if line is None else max(0.0, line[0] + line[1] * one.kl)
+
+    @cached_property
+    def _roundings(self) -> dict[tuple[str, str], tuple[float, float]]:
+        seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+        for one in self.shapes.values():
+            for file in one.files.values():
+                for name, lost in file.get("lost", {}).items():
+                    seen[one.backbone, name].append((one.kl, lost / ROUNDED_IMAGES))
+        found = {}
+        for at, pairs in seen.items():
+            if len(pairs) > 2:
+                slope, start = line_through(pairs)
+                found[at] = start, slope
+        return found
+
+    # ---- cost
+
+    def cost(self, one: Built, deployment: str) -> Cost | None:
+        """None where the runtime ends its process on the file of this shape."""
+        return self.costs.get((one.key, deployment))
+
+    @cached_property
+    def costs(self) -> dict[tuple[str, str], Cost]:
+        """Measured where the file was written, else predicted by the files of the same backbone and deployment."""
+        found = {
+            (one.key, name): cost
+            for one in self.shapes.values()
+            for name in DEPLOYMENTS
+            if (cost := self._measured(one, name)) is not None
+        }
+        for (backbone, name), model in sorted(self.cost_models.items(), key=lambda item: item[0][1] == LATE):
+            missing = [
+                one
+                for one in self.shapes.values()
+                if one.backbone == backbone and (one.key, name) not in found and not self._fails(one, name)
+            ]
+            for one, log in zip(missing, model.predict(missing), strict=True):
+                beside = found.get((one.key, BESIDE)) if name == LATE else Cost(1.0, 0.0)
+                if beside is not None:
+                    ms = beside.ms * math.exp(float(log))
+                    found[one.key, name] = Cost(ms, max(model.error, VISIT_DEVIATION), measured=False)
+        return found
+
+    @cached_property
+    def cost_models(self) -> dict[tuple[str, str], Completion]:
+        found = {}
+        for backbone in sorted({one.backbone for one in self.shapes.values()}):
+            for name in DEPLOYMENTS:
+                mine = [one for one in self.shapes.values() if one.backbone == backbone]
+                pairs = [(one, log) for one in mine if (log := self._log_cost(one, name)) is not None]
+                if len(pairs) >= LEAST_TO_COMPLETE:
+                    found[backbone, name] = Completion.of(pairs, COSTS)
+        return found
+
+    def has(self, backbone: str, deployment: str) -> bool:
+        """Whether there are files enough of a deployment to be in the table."""
+        return (backbone, deployment) in self.cost_models
+
+    def _log_cost(self, one: Built, deployment: str) -> float | None:
+        """Of a measured file; of the files of which there are few, beside that of the same shape in bf16."""
+        cost, beside = self._measured(one, deployment), self._measured(one, BESIDE)
+        if cost is None or (deployment == LATE and beside is None):
+            return None
+        return math.log(cost.ms / (beside.ms if deployment == LATE and beside is not None else 1.0))
+
+    def _fails(self, one: Built, deployment: str) -> bool:
+        """Of a shape that was not built: whether the most similar one that was built fails."""
+        if not one.built:
+            return self._fails(self._nearest(one), deployment)
+        file = one.files.get("openvino fp32" if deployment == "openvino bf16" else deployment)
+        return deployment in one.crashed or (file is not None and "failed" in file)
+
+    def _nearest(self, one: Built) -> Built:
+        others = [other for other in self.shapes.values() if other.built and other.backbone == one.backbone]
+        return min(others, key=lambda other: float(np.sum((row_of(other) - row_of(one)) ** 2)))
+
+    def _measured(self, one: Built, deployment: str) -> Cost | None:
+        visits = one.times.get(deployment)
+        if not visits:
+            return None
+        weight = prior_weight(self._bytes(one, deployment))
+        logs = sorted(weight * products + (1 - weight) * convolutions for products, convolutions, _ in visits)
+        quiet = weight * self.quiet[0] + (1 - weight) * self.quiet[1]
+        spread = (logs[-1] - logs[0]) / 2
+        if spread > MOST_SPREAD:
+            return None
+        return Cost(math.exp(logs[0] + quiet), max(spread, VISIT_DEVIATION))
+
+    def _bytes(self, one: Built, deployment: str) -> int:
+        return int(one.files["openvino fp32" if deployment == "openvino bf16" else deployment]["bytes"])
+
+    @cached_property
+    def quiet(self) -> tuple[float, float]:
+        """Logarithms of the references' times in ms on a quiet machine: low quartiles."""
+        visits = [visit for one in self.shapes.values() for times in one.times.values() for visit in times]
+        read = [(math.log(ms) - products, math.log(ms) - convolutions) for products, convolutions, ms in visits]
+        return float(np.quantile([a for a, _ in read], 0.25)), float(np.quantile([b for _, b in read], 0.25))
+
+
+def line_through(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Slope and start of the line of least squares."""
+    slope, start = np.polyfit(np.array([x for x, _ in pairs]), np.array([y for _, y in pairs]), 1)
+    return float(slope), float(start)
+
+
+# ---- shapes that were not built
+
+
+def row_of(one: Built) -> np.ndarray:
+    """Knobs as numbers in [0, 1]."""
+    cut = one.cuts[0]
+    methods = (None, "topk", "tome")
+    return np.array(
+        [
+            (one.resolution - 20) / 8,
+            cut.depth_pruning_ratio / 0.33,
+            cut.head_pruning_ratio,
+            cut.ffn_pruning_ratio,
+            float(cut.scope == "global" and cut.head_pruning_ratio + cut.ffn_pruning_ratio > 0),
+            *(float(cut.token_pruning_method == method) for method in methods[1:]),
+        ]
+    )
+
+
+KNOBS = tuple(Knob(name) for name in ("resolution", "depth", "heads", "ffn", "scope", "topk", "tome"))
+
+
+def points_of(shapes: Sequence[Built]) -> Points:
+    return Encoding(KNOBS).points(np.array([row_of(one) for one in shapes]).reshape(len(shapes), len(KNOBS)))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A Gaussian process over the knobs of one backbone, with its error on parts that were left out in turn."""
+
+    process: GaussianProcess
+    error: float
+    shapes: int
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Built, float]], settings: Settings) -> Completion:
+        shapes, targets = [one for one, _ in pairs], np.array([value for _, value in pairs])
+        points, known = points_of(shapes), np.zeros(len(pairs))
+        misses = []
+        for part in range(PARTS):
+            out = np.arange(len(pairs)) % PARTS == part
+            model = GaussianProcess.fit(points.take(~out), targets[~out], known[~out], settings)
+            misses += list(model.predict(points.take(out))[0] - targets[out])
+        process = GaussianProcess.fit(points, targets, known, settings)
+        return cls(process, float(np.sqrt(np.mean(np.square(misses)))), len(pairs))
+
+    def predict(self, shapes: Sequence[Built]) -> np.ndarray:
+        return self.process.predict(points_of(shapes))[0] if shapes else np.empty(0)
+
+
+PARTS, LEAST_TO_COMPLETE = 5, 5
+LATE, BESIDE = "openvino int8_ptq", "openvino bf16"
+"""Few files of the first were written, because NNCF takes long: its cost is modelled beside that of the second."""
+
+
+def completed(built: Sequence[Built], unbuilt: Sequence[Built]) -> Iterator[tuple[Built, dict[str, float]]]:
+    """Shapes that were not built with the rung 0 that is predicted of them, and the errors of that."""
+    for backbone in sorted({one.backbone for one in unbuilt}):
+        mine = [one for one in built if one.backbone == backbone]
+        missing = [one for one in unbuilt if one.backbone == backbone]
+        roots = Completion.of([(one, math.sqrt(one.kl)) for one in mine], ERRORS)
+        losses = Completion.of([(one, one.base - one.holdout) for one in mine], ERRORS)
+        sizes = Completion.of([(one, math.log(one.macs_m)) for one in mine], COSTS)
+        errors = {
+            f"square root of KL, {backbone}": roots.error,
+            f"accuracy lost at rung 0, {backbone}": losses.error,
+            f"log MACs, {backbone}": sizes.error,
+        }
+        predicted = zip(missing, roots.predict(missing), losses.predict(missing), sizes.predict(missing), strict=True)
+        for one, root, lost, size in predicted:
+            kl, macs_m = max(0.0, float(root)) ** 2, math.exp(float(size))
+            at = one.base - float(lost)
+            yield replace(one, kl=kl, holdout=at, validation=at, macs_m=macs_m), errors
+
+
+# ---- forecasts of accuracy
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Accuracy after a rung, from rung 0, with its leave-one-out error."""
+
+    name: str
+    error: float
+    model: Any
+
+    @classmethod
+    def of(cls, name: str, trained: Sequence[Built], epochs: int) -> Forecast:
+        pairs = [(one, rung.validation) for one in trained for rung in one.rungs if rung.epochs == epochs]
+        misses = []
+        for left_out, (one, accuracy) in enumerate(pairs):
+            model = FORECASTS[name]([pair for i, pair in enumerate(pairs) if i != left_out])
+            misses.append(model.predict_one(one) - accuracy)
+        return cls(name, float(np.sqrt(np.mean(np.square(misses)))), FORECASTS[name](pairs))
+
+    def predict(self, one: Built) -> float:
+        return float(self.model.predict_one(one))
+
+
+def _error(forecast: Forecast) -> float:
+    return forecast.error
+
+
+class Line:
+    """The line of the product (:mod:`vitsearch.search.forecast.accuracy_model`)."""
+
+    def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
+        self._model = AccuracyModel.fit([Observed(one.start, one.base - accuracy) for one, accuracy in pairs])
+
+    def predict_one(self, one: Built) -> float:
+        return self._model.predict(one.base, one.start).accuracy
+
+
+class Process:
+    """A Gaussian process over backbone, resolution, divergence, loss at rung 0 and size, of what the line leaves."""
+
+    def __init__(self, pairs: Sequence[tuple[Built, float]]) -> None:
+        self._line = Line(pairs)
+        rest = np.array([accuracy - self._line.predict_one(one) for one, accuracy in pairs])
+        points = encoded([one for one, _ in pairs])
+        self._process = GaussianProcess.fit(points, rest, np.zeros(len(rest)), ERRORS)
+
+    def predict_one(self, one: Built) -> float:
+        return self._line.predict_one(one) + float(self._process.predict(encoded([one]))[0][0])
+
+
+def encoded(shapes: Sequence[Built]) -> Points:
+    knobs = (
+        Knob("backbone", ("efficientvit_fmnist", "mobilevit_fmnist", "vit_fmnist_p4")),
+        Knob("resolution", low=20, high=28),
+        Knob("divergence", low=0, high=1),
+        Knob("lost", low=0, high=0.2),
+        Knob("size", low=0, high=5),
+    )
+    rows = [
+        {
+            "backbone": one.backbone,
+            "resolution": one.resolution,
+            "divergence": math.sqrt(one.kl),
+            "lost": one.start.lost,
+            "size": math.log(one.macs_m),
+        }
+        for one in shapes
+    ]
+    encoding = Encoding(knobs)
+    return encoding.points(encoding.positions(rows))
+
+
+FORECASTS: Mapping[str, Any] = {"line": Line, "process": Process}
+
+
+# ---- the packed form
+
+
+def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]], about: Mapping[str, Any]) -> bytes:
+    """One line about the table, then one for each shape; only what searches and reports read."""
+    rows = {row["unit"]: row for row in lines}
+    packed = []
+    for unit, row in rows.items():
+        if not unit.startswith("shape:"):
+            continue
+        key = row["key"]
+        files = row["files"] | rows.get(f"late:{key}", {}).get("files", {})
+        kept = ("key", "backbone", "resolution", "base", "holdout", "kl", "validation", "macs_m")
+        costs = {name: rows[at] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
+        rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
+        packed.append(
+            {name: row[name] for name in (*kept, "refit_cpu_s", "judge_cpu_s")}
+            | {
+                "cuts": [cut.to_json() for _, _, cut in cuts[key]],
+                "files": {name: _file(file, row["correct"]) for name, file in files.items()},
+                "times": {name: cost["visits"] for name, cost in costs.items() if "visits" in cost},
+                "crashed": [name for name, cost in costs.items() if "failed" in cost],
+                "rungs": [
+                    {"epochs": rung["rung"]} | {name: rung[name] for name in ("holdout", "kl", "validation", "cpu_s")}
+                    for rung in rungs
+                ],
+            }
+        )
+    done = {row["key"] for row in packed}
+    packed += [
+        {
+            "key": key,
+            "backbone": shapes[0][0],
+            "resolution": shapes[0][1],
+            "cuts": [cut.to_json() for _, _, cut in shapes],
+        }
+        for key, shapes in cuts.items()
+        if key not in done
+    ]
+    packed.sort(key=lambda row: row["key"])
+    text = "\n".join(json.dumps(row, separators=(",", ":")) for row in [about, *packed])
+    return lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
+
+
+DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "openvino bf16", "openvino int8_ptq")
+
+
+def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
+    if "failed" in file:
+        return {"failed": file["failed"]}
+    lost = {name: correct - found for name, found in file["correct"].items()}
+    return {"bytes": file["bytes"], "export_cpu_s": file["export_cpu_s"], "lost": lost}
+
+
+def _built(row: Mapping[str, Any]) -> Built:
+    changed = {
+        "cuts": tuple(Compression.from_json(cut) for cut in row["cuts"]),
+        "crashed": tuple(row["crashed"]),
+        "rungs": tuple(Rung(**rung) for rung in row["rungs"]),
+    }
+    return Built(**{**row, **changed})
+
+
+def _unbuilt(row: Mapping[str, Any], base: float) -> Built:
+    cuts = tuple(Compression.from_json(cut) for cut in row["cuts"])
+    nothing: Any = {"files": {}, "times": {}, "built": False}
+    numbers: Any = dict.fromkeys(("holdout", "kl", "validation", "macs_m", "refit_cpu_s", "judge_cpu_s"), 0.0)
+    return Built(row["key"], row["backbone"], row["resolution"], cuts, base, **numbers, **nothing)
+
+
+def deployment_of(plan: Plan) -> str:
+    return text_of(plan.deployment)

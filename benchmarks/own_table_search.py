@@ -1,0 +1,324 @@
+"""One search on our own table, with the decisions of a run: its screening, its forecasts and its rounds.
+
+    leaderboard   unpruned models are told first and count as no training
+    ask           a plan that breaks a limit or would be dominated is put aside; of the others rung 0 is known
+    choose        of three new candidates and all that wait, the one of the largest expected gain is trained
+    tell          its accuracy, and, as its weights serve every deployment, those of the others that gain anything
+
+The sampler alone differs between searches (:mod:`vitsearch.search` has the rest, which is used here as it is).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import optuna
+from own_table_data import OwnTable, deployment_of
+from own_table_plans import plans_of_table, shape_of
+
+from vitsearch.core.figures import Z_95, Figure, Metrics
+from vitsearch.core.limits import bounds, constraints, reference_values
+from vitsearch.core.pareto import Loss, hypervolume, loss
+from vitsearch.core.plan import Plan
+from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.pipeline.jobs import Evaluation
+from vitsearch.search.outlook import ACCURACY_TOLERANCE, Goals, Outlook
+from vitsearch.search.requests import Leader
+from vitsearch.search.sampler import COST_TOLERANCE, AsUnpruned, KnownTrials
+from vitsearch.search.scheduler import LOW_GAIN
+from vitsearch.study.auto_sampler import AutoSampler
+from vitsearch.study.pool import PlanParameters
+from vitsearch.study.suggest import OptunaSuggest, make_sampler
+
+OBJECTIVES = ("accuracy", "cpu_ms_p50")
+CANDIDATES = 3
+ASKS_OF_A_ROUND = 40
+"""After so many, a round has no more than it has."""
+SCREEN_DEVIATION, TRAINING_DEVIATION = 0.025, 0.003
+"""How far a screening measurement (relative) and a training of one search lie from the table: half the half-width of a
+screen on a quiet machine, and what a second training of the same plan differs by (``search/outlook.py``). Without them
+every search by a sampler that draws nothing would be the same. Hypervolume counts the values of the table."""
+
+
+@cache
+def table() -> OwnTable:
+    return OwnTable.read()
+
+
+@cache
+def every_parameters() -> tuple[dict[str, str | float], ...]:
+    """Of the plans whose deployment the table has for their backbone."""
+    plans = plans_of_table()
+    return tuple(PlanParameters(plans, lambda plan: table().has(plan.backbone, deployment_of(plan))).all())
+
+
+@dataclass(frozen=True)
+class TablePool(PlanParameters):
+    """The plans of the table, listed once for all searches."""
+
+    def __call__(self, rng: Any, count: int) -> list[dict[str, str | float]]:
+        assert len(every_parameters()) < count
+        return list(every_parameters())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is true of the table: its goals, the volume of the leaderboard, and that of everything."""
+
+    goals: Goals
+    leaders: Mapping[Plan, Leader]
+    least: float
+    most: float
+    base_accuracy: Mapping[str, float]
+
+
+@cache
+def facts() -> Facts:
+    plans, known = plans_of_table(), table()
+    baseline = metrics_of(plans.baseline(), accuracy_known=True)
+    assert baseline is not None
+    limits = bounds(plans.space.limits, baseline.values)
+    corner = loss(OBJECTIVES, reference_values(OBJECTIVES, limits, baseline.values))
+    assert corner is not None
+    goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline)
+    leaders = {}
+    for plan in plans.leaderboard():
+        found = metrics_of(plan, accuracy_known=True)
+        if found is not None:
+            leaders[plan] = Leader(keys_of(plan), found)
+    pool = PlanParameters(plans)
+    every = [point for one in every_parameters() if (point := true_loss(pool.plan(one))) is not None]
+    first = [point for plan in leaders if (point := true_loss(plan)) is not None]
+    bases = {one.backbone: one.base for one in known.shapes.values()}
+    return Facts(goals, leaders, hypervolume(first, corner), hypervolume(every, corner), bases)
+
+
+def true_loss(plan: Plan) -> Loss | None:
+    found = metrics_of(plan, accuracy_known=True)
+    return None if found is None else loss(OBJECTIVES, found.values)
+
+
+@cache
+def metrics_of(plan: Plan, accuracy_known: bool) -> Metrics | None:
+    """The figures of a plan after its screening, or after its training; None where it cannot be run."""
+    one = table().of(plan)
+    cost = None if one is None else table().cost(one, deployment_of(plan))
+    if one is None or cost is None:
+        return None
+    half = Z_95 * SCREEN_DEVIATION
+    figures = {"cpu_ms_p50": Figure(cost.ms, cost.ms * math.exp(-half), cost.ms * math.exp(half))}
+    if accuracy_known:
+        figures["accuracy"] = Figure(table().accuracy(one, deployment_of(plan)))
+    return Metrics(figures)
+
+
+def seen(metrics: Metrics, keys: Keys, seed: int) -> Metrics:
+    """The figures as one search finds them."""
+    words = [zlib.crc32(word.encode()) for word in (keys.graph_key, keys.weights_key)]
+    of_graph, of_weights = (float(np.random.default_rng([seed, word]).standard_normal()) for word in words)
+    factor = math.exp(SCREEN_DEVIATION * of_graph)
+
+    def moved(name: str, figure: Figure) -> Figure:
+        if name == "accuracy":
+            return Figure(min(1.0, (figure.value or 0.0) + TRAINING_DEVIATION * of_weights))
+        value, low, high = (None if each is None else each * factor for each in (figure.value, figure.low, figure.high))
+        return Figure(value, low, high)
+
+    return Metrics({name: moved(name, figure) for name, figure in metrics.figures.items()})
+
+
+def keys_of(plan: Plan) -> Keys:
+    one = table().of(plan)
+    key = str(shape_of(plan)) if one is None else one.key
+    return Keys(key, f"{key} {deployment_of(plan)}", None, "local")
+
+
+@dataclass
+class TableSearch:
+    """``volumes`` has, after each round, the share of what can be gained over the leaderboard: the best point that a
+    round has found worth a training, or none. ``asked`` plans were measured and ``trained`` ones trained."""
+
+    sampler: str
+    seed: int
+    volumes: list[float] = field(default_factory=list)
+    asked: int = 0
+    trained: int = 0
+
+    def __post_init__(self) -> None:
+        self._facts, self._plans = facts(), plans_of_table()
+        self._outlook = Outlook(self._facts.goals, {}, self._facts.base_accuracy)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._make_sampler())
+        self._waiting: dict[str, tuple[optuna.Trial, RunningTrial]] = {}
+        self._seen: dict[str, int] = {}
+        self._reached: list[Loss] = []
+
+    def _make_sampler(self) -> optuna.samplers.BaseSampler:
+        if self.sampler != "auto":
+            return make_sampler(self.sampler, self.seed)
+        corner = self._facts.goals.reference
+        pool = TablePool(self._plans)
+        return AutoSampler(
+            seed=self.seed,
+            pool=pool,
+            prior=AsUnpruned(pool, self._outlook, self._facts.leaders),
+            evidence=KnownTrials(self._outlook),
+            tolerances=[ACCURACY_TOLERANCE, COST_TOLERANCE],
+            reference=[1.0 - corner[0], math.exp(corner[1])],
+        )
+
+    def run(self, trainings: int) -> None:
+        for plan in self._facts.leaders:
+            self._study.enqueue_trial(self._plans.parameters(plan))
+        for _ in self._facts.leaders:
+            trial, plan = self._ask()
+            self._tell(trial, self._confirmed(trial.number, plan, 0))
+        for _ in range(trainings):
+            self._fill_round()
+            chosen = self._choose()
+            if chosen is not None:
+                self.trained += 1
+                self._train(*self._waiting.pop(chosen))
+            self.volumes.append(self._share())
+
+    def _share(self) -> float:
+        reached = hypervolume(self._reached, self._facts.goals.reference)
+        return (reached - self._facts.least) / (self._facts.most - self._facts.least)
+
+    # ---- asking
+
+    def _ask(self) -> tuple[optuna.Trial, Plan]:
+        trial = self._study.ask()
+        return trial, self._plans.plan(OptunaSuggest(trial, lambda name, choices: choices))
+
+    def _fill_round(self) -> None:
+        new = 0
+        for _ in range(ASKS_OF_A_ROUND):
+            if new == CANDIDATES:
+                return
+            trial, plan = self._ask()
+            record = self._screened(trial, plan)
+            if record is None:
+                new += 1
+            else:
+                self._tell(trial, record)
+
+    def _screened(self, trial: optuna.Trial, plan: Plan) -> Record | None:
+        """The record of a plan that is put aside or needs no training; None for a new candidate, which waits."""
+        keys, found = keys_of(plan), metrics_of(plan, accuracy_known=False)
+        if keys.graph_key in self._seen:
+            return self._again(trial, plan, keys)
+        self._seen[keys.graph_key] = trial.number
+        one = table().of(plan)
+        self.asked += table().has(plan.backbone, deployment_of(plan))
+        if found is None or one is None:
+            return Record("failed", plan, "it cannot be run", keys)
+        running = RunningTrial(trial.number, plan, keys, seen(found, keys, self.seed))
+        if verdict := self._outlook.judge_screen(running):
+            return verdict
+        running = self._outlook.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
+        if keys.weights_key in self._outlook.trained or running.needs_no_training:
+            if keys.weights_key in self._outlook.trained:
+                running = self._outlook.as_trained(running)
+            if self._gain(running) <= LOW_GAIN:
+                return running.to_record("not_promoted", "", {})
+            return self._confirmed(trial.number, plan, running.rung, running)
+        self._waiting[keys.graph_key] = trial, running
+        return None
+
+    def _again(self, trial: optuna.Trial, plan: Plan, keys: Keys) -> Record:
+        """As the scheduler answers it: what is final is told again, with its values."""
+        other = self._seen[keys.graph_key]
+        known = self._outlook.records.get(other)
+        if known is None or known.outcome not in ("confirmed", "infeasible", "failed"):
+            return Record("duplicate", plan, "", keys, duplicate_of=other)
+        return replace(known, plan=plan, duplicate_of=other)
+
+    # ---- choosing and training
+
+    def _gain(self, running: RunningTrial) -> float:
+        known = self._outlook.known()
+        return self._outlook.gain(running, known) / known.hypervolume
+
+    def _choose(self) -> str | None:
+        known = self._outlook.known()
+        for key, (trial, running) in list(self._waiting.items()):
+            if running.keys.weights_key in self._outlook.trained:  # meanwhile, for another deployment
+                del self._waiting[key]
+                self._tell(trial, running.to_record("not_promoted", "", {}))
+        gains = {key: self._outlook.gain(self._now(one), known) for key, (_, one) in self._waiting.items()}
+        for key, gain in gains.items():
+            if gain <= LOW_GAIN / 2 * known.hypervolume:
+                trial, running = self._waiting.pop(key)
+                self._tell(trial, running.to_record("not_promoted", "", {}))
+        best = max(gains, key=gains.__getitem__, default=None)
+        return best if best is not None and gains[best] > LOW_GAIN * known.hypervolume else None
+
+    def _now(self, running: RunningTrial) -> RunningTrial:
+        """With the accuracy that is predicted of it by now."""
+        proxy = running.proxy
+        assert proxy is not None
+        base = self._facts.base_accuracy[running.plan.backbone]
+        return self._outlook.predict(running, base, Evaluation(proxy.accuracy, proxy.kl, 1000))
+
+    def _train(self, trial: optuna.Trial, running: RunningTrial) -> None:
+        self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))
+        for other in self._other_deployments(running.plan):
+            self._study.enqueue_trial(self._plans.parameters(other))
+            asked, plan = self._ask()
+            self._seen[keys_of(plan).graph_key] = asked.number
+            self._tell(asked, self._confirmed(asked.number, plan, 3))
+
+    def _other_deployments(self, plan: Plan) -> list[Plan]:
+        found = []
+        for leader in self._facts.leaders:
+            other = replace(plan, deployments=leader.deployments)
+            if leader.backbone != plan.backbone or other == plan or keys_of(other).graph_key in self._told:
+                continue
+            metrics = metrics_of(other, accuracy_known=True)
+            point = None if metrics is None else loss(OBJECTIVES, metrics.values)
+            known = self._outlook.known()
+            if point and hypervolume([*known.losses, point], self._facts.goals.reference) > known.hypervolume:
+                found.append(other)
+        return found
+
+    @property
+    def _told(self) -> set[str]:
+        return {record.keys.graph_key for record in self._outlook.records.values() if record.keys}
+
+    # ---- telling
+
+    def _confirmed(self, number: int, plan: Plan, rung: int, running: RunningTrial | None = None) -> Record:
+        found = metrics_of(plan, accuracy_known=True)
+        assert found is not None
+        point = loss(OBJECTIVES, found.values)
+        assert point is not None
+        self._reached.append(point)
+        keys = keys_of(plan)
+        self._seen.setdefault(keys.graph_key, number)
+        if rung:  # the leaderboard and what needs no training are as they are
+            found = seen(found, keys, self.seed)
+        broken = constraints(self._facts.goals.bounds, found.values)
+        proxy = None if running is None else running.proxy
+        return Record("confirmed", plan, "", keys, found, broken, proxy, rung)
+
+    def _tell(self, trial: optuna.Trial, record: Record) -> None:
+        """As a study tells it; others than ours get the logarithm of the cost, which helps them."""
+        self._outlook.add(trial.number, record)
+        for name, value in record.constraints.items():
+            trial.set_constraint(name, value)
+        accuracy, cost = (record.metrics.value(name) for name in OBJECTIVES)
+        if record.outcome == "failed":
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        elif record.outcome != "confirmed" or accuracy is None or cost is None:
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            self._study.tell(trial, [accuracy, cost if self.sampler == "auto" else math.log(cost)])
