@@ -1,4 +1,4 @@
-"""Two ways up the rungs of a training, on our own table: today's decisions, and asynchronous successive halving.
+"""Ways up the rungs of a training, on our own table: decisions by the posterior, and asynchronous successive halving.
 
     python benchmarks/ladders.py [--seeds 10] [--workers 2]
 
@@ -6,15 +6,17 @@ All see the same random candidates, choose what starts by the same expected gain
 to the last rung, with its weights in every deployment.
 
     whole      what starts goes to the last rung
-    posterior  today's: after a rung a plan competes again, with the accuracy of that rung and its error, by its
-               expected gain, against all that waits
+    stopped    the same, unless it may add too little by then, beside what was found meanwhile: with the accuracy that
+               was predicted from rung 0, or that of the rung if it is higher. So a run decides today
+    posterior  after a rung a plan competes again, with the accuracy of that rung and its error, by its expected gain,
+               against all that waits. So a run decided before
     halving    a plan goes on when it is in the best 1/eta of all that have finished its rung, by non-dominated rank of
                (accuracy after the rung, measured cost); otherwise a new one starts. Schmucker et al. 2021,
                "Multi-objective asynchronous successive halving", with crowding by gain within a rank
 
 A trainer's seconds are CPU-seconds as they were measured; of shapes that were not trained, by their multiplications.
-Prints for each way the seconds until the front is at a share of what can be gained, over those of today's on the same
-seed, with the 95 % interval of a bootstrap over seeds.
+Prints for each way the seconds until the front is at a share of what can be gained, over those of `posterior` on the
+same seed, with the 95 % interval of a bootstrap over seeds.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ class Ladder:
             self._promoted.add(going_on.number)
             return going_on
         for _ in range(60):
-            begun = [one for one in self._waiting if one.rung and self.way == "whole"]
+            begun = [one for one in self._waiting if one.rung and self.way in ("whole", "stopped")]
             self._candidates()
             best = begun[0] if begun else self._best()
             if best is not None:
@@ -162,6 +164,11 @@ class Ladder:
         after = running.after_rung(rung, found, RUNG_DEVIATION)
         if self.way == "halving":
             self._halved[rung].append(after)
+        elif self.way == "stopped":
+            best = after if found > (running.accuracy or 0.0) else replace(running, rung=rung)
+            known = self._outlook.known(self._training.values())
+            if self._outlook.gain(best, known) > LOW_GAIN * known.hypervolume:
+                self._waiting.append(best)
         else:
             self._waiting.append(after)
 
@@ -228,7 +235,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--budget-s", type=float, default=1500.0)
     asked = parser.parse_args()
-    ways = {"posterior": ("posterior", 3), "whole": ("whole", 3), "halving, 1/2": ("halving", 2)}
+    ways = {
+        "posterior": ("posterior", 3),
+        "whole": ("whole", 3),
+        "stopped": ("stopped", 3),
+        "halving, 1/2": ("halving", 2),
+    }
     ways["halving, 1/3"] = ("halving", 3)
     found: dict[str, list[Ladder]] = {}
     for name, (way, eta) in ways.items():
@@ -248,13 +260,13 @@ def main() -> None:
         print(f"| {name} | {counts} | {' | '.join(cells)} | {statistics.mean(ends):.3f} ({low:+.3f}, {high:+.3f}) |")
 
 
-def cell(searches: Sequence[Ladder], today: Sequence[Ladder], level: float) -> str:
-    """The mean seconds of today's, or the geometric mean of the ratio to it; of the seeds on which both get there."""
-    pairs = [(reaches(one, level), reaches(other, level)) for one, other in zip(searches, today, strict=True)]
+def cell(searches: Sequence[Ladder], first: Sequence[Ladder], level: float) -> str:
+    """The mean seconds of the first way, or the geometric mean of the ratio to it, where both get there."""
+    pairs = [(reaches(one, level), reaches(other, level)) for one, other in zip(searches, first, strict=True)]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     if len(both) < 2:
         return "-"
-    if searches is today:
+    if searches is first:
         return f"{statistics.mean(a for a, _ in both):.0f} s ({len(both)})"
     logs = [math.log(a / b) for a, b in both]
     low, high = interval(logs)

@@ -102,6 +102,10 @@ class RunningTrial:
         return replace(self, proxy=proxy, accuracy=proxy.predicted_accuracy, deviation=proxy.deviation)
 
     def after_rung(self, rung: int, accuracy: float, deviation: float) -> RunningTrial:
+        """After a rung with this accuracy. A lower one than was predicted of the last rung changes nothing: a training
+        loses some at its begin."""
+        if self.accuracy is not None and accuracy <= self.accuracy:
+            return replace(self, rung=rung)
         return replace(self, rung=rung, accuracy=accuracy, deviation=deviation)
 
     def to_record(self, outcome: Outcome, reason: str, constraints: Mapping[str, float]) -> Record:

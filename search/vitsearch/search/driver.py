@@ -133,9 +133,6 @@ class Driver:
     def holds(self, trial: RunningTrial) -> bool:
         return self._study.holds_training(trial.number)
 
-    def release(self, trial: RunningTrial) -> None:
-        self._study.release_training(trial.number)
-
     # ---- the search
 
     async def _search(self) -> SearchEnd:

@@ -59,10 +59,6 @@ class Trainings(Protocol):
         """Whether the trial was given one before, by a driver that was killed or stopped while it trained it."""
         ...
 
-    def release(self, trial: RunningTrial) -> None:
-        """The trial waits again."""
-        ...
-
 
 class OwnTrainings:
     """Those of a study with one driver, which counts them itself."""
@@ -72,9 +68,6 @@ class OwnTrainings:
 
     def holds(self, trial: RunningTrial) -> bool:
         return False
-
-    def release(self, trial: RunningTrial) -> None:
-        pass
 
 
 OWN = OwnTrainings()
@@ -221,12 +214,19 @@ class TrialScheduler:
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
         """Wait until a slot is free and a round is full; None when this trial is chosen, else the reason."""
-        if self._training.pop(trial.number, None) is not None:
-            self._trainings.release(trial)
         waiting = _Waiting(trial, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self.choose()
         return await waiting.answer
+
+    def why_stop(self, trial: RunningTrial) -> str | None:
+        """Why a trial in training is not trained further; None when it is: it may still add enough beside what was
+        found since it was chosen. It does not compete again. Against new candidates, whose accuracy may be anything,
+        most trainings were left half done, and a study ended lower (``benchmarks/ladders.py``)."""
+        if self.closed:
+            return ENDED
+        others = [one for number, one in self._training.items() if number != trial.number]
+        return None if self.may_gain(trial, self.outlook.known(others)) else NO_GAIN
 
     def mark_confirming(self, number: int) -> None:
         """A trial is trained and exported: it leaves its slot, and only the device works on it."""

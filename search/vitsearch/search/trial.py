@@ -61,7 +61,8 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
             return not_promoted(running, NO_GAIN, scheduler)
         return await _confirm(trial, running, pipeline, outlook)
     for rung in recipe.rungs[1:]:
-        if reason := await scheduler.wait_for_slot(running):
+        reason = scheduler.why_stop(running) if running.rung else await scheduler.wait_for_slot(running)
+        if reason is not None:
             return not_promoted(running, reason, scheduler)
         running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy, RUNG_DEVIATION)
     await pipeline.export(trial, running.rung)

@@ -199,11 +199,6 @@ class Study:
         has left it."""
         return self._view.own_has(number, TRAINS)
 
-    def release_training(self, number: int) -> None:
-        """The trial ``number`` waits again, between two rungs: others may be trained first."""
-        with self._lock, _quiet():
-            self._view.release(self._running(number), TRAINS)
-
     def _running(self, number: int) -> int:
         """The id of a trial that runs."""
         return next(trial._trial_id for trial in self._trials((TrialState.RUNNING,)) if trial.number == number)

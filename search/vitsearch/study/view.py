@@ -284,11 +284,6 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self.get_trial(trial_id).user_attrs[key] = value
         return True
 
-    def release(self, trial_id: int, key: str) -> None:
-        """Take back what :meth:`claim` gave."""
-        self._rows.release(trial_id, key)
-        self.get_trial(trial_id).user_attrs.pop(key, None)
-
     def own_has(self, number: int, key: str) -> bool:
         """Whether the trial of this number, which runs here, has a user attribute."""
         own = (self._trials[trial_id] for trial_id in self._own)

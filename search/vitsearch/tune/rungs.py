@@ -30,7 +30,7 @@ from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.form_finder import FormFinder
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.open_device import open_device
-from vitsearch.search.outlook import RUNG_DEVIATION, Outlook
+from vitsearch.search.outlook import Outlook
 from vitsearch.search.plans import plan_space
 from vitsearch.search.session import Session
 from vitsearch.search.trial import failure
@@ -113,7 +113,7 @@ class RungTrial:
             return self._goes_on(replace(running, accuracy=found.accuracy))
         if number < len(rungs):
             accuracy = (await pipeline.train(trial, rungs[number])).accuracy
-            return self._goes_on(running.after_rung(rungs[number], accuracy, RUNG_DEVIATION))
+            return self._goes_on(replace(running, rung=rungs[number], accuracy=accuracy))
         keys, metrics = await pipeline.confirm(trial, rungs[-1])
         return self._ended(outlook.confirmed(replace(running, rung=rungs[-1]), keys, metrics))
 

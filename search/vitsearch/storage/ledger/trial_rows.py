@@ -183,12 +183,6 @@ class TrialRows:
             _write(connection, trial_id, Facts(user_attrs={key: value}), [key])
         return True
 
-    def release(self, trial_id: int, key: str) -> None:
-        """Take the user attribute ``key`` from a trial."""
-        a = _user_attrs.c
-        with self._engine.begin() as connection:
-            connection.execute(delete(_user_attrs).where(and_(a.trial_id == trial_id, a.key == key)))
-
     def write(self, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
         """Add to a trial; ``replaced`` are keys of attributes that it had before."""
         with self._engine.begin() as connection:

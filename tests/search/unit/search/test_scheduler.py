@@ -87,9 +87,6 @@ class GivenAway:
     def holds(self, trial):
         return trial.number == self.left
 
-    def release(self, trial):
-        pass
-
 
 def test_a_training_that_a_driver_has_left_goes_on_although_another_plan_would_add_more():
     better, left = candidate(0, 0.88, 1.0), candidate(1, 0.9, 3.9)
@@ -137,6 +134,41 @@ def test_a_slot_that_becomes_free_is_filled(confirmed):
         return await first, waited, await second
 
     assert asyncio.run(ask()) == (None, True, None)
+
+
+# ---- going on with a training
+
+
+def in_training(scheduler, trial):
+    asyncio.run(scheduler.wait_for_slot(trial))
+    return trial
+
+
+def test_a_trial_in_training_goes_on_although_better_ones_wait():
+    scheduler = scheduler_of(candidates=1)
+    training = in_training(scheduler, candidate(0, 0.86, 2.0))
+    answers(scheduler, candidate(1, 0.899, 1.0))
+    assert scheduler.why_stop(training) is None
+
+
+def test_a_trial_in_training_stops_when_what_was_found_meanwhile_is_better(confirmed):
+    scheduler = scheduler_of(candidates=1)
+    training = in_training(scheduler, candidate(0, 0.86, 2.0))
+    scheduler.add(1, confirmed(0.89, 1.0))
+    assert scheduler.why_stop(training) == NO_GAIN
+
+
+def test_a_trial_in_training_stops_with_the_search():
+    scheduler = scheduler_of(candidates=1)
+    training = in_training(scheduler, candidate(0, 0.86, 2.0))
+    scheduler.closed = True
+    assert scheduler.why_stop(training) == ENDED
+
+
+@pytest.mark.parametrize(("measured", "known"), [(0.85, 0.86), (0.87, 0.87)])
+def test_a_rung_only_raises_what_was_predicted_of_the_last_one(measured, known):
+    after = candidate(0, 0.86, 2.0).after_rung(1, measured, 0.007)
+    assert (after.rung, after.accuracy) == (1, known)
 
 
 def test_a_stopped_trial_frees_its_slot():
