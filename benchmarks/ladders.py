@@ -161,11 +161,11 @@ class Ladder:
             self._confirm(running.plan, rung, running)
             return
         found = table().rung_holdout(self._built(running), rung)
-        after = running.after_rung(rung, found, RUNG_DEVIATION)
+        after = replace(running, rung=rung, accuracy=found, deviation=RUNG_DEVIATION)
         if self.way == "halving":
             self._halved[rung].append(after)
         elif self.way == "stopped":
-            best = after if found > (running.accuracy or 0.0) else replace(running, rung=rung)
+            best = running.after_rung(rung, found, RUNG_DEVIATION)
             known = self._outlook.known(self._training.values())
             if self._outlook.gain(best, known) > LOW_GAIN * known.hypervolume:
                 self._waiting.append(best)
