@@ -81,14 +81,14 @@ class RuntimeTestCase:
 
     def test_runs_the_reference_models_beside_a_model_if_it_says_so(self) -> None:
         runtime = self.make_runtime()
-        options = runtime.reference_options(runtime.check_options(self.make_options()))
-        if options is None:
+        found = runtime.reference(runtime.check_options(self.make_options()))
+        if found is None:
             return
-        assert options == runtime.check_options(options)
+        assert found.options == found.runtime.check_options(found.options)
         with tempfile.TemporaryDirectory() as folder:
             model = runtime.load(self.make_model(folder), runtime.check_options(self.make_options()), 1, 1, {})
             for path in reference_models.write(folder):
-                session = runtime.load(path, options, threads=1, batch=1, shapes={})
+                session = found.runtime.load(path, found.options, threads=1, batch=1, shapes={})
                 session.run()
                 model.run()
                 session.close()

@@ -76,6 +76,13 @@ class RuntimeContext(NamedTuple):
 NO_CONTEXT = RuntimeContext()
 
 
+class Reference(NamedTuple):
+    """A runtime and its options, for the reference models."""
+
+    runtime: "Runtime"
+    options: Dict[str, Any]
+
+
 class Runtime(abc.ABC):
     """One way to run a model file."""
 
@@ -117,11 +124,11 @@ class Runtime(abc.ABC):
     context: RuntimeContext = NO_CONTEXT
     """Set in the child."""
 
-    def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-        """Return the options with which the ONNX reference models run beside a model with `options`.
+    def reference(self, options: Mapping[str, Any]) -> Optional["Reference"]:
+        """Return what runs the ONNX reference models beside a model with `options`.
 
-        None if they cannot: another kind of file, or another processor than theirs. Overriding it changes the time of
-        the references, so do not do it for a runtime that has results.
+        None if nothing can: another processor than theirs, or no library that reads ONNX. Overriding it changes the
+        time of the references, so do not do it for a runtime that has results.
         """
         return None
 

@@ -1,12 +1,14 @@
 """LiteRT, formerly TensorFlow Lite. Only this file imports its interpreter, and only inside functions."""
 
 import importlib
+import importlib.util
 from typing import Any, Mapping, Optional, Tuple
 
 from vitsearch_evaluators.artifacts import inspect
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.shapes import RunShapes
 from vitsearch_evaluators.wire.job_spec import Shapes
 
@@ -46,6 +48,13 @@ class LiteRtRuntime(Runtime):
     libraries = NEEDS["litert"].libraries
     gives_outputs = True
     options = {"delegate": ("xnnpack", "none")}
+
+    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
+        """onnxruntime runs them, where it is installed: the interpreter reads no ONNX."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return None
+        runtime = OrtRuntime()
+        return Reference(runtime, runtime.check_options({}))
 
     def available(self) -> Availability:
         try:

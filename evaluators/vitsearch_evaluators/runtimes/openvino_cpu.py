@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Mapping, Optional
 from vitsearch_evaluators.artifacts import inspect, model_files
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.shapes import RunShapes
@@ -80,8 +80,8 @@ class OpenVinoRuntime(Runtime):
         streams = _read_streams(plain.pop("streams", 1), "options.streams")
         return dict(super().check_options(plain), streams=streams)
 
-    def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-        return self.check_options({}) if options["device"] == "CPU" else None
+    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
+        return Reference(self, self.check_options({})) if options["device"] == "CPU" else None
 
     def available(self) -> Availability:
         try:

@@ -5,7 +5,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from vitsearch_evaluators.artifacts import declared_inputs, inspect
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Feeds, Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
@@ -80,8 +80,8 @@ class OrtRuntime(Runtime):
         names = _read_optimizers(disabled, "options.disabled_optimizers")
         return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
 
-    def reference_options(self, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-        return self.check_options({}) if options["provider"] == "CPUExecutionProvider" else None
+    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
+        return Reference(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")

@@ -25,21 +25,21 @@ class Subject(NamedTuple):
 
     @property
     def has_references(self) -> bool:
-        return self.protocol.reference is not None and self.runtime.reference_options(self.options) is not None
+        return self.protocol.reference is not None and self.runtime.reference(self.options) is not None
 
     def load_references(self) -> Tuple[Session, ...]:
-        """Load the protocol's reference models; nothing if it has none, or if this runtime cannot run them.
+        """Load the protocol's reference models; nothing if it has none, or if nothing runs them.
 
         Their files are written beside the model. Raises MeasurementFailed for a reference that this version lacks.
         """
-        options = self.runtime.reference_options(self.options)
-        if not self.has_references or options is None:
+        found = self.runtime.reference(self.options)
+        if not self.has_references or found is None:
             return ()
         # Kept out of the processes of tools.
         from vitsearch_evaluators.runtimes import reference_models
 
         return tuple(
-            self.runtime.load(path, options, self.protocol.threads, 1, {})
+            found.runtime.load(path, found.options, self.protocol.threads, 1, {})
             for path in reference_models.write(self.folder)
         )
 

@@ -112,7 +112,7 @@ def test_unknown_compute_units_are_refused():
 
 
 def test_the_reference_models_do_not_run_in_it():
-    assert CoreMlRuntime().reference_options({"compute_units": "cpu"}) is None
+    assert CoreMlRuntime().reference({"compute_units": "cpu"}) is None
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML predicts on macOS")

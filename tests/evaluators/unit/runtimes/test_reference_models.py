@@ -40,14 +40,21 @@ def test_the_matrices_of_a_chain_are_not_merged_into_one():
 def test_onnxruntime_runs_them_beside_a_model_on_the_processor_only(tmp_path):
     pytest.importorskip("onnxruntime")
     runtime = create("onnxruntime")
-    options = runtime.reference_options(runtime.check_options({"graph_optimization_level": "basic"}))
-    assert options == runtime.check_options({}), "the same for every model"
+    found = runtime.reference(runtime.check_options({"graph_optimization_level": "basic"}))
+    assert found.options == runtime.check_options({}), "the same for every model"
     for path in reference_models.write(str(tmp_path)):
-        runtime.load(path, options, threads=1, batch=1, shapes={}).run()
-    assert runtime.reference_options(runtime.check_options({"provider": "CUDAExecutionProvider"})) is None
+        found.runtime.load(path, found.options, threads=1, batch=1, shapes={}).run()
+    assert runtime.reference(runtime.check_options({"provider": "CUDAExecutionProvider"})) is None
 
 
-def test_a_runtime_that_reads_no_onnx_runs_no_references():
-    for name in ("litert", "noop"):
-        runtime = create(name)
-        assert runtime.reference_options(runtime.check_options({})) is None
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_onnxruntime_runs_them_beside_a_model_of_litert_where_it_is_installed(monkeypatch, is_installed):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if is_installed else None)
+    runtime = create("litert")
+    found = runtime.reference(runtime.check_options({}))
+    assert (found and found.runtime.name) == ("onnxruntime" if is_installed else None)
+
+
+def test_a_runtime_that_computes_nothing_runs_no_references():
+    runtime = create("noop")
+    assert runtime.reference(runtime.check_options({})) is None
