@@ -115,7 +115,8 @@ def test_busy_workers_keep_their_share_of_the_time_however_much_is_to_be_measure
     [
         ("onnxruntime", SCREEN, False),
         ("openvino", SCREEN, False),
-        ("litert", SCREEN, True),
+        ("litert", SCREEN, False),
+        ("coreml", SCREEN, True),
         ("openvino", CONFIRM, True),
     ],
 )
