@@ -291,6 +291,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
 
     def running_elsewhere(self) -> list[FrozenTrial]:
         """The trials that other drivers run, as they were when the database was read last."""
+        if self._read_to == -1:
+            self._sync_outside()
         unfinished = (self._trials[trial_id] for trial_id in self._unfinished - self._own)
         return [trial for trial in unfinished if trial.state == TrialState.RUNNING]
 

@@ -60,6 +60,6 @@ def test_several_boards_share_what_devices_took(study):
         ledger.costs.note(Stage.MEASURE, cost)
         ledger.costs.write()
         alone = account(opened, ledger).eta
-        boards = study.space.to_json() | {"devices": {"nano-1": {}, "nano-2": {}}}
+        boards = study.space.to_json() | {"devices": ["nano-1", "nano-2"]}
         opened.remember("space", boards)
         assert account(opened, ledger).eta == pytest.approx(alone / 2, rel=0.1)

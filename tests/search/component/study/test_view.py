@@ -310,12 +310,3 @@ def test_an_attribute_that_several_change_at_once_has_what_each_has_added(opened
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(add, range(4)))
     assert sorted(views[0].attribute("found")) == [0, 1, 2, 3]
-
-
-def test_what_is_released_is_free_for_others(opened):
-    view = opened()
-    study = study_of(view)
-    first, other = (study.ask()._trial_id for _ in range(2))
-    assert view.claim(first, "trains", "weights", most=1)
-    view.release(first, "trains")
-    assert view.claim(other, "trains", "other weights", most=1)

@@ -32,7 +32,7 @@ CUT = {
 def _fake_backbone(fake_study, monkeypatch):
     for module in (knobs, rungs):
         monkeypatch.setattr(module, "plan_space", lambda *given: fake_study.plans())
-    monkeypatch.setattr(rungs, "deployable", lambda name, info: lambda deployment: None)
+    monkeypatch.setattr(rungs, "deployable_on", lambda devices: lambda deployment: None)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_plan_that_the_device_cannot_hold_ends_with_the_reason(fake_study, tri
 def test_what_the_device_has_no_runtime_for_ends_with_the_reason_and_is_not_in_the_study(
     fake_study, trial_of, monkeypatch
 ):
-    monkeypatch.setattr(rungs, "deployable", lambda name, info: lambda deployment: "it has no such kernel")
+    monkeypatch.setattr(rungs, "deployable_on", lambda devices: lambda deployment: "it has no such kernel")
     monkeypatch.setattr(type(fake_study.plans()), "contains", lambda plans, plan: False)
     with trial_of(CUT) as trial:
         (ended,) = steps(trial, 0)
