@@ -22,22 +22,16 @@ time and goes on where it was; `build` and `train` may run beside each other. Al
 from __future__ import annotations
 
 import argparse
-import contextlib
-import gc
 import importlib
 import importlib.metadata
-import json
 import math
-import multiprocessing
-import os
 import random
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -46,8 +40,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from own_table_data import pack
+from own_table_lines import Lines, in_child
+from own_table_measure import measure
 from own_table_plans import Shape, every_plan, plans_by_shape, text_of
+from own_table_rows import pack
 from torch import nn
 
 from vitsearch import backbones
@@ -64,12 +60,8 @@ from vitsearch.training import inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import batches, drawn, load_data, predict
 from vitsearch.workers.models import compressed, refitted
-from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.measure.child.bursts import Run
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, clock_overhead_ms, gc_disabled, timed_runs
-from vitsearch_evaluators.runtimes import reference_models
 
 STRUCTURE, QUANTIZATION = Calibration(256, 0), Calibration(32, 0)
 ROUNDED_IMAGES = 400
@@ -77,35 +69,7 @@ SEED = 0
 TRAINED = {"efficientvit_fmnist": 28, "mobilevit_fmnist": 24, "vit_fmnist_p4": 8}
 """How many shapes of each backbone are trained: fewer of the one whose training takes longest and is never on a
 front."""
-VISITS, BLOCKS, BLOCK_S = 2, 6, 0.008
-FAST = 0.1
-"""The quantile of single runs that stands for a visit. On a machine that is not quiet a process is preempted every few
-milliseconds and finds its caches empty: medians of two visits differed by 8 to 30 %, and by a factor of 2 for some."""
 LATE = "openvino int8_ptq"
-BATCH_OF_FILES = 40
-
-
-class Lines:
-    """The file of finished units of work, by their names."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.path = path
-        self.rows: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                row = json.loads(line)
-                self.rows[row["unit"]] = row
-
-    def add(self, unit: str, row: dict[str, Any]) -> None:
-        self.rows[unit] = {"unit": unit, **row}
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(self.rows[unit]) + "\n")
-
-    @property
-    def files(self) -> Path:
-        """The folder of what is exported and not measured yet."""
-        return self._path.with_suffix(".files")
 
 
 @dataclass(frozen=True)
@@ -328,34 +292,6 @@ def file_row(ships: nn.Module, plan: Plan, one: Deployment, unseen: Unseen, fold
     }
 
 
-def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``work`` returns in a forked child: OpenVINO ends its process on some shapes.
-
-    The modules that the child imports are imported here too, so that the next one has them.
-    """
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    before = set(sys.modules)
-    child = os.fork()
-    if child == 0:
-        try:
-            found = work()
-        except Exception as error:  # noqa: BLE001 - a file that cannot be made is a row of the table
-            found = {"failed": f"{type(error).__name__}: {error}"[:200]}
-        sender.send((found, [name for name in sys.modules if name not in before]))
-        sender.close()
-        os._exit(0)
-    sender.close()
-    try:
-        found, imported = receiver.recv()
-    except EOFError:
-        found, imported = {}, []
-    _, status = os.waitpid(child, 0)
-    for name in imported:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    return found or {"failed": f"signal {os.WTERMSIG(status)}"}
-
-
 def exported(plans: Sequence[Plan]) -> list[Deployment]:
     """One deployment for each file: OpenVINO computes in bf16 from its fp32 file."""
     return [plan.deployment for plan in plans if plan.deployment.precision != "bf16"]
@@ -367,112 +303,6 @@ def keep_only(path: Path) -> None:
     for other in path.parent.iterdir():
         if other not in wanted:
             other.unlink()
-
-
-# ---- measure
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A file to be measured, in a runtime with options."""
-
-    unit: str
-    path: Path
-    runtime: str
-    options: dict[str, Any]
-
-
-def measure(lines: Lines, seconds: float) -> None:
-    """The CPU time of files, until all are measured or the time is up."""
-    end = time.monotonic() + seconds
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    with tempfile.TemporaryDirectory() as folder:
-        subjects = [one for one in subjects_of(lines) if one.unit not in lines.rows]
-        random.Random(len(lines.rows)).shuffle(subjects)
-        subjects = list(opening(subjects, lines))  # before OpenVINO has threads in this process
-        references = reference_sessions(Path(folder))
-        for start in range(0, len(subjects), BATCH_OF_FILES):
-            if time.monotonic() > end:
-                return
-            some = subjects[start : start + BATCH_OF_FILES]
-            for unit, visits in visited(some, references).items():
-                lines.add(unit, {"visits": visits, "load": [round(one, 2) for one in os.getloadavg()]})
-            drop_measured(lines)
-
-
-def opening(subjects: Sequence[Subject], lines: Lines) -> Iterator[Subject]:
-    """The files that open; of the others, which end the process, a line says so. Other precisions were opened when
-    they were judged."""
-    for one in subjects:
-        if one.unit.endswith(":openvino fp32"):
-            found = in_child(lambda one=one: {"opened": session_of(one)() is None})  # type: ignore[misc]
-            if "failed" in found:
-                lines.add(one.unit, found)
-                continue
-        yield one
-
-
-def subjects_of(lines: Lines) -> Iterator[Subject]:
-    for row in list(lines.rows.values()):
-        if not row["unit"].startswith(("shape:", "late:")):
-            continue
-        for name, file in row["files"].items():
-            if "failed" in file:
-                continue
-            path = lines.files / file["file"]
-            if path.exists():
-                yield Subject(f"cost:{row['key']}:{name}", path, file["runtime"], file["options"])
-                if name == "openvino fp32":
-                    options = file["options"] | {"inference_precision": "bf16"}
-                    yield Subject(f"cost:{row['key']}:openvino bf16", path, file["runtime"], options)
-
-
-def drop_measured(lines: Lines) -> None:
-    """Delete the files of which every use is measured."""
-    waiting = {one.path for one in subjects_of(lines) if one.unit not in lines.rows}
-    for one in list(subjects_of(lines)):
-        if one.path not in waiting and one.path.exists():
-            shutil.rmtree(one.path.parent)
-
-
-def reference_sessions(folder: Path) -> list[Run]:
-    """Products and convolutions, in onnxruntime."""
-    runtime = runtimes.create("onnxruntime")
-    options = runtime.check_options({})
-    files = reference_models.write(str(folder))
-    return [runtime.load(file, options, 1, 1, {}).run for file in files]
-
-
-def visited(subjects: Sequence[Subject], references: Sequence[Run]) -> dict[str, list[list[float]]]:
-    """By unit, for each visit the logarithms of the model's time over that of products, and of convolutions, and the
-    model's time as it was read."""
-    opened = {one.unit: session_of(one) for one in subjects}
-    found: dict[str, list[list[float]]] = {one.unit: [] for one in subjects}
-    draw, order, clocks = random.Random(SEED), [one.unit for one in subjects], Clocks()
-    overhead_ms = clock_overhead_ms(clocks)
-
-    def block(run: Run) -> list[float]:
-        return timed_runs(run, clocks, lambda done, passed_s: done < 2 or passed_s < BLOCK_S).cpu_ms
-
-    with gc_disabled():
-        for _ in range(VISITS):
-            draw.shuffle(order)
-            for unit in order:
-                runs: list[list[float]] = [[], [], []]
-                for number in range(BLOCKS):
-                    runs[number % 2] += block(references[number % 2])
-                    runs[2] += block(opened[unit])
-                products, convolutions, model = (float(np.quantile(times, FAST)) - overhead_ms for times in runs)
-                logs = math.log(model / products), math.log(model / convolutions)
-                found[unit].append([round(value, 5) for value in (*logs, model)])
-    opened.clear()
-    gc.collect()
-    return found
-
-
-def session_of(one: Subject) -> Run:
-    runtime = runtimes.create(one.runtime)
-    return runtime.load(str(one.path), runtime.check_options(one.options), 1, 1, {}).run
 
 
 # ---- train

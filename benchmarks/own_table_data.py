@@ -1,6 +1,6 @@
 """Our own table as searches see it: what each plan costs, and what its training gives.
 
-`pack` makes the compressed table from the lines of `own_table.py`. What is derived from the measurements, here and in
+What is derived from the measurements, here and in
 no other place:
 
     unbuilt     rung 0, size and costs of shapes (or files) that were not built: by a Gaussian process over the knobs on
@@ -22,18 +22,19 @@ import lzma
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_table_forecasts import FORECASTS, Forecast
 from own_table_plans import Shape, shape_of, text_of
+from own_table_rows import DEPLOYMENTS, Built, Cost, built_of, unbuilt_of
 
-from vitsearch.core.plan import Compression, Plan
-from vitsearch.core.record import SMALL_KL
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, RungZero
+from vitsearch.core.plan import Plan
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import COSTS, ERRORS, GaussianProcess, Settings
 from vitsearch_evaluators.measure.figures.paired import prior_weight
@@ -44,57 +45,6 @@ VISIT_DEVIATION = 0.02
 """Of the lower of two visits, at least, relative."""
 MOST_SPREAD = 0.1
 """Half the difference of two visits above which neither is believed."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU milliseconds with one relative standard deviation; predicted where they are not ``measured``."""
-
-    ms: float
-    deviation: float
-    measured: bool = True
-
-
-@dataclass(frozen=True)
-class Rung:
-    """After so many epochs: what the holdout says, which decides, the validation images, and the CPU-seconds since the
-    rung before."""
-
-    epochs: int
-    holdout: float
-    kl: float
-    validation: float
-    cpu_s: float
-
-
-@dataclass(frozen=True)
-class Built:
-    """A shape that was built and refitted."""
-
-    key: str
-    backbone: str
-    resolution: int
-    cuts: tuple[Compression, ...]
-    base: float
-    holdout: float
-    kl: float
-    validation: float
-    macs_m: float
-    refit_cpu_s: float
-    judge_cpu_s: float
-    files: Mapping[str, Mapping[str, Any]]
-    times: Mapping[str, Sequence[Sequence[float]]]
-    rungs: tuple[Rung, ...] = ()
-    crashed: tuple[str, ...] = ()
-    built: bool = True
-
-    @property
-    def start(self) -> RungZero:
-        return RungZero(self.backbone, self.kl, max(0.0, self.base - self.holdout))
-
-    @property
-    def needs_no_training(self) -> bool:
-        return self.kl < SMALL_KL
 
 
 @dataclass(frozen=True)
@@ -109,9 +59,9 @@ class OwnTable:
     def read(cls, path: Path = TABLE) -> OwnTable:
         with lzma.open(path, "rt") as stream:
             about, *rows = map(json.loads, stream)
-        built = [_built(row) for row in rows if "kl" in row]
+        built = [built_of(row) for row in rows if "kl" in row]
         bases = {one.backbone: one.base for one in built}
-        unbuilt = [_unbuilt(row, bases[row["backbone"]]) for row in rows if "kl" not in row]
+        unbuilt = [unbuilt_of(row, bases[row["backbone"]]) for row in rows if "kl" not in row]
         completions = list(completed(built, unbuilt))
         errors = {name: error for _, found in completions for name, error in found.items()}
         return cls(about, {one.key: one for one in [*built, *(one for one, _ in completions)]}, errors)
@@ -153,10 +103,13 @@ class OwnTable:
     def forecasts(self) -> dict[int, Forecast]:
         """For each rung, of two forecasts the one with the smaller leave-one-out error."""
         rungs = sorted({rung.epochs for one in self.trained for rung in one.rungs})
-        return {rung: min((Forecast.of(how, self.trained, rung) for how in FORECASTS), key=_error) for rung in rungs}
+        return {
+            rung: min((Forecast.of(how, self.trained, rung) for how in FORECASTS), key=attrgetter("error"))
+            for rung in rungs
+        }
 
     def rung_holdout(self, one: Built, epochs: int) -> float:
-        """What the holdout says after a rung, by which a search decides."""
+        """Accuracy on the holdout after a rung, by which a search decides."""
         found = {rung.epochs: rung.holdout for rung in one.rungs}
         if epochs in found:
             return found[epochs]
@@ -358,152 +311,6 @@ def completed(built: Sequence[Built], unbuilt: Sequence[Built]) -> Iterator[tupl
             kl, macs_m = max(0.0, float(root)) ** 2, math.exp(float(size))
             at = one.base - float(lost)
             yield replace(one, kl=kl, holdout=at, validation=at, macs_m=macs_m), errors
-
-
-# ---- forecasts of accuracy
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Accuracy after a rung, from rung 0, with its leave-one-out error."""
-
-    name: str
-    error: float
-    model: Any
-
-    @classmethod
-    def of(cls, name: str, trained: Sequence[Built], epochs: int) -> Forecast:
-        pairs = [(one, rung.validation) for one in trained for rung in one.rungs if rung.epochs == epochs]
-        misses = []
-        for left_out, (one, accuracy) in enumerate(pairs):
-            model = FORECASTS[name]([pair for i, pair in enumerate(pairs) if i != left_out])
-            misses.append(model.predict_one(one) - accuracy)
-        return cls(name, float(np.sqrt(np.mean(np.square(misses)))), FORECASTS[name](pairs))
-
-    def predict(self, one: Built) -> float:
-        return float(self.model.predict_one(one))
-
-
-def _error(forecast: Forecast) -> float:
-    return forecast.error
-
-
-class Line:
-    """The line of the product (:mod:`vitsearch.search.forecast.accuracy_model`)."""
-
-    def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
-        self._model = AccuracyModel.fit([Observed(one.start, one.base - accuracy) for one, accuracy in pairs])
-
-    def predict_one(self, one: Built) -> float:
-        return self._model.predict(one.base, one.start).accuracy
-
-
-class Process:
-    """A Gaussian process over backbone, resolution, divergence, loss at rung 0 and size, of what the line leaves."""
-
-    def __init__(self, pairs: Sequence[tuple[Built, float]]) -> None:
-        self._line = Line(pairs)
-        rest = np.array([accuracy - self._line.predict_one(one) for one, accuracy in pairs])
-        points = encoded([one for one, _ in pairs])
-        self._process = GaussianProcess.fit(points, rest, np.zeros(len(rest)), ERRORS)
-
-    def predict_one(self, one: Built) -> float:
-        return self._line.predict_one(one) + float(self._process.predict(encoded([one]))[0][0])
-
-
-def encoded(shapes: Sequence[Built]) -> Points:
-    knobs = (
-        Knob("backbone", ("efficientvit_fmnist", "mobilevit_fmnist", "vit_fmnist_p4")),
-        Knob("resolution", low=20, high=28),
-        Knob("divergence", low=0, high=1),
-        Knob("lost", low=0, high=0.2),
-        Knob("size", low=0, high=5),
-    )
-    rows = [
-        {
-            "backbone": one.backbone,
-            "resolution": one.resolution,
-            "divergence": math.sqrt(one.kl),
-            "lost": one.start.lost,
-            "size": math.log(one.macs_m),
-        }
-        for one in shapes
-    ]
-    encoding = Encoding(knobs)
-    return encoding.points(encoding.positions(rows))
-
-
-FORECASTS: Mapping[str, Any] = {"line": Line, "process": Process}
-
-
-# ---- the packed form
-
-
-def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]], about: Mapping[str, Any]) -> bytes:
-    """One line about the table, then one for each shape; only what searches and reports read."""
-    rows = {row["unit"]: row for row in lines}
-    packed = []
-    for unit, row in rows.items():
-        if not unit.startswith("shape:"):
-            continue
-        key = row["key"]
-        files = row["files"] | rows.get(f"late:{key}", {}).get("files", {})
-        kept = ("key", "backbone", "resolution", "base", "holdout", "kl", "validation", "macs_m")
-        costs = {name: rows[at] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
-        rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
-        packed.append(
-            {name: row[name] for name in (*kept, "refit_cpu_s", "judge_cpu_s")}
-            | {
-                "cuts": [cut.to_json() for _, _, cut in cuts[key]],
-                "files": {name: _file(file, row["correct"]) for name, file in files.items()},
-                "times": {name: cost["visits"] for name, cost in costs.items() if "visits" in cost},
-                "crashed": [name for name, cost in costs.items() if "failed" in cost],
-                "rungs": [
-                    {"epochs": rung["rung"]} | {name: rung[name] for name in ("holdout", "kl", "validation", "cpu_s")}
-                    for rung in rungs
-                ],
-            }
-        )
-    done = {row["key"] for row in packed}
-    packed += [
-        {
-            "key": key,
-            "backbone": shapes[0][0],
-            "resolution": shapes[0][1],
-            "cuts": [cut.to_json() for _, _, cut in shapes],
-        }
-        for key, shapes in cuts.items()
-        if key not in done
-    ]
-    packed.sort(key=lambda row: row["key"])
-    text = "\n".join(json.dumps(row, separators=(",", ":")) for row in [about, *packed])
-    return lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
-
-
-DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "openvino bf16", "openvino int8_ptq")
-
-
-def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
-    if "failed" in file:
-        return {"failed": file["failed"]}
-    lost = {name: correct - found for name, found in file["correct"].items()}
-    return {"bytes": file["bytes"], "export_cpu_s": file["export_cpu_s"], "lost": lost}
-
-
-def _built(row: Mapping[str, Any]) -> Built:
-    changed = {
-        "cuts": tuple(Compression.from_json(cut) for cut in row["cuts"]),
-        "crashed": tuple(row["crashed"]),
-        "rungs": tuple(Rung(**rung) for rung in row["rungs"]),
-    }
-    return Built(**{**row, **changed})
-
-
-def _unbuilt(row: Mapping[str, Any], base: float) -> Built:
-    cuts = tuple(Compression.from_json(cut) for cut in row["cuts"])
-    nothing: Any = {"files": {}, "times": {}, "built": False}
-    numbers: Any = dict.fromkeys(("holdout", "kl", "validation", "macs_m", "refit_cpu_s", "judge_cpu_s"), 0.0)
-    return Built(row["key"], row["backbone"], row["resolution"], cuts, base, **numbers, **nothing)
 
 
 def deployment_of(plan: Plan) -> str:

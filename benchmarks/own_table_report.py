@@ -16,8 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from own_table_data import TABLE, Built, Line, OwnTable
+from own_table_data import TABLE, OwnTable
+from own_table_forecasts import Line
 from own_table_plans import every_plan
+from own_table_rows import Built
 from scipy import stats
 
 RESAMPLES = 2000

@@ -127,8 +127,6 @@ class MeasurementRow:
     file: ClassVar[None] = None
 
 
-_AT_ONCE = 500
-"""Keys that are named in one statement; databases limit how many."""
 Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
 R = TypeVar("R", bound=Row)
 
@@ -259,8 +257,8 @@ class Ledger:
         names, table = tuple(field.name for field in fields(MeasurementRow)), tables.measurement
         query = select(*(table.c[name] for name in names)).order_by(table.c.created_at, *table.primary_key)
         with self._engine.connect() as connection:
-            for start in range(0, len(graph_keys), _AT_ONCE):
-                some = table.c.graph_key.in_(graph_keys[start : start + _AT_ONCE])
+            for start in range(0, len(graph_keys), tables.KEYS_AT_ONCE):
+                some = table.c.graph_key.in_(graph_keys[start : start + tables.KEYS_AT_ONCE])
                 rows = connection.execute(query.where(and_(table.c.device_id == device_id, some)))
                 found += [MeasurementRow(*row) for row in rows]
         return found

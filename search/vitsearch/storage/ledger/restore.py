@@ -15,9 +15,6 @@ from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect, shown
 from vitsearch.storage.ledger.snapshot import RESULTS, SHARED, ResultRows, Row, StudyRows
 
-_AT_ONCE = 500
-"""Values that are named in one statement; databases limit how many."""
-
 
 class Destination:
     """A database that rows are written into. It has all tables."""
@@ -122,4 +119,4 @@ def _known_costs(connection: Connection, run_ids: Collection[str]) -> set[str]:
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+    return (names[start : start + tables.KEYS_AT_ONCE] for start in range(0, len(names), tables.KEYS_AT_ONCE))

@@ -20,6 +20,8 @@ from __future__ import annotations
 from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
 
 metadata = MetaData()
+KEYS_AT_ONCE = 500
+"""Values that are named in one statement; databases limit how many."""
 
 
 def _made_columns() -> list[Column[object]]:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Table, and_, delete, func, insert, se
 
 from vitsearch.storage.ledger import optuna_tables
 from vitsearch.storage.ledger.outage import again_when_cut
+from vitsearch.storage.ledger.tables import KEYS_AT_ONCE
 
 _studies, _study_attributes = optuna_tables.studies, optuna_tables.study_user_attributes
 _trials, _params, _values = optuna_tables.trials, optuna_tables.params, optuna_tables.values
@@ -26,8 +27,6 @@ _heartbeats = optuna_tables.heartbeats
 _INFINITE = {float("inf"): "INF_POS", float("-inf"): "INF_NEG"}
 _FROM_KIND = {kind: value for value, kind in _INFINITE.items()}
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
-_AT_ONCE = 500
-"""Trials that are named in one statement; databases limit how many."""
 
 
 @dataclass
@@ -89,7 +88,7 @@ class TrialRows:
             numbers = connection.execute(select(t.number).where(has_ended)).scalars()
             new = [number for number in numbers if number not in known]
             asked = select(t.number, a.value_json).join(_user_attrs, and_(a.trial_id == t.trial_id, a.key == key))
-            asked = asked.where(has_ended if len(new) > _AT_ONCE else and_(has_ended, t.number.in_(new)))
+            asked = asked.where(has_ended if len(new) > KEYS_AT_ONCE else and_(has_ended, t.number.in_(new)))
             found = connection.execute(asked.order_by(t.number)) if new else ()
             return [(number, words) for number, words in found if number not in known]
 
@@ -103,7 +102,7 @@ class TrialRows:
     def read(self, trial_ids: Collection[int]) -> list[TrialRow]:
         """These trials, by id. Five statements for every 500, and five for more than half of a study."""
         ids = sorted(trial_ids)
-        if len(ids) > _AT_ONCE:
+        if len(ids) > KEYS_AT_ONCE:
             wanted = set(ids)
             t = _trials.c
             of_study = select(t.trial_id).where(and_(t.study_id == self._study_id, t.trial_id >= ids[0]))

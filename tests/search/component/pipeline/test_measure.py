@@ -9,30 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.core.record import Keys
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
-from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements, ModelFile, rounds_of
+from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements, rounds_of
 from vitsearch.pipeline.progress import Silent
-from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 GRAPH = "ab" * 32
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_text(json.dumps({"cost_ms": 2.0}))
-    return ModelFile(lambda: path)
-
-
-@pytest.fixture
-def trial(plan) -> ResolvedTrial:
-    return ResolvedTrial(plan, None, None, Keys("cd" * 32, GRAPH, None, "d" * 64))
 
 
 def measuring(ledger, device) -> DeviceMeasurements:

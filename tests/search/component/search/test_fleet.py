@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from support.progress import Lines
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.errors import DeviceLost, StageError, StudyError
-from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver
 from vitsearch.search.watch import outage
 from vitsearch.study.front import read_front
@@ -43,19 +43,6 @@ class Board(FakeDevice):
         self.busy.append((began, time.monotonic()))
         where = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
         return fake_measurement(cost_ms, protocol, runtime=deployment.runtime, **where)
-
-
-@dataclass
-class Lines(Silent):
-    said: list[str] = field(default_factory=list)
-    waits_for: list[str] = field(default_factory=list)
-
-    def note(self, text):
-        self.said.append(text)
-
-    def waits(self, text):
-        if text is not None:
-            self.waits_for.append(text)
 
 
 def board(name, **changes):

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
 
-from vitsearch.core.record import Keys
 from vitsearch.devices.protocols import Phases
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.fleet.measure import measurements_on
 from vitsearch.pipeline.jobs import Workspace
-from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
+from vitsearch.pipeline.measure import DeviceMeasurements
 from vitsearch.pipeline.progress import Silent
-from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 GRAPH = "ab" * 32
 NO_PHASES = Phases()
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_text(json.dumps({"cost_ms": 2.0}))
-    return ModelFile(lambda: path)
-
-
-@pytest.fixture
-def trial(plan) -> ResolvedTrial:
-    return ResolvedTrial(plan, None, None, Keys("cd" * 32, GRAPH, None, "d" * 64))
 
 
 def device(name, cores=1):

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 from optuna.trial import TrialState
 
+from support.progress import Lines
 from vitsearch.core.record import trainings
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.jobs import ProxyJob
-from vitsearch.pipeline.progress import Silent
 from vitsearch.search import driver
 from vitsearch.search.watch import outage
 from vitsearch.study import status as study_status
@@ -57,19 +57,6 @@ class Leaving(FakeDevice):
         while not self.is_back():
             await asyncio.sleep(0.01)
         self.outage = None
-
-
-@dataclass
-class Lines(Silent):
-    said: list[str] = field(default_factory=list)
-    waits_for: list[str] = field(default_factory=list)
-
-    def note(self, text):
-        self.said.append(text)
-
-    def waits(self, text):
-        if text is not None:
-            self.waits_for.append(text)
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""Forecasts of accuracy for our own table, by what was trained, each with its leave-one-out error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from own_table_rows import Built
+
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed
+from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
+from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Accuracy after a rung, from rung 0, with its leave-one-out error."""
+
+    name: str
+    error: float
+    model: Any
+
+    @classmethod
+    def of(cls, name: str, trained: Sequence[Built], epochs: int) -> Forecast:
+        pairs = [(one, rung.validation) for one in trained for rung in one.rungs if rung.epochs == epochs]
+        misses = []
+        for left_out, (one, accuracy) in enumerate(pairs):
+            model = FORECASTS[name]([pair for i, pair in enumerate(pairs) if i != left_out])
+            misses.append(model.predict_one(one) - accuracy)
+        return cls(name, float(np.sqrt(np.mean(np.square(misses)))), FORECASTS[name](pairs))
+
+    def predict(self, one: Built) -> float:
+        return float(self.model.predict_one(one))
+
+
+class Line:
+    """The line of the product (:mod:`vitsearch.search.forecast.accuracy_model`)."""
+
+    def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
+        self._model = AccuracyModel.fit([Observed(one.start, one.base - accuracy) for one, accuracy in pairs])
+
+    def predict_one(self, one: Built) -> float:
+        return self._model.predict(one.base, one.start).accuracy
+
+
+class Process:
+    """A Gaussian process over backbone, resolution, divergence, loss at rung 0 and size, of what the line leaves."""
+
+    def __init__(self, pairs: Sequence[tuple[Built, float]]) -> None:
+        self._line = Line(pairs)
+        rest = np.array([accuracy - self._line.predict_one(one) for one, accuracy in pairs])
+        points = encoded([one for one, _ in pairs])
+        self._process = GaussianProcess.fit(points, rest, np.zeros(len(rest)), ERRORS)
+
+    def predict_one(self, one: Built) -> float:
+        return self._line.predict_one(one) + float(self._process.predict(encoded([one]))[0][0])
+
+
+def encoded(shapes: Sequence[Built]) -> Points:
+    knobs = (
+        Knob("backbone", ("efficientvit_fmnist", "mobilevit_fmnist", "vit_fmnist_p4")),
+        Knob("resolution", low=20, high=28),
+        Knob("divergence", low=0, high=1),
+        Knob("lost", low=0, high=0.2),
+        Knob("size", low=0, high=5),
+    )
+    rows = [
+        {
+            "backbone": one.backbone,
+            "resolution": one.resolution,
+            "divergence": math.sqrt(one.kl),
+            "lost": one.start.lost,
+            "size": math.log(one.macs_m),
+        }
+        for one in shapes
+    ]
+    encoding = Encoding(knobs)
+    return encoding.points(encoding.positions(rows))
+
+
+FORECASTS: Mapping[str, Any] = {"line": Line, "process": Process}

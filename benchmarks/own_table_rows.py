@@ -1,0 +1,132 @@
+"""The shapes of our own table and their packed form: one line about the table, then one for each shape."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from own_table_plans import Shape
+
+from vitsearch.core.plan import Compression
+from vitsearch.core.record import SMALL_KL
+from vitsearch.search.forecast.accuracy_model import RungZero
+
+DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "openvino bf16", "openvino int8_ptq")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU milliseconds with one relative standard deviation; predicted where they are not ``measured``."""
+
+    ms: float
+    deviation: float
+    measured: bool = True
+
+
+@dataclass(frozen=True)
+class Rung:
+    """After so many epochs: accuracy on the holdout, which decides, and on the validation images, and the CPU-seconds
+    since the rung before."""
+
+    epochs: int
+    holdout: float
+    kl: float
+    validation: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """A shape that was built and refitted."""
+
+    key: str
+    backbone: str
+    resolution: int
+    cuts: tuple[Compression, ...]
+    base: float
+    holdout: float
+    kl: float
+    validation: float
+    macs_m: float
+    refit_cpu_s: float
+    judge_cpu_s: float
+    files: Mapping[str, Mapping[str, Any]]
+    times: Mapping[str, Sequence[Sequence[float]]]
+    rungs: tuple[Rung, ...] = ()
+    crashed: tuple[str, ...] = ()
+    built: bool = True
+
+    @property
+    def start(self) -> RungZero:
+        return RungZero(self.backbone, self.kl, max(0.0, self.base - self.holdout))
+
+    @property
+    def needs_no_training(self) -> bool:
+        return self.kl < SMALL_KL
+
+
+def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]], about: Mapping[str, Any]) -> bytes:
+    """One line about the table, then one for each shape; only what searches and reports read."""
+    rows = {row["unit"]: row for row in lines}
+    packed = []
+    for unit, row in rows.items():
+        if not unit.startswith("shape:"):
+            continue
+        key = row["key"]
+        files = row["files"] | rows.get(f"late:{key}", {}).get("files", {})
+        kept = ("key", "backbone", "resolution", "base", "holdout", "kl", "validation", "macs_m")
+        costs = {name: rows[at] for name in DEPLOYMENTS if (at := f"cost:{key}:{name}") in rows}
+        rungs = [rows[at] for epochs in (1, 3) if (at := f"training:{key}:{epochs}") in rows]
+        packed.append(
+            {name: row[name] for name in (*kept, "refit_cpu_s", "judge_cpu_s")}
+            | {
+                "cuts": [cut.to_json() for _, _, cut in cuts[key]],
+                "files": {name: _file(file, row["correct"]) for name, file in files.items()},
+                "times": {name: cost["visits"] for name, cost in costs.items() if "visits" in cost},
+                "crashed": [name for name, cost in costs.items() if "failed" in cost],
+                "rungs": [
+                    {"epochs": rung["rung"]} | {name: rung[name] for name in ("holdout", "kl", "validation", "cpu_s")}
+                    for rung in rungs
+                ],
+            }
+        )
+    done = {row["key"] for row in packed}
+    packed += [
+        {
+            "key": key,
+            "backbone": shapes[0][0],
+            "resolution": shapes[0][1],
+            "cuts": [cut.to_json() for _, _, cut in shapes],
+        }
+        for key, shapes in cuts.items()
+        if key not in done
+    ]
+    packed.sort(key=lambda row: row["key"])
+    text = "\n".join(json.dumps(row, separators=(",", ":")) for row in [about, *packed])
+    return lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
+
+
+def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
+    if "failed" in file:
+        return {"failed": file["failed"]}
+    lost = {name: correct - found for name, found in file["correct"].items()}
+    return {"bytes": file["bytes"], "export_cpu_s": file["export_cpu_s"], "lost": lost}
+
+
+def built_of(row: Mapping[str, Any]) -> Built:
+    changed = {
+        "cuts": tuple(Compression.from_json(cut) for cut in row["cuts"]),
+        "crashed": tuple(row["crashed"]),
+        "rungs": tuple(Rung(**rung) for rung in row["rungs"]),
+    }
+    return Built(**{**row, **changed})
+
+
+def unbuilt_of(row: Mapping[str, Any], base: float) -> Built:
+    cuts = tuple(Compression.from_json(cut) for cut in row["cuts"])
+    nothing: Any = {"files": {}, "times": {}, "built": False}
+    numbers: Any = dict.fromkeys(("holdout", "kl", "validation", "macs_m", "refit_cpu_s", "judge_cpu_s"), 0.0)
+    return Built(row["key"], row["backbone"], row["resolution"], cuts, base, **numbers, **nothing)
