@@ -35,6 +35,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.identity import adopt_data
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner, fake_stage_config
@@ -98,7 +99,7 @@ class FakeStudy:
 
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> SearchEnd:
         study.recover()
-        study.adopt_data(DATA)
+        adopt_data(study, DATA)
         driver = DriverId.current()
         session = Session(self.space, study, ledger, self.runner, self.device, driver, self.slots, self.progress)
         return await Driver(session, self.pipeline(ledger, driver), self.plans()).run(retry_failed)

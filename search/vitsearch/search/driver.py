@@ -33,6 +33,7 @@ from vitsearch.search.watch.stall import StallWatch
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.front import read_front
+from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked
 from vitsearch_evaluators.base.canonical_json import digest
@@ -89,7 +90,7 @@ class Driver:
         self._pipeline.context.single_flight.drop_dead()
         self._study.remember("protocol", self._pipeline.protocols.confirm.id)
         if self._pipeline.fleet is not None:
-            self._study.adopt_fleet(self._pipeline.fleet)
+            adopt_fleet(self._study, self._pipeline.fleet)
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
         try:

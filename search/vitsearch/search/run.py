@@ -38,6 +38,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.remote_files import RemoteStore
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.found_forms import FoundForms
+from vitsearch.study.identity import adopt_data, adopt_device
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
@@ -90,7 +91,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         refuse_unable_on(device.devices, deployments_of(space, device.name))
         for one in device.devices:
             refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
-            study.adopt_device(one.name, one.info.kind)
+            adopt_device(study, one.name, one.info.kind)
         progress.note("; ".join([*(_described(one, study) for one in device.devices), "starting workers"]))
         for one in device.devices:
             if one.info.quarantined is not None:
@@ -126,7 +127,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
         ready, _ = await context.run(DataJob(workspace))
     finally:
         showing.cancel()
-    session.study.adopt_data(ready.description)
+    adopt_data(session.study, ready.description)
     device = session.device
     can_run = deployable_on(device.devices)
     plans = plan_space(session.space, can_run)

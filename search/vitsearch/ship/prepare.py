@@ -25,6 +25,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
+from vitsearch.study.identity import adopt_device
 from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
 
@@ -119,7 +120,7 @@ def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> 
     """Make what is missing, with workers and the device of the study, and return what is shipped."""
     with workplace.opened(opened.study, opened.ledger, opened.space, progress) as place:
         if opened.retargeted is None:
-            opened.study.adopt_device(place.device.name, place.device.info.kind)
+            adopt_device(opened.study, place.device.name, place.device.info.kind)
         return asyncio.run(_run(opened, chosen, place, again))
 
 

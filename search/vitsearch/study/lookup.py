@@ -14,6 +14,7 @@ from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.study.database import study_names
 from vitsearch.study.study import Study
 
 FOLDER = Path("studies")
@@ -38,7 +39,7 @@ def find(text: str) -> Found:
         is_name = "/" not in path and not path.endswith(".db")
         database = FOLDER / f"{path}.db" if is_name else Path(path).with_suffix(".db")
         found = Found(f"sqlite:///{database}", name or database.stem)
-        if not name and not is_name and database.exists() and found.name not in Study.names(found.storage):
+        if not name and not is_name and database.exists() and found.name not in study_names(found.storage):
             found = Found(found.storage, _only_study(found.storage))
     file = sqlite_file(found.storage)
     if file is not None and not file.exists():
@@ -51,7 +52,7 @@ def _only_study(storage: str) -> str:
     file, shown = sqlite_file(storage), masked(storage)
     if file is not None and not file.exists():
         raise StudyError(f"{file} does not exist")
-    names = Study.names(storage)
+    names = study_names(storage)
     if len(names) == 1:
         return names[0]
     if not names:

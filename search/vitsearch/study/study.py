@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -26,26 +23,22 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet, stored_fleets
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import PRUNED, Keys, Record
-from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import engine_options, first, tune, wait_for
-from vitsearch.storage.ledger.optuna_rows import replace_distribution
+from vitsearch.study.database import names_in, open_tables, quiet
+from vitsearch.study.identity import adopt_space
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import Span
-from vitsearch.study.versions import refuse_other_versions
 from vitsearch.study.view import StudyView, fixed
+from vitsearch.study.word_lists import WordLists
 
 TRAINS = "trains"
 """The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
-HEARTBEAT_S = 60
-GRACE_S = 300
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
 logger = logging.getLogger(__name__)
 
 
@@ -68,13 +61,12 @@ class Study:
     """Opened by :meth:`open` to run it, or by :meth:`read` to read it."""
 
     def __init__(self, name: str, storage: RDBStorage) -> None:
-        self._storage = storage
         self._view = StudyView(storage, name)
-        with _quiet():
+        with quiet():
             self._study = optuna.load_study(study_name=name, storage=self._view)
         self._metric_names = self._study.metric_names or []
         self._lock = threading.Lock()
-        self._used: dict[str, tuple[str, ...]] = {}
+        self._word_lists = WordLists(self._view)
         self._records: dict[int, Record] = {}
         self._in_order: dict[int, Record] = {}
         self._times: dict[int, tuple[float, float]] = {}
@@ -84,10 +76,10 @@ class Study:
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
         """Create the study or join it. Other objectives are refused, with the difference."""
-        storage = _storage(space.storage)
-        names = _names(storage)
+        storage = open_tables(space.storage)
+        names = names_in(storage)
         if space.study not in names:
-            with _quiet():
+            with quiet():
                 optuna.create_study(
                     study_name=space.study,
                     storage=storage,
@@ -95,39 +87,18 @@ class Study:
                     load_if_exists=True,
                 ).set_metric_names(list(space.objectives))
         study = cls(space.study, storage)
-        study._adopt_space(space)
+        study.space_change = adopt_space(study, space)
         study._seed_sampler(space)
         return study
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:
         """Open an existing study; :class:`StudyError` lists the studies of the database."""
-        storage = _storage(storage_url)
-        names = _names(storage)
+        storage = open_tables(storage_url)
+        names = names_in(storage)
         if name not in names:
             raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
         return cls(name, storage)
-
-    @classmethod
-    def names(cls, storage_url: str) -> list[str]:
-        """The studies of a database."""
-        storage = _storage(storage_url)
-        try:
-            return _names(storage)
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-    @classmethod
-    def delete(cls, storage_url: str, name: str) -> None:
-        """Delete the trials of a study. The results of their stages stay in the database."""
-        storage = _storage(storage_url)
-        try:
-            with _quiet():
-                optuna.delete_study(study_name=name, storage=storage)
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
 
     def close(self) -> None:
         """Close the database connections."""
@@ -163,12 +134,12 @@ class Study:
 
     def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
-        with self._lock, _quiet():
-            self._catch_up()
+        with self._lock, quiet():
+            self._word_lists.catch_up()
             with self._view.asking({"driver": driver.to_json()}):
                 trial = self._study.ask()
                 try:
-                    suggest = OptunaSuggest(trial, self._word_choices)
+                    suggest = OptunaSuggest(trial, self._word_lists.choices)
                     plan = plans.plan(suggest)
                     notes = self._view.get_trial(trial._trial_id).system_attrs
                 finally:
@@ -181,7 +152,7 @@ class Study:
     def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
         """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""
         asked = dict(parameters)
-        with _quiet():
+        with quiet():
             if again and any(fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
                 return
             if not again and self._view.holds(asked):
@@ -191,7 +162,7 @@ class Study:
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
         """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
         trained already, or are being trained, take no more."""
-        with self._lock, _quiet():
+        with self._lock, quiet():
             return self._view.claim(self._running(number), TRAINS, weights_key, most)
 
     def holds_training(self, number: int) -> bool:
@@ -211,7 +182,7 @@ class Study:
 
     def tell(self, asked: Asked, record: Record) -> None:
         """Write the record with the state. A trial that another driver has finished is left unchanged."""
-        with self._lock, _quiet():
+        with self._lock, quiet():
             try:
                 asked.trial.set_user_attr("record", record.to_json())
                 known = asked.trial.constraints
@@ -226,9 +197,9 @@ class Study:
 
     def add(self, plans: PlanSpace, record: Record) -> int:
         """Add a trial that was asked for elsewhere and has ended; return its number."""
-        with self._lock, _quiet():
-            self._catch_up()
-            answers = StoredAnswers(plans.parameters(record.plan), self._word_choices)
+        with self._lock, quiet():
+            self._word_lists.catch_up()
+            answers = StoredAnswers(plans.parameters(record.plan), self._word_lists.choices)
             plans.plan(answers)
             state, values = self._state(record)
             ended = optuna.trial.create_trial(
@@ -318,7 +289,7 @@ class Study:
 
         Those of this machine come first: once they are found stale they lose their number.
         """
-        with self._lock, _quiet():
+        with self._lock, quiet():
             orphans = [trial for trial in self._trials((TrialState.RUNNING,)) if _is_orphan(trial)]
             for trial in orphans:
                 self._view.set_trial_state_values(trial._trial_id, TrialState.WAITING)
@@ -330,47 +301,7 @@ class Study:
         runs = self.change("runs", lambda stored: (stored or 0) + 1)
         self._study.sampler = make_sampler(space.search.sampler, space.search.seed + runs - 1)
 
-    # ---- the space over time
-
-    def _adopt_space(self, space: SearchSpace) -> None:
-        stored = self.attributes.get("space")
-        if stored == space.to_json():
-            return
-        if stored is not None:
-            before = SearchSpace.from_json(stored)
-            _refuse_changes(before, space)
-            if (change := SpaceChange.between(before, space, len(self.records()))) is not None:
-                self.space_change = change
-                self.change("space_changes", lambda known: [*(known or []), change.to_json()])
-        self.remember("space", space.to_json())
-
-    def adopt_data(self, description: Mapping[str, Any]) -> None:
-        """Store the identity of the study's data; on resume, other data is refused with the difference."""
-        stored = self.attributes.get("data")
-        if stored is None:
-            self.remember("data", dict(description))
-            return
-        differing = describe_difference(stored, description)
-        if differing:
-            raise StudyError(
-                f"study {self.name!r} was made with other data; give the study another name. "
-                f"What differs: {'; '.join(differing)}"
-            )
-
-    def adopt_device(self, name: str, kind: str) -> None:
-        """Store whether the device is physical or emulated; the other kind is refused: their numbers do not compare."""
-        stored = self.attributes.get("device_kind")
-        if stored is None:
-            self.remember("device_kind", kind)
-        elif stored != kind:
-            raise StudyError(
-                f"study {self.name!r} was measured on {stored} devices, but device {name} is {kind}; "
-                f"give the study another name"
-            )
-
-    def adopt_fleet(self, fleet: Fleet) -> None:
-        """Store the devices on which models are measured, by the id that stands for them in the keys of a trial."""
-        self.change("fleets", lambda known: (known or {}) | {fleet.device_id: fleet.to_json()})
+    # ---- its devices
 
     @property
     def fleets(self) -> dict[str, Fleet]:
@@ -381,88 +312,7 @@ class Study:
     def is_emulated(self) -> bool:
         return bool(self.attributes.get("device_kind") == "emulated")
 
-    def _word_choices(self, name: str, choices: tuple[str, ...]) -> tuple[str, ...]:
-        """The stored order with new words behind it. Optuna refuses a longer list, so its rows are updated."""
-        if set(choices) <= set(self._used.get(name, ())):
-            return self._used[name]  # as stored: _catch_up has just compared them
-        before: tuple[str, ...] = ()
-
-        def lengthened(stored: dict[str, list[str]] | None) -> dict[str, list[str]]:
-            nonlocal before
-            before = tuple((stored or {}).get(name, ()))
-            return (stored or {}) | {name: [*before, *(choice for choice in choices if choice not in before)]}
-
-        after = tuple(self.change("choices", lengthened)[name])
-        if before and after != before:
-            self._grow(name, before, after)
-        self._used[name] = after
-        return after
-
-    def _catch_up(self) -> None:
-        """Read the study again when another driver has lengthened a list."""
-        stored = self._view.attribute("choices") or {}
-        if any(tuple(stored[name]) != used for name, used in self._used.items()):
-            self._used.clear()
-            self._view.reload()
-
-    def _grow(self, name: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-        old, new = CategoricalDistribution(before), CategoricalDistribution(after)
-        replace_distribution(
-            self._storage.engine, self.name, name, distribution_to_json(old), distribution_to_json(new)
-        )
-        self._view.lengthen(name, old, new)
-
-
-def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
-    """Refuse other objectives, data, baseline or devices of a fleet: they make the numbers of a study comparable."""
-    fixed = ("objectives", "task.data", "baseline", "fleet")
-    broken = [line for line in before.differences(now) if line.startswith(fixed)]
-    if before.fleet_names != now.fleet_names:
-        was, is_now = (", ".join(space.device_names) for space in (before, now))
-        broken.append(f"devices: {was} -> {is_now}")
-    if broken:
-        raise StudyError(
-            f"study {before.study!r} cannot continue with another objective, data set, baseline or fleet; "
-            "give the study another name. What differs: " + "; ".join(broken)
-        )
-
-
-def _storage(url: str) -> RDBStorage:
-    def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-        # Parameters only: Optuna's own callback would copy the old measurements too.
-        study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
-
-    with _quiet(), first(url, "alembic_version"):  # the last one that Optuna makes
-        storage = RDBStorage(
-            url,
-            engine_kwargs=engine_options(url),
-            skip_compatibility_check=True,  # Optuna's own message names a command of Optuna's
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-            heartbeat_stale_trial_callback=requeue,
-        )
-    tune(storage.engine)
-    refuse_other_versions(storage)
-    wait_for(storage.engine)
-    return storage
-
-
-def _names(storage: RDBStorage) -> list[str]:
-    """The studies of a database. Optuna's summaries would read all of their trials."""
-    return [study.study_name for study in storage.get_all_studies()]
-
 
 def _is_orphan(trial: FrozenTrial) -> bool:
     owner = trial.user_attrs.get("driver")
     return owner is not None and DriverId.from_json(owner).is_dead_here()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
-        # A waiting trial may ask for a number that the file no longer has: it becomes the nearest one.
-        warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
-        yield

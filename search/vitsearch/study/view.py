@@ -30,6 +30,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.storage.ledger.trial_rows import Facts, TrialRow, TrialRows
 
 _distribution = lru_cache(maxsize=None)(json_to_distribution)
@@ -331,7 +332,9 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._keep(trial)
 
     def lengthen(self, name: str, old: BaseDistribution, new: BaseDistribution) -> None:
-        """Show a categorical parameter with a longer list, after its rows were changed."""
+        """Give a categorical parameter a longer list. Optuna has no way to do it, so its rows are rewritten."""
+        study_name = self._backend.get_study_name_from_id(self.study_id)
+        replace_distribution(self._backend.engine, study_name, name, _words(old), _words(new))
         self._known[name] = new
         for trial in self._order:
             if trial.distributions.get(name) == old:

@@ -18,8 +18,8 @@ from vitsearch.storage.addresses import masked
 from vitsearch.storage.files import Store, name_of
 from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows, snapshot, sqlite_file
 from vitsearch.storage.stores import adopt_store, store_of
+from vitsearch.study.database import study_names
 from vitsearch.study.lookup import find_all, find_database
-from vitsearch.study.study import Study
 from vitsearch_evaluators.artifacts import model_files
 
 OF_A_RUN = ("waits",)
@@ -93,7 +93,7 @@ def _place(storage: str) -> str | Path:
 
 def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
     """The studies to copy, with the results that they need."""
-    known = Study.names(storage)  # refuses a database of another version
+    known = study_names(storage)  # refuses a database of another version
     if name is not None and name not in known:
         raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(known) or 'none'}")
     with closing(Ledger.open(storage)), snapshot(storage) as seen:
@@ -103,7 +103,7 @@ def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
 
 def _new_ones(studies: Sequence[StudyRows], storage: str) -> list[StudyRows]:
     """The studies that a database lacks. Raises :class:`StudyError` for those of which it has another version."""
-    there = set(Study.names(storage))
+    there = set(study_names(storage))
     with snapshot(storage) as seen:
         known = {study.name: seen.study(study.name, OF_A_RUN) for study in studies if study.name in there}
     refused = [

@@ -21,8 +21,8 @@ from vitsearch.search.home import Home
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_file, summaries
 from vitsearch.storage.stores import other_users, store_of
+from vitsearch.study.database import delete_study, study_names
 from vitsearch.study.lookup import find
-from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def plan_deletion(where: str) -> Deletion:
     found = find(where)
     home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
     known = {one.name: one for one in summaries(file) or []} if file is not None else {}
-    names = list(known) if file is not None else Study.names(found.storage)
+    names = list(known) if file is not None else study_names(found.storage)
     if found.name not in names:
         place = file or "this database"
         raise StudyError(f"no study {found.name!r} in {place}; it holds: {', '.join(names) or 'none'}")
@@ -125,7 +125,7 @@ def delete(deletion: Deletion) -> None:
             shutil.rmtree(home.shared, ignore_errors=True)
         return
     with _alone([home]):
-        Study.delete(deletion.storage, deletion.study)
+        delete_study(deletion.storage, deletion.study)
         ledger = Ledger.open(deletion.storage)
         try:
             ledger.inventory.forget_runs(deletion.study)
@@ -143,7 +143,7 @@ def clean(where: str, dry_run: bool) -> Freed:
     """
     found = find(where)
     shared, file = files_folder(found.storage).resolve(), sqlite_file(found.storage)
-    names = Study.names(found.storage) if file is None else [one.name for one in summaries(file) or []]
+    names = study_names(found.storage) if file is None else [one.name for one in summaries(file) or []]
     ledger = Ledger.open(found.storage)
     try:
         with _alone([Home(shared, name) for name in names if (shared / "runs" / name).is_dir()]):

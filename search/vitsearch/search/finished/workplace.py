@@ -24,6 +24,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import store_of
+from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
@@ -53,7 +54,7 @@ class Workplace:
         tasks = [asyncio.create_task(_renew(context))]
         try:
             ready, _ = await context.run(DataJob(workspace))
-            self.study.adopt_data(ready.description)
+            adopt_data(self.study, ready.description)
             plans = plan_space(self.space, deployable_on(self.device.devices))
             pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
             stall = StallWatch(context, pipeline.device)

@@ -18,6 +18,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
+from vitsearch.study.identity import adopt_data
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
@@ -41,7 +42,7 @@ def front_of(space):
             metrics = Metrics.of(baseline, {"accuracy": [0.8, 0.9]}).to_json()
             study.remember("baseline", {"plan": plan, "keys": keys, "metrics": metrics})
         if data:
-            study.adopt_data(data)
+            adopt_data(study, data)
         for record in records:
             trial = study.ask(plans, ME)
             study.tell(trial, replace(record, plan=trial.plan))

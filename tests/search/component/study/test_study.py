@@ -20,8 +20,10 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.database import GRACE_S
+from vitsearch.study.identity import adopt_data, adopt_device
 from vitsearch.study.sampling import PlanSpace, Unpruned
-from vitsearch.study.study import GRACE_S, Study
+from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA
 
 ME = DriverId.current()
@@ -71,7 +73,7 @@ def dead_driver() -> DriverId:
 def silent_since(study, asked, seconds):
     """Move the trial's heartbeat into the past."""
     then = datetime.now() - timedelta(seconds=seconds)
-    with study._storage.engine.begin() as connection:
+    with study._view._backend.engine.begin() as connection:
         now = connection.execute(text("SELECT CURRENT_TIMESTAMP")).scalar_one()
         now = datetime.fromisoformat(now) if isinstance(now, str) else now.replace(tzinfo=None)
         then = now - timedelta(seconds=seconds)
@@ -163,7 +165,7 @@ def test_optuna_opens_it_as_it_is(open_study, storage):
     study, plans = open_study(storage)
     asked = study.ask(plans, ME)
     study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    plain = optuna.load_study(study_name="fake", storage=study._storage)
+    plain = optuna.load_study(study_name="fake", storage=study._view._backend)
     assert plain.metric_names == ["accuracy", "cpu_ms_p50"]
     assert [direction.name for direction in plain.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert [trial.number for trial in plain.best_trials] == [0]
@@ -302,28 +304,28 @@ def test_a_study_that_moves_has_not_changed(open_study):
 
 def test_other_data_is_refused_with_what_differs(open_study):
     study, _ = open_study()
-    study.adopt_data(DATA)
-    study.adopt_data(json.loads(json.dumps(DATA)))
+    adopt_data(study, DATA)
+    adopt_data(study, json.loads(json.dumps(DATA)))
     with pytest.raises(StudyError, match="made with other data.*channels: the study has 1, the data now has 3"):
-        study.adopt_data(DATA | {"fingerprint": "other", "channels": 3})
+        adopt_data(study, DATA | {"fingerprint": "other", "channels": 3})
 
 
 def test_emulated_and_physical_devices_never_stand_in_one_study(open_study):
     study, _ = open_study()
-    study.adopt_device("nano", "emulated")
-    study.adopt_device("other", "emulated")
+    adopt_device(study, "nano", "emulated")
+    adopt_device(study, "other", "emulated")
     assert study.is_emulated
     with pytest.raises(StudyError, match="was measured on emulated devices, but device pi is physical"):
-        study.adopt_device("pi", "physical")
+        adopt_device(study, "pi", "physical")
 
 
 def test_a_study_of_before_was_measured_on_a_physical_device(open_study):
     study, _ = open_study()
     study.remember("baseline", {})
-    study.adopt_device("nano", "physical")
+    adopt_device(study, "nano", "physical")
     assert not study.is_emulated
     with pytest.raises(StudyError, match="measured on physical devices"):
-        study.adopt_device("nano", "emulated")
+        adopt_device(study, "nano", "emulated")
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(open_study, space):

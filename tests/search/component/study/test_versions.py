@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Ledger, Versions
-from vitsearch.study.study import Study
+from vitsearch.study.database import study_names
 from vitsearch.study.versions import upgrade
 
 OLD, NEW = "v3.0.0.d", "v3.2.0.a"
@@ -28,7 +28,7 @@ def at_version(storage, version):
 @pytest.fixture
 def made(storage):
     Ledger.open(storage).close()
-    Study.names(storage)
+    study_names(storage)
     return storage
 
 
@@ -37,13 +37,13 @@ def test_an_empty_database_gets_all_tables(storage, tmp_path):
     done = upgrade(storage)
     assert (done.results, done.trials) == (Versions(None, "0001"), Versions(None, NEW))
     Ledger.open(storage).close()
-    assert Study.names(storage) == []
+    assert study_names(storage) == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # connections of Optuna's attempts
 def test_programs_that_start_at_once_make_the_tables_once(storage):
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(Study.names, [storage] * 4)) == [[], [], [], []]
+        assert list(threads.map(study_names, [storage] * 4)) == [[], [], [], []]
     gc.collect()
 
 
@@ -56,9 +56,9 @@ def test_there_may_be_nothing_to_do(made):
 def test_a_database_of_an_older_optuna_is_opened_after_an_upgrade_only(made):
     at_version(made, OLD)
     with pytest.raises(StudyError, match=rf"of trials have version {OLD}, and this program needs version {NEW}\. Upg"):
-        Study.names(made)
+        study_names(made)
     assert upgrade(made).trials == Versions(OLD, NEW)
-    assert Study.names(made) == []
+    assert study_names(made) == []
 
 
 def test_an_upgrade_of_optunas_tables_leaves_the_logging_of_the_program_alone(made, monkeypatch, capfd):
@@ -71,7 +71,7 @@ def test_an_upgrade_of_optunas_tables_leaves_the_logging_of_the_program_alone(ma
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("work", [Study.names, upgrade])
+@pytest.mark.parametrize("work", [study_names, upgrade])
 def test_a_database_of_a_newer_optuna_is_refused_with_both_versions(made, work):
     at_version(made, "v9.0.0.a")
     with pytest.raises(
@@ -81,7 +81,7 @@ def test_a_database_of_a_newer_optuna_is_refused_with_both_versions(made, work):
 
 
 def test_a_newer_optuna_is_seen_before_anything_is_made(storage):
-    Study.names(storage)
+    study_names(storage)
     at_version(storage, "v9.0.0.a")
     with pytest.raises(StudyError):
         upgrade(storage)
@@ -98,9 +98,9 @@ def test_a_file_that_does_not_exist_is_not_made(tmp_path):
 
 def test_no_message_has_the_password(postgresql):
     made = postgresql()
-    Study.names(made)
+    study_names(made)
     at_version(made, OLD)
     with pytest.raises(StudyError) as caught:
-        Study.names(f"{made}&password=secret" if "?" in made else f"{made}?password=secret")
+        study_names(f"{made}&password=secret" if "?" in made else f"{made}?password=secret")
     assert "secret" not in str(caught.value)
     assert "password=***" in str(caught.value)

@@ -14,6 +14,7 @@ from vitsearch.pipeline.jobs import ScreenJob, TrainJob
 from vitsearch.search.session import Session
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA
 from vitsearch.tune import knobs, rungs
@@ -42,7 +43,7 @@ def trial_of(fake_study):
     @contextmanager
     def opened(config, study=fake_study):
         ledger, found = Ledger.open(study.space.storage), Study.open(study.space)
-        found.adopt_data(DATA)
+        adopt_data(found, DATA)
         driver = DriverId.current()
         session = Session(study.space, found, ledger, study.runner, study.device, driver, 1, study.progress)
         yield RungTrial(config, session, study.pipeline(ledger, driver))

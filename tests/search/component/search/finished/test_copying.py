@@ -20,7 +20,7 @@ from vitsearch.storage import addresses, remote_files
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Destination, Ledger, files_folder
-from vitsearch.study.study import Study
+from vitsearch.study.database import study_names
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 
@@ -161,7 +161,7 @@ def test_an_interrupted_copy_leaves_no_study_and_is_completed(study, other, monk
         patch.setattr(owner, at_step, interrupt)
         with pytest.raises(KeyboardInterrupt):
             copy(study.space.storage, other)
-    assert Study.names(other) == []
+    assert study_names(other) == []
     copy(study.space.storage, other)
     assert front(other) == front(study.space.storage)
 
@@ -199,7 +199,7 @@ def test_a_place_that_is_not_that_of_the_database_is_refused_before_anything_is_
     ledger.close()
     with pytest.raises(StudyError, match="leave 'files' out, or copy its studies into another database"):
         copy(study.space.storage, other, str(tmp_path / "team"))
-    assert Study.names(other) == []
+    assert study_names(other) == []
     assert not (tmp_path / "team").exists()
 
 
@@ -208,7 +208,7 @@ def test_all_studies_of_a_database_are_copied(study, other):
     replace(study, space=second).run()
     copied = copy(study.space.storage, other)
     assert [one.study for one in copied.studies] == ["fake", "second"]
-    assert Study.names(other) == ["fake", "second"]
+    assert study_names(other) == ["fake", "second"]
 
 
 def test_one_of_several_studies_comes_alone(study, other):
@@ -216,7 +216,7 @@ def test_one_of_several_studies_comes_alone(study, other):
     replace(study, space=second).with_space(search__trials=6, search__seed=7).run()
     whole = len(named_files(study.space.storage))
     copy(f"{study.space.storage}#fake", other)
-    assert Study.names(other) == ["fake"]
+    assert study_names(other) == ["fake"]
     assert front(other) == front(study.space.storage)
     assert len(named_files(other)) < whole
     copy(f"{study.space.storage}#second", other)

@@ -18,6 +18,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
+from vitsearch.study.database import study_names
 from vitsearch.study.study import Study
 
 
@@ -108,7 +109,7 @@ def test_on_a_server_the_results_stay(space, postgresql, tmp_path, monkeypatch):
     planned = plan_deletion(f"{url}#other")
     assert (planned.others, planned.keeps_results) == (("fake",), True)
     delete(planned)
-    assert Study.names(url) == ["fake"]
+    assert study_names(url) == ["fake"]
     last = plan_deletion(f"{url}#fake")
     assert deletion_text(last).endswith("The results of its trials stay in the database.")
     assert clean(f"{url}#fake", dry_run=False) == Freed(0, 0)

@@ -12,7 +12,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import ArtifactRow, Destination, Ledger, ReferenceKey, TrainingRow, snapshot
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.study import Study
+from vitsearch.study.database import study_names
 
 LOCAL = ReferenceKey("device", "environment", "reference", "onnxruntime", 1)
 
@@ -62,7 +62,7 @@ def taken(url):
 @pytest.fixture
 def destination(other):
     Ledger.open(other).close()
-    Study.names(other)
+    study_names(other)
     opened = Destination.open(other)
     yield opened
     opened.close()
@@ -149,7 +149,7 @@ def test_a_study_that_fails_half_way_leaves_nothing(storage, other, destination,
     study.costs[0]["run"] = 99
     with pytest.raises(IndexError):
         destination.add_study(study)
-    assert Study.names(other) == []
+    assert study_names(other) == []
     assert taken_runs(other) == []
 
 
@@ -171,7 +171,7 @@ def test_what_a_database_cannot_hold_is_explained(postgresql, storage):
     url = postgresql()
     study, results = taken(filled(storage))
     Ledger.open(url).close()
-    Study.names(url)
+    study_names(url)
     opened = Destination.open(url)
     with pytest.raises(StoreError, match=r"cannot be written: value too long for type character varying\(512\)"):
         opened.add_results(results, "x" * 1000)

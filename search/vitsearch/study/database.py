@@ -1,0 +1,79 @@
+"""Optuna's tables of a database: opening them, and the studies in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+
+from vitsearch.storage.ledger import engine_options, first, tune, wait_for
+from vitsearch.study.versions import refuse_other_versions
+
+HEARTBEAT_S = 60
+GRACE_S = 300
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def open_tables(url: str) -> RDBStorage:
+    """Open the tables, and make them where there are none; :class:`StudyError` where another version made them."""
+
+    def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+        # Parameters only: Optuna's own callback would copy the old measurements too.
+        study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
+
+    with quiet(), first(url, "alembic_version"):  # the last one that Optuna makes
+        storage = RDBStorage(
+            url,
+            engine_kwargs=engine_options(url),
+            skip_compatibility_check=True,  # Optuna's own message names a command of Optuna's
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+            heartbeat_stale_trial_callback=requeue,
+        )
+    tune(storage.engine)
+    refuse_other_versions(storage)
+    wait_for(storage.engine)
+    return storage
+
+
+def names_in(storage: RDBStorage) -> list[str]:
+    """The studies of open tables. Optuna's summaries would read all of their trials."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def study_names(url: str) -> list[str]:
+    """The studies of a database."""
+    with _opened(url) as storage:
+        return names_in(storage)
+
+
+def delete_study(url: str, name: str) -> None:
+    """Delete the trials of a study. The results of their stages stay in the database."""
+    with _opened(url) as storage, quiet():
+        optuna.delete_study(study_name=name, storage=storage)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[RDBStorage]:
+    storage = open_tables(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
+        # A waiting trial may ask for a number that the file no longer has: it becomes the nearest one.
+        warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
+        yield

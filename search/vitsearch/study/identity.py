@@ -1,0 +1,89 @@
+"""What makes the numbers of a study comparable: its objectives, data, baseline and devices. A study keeps what it was
+begun with, and refuses to go on with anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from vitsearch.core.fleet import Fleet
+from vitsearch.data import describe_difference
+from vitsearch.errors import StudyError
+from vitsearch.space import SearchSpace
+from vitsearch.space.changes import SpaceChange
+
+FIXED = ("objectives", "task.data", "baseline", "fleet")
+
+
+class Study(Protocol):
+    """What is needed of :class:`vitsearch.study.study.Study`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...
+
+    def remember(self, key: str, value: Any) -> None: ...
+
+    def change(self, key: str, change: Callable[[Any], Any]) -> Any: ...
+
+    def records(self) -> Mapping[int, Any]: ...
+
+
+def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
+    """Store the space; what has changed in its choices since it was stored. Other objectives, data, baseline or devices
+    of a fleet are refused, with the difference."""
+    stored, change = study.attributes.get("space"), None
+    if stored == space.to_json():
+        return None
+    if stored is not None:
+        before = SearchSpace.from_json(stored)
+        _refuse_changes(before, space)
+        if (change := SpaceChange.between(before, space, len(study.records()))) is not None:
+            added = change.to_json()
+            study.change("space_changes", lambda known: [*(known or []), added])
+    study.remember("space", space.to_json())
+    return change
+
+
+def adopt_data(study: Study, description: Mapping[str, Any]) -> None:
+    """Store the identity of the study's data; on resume, other data is refused with the difference."""
+    stored = study.attributes.get("data")
+    if stored is None:
+        study.remember("data", dict(description))
+        return
+    if differing := describe_difference(stored, description):
+        raise StudyError(
+            f"study {study.name!r} was made with other data; give the study another name. "
+            f"What differs: {'; '.join(differing)}"
+        )
+
+
+def adopt_device(study: Study, name: str, kind: str) -> None:
+    """Store whether the device is physical or emulated; the other kind is refused: their numbers do not compare."""
+    stored = study.attributes.get("device_kind")
+    if stored is None:
+        study.remember("device_kind", kind)
+    elif stored != kind:
+        raise StudyError(
+            f"study {study.name!r} was measured on {stored} devices, but device {name} is {kind}; "
+            f"give the study another name"
+        )
+
+
+def adopt_fleet(study: Study, fleet: Fleet) -> None:
+    """Store the devices on which models are measured, by the id that stands for them in the keys of a trial."""
+    study.change("fleets", lambda known: (known or {}) | {fleet.device_id: fleet.to_json()})
+
+
+def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:
+    broken = [line for line in before.differences(now) if line.startswith(FIXED)]
+    if before.fleet_names != now.fleet_names:
+        was, is_now = (", ".join(space.device_names) for space in (before, now))
+        broken.append(f"devices: {was} -> {is_now}")
+    if broken:
+        raise StudyError(
+            f"study {before.study!r} cannot continue with another objective, data set, baseline or fleet; "
+            "give the study another name. What differs: " + "; ".join(broken)
+        )
