@@ -14,7 +14,7 @@ import asyncio
 import math
 import sys
 
-from vitsearch.devices.agent_device import Cores
+from vitsearch.devices.cores import Cores
 from vitsearch.search.home import Home
 from vitsearch.search.open_device import open_device
 from vitsearch.storage.ledger import ArtifactRow, Ledger

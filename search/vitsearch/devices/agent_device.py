@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -29,22 +28,6 @@ MAX_ENVIRONMENTS = 3
 """A device counts as lost when its environment changes this many times during one measurement."""
 REPEATS_PER_FAILURE, MAX_FAILURES = 10_000, 40
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
-
-
-@dataclass(frozen=True)
-class Cores:
-    """The processors that measure and those that train; the same when there is only one."""
-
-    device: tuple[int, ...]
-    trainers: tuple[int, ...]
-
-    @classmethod
-    def shared(cls, threads: int = 1) -> Cores:
-        """Divide the cores of this process: the last ones measure, one for each thread, and the others train."""
-        allowed = (
-            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-        )
-        return cls(tuple(allowed[-threads:]), tuple(allowed[:-threads] or allowed))
 
 
 @dataclass(frozen=True)

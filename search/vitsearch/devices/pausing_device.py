@@ -1,9 +1,9 @@
-"""A device that is this machine: the workers of the run pause while it measures what work beside it would disturb.
+"""A device that is this machine: the workers of the run make room for it, or pause, while it measures.
 
-A screening measurement runs beside them: its ratio to the reference models moves by less than its interval
-(``benchmarks/noise.py``, one busy neighbour). For a confirmation, and for what cannot run the references, the workers
-stop, everything of that kind that waits for the device is measured in one pause, and they continue. How often they
-pause is a matter of :func:`seconds_to_wait`.
+While nothing is measured they use all cores. A screening measurement runs beside them, and they keep to the other
+cores: its ratio to the reference models moves by less than its interval (``benchmarks/noise.py``, one busy neighbour).
+For a confirmation, and for what cannot run the references, the workers stop, everything of that kind that waits for the
+device is measured in one pause, and they continue. How often they pause is a matter of :func:`seconds_to_wait`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ R = TypeVar("R")
 class PausableWorkers(Protocol):
     """The workers of a run on this machine.
 
-    Guarantees: after ``pause`` no worker runs and no stage starts until ``resume``. A pause whose request is not
-    repeated ends after some seconds, and also when this process is killed.
+    Guarantees: after ``pause`` no worker runs and no stage starts until ``resume`` or ``make_room``. A pause whose
+    request is not repeated ends after some seconds, and also when this process is killed. After ``make_room`` workers
+    run, but on no core of the device, until ``resume``.
     """
 
     @property
@@ -49,7 +50,14 @@ class PausableWorkers(Protocol):
         """The share of the workers that have work, 0 to 1."""
         ...
 
+    @property
+    def can_make_room(self) -> bool:
+        """Whether there are other cores than those of the device."""
+        ...
+
     def pause(self) -> None: ...
+
+    def make_room(self) -> None: ...
 
     def resume(self) -> None: ...
 
@@ -77,6 +85,8 @@ class PausingDevice(WrappedDevice):
         self._clock = clock
         self._turn = asyncio.Lock()
         self._wanted = 0
+        self._beside = 0
+        self._has_room = False
         self._began_s: float | None = None
         self._ended_s = clock()
         self._last_pause_s = 0.0
@@ -84,8 +94,8 @@ class PausingDevice(WrappedDevice):
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        if not needs_quiet(deployment, protocol):
-            return await self._device.measure(artifact, deployment, protocol, repeat)
+        if self._workers.can_make_room and not needs_quiet(deployment, protocol):
+            return await self._measure_beside(self._device.measure(artifact, deployment, protocol, repeat))
         self._wanted += 1
         try:
             async with self._turn:
@@ -96,12 +106,34 @@ class PausingDevice(WrappedDevice):
             if not self._wanted:
                 asyncio.get_running_loop().call_later(LINGER_S, self._end_if_unwanted)
 
+    async def _measure_beside(self, asked: Awaitable[R]) -> R:
+        self._beside += 1
+        self._arrange()
+        try:
+            return await asked
+        finally:
+            self._beside -= 1
+            asyncio.get_running_loop().call_later(LINGER_S, self._arrange)
+
+    def _arrange(self) -> None:
+        """Outside a pause: workers make room while something is measured beside them, and then use all cores again."""
+        wants_room = self._beside > 0
+        if self._began_s is None and wants_room != self._has_room:
+            self._let_run()
+
+    def _let_run(self) -> None:
+        self._has_room = self._beside > 0
+        if self._has_room:
+            self._workers.make_room()
+        else:
+            self._workers.resume()
+
     def end_pause(self) -> None:
         """Let the workers continue. To be called before they are closed."""
         if self._began_s is not None:
             now_s, began_s = self._clock(), self._began_s
             self._began_s, self._ended_s, self._last_pause_s = None, now_s, now_s - began_s
-            self._workers.resume()
+            self._let_run()
 
     def close(self) -> None:
         self.end_pause()

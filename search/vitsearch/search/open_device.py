@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from vitsearch.devices.agent_device import AgentDevice, Cores, Device, DeviceGroup
+from vitsearch.devices.agent_device import AgentDevice, Device, DeviceGroup
 from vitsearch.devices.board_pool import BoardPool
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
+from vitsearch.devices.cores import Cores
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.local_device import LocalDevice
 from vitsearch.errors import DeviceLost

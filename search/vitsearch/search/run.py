@@ -12,7 +12,8 @@ from typing import Any
 from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import metrics_on, needs_confirmation
-from vitsearch.devices.agent_device import Cores, Device, refuse_unmetered
+from vitsearch.devices.agent_device import Device, refuse_unmetered
+from vitsearch.devices.cores import CAN_PIN, Cores
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
@@ -67,8 +68,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         progress = closing.enter_context(observed(progress, space, home.logs, options.observing))
         cores = Cores.shared(space.measure.threads) if not space.devices else None
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
-        if cores is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores.trainers)
+        if cores is not None:
+            closing.enter_context(cores.kept_free())
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
@@ -103,7 +104,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         if cores is not None and options.ray_address is None:  # the workers of a cluster are not ours to stop
             (own,) = device.devices
-            device = PausingDevice(own, LocalWorkers(runner, guard))
+            workers = LocalWorkers(runner, guard, cores)
+            workers.resume()
+            device = PausingDevice(own, workers)
             closing.callback(device.end_pause)
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
@@ -176,17 +179,18 @@ def stored_data(data: Data, largest: int) -> dict[str, Any]:
 
 
 def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
-    """What each trainer gets; a request for more than this machine has is refused at once."""
+    """What each trainer gets; a request for more than this machine has is refused at once. Trainers may use the cores
+    of the device while it does not measure, where they can be moved off them."""
     wanted = space.resources
-    free = len(cores.trainers) if cores else os.cpu_count() or 1
+    free = len(cores.all if CAN_PIN else cores.trainers) if cores else os.cpu_count() or 1
     trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
     if trainers * wanted.cpus > free:
-        measuring = " besides the one that measures" if cores and cores.device != cores.trainers else ""
+        measuring = " besides the one that measures" if cores and free < len(cores.all) else ""
         raise ResourceError(
             f"resources: {trainers} trainers with {wanted.cpus} cores each want {trainers * wanted.cpus} cores, "
             f"but this machine has {free}{measuring}"
         )
-    return Resources(trainers, wanted.cpus, wanted.gpus, cores.trainers if cores else ())
+    return Resources(trainers, wanted.cpus, wanted.gpus)
 
 
 def cores_of(space: SearchSpace, cores: Cores | None, ray_address: str | None) -> int:
@@ -194,7 +198,7 @@ def cores_of(space: SearchSpace, cores: Cores | None, ray_address: str | None) -
     if ray_address is not None:
         wanted = resources_in_cluster(space)
         return wanted.trainers * wanted.cpus
-    return len({*cores.device, *cores.trainers}) if cores else os.cpu_count() or 1
+    return len(cores.all) if cores else os.cpu_count() or 1
 
 
 def resources_in_cluster(space: SearchSpace) -> Resources:

@@ -19,7 +19,8 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import metrics_on
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record, RunningTrial
-from vitsearch.devices.agent_device import Cores, refuse_unmetered
+from vitsearch.devices.agent_device import refuse_unmetered
+from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
@@ -166,8 +167,8 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
     with ExitStack() as closing:
         closing.enter_context(home.running(notes.note))
         cores = Cores.shared(space.measure.threads) if not space.devices else None
-        if cores is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores.trainers)
+        if cores is not None:
+            closing.enter_context(cores.kept_free())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         adopt_store(ledger, space.files, os.environ)

@@ -1,4 +1,5 @@
-"""A small process that outlives the driver: it pauses the workers of a run, and ends all processes of a dead one.
+"""A small process that outlives the driver: it pauses the workers of a run, moves them between processors, and ends all
+processes of a dead one.
 
 Ray's helper processes notice a killed driver late, or never. The guard remembers every descendant of the driver that
 it ever saw, and finds more by a mark in their environment. One of the two is not enough: a process that renames
@@ -25,6 +26,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +44,9 @@ from vitsearch.workers.process_tree import (
 
 logger = logging.getLogger(__name__)
 
-PAUSE, RESUME, GOODBYE = b"pause\n", b"resume\n", b"done\n"
+PAUSE, RESUME, GOODBYE = b"pause", b"resume", b"done"
+"""Requests, each a line. The numbers of processors may follow ``RESUME``."""
+LONGEST_REQUEST = 4096
 READY = b"ready\n"
 ANSWER_S = 10.0
 """A guard that is silent for longer is replaced."""
@@ -73,7 +77,7 @@ class ProcessGuard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
-            self._process.communicate(GOODBYE)
+            self._process.communicate(GOODBYE + b"\n")
             if self._process.returncode:  # it was killed before it had ended the others
                 self._tree().kill(empty_scans=1)
             os.environ.pop(MARK, None)
@@ -89,10 +93,13 @@ class ProcessGuard:
             self._replace()
             self._ask(PAUSE)
 
-    def resume(self) -> None:
-        """Let all processes of the run continue."""
-        if not self._ask(RESUME):
+    def resume(self, cores: Iterable[int] = ()) -> None:
+        """Let all processes of the run continue, and workers, also those to come, on these processors alone (none: on
+        those where they are)."""
+        request = b" ".join([RESUME, *(str(core).encode() for core in cores)])
+        if not self._ask(request):
             self._replace()
+            self._ask(request)
 
     def _ask(self, request: bytes) -> bool:
         """Send a request; whether the guard has done it."""
@@ -100,7 +107,7 @@ class ProcessGuard:
             return True
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(request)
+            self._process.stdin.write(request + b"\n")
         except OSError:
             return False
         return self._answers()
@@ -145,6 +152,7 @@ class Watch:
         self._tree = tree
         self._started = time.monotonic()
         self._paused_until: float | None = None
+        self._cores: tuple[int, ...] = ()
 
     def run(self) -> bool:
         """Watch, pause and resume until the driver has ended; whether it said goodbye."""
@@ -153,21 +161,25 @@ class Watch:
             if not select.select([sys.stdin], [], [], self._interval_s())[0]:
                 self._look()
                 continue
-            request = os.read(sys.stdin.fileno(), len(RESUME))
-            if request in (PAUSE, RESUME):
-                self._pause() if request == PAUSE else self._resume()
-                self._answer()
-            else:
+            request, *cores = os.read(sys.stdin.fileno(), LONGEST_REQUEST).split() or [b""]
+            if request not in (PAUSE, RESUME):
                 self._resume()
                 return request == GOODBYE
+            if request == PAUSE:
+                self._pause()
+            else:
+                self._cores = tuple(map(int, cores))
+                self._resume()
+            self._answer()
 
     def _interval_s(self) -> float:
         return SCAN_S if time.monotonic() - self._started < START_S else POLL_S
 
     def _look(self) -> None:
-        """Find new processes; a worker that starts during a pause is stopped too."""
+        """Find new processes. A worker that starts during a pause is stopped too, any other is moved to where it may
+        run."""
         if self._paused_until is None:
-            self._tree.scan()
+            self._tree.place_workers(self._cores) if self._cores else self._tree.scan()
         elif time.monotonic() > self._paused_until:
             self._resume()
         else:
@@ -178,8 +190,11 @@ class Watch:
         self._tree.stop_workers()
 
     def _resume(self) -> None:
-        self._paused_until = None
-        self._tree.resume()
+        if self._cores:
+            self._tree.place_workers(self._cores)
+        if self._paused_until is not None:
+            self._paused_until = None
+            self._tree.resume()
 
     def _answer(self) -> None:
         with suppress(BrokenPipeError):  # the driver has just died: its end of the other pipe is closed too

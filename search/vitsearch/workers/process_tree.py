@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -86,14 +86,21 @@ class ProcessTree:
         Returns when a scan finds none that runs: a process may start another one just before it is stopped.
         """
         for _ in range(STOP_SCANS):
-            self.scan()
-            workers = {pid for pid in self._seen if is_worker(_command(pid))}
-            running = [pid for pid in _with_descendants(workers, self._seen) if self._seen[pid].state not in "Tt"]
+            running = [pid for pid in self._workers() if self._seen[pid].state not in "Tt"]
             if not running:
                 return
             for pid in running:
                 _signal(pid, signal.SIGSTOP)
             time.sleep(STOP_SCAN_S)
+
+    def place_workers(self, cores: Collection[int]) -> None:
+        """Let the Ray workers, and all that they have started, run on these processors alone."""
+        for pid in self._workers():
+            _place(pid, set(cores))
+
+    def _workers(self) -> set[int]:
+        self.scan()
+        return _with_descendants({pid for pid in self._seen if is_worker(_command(pid))}, self._seen)
 
     def resume(self) -> None:
         """Let every process of the run continue.
@@ -200,6 +207,15 @@ def _command(pid: int) -> str:
         return (PROC / str(pid) / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
+
+
+def _place(pid: int, cores: set[int]) -> None:
+    """Move all threads of a process, unless it is there, has ended or belongs to another user."""
+    with suppress(OSError):
+        if os.sched_getaffinity(pid) != cores:
+            for thread in (PROC / str(pid) / "task").iterdir():
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.sched_setaffinity(int(thread.name), cores)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -260,8 +260,6 @@ def run_task(job: Job[R]) -> tuple[R, StageCost]:
 
 
 def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, StageCost]:
-    if resources.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, resources.cores)
     if not resources.gpus:  # Ray leaves them visible; CUDA reads this variable at its first use, which comes later
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with stderr_to(log):

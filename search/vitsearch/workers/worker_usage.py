@@ -14,8 +14,9 @@ from vitsearch.workers.process_tree import PROC, descendants, stat_fields
 
 TITLE = b"ray::_run_task"
 """How the title of a Ray worker begins while it runs one of our stages (``ray_runner._run_task_on``)."""
-STARVED_SHARE = 0.5
-"""A worker that gets less than this share of a core, and wants more, is slowed by others."""
+STARVED_SHARE = 0.4
+"""A worker that gets less than this share of a core, and wants more, is slowed by others. Two workers share a core
+while the other one measures (``LocalWorkers.make_room``)."""
 
 
 @dataclass(frozen=True)

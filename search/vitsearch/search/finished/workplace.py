@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
-from vitsearch.devices.agent_device import Cores, DeviceGroup
+from vitsearch.devices.agent_device import DeviceGroup
+from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob
@@ -81,6 +82,8 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
     with ExitStack() as closing:
         closing.enter_context(home.alone())
         cores = Cores.shared(space.measure.threads) if not space.devices else None
+        if cores is not None:
+            closing.enter_context(cores.kept_free())
         resources = replace(resources_of(space, cores), trainers=1)
         closing.enter_context(ProcessGuard())
         ledger.costs.start_run(space.study, cores_of(space, cores, None))

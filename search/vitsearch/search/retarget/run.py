@@ -9,7 +9,7 @@ from vitsearch import backbones
 from vitsearch.core import legality
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import RUNTIMES
-from vitsearch.devices.agent_device import Cores
+from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import ResourceError, StudyError, UnknownName
 from vitsearch.export import EXPORTERS

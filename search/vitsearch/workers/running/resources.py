@@ -24,14 +24,12 @@ Nodes = Sequence[Mapping[str, float]]
 class Resources:
     """``cpus`` and ``gpus`` of each of ``trainers`` workers.
 
-    ``gpus`` may be a fraction; ``auto`` divides the GPUs that Ray finds. ``cores`` pins the workers to these
-    processors.
+    ``gpus`` may be a fraction; ``auto`` divides the GPUs that Ray finds.
     """
 
     trainers: int
     cpus: int
     gpus: float | Literal["auto"]
-    cores: tuple[int, ...] = ()
 
 
 def gpus_of(wanted: Resources, there: float) -> float:

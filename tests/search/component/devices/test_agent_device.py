@@ -13,8 +13,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from vitsearch.core.plan import Deployment
-from vitsearch.devices.agent_device import AgentDevice, Cores, refuse_unmetered
+from vitsearch.devices.agent_device import AgentDevice, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, token_from
+from vitsearch.devices.cores import Cores
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, Subset
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent

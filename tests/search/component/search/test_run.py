@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.data import DataSpec
-from vitsearch.devices.agent_device import Cores
+from vitsearch.devices.cores import Cores
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Silent
@@ -28,15 +28,21 @@ def plans_of(space: SearchSpace, *_: object, **__: object) -> PlanSpace:
     return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
 
 
-def test_trainers_get_the_cores_that_do_not_measure(space):
+def test_trainers_use_the_cores_of_the_device_while_it_does_not_measure(space):
+    assert run.resources_of(space, FOUR).trainers == 4
+    assert run.resources_of(with_resources(space, cpus=2), FOUR).trainers == 2
+
+
+def test_where_they_cannot_be_moved_off_them_they_never_do(space, monkeypatch):
+    monkeypatch.setattr(run, "CAN_PIN", False)
     assert run.resources_of(space, FOUR).trainers == 3
-    assert run.resources_of(with_resources(space, cpus=2), FOUR).trainers == 1
-    assert run.resources_of(space, FOUR).cores == (0, 1, 2)
+    with pytest.raises(ResourceError, match="4 trainers with 1 cores each want 4 cores, but this machine has 3 beside"):
+        run.resources_of(with_resources(space, trainers=4), FOUR)
 
 
 def test_more_trainers_than_cores_are_refused_with_both_numbers(space):
-    with pytest.raises(ResourceError, match="4 trainers with 1 cores each want 4 cores, but this machine has 3 beside"):
-        run.resources_of(with_resources(space, trainers=4), FOUR)
+    with pytest.raises(ResourceError, match="5 trainers with 1 cores each want 5 cores, but this machine has 4$"):
+        run.resources_of(with_resources(space, trainers=5), FOUR)
 
 
 def test_a_machine_with_one_core_measures_and_trains_on_it(space):
@@ -84,6 +90,11 @@ def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
 REMOTE = {"nano": {"url": "http://nano:8000"}}
 
 
+class IdleWorkers:
+    def resume(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("devices", "address", "pauses"), [({}, None, True), (REMOTE, None, False), ({}, "head:6379", False)]
 )
@@ -95,11 +106,11 @@ def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space,
         return session.device
 
     monkeypatch.setattr(run, "ProcessGuard", nullcontext)
+    monkeypatch.setattr(run, "LocalWorkers", lambda *_: IdleWorkers())
     monkeypatch.setattr(run, "RayRunner", lambda *_: Runner())
     monkeypatch.setattr(run, "open_device", lambda *_: nullcontext(FakeDevice()))
     monkeypatch.setattr(run, "plan_space", plans_of)
     monkeypatch.setattr(run, "refuse_unable_on", lambda *_: None)
-    monkeypatch.setattr(run.os, "sched_setaffinity", lambda *_: None)
     monkeypatch.setattr(run, "drive", drive)
     device = run.run(SearchSpace.from_json(space.to_json() | {"devices": devices}), Silent(), run.Options(address))
     assert isinstance(device, PausingDevice) == pauses

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vitsearch.devices.cores import Cores
 from vitsearch.pipeline.jobs import Job
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
@@ -19,6 +20,10 @@ from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner
 from vitsearch.workers.running.resources import Resources
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="workers pause through /proc")
+
+
+ALLOWED = sorted(os.sched_getaffinity(0))
+CORES = Cores(device=(ALLOWED[-1],), trainers=(ALLOWED[0],))
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def workers(tmp_path_factory):
     with ProcessGuard() as guard:
         runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0), tmp_path_factory.mktemp("logs"))
         runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_run_task_on)
-        yield LocalWorkers(runner, guard)
+        yield LocalWorkers(runner, guard, CORES)
         runner.close()
 
 
@@ -104,6 +109,46 @@ def test_a_stage_that_is_paused_for_seconds_finishes(workers, run, tmp_path):
     run(scenario())
     assert dots(tmp_path / "first") == 200
     assert workers.busy == 0.0
+
+
+def places() -> set[frozenset[int]]:
+    """The cores on which the threads of the worker and of what it has started may run."""
+    tree = ProcessTree("no such token", os.getpid())
+    threads = (thread for pid in tree._workers() for thread in Path(f"/proc/{pid}/task").iterdir())
+    return {frozenset(os.sched_getaffinity(int(thread.name))) for thread in threads}
+
+
+@pytest.mark.skipif(len(ALLOWED) < 2, reason="one core has to measure and to train")
+def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(workers, run, tmp_path):
+    async def scenario():
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "room", 100)))
+        assert await soon(lambda: dots(tmp_path / "room") > 5)
+        workers.make_room()
+        assert places() == {frozenset(CORES.trainers)}
+        workers.resume()
+        assert places() == {frozenset(CORES.all)}
+        workers.make_room()
+        workers.pause()
+        workers.resume()
+        assert places() == {frozenset(CORES.all)}
+        await running
+
+    run(scenario())
+
+
+@pytest.mark.skipif(len(ALLOWED) < 2, reason="one core has to measure and to train")
+def test_a_worker_that_starts_later_is_moved_too(workers, run, tmp_path):
+    async def scenario():
+        workers.make_room()
+        for pid in ProcessTree("no such token", os.getpid())._workers():
+            os.kill(pid, signal.SIGKILL)
+        running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "later", 300)))
+        assert await soon(lambda: dots(tmp_path / "later") > 5)
+        assert await soon(lambda: places() == {frozenset(CORES.trainers)})
+        workers.resume()
+        await running
+
+    run(scenario())
 
 
 def test_no_stage_starts_during_a_pause(workers, run, tmp_path):

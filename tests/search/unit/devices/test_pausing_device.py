@@ -36,10 +36,14 @@ class Workers:
 
     log: list[str]
     busy: float = 1.0
+    can_make_room: bool = True
 
     def pause(self) -> None:
         if self.log[-1:] != ["pause"]:
             self.log.append("pause")
+
+    def make_room(self) -> None:
+        self.log.append("make room")
 
     def resume(self) -> None:
         self.log.append("resume")
@@ -124,6 +128,56 @@ def test_workers_pause_only_for_what_they_would_disturb(machine, runtime, protoc
     deployment = Deployment("local", runtime, "cpu", "fp32")
     asyncio.run(machine.pausing.measure(Path("model"), deployment, protocol, 0))
     assert ("pause" in machine.log) == quiet
+
+
+def test_workers_make_room_for_a_screening_measurement(machine):
+    async def run():
+        await machine.pausing.measure(Path("model"), DEPLOYMENT, SCREEN, 0)
+        await machine.ended()
+
+    asyncio.run(run())
+    assert machine.log == ["make room", "measure 0", "resume"]
+
+
+def test_they_make_room_once_for_what_is_measured_together(machine):
+    async def run():
+        await asyncio.gather(
+            *(machine.pausing.measure(Path("model"), DEPLOYMENT, SCREEN, repeat) for repeat in range(3))
+        )
+        await machine.ended()
+
+    asyncio.run(run())
+    assert machine.log == ["make room", "measure 0", "measure 1", "measure 2", "resume"]
+
+
+def test_a_screening_measurement_that_has_waited_for_the_end_of_a_pause_finds_room(machine, monkeypatch):
+    async def run():
+        may_end = [asyncio.Event(), asyncio.Event()]
+
+        async def measure(artifact, deployment, protocol, repeat):
+            await may_end[repeat].wait()
+            machine.log.append(f"measure {repeat}")
+
+        monkeypatch.setattr(machine.device, "measure", measure)
+        confirming = asyncio.ensure_future(machine.measure(0))
+        while machine.log != ["pause"]:
+            await asyncio.sleep(0)
+        screening = asyncio.ensure_future(machine.pausing.measure(Path("model"), DEPLOYMENT, SCREEN, 1))
+        may_end[0].set()
+        while machine.log[-1] != "make room":
+            await asyncio.sleep(0)
+        may_end[1].set()
+        await asyncio.gather(confirming, screening)
+        await machine.ended()
+
+    asyncio.run(run())
+    assert machine.log == ["pause", "measure 0", "make room", "measure 1", "resume"]
+
+
+def test_without_a_core_of_its_own_a_device_needs_a_pause_for_everything(machine):
+    machine.workers.can_make_room = False
+    asyncio.run(machine.pausing.measure(Path("model"), DEPLOYMENT, SCREEN, 0))
+    assert machine.log[0] == "pause"
 
 
 def test_what_waits_is_measured_in_one_pause(machine):
