@@ -15,7 +15,6 @@ from onnx import TensorProto, helper
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import AgentDevice, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, token_from
-from vitsearch.devices.cores import Cores
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch_evaluators.client.client import DeviceClient, Subset
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
@@ -117,18 +116,6 @@ def test_a_measurement_behind_that_of_another_study_names_it(device, agent, tmp_
     expected = "waits for device local: 1 job is before ours, the first of study 'kim'"
     assert asyncio.run(queued()) == expected
     assert asyncio.run(device.waits_in_queue()) is None
-
-
-def test_the_last_core_measures_and_the_others_train():
-    cores = Cores.shared()
-    allowed = sorted(os.sched_getaffinity(0))
-    assert cores.device == (allowed[-1],)
-    assert set(cores.trainers) == set(allowed[:-1] or allowed)
-
-
-def test_each_thread_has_a_core_and_trainings_share_them_where_none_is_left():
-    allowed = tuple(sorted(os.sched_getaffinity(0)))
-    assert Cores.shared(len(allowed)) == Cores(allowed, allowed)
 
 
 def test_a_token_comes_from_the_environment():
