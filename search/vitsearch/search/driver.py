@@ -283,14 +283,15 @@ class Driver:
 
     async def _finish_open(self) -> None:
         """No new trials. Those in training finish; of those that wait, a search that has converged trains those that
-        are expected to add enough, and any other drops them."""
-        has_converged = self._why_complete() is not None and self._budget.why_spent() is None
-        self._scheduler.is_last_round, self._scheduler.closed = has_converged, not has_converged
-        self._scheduler.choose()
-        while self._open:
-            await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
-            self._collect()
+        are expected to add enough, while its budget lasts, and any other drops them."""
+        self._scheduler.is_last_round = self._why_complete() is not None
+        while True:
+            self._scheduler.closed = not self._scheduler.is_last_round or self._budget.why_spent() is not None
             self._scheduler.choose()
+            if not self._open:
+                return
+            await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
+            self._collect()
 
     async def _beat(self) -> None:
         while True:
