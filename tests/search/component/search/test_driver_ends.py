@@ -40,6 +40,21 @@ def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch)
         assert study.unfinished() == 0  # what was trained last is confirmed in its other deployments too
 
 
+def test_a_search_that_has_converged_keeps_to_its_budget_while_it_trains_what_waits(fake_study, monkeypatch):
+    class SpentByFiveTrainings:
+        def __init__(self, *_):
+            pass
+
+        def why_spent(self):
+            return "the budget is spent" if fake_study.trained >= 5 else None
+
+    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)  # it converges after two, and twelve wait
+    monkeypatch.setattr(driver, "Budget", SpentByFiveTrainings)
+    ended = fake_study.with_space(search__trials=50, search__candidates=12).run()
+    assert ended.reason == "the budget is spent"
+    assert fake_study.trained <= 6  # the next one is chosen when the fifth is told
+
+
 def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
     small = fake_study.with_space(search__trials=50)
