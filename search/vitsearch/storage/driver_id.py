@@ -38,6 +38,10 @@ class DriverId:
             return not _alive(self.pid)
         return _started(self.pid) != self.started
 
+    def lives_here(self) -> bool:
+        """Whether its process runs on this machine."""
+        return self.host == socket.gethostname() and not self.is_dead_here()
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

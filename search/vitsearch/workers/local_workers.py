@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vitsearch.devices.cores import CAN_PIN, Cores
@@ -11,12 +12,14 @@ from vitsearch.workers.ray_runner import RayRunner
 
 @dataclass(frozen=True)
 class LocalWorkers:
-    """Satisfies :class:`vitsearch.devices.pausing_device.PausableWorkers`. What runs on no core of the device, such as
-    the driver, keeps to ``cores.trainers``; so do workers that have just started."""
+    """Satisfies :class:`vitsearch.devices.pausing_device.PausableWorkers`. The driver itself keeps to
+    ``cores.trainers``; so do workers that have just started, and all of them while another driver measures on the cores
+    of the device too (``is_device_shared``)."""
 
     runner: RayRunner
     guard: ProcessGuard
     cores: Cores
+    is_device_shared: Callable[[], bool]
 
     @property
     def busy(self) -> float:
@@ -34,7 +37,7 @@ class LocalWorkers:
         self._resume_on(self.cores.trainers)
 
     def resume(self) -> None:
-        self._resume_on(self.cores.all)
+        self._resume_on(self.cores.trainers if self.is_device_shared() else self.cores.all)
 
     def _resume_on(self, cores: tuple[int, ...]) -> None:
         self.guard.resume(cores if CAN_PIN else ())

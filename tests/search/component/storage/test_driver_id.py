@@ -28,6 +28,12 @@ def ended():
 
 def test_this_process_is_alive():
     assert not DriverId.current().is_dead_here()
+    assert DriverId.current().lives_here()
+
+
+def test_a_process_on_another_machine_does_not_live_here(ended):
+    assert not replace(DriverId.current(), host="elsewhere").lives_here()
+    assert not ended.lives_here()
 
 
 def test_a_process_that_ended_is_dead(ended):

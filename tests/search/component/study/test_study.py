@@ -467,6 +467,18 @@ def test_trials_of_a_driver_that_lives_are_left_alone(open_study):
     assert {trial.state for trial in trials(study).values()} == {TrialState.RUNNING}
 
 
+def test_a_driver_knows_whether_another_one_runs_on_its_machine(open_study):
+    study, plans = open_study()
+    other, _ = open_study()
+    study.ask(plans, ME)
+    other.ask(plans, replace(ME, host="elsewhere"))
+    study.records()
+    assert not study.is_run_beside()
+    other.ask(plans, ME)
+    study.records()
+    assert study.is_run_beside()
+
+
 def test_a_trial_has_its_driver_before_it_has_a_plan(open_study):
     study, plans = open_study()
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def workers(tmp_path_factory):
     with ProcessGuard() as guard:
         runner = RayRunner(Resources(trainers=1, cpus=1, gpus=0.0), tmp_path_factory.mktemp("logs"))
         runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_run_task_on)
-        yield LocalWorkers(runner, guard, CORES)
+        yield LocalWorkers(runner, guard, CORES, lambda: False)
         runner.close()
 
 
@@ -131,6 +131,8 @@ def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(wo
         workers.pause()
         workers.resume()
         assert places() == {frozenset(CORES.all)}
+        replace(workers, is_device_shared=lambda: True).resume()
+        assert places() == {frozenset(CORES.trainers)}
         await running
 
     run(scenario())
