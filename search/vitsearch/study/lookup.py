@@ -14,7 +14,7 @@ from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger, sqlite_file
-from vitsearch.study.database import study_names
+from vitsearch.study.database.opening import study_names
 from vitsearch.study.study import Study
 
 FOLDER = Path("studies")

@@ -27,13 +27,13 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.study.database import names_in, open_tables, quiet
+from vitsearch.study.database.opening import names_in, open_tables, quiet
+from vitsearch.study.database.view import StudyView, fixed
+from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import Span
-from vitsearch.study.view import StudyView, fixed
-from vitsearch.study.word_lists import WordLists
 
 TRAINS = "trains"
 """The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
@@ -85,8 +85,9 @@ class Study:
                     storage=storage,
                     directions=list(space.objectives.values()),
                     load_if_exists=True,
-                ).set_metric_names(list(space.objectives))
+                )
         study = cls(space.study, storage)
+        study._name_objectives(list(space.objectives))
         study.space_change = adopt_space(study, space)
         study._seed_sampler(space)
         return study
@@ -300,6 +301,13 @@ class Study:
                 self._view.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             optuna.storages.fail_stale_trials(self._study)
         return len(orphans)
+
+    def _name_objectives(self, names: list[str]) -> None:
+        """Whoever made the study may not have come so far yet, or was killed before."""
+        if not self._metric_names:
+            with quiet():
+                self._study.set_metric_names(names)
+            self._metric_names = names
 
     def _seed_sampler(self, space: SearchSpace) -> None:
         """Count the runs: with one seed, two of them, and a resumed one, would draw the same plans once more."""

@@ -25,8 +25,8 @@ def upgrade(
     the database afterwards. One that a newer program made is refused.
     """
     from vitsearch.cli.results.databases import upgraded_text
+    from vitsearch.study.database.versions import upgrade
     from vitsearch.study.lookup import find_database
-    from vitsearch.study.versions import upgrade
 
     done = upgrade(find_database(storage))
     typer.echo(json.dumps(done.to_json(), indent=2) if as_json else upgraded_text(done))

@@ -6,7 +6,7 @@ from vitsearch.cli.results.studies import disk
 from vitsearch.cli.tables import counted
 from vitsearch.search.finished.copying import Copied, CopiedStudy
 from vitsearch.storage.ledger import Versions
-from vitsearch.study.versions import Upgraded
+from vitsearch.study.database.versions import Upgraded
 from vitsearch_evaluators.base.printable import printable
 
 

@@ -18,7 +18,7 @@ from vitsearch.storage.addresses import masked
 from vitsearch.storage.files import Store, name_of
 from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows, snapshot, sqlite_file
 from vitsearch.storage.stores import adopt_store, store_of
-from vitsearch.study.database import study_names
+from vitsearch.study.database.opening import study_names
 from vitsearch.study.lookup import find_all, find_database
 from vitsearch_evaluators.artifacts import model_files
 

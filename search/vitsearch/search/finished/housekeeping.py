@@ -21,7 +21,7 @@ from vitsearch.search.home import Home
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_file, summaries
 from vitsearch.storage.stores import other_users, store_of
-from vitsearch.study.database import delete_study, study_names
+from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find
 
 

@@ -20,7 +20,7 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.database import GRACE_S
+from vitsearch.study.database.opening import GRACE_S, open_tables
 from vitsearch.study.identity import adopt_data, adopt_device
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
@@ -169,6 +169,16 @@ def test_optuna_opens_it_as_it_is(open_study, storage):
     assert plain.metric_names == ["accuracy", "cpu_ms_p50"]
     assert [direction.name for direction in plain.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert [trial.number for trial in plain.best_trials] == [0]
+
+
+def test_a_study_whose_maker_has_not_named_its_objectives_yet_gets_their_names(open_study, space):
+    tables = open_tables(space.storage)
+    optuna.create_study(study_name="fake", storage=tables, directions=["maximize", "minimize"])
+    study, plans = open_study()
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    assert only(study).values == [METRICS.value("accuracy"), METRICS.value("cpu_ms_p50")]
+    assert optuna.load_study(study_name="fake", storage=tables).metric_names == ["accuracy", "cpu_ms_p50"]
 
 
 def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, storage):

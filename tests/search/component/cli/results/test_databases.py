@@ -12,7 +12,7 @@ from vitsearch.cli.results.databases import copied_text, upgraded_text
 from vitsearch.errors import StudyError
 from vitsearch.search.finished.copying import Copied, CopiedFiles, CopiedStudy
 from vitsearch.storage.ledger import Versions
-from vitsearch.study.versions import Upgraded
+from vitsearch.study.database.versions import Upgraded
 
 URL = "postgresql+psycopg://me:***@db/vit"
 

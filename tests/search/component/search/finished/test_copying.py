@@ -20,7 +20,7 @@ from vitsearch.storage import addresses, remote_files
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Destination, Ledger, files_folder
-from vitsearch.study.database import study_names
+from vitsearch.study.database.opening import study_names
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 

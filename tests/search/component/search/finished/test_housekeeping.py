@@ -18,7 +18,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
-from vitsearch.study.database import study_names
+from vitsearch.study.database.opening import study_names
 from vitsearch.study.study import Study
 
 

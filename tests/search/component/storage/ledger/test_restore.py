@@ -12,7 +12,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import ArtifactRow, Destination, Ledger, ReferenceKey, TrainingRow, snapshot
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.database import study_names
+from vitsearch.study.database.opening import study_names
 
 LOCAL = ReferenceKey("device", "environment", "reference", "onnxruntime", 1)
 

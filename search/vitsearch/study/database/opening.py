@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from vitsearch.storage.ledger import engine_options, first, tune, wait_for
-from vitsearch.study.versions import refuse_other_versions
+from vitsearch.study.database.versions import refuse_other_versions
 
 HEARTBEAT_S = 60
 GRACE_S = 300

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from sqlalchemy import event
 
 from vitsearch.storage.ledger import engine_options
-from vitsearch.study.view import StudyView
+from vitsearch.study.database.view import StudyView
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Heartbeat of storage"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from optuna.distributions import CategoricalDistribution
 
-from vitsearch.study.view import StudyView
+from vitsearch.study.database.view import StudyView
 
 
 class WordLists:

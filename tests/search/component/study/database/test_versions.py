@@ -11,8 +11,8 @@ from sqlalchemy import create_engine, inspect, text
 
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Ledger, Versions
-from vitsearch.study.database import study_names
-from vitsearch.study.versions import upgrade
+from vitsearch.study.database.opening import study_names
+from vitsearch.study.database.versions import upgrade
 
 OLD, NEW = "v3.0.0.d", "v3.2.0.a"
 
