@@ -20,6 +20,18 @@ from vitsearch_evaluators.errors import EvaluatorError
 
 
 @contextmanager
+def cores_kept_free(space: SearchSpace) -> Iterator[Cores | None]:
+    """The cores of a machine that measures for itself, whose last ones this process and what it starts meanwhile leave
+    to the device; None for a space with devices of its own."""
+    if space.devices:
+        yield None
+        return
+    cores = Cores.shared(space.measure.threads)
+    with cores.kept_free():
+        yield cores
+
+
+@contextmanager
 def open_device(
     space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
 ) -> Iterator[DeviceGroup]:

@@ -27,7 +27,7 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.observers.observe import Observing, observed
-from vitsearch.search.open_device import open_device
+from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.session import Session
 from vitsearch.search.watch.remaining import Remaining
@@ -66,10 +66,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise ResourceError("; ".join(missing))
         closing.enter_context(home.running(progress.note))
         progress = closing.enter_context(observed(progress, space, home.logs, options.observing))
-        cores = Cores.shared(space.measure.threads) if not space.devices else None
+        cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
-        if cores is not None:
-            closing.enter_context(cores.kept_free())
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)

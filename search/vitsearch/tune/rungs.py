@@ -20,7 +20,6 @@ from vitsearch.core.metrics import metrics_on
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.devices.agent_device import refuse_unmetered
-from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
@@ -30,7 +29,7 @@ from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.form_finder import FormFinder
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
-from vitsearch.search.open_device import open_device
+from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.outlook import Outlook
 from vitsearch.search.plans import plan_space
 from vitsearch.search.session import Session
@@ -166,9 +165,7 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
     home = Home.of(space)
     with ExitStack() as closing:
         closing.enter_context(home.running(notes.note))
-        cores = Cores.shared(space.measure.threads) if not space.devices else None
-        if cores is not None:
-            closing.enter_context(cores.kept_free())
+        cores = closing.enter_context(cores_kept_free(space))
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         adopt_store(ledger, space.files, os.environ)

@@ -8,7 +8,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from vitsearch.devices.agent_device import DeviceGroup
-from vitsearch.devices.cores import Cores
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob
@@ -16,7 +15,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.search.home import Home
-from vitsearch.search.open_device import open_device
+from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import plan_space
 from vitsearch.search.run import cores_of, data_spec, resources_of, stage_config_of
 from vitsearch.search.watch.outage import OutageHandler
@@ -81,9 +80,7 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
     home = Home.of(space)
     with ExitStack() as closing:
         closing.enter_context(home.alone())
-        cores = Cores.shared(space.measure.threads) if not space.devices else None
-        if cores is not None:
-            closing.enter_context(cores.kept_free())
+        cores = closing.enter_context(cores_kept_free(space))
         resources = replace(resources_of(space, cores), trainers=1)
         closing.enter_context(ProcessGuard())
         ledger.costs.start_run(space.study, cores_of(space, cores, None))

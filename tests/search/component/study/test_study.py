@@ -17,38 +17,15 @@ from sqlalchemy import text
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError
-from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.database.opening import GRACE_S, open_tables
-from vitsearch.study.identity import adopt_data, adopt_device
-from vitsearch.study.sampling import PlanSpace, Unpruned
+from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import DATA
 
 ME = DriverId.current()
 VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
 METRICS = Metrics.of(VALUES)
-
-
-@pytest.fixture
-def open_study(space, tmp_path):
-    """Opens the study for the space with changes, as one more run would; all are closed at the end."""
-    opened = []
-
-    def open_(storage=None, **changes):
-        value = space.to_json()
-        for path, change in changes.items():
-            section, _, key = path.partition("__")
-            value[section] = value[section] | {key: change} if key else change
-        asked = SearchSpace.from_json(value | {"storage": storage or space.storage})
-        study = Study.open(asked)
-        opened.append(study)
-        return study, PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
-
-    yield open_
-    for study in opened:
-        study.close()
 
 
 def trials(study):
@@ -192,150 +169,7 @@ def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, stor
     assert resumed.trial.params == asked.trial.params
 
 
-def test_words_that_come_and_go_keep_the_trials(open_study, storage):
-    study, plans = open_study(storage, space__quantization=["fp32", "int8_dynamic"], space__pruning_scope=["uniform"])
-    study.enqueue(plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))), "test")
-    asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    grown, plans = open_study(
-        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
-    )
-    new = plans.unpruned(Unpruned("new_vit", "onnxruntime", "cpu", "fp32"))
-    grown.enqueue(plans.parameters(new), "test")
-    second = grown.ask(plans, ME)
-    assert second.plan == new
-    grown.tell(second, Record("confirmed", new, metrics=METRICS))
-    again, plans = open_study(
-        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("new_vit", "third", "fake_vit")]
-    )
-    third = plans.unpruned(Unpruned("third", "onnxruntime", "cpu", "int8_dynamic"))
-    again.enqueue(plans.parameters(third), "test")
-    assert again.ask(plans, ME).plan == third
-    params = [trial.params for trial in trials(again).values()]
-    assert [p.get("backbone") for p in params] == [None, "new_vit", "third"]
-    assert [p["quantization@onnxruntime"] for p in params] == ["int8_dynamic", "fp32", "int8_dynamic"]
-    assert again.attributes["choices"]["backbone"] == ["fake_vit", "new_vit", "third"]
-
-
-# ---- why the lists are ours to keep
-
-
-def test_optuna_alone_refuses_a_list_that_grew():
-    study = optuna.create_study()
-    study.ask().suggest_categorical("w", ("a", "b"))
-    with pytest.raises(ValueError, match="does not support dynamic value space"):
-        study.ask().suggest_categorical("w", ("a", "b", "c"))
-
-
-def test_two_drivers_go_on_while_one_of_them_lengthens_a_list(open_study, storage):
-    names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
-    one, plans = open_study(storage, space__backbone=names("a", "b"))
-    early, done = one.ask(plans, ME), one.ask(plans, ME)
-    one.tell(done, Record("confirmed", done.plan, metrics=METRICS))
-    other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
-    other.ask(wider, ME)
-    late = one.ask(plans, ME)
-    assert plans.contains(late.plan) or late.record
-    for asked in (early, late):
-        one.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    assert other.ask(wider, ME).number == 4
-
-
-def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
-    study, plans = open_study()
-    study.ask(plans, ME)
-    smaller, plans = open_study(space__quantization=["fp32"])
-    smaller.enqueue({"quantization@onnxruntime": "int8_dynamic"}, "test")
-    asked = smaller.ask(plans, ME)
-    assert asked.record.outcome == "off_space"
-    assert asked.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
-    smaller.tell(asked, asked.record)
-    trial = trials(smaller)[asked.number]
-    assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"in_space": 1.0})
-
-
-def test_a_number_that_is_gone_becomes_the_nearest(open_study):
-    study, plans = open_study()
-    cut = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32"))
-    cut = replace(cut, compression=replace(cut.compression, ffn_pruning_ratio=0.75))
-    study.enqueue(plans.parameters(cut), "test")
-    smaller, plans = open_study(space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
-    assert smaller.ask(plans, ME).plan.compression.ffn_pruning_ratio == 0.5
-
-
-# ---- what may change, and what may not
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}, "objectives.latency_ms_p50"),
-        (
-            {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize", "size_mb": "minimize"}},
-            "objectives.size_mb",
-        ),
-        ({"task__data": {"source": "builtin:fashion-mnist"}}, "task.data.source"),
-        ({"baseline__resolution": 24}, "baseline.resolution: 28 -> 24"),
-    ],
-)
-def test_what_makes_numbers_comparable_cannot_change(open_study, change, told):
-    open_study()
-    with pytest.raises(
-        StudyError, match="cannot continue with another objective, data set, baseline or fleet"
-    ) as caught:
-        open_study(**change)
-    assert told in str(caught.value)
-
-
-@pytest.mark.parametrize("change", [{"search__trials": 99}, {"limits": {}}, {"space__resolution": [28, 32]}])
-def test_what_may_change_is_stored(open_study, change):
-    open_study()
-    study, plans = open_study(**change)
-    assert study.space() == plans.space
-
-
-def test_what_was_changed_is_kept_with_the_trials_that_had_ended(open_study, storage):
-    study, plans = open_study(storage)
-    asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    assert study.space_change is None
-    for trials in (99, 99, 100):
-        study, _ = open_study(storage, search__trials=trials)
-    changes = [(change["trials"], change["lines"]) for change in study.attributes["space_changes"]]
-    assert changes == [(1, ["search.trials: 8 -> 99"]), (1, ["search.trials: 99 -> 100"])]
-    assert study.space_change.lines == ("search.trials: 99 -> 100",)
-
-
-def test_a_study_that_moves_has_not_changed(open_study):
-    open_study()
-    study, _ = open_study(files="/elsewhere")
-    assert "space_changes" not in study.attributes
-
-
-def test_other_data_is_refused_with_what_differs(open_study):
-    study, _ = open_study()
-    adopt_data(study, DATA)
-    adopt_data(study, json.loads(json.dumps(DATA)))
-    with pytest.raises(StudyError, match="made with other data.*channels: the study has 1, the data now has 3"):
-        adopt_data(study, DATA | {"fingerprint": "other", "channels": 3})
-
-
-def test_emulated_and_physical_devices_never_stand_in_one_study(open_study):
-    study, _ = open_study()
-    adopt_device(study, "nano", "emulated")
-    adopt_device(study, "other", "emulated")
-    assert study.is_emulated
-    with pytest.raises(StudyError, match="was measured on emulated devices, but device pi is physical"):
-        adopt_device(study, "pi", "physical")
-
-
-def test_a_study_of_before_was_measured_on_a_physical_device(open_study):
-    study, _ = open_study()
-    study.remember("baseline", {})
-    adopt_device(study, "nano", "physical")
-    assert not study.is_emulated
-    with pytest.raises(StudyError, match="measured on physical devices"):
-        adopt_device(study, "nano", "emulated")
+# ---- reading
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(open_study, space):

@@ -1,0 +1,89 @@
+"""A space file gains and loses choices between the runs of a study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.record import Record
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.study.sampling import Unpruned
+
+ME = DriverId.current()
+METRICS = Metrics.of({"accuracy": 0.875, "cpu_ms_p50": 1.25})
+
+
+def trials(study):
+    return {trial.number: trial for trial in study._study.get_trials()}
+
+
+def test_words_that_come_and_go_keep_the_trials(open_study, storage):
+    study, plans = open_study(storage, space__quantization=["fp32", "int8_dynamic"], space__pruning_scope=["uniform"])
+    study.enqueue(plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))), "test")
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    grown, plans = open_study(
+        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
+    )
+    new = plans.unpruned(Unpruned("new_vit", "onnxruntime", "cpu", "fp32"))
+    grown.enqueue(plans.parameters(new), "test")
+    second = grown.ask(plans, ME)
+    assert second.plan == new
+    grown.tell(second, Record("confirmed", new, metrics=METRICS))
+    again, plans = open_study(
+        storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("new_vit", "third", "fake_vit")]
+    )
+    third = plans.unpruned(Unpruned("third", "onnxruntime", "cpu", "int8_dynamic"))
+    again.enqueue(plans.parameters(third), "test")
+    assert again.ask(plans, ME).plan == third
+    params = [trial.params for trial in trials(again).values()]
+    assert [p.get("backbone") for p in params] == [None, "new_vit", "third"]
+    assert [p["quantization@onnxruntime"] for p in params] == ["int8_dynamic", "fp32", "int8_dynamic"]
+    assert again.attributes["choices"]["backbone"] == ["fake_vit", "new_vit", "third"]
+
+
+def test_optuna_alone_refuses_a_list_that_grew():
+    study = optuna.create_study()
+    study.ask().suggest_categorical("w", ("a", "b"))
+    with pytest.raises(ValueError, match="does not support dynamic value space"):
+        study.ask().suggest_categorical("w", ("a", "b", "c"))
+
+
+def test_two_drivers_go_on_while_one_of_them_lengthens_a_list(open_study, storage):
+    names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
+    one, plans = open_study(storage, space__backbone=names("a", "b"))
+    early, done = one.ask(plans, ME), one.ask(plans, ME)
+    one.tell(done, Record("confirmed", done.plan, metrics=METRICS))
+    other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
+    other.ask(wider, ME)
+    late = one.ask(plans, ME)
+    assert plans.contains(late.plan) or late.record
+    for asked in (early, late):
+        one.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    assert other.ask(wider, ME).number == 4
+
+
+def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
+    study, plans = open_study()
+    study.ask(plans, ME)
+    smaller, plans = open_study(space__quantization=["fp32"])
+    smaller.enqueue({"quantization@onnxruntime": "int8_dynamic"}, "test")
+    asked = smaller.ask(plans, ME)
+    assert asked.record.outcome == "off_space"
+    assert asked.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
+    smaller.tell(asked, asked.record)
+    trial = trials(smaller)[asked.number]
+    assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"in_space": 1.0})
+
+
+def test_a_number_that_is_gone_becomes_the_nearest(open_study):
+    study, plans = open_study()
+    cut = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32"))
+    cut = replace(cut, compression=replace(cut.compression, ffn_pruning_ratio=0.75))
+    study.enqueue(plans.parameters(cut), "test")
+    smaller, plans = open_study(space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
+    assert smaller.ask(plans, ME).plan.compression.ffn_pruning_ratio == 0.5

@@ -1,0 +1,88 @@
+"""What may change between two runs of a study, and what may not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.record import Record
+from vitsearch.errors import StudyError
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.study.identity import adopt_data, adopt_device
+from vitsearch.testing.fakes import DATA
+
+ME = DriverId.current()
+METRICS = Metrics.of({"accuracy": 0.875, "cpu_ms_p50": 1.25})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}, "objectives.latency_ms_p50"),
+        (
+            {"objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize", "size_mb": "minimize"}},
+            "objectives.size_mb",
+        ),
+        ({"task__data": {"source": "builtin:fashion-mnist"}}, "task.data.source"),
+        ({"baseline__resolution": 24}, "baseline.resolution: 28 -> 24"),
+    ],
+)
+def test_what_makes_numbers_comparable_cannot_change(open_study, change, told):
+    open_study()
+    with pytest.raises(
+        StudyError, match="cannot continue with another objective, data set, baseline or fleet"
+    ) as caught:
+        open_study(**change)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"search__trials": 99}, {"limits": {}}, {"space__resolution": [28, 32]}])
+def test_what_may_change_is_stored(open_study, change):
+    open_study()
+    study, plans = open_study(**change)
+    assert study.space() == plans.space
+
+
+def test_what_was_changed_is_kept_with_the_trials_that_had_ended(open_study, storage):
+    study, plans = open_study(storage)
+    asked = study.ask(plans, ME)
+    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    assert study.space_change is None
+    for trials in (99, 99, 100):
+        study, _ = open_study(storage, search__trials=trials)
+    changes = [(change["trials"], change["lines"]) for change in study.attributes["space_changes"]]
+    assert changes == [(1, ["search.trials: 8 -> 99"]), (1, ["search.trials: 99 -> 100"])]
+    assert study.space_change.lines == ("search.trials: 99 -> 100",)
+
+
+def test_a_study_that_moves_has_not_changed(open_study):
+    open_study()
+    study, _ = open_study(files="/elsewhere")
+    assert "space_changes" not in study.attributes
+
+
+def test_other_data_is_refused_with_what_differs(open_study):
+    study, _ = open_study()
+    adopt_data(study, DATA)
+    adopt_data(study, json.loads(json.dumps(DATA)))
+    with pytest.raises(StudyError, match="made with other data.*channels: the study has 1, the data now has 3"):
+        adopt_data(study, DATA | {"fingerprint": "other", "channels": 3})
+
+
+def test_emulated_and_physical_devices_never_stand_in_one_study(open_study):
+    study, _ = open_study()
+    adopt_device(study, "nano", "emulated")
+    adopt_device(study, "other", "emulated")
+    assert study.is_emulated
+    with pytest.raises(StudyError, match="was measured on emulated devices, but device pi is physical"):
+        adopt_device(study, "pi", "physical")
+
+
+def test_a_study_on_physical_devices_refuses_an_emulated_one(open_study):
+    study, _ = open_study()
+    adopt_device(study, "nano", "physical")
+    assert not study.is_emulated
+    with pytest.raises(StudyError, match="measured on physical devices"):
+        adopt_device(study, "nano", "emulated")
