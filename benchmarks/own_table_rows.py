@@ -28,8 +28,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Rung:
-    """After so many epochs: accuracy on the holdout, which decides, and on the validation images, and the CPU-seconds
-    since the rung before."""
+    """One rung of a training. ``holdout``, the accuracy that decides, and ``validation`` are of different images;
+    ``cpu_s`` is what it took since the rung before."""
 
     epochs: int
     holdout: float

@@ -85,7 +85,7 @@ class PausingDevice(WrappedDevice):
         self._clock = clock
         self._turn = asyncio.Lock()
         self._wanted = 0
-        self._beside = 0
+        self._need_room = 0
         self._has_room = False
         self._began_s: float | None = None
         self._ended_s = clock()
@@ -95,7 +95,7 @@ class PausingDevice(WrappedDevice):
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
         if self._workers.can_make_room and not needs_quiet(deployment, protocol):
-            return await self._measure_beside(self._device.measure(artifact, deployment, protocol, repeat))
+            return await self._measure_with_room(self._device.measure(artifact, deployment, protocol, repeat))
         self._wanted += 1
         try:
             async with self._turn:
@@ -106,23 +106,23 @@ class PausingDevice(WrappedDevice):
             if not self._wanted:
                 asyncio.get_running_loop().call_later(LINGER_S, self._end_if_unwanted)
 
-    async def _measure_beside(self, asked: Awaitable[R]) -> R:
-        self._beside += 1
+    async def _measure_with_room(self, asked: Awaitable[R]) -> R:
+        self._need_room += 1
         self._arrange()
         try:
             return await asked
         finally:
-            self._beside -= 1
+            self._need_room -= 1
             asyncio.get_running_loop().call_later(LINGER_S, self._arrange)
 
     def _arrange(self) -> None:
         """Outside a pause: workers make room while something is measured beside them, and then use all cores again."""
-        wants_room = self._beside > 0
+        wants_room = self._need_room > 0
         if self._began_s is None and wants_room != self._has_room:
             self._let_run()
 
     def _let_run(self) -> None:
-        self._has_room = self._beside > 0
+        self._has_room = self._need_room > 0
         if self._has_room:
             self._workers.make_room()
         else:

@@ -102,7 +102,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"each of {resources.trainers} trainers has {runner.resources.gpus:g} GPU")
         if cores is not None and options.ray_address is None:  # the workers of a cluster are not ours to stop
             (own,) = device.devices
-            workers = LocalWorkers(runner, guard, cores, study.is_run_beside)
+            workers = LocalWorkers(runner, guard, cores, study.has_other_driver_here)
             workers.resume()
             device = PausingDevice(own, workers)
             closing.callback(device.end_pause)

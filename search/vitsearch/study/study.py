@@ -179,7 +179,7 @@ class Study:
         """How many trials other drivers train now."""
         return sum(TRAINS in trial.user_attrs for trial in self._view.running_elsewhere())
 
-    def is_run_beside(self) -> bool:
+    def has_other_driver_here(self) -> bool:
         """Whether another driver on this machine runs trials, as far as the study was read last."""
         owners = (trial.user_attrs.get("driver") for trial in self._view.running_elsewhere())
         return any(DriverId.from_json(owner).lives_here() for owner in owners if owner is not None)

@@ -317,10 +317,10 @@ def test_a_driver_knows_whether_another_one_runs_on_its_machine(open_study):
     study.ask(plans, ME)
     other.ask(plans, replace(ME, host="elsewhere"))
     study.records()
-    assert not study.is_run_beside()
+    assert not study.has_other_driver_here()
     other.ask(plans, ME)
     study.records()
-    assert study.is_run_beside()
+    assert study.has_other_driver_here()
 
 
 def test_a_trial_has_its_driver_before_it_has_a_plan(open_study):
