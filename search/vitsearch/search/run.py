@@ -64,10 +64,10 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
-        closing.enter_context(home.running(progress.note))
-        progress = closing.enter_context(observed(progress, space, home.logs, options.observing))
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
+        closing.enter_context(home.running(progress.note))
+        progress = closing.enter_context(observed(progress, space, home.logs, options.observing))
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)

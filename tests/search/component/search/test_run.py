@@ -45,6 +45,12 @@ def test_more_trainers_than_cores_are_refused_with_both_numbers(space):
         run.resources_of(with_resources(space, trainers=5), FOUR)
 
 
+def test_a_run_that_is_refused_for_its_trainers_leaves_nothing(space):
+    with pytest.raises(ResourceError, match="resources: 999 trainers"):
+        run.run(with_resources(space, trainers=999), Silent())
+    assert not run.Home.of(space).own.exists()
+
+
 def test_a_machine_with_one_core_measures_and_trains_on_it(space):
     one = Cores(device=(0,), trainers=(0,))
     assert run.resources_of(space, one).trainers == 1
