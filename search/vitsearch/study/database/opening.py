@@ -36,9 +36,19 @@ def open_tables(url: str) -> RDBStorage:
             heartbeat_stale_trial_callback=requeue,
         )
     tune(storage.engine)
-    refuse_other_versions(storage)
+    try:
+        refuse_other_versions(storage)
+    except BaseException:
+        close_tables(storage)
+        raise
     wait_for(storage.engine)
     return storage
+
+
+def close_tables(storage: RDBStorage) -> None:
+    """Close the database connections of this thread."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def names_in(storage: RDBStorage) -> list[str]:
@@ -64,8 +74,7 @@ def _opened(url: str) -> Iterator[RDBStorage]:
     try:
         yield storage
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        close_tables(storage)
 
 
 @contextmanager
