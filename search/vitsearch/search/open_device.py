@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from vitsearch.devices.agent_device import AgentDevice, Device, DeviceGroup
 from vitsearch.devices.board_pool import BoardPool
@@ -14,6 +14,7 @@ from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.local_device import LocalDevice
 from vitsearch.errors import DeviceLost
 from vitsearch.search.home import Home
+from vitsearch.search.resources import cores_here
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import EvaluatorError
@@ -23,11 +24,8 @@ from vitsearch_evaluators.errors import EvaluatorError
 def cores_kept_free(space: SearchSpace) -> Iterator[Cores | None]:
     """The cores of a machine that measures for itself, whose last ones this process and what it starts meanwhile leave
     to the device; None for a space with devices of its own."""
-    if space.devices:
-        yield None
-        return
-    cores = Cores.shared(space.measure.threads)
-    with cores.kept_free():
+    cores = cores_here(space)
+    with cores.kept_free() if cores else nullcontext():
         yield cores
 
 

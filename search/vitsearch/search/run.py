@@ -13,7 +13,6 @@ from vitsearch import backbones
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import metrics_on, needs_confirmation
 from vitsearch.devices.agent_device import Device, refuse_unmetered
-from vitsearch.devices.cores import CAN_PIN, Cores
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
@@ -29,6 +28,7 @@ from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leader
 from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
+from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
@@ -45,7 +45,6 @@ from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -174,35 +173,6 @@ def stored_data(data: Data, largest: int) -> dict[str, Any]:
     """The data set with the size in pixels at which its images are stored: ``largest`` unless the file says it."""
     own_size = data.source.startswith("builtin:")
     return data.model_dump() | {"image_size": data.image_size or (None if own_size else largest)}
-
-
-def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
-    """What each trainer gets; a request for more than this machine has is refused at once. Trainers may use the cores
-    of the device while it does not measure, where they can be moved off them."""
-    wanted = space.resources
-    free = len(cores.all if CAN_PIN else cores.trainers) if cores else os.cpu_count() or 1
-    trainers = max(1, free // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
-    if trainers * wanted.cpus > free:
-        measuring = " besides the one that measures" if cores and free < len(cores.all) else ""
-        raise ResourceError(
-            f"resources: {trainers} trainers with {wanted.cpus} cores each want {trainers * wanted.cpus} cores, "
-            f"but this machine has {free}{measuring}"
-        )
-    return Resources(trainers, wanted.cpus, wanted.gpus)
-
-
-def cores_of(space: SearchSpace, cores: Cores | None, ray_address: str | None) -> int:
-    """The cores that a run may use: those of this machine that are ours, or what it asks of a cluster."""
-    if ray_address is not None:
-        wanted = resources_in_cluster(space)
-        return wanted.trainers * wanted.cpus
-    return len(cores.all) if cores else os.cpu_count() or 1
-
-
-def resources_in_cluster(space: SearchSpace) -> Resources:
-    """What each trainer gets in a cluster; RayRunner checks its size. ``auto`` is one trainer."""
-    wanted = space.resources
-    return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)
 
 
 def _stop_on_sigterm() -> None:

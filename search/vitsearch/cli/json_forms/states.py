@@ -33,9 +33,10 @@ COSTS = fields(
             fields(
                 trainings=(WHOLE, "trainings that the file allows"),
                 screened=(SPAN, "screening measurements"),
-                worker_s=(SPAN, "seconds of one worker"),
+                trainers=(WHOLE, "as many as a run on this machine has"),
+                trainers_s=(SPAN, "seconds of all trainers together"),
                 device_s=(SPAN, "seconds of the device"),
-                wall_s=(SPAN, "seconds of the whole run with one worker"),
+                wall_s=(SPAN, "seconds of the whole run with so many trainers"),
                 basis=(several(TEXT), "what the estimate is based on"),
             )
         ),

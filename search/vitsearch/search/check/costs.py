@@ -16,6 +16,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.protocols import Phases
 from vitsearch.search.check.space import Valid
 from vitsearch.search.plans import plan_space
+from vitsearch.search.resources import cores_here, trainers_of
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
@@ -30,23 +31,23 @@ backbone are counted in any case."""
 CLASSES = 10
 """Of the models that are counted: the width of the classifier matters little."""
 TYPICAL_S: Mapping[str, float] = {
-    Stage.SCREEN: 0.8,
-    Stage.PROXY: 1.0,
-    Stage.EXPORT: 3.2,
-    f"{Stage.MEASURE} {SCREEN.id}": 4.2,
-    f"{Stage.MEASURE} {CONFIRM.id}": 12.3,
+    Stage.SCREEN: 1.4,
+    Stage.PROXY: 1.4,
+    Stage.EXPORT: 5.1,
+    f"{Stage.MEASURE} {SCREEN.id}": 4.1,
+    f"{Stage.MEASURE} {CONFIRM.id}": 12.5,
 }
-"""Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in four runs of 2026-11-27."""
+"""Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in a run of 2026-11-28."""
 CONFIRMED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
-"""In those runs: the confirmations of the front and of what is near it (12 to 17); for each training that the file
+"""In five runs: the confirmations of the front and of what is near it (12 to 17); for each training that the file
 allows, the plans that were screened (3.4 to 5.8) and exported for all runtimes (1.5 to 2.3). A search screens on while
 plans need no training, so ``search.candidates`` is the least."""
 PRUNED_SHARE = 0.25
 """Of the time that training the unpruned models takes, at least: plans that are trained are pruned, and mostly of the
 faster backbones."""
 ALONE_SHARE = 0.6
-"""Of the time of the worker or the device, whichever worked less: while the other one waited. The four runs took 7.1 to
-10.1 minutes, within 5 % of the longer time and this share of the shorter one."""
+"""Of the time of the trainers or the device, whichever worked less: while the other one waited. Six runs took 7.1 to 67
+minutes, within 5 % of the longer time and this share of the shorter one."""
 BYTES = {"fp16": 2.0, "palette4": 0.5}
 """Of a parameter, at least; 4 for fp32, and for bf16, whose files keep fp32."""
 
@@ -80,12 +81,13 @@ class Models:
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of one worker, of the device and of the whole run, the number of screening measurements, and what they
-    are based on."""
+    """Seconds of all ``trainers`` together, of the device and of the whole run, the number of screening measurements,
+    and what they are based on."""
 
     trainings: int
     screened: Span
-    worker_s: Span
+    trainers: int
+    trainers_s: Span
     device_s: Span
     wall_s: Span
     basis: tuple[str, ...]
@@ -110,11 +112,11 @@ class Costs:
             *self.unmeetable,
         ]
         if self.time is not None:
-            wall, worker, device = (
-                _durations(span) for span in (self.time.wall_s, self.time.worker_s, self.time.device_s)
-            )
-            lines.append(f"time: {wall} in all with one worker: {worker} of the worker, {device} of the device:")
-            lines += [f"  {line}" for line in self.time.basis]
+            time = self.time
+            wall, trained, device = map(_durations, (time.wall_s, time.trainers_s, time.device_s))
+            trainers = "one trainer" if time.trainers == 1 else f"{time.trainers} trainers"
+            lines.append(f"time: {wall} in all with {trainers}: {trained} of their time, {device} of the device:")
+            lines += [f"  {line}" for line in time.basis]
         return "\n".join(lines)
 
 
@@ -214,9 +216,8 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     confirm_s = seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
     exported = unpruned + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
-    worker = Span(
-        always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s
-    )
+    trainers = trainers_of(space, cores_here(space))
+    work = Span(always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s)
     least, most = few + unpruned + tried, many + unpruned + tried
     device = Span(*(count * screen_s + CONFIRMED * confirm_s for count in (least, most)))
     cores = f"{space.resources.cpus} core{'s' if space.resources.cpus > 1 else ''}"
@@ -232,15 +233,16 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     return Time(
         wanted,
         Span(least, most),
-        worker,
+        trainers,
+        work,
         device,
-        Span(_wall(worker.low, device.low), _wall(worker.high, device.high)),
+        Span(_wall(work.low / trainers, device.low), _wall(work.high / trainers, device.high)),
         tuple(basis),
     )
 
 
-def _wall(worker_s: float, device_s: float) -> float:
-    return max(worker_s, device_s) + ALONE_SHARE * min(worker_s, device_s)
+def _wall(each_trainer_s: float, device_s: float) -> float:
+    return max(each_trainer_s, device_s) + ALONE_SHARE * min(each_trainer_s, device_s)
 
 
 def _phases_s(space: SearchSpace) -> float:

@@ -13,8 +13,9 @@ from vitsearch.data import DataSpec
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
-from vitsearch.errors import DataError
+from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
+from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.run import stored_data
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
@@ -78,7 +79,7 @@ class Checked:
         draft = self.judged.draft
         space = draft.require([*self.judged.unsupported, *self.data_problems, *more]).space
         assert self.data is not None  # a valid space has data, and its problems were raised
-        notes = [*connection_problems(space.devices, os.environ), *lacking(space)]
+        notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
         return Valid(draft.source.path, space, plan_space(space).count(), self.data, notes, self.warnings)
 
 
@@ -107,6 +108,14 @@ def _known_bad(space: SearchSpace | None) -> list[str]:
     names = [choice.name for choice in space.space.backbone]
     deployments = with_quantized_ops(space, deployments_of(space, space.device_name))
     return known_bad.warnings(names, deployments)
+
+
+def _too_many_trainers(space: SearchSpace) -> list[str]:
+    try:
+        resources_of(space, cores_here(space))
+    except ResourceError as error:
+        return [str(error)]
+    return []
 
 
 def _problem(text: str) -> Problem:

@@ -17,7 +17,8 @@ from vitsearch.pipeline.runner import Runner
 from vitsearch.search.home import Home
 from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import plan_space
-from vitsearch.search.run import cores_of, data_spec, resources_of, stage_config_of
+from vitsearch.search.resources import cores_of, resources_of
+from vitsearch.search.run import data_spec, stage_config_of
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import SearchSpace

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.data import DataSpec
-from vitsearch.devices.cores import Cores
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Silent
@@ -16,48 +15,17 @@ from vitsearch.search import run
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
-
-FOUR = Cores(device=(3,), trainers=(0, 1, 2))
-
-
-def with_resources(space: SearchSpace, **resources: object) -> SearchSpace:
-    return SearchSpace.from_json(space.to_json() | {"resources": resources})
+from vitsearch.workers.running.resources import Resources
 
 
 def plans_of(space: SearchSpace, *_: object, **__: object) -> PlanSpace:
     return PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
 
 
-def test_trainers_use_the_cores_of_the_device_while_it_does_not_measure(space):
-    assert run.resources_of(space, FOUR).trainers == 4
-    assert run.resources_of(with_resources(space, cpus=2), FOUR).trainers == 2
-
-
-def test_where_they_cannot_be_moved_off_them_they_never_do(space, monkeypatch):
-    monkeypatch.setattr(run, "CAN_PIN", False)
-    assert run.resources_of(space, FOUR).trainers == 3
-    with pytest.raises(ResourceError, match="4 trainers with 1 cores each want 4 cores, but this machine has 3 beside"):
-        run.resources_of(with_resources(space, trainers=4), FOUR)
-
-
-def test_more_trainers_than_cores_are_refused_with_both_numbers(space):
-    with pytest.raises(ResourceError, match="5 trainers with 1 cores each want 5 cores, but this machine has 4$"):
-        run.resources_of(with_resources(space, trainers=5), FOUR)
-
-
 def test_a_run_that_is_refused_for_its_trainers_leaves_nothing(space):
     with pytest.raises(ResourceError, match="resources: 999 trainers"):
-        run.run(with_resources(space, trainers=999), Silent())
+        run.run(SearchSpace.from_json(space.to_json() | {"resources": {"trainers": 999}}), Silent())
     assert not run.Home.of(space).own.exists()
-
-
-def test_a_machine_with_one_core_measures_and_trains_on_it(space):
-    one = Cores(device=(0,), trainers=(0,))
-    assert run.resources_of(space, one).trainers == 1
-
-
-def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
-    assert run.resources_in_cluster(with_resources(space, trainers=64, cpus=8)).trainers == 64
 
 
 def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):
@@ -87,12 +55,6 @@ def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget
     assert teacher.recipe == replace(base, rungs=(0, 9))
 
 
-@pytest.mark.parametrize("gpus", ["auto", 0.0, 0.5])
-def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
-    assert run.resources_of(with_resources(space, gpus=gpus), FOUR).gpus == gpus
-    assert run.resources_in_cluster(with_resources(space, gpus=gpus)).gpus == gpus
-
-
 REMOTE = {"nano": {"url": "http://nano:8000"}}
 
 
@@ -106,7 +68,7 @@ class IdleWorkers:
 )
 def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space, monkeypatch, devices, address, pauses):
     class Runner(FakeRunner):
-        resources = run.Resources(1, 1, 0.0)
+        resources = Resources(1, 1, 0.0)
 
     async def drive(session, workspace, options):
         return session.device

@@ -123,3 +123,8 @@ def test_a_knob_without_any_usable_value_is_a_problem_also_after_an_override(tmp
     path.write_text(SPACE.format(**RIGHT))
     with pytest.raises(SpaceError, match="no backbone of the file supports 28"):
         check_space(path, ["space.backbone={name: deit_tiny_patch16_224, weights: none}"]).require()
+
+
+def test_trainers_that_this_machine_has_no_cores_for_are_noted():
+    (note,) = check_space(QUICKSTART, ["resources.trainers=999"]).require().notes
+    assert note.startswith("resources: 999 trainers with 1 cores each want 999 cores, but this machine has ")
