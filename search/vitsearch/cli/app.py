@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 import sys
@@ -17,6 +18,9 @@ from vitsearch.cli.results.study_commands import AsJson
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
+
+OBJECTS_BETWEEN_COLLECTIONS = 100_000
+"""By Python's default, 700, the garbage collector walks through the records of a large study again and again."""
 
 app = typer.Typer(
     help="Compress vision transformers for edge devices by measured, multi-objective search.",
@@ -292,6 +296,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """The one place where our errors become a message and an exit code."""
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
         app()
     except VitsearchError as error:

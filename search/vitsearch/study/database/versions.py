@@ -21,6 +21,9 @@ from vitsearch.storage.ledger import (
     version_of_trials,
 )
 
+_KNOWN: list[str] = []
+"""The versions that this Optuna has scripts for, the newest first, once they were asked for."""
+
 
 @dataclass(frozen=True)
 class Upgraded:
@@ -64,7 +67,14 @@ def refuse_other_versions(tables: RDBStorage) -> None:
 
 def schema_of(tables: RDBStorage) -> Schema:
     """Which version Optuna's tables have."""
-    return Schema("trials", version_of_trials(tables.engine), tuple(tables.get_all_versions()))
+    return Schema("trials", version_of_trials(tables.engine), _known_to_optuna(tables))
+
+
+def _known_to_optuna(tables: RDBStorage) -> tuple[str, ...]:
+    """Optuna executes all of its scripts to tell, so it is asked once."""
+    if not _KNOWN:
+        _KNOWN.extend(tables.get_all_versions())
+    return tuple(_KNOWN)
 
 
 @contextmanager

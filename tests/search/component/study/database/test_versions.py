@@ -104,3 +104,9 @@ def test_no_message_has_the_password(postgresql):
         study_names(f"{made}&password=secret" if "?" in made else f"{made}?password=secret")
     assert "secret" not in str(caught.value)
     assert "password=***" in str(caught.value)
+
+
+def test_opening_again_does_not_run_the_scripts_of_optuna_again(made, monkeypatch):
+    study_names(made)
+    monkeypatch.delattr("optuna.storages.RDBStorage.get_all_versions")
+    assert study_names(made) == []
