@@ -27,7 +27,7 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.study.database.opening import names_in, open_tables, quiet
+from vitsearch.study.database.opening import closed_on_error, names_in, open_tables, quiet
 from vitsearch.study.database.view import StudyView, fixed
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
@@ -77,29 +77,30 @@ class Study:
     def open(cls, space: SearchSpace) -> Study:
         """Create the study or join it. Other objectives are refused, with the difference."""
         storage = open_tables(space.storage)
-        names = names_in(storage)
-        if space.study not in names:
-            with quiet():
-                optuna.create_study(
-                    study_name=space.study,
-                    storage=storage,
-                    directions=list(space.objectives.values()),
-                    load_if_exists=True,
-                )
-        study = cls(space.study, storage)
-        study._name_objectives(list(space.objectives))
-        study.space_change = adopt_space(study, space)
-        study._seed_sampler(space)
+        with closed_on_error(storage):
+            if space.study not in names_in(storage):
+                with quiet():
+                    optuna.create_study(
+                        study_name=space.study,
+                        storage=storage,
+                        directions=list(space.objectives.values()),
+                        load_if_exists=True,
+                    )
+            study = cls(space.study, storage)
+            study._name_objectives(list(space.objectives))
+            study.space_change = adopt_space(study, space)
+            study._seed_sampler(space)
         return study
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:
         """Open an existing study; :class:`StudyError` lists the studies of the database."""
         storage = open_tables(storage_url)
-        names = names_in(storage)
-        if name not in names:
-            raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
-        return cls(name, storage)
+        with closed_on_error(storage):
+            names = names_in(storage)
+            if name not in names:
+                raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
+            return cls(name, storage)
 
     def close(self) -> None:
         """Close the database connections."""

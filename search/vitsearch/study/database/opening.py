@@ -35,18 +35,25 @@ def open_tables(url: str) -> RDBStorage:
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,
         )
-    tune(storage.engine)
-    try:
+    with closed_on_error(storage):
+        tune(storage.engine)
         refuse_other_versions(storage)
-    except BaseException:
-        close_tables(storage)
-        raise
-    wait_for(storage.engine)
+        wait_for(storage.engine)
     return storage
 
 
+@contextmanager
+def closed_on_error(storage: RDBStorage) -> Iterator[None]:
+    """Close the database connections where the block fails."""
+    try:
+        yield
+    except BaseException:
+        close_tables(storage)
+        raise
+
+
 def close_tables(storage: RDBStorage) -> None:
-    """Close the database connections of this thread."""
+    """Close the database connections."""
     storage.remove_session()
     storage.engine.dispose()
 

@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.storage.ledger.trial_rows import Facts, TrialRow, TrialRows
+from vitsearch.study.database.opening import close_tables
 
 _distribution = lru_cache(maxsize=None)(json_to_distribution)
 _words = lru_cache(maxsize=None)(distribution_to_json)
@@ -359,8 +360,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
 
     def close(self) -> None:
         """Close the database connections."""
-        self._backend.remove_session()
-        self._backend.engine.dispose()
+        close_tables(self._backend)
 
 
 def fixed(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -1,0 +1,59 @@
+"""What is left of a database that was opened in vain."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from vitsearch.errors import StudyError
+from vitsearch.space import SearchSpace
+from vitsearch.study.database.opening import study_names
+from vitsearch.study.study import Study
+
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@pytest.fixture
+def other_version(postgresql):
+    made = postgresql()
+    study_names(made)
+    engine = create_engine(made)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v9.0.0.a'"))
+    engine.dispose()
+    return made
+
+
+@pytest.fixture
+def other_objectives(postgresql, space):
+    made = SearchSpace.from_json(space.to_json() | {"storage": postgresql()})
+    Study.open(made).close()
+    return SearchSpace.from_json(made.to_json() | {"objectives": {"accuracy": "maximize", "size_mb": "minimize"}})
+
+
+def test_a_database_of_another_version_is_closed(other_version):
+    with pytest.raises(StudyError, match="version") as refused:
+        study_names(other_version)
+    assert connections_to(other_version) == 0, refused
+
+
+def test_a_database_without_the_study_is_closed(postgresql):
+    made = postgresql()
+    with pytest.raises(StudyError, match="no study 'other'") as refused:
+        Study.read(made, "other")
+    assert connections_to(made) == 0, refused
+
+
+def test_a_study_of_other_objectives_is_closed(other_objectives):
+    with pytest.raises(StudyError, match="objectives") as refused:
+        Study.open(other_objectives)
+    assert connections_to(other_objectives.storage) == 0, refused
+
+
+def connections_to(storage):
+    """How many others have it open; the traceback of what was raised keeps alive what was not closed."""
+    engine = create_engine(storage)
+    with engine.connect() as connection:
+        found = connection.execute(text(CONNECTIONS)).scalar_one()
+    engine.dispose()
+    return found
