@@ -253,7 +253,7 @@ def _add_measure(measure: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="screen",
-        help="screen: one process, at most 200 runs or 2 s; confirm: five such processes (default: %(default)s)",
+        help="screen: 2 to 5 processes of 1 s or more; confirm: 5 to 10 of 1.6 s or more (default: %(default)s)",
     )
     measure.add_argument("--threads", type=int, default=1, help="threads of one inference (default: %(default)s)")
     measure.add_argument("--batch", type=int, help="images per inference (default: the model's own, 1 if it is open)")

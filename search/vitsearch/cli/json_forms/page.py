@@ -13,7 +13,7 @@ def page() -> str:
     lines = [
         "# What `--json` prints",
         "",
-        "Every command prints JSON with `--json`, and nothing else on standard output; warnings and messages go to",
+        "With `--json` every command that has results prints them and nothing else on standard output; messages go to",
         "standard error. `vitsearch schema COMMAND` prints the JSON Schema of a command, for example",
         "`vitsearch schema front`. Names of metrics carry their units; what was not measured is `null` with a reason.",
         "This page is made from these schemas, and tests hold the output of the commands against them.",
