@@ -33,6 +33,12 @@ def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
     return Resources(trainers, wanted.cpus, wanted.gpus)
 
 
+def one_trainer(space: SearchSpace, cores: Cores | None) -> Resources:
+    """For the commands that make a few stages one after the other, on any machine."""
+    wanted = space.resources
+    return Resources(1, min(wanted.cpus, _free(cores)), wanted.gpus)
+
+
 def _free(cores: Cores | None) -> int:
     """Trainers may use the cores of the device while it does not measure, where they can be moved off them."""
     return len(cores.all if CAN_PIN else cores.trainers) if cores else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import deployable_on
@@ -17,7 +17,7 @@ from vitsearch.pipeline.runner import Runner
 from vitsearch.search.home import Home
 from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import plan_space
-from vitsearch.search.resources import cores_of, resources_of
+from vitsearch.search.resources import cores_of, one_trainer
 from vitsearch.search.run import data_spec, stage_config_of
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
@@ -82,7 +82,7 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
     with ExitStack() as closing:
         closing.enter_context(home.alone())
         cores = closing.enter_context(cores_kept_free(space))
-        resources = replace(resources_of(space, cores), trainers=1)
+        resources = one_trainer(space, cores)
         closing.enter_context(ProcessGuard())
         ledger.costs.start_run(space.study, cores_of(space, cores, None))
         device = closing.enter_context(open_device(space, home, cores, progress.note))

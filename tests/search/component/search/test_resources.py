@@ -7,7 +7,7 @@ import pytest
 from vitsearch.devices.cores import Cores
 from vitsearch.errors import ResourceError
 from vitsearch.search import resources
-from vitsearch.search.resources import cores_here, resources_in_cluster, resources_of, trainers_of
+from vitsearch.search.resources import cores_here, one_trainer, resources_in_cluster, resources_of, trainers_of
 from vitsearch.space import SearchSpace
 
 FOUR = Cores(device=(3,), trainers=(0, 1, 2))
@@ -56,3 +56,8 @@ def test_a_machine_that_measures_for_itself_has_its_last_core_for_that(space):
 def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
     assert resources_of(with_resources(space, gpus=gpus), FOUR).gpus == gpus
     assert resources_in_cluster(with_resources(space, gpus=gpus)).gpus == gpus
+
+
+def test_the_commands_that_make_a_few_stages_run_on_a_smaller_machine(space):
+    found = one_trainer(with_resources(space, trainers=8, cpus=64), FOUR)
+    assert (found.trainers, found.cpus) == (1, 4)
