@@ -13,7 +13,7 @@ import pytest
 from vitsearch.devices import board_pool
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.board_pool import FAILOVER, BoardPool
-from vitsearch.errors import ResourceError, StageError
+from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -146,3 +146,11 @@ def test_boards_of_two_classes_are_refused_with_the_difference():
 def test_one_board_under_two_names_is_refused():
     with pytest.raises(ResourceError, match="^devices: a and b are the same device$"):
         BoardPool("class", [board("a"), Board("b", info=FakeDevice.info._replace(device_id="a"))], print)
+
+
+def test_a_board_that_changes_during_the_run_ends_it_with_one_line(model, plan):
+    boards = [board("a"), board("b")]
+    pool = BoardPool("class", boards, print)
+    boards[1].info = boards[1].info._replace(environment_id="f" * 64)
+    with pytest.raises(DeviceLost, match="device class: one of its boards has changed since the start of the run"):
+        asyncio.run(measured(pool, model, plan, 2))

@@ -293,3 +293,17 @@ def test_closing_lets_the_workers_continue(machine):
 def test_nothing_pauses_for_accuracy(machine):
     asyncio.run(machine.pausing.accuracy(Path("model"), None, DEPLOYMENT))
     assert machine.log == []
+
+
+def test_the_next_in_the_queue_pauses_workers_that_ran_through_an_outage(machine):
+    async def run():
+        machine.device.may_end.clear()
+        first, second = (asyncio.ensure_future(machine.measure(number)) for number in range(2))
+        machine.device.outage = Outage(0.0, "the agent was killed")
+        await machine.ended()
+        machine.device.outage = None
+        machine.device.may_end.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(run())
+    assert machine.log[machine.log.index("measure 0") + 1 :][:2] == ["pause", "measure 1"]
