@@ -255,6 +255,15 @@ class Driver:
         known, records = self._scheduler.outlook.records, self._study.records()
         for number in sorted(records.keys() - known.keys()):
             self._scheduler.add(number, records[number])
+        for task in [task for task, asked in self._open.items() if self._study.has_ended(asked)]:
+            task.cancel()
+            self._lose(self._open.pop(task))
+
+    def _lose(self, asked: Asked) -> None:
+        """Another driver has taken the trial for lost, as after an outage of the database, and has enqueued its plan
+        again. Whoever asks for that finds the stages that are finished."""
+        logger.warning("trial %d was taken for lost by another driver; its plan is asked for again", asked.number)
+        self._scheduler.lose(asked.number)
 
     def _collect(self) -> None:
         for task in [task for task in self._open if task.done()]:
@@ -268,7 +277,9 @@ class Driver:
             self._tell(asked, record)
 
     def _tell(self, asked: Asked, record: Record) -> None:
-        self._study.tell(asked, record)
+        if not self._study.tell(asked, record):
+            self._lose(asked)
+            return
         self._scheduler.add(asked.number, record)
         without_gain = record.outcome in WITHOUT_GAIN or record.duplicate_of is not None
         self._without_gain = self._without_gain + 1 if without_gain else 0
@@ -282,8 +293,9 @@ class Driver:
         self._progress.ended(asked.number, record)
 
     async def _finish_open(self) -> None:
-        """No new trials. Those in training finish; of those that wait, a search that has converged trains those that
-        are expected to add enough, while its budget lasts, and any other drops them."""
+        """No new trials. Of those that wait, a search that has converged trains those that are expected to add enough,
+        while its budget lasts, and any other drops them. A training that the end of the budget finds stops after its
+        rung; others finish."""
         self._scheduler.is_last_round = self._why_complete() is not None
         while True:
             self._scheduler.closed = not self._scheduler.is_last_round or self._budget.why_spent() is not None
@@ -292,6 +304,7 @@ class Driver:
                 return
             await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             self._collect()
+            self._follow_others()  # who may have taken the last trainings
 
     async def _beat(self) -> None:
         while True:

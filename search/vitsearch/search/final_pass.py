@@ -57,9 +57,14 @@ class FinalPass:
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))
 
     async def _remeasure(self, point: Point) -> bool:
+        """If the device cannot measure the file any more, note that and continue: it keeps what was measured before."""
         record = None if point.trial is None else self._records()[point.trial]
         rounds = final_rounds(record, self._pipeline.config.confirms)
-        return await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
+        try:
+            return await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
+        except StageError as error:
+            self._progress.note(f"{point.name} was not measured again: {error}")
+            return False
 
     def _count(self, measured: int, todo: int) -> None:
         self._progress.counted(REMEASURED, measured, measured + todo)

@@ -159,6 +159,13 @@ class TrialScheduler:
         self.forget(number)
         self.choose()
 
+    def lose(self, number: int) -> None:
+        """A trial is not ours any more: free its slot, and take its plan as a new one where it is asked for again."""
+        self._trial_by_identity = {
+            identity: first for identity, first in self._trial_by_identity.items() if first != number
+        }
+        self.forget(number)
+
     def forget(self, number: int) -> None:
         """Free the slot of a trial."""
         self._training.pop(number, None)

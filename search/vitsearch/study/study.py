@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,8 @@ from vitsearch.study.time_left import Span
 
 TRAINS = "trains"
 """The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
+DRIVER = "driver"
+"""The user attribute with the driver that runs a trial."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Asked:
     """An open trial. ``record`` is set when there is nothing to run: the file no longer has a choice that was drawn.
-    ``notes`` are what Optuna and the sampler have noted of it."""
+    ``notes`` are what Optuna and the sampler have noted of it now; nothing of one that was asked before."""
 
     trial: Trial
     record: Record | None
@@ -136,16 +139,17 @@ class Study:
 
     def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
-        with self._lock, quiet():
-            self._word_lists.catch_up()
-            with self._view.asking({"driver": driver.to_json()}):
-                trial = self._study.ask()
-                try:
-                    suggest = OptunaSuggest(trial, self._word_lists.choices)
-                    plan = plans.plan(suggest)
-                    notes = self._view.get_trial(trial._trial_id).system_attrs
-                finally:
-                    self._view.write(trial._trial_id)
+        with self._lock, quiet(), self._view.asking({DRIVER: driver.to_json()}):
+            self._word_lists.catch_up()  # after the trials were read: they may have longer lists
+            trial = self._study.ask()
+            stored = self._view.get_trial(trial._trial_id)
+            is_drawn = not stored.params
+            try:
+                suggest = OptunaSuggest(trial, self._word_lists.choices, fixed(stored))
+                plan = plans.plan(suggest)
+                notes = stored.system_attrs if is_drawn else {}
+            finally:
+                self._view.write(trial._trial_id)
         if suggest.off_space:
             reason = f"the space file no longer has {', '.join(suggest.off_space)}"
             return Asked(trial, Record("off_space", plan, reason, constraints={"in_space": 1.0}), plan)
@@ -163,18 +167,20 @@ class Study:
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
         """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
-        trained already, or are being trained, take no more."""
+        trained already, or are being trained, take no more. A trial that another driver has taken for lost may not."""
         with self._lock, quiet():
-            return self._view.claim(self._running(number), TRAINS, weights_key, most)
+            running = self._running(number)
+            return running is not None and self._view.claim(running, TRAINS, weights_key, most)
 
     def holds_training(self, number: int) -> bool:
         """Whether the trial ``number``, which runs here, is one of those that may be trained: perhaps for a driver that
         has left it."""
         return self._view.own_has(number, TRAINS)
 
-    def _running(self, number: int) -> int:
-        """The id of a trial that runs."""
-        return next(trial._trial_id for trial in self._trials((TrialState.RUNNING,)) if trial.number == number)
+    def _running(self, number: int) -> int | None:
+        """The id of a trial that runs; None where it does not."""
+        running = self._trials((TrialState.RUNNING,))
+        return next((trial._trial_id for trial in running if trial.number == number), None)
 
     def trained_elsewhere(self) -> int:
         """How many trials other drivers train now."""
@@ -182,13 +188,13 @@ class Study:
 
     def has_other_driver_here(self) -> bool:
         """Whether another driver on this machine runs trials, as far as the study was read last."""
-        owners = (trial.user_attrs.get("driver") for trial in self._view.running_elsewhere())
+        owners = (trial.user_attrs.get(DRIVER) for trial in self._view.running_elsewhere())
         return any(DriverId.from_json(owner).lives_here() for owner in owners if owner is not None)
 
     # ---- telling
 
-    def tell(self, asked: Asked, record: Record) -> None:
-        """Write the record with the state. A trial that another driver has finished is left unchanged."""
+    def tell(self, asked: Asked, record: Record) -> bool:
+        """Write the record with the state. False for a trial that another driver has ended, which is left unchanged."""
         with self._lock, quiet():
             try:
                 asked.trial.set_user_attr("record", record.to_json())
@@ -199,8 +205,13 @@ class Study:
                 state, values = self._state(record)
                 self._study.tell(asked.trial, values=values, state=state)
             except UpdateFinishedTrialError:
-                return
+                return False
             self._records[asked.number] = record
+            return True
+
+    def has_ended(self, asked: Asked) -> bool:
+        """Whether the trial has ended, as far as the study was read last: told here, or taken for lost elsewhere."""
+        return self._view.get_trial(asked.trial._trial_id).state.is_finished()
 
     def add(self, plans: PlanSpace, record: Record) -> int:
         """Add a trial that was asked for elsewhere and has ended; return its number."""
@@ -242,7 +253,7 @@ class Study:
         return self._in_order
 
     def baseline(self) -> Record | None:
-        """The baseline as it was measured first; None before that."""
+        """The baseline as the newest run has measured it; None before that."""
         stored = self.attributes.get("baseline")
         if stored is None:
             return None
@@ -287,8 +298,9 @@ class Study:
             self._view.beat([asked.trial._trial_id for asked in open_trials])
 
     def release(self, asked: Asked) -> None:
-        """Return an open trial to the queue with its number and parameters, at a clean stop."""
-        with self._lock:
+        """Return an open trial to the queue with its number and parameters, at a clean stop; not one that another
+        driver has taken for lost and ended."""
+        with self._lock, suppress(UpdateFinishedTrialError):
             self._view.set_trial_state_values(asked.trial._trial_id, TrialState.WAITING)
 
     def recover(self) -> int:
@@ -298,10 +310,9 @@ class Study:
         """
         with self._lock, quiet():
             orphans = [trial for trial in self._trials((TrialState.RUNNING,)) if _is_orphan(trial)]
-            for trial in orphans:
-                self._view.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            taken_back = sum(self._view.take_back(trial, DRIVER) for trial in orphans)
             optuna.storages.fail_stale_trials(self._study)
-        return len(orphans)
+        return taken_back
 
     def _name_objectives(self, names: list[str]) -> None:
         """Whoever made the study may not have come so far yet, or was killed before."""
@@ -328,5 +339,5 @@ class Study:
 
 
 def _is_orphan(trial: FrozenTrial) -> bool:
-    owner = trial.user_attrs.get("driver")
+    owner = trial.user_attrs.get(DRIVER)
     return owner is not None and DriverId.from_json(owner).is_dead_here()

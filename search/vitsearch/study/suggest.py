@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.plan import Plan
@@ -28,16 +29,24 @@ class OptunaSuggest:
     """Answers from an Optuna trial. A knob with one choice does not become a parameter.
 
     ``word_choices`` returns the stored order of the study. It keeps words that the file no longer has; when the trial
-    draws one of them, it is added to ``off_space``.
+    draws one of them, it is added to ``off_space``. ``enqueued`` are the parameters that the trial waited with, perhaps
+    since before the file lost a word.
     """
 
-    def __init__(self, trial: optuna.Trial, word_choices: Callable[[str, tuple[str, ...]], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        trial: optuna.Trial,
+        word_choices: Callable[[str, tuple[str, ...]], tuple[str, ...]],
+        enqueued: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._trial = trial
         self._word_choices = word_choices
+        self._enqueued = enqueued
         self.off_space: list[str] = []
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
-        known = self._word_choices(name, choices)
+        asked = self._enqueued.get(name, choices[0])
+        known = self._word_choices(name, choices if asked in choices else (*choices, asked))
         if len(known) == 1:
             return known[0]
         drawn = str(self._trial.suggest_categorical(name, known))

@@ -203,6 +203,15 @@ class TrialRows:
                 _beat(connection, [trial_id])
         return now
 
+    def take_back(self, trial_id: int, key: str, value: str) -> bool:
+        """Let a trial that runs wait again; False, and nothing is changed, where its user attribute ``key`` has another
+        value by now."""
+        t, a = _trials.c, _user_attrs.c
+        has_it = select(a.trial_id).where(and_(a.trial_id == trial_id, a.key == key, a.value_json == value))
+        with self._engine.begin() as connection:
+            where = and_(t.trial_id == trial_id, t.state == "RUNNING", t.trial_id.in_(has_it))
+            return bool(connection.execute(update(_trials).where(where).values(state="WAITING")).rowcount)
+
     def beat(self, trial_ids: Sequence[int]) -> None:
         """Say that these trials are alive."""
         if trial_ids:

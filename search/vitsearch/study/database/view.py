@@ -20,6 +20,7 @@ from typing import Any
 import optuna
 from optuna.distributions import (
     BaseDistribution,
+    CategoricalDistribution,
     check_distribution_compatibility,
     distribution_to_json,
     json_to_distribution,
@@ -125,7 +126,9 @@ class StudyView(BaseStorage, BaseHeartbeat):
             self._order.append(trial)
         elif is_new:
             self._sort()
-        self._known.update(trial.distributions)
+        for name, distribution in trial.distributions.items():
+            if not _is_start_of(distribution, self._known.get(name)):
+                self._known[name] = distribution
         if trial.state.is_finished():
             self._ended.append(trial)
             self._asked_for.add(_parameters(fixed(trial)))
@@ -325,6 +328,16 @@ class StudyView(BaseStorage, BaseHeartbeat):
             self._own.add(trial_id)
         return True
 
+    def take_back(self, trial: FrozenTrial, signed: str) -> bool:
+        """Return a trial that runs to the queue, unless another driver than the one of its user attribute ``signed``
+        runs it by now."""
+        is_moved = self._rows.take_back(trial._trial_id, signed, json.dumps(trial.user_attrs.get(signed)))
+        if is_moved:
+            self._own.discard(trial._trial_id)
+            self._unwritten.pop(trial._trial_id, None)
+        self._take_in([trial._trial_id])
+        return is_moved
+
     def _finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None, ended_at: datetime
     ) -> None:
@@ -361,6 +374,13 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def close(self) -> None:
         """Close the database connections."""
         close_tables(self._backend)
+
+
+def _is_start_of(distribution: BaseDistribution, known: BaseDistribution | None) -> bool:
+    """Whether a list of words was lengthened to ``known`` while somebody drew a trial with it."""
+    if not isinstance(distribution, CategoricalDistribution) or not isinstance(known, CategoricalDistribution):
+        return False
+    return known.choices[: len(distribution.choices)] == distribution.choices
 
 
 def fixed(trial: FrozenTrial) -> Mapping[str, Any]:

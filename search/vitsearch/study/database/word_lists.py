@@ -36,8 +36,12 @@ class WordLists:
         return after
 
     def catch_up(self) -> None:
-        """Read the study again when another driver has lengthened a list."""
+        """Read the study again when another driver has lengthened a list. What was written here with the shorter one
+        meanwhile, nobody else rewrites."""
         stored = self._view.attribute("choices") or {}
-        if any(tuple(stored[name]) != used for name, used in self._used.items()):
+        grown = {name: used for name, used in self._used.items() if tuple(stored[name]) != used}
+        for name, used in grown.items():
+            self._view.lengthen(name, CategoricalDistribution(used), CategoricalDistribution(stored[name]))
+        if grown:
             self._used.clear()
             self._view.reload()

@@ -6,9 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from vitsearch.core.stage import Stage
+from vitsearch.pipeline.jobs import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.driver import SearchEnd
+from vitsearch.study.study import Study
 
 DRIVERS = 3
 
@@ -35,3 +38,30 @@ def test_drivers_make_no_stage_twice(together):
     with study.opened() as (_, ledger), ledger._engine.connect() as connection:
         results = connection.exec_driver_sql(counted).scalar_one()
     assert study.runner.made[Stage.SCREEN] + study.runner.made[Stage.EXPORT] == results
+
+
+@pytest.mark.parametrize("moment", [ScreenJob, ProxyJob, TrainJob, ExportJob])
+def test_trials_that_another_driver_took_for_lost_are_asked_again_and_nothing_is_made_twice(make_study, moment):
+    study, taken = make_study(trials=4), []
+
+    def take_all(job):
+        if isinstance(job, moment) and study.runner.made[Stage.SCREEN] > 3 and not taken:
+            taken.append(take_for_lost(study.space))
+
+    study.runner.before = take_all
+    assert study.run().complete
+    assert taken
+    assert study.numbers_by_state()[TrialState.FAIL] == taken[0] > 0
+    assert study.numbers_by_state()[TrialState.RUNNING] == study.numbers_by_state()[TrialState.WAITING] == 0
+    assert study.trained == study.runner.made[Stage.TRAIN] == 4
+
+
+def take_for_lost(space):
+    """What a driver on another machine does with trials whose heartbeats it has not seen for long; how many."""
+    other = Study.read(space.storage, space.study)
+    with other._view._backend.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+    running = len(other._trials((TrialState.RUNNING,)))
+    other.recover()
+    other.close()
+    return running

@@ -368,6 +368,46 @@ def test_what_a_reaped_driver_tells_late_is_ignored(open_study):
     silent_since(study, lost, GRACE_S + 60)
     study.recover()
     keys = Keys("w", "g", None, "d")
-    study.tell(lost, Record("confirmed", lost.plan, keys=keys, metrics=METRICS))
+    assert not study.tell(lost, Record("confirmed", lost.plan, keys=keys, metrics=METRICS))
     assert trials(study)[lost.number].state == TrialState.FAIL
     assert study.records() == {}
+
+
+def test_a_reaped_driver_sees_it_trains_nothing_and_puts_nothing_back(open_study):
+    study, plans = open_study()
+    lost = study.ask(plans, replace(ME, host="elsewhere"))
+    other, _ = open_study()
+    silent_since(study, lost, GRACE_S + 60)
+    other.recover()
+    assert not study.claim_training(lost.number, "w" * 64, 8)
+    assert study.has_ended(lost)
+    study.release(lost)
+    assert trials(other)[lost.number].state == TrialState.FAIL
+
+
+def test_of_two_that_take_back_a_trial_the_second_leaves_it_to_the_first(open_study, monkeypatch):
+    study, plans = open_study()
+    lost = study.ask(plans, dead_driver())
+    first, _ = open_study()
+    second, _ = open_study()
+    seen = second._trials((TrialState.RUNNING,))
+    assert first.recover() == 1
+    asked = first.ask(plans, ME)
+    assert asked.number == lost.number
+    monkeypatch.setattr(second, "_trials", lambda states: seen)
+    assert second.recover() == 0
+    assert first.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+
+
+def test_what_the_sampler_expected_of_a_trial_is_told_once(open_study):
+    study, plans = open_study()
+
+    class Noting(optuna.samplers.RandomSampler):
+        def before_trial(self, study, trial):
+            study._storage.set_trial_system_attr(trial._trial_id, "noted", 1)
+
+    study.sample_with(Noting())
+    asked = study.ask(plans, ME)
+    assert asked.notes["noted"] == 1
+    study.release(asked)
+    assert study.ask(plans, ME).notes == {}

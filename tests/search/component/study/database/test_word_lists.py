@@ -87,3 +87,36 @@ def test_a_number_that_is_gone_becomes_the_nearest(open_study):
     study.enqueue(plans.parameters(cut), "test")
     smaller, plans = open_study(space__ffn_pruning_ratio=[0.0, 0.25, 0.5])
     assert smaller.ask(plans, ME).plan.compression.ffn_pruning_ratio == 0.5
+
+
+@pytest.mark.parametrize("left", [["fp32"], ["fp32", "int8_ptq"]])
+def test_a_word_that_was_dropped_while_its_trial_waited_is_told(open_study, left):
+    study, plans = open_study(space__quantization=["fp32", "int8_ptq", "int8_dynamic"])
+    waiting = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))
+    study.enqueue(plans.parameters(waiting), "test")
+    smaller, plans = open_study(space__quantization=left)
+    asked = smaller.ask(plans, ME)
+    assert asked.record.outcome == "off_space"
+    assert asked.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
+
+
+def test_a_list_that_was_lengthened_while_a_trial_was_drawn_breaks_nothing(open_study, storage):
+    names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
+    one, plans = open_study(storage, space__backbone=names("a", "b"))
+    one.ask(plans, ME)
+    other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
+    drawing = one._study.sampler
+
+    class Meanwhile(optuna.samplers.RandomSampler):
+        def before_trial(self, *_):
+            other.ask(wider, ME)
+            one.sample_with(drawing)
+
+    one.sample_with(Meanwhile())
+    late = one.ask(plans, ME)
+    assert len(trials(one)[late.number].distributions["backbone"].choices) == 2
+    third, _ = open_study(storage, space__backbone=names("a", "b", "c"))
+    for driver, choices in ((other, wider), (third, wider), (one, plans), (other, wider)):
+        assert driver.ask(choices, ME).number > late.number
+    fresh, _ = open_study(storage, space__backbone=names("a", "b", "c"))
+    assert {trial.distributions["backbone"].choices for trial in trials(fresh).values()} == {("a", "b", "c")}
