@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vitsearch.cli.terminal import Terminal
+from vitsearch.cli.terminal import Terminal, plain
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
@@ -36,7 +36,7 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
         is_text = head in ("plan", "model", "place")
         table.add_column(head, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
-        table.add_row(*row[:shown], style="dim" if row[0] == BASELINE else None)
+        table.add_row(*map(plain, row[:shown]), style="dim" if row[0] == BASELINE else None)
     return table
 
 
@@ -55,7 +55,7 @@ def plain_table(title: str, headings: list[str], rows: list[list[str]], texts: i
         is_text = index < texts
         table.add_column(head, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*map(plain, row))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vitsearch.errors import ResourceError
+from vitsearch.report.serve import listener_on
 from vitsearch.study.lookup import find, opened
 
 HOST = "127.0.0.1"
@@ -13,7 +14,7 @@ HOST = "127.0.0.1"
 def dashboard(asked: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve optuna-dashboard on this machine until Ctrl-C; ``ready`` gets the address.
 
-    Raises :class:`~vitsearch.errors.ResourceError` where it is not installed.
+    Raises :class:`~vitsearch.errors.ResourceError` where it is not installed, and for a port that is taken.
     """
     with opened(asked):
         pass  # one clear error where there is no such study
@@ -23,6 +24,8 @@ def dashboard(asked: str, port: int, ready: Callable[[str], None]) -> None:
         raise ResourceError(
             "optuna-dashboard is not installed; install it with: pip install optuna-dashboard"
         ) from None
+    with listener_on(port) as free:
+        port = free.getsockname()[1]
     ready(f"http://{HOST}:{port}/")
     # in this process, so that no password of the database stands in a list of processes
     run_server(find(asked).storage, host=HOST, port=port)

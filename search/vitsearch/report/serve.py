@@ -56,7 +56,7 @@ def serve(study: LiveStudy, port: int, ready: Callable[[str], None]) -> None:
     app = application(study, token, lambda: server.should_exit)
     # the access log would show the token
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
-    with _listener(port) as listener:
+    with listener_on(port) as listener:
         ready(f"http://{HOST}:{listener.getsockname()[1]}/{token}/")
         server.run(sockets=[listener])
 
@@ -67,7 +67,8 @@ def missing() -> ResourceError:
     )
 
 
-def _listener(port: int) -> socket.socket:
+def listener_on(port: int) -> socket.socket:
+    """A socket of this machine that listens; :class:`ResourceError` for a port that is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

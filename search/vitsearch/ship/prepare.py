@@ -108,7 +108,10 @@ def _final(opened: Opened, chosen: Chosen) -> Final | None:
     if stored is None:
         return None
     counts = {"epochs": epochs, "correct": stored["correct"], "before": stored["before"]}
-    longer = Final(Plan.from_json(stored["plan"]), Keys(**stored["keys"]), epochs, **counts)
+    # The same weights and file wherever they are measured; what was stored names the device of the first bundle.
+    plan = replace(Plan.from_json(stored["plan"]), deployments=chosen.plan.deployments)
+    keys = replace(Keys(**stored["keys"]), device_id=chosen.keys.device_id)
+    longer = Final(plan, keys, epochs, **counts)
     return longer if longer.is_longer else Final(chosen.plan, chosen.keys, chosen.rung, **counts)
 
 

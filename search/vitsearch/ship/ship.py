@@ -75,8 +75,8 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
 
 @contextmanager
 def _opened(where: str, device: str | None) -> Iterator[Opened]:
-    """The study with its space, on its own device or on a target; the section ``ship`` and newer devices are those of a
-    space file where ``where`` is one."""
+    """The study with its space, on its own device or on a target; the section ``ship`` and the addresses of devices are
+    those of a space file where ``where`` is one."""
     with lookup.opened(where) as (study, ledger):
         own = study.space()
         newer = load(where).space if where.endswith((".yaml", ".yml")) else own
@@ -84,6 +84,9 @@ def _opened(where: str, device: str | None) -> Iterator[Opened]:
             names = " or ".join(f"--device {name}" for name in own.fleet_names)
             raise StudyError(f"study {study.name!r} was searched on a fleet; a bundle is for one device: add {names}")
         there = None if device in (None, own.device_name) else find(study, device or "")
-        space = own if there is None else there.target.space(own, newer.devices)
+        known = own.model_copy(
+            update={"devices": {name: newer.devices.get(name, one) for name, one in own.devices.items()}}
+        )
+        space = known if there is None else there.target.space(own, newer.devices)
         adopted = {"storage": lookup.find(where).storage, "ship": newer.ship}
         yield Opened(study, ledger, space.model_copy(update=adopted), there)

@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vitsearch.errors import BundleError, StoreError
@@ -31,11 +32,11 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
     if Path.cwd().is_relative_to(folder):
         raise BundleError(f"{folder} would be replaced by the bundle: name a folder inside it with --to")
     archive = folder.with_name(folder.name + ".zip")
-    for path in (folder, archive):
-        if path.exists() and not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:
-            raise BundleError(f"{path} exists and {obstacle}: name another folder with --to")
     new, new_archive = _part(folder), _part(archive)
     try:
+        for path in (folder, archive):
+            if path.exists() and not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:
+                raise BundleError(f"{path} exists and {obstacle}: name another folder with --to")
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove(new)
         _write_folder(files, new)
@@ -45,8 +46,9 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
     except OSError as error:
         raise StoreError(f"the bundle cannot be written to {folder}: {error.strerror or error}") from error
     finally:
-        _remove(new)
-        new_archive.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be written cannot be removed either
+            _remove(new)
+            new_archive.unlink(missing_ok=True)
     return archive
 
 

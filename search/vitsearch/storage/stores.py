@@ -51,9 +51,8 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
 def other_users(ledger: Ledger) -> list[str]:
     """The other databases that have files in the store of this one."""
     place = ledger.inventory.files_place()
-    if place is None or not place.address:
-        return []
-    return sorted(about for database, about in store_of(ledger).users().items() if database != place.database)
+    own = place.database if place else None
+    return sorted(about for database, about in store_of(ledger).users().items() if database != own)
 
 
 def _store(ledger: Ledger, address: str) -> Store:

@@ -204,6 +204,7 @@ def _front(found: _Found, results: _Results) -> Front:
     results.read(confirmed.values())
     baseline = None if found.baseline is None else results.point(None, found.baseline)
     limits = bounds(found.space.limits, baseline.metrics.values if baseline else {})
+    baseline = baseline and _judged(baseline, limits)
     points = [_judged(results.point(number, record), limits) for number, record in confirmed.items()]
     feasible = [
         (point, losses)

@@ -88,7 +88,7 @@ def databases(folder: Path) -> list[StoredDatabase]:
 
 def plan_deletion(where: str) -> Deletion:
     """What :func:`delete` would take away. Raises :class:`~vitsearch.errors.StudyError` for a study that does not
-    exist."""
+    exist, and for one whose files another database has too."""
     found = find(where)
     home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
     known = {one.name: one for one in summaries(file) or []} if file is not None else {}
@@ -100,6 +100,9 @@ def plan_deletion(where: str) -> Deletion:
     keeps_results = file is None or bool(others)
     with closing(Ledger.open(found.storage)) as ledger:
         elsewhere = ledger.inventory.files_place()
+        is_beside = elsewhere is None or not elsewhere.address
+        if is_beside and not keeps_results and (users := other_users(ledger)):
+            raise StudyError(f"the files of {found.storage} are also those of {', '.join(users)}: delete those first")
     size = _size(home.own)
     if file is not None and not others:
         size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from support.terminal import shown
-from vitsearch.cli.tables import missing_notes, print_status
+from vitsearch.cli.tables import missing_notes, plain_table, print_status
 from vitsearch.core.figures import Metrics
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
@@ -114,3 +114,9 @@ def test_the_leaderboard_stands_below(plan):
 def test_reasons_are_printed_literally():
     state = STATE | {"failures": {5: "exporting failed (crash): no [/home/ada/model.onnx] and no [bold]"}}
     assert "  trial 5: exporting failed (crash): no [/home/ada/model.onnx] and no [bold]" in shown(print_status, state)
+
+
+def test_what_looks_like_markup_is_shown_as_it_is():
+    names = ["nut [left]", "nut [/x]"]
+    text = shown(lambda console: console.print(plain_table("", ["class"], [[name] for name in names], 1)))
+    assert [line.strip() for line in text.splitlines()[1:]] == names

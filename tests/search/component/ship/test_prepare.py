@@ -21,6 +21,7 @@ from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
 from vitsearch.ship.prepare import Final, Opened, known, make
 from vitsearch.ship.ship import Options, ship
+from vitsearch.ship.ship import _opened as opened_to_ship
 from vitsearch.space import SearchSpace
 from vitsearch.storage.shipped import find
 from vitsearch.study.front import read_front
@@ -112,6 +113,32 @@ def test_a_longer_training_is_made_once_and_the_better_model_is_shipped(shop):
     assert shop.prepare(epochs=30) == shop.known(epochs=30) == final
     assert shop.study.runner.made[Stage.TRAIN] == trained + 1
     assert shop.known() is None or shop.known().epochs is None  # without the section, the model of the search
+
+
+def test_a_longer_training_is_confirmed_on_each_device_for_itself(shop):
+    shop.prepare(epochs=30)
+
+    def elsewhere(opened, chosen):
+        deployments = (replace(chosen.plan.deployment, device="pi5"),)
+        there = replace(
+            chosen, keys=replace(chosen.keys, device_id="pi5"), plan=replace(chosen.plan, deployments=deployments)
+        )
+        assert known(opened, there) is None
+        return prepare._final(opened, there)
+
+    final = shop.with_opened(elsewhere, epochs=30)
+    assert (final.keys.device_id, final.plan.deployment.device) == ("pi5", "pi5")
+
+
+def test_a_device_is_where_the_space_file_has_it_now(shop, tmp_path):
+    nano = {"url": "http://127.0.0.1:1"}
+    with shop.study.opened() as (study, _):
+        study.remember("space", study.space().to_json() | {"devices": {"nano": nano}})
+    moved = shop.study.space.to_json() | {"devices": {"nano": {"url": "http://127.0.0.1:2"}}}
+    del moved["fleet"]
+    (tmp_path / "moved.yaml").write_text(json.dumps(moved))
+    with opened_to_ship(str(tmp_path / "moved.yaml"), None) as opened:
+        assert opened.space.devices["nano"].url == "http://127.0.0.1:2"
 
 
 def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, tmp_path, monkeypatch):

@@ -107,6 +107,12 @@ def test_the_limits_of_today_decide(front_of, space):
     assert names(front_of(asked=relaxed)) == ["trial 1", "trial 0"]
 
 
+def test_the_baseline_is_judged_by_the_limits_too(front_of, space):
+    asked = space.from_json(space.to_json() | {"limits": {"cpu_ms_p50": {"max": 2.0}}})
+    baseline = front_of(asked=asked, baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0}).baseline
+    assert (baseline.feasible, baseline.breaks) == (False, ("cpu_ms_p50<=2",))
+
+
 def test_without_a_baseline_relative_limits_bind_nothing(front_of):
     assert names(front_of(confirmed("b", 0.1, 1.0))) == ["trial 0"]
 

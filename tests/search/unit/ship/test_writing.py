@@ -163,3 +163,9 @@ def test_a_killed_write_leaves_no_bundle_or_a_whole_one(tmp_path, step):
     assert not (tmp_path / "here").exists() or contents(tmp_path / "here") in [FILES, NEWER]
     with zipfile.ZipFile(tmp_path / "here.zip") as archive:
         assert archive.testzip() is None
+
+
+def test_a_folder_below_a_file_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"the bundle cannot be written to .*file/here: "):
+        write("tiny", FILES, tmp_path / "file" / "here")

@@ -212,3 +212,15 @@ def test_a_study_that_is_run_is_neither_deleted_nor_cleaned(stored):
         process.kill()
     assert Path(stored).exists()
     assert len(artifacts(stored)) == 2
+
+
+def test_files_that_another_database_has_too_are_not_deleted(stored):
+    folder = stored.with_suffix(".files") / "artifacts"
+    ledger = Ledger.open(f"sqlite:///{stored.parent / 'second.db'}")
+    adopt_store(ledger, str(folder), {})
+    ledger.close()
+    with pytest.raises(StudyError, match=r"the files of .* are also those of .*second\.db: delete those first"):
+        plan_deletion(str(stored))
+    with pytest.raises(StudyError, match="is shared with"):
+        clean(str(stored), dry_run=False)
+    assert folder.is_dir()
