@@ -126,7 +126,8 @@ class DeviceMeasurements:
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int
     ) -> tuple[MeasurementRow, StageCost]:
-        """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept.
+        """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept, but no disturbed
+        one counts before the last: whoever looks meanwhile, or resumes, would take it for the round.
 
         Nothing is measured where a file of the same structure was: its results hold for this graph too.
         """
@@ -137,6 +138,7 @@ class DeviceMeasurements:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
         attempts = 1 if protocol == self.protocols.screen else ATTEMPTS
+        disturbed: list[tuple[MeasurementRow, StageCost]] = []
         for attempt in range(attempts):
             repeat = number * ATTEMPTS + attempt
             path = await file.path()
@@ -150,8 +152,10 @@ class DeviceMeasurements:
             cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
             self._context.ledger.costs.note(Stage.MEASURE, cost, protocol.id)
             if "contended" not in found.flags or attempt == attempts - 1:
+                for earlier in disturbed:
+                    self._context.ledger.add(*earlier)
                 return row, cost
-            self._context.ledger.add(row, cost)
+            disturbed.append((row, cost))
         raise AssertionError("unreachable")
 
     def _of_structure(self, file: ModelFile, protocol: MeasureProtocol, number: int) -> list[MeasurementRow]:

@@ -84,8 +84,8 @@ class SingleFlight:
                     return found
                 self._drop(found)
             row, cost = await make()
-            self._ledger.add(row, cost)
-            return row
+            is_first = self._ledger.add(row, cost)
+            return row if is_first else find() or row  # our claim had expired, and another driver's result is there
         except WorkerCrashed as error:
             self._crashed[key] = error
             raise

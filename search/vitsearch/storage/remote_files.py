@@ -44,6 +44,8 @@ WHOLE_FILES = ("s3", "gs")
 """Kinds of servers that show a file only when all of it was uploaded. They have no folders."""
 REFUSED = (FileNotFoundError, PermissionError)
 """Errors that stay: a server that is away for a while gives others."""
+KEEPALIVE_S = 30
+"""Between signs of life on a connection by SFTP: a link that died silently is noticed."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Pauses between attempts: a server that is away for a minute costs a minute."""
 DOWNLOADS = 2
@@ -250,10 +252,20 @@ def _server(url: str) -> tuple[Any, str]:
         raise ResourceError(lacking)
     if url.startswith("sftp://"):
         kind = _sftp()
-        server, root = kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+        server, root = _connected(kind, kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
     else:
         server, root = fsspec.url_to_fs(url)
     return server, root.rstrip("/")
+
+
+def _connected(kind: Any, where: dict[str, Any]) -> Any:
+    """fsspec keeps each connection for good, also one that the server has closed."""
+    server = kind(**where)
+    transport = server.client.get_transport()
+    if transport is None or not transport.is_active():
+        kind.clear_instance_cache()
+        server = kind(**where)
+    return server
 
 
 @cache
@@ -268,6 +280,7 @@ def _sftp() -> Any:
             self.client.load_system_host_keys()
             self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
             self.client.connect(self.host, **self.ssh_kwargs)
+            self.client.get_transport().set_keepalive(KEEPALIVE_S)
             self.ftp = self.client.open_sftp()
 
     return KnownHosts

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -89,6 +90,7 @@ class RayRunner:
         import ray  # after the settings above, and only for those who search
 
         self._ray = ray
+        self._token = uuid.uuid4().hex[:8]  # in a container every run has the same process id
         self._losses = {
             ray.exceptions.WorkerCrashedError: losses.KILLED,
             ray.exceptions.NodeDiedError: losses.NODE_LOST,
@@ -145,7 +147,7 @@ class RayRunner:
     async def _run(self, job: Job[R]) -> tuple[R, StageCost]:
         lost = Losses(job.stage)
         while True:
-            log = self._logs / f"{job.stage}-{os.getpid()}-{next(self._tries)}.log"
+            log = self._logs / f"{job.stage}-{self._token}-{next(self._tries)}.log"
             crash = None
             try:
                 async with self._slots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
+
+logger = logging.getLogger(__name__)
 
 RENEW_S = 30.0
 
@@ -72,7 +75,10 @@ class Workplace:
 async def _renew(context: StageContext) -> None:
     while True:
         await asyncio.sleep(RENEW_S)
-        context.single_flight.renew()
+        try:
+            context.single_flight.renew()
+        except Exception as error:  # noqa: BLE001 - whatever the database raised, the next one makes up for it
+            logger.warning("the database missed a heartbeat: %s", error)
 
 
 @contextmanager

@@ -172,17 +172,20 @@ class Ledger:
         self.costs.write()
         self._engine.dispose()
 
-    def add(self, row: Row, cost: StageCost) -> None:
-        """Write a result of a finished stage, and the costs that were noted; a row with the same key is kept."""
+    def add(self, row: Row, cost: StageCost) -> bool:
+        """Write a result of a finished stage, and the costs that were noted. False where a row with the same key was
+        there, which is kept."""
         table, values = _TABLES[type(row)], _values(row)
         try:
             with self._engine.begin() as connection:
                 connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
                 noted = self.costs.write_to(connection)
-            self.costs.forget(noted)
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
+            return False
+        self.costs.forget(noted)
+        return True
 
     def forget(self) -> None:
         """Look rows up in the database again: another driver may have replaced one whose file is gone."""

@@ -64,6 +64,20 @@ def test_a_disturbed_confirmation_is_repeated_and_both_are_kept(ledger, trial, f
     assert run.rounds(GRAPH, CONFIRM) == 1
 
 
+def test_a_disturbed_attempt_counts_for_nobody_before_the_next_has_ended(ledger, trial, file):
+    device, seen = FakeDevice(), []
+    contended(device, 1)
+    measure = device.measure
+
+    async def looking(*asked):
+        seen.append(ledger.repeats(GRAPH, "fake", CONFIRM.id))
+        return await measure(*asked)
+
+    device.measure = looking
+    asyncio.run(measuring(ledger, device).measure(trial, file, CONFIRM))
+    assert seen == [[], []]
+
+
 def test_a_disturbed_screening_measurement_is_not_repeated(ledger, trial, file):
     device = FakeDevice()
     asked = contended(device, 1)

@@ -110,6 +110,15 @@ def test_another_machine_finds_what_was_put(store, model, home):
     assert [path.suffix for path in (home / "server").rglob("*") if path.is_file()] == [".onnx"]
 
 
+def test_a_connection_that_the_server_has_closed_is_made_again(store, model):
+    sha256 = store.put_model(model).sha256
+    for client in remote_files._sftp()._cache.values():
+        client.client.close()
+    remote_files._seen.clear()
+    shutil.rmtree(store.cache.root)
+    assert store.model(sha256).read_bytes() == b"graph" * 1000
+
+
 def test_files_are_listed_and_deleted(store, model):
     store.register("d1", "sqlite:///x.db")
     store.put_model(model)

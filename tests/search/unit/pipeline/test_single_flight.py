@@ -134,3 +134,14 @@ def test_a_dead_driver_s_claim_is_dropped_and_a_living_one_s_is_not(ledger, stor
     asyncio.run(hold(dead, "b"))
     SingleFlight(ledger, store, living).drop_dead()
     assert list(ledger.claims()) == ["a"]
+
+
+def test_who_has_lost_its_claim_goes_on_with_the_result_that_is_there(ledger, store):
+    maker = Maker(ledger, store)
+
+    async def make():
+        ledger.add(replace(ROW, sha256="0" * 64), StageCost(0.0, {}))  # another driver's, whose claim came after ours
+        return await maker.make()
+
+    row = asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, maker.find, make))
+    assert row == ledger.artifact("k") == replace(ROW, sha256="0" * 64)

@@ -93,11 +93,14 @@ def simulated(slots: int, seed: int) -> list[Span]:
     return spans
 
 
-@given(st.integers(1, 4), st.integers(0, 2**32))
-def test_at_half_time_of_a_simulated_run_the_middle_is_within_a_factor_of_two(slots, seed):
-    spans = simulated(slots, seed)
-    half = max(span.end_s for span in spans) / 2
-    assert 0.5 <= middle(estimate_at(spans, half, slots)) / half <= 2.0
+@pytest.mark.parametrize("slots", [1, 2, 3, 4])
+def test_at_half_time_of_99_in_100_simulated_runs_the_middle_is_within_a_factor_of_two(slots):
+    held = 0
+    for seed in range(200):
+        spans = simulated(slots, seed)
+        half = max(span.end_s for span in spans) / 2
+        held += 0.5 <= middle(estimate_at(spans, half, slots)) / half <= 2.0
+    assert held >= 198
 
 
 @given(GAPS, st.integers(0, 100), st.integers(1, 8), SECONDS)
