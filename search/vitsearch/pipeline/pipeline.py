@@ -170,7 +170,7 @@ class Pipeline:
 
     async def restore(self, plan: Plan, keys: Keys, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
-        if self._stored_artifact(keys) is None:
+        if await self._stored_artifact(keys) is None:
             await self._artifact(await self.resolve(plan), rung)
         else:
             await self._shared.parts(plan)
@@ -181,7 +181,7 @@ class Pipeline:
 
     async def remeasure_when_idle(self, keys: Keys, plan: Plan, rounds: int) -> bool:
         """Confirm an artifact until it was ``rounds`` times; False when that was done before or its file is gone."""
-        row = self._stored_artifact(keys)
+        row = await self._stored_artifact(keys)
         if row is None:
             return False
         if self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= rounds:
@@ -200,15 +200,15 @@ class Pipeline:
     async def accuracy_on_device(self, name: str, keys: Keys, plan: Plan) -> AccuracyRow | None:
         """The accuracy of an artifact on the device ``name`` itself; None when the study does not request it or its
         file is gone."""
-        row = self._stored_artifact(keys)
+        row = await self._stored_artifact(keys)
         ask = self._device_accuracies[name].ask
         return None if row is None else await ask(row, _model(row, self._workspace.store), plan)
 
     # ---- parts of the stages
 
-    def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
+    async def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
         row = self._ledger.artifact(keys.artifact_key or "")
-        return row if row is not None and self._workspace.store.holds(row.sha256) else None
+        return row if row is not None and await self.context.single_flight.holds(row.sha256) else None
 
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import Store
+from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger, Row
 from vitsearch.storage.stage_cost import StageCost
 
@@ -48,7 +48,7 @@ class SingleFlight:
         """
         found = find()
         if found is not None:
-            if self._is_whole(found):
+            if await self._is_whole(found):
                 return found
             self._ledger.forget()
         if key in self._crashed:
@@ -75,12 +75,12 @@ class SingleFlight:
         while not self._ledger.claim(claim, self._token, CLAIM_S):
             self._elsewhere.add(claim)
             await asyncio.sleep(CLAIM_POLL_S)
-            if (found := find()) is not None and self._is_whole(found):
+            if (found := find()) is not None and await self._is_whole(found):
                 return found
         self._elsewhere.discard(claim)
         try:
             if (found := find()) is not None:  # another driver finished it between our look and our claim
-                if self._is_whole(found):
+                if await self._is_whole(found):
                     return found
                 self._drop(found)
             row, cost = await make()
@@ -92,8 +92,14 @@ class SingleFlight:
         finally:
             self._ledger.release(claim, self._token)
 
-    def _is_whole(self, row: Row) -> bool:
-        return row.file is None or self._store.holds(row.file)
+    async def _is_whole(self, row: Row) -> bool:
+        return row.file is None or await self.holds(row.file)
+
+    async def holds(self, sha256: str) -> bool:
+        """Whether the store has a file. A server that is away is waited for, and heartbeats and pauses go on."""
+        if isinstance(self._store, FileStore):
+            return self._store.holds(sha256)
+        return await asyncio.to_thread(self._store.holds, sha256)
 
     def _drop(self, row: Row) -> None:
         if not self._lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -145,3 +146,25 @@ def test_who_has_lost_its_claim_goes_on_with_the_result_that_is_there(ledger, st
 
     row = asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, maker.find, make))
     assert row == ledger.artifact("k") == replace(ROW, sha256="0" * 64)
+
+
+def test_a_server_of_files_that_is_away_holds_up_nothing_else(ledger, store):
+    class Away:
+        """Answers only when something else has gone on."""
+
+        went_on = threading.Event()
+
+        def holds(self, sha256):
+            return self.went_on.wait(30)
+
+    ledger.add(ROW, StageCost(0.0, {}))
+    maker = Maker(ledger, store)
+
+    async def both():
+        asked = asyncio.ensure_future(SingleFlight(ledger, Away(), DriverId.current()).get(KEY, maker.find, maker.make))
+        await asyncio.sleep(0.01)
+        Away.went_on.set()
+        return await asked
+
+    assert asyncio.run(both()) == ROW
+    assert maker.made == 0
