@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from vitsearch.search.forecast.accuracy_model import (
     NO_OBSERVATIONS,
     NOISE,
+    OFFSET_ERROR,
     SLOPE,
+    SLOPE_ERROR,
     AccuracyModel,
     Observed,
     RungZero,
@@ -71,7 +73,7 @@ def test_the_intervals_hold_what_they_promise():
     """90 % intervals of lines that are drawn from the prior, with few and with many plans."""
     rng, inside = random.Random(0), []
     for _ in range(400):
-        slope, offset = rng.gauss(SLOPE, 0.03), rng.gauss(0.0, 0.005)
+        slope, offset = rng.gauss(SLOPE, SLOPE_ERROR), rng.gauss(0.0, OFFSET_ERROR)
         starts = [RungZero("vit", rng.uniform(0.0, 0.8)) for _ in range(rng.choice((1, 4, 12)))]
         drops = [-(offset + slope * math.sqrt(one.kl) + rng.gauss(0.0, NOISE)) for one in starts]
         model = AccuracyModel.fit([Observed(*pair) for pair in zip(starts, drops, strict=True)])

@@ -1,0 +1,94 @@
+"""How well accuracies were predicted: each training of finished studies beside what the trainings before it say.
+
+    python benchmarks/predictions.py STUDY...
+
+Takes the trainings of each study in the order in which they ended, and predicts each from its rung 0 by the line that
+is fitted to the ones before it, but for the last two: those were under way when it was chosen. Prints the error, how
+many of the 90 % intervals hold what came, and the mean log density (nats, more is better).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vitsearch.core.record import trainings
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, RungZero
+from vitsearch.study.lookup import opened
+from vitsearch.study.study import Study
+
+UNDER_WAY = 2
+HALF_OF_90 = 1.6449
+"""Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was observed, and the accuracies of its base and after its rungs."""
+
+    seen: Observed
+    base: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``error``: what came, less what was predicted; ``deviation``: the predicted one."""
+
+    error: float
+    deviation: float
+
+    @property
+    def is_held(self) -> bool:
+        return abs(self.error) <= HALF_OF_90 * self.deviation
+
+    @property
+    def log_density(self) -> float:
+        return -0.5 * (self.error / self.deviation) ** 2 - math.log(self.deviation * math.sqrt(2 * math.pi))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", nargs="+", help="a study or its .db file")
+    every: list[Outcome] = []
+    print("| study | trainings | RMSE, points | held by 90 % intervals | log density |\n|---|---|---|---|---|")
+    for where in parser.parse_args().study:
+        with opened(where) as (study, _):
+            found = list(replayed(list(of_study(study))))
+        every += found
+        print(line(where, found))
+    print(line("all", every))
+
+
+def of_study(study: Study) -> Iterator[Training]:
+    """The trainings, in the order in which they ended, of which rung 0 has lost anything."""
+    records, times = study.records(), study.times()
+    for number in sorted(trainings(records).values(), key=lambda number: times[number][1]):
+        record = records[number]
+        accuracy = record.metrics.value("accuracy")
+        if record.proxy is None or accuracy is None or record.proxy.lost <= 0.0:
+            continue
+        base = record.proxy.accuracy + record.proxy.lost
+        start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+        yield Training(Observed(start, base - accuracy), base, accuracy)
+
+
+def replayed(found: Sequence[Training]) -> Iterator[Outcome]:
+    for place, one in enumerate(found):
+        known = [before.seen for before in found[: max(0, place - UNDER_WAY)]]
+        predicted = AccuracyModel.fit(known).predict(one.base, one.seen.start)
+        yield Outcome(one.accuracy - predicted.accuracy, predicted.deviation)
+
+
+def line(name: str, found: Sequence[Outcome]) -> str:
+    if not found:
+        return f"| {name} | 0 | | | |"
+    error = 100.0 * math.sqrt(sum(one.error**2 for one in found) / len(found))
+    held, density = sum(one.is_held for one in found), sum(one.log_density for one in found) / len(found)
+    return f"| {name} | {len(found)} | {error:.2f} | {held} | {density:.2f} |"
+
+
+if __name__ == "__main__":
+    main()
