@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from vitsearch.storage.ledger import optuna_tables
 from vitsearch.storage.ledger.outage import again_when_cut
@@ -37,6 +38,10 @@ class Facts:
     user_attrs: dict[str, str] = field(default_factory=dict)
     system_attrs: dict[str, str] = field(default_factory=dict)
     values: dict[int, float] = field(default_factory=dict)
+
+    def has(self, some: Facts) -> bool:
+        """Whether everything of ``some`` is here with the same value."""
+        return all(vars(self)[name].items() >= known.items() for name, known in vars(some).items())
 
 
 @dataclass(frozen=True)
@@ -184,8 +189,13 @@ class TrialRows:
 
     def write(self, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
         """Add to a trial; ``replaced`` are keys of attributes that it had before."""
-        with self._engine.begin() as connection:
-            _write(connection, trial_id, facts, replaced)
+        try:
+            with self._engine.begin() as connection:
+                _write(connection, trial_id, facts, replaced)
+        except IntegrityError:  # a second try, where the first one's commit arrived and its answer did not
+            (found,) = self.read([trial_id])
+            if not found.facts.has(facts):
+                raise
 
     def move(self, trial_id: int, state: str, facts: Facts, replaced: Iterable[str] = ()) -> datetime | None:
         """Write the rest of a trial and its new state, and return the time that is stored with it; None, and nothing
