@@ -146,6 +146,7 @@ class Driver:
                 self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
+                self._remember_convergence()  # now: what is still open may bring an improvement
                 await self._finish_open()
                 if self._budget.why_spent() or not self._study.has_waiting():
                     self._remember_convergence()
@@ -174,7 +175,7 @@ class Driver:
         search, scheduler = self._space.search, self._scheduler
         if scheduler.trained >= search.most_trainings:
             return "1 plan is trained" if search.most_trainings == 1 else f"{search.most_trainings} plans are trained"
-        return self._known_convergence or self._why_converged()
+        return self._why_converged() or self._known_convergence
 
     def _why_converged(self) -> str | None:
         scheduler = self._scheduler
@@ -199,6 +200,7 @@ class Driver:
 
     def _remember_convergence(self) -> None:
         if reason := self._why_converged():
+            self._known_convergence = reason
             self._study.remember("converged", {"space": digest(self._space.to_json()), "reason": reason})
 
     @property

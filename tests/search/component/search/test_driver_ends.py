@@ -66,6 +66,25 @@ def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(f
     assert len(small.records()) > len(records)
 
 
+def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fake_study, monkeypatch):
+    finish_open = driver.Driver._finish_open
+
+    async def with_a_gain_at_the_end(self):
+        await finish_open(self)
+        self._without_gain = 0
+
+    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
+    monkeypatch.setattr(driver.Driver, "_finish_open", with_a_gain_at_the_end)
+    small = fake_study.with_space(
+        space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
+    )
+    first = small.run()
+    assert first == SearchEnd("6 trials in a row brought no improvement: the front has converged", complete=True)
+    records = small.records()
+    assert small.run() == first
+    assert small.records() == records
+
+
 def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):
     monkeypatch.setattr("vitsearch.study.study.make_sampler", lambda name, seed: Stubborn())
     few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5, search__sampler="random")
