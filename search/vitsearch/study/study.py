@@ -29,7 +29,8 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.database.opening import closed_on_error, names_in, open_tables, quiet
-from vitsearch.study.database.view import StudyView, fixed
+from vitsearch.study.database.trial_forms import fixed
+from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
 from vitsearch.study.sampling import PlanSpace

@@ -13,8 +13,7 @@ import json
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -22,8 +21,6 @@ from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     check_distribution_compatibility,
-    distribution_to_json,
-    json_to_distribution,
 )
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
@@ -32,13 +29,11 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
-from vitsearch.storage.ledger.trial_rows import Facts, TrialRow, TrialRows
+from vitsearch.storage.ledger.trial_rows import Facts, TrialRows
 from vitsearch.study.database.opening import close_tables
+from vitsearch.study.database.trial_forms import Parameters, comparable, facts_of, fixed, frozen, local, utc, words_of
 
-_distribution = lru_cache(maxsize=None)(json_to_distribution)
-_words = lru_cache(maxsize=None)(distribution_to_json)
 _FINISHED = tuple(state for state in TrialState if state.is_finished())
-_Parameters = frozenset[tuple[str, Any]]
 
 
 @dataclass
@@ -63,7 +58,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._known: dict[str, BaseDistribution] = {}
         self._ended: list[FrozenTrial] = []
         self._handed_out = 0
-        self._asked_for: set[_Parameters] = set()
+        self._asked_for: set[Parameters] = set()
         self._unfinished: set[int] = set()
         self._own: set[int] = set()
         self._unwritten: dict[int, _Unwritten] = {}
@@ -110,7 +105,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._read_to = max(stored, default=-1)
 
     def _take_in(self, trial_ids: Collection[int]) -> None:
-        found = [_frozen(row) for row in self._rows.read(trial_ids)]
+        found = [frozen(row) for row in self._rows.read(trial_ids)]
         is_known = any(trial._trial_id in self._trials for trial in found)
         for trial in found:
             self._keep(trial)
@@ -131,7 +126,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
                 self._known[name] = distribution
         if trial.state.is_finished():
             self._ended.append(trial)
-            self._asked_for.add(_parameters(fixed(trial)))
+            self._asked_for.add(comparable(fixed(trial)))
             self._unfinished.discard(trial_id)
             self._own.discard(trial_id)
             self._unwritten.pop(trial_id, None)
@@ -229,19 +224,19 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def holds(self, parameters: Mapping[str, Any]) -> bool:
         """Whether a trial has these parameters, or was enqueued with them."""
         self._sync_outside()
-        asked = _parameters(parameters)
+        asked = comparable(parameters)
         return asked in self._asked_for or any(
-            _parameters(fixed(self._trials[trial_id])) == asked for trial_id in self._unfinished
+            comparable(fixed(self._trials[trial_id])) == asked for trial_id in self._unfinished
         )
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         state, facts, ended_at = TrialState.RUNNING, Facts(), None
         if template_trial is not None:
-            state, facts = template_trial.state, _facts(template_trial)
-            ended_at = _utc(template_trial.datetime_complete)
+            state, facts = template_trial.state, facts_of(template_trial)
+            ended_at = utc(template_trial.datetime_complete)
         if state == TrialState.RUNNING:
             facts.user_attrs |= {key: json.dumps(value) for key, value in (self._signature or {}).items()}
-        trial = _frozen(self._rows.create(state.name, facts, ended_at))
+        trial = frozen(self._rows.create(state.name, facts, ended_at))
         self._keep(trial)
         if state == TrialState.RUNNING:
             self._own.add(trial._trial_id)
@@ -254,7 +249,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         if param_name in self._known:
             check_distribution_compatibility(self._known[param_name], distribution)
         self._known[param_name] = distribution
-        unwritten.params[param_name] = param_value_internal, _words(distribution)
+        unwritten.params[param_name] = param_value_internal, words_of(distribution)
         trial.distributions[param_name] = distribution
         trial.params[param_name] = distribution.to_external_repr(param_value_internal)
 
@@ -341,14 +336,14 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def _finish(
         self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None, ended_at: datetime
     ) -> None:
-        trial.state, trial.datetime_complete = state, _local(ended_at)
+        trial.state, trial.datetime_complete = state, local(ended_at)
         trial.values = None if values is None else list(values)
         self._keep(trial)
 
     def lengthen(self, name: str, old: BaseDistribution, new: BaseDistribution) -> None:
         """Give a categorical parameter a longer list. Optuna has no way to do it, so its rows are rewritten."""
         study_name = self._backend.get_study_name_from_id(self.study_id)
-        replace_distribution(self._backend.engine, study_name, name, _words(old), _words(new))
+        replace_distribution(self._backend.engine, study_name, name, words_of(old), words_of(new))
         self._known[name] = new
         for trial in self._order:
             if trial.distributions.get(name) == old:
@@ -381,56 +376,3 @@ def _is_start_of(distribution: BaseDistribution, known: BaseDistribution | None)
     if not isinstance(distribution, CategoricalDistribution) or not isinstance(known, CategoricalDistribution):
         return False
     return known.choices[: len(distribution.choices)] == distribution.choices
-
-
-def fixed(trial: FrozenTrial) -> Mapping[str, Any]:
-    """The parameters that a trial has, or was enqueued with."""
-    found: Mapping[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
-    return found
-
-
-def _parameters(values: Mapping[str, Any]) -> _Parameters:
-    """The same for numbers that differ by rounding errors alone."""
-    return frozenset(
-        (name, float(f"{value:.9g}") if isinstance(value, float) else value) for name, value in values.items()
-    )
-
-
-def _frozen(row: TrialRow) -> FrozenTrial:
-    known = row.facts
-    distributions = {name: _distribution(words) for name, (_, words) in known.params.items()}
-    trial = FrozenTrial(
-        number=row.number,
-        trial_id=row.trial_id,
-        state=TrialState[row.state],
-        value=None,
-        values=[known.values[index] for index in sorted(known.values)] or None,
-        datetime_start=_local(row.started_at),
-        datetime_complete=_local(row.ended_at),
-        params={name: distributions[name].to_external_repr(value) for name, (value, _) in known.params.items()},
-        distributions=distributions,
-        user_attrs={key: json.loads(text) for key, text in known.user_attrs.items()},
-        system_attrs={key: json.loads(text) for key, text in known.system_attrs.items()},
-        intermediate_values={},
-    )
-    return trial
-
-
-def _facts(trial: FrozenTrial) -> Facts:
-    """What a trial that is added as a whole has."""
-    params = {
-        name: (trial.distributions[name].to_internal_repr(value), _words(trial.distributions[name]))
-        for name, value in trial.params.items()
-    }
-    user = {key: json.dumps(value) for key, value in trial.user_attrs.items()}
-    system = {key: json.dumps(value) for key, value in trial.system_attrs.items()}
-    return Facts(params, user, system, dict(enumerate(trial.values or ())))
-
-
-def _local(time: datetime | None) -> datetime | None:
-    """Optuna stores UTC and shows local time, both without a time zone."""
-    return None if time is None else time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.astimezone(UTC).replace(tzinfo=None)
