@@ -6,15 +6,11 @@ import json
 
 import pytest
 
-from vitsearch.core.figures import Metrics
+from support.studies import ME, METRICS
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
-from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.identity import adopt_data, adopt_device
 from vitsearch.testing.fakes import DATA
-
-ME = DriverId.current()
-METRICS = Metrics.of({"accuracy": 0.875, "cpu_ms_p50": 1.25})
 
 
 @pytest.mark.parametrize(

@@ -1,61 +1,24 @@
-"""Asking and telling, resuming with another file, and drivers that died."""
+"""Asking and telling, and what is asked next."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import optuna
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import text
 
+from support.studies import ME, METRICS, only, trials
 from vitsearch.core.figures import Metrics
-from vitsearch.core.record import Keys, Record
+from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
-from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.database.opening import GRACE_S, open_tables
+from vitsearch.study.database.opening import open_tables
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
 
-ME = DriverId.current()
 VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
-METRICS = Metrics.of(VALUES)
-
-
-def trials(study):
-    return {trial.number: trial for trial in study._study.get_trials()}
-
-
-def only(study):
-    (trial,) = trials(study).values()
-    return trial
-
-
-def dead_driver() -> DriverId:
-    """Of a real process of this machine that has ended."""
-    code = (
-        "import json; from vitsearch.storage.driver_id import DriverId; print(json.dumps(DriverId.current().to_json()))"
-    )
-    environment = {"PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
-    return DriverId.from_json(json.loads(done.stdout))
-
-
-def silent_since(study, asked, seconds):
-    """Move the trial's heartbeat into the past."""
-    then = datetime.now() - timedelta(seconds=seconds)
-    with study._view._backend.engine.begin() as connection:
-        now = connection.execute(text("SELECT CURRENT_TIMESTAMP")).scalar_one()
-        now = datetime.fromisoformat(now) if isinstance(now, str) else now.replace(tzinfo=None)
-        then = now - timedelta(seconds=seconds)
-        where = {"then": then, "id": asked.trial._trial_id}
-        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = :then WHERE trial_id = :id"), where)
 
 
 # ---- the main path, on both databases
@@ -281,122 +244,6 @@ def test_what_has_ended_is_asked_again_only_when_that_is_meant(open_study):
     assert study.unfinished() == 0
     study.enqueue(parameters, "limits have changed", again=True)
     assert study.ask(plans, ME).plan == asked.plan
-
-
-# ---- drivers that died
-
-
-def test_trials_of_a_driver_that_died_here_keep_their_number(open_study):
-    study, plans = open_study()
-    lost = study.ask(plans, dead_driver())
-    again, _ = open_study()
-    assert again.recover() == 1
-    assert again.ask(plans, ME).number == lost.number
-
-
-def test_they_keep_it_also_when_it_died_long_ago(open_study):
-    study, plans = open_study()
-    lost = study.ask(plans, dead_driver())
-    silent_since(study, lost, GRACE_S + 60)
-    assert study.recover() == 1
-    resumed = study.ask(plans, ME)
-    assert (resumed.number, resumed.plan) == (lost.number, lost.plan)
-
-
-def test_trials_of_a_driver_that_lives_are_left_alone(open_study):
-    study, plans = open_study()
-    study.ask(plans, ME)
-    study.ask(plans, replace(ME, host="elsewhere"))
-    assert study.recover() == 0
-    assert {trial.state for trial in trials(study).values()} == {TrialState.RUNNING}
-
-
-def test_a_driver_knows_whether_another_one_runs_on_its_machine(open_study):
-    study, plans = open_study()
-    other, _ = open_study()
-    study.ask(plans, ME)
-    other.ask(plans, replace(ME, host="elsewhere"))
-    study.records()
-    assert not study.has_other_driver_here()
-    other.ask(plans, ME)
-    study.records()
-    assert study.has_other_driver_here()
-
-
-def test_a_trial_has_its_driver_before_it_has_a_plan(open_study):
-    study, plans = open_study()
-
-    class KilledWhileDrawing(optuna.samplers.RandomSampler):
-        def sample_independent(self, *_):
-            raise SystemExit
-
-    drawing, study._study.sampler = study._study.sampler, KilledWhileDrawing()
-    with pytest.raises(SystemExit):
-        study.ask(plans, dead_driver())
-    study._study.sampler = drawing
-    other, _ = open_study()
-    assert other.recover() == 1
-    assert other.ask(plans, ME).number == 0
-
-
-def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(open_study, storage):
-    study, plans = open_study(storage)
-    lost = study.ask(plans, replace(ME, host="elsewhere"))
-    lost.trial.set_constraint("fits", 1.0)
-    silent_since(study, lost, GRACE_S + 60)
-    assert study.recover() == 0
-    assert trials(study)[lost.number].state == TrialState.FAIL
-    resumed = study.ask(plans, ME)
-    assert resumed.number != lost.number
-    assert (resumed.plan, resumed.trial.params) == (lost.plan, lost.trial.params)
-    assert resumed.trial.constraints == {}
-    assert trials(study)[resumed.number].user_attrs["enqueued"] == f"trial {lost.number} was lost"
-
-
-def test_a_heartbeat_keeps_a_trial(open_study, storage):
-    study, plans = open_study(storage)
-    asked = study.ask(plans, replace(ME, host="elsewhere"))
-    silent_since(study, asked, GRACE_S + 60)
-    study.beat([asked])
-    study.recover()
-    assert only(study).state == TrialState.RUNNING
-
-
-def test_what_a_reaped_driver_tells_late_is_ignored(open_study):
-    study, plans = open_study()
-    lost = study.ask(plans, replace(ME, host="elsewhere"))
-    silent_since(study, lost, GRACE_S + 60)
-    study.recover()
-    keys = Keys("w", "g", None, "d")
-    assert not study.tell(lost, Record("confirmed", lost.plan, keys=keys, metrics=METRICS))
-    assert trials(study)[lost.number].state == TrialState.FAIL
-    assert study.records() == {}
-
-
-def test_a_reaped_driver_sees_it_trains_nothing_and_puts_nothing_back(open_study):
-    study, plans = open_study()
-    lost = study.ask(plans, replace(ME, host="elsewhere"))
-    other, _ = open_study()
-    silent_since(study, lost, GRACE_S + 60)
-    other.recover()
-    assert not study.claim_training(lost.number, "w" * 64, 8)
-    assert study.has_ended(lost)
-    study.release(lost)
-    assert trials(other)[lost.number].state == TrialState.FAIL
-
-
-def test_of_two_that_take_back_a_trial_the_second_leaves_it_to_the_first(open_study, monkeypatch):
-    study, plans = open_study()
-    lost = study.ask(plans, dead_driver())
-    first, _ = open_study()
-    second, _ = open_study()
-    seen = second._trials((TrialState.RUNNING,))
-    assert first.recover() == 1
-    asked = first.ask(plans, ME)
-    assert asked.number == lost.number
-    monkeypatch.setattr(second, "_trials", lambda states: seen)
-    assert second.recover() == 0
-    assert first.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
 
 
 def test_what_the_sampler_expected_of_a_trial_is_told_once(open_study):

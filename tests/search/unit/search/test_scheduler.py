@@ -311,6 +311,14 @@ def test_another_graph_is_not_a_duplicate(plan):
     assert scheduler.duplicate_of(5, plan, replace(KEYS, graph_key="h" * 64)) is None
 
 
+def test_the_plan_of_a_trial_that_was_lost_is_no_duplicate(plan):
+    scheduler, keys = scheduler_of(), candidate(1, 0.9, 2.0).keys
+    assert scheduler.duplicate_of(1, plan, keys) is None
+    assert scheduler.duplicate_of(2, plan, keys).outcome == "duplicate"
+    scheduler.lose(1)
+    assert scheduler.duplicate_of(3, plan, keys) is None
+
+
 # ---- while the device is unavailable
 
 
@@ -406,11 +414,3 @@ def test_the_interval_decides_whether_a_prediction_adds_anything(confirmed):
 def test_nothing_is_measured_again_while_the_device_is_unavailable(confirmed):
     away = scheduler_during_outage(records={0: confirmed(0.91, 2.0)}, margin=0.0)
     assert not away.interval_decides(measured(1, 2.05, 0.1))
-
-
-def test_the_plan_of_a_trial_that_was_lost_is_no_duplicate(plan):
-    scheduler, keys = scheduler_of(), candidate(1, 0.9, 2.0).keys
-    assert scheduler.duplicate_of(1, plan, keys) is None
-    assert scheduler.duplicate_of(2, plan, keys).outcome == "duplicate"
-    scheduler.lose(1)
-    assert scheduler.duplicate_of(3, plan, keys) is None

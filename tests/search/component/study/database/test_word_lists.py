@@ -8,17 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from vitsearch.core.figures import Metrics
+from support.studies import ME, METRICS, trials
 from vitsearch.core.record import Record
-from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.sampling import Unpruned
-
-ME = DriverId.current()
-METRICS = Metrics.of({"accuracy": 0.875, "cpu_ms_p50": 1.25})
-
-
-def trials(study):
-    return {trial.number: trial for trial in study._study.get_trials()}
 
 
 def test_words_that_come_and_go_keep_the_trials(open_study, storage):
