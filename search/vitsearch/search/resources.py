@@ -21,6 +21,12 @@ def trainers_of(space: SearchSpace, cores: Cores | None) -> int:
     return max(1, _free(cores) // wanted.cpus) if wanted.trainers == "auto" else wanted.trainers
 
 
+def trainers_here(space: SearchSpace) -> int:
+    """As many as the file asks for and this machine has cores for."""
+    cores = cores_here(space)
+    return min(trainers_of(space, cores), max(1, _free(cores) // space.resources.cpus))
+
+
 def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
     """What each trainer gets; :class:`ResourceError` for a request for more than this machine has."""
     wanted, free, trainers = space.resources, _free(cores), trainers_of(space, cores)

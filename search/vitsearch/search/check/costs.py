@@ -16,7 +16,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.protocols import Phases
 from vitsearch.search.check.space import Valid
 from vitsearch.search.plans import plan_space
-from vitsearch.search.resources import cores_here, trainers_of
+from vitsearch.search.resources import trainers_here
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
@@ -216,7 +216,7 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     confirm_s = seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
     exported = unpruned + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
-    trainers = trainers_of(space, cores_here(space))
+    trainers = trainers_here(space)
     work = Span(always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s)
     least, most = few + unpruned + tried, many + unpruned + tried
     device = Span(*(count * screen_s + CONFIRMED * confirm_s for count in (least, most)))

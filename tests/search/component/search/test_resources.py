@@ -7,7 +7,14 @@ import pytest
 from vitsearch.devices.cores import Cores
 from vitsearch.errors import ResourceError
 from vitsearch.search import resources
-from vitsearch.search.resources import cores_here, one_trainer, resources_in_cluster, resources_of, trainers_of
+from vitsearch.search.resources import (
+    cores_here,
+    one_trainer,
+    resources_in_cluster,
+    resources_of,
+    trainers_here,
+    trainers_of,
+)
 from vitsearch.space import SearchSpace
 
 FOUR = Cores(device=(3,), trainers=(0, 1, 2))
@@ -45,6 +52,12 @@ def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
 
 def test_what_is_asked_for_is_counted_although_it_will_be_refused(space):
     assert trainers_of(with_resources(space, trainers=5), FOUR) == 5
+
+
+def test_no_more_trainers_than_cores_are_counted_on(space, monkeypatch):
+    monkeypatch.setattr(resources, "cores_here", lambda space: FOUR)
+    assert trainers_here(with_resources(space, trainers=99)) == 4
+    assert trainers_here(with_resources(space, trainers=1)) == 1
 
 
 def test_a_machine_that_measures_for_itself_has_its_last_core_for_that(space):

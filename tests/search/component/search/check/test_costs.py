@@ -103,7 +103,7 @@ def test_the_wall_time_is_near_that_of_recorded_runs(each_trainer_s, device_s, w
 def test_the_estimate_for_the_quickstart_holds_what_recorded_runs_took(monkeypatch):
     """In seconds, with two trainers: 330 of both, 378 of the device, 457 in all. 12 s of training a plan."""
     monkeypatch.setattr(costs, "_per_image", lambda *asked: [("efficientvit_fmnist", 47.0 / 4096)])
-    monkeypatch.setattr(costs, "trainers_of", lambda *asked: 2)
+    monkeypatch.setattr(costs, "trainers_here", lambda space: 2)
     time = space_costs(check_space(Path(SPACE_FILES).parents[3] / "spaces" / "quickstart.yaml", []).require()).time
     assert time.trainers_s.low < 330 < time.trainers_s.high
     assert 300 < time.device_s.low < 378 < time.device_s.high < 480
