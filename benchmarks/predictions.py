@@ -13,15 +13,15 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from vitsearch.core.record import trainings
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, RungZero
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 
-UNDER_WAY = 2
-HALF_OF_90 = 1.6449
-"""Standard deviations on either side of the mean that hold 90 % of a normal distribution."""
+TRAINERS = 2
+"""How many trained at the same time: what one of them found, the other could not know."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Outcome:
 
     @property
     def is_held(self) -> bool:
-        return abs(self.error) <= HALF_OF_90 * self.deviation
+        return abs(self.error) <= NormalDist(sigma=self.deviation).inv_cdf(0.95)
 
     @property
     def log_density(self) -> float:
-        return -0.5 * (self.error / self.deviation) ** 2 - math.log(self.deviation * math.sqrt(2 * math.pi))
+        return math.log(NormalDist(sigma=self.deviation).pdf(self.error))
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def of_study(study: Study) -> Iterator[Training]:
 
 def replayed(found: Sequence[Training]) -> Iterator[Outcome]:
     for place, one in enumerate(found):
-        known = [before.seen for before in found[: max(0, place - UNDER_WAY)]]
+        known = [before.seen for before in found[: max(0, place - TRAINERS)]]
         predicted = AccuracyModel.fit(known).predict(one.base, one.seen.start)
         yield Outcome(one.accuracy - predicted.accuracy, predicted.deviation)
 

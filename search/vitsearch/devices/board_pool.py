@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
-from vitsearch.errors import DeviceLost, ResourceError
+from vitsearch.errors import ResourceError
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.client.client import Subset
 from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
@@ -73,11 +73,7 @@ class BoardPool:
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
         found, moved = await self._on_a_board(lambda board: board.measure(artifact, deployment, protocol, repeat))
-        if found.environment_id != self.info.environment_id:
-            raise DeviceLost(
-                f"device {self.name}: one of its boards has changed since the start of the run (another power mode, or "
-                "an update), so its boards no longer compare; make them alike and run the same command again"
-            )
+        refuse_mixed(self._boards)  # again: one may have come back in another power mode, or updated
         flags = (*found.flags, FAILOVER) if moved else found.flags
         return found._replace(device_id=self._device_id, flags=flags)
 

@@ -90,7 +90,7 @@ class PausingDevice(WrappedDevice):
         self._began_s: float | None = None
         self._ended_s = clock()
         self._last_pause_s = 0.0
-        self._run_through_outage = False
+        self._resumed_by_outage = False
 
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
@@ -144,7 +144,7 @@ class PausingDevice(WrappedDevice):
         """Join the pause that lasts, or wait for the moment of the next one."""
         if self._began_s is not None and self._clock() - self._began_s > MAX_PAUSE_S:
             self.end_pause()
-        if self._began_s is not None and self._run_through_outage:
+        if self._began_s is not None and self._resumed_by_outage:
             self._pause()
         while self._began_s is None:
             wait_s = seconds_to_wait(self._workers.busy, self._clock() - self._ended_s, self._last_pause_s)
@@ -156,18 +156,18 @@ class PausingDevice(WrappedDevice):
 
     def _pause(self) -> None:
         self._workers.pause()
-        self._run_through_outage = False
+        self._resumed_by_outage = False
 
     async def _stay_paused(self, asked: Awaitable[R]) -> R:
         """Keep the workers paused while the device measures; they run while it is unavailable."""
         task = asyncio.ensure_future(asked)
         try:
-            while not (await asyncio.wait({task}, timeout=LOOK_S if self._run_through_outage else RENEW_S))[0]:
+            while not (await asyncio.wait({task}, timeout=LOOK_S if self._resumed_by_outage else RENEW_S))[0]:
                 if self._device.outage is None:
                     self._pause()
                 else:
                     self._workers.resume()
-                    self._run_through_outage = True
+                    self._resumed_by_outage = True
             return task.result()
         finally:
             task.cancel()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.files import FileStore, Store
+from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, Row
 from vitsearch.storage.stage_cost import StageCost
 
@@ -96,10 +96,9 @@ class SingleFlight:
         return row.file is None or await self.holds(row.file)
 
     async def holds(self, sha256: str) -> bool:
-        """Whether the store has a file. A server that is away is waited for, and heartbeats and pauses go on."""
-        if isinstance(self._store, FileStore):
-            return self._store.holds(sha256)
-        return await asyncio.to_thread(self._store.holds, sha256)
+        """Whether the store has a file. While a server is away, heartbeats and pauses continue."""
+        store = self._store
+        return await asyncio.to_thread(store.holds, sha256) if store.is_remote else store.holds(sha256)
 
     def _drop(self, row: Row) -> None:
         if not self._lost:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vitsearch.errors import ResourceError
-from vitsearch.report.serve import listener_on
+from vitsearch.report.serve import HOST, listener_on
 from vitsearch.study.lookup import find, opened
-
-HOST = "127.0.0.1"
 
 
 def dashboard(asked: str, port: int, ready: Callable[[str], None]) -> None:

@@ -27,6 +27,7 @@ from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialSchedul
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.watch.budget import Budget
+from vitsearch.search.watch.heartbeat import beat_forever
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
@@ -40,7 +41,6 @@ from vitsearch_evaluators.base.canonical_json import digest
 
 logger = logging.getLogger(__name__)
 
-BEAT_S = 30.0
 POLL_S = 0.25
 REPORT_S = 1.0
 AHEAD_OF_BOARDS = 2
@@ -92,7 +92,8 @@ class Driver:
         if self._pipeline.fleet is not None:
             adopt_fleet(self._study, self._pipeline.fleet)
         reporting = asyncio.create_task(self._report_left())
-        beside = [reporting, asyncio.create_task(self._beat()), asyncio.create_task(self._watch())]
+        beating = beat_forever(self._pipeline.context.single_flight.renew, self._beat, self._study.recover)
+        beside = [reporting, asyncio.create_task(beating), asyncio.create_task(self._watch())]
         try:
             unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._forms)
             baseline = await unpruned.baseline()
@@ -308,15 +309,8 @@ class Driver:
             self._collect()
             self._follow_others()  # who may have taken the last trainings
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_S)
-            try:
-                self._pipeline.context.single_flight.renew()
-                self._study.beat(list(self._open.values()))
-                self._study.recover()
-            except Exception as error:  # noqa: BLE001 - whatever the database raised, the next beat makes up for it
-                logger.warning("the database missed a heartbeat: %s", error)
+    def _beat(self) -> None:
+        self._study.beat(list(self._open.values()))
 
     async def _watch(self) -> None:
         stall = StallWatch(self._pipeline.context, self._pipeline.device, lambda: self._scheduler.in_rungs)

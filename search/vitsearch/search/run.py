@@ -36,7 +36,6 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.remote_files import RemoteStore
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.identity import adopt_data, adopt_device
@@ -71,7 +70,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
         store = adopt_store(ledger, space.files, os.environ)
-        if isinstance(store, RemoteStore):
+        if store.is_remote:
             progress.note(f"files go to {store.address}")
         ledger.costs.start_run(space.study, cores_of(space, cores, options.ray_address), resources.trainers)
         study = Study.open(space)

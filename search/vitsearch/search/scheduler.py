@@ -8,7 +8,7 @@ chosen stays one for as long as it may add anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -143,11 +143,13 @@ class TrialScheduler:
         records = self.outlook.records
         failed = {number for number, record in records.items() if record.outcome == "failed"}
         plans = dict.fromkeys(records[number].plan for number in sorted(failed))
-        self._trial_by_identity = {
-            identity: number for identity, number in self._trial_by_identity.items() if number not in failed
-        }
+        self._forget_identities(failed)
         trained = {record.plan for record in records.values() if record.is_confirmed}
         return [plan for plan in plans if plan not in trained]
+
+    def _forget_identities(self, numbers: Container[int]) -> None:
+        known = self._trial_by_identity.items()
+        self._trial_by_identity = {identity: number for identity, number in known if number not in numbers}
 
     # ---- keeping count
 
@@ -161,9 +163,7 @@ class TrialScheduler:
 
     def lose(self, number: int) -> None:
         """A trial is not ours any more: free its slot, and take its plan as a new one where it is asked for again."""
-        self._trial_by_identity = {
-            identity: first for identity, first in self._trial_by_identity.items() if first != number
-        }
+        self._forget_identities({number})
         self.forget(number)
 
     def forget(self, number: int) -> None:

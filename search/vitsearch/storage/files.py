@@ -54,6 +54,10 @@ class Store(Protocol):
     def address(self) -> str:
         """The store for people: a folder or a URL."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server has the files, which may take a minute to answer."""
+
     def put(self, path: Path) -> str:
         """Store a copy of the file and return its sha256."""
 
@@ -116,6 +120,10 @@ class FileStore:
     @property
     def address(self) -> str:
         return str(self.root)
+
+    @property
+    def is_remote(self) -> bool:
+        return False
 
     def put(self, path: Path) -> str:
         sha256 = file_digest(str(path))

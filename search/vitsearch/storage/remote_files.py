@@ -69,6 +69,10 @@ class RemoteStore:
         return self.url
 
     @property
+    def is_remote(self) -> bool:
+        return True
+
+    @property
     def cache(self) -> FileStore:
         """What was read or written on this machine. It may be deleted."""
         return FileStore(Path(user_cache_folder(), "files", digest(self.url)[:16]))

@@ -33,10 +33,10 @@ COSTS = fields(
             fields(
                 trainings=(WHOLE, "trainings that the file allows"),
                 screened=(SPAN, "screening measurements"),
-                trainers=(WHOLE, "as many as a run on this machine has"),
+                trainers=(WHOLE, "the number that a run on this machine has"),
                 trainers_s=(SPAN, "seconds of all trainers together"),
                 device_s=(SPAN, "seconds of the device"),
-                wall_s=(SPAN, "seconds of the whole run with so many trainers"),
+                wall_s=(SPAN, "seconds of the whole run with these trainers"),
                 basis=(several(TEXT), "what the estimate is based on"),
             )
         ),

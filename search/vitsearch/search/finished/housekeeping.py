@@ -100,8 +100,8 @@ def plan_deletion(where: str) -> Deletion:
     keeps_results = file is None or bool(others)
     with closing(Ledger.open(found.storage)) as ledger:
         elsewhere = ledger.inventory.files_place()
-        is_beside = elsewhere is None or not elsewhere.address
-        if is_beside and not keeps_results and (users := other_users(ledger)):
+        is_own_folder = elsewhere is None or not elsewhere.address
+        if is_own_folder and not keeps_results and (users := other_users(ledger)):
             raise StudyError(f"the files of {found.storage} are also those of {', '.join(users)}: delete those first")
     size = _size(home.own)
     if file is not None and not others:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import cores_of, one_trainer
 from vitsearch.search.run import data_spec, stage_config_of
+from vitsearch.search.watch.heartbeat import beat_forever
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import SearchSpace
@@ -30,10 +30,6 @@ from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.ray_runner import RayRunner
-
-logger = logging.getLogger(__name__)
-
-RENEW_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Workplace:
         driver = DriverId.current()
         context = StageContext.of(workspace, self.ledger, self.runner, driver, self.progress)
         context.single_flight.drop_dead()
-        tasks = [asyncio.create_task(_renew(context))]
+        tasks = [asyncio.create_task(beat_forever(context.single_flight.renew))]
         try:
             ready, _ = await context.run(DataJob(workspace))
             adopt_data(self.study, ready.description)
@@ -70,15 +66,6 @@ class Workplace:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await context.single_flight.stop()
-
-
-async def _renew(context: StageContext) -> None:
-    while True:
-        await asyncio.sleep(RENEW_S)
-        try:
-            context.single_flight.renew()
-        except Exception as error:  # noqa: BLE001 - whatever the database raised, the next one makes up for it
-            logger.warning("the database missed a heartbeat: %s", error)
 
 
 @contextmanager

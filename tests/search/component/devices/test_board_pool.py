@@ -13,7 +13,7 @@ import pytest
 from vitsearch.devices import board_pool
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.board_pool import FAILOVER, BoardPool
-from vitsearch.errors import DeviceLost, ResourceError, StageError
+from vitsearch.errors import ResourceError, StageError
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -152,5 +152,5 @@ def test_a_board_that_changes_during_the_run_ends_it_with_one_line(model, plan):
     boards = [board("a"), board("b")]
     pool = BoardPool("class", boards, print)
     boards[1].info = boards[1].info._replace(environment_id="f" * 64)
-    with pytest.raises(DeviceLost, match="device class: one of its boards has changed since the start of the run"):
+    with pytest.raises(ResourceError, match="a and b are not of one class, so their measurements do not compare"):
         asyncio.run(measured(pool, model, plan, 2))

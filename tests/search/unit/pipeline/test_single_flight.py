@@ -152,6 +152,7 @@ def test_a_server_of_files_that_is_away_holds_up_nothing_else(ledger, store):
     class Away:
         """Answers only when something else has gone on."""
 
+        is_remote = True
         went_on = threading.Event()
 
         def holds(self, sha256):
