@@ -1,7 +1,5 @@
 """A progress view that keeps what it is given."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from vitsearch.pipeline.progress import Silent

@@ -1,7 +1,5 @@
 """What tests of studies look at."""
 
-from __future__ import annotations
-
 from vitsearch.core.figures import Metrics
 from vitsearch.storage.driver_id import DriverId
 

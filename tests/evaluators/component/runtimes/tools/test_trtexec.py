@@ -279,7 +279,7 @@ class TestPower:
         tool.install("v8201", sleeps=True, before_s=0.2)
         path = plain_onnx()
         prepare(equipped(), path)
-        with pytest.raises(NotProvided, match="the start is only known to within 0.2"):
+        with pytest.raises(NotProvided, match="the start is only known to within"):
             equipped().power_load(path, FP32, SCREEN._replace(power_s=1.0, warmup_min_s=0.2))
 
 
