@@ -17,7 +17,7 @@ from vitsearch.core.stage import Stage, StageKey
 from vitsearch.errors import WorkerCrashed
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import Store
-from vitsearch.storage.ledger import Ledger, Row
+from vitsearch.storage.ledger import Claim, Ledger, Row
 from vitsearch.storage.stage_cost import StageCost
 
 CLAIM_S = 120.0
@@ -71,7 +71,7 @@ class SingleFlight:
     async def _make_alone(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
-        claim = str(key)
+        claim, is_released = str(key), False
         while not self._ledger.claim(claim, self._token, CLAIM_S):
             self._elsewhere.add(claim)
             await asyncio.sleep(CLAIM_POLL_S)
@@ -84,13 +84,14 @@ class SingleFlight:
                     return found
                 self._drop(found)
             row, cost = await make()
-            is_first = self._ledger.add(row, cost)
-            return row if is_first else find() or row  # our claim had expired, and another driver's result is there
+            is_released = self._ledger.add(row, cost, Claim(claim, self._token))
+            return row if is_released else find() or row  # our claim had expired, and another driver's result is there
         except WorkerCrashed as error:
             self._crashed[key] = error
             raise
         finally:
-            self._ledger.release(claim, self._token)
+            if not is_released:
+                self._ledger.release(claim, self._token)
 
     async def _is_whole(self, row: Row) -> bool:
         return row.file is None or await self.holds(row.file)

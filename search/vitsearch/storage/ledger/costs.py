@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, upda
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
-from vitsearch.storage.ledger.engine import database_now
+from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost, StageKind
 
@@ -78,6 +78,7 @@ class StageCosts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._at_once = at_once(engine)
         self._run: int | None = None
         self._noted: list[dict[str, Any]] = []
 
@@ -86,7 +87,7 @@ class StageCosts:
         now = database_now()
         values = {"study": study, "host": socket.gethostname(), "cores": cores, "trainers": trainers}
         values |= {"started_at": now, "seen_at": now}
-        with self._engine.begin() as connection:
+        with self._at_once.begin() as connection:
             made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
             assert made is not None
             self._run = int(made[0])
@@ -94,7 +95,7 @@ class StageCosts:
     def see_run(self) -> None:
         """The run goes on; called now and then, because a run may end without a word."""
         if self._run is not None:
-            with self._engine.begin() as connection:
+            with self._at_once.begin() as connection:
                 connection.execute(update(tables.run).where(_R.id == self._run).values(seen_at=database_now()))
 
     def note(self, stage: Stage, cost: StageCost, detail: str = "") -> None:
@@ -136,7 +137,7 @@ class StageCosts:
     def measuring_seconds(self, protocol: str) -> float | None:
         """The mean of what one measurement with this protocol took, in all studies; None without one."""
         where = and_(_S.stage == Stage.MEASURE.value, _S.detail == protocol)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
         return None if mean is None else float(mean)
 
@@ -144,7 +145,7 @@ class StageCosts:
         """The mean wall seconds of each kind of stage in all studies, by its name; of measurements by name and
         protocol: ``measure screen-1``."""
         asked = select(_S.stage, _S.detail, func.avg(_S.wall_seconds)).group_by(_S.stage, _S.detail)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             rows = connection.execute(asked).all()
         return {f"{stage} {detail}" if detail else stage: float(seconds) for stage, detail, seconds in rows}
 
@@ -153,7 +154,7 @@ class StageCosts:
         asked = select(_S.stage, _S.backbone, func.max(_S.peak_memory_mb)).where(_S.peak_memory_mb.is_not(None))
         of_study = _S.run.in_(select(_R.id).where(_R.study == study))
         found: dict[StageKind, float] = {}
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             for query in (asked, asked.where(of_study)):
                 for stage, backbone, peak_mb in connection.execute(query.group_by(_S.stage, _S.backbone)):
                     found[StageKind(Stage(stage), backbone)] = float(peak_mb)
@@ -162,14 +163,14 @@ class StageCosts:
     def runs(self, study: str) -> list[Run]:
         """All runs of a study, oldest first."""
         query = select(*(_R[field.name] for field in fields(Run))).where(_R.study == study).order_by(_R.id)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return [Run(*row) for row in connection.execute(query)]
 
     def stages(self, study: str) -> list[StageRun]:
         """What the stages of all runs of a study took, in the order in which they were written."""
         of_study = _S.run.in_(select(_R.id).where(_R.study == study))
         query = select(*(_S[field.name] for field in fields(StageRun))).where(of_study).order_by(_S.id)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return [StageRun(*row) for row in connection.execute(query)]
 
     def worked(self, study: str) -> Worked:
@@ -177,13 +178,13 @@ class StageCosts:
         on_device = _S.ran_on.like(f"{DEVICE}%")
         of_study = _S.run.in_(select(_R.id).where(_R.study == study))
         asked = select(on_device, func.sum(_S.wall_seconds)).where(of_study).group_by(on_device)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             found = {bool(is_device): float(seconds) for is_device, seconds in connection.execute(asked)}
         return Worked(found.get(False, 0.0), found.get(True, 0.0))
 
     def by_id(self) -> dict[str, StageRun]:
         """What the runs of stages took, of all studies, by the ids that results name."""
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             rows = connection.execute(select(*(_S[field.name] for field in fields(StageRun))))
             return {run.run_id: run for run in (StageRun(*row) for row in rows)}
 
@@ -193,7 +194,7 @@ class StageCosts:
         local = or_(_S.ran_on.not_like(f"{DEVICE}%"), _S.ran_on == LOCAL)
         sums = select(_S.stage, func.sum(_S.cpu_seconds)).where(of_study).group_by(_S.stage)
         core_seconds = select(func.sum(_R.cores * (_R.seen_at - _R.started_at))).where(_R.study == study)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             by_stage = {stage: float(seconds) for stage, seconds in connection.execute(sums)}
             here = connection.execute(select(func.sum(_S.cpu_seconds)).where(and_(of_study, local))).scalar()
             return Spent(by_stage, float(here or 0.0), float(connection.execute(core_seconds).scalar() or 0.0))

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
-from vitsearch.storage.ledger.engine import database_now
+from vitsearch.storage.ledger.engine import at_once, database_now
+from vitsearch.storage.ledger.outage import again_when_cut
 
 _SUMMARY = """
 SELECT s.study_name,
@@ -71,11 +72,13 @@ class FilesPlace:
     address: str
 
 
+@again_when_cut
 class Inventory:
     """The files that results name, and who makes more of them. Part of a ledger."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._at_once = at_once(engine)
 
     def named_files(self) -> set[str]:
         """The digests of all files that a row names; a screened graph is deleted after its measurement."""
@@ -84,13 +87,13 @@ class Inventory:
         judged = select(tables.artifact.c.detail["judged_sha256"].as_string()).where(is_kept)
         checkpoints = select(tables.training.c.checkpoint_sha256)
         statistics = select(tables.block_structure.c.statistics_sha256)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             found = [connection.execute(query).scalars() for query in (artifacts, judged, checkpoints, statistics)]
             return {digest for digests in found for digest in digests if digest is not None}
 
     def files_place(self) -> FilesPlace | None:
         """Where the files of the database are; None before a run has stored any."""
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             row = connection.execute(select(tables.files_place.c.database, tables.files_place.c.address)).first()
         return None if row is None else FilesPlace(*row)
 
@@ -109,7 +112,7 @@ class Inventory:
     def live_claims(self) -> int:
         """How many results a driver, here or on another machine, makes now."""
         asked = select(func.count()).select_from(tables.claim).where(tables.claim.c.expires_at > database_now())
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return int(connection.execute(asked).scalar() or 0)
 
     def forget_runs(self, study: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Engine,
     Float,
     Insert,
@@ -31,7 +32,7 @@ from sqlalchemy.exc import IntegrityError
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import connect, database_now, explained, files_folder, shown
+from vitsearch.storage.ledger.engine import at_once, connect, database_now, explained, files_folder, shown
 from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import SchemaOfResults
 from vitsearch.storage.ledger.outage import again_when_cut, wait_for
@@ -127,6 +128,14 @@ class MeasurementRow:
     file: ClassVar[None] = None
 
 
+@dataclass(frozen=True)
+class Claim:
+    """The right to make ``key``; ``token`` names the driver that has it."""
+
+    key: str
+    token: str
+
+
 Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
 R = TypeVar("R", bound=Row)
 
@@ -139,12 +148,17 @@ _TABLES: dict[type[Any], Table] = {
 }
 
 
+_READ_ONCE = (BlockStructureRow, TrainingRow, ArtifactRow)
+"""Rows that are found by the columns of their primary key, in this order, and do not change."""
+
+
 @again_when_cut
 class Ledger:
     """Opened once per driver; workers have no database address."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._at_once = at_once(engine)
         self._found: dict[tuple[Any, ...], Row] = {}
         self.costs = StageCosts(engine)
         self.provenance = Provenance(engine)
@@ -172,19 +186,23 @@ class Ledger:
         self.costs.write()
         self._engine.dispose()
 
-    def add(self, row: Row, cost: StageCost) -> bool:
-        """Write a result of a finished stage, and the costs that were noted. False where a row with the same key was
-        there, which is kept."""
+    def add(self, row: Row, cost: StageCost, claim: Claim | None = None) -> bool:
+        """Write a result of a finished stage and the costs that were noted, and give the claim up. False where a row
+        with the same key was there, which is kept, and so is the claim."""
         table, values = _TABLES[type(row)], _values(row)
         try:
             with self._engine.begin() as connection:
                 connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
                 noted = self.costs.write_to(connection)
+                if claim is not None:
+                    _release(connection, claim.key, claim.token)
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
             return False
         self.costs.forget(noted)
+        if isinstance(row, _READ_ONCE):
+            self._found[(type(row), *(values[column.name] for column in table.primary_key))] = row
         return True
 
     def forget(self) -> None:
@@ -219,25 +237,25 @@ class Ledger:
             _first_made(artifact.artifact_key, artifact.created_at),
             _first_made(measurement.graph_key, measurement.created_at),
         )
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return {key: made_at for query in queries for key, made_at in connection.execute(query)}
 
     def revision(self) -> object:
         """Differs from an earlier one if a stage or a measurement was added since."""
         counted = [select(func.max(table.c.id)) for table in (tables.stage_cost, tables.measurement)]
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return tuple(connection.execute(query).scalar() for query in counted)
 
     def artifact_versions(self) -> dict[str, dict[str, str]]:
         """The versions of the libraries that made each artifact, by its key."""
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
 
     def versions(self, row: ArtifactRow) -> dict[str, str]:
         """The versions of the libraries that made an artifact."""
         table = tables.artifact
         query = select(table.c.versions).where(table.c.artifact_key == row.artifact_key)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return dict(connection.execute(query).scalar_one())
 
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
@@ -259,7 +277,7 @@ class Ledger:
         found: list[MeasurementRow] = []
         names, table = tuple(field.name for field in fields(MeasurementRow)), tables.measurement
         query = select(*(table.c[name] for name in names)).order_by(table.c.created_at, *table.primary_key)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             for start in range(0, len(graph_keys), tables.KEYS_AT_ONCE):
                 some = table.c.graph_key.in_(graph_keys[start : start + tables.KEYS_AT_ONCE])
                 rows = connection.execute(query.where(and_(table.c.device_id == device_id, some)))
@@ -274,14 +292,14 @@ class Ledger:
         """The numbers of the measurements of a graph by a protocol, in one environment or in all."""
         where = {"graph_key": graph_key, "device_id": device_id, "protocol": protocol}
         where |= {} if environment_id is None else {"environment_id": environment_id}
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return sorted(connection.execute(_repeats(tuple(where)), where).scalars())
 
     def reference_times(self, device_id: str) -> dict[ReferenceKey, dict[str, Any]]:
         """The times of the reference models on a device that were stored last."""
         table, names = tables.reference_times, [field.name for field in fields(ReferenceKey)]
         query = select(*(table.c[name] for name in names), table.c.times).where(table.c.device_id == device_id)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return {ReferenceKey(*row[:-1]): row[-1] for row in connection.execute(query)}
 
     def set_reference_times(self, key: ReferenceKey, times: dict[str, Any]) -> None:
@@ -301,7 +319,7 @@ class Ledger:
         """Take or renew the right to make ``key`` for ``seconds`` (database time); False: another holds it."""
         values = {"key": key, "token": token, "seconds": seconds}
         try:
-            with self._engine.begin() as connection:
+            with self._at_once.begin() as connection:
                 connection.execute(_CLAIM, values)
         except IntegrityError:
             return self.renew(key, token, seconds)
@@ -310,22 +328,22 @@ class Ledger:
     def renew(self, key: str, token: str, seconds: float) -> bool:
         """Prolong a claim, or take one that has run out; False: another holds it, or nobody does."""
         values = {"of_key": key, "by_token": token, "seconds": seconds}
-        with self._engine.begin() as connection:
+        with self._at_once.begin() as connection:
             return bool(connection.execute(_RENEW, values).rowcount)
 
     def release(self, key: str, token: str) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(_RELEASE, {"of_key": key, "by_token": token})
+        with self._at_once.begin() as connection:
+            _release(connection, key, token)
 
     def claims(self) -> dict[str, str]:
         """The token of each claim's holder, by key."""
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             rows = connection.execute(select(tables.claim.c.key, tables.claim.c.token))
             return {row.key: row.token for row in rows}
 
     def _holds(self, table: Table, values: dict[str, Any]) -> bool:
         """Whether a row with the key of ``values`` exists."""
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return connection.execute(select(table).where(_same(table, values))).first() is not None
 
     def _one(self, kind: type[R], **key: object) -> R | None:
@@ -340,7 +358,7 @@ class Ledger:
 
     def _all(self, kind: type[R], **where: object) -> list[R]:
         names = [field.name for field in fields(kind)]
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             rows = connection.execute(_reading(_TABLES[kind], tuple(names), tuple(where)), where)
             return [kind(**dict(zip(names, row, strict=True))) for row in rows]
 
@@ -376,6 +394,10 @@ _RENEW = (
     .values(token=bindparam("by_token"), expires_at=_EXPIRES)
 )
 _RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
+
+
+def _release(connection: Connection, key: str, token: str) -> None:
+    connection.execute(_RELEASE, {"of_key": key, "by_token": token})
 
 
 def _first_made(key: Column[Any], created_at: Column[Any]) -> Select[Any]:

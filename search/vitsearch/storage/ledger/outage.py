@@ -71,11 +71,13 @@ def again_when_cut(kind: K) -> K:
     for name, method in list(vars(kind).items()):
         is_public = inspect.isfunction(method) and not name.startswith("_")
         if is_public and "connection" not in inspect.signature(method).parameters:
-            setattr(kind, name, _again(method))
+            setattr(kind, name, again(method))
     return kind
 
 
-def _again(method: Callable[P, T]) -> Callable[P, T]:
+def again(method: Callable[P, T]) -> Callable[P, T]:
+    """Call ``method`` once more when its connection was cut."""
+
     @wraps(method)
     def call(*arguments: P.args, **options: P.kwargs) -> T:
         try:

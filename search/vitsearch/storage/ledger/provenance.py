@@ -12,6 +12,8 @@ from sqlalchemy import ColumnElement, Engine, and_, literal, select
 from vitsearch.core.record import Keys
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.engine import at_once
+from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.stage_cost import StageCost
 
 _C = tables.stage_cost.c
@@ -43,11 +45,12 @@ class Made:
         return [*found, *(run for one in devices for run in self._by_key.get(("graph", keys.graph_key, one), ()))]
 
 
+@again_when_cut
 class Provenance:
     """Reads when and by what results were made. Part of a ledger."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._at_once = at_once(engine)
 
     def of_trial(self, keys: Keys, devices: Collection[str]) -> list[StageResult]:
         """The stages that made the results under ``keys`` on these ``devices``, in the order of time. Results that a
@@ -77,7 +80,7 @@ class Provenance:
             "graph": [screened.where(artifacts.kind == Stage.SCREEN.value), on_device],
         }
         found: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             for name, queries in asked.items():
                 for query in queries:
                     for *key, made_by in connection.execute(query):
@@ -89,7 +92,7 @@ class Provenance:
         of_run = (_C.cpu_seconds, _C.started_at, _C.wall_seconds, _C.ran_on, _C.run_id)
         made = columns.created_at.table.outerjoin(tables.stage_cost, columns.made_by == _C.run_id)
         asked = select(columns.created_at, columns.versions, literal("") if detail is None else detail, *of_run)
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return [_result(stage, *row) for row in connection.execute(asked.select_from(made).where(where))]
 
 

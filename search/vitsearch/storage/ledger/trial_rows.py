@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Table, and_, delete, func, insert, se
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.storage.ledger import optuna_tables
+from vitsearch.storage.ledger.engine import at_once
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.tables import KEYS_AT_ONCE
 
@@ -60,6 +61,7 @@ class TrialRows:
 
     def __init__(self, engine: Engine, study_id: int) -> None:
         self._engine = engine
+        self._at_once = at_once(engine)
         self._study_id = study_id
 
     # ---- reading
@@ -67,14 +69,14 @@ class TrialRows:
     def attributes(self) -> dict[str, str]:
         """The user attributes of the study."""
         a = _study_attributes.c
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             found = connection.execute(select(a.key, a.value_json).where(a.study_id == self._study_id))
             return dict(found.all())
 
     def attribute(self, name: str) -> str | None:
         """One user attribute of the study."""
         a = _study_attributes.c
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             where = and_(a.study_id == self._study_id, a.key == name)
             return connection.execute(select(a.value_json).where(where)).scalar()
 
@@ -82,14 +84,14 @@ class TrialRows:
         """The states of the trials with at least this id."""
         t = _trials.c
         query = select(t.trial_id, t.state).where(and_(t.study_id == self._study_id, t.trial_id >= from_id))
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return dict(connection.execute(query).all())
 
     def ended(self, key: str, known: Container[int]) -> list[tuple[int, str]]:
         """The number and the user attribute ``key`` of each finished trial whose number is not ``known``."""
         t, a = _trials.c, _user_attrs.c
         has_ended = and_(t.study_id == self._study_id, t.state.in_(_ENDED))
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             numbers = connection.execute(select(t.number).where(has_ended)).scalars()
             new = [number for number in numbers if number not in known]
             asked = select(t.number, a.value_json).join(_user_attrs, and_(a.trial_id == t.trial_id, a.key == key))
@@ -101,7 +103,7 @@ class TrialRows:
         """How many trials have one of these states."""
         t = _trials.c
         query = select(func.count()).where(and_(t.study_id == self._study_id, t.state.in_(states)))
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
     def read(self, trial_ids: Collection[int]) -> list[TrialRow]:
@@ -117,7 +119,7 @@ class TrialRows:
     def _read(self, ids: Any) -> list[TrialRow]:
         facts: dict[int, Facts] = defaultdict(Facts)
         t, p, v = _trials.c, _params.c, _values.c
-        with self._engine.connect() as connection:
+        with self._at_once.connect() as connection:
             query = select(t.trial_id, t.number, t.state, t.datetime_start, t.datetime_complete)
             trials = connection.execute(query.where(t.trial_id.in_(ids)).order_by(t.trial_id)).all()
             params = select(p.trial_id, p.param_name, p.param_value, p.distribution_json)
@@ -162,10 +164,8 @@ class TrialRows:
             self._keep_others_out(connection)
             number = select(func.count()).select_from(_trials).where(self._is_study(_trials)).scalar_subquery()
             row = {"study_id": self._study_id, "state": state, "datetime_start": started_at}
-            made = connection.execute(insert(_trials).values(number=number, datetime_complete=ended_at, **row))
-            assert made.inserted_primary_key is not None
-            trial_id = int(made.inserted_primary_key[0])
-            given = connection.execute(select(_trials.c.number).where(_trials.c.trial_id == trial_id)).scalar_one()
+            made = insert(_trials).values(number=number, datetime_complete=ended_at, **row)
+            trial_id, given = connection.execute(made.returning(_trials.c.trial_id, _trials.c.number)).one()
             _write(connection, trial_id, facts)
             if state == "RUNNING":
                 connection.execute(insert(_heartbeats).values(trial_id=trial_id, heartbeat=func.current_timestamp()))
@@ -218,14 +218,14 @@ class TrialRows:
         value by now."""
         t, a = _trials.c, _user_attrs.c
         has_it = select(a.trial_id).where(and_(a.trial_id == trial_id, a.key == key, a.value_json == value))
-        with self._engine.begin() as connection:
+        with self._at_once.begin() as connection:
             where = and_(t.trial_id == trial_id, t.state == "RUNNING", t.trial_id.in_(has_it))
             return bool(connection.execute(update(_trials).where(where).values(state="WAITING")).rowcount)
 
     def beat(self, trial_ids: Sequence[int]) -> None:
         """Say that these trials are alive."""
         if trial_ids:
-            with self._engine.begin() as connection:
+            with self._at_once.begin() as connection:
                 _beat(connection, trial_ids)
 
     def _keep_others_out(self, connection: Connection) -> None:

@@ -29,6 +29,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
+from vitsearch.storage.ledger.outage import again
 from vitsearch.storage.ledger.trial_rows import Facts, TrialRows
 from vitsearch.study.database.opening import close_tables
 from vitsearch.study.database.trial_forms import Parameters, comparable, facts_of, fixed, frozen, local, utc, words_of
@@ -165,25 +166,25 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return dict(self.attributes())
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._backend.get_study_system_attrs(study_id)
+        return again(self._backend.get_study_system_attrs)(study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         self._rows.change_attribute(key, lambda _: value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._backend.set_study_system_attr(study_id, key, value)
+        again(self._backend.set_study_system_attr)(study_id, key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._backend.get_study_id_from_name(study_name)
+        return again(self._backend.get_study_id_from_name)(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._backend.get_study_name_from_id(study_id)
+        return again(self._backend.get_study_name_from_id)(study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return self._directions
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        return self._backend.get_all_studies()
+        return again(self._backend.get_all_studies)()
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         return self._backend.create_new_study(directions, study_name)
@@ -358,7 +359,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._rows.beat(trial_ids)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        return self._backend._get_stale_trial_ids(study_id)
+        return again(self._backend._get_stale_trial_ids)(study_id)
 
     def get_heartbeat_interval(self) -> int | None:
         return self._backend.get_heartbeat_interval()

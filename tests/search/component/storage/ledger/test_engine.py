@@ -9,7 +9,8 @@ from sqlalchemy import event, select, text
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import ArtifactRow, Ledger, engine_options, sqlite_file
-from vitsearch.storage.ledger.engine import NETWORK, connect, database_now
+from vitsearch.storage.ledger import engine as engine_module
+from vitsearch.storage.ledger.engine import NETWORK, at_once, connect, database_now
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
@@ -41,9 +42,32 @@ def test_sqlite_writes_ahead_and_makes_its_folder(tmp_path):
     engine.dispose()
 
 
-def test_sqlite_waits_for_a_lock_and_a_server_is_pinged():
+def test_sqlite_waits_for_a_lock_and_a_server_that_is_gone_is_noticed():
     assert engine_options("sqlite:///x.db") == {"connect_args": {"timeout": 60}}
-    assert engine_options("postgresql+psycopg://host/x") == {"pool_pre_ping": True, "connect_args": NETWORK}
+    assert engine_options("postgresql+psycopg://host/x") == {"connect_args": NETWORK}
+
+
+def test_single_statements_of_a_server_need_no_transaction(postgresql):
+    engine = connect(postgresql())
+    with at_once(engine).connect() as connection:
+        assert connection.connection.dbapi_connection.autocommit
+    with engine.connect() as connection:
+        assert not connection.connection.dbapi_connection.autocommit
+    engine.dispose()
+
+
+def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(postgresql, monkeypatch):
+    url = postgresql()
+    engine, other = connect(url), connect(url)
+    with engine.connect() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    with other.begin() as connection:
+        connection.execute(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
+    monkeypatch.setattr(engine_module, "IDLE_S", -1.0)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != pid
+    engine.dispose()
+    other.dispose()
 
 
 def test_settings_of_the_network_in_a_url_are_kept():

@@ -13,6 +13,7 @@ from vitsearch.storage.ledger import (
     AccuracyRow,
     ArtifactRow,
     BlockStructureRow,
+    Claim,
     Ledger,
     MeasurementRow,
     ReferenceKey,
@@ -52,8 +53,10 @@ def read(ledger, row):
 
 
 def test_each_row_comes_out_as_it_went_in(ledger):
-    for row in (ANATOMY, TRAINING, ArtifactRow(*vars(ARTIFACT).values()), ACCURACY, MEASUREMENT):
+    for row in (ANATOMY, TRAINING, ARTIFACT, ACCURACY, MEASUREMENT):
         ledger.add(row, MADE)
+        assert read(ledger, row) == row
+        ledger.forget()  # what it keeps in memory
         assert read(ledger, row) == row
 
 
@@ -106,6 +109,7 @@ def test_what_is_not_there_is_none(ledger):
 def test_the_first_write_wins(ledger, first, change):
     ledger.add(first, MADE)
     ledger.add(replace(first, **change), MADE)
+    ledger.forget()
     assert read(ledger, first) == first
 
 
@@ -192,6 +196,19 @@ def test_only_its_holder_releases_a_claim(ledger):
     ledger.claim("train:x", "me", 60)
     ledger.release("train:x", "you")
     assert ledger.claims() == {"train:x": "me"}
+
+
+def test_a_result_gives_its_claim_up(ledger):
+    ledger.claim("export:k", "me", 60)
+    assert ledger.add(ARTIFACT, MADE, Claim("export:k", "me"))
+    assert ledger.claims() == {}
+
+
+def test_what_was_there_keeps_the_claim(ledger):
+    ledger.add(ARTIFACT, MADE)
+    ledger.claim("export:k", "me", 60)
+    assert not ledger.add(ARTIFACT, MADE, Claim("export:k", "me"))
+    assert ledger.claims() == {"export:k": "me"}
 
 
 @pytest.mark.parametrize("before", ["free", "run out"])
