@@ -1,6 +1,8 @@
 """Measure the cost of the driver per trial with stages that do nothing: vitsearch, a plain Optuna loop, Ray Tune.
 
     make bench            or    python benchmarks/driver_cost.py --trials 100
+    python benchmarks/driver_cost.py --trials 3300 --tune-trials 100 --lines FILE     again with --postgresql
+    python benchmarks/driver_cost_curves.py FILE SVG                                  draws them
 
 All three use SQLite, two objectives and the same sampler settings. Measured is the CPU time of the driver's process
 (``time.process_time``), because wall time depends on the load of the machine, the part of it that the sampler takes,
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import tempfile
@@ -23,7 +26,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import optuna
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from vitsearch.core.record import trainings
@@ -52,6 +57,8 @@ SERVER: list[str] = []
 """The URL of the database server, where there is one."""
 STAGES: list[float] = []
 """CPU-seconds of the stages that do nothing, each of which writes a small file."""
+CURVE_STEP = 1.2
+"""A point of a curve has this many times the trials of the one before."""
 
 
 @dataclass
@@ -133,8 +140,8 @@ def space_for(folder: Path, trials: int, sampler: str) -> SearchSpace:
     )
 
 
-def vitsearch(folder: Path, trials: int, sampler: str) -> int:
-    """Run baseline, leaderboard, all stages of every trial and the last measurement; returns the number of trials."""
+def vitsearch(folder: Path, trials: int, sampler: str) -> None:
+    """Run baseline, leaderboard, all stages of every trial and the last measurement."""
     space = space_for(folder, trials, sampler)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
     runner, device = EverBetter(trials=trials), FakeDevice()
@@ -149,13 +156,10 @@ def vitsearch(folder: Path, trials: int, sampler: str) -> int:
     ended = asyncio.run(driver.Driver(session, pipeline, plans).run())
     if len(trainings(study.records())) < trials:
         raise SystemExit(f"the search ended early: {ended.reason}")
-    return len(study.records())
 
 
-def plain_optuna(folder: Path, trials: int, sampler: str) -> int:
+def plain_optuna(folder: Path, trials: int, sampler: str) -> None:
     """Ask, four suggestions, tell: the minimum that any driver on Optuna does."""
-    import optuna
-
     url = database(folder, "plain")
     storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
     tune(storage.engine)
@@ -166,12 +170,10 @@ def plain_optuna(folder: Path, trials: int, sampler: str) -> int:
         trial.suggest_float("resolution", 16, 28)
         trial.suggest_categorical("precision", ["fp32", "int8_dynamic"])
         study.tell(trial, [1 - heads * ffn, 1 - heads])
-    return trials
 
 
-def ray_tune(folder: Path, trials: int, sampler: str) -> int:
+def ray_tune(folder: Path, trials: int, sampler: str) -> None:
     """Ray Tune with OptunaSearch, one CPU and one trial at a time; the CPU time is also that of the driver alone."""
-    import optuna
     from ray import tune as ray_tune_
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
@@ -195,7 +197,6 @@ def ray_tune(folder: Path, trials: int, sampler: str) -> int:
         tune_config=ray_tune_.TuneConfig(search_alg=ConcurrencyLimiter(search, 1), num_samples=trials),
         run_config=ray_tune_.RunConfig(storage_path=str(folder), verbose=0),
     ).fit()
-    return trials
 
 
 def _no_op(config: dict[str, float]) -> dict[str, float]:
@@ -212,6 +213,19 @@ class Cost:
     sampler_s: float = 0.0
     stages_s: float = 0.0
     statements: int = 0
+    started_s: float = field(default_factory=time.process_time)
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """Trials that were told, and the driver's own milliseconds a trial up to then."""
+
+    @property
+    def own_ms(self) -> float:
+        own_s = time.process_time() - self.started_s - self.sampler_s - sum(STAGES)
+        return own_s * 1000 / max(1, self.trials)
+
+    def told(self) -> None:
+        self.trials += 1
+        if not self.curve or self.trials >= CURVE_STEP * self.curve[-1][0]:
+            self.curve.append((self.trials, round(self.own_ms, 2)))
 
     def row(self, name: str) -> str:
         own_s = self.cpu_s - self.sampler_s - self.stages_s
@@ -219,13 +233,17 @@ class Cost:
         return f"{name:<34}{self.trials:>8}{''.join(cells)}{self.statements / self.trials:>12.1f}"
 
 
-def cost_of(run: Callable[[Path, int, str], int], trials: int, sampler: str) -> Cost:
+def cost_of(run: Callable[[Path, int, str], None], trials: int, sampler: str) -> Cost:
     """Includes the start-up of the database."""
     cost = Cost(sampler)
-    with tempfile.TemporaryDirectory() as folder, _counting_statements(cost), _timing_sampler(cost):
-        started = time.process_time()
-        cost.trials = run(Path(folder), trials, sampler)
-        cost.cpu_s = time.process_time() - started
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _counting_statements(cost),
+        _timing_sampler(cost),
+        _counting_trials(cost),
+    ):
+        run(Path(folder), trials, sampler)
+        cost.cpu_s = time.process_time() - cost.started_s
         cost.stages_s = sum(STAGES)
         STAGES.clear()
     return cost
@@ -244,10 +262,22 @@ def _counting_statements(cost: Cost) -> Iterator[None]:
 
 
 @contextmanager
+def _counting_trials(cost: Cost) -> Iterator[None]:
+    """Note the cost so far after each trial that was told."""
+    tell = optuna.Study.tell
+
+    def counted(*values: Any, **options: Any) -> Any:
+        result = tell(*values, **options)
+        cost.told()
+        return result
+
+    with patch.object(optuna.Study, "tell", counted):
+        yield
+
+
+@contextmanager
 def _timing_sampler(cost: Cost) -> Iterator[None]:
     """Time what Optuna calls when it draws. What a call of the sampler reads of the study is its own share."""
-    import optuna
-
     sampler = type(make_sampler(cost.sampler, 0))
     assert issubclass(sampler, optuna.samplers.BaseSampler)
 
@@ -278,23 +308,26 @@ def main() -> None:
     parser.add_argument("--tune-trials", type=int, default=20, help="trials of Ray Tune, which is slow; 0 skips it")
     parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
     parser.add_argument("--postgresql", action="store_true", help="instead of SQLite; its own processes do not count")
+    parser.add_argument("--lines", type=Path, help="add the curves to this file")
     asked = parser.parse_args()
     with postgresql() if asked.postgresql else nullcontext():
-        compare(asked.trials, asked.tune_trials, asked.sampler)
+        for name, cost in compare(asked.trials, asked.tune_trials, asked.sampler):
+            print(cost.row(name), flush=True)
+            if asked.lines is not None:
+                line = {"driver": name, "database": "PostgreSQL" if asked.postgresql else "SQLite"}
+                with asked.lines.open("a") as lines:
+                    lines.write(json.dumps(line | {"curve": cost.curve, "statements": cost.statements}) + "\n")
 
 
-def compare(trials: int, tune_trials: int, sampler: str) -> None:
-    """Print the costs of all drivers."""
+def compare(trials: int, tune_trials: int, sampler: str) -> Iterator[tuple[str, Cost]]:
+    """The cost of each driver. All tell as many trials as vitsearch does, but for Ray Tune, which is slow."""
     print("CPU milliseconds and SQL statements of a trial")
     print(f"{'driver':<34}{'trials':>8}{'driver ms':>12}{'sampler ms':>12}{'stages ms':>12}{'statements':>12}")
-    rows = [
-        ("vitsearch, all stages no-op", vitsearch, trials),
-        ("plain Optuna ask and tell", plain_optuna, trials),
-    ]
+    ours = cost_of(vitsearch, trials, sampler)
+    yield "vitsearch, all stages no-op", ours
+    yield "plain Optuna ask and tell", cost_of(plain_optuna, ours.trials, sampler)
     if tune_trials:
-        rows.append(("Ray Tune with OptunaSearch", ray_tune, tune_trials))
-    for name, run, trials in rows:
-        print(cost_of(run, trials, sampler).row(name), flush=True)
+        yield "Ray Tune with OptunaSearch", cost_of(ray_tune, tune_trials, sampler)
 
 
 if __name__ == "__main__":
