@@ -64,6 +64,8 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
                 "one; to ship them all the same, add --allow-emulated"
             )
         chosen = choose(opened.study, opened.ledger, wanted)
+        if options.folder is not None:
+            writing.refuse(options.folder)  # before minutes of training and measuring
         final = None if options.again else prepare.known(opened, chosen)
         if final is None:
             final = prepare.prepare(opened, chosen, progress, options.again)

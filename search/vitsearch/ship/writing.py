@@ -29,14 +29,10 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
     and :class:`StoreError` where nothing can be written.
     """
     folder = Path(os.path.abspath(folder))
-    if Path.cwd().is_relative_to(folder):
-        raise BundleError(f"{folder} would be replaced by the bundle: name a folder inside it with --to")
-    archive = folder.with_name(folder.name + ".zip")
+    archive = _archive(folder)
     new, new_archive = _part(folder), _part(archive)
     try:
-        for path in (folder, archive):
-            if path.exists() and not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:
-                raise BundleError(f"{path} exists and {obstacle}: name another folder with --to")
+        refuse(folder, name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove(new)
         _write_folder(files, new)
@@ -52,20 +48,35 @@ def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
     return archive
 
 
+def refuse(folder: Path, name: str | None = None) -> None:
+    """Raise :class:`BundleError` where no bundle can be written to ``folder``, as far as that is known before it is
+    made; ``name`` None where that depends on how its model turns out."""
+    folder = Path(os.path.abspath(folder))
+    if Path.cwd().is_relative_to(folder):
+        raise BundleError(f"{folder} would be replaced by the bundle: name a folder inside it with --to")
+    for path in (folder, _archive(folder)):
+        if path.exists() and not _is_empty(path) and (obstacle := _obstacle(path, name)) is not None:
+            raise BundleError(f"{path} exists and {obstacle}: name another folder with --to")
+
+
+def _archive(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".zip")
+
+
 def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}{PART}")
 
 
-def _obstacle(path: Path, name: str) -> str | None:
-    """Why a folder or zip must not be replaced by the bundle called ``name``; None for an earlier one of that name with
-    nothing in it but what we wrote."""
+def _obstacle(path: Path, name: str | None) -> str | None:
+    """Why a folder or zip must not be replaced by the bundle called ``name`` (None: by any bundle); None for an earlier
+    one of that name with nothing in it but what we wrote."""
     try:
         with bundle.opened(str(path)) as folder:
             _, wrong = bundle.damaged(folder)
             found = json.loads((Path(folder) / bundle.MANIFEST).read_bytes())["name"]
     except (EvaluatorError, OSError, ValueError, KeyError, TypeError):
         return "is not a bundle"
-    if found != name:
+    if name is not None and found != name:
         return f"is another bundle, {found}"
     return f"is not as it was shipped ({'; '.join(wrong)})" if wrong else None
 

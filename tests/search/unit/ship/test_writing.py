@@ -101,6 +101,15 @@ def test_the_bundle_of_another_model_is_left_alone(tmp_path):
     refused(tmp_path / "here", message)
 
 
+def test_before_it_is_made_a_bundle_may_replace_any_other(tmp_path):
+    write("other-trial-3", files_of("other-trial-3"), tmp_path / "here")
+    writing.refuse(tmp_path / "here")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(BundleError, match="notes exists and is not a bundle"):
+        writing.refuse(tmp_path / "notes")
+
+
 @pytest.mark.parametrize(("name", "what"), [("notes.txt", "added"), ("model.onnx", "changed")])
 def test_a_bundle_in_which_the_user_worked_is_left_alone(tmp_path, name, what):
     write("tiny", FILES, tmp_path / "here")
