@@ -170,17 +170,18 @@ def point_of(models: Front, number: int | None, record: Record) -> Point:
     known = next((point for point in (*models.shown(), *models.others) if point.trial == first), None)
     if known is not None:
         return replace(known, trial=number, plan=record.plan)
-    return Point(number, record.plan, record.keys, record.metrics, record.feasible)  # type: ignore[arg-type]
+    breaks = tuple(name for name, by in record.constraints.items() if by > 0.0)
+    return Point(number, record.plan, record.keys, record.metrics, record.feasible, breaks=breaks)  # type: ignore[arg-type]
 
 
 def place_of(models: Front, point: Point, record: Record) -> str:
     """Where a trial stands in its study, in a few words."""
     if record.duplicate_of is not None:
         return f"the same model as trial {record.duplicate_of}"
-    if not record.is_confirmed:
-        return "not confirmed: its accuracy was not evaluated"
     if point.breaks:
         return f"breaks {', '.join(point.breaks)}"
+    if not record.is_confirmed:
+        return "not confirmed: its accuracy was not evaluated"
     if any(point.trial == one.trial for one in models.points):
         is_knee = models.knee is not None and models.points[models.knee].trial == point.trial
         return "on the front, its knee" if is_knee else "on the front"

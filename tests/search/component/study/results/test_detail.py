@@ -110,6 +110,16 @@ def test_the_place_of_a_trial_is_in_words(finished):
     assert place_of(models, broken, records[knee.trial]) == "breaks accuracy>=0.99"
 
 
+def test_a_trial_that_was_too_slow_to_be_trained_names_its_limits(finished):
+    with finished.opened() as (study, ledger):
+        models, records = read_models(study, ledger), study.records()
+    plan = next(iter(records.values())).plan
+    slow = Record("infeasible", plan, "too slow", constraints={"cpu_ms_p50<=2": 0.5, "size_mb<=9": -1.0})
+    point = point_of(models, 999, slow)
+    assert (point.breaks, point.feasible) == (("cpu_ms_p50<=2",), False)
+    assert place_of(models, point, slow) == "breaks cpu_ms_p50<=2"
+
+
 def test_the_costs_of_stages_are_those_of_the_runs_that_made_them(make_study, tmp_path):
     study = make_study(trials=1)
     study.runner.cost = lambda job: StageCost(0.25, {}, 1000.0, 0.5, "worker here/1")
