@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import artifacts, runtimes
 from vitsearch_evaluators.agent.audit_log import AuditLog
@@ -196,8 +196,8 @@ class Api(NamedTuple):
             message = f"the logits of job {identifier} were evicted to make room; submit the job with another repeat"
             raise NotFound(message, {"reason": "evicted"}) from error
 
-    def cancel_job(self, identifier: str, caller: str) -> Reply:
-        status = self.queue.cancel(checked_id(identifier))
+    def cancel_job(self, identifier: str, study: Optional[str], caller: str) -> Reply:
+        status = self.queue.cancel(checked_id(identifier), study)
         self.audit.write("cancel", address=caller, owner=status.owner.study, job=identifier)
         return 200, status.to_json()
 

@@ -13,6 +13,8 @@ def run(arguments: argparse.Namespace) -> int:
     state = arguments.state
     if not os.path.isdir(state):
         raise InvalidRequest(f"--state {state} is not the folder of an agent")
+    if not os.access(state, os.R_OK | os.X_OK):
+        raise InvalidRequest(f"--state {state} cannot be read: run this as root or as the agent's user")
     is_running = locks.holder(os.path.join(state, locks.STATE)) is not None
     found = restrictions.kept(state)
     print(f"agent    {'runs' if is_running else 'does not run'}")

@@ -145,7 +145,7 @@ class EmbeddedAgent:
     def _start_own(self) -> None:
         """Start the agent, again if something kills it meanwhile. DeviceUnreachable quotes its log."""
         self._await_free_state()
-        tokens.write_tokens(self._path(tokens.FILE_NAME), (self.token,))
+        self._keep_token()
         for _ in range(_STARTS):
             process = self._process = self._spawn()
             self._port = self._await_port(process)
@@ -158,8 +158,16 @@ class EmbeddedAgent:
         log = self._path("agent.log")
         raise DeviceUnreachable(f"the embedded agent did not start; {log} ends with: {_tail(log)}")
 
+    def _keep_token(self) -> None:
+        """Use the token of the agent before: other processes that have joined it go on with that one."""
+        path = self._path(tokens.FILE_NAME)
+        try:
+            self.token = tokens.read_tokens(path)[0]
+        except InvalidRequest:
+            tokens.write_tokens(path, (self.token,))
+
     def _await_free_state(self) -> None:
-        """Return when no agent uses the state: a new token would shut out the clients of one that does.
+        """Return when no agent uses the state.
 
         The agent of a process that was killed needs a moment to end. EvaluatorError if it does not.
         """

@@ -3,7 +3,8 @@
 They raise as `Transport.request` does; the caller decides about repeats.
 """
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
+from urllib.parse import urlencode
 
 from vitsearch_evaluators.client.transport import Transport
 from vitsearch_evaluators.errors import ProtocolSkew
@@ -52,9 +53,10 @@ class Endpoints:
         path = f"{job_path(identifier)}?wait={wait_s:g}"
         return JobStatus.from_json(self._transport.request("GET", path, extra_timeout_s=wait_s).body)
 
-    def cancel(self, identifier: str) -> JobStatus:
-        """Cancel a job; a final one is not changed. NotFound if it is unknown."""
-        return JobStatus.from_json(self._transport.request("DELETE", job_path(identifier)).body)
+    def cancel(self, identifier: str, study: Optional[str] = None) -> JobStatus:
+        """Cancel a job, for one study or for all; a final one is not changed. NotFound if it is unknown."""
+        query = "" if study is None else "?" + urlencode({"study": study})
+        return JobStatus.from_json(self._transport.request("DELETE", job_path(identifier) + query).body)
 
     def events(self, identifier: str, after: int = 0, wait_s: float = 0.0) -> List[Event]:
         """Return the events of a job after number `after`, waiting up to `wait_s` for one."""

@@ -29,6 +29,8 @@ from vitsearch_evaluators.wire.protocol import (
 
 _POLL_S = 20.0
 _POLL_CANCELLABLE_S = 2.0
+_FAILURES_MAX = 5
+"""How often one request lets a job run again that has failed with a transient error, such as a full disk."""
 
 
 class RequestOptions(NamedTuple):
@@ -65,9 +67,11 @@ class RemoteJob:
             "environment_id": request.environment_id,
         }
         watch = None if request.on_event is None else _Watch(request.on_event)
+        failures = 0
         while True:
             try:
                 status = self._follow(identifier, body, retry_policy, watch)
+                failures += status.state == "failed"
                 result = _checked(status, spec, info)
                 if request.environment_id not in (None, result.environment_id):
                     raise _other_environment(str(request.environment_id), result)
@@ -86,7 +90,7 @@ class RemoteJob:
                     self._cancel_quietly(identifier)
                 raise
             except EvaluatorError as error:
-                if not error.transient:
+                if not error.transient or failures >= _FAILURES_MAX:
                     raise
                 retry_policy.wait(error)
 
@@ -116,7 +120,7 @@ class RemoteJob:
     def _cancel_quietly(self, identifier: str) -> None:
         # If the device cannot be reached, it completes the job and keeps the result for the next request.
         with contextlib.suppress(EvaluatorError):
-            self._endpoints.cancel(identifier)
+            self._endpoints.cancel(identifier, self._owner.study)
 
 
 class _Watch:

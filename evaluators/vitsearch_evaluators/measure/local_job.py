@@ -60,9 +60,8 @@ def local_job(
     blobs = tuple(BlobRef(name, file_digest(file), os.path.getsize(file)) for name, file in files.items())
     spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol)
     model = {blob.name: files[blob.name] for blob in spec.model}
-    stop = StopSignal()
     processes.adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+    with contextlib.closing(StopSignal()) as stop, tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
         info = check_runtime(request.runtime, JobFolder(folder, stop), request.programs)
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)
         environment = fingerprint(__version__, (info,), THIS_MACHINE)

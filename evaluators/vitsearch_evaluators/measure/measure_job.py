@@ -85,7 +85,9 @@ def measure_job(
     device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system))
     timing = Timing(protocol, sum(blob.size for blob in spec.model), device_times)
     while timing.needs_another():
-        timing.add(children.report("latency", ProcessReport.from_json, len(timing.reports)))
+        index = len(timing.reports)
+        is_new = not children.has("latency", index)
+        timing.add(children.report("latency", ProcessReport.from_json, index), is_new)
     sustained, not_provided = None, None
     if protocol.soak_s > 0:
         sustained, not_provided = children.optional_report("sustained", ProcessReport.from_json)
@@ -144,9 +146,14 @@ class _Children(NamedTuple):
     def path(self, name: str) -> str:
         return os.path.join(self.job_folder.folder, answer_file_name(self.environment_id, name))
 
+    def has(self, phase: str, index: Optional[int] = None) -> bool:
+        """Return whether an earlier attempt has the answer of a process."""
+        name = _name(phase, index)
+        return stored_answer(self.path(name)) is not None and os.path.exists(self.path(name + "-observation"))
+
     def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
         """Return the report of a process: that of an earlier attempt, otherwise of a new process."""
-        name = phase if index is None else str(index)
+        name = _name(phase, index)
         path, observation = self.path(name), self.path(name + "-observation")
         answer = self._stored(path, observation)
         if answer is None:
@@ -187,6 +194,10 @@ class _Children(NamedTuple):
             "environment": self.environment_id[:16],
         }
         return self.job_folder.run(phase, job, wall_limit_s(phase, self.spec.protocol))
+
+
+def _name(phase: str, index: Optional[int]) -> str:
+    return phase if index is None else str(index)
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

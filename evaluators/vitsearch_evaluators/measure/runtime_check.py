@@ -1,6 +1,7 @@
 """What the agent checks in a child at its start: which runtimes are available, because only children import them, and
 which restrictions hold for children."""
 
+import contextlib
 import os
 from typing import Tuple
 
@@ -45,6 +46,8 @@ def check_restrictions(job_folder: JobFolder) -> Tuple[Restriction, ...]:
     """Return which restrictions hold for the children of `job_folder`, as one of them found. Raises Interrupted."""
     job = {"kind": "restrictions", "answer": "restrictions.json"}
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(job_folder.folder, job["answer"]))  # of an earlier start
         answer = job_folder.run("restrictions", job, _CHECK_TIMEOUT_S)
         return tuple(Restriction.from_json(found) for found in answer.get("restrictions", ()))
     except (EvaluatorError, OSError) as error:

@@ -87,7 +87,8 @@ class BlobStore:
         return _size(self._blob_path(sha256))
 
     def prepare(self, sha256: str, size: int) -> Progress:
-        """Make room for an upload of `size` bytes; TransferFailed `too_large` or `no_space`."""
+        """Make room for an upload of `size` bytes; TransferFailed `too_large`, `no_space` or, where all bytes had
+        arrived and were not verified, `digest_mismatch`."""
         with self._lock:
             if self.has(sha256):
                 os.utime(self._blob_path(sha256), None)
@@ -98,6 +99,11 @@ class BlobStore:
                     {"reason": "too_large", "limit": self.limits.max_blob_bytes},
                 )
             arrived = _size(self._uploads.path(sha256)) or 0
+            if arrived and arrived == size:  # the agent ended before it had verified the last chunk
+                return self._finish(sha256, size)
+            if arrived > size:  # of another announcement
+                os.remove(self._uploads.path(sha256))
+                arrived = 0
             self._make_room(max(0, size - arrived), sha256, self._uploads.ahead_of(sha256, arrived))
             return Progress(arrived, False)
 
@@ -115,7 +121,10 @@ class BlobStore:
                 raise InvalidRequest("a chunk needs at least one byte")
             path = self._uploads.path(sha256)
             # Check for each chunk: the first may have announced a smaller size, and others fill the disk too.
-            arrived = self.prepare(sha256, total).offset
+            progress = self.prepare(sha256, total)
+            if progress.complete:
+                return progress
+            arrived = progress.offset
             if offset != arrived:
                 raise TransferFailed(
                     f"the chunk starts at {offset}, but {arrived} bytes have arrived",
@@ -160,7 +169,7 @@ class BlobStore:
         sha256 = file_digest(path)
         with self._lock:
             if not self.has(sha256):
-                self._make_room(os.path.getsize(path), sha256)
+                self._make_room(os.path.getsize(path), sha256, is_here=True)
             self._publish(path, sha256)
         return sha256
 
@@ -227,7 +236,10 @@ class BlobStore:
         os.chmod(path, 0o444)
         os.replace(path, self._blob_path(sha256))
 
-    def _make_room(self, needed: int, sha256: str, keep_uploads: FrozenSet[str] = frozenset()) -> None:
+    def _make_room(
+        self, needed: int, sha256: str, keep_uploads: FrozenSet[str] = frozenset(), is_here: bool = False
+    ) -> None:
+        """Remove files until `needed` bytes fit; `is_here`: they are on this disk, and are only moved."""
         keep = self.referenced() | {sha256}
         files = self._files()
         for path in self._uploads.abandoned(keep):
@@ -235,7 +247,7 @@ class BlobStore:
             del files[path]
         used = sum(status.st_size for status in files.values())
         candidates = [path for path in files if os.path.basename(path) not in keep | keep_uploads]
-        free = _free_bytes(self._blobs)
+        free = _free_bytes(self._blobs) + (needed if is_here else 0)
         while (
             used + needed > self.limits.quota_bytes
             or free - needed < self.limits.reserve_bytes

@@ -92,6 +92,7 @@ class JobQueue:
                 self._refuse_too_many(owner)
                 self._table.add(identifier, spec, spec_digest, owner, environment)
                 self._queue(identifier)
+                self._table.ask(identifier, owner.study)
             elif row["spec_digest"] != spec_digest:
                 raise JobConflict(f"job {identifier} exists with another specification")
             elif rows.may_run_again(row, environment):
@@ -100,8 +101,12 @@ class JobQueue:
                     trial=owner.trial, interruptions="[]", environment=environment,
                 )  # fmt: skip
                 self._queue(identifier)
-            elif row["state"] == "queued" and environment is not None:
-                self._table.set(identifier, environment=environment)
+                self._table.forget_askers(identifier)
+                self._table.ask(identifier, owner.study)
+            elif row["state"] in ("queued", "running"):
+                self._table.ask(identifier, owner.study)
+                if row["state"] == "queued" and environment is not None:
+                    self._table.set(identifier, environment=environment)
             return self.get(identifier), row is None
 
     def get(self, identifier: str) -> JobStatus:
@@ -135,10 +140,13 @@ class JobQueue:
                     return events
                 self._changed.wait(left)
 
-    def cancel(self, identifier: str) -> JobStatus:
-        """Cancel a job that is not final; a running job ends shortly afterwards."""
-        with self._changed:
+    def cancel(self, identifier: str, study: Optional[str] = None) -> JobStatus:
+        """Cancel a job that is not final; a running job ends shortly afterwards. With `study`, it goes on for the other
+        studies that wait for it."""
+        with self._changed, self._database.transaction():
             status = self.get(identifier)
+            if study is not None and self._table.leave(identifier, study):
+                return status
             if status.state == "queued":
                 self._end(identifier, "cancelled")
             elif status.state == "running":

@@ -26,6 +26,11 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, study);
 CREATE TABLE IF NOT EXISTS owners (study TEXT PRIMARY KEY, served INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS askers (  -- who waits for a job that is not final
+    job TEXT NOT NULL,
+    study TEXT NOT NULL,
+    PRIMARY KEY (job, study)
+);
 CREATE TABLE IF NOT EXISTS events (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     job TEXT NOT NULL,

@@ -27,7 +27,8 @@
                                    (see AccuracyResult) from byte N on, and the header Upload-Length
                                    with the size of all logits; 404 if there are none, with
                                    details.reason `evicted` if they were removed
-    DELETE /v1/jobs/{id}        -> JobStatus; cancels a job that is not final
+    DELETE /v1/jobs/{id}        -> JobStatus; cancels a job that is not final. With `?study=NAME` that study
+                                   gives it up, and it goes on for others that have asked for it
     GET    /v1/jobs             -> {"jobs": [JobStatus without results]}: the running job, then the
                                    queued ones in the order in which they will be served
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Deployment
@@ -28,6 +28,8 @@ MAX_ENVIRONMENTS = 3
 """A device counts as lost when its environment changes this many times during one measurement."""
 REPEATS_PER_FAILURE, MAX_FAILURES = 10_000, 40
 DOES_NOT_FIT = ("out_of_memory", "incompatible_artifact")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,7 @@ class AgentDevice:
         job = self._job(deployment)
         ask = partial(self._client.measure, str(artifact), job.runtime, job.options, protocol, self._first + repeat)
         try:
-            for _ in range(MAX_ENVIRONMENTS):
-                try:
-                    return ask(self._options(self.info.environment_id))
-                except EnvironmentChanged:
-                    self._refresh_info()
+            return self._in_present_environment(ask)
         except MeasurementFailed as error:
             raise StageError("measure", error.kind, str(error)) from error
         except JobCancelled as error:
@@ -145,6 +143,14 @@ class AgentDevice:
             raise DeviceLost(f"device {self.name}: {error}") from error
         finally:
             self.outage = None
+
+    def _in_present_environment(self, ask: Callable[..., T]) -> T:
+        """What ``ask`` answers, not that of an earlier environment: its runtime may have another version now."""
+        for _ in range(MAX_ENVIRONMENTS):
+            try:
+                return ask(request=self._options(self.info.environment_id))
+            except EnvironmentChanged:
+                self._refresh_info()
         raise DeviceLost(f"device {self.name}: its environment changed {MAX_ENVIRONMENTS} times during one measurement")
 
     def _job(self, deployment: Deployment) -> DeviceJob:
@@ -189,10 +195,9 @@ class AgentDevice:
 
     def _accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         job = self._job(deployment)
+        ask = partial(self._client.accuracy, str(artifact), subset, job.runtime, job.options, repeat=self._first)
         try:
-            return self._client.accuracy(
-                str(artifact), subset, job.runtime, job.options, repeat=self._first, request=self._options()
-            )
+            return self._in_present_environment(ask)
         except JobCancelled as error:
             raise self._cancelled(Stage.DEVICE_ACCURACY, error) from error
         except EvaluatorError as error:

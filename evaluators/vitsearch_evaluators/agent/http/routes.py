@@ -104,6 +104,10 @@ ROUTES = (
         lambda api, job, call: Answer(*api.events(job, call.parameter("after"), call.parameter("wait"))),
     ),
     _route("GET", "/v1/jobs/{id}/logits", _logits),
-    _route("DELETE", "/v1/jobs/{id}", lambda api, job, call: Answer(*api.cancel_job(job, call.caller))),
+    _route(
+        "DELETE",
+        "/v1/jobs/{id}",
+        lambda api, job, call: Answer(*api.cancel_job(job, call.head.query.get("study"), call.caller)),
+    ),
     _route("GET", "/v1/jobs", lambda api, _, __: Answer(*api.jobs())),
 )

@@ -49,11 +49,13 @@ def settle_s(model_bytes: int) -> float:
 class BurstSamples(NamedTuple):
     """The times of all counted runs of the model, in order, and for each burst its blocks with their neighbours.
 
-    Without references there are no bursts.
+    Without references there are no bursts. `rests` counts the rests between bursts, each of which gave
+    the processor up.
     """
 
     samples: Samples
     bursts: Tuple[Tuple[PairedBlock, ...], ...]
+    rests: int = 0
 
 
 class BurstSampler:
@@ -70,15 +72,17 @@ class BurstSampler:
     def sample(self, protocol: MeasureProtocol) -> BurstSamples:
         """Sample until the protocol's `min_runs` and `min_s` are reached, or `max_s` is over."""
         bursts: List[Tuple[PairedBlock, ...]] = []
+        rests = 0
         start = self._clocks.wall()
         while not is_enough(len(self._samples.wall_ms), self._clocks.wall() - start, protocol):
             if self._samples.wall_ms:
                 self._clocks.sleep(REST_S)
+                rests += 1
             if self._references:
                 bursts.append(self._paired_burst())
             else:
                 self._plain_burst(protocol)
-        return BurstSamples(self._samples, tuple(bursts))
+        return BurstSamples(self._samples, tuple(bursts), rests)
 
     def _paired_burst(self) -> Tuple[PairedBlock, ...]:
         products, convolutions = self._references
@@ -96,8 +100,13 @@ class BurstSampler:
     def _plain_burst(self, protocol: MeasureProtocol) -> None:
         """Time the model alone for as long as its blocks in a paired burst take, or until one burst is enough."""
         known = len(self._samples.wall_ms)
+        if known:
+            self._settle(self._model)  # the processor may have slowed down in the rest
         self._model_runs(
-            lambda done, passed_s: passed_s < PAIRS * BLOCK_S and not is_enough(known + done, passed_s, protocol)
+            lambda done, passed_s: (
+                (done < PAIRS * BLOCK_MINIMUM_RUNS or passed_s < PAIRS * BLOCK_S)
+                and not is_enough(known + done, passed_s, protocol)
+            )
         )
 
     def _model_block(self) -> Samples:

@@ -57,10 +57,11 @@ class Timing:
         self._widths: Dict[int, Optional[float]] = {}
         self._memory_bound: Dict[int, bool] = {}
 
-    def add(self, report: ProcessReport) -> None:
-        """Add the report of a process, and the times of its references to those that are known."""
+    def add(self, report: ProcessReport, is_new: bool = True) -> None:
+        """Add the report of a process, and the times of its references to those that are known, unless an earlier
+        attempt has done so."""
         self.reports.append(report)
-        observed = Observed.of(report)
+        observed = Observed.of(report) if is_new else None
         if observed is not None:
             self._store.add(self._key, [observed])
 
@@ -93,7 +94,8 @@ class Timing:
         if self._paired() is None:
             return ("contended",) if is_contended(self.reports, self._protocol.threads) else ()
         found = {
-            "contended": self._left_open() > CONTENDED_DISAGREEMENT,
+            "contended": self._left_open() > CONTENDED_DISAGREEMENT
+            or (self._basis() == RAW and is_contended(self.reports, self._protocol.threads)),
             "memory_bound": self._basis() == PAIRED and self._is_memory_bound(),
         }
         return tuple(flag for flag, is_set in found.items() if is_set)

@@ -98,7 +98,7 @@ class TrtexecRuntime(ToolRuntime):
         return run_shapes(declared_inputs("onnx", path), protocol.batch, protocol.shapes)
 
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        load = Load(protocol.min_s, _warm_s(protocol))
+        load = Load(protocol.min_s, _warm_s(protocol), protocol.min_runs)
         try:
             text = self._run(path, options, protocol, load.timed_flags()).text
         except MeasurementFailed:

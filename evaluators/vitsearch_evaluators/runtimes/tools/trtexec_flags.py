@@ -83,10 +83,11 @@ def calibration_cache(version: Version, scales: str) -> str:
 
 
 class Load(NamedTuple):
-    """How long trtexec runs the model, and how long it warms up before."""
+    """How long trtexec runs the model and at least how often, and how long it warms up before."""
 
     seconds: float
     warm_s: float
+    runs: int = MINIMUM_RUNS
 
     @property
     def warm_ms(self) -> int:
@@ -98,7 +99,7 @@ class Load(NamedTuple):
         trtexec runs until both the iterations and the duration are reached; surplus runs are ignored later.
         """
         return [
-            f"--iterations={MINIMUM_RUNS}",
+            f"--iterations={max(MINIMUM_RUNS, self.runs)}",
             f"--duration={max(1, math.ceil(self.seconds))}",
             f"--warmUp={self.warm_ms}",
             "--sleepTime=0",

@@ -247,6 +247,12 @@ def test_status_shows_what_measured_models_are_kept_from(agent, client, tmp_path
     assert capsys.readouterr().out.startswith("agent    does not run\n")
 
 
+def test_status_says_that_it_may_not_look_into_the_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert app.main(["status", "--state", str(tmp_path)]) != 0
+    assert f"--state {tmp_path} cannot be read: run this as root or as the agent's user" in capsys.readouterr().err
+
+
 def test_status_of_a_new_folder_says_that_nothing_is_known(tmp_path, capsys):
     assert app.main(["status", "--state", str(tmp_path)]) == 1
     assert "no agent has started here yet" in capsys.readouterr().out

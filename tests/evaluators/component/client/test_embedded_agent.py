@@ -74,6 +74,15 @@ def test_a_second_process_uses_the_agent_of_the_first(agent, client, tmp_path):
     assert client.device().device_id, "the first one's agent goes on"
 
 
+def test_an_agent_that_is_started_again_answers_those_who_had_joined_the_one_before(tmp_path, blob, tiny_protocol):
+    state = str(tmp_path / "state")
+    first = EmbeddedAgent(state).__enter__()
+    with EmbeddedAgent(state) as second, second.client("s") as client:
+        first.stop()
+        with EmbeddedAgent(state):
+            assert client.measure(blob, "noop", {}, tiny_protocol).runtime == "noop"
+
+
 def test_who_needs_the_agent_starts_it_again_when_its_process_has_ended(tmp_path, blob, tiny_protocol):
     first = EmbeddedAgent(str(tmp_path / "state")).__enter__()
     with EmbeddedAgent(str(tmp_path / "state")) as second, second.client("s") as client:

@@ -61,6 +61,24 @@ def test_an_upload_continues_after_a_restart(store, tmp_path):
     assert again.append(sha256, 120, 200, content[120:]).complete
 
 
+def test_an_upload_whose_last_byte_arrived_before_a_restart_is_complete(store, tmp_path, monkeypatch):
+    sha256 = hashlib.sha256(b"a" * 200).hexdigest()
+    with monkeypatch.context() as patch:
+        patch.setattr(BlobStore, "_finish", lambda self, sha256, total: (total, True))  # the agent is killed here
+        store.append(sha256, 0, 200, b"a" * 200)
+    again = BlobStore(str(tmp_path), LIMITS)
+    assert not again.has(sha256)
+    assert again.prepare(sha256, 200) == (200, True)
+    assert again.has(sha256)
+
+
+def test_a_part_that_is_longer_than_the_file_is_sent_again(store):
+    sha256 = hashlib.sha256(b"a" * 200).hexdigest()
+    store.append(sha256, 0, 500, b"b" * 300)
+    assert store.prepare(sha256, 200) == (0, False)
+    assert put(store, b"a" * 200) == sha256
+
+
 def test_a_late_chunk_at_an_old_offset_is_refused(store):
     content = b"b" * 300
     sha256 = hashlib.sha256(content).hexdigest()
@@ -260,3 +278,10 @@ def test_the_age_of_an_upload_counts_from_the_restart(store, clock, tmp_path):
     put(later, b"a third")
     with pytest.raises(NotFound):
         later.progress(begun)
+
+
+def test_a_file_that_is_on_the_disk_needs_no_further_room_there(store, tmp_path, monkeypatch):
+    path = tmp_path / "logits"
+    path.write_bytes(b"a" * 600)
+    monkeypatch.setattr(store_module, "_free_bytes", lambda path: 100)
+    assert store.has(store.adopt(str(path)))

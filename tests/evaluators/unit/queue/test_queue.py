@@ -195,6 +195,21 @@ def test_cancelling(queue):
         queue.cancel(name(9))
 
 
+def test_a_job_goes_on_for_the_other_studies_that_wait_for_it(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    queue.put(name(1), spec(), Owner("b"))
+    assert queue.cancel(name(1), "a").state == "queued"
+    assert queue.cancel(name(1), "b").state == "cancelled"
+    queue.put(name(1), spec(), Owner("a"))
+    assert queue.cancel(name(1), "a").state == "cancelled", "b asked for it before it was cancelled"
+
+
+def test_who_cancels_a_job_for_all_ends_it_for_all(queue):
+    for study in "ab":
+        queue.put(name(1), spec(), Owner(study))
+    assert queue.cancel(name(1)).state == "cancelled"
+
+
 def test_only_transient_failures_are_run_again(queue):
     queue.put(name(1), spec(), Owner("a"))
     queue.claim(0.0)

@@ -1,11 +1,14 @@
 """A figure that fails is measured again: what is slower is slower every time."""
 
+from collections import namedtuple
+
 import pytest
 
 from support.bundles import manifest, write_bundle
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import verify as verifying
-from vitsearch_evaluators.verify.bench import Bench
+from vitsearch_evaluators.verify.bench import Bench, Remote
+from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
 from vitsearch_evaluators.verify.verify import Asked, verify
 
@@ -67,3 +70,21 @@ def test_a_runtime_that_reports_no_outputs_does_not_judge_the_accuracy(tmp_path)
     folder = write_bundle(tmp_path, manifest(runtime="trtexec", options={"precision": "fp16"}))
     check = verify(folder, lambda bundle: Measures(), Asked(measures=False)).checks[-1]
     assert check == ("accuracy", NOT_JUDGED, "trtexec reports no outputs, so it cannot classify images")
+
+
+def test_a_device_measures_again_and_does_not_answer_with_what_it_has(folder):
+    class Client:
+        def __init__(self):
+            self.repeats = []
+
+        def measure(self, path, runtime, options, protocol, repeat):
+            self.repeats.append(repeat)
+
+        def device(self):
+            return namedtuple("Info", "fingerprint")({})
+
+    client = Client()
+    bench = Remote(read(str(folder)), client, 7)
+    for _ in range(2):
+        bench.measure()
+    assert client.repeats == [7, 8]

@@ -203,5 +203,9 @@ def test_accuracy_on_the_device_and_its_failure(device, tmp_path):
     subset = Subset(str(tmp_path / "images.npy"), str(tmp_path / "labels.npy"))
     found = asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT))
     assert (found.correct, found.n, found.classes) == (8, 9, 8)
+    here = device.info.environment_id
+    device.info = device.info._replace(environment_id="ab" * 32)  # a runtime was updated since
+    assert asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT)).environment_id == here
+    assert device.info.environment_id == here
     with pytest.raises(StageError, match="noop gives no outputs"):
         asyncio.run(device.accuracy(tmp_path / "flat", subset, Deployment("local", "noop", "", "fp32")))

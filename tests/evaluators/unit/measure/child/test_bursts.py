@@ -102,3 +102,14 @@ def test_without_references_a_burst_is_as_long_as_the_blocks_of_the_model():
     found = sampled(machine, ONE_PROCESS, references=False)
     assert machine.rests == [REST_S] * 2
     assert len(found.samples.wall_ms) == pytest.approx(3 * PAIRS * BLOCK_S / 0.001, abs=3)
+
+
+def test_a_slow_model_alone_is_not_timed_right_after_a_rest():
+    machine = Machine()
+    found = sampled(machine, references=False, model_s=0.07, after_switch=1.0)
+    runs_between = len(machine.order) / (len(machine.rests) + 1)
+    assert runs_between >= PAIRS * bursts.BLOCK_MINIMUM_RUNS
+    assert len(machine.order) == len(found.samples.wall_ms) + len(machine.rests), (
+        "one run after each rest is not counted"
+    )
+    assert found.rests == len(machine.rests) > 0

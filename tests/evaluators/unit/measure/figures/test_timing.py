@@ -81,6 +81,23 @@ def test_references_that_disagree_flag_the_measurement_as_contended():
     assert slow.flags() == (), "everything was slowed alike, which the ratio does not see"
 
 
+def test_other_load_on_a_board_that_shows_raw_times_flags_the_measurement():
+    quiet, busy = timing(is_virtual=False), timing(is_virtual=False)
+    for _ in range(2):
+        quiet.add(process(scheduler_cpu_s=1.0, scheduler_wait_s=0.0))
+        busy.add(process(scheduler_cpu_s=1.0, scheduler_wait_s=0.5))
+    assert (quiet.fields()["basis"], quiet.flags()) == (RAW, ())
+    assert busy.flags() == ("contended",)
+
+
+def test_what_an_earlier_attempt_has_taught_the_store_is_not_taught_again():
+    store = ReferenceStore()
+    found = timing(store=store)
+    found.add(process())
+    found.add(process(), is_new=False)
+    assert (len(found.reports), store.times(KEY).processes) == (2, 1)
+
+
 def test_no_process_follows_when_only_the_disagreement_of_the_references_is_left():
     store = ReferenceStore()
     store.add(KEY, [Observed(2.0, 0.1, 2.0, 0.1)] * 30)
