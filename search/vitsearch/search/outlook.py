@@ -15,6 +15,7 @@ from itertools import chain
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
+from vitsearch.core.plan import Plan
 from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
@@ -59,7 +60,7 @@ def as_recorded(keys: Keys) -> Metrics:
 
 
 class Outlook:
-    """One per run; holds the records of all finished trials.
+    """One per run; holds the records of all finished trials, and their ``plans``.
 
     ``device_metrics`` is what is known of a graph now: more than when its record was written, if it was measured again
     or the reference times have moved. ``changes`` names the graphs of which more became known, in order (None: all).
@@ -75,6 +76,7 @@ class Outlook:
     ) -> None:
         self.goals = goals
         self.records: dict[int, Record] = {}
+        self.plans: set[Plan] = set()
         self.base_accuracy = base_accuracy
         self.trained: dict[str, int] = {}
         self._device_metrics = device_metrics
@@ -92,6 +94,7 @@ class Outlook:
     def add(self, number: int, record: Record) -> None:
         """A trial has ended. ``trained`` has the first trial of each training (:func:`trainings`)."""
         self.records[number] = record
+        self.plans.add(record.plan)
         self._model = None
         if not record.is_confirmed:
             return

@@ -61,10 +61,9 @@ class Requests:
 
     def unseen(self) -> None:
         """The sampler repeats itself: ask for a plan that was not asked for yet."""
-        seen = {record.plan for record in self._scheduler.outlook.records.values()}
         for _ in range(UNSEEN_TRIES):
             plan = self._plans.random(self._random)
-            if plan not in seen:
+            if plan not in self._scheduler.outlook.plans:
                 self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
                 return
 

@@ -250,7 +250,11 @@ class Study:
         for number, record in self._view.ended_with("record", self._records):
             self._records[number] = Record.from_json(record)
         if len(self._in_order) != len(self._records):
-            self._in_order = dict(sorted(self._records.items()))
+            new = sorted(self._records.keys() - self._in_order.keys())
+            are_last = new[0] > next(reversed(self._in_order), -1)
+            self._in_order = self._in_order | {number: self._records[number] for number in new}
+            if not are_last:
+                self._in_order = dict(sorted(self._in_order.items()))
         return self._in_order
 
     def baseline(self) -> Record | None:
