@@ -109,7 +109,10 @@ def run(
         said = {"study": loaded.study, "reason": ended.reason, "complete": ended.complete}
         typer.echo(json.dumps(said, indent=2))
         return
-    typer.echo(printable(f"{ended.reason}. The front: vitsearch front {loaded.study}"))
+    from vitsearch.study.lookup import typed  # optuna and sqlalchemy, which the run has loaded
+
+    front = shlex.join(["vitsearch", "front", typed(loaded.storage, loaded.study)])
+    typer.echo(printable(f"{ended.reason}. The front: {front}"))
 
 
 @app.command()
@@ -206,7 +209,8 @@ def capabilities(
         ),
     ] = False,
     resolution: Annotated[
-        int | None, typer.Option(help="With --try: pixels; default: those of the backbone.", show_default=False)
+        int | None,
+        typer.Option(help="With --try: pixels; default: those of the backbone.", show_default=False, min=8, max=4096),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -226,8 +230,8 @@ def capabilities(
         if not names:
             raise typer.BadParameter("--try needs the name of a backbone")
         raise typer.Exit(0 if try_backbones(names, resolution, backend or [], as_json) else 1)
-    if resolution is not None or as_json:
-        raise typer.BadParameter("--resolution and --json describe what --try does: add --try")
+    if resolution is not None or as_json or backend:
+        raise typer.BadParameter("--resolution, --backend and --json describe what --try does: add --try")
     from vitsearch.cli.capabilities import describe, examples
 
     typer.echo(describe(names or examples()))

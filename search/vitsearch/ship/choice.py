@@ -91,7 +91,7 @@ def picked(front: Front, text: str) -> int:
     """The trial of the model of the front that ``text`` describes, such as ``min cpu_ms_p50 where accuracy >= 0.9``;
     the rest is an expression as ``vitsearch front --where`` takes it."""
     if not front.points:
-        raise StudyError(f"study {front.study!r} has no feasible model yet: see 'vitsearch status {front.study}'")
+        raise StudyError(f"study {front.study!r} has no feasible model yet: 'vitsearch status' says how far it is")
     match = _PICK.match(text)
     if match is None:
         raise StudyError(f"--pick {text!r} is not of the form: {FORM}")

@@ -51,7 +51,7 @@ def _lines(before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -
         old, new, key = before.get(name), now.get(name), f"{above}{name}"
         if old == new:
             continue
-        if isinstance(old, Mapping) or isinstance(new, Mapping):
+        if all(one is None or isinstance(one, Mapping) for one in (old, new)):
             yield from _lines(old or {}, new or {}, f"{key}.")
         elif isinstance(old, list) and isinstance(new, list):
             yield f"{key}: {_of_lists(old, new)}"
@@ -69,7 +69,9 @@ def _of_lists(old: Sequence[Any], new: Sequence[Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Mapping) and "name" in value:
+    if isinstance(value, Mapping) and (name := value.get("name", value.get("backbone"))):
         weights = value.get("weights")
-        return f"{value['name']} ({weights})" if weights else str(value["name"])
+        return f"{name} ({weights})" if weights else str(name)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_shown(one)}" for name, one in value.items() if one is not None) + "}"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -113,10 +113,14 @@ def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> D
     return draft_of(override(read(file, found), _with_open_trials(overrides), found), str(file), found)
 
 
+NO_BUDGET = ("", "none", "null", "~")
+
+
 def _with_open_trials(overrides: Sequence[str]) -> list[str]:
-    """A budget on the command line replaces the number of trainings of the file, unless that is given there too."""
-    keys = {one.partition("=")[0].strip() for one in overrides}
-    is_open = "search.budget" in keys and "search.trials" not in keys
+    """A budget on the command line replaces the number of trainings of the file, unless that is given there too, or the
+    budget is none."""
+    values = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in overrides)}
+    is_open = values.get("search.budget", "none").lower() not in NO_BUDGET and "search.trials" not in values
     return ["search.trials=null", *overrides] if is_open else [*overrides]
 
 

@@ -14,7 +14,7 @@ from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger, sqlite_file
-from vitsearch.study.database.opening import study_names
+from vitsearch.study.database.opening import holds_studies, study_names
 from vitsearch.study.study import Study
 
 FOLDER = Path("studies")
@@ -46,6 +46,16 @@ def find(text: str) -> Found:
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
         raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
     return found
+
+
+def typed(storage: str, name: str) -> str:
+    """What a person types for a study: its name where it is in its own file in the folder ``studies``."""
+    file = sqlite_file(storage)
+    if file is None:
+        return f"{masked(storage)}#{name}"
+    if file.stem != name:
+        return f"{file}#{name}"
+    return name if file.parent == FOLDER else str(file)
 
 
 def _only_study(storage: str) -> str:
@@ -90,6 +100,8 @@ def find_database(text: str) -> str:
 def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
     """The study and its ledger, to read."""
     found = find(text)
+    if not holds_studies(found.storage):  # our tables are not made in a database of another program
+        raise StudyError(f"{masked(found.storage)!r} holds no study; start one with 'vitsearch run SPACE'")
     ledger = Ledger.open(found.storage)
     try:
         study = Study.read(found.storage, found.name)

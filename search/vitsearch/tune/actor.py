@@ -50,6 +50,7 @@ class RungTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
         self._closing = AsyncExitStack()
         self._trial: RungTrial | None = None
         self._problem = ""
+        self._plan: dict[str, Any] | None = None
         try:
             self._plan = Knobs(self.space).plan(config).to_json()
         except PlanError as error:
@@ -70,7 +71,7 @@ class RungTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Rungs of another plan do not count: population-based schedulers exchange configs."""
         saved = json.loads(Path(checkpoint_dir, CHECKPOINT).read_text())
-        self._steps = saved["steps"] if saved["plan"] == self._plan else 0
+        self._steps = saved["steps"] if self._plan is not None and saved["plan"] == self._plan else 0
 
     def cleanup(self) -> None:
         self._asyncio.run(self._closing.aclose())

@@ -75,7 +75,7 @@ def exported(found: Front, chosen: Sequence[Point], form: Form, stored: StoredSt
         return exports.to_markdown(found, chosen)
     conditions = stored.conditions(chosen)
     if form == Form.CSV:
-        return exports.to_csv(exports.rows(found, chosen, conditions))
+        return exports.to_csv(found, exports.rows(found, chosen, conditions))
     return exports.to_perf_yaml(found, chosen, conditions)
 
 
@@ -85,7 +85,7 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
     if not front.points:
         console.print(
             f"{EMULATED if front.emulated else ''}Study {front.study} has no feasible trained model yet: "
-            f"see 'vitsearch status {front.study}'.",
+            "'vitsearch status' says how far it is.",
             markup=False,
         )
         return

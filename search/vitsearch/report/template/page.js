@@ -40,20 +40,27 @@ function wideRange() {
 function fillConditions() {
   const data = page.data;
   const form = by("conditions");
-  if (form.dataset.filled === data.varying.join()) return;
-  form.dataset.filled = data.varying.join();
   const anything = () => element("option", { value: "" }, "any");
   const chooser = (kind, name, words) => element("label", {}, name, element("select", { "data-kind": kind, "data-name": name }, anything(),
     ...words.map((word) => element("option", { value: String(word) }, String(word)))));
   const wordsOf = (knob) => [...new Set(data.trials.map((trial) => trial.knobs[knob]))].sort();
+  const groups = data.groups.filter((group) => data.trials.some((trial) => trial.group === group));
+  const filled = JSON.stringify([groups, data.varying.map((knob) => [knob, wordsOf(knob)])]);
+  if (form.dataset.filled === filled) return;
+  form.dataset.filled = filled;
+  const chosen = [...form.querySelectorAll("[data-kind]")].map((field) => [field.dataset.kind, field.dataset.name, field.value]);
   const bound = (metric) => {
     const kind = data.metrics[metric].direction === "maximize" ? "min" : "max";
     return element("label", {}, `${metric} ${kind === "min" ? "at least" : "at most"}`, element("input", { type: "number", step: "any", "data-kind": kind, "data-name": metric }));
   };
   form.replaceChildren(
     element("label", {}, "words", element("input", { type: "search", "data-kind": "text", "data-name": "text" })),
-    chooser("group", "group", data.groups.filter((group) => data.trials.some((trial) => trial.group === group))),
+    chooser("group", "group", groups),
     ...Object.keys(data.objectives).map(bound), ...data.varying.map((knob) => chooser("knob", knob, wordsOf(knob))));
+  for (const field of form.querySelectorAll("[data-kind]")) {
+    const before = chosen.find(([kind, name]) => kind === field.dataset.kind && name === field.dataset.name);
+    if (before) field.value = before[2];
+  }
 }
 
 function readConditions() {
@@ -183,7 +190,10 @@ function follow() {
   events.addEventListener("error", () => { state.textContent = `No connection to vitsearch serve since ${time()}; trying again. The page shows what it knew then.`; });
   events.addEventListener("problem", (event) => { state.textContent = `The study cannot be read: ${JSON.parse(event.data)}`; });
   events.addEventListener("version", async (event) => {
-    if (event.data === version) return;
+    if (event.data === version) {  // after a problem that has passed
+      state.textContent = `Live, connected at ${time()}`;
+      return;
+    }
     const answer = await fetch("data.json");
     if (!answer.ok) return;
     version = event.data;

@@ -77,7 +77,7 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
         cores = closing.enter_context(cores_kept_free(space))
         resources = one_trainer(space, cores)
         closing.enter_context(ProcessGuard())
-        ledger.costs.start_run(space.study, cores_of(space, cores, None))
+        ledger.costs.start_run(space.study, cores_of(space, cores, None), purpose="afterwards")
         device = closing.enter_context(open_device(space, home, cores, progress.note))
         for one in device.devices:
             progress.note(f"device {one.name}: {one.info.fingerprint.get('cpu') or one.info.kind}")

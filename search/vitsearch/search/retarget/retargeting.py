@@ -73,7 +73,7 @@ class Retargeting:
             return
         name, target = self._study.name, self._found.target.name
         if not left_out:
-            raise StudyError(f"study {name!r} has no finished model yet: see 'vitsearch status {name}'")
+            raise StudyError(f"study {name!r} has no finished model yet: 'vitsearch status' says how far it is")
         reasons = "; ".join(dict.fromkeys(left_out.values()))
         raise ResourceError(f"no model of study {name!r} can run on {target}: {reasons}")
 

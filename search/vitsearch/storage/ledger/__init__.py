@@ -5,7 +5,7 @@ overwritten, so a stage that ran twice (a lost claim) keeps its first result. A 
 before its stage runs again.
 """
 
-from vitsearch.storage.ledger.engine import engine_options, files_folder, first, sqlite_file, tune
+from vitsearch.storage.ledger.engine import engine_options, files_folder, first, has_tables, sqlite_file, tune
 from vitsearch.storage.ledger.inventory import StudySummary, summaries
 from vitsearch.storage.ledger.ledger import (
     AccuracyRow,
@@ -45,6 +45,7 @@ __all__ = [
     "engine_options",
     "files_folder",
     "first",
+    "has_tables",
     "snapshot",
     "sqlite_file",
     "summaries",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, insert, or_, select, update
 
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
@@ -57,6 +57,14 @@ class Run:
         return self.seen_at - self.started_at
 
 
+Purpose = Literal["search", "afterwards"]
+"""What a run was for: a search, or work with its models afterwards, such as shipping one."""
+
+
+def _searches(study: str) -> ColumnElement[bool]:
+    return and_(_R.study == study, _R.purpose == "search")
+
+
 @dataclass(frozen=True)
 class StageRun:
     """What one run of a stage took. ``detail`` is the protocol of a measurement; the other fields are those of
@@ -82,10 +90,17 @@ class StageCosts:
         self._run: int | None = None
         self._noted: list[dict[str, Any]] = []
 
-    def start_run(self, study: str, cores: int, trainers: int = 1) -> None:
-        """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores."""
+    def start_run(self, study: str, cores: int, trainers: int = 1, purpose: Purpose = "search") -> None:
+        """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores. The accounts of
+        a study are those of its searches."""
         now = database_now()
-        values = {"study": study, "host": socket.gethostname(), "cores": cores, "trainers": trainers}
+        values = {
+            "study": study,
+            "purpose": purpose,
+            "host": socket.gethostname(),
+            "cores": cores,
+            "trainers": trainers,
+        }
         values |= {"started_at": now, "seen_at": now}
         with self._at_once.begin() as connection:
             made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
@@ -162,13 +177,13 @@ class StageCosts:
 
     def runs(self, study: str) -> list[Run]:
         """All runs of a study, oldest first."""
-        query = select(*(_R[field.name] for field in fields(Run))).where(_R.study == study).order_by(_R.id)
+        query = select(*(_R[field.name] for field in fields(Run))).where(_searches(study)).order_by(_R.id)
         with self._at_once.connect() as connection:
             return [Run(*row) for row in connection.execute(query)]
 
     def stages(self, study: str) -> list[StageRun]:
         """What the stages of all runs of a study took, in the order in which they were written."""
-        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        of_study = _S.run.in_(select(_R.id).where(_searches(study)))
         query = select(*(_S[field.name] for field in fields(StageRun))).where(of_study).order_by(_S.id)
         with self._at_once.connect() as connection:
             return [StageRun(*row) for row in connection.execute(query)]
@@ -176,7 +191,7 @@ class StageCosts:
     def worked(self, study: str) -> Worked:
         """How long the stages of all runs of a study took so far."""
         on_device = _S.ran_on.like(f"{DEVICE}%")
-        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        of_study = _S.run.in_(select(_R.id).where(_searches(study)))
         asked = select(on_device, func.sum(_S.wall_seconds)).where(of_study).group_by(on_device)
         with self._at_once.connect() as connection:
             found = {bool(is_device): float(seconds) for is_device, seconds in connection.execute(asked)}
@@ -190,10 +205,10 @@ class StageCosts:
 
     def spent(self, study: str) -> Spent:
         """What all runs of a study have spent so far. What its stages found in the ledger cost it nothing."""
-        of_study = _S.run.in_(select(_R.id).where(_R.study == study))
+        of_study = _S.run.in_(select(_R.id).where(_searches(study)))
         local = or_(_S.ran_on.not_like(f"{DEVICE}%"), _S.ran_on == LOCAL)
         sums = select(_S.stage, func.sum(_S.cpu_seconds)).where(of_study).group_by(_S.stage)
-        core_seconds = select(func.sum(_R.cores * (_R.seen_at - _R.started_at))).where(_R.study == study)
+        core_seconds = select(func.sum(_R.cores * (_R.seen_at - _R.started_at))).where(_searches(study))
         with self._at_once.connect() as connection:
             by_stage = {stage: float(seconds) for stage, seconds in connection.execute(sums)}
             here = connection.execute(select(func.sum(_S.cpu_seconds)).where(and_(of_study, local))).scalar()

@@ -39,28 +39,32 @@ def connect(url: str) -> Engine:
     """An engine for ``url``; makes the folder of a SQLite file. One clear :class:`StudyError` otherwise."""
     if file := sqlite_file(url):
         file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        engine = create_engine(url, **engine_options(url))
-    except (NoSuchModuleError, ImportError) as error:
-        raise StudyError(
-            f"storage {masked(url)}: no driver for this database ({error}); "
-            "allowed: sqlite:///FILE, postgresql+psycopg://... (pip install 'vitsearch[postgresql]')"
-        ) from None
+    engine = _engine(url)
     tune(engine)
     return engine
 
 
+def _engine(url: str, **options: Any) -> Engine:
+    try:
+        return create_engine(url, **engine_options(url), **options)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise StudyError(
+            f"storage {masked(url)}: no driver for this database ({error}); "
+            "allowed: sqlite:///FILE, postgresql+psycopg://... (pip install 'vitsearch[postgresql]')"
+        ) from None
+
+
 @contextmanager
 def explained(engine: Engine) -> Iterator[None]:
-    """Raise what goes wrong in the block as one clear :class:`StudyError`, and close the connections."""
+    """Raise what goes wrong in the block as one clear :class:`StoreError`, and close the connections."""
     try:
         yield
     except DBAPIError as error:
         engine.dispose()
-        raise StudyError(f"storage {shown(engine)} cannot be opened: {error.orig}") from error
-    except (StoreError, StudyError) as error:
+        raise StoreError(f"storage {shown(engine)} cannot be opened: {error.orig}") from error
+    except (StoreError, StudyError):
         engine.dispose()
-        raise StudyError(str(error)) from error
+        raise
 
 
 def shown(engine: Engine) -> str:
@@ -158,7 +162,7 @@ def _try_what_was_idle(engine: Engine) -> None:
 def first(url: str, table: str) -> Iterator[None]:
     """Let one process at a time into the block while the database has no such table. For who makes tables by a library
     that fails if another process does so at the same moment."""
-    engine = create_engine(url, poolclass=NullPool, **engine_options(url))
+    engine = _engine(url, poolclass=NullPool)
     with explained(engine):
         has_table = inspect(engine).has_table(table)
     if has_table:
@@ -172,6 +176,14 @@ def first(url: str, table: str) -> Iterator[None]:
         with engine.connect() as connection:  # it holds the lock until it is closed
             connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
             yield
+
+
+def has_tables(url: str, *names: str) -> bool:
+    """Whether a database has all of these tables. Nothing is written to it."""
+    engine = _engine(url, poolclass=NullPool)
+    with explained(engine), engine.connect() as connection:
+        found = inspect(connection)
+        return all(found.has_table(name) for name in names)
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:

@@ -23,7 +23,7 @@ LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'record
 GROUP BY s.study_name, 2 ORDER BY s.study_name
 """
 """Trials by state; those that repeat another trial for themselves, whatever their state."""
-_RUNS = "SELECT study, MAX(seen_at) FROM vs_run GROUP BY study"
+_RUNS = "SELECT study, MAX(seen_at) FROM vs_run WHERE purpose = 'search' GROUP BY study"
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ run = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("study", String(512), nullable=False, index=True),
+    Column("purpose", String(16), nullable=False),
     Column("host", String(255), nullable=False),
     Column("cores", Integer, nullable=False),
     Column("trainers", Integer, nullable=False),

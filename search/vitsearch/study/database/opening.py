@@ -10,7 +10,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from vitsearch.storage.ledger import engine_options, first, tune, wait_for
+from vitsearch.storage.ledger import engine_options, first, has_tables, tune, wait_for
 from vitsearch.study.database.versions import refuse_other_versions
 
 HEARTBEAT_S = 60
@@ -63,8 +63,22 @@ def names_in(storage: RDBStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies()]
 
 
+def holds_studies(url: str) -> bool:
+    """Whether a database has Optuna's tables, which are not made here. ``alembic_version`` is a name
+    that others use."""
+    return has_tables(url, "studies", "trials", "version_info")
+
+
+def make_tables(url: str) -> None:
+    """Make the tables of studies in a database that has none."""
+    with _opened(url):
+        pass
+
+
 def study_names(url: str) -> list[str]:
-    """The studies of a database."""
+    """The studies of a database. Nothing is written to one of another program."""
+    if not holds_studies(url):
+        return []
     with _opened(url) as storage:
         return names_in(storage)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import yaml
 
 from vitsearch.errors import SpaceError, StudyError
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.lookup import Found, find, opened
+from vitsearch.study.lookup import Found, find, opened, typed
 from vitsearch.study.study import Study
 
 
@@ -131,3 +133,35 @@ def test_a_space_file_that_is_wrong_is_told(here):
     (here / "space.yaml").write_text("space: 3\n")
     with pytest.raises(SpaceError, match="space.yaml"):
         find("space.yaml")
+
+
+def test_a_database_of_another_program_is_left_as_it_is(here):
+    with closing(sqlite3.connect(here / "app.db")) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('abc123')")
+    before = (here / "app.db").read_bytes()
+    for text in ("app.db", "app.db#fake", f"sqlite:///{here}/app.db"):
+        with pytest.raises(StudyError, match="holds no study"), opened(text):
+            pass
+    assert (here / "app.db").read_bytes() == before
+    assert [path.name for path in here.iterdir()] == ["app.db"]
+
+
+@pytest.mark.parametrize("url", ["postgres://u:secret@host/x", "mysql://u:secret@host/x", "http://u:secret@host/x"])
+def test_a_url_of_another_kind_of_database_is_refused(url):
+    with pytest.raises(StudyError, match="no driver for this database") as refused, opened(url):
+        pass
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("storage", "text"),
+    [
+        ("sqlite:///studies/fake.db", "fake"),
+        ("sqlite:///else/fake.db", "else/fake.db"),
+        ("sqlite:///studies/shared.db", "studies/shared.db#fake"),
+        ("postgresql+psycopg://me:secret@host/x", "postgresql+psycopg://me:***@host/x#fake"),
+    ],
+)
+def test_what_a_person_types_for_a_study(storage, text):
+    assert typed(storage, "fake") == text

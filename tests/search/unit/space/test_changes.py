@@ -25,6 +25,7 @@ def change(*overrides):
         ("space.resolution=[20, 28]", "space.resolution: added 20, removed 24"),
         ("space.resolution=[28, 24]", "space.resolution: in another order"),
         ("search.trials=20", "search.trials: 14 -> 20"),
+        ("task.teacher={backbone: vit_fmnist_p4}", "task.teacher: self -> vit_fmnist_p4 (builtin)"),
     ],
 )
 def test_a_choice_is_added_or_removed(override, line):

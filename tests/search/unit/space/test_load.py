@@ -227,6 +227,11 @@ def test_a_budget_on_the_line_replaces_the_number_of_the_file():
     assert load(SMALL, ["search.budget=30m", "search.trials=5"]).space.search.wanted == 5
 
 
+@pytest.mark.parametrize("none", ["none", "null", ""])
+def test_a_budget_that_is_lifted_leaves_the_number_of_the_file(none):
+    assert load(SMALL, [f"search.budget={none}"]).space.search.wanted == 14
+
+
 @pytest.fixture
 def with_devices():
     def loaded(**changes):

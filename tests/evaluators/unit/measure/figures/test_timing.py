@@ -90,7 +90,7 @@ def test_other_load_on_a_board_that_shows_raw_times_flags_the_measurement():
     assert busy.flags() == ("contended",)
 
 
-def test_what_an_earlier_attempt_has_taught_the_store_is_not_taught_again():
+def test_what_the_store_has_of_an_earlier_attempt_is_not_added_again():
     store = ReferenceStore()
     found = timing(store=store)
     found.add(process())

@@ -67,6 +67,18 @@ def test_what_another_study_has_spent_is_not_counted(ledger, storage):
     assert ledger.costs.spent("two").cpu_seconds == {"train": 3.0}
 
 
+def test_work_after_the_search_is_not_counted_as_one(ledger):
+    ledger.costs.start_run("one", 1)
+    ledger.costs.note(Stage.TRAIN, cost(1.0))
+    ledger.costs.write()
+    ledger.costs.start_run("one", 1, purpose="afterwards")
+    ledger.costs.note(Stage.TRAIN, cost(3.0))
+    ledger.costs.write()
+    assert ledger.costs.spent("one").cpu_seconds == {"train": 1.0}
+    assert len(ledger.costs.runs("one")) == len(ledger.costs.stages("one")) == 1
+    assert ledger.costs.worked("one").trainers == cost(1.0).wall_seconds
+
+
 def took(peak_mb, backbone="vit"):
     return replace(cost(1.0), backbone=backbone, peak_memory_mb=peak_mb)
 

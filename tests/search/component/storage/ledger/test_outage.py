@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from sqlalchemy import create_engine, event, text
 
 from vitsearch.core.stage import Stage
-from vitsearch.errors import StoreError, StudyError
+from vitsearch.errors import StoreError
 from vitsearch.pipeline.jobs import ScreenJob, TrainJob
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import ArtifactRow, Ledger, outage
@@ -164,6 +164,6 @@ def test_an_address_without_a_server_is_reported_at_once():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     since = time.monotonic()
-    with pytest.raises(StudyError, match=r"storage postgresql\+psycopg://me:\*\*\*@127.* cannot be opened: .*refused"):
+    with pytest.raises(StoreError, match=r"storage postgresql\+psycopg://me:\*\*\*@127.* cannot be opened: .*refused"):
         Ledger.open(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/vit")
     assert time.monotonic() - since < 30

@@ -12,7 +12,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import ArtifactRow, Destination, Ledger, ReferenceKey, TrainingRow, snapshot
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.database.opening import study_names
+from vitsearch.study.database.opening import make_tables, study_names
 
 LOCAL = ReferenceKey("device", "environment", "reference", "onnxruntime", 1)
 
@@ -62,7 +62,7 @@ def taken(url):
 @pytest.fixture
 def destination(other):
     Ledger.open(other).close()
-    study_names(other)
+    make_tables(other)
     opened = Destination.open(other)
     yield opened
     opened.close()
@@ -171,7 +171,7 @@ def test_what_a_database_cannot_hold_is_explained(postgresql, storage):
     url = postgresql()
     study, results = taken(filled(storage))
     Ledger.open(url).close()
-    study_names(url)
+    make_tables(url)
     opened = Destination.open(url)
     with pytest.raises(StoreError, match=r"cannot be written: value too long for type character varying\(512\)"):
         opened.add_results(results, "x" * 1000)

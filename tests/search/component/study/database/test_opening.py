@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, text
 
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
-from vitsearch.study.database.opening import study_names
+from vitsearch.study.database.opening import make_tables, study_names
 from vitsearch.study.study import Study
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -16,7 +16,7 @@ CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_dat
 @pytest.fixture
 def other_version(postgresql):
     made = postgresql()
-    study_names(made)
+    make_tables(made)
     engine = create_engine(made)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'v9.0.0.a'"))

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Ledger, Versions
-from vitsearch.study.database.opening import study_names
+from vitsearch.study.database.opening import make_tables, study_names
 from vitsearch.study.database.versions import upgrade
 
 OLD, NEW = "v3.0.0.d", "v3.2.0.a"
@@ -28,7 +28,7 @@ def at_version(storage, version):
 @pytest.fixture
 def made(storage):
     Ledger.open(storage).close()
-    study_names(storage)
+    make_tables(storage)
     return storage
 
 
@@ -43,7 +43,7 @@ def test_an_empty_database_gets_all_tables(storage, tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # connections of Optuna's attempts
 def test_programs_that_start_at_once_make_the_tables_once(storage):
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(study_names, [storage] * 4)) == [[], [], [], []]
+        assert list(threads.map(make_tables, [storage] * 4)) == [None] * 4
     gc.collect()
 
 
@@ -81,7 +81,7 @@ def test_a_database_of_a_newer_optuna_is_refused_with_both_versions(made, work):
 
 
 def test_a_newer_optuna_is_seen_before_anything_is_made(storage):
-    study_names(storage)
+    make_tables(storage)
     at_version(storage, "v9.0.0.a")
     with pytest.raises(StudyError):
         upgrade(storage)
@@ -98,7 +98,7 @@ def test_a_file_that_does_not_exist_is_not_made(tmp_path):
 
 def test_no_message_has_the_password(postgresql):
     made = postgresql()
-    study_names(made)
+    make_tables(made)
     at_version(made, OLD)
     with pytest.raises(StudyError) as caught:
         study_names(f"{made}&password=secret" if "?" in made else f"{made}?password=secret")

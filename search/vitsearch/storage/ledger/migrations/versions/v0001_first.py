@@ -101,6 +101,7 @@ def upgrade() -> None:
         "vs_run",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("study", sa.String(512), nullable=False, index=True),
+        sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
         sa.Column("cores", sa.Integer, nullable=False),
         sa.Column("trainers", sa.Integer, nullable=False),
