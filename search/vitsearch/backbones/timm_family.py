@@ -203,7 +203,8 @@ class TimmFamily(ABC):
             return f"{name} {self.why_no_windows}"
         windows = self.windows(name, pixels)
         if not windows:
-            return self.refused_resolution(name, pixels)
+            no_windows = f"{name} has maps of one token at {pixels} pixels, so no windows"
+            return self.refused_resolution(name, pixels) or no_windows
         if window in windows or (not resolution and window >= SMALLEST_WINDOW):
             return None
         allowed = ", ".join(map(str, windows))

@@ -147,6 +147,8 @@ def classifiers(model: Any) -> list[nn.Linear]:
     """The linear classifier of ``model``, or the two of a distilled model, without norms in front of them."""
     found = model.get_classifier()
     heads = found if isinstance(found, tuple | list) else (found,)
+    if len(heads) == 1 and all(hasattr(found, name) for name in ("head", "head_dist")):  # RepViT has both in one
+        heads = (found.head, found.head_dist)
     layers = [[module for module in head.modules() if isinstance(module, nn.Linear)] for head in heads]
     return [inside[-1] for inside in layers if inside]
 

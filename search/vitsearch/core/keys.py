@@ -1,7 +1,8 @@
 """The four keys under which the results of a resolved plan are stored: sha256 of canonical JSON.
 
     key            made from                                                   names
-    weights_key    indices, starting weights, data, teacher, recipe, seed      trainings and rungs
+    weights_key    indices, starting weights, data, teacher, recipe, seed,     trainings and rungs
+                   images of the closed-form steps, size of the references
     qat_key        a training and its rung, settings, calibration              trainings for static int8
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
     artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
@@ -12,14 +13,15 @@ a key changes. Golden values: ``tests/search/unit/core/test_keys.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
-from vitsearch.core.precisions import VERSIONED
+from vitsearch.core.precisions import VERSIONED, reads_fused
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -31,23 +33,37 @@ class DataIdentity:
     channels: int
 
 
-def weights_key(
-    resolved: ResolvedPlan, plan: Plan, start: str, teacher: str | None, data: DataIdentity, refit: str | None = None
-) -> str:
-    """The key of a training. ``start`` and ``teacher`` are digests of weights; the precision does not enter.
+@dataclass(frozen=True)
+class Origin:
+    """Where a training starts, and what it is compared with. ``start`` and ``teacher`` are digests of weights.
 
-    ``refit`` names the method that makes rung 0 from a pruned model; None when nothing is pruned.
+    ``references`` are the resolutions at which the unpruned base and a named teacher see the images. ``closed_form`` is
+    the digest of the steps that make rung 0; None when there are none.
     """
+
+    start: str
+    teacher: str | None
+    references: Sequence[int]
+    closed_form: str | None = None
+
+
+def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataIdentity) -> str:
+    """The key of a training. The precision does not enter, nor what only a distillation looks at where there is
+    none."""
+    is_distilled = plan.distillation != "none"
+    unused = () if is_distilled else ("temperature", "distillation_weight")
+    recipe = {name: value for name, value in asdict(plan.recipe).items() if name not in unused}
     return digest(
         {
             "schema": SCHEMA,
             "key": "weights",
             "structure": resolved.kept_indices(),
-            "refit": refit,
-            "start": start,
-            "teacher": teacher if plan.distillation != "none" else None,
+            "refit": origin.closed_form,
+            "start": origin.start,
+            "teacher": origin.teacher if is_distilled else None,
+            "references": list(origin.references),
             "distillation": plan.distillation,
-            "recipe": asdict(plan.recipe),
+            "recipe": recipe,
             "data": asdict(data),
         }
     )
@@ -76,10 +92,12 @@ def graph_key(
 ) -> str:
     """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
 
-    ``version`` is that of the runtime on the device; it enters where the form of the file depends on it. So do the
-    quantized layers, where a file can have one of several sets of them.
+    ``version`` is that of the runtime on the device; it enters where the form of the file depends on it: for
+    onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
+    sets of them.
     """
     ops = deployment.quantized_ops
+    is_fused = deployment.runtime != "onnxruntime" or reads_fused(deployment.provider, deployment.precision, version)
     return digest(
         {
             "schema": SCHEMA,
@@ -95,6 +113,7 @@ def graph_key(
             "version": version if deployment.runtime in VERSIONED else None,
         }
         | ({} if ops is None else {"quantized_ops": ops})
+        | ({} if is_fused else {"fused": False})
     )
 
 

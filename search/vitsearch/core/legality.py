@@ -3,11 +3,12 @@
 The order is that of the published methods. Each operator works on the result of the one before:
 
     resolution, window    set the input; the position and bias tables of the weights are resampled
+                          and batch norms recalibrated in the unpruned model
     depth, embedding      remove whole blocks, then channels of the residual stream
     heads, FFN            slice heads, cut hidden channels
-    compensation          closed form, from statistics of the unpruned model; then batch norms are recalibrated
-    sparsity              sets small weights to zero, where they stay
-    tokens                are dropped or merged after some of the remaining blocks
+    compensation          closed form, from statistics of the unpruned model
+    tokens                are dropped or merged after some of the remaining blocks, and the fit follows them
+    sparsity              sets small weights to zero, where they stay; then batch norms are recalibrated
     distillation          the fine-tuning, if the plan is promoted
     quantization          last, because ranges and rounding must be those of the final weights
     export, measurement   of the resulting artifact

@@ -104,6 +104,18 @@ VERSIONED = frozenset({"tensorrt"})
 """Runtimes whose files have another form for each of their versions, and for sparse weights."""
 
 
+FUSED_SINCE = (1, 17)
+"""The oldest onnxruntime in which MultiHeadAttention is used; it came to CPUs in 1.15."""
+
+
+def reads_fused(provider: str, precision: str, version: str | None) -> bool:
+    """Whether a file for onnxruntime has its fused operators: only its provider on CPUs reads them, in no old version
+    (None: a recent one), and not in fp16."""
+    numbers = tuple(int(part) for part in (version or "").split(".")[:2] if part.isdigit())
+    is_recent = not numbers or numbers >= FUSED_SINCE
+    return provider == "cpu" and precision != "fp16" and is_recent
+
+
 def default_provider(runtime: str) -> str:
     """The provider that a plan has when nothing names one."""
     return next(iter(RUNTIMES[runtime].providers))

@@ -208,11 +208,14 @@ def _embed(cut: Compression, scores: Scores) -> tuple[int, ...]:
 
 def _tokens(cut: Compression, block_structure: BlockStructure, blocks: tuple[ResolvedBlock, ...]) -> tuple[int, ...]:
     """The tokens after each block. Positions count over the blocks that stay: a position at a removed block moves to
-    the next block."""
+    the next block; behind the last one no token is dropped, because only the classifier reads its output."""
     if not cut.token_pruning_ratio or cut.token_pruning_method is None:
         return ()
     staying = [index for index, block in enumerate(blocks) if block.heads or block.ffn]
-    positions = {sum(index < position for index in staying) for position in cut.token_pruning_at}
+    moved = {sum(index < position for index in staying) for position in cut.token_pruning_at}
+    positions = {position for position in moved if position < len(staying) - 1}
+    if cut.token_pruning_at and not positions:
+        return ()
     patches, prefix = block_structure.tokens - block_structure.prefix_tokens, block_structure.prefix_tokens
     left = tokens_left(
         cut.token_pruning_method, cut.token_pruning_ratio, tuple(sorted(positions)), len(staying), patches, prefix

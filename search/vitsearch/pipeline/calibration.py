@@ -32,12 +32,14 @@ class Calibrations:
     ``batch_norms`` recalibrate them (None: they keep what they have); ``refit`` is the sequential refit (None:
     nothing is cut); ``token_predictors`` start the networks that choose tokens (None: there are none);
     ``sparsity`` decides which weights become zero and recalibrates the batch norms behind them (None: none do).
+    ``statistics`` are those of the block structure, from which the parallel refit before the sequential one is made.
     """
 
     batch_norms: Calibration | None = None
     refit: Calibration | None = None
     token_predictors: Calibration | None = None
     sparsity: Calibration | None = None
+    statistics: Calibration | None = None
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class Calibrations:
             None if resolved.keeps_all(block_structure) else Calibration(fitting, structure_images.seed),
             structure_images if resolved.token_pruning_method == "dynamicvit" else None,
             None if resolved.weight_sparsity == "none" else Calibration(recalibrating, structure_images.seed),
+            None if resolved.keeps_all(block_structure) else structure_images,
         )
 
     def refit_digest(self) -> str | None:
@@ -68,10 +71,12 @@ class Calibrations:
         steps: dict[str, Any] = {}
         if self.refit is not None:
             steps |= {"method": "sequential", "images": self.refit.images}
-            if self.batch_norms:  # recalibrated in the base, before it is cut
-                steps["batch_norms"] = self.batch_norms.images
+            if self.statistics is not None:
+                steps["statistics"] = self.statistics.images
             if self.token_predictors:  # and fitted once more to the tokens that they choose
                 steps |= {"token_predictors": self.token_predictors.images, "follows": True}
+        if self.batch_norms is not None:  # recalibrated in the base, before it is cut
+            steps["batch_norms"] = self.batch_norms.images
         if self.sparsity is not None:
             steps["sparsity"] = self.sparsity.images
         return digest(steps) if steps else None

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.keys import artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.keys import Origin, artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
@@ -74,9 +74,15 @@ class Pipeline:
             resolved, shared.structure, config.base_resolution(plan.backbone), config.structure_calibration
         )
         teacher_sha256 = shared.teacher.weights_sha256 if shared.teacher else None
-        start, refit = shared.base.weights_sha256, calibrations.refit_digest()
+        seen_at = [plan.backbone, *([config.teacher.backbone] if config.teacher else ())]
+        origin = Origin(
+            shared.base.weights_sha256,
+            teacher_sha256,
+            [config.base_resolution(backbone) for backbone in seen_at],
+            calibrations.refit_digest(),
+        )
         keys = Keys(
-            weights_key(resolved, plan, start, teacher_sha256, config.data, refit),
+            weights_key(resolved, plan, origin, config.data),
             self._graph_key(resolved, plan.deployment),
             None,
             self.device.info.device_id,

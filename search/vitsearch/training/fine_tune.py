@@ -178,7 +178,7 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
     """
     recipe, begin, precision = task.recipe, time.process_time(), training_precision(model, task.device)
     order = training_order(len(task), recipe, task.epochs_before, task.epochs)
-    batches = np.array_split(order, math.ceil(len(order) / recipe.batch_size))
+    batches = np.array_split(order, max(1, min(math.ceil(len(order) / recipe.batch_size), len(order) // 2)))
     unfused = unfused_attention(model) if task.device == "cpu" else nullcontext()
     model.to(task.device).train()
     with (

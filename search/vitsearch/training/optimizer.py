@@ -128,11 +128,13 @@ def _front(model: nn.Module, blocks: int) -> list[nn.Parameter]:
         raise StageError("train", "unsupported", wrong)
     matcher = cast(Any, model).group_matcher(coarse=False)
     layers: dict[str, int] = group_parameters(model, matcher, reverse=True)
-    most = max(layers.values()) - 1
+    removed = [isinstance(block, nn.Identity) for block in getattr(model, "blocks", ())]
+    most = max(layers.values()) - 1 + sum(removed)
     if blocks > most:
         wrong = f"frozen_blocks: {blocks} of a {type(model).__name__} with {most} blocks; allowed: 0 to {most}"
         raise StageError("train", "unsupported", wrong)
-    return [parameter for name, parameter in model.named_parameters() if layers[name] <= blocks]
+    staying = blocks - sum(removed[:blocks])  # of the first blocks of the backbone, as it is unpruned
+    return [parameter for name, parameter in model.named_parameters() if layers[name] <= staying]
 
 
 @contextmanager

@@ -54,6 +54,12 @@ def test_the_reason_names_the_allowed_windows():
     assert backbones.supports("levit_128s", "window_size@224", 7).startswith("levit_128s attends over the whole image")
 
 
+def test_maps_of_one_token_have_no_windows():
+    assert backbones.supports("efficientvit_m0", "window_size@16", 7) == (
+        "efficientvit_m0 has maps of one token at 16 pixels, so no windows"
+    )
+
+
 def test_a_window_that_would_pad_is_refused():
     with pytest.raises(PlanError, match="windows of side 3 do not divide"):
         backbones.find(SWIN).build(ModelSpec(SWIN, "none", 64, 10, window_size=3))

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn import functional
@@ -34,6 +35,11 @@ def kl(reference, found):
     return float(
         functional.kl_div(found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
     )
+
+
+def test_both_classifiers_of_repvit_are_fitted():
+    model = timm.create_model("repvit_m0_9", num_classes=4)
+    assert len(sequential.classifiers(model)) == 2
 
 
 def test_an_uncut_model_does_not_change(base, wanted):

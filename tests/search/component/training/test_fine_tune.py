@@ -147,13 +147,14 @@ def test_a_loss_that_is_not_finite_fails_the_stage(data):
     assert (caught.value.stage, caught.value.kind) == ("train", "not_finite")
 
 
-def test_no_batch_has_a_single_image(data):
-    recipe = dataclasses.replace(RECIPE, images_per_epoch=65)
+@pytest.mark.parametrize(("batch", "expected"), [(32, [22, 22, 21]), (2, [3] + [2] * 31), (1, [3] + [2] * 31)])
+def test_no_batch_has_a_single_image(data, batch, expected):
+    recipe = dataclasses.replace(RECIPE, images_per_epoch=65, batch_size=batch)
     sizes = []
     model = tiny()
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     fine_tune.fine_tune(model, task(data, count=65, recipe=recipe))
-    assert sizes == [22, 22, 21]
+    assert sizes == expected
 
 
 AUGMENTED = dataclasses.replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.6, mixup=0.2))

@@ -122,6 +122,17 @@ def test_all_blocks_may_be_frozen_but_not_one_more():
         pass
 
 
+def test_frozen_blocks_are_counted_as_in_the_unpruned_model():
+    model = tiny()
+    model.blocks[1] = nn.Identity()
+    with frozen_front(model, 2):
+        learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not any(name.startswith("blocks.0") for name in learning)
+    assert any(name.startswith("blocks.2") for name in learning)
+    with frozen_front(model, 3):
+        assert not any(name.startswith("blocks.2") for name, p in model.named_parameters() if p.requires_grad)
+
+
 def test_models_that_timm_does_not_group_cannot_be_frozen():
     message = "frozen_blocks: timm does not group the layers of Linear"
     with pytest.raises(StageError, match=message), frozen_front(nn.Linear(1, 1), 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import GOLDEN
-from vitsearch.core.keys import DataIdentity, artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.keys import DataIdentity, Origin, artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.plan import Augmentation, Plan, QuantizationAware
 from vitsearch.core.resolve import ResolvedPlan
 
@@ -28,16 +28,17 @@ def resolved(golden) -> ResolvedPlan:
     return ResolvedPlan.from_json(golden("resolved_plan"))
 
 
-def key_of_weights(resolved, plan, **changed):
-    return weights_key(resolved, plan, **{"start": START, "teacher": TEACHER, "data": DATA} | changed)
+def key_of_weights(resolved, plan, data=DATA, **changed):
+    origin = {"start": START, "teacher": TEACHER, "references": (28,)} | changed
+    return weights_key(resolved, plan, Origin(**origin), data)
 
 
 def test_keys_equal_the_committed_values(asked, resolved):
     weights = key_of_weights(resolved, asked)
     graph = graph_key(resolved, asked.deployment, DATA, 17)
-    assert weights == "16b14250ba77cb7f2ee93f5c9eb8e9f096a5b6cd105c82b1f098767e245c73d8"
-    assert graph == "6934eba2af76ec683bf9f42fcb98b8920f5f82a5e8b7930f90019549aeda54e3"
-    assert artifact_key(weights, 1, graph, None) == "35243d7b2ef769029da63982c0ce62055a21552351e31e074bd46b8844e17be3"
+    assert weights == "3b737c3828ecfd61eb7aaefb1f0a20a4606122f110ee658f69e55cd2a283dbac"
+    assert graph == "089ea3725746407932c97d8b2743aefde95f8416380d730d79842f00d354a2f3"
+    assert artifact_key(weights, 1, graph, None) == "c97104d4419a81af8f7660aee4ff5ae0c5553e1bc7bec7ad74186fcede2a9425"
 
 
 def with_precision(resolved, precision):
@@ -102,15 +103,22 @@ def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
         assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
 
 
-def test_refit_enters_the_weights_key_of_pruned_models_only(asked, resolved):
-    assert key_of_weights(resolved, asked, refit="sequential") != key_of_weights(resolved, asked)
-    assert key_of_weights(resolved, asked, refit=None) == key_of_weights(resolved, asked)
+def test_the_closed_form_steps_and_the_size_of_the_references_enter_the_weights_key(asked, resolved):
+    for changed in ({"closed_form": "34" * 32}, {"references": (24,)}, {"references": (28, 28)}):
+        assert key_of_weights(resolved, asked, **changed) != key_of_weights(resolved, asked)
 
 
 def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
     plain = replace(asked, distillation="none")
     assert key_of_weights(resolved, plain, teacher=None) == key_of_weights(resolved, plain)
     assert key_of_weights(resolved, plain) != key_of_weights(resolved, asked)
+
+
+@pytest.mark.parametrize("change", [{"temperature": 3.5}, {"distillation_weight": 0.25}])
+def test_what_only_a_distillation_looks_at_enters_with_one_only(asked, resolved, change):
+    other, plain = replace(asked, recipe=replace(asked.recipe, **change)), replace(asked, distillation="none")
+    assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
+    assert key_of_weights(resolved, replace(other, distillation="none")) == key_of_weights(resolved, plain)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +136,14 @@ def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
 def test_the_deployment_enters_the_graph_key(asked, resolved, change):
     other = replace(asked.deployment, **change)
     assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)
+
+
+def test_an_onnxruntime_without_the_fused_operators_has_another_graph(asked, resolved):
+    def key(version, **changes):
+        return graph_key(resolved, replace(asked.deployment, **changes), DATA, 17, version)
+
+    assert key("1.14.1") != key("1.20.0") == key(None) == key("1.17.0")
+    assert key("1.14.1", provider="cuda") == key("1.20.0", provider="cuda")
 
 
 def test_training_for_int8_has_the_graph_of_the_same_layers_after_training(asked, resolved):

@@ -174,6 +174,12 @@ def test_a_position_at_a_removed_block_moves_to_the_next(plan):
     assert resolved.tokens == (17, 17, 9, 5, 5)
 
 
+@pytest.mark.parametrize(("at", "tokens"), [((3,), ()), ((1, 3), (17, 9, 9, 9, 9))])
+def test_no_token_is_dropped_behind_what_has_become_the_last_block(plan, at, tokens):
+    resolved = with_tokens(plan, 5, dropped=(3, 4), token_pruning_method="dynamicvit", token_pruning_at=at)
+    assert (resolved.tokens, resolved.token_pruning_method) == (tokens, "dynamicvit" if tokens else None)
+
+
 def test_default_positions_count_over_the_blocks_that_stay(plan):
     whole = with_tokens(plan, 4, token_pruning_method="tome").tokens
     assert with_tokens(plan, 6, dropped=(0, 3), token_pruning_method="tome").tokens == (17, *whole[:2], *whole[1:])

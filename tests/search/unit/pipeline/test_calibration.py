@@ -80,6 +80,17 @@ def test_other_images_are_another_training(cut, block_structure):
     assert len(digests) == 2
 
 
+def test_settled_norms_of_an_uncut_model_are_another_training(whole, block_structure):
+    digests = {Calibrations.of(whole, block_structure, base, STUDY).refit_digest() for base in (28, 24)}
+    assert len(digests) == 2
+
+
+def test_more_statistics_are_another_training_where_the_sequential_refit_sees_as_many_as_before(cut, block_structure):
+    large = replace(cut, resolution=280)
+    digests = {Calibrations.of(large, block_structure, 28, Calibration(n, 7)).refit_digest() for n in (256, 512)}
+    assert len(digests) == 2
+
+
 def test_sparse_weights_are_another_training_of_a_model_of_which_nothing_is_cut_too(whole, cut, block_structure):
     for resolved in (whole, cut):
         plain, sparse = (
