@@ -24,10 +24,10 @@ Criterion = Literal["taylor", "variance"]
 class UnitStatistics:
     """Statistics of one consumer, ``proj`` or ``fc2``, whose ``columns`` inputs come from ``units`` heads or neurons.
 
-    ``taylor`` (units,): sum over images (or windows of images) of ``|sum over positions and columns of a dCE/da|`` (Molchanov et al. 2017,
-    Michel et al. 2019). ``variance`` (units,): variance of the contribution of the unit to the consumer's output,
-    summed over outputs. ``mean`` (columns,) and ``covariance`` (columns, columns, centred) of the inputs over all
-    positions of all images, prefix tokens included.
+    ``taylor`` (units,): sum over images, or windows of images, of ``|sum over positions and columns of a dCE/da|``
+    (Molchanov et al. 2017, Michel et al. 2019). ``variance`` (units,): variance of the contribution of the unit to the
+    consumer's output, summed over outputs. ``mean`` (columns,) and ``covariance`` (columns, columns, centred) of the
+    inputs over all positions of all images, prefix tokens included.
     """
 
     taylor: Array

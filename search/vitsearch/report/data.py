@@ -17,6 +17,7 @@ from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
+from vitsearch.core.spans import union
 from vitsearch.core.stage import Stage
 from vitsearch.report.conditions import Facts, conditions, utc
 from vitsearch.report.knobs import Choice, knobs
@@ -125,9 +126,10 @@ class ReportData:
 
     def _timeline(self) -> dict[str, Any]:
         start_s = min((run.started_at for run in self.runs), default=0.0)
+        at_work = union((run.started_at, run.seen_at) for run in self.runs)  # several machines may run it at once
         return {
             "start_s": start_s,
-            "runs": [[round(start - start_s, 1), round(end - start_s, 1)] for start, end in _together(self.runs)],
+            "runs": [[round(start - start_s, 1), round(end - start_s, 1)] for start, end in at_work],
             "lanes": [asdict(lane) | {"idle_share": lane.idle_share} for lane in self.lanes],
             "lane": _words(stage.ran_on for stage in self.stages),
             "stage": _words(Stage(stage.stage).words for stage in self.stages),
@@ -136,17 +138,6 @@ class ReportData:
             "wall_s": [round(stage.wall_seconds, 2) for stage in self.stages],
             "cpu_s": [round(stage.cpu_seconds, 2) for stage in self.stages],
         }
-
-
-def _together(runs: Iterable[Run]) -> list[tuple[float, float]]:
-    """The spans in which any run was at work: several machines may run a study at the same time."""
-    spans: list[tuple[float, float]] = []
-    for run in sorted(runs, key=lambda run: run.started_at):
-        if spans and run.started_at <= spans[-1][1]:
-            spans[-1] = spans[-1][0], max(spans[-1][1], run.seen_at)
-        else:
-            spans.append((run.started_at, run.seen_at))
-    return spans
 
 
 def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vitsearch.core.spans import union
 from vitsearch.storage.ledger.costs import Run, StageRun
 
 
@@ -31,15 +32,7 @@ def lanes(runs: Sequence[Run], stages: Sequence[StageRun]) -> tuple[Lane, ...]:
     found = []
     for name in sorted(by_name, reverse=True):  # worker ..., then device ...
         there_s = sum(lengths.get(run, 0.0) for run in {stage.run for stage in by_name[name]})
-        busy_s = _covered((stage.started_at, stage.started_at + stage.wall_seconds) for stage in by_name[name])
+        busy = union((stage.started_at, stage.started_at + stage.wall_seconds) for stage in by_name[name])
+        busy_s = sum(end - start for start, end in busy)
         found.append(Lane(name, busy_s, max(there_s, busy_s)))
     return tuple(found)
-
-
-def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """The length of what at least one of the spans covers."""
-    total, end = 0.0, float("-inf")
-    for start, stop in sorted(spans):
-        total += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return total

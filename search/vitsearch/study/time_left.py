@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vitsearch.core.spans import union
+
 FIRST_ROUND_FACTOR = 8.0
 """How much less time a plan may take than one of the first round, which also makes what all plans share: in two
 recorded runs of the quickstart 6 times (45 s, then 8 s on average) and 8 times."""
@@ -66,20 +68,9 @@ def gaps(spans: Sequence[Span]) -> list[float]:
 
     The first is counted from the start of the first trial.
     """
-    open_times = _union(spans)
+    open_times = union((span.start_s, span.end_s) for span in spans)
     ends = [0.0, *_lengths_until(open_times, sorted(span.end_s for span in spans if span.trained))]
     return [end - before for before, end in pairwise(ends)]
-
-
-def _union(spans: Iterable[Span]) -> list[tuple[float, float]]:
-    """The times, from and to, at which any of the trials was open."""
-    found: list[tuple[float, float]] = []
-    for span in sorted(spans, key=lambda span: span.start_s):
-        if found and span.start_s <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], span.end_s)
-        else:
-            found.append((span.start_s, span.end_s))
-    return found
 
 
 def _lengths_until(times: Sequence[tuple[float, float]], untils_s: Iterable[float]) -> Iterator[float]:
