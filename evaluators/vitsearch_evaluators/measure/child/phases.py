@@ -101,7 +101,7 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         runtime_baseline_mb=baseline.value_mb,
         scheduler_cpu_s=scheduled.cpu_s,
         scheduler_wait_s=scheduled.wait_s,
-        sleeps=None if sleeps_after is None or sleeps_before is None else sleeps_after - sleeps_before - found.rests,
+        sleeps=_sleeps(sleeps_before, sleeps_after, found.rests),
         steady=steady,
         runtime_version=subject.version,
         options=dict(subject.options, **session.reported_options),
@@ -111,6 +111,11 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         bursts=found.bursts,
         counters=counted,
     )
+
+
+def _sleeps(before: Optional[int], after: Optional[int], rests: int) -> Optional[int]:
+    """Return how often the processor was given up, our own rests not counted; None if that is unknown."""
+    return None if before is None or after is None else max(0, after - before - rests)
 
 
 def _warm_references(subject: Subject, clocks: Clocks) -> Tuple[Timed, ...]:
