@@ -17,7 +17,6 @@ from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
-from vitsearch.core.spans import union
 from vitsearch.core.stage import Stage
 from vitsearch.report.conditions import Facts, conditions, utc
 from vitsearch.report.knobs import Choice, knobs
@@ -31,6 +30,7 @@ from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import read_front
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
+from vitsearch.study.spans import union
 from vitsearch.study.study import Study
 
 DIGITS = 6

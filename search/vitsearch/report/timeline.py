@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitsearch.core.spans import union
 from vitsearch.storage.ledger.costs import Run, StageRun
+from vitsearch.study.spans import union
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.core.spans import union
+from vitsearch.study.spans import union
 
 
 @pytest.mark.parametrize(
