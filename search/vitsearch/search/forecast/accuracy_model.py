@@ -23,7 +23,7 @@ LOST, LOST_ERROR = 0.3, 0.2
 """The share of what is lost at rung 0 that remains after the fine-tune: more of it after a short one."""
 OFFSET_ERROR = 0.004
 """How far a backbone's fine-tunes lie above or below the line, as one standard deviation."""
-NOISE, NOISE_DEGREES = 0.0045, 8
+NOISE, NOISE_DEGREES = 0.0055, 8
 """The scatter of accuracies around the line, and how many plans this prior counts for."""
 
 
