@@ -71,27 +71,30 @@ class SingleFlight:
     async def _make_alone(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
-        claim, is_released = str(key), False
-        while not self._ledger.claim(claim, self._token, CLAIM_S):
-            self._elsewhere.add(claim)
+        claim, is_released = self._claim(key), False
+        while not self._ledger.claim(claim, CLAIM_S):
+            self._elsewhere.add(claim.key)
             await asyncio.sleep(CLAIM_POLL_S)
             if (found := find()) is not None and await self._is_whole(found):
                 return found
-        self._elsewhere.discard(claim)
+        self._elsewhere.discard(claim.key)
         try:
             if (found := find()) is not None:  # another driver finished it between our look and our claim
                 if await self._is_whole(found):
                     return found
                 self._drop(found)
             row, cost = await make()
-            is_released = self._ledger.add(row, cost, Claim(claim, self._token))
+            is_released = self._ledger.add(row, cost, claim)
             return row if is_released else find() or row  # our claim had expired, and another driver's result is there
         except WorkerCrashed as error:
             self._crashed[key] = error
             raise
         finally:
             if not is_released:
-                self._ledger.release(claim, self._token)
+                self._ledger.release(claim)
+
+    def _claim(self, key: StageKey) -> Claim:
+        return Claim(str(key), self._token)
 
     async def _is_whole(self, row: Row) -> bool:
         return row.file is None or await self.holds(row.file)
@@ -123,14 +126,14 @@ class SingleFlight:
     def renew(self) -> None:
         """Called well within ``CLAIM_S`` while the run lasts."""
         for key in list(self._making):
-            self._ledger.renew(str(key), self._token, CLAIM_S)
+            self._ledger.renew(self._claim(key), CLAIM_S)
         self._ledger.costs.see_run()
 
     def drop_dead(self) -> None:
         """Release the claims of drivers that died on this machine: they need not expire."""
         for claim, token in self._ledger.claims().items():
             if DriverId.from_json(json.loads(token)).is_dead_here():
-                self._ledger.release(claim, token)
+                self._ledger.release(Claim(claim, token))
 
     async def stop(self) -> None:
         """End what is being made and release its claims."""

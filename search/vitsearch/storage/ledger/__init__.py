@@ -7,21 +7,21 @@ before its stage runs again.
 
 from vitsearch.storage.ledger.engine import engine_options, files_folder, first, has_tables, sqlite_file, tune
 from vitsearch.storage.ledger.inventory import StudySummary, summaries
-from vitsearch.storage.ledger.ledger import (
+from vitsearch.storage.ledger.ledger import Ledger
+from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
+from vitsearch.storage.ledger.outage import wait_for
+from vitsearch.storage.ledger.provenance import StageResult
+from vitsearch.storage.ledger.restore import Destination
+from vitsearch.storage.ledger.rows import (
     AccuracyRow,
     ArtifactRow,
     BlockStructureRow,
     Claim,
-    Ledger,
     MeasurementRow,
     ReferenceKey,
     Row,
     TrainingRow,
 )
-from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
-from vitsearch.storage.ledger.outage import wait_for
-from vitsearch.storage.ledger.provenance import StageResult
-from vitsearch.storage.ledger.restore import Destination
 from vitsearch.storage.ledger.snapshot import ResultRows, StudyRows, snapshot
 
 __all__ = [

@@ -1,17 +1,16 @@
-"""Reading and writing the ledger's tables as frozen values. ``file`` of a row is its file in the store."""
+"""Reading and writing the ledger's tables as the frozen values of :mod:`vitsearch.storage.ledger.rows`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Connection,
     Engine,
     Float,
     Insert,
@@ -29,7 +28,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
 from vitsearch.storage.ledger.engine import at_once, connect, database_now, explained, files_folder, shown
@@ -37,107 +35,18 @@ from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import SchemaOfResults
 from vitsearch.storage.ledger.outage import again_when_cut, wait_for
 from vitsearch.storage.ledger.provenance import Provenance
+from vitsearch.storage.ledger.rows import (
+    AccuracyRow,
+    ArtifactRow,
+    BlockStructureRow,
+    Claim,
+    MeasurementRow,
+    R,
+    ReferenceKey,
+    Row,
+    TrainingRow,
+)
 from vitsearch.storage.stage_cost import StageCost
-
-
-@dataclass(frozen=True)
-class BlockStructureRow:
-    key: str
-    weights_sha256: str
-    resolution: int
-    calibration: str
-    block_structure: dict[str, Any]
-    scores: dict[str, Any]
-    statistics_sha256: str
-
-    @property
-    def file(self) -> str:
-        return self.statistics_sha256
-
-
-@dataclass(frozen=True)
-class TrainingRow:
-    """``accuracy`` and ``kl`` (nats, to the unpruned model) are torch's, on ``n`` validation images."""
-
-    weights_key: str
-    rung: int
-    accuracy: float
-    kl: float | None
-    n: int
-    checkpoint_sha256: str | None
-
-    @property
-    def file(self) -> str | None:
-        return self.checkpoint_sha256
-
-
-@dataclass(frozen=True)
-class ArtifactRow:
-    artifact_key: str
-    kind: str
-    sha256: str
-    size_bytes: int
-    location: str
-    detail: dict[str, Any]
-
-    @property
-    def file(self) -> str | None:
-        """None for a screened graph, which is deleted after its measurement."""
-        return None if self.kind == Stage.SCREEN else self.sha256
-
-
-@dataclass(frozen=True)
-class AccuracyRow:
-    """``batch``: images in one run."""
-
-    artifact_key: str
-    split: str
-    n: int
-    evaluated_on: str
-    correct: int
-    batch: int
-
-    file: ClassVar[None] = None
-
-
-@dataclass(frozen=True)
-class ReferenceKey:
-    """What the times of the reference models depend on."""
-
-    device_id: str
-    environment_id: str
-    reference: str
-    runtime: str
-    threads: int
-
-
-@dataclass(frozen=True)
-class MeasurementRow:
-    """``result`` is the JSON form of :class:`vitsearch_evaluators.wire.protocol.Measurement`; ``structure`` names what
-    the cost of the file depends on, if that is known."""
-
-    graph_key: str
-    artifact_sha256: str
-    device_id: str
-    environment_id: str
-    protocol: str
-    repeat: int
-    result: dict[str, Any]
-    structure: str | None = None
-
-    file: ClassVar[None] = None
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to make ``key``; ``token`` names the driver that has it."""
-
-    key: str
-    token: str
-
-
-Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
-R = TypeVar("R", bound=Row)
 
 _TABLES: dict[type[Any], Table] = {
     BlockStructureRow: tables.block_structure,
@@ -195,7 +104,7 @@ class Ledger:
                 connection.execute(_adding(table), values | {"made_by": cost.run_id, "versions": cost.versions})
                 noted = self.costs.write_to(connection)
                 if claim is not None:
-                    _release(connection, claim.key, claim.token)
+                    connection.execute(_RELEASE, _named(claim))
         except IntegrityError:
             if not self._holds(table, values):  # another driver was first; its row is equally valid
                 raise
@@ -315,25 +224,24 @@ class Ledger:
         except IntegrityError:
             pass  # another driver was first, with times of the same minute
 
-    def claim(self, key: str, token: str, seconds: float) -> bool:
-        """Take or renew the right to make ``key`` for ``seconds`` (database time); False: another holds it."""
-        values = {"key": key, "token": token, "seconds": seconds}
+    def claim(self, claim: Claim, seconds: float) -> bool:
+        """Take or renew a claim for ``seconds`` (database time); False: another holds it."""
+        values = {"key": claim.key, "token": claim.token, "seconds": seconds}
         try:
             with self._at_once.begin() as connection:
                 connection.execute(_CLAIM, values)
         except IntegrityError:
-            return self.renew(key, token, seconds)
+            return self.renew(claim, seconds)
         return True
 
-    def renew(self, key: str, token: str, seconds: float) -> bool:
+    def renew(self, claim: Claim, seconds: float) -> bool:
         """Prolong a claim, or take one that has run out; False: another holds it, or nobody does."""
-        values = {"of_key": key, "by_token": token, "seconds": seconds}
         with self._at_once.begin() as connection:
-            return bool(connection.execute(_RENEW, values).rowcount)
+            return bool(connection.execute(_RENEW, _named(claim) | {"seconds": seconds}).rowcount)
 
-    def release(self, key: str, token: str) -> None:
+    def release(self, claim: Claim) -> None:
         with self._at_once.begin() as connection:
-            _release(connection, key, token)
+            connection.execute(_RELEASE, _named(claim))
 
     def claims(self) -> dict[str, str]:
         """The token of each claim's holder, by key."""
@@ -396,8 +304,9 @@ _RENEW = (
 _RELEASE = delete(tables.claim).where(and_(_C.key == bindparam("of_key"), _C.token == bindparam("by_token")))
 
 
-def _release(connection: Connection, key: str, token: str) -> None:
-    connection.execute(_RELEASE, {"of_key": key, "by_token": token})
+def _named(claim: Claim) -> dict[str, Any]:
+    """The values of a statement that looks for a claim; names of columns are those of values that it writes."""
+    return {"of_key": claim.key, "by_token": claim.token}
 
 
 def _first_made(key: Column[Any], created_at: Column[Any]) -> Select[Any]:

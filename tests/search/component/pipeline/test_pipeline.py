@@ -15,7 +15,7 @@ from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.config import Teacher
 from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import fake_stage_config
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
@@ -263,7 +263,7 @@ def test_a_stage_that_another_driver_makes_is_waited_for(pipeline, cut, fake_stu
         """While we wait, the other driver finishes."""
         if seconds == single_flight.CLAIM_POLL_S and not polls:
             polls.append(seconds)
-            ledger.release(key, token(ELSEWHERE))
+            ledger.release(Claim(key, token(ELSEWHERE)))
             await through(other, cut)
         else:
             await real_sleep(0)
@@ -272,7 +272,7 @@ def test_a_stage_that_another_driver_makes_is_waited_for(pipeline, cut, fake_stu
     other = fake_study.pipeline(ledger, ELSEWHERE)
     trial = asyncio.run(pipeline.resolve(cut))
     key = f"train:{trial.keys.weights_key}:1"
-    assert ledger.claim(key, token(ELSEWHERE), 60)
+    assert ledger.claim(Claim(key, token(ELSEWHERE)), 60)
     monkeypatch.setattr(single_flight.asyncio, "sleep", poll)
     asyncio.run(through(pipeline, cut))
     assert polls == [single_flight.CLAIM_POLL_S]
@@ -318,9 +318,9 @@ def test_a_claim_is_released_when_the_stage_fails(pipeline, cut, fake_study, led
 def test_claims_are_renewed_while_stages_are_made(pipeline, cut, fake_study, ledger):
     def before(job):
         for key in ledger.claims():
-            ledger.claim(key, pipeline.context.single_flight._token, -1)  # it has nearly run out
+            ledger.claim(Claim(key, pipeline.context.single_flight._token), -1)  # it has nearly run out
             pipeline.context.single_flight.renew()
-            assert not ledger.claim(key, "another", 60)
+            assert not ledger.claim(Claim(key, "another"), 60)
 
     fake_study.runner.before = before
     asyncio.run(through(pipeline, cut))
@@ -329,7 +329,7 @@ def test_claims_are_renewed_while_stages_are_made(pipeline, cut, fake_study, led
 def test_claims_of_drivers_that_died_here_are_dropped(pipeline, ledger):
     dead = replace(DriverId.current(), started="1")
     for driver in (dead, ELSEWHERE, DriverId.current()):
-        ledger.claim(f"train:{driver.host}:{driver.started}", token(driver), 60)
+        ledger.claim(Claim(f"train:{driver.host}:{driver.started}", token(driver)), 60)
     pipeline.context.single_flight.drop_dead()
     assert token(dead) not in ledger.claims().values()
     assert len(ledger.claims()) == 2

@@ -13,7 +13,7 @@ from support.studies import ME, METRICS, only, trials
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
-from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.study.database.opening import open_tables
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
@@ -74,7 +74,7 @@ def test_a_study_and_a_ledger_share_a_database(open_study, storage):
     study, plans = open_study(storage)
     study.ask(plans, ME)
     ledger = Ledger.open(storage)
-    assert ledger.claim("x", "me", 60)
+    assert ledger.claim(Claim("x", "me"), 60)
     ledger.close()
 
 

@@ -15,7 +15,7 @@ from vitsearch.errors import StageError, WorkerCrashed
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger
+from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Claim, Ledger
 from vitsearch.storage.stage_cost import StageCost
 
 FILE = hashlib.sha256(b"model").hexdigest()
@@ -129,7 +129,7 @@ def test_a_dead_driver_s_claim_is_dropped_and_a_living_one_s_is_not(ledger, stor
     living, dead = DriverId.current(), replace(DriverId.current(), started="1")
 
     async def hold(driver: DriverId, key: str) -> None:
-        SingleFlight(ledger, store, driver)._ledger.claim(key, SingleFlight(ledger, store, driver)._token, 60)
+        SingleFlight(ledger, store, driver)._ledger.claim(Claim(key, SingleFlight(ledger, store, driver)._token), 60)
 
     asyncio.run(hold(living, "a"))
     asyncio.run(hold(dead, "b"))

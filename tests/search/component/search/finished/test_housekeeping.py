@@ -15,7 +15,7 @@ from vitsearch.search.finished.housekeeping import Freed, clean, databases, dele
 from vitsearch.search.home import Home
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
-from vitsearch.storage.ledger import Ledger, TrainingRow
+from vitsearch.storage.ledger import Claim, Ledger, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.database.opening import study_names
@@ -146,7 +146,7 @@ def test_what_a_killed_process_left_is_freed(stored):
 
 def test_nothing_is_freed_while_another_machine_makes_results(stored, space):
     ledger = Ledger.open(space.storage)
-    ledger.claim("train:w", "elsewhere", 60.0)
+    ledger.claim(Claim("train:w", "elsewhere"), 60.0)
     ledger.close()
     with pytest.raises(StudyError) as caught:
         clean(str(stored), dry_run=False)

@@ -14,7 +14,7 @@ from vitsearch.pipeline.stage_clock import StageClock
 from vitsearch.search.watch import outage, stall
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch.workers.worker_usage import WorkerUsage
 
@@ -103,7 +103,7 @@ def test_a_result_that_another_run_makes_is_named(quiet, fake_study):
     other = replace(DriverId.current(), host="tern", pid=4711)
     key = StageKey(Stage.BASE, "ab")
     ledger = quiet.pipeline.context.ledger
-    ledger.claim(str(key), json.dumps(other.to_json(), sort_keys=True), 600.0)
+    ledger.claim(Claim(str(key), json.dumps(other.to_json(), sort_keys=True)), 600.0)
 
     async def wait_and_watch() -> str | None:
         flight = quiet.pipeline.context.single_flight

@@ -6,7 +6,7 @@ import json
 import sqlite3
 
 from vitsearch.core.stage import Stage
-from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Ledger, TrainingRow, summaries
+from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, TrainingRow, summaries
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
@@ -23,8 +23,8 @@ def test_files_of_every_kind_of_result_are_named(ledger: Ledger):
 
 
 def test_only_claims_that_have_not_run_out_are_alive(ledger: Ledger):
-    ledger.claim("one", "me", 60.0)
-    ledger.claim("other", "me", -1.0)
+    ledger.claim(Claim("one", "me"), 60.0)
+    ledger.claim(Claim("other", "me"), -1.0)
     assert ledger.inventory.live_claims() == 1
 
 

@@ -172,41 +172,41 @@ def test_a_measurement_in_another_environment_is_another_row(ledger):
 
 
 def test_a_claim_keeps_others_out_until_it_is_released(ledger):
-    assert ledger.claim("train:x", "me", 60)
-    assert not ledger.claim("train:x", "you", 60)
-    assert ledger.claim("train:y", "you", 60)
-    ledger.release("train:x", "me")
-    assert ledger.claim("train:x", "you", 60)
+    assert ledger.claim(Claim("train:x", "me"), 60)
+    assert not ledger.claim(Claim("train:x", "you"), 60)
+    assert ledger.claim(Claim("train:y", "you"), 60)
+    ledger.release(Claim("train:x", "me"))
+    assert ledger.claim(Claim("train:x", "you"), 60)
 
 
 def test_a_claim_is_renewed_by_who_holds_it(ledger):
-    assert ledger.claim("train:x", "me", -1)
-    assert ledger.claim("train:x", "me", 60)
-    assert not ledger.claim("train:x", "you", 60)
+    assert ledger.claim(Claim("train:x", "me"), -1)
+    assert ledger.claim(Claim("train:x", "me"), 60)
+    assert not ledger.claim(Claim("train:x", "you"), 60)
 
 
 def test_a_claim_that_ran_out_goes_to_the_next(ledger):
-    assert ledger.claim("train:x", "me", -1)
-    assert ledger.claim("train:x", "you", 60)
+    assert ledger.claim(Claim("train:x", "me"), -1)
+    assert ledger.claim(Claim("train:x", "you"), 60)
     assert ledger.claims() == {"train:x": "you"}
-    assert not ledger.claim("train:x", "me", 60)
+    assert not ledger.claim(Claim("train:x", "me"), 60)
 
 
 def test_only_its_holder_releases_a_claim(ledger):
-    ledger.claim("train:x", "me", 60)
-    ledger.release("train:x", "you")
+    ledger.claim(Claim("train:x", "me"), 60)
+    ledger.release(Claim("train:x", "you"))
     assert ledger.claims() == {"train:x": "me"}
 
 
 def test_a_result_gives_its_claim_up(ledger):
-    ledger.claim("export:k", "me", 60)
+    ledger.claim(Claim("export:k", "me"), 60)
     assert ledger.add(ARTIFACT, MADE, Claim("export:k", "me"))
     assert ledger.claims() == {}
 
 
 def test_what_was_there_keeps_the_claim(ledger):
     ledger.add(ARTIFACT, MADE)
-    ledger.claim("export:k", "me", 60)
+    ledger.claim(Claim("export:k", "me"), 60)
     assert not ledger.add(ARTIFACT, MADE, Claim("export:k", "me"))
     assert ledger.claims() == {"export:k": "me"}
 
@@ -214,12 +214,12 @@ def test_what_was_there_keeps_the_claim(ledger):
 @pytest.mark.parametrize("before", ["free", "run out"])
 def test_of_eight_that_race_for_a_claim_one_wins(ledger, before):
     if before == "run out":
-        ledger.claim("train:x", "old", -1)
+        ledger.claim(Claim("train:x", "old"), -1)
     start = Barrier(8)
 
     def take(number: int) -> bool:
         start.wait()
-        return ledger.claim("train:x", f"driver {number}", 60)
+        return ledger.claim(Claim("train:x", f"driver {number}"), 60)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(take, range(8))) == 1

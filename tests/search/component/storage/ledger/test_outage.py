@@ -19,7 +19,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError
 from vitsearch.pipeline.jobs import ScreenJob, TrainJob
 from vitsearch.space import SearchSpace
-from vitsearch.storage.ledger import ArtifactRow, Ledger, outage
+from vitsearch.storage.ledger import ArtifactRow, Claim, Ledger, outage
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
@@ -95,7 +95,7 @@ def cut_once(engine, when):
     [
         ("INSERT INTO vs_artifact", lambda ledger: ledger.add(ROW, StageCost(1.0))),
         ("SELECT vs_artifact", lambda ledger: ledger.artifact("k")),
-        ("INSERT INTO vs_claim", lambda ledger: ledger.claim("k", "me", 60.0)),
+        ("INSERT INTO vs_claim", lambda ledger: ledger.claim(Claim("k", "me"), 60.0)),
         ("INSERT INTO vs_run", lambda ledger: ledger.costs.start_run("fake", 2)),
     ],
 )

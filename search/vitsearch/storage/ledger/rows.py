@@ -1,0 +1,108 @@
+"""The values of the ledger. ``file`` of a row is its file in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+from vitsearch.core.stage import Stage
+
+
+@dataclass(frozen=True)
+class BlockStructureRow:
+    key: str
+    weights_sha256: str
+    resolution: int
+    calibration: str
+    block_structure: dict[str, Any]
+    scores: dict[str, Any]
+    statistics_sha256: str
+
+    @property
+    def file(self) -> str:
+        return self.statistics_sha256
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """``accuracy`` and ``kl`` (nats, to the unpruned model) are torch's, on ``n`` validation images."""
+
+    weights_key: str
+    rung: int
+    accuracy: float
+    kl: float | None
+    n: int
+    checkpoint_sha256: str | None
+
+    @property
+    def file(self) -> str | None:
+        return self.checkpoint_sha256
+
+
+@dataclass(frozen=True)
+class ArtifactRow:
+    artifact_key: str
+    kind: str
+    sha256: str
+    size_bytes: int
+    location: str
+    detail: dict[str, Any]
+
+    @property
+    def file(self) -> str | None:
+        """None for a screened graph, which is deleted after its measurement."""
+        return None if self.kind == Stage.SCREEN else self.sha256
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """``batch``: images in one run."""
+
+    artifact_key: str
+    split: str
+    n: int
+    evaluated_on: str
+    correct: int
+    batch: int
+
+    file: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class ReferenceKey:
+    """What the times of the reference models depend on."""
+
+    device_id: str
+    environment_id: str
+    reference: str
+    runtime: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class MeasurementRow:
+    """``result`` is the JSON form of :class:`vitsearch_evaluators.wire.protocol.Measurement`; ``structure`` names what
+    the cost of the file depends on, if that is known."""
+
+    graph_key: str
+    artifact_sha256: str
+    device_id: str
+    environment_id: str
+    protocol: str
+    repeat: int
+    result: dict[str, Any]
+    structure: str | None = None
+
+    file: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to make ``key``; ``token`` names the driver that has it."""
+
+    key: str
+    token: str
+
+
+Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
+R = TypeVar("R", bound=Row)
