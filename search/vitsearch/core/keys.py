@@ -2,7 +2,7 @@
 
     key            made from                                                   names
     weights_key    indices, starting weights, data, teacher, recipe, seed,     trainings and rungs
-                   images of the closed-form steps, size of the references
+                   images of the closed-form steps, resolutions of both
     qat_key        a training and its rung, settings, calibration              trainings for static int8
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
     artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
@@ -13,7 +13,6 @@ a key changes. Golden values: ``tests/search/unit/core/test_keys.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
@@ -34,16 +33,22 @@ class DataIdentity:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a training starts, and what it is compared with. ``start`` and ``teacher`` are digests of weights.
+class Unpruned:
+    """An unpruned model: the digest of its weights, and the resolution at which it sees the images."""
 
-    ``references`` are the resolutions at which the unpruned base and a named teacher see the images. ``closed_form`` is
-    the digest of the steps that make rung 0; None when there are none.
+    weights: str
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a training starts. ``base`` is what is compressed and compared with; it teaches where ``teacher`` is None.
+
+    ``closed_form`` is the digest of the steps that make rung 0; None when there are none.
     """
 
-    start: str
-    teacher: str | None
-    references: Sequence[int]
+    base: Unpruned
+    teacher: Unpruned | None = None
     closed_form: str | None = None
 
 
@@ -58,10 +63,9 @@ def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataId
             "schema": SCHEMA,
             "key": "weights",
             "structure": resolved.kept_indices(),
-            "refit": origin.closed_form,
-            "start": origin.start,
-            "teacher": origin.teacher if is_distilled else None,
-            "references": list(origin.references),
+            "closed_form": origin.closed_form,
+            "base": asdict(origin.base),
+            "teacher": asdict(origin.teacher) if origin.teacher and is_distilled else None,
             "distillation": plan.distillation,
             "recipe": recipe,
             "data": asdict(data),

@@ -32,14 +32,12 @@ class Calibrations:
     ``batch_norms`` recalibrate them (None: they keep what they have); ``refit`` is the sequential refit (None:
     nothing is cut); ``token_predictors`` start the networks that choose tokens (None: there are none);
     ``sparsity`` decides which weights become zero and recalibrates the batch norms behind them (None: none do).
-    ``statistics`` are those of the block structure, from which the parallel refit before the sequential one is made.
     """
 
     batch_norms: Calibration | None = None
     refit: Calibration | None = None
     token_predictors: Calibration | None = None
     sparsity: Calibration | None = None
-    statistics: Calibration | None = None
 
     @classmethod
     def of(
@@ -63,16 +61,15 @@ class Calibrations:
             None if resolved.keeps_all(block_structure) else Calibration(fitting, structure_images.seed),
             structure_images if resolved.token_pruning_method == "dynamicvit" else None,
             None if resolved.weight_sparsity == "none" else Calibration(recalibrating, structure_images.seed),
-            None if resolved.keeps_all(block_structure) else structure_images,
         )
 
-    def refit_digest(self) -> str | None:
-        """The digest of the closed-form steps for the weights key, which has the seed of the recipe."""
+    def digest(self, structure_images: Calibration) -> str | None:
+        """The digest of the closed-form steps for the weights key, which has the seed of the recipe. Before the
+        sequential refit there is a parallel one, from statistics of ``structure_images``."""
         steps: dict[str, Any] = {}
         if self.refit is not None:
             steps |= {"method": "sequential", "images": self.refit.images}
-            if self.statistics is not None:
-                steps["statistics"] = self.statistics.images
+            steps["statistics"] = structure_images.images
             if self.token_predictors:  # and fitted once more to the tokens that they choose
                 steps |= {"token_predictors": self.token_predictors.images, "follows": True}
         if self.batch_norms is not None:  # recalibrated in the base, before it is cut

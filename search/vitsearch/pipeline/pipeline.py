@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.keys import Origin, artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.keys import Origin, Unpruned, artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
@@ -73,14 +73,11 @@ class Pipeline:
         calibrations = Calibrations.of(
             resolved, shared.structure, config.base_resolution(plan.backbone), config.structure_calibration
         )
-        teacher_sha256 = shared.teacher.weights_sha256 if shared.teacher else None
-        seen_at = [plan.backbone, *([config.teacher.backbone] if config.teacher else ())]
-        origin = Origin(
-            shared.base.weights_sha256,
-            teacher_sha256,
-            [config.base_resolution(backbone) for backbone in seen_at],
-            calibrations.refit_digest(),
-        )
+        base = Unpruned(shared.base.weights_sha256, config.base_resolution(plan.backbone))
+        teacher = None
+        if config.teacher is not None and shared.teacher is not None:
+            teacher = Unpruned(shared.teacher.weights_sha256, config.base_resolution(config.teacher.backbone))
+        origin = Origin(base, teacher, calibrations.digest(config.structure_calibration))
         keys = Keys(
             weights_key(resolved, plan, origin, config.data),
             self._graph_key(resolved, plan.deployment),

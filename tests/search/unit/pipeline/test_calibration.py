@@ -11,7 +11,7 @@ from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.jobs import Calibration
 
-STUDY = Calibration(256, seed=7)
+STUDY, MORE = Calibration(256, seed=7), Calibration(512, seed=7)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_larger_images_are_fewer(cut, block_structure, resolution, norms, refit)
 def test_a_base_as_it_was_trained_is_left_alone(whole, block_structure):
     found = Calibrations.of(whole, block_structure, 28, STUDY)
     assert found == Calibrations(None, None, None)
-    assert found.refit_digest() is None
+    assert found.digest(STUDY) is None
 
 
 def test_norms_are_settled_for_other_windows_too(whole, block_structure):
@@ -59,14 +59,14 @@ def test_networks_that_choose_tokens_start_from_the_images_of_the_study(whole, b
 
 def test_other_images_for_them_are_another_training_where_the_refit_has_as_many_as_before(cut, block_structure):
     large = replace(cut, resolution=280, token_pruning_method="dynamicvit")
-    digests = {Calibrations.of(large, block_structure, 28, Calibration(n, 7)).refit_digest() for n in (256, 512)}
+    digests = {Calibrations.of(large, block_structure, 28, images).digest(images) for images in (STUDY, MORE)}
     assert len(digests) == 2
 
 
 def test_settled_norms_are_another_training(cut, block_structure):
     as_trained, settled = (Calibrations.of(cut, block_structure, resolution, STUDY) for resolution in (28, 20))
     assert as_trained.refit == settled.refit
-    assert as_trained.refit_digest() != settled.refit_digest()
+    assert as_trained.digest(STUDY) != settled.digest(STUDY)
 
 
 def test_a_study_of_few_images_fits_on_those(cut, block_structure):
@@ -75,19 +75,18 @@ def test_a_study_of_few_images_fits_on_those(cut, block_structure):
 
 
 def test_other_images_are_another_training(cut, block_structure):
-    more = replace(STUDY, images=512)
-    digests = {Calibrations.of(cut, block_structure, 28, images).refit_digest() for images in (STUDY, more)}
+    digests = {Calibrations.of(cut, block_structure, 28, images).digest(images) for images in (STUDY, MORE)}
     assert len(digests) == 2
 
 
 def test_settled_norms_of_an_uncut_model_are_another_training(whole, block_structure):
-    digests = {Calibrations.of(whole, block_structure, base, STUDY).refit_digest() for base in (28, 24)}
+    digests = {Calibrations.of(whole, block_structure, base, STUDY).digest(STUDY) for base in (28, 24)}
     assert len(digests) == 2
 
 
 def test_more_statistics_are_another_training_where_the_sequential_refit_sees_as_many_as_before(cut, block_structure):
     large = replace(cut, resolution=280)
-    digests = {Calibrations.of(large, block_structure, 28, Calibration(n, 7)).refit_digest() for n in (256, 512)}
+    digests = {Calibrations.of(large, block_structure, 28, images).digest(images) for images in (STUDY, MORE)}
     assert len(digests) == 2
 
 
@@ -98,4 +97,4 @@ def test_sparse_weights_are_another_training_of_a_model_of_which_nothing_is_cut_
             for kind in ("none", "2:4")
         )
         assert (plain.sparsity, sparse.sparsity) == (None, Calibration(2048, 7))
-        assert plain.refit_digest() != sparse.refit_digest()
+        assert plain.digest(STUDY) != sparse.digest(STUDY)
