@@ -85,9 +85,7 @@ def measure_job(
     device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system))
     timing = Timing(protocol, sum(blob.size for blob in spec.model), device_times)
     while timing.needs_another():
-        index = len(timing.reports)
-        is_new = not children.has("latency", index)
-        timing.add(children.report("latency", ProcessReport.from_json, index), is_new)
+        timing.add(*children.latency(len(timing.reports)))
     sustained, not_provided = None, None
     if protocol.soak_s > 0:
         sustained, not_provided = children.optional_report("sustained", ProcessReport.from_json)
@@ -146,21 +144,24 @@ class _Children(NamedTuple):
     def path(self, name: str) -> str:
         return os.path.join(self.job_folder.folder, answer_file_name(self.environment_id, name))
 
-    def has(self, phase: str, index: Optional[int] = None) -> bool:
-        """Return whether an earlier attempt has the answer of a process."""
-        name = _name(phase, index)
-        return stored_answer(self.path(name)) is not None and os.path.exists(self.path(name + "-observation"))
+    def latency(self, index: int) -> Tuple[ProcessReport, bool]:
+        """Return the report of the process with this number, and whether it has run in this attempt."""
+        answer, is_new = self._answer("latency", str(index))
+        return parse_report(answer, ProcessReport.from_json), is_new
 
-    def report(self, phase: str, read: Callable[[Any], Any], index: Optional[int] = None) -> Any:
-        """Return the report of a process: that of an earlier attempt, otherwise of a new process."""
-        name = _name(phase, index)
+    def report(self, phase: str, read: Callable[[Any], Any]) -> Any:
+        """Return the report of the only process of a phase: that of an earlier attempt, otherwise of a new process."""
+        return parse_report(self._answer(phase, phase)[0], read)
+
+    def _answer(self, phase: str, name: str) -> Tuple[Dict[str, Any], bool]:
         path, observation = self.path(name), self.path(name + "-observation")
-        answer = self._stored(path, observation)
+        stored = self._stored(path, observation)
+        answer = stored
         if answer is None:
             answer = self.monitor.run(phase, functools.partial(self._run, phase, path), observation)
         if isinstance(answer.get("not_provided"), str):
             raise NotProvided(answer["not_provided"])
-        return parse_report(answer, read)
+        return answer, stored is None
 
     def _stored(self, path: str, observation: str) -> Optional[Dict[str, Any]]:
         """Return the answer of an earlier attempt, None without one."""
@@ -194,10 +195,6 @@ class _Children(NamedTuple):
             "environment": self.environment_id[:16],
         }
         return self.job_folder.run(phase, job, wall_limit_s(phase, self.spec.protocol))
-
-
-def _name(phase: str, index: Optional[int]) -> str:
-    return phase if index is None else str(index)
 
 
 def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:

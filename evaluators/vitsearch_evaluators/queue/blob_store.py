@@ -168,9 +168,14 @@ class BlobStore:
         """
         sha256 = file_digest(path)
         with self._lock:
-            if not self.has(sha256):
-                self._make_room(os.path.getsize(path), sha256, is_here=True)
+            is_new = not self.has(sha256)
             self._publish(path, sha256)
+            try:
+                self._make_room(0, sha256)
+            except TransferFailed:
+                if is_new:
+                    os.remove(self._blob_path(sha256))
+                    raise
         return sha256
 
     def read(self, sha256: str, offset: int, count: int) -> Tuple[bytes, int]:
@@ -236,10 +241,7 @@ class BlobStore:
         os.chmod(path, 0o444)
         os.replace(path, self._blob_path(sha256))
 
-    def _make_room(
-        self, needed: int, sha256: str, keep_uploads: FrozenSet[str] = frozenset(), is_here: bool = False
-    ) -> None:
-        """Remove files until `needed` bytes fit; `is_here`: they are on this disk, and are only moved."""
+    def _make_room(self, needed: int, sha256: str, keep_uploads: FrozenSet[str] = frozenset()) -> None:
         keep = self.referenced() | {sha256}
         files = self._files()
         for path in self._uploads.abandoned(keep):
@@ -247,7 +249,7 @@ class BlobStore:
             del files[path]
         used = sum(status.st_size for status in files.values())
         candidates = [path for path in files if os.path.basename(path) not in keep | keep_uploads]
-        free = _free_bytes(self._blobs) + (needed if is_here else 0)
+        free = _free_bytes(self._blobs)
         while (
             used + needed > self.limits.quota_bytes
             or free - needed < self.limits.reserve_bytes
@@ -255,8 +257,8 @@ class BlobStore:
         ):
             if not candidates:
                 raise TransferFailed(
-                    f"no room for {needed} bytes: {free} are free, of which {self.limits.reserve_bytes} are reserved; "
-                    f"{used} of {self.limits.quota_bytes} are used",
+                    f"no room for {needed} more bytes: {free} are free, of which {self.limits.reserve_bytes} are "
+                    f"reserved; {used} of {self.limits.quota_bytes} are used",
                     {"reason": "no_space"},
                 )
             oldest = candidates.pop(0)

@@ -92,22 +92,21 @@ class JobQueue:
                 self._refuse_too_many(owner)
                 self._table.add(identifier, spec, spec_digest, owner, environment)
                 self._queue(identifier)
-                self._table.ask(identifier, owner.study)
             elif row["spec_digest"] != spec_digest:
                 raise JobConflict(f"job {identifier} exists with another specification")
             elif rows.may_run_again(row, environment):
                 self._table.set(
-                    identifier, state="queued", cancel=0, error=None, result=None, study=owner.study,
+                    identifier, state="queued", error=None, result=None, study=owner.study,
                     trial=owner.trial, interruptions="[]", environment=environment,
                 )  # fmt: skip
                 self._queue(identifier)
-                self._table.forget_askers(identifier)
+            elif row["state"] == "queued" and environment is not None:
+                self._table.set(identifier, environment=environment)
+            status = self.get(identifier)
+            if not status.final:
                 self._table.ask(identifier, owner.study)
-            elif row["state"] in ("queued", "running"):
-                self._table.ask(identifier, owner.study)
-                if row["state"] == "queued" and environment is not None:
-                    self._table.set(identifier, environment=environment)
-            return self.get(identifier), row is None
+                self._table.set(identifier, cancel=0)  # whoever gave it up before, it is wanted again
+            return status, row is None
 
     def get(self, identifier: str) -> JobStatus:
         """Return the status of a job; NotFound if it is unknown."""
@@ -277,6 +276,7 @@ class JobQueue:
     def _end(self, identifier: str, state: str, **columns: Any) -> None:
         with self._changed, self._database.transaction():
             self._table.set(identifier, state=state, process=None, **columns)
+            self._table.forget_askers(identifier)
             self._report(identifier, state)
             status = self.get(identifier)
         self._queued_at.pop(identifier, None)

@@ -18,7 +18,6 @@ INSERT INTO jobs (id, spec, spec_digest, study, trial, state, environment) VALUE
 _ACTIVE = f"SELECT * FROM jobs WHERE state NOT IN {FINAL_STATES} ORDER BY seq"
 _REMOVE_FINAL = f"DELETE FROM jobs WHERE state IN {FINAL_STATES} AND seq <= (SELECT MAX(seq) FROM jobs) - ?"
 _REMOVE_OWNERS = "DELETE FROM owners WHERE study NOT IN (SELECT study FROM jobs)"
-_REMOVE_ASKERS = f"DELETE FROM askers WHERE job NOT IN (SELECT id FROM jobs WHERE state NOT IN {FINAL_STATES})"
 _QUEUED = "SELECT COUNT(*) AS of_all, COALESCE(SUM(study = ?), 0) AS of_owner FROM jobs WHERE state = 'queued'"
 _SERVE = """
 INSERT OR REPLACE INTO owners (study, served) VALUES (?, (SELECT COALESCE(MAX(served), 0) + 1 FROM owners))
@@ -57,7 +56,6 @@ class JobTable:
         self._database.run(_INSERT, identifier, text, spec_digest, owner.study, owner.trial, environment)
         self._database.run(_REMOVE_FINAL, FINAL_JOBS_KEPT)
         self._database.run(_REMOVE_OWNERS)
-        self._database.run(_REMOVE_ASKERS)
 
     def ask(self, identifier: str, study: str) -> None:
         """Note that a study waits for a job."""
@@ -69,6 +67,7 @@ class JobTable:
         return bool(self._database.rows("SELECT 1 FROM askers WHERE job = ? LIMIT 1", identifier))
 
     def forget_askers(self, identifier: str) -> None:
+        """Note that a job has ended."""
         self._database.run("DELETE FROM askers WHERE job = ?", identifier)
 
     def set(self, identifier: str, **columns: Any) -> None:

@@ -204,6 +204,15 @@ def test_a_job_goes_on_for_the_other_studies_that_wait_for_it(queue):
     assert queue.cancel(name(1), "a").state == "cancelled", "b asked for it before it was cancelled"
 
 
+def test_a_job_that_was_given_up_while_it_ran_goes_on_for_who_asks_now(queue):
+    queue.put(name(1), spec(), Owner("a"))
+    queue.claim(0.0)
+    queue.cancel(name(1), "a")
+    queue.put(name(1), spec(), Owner("b"))
+    queue.release(name(1))  # its child was ended
+    assert queue.get(name(1)).state == "queued"
+
+
 def test_who_cancels_a_job_for_all_ends_it_for_all(queue):
     for study in "ab":
         queue.put(name(1), spec(), Owner(study))
