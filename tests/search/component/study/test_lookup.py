@@ -11,7 +11,7 @@ import yaml
 
 from vitsearch.errors import SpaceError, StudyError
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.lookup import Found, find, opened, typed
+from vitsearch.study.lookup import Found, find, opened, text_for
 from vitsearch.study.study import Study
 
 
@@ -163,5 +163,5 @@ def test_a_url_of_another_kind_of_database_is_refused(url):
         ("postgresql+psycopg://me:secret@host/x", "postgresql+psycopg://me:***@host/x#fake"),
     ],
 )
-def test_what_a_person_types_for_a_study(storage, text):
-    assert typed(storage, "fake") == text
+def test_the_text_by_which_a_study_is_found(storage, text):
+    assert text_for(storage, "fake") == text

@@ -7,31 +7,20 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from support.schedulers import (
+    KEYS,
+    PLAN,
+    answers,
+    candidate,
+    let_tasks_run,
+    metrics,
+    scheduler_of,
+)
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
-from vitsearch.core.pareto import loss
-from vitsearch.core.plan import Compression, Plan, Recipe
-from vitsearch.core.record import Keys, Record, RunningTrial
-from vitsearch.search.outlook import NO_GAIN, Goals, Outlook
-from vitsearch.search.scheduler import ENDED, LOW_ROUNDS, Rules, TrialScheduler
-
-KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
-PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
-OBJECTIVES = ("accuracy", "cpu_ms_p50")
-REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
-
-
-def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
-    goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, margin)
-    return TrialScheduler(Rules(candidates, slots, wanted), Outlook(goals, records or {}, {"fake_vit": 0.9}), **more)
-
-
-def metrics(**values):
-    return Metrics({name: Figure(value) for name, value in values.items()})
-
-
-def candidate(number, accuracy, ms):
-    return RunningTrial(number, PLAN, KEYS, metrics(cpu_ms_p50=ms), accuracy=accuracy)
+from vitsearch.core.record import Record, RunningTrial
+from vitsearch.search.outlook import NO_GAIN
+from vitsearch.search.scheduler import ENDED, LOW_ROUNDS
 
 
 @pytest.fixture
@@ -40,27 +29,6 @@ def confirmed(plan):
         return replace(Record("confirmed", plan, metrics=metrics(accuracy=accuracy, cpu_ms_p50=ms)), **more)
 
     return make
-
-
-async def let_tasks_run():
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def answers(scheduler, *candidates):
-    """What became of each candidate: its reason, None when chosen, "waits" when there is no answer yet."""
-
-    async def ask():
-        tasks = [asyncio.create_task(scheduler.wait_for_slot(one)) for one in candidates]
-        await let_tasks_run()
-        found = {
-            one.number: task.result() if task.done() else "waits" for one, task in zip(candidates, tasks, strict=True)
-        }
-        for task in tasks:
-            task.cancel()
-        return found
-
-    return asyncio.run(ask())
 
 
 # ---- choosing
@@ -270,53 +238,6 @@ def test_a_candidate_that_gave_up_does_not_fill_a_round():
         return waited
 
     assert asyncio.run(ask())
-
-
-# ---- duplicates
-
-
-def test_the_first_of_its_kind_is_not_a_duplicate(plan):
-    scheduler = scheduler_of()
-    assert scheduler.duplicate_of(0, plan, KEYS) is None
-    assert scheduler.duplicate_of(0, plan, KEYS) is None  # the same trial, resumed
-
-
-def test_the_same_plan_as_a_running_trial_is_a_duplicate(plan):
-    scheduler = scheduler_of()
-    scheduler.duplicate_of(0, plan, KEYS)
-    record = scheduler.duplicate_of(1, plan, KEYS)
-    assert (record.outcome, record.duplicate_of) == ("duplicate", 0)
-    assert record.reason == "trial 0 resolves to the same plan and is still running"
-
-
-@pytest.mark.parametrize("outcome", ["confirmed", "infeasible", "failed"])
-def test_the_same_plan_as_a_finished_trial_has_its_record(plan, outcome):
-    known = Record(outcome, plan, keys=KEYS, metrics=metrics(accuracy=0.9))
-    scheduler = scheduler_of({4: known})
-    other = replace(plan, backbone="x")
-    record = scheduler.duplicate_of(5, other, KEYS)
-    assert record == replace(known, plan=other, duplicate_of=4, reason="resolves to the same plan as trial 4")
-    assert not record.was_trained
-
-
-@pytest.mark.parametrize("outcome", ["dominated", "not_promoted", "does_not_fit"])
-def test_what_was_put_aside_may_be_tried_again(plan, outcome):
-    scheduler = scheduler_of({4: Record(outcome, plan, keys=KEYS)})
-    assert scheduler.duplicate_of(5, plan, KEYS) is None
-    assert scheduler.duplicate_of(6, plan, KEYS).duplicate_of == 5
-
-
-def test_another_graph_is_not_a_duplicate(plan):
-    scheduler = scheduler_of({4: Record("confirmed", plan, keys=KEYS)})
-    assert scheduler.duplicate_of(5, plan, replace(KEYS, graph_key="h" * 64)) is None
-
-
-def test_the_plan_of_a_trial_that_was_lost_is_no_duplicate(plan):
-    scheduler, keys = scheduler_of(), candidate(1, 0.9, 2.0).keys
-    assert scheduler.duplicate_of(1, plan, keys) is None
-    assert scheduler.duplicate_of(2, plan, keys).outcome == "duplicate"
-    scheduler.lose(1)
-    assert scheduler.duplicate_of(3, plan, keys) is None
 
 
 # ---- while the device is unavailable

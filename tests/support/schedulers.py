@@ -1,0 +1,49 @@
+"""A scheduler and what waits for it, for tests of what it decides."""
+
+import asyncio
+
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.pareto import loss
+from vitsearch.core.plan import Compression, Plan, Recipe
+from vitsearch.core.record import Keys, RunningTrial
+from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.scheduler import Rules, TrialScheduler
+
+KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
+PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
+OBJECTIVES = ("accuracy", "cpu_ms_p50")
+REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
+
+
+def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
+    goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, margin)
+    return TrialScheduler(Rules(candidates, slots, wanted), Outlook(goals, records or {}, {"fake_vit": 0.9}), **more)
+
+
+def metrics(**values):
+    return Metrics({name: Figure(value) for name, value in values.items()})
+
+
+def candidate(number, accuracy, ms):
+    return RunningTrial(number, PLAN, KEYS, metrics(cpu_ms_p50=ms), accuracy=accuracy)
+
+
+async def let_tasks_run():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def answers(scheduler, *candidates):
+    """What became of each candidate: its reason, None when chosen, "waits" when there is no answer yet."""
+
+    async def ask():
+        tasks = [asyncio.create_task(scheduler.wait_for_slot(one)) for one in candidates]
+        await let_tasks_run()
+        found = {
+            one.number: task.result() if task.done() else "waits" for one, task in zip(candidates, tasks, strict=True)
+        }
+        for task in tasks:
+            task.cancel()
+        return found
+
+    return asyncio.run(ask())
