@@ -175,12 +175,12 @@ class StoredStudy:
             import pandas  # optional: only for those who want a frame
         except ImportError:
             raise ResourceError("a data frame needs pandas; run: pip install 'vitsearch[pandas]'") from None
-        from vitsearch.study.results.exports import names, rows
+        from vitsearch.study.results.exports import columns, rows
 
         found = self.models()
         points = (*found.points, *found.others)
         shown = rows(found, points, self.conditions(points))
-        return pandas.DataFrame(shown, columns=None if shown else names(found)).set_index("trial")
+        return pandas.DataFrame(shown, columns=None if shown else columns(found)).set_index("trial")
 
     def status(self) -> dict[str, Any]:
         """Outcomes, leaderboard and cost so far, as ``vitsearch status --json`` prints them."""

@@ -109,9 +109,9 @@ def run(
         said = {"study": loaded.study, "reason": ended.reason, "complete": ended.complete}
         typer.echo(json.dumps(said, indent=2))
         return
-    from vitsearch.study.lookup import typed  # optuna and sqlalchemy, which the run has loaded
+    from vitsearch.study.lookup import text_for  # optuna and sqlalchemy, which the run has loaded
 
-    front = shlex.join(["vitsearch", "front", typed(loaded.storage, loaded.study)])
+    front = shlex.join(["vitsearch", "front", text_for(loaded.storage, loaded.study)])
     typer.echo(printable(f"{ended.reason}. The front: {front}"))
 
 

@@ -144,13 +144,11 @@ def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
 
 
 def classifiers(model: Any) -> list[nn.Linear]:
-    """The linear classifier of ``model``, or the two of a distilled model, without norms in front of them."""
+    """The linear classifier of ``model``, or the two of a distilled model, without the layers in front of them."""
     found = model.get_classifier()
     heads = found if isinstance(found, tuple | list) else (found,)
-    if len(heads) == 1 and all(hasattr(found, name) for name in ("head", "head_dist")):  # RepViT has both in one
-        heads = (found.head, found.head_dist)
-    layers = [[module for module in head.modules() if isinstance(module, nn.Linear)] for head in heads]
-    return [inside[-1] for inside in layers if inside]
+    layers = [module for head in heads for module in head.modules() if isinstance(module, nn.Linear)]
+    return [layer for layer in layers if layer.out_features == model.num_classes]
 
 
 def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:

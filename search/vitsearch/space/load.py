@@ -25,6 +25,9 @@ from vitsearch.space.source import Problem, Source, report_lines
 from vitsearch.space.task import Data
 from vitsearch.space.wording import problems_of
 
+NO_BUDGET = ("", "none", "null", "~")
+"""What may be written for no budget, in lower case."""
+
 
 class LoadedSpace(NamedTuple):
     """A space, the location of each of its values, and what it asks of backbones."""
@@ -111,9 +114,6 @@ def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> D
     file = FilePath(path)
     found: Found = []
     return draft_of(override(read(file, found), _with_open_trials(overrides), found), str(file), found)
-
-
-NO_BUDGET = ("", "none", "null", "~")
 
 
 def _with_open_trials(overrides: Sequence[str]) -> list[str]:

@@ -30,10 +30,14 @@ from vitsearch.space.section_base import Count, Positive, Section, Seed
 def boards_by_name(boards: tuple[str, ...]) -> dict[str, Board]:
     """Boards that are given by the names under which they are known, or by their addresses: these are named by host
     and port."""
+    _refuse_equal(boards)
+    return {_name_of(board): Board(url=agent_url(board) if "://" in board else None) for board in boards}
+
+
+def _refuse_equal(boards: tuple[str, ...]) -> None:
     names = [_name_of(board) for board in boards]
     if twice := next((board for place, board in enumerate(boards) if names[place] in names[:place]), None):
         raise problem(f"{twice!r} is listed twice, or has the name of another board; give boards names of their own")
-    return {_name_of(board): Board(url=agent_url(board) if "://" in board else None) for board in boards}
 
 
 def _name_of(board: str) -> str:
@@ -124,7 +128,7 @@ def _device_at(address: str) -> Device:
 
 
 def _device_of_boards(boards: tuple[str, ...]) -> Device:
-    boards_by_name(boards)  # refuses a name that is there twice
+    _refuse_equal(boards)
     return Device.model_validate({"boards": boards})
 
 

@@ -48,8 +48,8 @@ def find(text: str) -> Found:
     return found
 
 
-def typed(storage: str, name: str) -> str:
-    """What a person types for a study: its name where it is in its own file in the folder ``studies``."""
+def text_for(storage: str, name: str) -> str:
+    """What :func:`find` finds a study by: its name where it is in its own file in the folder ``studies``."""
     file = sqlite_file(storage)
     if file is None:
         return f"{masked(storage)}#{name}"

@@ -97,8 +97,8 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
-def names(front: Front) -> list[str]:
-    """The columns of a study without models: those of its baseline, once that was measured."""
+def columns(front: Front) -> list[str]:
+    """The names of the values of :func:`rows`: those of the baseline, once that was measured."""
     known = rows(front, [front.baseline], {}) if front.baseline else [{"trial": None}]
     return list(known[0])
 
@@ -106,7 +106,7 @@ def names(front: Front) -> list[str]:
 def to_csv(front: Front, found: Sequence[Mapping[str, Any]]) -> str:
     """The ``rows`` as CSV with a line of names; what was not measured is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]) if found else names(front), lineterminator="\n")
+    writer = csv.DictWriter(text, list(found[0]) if found else columns(front), lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     return text.getvalue()
