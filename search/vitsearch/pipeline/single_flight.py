@@ -116,6 +116,11 @@ class SingleFlight:
         return frozenset(key.stage for key in self._making)
 
     @property
+    def waits(self) -> bool:
+        """Whether another driver makes a result which this one waits for."""
+        return bool(self._elsewhere)
+
+    @property
     def waits_for(self) -> DriverId | None:
         """The other driver that makes a result which this one waits for; None when it waits for none."""
         if not self._elsewhere:
@@ -124,7 +129,9 @@ class SingleFlight:
         return DriverId.from_json(json.loads(holders[0])) if holders else None
 
     def renew(self) -> None:
-        """Called well within ``CLAIM_S`` while the run lasts."""
+        """Called well within ``CLAIM_S`` while the run lasts. Whoever waits for a driver that has died here meanwhile
+        goes on."""
+        self.drop_dead()
         for key in list(self._making):
             self._ledger.renew(self._claim(key), CLAIM_S)
         self._ledger.costs.see_run()

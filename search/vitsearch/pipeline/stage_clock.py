@@ -34,8 +34,7 @@ class StageClock:
         now = self.now()
         return {stage: now - started for started, stage in sorted(self._started, reverse=True)}
 
-    def quiet_s(self) -> float:
-        """How long nothing has ended while something was under way."""
-        if not self._started:
-            return 0.0
-        return self.now() - max(self.last_end_s, min(started for started, _ in self._started))
+    def quiet_s(self, waits: bool = False) -> float:
+        """How long nothing has ended while something was under way, here or (``waits``) in another run."""
+        started = [start for start, _ in self._started] or ([self.last_end_s] if waits else [])
+        return self.now() - max(self.last_end_s, min(started)) if started else 0.0

@@ -47,7 +47,7 @@ class StallWatch:
 
     async def reason(self) -> str | None:
         """One line; None while stages end, or when nothing is found. Call it every second."""
-        quiet_s = self._clock.quiet_s()
+        quiet_s = self._clock.quiet_s(self._flight.waits)
         if quiet_s < LOOK_S:
             self._looks.clear()
             self._reason = None

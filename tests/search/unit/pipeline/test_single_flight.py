@@ -133,7 +133,7 @@ def test_a_dead_driver_s_claim_is_dropped_and_a_living_one_s_is_not(ledger, stor
 
     asyncio.run(hold(living, "a"))
     asyncio.run(hold(dead, "b"))
-    SingleFlight(ledger, store, living).drop_dead()
+    SingleFlight(ledger, store, living).renew()
     assert list(ledger.claims()) == ["a"]
 
 

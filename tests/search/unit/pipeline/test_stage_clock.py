@@ -26,6 +26,11 @@ def test_the_longest_of_each_running_stage_counts(clock, now):
             assert clock.ages_s() == {Stage.TRAIN: 15.0, Stage.MEASURE: 5.0}
 
 
+def test_who_waits_for_another_run_is_quiet_with_nothing_under_way(clock, now):
+    now[0] += 60.0
+    assert (clock.quiet_s(), clock.quiet_s(waits=True)) == (0.0, 60.0)
+
+
 def test_it_is_quiet_since_the_last_end(clock, now):
     with clock.running(Stage.TRAIN):
         now[0] = 160.0

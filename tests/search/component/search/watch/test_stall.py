@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -44,7 +45,9 @@ class Quiet:
     async def _watch(self, seconds: int) -> str | None:
         watch = StallWatch(self.pipeline.context, self.pipeline.device, lambda: [3], self.usage)
         clock, reason = self.pipeline.context.clock, None
-        with clock.running(self.running[0]), clock.running(self.running[-1]):
+        with ExitStack() as under_way:
+            for stage in self.running:
+                under_way.enter_context(clock.running(stage))
             for _ in range(seconds):
                 self.now[0] += 1.0
                 reason = await watch.reason()
@@ -101,7 +104,7 @@ def test_a_stage_that_takes_far_longer_than_before_is_named(quiet):
 
 def test_a_result_that_another_run_makes_is_named(quiet, fake_study):
     other = replace(DriverId.current(), host="tern", pid=4711)
-    key = StageKey(Stage.BASE, "ab")
+    key, quiet.running = StageKey(Stage.BASE, "ab"), ()  # nothing of its own is under way
     ledger = quiet.pipeline.context.ledger
     ledger.claim(Claim(str(key), json.dumps(other.to_json(), sort_keys=True)), 600.0)
 
