@@ -150,10 +150,10 @@ FAULTS = {
     ),
     26: (
         "an engine of another TensorRT, GPU or power mode, or a damaged one: rebuilt, never loaded",
-        "test_trtexec.py::test_another_tensorrt_builds_a_new_engine_and_never_loads_the_old_one",
-        "test_trtexec.py::test_another_power_mode_model_or_precision_builds_a_new_engine",
-        "test_trtexec.py::test_another_gpu_builds_a_new_engine",
-        "test_trtexec.py::test_a_damaged_engine_is_built_again",
+        "test_trtexec_build.py::test_another_tensorrt_builds_a_new_engine_and_never_loads_the_old_one",
+        "test_trtexec_build.py::test_another_power_mode_model_or_precision_builds_a_new_engine",
+        "test_trtexec_build.py::test_another_gpu_builds_a_new_engine",
+        "test_trtexec_build.py::test_a_damaged_engine_is_built_again",
     ),
     27: (
         "the canary drifts: quarantine, and results are flagged until it is good again",
