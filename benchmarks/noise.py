@@ -11,6 +11,8 @@ the screening and the confirmation protocol, and appends each measurement to a f
     width       median half-width, relative
     spread      standard deviation of the values
     bias        median with busy neighbours over median without
+
+Then it compares what a study shows: single measurements, and two screens at different times as one.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
+from vitsearch.storage.pooled import pool
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
@@ -54,6 +58,9 @@ LIMITS = {"screen": (0.90, 0.08, 0.08), "confirm": (0.90, 0.04, 0.03)}
 """Least coverage, most width, most spread."""
 BIAS_MOST = 0.05
 COLUMNS = ["model", "protocol", "busy", "n", "median ms", "coverage", "width", "spread", "bias", "spread as read", "s"]
+POOLED = ["model", "shown", "n", "coverage", "width", "spread", "s"]
+APART_S = 60.0
+"""Between the two screens, at least."""
 _BUSY = """import os
 import numpy as np
 parent, a = os.getppid(), np.ones((700, 700), "f")
@@ -162,7 +169,30 @@ def report(file: Path) -> int:
         for level, model, protocol, measurement in found:
             groups[model, protocol, level].append(current(measurement, newest))
         met = [row_of(key, groups, metric) for key in sorted(groups)]
+    print(f"\npooled\n| {' | '.join(POOLED)} |\n" + "|---" * len(POOLED) + "|")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        here = [(row, Measurement.from_json(row["measurement"])) for row in rows if row["model"] == model]
+        timed = [(row["at"], row["protocol"], current(measurement, newest)) for row, measurement in here]
+        print_pooled(model, timed)
     return 0 if all(met) else 1
+
+
+def print_pooled(model: str, timed: Sequence[tuple[float, str, Measurement]]) -> None:
+    """The figures of a model as a study shows them, from the time, protocol and measurement of each."""
+    screens = [(at, found) for at, protocol, found in timed if protocol == "screen"]
+    shown_as = {
+        "screen": [[found] for _, found in screens],
+        "confirm": [[found] for _, protocol, found in timed if protocol == "confirm"],
+        "two screens": [[a, b] for (at, a), (then, b) in combinations(screens, 2) if abs(then - at) >= APART_S],
+    }
+    grand = statistics.median(shown(found, "cpu_ms").p50 for _, _, found in timed)
+    for name, groups in shown_as.items():
+        figures = [pool(group).metrics.figures["cpu_ms_p50"] for group in groups]
+        held = statistics.mean(figure.low <= grand <= figure.high for figure in figures)
+        width = statistics.median((figure.high - figure.low) / 2 / figure.value for figure in figures)
+        seconds = statistics.mean(sum(one.seconds for one in group) for group in groups)
+        spread = sd([figure.value for figure in figures])
+        print(f"| {model} | {name} | {len(groups)} | {held:.0%} | {width:.1%} | {spread:.1%} | {seconds:.1f} |")
 
 
 def current(measurement: Measurement, store: ReferenceStore) -> Measurement:

@@ -20,6 +20,7 @@ from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
 ATTEMPTS = 2
@@ -54,10 +55,10 @@ class ModelFile:
         return plan.deployment.with_options(self.options)
 
 
-def final_rounds(record: Record | None, confirms: bool) -> int:
-    """How often a model that is shown at the end was confirmed: once on the idle machine; and once before, after its
-    training or, as the baseline (None), at the start, in a study that ``confirms`` every model."""
-    return 2 if confirms and (record is None or record.was_trained) else 1
+def final_confirmations(record: Record | None) -> int:
+    """How often a model that is shown at the end was confirmed in a study that confirms every model: once on the idle
+    machine, and once before, after its training or, as the baseline (None), at the start."""
+    return 2 if record is None or record.was_trained else 1
 
 
 def rounds_of(repeats: Iterable[int]) -> int:
@@ -122,6 +123,14 @@ class DeviceMeasurements:
                 partial(self._round, trial, file, protocol, number),
             )
         self._results.reload(graph)
+
+    async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
+        """Measure the file of a trial's graph until its figures are settled."""
+        graph = trial.keys.graph_key
+        while (found := self.pooled(graph)) is None or not found.is_settled:
+            is_paired = found is None or found.basis == PAIRED
+            protocol = self.protocols.screen if is_paired else self.protocols.confirm
+            await self.measure(trial, file, protocol, self.rounds(graph, protocol) + 1)
 
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int

@@ -182,23 +182,37 @@ class Pipeline:
         """From here on only the device works."""
         self.context.runner.close()
 
-    async def remeasure_when_idle(self, keys: Keys, plan: Plan, rounds: int) -> bool:
-        """Confirm an artifact until it was ``rounds`` times; False when that was done before or its file is gone."""
+    async def remeasure_when_idle(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
+        """Measure an artifact until its figures are settled or, in a study that confirms every model, until it was
+        confirmed so often; False when that was done before or its file is gone."""
+        if self.config.confirms:
+            return await self._confirm_until(keys, plan, confirmations)
+        self._measurements.reload(keys.graph_key)  # another driver may have measured it
+        found = self._measurements.pooled(keys.graph_key)
         row = await self._stored_artifact(keys)
-        if row is None:
-            return False
-        if self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= rounds:
-            self._measurements.reload(keys.graph_key)  # perhaps by another driver
+        if row is None or (found is not None and found.is_settled):
             return False
         trial = replace(await self.resolve(plan), keys=keys)
-        model = _model(row, self._workspace.store)
-        await self._measurements.measure(trial, model, self.protocols.confirm, rounds)
+        await self._measurements.settle(trial, _model(row, self._workspace.store))
         return True
 
     async def measure_to_ship(self, keys: Keys, plan: Plan, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; ``again`` adds a measurement."""
         done = self._measurements.rounds(keys.graph_key, self.protocols.confirm)
-        await self.remeasure_when_idle(keys, plan, done + 1 if again else 1)
+        await self._confirm_until(keys, plan, done + 1 if again else 1)
+
+    async def _confirm_until(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
+        """Confirm an artifact until it was so often; False when that was done before or its file is gone."""
+        row = await self._stored_artifact(keys)
+        if row is None:
+            return False
+        if self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= confirmations:
+            self._measurements.reload(keys.graph_key)  # perhaps by another driver
+            return False
+        trial = replace(await self.resolve(plan), keys=keys)
+        model = _model(row, self._workspace.store)
+        await self._measurements.measure(trial, model, self.protocols.confirm, confirmations)
+        return True
 
     async def accuracy_on_device(self, name: str, keys: Keys, plan: Plan) -> AccuracyRow | None:
         """The accuracy of an artifact on the device ``name`` itself; None when the study does not request it or its

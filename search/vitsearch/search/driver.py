@@ -84,13 +84,15 @@ class Driver:
         self._without_gain = 0
         self._low_proposals = 0
         self._known_convergence = self._convergence_of_the_last_run()
-        self._remaining = Remaining(session.study, session.ledger, session.space, session.slots)
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
         self._study.remember("protocol", self._pipeline.protocols.confirm.id)
         if self._pipeline.fleet is not None:
             adopt_fleet(self._study, self._pipeline.fleet)
+        ledger, results = self._session.ledger, self._pipeline.device_results
+        figures = CurrentFigures(ledger, self._space.measure.threads, self._study.fleets, results)
+        self._remaining = Remaining(self._study, ledger, self._space, self._slots, figures)
         reporting = asyncio.create_task(self._report_left())
         beating = beat_forever(self._pipeline.context.single_flight.renew, self._beat, self._study.recover)
         beside = [reporting, asyncio.create_task(beating), asyncio.create_task(self._watch())]
@@ -106,19 +108,14 @@ class Driver:
                 self._requests.failed()
             ended = await self._search()
             reporting.cancel()
-            await self._final_pass().run()
+            read = partial(read_front, self._study, ledger, current=figures)
+            await FinalPass(self._pipeline, self._study.records, read, self._remaining.final_text).run()
             return ended
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._put_back()
-
-    def _final_pass(self) -> FinalPass:
-        ledger, results = self._session.ledger, self._pipeline.device_results
-        current = CurrentFigures(ledger, self._space.measure.threads, self._study.fleets, results)
-        read = partial(read_front, self._study, ledger, current=current)
-        return FinalPass(self._pipeline, self._study.records, read, self._remaining.final_text)
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline

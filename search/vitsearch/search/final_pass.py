@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vitsearch.core.record import Record
 from vitsearch.errors import StageError
-from vitsearch.pipeline.measure import final_rounds
+from vitsearch.pipeline.measure import final_confirmations
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import REMEASURED
 from vitsearch.study.front import Front, Point
@@ -59,9 +59,8 @@ class FinalPass:
     async def _remeasure(self, point: Point) -> bool:
         """If the device cannot measure the file any more, note that and continue: it keeps what was measured before."""
         record = None if point.trial is None else self._records()[point.trial]
-        rounds = final_rounds(record, self._pipeline.config.confirms)
         try:
-            return await self._pipeline.remeasure_when_idle(point.keys, point.plan, rounds)
+            return await self._pipeline.remeasure_when_idle(point.keys, point.plan, final_confirmations(record))
         except StageError as error:
             self._progress.note(f"{point.name} was not measured again: {error}")
             return False

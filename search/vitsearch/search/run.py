@@ -37,6 +37,7 @@ from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.identity import adopt_data, adopt_device
 from vitsearch.study.sampling import PlanSpace
@@ -80,7 +81,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if study.space_change is not None:
             progress.note(f"the space file has changed: {study.space_change.describe()}; finished trials are kept")
         report_unpruned(progress, plan_space(space, found_form=FoundForms(study)), stored_leaders(study))
-        Remaining(study, ledger, space, resources.trainers).report_known(progress)
+        figures = CurrentFigures(ledger, space.measure.threads, study.fleets)
+        Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(
             open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)

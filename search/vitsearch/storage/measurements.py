@@ -9,6 +9,9 @@ from vitsearch.storage.pooled import PooledMeasurement, pool
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 from vitsearch_evaluators.wire.protocol import Measurement
 
+ONE_BY_ONE = 30
+"""Graphs that are read each for itself; who asks for more of them reads all at once."""
+
 
 class DeviceResults:
     """The results of a device with this number of threads. What another driver measures is seen by :meth:`reload`."""
@@ -19,6 +22,7 @@ class DeviceResults:
         self._threads = threads
         self._times = {key: ReferenceTimes.from_json(times) for key, times in ledger.reference_times(device_id).items()}
         self._stored: dict[str, list[MeasurementRow]] | None = None
+        self._one_by_one = 0
         self._rows: dict[str, list[Measurement]] = {}
         self._pooled: dict[str, dict[str, PooledMeasurement]] = {}
         self.changed: list[str | None] = []
@@ -70,7 +74,7 @@ class DeviceResults:
         self.changed.append(None)
 
     def read(self, graph_keys: Sequence[str]) -> None:
-        """Read what is stored of these graphs at once. Without, the first one that is asked for reads all graphs."""
+        """Read what is stored of these graphs at once."""
         if self._stored is None:
             self._stored = {graph_key: [] for graph_key in graph_keys}
             for row in self._ledger.measurements_of_graphs(graph_keys, self._device_id):
@@ -83,7 +87,10 @@ class DeviceResults:
         return self._rows[graph_key]
 
     def _read(self, graph_key: str) -> list[MeasurementRow]:
-        """What is stored of a graph. The first time everything is read at once, for all graphs that are asked for."""
+        """What is stored of a graph."""
+        if self._stored is None and self._one_by_one < ONE_BY_ONE:
+            self._one_by_one += 1
+            return self._ledger.measurements(graph_key, self._device_id)
         if self._stored is None:
             self._stored = {}
             for row in self._ledger.measurements_of_device(self._device_id):

@@ -10,26 +10,33 @@ seen twice never looks more certain than the two of them were.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from vitsearch.core.figures import Figure, Metrics, metrics_of
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_evaluators.wire.measurement import PAIRED
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, Measurement
 
-MEDIANS = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
+SHOWN_MEDIANS = ("latency_ms_p50", "cpu_ms_p50")
+MEDIANS = (*SHOWN_MEDIANS, "latency_ms_p50_raw", "cpu_ms_p50_raw")
 DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", "swapped", "warm_start"})
 """Flags of a measurement that counts only while there is none without them."""
+SETTLED_SCREENS, MOST_SCREENS, SETTLED_HALF_WIDTH = 2, 3, 0.04
+"""Beside references most of an interval is what differs from minute to minute. So two screening measurements at
+different times say more than the processes of a confirmation, which follow one another: half-widths of 3.4 to 3.7 %
+instead of 4.4 to 4.6 %, in half the time (``benchmarks/noise.py report``)."""
 
 
 @dataclass(frozen=True)
 class PooledMeasurement:
     """``flags`` are those that all measurements that count have; ``basis`` is that of the last one: ``raw`` or
-    ``paired``."""
+    ``paired``. ``is_settled``: it was measured as often as the models that a study shows in the end."""
 
     metrics: Metrics
     flags: tuple[str, ...]
     basis: str
+    is_settled: bool
 
 
 def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
@@ -38,7 +45,22 @@ def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
     found = [metrics_of(one) for one in counted]
     figures = {name: _pooled(name, [metrics.figures[name] for metrics in found]) for name in found[-1].figures}
     common = set.intersection(*(set(one.flags) for one in counted))
-    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), counted[-1].basis)
+    basis = counted[-1].basis
+    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), basis, _is_settled(measurements, basis, figures))
+
+
+def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mapping[str, Figure]) -> bool:
+    """Whether a graph was confirmed or, where times are taken beside references, screened at several times."""
+    if any(one.protocol.max_processes >= CONFIRM.max_processes for one in measurements):
+        return True
+    screens = sum(one.protocol.max_processes == SCREEN.max_processes for one in measurements)
+    if basis != PAIRED or screens < SETTLED_SCREENS:
+        return False
+    return screens >= MOST_SCREENS or all(
+        math.log(figure.high / figure.low) / 2 <= SETTLED_HALF_WIDTH
+        for figure in (figures[name] for name in SHOWN_MEDIANS)
+        if figure.low and figure.high
+    )
 
 
 def _pooled(name: str, figures: Sequence[Figure]) -> Figure:

@@ -29,7 +29,9 @@ class FleetPool:
 
 
 def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMeasurement:
-    """``flags`` are those of the devices, as ``throttled@nano``; the medians are ``paired`` where those of one are."""
+    """``flags`` are those of the devices, as ``throttled@nano``; the medians are ``paired`` where those of one are, and
+    settled where those of all are."""
     flags = [at_device(flag, name) for name, part in parts.items() for flag in part.flags]
     basis = PAIRED if any(part.basis == PAIRED for part in parts.values()) else RAW
-    return PooledMeasurement(fleet.combined({name: part.metrics for name, part in parts.items()}), tuple(flags), basis)
+    metrics = fleet.combined({name: part.metrics for name, part in parts.items()})
+    return PooledMeasurement(metrics, tuple(flags), basis, all(part.is_settled for part in parts.values()))

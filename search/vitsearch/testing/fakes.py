@@ -30,6 +30,8 @@ from vitsearch.pipeline.jobs import Job, R_co
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.measurement import PAIRED, RAW
+from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.protocol import (
     CONFIRM,
     AccuracyResult,
@@ -185,9 +187,11 @@ def _written(value: object) -> Iterator[Path]:
 
 @dataclass
 class FakeDevice:
-    """Measures the cost that is written in the file. ``before`` runs first and may raise."""
+    """Measures the cost that is written in the file, with a ``basis`` of ``paired`` beside references. ``before`` runs
+    first and may raise."""
 
     name: str = "local"
+    basis: str = RAW
     parallel: int = 1
     before: Callable[[Path], None] = lambda path: None
     measured: Counter[str] = field(default_factory=Counter)
@@ -237,7 +241,9 @@ class FakeDevice:
         self.before(artifact)
         self.measured[protocol.id] += 1
         cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
-        where = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
+        where: dict[str, Any] = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
+        if self.basis == PAIRED:
+            where |= {"basis": PAIRED, "paired": fake_ratio(cost_ms)}
         return fake_measurement(cost_ms, protocol, runtime=deployment.runtime, **where)
 
     async def waits_in_queue(self) -> str | None:
@@ -250,6 +256,12 @@ class FakeDevice:
 def fake_times(ms: float, half: float = 1e-4) -> Latency:
     """A thousand runs that all took ``ms``, with an interval of ``half`` on either side."""
     return Latency(1000, ms, ms, ms, ms, ms, ms, ms, ms * (1.0 - half), ms * (1.0 + half))
+
+
+def fake_ratio(ms: float, half: float = 1e-4) -> Paired:
+    """``ms`` beside references that take one each, with an interval of ``half`` on either side."""
+    times = ReferenceTimes(1.0, 1.0, 1.0, 1.0, processes=5, provisional=False)
+    return Paired(DIGEST, Ratio(ms, 0.0, 0.0, half, 1.0), None, times)
 
 
 def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **changes: Any) -> Measurement:
@@ -279,7 +291,7 @@ def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **chan
         power=power if protocol.power_s else None,
         swap_mb=None,
         contention=Contention(0.0, 1.0),
-        basis="raw",
+        basis=RAW,
         processes=protocol.processes,
         paired=None,
         counters=None,

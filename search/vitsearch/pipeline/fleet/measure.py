@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vitsearch.core.fleet import Fleet, Member
@@ -55,6 +55,11 @@ class Measurements(Protocol):
         """Measure the file of a trial's graph until every device has measured it ``rounds`` times."""
         ...
 
+    async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
+        """Measure the file of a trial's graph until its figures are settled on every device
+        (:class:`PooledMeasurement`)."""
+        ...
+
 
 def measurements_on(
     context: StageContext, devices: Iterable[Device], phases: Phases, weights: Mapping[str, float] | None
@@ -100,11 +105,15 @@ class FleetMeasurements:
         return min(one.rounds(graph, self._of(one, protocol)) for one in self._each.values())
 
     async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
+        await self._on_all(lambda one: one.measure(trial, file, self._of(one, protocol), rounds))
+
+    async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
+        await self._on_all(lambda one: one.settle(trial, file))
+
+    async def _on_all(self, measure: Callable[[DeviceMeasurements], Awaitable[None]]) -> None:
         """The devices that can measure a model end, and their results are kept, before the failure of another is
         raised: it names the device."""
-        asked = (
-            _naming(name, one.measure(trial, file, self._of(one, protocol), rounds)) for name, one in self._each.items()
-        )
+        asked = (_naming(name, measure(one)) for name, one in self._each.items())
         failures = [error for error in await asyncio.gather(*asked, return_exceptions=True) if error is not None]
         final = [error for error in failures if isinstance(error, StageError)]
         for error in [*(error for error in failures if error not in final), *final]:

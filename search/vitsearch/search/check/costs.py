@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.core.limits import Bound, bounds
+from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import LINEAR
 from vitsearch.core.stage import Stage
@@ -20,6 +21,8 @@ from vitsearch.search.resources import trainers_here
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
+from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_evaluators.conditions.environment import is_virtual
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 if TYPE_CHECKING:
@@ -38,8 +41,8 @@ TYPICAL_S: Mapping[str, float] = {
     f"{Stage.MEASURE} {CONFIRM.id}": 12.5,
 }
 """Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in a run of 2026-11-28."""
-CONFIRMED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
-"""In five runs: the confirmations of the front and of what is near it (12 to 17); for each training that the file
+REMEASURED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
+"""In five runs: the models of the front and near it that are measured again (12 to 17); for each training that the file
 allows, the plans that were screened (3.4 to 5.8) and exported for all runtimes (1.5 to 2.3). A search screens on while
 plans need no training, so ``search.candidates`` is the least."""
 PRUNED_SHARE = 0.25
@@ -213,20 +216,21 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     few, many = wanted * space.search.candidates, wanted * max(space.search.candidates, SCREENED_PER_TRAINING)
     export_s, candidate_s = seconds[Stage.EXPORT], seconds[Stage.SCREEN] + seconds[Stage.PROXY]
     screen_s = seconds[f"{Stage.MEASURE} {SCREEN.id}"]
-    confirm_s = seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
+    is_screened = not space.devices and is_virtual(THIS_MACHINE) and not needs_confirmation(_asked(space))
+    last_s = screen_s if is_screened else seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
     exported = unpruned + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
     trainers = trainers_here(space)
     work = Span(always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s)
     least, most = few + unpruned + tried, many + unpruned + tried
-    device = Span(*(count * screen_s + CONFIRMED * confirm_s for count in (least, most)))
+    device = Span(*(count * screen_s + REMEASURED * last_s for count in (least, most)))
     cores = f"{space.resources.cpus} core{'s' if space.resources.cpus > 1 else ''}"
     timed = f"at most: unpruned models, timed here just now on {cores}" if measured is None else source
     basis = [
         f"{wanted} trainings of {_durations(train_s).removeprefix('about ')} ({timed})",
         f"{exported} exports of {export_s:.1f} s and {few} to {many} candidates of {candidate_s:.1f} s ({source})",
-        f"{least} to {most} screening measurements of {screen_s:.1f} s and some {CONFIRMED} "
-        f"confirmations of {confirm_s:.1f} s ({source})",
+        f"{least} to {most} screening measurements of {screen_s:.1f} s and some {REMEASURED} of {last_s:.1f} s "
+        f"when the search has ended ({source})",
     ]
     if bases:
         basis.insert(1, f"{_duration(bases)} for training the unpruned models on your classes")
@@ -247,8 +251,12 @@ def _wall(each_trainer_s: float, device_s: float) -> float:
 
 def _phases_s(space: SearchSpace) -> float:
     """The seconds that soak, power and throughput add to a confirmation."""
-    phases = Phases.of([*space.objectives, *space.limits], space.measure)
+    phases = Phases.of(_asked(space), space.measure)
     return phases.throughput_s + phases.soak_s + phases.power_s + 2 * phases.idle_s
+
+
+def _asked(space: SearchSpace) -> list[str]:
+    return [*space.objectives, *space.limits]
 
 
 def _training(plans: PlanSpace, valid: Valid, per_image: Mapping[str, float]) -> tuple[float, float]:

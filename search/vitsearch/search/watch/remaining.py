@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from vitsearch.core.fleet import Member
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.pareto import loss, may_be_on
 from vitsearch.core.record import Keys, Record, trainings
-from vitsearch.pipeline.measure import final_rounds, rounds_of
+from vitsearch.pipeline.measure import final_confirmations, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.study import Study
 from vitsearch.study.time_left import TimeLeft, gaps, time_left
+from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import SCREEN
 
 ESTIMATE_S = 1.0
@@ -35,13 +37,16 @@ class Remaining:
         ledger: Ledger,
         space: SearchSpace,
         slots: int,
+        figures: CurrentFigures,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
         self._ledger = ledger
         self._space = space
         self._slots = slots
+        self._figures = figures
         self._clock = clock
+        self._confirms = needs_confirmation([*space.objectives, *space.limits])
         self._started = self._since = clock()
         self._records: Mapping[int, Record] = study.records()
         self._estimate()
@@ -58,8 +63,9 @@ class Remaining:
         trained = set(trainings(records).values())
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
-        self._measuring_s = self._confirming_seconds()
-        self._to_remeasure = sum(self._rounds(keys) < rounds for keys, rounds in self._shown(records))
+        shown = self._shown(records)
+        self._measuring_s = self._measuring_seconds([keys for keys, _ in shown])
+        self._to_remeasure = sum(not self._is_remeasured(*one) for one in shown)
         self._estimated = self._clock()
         self._pause_s = max(ESTIMATE_S, (self._estimated - began) / ESTIMATING)
 
@@ -70,16 +76,25 @@ class Remaining:
         members = [own] if fleet is None else fleet.members.values()
         return min(rounds_of(self._ledger.repeats(keys.graph_key, one.device_id, one.protocol)) for one in members)
 
-    def _confirming_seconds(self) -> float:
-        """What a confirmation takes: the mean of those that were made, else what screening measurements suggest. In
-        many studies the first confirmation is made when the search has ended."""
+    def _is_remeasured(self, keys: Keys, confirmations: int) -> bool:
+        if self._confirms:
+            return self._rounds(keys) >= confirmations
+        found = self._figures.pooled(keys)
+        return found is not None and found.is_settled
+
+    def _measuring_seconds(self, shown: Sequence[Keys]) -> float:
+        """What measuring one of these models again takes: a screening measurement if they were taken beside references,
+        else a confirmation. In many studies the first confirmation is made when the search has ended; until then
+        screening measurements suggest what it takes."""
         measuring_seconds = self._ledger.costs.measuring_seconds
-        made = measuring_seconds(self._study.attributes.get("protocol", ""))
-        return made or CONFIRM_PER_SCREEN * (measuring_seconds(SCREEN.id) or 0.0)
+        screen_s = measuring_seconds(SCREEN.id) or 0.0
+        if not self._confirms and any(one.basis == PAIRED for one in map(self._figures.pooled, shown) if one):
+            return screen_s
+        return measuring_seconds(self._study.attributes.get("protocol", "")) or CONFIRM_PER_SCREEN * screen_s
 
     def _shown(self, records: Mapping[int, Record]) -> list[tuple[Keys, int]]:
-        """The keys of what the search would re-measure if it ended now, and how often each is confirmed in the end: the
-        front, what is near it, and the baseline."""
+        """The keys of what the search would re-measure if it ended now, and how often each is confirmed in the end in a
+        study that confirms every model: the front, what is near it, and the baseline."""
         baseline, objectives = self._study.attributes.get("baseline"), tuple(self._space.objectives)
         front = on_front(records, objectives)
         losses = [point for record in front.values() if (point := loss(objectives, record.metrics.values))]
@@ -91,10 +106,9 @@ class Remaining:
             and record.feasible
             and may_be_on(losses, record.metrics, objectives)
         ]
-        confirms = needs_confirmation([*objectives, *self._space.limits])
         shown = [*front.values(), *near]
-        found = [(record.keys, final_rounds(record, confirms)) for record in shown if record.keys is not None]
-        return [*found, (Keys(**baseline["keys"]), final_rounds(None, confirms))] if baseline else found
+        found = [(record.keys, final_confirmations(record)) for record in shown if record.keys is not None]
+        return [*found, (Keys(**baseline["keys"]), final_confirmations(None))] if baseline else found
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""
@@ -110,7 +124,7 @@ class Remaining:
 
     def final_text(self, models: int) -> str:
         """The time left when the search has ended and ``models`` are still to be re-measured."""
-        seconds = models * self._confirming_seconds()
+        seconds = models * self._measuring_s
         return f"{TimeLeft(seconds, seconds)} left"
 
     def _left(self) -> TimeLeft | None:

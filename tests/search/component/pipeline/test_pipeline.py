@@ -390,10 +390,19 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
     assert fake_study.runner.made["train"] == 1
 
 
-def test_the_final_measurement_is_made_once(pipeline, cut, fake_study):
+@pytest.mark.parametrize(("basis", "measured"), [("raw", {SCREEN.id: 1, CONFIRM.id: 1}), ("paired", {SCREEN.id: 2})])
+def test_the_final_measurement_is_made_once(pipeline, cut, fake_study, basis, measured):
+    fake_study.device.basis = basis
     keys, _ = asyncio.run(through(pipeline, cut))
     assert asyncio.run(pipeline.remeasure_when_idle(keys, cut, 1))
     assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut, 1))
+    assert fake_study.device.measured == measured
+
+
+def test_a_model_that_is_shipped_is_confirmed_even_beside_references(pipeline, cut, fake_study):
+    fake_study.device.basis = "paired"
+    keys, _ = asyncio.run(through(pipeline, cut))
+    asyncio.run(pipeline.measure_to_ship(keys, cut, again=False))
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
 

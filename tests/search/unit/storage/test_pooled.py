@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.storage.pooled import pool
-from vitsearch.testing.fakes import fake_measurement, fake_times
+from vitsearch.testing.fakes import fake_measurement, fake_ratio, fake_times
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 
 def measured(cpu_ms, half=0.02, **changes):
-    return fake_measurement(cpu_ms, cpu_ms=fake_times(cpu_ms, half), **changes)
+    return fake_measurement(cpu_ms, **{"cpu_ms": fake_times(cpu_ms, half)} | changes)
 
 
 def shown(measurements):
@@ -54,6 +55,24 @@ def test_one_process_without_an_interval_counts_only_while_it_is_alone():
     alone = fake_measurement(9.0, cpu_ms=fake_times(9.0)._replace(ci95_low=None, ci95_high=None))
     assert pool([alone]).metrics.value("cpu_ms_p50") == 9.0
     assert shown([alone, measured(2.0)])[0] == pytest.approx(2.0)
+
+
+def paired(cpu_ms):
+    return fake_measurement(cpu_ms, SCREEN, basis="paired", paired=fake_ratio(cpu_ms, 0.02))
+
+
+def test_beside_references_two_screening_measurements_settle_a_graph_or_three_where_they_disagree():
+    assert not pool([paired(2.0)]).is_settled
+    assert pool([paired(2.0)] * 2).is_settled
+    apart = [paired(2.0), paired(2.4)]
+    assert not pool(apart).is_settled
+    assert pool([*apart, paired(2.2)]).is_settled
+
+
+def test_raw_times_are_settled_by_a_confirmation_alone():
+    screens = [measured(2.0, protocol=SCREEN)] * 3
+    assert not pool(screens).is_settled
+    assert pool([*screens, measured(2.0, protocol=CONFIRM)]).is_settled
 
 
 def test_other_figures_are_medians_and_a_missing_one_keeps_its_reason():

@@ -6,6 +6,7 @@ from vitsearch.core.fleet import Fleet, Member
 from vitsearch.storage.pooled import pool
 from vitsearch.storage.pooled_fleet import FleetPool
 from vitsearch.testing.fakes import fake_measurement
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 FLEET = Fleet({"nano": Member("1", ""), "pi5": Member("2", "")})
 
@@ -24,6 +25,12 @@ def test_it_is_the_same_object_until_a_device_measures_again():
     first = found.of("g", parts)
     assert found.of("g", dict(parts)) is first
     assert found.of("g", parts | {"pi5": pool([fake_measurement(2.0)] * 2)}) is not first
+
+
+def test_a_graph_is_settled_when_it_is_on_every_device():
+    confirmed, screened = pool([fake_measurement(6.0)]), pool([fake_measurement(6.0, SCREEN)])
+    assert FleetPool(FLEET).of("g", {"nano": confirmed, "pi5": confirmed}).is_settled
+    assert not FleetPool(FLEET).of("g", {"nano": confirmed, "pi5": screened}).is_settled
 
 
 def test_flags_name_their_device():

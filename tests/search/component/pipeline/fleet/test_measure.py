@@ -17,13 +17,15 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
 
 GRAPH = "ab" * 32
 NO_PHASES = Phases()
 
 
-def device(name, cores=1):
-    return FakeDevice(name, info=FakeDevice.info._replace(device_id=name, fingerprint={"cores": cores}))
+def device(name, cores=1, basis="raw"):
+    info = FakeDevice.info._replace(device_id=name, fingerprint={"cores": cores})
+    return FakeDevice(name, basis=basis, info=info)
 
 
 @pytest.fixture
@@ -73,6 +75,16 @@ def test_each_device_has_a_protocol_of_its_own(measuring, trial, file):
     }
     assert found.rounds(GRAPH, found.protocols.confirm) == 1
     assert found.rounds(GRAPH, found.protocols.screen) == 0
+
+
+def test_each_device_settles_a_graph_in_its_own_way(measuring, trial, file):
+    nano, vm = device("nano"), device("vm", basis="paired")
+    found = measuring(nano, vm)
+    asyncio.run(found.settle(trial, file))
+    assert nano.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+    assert vm.measured == {SCREEN.id: 2}
+    asyncio.run(found.settle(trial, file))
+    assert (nano.measured.total(), vm.measured.total()) == (2, 2)
 
 
 def failing(name, error):

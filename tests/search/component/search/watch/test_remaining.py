@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,10 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.pipeline.progress import Silent, on_front
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.watch.remaining import UNKNOWN, Remaining
-from vitsearch.testing.fakes import FakeDevice, FakeRunner
+from vitsearch.storage.pooled import pool
+from vitsearch.study.current import CurrentFigures
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_measurement, fake_ratio
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 
 @dataclass
@@ -40,7 +44,14 @@ class Seen(Silent):
 @contextmanager
 def remaining(study, **changes):
     with study.opened() as (opened, ledger):
-        yield Remaining(opened, ledger, study.with_space(**changes).space, slots=1)
+        yield Remaining(opened, ledger, study.with_space(**changes).space, 1, CurrentFigures(ledger, 1))
+
+
+def screened_once(basis):
+    """The figures of a study whose graphs were all screened once."""
+    beside = {"basis": basis, "paired": fake_ratio(2.0)} if basis == "paired" else {}
+    found = pool([fake_measurement(2.0, SCREEN, **beside)])
+    return SimpleNamespace(pooled=lambda keys: found)
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +83,14 @@ def test_each_model_that_is_re_measured_is_counted_with_the_time_left(seen):
     assert notes[-1].startswith(f"re-measured {points}/{points} on an idle machine: trial ")
 
 
-def test_the_time_left_has_the_confirmations_before_the_first_was_made(finished):
+@pytest.mark.parametrize(("basis", "each_s"), [("raw", 12.0), ("paired", 4.0)])
+def test_the_time_left_has_the_last_measurements_before_the_first_was_made(finished, monkeypatch, basis, each_s):
     with finished.opened() as (opened, ledger):
-        ledger.repeats = lambda *asked: []
-        seconds_of = ledger.costs.measuring_seconds
-        ledger.costs.measuring_seconds = lambda protocol: 4.0 if protocol == "screen-1" else None
-        estimate = Remaining(opened, ledger, finished.space, slots=1)
-        ledger.costs.measuring_seconds = seconds_of
-    assert estimate._left().low_s == pytest.approx(12.0 * estimate._to_remeasure)
+        seconds = {"screen-1": 4.0}.get
+        monkeypatch.setattr(ledger.costs, "measuring_seconds", seconds)
+        estimate = Remaining(opened, ledger, finished.space, 1, screened_once(basis))
+    assert estimate._to_remeasure > 0
+    assert estimate._left().low_s == pytest.approx(each_s * estimate._to_remeasure)
 
 
 def test_models_near_the_front_are_expected_to_be_re_measured(finished):
@@ -133,8 +144,7 @@ def test_only_what_was_not_re_measured_yet_is_expected_at_the_end(finished):
         assert estimate._to_remeasure == 0
     with finished.opened() as (opened, ledger):
         repeats = len({record.keys.graph_key for record in opened.records().values() if record.was_trained})
-        ledger.repeats = lambda *asked: []
-        estimate = Remaining(opened, ledger, finished.space, slots=1)
+        estimate = Remaining(opened, ledger, finished.space, 1, screened_once("raw"))
     assert 1 <= estimate._to_remeasure <= repeats + 1
 
 
