@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import ray
+from ray.tune.logger import JsonLoggerCallback
 
 from support.quick_search import QUICK
 from vitsearch import tune as our_tune
@@ -39,6 +40,8 @@ def main(folder: Path, code: str, trials: str) -> None:
     os.chdir(folder)
     trainable = our_tune.trainable
     our_tune.trainable = lambda space: quick(trainable(space), folder)
+    # When a trial starts again, Ray takes its uploaded result.json for the newest, even if it was uploaded empty.
+    JsonLoggerCallback._restore_from_remote = lambda *asked: None
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
     sampled = code.replace("num_samples=64", f"num_samples={trials}")
     assert sampled != code
