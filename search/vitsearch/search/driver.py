@@ -21,7 +21,7 @@ from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.outlook import Outlook
-from vitsearch.search.requests import Leader, Requests
+from vitsearch.search.requests import Leader, Requests, lost_beside_fp32
 from vitsearch.search.sampler import auto_sampler, expected_gain
 from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
@@ -120,7 +120,9 @@ class Driver:
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline
         known = pipeline.device_metrics, pipeline.device_changes
-        outlook = Outlook(goals, self._study.records(), pipeline.base_accuracy, *known)
+        leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._leaders.items()}
+        lost = lost_beside_fp32(leaders)
+        outlook = Outlook(goals, self._study.records(), pipeline.base_accuracy, *known, lost)
         rules = Rules(search.candidates, self._slots, search.most_trainings)
         price = equal_price if search.budget_s is None else training_seconds
         return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self)
@@ -281,8 +283,10 @@ class Driver:
             self._lose(asked)
             return
         self._scheduler.add(asked.number, record)
-        without_gain = record.outcome in WITHOUT_GAIN or record.duplicate_of is not None
-        self._without_gain = self._without_gain + 1 if without_gain else 0
+        if record.outcome not in WITHOUT_GAIN and record.duplicate_of is None:
+            self._without_gain = 0
+        elif asked.is_proposal:
+            self._without_gain += 1
         if record.duplicate_of is not None and self._without_gain >= self._space.search.duplicates_in_a_row:
             self._requests.unseen()
         if record.is_confirmed:

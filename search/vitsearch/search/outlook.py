@@ -11,17 +11,20 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 
 from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
-from vitsearch.core.plan import Plan
+from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
 from vitsearch.search.forecast.cost_model import predict_costs
 
 NO_GAIN = "no predicted gain"
+FITS = "fits"
+"""The constraint that a model breaks which the device cannot hold or run."""
 DEPLOYED_DEVIATION = 0.005
 """How far the accuracies of one model in two runtimes or precisions lie apart."""
 RUNG_DEVIATION = 0.007
@@ -55,6 +58,9 @@ class KnownFront:
     hypervolume: float
 
 
+NO_LOSS: Mapping[tuple[str, Deployment], float] = MappingProxyType({})
+
+
 def as_recorded(keys: Keys) -> Metrics:
     return NO_METRICS
 
@@ -73,13 +79,17 @@ class Outlook:
         base_accuracy: Mapping[str, float],
         device_metrics: Callable[[Keys], Metrics] = as_recorded,
         changes: Callable[[], Sequence[str | None]] = tuple,
+        quantized: Mapping[tuple[str, Deployment], float] = NO_LOSS,
     ) -> None:
+        """``quantized`` is the accuracy that a backbone loses in a deployment beside fp32."""
         self.goals = goals
         self.records: dict[int, Record] = {}
         self.plans: set[Plan] = set()
         self.base_accuracy = base_accuracy
         self.trained: dict[str, int] = {}
         self._device_metrics = device_metrics
+        self._confirmed_bounds = tuple(bound for bound in goals.bounds if bound not in screened(goals.bounds))
+        self._quantized = quantized
         self._model: AccuracyModel | None = None
         self._feasible: dict[int, Record] = {}
         self._changes = changes
@@ -98,7 +108,7 @@ class Outlook:
         self._model = None
         if not record.is_confirmed:
             return
-        if record.feasible:
+        if all(value <= 0.0 for value in self.constraints_now(record).values()):
             self._feasible[number] = record
             self._by_graph.setdefault(record.keys.graph_key if record.keys else "", []).append(number)
             self._see([number])
@@ -147,7 +157,7 @@ class Outlook:
     def predict(self, trial: RunningTrial, base_accuracy: float, found: Evaluation) -> RunningTrial:
         """The trial with its proxy score and the accuracy that is predicted from it."""
         start = RungZero(trial.plan.backbone, found.kl, max(0.0, base_accuracy - found.accuracy))
-        predicted = self._predicted(base_accuracy, start)
+        predicted = self._predicted(base_accuracy - self.lost_in(trial.plan), start)
         return trial.with_proxy(
             ProxyScore(found.accuracy, found.kl, start.lost, predicted.accuracy, predicted.deviation)
         )
@@ -157,17 +167,24 @@ class Outlook:
         trial = replace(trial, rung=trial.plan.recipe.rungs[-1])
         first = self.trained.get(trial.keys.weights_key)
         found = None if first is None else self.records[first].metrics.value("accuracy")
-        return trial if found is None else replace(trial, accuracy=found, deviation=DEPLOYED_DEVIATION)
+        if first is None or found is None:
+            return trial
+        moved = found + self.lost_in(self.records[first].plan) - self.lost_in(trial.plan)
+        return replace(trial, accuracy=moved, deviation=DEPLOYED_DEVIATION)
+
+    def lost_in(self, plan: Plan) -> float:
+        """The accuracy that the unpruned model loses in the deployment of a plan beside fp32."""
+        return self._quantized.get((plan.backbone, plan.deployment), 0.0)
 
     def accuracy_of(self, record: Record) -> Predicted | None:
         """The accuracy of a finished trial: found, or predicted from its rung 0 as the line lies now."""
         accuracy, base = record.metrics.value("accuracy"), self.base_accuracy.get(record.plan.backbone)
-        if record.is_confirmed and accuracy is not None:
+        if record.outcome == "confirmed" and accuracy is not None:
             return Predicted(accuracy, FOUND_DEVIATION)
         if record.proxy is None or base is None:
             return None
         start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
-        return self._predicted(base, start)
+        return self._predicted(base - self.lost_in(record.plan), start)
 
     def _predicted(self, base_accuracy: float, start: RungZero) -> Predicted:
         """What is so near to its base that it is not trained has the accuracy that it has; more would be luck."""
@@ -186,11 +203,11 @@ class Outlook:
             accuracy = record.metrics.value("accuracy")
             if record.proxy and accuracy is not None and base is not None:
                 start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
-                yield Observed(start, base - accuracy)
+                yield Observed(start, base - self.lost_in(record.plan) - accuracy)
 
     def known(self, coming: Iterable[RunningTrial] = ()) -> KnownFront:
         """The front of the confirmed, feasible trials, and of those that are being trained as they are predicted."""
-        expected = (self._loss(trial, trial.accuracy) for trial in coming)
+        expected = (self._allowed_loss(trial, trial.accuracy) for trial in coming)
         points = [point for _, point in self.front_losses()] + [point for point in expected if point is not None]
         losses = tuple(points[index] for index in front(points))
         return KnownFront(losses, hypervolume(losses, self.goals.reference))
@@ -204,15 +221,14 @@ class Outlook:
 
     def gain_as_measured(self, trial: RunningTrial, known: KnownFront) -> float:
         """The same with its costs as they were measured."""
-        expected = self._loss(trial, trial.accuracy)
+        expected = self._allowed_loss(trial, trial.accuracy)
         if expected is None or any(one >= worst for one, worst in zip(expected, self.goals.reference, strict=True)):
             return 0.0
-        assert trial.accuracy is not None
         deviation = math.sqrt(max(trial.deviation**2 - ACCURACY_TOLERANCE**2, 0.0))
-        if deviation == 0.0:
+        if deviation == 0.0 or trial.accuracy is None:
             return self._added(expected, known)
         return sum(
-            weight * self._added(self._loss(trial, min(1.0, trial.accuracy + shift * deviation)), known)
+            weight * self._added(self._allowed_loss(trial, min(1.0, trial.accuracy + shift * deviation)), known)
             for shift, weight in QUADRATURE
         )
 
@@ -227,9 +243,19 @@ class Outlook:
         return self._loss(trial, trial.accuracy), self._loss(at_worst, trial.accuracy)
 
     def _loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
+        return loss(self.goals.objectives, self._values(trial, accuracy))
+
+    def _allowed_loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
+        """None too where a limit is broken that no screening measurement can judge: of accuracy, or of a cost that is
+        predicted."""
+        values = self._values(trial, accuracy)
+        broken = constraints(self._confirmed_bounds, values)
+        return None if any(value > 0.0 for value in broken.values()) else loss(self.goals.objectives, values)
+
+    def _values(self, trial: RunningTrial, accuracy: float | None) -> dict[str, float | None]:
         confirmed = (record.metrics for record in self._feasible.values())
         costs = predict_costs(self.goals.objectives, trial.metrics, chain([self.goals.baseline], confirmed))
-        return loss(self.goals.objectives, costs | {"accuracy": accuracy})
+        return costs | {"accuracy": accuracy}
 
     def front_losses(self) -> list[tuple[int, Loss]]:
         """Losses of those confirmed, feasible trials that no other one dominates, as they are known now."""
@@ -254,6 +280,14 @@ class Outlook:
 
     def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
+
+    def constraints_now(self, record: Record) -> dict[str, float]:
+        """By how much a finished trial breaks today's limits, which may be others than those of its time. Whether the
+        device can hold a model is a limit too."""
+        if record.outcome == "off_space":
+            return {}  # no plan of the space is like it
+        fits = {FITS: 1.0 if record.outcome == "does_not_fit" else -1.0}
+        return constraints(self.goals.bounds, self.metrics_now(record).values) | fits
 
     def expected_gain(self, number: int, record: Record) -> float:
         """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""

@@ -45,6 +45,18 @@ def same_as_fp32(leaders: Mapping[Plan, Leader]) -> set[tuple[str, Deployment]]:
     }
 
 
+def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], Leader]) -> dict[tuple[str, Deployment], float]:
+    """The accuracy that an unpruned model loses in each deployment beside fp32 in the same runtime, where both are
+    known."""
+    accuracies = {deployed: leader.metrics.value("accuracy") for deployed, leader in leaders.items()}
+    found = {}
+    for (backbone, deployment), accuracy in accuracies.items():
+        whole = accuracies.get((backbone, deployment.at("fp32")))
+        if accuracy is not None and whole is not None:
+            found[backbone, deployment] = whole - accuracy
+    return found
+
+
 class Requests:
     """Enqueues plans into a study; one per run."""
 
@@ -105,10 +117,14 @@ class Requests:
 
     def _expected(self, record: Record, deployment: Deployment) -> RunningTrial | None:
         """A trained plan in another deployment: its figures, moved like those of its unpruned backbone."""
-        here = self._leaders.get((record.plan.backbone, record.plan.deployment))
-        there = self._leaders.get((record.plan.backbone, deployment))
+        backbone, own = record.plan.backbone, record.plan.deployment
+        here, there = (self._leaders.get((backbone, one)) for one in (own, deployment))
+        if own.precision in TRAINED:
+            here = self._quantized_in_training(backbone, own)
         if deployment.precision in TRAINED:
-            there = self._quantized_in_training(record.plan.backbone, deployment)
+            there = self._quantized_in_training(backbone, deployment)
+            if there is None or self._lost(backbone, deployment) < QAT_DROP:
+                return None
         if here is None or there is None or record.keys is None:
             return None
         accuracies = [metrics.value("accuracy") for metrics in (record.metrics, here.metrics, there.metrics)]
@@ -120,14 +136,15 @@ class Requests:
         return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, DEPLOYED_DEVIATION)
 
     def _quantized_in_training(self, backbone: str, deployment: Deployment) -> Leader | None:
-        """The costs of int8 after training with the accuracy of fp32; None where int8 loses little."""
+        """The costs of int8 after training with the accuracy of fp32."""
         int8, fp32 = (self._leaders.get((backbone, deployment.at(precision))) for precision in ("int8_ptq", "fp32"))
         if int8 is None or fp32 is None:
             return None
-        whole, rounded = fp32.metrics.value("accuracy"), int8.metrics.value("accuracy")
-        if whole is None or rounded is None or whole - rounded < QAT_DROP:
-            return None
-        return replace(int8, metrics=int8.metrics | Metrics({"accuracy": Figure(whole)}))
+        return replace(int8, metrics=int8.metrics | Metrics({"accuracy": Figure(fp32.metrics.value("accuracy"))}))
+
+    def _lost(self, backbone: str, deployment: Deployment) -> float:
+        """The accuracy that int8 after training loses in the runtime of a deployment; 0 where it is not known."""
+        return lost_beside_fp32(self._leaders).get((backbone, deployment.at("int8_ptq")), 0.0)
 
 
 def _moved(figures: Metrics, before: Metrics, after: Metrics) -> Metrics:

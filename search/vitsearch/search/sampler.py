@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.figures import NO_METRICS, Z_95, Figure
+from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
@@ -22,7 +23,7 @@ COST_DEVIATION = 0.03
 PUT_ASIDE_DEVIATION = 0.01
 """At most, of the accuracy that was predicted of a plan that was put aside: its like would be put aside as well."""
 COST_TOLERANCE = 0.05
-"""By how much measurements of one model differ, as a standard deviation: no reason to ask for its like."""
+"""By how much measurements of one model differ, relative, as a standard deviation: no reason to ask for its like."""
 
 
 def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> AutoSampler:
@@ -37,9 +38,21 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapp
         pool=pool,
         prior=AsUnpruned(pool, outlook, leaders),
         evidence=KnownTrials(outlook),
-        tolerances=[ACCURACY_TOLERANCE if name == "accuracy" else COST_TOLERANCE for name in outlook.goals.objectives],
+        tolerances=[_tolerance(name, outlook) for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
     )
+
+
+def _tolerance(name: str, outlook: Outlook) -> float:
+    """Of costs relative, of what is maximised in its unit."""
+    if name == "accuracy":
+        return ACCURACY_TOLERANCE
+    return COST_TOLERANCE * _unit(name, outlook.goals.baseline.value(name))
+
+
+def _unit(name: str, value: float | None) -> float:
+    """What a relative deviation is multiplied by for the sampler: it takes those of costs as they are."""
+    return 1.0 if split(name)[0].direction == "minimize" else abs(value or 0.0)
 
 
 def expected_gain(asked: Asked) -> float | None:
@@ -59,6 +72,12 @@ class AsUnpruned:
         self._pool = pool
         self._outlook = outlook
         self._leaders = {(plan.backbone, plan.deployment): leader.metrics for plan, leader in leaders.items()}
+        self._backbones = sorted({plan.backbone for plan in leaders})
+
+    @property
+    def revision(self) -> Sequence[float]:
+        """Differs when more is possible."""
+        return [self._outlook.cap(backbone) for backbone in self._backbones]
 
     def __call__(self, parameters: Mapping[str, Any]) -> Sequence[tuple[float | None, float | None]]:
         plan = self._pool.plan(parameters)
@@ -75,7 +94,8 @@ class Numbered(Protocol):
 
 
 class KnownTrials:
-    """What is known of a trial: its pooled costs, and its accuracy, found or predicted."""
+    """What is known of a trial: its pooled costs, its accuracy, found or predicted, and which of today's limits it
+    breaks."""
 
     def __init__(self, outlook: Outlook) -> None:
         self._outlook = outlook
@@ -97,8 +117,8 @@ class KnownTrials:
                 )
             else:
                 values.append(metrics.value(name))
-                deviations.append(_relative_deviation(metrics.figures.get(name)))
-        return Evidence(tuple(values), tuple(deviations))
+                deviations.append(_relative_deviation(metrics.figures.get(name)) * _unit(name, metrics.value(name)))
+        return Evidence(tuple(values), tuple(deviations), self._outlook.constraints_now(record))
 
 
 def _relative_deviation(figure: Figure | None) -> float:

@@ -17,7 +17,7 @@ from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
 
-FINAL = frozenset({"confirmed", "infeasible", "failed"})
+FINAL = frozenset({"confirmed", "failed"})
 ENDED = "the search has ended"
 LOW_GAIN = 0.001
 """A round whose best candidate is expected to add less than this share of the hypervolume trains nothing."""
@@ -123,7 +123,8 @@ class TrialScheduler:
     def duplicate_of(self, number: int, plan: Plan, keys: Keys) -> Record | None:
         """The record of the trial that resolved to the same plan; None for the first of its kind.
 
-        A plan that was put aside (dominated, not promoted) may be tried again: its stages are in the ledger.
+        A plan that was put aside (dominated, not promoted, infeasible by limits that were changed) may be tried again:
+        its stages are in the ledger.
         """
         identity = _identity(plan, keys)
         other = self._trial_by_identity.setdefault(identity, number)
@@ -133,10 +134,17 @@ class TrialScheduler:
         if known is None:
             reason = f"trial {other} resolves to the same plan and is still running"
             return Record("duplicate", plan, reason, keys, duplicate_of=other)
-        if known.outcome in FINAL:
+        if self._is_final(known):
             return replace(known, plan=plan, duplicate_of=other, reason=f"resolves to the same plan as trial {other}")
         self._trial_by_identity[identity] = number
         return None
+
+    def _is_final(self, known: Record) -> bool:
+        """Whether the same plan would end in the same way: an infeasible one only while it breaks a limit."""
+        if known.outcome != "infeasible":
+            return known.outcome in FINAL
+        broken = self.outlook.screened_constraints(self.outlook.metrics_now(known))
+        return any(value > 0.0 for value in broken.values())
 
     def forget_failures(self) -> list[Plan]:
         """Plans that failed and were not trained since; their failures no longer count as known."""

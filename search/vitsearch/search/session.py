@@ -32,10 +32,13 @@ class Session:
 
     def goals(self, baseline: Metrics) -> Goals:
         """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored
-        with the study when it is needed first."""
+        with the study when it is needed first; it moves only where a lower limit of accuracy allows more."""
         objectives = tuple(self.space.objectives)
         limits = bounds(self.space.limits, baseline.values)
         corner = self.study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)
+        if "accuracy" in objectives:
+            floor = reference_values(["accuracy"], limits, baseline.values)["accuracy"]
+            corner = corner | {"accuracy": min(corner["accuracy"], floor)}
         self.study.remember("reference_point", dict(corner))
         reference = loss(objectives, corner)
         assert reference is not None

@@ -25,7 +25,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.not_promoted import not_promoted
-from vitsearch.search.outlook import NO_GAIN, RUNG_DEVIATION, Outlook
+from vitsearch.search.outlook import FITS, NO_GAIN, RUNG_DEVIATION, Outlook
 from vitsearch.search.scheduler import TrialScheduler
 
 
@@ -64,7 +64,8 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
         reason = scheduler.why_stop(running) if running.rung else await scheduler.wait_for_slot(running)
         if reason is not None:
             return not_promoted(running, reason, scheduler)
-        running = running.after_rung(rung, (await pipeline.train(trial, rung)).accuracy, RUNG_DEVIATION)
+        found = (await pipeline.train(trial, rung)).accuracy - outlook.lost_in(trial.plan)
+        running = running.after_rung(rung, found, RUNG_DEVIATION)
     await pipeline.export(trial, running.rung)
     scheduler.mark_confirming(number)
     return await _confirm(trial, running, pipeline, outlook)
@@ -77,6 +78,6 @@ async def _confirm(trial: ResolvedTrial, running: RunningTrial, pipeline: Pipeli
 def failure(plan: Plan, error: StageError, keys: Keys | None = None) -> Record:
     """A device that cannot hold the model is a broken constraint; anything else is the stage's failure."""
     if error.stage == Stage.MEASURE and error.kind in DOES_NOT_FIT:
-        return Record("does_not_fit", plan, error.message, keys, constraints={"fits": 1.0})
+        return Record("does_not_fit", plan, error.message, keys, constraints={FITS: 1.0})
     described = {"stage": error.stage, "kind": error.kind, "message": error.message}
     return Record("failed", plan, str(error), keys, failure=described)

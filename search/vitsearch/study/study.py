@@ -49,12 +49,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Asked:
     """An open trial. ``record`` is set when there is nothing to run: the file no longer has a choice that was drawn.
-    ``notes`` are what Optuna and the sampler have noted of it now; nothing of one that was asked before."""
+    ``notes`` are what Optuna and the sampler have noted of it now; nothing of one that was asked before.
+    ``is_proposal``: the sampler has drawn all of it."""
 
     trial: Trial
     record: Record | None
     plan: Any
     notes: Mapping[str, Any] = field(default_factory=dict)
+    is_proposal: bool = True
 
     @property
     def number(self) -> int:
@@ -144,17 +146,19 @@ class Study:
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial = self._study.ask()
             stored = self._view.get_trial(trial._trial_id)
-            is_drawn = not stored.params
+            is_drawn, waited_with = not stored.params, fixed(stored)
             try:
-                suggest = OptunaSuggest(trial, self._word_lists.choices, fixed(stored))
+                suggest = OptunaSuggest(trial, self._word_lists.choices, waited_with)
                 plan = plans.plan(suggest)
                 notes = stored.system_attrs if is_drawn else {}
             finally:
                 self._view.write(trial._trial_id)
+        is_proposal = is_drawn and not waited_with
         if suggest.off_space:
             reason = f"the space file no longer has {', '.join(suggest.off_space)}"
-            return Asked(trial, Record("off_space", plan, reason, constraints={"in_space": 1.0}), plan)
-        return Asked(trial, None, plan, notes)
+            record = Record("off_space", plan, reason, constraints={"in_space": 1.0})
+            return Asked(trial, record, plan, is_proposal=is_proposal)
+        return Asked(trial, None, plan, notes, is_proposal)
 
     def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
         """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""

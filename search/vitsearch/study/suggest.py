@@ -45,6 +45,8 @@ class OptunaSuggest:
         self.off_space: list[str] = []
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
+        if len(choices) == 1 and self._enqueued.get(name, choices[0]) == choices[0]:
+            return choices[0]
         asked = self._enqueued.get(name, choices[0])
         known = self._word_choices(name, choices if asked in choices else (*choices, asked))
         if len(known) == 1:

@@ -30,7 +30,7 @@ from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.form_finder import FormFinder
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.open_device import cores_kept_free, open_device
-from vitsearch.search.outlook import Outlook
+from vitsearch.search.outlook import FITS, Outlook
 from vitsearch.search.plans import plan_space
 from vitsearch.search.session import Session
 from vitsearch.search.trial import failure
@@ -77,7 +77,7 @@ class RungTrial:
         """
         ready = self._ready = self._ready or await self._prepare()
         if reason := self._can_run(ready.plan.deployment):
-            return self._ended(Record("does_not_fit", ready.plan, reason, constraints={"fits": 1.0}))
+            return self._ended(Record("does_not_fit", ready.plan, reason, constraints={FITS: 1.0}))
         try:
             return await self._rung(ready, number)
         except StageError as error:

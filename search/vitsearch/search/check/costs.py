@@ -35,9 +35,9 @@ CLASSES = 10
 """Of the models that are counted: the width of the classifier matters little."""
 TYPICAL_S: Mapping[str, float] = {
     Stage.SCREEN: 1.4,
-    Stage.PROXY: 1.4,
-    Stage.EXPORT: 5.1,
-    f"{Stage.MEASURE} {SCREEN.id}": 4.1,
+    Stage.PROXY: 1.3,
+    Stage.EXPORT: 4.3,
+    f"{Stage.MEASURE} {SCREEN.id}": 3.6,
     f"{Stage.MEASURE} {CONFIRM.id}": 12.5,
 }
 """Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in a run of 2026-11-28."""

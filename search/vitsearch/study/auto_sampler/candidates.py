@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,16 +54,19 @@ class PlanPool:
         first = list(pool(random.Random(f"{seed}:pool"), WHOLE_SPACE))
         self._is_whole = len(first) < WHOLE_SPACE
         self._encoding = Encoding.of_parameters(first)
+        self._names = frozenset(knob.name for knob in self._encoding.knobs)
         self._first = first[: CHUNKS * CHUNK]
         known = self._feature_table(self._first)
         self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
         self._expected = self._prior_table(first[:1]).shape[1]
         self._rows: dict[Any, tuple[Floats, Floats, Floats]] = {}
+        self._revision = self._prior_revision()
         self._whole = self._chunk_of(first) if self._is_whole else None
         self._chunks: dict[int, _Chunk] = {}
 
     def at(self, number: int) -> tuple[list[Plan], list[Any], Candidates]:
         """The plans of the pool at a trial, their keys, and the plans encoded."""
+        self._follow_prior()
         if self._whole is not None:
             return self._whole.plans, self._whole.keys, self._whole.candidates
         wanted = range(number - CHUNKS + 1, number + 1)
@@ -72,6 +75,27 @@ class PlanPool:
         plans = [plan for chunk in chunks for plan in chunk.plans]
         keys = [key for chunk in chunks for key in chunk.keys]
         return plans, keys, _joined([chunk.candidates for chunk in chunks])
+
+    @property
+    def names(self) -> Collection[str]:
+        """The knobs that plans of the pool have."""
+        return self._names
+
+    def _prior_revision(self) -> object:
+        return getattr(self._prior, "revision", None)
+
+    def _follow_prior(self) -> None:
+        """Ask the prior of all plans again if it says something else now."""
+        if (revision := self._prior_revision()) == self._revision:
+            return
+        self._revision = revision
+        self._rows.clear()
+        if self._whole is not None:
+            self._whole = self._with_prior(self._whole)
+        self._chunks = {index: self._with_prior(chunk) for index, chunk in self._chunks.items()}
+
+    def _with_prior(self, chunk: _Chunk) -> _Chunk:
+        return replace(chunk, candidates=replace(chunk.candidates, prior=self._prior_table(chunk.plans)))
 
     def encode(self, plans: Sequence[Mapping[str, Any]], keys: Sequence[Any]) -> Candidates:
         """Plans that trials have. What a key led to is remembered."""

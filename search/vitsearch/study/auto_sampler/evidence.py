@@ -20,11 +20,13 @@ class Evidence:
     """What is known of the objectives of a trial, each with one standard deviation.
 
     ``None`` is not known. The deviation of a cost (minimised and positive) is relative: 0.02 for two percent. All
-    others are in the unit of the objective.
+    others are in the unit of the objective. ``constraints`` take the place of those of the trial, as where limits have
+    changed since; ``None`` leaves those.
     """
 
     values: tuple[float | None, ...]
     deviations: tuple[float, ...]
+    constraints: Mapping[str, float] | None = None
 
 
 Judge: TypeAlias = Callable[[FrozenTrial], Evidence | None]
@@ -100,7 +102,10 @@ def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection],
     evidence = [judge(trial) or unknown for trial in observed]
     objectives = tuple(_objective(direction, [e.values[k] for e in evidence]) for k, direction in enumerate(directions))
     values = [[o.scaled(value) for o, value in zip(objectives, e.values, strict=True)] for e in evidence]
-    constraints_of = [trial.constraints for trial in observed]
+    constraints_of = [
+        trial.constraints if e.constraints is None else e.constraints
+        for trial, e in zip(observed, evidence, strict=True)
+    ]
     names = sorted({name for having in constraints_of for name in having})
     constraints = [[having.get(name, math.nan) for name in names] for having in constraints_of]
     return Observations(

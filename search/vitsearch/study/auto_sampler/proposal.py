@@ -68,7 +68,7 @@ class Proposals:
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
         believed = observed.values.copy()
         for k, objective in enumerate(observed.objectives):
-            expected, prior = _prior(at, objective, k), _prior(candidates, objective, k)
+            expected, prior = _priors(at, candidates, objective, k)
             model = self._model(observed, _points(at, objective), k, expected)
             missing = observed.running & np.isnan(observed.values[:, k])
             pending = _points(at, objective).take(missing)
@@ -156,13 +156,16 @@ def _points(candidates: Candidates, objective: Objective) -> Points:
     return candidates.cost_points if objective.is_cost else candidates.points
 
 
-def _prior(candidates: Candidates, objective: Objective, k: int) -> Floats:
-    """What is expected of each plan before its like was tried, scaled; of those of which nothing is, the median."""
+def _priors(at: Candidates, candidates: Candidates, objective: Objective, k: int) -> tuple[Floats, Floats]:
+    """What is expected of the observed plans and of the candidates before their like was tried, scaled. Where nothing
+    is, the same value stands for both: it is taken off before a fit and added afterwards."""
     if not candidates.prior.shape[1]:
-        return np.zeros(len(candidates))
-    expected = objective.all_scaled(candidates.prior[:, k, 0])
-    known = expected[~np.isnan(expected)]
-    return np.where(np.isnan(expected), np.median(known) if len(known) else 0.0, expected)
+        return np.zeros(len(at)), np.zeros(len(candidates))
+    observed, asked = (objective.all_scaled(each.prior[:, k, 0]) for each in (at, candidates))
+    both = np.concatenate([observed, asked])
+    known = both[~np.isnan(both)]
+    usual = np.median(known) if len(known) else 0.0
+    return np.where(np.isnan(observed), usual, observed), np.where(np.isnan(asked), usual, asked)
 
 
 def _best(candidates: Candidates, objectives: Sequence[Objective], means: Floats, deviations: Floats) -> Floats:

@@ -70,7 +70,7 @@ class AutoSampler(BaseSampler):
     better by so much is like those that are known. ``features`` are numbers that help to predict costs, such as the
     logarithm of the multiplications. ``prior`` says of a plan of the pool, for each objective, what is expected before
     its like was tried and the best that is possible, ``None`` where that is open: such as the values of the model from
-    which it is cut. A plan that the front dominates even at its best is not asked for. Until ``startup_trials`` trials
+    which it is cut; it is asked again whenever its ``revision`` has changed, if it has one. A plan that the front dominates even at its best is not asked for. Until ``startup_trials`` trials
     are known in all objectives, plans spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
@@ -233,7 +233,10 @@ class AutoSampler(BaseSampler):
     def _key(self, trial: FrozenTrial) -> Any:
         if trial._trial_id in self._keys:
             return self._keys[trial._trial_id]
-        key = key_of(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        asked = trial.system_attrs.get("fixed_params", {}) | trial.params
+        if self._plans is not None:  # a knob that has one choice by now tells no plans apart
+            asked = {name: value for name, value in asked.items() if name in self._plans.names}
+        key = key_of(asked)
         if trial.state.is_finished():
             self._keys[trial._trial_id] = key
         return key
