@@ -70,6 +70,9 @@ class OrtRuntime(Runtime):
             "OpenVINOExecutionProvider",
             "XnnpackExecutionProvider",
             "ACLExecutionProvider",
+            "QNNExecutionProvider",
+            "CoreMLExecutionProvider",
+            "DmlExecutionProvider",
         ),
         "graph_optimization_level": tuple(_LEVELS),
     }

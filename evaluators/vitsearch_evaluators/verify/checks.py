@@ -89,11 +89,15 @@ def _classes(found: Found, other: str) -> str:
     return f"; {differ} {'image gets' if differ == 1 else 'images get'} another class than {other}"
 
 
-def figures(measured: Measured, shipped: Manifest, prefix: str = "") -> Iterator[Check]:
+def figures(
+    measured: Measured, shipped: Manifest, prefix: str = "", times: Optional[ReferenceTimes] = None
+) -> Iterator[Check]:
     """Judge each figure of a bundle: one that has an interval fails when its value now is worse by more than both
-    intervals explain. Figures of another processor, of an emulated device, and without an interval are not judged."""
+    intervals explain. Figures of another processor, of an emulated device, and without an interval are not judged.
+    `times` are those of the references where the bundle was measured beside others: in another runtime or with another
+    number of threads."""
     reason = _not_comparable(measured, shipped)
-    now = figures_of(measured.measurement, shipped.reference_times)
+    now = figures_of(measured.measurement, _same_references(measured.measurement, shipped, times))
     for name, before in sorted(shipped.figures.items()):
         found = now.get(name)
         if found is None:
@@ -108,6 +112,19 @@ def figures(measured: Measured, shipped: Manifest, prefix: str = "") -> Iterator
         else:
             best = found.value if found.low is None else found.low
             yield _judged(prefix + name, best <= before.high, message, measured.measurement)
+
+
+def _same_references(
+    measurement: Measurement, shipped: Manifest, otherwise: Optional[ReferenceTimes]
+) -> Optional[ReferenceTimes]:
+    """Return the reference times of a bundle if they are of the references that ran beside this measurement."""
+    known, now = shipped.protocol, measurement.protocol
+    is_same = shipped.runtime == measurement.runtime and known.threads == now.threads
+    return shipped.reference_times if is_same and known.reference == now.reference else otherwise
+
+
+def is_disturbed(measurement: Measurement) -> bool:
+    return any(flag in measurement.flags for flag in DISTURBED)
 
 
 def _judged(name: str, is_as_good: bool, message: str, measurement: Measurement) -> Check:

@@ -1,7 +1,7 @@
 """The labelled images that a bundle is judged by: its own, or those of a folder."""
 
 import os
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.verify.bundle import IMAGES, PREDICTIONS, TRUTH, Bundle
@@ -57,7 +57,9 @@ def of_folder(folder: str, bundle: Bundle) -> Images:
 
 def _files(root: str, bundle: Bundle) -> Iterator[Tuple[str, int]]:
     try:
-        names = sorted(name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name)))
+        names = sorted(
+            name for name in os.listdir(root) if not _is_hidden(name) and os.path.isdir(os.path.join(root, name))
+        )
     except OSError as error:
         raise InvalidRequest(f"--data {root} is not a folder") from error
     unknown = [name for name in names if name not in bundle.labels]
@@ -67,10 +69,29 @@ def _files(root: str, bundle: Bundle) -> Iterator[Tuple[str, int]]:
             f"{', '.join(map(repr, bundle.labels[:20]))}"
         )
     for name in names:
-        for below, _, members in sorted(os.walk(os.path.join(root, name))):
-            for member in sorted(members):
-                if member.lower().endswith(SUFFIXES):
-                    yield os.path.join(below, member), bundle.labels.index(name)
+        for path in _below(os.path.join(root, name), set()):
+            if path.lower().endswith(SUFFIXES):
+                yield path, bundle.labels.index(name)
+
+
+def _below(folder: str, seen: Set[str]) -> Iterator[str]:
+    """The files of a folder as the search reads it: without hidden ones, links followed, each folder once."""
+    here = os.path.realpath(folder)
+    if here in seen:
+        return
+    seen.add(here)
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if _is_hidden(name):
+            continue
+        if os.path.isdir(path):
+            yield from _below(path, seen)
+        else:
+            yield path
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _loaded(path: str, bundle: Bundle) -> Any:

@@ -17,13 +17,17 @@ def deployed(model: nn.Module, backbone: Backbone, example_shape: tuple[int, ...
     """``model`` with those branches merged that only training needs; ``model`` itself if it has none.
 
     :class:`StageError` ``export`` ``parity`` when the two differ by more than :data:`PARITY_LIMIT` of the largest
-    logit on random images of ``example_shape`` (without its batch size).
+    logit on random images of ``example_shape`` (without its batch size). Both are compared as floats: the smallest
+    difference can change how a value is rounded to int8.
     """
+    from vitsearch.compress.quantization.fake_quant import unrounded
+
     merged = backbone.deployable(model.eval())
     if merged is model:
         return model
     images = torch.randn(IMAGES, *example_shape[1:], generator=torch.Generator().manual_seed(0))
-    expected, logits = model(images), merged.eval()(images)
+    with unrounded(model), unrounded(merged):
+        expected, logits = model(images), merged.eval()(images)
     off = float((logits - expected).abs().max()) / max(float(expected.abs().max()), torch.finfo().tiny)
     if not off <= PARITY_LIMIT:
         found = f"the merged model and the trained one differ by {off:.1e} of the largest logit"

@@ -65,6 +65,7 @@ class OpenVinoExporter(Exporter):
         precision, learned = task.deployment.precision, fake_quant.learned(model)
         with fake_quant.unrounded(model):
             convert(model, task.shape, plain, task.opset, task.deployment.batch)
+        options = (("fused_subgraphs", "off"),) if _is_fused_wrongly(plain, precision) else ()
         try:
             if precision == "int8_qat":
                 covered = Coverage(task.quantized_ops, least_channels=LEAST_CHANNELS)
@@ -73,7 +74,6 @@ class OpenVinoExporter(Exporter):
             if precision == "int8_ptq":
                 found = _quantized(found, task)
             openvino.save_model(found, final, compress_to_fp16=precision == "fp16")
-            options = (("fused_subgraphs", "off"),) if _is_fused_wrongly(plain, precision) else ()
         except (RuntimeError, ValueError) as error:
             raise StageError("export", "crash", f"openvino: {_last_line(error)}") from error
         return ExportedFile(final, options=options, rounds_more=task.quantized_ops == ALL)

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportedFile
 from vitsearch.export.device_jobs import device_job
+from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
 from vitsearch_evaluators.base.canonical_json import digest
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def _onnx(path: Path) -> Iterator[Any]:
             [*map(tensor, node.output)],
         ]
     yield [tensor(value.name) for value in model.graph.output]
+    # Which tensors a calibration cache names decides what becomes int8; the ranges in it change no time.
+    for entry in model.metadata_props:
+        if entry.key == CALIBRATION:
+            yield sorted(str(tensor(line.partition(": ")[0])) for line in entry.value.splitlines()[1:])
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Any:

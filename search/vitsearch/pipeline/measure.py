@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
-from vitsearch.storage.pooled import PooledMeasurement
+from vitsearch.storage.pooled import APART_S, PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
@@ -125,12 +126,19 @@ class DeviceMeasurements:
         self._results.reload(graph)
 
     async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph until its figures are settled."""
-        graph = trial.keys.graph_key
+        """Measure the file of a trial's graph until its figures are settled. A screening measurement waits until the
+        last one is long enough ago to say something new."""
+        graph, screen = trial.keys.graph_key, self.protocols.screen
         while (found := self.pooled(graph)) is None or not found.is_settled:
-            is_paired = found is None or found.basis == PAIRED
-            protocol = self.protocols.screen if is_paired else self.protocols.confirm
-            await self.measure(trial, file, protocol, self.rounds(graph, protocol) + 1)
+            if found is None:
+                await self.measure(trial, file, screen)
+            elif found.basis == PAIRED and not screen.throughput_s:
+                ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
+                await asyncio.sleep(min(APART_S, max(0.0, APART_S - ago_s)))
+                await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
+            else:
+                confirm = self.protocols.confirm
+                await self.measure(trial, file, confirm, self.rounds(graph, confirm) + 1)
 
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int

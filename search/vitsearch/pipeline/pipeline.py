@@ -110,6 +110,8 @@ class Pipeline:
                     row, _ = await make()
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
                     await self._measurements.measure(trial, _model(row, scratch), self.protocols.screen, rounds)
+        elif self._measurements.pooled(trial.keys.graph_key) is None:  # another driver has measured it
+            self._measurements.reload(trial.keys.graph_key)
         return self._metrics(row, trial.keys.graph_key)
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
@@ -195,6 +197,11 @@ class Pipeline:
         trial = replace(await self.resolve(plan), keys=keys)
         await self._measurements.settle(trial, _model(row, self._workspace.store))
         return True
+
+    def last_measured(self, keys: Keys) -> float:
+        """When a graph was measured last, in seconds since 1970; 0 if it never was."""
+        found = self._measurements.pooled(keys.graph_key)
+        return 0.0 if found is None else found.last_at.timestamp()
 
     async def measure_to_ship(self, keys: Keys, plan: Plan, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; ``again`` adds a measurement."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from vitsearch.core.record import Record
 from vitsearch.errors import StageError
@@ -70,9 +70,13 @@ class FinalPass:
         self._progress.left(self._left(todo))
 
     def _near(self) -> list[Point]:
-        """The front, then what is near it."""
+        """The front and then what is near it, each with what was measured longest ago first."""
         found = self._read_front()
-        return [*found.shown(), *found.near]
+
+        def long_ago(points: Iterable[Point]) -> list[Point]:
+            return sorted(points, key=lambda point: self._pipeline.last_measured(point.keys))
+
+        return [*long_ago(found.shown()), *long_ago(found.near)]
 
     async def _restore(self) -> None:
         """Make exported models again whose files are gone; what cannot be made is not re-measured."""

@@ -34,13 +34,15 @@ class Leader:
 
 
 def same_as_fp32(leaders: Mapping[Plan, Leader]) -> set[tuple[str, Deployment]]:
-    """Backbones and deployments that are int8 in name only, where fp32 in the same runtime is on the leaderboard: to
-    search both would be to search the same model twice."""
+    """Backbones and deployments that are int8 in name only and compute in fp32, where fp32 in the same runtime is on
+    the leaderboard: to search both would be to search the same model twice."""
     known = {(plan.backbone, plan.deployment) for plan in leaders}
     return {
         (plan.backbone, plan.deployment)
         for plan, leader in leaders.items()
-        if in_name_only(plan.deployment.precision, leader.shares)
+        if plan.deployment.precision.startswith("int8")
+        and in_name_only(plan.deployment.precision, leader.shares)
+        and max(leader.shares, key=leader.shares.__getitem__) == "fp32"
         and (plan.backbone, plan.deployment.at("fp32")) in known
     }
 

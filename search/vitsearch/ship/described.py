@@ -13,7 +13,7 @@ from vitsearch.core.record import Shipped
 from vitsearch.errors import StudyError
 from vitsearch.export.device_jobs import DeviceJob, device_job
 from vitsearch.ship.choice import Chosen
-from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened
+from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened, measured_in
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
@@ -162,7 +162,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
         images=store.get(shipped.images_sha256),
         shipped=shipped,
         validation=Accuracy("validation", evaluated.n, evaluated.correct),
-        device=study.attributes[ENVIRONMENTS][measurements[-1].environment_id],
+        device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(known),
         versions=ledger.versions(artifact),

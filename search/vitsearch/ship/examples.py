@@ -3,6 +3,7 @@ line of the runtime's own tool."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -133,7 +134,8 @@ def _onnxruntime(model: Described) -> Example:
         f'SESSION = onnxruntime.InferenceSession(os.path.join(HERE, "model.onnx"), OPTIONS, providers=["{provider}"])'
     )
     run = f'SESSION.run(["{OUTPUT}"], {{"{INPUT}": images}})[0][0]'
-    return Example("import onnxruntime", opened, run, (_pinned("onnxruntime", model),))
+    package = _ONNXRUNTIMES.get(str(provider), "onnxruntime")
+    return Example("import onnxruntime", opened, run, (_pinned(package, model, "onnxruntime"),))
 
 
 def _openvino(model: Described) -> Example:
@@ -141,7 +143,7 @@ def _openvino(model: Described) -> Example:
     properties: dict[str, object] = {"INFERENCE_PRECISION_HINT": str(options["inference_precision"])}
     if options["device"] == "CPU":
         properties |= {"INFERENCE_NUM_THREADS": model.confirmation.protocol.threads, "NUM_STREAMS": "1"}
-    if options.get("fused_attention") == "off":
+    if options["device"] == "CPU" and options.get("fused_subgraphs") == "off":
         properties["SNIPPETS_MODE"] = "DISABLE"
     listed = ", ".join(f'"{key}": {_quoted(value)}' for key, value in sorted(properties.items()))
     opened = (
@@ -159,7 +161,9 @@ def _litert(model: Described) -> Example:
     )
     run = f'RUN({INPUT}=images)["{OUTPUT}"][0]'
     imports = "from ai_edge_litert.interpreter import Interpreter"
-    return Example(imports, opened, run, (_pinned("ai-edge-litert", model, "litert"),))
+    is_older = re.match(TFLITE_RUNTIME, model.confirmation.runtime_version) is not None
+    package = "ai-edge-litert" if is_older else _pinned("ai-edge-litert", model, "litert")
+    return Example(imports, opened, run, (package,))
 
 
 def _coreml(model: Described) -> Example:
@@ -174,6 +178,16 @@ def _coreml(model: Described) -> Example:
     )
 
 
+TFLITE_RUNTIME = r"2\.([5-9]|1\d)\."
+"""Versions of tflite-runtime, which boards with an old Python have; ai-edge-litert has no such releases."""
+_ONNXRUNTIMES = {
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "QNNExecutionProvider": "onnxruntime-qnn",
+    "DmlExecutionProvider": "onnxruntime-directml",
+}
+"""The package that has a provider, where it is not the plain one."""
 _EXAMPLES = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,

@@ -30,7 +30,12 @@ from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
 
 ENVIRONMENTS, LONGER = "environments", "longer_trainings"
-"""Attributes of a study: the devices that measured what was shipped, by environment; the longer trainings."""
+"""Attributes of a study: the devices that measured what was shipped (:func:`measured_in`); the longer trainings."""
+
+
+def measured_in(device_id: str, environment_id: str) -> str:
+    """The name of a device in an environment: equal boards have equal environments."""
+    return f"{device_id}:{environment_id}"
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,11 @@ def known(opened: Opened, chosen: Chosen) -> Final | None:
     store = store_of(opened.ledger)
     if artifact is None or shipped is None or not (store.holds(artifact.sha256) and store.holds(shipped.images_sha256)):
         return None
-    results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
+    device_id = final.keys.device_id
+    results = DeviceResults(opened.ledger, device_id, opened.space.measure.threads)
     confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == opened.protocol]
     environments = opened.study.attributes.get(ENVIRONMENTS) or {}
-    return final if confirmed and confirmed[-1].environment_id in environments else None
+    return final if confirmed and measured_in(device_id, confirmed[-1].environment_id) in environments else None
 
 
 def _final(opened: Opened, chosen: Chosen) -> Final | None:
@@ -150,7 +156,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     await on_test(context, final.plan, final.keys, opened.fingerprint, again)
     pipeline.stop_workers()
     context.progress.note(f"confirming {chosen.name} on the device")
-    await pipeline.measure_to_ship(final.keys, final.plan, again)
+    await pipeline.measure_to_ship(final.keys, final.plan, again or _was_elsewhere(opened, final, device))
     _remember(opened.study, device)
     if known(opened, chosen) is None:
         raise StudyError(
@@ -158,6 +164,14 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
             f"{opened.protocol!r}; run 'vitsearch run' on its space file first"
         )
     return final
+
+
+def _was_elsewhere(opened: Opened, final: Final, device: DeviceGroup) -> bool:
+    """Whether a model was measured last in another environment than the one in which the device is now: what is shipped
+    are the figures of the last one."""
+    results = DeviceResults(opened.ledger, final.keys.device_id, opened.space.measure.threads)
+    last = results.last(final.keys.graph_key)
+    return bool(last) and last[-1].environment_id != device.info.environment_id
 
 
 async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) -> None:
@@ -192,4 +206,5 @@ def _remember(study: Study, device: DeviceGroup) -> None:
         "power_meter": info.power_meter,
         "runtimes": sorted(runtime.name for runtime in info.runtimes if runtime.available),
     }
-    study.change(ENVIRONMENTS, lambda known: (known or {}) | {info.environment_id: described})
+    where = measured_in(info.device_id, info.environment_id)
+    study.change(ENVIRONMENTS, lambda known: (known or {}) | {where: described})

@@ -86,6 +86,8 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ PROC = Path("/proc")
 @dataclass(frozen=True)
 class DriverId:
     """The identity of a driver process. ``started`` (clock ticks since boot) distinguishes the process from a later
-    one with the same ``pid``."""
+    one with the same ``pid``; ``machine`` machines and containers that have the same host name."""
 
     host: str
+    machine: str
     boot: str
     pid: int
     started: str
@@ -26,11 +28,13 @@ class DriverId:
     @classmethod
     def current(cls) -> DriverId:
         """The identity of this process; every call draws a new ``token``."""
-        return cls(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()) or "", uuid.uuid4().hex)
+        return cls(
+            socket.gethostname(), _machine(), _boot(), os.getpid(), _started(os.getpid()) or "", uuid.uuid4().hex
+        )
 
     def is_dead_here(self) -> bool:
         """True only when it is certain: this is the same machine, and it was rebooted or the process has ended."""
-        if self.host != socket.gethostname():
+        if not self._is_of_here:
             return False
         if self.boot != _boot():
             return True
@@ -40,7 +44,11 @@ class DriverId:
 
     def lives_here(self) -> bool:
         """Whether its process runs on this machine."""
-        return self.host == socket.gethostname() and not self.is_dead_here()
+        return self._is_of_here and not self.is_dead_here()
+
+    @property
+    def _is_of_here(self) -> bool:
+        return (self.host, self.machine) == (socket.gethostname(), _machine())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,6 +56,17 @@ class DriverId:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DriverId:
         return cls(**value)
+
+
+def _machine() -> str:
+    """The id of this system, and the namespace in which process ids count: containers share one with their machine, or
+    have their own."""
+    found = []
+    with suppress(OSError):
+        found.append(Path("/etc/machine-id").read_text().strip())
+    with suppress(OSError):
+        found.append(os.readlink(PROC / "self/ns/pid"))
+    return " ".join(found)
 
 
 def _boot() -> str:

@@ -4,7 +4,8 @@
     other figures                   the median of the measurements that have them
 
 Measurements that disagree by more than their intervals widen the interval of the mean (Birge 1932), so a value that was
-seen twice never looks more certain than the two of them were.
+seen twice never looks more certain than the two of them were. Those of one minute share what differs from minute to
+minute: together they are one, and no more certain than the best of them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from statistics import median
 
 from vitsearch.core.figures import Figure, Metrics, metrics_of
 from vitsearch_evaluators.wire.measurement import PAIRED
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, Measurement
+from vitsearch_evaluators.wire.protocol import CONFIRM, Measurement
 
 SHOWN_MEDIANS = ("latency_ms_p50", "cpu_ms_p50")
 MEDIANS = (*SHOWN_MEDIANS, "latency_ms_p50_raw", "cpu_ms_p50_raw")
 DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", "swapped", "warm_start"})
 """Flags of a measurement that counts only while there is none without them."""
-SETTLED_SCREENS, MOST_SCREENS, SETTLED_HALF_WIDTH = 2, 3, 0.04
+APART_S = 60.0
+"""Measurements whose beginnings lie so far apart are taken for independent."""
+SETTLED_TIMES, MOST_SCREENS, SETTLED_HALF_WIDTH = 2, 3, 0.04
 """Beside references most of an interval is what differs from minute to minute. So two screening measurements at
 different times say more than the processes of a confirmation, which follow one another: half-widths of 3.4 to 3.7 %
 instead of 4.4 to 4.6 %, in half the time (``benchmarks/noise.py report``)."""
@@ -31,55 +35,89 @@ instead of 4.4 to 4.6 %, in half the time (``benchmarks/noise.py report``)."""
 @dataclass(frozen=True)
 class PooledMeasurement:
     """``flags`` are those that all measurements that count have; ``basis`` is that of the last one: ``raw`` or
-    ``paired``. ``is_settled``: it was measured as often as the models that a study shows in the end."""
+    ``paired``. ``is_settled``: it was measured as often as the models that a study shows in the end. The last
+    measurement began at ``last_at``, by the clock of the device."""
 
     metrics: Metrics
     flags: tuple[str, ...]
     basis: str
     is_settled: bool
+    last_at: datetime
 
 
 def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
     """Pool at least one measurement of a graph, all of one device and environment."""
     counted = [one for one in measurements if not DOUBTFUL & set(one.flags)] or list(measurements)
-    found = [metrics_of(one) for one in counted]
-    figures = {name: _pooled(name, [metrics.figures[name] for metrics in found]) for name in found[-1].figures}
+    found, at = [metrics_of(one) for one in counted], [_began(one) for one in counted]
+    figures = {name: _pooled(name, [metrics.figures[name] for metrics in found], at) for name in found[-1].figures}
     common = set.intersection(*(set(one.flags) for one in counted))
-    basis = counted[-1].basis
-    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), basis, _is_settled(measurements, basis, figures))
+    basis, last_at = counted[-1].basis, max(map(_began, measurements))
+    is_settled = _is_settled(measurements, basis, figures)
+    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), basis, is_settled, last_at)
+
+
+def _began(measurement: Measurement) -> datetime:
+    return datetime.fromisoformat(measurement.started_at)
+
+
+def _times(at: Sequence[datetime]) -> list[list[int]]:
+    """The places of what began at about the same time, by time."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(at)), key=at.__getitem__):
+        if groups and (at[place] - at[groups[-1][0]]).total_seconds() < APART_S:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
 
 
 def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mapping[str, Figure]) -> bool:
-    """Whether a graph was confirmed or, where times are taken beside references, screened at several times."""
+    """Whether a graph was confirmed or, where times are taken beside references, screened at several times. Throughput
+    has no reference, and a phase of its own that is longer in a confirmation."""
     if any(one.protocol.max_processes >= CONFIRM.max_processes for one in measurements):
         return True
-    screens = sum(one.protocol.max_processes == SCREEN.max_processes for one in measurements)
-    if basis != PAIRED or screens < SETTLED_SCREENS:
+    if basis != PAIRED or any(one.protocol.throughput_s for one in measurements):
         return False
-    return screens >= MOST_SCREENS or all(
-        math.log(figure.high / figure.low) / 2 <= SETTLED_HALF_WIDTH
+    if len(measurements) >= MOST_SCREENS:
+        return True
+    return len(_times([_began(one) for one in measurements])) >= SETTLED_TIMES and all(
+        _half(figure) <= SETTLED_HALF_WIDTH
         for figure in (figures[name] for name in SHOWN_MEDIANS)
         if figure.low and figure.high
     )
 
 
-def _pooled(name: str, figures: Sequence[Figure]) -> Figure:
+def _pooled(name: str, figures: Sequence[Figure], at: Sequence[datetime]) -> Figure:
     known = [figure for figure in figures if figure.value is not None]
     if not known:
         return figures[-1]
     if name not in MEDIANS:
         return Figure(median([figure.value for figure in known if figure.value is not None]))
-    certain = [figure for figure in known if figure.low is not None]
-    return _weighted(certain) if certain else known[-1]
+    certain = [place for place, figure in enumerate(figures) if figure.low is not None]
+    if not certain:
+        return known[-1]
+    groups = _times([at[place] for place in certain])
+    return _weighted([_together([figures[certain[place]] for place in group]) for group in groups])
+
+
+def _together(figures: Sequence[Figure]) -> Figure:
+    """Those of one time as one."""
+    found = _weighted(figures)
+    half = max(_half(found), min(map(_half, figures)))
+    middle = math.log(max(found.value or 0.0, 1e-12))
+    return Figure(found.value, math.exp(middle - half), math.exp(middle + half))
+
+
+def _half(figure: Figure) -> float:
+    """Half an interval, in natural logarithms."""
+    low, high = (max(one or 0.0, 1e-12) for one in (figure.low, figure.high))
+    return max(math.log(high / low) / 2, 1e-6)
 
 
 def _weighted(figures: Sequence[Figure]) -> Figure:
     """The mean of the logarithms, weighted by the intervals."""
-    logs, halves = [], []
-    for figure in figures:
-        value, low, high = (max(one or 0.0, 1e-12) for one in (figure.value, figure.low, figure.high))
-        logs.append(math.log(value))
-        halves.append(max(math.log(high / low) / 2, 1e-6))
+    logs = [math.log(max(figure.value or 0.0, 1e-12)) for figure in figures]
+    halves = [_half(figure) for figure in figures]
     weights = [1.0 / half**2 for half in halves]
     middle = sum(weight * one for weight, one in zip(weights, logs, strict=True)) / sum(weights)
     half = sum(weights) ** -0.5

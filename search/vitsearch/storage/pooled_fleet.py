@@ -34,4 +34,5 @@ def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMea
     flags = [at_device(flag, name) for name, part in parts.items() for flag in part.flags]
     basis = PAIRED if any(part.basis == PAIRED for part in parts.values()) else RAW
     metrics = fleet.combined({name: part.metrics for name, part in parts.items()})
-    return PooledMeasurement(metrics, tuple(flags), basis, all(part.is_settled for part in parts.values()))
+    is_settled, last_at = all(part.is_settled for part in parts.values()), max(part.last_at for part in parts.values())
+    return PooledMeasurement(metrics, tuple(flags), basis, is_settled, last_at)

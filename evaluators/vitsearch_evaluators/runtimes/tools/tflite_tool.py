@@ -32,19 +32,21 @@ from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
 
 _FEWEST_RUNS = 3
 _ENOUGH_S = 1e4
+_APPLIED = {"gpu": "GPU", "nnapi": "NNAPI"}
+"""Delegates that have a flag of their own, by the name that the program prints when it has applied one."""
 _LEAST_TOGETHER = 0.9
 """All streams must run together for at least this share of the time from the first start to the last end."""
 
 
 class BenchmarkModelRuntime(ToolRuntime):
-    """Runs TFLite files. Option `delegate`: `xnnpack` or `none`.
+    """Runs TFLite files. Option `delegate`: `xnnpack`, `none`, `gpu` or `nnapi`.
 
     A file whose inputs have open dimensions gets the shapes of the job; any other runs the shapes in the file.
     """
 
     name = "benchmark_model"
     tools = NEEDS["benchmark_model"].tools
-    options = {"delegate": ("xnnpack", "none")}
+    options = {"delegate": ("xnnpack", "none", "gpu", "nnapi")}
 
     def available(self) -> Availability:
         try:
@@ -60,7 +62,10 @@ class BenchmarkModelRuntime(ToolRuntime):
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
         inspect("tflite", {"model.tflite": path})
         starts = [_one_of_eleven(protocol, start) for start in range(MINIMUM_RUNS)]
-        reports = [parse(run_tool(self._command(path, options, protocol, start)).text) for start in starts]
+        outputs = [run_tool(self._command(path, options, protocol, start)).text for start in starts]
+        for output in outputs:
+            _refuse_without_delegate(output, options["delegate"])
+        reports = [parse(output) for output in outputs]
         what = "median" if reports[0].is_median else "mean (this version reports no median)"
         runs = sorted(one.runs for one in reports)
         reasons = missing_reasons(
@@ -125,9 +130,18 @@ class BenchmarkModelRuntime(ToolRuntime):
             f"--warmup_min_secs={start.warm_s:g}",
             "--run_delay=-1.0",
             f"--use_xnnpack={'true' if options['delegate'] == 'xnnpack' else 'false'}",
+            # Builds without a delegate do not know its flag.
+            *([f"--use_{options['delegate']}=true"] if options["delegate"] in _APPLIED else []),
             "--enable_op_profiling=false",
             *_shape_flags(declared_inputs("tflite", path), self.sizes(path, protocol)),
         ]
+
+
+def _refuse_without_delegate(output: str, delegate: str) -> None:
+    """Raise MeasurementFailed where the program ran without the delegate that was asked for: it only warns of that."""
+    name = _APPLIED.get(delegate)
+    if name is not None and f"Explicitly applied {name} delegate" not in output:
+        raise MeasurementFailed("runtime_unavailable", f"benchmark_model did not apply the {name} delegate")
 
 
 def _shape_flags(declared: Sequence[Declared], sizes: RunShapes) -> List[str]:

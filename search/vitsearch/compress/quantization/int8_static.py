@@ -36,6 +36,9 @@ from vitsearch.models.graph import INPUT
 Range = tuple[float, float]
 RUNTIME_DOMAIN = "com.microsoft"
 CALIBRATION_BATCH = 8
+MOST_BIAS_STEPS = 2**30
+"""Of the step of a bias, which is that of the input times that of the weights: a channel whose weights are nearly 0
+gets a wider step, so that its bias fits into 32 bits."""
 FATAL_ONLY = 4
 
 
@@ -66,7 +69,9 @@ def quantize_static(
     model = onnx.load(onnx_in)
     layers = covered.layers(model.graph)
     _rewrite(model.graph, layers, ranges_of(model, layers, images, learned))
-    model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
+    known = {entry.domain for entry in model.opset_import}
+    if RUNTIME_DOMAIN not in known and any(node.domain == RUNTIME_DOMAIN for node in model.graph.node):
+        model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
     onnx.checker.check_model(model)
     onnx.save(model, onnx_out)
 
@@ -183,15 +188,17 @@ class _Int8Graph:
 
     def add_convolution(self, layer: Layer) -> None:
         q, y, seen = self._input(layer), layer.output, self._ranges.outputs[layer.output]
-        weight, scales = symmetric(layer.weight, axis=0)
+        bias = numpy_helper.to_array(self._known[layer.bias]).astype(np.float64) if layer.bias else None
+        least = 0.0 if bias is None else np.abs(bias) / (self.constants[f"{q}/scale"] * MOST_BIAS_STEPS)
+        weight, scales = symmetric(layer.weight, axis=0, least=least)
         to = self._named(y, seen)
         self.constants |= {f"{y}/weight": weight, f"{y}/weight_scales": scales}
         self.constants[f"{y}/weight_zeros"] = np.zeros(len(scales), np.int8)
         inputs = [f"{q}/uint8", f"{q}/scale", f"{q}/zero", f"{y}/weight", f"{y}/weight_scales", f"{y}/weight_zeros"]
         inputs += [f"{to}/scale", f"{to}/zero"]
-        if layer.bias:
-            steps = numpy_helper.to_array(self._known[layer.bias]) / (self.constants[f"{q}/scale"] * scales)
-            self.constants[f"{y}/bias"] = np.clip(np.round(steps), -(2**31), 2**31 - 1).astype(np.int32)
+        if bias is not None:
+            steps = bias / (self.constants[f"{q}/scale"] * scales)
+            self.constants[f"{y}/bias"] = np.round(steps).astype(np.int32)
             inputs.append(f"{y}/bias")
         self._add("QLinearConv", inputs, f"{to}/uint8", name=layer.node.name, **attributes(layer.node))
         if y in self._read_as_floats:

@@ -54,11 +54,15 @@ def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
     onnx.save(model, onnx_out)
 
 
-def symmetric(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 values in [-127, 127] and the scale of each channel along ``axis``; 1 for a channel of zeros."""
+def symmetric(
+    values: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """int8 values in [-127, 127] and the scale of each channel along ``axis``: at least ``least``, and 1 for a channel
+    of zeros where that is 0."""
     others = tuple(index for index in range(values.ndim) if index != axis)
     largest = np.abs(values).max(axis=others)
-    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
+    scale = np.maximum(largest / 127, least).astype(np.float32)
+    scale[scale == 0.0] = 1.0
     shape = [-1 if index == axis else 1 for index in range(values.ndim)]
     return np.rint(values / scale.reshape(shape)).clip(-127, 127).astype(np.int8), scale
 

@@ -20,8 +20,8 @@ MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Split", "Sli
 
 
 def macs(path: Path, deployment: Deployment) -> Mapping[str, int]:
-    """Precision -> MACs of one run. Empty where the file has nothing of its precision: it is then compiled with a flag,
-    and only the device knows what became of it."""
+    """Precision -> MACs of one run. Empty where the file has nothing of its precision, and where int8 is all that it
+    says: the rest is then compiled with a flag, and only the device knows what became of it."""
     import onnx
 
     model = onnx.load(path)
@@ -31,7 +31,9 @@ def macs(path: Path, deployment: Deployment) -> Mapping[str, int]:
         found = onnx_macs.of_node(node)
         rounded = all(_is_rounded(name, makers) for name in node.node.input[:2])
         count.update({onnx_macs.INT8: found.total()} if rounded else found)
-    return count if PROMISED.get(deployment.precision, "fp32") in count else {}
+    promised = PROMISED.get(deployment.precision, "fp32")
+    is_open = promised == onnx_macs.INT8 and "fp32" in count and "fp16" not in count
+    return count if promised in count and not is_open else {}
 
 
 def _is_rounded(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:

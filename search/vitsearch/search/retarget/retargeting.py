@@ -105,6 +105,10 @@ class Retargeting:
                 self._leave_out(candidate, str(error))
                 continue
             before, standing = standing, self._look(standing)
+            if not standing.is_measured(index):  # it would be asked for again and again
+                standing = replace(standing, failed=standing.failed | {index})
+                self._leave_out(candidate, _why_unmeasured(standing, index))
+                continue
             self._save(standing)
             counted = f"{len(self._found.models)} of {len(standing.candidates) - 1}"
             self._progress.note(f"{counted}  {plan_text(candidate.plan)}  {_costs(before, standing, index)}")
@@ -128,6 +132,13 @@ class Retargeting:
         baseline = standing.candidates[0].measured(standing.known[0])
         self._found = replace(self._found, baseline=baseline, models=models)
         self._found.save(self._study)
+
+
+def _why_unmeasured(standing: Standing, index: int) -> str:
+    known = standing.known[index]
+    missing = [name for name in standing.goals.objectives if known.value(name) is None]
+    reasons = (known.reasons.get(name, "the device does not report it") for name in missing)
+    return "; ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
 
 
 def _next(standing: Standing, every: bool) -> int | None:

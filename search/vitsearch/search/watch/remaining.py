@@ -17,7 +17,6 @@ from vitsearch.study.current import CurrentFigures
 from vitsearch.study.study import Study
 from vitsearch.study.time_left import TimeLeft, gaps, time_left
 from vitsearch_evaluators.wire.measurement import PAIRED
-from vitsearch_evaluators.wire.protocol import SCREEN
 
 ESTIMATE_S = 1.0
 """Between two estimates, at least."""
@@ -87,7 +86,7 @@ class Remaining:
         else a confirmation. In many studies the first confirmation is made when the search has ended; until then
         screening measurements suggest what it takes."""
         measuring_seconds = self._ledger.costs.measuring_seconds
-        screen_s = measuring_seconds(SCREEN.id) or 0.0
+        screen_s = self._ledger.costs.screening_seconds() or 0.0
         if not self._confirms and any(one.basis == PAIRED for one in map(self._figures.pooled, shown) if one):
             return screen_s
         return measuring_seconds(self._study.attributes.get("protocol", "")) or CONFIRM_PER_SCREEN * screen_s

@@ -13,6 +13,7 @@ from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost, StageKind
+from vitsearch_evaluators.wire.protocol import SCREEN
 
 _R, _S = tables.run.c, tables.stage_cost.c
 
@@ -152,6 +153,13 @@ class StageCosts:
     def measuring_seconds(self, protocol: str) -> float | None:
         """The mean of what one measurement with this protocol took, in all studies; None without one."""
         where = and_(_S.stage == Stage.MEASURE.value, _S.detail == protocol)
+        with self._at_once.connect() as connection:
+            mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
+        return None if mean is None else float(mean)
+
+    def screening_seconds(self) -> float | None:
+        """The same of all screening protocols: their ids begin alike."""
+        where = and_(_S.stage == Stage.MEASURE.value, _S.detail.startswith(SCREEN.id, autoescape=True))
         with self._at_once.connect() as connection:
             mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
         return None if mean is None else float(mean)

@@ -70,8 +70,9 @@ class AutoSampler(BaseSampler):
     better by so much is like those that are known. ``features`` are numbers that help to predict costs, such as the
     logarithm of the multiplications. ``prior`` says of a plan of the pool, for each objective, what is expected before
     its like was tried and the best that is possible, ``None`` where that is open: such as the values of the model from
-    which it is cut; it is asked again whenever its ``revision`` has changed, if it has one. A plan that the front dominates even at its best is not asked for. Until ``startup_trials`` trials
-    are known in all objectives, plans spread over the space.
+    which it is cut; it is asked again whenever its ``revision`` has changed, if it has one. A plan that the front
+    dominates even at its best is not asked for. Until ``startup_trials`` trials are known in all objectives, plans
+    spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
     trial and the other trials, so a study that goes on elsewhere proposes the same. Constraints of trials weigh a plan
