@@ -146,7 +146,7 @@ class Study:
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial = self._study.ask()
             stored = self._view.get_trial(trial._trial_id)
-            is_drawn, waited_with = not stored.params, fixed(stored)
+            is_drawn, waited_with = not stored.params, dict(fixed(stored))
             try:
                 suggest = OptunaSuggest(trial, self._word_lists.choices, waited_with)
                 plan = plans.plan(suggest)

@@ -1,5 +1,7 @@
 """What passes and what fails: the figures of a bundle and their intervals decide."""
 
+from collections import namedtuple
+
 import pytest
 
 from support.bundles import manifest
@@ -22,6 +24,7 @@ def judged(monkeypatch):
 
     def judge(now, environment=HERE, prefix="", flags=(), **changes):
         monkeypatch.setattr(checks, "figures_of", lambda measurement, times: now)
+        monkeypatch.setattr(checks, "_same_references", lambda measurement, shipped, otherwise: otherwise)
         measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags})()
         found = list(
             checks.figures(Measured(measurement, environment), Manifest.from_json(manifest(**changes)), prefix)
@@ -115,6 +118,17 @@ def test_a_figure_that_is_missing_now_has_its_reason(judged):
     outcomes, messages = judged({}, figures={"energy_mj": {"value": 3.0, "low": None, "high": None}})
     assert outcomes["energy_mj"] == NOT_JUDGED
     assert messages["energy_mj"] == "no meter; shipped: 3"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "threads", "is_same"), [("onnxruntime", 1, True), ("openvino", 1, False), ("onnxruntime", 2, False)]
+)
+def test_an_earlier_bundle_lends_its_reference_times_only_to_the_same_references(runtime, threads, is_same):
+    shipped = Manifest.from_json(manifest())._replace(reference_times="earlier")
+    protocol = shipped.protocol._replace(threads=threads)
+    measurement = namedtuple("Measurement", "runtime protocol")(runtime, protocol)
+    found = checks._same_references(measurement, shipped, "own")
+    assert found == ("earlier" if is_same else "own")
 
 
 def test_a_disturbed_measurement_fails_nothing(judged):

@@ -7,24 +7,27 @@ import pytest
 from support.bundles import manifest, write_bundle
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import verify as verifying
-from vitsearch_evaluators.verify.bench import Bench, Remote
+from vitsearch_evaluators.verify.bench import Bench, Measured, Remote
 from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
 from vitsearch_evaluators.verify.verify import Asked, verify
 
+Measurement = namedtuple("Measurement", "number flags")
+
 
 class Measures(Bench):
-    """Fails to classify; measures as often as it is asked."""
+    """Fails to classify; measures as often as it is asked. The measurements with these numbers are disturbed."""
 
-    def __init__(self):
+    def __init__(self, disturbed=()):
         self.measured = 0
+        self.disturbed = disturbed
 
     def classify(self, chunk):
         raise AssertionError("the bundle has no images")
 
     def measure(self):
         self.measured += 1
-        return self.measured
+        return Measured(Measurement(self.measured, ("contended",) if self.measured in self.disturbed else ()), {})
 
 
 @pytest.fixture
@@ -34,14 +37,27 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(("good_at", "outcome", "measured"), [(1, PASSED, 1), (3, PASSED, 3), (9, FAILED, 3)])
 def test_a_failing_figure_is_measured_three_times(folder, monkeypatch, good_at, outcome, measured):
-    def judged(now, shipped, prefix=""):
-        return [Check("cpu_ms_p50", PASSED if now >= good_at else FAILED, "")]
-
-    monkeypatch.setattr(verifying.checks, "figures", judged)
+    monkeypatch.setattr(verifying.checks, "figures", judging(good_at))
     bench = Measures()
     report = verify(folder, lambda bundle: bench, Asked())
     assert report.checks[-1].outcome == outcome
     assert bench.measured == measured
+
+
+def judging(good_at):
+    def judged(now, shipped, prefix=""):
+        if now.measurement.flags:
+            return [Check("cpu_ms_p50", NOT_JUDGED, "")]
+        return [Check("cpu_ms_p50", PASSED if now.measurement.number >= good_at else FAILED, "")]
+
+    return judged
+
+
+@pytest.mark.parametrize(("disturbed", "outcome"), [((3,), FAILED), ((1, 2), PASSED), ((1, 2, 3), NOT_JUDGED)])
+def test_the_last_measurement_that_was_not_disturbed_counts(folder, monkeypatch, disturbed, outcome):
+    monkeypatch.setattr(verifying.checks, "figures", judging(good_at=3))
+    report = verify(folder, lambda bundle: Measures(disturbed), Asked())
+    assert report.checks[-1].outcome == outcome
 
 
 def test_a_model_that_does_not_run_fails_with_the_reason(folder):

@@ -267,8 +267,11 @@ def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeyp
     relaxed = small.with_space(limits={}, search__trials=4)
     relaxed.run()
     with relaxed.opened() as (study, _):
-        asked = [trial.system_attrs["fixed_params"] for trial in study._study.get_trials() if again(trial)]
-    assert relaxed.plans().parameters(refused[0]) in asked
+        asked = {
+            trial.number: trial.system_attrs["fixed_params"] for trial in study._study.get_trials() if again(trial)
+        }
+    assert relaxed.plans().parameters(refused[0]) in asked.values()
+    assert all(relaxed.records()[number].outcome != "infeasible" for number in asked)
 
 
 def again(trial):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.limits import Bound
 from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.search.forecast.accuracy_model import LOST, SLOPE
 from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
@@ -48,6 +49,38 @@ def test_a_trial_that_was_not_trained_counts_with_what_is_predicted(plan):
 
 def test_a_dominated_trial_tells_its_costs_alone(plan):
     assert known(Record("dominated", plan, metrics=metrics(cpu_ms_p50=2.0))).values == (None, 2.0)
+
+
+def test_a_trial_has_the_constraints_of_today_and_whether_it_fits(plan):
+    limits = (Bound("size_mb", "<=", 2.0),)
+    record = Record("confirmed", plan, metrics=metrics(accuracy=0.9, size_mb=3.0), constraints={"size_mb<=9": -0.5})
+    judge = KnownTrials(Outlook(replace(GOALS, bounds=limits), {3: record}, {"fake_vit": 0.9}))
+    assert judge(Trial()).constraints == {"size_mb<=2": 0.5, "fits": -1.0}
+    assert known(Record("does_not_fit", plan, constraints={"fits": 1.0})).constraints == {"fits": 1.0}
+    assert known(Record("off_space", plan, constraints={"in_space": 1.0})).constraints == {}
+
+
+def test_what_is_maximised_has_its_deviation_in_its_unit(plan):
+    goals = Goals(("accuracy", "throughput_ips"), (), (0.2, 1.5), 0.01)
+    figures = metrics(accuracy=0.9, throughput_ips=Figure(500.0, 480.4, 519.6))
+    judge = KnownTrials(Outlook(goals, {3: Record("confirmed", plan, metrics=figures)}, {"fake_vit": 0.9}))
+    assert judge(Trial()).deviations[1] == pytest.approx(10.0)
+
+
+def test_a_repeated_model_counts_with_the_accuracy_that_was_found(plan):
+    proxy = ProxyScore(0.7, 0.25, 0.2, 0.5, 0.5)
+    record = Record("confirmed", plan, metrics=metrics(accuracy=0.76, cpu_ms_p50=2.0), proxy=proxy, duplicate_of=1)
+    assert known(record).values == (0.76, 2.0)
+
+
+def test_a_better_model_of_a_backbone_changes_what_is_possible(fake_study):
+    pool = PlanParameters(fake_study.plans())
+    fp32 = next(iter(fake_study.plans().leaderboard()))
+    outlook = Outlook(GOALS, {}, {fp32.backbone: 0.89})
+    expected = AsUnpruned(pool, outlook, {fp32: Leader(KEYS, metrics(accuracy=0.9, cpu_ms_p50=1.5))})
+    before = expected.revision
+    outlook.add(1, Record("confirmed", fp32, metrics=metrics(accuracy=0.93, cpu_ms_p50=1.0)))
+    assert expected.revision != before
 
 
 def test_a_trial_without_a_record_tells_nothing():

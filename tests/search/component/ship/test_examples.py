@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -17,6 +18,7 @@ from vitsearch.data.pixels import decode_image
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
 from vitsearch.ship.contents import contents
+from vitsearch.ship.examples import _onnxruntime, _openvino
 from vitsearch.ship.writing import write
 from vitsearch.workers.images import batches
 
@@ -52,6 +54,25 @@ def test_the_example_gives_the_classes_of_the_search(make_task, pictures, withou
     done = without_vitsearch(tmp_path / "bundle", "example.py", *map(str, files))
     assert done.returncode == 0, done.stderr
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize(("device", "is_set"), [("CPU", True), ("GPU", False)])
+def test_the_example_for_openvino_fuses_no_subgraphs_where_the_model_forbids_it(device, is_set):
+    options = {"inference_precision": "f32", "device": device, "fused_subgraphs": "off"}
+    measured = SimpleNamespace(protocol=SimpleNamespace(threads=1), runtime_version="2026.4")
+    model = SimpleNamespace(job=SimpleNamespace(options=options, runtime="openvino"), confirmation=measured)
+    assert ('"SNIPPETS_MODE": "DISABLE"' in _openvino(model).open) == is_set
+
+
+@pytest.mark.parametrize(
+    ("provider", "package"), [("CPUExecutionProvider", "onnxruntime"), ("CUDAExecutionProvider", "onnxruntime-gpu")]
+)
+def test_the_package_of_onnxruntime_is_the_one_that_has_the_provider(provider, package):
+    measured = SimpleNamespace(protocol=SimpleNamespace(threads=1), runtime_version="1.30.0")
+    model = SimpleNamespace(
+        job=SimpleNamespace(options={"provider": provider}, runtime="onnxruntime"), confirmation=measured
+    )
+    assert _onnxruntime(model).packages == (f"{package}==1.30.0",)
 
 
 @pytest.fixture(scope="module")

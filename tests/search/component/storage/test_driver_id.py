@@ -63,6 +63,14 @@ def test_a_driver_on_another_machine_is_not_called_dead():
     assert not replace(DriverId.current(), host="elsewhere", boot="other", pid=1, started="1").is_dead_here()
 
 
+@pytest.mark.parametrize("machine", ["another id", ""])
+def test_another_machine_or_container_of_the_same_name_is_not_called_dead(machine):
+    """Cloned machines share a name, and containers may share that of their host and have process ids of their own."""
+    other = replace(DriverId.current(), machine=machine, boot="another boot", started="1")
+    assert not other.is_dead_here()
+    assert not other.lives_here()
+
+
 def test_two_runs_of_one_process_differ():
     assert DriverId.current() != DriverId.current()
 

@@ -36,6 +36,16 @@ def test_a_trial_is_asked_run_and_told(open_study, storage):
     assert study.records()[asked.number].metrics == METRICS
 
 
+def test_only_what_the_sampler_has_drawn_is_a_proposal(open_study, storage):
+    study, plans = open_study(storage)
+    drawn = study.ask(plans, ME)
+    assert drawn.is_proposal
+    study.release(drawn)
+    assert not study.ask(plans, ME).is_proposal, "it was left open by a run before"
+    study.enqueue(plans.parameters(plans.baseline()), "to see")
+    assert not study.ask(plans, ME).is_proposal
+
+
 def test_a_second_run_sees_what_the_first_told(open_study, storage):
     first, plans = open_study(storage)
     asked = first.ask(plans, ME)

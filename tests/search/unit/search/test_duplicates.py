@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support.schedulers import KEYS, candidate, metrics, scheduler_of
+from vitsearch.core.limits import Bound
 from vitsearch.core.record import Record
 
 
@@ -24,7 +25,7 @@ def test_the_same_plan_as_a_running_trial_is_a_duplicate(plan):
     assert record.reason == "trial 0 resolves to the same plan and is still running"
 
 
-@pytest.mark.parametrize("outcome", ["confirmed", "infeasible", "failed"])
+@pytest.mark.parametrize("outcome", ["confirmed", "failed"])
 def test_the_same_plan_as_a_finished_trial_has_its_record(plan, outcome):
     known = Record(outcome, plan, keys=KEYS, metrics=metrics(accuracy=0.9))
     scheduler = scheduler_of({4: known})
@@ -32,6 +33,14 @@ def test_the_same_plan_as_a_finished_trial_has_its_record(plan, outcome):
     record = scheduler.duplicate_of(5, other, KEYS)
     assert record == replace(known, plan=other, duplicate_of=4, reason="resolves to the same plan as trial 4")
     assert not record.was_trained
+
+
+@pytest.mark.parametrize(("most_ms", "is_known"), [(1.3, True), (2.5, False)])
+def test_an_infeasible_plan_is_known_while_it_breaks_a_limit(plan, most_ms, is_known):
+    limits = (Bound("cpu_ms_p50", "<=", most_ms),)
+    known = Record("infeasible", plan, keys=KEYS, metrics=metrics(cpu_ms_p50=2.0), constraints={"cpu_ms_p50<=1.3": 0.5})
+    scheduler = scheduler_of({4: known}, bounds=limits)
+    assert (scheduler.duplicate_of(5, plan, KEYS) is not None) == is_known
 
 
 @pytest.mark.parametrize("outcome", ["dominated", "not_promoted", "does_not_fit"])

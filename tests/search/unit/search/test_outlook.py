@@ -72,8 +72,39 @@ def test_a_model_that_could_be_better_continues(plan, confirmed):
 
 def test_an_infeasible_model_dominates_nothing(plan, confirmed):
     other = replace(plan, backbone="other")
-    outlook = outlook_of({8: confirmed(0.99, 0.5, plan=other, constraints={"size_mb<=1": 1.0})})
+    small = metrics(accuracy=0.99, cpu_ms_p50=0.5, size_mb=2.0)
+    outlook = outlook_of({8: confirmed(0.99, 0.5, plan=other, metrics=small)}, bounds=[Bound("size_mb", "<=", 1.0)])
     assert outlook.judge_screen(screened(plan, 2.0)) is None
+
+
+def test_a_limit_that_was_loosened_is_judged_as_it_is_now(plan, confirmed):
+    record = confirmed(0.9, 1.0, constraints={"size_mb<=1": 1.0})
+    assert [number for number, _ in outlook_of({8: record}).front_losses()] == [8]
+
+
+def test_what_would_break_a_limit_of_accuracy_adds_nothing(plan):
+    objectives = ("cpu_ms_p50", "size_mb")
+    corner = loss(objectives, {"cpu_ms_p50": 4.4, "size_mb": 9.0})
+    goals = Goals(objectives, (Bound("accuracy", ">=", 0.8),), corner, 0.01)
+    outlook = Outlook(goals, {}, {"fake_vit": 0.9})
+    trial = replace(screened(plan, 1.0), metrics=metrics(cpu_ms_p50=1.0, size_mb=1.0), deviation=0.01)
+    assert outlook.gain(replace(trial, accuracy=0.3), outlook.known()) == 0.0
+    assert outlook.gain(replace(trial, accuracy=0.85), outlook.known()) > 0.0
+
+
+def test_what_a_precision_loses_is_predicted_with_it(plan):
+    lost = {(plan.backbone, plan.deployment): 0.2}
+    found = Evaluation(0.7, 0.1, 100)
+    whole, less = (one.predict(screened(plan, 1.0), 0.9, found) for one in (outlook_of(), outlook_of(quantized=lost)))
+    assert whole.accuracy - less.accuracy == pytest.approx(0.2)
+
+
+def test_a_fine_tune_is_not_blamed_for_what_the_precision_loses(plan, confirmed):
+    """The line of the fine-tune is fitted to what the weights have lost alone."""
+    lost = {(plan.backbone, plan.deployment): 0.2}
+    record = confirmed(0.69, 1.0, keys=KEYS, proxy=ProxyScore(0.7, 0.1, 0.2, 0.7, 0.01))
+    (seen,) = outlook_of({1: record}, quantized=lost)._observed()
+    assert seen.drop == pytest.approx(0.01)
 
 
 def test_the_cap_is_never_above_one(plan, confirmed):

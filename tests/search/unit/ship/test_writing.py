@@ -52,6 +52,15 @@ def test_a_bundle_replaces_an_earlier_one(tmp_path):
     assert contents(tmp_path / "here") == NEWER
 
 
+def test_a_link_to_a_folder_can_be_written_to_more_than_once(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    for files in (FILES, NEWER):
+        write("tiny", files, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.zip", "real"]
+    assert contents(tmp_path / "out") == NEWER
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "here").mkdir()
     write("tiny", FILES, tmp_path / "here")

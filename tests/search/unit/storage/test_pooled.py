@@ -31,9 +31,23 @@ def test_a_narrow_interval_weighs_more_than_a_wide_one():
     assert value == pytest.approx(2.0, rel=0.005)
 
 
-def test_measurements_that_agree_narrow_the_interval():
-    value, low, high = shown([measured(2.0)] * 4)  # half as wide as one
-    assert (value, high / low) == pytest.approx((2.0, 1.02**2**0.5 * 1.0), rel=0.03)
+def at_minutes(*measurements):
+    """Each begins two minutes after the one before."""
+    return [one._replace(started_at=f"2026-01-01T00:{2 * n:02}:00Z") for n, one in enumerate(measurements)]
+
+
+def half_of(measurements):
+    _, low, high = shown(measurements)
+    return math.log(high / low) / 2
+
+
+def test_measurements_of_several_times_narrow_the_interval():
+    assert half_of(at_minutes(*[measured(2.0)] * 4)) == pytest.approx(half_of([measured(2.0)]) / 2)
+
+
+def test_measurements_of_one_minute_are_no_more_certain_than_the_best_of_them():
+    """They share what differs from minute to minute."""
+    assert half_of([measured(2.0), measured(2.0, 0.05)]) == pytest.approx(half_of([measured(2.0)]))
 
 
 @given(st.floats(0.1, 100.0), st.floats(1.05, 3.0))
@@ -63,10 +77,17 @@ def paired(cpu_ms):
 
 def test_beside_references_two_screening_measurements_settle_a_graph_or_three_where_they_disagree():
     assert not pool([paired(2.0)]).is_settled
-    assert pool([paired(2.0)] * 2).is_settled
+    assert not pool([paired(2.0)] * 2).is_settled, "in one minute"
+    assert pool(at_minutes(*[paired(2.0)] * 2)).is_settled
     apart = [paired(2.0), paired(2.4)]
-    assert not pool(apart).is_settled
-    assert pool([*apart, paired(2.2)]).is_settled
+    assert not pool(at_minutes(*apart)).is_settled
+    assert pool(at_minutes(*apart, paired(2.2))).is_settled
+
+
+def test_throughput_is_settled_by_a_confirmation_alone():
+    """It has no reference, and a phase that is longer there."""
+    screens = [paired(2.0)._replace(protocol=SCREEN._replace(throughput_s=1.0))] * 3
+    assert not pool(at_minutes(*screens)).is_settled
 
 
 def test_raw_times_are_settled_by_a_confirmation_alone():

@@ -29,6 +29,16 @@ def test_a_drawn_word_that_the_file_dropped_is_noted():
     assert suggest.off_space == ["w=gone"]
 
 
+@pytest.mark.parametrize("waited_with", [{}, {"w": "here"}])
+def test_a_word_that_is_the_only_one_left_is_not_drawn(waited_with):
+    """The study still knows the others, and a draw among them would leave the space."""
+    trial = optuna.create_study().ask()
+    suggest = OptunaSuggest(trial, lambda name, choices: ("gone", "here"), waited_with)
+    assert suggest.word("w", ("here",)) == "here"
+    assert not suggest.off_space
+    assert not trial.params
+
+
 def test_tpe_starts_late_and_takes_each_knob_by_itself():
     sampler = make_sampler("tpe", 0)
     assert isinstance(sampler, optuna.samplers.TPESampler)

@@ -114,6 +114,15 @@ def test_every_start_is_a_sample_and_sets_every_relevant_flag(runtime, model, tm
     assert "--use_xnnpack=true" in calls[1]
 
 
+def test_a_delegate_has_its_flag_and_must_have_been_applied(runtime, model, tmp_path):
+    with pytest.raises(MeasurementFailed, match="benchmark_model did not apply the GPU delegate"):
+        runtime.measure(model, {"delegate": "gpu"}, SCREEN)
+    applied = "INFO: Explicitly applied GPU delegate, and the model graph will be completely executed by it.\n"
+    (tmp_path / "output.txt").write_text(applied + OF_2024)
+    assert len(runtime.measure(model, {"delegate": "gpu"}, SCREEN).wall_ms) == 11
+    assert "--use_xnnpack=false --use_gpu=true" in (tmp_path / "calls.txt").read_text()
+
+
 @pytest.fixture
 def written(tmp_path):
     """written(name, shape, signature) -> path of a TFLite file with that input."""

@@ -303,6 +303,19 @@ def test_convolutions_are_quantized_where_they_are_covered(case, tmp_path):
     assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
 
 
+@exact_int8
+@pytest.mark.parametrize("weights", [0.0, 1e-9, 1e-7])
+def test_a_channel_whose_weights_are_nearly_zero_keeps_its_bias(weights, tmp_path):
+    """As a dead channel has after its batch norm was folded into it."""
+    kernel, bias = KERNELS["w"].copy(), np.zeros(len(KERNELS["w"]))
+    kernel[0], bias[0] = weights * kernel[0], -1.0
+    onnx.save(feature_maps(("Conv", ["images", "k", "b"], ["logits"], SAME), k=kernel, b=bias), tmp_path / "fp32.onnx")
+    images = np.random.default_rng(0).standard_normal((24, 32, 6, 6)).astype(np.float32)
+    quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, covered=Coverage(ALL))
+    found = run(tmp_path / "int8.onnx", images, 24)
+    assert found[:, 0] == pytest.approx(-1.0, abs=0.1)
+
+
 def test_convolutions_stay_in_fp32_where_linear_layers_alone_are_covered(tmp_path):
     onnx.save(ONE, tmp_path / "fp32.onnx")
     images = np.random.default_rng(0).standard_normal((4, 32, 6, 6)).astype(np.float32)

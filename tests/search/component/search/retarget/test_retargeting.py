@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.pareto import front, loss
 from vitsearch.core.stage import Stage
 from vitsearch.errors import DeviceLost, ResourceError, StageError
+from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.search.retarget.standing import FIRST
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front, read_models
@@ -58,6 +60,20 @@ def test_what_was_predicted_is_what_is_measured_later(moved):
     for prediction in predictions:
         low, high = prediction.intervals["latency_ms_p50"]
         assert low <= later[prediction.trial].metrics.value("latency_ms_p50") <= high
+
+
+def test_a_model_that_the_device_measures_without_an_objective_is_left_out(moved, monkeypatch):
+    """It would be asked for again and again."""
+    blind, plain = None, Retargeting._known
+
+    def known(self, candidate):
+        found = plain(self, candidate)
+        is_blind = candidate.trial == blind and found.value("latency_ms_p50") is not None
+        return found | Metrics({"latency_ms_p50": Figure(None, reason="it is shy")}) if is_blind else found
+
+    monkeypatch.setattr(Retargeting, "_known", known)
+    blind = max(moved.retarget(every=True).models)
+    assert moved.retarget(every=True).left_out[blind] == "latency_ms_p50: it is shy"
 
 
 def test_every_measured_graph_is_predicted_from_the_others(moved):

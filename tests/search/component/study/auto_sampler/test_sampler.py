@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 
 import moocore
@@ -13,7 +14,10 @@ from optuna.trial import TrialState
 
 from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence
 from vitsearch.study.auto_sampler import sampler as module
+from vitsearch.study.auto_sampler.candidates import PlanPool
 from vitsearch.study.auto_sampler.encoding import key_of
+from vitsearch.study.auto_sampler.evidence import Objective
+from vitsearch.study.auto_sampler.proposal import _priors
 
 FAMILIES = ("a", "b", "c")
 RATIOS = tuple(i / 10 for i in range(11))
@@ -299,6 +303,46 @@ def test_what_was_put_aside_is_not_asked_for_in_another_guise():
     aside(study, {"family": "a", "ratio@a": 0.0, "idle": 0.0}, (0.82, 1.9))
     front = study.sampler._observed(study, study.get_trials(), study.ask()._cached_frozen_trial).reached
     assert len(front) == 5
+
+
+def judged(constraints):
+    """A cost of 1 for everything, and these constraints in place of those that the trial was told with."""
+    return lambda trial: Evidence((0.9, 1.0), (0.003, 0.03), constraints) if trial.state.is_finished() else None
+
+
+def test_evidence_replaces_the_constraints_of_a_trial():
+    """As where the limits have changed since."""
+    study = new_study(AutoSampler(0, pool=alike_and_others, evidence=judged({"fits": -1.0})))
+    aside(study, {"family": "a", "ratio@a": 0.0, "idle": 0.0}, None)
+    study.get_trials(deepcopy=False)[0].system_attrs["constraints"] = [1.0]
+    observed = study.sampler._observed(study, study.get_trials(), study.ask()._cached_frozen_trial)
+    assert observed.constraints.tolist() == [[-1.0]]
+
+
+class Growing:
+    """What is possible of every plan gets better from one revision to the next."""
+
+    revision = 0
+
+    def __call__(self, plan):
+        return [(0.9, 0.9 + 0.01 * self.revision), (None, None)]
+
+
+def test_a_prior_that_has_changed_is_asked_again():
+    prior = Growing()
+    plans = PlanPool(alike_and_others, None, prior, 0)
+    before = plans.at(0)[2].prior[:, 0, 1]
+    prior.revision = 2
+    assert plans.at(1)[2].prior[:, 0, 1].tolist() == [pytest.approx(one + 0.02) for one in before]
+
+
+def test_where_nothing_is_expected_the_same_is_taken_off_and_added():
+    """Of what was observed and of what is asked other plans may be known."""
+    encoding = PlanPool(alike_and_others, None, Growing(), 0)
+    observed, asked = encoding.at(0)[2].take([0, 1]), encoding.at(0)[2].take([2, 3])
+    observed.prior[:, 1, 0], asked.prior[:, 1, 0] = [100.0, math.nan], [10.0, math.nan]
+    before, after = _priors(observed, asked, Objective(maximised=False, is_cost=True), 1)
+    assert before[1] == after[1]
 
 
 def test_unknown_objectives_of_a_running_trial_are_believed():
