@@ -324,10 +324,12 @@ class Driver:
             await asyncio.sleep(REPORT_S)
 
     async def _put_back(self) -> None:
-        """Return open trials to the queue with their number, and end their stages."""
+        """Return open trials to the queue with their number, and end their stages. The device ends its job first: who
+        takes over the measurement asks it for the same one."""
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        self._session.device.close()
         await self._pipeline.context.single_flight.stop()
         for asked in self._open.values():
             self._study.release(asked)

@@ -18,7 +18,7 @@ from typing import Any
 
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
-from vitsearch.storage.files import Store
+from vitsearch.storage.files import Store, StoredFile, is_unnamed
 from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_file, summaries
 from vitsearch.storage.stores import other_users, store_of
 from vitsearch.study.database.opening import delete_study, study_names
@@ -150,23 +150,23 @@ def clean(where: str, dry_run: bool) -> Freed:
     ledger = Ledger.open(found.storage)
     try:
         with _alone([Home(shared, name) for name in names if (shared / "runs" / name).is_dir()]):
+            store = store_of(ledger)
+            there = store.unnamed([])  # before it is asked who works and what is named: a file comes before its row
             if claims := ledger.inventory.live_claims():
                 running = f"a run on another machine makes {claims} results now"
                 raise StudyError(f"study {found.name!r}: {running}; wait until it has ended")
             if others := other_users(ledger):
                 shared_with = f"is shared with {', '.join(others)}"
-                raise StudyError(
-                    f"the store {store_of(ledger).address} {shared_with}: which files those need is not known"
-                )
-            unnamed = _freed_of(store_of(ledger), ledger.inventory.named_files(), dry_run)
+                raise StudyError(f"the store {store.address} {shared_with}: which files those need is not known")
+            named = ledger.inventory.named_files()
+            unnamed = _freed_of(store, [one for one in there if is_unnamed(one.place, named)], dry_run)
             left = [path for name in names for path in _files(shared / "runs" / name / "scratch")]
             return unnamed + _freed(left, dry_run)
     finally:
         ledger.close()
 
 
-def _freed_of(store: Store, named: Collection[str], dry_run: bool) -> Freed:
-    files = store.unnamed(named)
+def _freed_of(store: Store, files: Collection[StoredFile], dry_run: bool) -> Freed:
     for file in files if not dry_run else ():
         store.delete(file)
     return Freed(len(files), sum(file.bytes for file in files))
