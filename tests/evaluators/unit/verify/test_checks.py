@@ -46,7 +46,12 @@ def test_changed_files_fail_by_name():
 
 @pytest.mark.parametrize(("correct", "outcome"), [(450, PASSED), (437, PASSED), (435, FAILED), (500, PASSED)])
 def test_an_accuracy_fails_below_the_interval_of_the_shipped_one(correct, outcome):
-    assert checks.accuracy(Found("the images", 500, correct), SHIPPED).outcome == outcome
+    assert checks.accuracy(Found("the images", 500, correct, correct), SHIPPED).outcome == outcome
+
+
+@pytest.mark.parametrize(("n", "correct", "outcome"), [(50, 42, PASSED), (50, 30, FAILED), (500, 420, FAILED)])
+def test_few_other_images_say_little(n, correct, outcome):
+    assert checks.accuracy(Found("other images", n, correct), SHIPPED).outcome == outcome
 
 
 def test_the_message_counts_the_images_that_get_another_class():
