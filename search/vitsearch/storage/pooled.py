@@ -4,8 +4,8 @@
     other figures                   the median of the measurements that have them
 
 Measurements that disagree by more than their intervals widen the interval of the mean (Birge 1932), so a value that was
-seen twice never looks more certain than the two of them were. Those of one minute share what differs from minute to
-minute: together they are one, and no more certain than the best of them.
+seen twice never looks more certain than the two of them were. Those of one minute share a part of their error: together
+they count as one, little more certain than the best of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", 
 """Flags of a measurement that counts only while there is none without them."""
 APART_S = 60.0
 """Measurements whose beginnings lie so far apart are taken for independent."""
+SHARED = 0.5
+"""Of the variance of measurements that lie closer together. Pairs 11 to 22 s apart differed by .47 to 1.0 of what pairs
+minutes apart did, by their squares (three models, two records of ``benchmarks/noise.py``)."""
 SETTLED_TIMES, MOST_SCREENS, SETTLED_HALF_WIDTH = 2, 3, 0.04
 """Beside references most of an interval is what differs from minute to minute. So two screening measurements at
 different times say more than the processes of a confirmation, which follow one another: half-widths of 3.4 to 3.7 %
@@ -103,7 +106,7 @@ def _pooled(name: str, figures: Sequence[Figure], at: Sequence[datetime]) -> Fig
 def _together(figures: Sequence[Figure]) -> Figure:
     """Those of one time as one."""
     found = _weighted(figures)
-    half = max(_half(found), min(map(_half, figures)))
+    half = max(_half(found), min(map(_half, figures)) * math.sqrt(SHARED + (1.0 - SHARED) / len(figures)))
     middle = math.log(max(found.value or 0.0, 1e-12))
     return Figure(found.value, math.exp(middle - half), math.exp(middle + half))
 

@@ -45,9 +45,11 @@ def test_measurements_of_several_times_narrow_the_interval():
     assert half_of(at_minutes(*[measured(2.0)] * 4)) == pytest.approx(half_of([measured(2.0)]) / 2)
 
 
-def test_measurements_of_one_minute_are_no_more_certain_than_the_best_of_them():
-    """They share what differs from minute to minute."""
-    assert half_of([measured(2.0), measured(2.0, 0.05)]) == pytest.approx(half_of([measured(2.0)]))
+def test_measurements_of_one_minute_are_hardly_more_certain_than_the_best_of_them():
+    """They share a part of their error."""
+    one = half_of([measured(2.0)])
+    assert half_of([measured(2.0)] * 2) == pytest.approx(math.sqrt(0.75) * one)
+    assert half_of([measured(2.0)] * 99) > math.sqrt(0.5) * one
 
 
 @given(st.floats(0.1, 100.0), st.floats(1.05, 3.0))
