@@ -108,7 +108,7 @@ class Outlook:
         self._model = None
         if not record.is_confirmed:
             return
-        if all(value <= 0.0 for value in self.constraints_now(record).values()):
+        if all(value <= 0.0 for value in self.constraints_of(record, self.metrics_now(record)).values()):
             self._feasible[number] = record
             self._by_graph.setdefault(record.keys.graph_key if record.keys else "", []).append(number)
             self._see([number])
@@ -281,13 +281,13 @@ class Outlook:
     def metrics_now(self, record: Record) -> Metrics:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
 
-    def constraints_now(self, record: Record) -> dict[str, float]:
-        """By how much a finished trial breaks today's limits, which may be others than those of its time. Whether the
-        device can hold a model is a limit too."""
+    def constraints_of(self, record: Record, metrics: Metrics) -> dict[str, float]:
+        """By how much a finished trial with these ``metrics`` breaks today's limits, which may be others than those of
+        its time. Whether the device can hold a model is a limit too."""
         if record.outcome == "off_space":
             return {}  # no plan of the space is like it
         fits = {FITS: 1.0 if record.outcome == "does_not_fit" else -1.0}
-        return constraints(self.goals.bounds, self.metrics_now(record).values) | fits
+        return constraints(self.goals.bounds, metrics.values) | fits
 
     def expected_gain(self, number: int, record: Record) -> float:
         """What a trial that was put aside would add under today's limits, cap and front; 0 when still nothing."""

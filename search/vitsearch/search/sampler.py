@@ -118,7 +118,7 @@ class KnownTrials:
             else:
                 values.append(metrics.value(name))
                 deviations.append(_relative_deviation(metrics.figures.get(name)) * _unit(name, metrics.value(name)))
-        return Evidence(tuple(values), tuple(deviations), self._outlook.constraints_now(record))
+        return Evidence(tuple(values), tuple(deviations), self._outlook.constraints_of(record, metrics))
 
 
 def _relative_deviation(figure: Figure | None) -> float:
