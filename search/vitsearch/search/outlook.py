@@ -88,7 +88,6 @@ class Outlook:
         self.base_accuracy = base_accuracy
         self.trained: dict[str, int] = {}
         self._device_metrics = device_metrics
-        self._confirmed_bounds = tuple(bound for bound in goals.bounds if bound not in screened(goals.bounds))
         self._quantized = quantized
         self._model: AccuracyModel | None = None
         self._feasible: dict[int, Record] = {}
@@ -246,10 +245,11 @@ class Outlook:
         return loss(self.goals.objectives, self._values(trial, accuracy))
 
     def _allowed_loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
-        """None too where a limit is broken that no screening measurement can judge: of accuracy, or of a cost that is
-        predicted."""
+        """None too where a limit is broken by what is predicted: the accuracy, or an objective that no screening
+        measurement has."""
         values = self._values(trial, accuracy)
-        broken = constraints(self._confirmed_bounds, values)
+        predicted = {name for name in self.goals.objectives if trial.metrics.value(name) is None} | {"accuracy"}
+        broken = constraints(self.goals.bounds, {name: values[name] for name in predicted})
         return None if any(value > 0.0 for value in broken.values()) else loss(self.goals.objectives, values)
 
     def _values(self, trial: RunningTrial, accuracy: float | None) -> dict[str, float | None]:
