@@ -28,6 +28,7 @@ from vitsearch.search.watch.remaining import Remaining
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
+from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import read_front
 from vitsearch.study.study import Study
 
@@ -94,7 +95,7 @@ def read(storage: str, space: SearchSpace) -> None:
     steps.append(("all records", study.records))
     steps.append(("the front", lambda: read_front(study, ledger)))
     steps.append(("open trials of dead drivers", study.recover))
-    steps.append(("the time that is left", lambda: Remaining(study, ledger, space, 1)))
+    steps.append(("the time that is left", lambda: Remaining(study, ledger, space, 1, CurrentFigures(ledger, 1))))
     steps.append(("an enqueued plan", lambda: study.enqueue({"head_pruning_ratio": 0.5}, "again", again=True)))
     for name, step in steps:
         started = time.process_time()

@@ -32,7 +32,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from vitsearch.storage.pooled import pool
+from vitsearch.storage.pooled import APART_S, pool
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
@@ -59,8 +59,6 @@ LIMITS = {"screen": (0.90, 0.08, 0.08), "confirm": (0.90, 0.04, 0.03)}
 BIAS_MOST = 0.05
 COLUMNS = ["model", "protocol", "busy", "n", "median ms", "coverage", "width", "spread", "bias", "spread as read", "s"]
 POOLED = ["model", "shown", "n", "coverage", "width", "spread", "s"]
-APART_S = 60.0
-"""Between the two screens, at least."""
 _BUSY = """import os
 import numpy as np
 parent, a = os.getppid(), np.ones((700, 700), "f")
@@ -187,12 +185,19 @@ def print_pooled(model: str, timed: Sequence[tuple[float, str, Measurement]]) ->
     }
     grand = statistics.median(shown(found, "cpu_ms").p50 for _, _, found in timed)
     for name, groups in shown_as.items():
-        figures = [pool(group).metrics.figures["cpu_ms_p50"] for group in groups]
-        held = statistics.mean(figure.low <= grand <= figure.high for figure in figures)
-        width = statistics.median((figure.high - figure.low) / 2 / figure.value for figure in figures)
+        figures = [interval(group) for group in groups]
+        held = statistics.mean(low <= grand <= high for _, low, high in figures)
+        width = statistics.median((high - low) / 2 / value for value, low, high in figures)
         seconds = statistics.mean(sum(one.seconds for one in group) for group in groups)
-        spread = sd([figure.value for figure in figures])
+        spread = sd([value for value, _, _ in figures])
         print(f"| {model} | {name} | {len(groups)} | {held:.0%} | {width:.1%} | {spread:.1%} | {seconds:.1f} |")
+
+
+def interval(group: Sequence[Measurement]) -> tuple[float, float, float]:
+    """The pooled CPU time with its interval."""
+    found = pool(group).metrics.figures["cpu_ms_p50"]
+    assert found.value is not None
+    return found.value, found.low or 0.0, found.high or math.inf
 
 
 def current(measurement: Measurement, store: ReferenceStore) -> Measurement:
