@@ -129,16 +129,14 @@ class DeviceMeasurements:
         """Measure the file of a trial's graph until its figures are settled. A screening measurement waits until the
         last one is long enough ago to say something new."""
         graph, screen = trial.keys.graph_key, self.protocols.screen
-        while (found := self.pooled(graph)) is None or not found.is_settled:
-            if found is None:
-                await self.measure(trial, file, screen)
-            elif found.basis == PAIRED and not screen.throughput_s:
-                ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
-                await asyncio.sleep(min(APART_S, max(0.0, APART_S - ago_s)))
-                await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
-            else:
-                confirm = self.protocols.confirm
-                await self.measure(trial, file, confirm, self.rounds(graph, confirm) + 1)
+        if self.pooled(graph) is None:
+            await self.measure(trial, file, screen)
+        while (found := self.pooled(graph)) is not None and not found.is_settled:
+            if found.basis != PAIRED or screen.throughput_s:
+                return await self.measure(trial, file, self.protocols.confirm)
+            ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
+            await asyncio.sleep(min(APART_S, max(0.0, APART_S - ago_s)))
+            await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
 
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int

@@ -18,12 +18,14 @@ from statistics import median
 
 from vitsearch.core.figures import Figure, Metrics, metrics_of
 from vitsearch_evaluators.wire.measurement import PAIRED
-from vitsearch_evaluators.wire.protocol import CONFIRM, Measurement
+from vitsearch_evaluators.wire.protocol import Measurement
 
 SHOWN_MEDIANS = ("latency_ms_p50", "cpu_ms_p50")
 MEDIANS = (*SHOWN_MEDIANS, "latency_ms_p50_raw", "cpu_ms_p50_raw")
 DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", "swapped", "warm_start"})
 """Flags of a measurement that counts only while there is none without them."""
+CONFIRMS = "confirm-"
+"""How the ids of confirmation protocols begin."""
 APART_S = 60.0
 """Measurements whose beginnings lie so far apart are taken for independent."""
 SHARED = 0.5
@@ -77,7 +79,7 @@ def _times(at: Sequence[datetime]) -> list[list[int]]:
 def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mapping[str, Figure]) -> bool:
     """Whether a graph was confirmed or, where times are taken beside references, screened at several times. Throughput
     has no reference, and a phase of its own that is longer in a confirmation."""
-    if any(one.protocol.max_processes >= CONFIRM.max_processes for one in measurements):
+    if any(one.protocol.id.startswith(CONFIRMS) for one in measurements):
         return True
     if basis != PAIRED or any(one.protocol.throughput_s for one in measurements):
         return False

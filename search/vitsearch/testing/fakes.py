@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -45,6 +46,7 @@ from vitsearch_evaluators.wire.protocol import (
 
 BLOCKS, HEADS, FFN = 6, 6, 768
 DIGEST = "ab" * 32
+START = datetime(2026, 1, 1)
 DATA: dict[str, Any] = {
     "fingerprint": "cd" * 32,
     "class_names": [f"class {number}" for number in range(10)],
@@ -187,8 +189,8 @@ def _written(value: object) -> Iterator[Path]:
 
 @dataclass
 class FakeDevice:
-    """Measures the cost that is written in the file, with a ``basis`` of ``paired`` beside references. ``before`` runs
-    first and may raise."""
+    """Measures the cost that is written in the file, each time two minutes after the time before, with a ``basis`` of
+    ``paired`` beside references. ``before`` runs first and may raise."""
 
     name: str = "local"
     basis: str = RAW
@@ -242,6 +244,7 @@ class FakeDevice:
         self.measured[protocol.id] += 1
         cost_ms = float(json.loads(artifact.read_text())["cost_ms"])
         where: dict[str, Any] = {"device_id": self.info.device_id, "environment_id": self.info.environment_id}
+        where["started_at"] = f"{START + self.measured.total() * timedelta(minutes=2):%Y-%m-%dT%H:%M:%SZ}"
         if self.basis == PAIRED:
             where |= {"basis": PAIRED, "paired": fake_ratio(cost_ms)}
         return fake_measurement(cost_ms, protocol, runtime=deployment.runtime, **where)
