@@ -73,7 +73,10 @@ class Store(Protocol):
         the store does not hold it."""
 
     def holds(self, sha256: str) -> bool:
-        """Whether the store has the file or the model."""
+        """Whether this machine finds the file or the model."""
+
+    def is_shared(self, sha256: str) -> bool:
+        """Whether every machine finds it: what only this one has kept does not count."""
 
     def find_model(self, sha256: str) -> Path | None:
         """The path of a model's file where it is on this machine already, else None."""
@@ -173,6 +176,9 @@ class FileStore:
 
     def holds(self, sha256: str) -> bool:
         return self.find_file(sha256) is not None or self.find_model(sha256) is not None
+
+    def is_shared(self, sha256: str) -> bool:
+        return self.holds(sha256)
 
     def unnamed(self, named: Collection[str]) -> list[StoredFile]:
         files = sorted(path for folder in self.root.glob("??") for path in folder.iterdir() if path.is_file())

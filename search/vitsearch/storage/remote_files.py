@@ -105,8 +105,11 @@ class RemoteStore:
         return self.cache.model(sha256)
 
     def holds(self, sha256: str) -> bool:
+        return self.cache.holds(sha256) or self.is_shared(sha256)
+
+    def is_shared(self, sha256: str) -> bool:
         place = place_of(sha256)
-        return self.cache.holds(sha256) or any(self._has(place + suffix) for suffix in ("", *MODEL_SUFFIXES))
+        return any(self._has(place + suffix) for suffix in ("", *MODEL_SUFFIXES))
 
     def find_model(self, sha256: str) -> Path | None:
         return self.cache.find_model(sha256)

@@ -129,7 +129,7 @@ def _copy_files(named: ResultRows, old: Store, new: Store) -> CopiedFiles:
     copied, gone = [], 0
     for digests, find, put in ((named.files(), old.get, new.put), (named.models(), old.model, new.put_model)):
         for sha256 in digests:
-            if new.holds(sha256):
+            if new.is_shared(sha256):
                 continue
             if old.holds(sha256):
                 copied.append(_copy_file(sha256, find, put))

@@ -72,6 +72,16 @@ def test_another_machine_gets_the_bytes_that_were_put(store, file):
     assert store.get(name).read_bytes() == b"weights"
 
 
+def test_what_only_this_machine_has_kept_is_not_shared(folder_store, file, tmp_path):
+    name = folder_store.put(file)
+    assert folder_store.is_shared(name)
+    for path in on_server(tmp_path):
+        path.unlink()
+    remote_files._seen.clear()
+    assert folder_store.holds(name)
+    assert not folder_store.is_shared(name)
+
+
 def test_another_machine_gets_a_model_with_all_its_files(store, pair):
     stored = store.put_model(pair)
     assert stored.size_bytes == 12
