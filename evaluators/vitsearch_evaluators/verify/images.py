@@ -1,7 +1,7 @@
 """The labelled images that a bundle is judged by: its own, or those of a folder."""
 
 import os
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.verify.bundle import IMAGES, PREDICTIONS, TRUTH, Bundle
@@ -69,23 +69,27 @@ def _files(root: str, bundle: Bundle) -> Iterator[Tuple[str, int]]:
             f"{', '.join(map(repr, bundle.labels[:20]))}"
         )
     for name in names:
-        for path in _below(os.path.join(root, name), set()):
+        for path in _below(os.path.join(root, name), (os.path.realpath(root),)):
             if path.lower().endswith(SUFFIXES):
                 yield path, bundle.labels.index(name)
 
 
-def _below(folder: str, seen: Set[str]) -> Iterator[str]:
-    """The files of a folder as the search reads it: without hidden ones, links followed, each folder once."""
+def _below(folder: str, around: Tuple[str, ...]) -> Iterator[str]:
+    """Yield the files of a folder as the search reads it: without hidden ones, links followed but for those to one of
+    the folders `around` it."""
     here = os.path.realpath(folder)
-    if here in seen:
+    if here in around:
         return
-    seen.add(here)
-    for name in sorted(os.listdir(folder)):
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise InvalidRequest(f"{folder} cannot be read: {error.strerror}") from error
+    for name in names:
         path = os.path.join(folder, name)
         if _is_hidden(name):
             continue
         if os.path.isdir(path):
-            yield from _below(path, seen)
+            yield from _below(path, around + (here,))
         else:
             yield path
 

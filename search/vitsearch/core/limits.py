@@ -114,7 +114,8 @@ def screened(limits: Sequence[Bound]) -> tuple[Bound, ...]:
 def reference_values(
     objectives: Sequence[str], limits: Sequence[Bound], baseline: Mapping[str, float | None]
 ) -> dict[str, float]:
-    """The reference point of the hypervolume. It is fixed and stored when the baseline is known.
+    """The reference point of the hypervolume. It is stored when the baseline is known; a lower limit of accuracy moves
+    it.
 
     Raises ValueError when an objective was not measured for the baseline.
     """

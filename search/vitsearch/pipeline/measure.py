@@ -125,13 +125,23 @@ class DeviceMeasurements:
             )
         self._results.reload(graph)
 
+    def is_settled(self, graph: str) -> bool:
+        """Whether a graph was measured as often as the models that a study shows in the end. Throughput has no
+        reference, and a phase of its own that is longer in a confirmation."""
+        if self.protocols.screen.throughput_s:
+            return self.rounds(graph, self.protocols.confirm) > 0
+        found = self.pooled(graph)
+        return found is not None and found.is_settled
+
     async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph until its figures are settled. A screening measurement waits until the
-        last one is long enough ago to say something new."""
+        """Measure the file of a trial's graph until it is settled. A screening measurement waits until the last one is
+        long enough ago to say something new."""
         graph, screen = trial.keys.graph_key, self.protocols.screen
         if self.pooled(graph) is None:
             await self.measure(trial, file, screen)
-        while (found := self.pooled(graph)) is not None and not found.is_settled:
+        while not self.is_settled(graph):
+            found = self.pooled(graph)
+            assert found is not None  # it was measured
             if found.basis != PAIRED or screen.throughput_s:
                 return await self.measure(trial, file, self.protocols.confirm)
             ago_s = (datetime.now(UTC) - found.last_at).total_seconds()

@@ -190,9 +190,8 @@ class Pipeline:
         if self.config.confirms:
             return await self._confirm_until(keys, plan, confirmations)
         self._measurements.reload(keys.graph_key)  # another driver may have measured it
-        found = self._measurements.pooled(keys.graph_key)
         row = await self._stored_artifact(keys)
-        if row is None or (found is not None and found.is_settled):
+        if row is None or self._measurements.is_settled(keys.graph_key):
             return False
         trial = replace(await self.resolve(plan), keys=keys)
         await self._measurements.settle(trial, _model(row, self._workspace.store))

@@ -22,7 +22,7 @@ def not_promoted(trial: RunningTrial, reason: str, scheduler: TrialScheduler) ->
 
 def _estimate(trial: RunningTrial) -> str:
     if trial.rung:
-        return f"accuracy {trial.accuracy:.4f} at rung {trial.rung}"
+        return f"expected accuracy {trial.accuracy:.4f} after rung {trial.rung}"
     return f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
 
 
@@ -32,6 +32,8 @@ def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> st
     as_measured, at_worst = outlook.losses_of(trial)
     if as_measured is None or at_worst is None:
         return "has no expected gain, because not all objectives were measured"
+    if broken := outlook.predicted_to_break(trial):
+        return f"would break {', '.join(broken)}"
     if missed := _missed(at_worst, outlook):
         return f"would add nothing to the hypervolume, which counts {missed}"
     # Without a volume there is no share: the plan that had one was in training, and has failed since.

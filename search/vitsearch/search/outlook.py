@@ -58,7 +58,7 @@ class KnownFront:
     hypervolume: float
 
 
-NO_LOSS: Mapping[tuple[str, Deployment], float] = MappingProxyType({})
+NOTHING_LOST: Mapping[tuple[str, Deployment], float] = MappingProxyType({})
 
 
 def as_recorded(keys: Keys) -> Metrics:
@@ -79,16 +79,16 @@ class Outlook:
         base_accuracy: Mapping[str, float],
         device_metrics: Callable[[Keys], Metrics] = as_recorded,
         changes: Callable[[], Sequence[str | None]] = tuple,
-        quantized: Mapping[tuple[str, Deployment], float] = NO_LOSS,
+        lost_accuracy: Mapping[tuple[str, Deployment], float] = NOTHING_LOST,
     ) -> None:
-        """``quantized`` is the accuracy that a backbone loses in a deployment beside fp32."""
+        """``lost_accuracy`` is what a backbone loses in a deployment beside fp32."""
         self.goals = goals
         self.records: dict[int, Record] = {}
         self.plans: set[Plan] = set()
         self.base_accuracy = base_accuracy
         self.trained: dict[str, int] = {}
         self._device_metrics = device_metrics
-        self._quantized = quantized
+        self._lost_accuracy = lost_accuracy
         self._model: AccuracyModel | None = None
         self._feasible: dict[int, Record] = {}
         self._changes = changes
@@ -173,7 +173,7 @@ class Outlook:
 
     def lost_in(self, plan: Plan) -> float:
         """The accuracy that the unpruned model loses in the deployment of a plan beside fp32."""
-        return self._quantized.get((plan.backbone, plan.deployment), 0.0)
+        return self._lost_accuracy.get((plan.backbone, plan.deployment), 0.0)
 
     def accuracy_of(self, record: Record) -> Predicted | None:
         """The accuracy of a finished trial: found, or predicted from its rung 0 as the line lies now."""
@@ -247,10 +247,16 @@ class Outlook:
     def _allowed_loss(self, trial: RunningTrial, accuracy: float | None) -> Loss | None:
         """None too where a limit is broken by what is predicted: the accuracy, or an objective that no screening
         measurement has."""
-        values = self._values(trial, accuracy)
+        if self.predicted_to_break(replace(trial, accuracy=accuracy)):
+            return None
+        return self._loss(trial, accuracy)
+
+    def predicted_to_break(self, trial: RunningTrial) -> list[str]:
+        """The limits that are broken by what is predicted of a trial."""
+        values = self._values(trial, trial.accuracy)
         predicted = {name for name in self.goals.objectives if trial.metrics.value(name) is None} | {"accuracy"}
         broken = constraints(self.goals.bounds, {name: values[name] for name in predicted})
-        return None if any(value > 0.0 for value in broken.values()) else loss(self.goals.objectives, values)
+        return [name for name, value in broken.items() if value > 0.0]
 
     def _values(self, trial: RunningTrial, accuracy: float | None) -> dict[str, float | None]:
         confirmed = (record.metrics for record in self._feasible.values())

@@ -32,7 +32,7 @@ class Session:
 
     def goals(self, baseline: Metrics) -> Goals:
         """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored
-        with the study when it is needed first; it moves only where a lower limit of accuracy allows more."""
+        with the study when it is needed first; it moves only where the limits of today allow a lower accuracy."""
         objectives = tuple(self.space.objectives)
         limits = bounds(self.space.limits, baseline.values)
         corner = self.study.attributes.get("reference_point") or reference_values(objectives, limits, baseline.values)

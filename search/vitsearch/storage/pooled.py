@@ -77,11 +77,10 @@ def _times(at: Sequence[datetime]) -> list[list[int]]:
 
 
 def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mapping[str, Figure]) -> bool:
-    """Whether a graph was confirmed or, where times are taken beside references, screened at several times. Throughput
-    has no reference, and a phase of its own that is longer in a confirmation."""
+    """Whether a graph was confirmed or, where times are taken beside references, screened at several times."""
     if any(one.protocol.id.startswith(CONFIRMS) for one in measurements):
         return True
-    if basis != PAIRED or any(one.protocol.throughput_s for one in measurements):
+    if basis != PAIRED:
         return False
     if len(measurements) >= MOST_SCREENS:
         return True

@@ -55,9 +55,12 @@ class Measurements(Protocol):
         """Measure the file of a trial's graph until every device has measured it ``rounds`` times."""
         ...
 
+    def is_settled(self, graph: str) -> bool:
+        """Whether every device has measured a graph as often as the models that a study shows in the end."""
+        ...
+
     async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph until its figures are settled on every device
-        (:class:`PooledMeasurement`)."""
+        """Measure the file of a trial's graph until it is settled."""
         ...
 
 
@@ -106,6 +109,9 @@ class FleetMeasurements:
 
     async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
         await self._on_all(lambda one: one.measure(trial, file, self._of(one, protocol), rounds))
+
+    def is_settled(self, graph: str) -> bool:
+        return all(one.is_settled(graph) for one in self._each.values())
 
     async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
         await self._on_all(lambda one: one.settle(trial, file))

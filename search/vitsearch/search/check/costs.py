@@ -18,6 +18,7 @@ from vitsearch.devices.protocols import Phases
 from vitsearch.search.check.space import Valid
 from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import trainers_here
+from vitsearch.search.watch.remaining import CONFIRM_PER_SCREEN
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.sampling import PlanSpace
@@ -33,12 +34,13 @@ COUNTING_S, TIMING_S = 4.0, 4.0
 backbone are counted in any case."""
 CLASSES = 10
 """Of the models that are counted: the width of the classifier matters little."""
+SCREENING, CONFIRMING = (f"{Stage.MEASURE} {protocol.id}" for protocol in (SCREEN, CONFIRM))
 TYPICAL_S: Mapping[str, float] = {
     Stage.SCREEN: 1.4,
     Stage.PROXY: 1.3,
     Stage.EXPORT: 4.3,
-    f"{Stage.MEASURE} {SCREEN.id}": 3.6,
-    f"{Stage.MEASURE} {CONFIRM.id}": 12.5,
+    SCREENING: 3.6,
+    CONFIRMING: 12.5,
 }
 """Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in a run of 2026-11-28."""
 REMEASURED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
@@ -215,9 +217,8 @@ def _time(valid: Valid, plans: PlanSpace) -> Time | None:
     train_s = Span(PRUNED_SHARE * trained, trained) if measured is None else Span(measured, measured)
     few, many = wanted * space.search.candidates, wanted * max(space.search.candidates, SCREENED_PER_TRAINING)
     export_s, candidate_s = seconds[Stage.EXPORT], seconds[Stage.SCREEN] + seconds[Stage.PROXY]
-    screen_s = seconds[f"{Stage.MEASURE} {SCREEN.id}"]
-    is_screened = not space.devices and is_virtual(THIS_MACHINE) and not needs_confirmation(_asked(space))
-    last_s = screen_s if is_screened else seconds[f"{Stage.MEASURE} {CONFIRM.id}"] + _phases_s(space)
+    screen_s = seconds[SCREENING]
+    last_s = screen_s if _ends_with_screens(space) else seconds[CONFIRMING] + _phases_s(space)
     exported = unpruned + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
     trainers = trainers_here(space)
@@ -253,6 +254,13 @@ def _phases_s(space: SearchSpace) -> float:
     """The seconds that soak, power and throughput add to a confirmation."""
     phases = Phases.of(_asked(space), space.measure)
     return phases.throughput_s + phases.soak_s + phases.power_s + 2 * phases.idle_s
+
+
+def _ends_with_screens(space: SearchSpace) -> bool:
+    """Whether the models that are shown in the end are measured by screening measurements, beside references."""
+    asked = _asked(space)
+    is_timed = not needs_confirmation(asked) and not Phases.of(asked, space.measure).throughput_s
+    return is_timed and not space.devices and is_virtual(THIS_MACHINE)
 
 
 def _asked(space: SearchSpace) -> list[str]:
@@ -297,9 +305,10 @@ def _stage_seconds(space: SearchSpace) -> tuple[Mapping[str, float], str]:
         found = ledger.costs.means()
     finally:
         ledger.close()
-    if not TYPICAL_S.keys() <= found.keys():
+    if not TYPICAL_S.keys() - {CONFIRMING} <= found.keys():
         return TYPICAL_S, typical
-    return found, f"means of what is in {file}"
+    unconfirmed = {CONFIRMING: CONFIRM_PER_SCREEN * found[SCREENING]}  # where a search takes none
+    return unconfirmed | found, f"means of what is in {file}"
 
 
 def _duration(seconds: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from vitsearch.core.fleet import Member
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.pareto import loss, may_be_on
 from vitsearch.core.record import Keys, Record, trainings
+from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.measure import final_confirmations, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
@@ -45,7 +46,9 @@ class Remaining:
         self._slots = slots
         self._figures = figures
         self._clock = clock
-        self._confirms = needs_confirmation([*space.objectives, *space.limits])
+        asked = [*space.objectives, *space.limits]
+        self._confirms = needs_confirmation(asked)
+        self._has_throughput = Phases.of(asked, space.measure).throughput_s > 0
         self._started = self._since = clock()
         self._records: Mapping[int, Record] = study.records()
         self._estimate()
@@ -62,9 +65,9 @@ class Remaining:
         trained = set(trainings(records).values())
         self._gaps = gaps(self._study.spans(trained))
         self._trained = len(trained)
-        shown = self._shown(records)
-        self._measuring_s = self._measuring_seconds([keys for keys, _ in shown])
-        self._to_remeasure = sum(not self._is_remeasured(*one) for one in shown)
+        self._to_be_shown = self._shown(records)
+        self._measuring_s = self._measuring_seconds()
+        self._to_remeasure = sum(not self._is_remeasured(*one) for one in self._to_be_shown)
         self._estimated = self._clock()
         self._pause_s = max(ESTIMATE_S, (self._estimated - began) / ESTIMATING)
 
@@ -76,20 +79,24 @@ class Remaining:
         return min(rounds_of(self._ledger.repeats(keys.graph_key, one.device_id, one.protocol)) for one in members)
 
     def _is_remeasured(self, keys: Keys, confirmations: int) -> bool:
-        if self._confirms:
-            return self._rounds(keys) >= confirmations
+        if self._confirms or self._has_throughput:
+            return self._rounds(keys) >= (confirmations if self._confirms else 1)
         found = self._figures.pooled(keys)
         return found is not None and found.is_settled
 
-    def _measuring_seconds(self, shown: Sequence[Keys]) -> float:
-        """What measuring one of these models again takes: a screening measurement if they were taken beside references,
-        else a confirmation. In many studies the first confirmation is made when the search has ended; until then
-        screening measurements suggest what it takes."""
+    def _measuring_seconds(self) -> float:
+        """What measuring one of the models that are shown again takes: a screening measurement if their times were
+        taken beside references, else a confirmation. In many studies the first confirmation is made when the search has
+        ended; until then screening measurements suggest what it takes."""
         measuring_seconds = self._ledger.costs.measuring_seconds
         screen_s = self._ledger.costs.screening_seconds() or 0.0
-        if not self._confirms and any(one.basis == PAIRED for one in map(self._figures.pooled, shown) if one):
+        if not (self._confirms or self._has_throughput) and self._is_paired():
             return screen_s
         return measuring_seconds(self._study.attributes.get("protocol", "")) or CONFIRM_PER_SCREEN * screen_s
+
+    def _is_paired(self) -> bool:
+        found = (self._figures.pooled(keys) for keys, _ in self._to_be_shown)
+        return any(one is not None and one.basis == PAIRED for one in found)
 
     def _shown(self, records: Mapping[int, Record]) -> list[tuple[Keys, int]]:
         """The keys of what the search would re-measure if it ended now, and how often each is confirmed in the end in a
@@ -123,7 +130,7 @@ class Remaining:
 
     def final_text(self, models: int) -> str:
         """The time left when the search has ended and ``models`` are still to be re-measured."""
-        seconds = models * self._measuring_s
+        seconds = models * self._measuring_seconds()
         return f"{TimeLeft(seconds, seconds)} left"
 
     def _left(self) -> TimeLeft | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -54,7 +54,6 @@ class PlanPool:
         first = list(pool(random.Random(f"{seed}:pool"), WHOLE_SPACE))
         self._is_whole = len(first) < WHOLE_SPACE
         self._encoding = Encoding.of_parameters(first)
-        self._names = frozenset(knob.name for knob in self._encoding.knobs)
         self._first = first[: CHUNKS * CHUNK]
         known = self._feature_table(self._first)
         self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
@@ -75,11 +74,6 @@ class PlanPool:
         plans = [plan for chunk in chunks for plan in chunk.plans]
         keys = [key for chunk in chunks for key in chunk.keys]
         return plans, keys, _joined([chunk.candidates for chunk in chunks])
-
-    @property
-    def names(self) -> Collection[str]:
-        """The knobs that plans of the pool have."""
-        return self._names
 
     def _prior_revision(self) -> object:
         return getattr(self._prior, "revision", None)

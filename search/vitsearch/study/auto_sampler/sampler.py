@@ -234,10 +234,7 @@ class AutoSampler(BaseSampler):
     def _key(self, trial: FrozenTrial) -> Any:
         if trial._trial_id in self._keys:
             return self._keys[trial._trial_id]
-        asked = trial.system_attrs.get("fixed_params", {}) | trial.params
-        if self._plans is not None:  # a knob that has one choice by now tells no plans apart
-            asked = {name: value for name, value in asked.items() if name in self._plans.names}
-        key = key_of(asked)
+        key = key_of(trial.system_attrs.get("fixed_params", {}) | trial.params)
         if trial.state.is_finished():
             self._keys[trial._trial_id] = key
         return key

@@ -103,8 +103,14 @@ def test_a_plan_without_an_objective_says_so(trial, scheduler):
     assert found == "predicted accuracy 0.9100 has no expected gain, because not all objectives were measured"
 
 
+def test_a_limit_that_is_predicted_to_be_broken_is_named(trial, scheduler):
+    limited = scheduler(bounds=[Bound("accuracy", ">=", 0.9)])
+    found = reason(trial(0.85, measured(0.05)), limited)
+    assert found == "predicted accuracy 0.8500 would break accuracy>=0.9"
+
+
 def test_the_end_of_the_search_is_named_with_the_estimate(trial, scheduler):
     limited = scheduler(bounds=[Bound("cpu_ms_p50", "<=", 4.0)])
     record = not_promoted(replace(trial(0.85, measured(2.0)), rung=1), ENDED, limited)
-    assert (record.outcome, record.reason) == ("not_promoted", f"{ENDED}: accuracy 0.8500 at rung 1")
+    assert (record.outcome, record.reason) == ("not_promoted", f"{ENDED}: expected accuracy 0.8500 after rung 1")
     assert record.constraints == {"cpu_ms_p50<=4": -0.5}

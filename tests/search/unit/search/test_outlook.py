@@ -95,7 +95,9 @@ def test_what_would_break_a_limit_of_accuracy_adds_nothing(plan):
 def test_what_a_precision_loses_is_predicted_with_it(plan):
     lost = {(plan.backbone, plan.deployment): 0.2}
     found = Evaluation(0.7, 0.1, 100)
-    whole, less = (one.predict(screened(plan, 1.0), 0.9, found) for one in (outlook_of(), outlook_of(quantized=lost)))
+    whole, less = (
+        one.predict(screened(plan, 1.0), 0.9, found) for one in (outlook_of(), outlook_of(lost_accuracy=lost))
+    )
     assert whole.accuracy - less.accuracy == pytest.approx(0.2)
 
 
@@ -103,7 +105,7 @@ def test_a_fine_tune_is_not_blamed_for_what_the_precision_loses(plan, confirmed)
     """The line of the fine-tune is fitted to what the weights have lost alone."""
     lost = {(plan.backbone, plan.deployment): 0.2}
     record = confirmed(0.69, 1.0, keys=KEYS, proxy=ProxyScore(0.7, 0.1, 0.2, 0.7, 0.01))
-    (seen,) = outlook_of({1: record}, quantized=lost)._observed()
+    (seen,) = outlook_of({1: record}, lost_accuracy=lost)._observed()
     assert seen.drop == pytest.approx(0.01)
 
 

@@ -86,12 +86,6 @@ def test_beside_references_two_screening_measurements_settle_a_graph_or_three_wh
     assert pool(at_minutes(*apart, paired(2.2))).is_settled
 
 
-def test_throughput_is_settled_by_a_confirmation_alone():
-    """It has no reference, and a phase that is longer there."""
-    screens = [paired(2.0)._replace(protocol=SCREEN._replace(throughput_s=1.0))] * 3
-    assert not pool(at_minutes(*screens)).is_settled
-
-
 def test_raw_times_are_settled_by_a_confirmation_alone():
     screens = [measured(2.0, protocol=SCREEN)] * 3
     assert not pool(screens).is_settled

@@ -87,6 +87,18 @@ def test_each_device_settles_a_graph_in_its_own_way(measuring, trial, file):
     assert (nano.measured.total(), vm.measured.total()) == (2, 2)
 
 
+def test_throughput_is_settled_by_a_confirmation_of_today(measuring, trial, file):
+    """It has no reference, and a phase that is longer there; what was screened without it says nothing."""
+    vm = device("vm", basis="paired")
+    asyncio.run(measuring(vm).settle(trial, file))
+    found = measuring(vm, phases=Phases(throughput_s=2.0))
+    assert not found.is_settled(GRAPH)
+    asyncio.run(found.settle(trial, file))
+    assert vm.measured["confirm-1+ips2x1"] == 1
+    assert found.is_settled(GRAPH)
+    assert measuring(vm).is_settled(GRAPH)
+
+
 def failing(name, error):
     def fail(path):
         raise error

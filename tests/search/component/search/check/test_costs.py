@@ -124,6 +124,17 @@ def test_the_database_of_a_study_is_the_better_basis(tmp_path):
     assert time.device_s.low == pytest.approx(3.0 * (time.screened.low + costs.REMEASURED))
 
 
+def test_a_study_without_a_confirmation_is_a_basis_too(tmp_path):
+    """A search beside references takes none."""
+    storage = f"sqlite:///{tmp_path / 'x.db'}"
+    ledger = Ledger.open(storage)
+    for stage in (Stage.SCREEN, Stage.PROXY, Stage.EXPORT, Stage.TRAIN):
+        ledger.costs.note(stage, StageCost(1.0, {}, 0.0, 2.0, "worker here/1"))
+    ledger.costs.note(Stage.MEASURE, StageCost(1.0, {}, 0.0, 3.0, "device local"), "screen-1")
+    ledger.close()
+    assert "means of what is in" in found("space.backbone=vit_fmnist_p4", f"storage={storage}").time.basis[0]
+
+
 def test_without_a_number_of_trainings_no_time_is_estimated():
     assert found("space.backbone=vit_fmnist_p4", "search.budget=1h").time is None
 

@@ -86,8 +86,8 @@ def test_each_model_that_is_re_measured_is_counted_with_the_time_left(seen):
 @pytest.mark.parametrize(("basis", "each_s"), [("raw", 12.0), ("paired", 4.0)])
 def test_the_time_left_has_the_last_measurements_before_the_first_was_made(finished, monkeypatch, basis, each_s):
     with finished.opened() as (opened, ledger):
-        seconds = {"screen-1": 4.0}.get
-        monkeypatch.setattr(ledger.costs, "measuring_seconds", seconds)
+        monkeypatch.setattr(ledger.costs, "screening_seconds", lambda: 4.0)
+        monkeypatch.setattr(ledger.costs, "measuring_seconds", lambda protocol: None)
         estimate = Remaining(opened, ledger, finished.space, 1, screened_once(basis))
     assert estimate._to_remeasure > 0
     assert estimate._left().low_s == pytest.approx(each_s * estimate._to_remeasure)
