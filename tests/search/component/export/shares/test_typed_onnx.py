@@ -23,8 +23,13 @@ def test_floats_count_by_their_type(types_of):
     assert types_of("efficientvit_fmnist", "fp16") == {"fp16": 1.0}
 
 
-def test_products_between_rounded_tensors_are_int8(types_of):
-    assert types_of("vit_fmnist_p4", "int8_ptq") == pytest.approx({"int8": 0.952, "fp32": 0.048}, abs=1e-3)
+def test_products_between_rounded_tensors_are_int8(exported):
+    file, deployment = exported("vit_fmnist_p4", "tensorrt", "int8_ptq")
+    assert shares.by_precision(file, deployment) == pytest.approx({"int8": 0.952, "fp16": 0.048}, abs=2e-3)
+
+
+def test_what_int8_leaves_to_a_flag_is_unknown(types_of):
+    assert types_of("vit_fmnist_p4", "int8_ptq") == {}
 
 
 def test_a_file_that_is_compiled_with_a_flag_is_unknown(exported):
