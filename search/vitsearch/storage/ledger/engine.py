@@ -10,7 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, Float, NullPool, create_engine, event, inspect, make_url
+from sqlalchemy import (
+    Engine,
+    ExceptionContext,
+    Float,
+    NullPool,
+    Select,
+    create_engine,
+    event,
+    inspect,
+    literal,
+    make_url,
+    select,
+    table,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
@@ -159,13 +172,14 @@ def _try_what_was_idle(engine: Engine) -> None:
 
 
 @contextmanager
-def first(url: str, table: str) -> Iterator[None]:
-    """Let one process at a time into the block while the database has no such table. For who makes tables by a library
-    that fails if another process does so at the same moment."""
+def first(url: str, last_table: str) -> Iterator[None]:
+    """Let one process at a time into the block while the database has no row in ``last_table``. For who makes tables by
+    a library that fails if another process does so at the same moment: the last one may be there before its row."""
     engine = _engine(url, poolclass=NullPool)
-    with explained(engine):
-        has_table = inspect(engine).has_table(table)
-    if has_table:
+    with explained(engine), engine.connect() as connection:
+        is_made = inspect(connection).has_table(last_table)
+        is_made = is_made and connection.execute(_any_row(last_table)).first() is not None
+    if is_made:
         yield
     elif engine.dialect.name == "sqlite":
         folder = files_folder(url)
@@ -176,6 +190,10 @@ def first(url: str, table: str) -> Iterator[None]:
         with engine.connect() as connection:  # it holds the lock until it is closed
             connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
             yield
+
+
+def _any_row(name: str) -> Select[Any]:
+    return select(literal(1)).select_from(table(name)).limit(1)
 
 
 def has_tables(url: str, *names: str) -> bool:

@@ -1,12 +1,16 @@
-"""What is left of a database that was opened in vain."""
+"""Databases that are opened by several at once, and what is left of one that was opened in vain."""
 
 from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
+from vitsearch.storage.ledger import first
 from vitsearch.study.database.opening import make_tables, study_names
 from vitsearch.study.study import Study
 
@@ -29,6 +33,26 @@ def other_objectives(postgresql, space):
     made = SearchSpace.from_json(space.to_json() | {"storage": postgresql()})
     Study.open(made).close()
     return SearchSpace.from_json(made.to_json() | {"objectives": {"accuracy": "maximize", "size_mb": "minimize"}})
+
+
+def test_who_comes_between_the_last_table_and_its_row_waits(storage):
+    """Optuna fails if two write that row."""
+    engine = create_engine(storage)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+    engine.dispose()
+    inside, together = [], []
+
+    def enter(number):
+        with first(storage, "alembic_version"):
+            inside.append(number)
+            time.sleep(0.2)
+            together.append(len(inside))
+            inside.remove(number)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(enter, range(2)))
+    assert together == [1, 1]
 
 
 def test_a_database_of_another_version_is_closed(other_version):
