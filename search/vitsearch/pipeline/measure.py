@@ -134,19 +134,20 @@ class DeviceMeasurements:
         return found is not None and found.is_settled
 
     async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph until it is settled. A screening measurement waits until the last one is
-        long enough ago to say something new."""
+        """Measure the file of a trial's graph once more if it is not settled. A screening measurement waits until the
+        last one is long enough ago to say something new."""
         graph, screen = trial.keys.graph_key, self.protocols.screen
         if self.pooled(graph) is None:
             await self.measure(trial, file, screen)
-        while not self.is_settled(graph):
-            found = self.pooled(graph)
-            assert found is not None  # it was measured
-            if found.basis != PAIRED or screen.throughput_s:
-                return await self.measure(trial, file, self.protocols.confirm)
-            ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
-            await asyncio.sleep(min(APART_S, max(0.0, APART_S - ago_s)))
-            await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
+        found = self.pooled(graph)
+        assert found is not None  # it was measured
+        if self.is_settled(graph):
+            return
+        if found.basis != PAIRED or screen.throughput_s:
+            return await self.measure(trial, file, self.protocols.confirm)
+        ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
+        await asyncio.sleep(min(APART_S, max(0.0, APART_S - ago_s)))
+        await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
 
     async def _round(
         self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int

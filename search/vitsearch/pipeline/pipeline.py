@@ -185,7 +185,7 @@ class Pipeline:
         self.context.runner.close()
 
     async def remeasure_when_idle(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
-        """Measure an artifact until its figures are settled or, in a study that confirms every model, until it was
+        """Measure an artifact once more if it is not settled or, in a study that confirms every model, until it was
         confirmed so often; False when that was done before or its file is gone."""
         if self.config.confirms:
             return await self._confirm_until(keys, plan, confirmations)

@@ -33,13 +33,15 @@ class FinalPass:
 
     async def run(self) -> None:
         """Re-measure on the idle machine, as many points at a time as there are boards: those on the front, then those
-        that their intervals leave near it by then."""
+        that their intervals leave near it by then. What is not settled by that is measured once more when all others
+        are, as its next measurement has to be of another minute."""
         trained = [record.plan for record in self._records().values() if record.is_confirmed]
         shown = [point.plan for point in self._read_front().shown()]
         await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
         await self._restore()
         self._pipeline.stop_workers()
         measured: set[str] = set()
+        renewed: set[str] = set()
         todo = self._near()
         while todo:
             before, points = len(measured), todo[: self._pipeline.device.parallel]
@@ -49,9 +51,12 @@ class FinalPass:
             todo = [one for one in self._near() if one.name not in measured]
             for number, (point, is_new) in enumerate(zip(points, made, strict=True), before + 1):
                 if is_new:
+                    renewed.add(point.name)
                     done = f"{REMEASURED} {number}/{len(measured) + len(todo)} on an idle machine: {point.name}"
                     self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
         self._progress.counted(REMEASURED, len(measured), len(measured))
+        for point in [point for point in self._near() if point.name in renewed]:
+            await self._remeasure(point)
         for point in self._read_front().shown():
             names = [device.name for device in self._pipeline.device.devices]
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))

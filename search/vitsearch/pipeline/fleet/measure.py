@@ -60,7 +60,7 @@ class Measurements(Protocol):
         ...
 
     async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph until it is settled."""
+        """Measure the file of a trial's graph once more on the devices on which it is not settled."""
         ...
 
 

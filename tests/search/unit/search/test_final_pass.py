@@ -37,3 +37,45 @@ def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on()
     assert not asyncio.run(last._remeasure(point))
     (line,) = said
     assert line.startswith("trial 7 was not measured again: ")
+
+
+class Device:
+    """Measures every model when it is asked to; one is not settled before the third time."""
+
+    parallel, devices = 1, ()
+
+    def __init__(self):
+        self.asked = []
+
+    async def remeasure_when_idle(self, keys, plan, confirmations):
+        self.asked.append(keys)
+        return keys == "unsettled" or self.asked.count(keys) == 1
+
+
+def test_what_is_not_settled_is_measured_once_more_after_all_others():
+    async def nothing(asked):
+        list(asked)
+
+    said, device = [], Device()
+    pipeline = SimpleNamespace(
+        config=SimpleNamespace(confirms=False),
+        context=SimpleNamespace(
+            progress=SimpleNamespace(note=said.append, counted=lambda *counts: None, left=lambda text: None)
+        ),
+        prepare_subsets=nothing,
+        stop_workers=lambda: None,
+        last_measured=lambda keys: 0.0,
+        remeasure_when_idle=device.remeasure_when_idle,
+        device=device,
+    )
+    points = [
+        SimpleNamespace(trial=None, keys=keys, plan=SimpleNamespace(resolution=28), name=keys)
+        for keys in ("unsettled", "other")
+    ]
+    front = SimpleNamespace(shown=lambda: points, near=[])
+    asyncio.run(FinalPass(pipeline, dict, lambda: front, lambda models: "soon").run())
+    assert device.asked[:3] == ["unsettled", "other", "unsettled"]
+    assert [line.partition(":")[0] for line in said] == [
+        "re-measured 1/2 on an idle machine",
+        "re-measured 2/2 on an idle machine",
+    ]
