@@ -125,7 +125,8 @@ class Requests:
             here = self._quantized_in_training(backbone, own)
         if deployment.precision in TRAINED:
             there = self._quantized_in_training(backbone, deployment)
-            if there is None or self._lost(backbone, deployment) < QAT_DROP:
+            rounded = replace(record.plan, deployments=(deployment.at("int8_ptq"),))
+            if self._scheduler.outlook.lost_in(rounded) < QAT_DROP:
                 return None
         if here is None or there is None or record.keys is None:
             return None
@@ -143,10 +144,6 @@ class Requests:
         if int8 is None or fp32 is None:
             return None
         return replace(int8, metrics=int8.metrics | Metrics({"accuracy": Figure(fp32.metrics.value("accuracy"))}))
-
-    def _lost(self, backbone: str, deployment: Deployment) -> float:
-        """The accuracy that int8 after training loses in the runtime of a deployment; 0 where it is not known."""
-        return lost_beside_fp32(self._leaders).get((backbone, deployment.at("int8_ptq")), 0.0)
 
 
 def _moved(figures: Metrics, before: Metrics, after: Metrics) -> Metrics:

@@ -152,17 +152,17 @@ class StageCosts:
 
     def measuring_seconds(self, protocol: str) -> float | None:
         """The mean of what one measurement with this protocol took, in all studies; None without one."""
-        where = and_(_S.stage == Stage.MEASURE.value, _S.detail == protocol)
-        with self._at_once.connect() as connection:
-            mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
-        return None if mean is None else float(mean)
+        return self._mean_measuring(_S.detail == protocol)
 
     def screening_seconds(self) -> float | None:
         """The same of all screening protocols: their ids begin alike."""
-        where = and_(_S.stage == Stage.MEASURE.value, _S.detail.startswith(SCREEN.id, autoescape=True))
+        return self._mean_measuring(_S.detail.startswith(SCREEN.id, autoescape=True))
+
+    def _mean_measuring(self, is_meant: ColumnElement[bool]) -> float | None:
+        mean = select(func.avg(_S.wall_seconds)).where(and_(_S.stage == Stage.MEASURE.value, is_meant))
         with self._at_once.connect() as connection:
-            mean = connection.execute(select(func.avg(_S.wall_seconds)).where(where)).scalar()
-        return None if mean is None else float(mean)
+            found = connection.execute(mean).scalar()
+        return None if found is None else float(found)
 
     def means(self) -> dict[str, float]:
         """The mean wall seconds of each kind of stage in all studies, by its name; of measurements by name and
