@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitsearch.core.metrics import NEEDS, split
+from vitsearch.core.metrics import NEEDS, needs_confirmation, split
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, DeviceInfo, MeasureProtocol
 
@@ -90,6 +90,13 @@ class Protocols:
                 )
             ),
         )
+
+
+def settled_by_screens(metrics: Iterable[str], measure: Measure) -> bool:
+    """Whether screening measurements are enough for ``metrics`` where times are taken beside references. Throughput has
+    no reference, and a phase of its own that is longer in a confirmation."""
+    asked = list(metrics)
+    return not needs_confirmation(asked) and not Phases.of(asked, measure).throughput_s
 
 
 PLAIN = Protocols()

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.core.limits import Bound, bounds
-from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import LINEAR
 from vitsearch.core.stage import Stage
-from vitsearch.devices.protocols import Phases
+from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
 from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import trainers_here
@@ -258,9 +257,8 @@ def _phases_s(space: SearchSpace) -> float:
 
 def _ends_with_screens(space: SearchSpace) -> bool:
     """Whether the models that are shown in the end are measured by screening measurements, beside references."""
-    asked = _asked(space)
-    is_timed = not needs_confirmation(asked) and not Phases.of(asked, space.measure).throughput_s
-    return is_timed and not space.devices and is_virtual(THIS_MACHINE)
+    is_here = not space.devices and is_virtual(THIS_MACHINE)
+    return is_here and settled_by_screens(_asked(space), space.measure)
 
 
 def _asked(space: SearchSpace) -> list[str]:

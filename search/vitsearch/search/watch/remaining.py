@@ -9,7 +9,7 @@ from vitsearch.core.fleet import Member
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.pareto import loss, may_be_on
 from vitsearch.core.record import Keys, Record, trainings
-from vitsearch.devices.protocols import Phases
+from vitsearch.devices.protocols import settled_by_screens
 from vitsearch.pipeline.measure import final_confirmations, rounds_of
 from vitsearch.pipeline.progress import TRAINED, Progress, on_front
 from vitsearch.space import SearchSpace
@@ -48,7 +48,7 @@ class Remaining:
         self._clock = clock
         asked = [*space.objectives, *space.limits]
         self._confirms = needs_confirmation(asked)
-        self._has_throughput = Phases.of(asked, space.measure).throughput_s > 0
+        self._settled_by_screens = settled_by_screens(asked, space.measure)
         self._started = self._since = clock()
         self._records: Mapping[int, Record] = study.records()
         self._estimate()
@@ -79,7 +79,7 @@ class Remaining:
         return min(rounds_of(self._ledger.repeats(keys.graph_key, one.device_id, one.protocol)) for one in members)
 
     def _is_remeasured(self, keys: Keys, confirmations: int) -> bool:
-        if self._confirms or self._has_throughput:
+        if not self._settled_by_screens:
             return self._rounds(keys) >= (confirmations if self._confirms else 1)
         found = self._figures.pooled(keys)
         return found is not None and found.is_settled
@@ -90,7 +90,7 @@ class Remaining:
         ended; until then screening measurements suggest what it takes."""
         measuring_seconds = self._ledger.costs.measuring_seconds
         screen_s = self._ledger.costs.screening_seconds() or 0.0
-        if not (self._confirms or self._has_throughput) and self._is_paired():
+        if self._settled_by_screens and self._is_paired():
             return screen_s
         return measuring_seconds(self._study.attributes.get("protocol", "")) or CONFIRM_PER_SCREEN * screen_s
 
