@@ -73,7 +73,18 @@ def blob(tmp_path):
 
 
 @pytest.fixture
-def faulty_environment(tmp_path, monkeypatch):
+def notes(tmp_path):
+    """The folder to which the `faults` runtime may write, by the configuration of the agent in `tmp_path / "state"`."""
+    folder, state = tmp_path / "notes", tmp_path / "state"
+    folder.mkdir()
+    if not state.exists():
+        state.mkdir(mode=0o700)
+        (state / "config.json").write_text(json.dumps({"runtimes": {"faults": {"writable": [str(folder)]}}}))
+    return folder
+
+
+@pytest.fixture
+def faulty_environment(tmp_path, monkeypatch, notes):
     """Install the `faults` runtime through its entry point, for agents that start afterwards."""
     site = tmp_path / "site"
     (site / "vitsearch_faults-1.dist-info").mkdir(parents=True)
@@ -84,14 +95,6 @@ def faulty_environment(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), AGENT_HOME]))
     return str(site)
-
-
-@pytest.fixture
-def notes(tmp_path):
-    """A folder for the files of the `faults` runtime: a child cannot create any beside the agent's state folder."""
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture

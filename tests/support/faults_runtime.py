@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from vitsearch_evaluators.base.atomic_files import write_bytes
@@ -142,6 +143,8 @@ def _works(kind, what):
         elif kind == "send":
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 sender.sendto(b"secret", ("127.0.0.1", what))
+        elif kind == "temporary":
+            tempfile.TemporaryFile().close()
         elif kind == "list":
             os.listdir(what)
         elif kind == "kill":

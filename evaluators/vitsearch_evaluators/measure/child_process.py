@@ -8,11 +8,13 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import parse_json
@@ -22,6 +24,7 @@ from vitsearch_evaluators.measure.memory_limit import MemoryLimit
 ANSWER_MAX_BYTES = 1 << 20
 _OUTPUT_TAIL_BYTES = 2048
 _POLL_S = 0.25
+_OUTPUT = "output.log"
 
 
 OnStart = Callable[[processes.ProcessId], None]
@@ -86,18 +89,22 @@ def run_child(
 
     Raises MeasurementFailed with the kind of failure (`timeout` after `wall_s` seconds), ChildDied,
     StorageFull when the disk had no room for the answer, and Interrupted when `stop` was set. When this
-    returns or raises, no process that the child started is left.
+    returns or raises, no process that the child started is left, and none of its temporary files.
     """
     keep = processes.children()
-    log_path = os.path.join(folder, "output.log")
+    log_path = os.path.join(folder, _OUTPUT)
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as stream:
         json.dump(dict(job, parent_pid=os.getpid()), stream)
     evidence = _MemoryEvidence(job.get("group"))
+    temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
+    command = [python, "-m", "vitsearch_evaluators.measure.child.main", "job.json"]
+    environment = _environment(python, folder, temporary)
     try:
-        ended = _spawn_and_wait(folder, log_path, wall_s, stop, evidence.watching(on_start), python)
+        ended = _spawn_and_wait(command, environment, folder, wall_s, stop, evidence.watching(on_start))
     finally:
         processes.sweep(keep)
+        shutil.rmtree(temporary, ignore_errors=True)
     answer_path = os.path.join(folder, job["answer"])
     if os.path.exists(answer_path):
         return read_answer(answer_path)  # a crash after the answer was written does not matter
@@ -127,7 +134,7 @@ def read_answer(path: str) -> Dict[str, Any]:
         raise MeasurementFailed("protocol", "the child's answer is not a JSON object")
     failure = answer.get("failure")
     if failure is not None:
-        raise _reported_failure(failure, _output(os.path.join(os.path.dirname(path), "output.log")))
+        raise _reported_failure(failure, _output(os.path.join(os.path.dirname(path), _OUTPUT)))
     return answer
 
 
@@ -149,22 +156,17 @@ def _reported_failure(failure: Any, details: Dict[str, Any]) -> MeasurementFaile
 
 
 def _spawn_and_wait(
-    folder: str,
-    log_path: str,
-    wall_s: float,
-    stop: StopSignal,
-    on_start: OnStart,
-    python: str,
+    command: List[str], environment: Dict[str, str], folder: str, wall_s: float, stop: StopSignal, on_start: OnStart
 ) -> str:
     """Return the child's return code as text, `timeout` or `stopped`."""
     # The child holds the writing end. When it ends, `select` returns at once, without polling on the child's core.
     alive, alive_write = os.pipe()
     try:
-        with open(log_path, "wb") as log:
+        with open(os.path.join(folder, _OUTPUT), "wb") as log:
             child = subprocess.Popen(
-                [python, "-m", "vitsearch_evaluators.measure.child.main", "job.json"],
+                command,
                 cwd=folder,
-                env=_environment(python, folder),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -175,7 +177,7 @@ def _spawn_and_wait(
         os.close(alive)
         if error.errno in processes.DISK_ERRNOS:
             raise
-        raise MeasurementFailed("spawn", f"{python} cannot be started: {error}") from error
+        raise MeasurementFailed("spawn", f"{command[0]} cannot be started: {error}") from error
     finally:
         os.close(alive_write)
     try:
@@ -209,13 +211,14 @@ def _wait(child: "subprocess.Popen[bytes]", alive: int, wall_s: float, stop: Sto
                 child.wait(timeout=min(left, 1.0))
 
 
-def _environment(python: str, folder: str) -> Dict[str, str]:
+def _environment(python: str, folder: str, temporary: str) -> Dict[str, str]:
     """Return the child's environment: what a runtime needs to find its libraries and this package, no secrets."""
-    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
+    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     for name, value in os.environ.items():
         if name.startswith(("CUDA_", "NVIDIA_", "LC_")):
             environment[name] = value
+    environment["TMPDIR"] = temporary  # in the usual one the child could change what others have there
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     # Newer builds keep a database in the user's home and upload it from a thread, which disturbs the measurement.
     environment["ORT_DISABLE_TELEMETRY"] = "1"

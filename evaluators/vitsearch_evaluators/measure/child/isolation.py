@@ -1,8 +1,8 @@
 """Isolate the measuring child from the agent before it imports a runtime, as far as its kernel can.
 
 It keeps the network only if the configuration says so. With Landlock it may read and execute everything but the
-hidden paths, and change only its folder, the cache, devices and temporary files. Landlock has no rule that denies a
-path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
+hidden paths, and change only its folder, where its temporary files go, the cache and devices. Landlock has no rule that
+denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
 
     /  -->  /bin /etc /usr ... and, on the way to the state folder,  /var  -->  /var/log ...  -->  /var/lib/dpkg ...
 """
@@ -19,7 +19,7 @@ ENTRIES_MAX = 1000
 """Of a folder with more entries on the way to a hidden path, only what the child needs is allowed: each rule costs
 some microseconds."""
 
-_CHANGEABLE = ("/dev", "/tmp", "/var/tmp")
+_DEVICES = "/dev"
 _NO_LANDLOCK = (errno.ENOSYS, errno.EOPNOTSUPP)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
@@ -72,11 +72,8 @@ def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restric
 
 def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) -> None:
     folder, hidden = os.path.realpath(os.curdir), wanted["hidden"]
-    temporary = os.path.realpath(os.environ.get("TMPDIR", "/tmp"))
-    roots = (*_CHANGEABLE, temporary, *map(os.path.realpath, wanted["writable"]))
+    roots = (_DEVICES, *map(os.path.realpath, wanted["writable"]))
     changeable = {path for root in roots for path in beside(root, hidden)}
-    if temporary not in changeable:
-        os.environ["TMPDIR"] = folder  # it leads to a hidden path, so nothing can be created in it
     changeable.update([folder, "/proc/self", *([job["cache"]] if job.get("cache") else [])])
     if job.get("group") is not None:
         changeable.add(os.path.join(job["group"], "cgroup.procs"))

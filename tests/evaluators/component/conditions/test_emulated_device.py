@@ -25,7 +25,7 @@ class Board:
 
     def __init__(self, folder, slowdown=4.0):
         self.state = folder / "state"
-        self.state.mkdir()
+        self.state.mkdir(exist_ok=True)
         self.tree = DeviceTree(str(folder / "board"))
         self.heat(40.0)
         self.tree.over_current(27390)
@@ -34,7 +34,8 @@ class Board:
 
     def configure(self, slowdown):
         emulation = {"slowdown": slowdown, "root": self.tree.root}
-        (self.state / "config.json").write_text(json.dumps({"emulation": emulation}))
+        runtimes = {"faults": {"writable": [str(self.state.parent / "notes")]}}
+        (self.state / "config.json").write_text(json.dumps({"emulation": emulation, "runtimes": runtimes}))
 
     def heat(self, celsius):
         self.tree.zone(0, "cpu-thermal", int(celsius * 1000))
@@ -51,12 +52,12 @@ def running(script):
 
 
 @pytest.fixture
-def board(tmp_path):
+def board(tmp_path, faulty_environment):
     return Board(tmp_path)
 
 
 @pytest.fixture
-def client(board, faulty_environment):
+def client(board):
     with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
         yield client
 
@@ -151,9 +152,7 @@ def test_a_reboot_keeps_the_environment_and_another_governor_changes_it(board):
         assert client.device().environment_id != before
 
 
-def test_a_power_mode_that_a_reboot_reset_ends_the_job(
-    board, faulty_environment, blob, tiny_protocol, tmp_path, until, notes
-):
+def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, blob, tiny_protocol, tmp_path, until, notes):
     gate, note = tmp_path / "gate", notes / "pid"
     board.tree.write("/etc/nvpmodel.conf", "")
     board.tree.command(["nvpmodel", "-q"], "NV Power Mode: MAXN\n0")

@@ -131,8 +131,9 @@ def test_the_environment_of_the_child_has_no_secrets(monkeypatch):
 
     monkeypatch.setenv("NANO_TOKEN", "secret")
     monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")
-    assert "NANO_TOKEN" not in _environment(sys.executable, "")
-    assert _environment(sys.executable, "")["CUDA_HOME"]
+    environment = _environment(sys.executable, "", "")
+    assert "NANO_TOKEN" not in environment
+    assert environment["CUDA_HOME"]
 
 
 def test_a_stop_signal_can_be_set_often_and_cleared(stop):

@@ -215,7 +215,6 @@ def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_l
     with open(os.path.join(faulty_environment, "hungry"), "w"):
         pass
     state = tmp_path / "state"
-    state.mkdir()
     (state / "config.json").write_text('{"limits": {"memory_mb": 300}}')
     done = subprocess.run(
         [sys.executable, "-c", AGENT_IN_A_GROUP, own_group, str(state), blob],

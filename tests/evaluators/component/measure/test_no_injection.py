@@ -1,5 +1,6 @@
 """No text of a client becomes part of a command line, an environment or a path."""
 
+import os
 import subprocess
 import sys
 
@@ -71,6 +72,7 @@ def test_the_command_line_of_the_child_does_not_depend_on_the_job(monkeypatch, t
     for argv, environment, folder in started:
         assert argv == [sys.executable, "-m", "vitsearch_evaluators.measure.child.main", "job.json"]
         assert folder == str(tmp_path)
+        assert os.path.dirname(environment.pop("TMPDIR")) == folder
         environments.append(environment)
     assert len(started) == len(HOSTILE)
     assert all(environment == environments[0] for environment in environments)
@@ -80,7 +82,7 @@ def test_the_environment_of_a_child_has_no_secrets_and_no_preloads(monkeypatch, 
     monkeypatch.setenv("VITSEARCH_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD", "/tmp/evil.so")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    environment = child_process._environment(sys.executable, str(tmp_path))
+    environment = child_process._environment(sys.executable, str(tmp_path), str(tmp_path))
     assert not {"VITSEARCH_TOKEN", "LD_PRELOAD"} & set(environment)
     assert environment["CUDA_VISIBLE_DEVICES"] == "0"
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"

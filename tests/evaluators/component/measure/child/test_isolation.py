@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -50,7 +51,14 @@ def holds(faulty_client):
     return holds
 
 
-def test_a_model_cannot_read_the_token_nor_change_queue_and_configuration(reached, holds, tmp_path):
+@pytest.fixture
+def temporary_file():
+    """A file in the folder for the temporary files of everybody."""
+    with tempfile.NamedTemporaryFile(prefix="vitsearch-test-") as file:
+        yield file.name
+
+
+def test_a_model_cannot_read_the_token_nor_change_queue_and_configuration(reached, holds, tmp_path, temporary_file):
     assert holds("files").startswith("Landlock ABI ")
     state = tmp_path / "state"
     (state / "config.json").write_text("{}")
@@ -63,13 +71,15 @@ def test_a_model_cannot_read_the_token_nor_change_queue_and_configuration(reache
         new_configuration=["w", str(state / "config.json")],
         another_jobs_answer=["r", str(state / "work" / "other" / "answer.json")],
         program=["a", __file__],
+        file_of_others=["a", temporary_file],
         own_folder=["w", "scratch"],
+        own_temporary_folder=["temporary", ""],
         own_model=["r", "model.onnx"],
         packages=["r", os.__file__],
         devices=["w", os.devnull],
         names=["list", str(tmp_path)],
         programs=["run", ""],
-    ) == {"own_folder", "own_model", "packages", "devices", "names", "programs"}
+    ) == {"own_folder", "own_temporary_folder", "own_model", "packages", "devices", "names", "programs"}
 
 
 def test_a_model_cannot_reach_the_agent_over_the_network(reached, holds, faulty_agent):
