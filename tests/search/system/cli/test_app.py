@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -30,7 +31,7 @@ HEAVY = ("torch", "ray", "optuna", "sqlalchemy", "timm", "numpy", "pydantic", "p
 def vitsearch_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, where that is the subject; it costs seconds of imports."""
     command = [sys.executable, "-m", "vitsearch", *arguments]
-    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": REPOSITORY}
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": "", "COLUMNS": "200", "HOME": os.environ["HOME"]}
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
 
 
@@ -38,13 +39,13 @@ Done = namedtuple("Done", "returncode stdout stderr")
 
 
 @pytest.fixture
-def vitsearch(monkeypatch, capsys) -> Callable[..., Done]:
-    """Run the command here, in a folder and with that folder as home: vitsearch("front", "nothing", cwd=folder)."""
+def vitsearch(monkeypatch, capsys, tmp_path) -> Callable[..., Done]:
+    """Run the command here, in a folder and with a new home: vitsearch("front", "nothing", cwd=folder)."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("HOME", str(tmp_path))
 
     def run(*arguments: str, cwd: Path | str = REPOSITORY) -> Done:
         monkeypatch.chdir(cwd)
-        monkeypatch.setenv("HOME", str(cwd))
         monkeypatch.setattr(sys, "argv", ["vitsearch", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
