@@ -9,15 +9,22 @@ RUNTIMES_VENV ?= .venv-runtimes
 RUNTIMES_READY := $(RUNTIMES_VENV)/.ready
 LOWEST_VENV ?= .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
+# The environment that writes TFLite files: tests and commands of this checkout look for it here.
+export VITSEARCH_CONVERTERS ?= $(CURDIR)/.venv-converters
+CONVERTER := $(VITSEARCH_CONVERTERS)/litert/installed.json
 # As many workers as processors; the agent's tests sleep and wait more than they compute.
 WORKERS ?= auto
 AGENT_WORKERS ?= 4
-# Files stay together, for their fixtures; the order is that of tests/conftest.py, the long ones first.
-PYTEST := -m pytest -q -rfEs --durations=15 --dist loadfile --no-loadscope-reorder
+# Which tests: all of them, unless a target says so (marks: pyproject.toml). More options of pytest: make test ARGS=-x
+MARK ?=
+ARGS ?=
+# Files stay together, for their fixtures; the order is that of tests/support/schedule.py.
+PYTEST = -m pytest -q -rfEs --durations=20 --dist loadfile --no-loadscope-reorder -m "$(MARK)" $(ARGS)
 # Its own settings; the names of tests as in the other environments.
 AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 
-.PHONY: setup quickstart test test-fast test-search test-agent test-runtimes test-lowest agent-pyz lint format docs bench clean
+.PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest \
+	setup-long agent-pyz lint format docs bench clean
 
 setup: $(READY)
 
@@ -32,16 +39,33 @@ quickstart: setup
 	$(BIN)/vitsearch run spaces/quickstart.yaml
 	$(BIN)/vitsearch front quickstart
 
-# The unit tier of both packages: no process, no training, no real device.
+# The unit tests of both packages: no training, no agent, no real device.
+test-fast: MARK := not long
 test-fast: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) tests/search/unit tests/evaluators/unit
 
-# Everything, each test in one environment. The list at the end names what was skipped in all of them.
-test: test-search test-runtimes
+# What a change needs: unit and component tests, and one small search from its start to a verified bundle.
+test:
+	$(MAKE) test-all MARK="not long"
+
+# All other tests: whole searches, killed processes, clusters, every variant and runtime.
+test-long: setup-long
+	$(MAKE) test-all MARK=long
+
+# Each test in one environment. The list at the end names what was skipped in all of them.
+test-all: test-runtimes test-search
 	$(BIN)/python tests/support/outcomes.py $(VENV)/outcomes.json $(AGENT_VENV)/outcomes.json $(RUNTIMES_VENV)/outcomes.json
 
 test-search: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search
+
+# What the long tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), and a browser.
+setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
+	@command -v chromium chromium-browser google-chrome >/dev/null || tools/install_chromium.sh
+
+$(CONVERTER): $(READY)
+	$(BIN)/vitsearch install-converter litert
+	@touch $@
 
 # The device agent as a device has it: nothing installed but the agent itself (and what tests it).
 test-agent: $(AGENT_READY)
@@ -102,4 +126,4 @@ bench: setup
 	$(BIN)/python benchmarks/driver_cost.py
 
 clean:
-	rm -rf $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) site vitsearch-agent.pyz
+	rm -rf $(VITSEARCH_CONVERTERS) $(VENV) $(AGENT_VENV) $(RUNTIMES_VENV) $(LOWEST_VENV) site vitsearch-agent.pyz

@@ -6,6 +6,13 @@ only what the first one skipped. ``python outcomes.py FILE...`` then prints the 
 
 import json
 import sys
+from collections import Counter
+from itertools import groupby
+from operator import itemgetter
+
+import pytest
+
+NOT_REACHED = "not reached in the time of this run"
 
 
 def pytest_addoption(parser):
@@ -30,6 +37,12 @@ def pytest_collection_modifyitems(config, items):
     chosen_ids = {item.nodeid for item in chosen}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen_ids])
     items[:] = chosen
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Nothing may be left for an environment to run."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("--only-skipped-in"):
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def file_of(nodeid):
@@ -70,17 +83,23 @@ def never_run(paths):
     ran, skipped = set(), {}
     for path in paths:
         with open(path) as stream:
-            found = json.load(stream)
-        ran.update(found["ran"], map(file_of, found["ran"]))
-        skipped.update(found["skipped"])
+            outcomes = json.load(stream)
+        ran.update(outcomes["ran"], map(file_of, outcomes["ran"]))
+        skipped.update(outcomes["skipped"])
     return {name: reason for name, reason in skipped.items() if name not in ran}
 
 
 def main(paths):
     left = never_run(paths)
-    print(f"{len(left)} tests were skipped in every environment{':' if left else '.'}")
-    for name, reason in sorted(left.items()):
-        print(f"  {name}\n      {reason}")
+    late = Counter(file_of(name) for name, reason in left.items() if reason == NOT_REACHED)
+    skipped = [(reason, name) for name, reason in left.items() if reason != NOT_REACHED]
+    print(f"{len(skipped)} tests were skipped in every environment{':' if skipped else '.'}")
+    for reason, tests in groupby(sorted(skipped), key=itemgetter(0)):
+        print("\n      ".join([f"  {reason}", *(name for _, name in tests)]))
+    if late:
+        print(f"{late.total()} tests were not reached in the time of this run:")
+        for file, count in sorted(late.items()):
+            print(f"  {count:4} of {file}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from support.outcomes import NOT_REACHED
+
 LEVELS = ("system", "component", "unit")
 
 
@@ -39,4 +41,4 @@ def pytest_collection_modifyitems(config, items):
 def pytest_runtest_setup(item):
     until = item.config.getoption("--until")
     if until is not None and time.time() > until:
-        pytest.skip("not reached in the time of this run")
+        pytest.skip(NOT_REACHED)

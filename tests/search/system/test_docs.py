@@ -57,6 +57,7 @@ def test_the_folder_of_the_tutorial_has_the_problems_that_it_describes(tmp_path)
     assert "T-shirt or top" in images.class_names
 
 
+@pytest.mark.long
 def test_the_family_of_the_page_passes_its_own_conformance_test(tmp_path):
     for name, code in PYTHON.findall((REPOSITORY / "docs" / "add_a_family.md").read_text()):
         path = tmp_path / name
@@ -108,6 +109,7 @@ def run_small(code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_example_of_the_python_api_runs_and_shows_intervals(folder):
     (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python_api.md").read_text(), re.DOTALL)
     said = run_small(code, folder)
@@ -115,6 +117,7 @@ def test_the_example_of_the_python_api_runs_and_shows_intervals(folder):
     assert re.search(r"^  accuracy 0\.\d+ \(0\.\d+ to 0\.\d+\)$", said, re.MULTILINE), said
 
 
+@pytest.mark.long
 def test_the_notebook_goes_from_a_space_file_to_a_verified_bundle(folder):
     cells = json.loads((REPOSITORY / "docs" / "whole_way.ipynb").read_text())["cells"]
     said = run_small("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"), folder)

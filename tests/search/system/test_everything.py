@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from support import REPOSITORY
+from support.marks import long
 from vitsearch import backbones
 from vitsearch.core.legality import reasons
 from vitsearch.core.plan import Plan
@@ -26,6 +27,8 @@ from vitsearch.workers import tasks
 
 SPACE = Path(REPOSITORY, "spaces", "everything.yaml")
 RESOLVED, BUILT, SEED = 2_000, 60, 0
+IN_EACH_RUN = 3
+"""Of the plans that are built; the others are long tests."""
 
 
 supports = cache(backbones.supports)
@@ -57,6 +60,7 @@ def effect_of(plan: Plan) -> ResolvedPlan:
     )
 
 
+@pytest.mark.long
 def test_two_thousand_plans_resolve(plans):
     seen = collections.Counter()
     chance = random.Random(SEED)
@@ -87,7 +91,7 @@ def sample(plans) -> list[Plan]:
     return found
 
 
-@pytest.mark.parametrize("index", range(BUILT))
+@pytest.mark.parametrize("index", [*range(IN_EACH_RUN), *long(*range(IN_EACH_RUN, BUILT))])
 def test_a_plan_builds_exports_and_runs(sample, workspace, index):
     plan = sample[index]
     resolved = effect_of(plan)

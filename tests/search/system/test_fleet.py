@@ -17,6 +17,8 @@ import pytest
 import support
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 
+pytestmark = pytest.mark.long
+
 PAGE = Path(support.REPOSITORY, "docs", "another_device.md")
 SLOWDOWNS = {"nano": 16.0, "pi5": 4.0}
 SMALL = (

@@ -16,6 +16,8 @@ import pytest
 import support
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 
+pytestmark = pytest.mark.long
+
 SPACE = Path(support.REPOSITORY, "spaces", "quickstart.yaml")
 UNPRUNED = (
     "study=moved",

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import onnx
+import pytest
 from PIL import Image
 
 import support
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
+
+pytestmark = pytest.mark.long
 
 SPACE = Path(support.REPOSITORY, "spaces", "quickstart.yaml")
 SMALLEST_SEARCH = (

@@ -45,6 +45,7 @@ def test_every_base_has_a_recipe_that_ends_at_its_resolution(tool):
         assert BUILTIN[name].resolution in last.resolutions
 
 
+@pytest.mark.long
 def test_a_base_is_trained_and_rounded_to_fp16(tool, data, monkeypatch):
     monkeypatch.setattr(tool, "BATCH_NORM_BATCHES", 4)
     # A second of CPU time passes with each step, so that a slow machine takes as many of them as a fast one.

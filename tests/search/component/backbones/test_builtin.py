@@ -41,6 +41,7 @@ def test_a_base_is_loaded_strictly(name, channels):
     assert len(stored) - len(kept) == (channels != base.channels)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(BUILTIN))
 def test_the_accuracy_that_ships_with_a_base_is_what_it_has(name, tmp_path):
     images, base = data.load(data.DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}), tmp_path), BUILTIN[name]

@@ -50,7 +50,25 @@ PLAIN_VITS = {
 ONE_NARROW_BLOCK = {"depth": 1, "embed_dim": 128, "num_heads": 2}
 
 
-@pytest.mark.parametrize(("name", "pixels"), PLAIN_VITS.items())
+IN_EACH_RUN = {
+    "aimv2_large_patch14_224",
+    "test_vit3",
+    "vit_base_patch16_rpn_224",
+    "vit_base_patch16_xp_224",
+    "vit_dpwee_patch16_reg1_gap_256",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_so150m_patch16_reg4_map_256",
+}
+"""Norms, pooling, registers and blocks that differ most; the others are long tests."""
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        pytest.param(name, pixels, marks=() if name in IN_EACH_RUN else pytest.mark.long)
+        for name, pixels in PLAIN_VITS.items()
+    ],
+)
 def test_a_plain_vit_of_any_structure_is_exported_and_counted(name, pixels, tmp_path):
     assert backbones.supports(name, "quantization", "fp32") is None
     family = backbones.find(name)

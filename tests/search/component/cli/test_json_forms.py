@@ -186,6 +186,7 @@ def test_db(study, tmp_path):
     assert problems(printed("db", "upgrade", other, "--json"), "db upgrade") == []
 
 
+@pytest.mark.long
 def test_capabilities():
     found = printed("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime", "--json")
     assert problems(found, "capabilities --try") == []

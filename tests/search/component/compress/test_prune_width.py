@@ -37,6 +37,7 @@ def fitted(base, resolved, readers=True):
     return model
 
 
+@pytest.mark.long
 def test_fitted_readers_more_than_halve_the_divergence_from_the_base(base, logits):
     inputs, model = base.held_out[0], base.model()
     expected = base.held_out_logits

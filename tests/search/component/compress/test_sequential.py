@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import prune, refit, sequential, tokens
@@ -71,7 +72,7 @@ def test_it_beats_the_parallel_refit(base, wanted_of_all, logits):
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
 
-@pytest.mark.parametrize("method", ["topk", "evit", "dynamicvit"])
+@pytest.mark.parametrize("method", ["topk", *long("evit", "dynamicvit")])
 def test_it_fits_the_tokens_that_are_left(base, wanted_of_all, logits, method):
     """A model with fewer tokens is fitted to the values of the base for these tokens."""
     left = tokens_left(method, 0.5, (1, 3), depth=6, patches=49, prefix=1)

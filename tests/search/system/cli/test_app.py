@@ -160,6 +160,7 @@ def test_check_warns_and_is_fine(vitsearch):
     assert "".join(f"warning: {one}\n" for one in warnings) == done.stderr
 
 
+@pytest.mark.long
 def test_check_accepts_the_shipped_space():
     done = vitsearch_process("check", "--no-costs", "spaces/quickstart.yaml")
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,8 @@ from vitsearch.data.fashion_mnist import ASSETS, LICENSE_ASSET, SUBSET_ASSET
 from vitsearch.training import inference
 from vitsearch_evaluators.base.canonical_json import file_digest
 
+pytestmark = pytest.mark.long
+
 MEGABYTE = 10**6
 NAMES = sorted(BUILTIN)
 

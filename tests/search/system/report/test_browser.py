@@ -15,6 +15,8 @@ from vitsearch.report.timeline import lanes
 from vitsearch.report.trials import CONFIRMED
 from vitsearch.storage.ledger.costs import Run, StageRun
 
+pytestmark = pytest.mark.long
+
 MANY = 1000
 SLOWER = 1.5
 """How much longer a report of 1,000 trials may take than an empty page of plotly."""

@@ -11,6 +11,8 @@ from support.browser import opened
 from vitsearch.report.page import page
 from vitsearch.study.results.effects import BackboneEffects
 
+pytestmark = pytest.mark.long
+
 DRAWN = """() => document.querySelector("[data-figure=effects] .js-plotly-plot").data
   .flatMap(({ x, error_x: bar }) => x.map((at, one) => [at, at - bar.arrayminus[one], at + bar.array[one]]))"""
 """Each dot of the figure of effects, with both ends of its bar."""

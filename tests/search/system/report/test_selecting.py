@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.browser import selected
 from vitsearch.report.trials import FRONT
+
+pytestmark = pytest.mark.long
 
 
 def front_of(data):

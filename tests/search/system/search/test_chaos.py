@@ -11,7 +11,10 @@ from support import REPOSITORY
 
 PATIENCE_S = 1200
 
-pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes of a run in /proc")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes of a run in /proc"),
+]
 
 
 def test_two_drivers_a_cluster_and_a_server_lose_nothing_when_they_are_killed():

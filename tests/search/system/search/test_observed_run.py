@@ -10,9 +10,11 @@ import sys
 import threading
 import urllib.request
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from support.real_search import APART, write_images
+
+pytestmark = pytest.mark.long
 
 PATIENCE_S = 600
 SPACE = """
@@ -37,12 +39,7 @@ storage: "sqlite:///{folder}/watched.db"
 
 @pytest.fixture
 def command(tmp_path):
-    draw = np.random.default_rng(0)
-    for name in ("dark", "grey", "light"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for index in range(10):
-            pixels = draw.integers(0, 200, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    write_images(tmp_path / "images", APART, count=10, side=32)
     path = tmp_path / "watched.yaml"
     path.write_text(SPACE.format(root=tmp_path / "images", folder=tmp_path))
     program = [sys.executable, "-m", "support.quick_search", "run", str(path), "--plain"]

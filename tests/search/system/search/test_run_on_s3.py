@@ -11,11 +11,12 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from support.real_search import OVERLAPPING, write_images
 from support.s3_server import s3_server
+
+pytestmark = pytest.mark.long
 
 PATIENCE_S = 600
 SPACE = """
@@ -52,12 +53,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def space(tmp_path):
-    draw = np.random.default_rng(0)
-    for number, name in enumerate(("dark", "grey", "light")):  # noise that overlaps: accuracy is neither 1 nor chance
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for index in range(20):
-            pixels = draw.integers(0, 200 + 4 * number, (48, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    write_images(tmp_path / "images", OVERLAPPING)
     path = tmp_path / "far.yaml"
     path.write_text(SPACE.format(root=tmp_path / "images", folder=tmp_path))
     return path

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from support.real_search import write_images
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import AgentDevice
 from vitsearch.devices.connection import FOREVER_S
@@ -39,6 +38,8 @@ from vitsearch.workers.ray_runner import run_task
 from vitsearch_evaluators.client.client import Backoff, DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.protocol import SCREEN
+
+pytestmark = pytest.mark.long
 
 QUICK = SCREEN._replace(id="quick", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.05)
 TRIALS = 2
@@ -151,7 +152,8 @@ def board(tmp_path, make_proxy, monkeypatch):
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.3)
     monkeypatch.setattr(availability, "POLL_S", 0.2)
     monkeypatch.setattr(outage, "LOOK_EVERY_S", 0.05)
-    write_images(tmp_path / "images")
+    # So different that the base learns them: plans are predicted to gain from an accuracy above chance.
+    write_images(tmp_path / "images", {"dark": (0, 90), "light": (160, 250)})
     with EmbeddedAgent(str(tmp_path / "agent")) as agent:
         proxy = make_proxy(int(agent.url.rpartition(":")[2]))
         board = RemoteStudy(SearchSpace.from_json(space_json(tmp_path)), agent, proxy, tmp_path / "agent")
@@ -184,16 +186,6 @@ def space_json(folder: Path) -> dict[str, object]:
         "search": {"trials": TRIALS, "candidates": 1, "margin": 1.0},
         "storage": f"sqlite:///{folder / 'away.db'}",
     }
-
-
-def write_images(root: Path) -> None:
-    draw = np.random.default_rng(0)
-    for number, name in enumerate(("dark", "light")):
-        (root / name).mkdir(parents=True)
-        for index in range(20):
-            # So different that the base learns them: plans are predicted to gain from an accuracy above chance.
-            pixels = draw.integers(160 * number, 90 + 160 * number, (48, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{index}.png")
 
 
 def test_training_goes_on_without_the_board_and_all_is_told_once_when_it_is_back(board):

@@ -19,6 +19,8 @@ from vitsearch import open_study
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import Ledger
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("ray.tune", reason="pip install 'vitsearch[tune]'", exc_type=ImportError)
 
 TRIALS = 3

@@ -90,6 +90,7 @@ def dots(file: Path) -> int:
     return len(file.read_text()) if file.exists() else 0
 
 
+@pytest.mark.long
 def test_a_stage_that_is_paused_for_seconds_finishes(workers, run, tmp_path):
     async def scenario():
         running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "first", 200)))
@@ -165,6 +166,7 @@ def test_no_stage_starts_during_a_pause(workers, run, tmp_path):
     run(scenario())
 
 
+@pytest.mark.long
 def test_a_stage_whose_worker_is_killed_in_a_pause_is_repeated_after_it(workers, run, tmp_path):
     async def scenario():
         running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "third", 100)))

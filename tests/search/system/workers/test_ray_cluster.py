@@ -20,6 +20,8 @@ from vitsearch.workers.ray_runner import RayRunner
 from vitsearch.workers.running.losses import NO_MEMORY
 from vitsearch.workers.running.resources import Resources
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 120.0
 TRAIN_S = 1.0
 

@@ -120,6 +120,7 @@ def test_a_worker_that_is_killed_is_replaced(with_stage, tmp_path):
     assert run(with_stage, f"die SIGKILL {tmp_path / 'deaths'} 2")[0] == 7
 
 
+@pytest.mark.long
 def test_a_stage_whose_workers_are_killed_again_and_again_fails(with_stage, tmp_path, monkeypatch):
     twice = replace(KILLED, allowed=1)  # each new worker costs seconds
     monkeypatch.setattr(with_stage, "_losses", dict.fromkeys(with_stage._losses, twice))
@@ -128,6 +129,7 @@ def test_a_stage_whose_workers_are_killed_again_and_again_fails(with_stage, tmp_
     assert (caught.value.kind, type(caught.value)) == ("crash", StageError)
 
 
+@pytest.mark.long
 def test_a_stage_that_crashes_once_is_repeated(with_stage, tmp_path):
     assert run(with_stage, f"die SIGSEGV {tmp_path / 'deaths'} 1")[0] == 7
 
@@ -143,6 +145,7 @@ class CrashingBase(FakeRunner):
         return await (self.runner.run(StageJob(None, self.how)) if isinstance(job, BaseJob) else super().run(job))
 
 
+@pytest.mark.long
 def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage, fake_study, plan, tmp_path, capfd):
     """No third worker dies for the next plan or precision, and what Ray prints about the two stays off the terminal."""
     int8 = Deployment("local", "onnxruntime", "cpu", "int8_dynamic")
@@ -164,6 +167,7 @@ def test_plans_fail_at_once_after_a_shared_stage_crashed_two_workers(with_stage,
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.long
 def test_a_stage_asks_for_the_memory_that_its_kind_took_before(with_stage):
     """100 MB in an earlier run, and then 400 MB in the first stage of this one; a quarter more, in steps of 100 MB."""
     assert [run(with_stage, "memory")[0] for _ in range(2)] == [2e8, 5e8]

@@ -255,6 +255,7 @@ def archive(name):
         return found[f"{name}_images"][..., None], found[f"{name}_labels"].astype(np.int64)
 
 
+@pytest.mark.long
 def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images, tmp_path):
     """A small case of benchmarks/quantization.py: an equal model, four channels of each norm 120 times as large."""
     model = base.model()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from support.marks import long
 from vitsearch.compress import tokens
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
@@ -102,7 +103,7 @@ def test_magnitude_keeps_the_larger_two_of_four_neighbouring_inputs():
     assert torch.equal(after[after != 0], before[after != 0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["2:4", *long("50%", "75%")])
 def test_the_closed_form_is_nearer_to_the_base_than_magnitude(base, fitted, logits, kind):
     plain = base.model()
     sparsity.magnitude(plain, kind)
@@ -170,7 +171,7 @@ def test_a_fit_on_infinite_inputs_is_refused(base):
         sparsity.fit(base.model(), "2:4", torch.full((2, 1, 28, 28), torch.inf))
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8_ptq", "int8_weights"])
+@pytest.mark.parametrize("precision", ["int8_ptq", *long("fp16", "int8_dynamic", "int8_weights")])
 def test_files_of_lower_precision_have_the_pattern(base, tmp_path, precision):
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
     model = base.model()

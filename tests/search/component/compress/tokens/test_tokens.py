@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from support.int8 import exact_int8
+from support.marks import long
 from vitsearch.compress import macs, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
@@ -104,7 +105,7 @@ def test_both_kernels_of_attention_agree(vit, images, pruned, method, fused):
     torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"reg_tokens": 2}, {"init_values": 0.5}, {"qk_norm": True}])
+@pytest.mark.parametrize("arguments", [{}, {"reg_tokens": 2}, *long({"init_values": 0.5}, {"qk_norm": True})])
 def test_exports_and_agrees_with_its_runtime(vit, pruned, method, arguments, tmp_path):
     report = write_onnx(pruned(vit(**arguments), method), (1, 3, 16, 16), tmp_path / "model.onnx")
     assert report.parity_rel <= 1e-4

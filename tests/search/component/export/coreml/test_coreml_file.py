@@ -9,6 +9,7 @@ import torch
 from timm.models import VisionTransformer
 from torch import nn
 
+from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Deployment
@@ -66,7 +67,7 @@ def exported(images, tmp_path_factory):
     return files_of
 
 
-@pytest.mark.parametrize("name", ["vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist"])
+@pytest.mark.parametrize("name", ["efficientvit_fmnist", *long("vit_fmnist_p4", "mobilevit_fmnist")])
 def test_an_fp32_program_computes_what_torch_computes(name, images, tmp_path):
     from support import mil_interpreter
 

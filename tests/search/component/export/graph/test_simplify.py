@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant, quantize
@@ -20,7 +21,7 @@ LAYERS = {"vit_fmnist_p4": 25, "efficientvit_fmnist": 2, "mobilevit_fmnist": 37}
 SHAPE = (1, 1, 28, 28)
 
 
-@pytest.fixture(scope="module", params=MOST_NODES)
+@pytest.fixture(scope="module", params=["vit_fmnist_p4", "efficientvit_fmnist", *long("mobilevit_fmnist")])
 def base(request):
     spec = ModelSpec(request.param, "builtin", 28, 10, 1)
     return request.param, backbones.find(request.param).build(spec).model.eval()
@@ -78,7 +79,7 @@ def test_all_linear_layers_are_found_with_their_weights_and_biases(base, batch, 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8_dynamic", "int8_ptq", "int8_weights"])
-@pytest.mark.parametrize("batch", [1, None])
+@pytest.mark.parametrize("batch", [1, *long(None)])
 def test_every_precision_is_near_torch(base, precision, batch, tmp_path):
     from vitsearch.export import evaluate
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
@@ -67,7 +68,7 @@ class Subject:
         return np.abs(found - expected).max() / np.abs(expected).max()
 
 
-@pytest.fixture(scope="module", params=BASES)
+@pytest.fixture(scope="module", params=["vit", "efficientvit", *long("mobilevit", "levit")])
 def subject(request, tmp_path_factory):
     spec = BASES[request.param]
     family = backbones.find(spec.backbone)

@@ -147,6 +147,7 @@ def archive(name):
     return to_tensor(pixels, 28, (0.286,), (0.353,)).numpy(), labels
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist"])
 def test_rounding_costs_a_trained_base_less_than_a_point_of_accuracy(name, tmp_path):
     family = backbones.find(name)

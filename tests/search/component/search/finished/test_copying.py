@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from support.marks import long
 from vitsearch import api
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.pipeline.jobs import TrainJob
@@ -39,7 +40,7 @@ def study(make_study, tmp_path):
     return made
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", *long("postgresql")])
 def other(request, tmp_path):
     """The URL of another database."""
     return (
