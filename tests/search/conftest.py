@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -175,12 +177,39 @@ def fake_study(tmp_path: Path) -> FakeStudy:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> FakeStudy:
+def finished_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], FakeStudy]:
+    """finished_with(trials) -> a study that ran to its end, made once for all tests: to look at."""
+
+    @cache
+    def make(trials: int) -> FakeStudy:
+        folder = tmp_path_factory.mktemp("finished")
+        study = FakeStudy(folder, SearchSpace.from_json(space_json(folder, trials=trials)))
+        study.ended = study.run()
+        return study
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(finished_with: Callable[[int], FakeStudy]) -> FakeStudy:
     """A study that ran to its end: to look at, or to run once more, which changes nothing."""
-    folder = tmp_path_factory.mktemp("finished")
-    study = FakeStudy(folder, SearchSpace.from_json(space_json(folder)))
-    study.ended = study.run()
-    return study
+    return finished_with(8)
+
+
+@pytest.fixture
+def finished_copy(finished_with: Callable[[int], FakeStudy], tmp_path: Path) -> Callable[..., FakeStudy]:
+    """finished_copy(trials=8) -> a copy of its own, with the files where those of fake.db are looked for."""
+
+    def copied(trials: int = 8) -> FakeStudy:
+        original = finished_with(trials)
+        for path in original.folder.glob("fake.db*"):
+            shutil.copy(path, tmp_path)
+        folder = tmp_path / "fake.files"
+        shutil.copytree(original.folder, folder, ignore=shutil.ignore_patterns("fake.db*"))
+        space = SearchSpace.from_json(original.space.to_json() | {"storage": f"sqlite:///{tmp_path / 'fake.db'}"})
+        return replace(original, folder=folder, space=space, runner=FakeRunner(), device=FakeDevice(), ended=None)
+
+    return copied
 
 
 @pytest.fixture

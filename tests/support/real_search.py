@@ -1,7 +1,5 @@
 """A real search in processes of its own: tests kill some of them, and read what was written."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -53,7 +51,7 @@ class RealSearch:
     trials: int
 
     @classmethod
-    def write(cls, folder: Path, study: str, space: str, trials: int) -> RealSearch:
+    def write(cls, folder: Path, study: str, space: str, trials: int) -> "RealSearch":
         """Write a space file in which ``{folder}`` stands for the folder of the study."""
         (folder / f"{study}.yaml").write_text(space.format(folder=folder))
         return cls(folder, study, trials)
@@ -125,9 +123,9 @@ class RealSearch:
     def left_after_the_end(self) -> dict[int, str]:
         """What is left of the processes a minute after the driver has ended; nothing, if all is well."""
         deadline = time.monotonic() + 60
-        while (left := self.processes()) and time.monotonic() < deadline:
+        while self.processes() and time.monotonic() < deadline:
             time.sleep(0.2)
-        return left
+        return self.processes()
 
     def kill_all(self) -> None:
         for pid in self.processes():

@@ -30,6 +30,7 @@ def test_nothing_is_wrong_with_it(loaded):
     assert Path(loaded.source.path).read_text().startswith("# yaml-language-server: $schema=schema.json\n")
 
 
+@pytest.mark.long
 def test_every_backbone_is_on_the_leaderboard_at_every_precision_that_it_takes(loaded):
     plans = PlanSpace(loaded.space, loaded.space.device_names[0], backbones.supports, backbones.native_resolution)
     leaders = {(plan.backbone, plan.deployment.precision) for plan in plans.leaderboard()}

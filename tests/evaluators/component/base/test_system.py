@@ -125,6 +125,7 @@ def test_a_tool_ends_soon_after_its_agent_is_killed(until, tmp_path):
         ({"XDG_CACHE_HOME": "relative", "HOME": "/home/me"}, "/home/me/.cache/vitsearch"),
         ({}, os.path.expanduser("~/.cache/vitsearch")),
     ],
+    ids=["variable", "relative variable", "none"],
 )
 def test_the_cache_folder_of_a_user_follows_the_specification(environ, folder):
     assert user_cache_folder(environ) == folder

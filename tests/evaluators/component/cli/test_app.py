@@ -47,6 +47,7 @@ def test_measure_prints_a_summary(tiny_onnx, capsys):
     assert "screen-1" in out
 
 
+@pytest.mark.long
 def test_measure_runs_further_phases_and_prints_their_progress(blob, capsys):
     options = ["--throughput", "0.2", "--streams", "2", "--soak", "0.1"]
     assert app.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", *options]) == 0
@@ -60,6 +61,7 @@ def test_measure_runs_further_phases_and_prints_their_progress(blob, capsys):
     assert "measure.streams: expected a whole number from 1" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_several_files_are_shown_in_a_table(blob, tmp_path, capsys):
     other = tmp_path / "other"
     other.write_bytes(b"other")
@@ -76,6 +78,7 @@ def test_several_files_are_shown_in_a_table(blob, tmp_path, capsys):
     assert all(Measurement.from_json(one["measurement"]).protocol.batch == 2 for one in results)
 
 
+@pytest.mark.long
 def test_a_failed_file_does_not_stop_the_others(blob, tiny_onnx, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert app.main(["measure", blob, tiny_onnx()]) == 1
@@ -86,6 +89,7 @@ def test_a_failed_file_does_not_stop_the_others(blob, tiny_onnx, tmp_path, capsy
     assert capsys.readouterr().out == "", "a missing file is reported before anything is measured"
 
 
+@pytest.mark.long
 def test_measure_waits_for_another_process_and_says_so(blob, capsys, monkeypatch):
     path = locks.measuring_lock_path()
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -119,6 +123,7 @@ def open_onnx(tmp_path):
     return str(path)
 
 
+@pytest.mark.long
 def test_an_open_dimension_is_refused_with_the_flag_and_measured_with_it(open_onnx, capsys):
     assert app.main(["measure", open_onnx]) == 1
     shown = capsys.readouterr().err
@@ -144,6 +149,7 @@ def test_a_refusal_at_run_time_is_the_runtimes_sentence_without_a_stack_or_an_es
     assert shown.replace("\n", "").isprintable()
 
 
+@pytest.mark.long
 def test_a_model_with_a_fixed_batch_is_measured_at_it_and_refuses_another(tiny_onnx, capsys):
     pytest.importorskip("onnxruntime")
     assert app.main(["measure", tiny_onnx(batch=4)]) == 0
@@ -154,6 +160,7 @@ def test_a_model_with_a_fixed_batch_is_measured_at_it_and_refuses_another(tiny_o
     assert "the model fixes batch 4 (input 'image' [4, 8]), but batch 1 was requested" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_model_without_inputs_says_so(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     (tmp_path / "constant.onnx").write_bytes(constant())
@@ -161,6 +168,7 @@ def test_a_model_without_inputs_says_so(tmp_path, capsys):
     assert "\nshapes          the model has no inputs\n" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_files_of_different_shapes_are_told_apart(tiny_onnx, capsys):
     pytest.importorskip("onnxruntime")
     one, other = tiny_onnx(), tiny_onnx(batch=4, name="four.onnx")

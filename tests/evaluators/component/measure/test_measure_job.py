@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from support.marks import long
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.conditions.job_context import JobContext
@@ -161,7 +162,7 @@ def test_an_answer_without_an_observation_is_measured_again(spec, job_folder, tm
 
 
 @pytest.mark.parametrize("damaged", [b"\0" * 300, b"[]"])
-@pytest.mark.parametrize("name", ["1", "1-observation", "power-read"])
+@pytest.mark.parametrize("name", ["1", *long("1-observation", "power-read")])
 def test_a_damaged_file_is_measured_again(spec, job_folder, tmp_path, name, damaged):
     """A power cut can damage more files of an SD card than the last one written."""
     powered = spec._replace(protocol=spec.protocol._replace(power_s=0.05, idle_s=0.02))

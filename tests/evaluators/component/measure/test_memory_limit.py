@@ -209,6 +209,7 @@ with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0)
 """
 
 
+@pytest.mark.long
 def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_lives(
     own_group, faulty_environment, tmp_path, blob
 ):
@@ -323,6 +324,7 @@ def test_every_kind_of_child_joins_the_group(job, tmp_path):
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 
+@pytest.mark.long
 def test_the_canary_joins_the_group(tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
     context = canary.CanaryContext(

@@ -88,6 +88,7 @@ case "$*" in *--min_secs=3*) sleep 3; echo count=1000 first=3000 curr=2900 avg=2
 """
 
 
+@pytest.mark.long
 def test_a_tool_runtime_measures_energy(script, serve_agent, tiny_tflite, tmp_path, powered):
     program = tmp_path / "benchmark_model"
     program.write_text(RUNS_FOR_3_S)
@@ -165,6 +166,7 @@ def test_a_meter_registered_twice_is_a_reason(tmp_path, monkeypatch):
     assert phase.unavailable_reason() == "power meter 'mine' is registered twice"
 
 
+@pytest.mark.long
 def test_the_measure_command_measures_energy(script, tmp_path, blob, capsys, monkeypatch):
     system = emulated_system(EmulationConfig(root=script.tree.root), str(tmp_path))
     monkeypatch.setattr(measure, "THIS_MACHINE", system)
@@ -176,6 +178,7 @@ def test_the_measure_command_measures_energy(script, tmp_path, blob, capsys, mon
     assert "rapl, package" in shown
 
 
+@pytest.mark.long
 def test_the_measure_command_shows_why_power_is_missing(blob, capsys):
     assert app.main(["measure", blob, "--runtime", "noop", "--meter", "none"]) == 0
     assert "power           not measured: no power meter: switched off" in capsys.readouterr().out

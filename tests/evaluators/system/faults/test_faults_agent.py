@@ -8,6 +8,7 @@ import signal
 import pytest
 
 import vitsearch_evaluators
+from support.marks import long
 from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import EnvironmentChanged
@@ -44,7 +45,7 @@ def submit(client, digest, protocol, options, environment):
 
 
 @two_processors
-@pytest.mark.parametrize(("cpus", "processes"), [("0,1", 1), ("0", 2)])
+@pytest.mark.parametrize(("cpus", "processes"), [("0", 2), *long(("0,1", 1))])
 def test_an_interrupted_job_continues_only_in_the_same_environment(
     tmp_path, faulty_environment, blob, tiny_protocol, until, cpus, processes, notes
 ):

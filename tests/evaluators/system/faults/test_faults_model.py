@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from support.marks import long
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
@@ -29,7 +30,7 @@ def test_a_job_that_crashes_once_is_repeated_and_done(faulty_client, blob, tiny_
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).attempts == 2
 
 
-@pytest.mark.parametrize(("fault", "signal"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
+@pytest.mark.parametrize(("fault", "signal"), [("segfault", "SIGSEGV"), *long(("abort", "SIGABRT"))])
 def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob, tiny_protocol, fault, signal):
     failure = fails(faulty_client, blob, tiny_protocol, fault=fault)
     assert (failure.kind, failure.details["signal"], failure.transient) == ("crash", signal, False)
@@ -38,6 +39,7 @@ def test_a_repeated_crash_is_final_and_the_agent_is_healthy(faulty_client, blob,
     assert is_healthy(faulty_client, blob, tiny_protocol)
 
 
+@pytest.mark.long
 def test_an_endless_model_ends_with_all_its_descendants(faulty_client, blob, tiny_protocol, notes):
     short = tiny_protocol._replace(id="test-short", timeout_s=2.0)
     failure = fails(faulty_client, blob, short, fault="endless", note=str(notes / "pid"))
@@ -108,7 +110,7 @@ def test_a_memory_error_is_out_of_memory(faulty_client, blob, tiny_protocol):
     assert fails(faulty_client, blob, tiny_protocol, fault="memory").kind == "out_of_memory"
 
 
-@pytest.mark.parametrize("note", ["text", "nan", "huge", "other", "empty"])
+@pytest.mark.parametrize("note", ["nan", *long("text", "huge", "other", "empty")])
 def test_garbage_is_a_protocol_failure_and_never_a_result(faulty_client, blob, tiny_protocol, note):
     assert fails(faulty_client, blob, tiny_protocol, fault="garbage", note=note).kind == "protocol"
 

@@ -80,6 +80,7 @@ def test_a_lost_result_is_fetched_again(far_client, proxy, blob, tiny_protocol):
     assert lost
 
 
+@pytest.mark.long
 def test_a_slow_link_gets_smaller_chunks_and_no_timeout_for_the_whole_file(far_client, proxy, blob, monkeypatch):
     """900 kB at 250 kB/s take longer than the timeout of one request."""
     monkeypatch.setattr(transfer, "_CHUNK_AIM_S", 0.3)

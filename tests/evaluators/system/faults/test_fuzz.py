@@ -91,6 +91,7 @@ def target(home):
             yield Target(agent, device_id)
 
 
+@pytest.mark.long
 def test_invalid_requests_are_refused_and_change_nothing(target, home, fuzz):
     """One test for all: the state of the agent afterwards is checked as well as its answers."""
 

@@ -8,13 +8,15 @@ import sys
 import pytest
 
 from support import AGENT_HOME, SUPPORT, TESTS
+from support.marks import long
 
 
-@pytest.mark.parametrize("version", ["3.6", "3.8", "3.11"])
+@pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11")])
 def test_end_to_end(version, python_of, tmp_path):
     run_portable(python_of(version), "Portable", tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["3.6", "3.8"])
 def test_real_models_under_old_pythons(version, python_of, tmp_path):
     """Times, accuracy and peaks with the newest onnxruntime for this Python, unpacked for this test."""

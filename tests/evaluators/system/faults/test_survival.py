@@ -11,6 +11,8 @@ import signal
 import sqlite3
 import time
 
+import pytest
+
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.wire.measurement import Measurement
@@ -85,6 +87,7 @@ def kill_one(agent, watcher, draw, until):
     return victim is not None and processes.kill_if_same(victim)
 
 
+@pytest.mark.long
 def test_two_hundred_kills_over_a_hundred_jobs(tmp_path, blob, tiny_protocol, until):
     state = tmp_path / "state"
     state.mkdir()

@@ -1,4 +1,8 @@
-"""Which families keep the whole contract in ``make test``: one of each layout of attention, and one without any."""
+"""How much of the contract of families runs in ``make test``.
+
+All of it for one family of each layout of attention, and one without any; for the others names, weights, cuts and
+exports; nothing for further models of a family. ``make test-long`` has the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,28 @@ import pytest
 
 WHOLE = {"TestBuiltinBase", "TestSwin", "TestLevit", "TestRepViT"}
 """Attention over all tokens, in windows, between convolutions; convolutions alone."""
-REST = {"FittingTests", "LearningTests", "PrecisionTests"}
-"""What the contract adds to names, weights, cuts and exports (:mod:`vitsearch.testing.families`)."""
+FURTHER = {
+    "TestFastViT",
+    "TestGreyImagesOf28Pixels",
+    "TestLarge",
+    "TestLevitOfConvolutions",
+    "TestMobileViTv2",
+    "TestSwinS3",
+}
+"""Models of families that another test case covers."""
+REST = {
+    "FittingTests",
+    "LearningTests",
+    "PrecisionTests",
+    "FamilyTests.test_another_window_loads_the_weights_and_is_cut_and_exported",
+}
+"""Classes and tests of the contract (:mod:`vitsearch.testing.families`)."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    function, subject = getattr(item, "function", None), getattr(item, "cls", None)
-    if subject is not None and subject.__name__ not in WHOLE and function.__qualname__.partition(".")[0] in REST:
+    subject = getattr(item, "cls", None)
+    if subject is None or subject.__name__ in WHOLE:
+        return
+    name = item.function.__qualname__  # of the class that defines it
+    if subject.__name__ in FURTHER or not REST.isdisjoint((name, name.partition(".")[0])):
         item.add_marker(pytest.mark.long)

@@ -172,6 +172,7 @@ def test_a_cut_model_with_two_classifiers_is_fine_tuned():
     assert not torch.equal(before, model.head_dist.linear.weight)
 
 
+@pytest.mark.long
 def test_every_variant_accepts_multiples_of_the_stride_of_its_stem():
     for name in FAMILY.variants():
         stride = 8 if name.endswith("_s8") else 16

@@ -31,6 +31,7 @@ def test_the_deployed_model_has_no_batch_norm_and_one_classifier():
     assert isinstance(ships.head, nn.Linear)
 
 
+@pytest.mark.long
 def test_weights_with_new_classes_can_be_saved_and_loaded(tmp_path):
     family = backbones.find(SMALL.backbone)
     for step, classes in enumerate((10, 4)):

@@ -86,6 +86,7 @@ def test_windows_that_fit_cost_less_than_those_of_the_weights():
     assert macs.count(unbuilt(TINY, 192), image)[0] < 0.95 * macs.count(padded, image)[0]
 
 
+@pytest.mark.long
 def test_every_variant_accepts_multiples_of_32_from_64_on():
     for name in backbones.find(TINY).variants():
         taken = [size for size in range(16, 300, 16) if backbones.supports(name, "resolution", size) is None]

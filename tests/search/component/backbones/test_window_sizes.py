@@ -66,6 +66,7 @@ def test_a_window_that_would_pad_is_refused():
 
 
 @pytest.mark.parametrize("name", [SWIN, "efficientvit_m0", "tiny_vit_5m_224"])
+@pytest.mark.long
 def test_larger_windows_cost_more(name):
     """The cost of attention grows with the square of the side for each token; nothing is padded."""
     family, image, costs = backbones.find(name), torch.zeros(1, 3, 128, 128), []

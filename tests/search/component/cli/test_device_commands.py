@@ -267,6 +267,7 @@ def test_the_peaks_are_measured_once(agent, nano):
     assert "fp32: noop gives no outputs" in shown
 
 
+@pytest.mark.long
 def test_peaks_are_printed_as_a_table_with_notes(capsys):
     rate = {"best": 91.53, "median": 90.0, "n": 12}
     found = {

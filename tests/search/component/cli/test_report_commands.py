@@ -27,6 +27,7 @@ def database(finished):
     return finished.folder / "fake.db"
 
 
+@pytest.mark.long
 def test_the_three_files(vitsearch, database, tmp_path):
     files = {kind: tmp_path / f"report.{kind}" for kind in ("html", "svg", "png")}
     code, out, _ = vitsearch("report", database, "--to", files["html"], "--svg", files["svg"], "--png", files["png"])

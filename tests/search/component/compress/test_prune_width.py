@@ -50,6 +50,7 @@ def test_fitted_readers_more_than_halve_the_divergence_from_the_base(base, logit
 
 
 @pytest.mark.parametrize("method", ["topk", "evit"])
+@pytest.mark.long
 def test_readers_are_fitted_with_cut_heads_channels_tokens_and_blocks(base, logits, method):
     resolved, inputs = base.resolved(4, 384), base.held_out[0]
     gone = dataclasses.replace(resolved.blocks[3], heads=(), ffn=())

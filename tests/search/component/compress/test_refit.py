@@ -74,6 +74,7 @@ def test_an_uncut_model_does_not_change(base):
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.long
 def test_a_copy_of_a_dropped_neuron_replaces_it(base, logits):
     """Neuron 1 is a copy of neuron 0 in each block; after dropping it, neuron 0 takes over."""
     whole = base.model()
@@ -128,6 +129,7 @@ def test_statistics_of_another_base_are_refused(base):
         refit.refit(cut(base, resolved), base.model(), base.family, resolved, statistics)
 
 
+@pytest.mark.long
 def test_consumers_without_bias_are_fitted_without_centring(base, logits):
     """Layers without a bias, as with ``proj_bias=False``: only the weights can take the constant."""
     whole = base.model()

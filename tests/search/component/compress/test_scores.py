@@ -33,6 +33,7 @@ def seen(model, layer, inputs, labels):
     return kept[0].detach(), kept[0].grad
 
 
+@pytest.mark.long
 def test_statistics_agree_with_autograd_and_numpy(base):
     model, (inputs, labels) = base.model(), [part[:40] for part in base.calibration]
     found = scores.collect(model, base.family, inputs, labels, batch_size=16)

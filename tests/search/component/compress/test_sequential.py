@@ -65,6 +65,7 @@ def wanted_of_all(base):
     return sequential.targets(base.model(), base.family, base.calibration[0])
 
 
+@pytest.mark.long
 def test_it_beats_the_parallel_refit(base, wanted_of_all, logits):
     model, (inputs, _) = cut(base, base.resolved(2, 192)), base.held_out
     expected, before = base.held_out_logits, logits(model, inputs)
@@ -87,6 +88,7 @@ def test_it_fits_the_tokens_that_are_left(base, wanted_of_all, logits, method):
     assert "drop_from" not in model.blocks[1].__dict__
 
 
+@pytest.mark.long
 def test_it_compensates_for_a_dropped_block(base, wanted, logits):
     resolved, (inputs, _) = base.resolved(), base.held_out
     blocks = (*resolved.blocks[:3], dataclasses.replace(resolved.blocks[3], heads=(), ffn=()), *resolved.blocks[4:])
@@ -96,6 +98,7 @@ def test_it_compensates_for_a_dropped_block(base, wanted, logits):
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
 
+@pytest.mark.long
 def test_it_corrects_the_error_of_the_layers_in_front(base, wanted, logits):
     """The bias of a norm in front is wrong; the fit does not change it, but corrects the stream behind it."""
     model, images = base.model(), base.calibration[0][:IMAGES]

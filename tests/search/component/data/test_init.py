@@ -154,6 +154,7 @@ def test_difference_names_what_differs(subset):
     ]
 
 
+@pytest.mark.long
 def test_full_set_holds_out_the_same_validation_images(subset):
     try:
         full = load(DataSpec("builtin:fashion-mnist"))

@@ -172,6 +172,7 @@ def peak_bytes(root: Path, cache: Path) -> int:
     return int(done.stdout.split()[1])
 
 
+@pytest.mark.long
 def test_decoding_uses_less_memory_than_it_writes(tmp_path):
     for count in (8, 1000):
         for number in range(count):

@@ -76,6 +76,7 @@ def test_an_invalid_model_fails_the_stage(device, tmp_path):
     assert caught.value.stage == "measure"
 
 
+@pytest.mark.long
 def test_a_job_cancelled_by_somebody_else_fails_only_its_stage(device, agent, tmp_path):
     """As a cancelled task it would end the whole run with the message that it was interrupted."""
     endless = QUICK._replace(min_runs=5000, min_s=60.0, warmup_min_runs=2, warmup_min_s=60.0)
@@ -95,6 +96,7 @@ def test_a_job_cancelled_by_somebody_else_fails_only_its_stage(device, agent, tm
     assert measure(device, model).latency_ms.n >= 11
 
 
+@pytest.mark.long
 def test_a_measurement_behind_that_of_another_study_names_it(device, agent, tmp_path):
     endless = QUICK._replace(min_runs=5000, min_s=60.0, warmup_min_runs=2, warmup_min_s=60.0)
     first, second = write_model(tmp_path / "h.onnx", "h"), write_model(tmp_path / "i.onnx", "i")
@@ -127,6 +129,7 @@ def test_a_missing_token_is_reported_with_its_variable():
         token_from("env:NANO", {})
 
 
+@pytest.mark.long
 def test_a_changed_environment_repeats_the_measurement_there(device, tmp_path):
     here = device.info.environment_id
     device.info = device.info._replace(environment_id="ab" * 32)
@@ -134,6 +137,7 @@ def test_a_changed_environment_repeats_the_measurement_there(device, tmp_path):
     assert device.info.environment_id == here
 
 
+@pytest.mark.long
 def test_an_environment_that_keeps_changing_means_a_lost_device(device, tmp_path, monkeypatch):
     model, moved = write_model(tmp_path / "d.onnx", "d"), device.info._replace(environment_id="ab" * 32)
     device.info = moved
@@ -148,6 +152,7 @@ def test_another_device_at_the_address_means_a_lost_device(device, tmp_path):
         measure(device, write_model(tmp_path / "e.onnx", "e"))
 
 
+@pytest.mark.long
 def test_a_device_that_does_not_answer_has_an_outage(agent, make_proxy, tmp_path):
     proxy = make_proxy(int(agent.url.rpartition(":")[2]))
     device = AgentDevice("nano", DeviceClient(proxy.url, agent.token, "study", deadline_s=FOREVER_S))
@@ -186,6 +191,7 @@ def test_a_device_without_a_meter_is_refused_for_power_metrics():
     refuse_unmetered("nano", info, ["accuracy", "cpu_ms_p50"])
 
 
+@pytest.mark.long
 def test_accuracy_on_the_device_and_its_failure(device, tmp_path):
     generator = np.random.default_rng(0)
     graph = helper.make_graph(

@@ -27,6 +27,7 @@ def lock():
         yield lock
 
 
+@pytest.mark.long
 def test_it_notes_once_which_other_process_it_waits_for(lock, tmp_path, monkeypatch):
     monkeypatch.setattr(local_device, "LOOK_S", 0.05)
     (tmp_path / "model.onnx").write_bytes(b"a model")

@@ -1,5 +1,7 @@
 """Every exporter passes the conformance test that other packages import."""
 
+import pytest
+
 from vitsearch.testing.exporters import ExporterTests
 
 
@@ -19,5 +21,6 @@ class TestTensorRt(ExporterTests):
     runtime = "tensorrt"
 
 
+@pytest.mark.long
 class TestCoreMl(ExporterTests):
     runtime = "coreml"

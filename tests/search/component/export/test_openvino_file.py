@@ -43,6 +43,7 @@ def task(images, precision, batch=1):
     return ExportTask("vit", Deployment("local", "openvino", "cpu", precision, batch), images)
 
 
+@pytest.mark.long
 def test_attention_with_as_many_tokens_as_heads_is_not_fused(images, tmp_path):
     """MobileViT at 28 pixels has 4 heads and 4 tokens; fused, its logits are off by 6 %."""
     written = write(base("mobilevit_fmnist"), task(images, "fp32"), tmp_path)
@@ -78,6 +79,7 @@ def test_other_ffns_are_fused(images, tmp_path, channels, precision):
     assert OpenVinoExporter().export(with_ffn(channels), task(images, precision), tmp_path).options == ()
 
 
+@pytest.mark.long
 def test_an_open_batch_takes_any_number_of_images(vit, images, tmp_path):
     file = OpenVinoExporter().export(vit, task(images, "fp32", None), tmp_path)
     path, job = evaluate.judging_job(file, task(images, "fp32", None).deployment)
@@ -121,12 +123,14 @@ def int8_share(model, images, precision, ops, folder):
     return shares.by_precision(write(model, asked, folder).file, asked.deployment).get("int8", 0.0)
 
 
+@pytest.mark.long
 def test_static_int8_of_linear_layers_leaves_convolutions_in_fp32(efficientvit, images, tmp_path):
     found = {ops: int8_share(efficientvit, images, "int8_ptq", ops, tmp_path) for ops in ("linear", "all", None)}
     assert found["linear"] < 0.05
     assert found["all"] == found[None] > 0.9
 
 
+@pytest.mark.long
 def test_convolutions_of_a_model_that_was_trained_for_int8_are_quantized_where_they_are_covered(
     efficientvit, images, tmp_path
 ):
@@ -137,6 +141,7 @@ def test_convolutions_of_a_model_that_was_trained_for_int8_are_quantized_where_t
     assert found["all"] > 0.5
 
 
+@pytest.mark.long
 def test_a_model_that_was_trained_for_int8_keeps_its_ranges(vit, images, tmp_path):
     model = copy.deepcopy(vit)
     fake_quant.prepare(model, [torch.from_numpy(images)])

@@ -29,6 +29,7 @@ def written(name: str, precision: str, opset: int, folder):
 
 @pytest.mark.parametrize("opset", IR_VERSIONS)
 @pytest.mark.parametrize("name", ["vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist"])
+@pytest.mark.long
 def test_the_same_model_is_written_in_an_older_opset(name, opset, tmp_path):
     model, parity = written(name, "fp32", opset, tmp_path)
     assert parity < 1e-4

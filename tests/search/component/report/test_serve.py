@@ -92,6 +92,7 @@ def test_nothing_can_be_written(port, method):
     assert answer(port, f"/{TOKEN}/data.json", method)[0] == 405
 
 
+@pytest.mark.long
 def test_a_new_trial_is_seen_also_after_a_restart_of_the_run(make_study):
     study = make_study(trials=1)
     study.run()

@@ -60,6 +60,7 @@ def test_a_study_whose_files_are_gone_goes_on_and_makes_them_again(fake_study):
         assert all(store.holds(ledger.artifact(key.artifact_key).sha256) for key in keys)
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_made_again_does_not_end_the_run(fake_study):
     fake_study.run()
     shutil.rmtree(fake_study.folder / "artifacts")
@@ -176,6 +177,7 @@ def refuse_int8(job):
         raise StageError("screen", "export", "no such operator")
 
 
+@pytest.mark.long
 def test_a_model_that_fails_on_the_leaderboard_stops_nothing(fake_study):
     notes = Notes()
     few = replace(fake_study.with_space(search__trials=2), progress=notes)
@@ -317,6 +319,7 @@ class EvaluatingDevice(FakeDevice):
         return await super().accuracy(artifact, subset, deployment)
 
 
+@pytest.mark.long
 def test_the_device_evaluates_the_front_once(fake_study):
     notes = Notes()
     study = replace(fake_study, device=EvaluatingDevice(), progress=notes, device_images=100)

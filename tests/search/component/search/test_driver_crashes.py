@@ -105,6 +105,7 @@ study.run()
 
 
 @pytest.mark.parametrize(("stage", "nth"), [("train", 1), ("export", 3)])
+@pytest.mark.long
 def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
     study = fake_study.with_space(search__trials=2)
     home = Path(TESTS, "search", "conftest.py")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
+
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 
@@ -40,6 +42,7 @@ def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch)
         assert study.unfinished() == 0  # what was trained last is confirmed in its other deployments too
 
 
+@pytest.mark.long
 def test_a_search_that_has_converged_keeps_to_its_budget_while_it_trains_what_waits(fake_study, monkeypatch):
     class SpentByFiveTrainings:
         def __init__(self, *_):
@@ -55,6 +58,7 @@ def test_a_search_that_has_converged_keeps_to_its_budget_while_it_trains_what_wa
     assert fake_study.trained <= 6  # the next one is chosen when the fifth is told
 
 
+@pytest.mark.long
 def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
     small = fake_study.with_space(search__trials=50)

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
+from support.marks import long
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.jobs import ExportJob, ProxyJob, ScreenJob, TrainJob
 from vitsearch.search.driver import SearchEnd
@@ -25,6 +26,7 @@ def together(fake_study, storage):
     return fake_study, ends
 
 
+@pytest.mark.long
 def test_drivers_train_together_what_the_file_asks_for(together):
     study, ends = together
     assert ends == [SearchEnd("8 plans are trained", complete=True)] * DRIVERS
@@ -40,7 +42,7 @@ def test_drivers_make_no_stage_twice(together):
     assert study.runner.made[Stage.SCREEN] + study.runner.made[Stage.EXPORT] == results
 
 
-@pytest.mark.parametrize("moment", [ScreenJob, ProxyJob, TrainJob, ExportJob])
+@pytest.mark.parametrize("moment", [TrainJob, *long(ScreenJob, ProxyJob, ExportJob)])
 def test_trials_that_another_driver_took_for_lost_are_asked_again_and_nothing_is_made_twice(make_study, moment):
     study, taken = make_study(trials=4), []
 

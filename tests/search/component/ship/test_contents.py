@@ -107,6 +107,7 @@ def test_what_was_changed_is_not_run(folder):
     assert check.message == "not the 19 files that were shipped: model.onnx was changed"
 
 
+@pytest.mark.long
 def test_the_command_of_the_agent_measures_and_passes(folder, capsys):
     code = agent.main(["verify", str(folder), "--json"])
     report = json.loads(capsys.readouterr().out)
@@ -114,6 +115,7 @@ def test_the_command_of_the_agent_measures_and_passes(folder, capsys):
     assert {check["name"] for check in report["checks"]} == {"files", "accuracy", "latency_ms_p50"}
 
 
+@pytest.mark.long
 def test_the_command_of_the_card_verifies_where_nothing_of_vitsearch_is_installed(folder, without_vitsearch):
     (command,) = re.findall(r"python (vitsearch-agent\.pyz verify \.)\n", (folder / "README.md").read_text())
     done = without_vitsearch(folder, *command.split(), "--no-measure")
@@ -205,6 +207,7 @@ def test_the_images_of_the_bundle_are_those_of_the_test_split(task, folder):
     assert any((stored[0] == image).all() for image in task.images.test.images)
 
 
+@pytest.mark.long
 def test_a_core_ml_model_is_also_a_package(make_task):
     model = make_task(True, 28, 28, "coreml").model
     files = contents(model, with_images=False)

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from support.marks import long
 from vitsearch.data.pixels import decode_image
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
@@ -43,7 +44,7 @@ def by_the_search(task, files):
     return [found.class_names[index] for index in logits.argmax(1)]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ["grey", "openvino", *long("colour", "224", "litert", "a batch of 3")])
 def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
     task = make_task(*TASKS[name])
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")

@@ -61,10 +61,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(fake_study) -> Shop:
-    study = replace(fake_study, folder=fake_study.folder / "fake.files")  # where the files of fake.db are looked for
-    study.run()
-    return Shop(study)
+def shop(finished_copy) -> Shop:
+    return Shop(finished_copy())
 
 
 def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop):
@@ -115,6 +113,7 @@ def test_a_longer_training_is_made_once_and_the_better_model_is_shipped(shop):
     assert shop.known() is None or shop.known().epochs is None  # without the section, the model of the search
 
 
+@pytest.mark.long
 def test_a_longer_training_is_confirmed_on_each_device_for_itself(shop):
     shop.prepare(epochs=30)
 
@@ -212,6 +211,7 @@ def on_a_board(shop) -> Shop:
     return Shop(there)
 
 
+@pytest.mark.long
 def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypatch):
     @contextmanager
     def board(study, ledger, space, progress):

@@ -64,6 +64,7 @@ def test_another_machine_finds_what_was_put(store, pair):
     assert not store.holds("ab" * 32)
 
 
+@pytest.mark.long
 def test_files_larger_than_one_part_arrive_whole(store, tmp_path, monkeypatch):
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * (120 * 4096))  # 120 MiB; parts have 50
@@ -100,6 +101,7 @@ def test_a_bucket_that_does_not_exist_is_reported_at_once(bucket):
         RemoteStore("s3://no-such-bucket/x").prepare()
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_is_reported(store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     fsspec.filesystem("s3").clear_instance_cache()

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch.nn import functional
 
+from support.marks import long
 from vitsearch.core.plan import Recipe
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
@@ -73,7 +74,7 @@ def batch() -> torch.Tensor:
     return torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["logits", "feature", "token", "token_hard"])
+@pytest.mark.parametrize("name", ["logits", "token", *long("feature", "token_hard")])
 def test_every_method_follows_the_teacher_not_the_labels(data, teacher_outputs, name):
     student = distilled()
     fine_tune.fine_tune(student, wrong(task(data, distillation=name, epochs=8, **teacher_outputs)))

@@ -91,6 +91,7 @@ def test_training_does_not_depend_on_the_global_random_state(data):
     assert not torch.equal(weights(other), weights(models[0]))
 
 
+@pytest.mark.long
 def test_distillation_follows_the_teacher_not_the_labels(data):
     teacher = tiny(seed=5)
     fine_tune.fine_tune(teacher, task(data, epochs=8))
@@ -270,6 +271,7 @@ def test_every_precision_learns_and_is_reported(data, monkeypatch, precision):
     assert report.loss_last < report.loss_first
 
 
+@pytest.mark.long
 def test_gradients_that_overflow_fp16_skip_a_step(data, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp16")
     huge = torch.amp.GradScaler("cpu", init_scale=2.0**40)
@@ -334,6 +336,7 @@ SMALLEST = {
 """A small model of each family."""
 
 
+@pytest.mark.long
 def test_every_family_trains_at_two_resolutions():
     """On images as they come from files. With channels_last strides FastViT corrupts the heap at 96 pixels."""
     assert SMALLEST.keys() == set(backbones.FAMILIES.names())

@@ -44,6 +44,7 @@ def test_a_builtin_base_keeps_its_channels_and_native_resolution(few_precisions)
     assert found.macs_m > 100
 
 
+@pytest.mark.long
 def test_a_precision_that_fails_does_not_hide_the_others(few_precisions, monkeypatch):
     def broken(plain, small, precision, *rest, **named):
         if precision == "int8_ptq":
@@ -78,6 +79,7 @@ def test_a_converter_that_is_missing_says_nothing_of_the_model(few_precisions, m
     assert all(file.is_refused and "install-converter" in file.reason for file in found.files)
 
 
+@pytest.mark.long
 def test_openvino_is_tried_too():
     found = attempt("vit_fmnist_p4", runtimes=["openvino"])
     by_precision = {file.precision: file for file in found.files}

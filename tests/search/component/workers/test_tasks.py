@@ -141,6 +141,7 @@ def test_every_job_has_exactly_one_task():
     }
 
 
+@pytest.mark.long
 def test_an_exported_file_says_what_its_input_and_its_classes_are(workspace, cut):
     job = jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION, artifact_key="ab" * 32)
     graph = tasks.build_graph(job)
@@ -182,6 +183,7 @@ def screened(workspace, cut):
 
 
 @pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
+@pytest.mark.long
 def test_cutting_shrinks_the_graph_and_int8_shrinks_the_file(precision, workspace, screened):
     whole, half, int8 = screened(0, 0), screened(0.5, 0.5), screened(0.5, 0.5, precision)
     assert half.macs_m < 0.6 * whole.macs_m
@@ -191,6 +193,7 @@ def test_cutting_shrinks_the_graph_and_int8_shrinks_the_file(precision, workspac
     onnxruntime.InferenceSession(str(workspace.scratch.model(int8.sha256)), providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.long
 def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened, monkeypatch):
     seen, original = [], quantize.quantize
 
@@ -231,6 +234,7 @@ def trained(workspace, source, cut, reference) -> jobs.Trained:
     return tasks.train_rung(jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, UNKNOWN))
 
 
+@pytest.mark.long
 def test_training_never_ends_worse_than_its_start(workspace, cut, reference, trained):
     before = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0.67, 0.875), reference))
     assert trained.steps == 4
@@ -245,6 +249,7 @@ def test_training_never_ends_worse_than_its_start(workspace, cut, reference, tra
     assert all(torch.equal(kept[name], value) for name, value in start.items())
 
 
+@pytest.mark.long
 def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, cut, reference, monkeypatch):
     targets, seen = jobs.DistillationTargets("none"), []
     job = jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, UNKNOWN)
@@ -276,6 +281,7 @@ def test_a_base_is_as_accurate_as_on_the_validation_split(workspace, cut, base, 
     assert tasks.score_proxy(heavy).accuracy - far.accuracy == pytest.approx(0.1 * kept)
 
 
+@pytest.mark.long
 def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained):
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
@@ -285,6 +291,7 @@ def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
 
 
+@pytest.mark.long
 def test_an_artifact_that_predicts_one_class_only_names_it(workspace, cut, trained, tmp_path):
     assert _exported(workspace, cut, trained.checkpoint_sha256).only_class is None
     weights = load_file(workspace.store.get(trained.checkpoint_sha256))
@@ -301,6 +308,7 @@ def _exported(workspace, cut, checkpoint_sha256) -> jobs.Exported:
     )
 
 
+@pytest.mark.long
 def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, trained):
     """Activations of a run share one scale, so another batch gives other logits and often another accuracy."""
     spec, deployment = cut(0.67, 0.875), replace(FP32, precision="int8_dynamic")
@@ -316,6 +324,7 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     assert tasks.export_artifact(replace(job, batch=100)).correct == correct(100)
 
 
+@pytest.mark.long
 def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut, fewer_tokens, reference):
     """dynamicvit covers the other methods, and has weights of its own that are fitted and trained."""
     spec = fewer_tokens("dynamicvit", (50, 26, 26, 14, 14, 14))
@@ -379,6 +388,7 @@ def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
 
 
+@pytest.mark.long
 def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, reference):
     """A model of fewer heads and channels, trained, then trained for int8: the file has the pattern."""
     dense, few = cut(0.33, 0.5, "int8_qat"), Calibration(64, 0)
@@ -398,6 +408,7 @@ def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, referen
         assert len(found) == 4 * 6
 
 
+@pytest.mark.long
 def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(workspace, cut, reference):
     spec, targets = cut(0.33, 0.5, "int8_qat"), jobs.DistillationTargets("none")
     rung = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, UNKNOWN)
@@ -418,6 +429,7 @@ def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(worksp
     assert costs[0] == pytest.approx(costs[1], rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(workspace, source, cut, screened):
     found = tasks.study_sensitivity(jobs.SensitivityJob(workspace, source, Calibration(16, 0)))
     sensitivity = json.loads(workspace.store.get(found.sha256).read_text())
@@ -431,6 +443,7 @@ def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(worksp
     assert screened(0.5, 0.5, "int8_ptq").size_bytes < graph.size_bytes < screened(0.5, 0.5).size_bytes
 
 
+@pytest.mark.long
 def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
     deployment = replace(FP32, precision="int8_ptq")
     job = jobs.ExportJob(workspace, cut(0, 0, "int8_ptq"), deployment, OPSET, CALIBRATION, None)
@@ -438,6 +451,7 @@ def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
     assert exported.correct / exported.n >= base.accuracy - 0.01
 
 
+@pytest.mark.long
 def test_an_augmented_rung_uses_the_live_teacher(workspace, source, cut, reference, trained):
     views = replace(RECIPE, augmentation=Augmentation(flip=0.5, crop=0.7))
     targets = jobs.DistillationTargets("logits", live_teacher=source)
@@ -448,6 +462,7 @@ def test_an_augmented_rung_uses_the_live_teacher(workspace, source, cut, referen
     assert seen.checkpoint_sha256 != trained.checkpoint_sha256
 
 
+@pytest.mark.long
 def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, reference, trained):
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
     features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE)).sha256
@@ -457,6 +472,7 @@ def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, ref
     assert seen.checkpoint_sha256 != trained.checkpoint_sha256
 
 
+@pytest.mark.long
 def test_the_student_may_be_smaller_than_its_teacher(workspace, source, reference):
     """The teacher's logits are computed at its own resolution."""
     small = replace(source, resolution=24)
@@ -479,6 +495,7 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, referenc
     assert {"blocks.2.mlp.fc1.weight", "head.weight"}.isdisjoint(same)
 
 
+@pytest.mark.long
 def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(workspace):
     small = jobs.Source("efficientvit_fmnist", "builtin", 20)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
@@ -554,6 +571,7 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
     assert again.weights_sha256 != base.weights_sha256
 
 
+@pytest.mark.long
 def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspace, source):
     stored_images = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, 28, 40)).sha256)
     labels = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, None, 40)).sha256)

@@ -120,6 +120,7 @@ def places() -> set[frozenset[int]]:
 
 
 @pytest.mark.skipif(len(ALLOWED) < 2, reason="one core has to measure and to train")
+@pytest.mark.long
 def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(workers, run, tmp_path):
     async def scenario():
         running = asyncio.ensure_future(workers.runner.run(CountJob(None, tmp_path / "room", 100)))
@@ -140,6 +141,7 @@ def test_workers_keep_off_the_cores_that_measure_until_they_may_use_all_again(wo
 
 
 @pytest.mark.skipif(len(ALLOWED) < 2, reason="one core has to measure and to train")
+@pytest.mark.long
 def test_a_worker_that_starts_later_is_moved_too(workers, run, tmp_path):
     async def scenario():
         workers.make_room()

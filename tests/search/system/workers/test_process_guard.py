@@ -136,6 +136,7 @@ def test_processes_of_a_killed_driver_are_killed():
     assert soon(lambda: alive(token) == [])  # the guard carries the mark too
 
 
+@pytest.mark.long
 def test_a_process_without_the_mark_is_found_as_a_descendant():
     driver, _, child = start("env={}")
     signal.sigtimedwait([], 2.0)  # the guard scans ten times a second at first

@@ -95,6 +95,7 @@ def run(runner, how):
     return asyncio.run(runner.run(StageJob(None, how)))
 
 
+@pytest.mark.long
 def test_a_result_comes_back(with_stage):
     assert run(with_stage, "well")[0] == 7
 

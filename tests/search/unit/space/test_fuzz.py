@@ -57,6 +57,7 @@ def test_mutated_text(tmp_path, data):
 
 @relaxed
 @given(data=st.data())
+@pytest.mark.long
 def test_mutated_values(tmp_path, data):
     tree = yaml.safe_load(TEXTS[0])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -74,10 +75,12 @@ def test_mutated_values(tmp_path, data):
 
 @relaxed
 @given(overrides=st.lists(st.builds("{}={}".format, st.sampled_from(KEYS) | st.text(max_size=6), values), max_size=3))
+@pytest.mark.long
 def test_any_override(tmp_path, overrides):
     loads_or_is_refused(tmp_path / "s.yaml", TEXTS[0].encode(), overrides)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["search.budget", "study", "storage", "devices", "task.data.root"])
 @relaxed
 @given(value=values)

@@ -81,6 +81,7 @@ def drawn(knobs):
 
 
 @given(knobs=some_knobs(), seed=st.integers(0, 999))
+@pytest.mark.long
 def test_every_plan_can_be_written_as_a_config(knobs, seed):
     plan = knobs._plans.random(random.Random(seed))
     config = knobs._plans.parameters(plan)
@@ -89,6 +90,7 @@ def test_every_plan_can_be_written_as_a_config(knobs, seed):
 
 
 @given(knobs=some_knobs())
+@pytest.mark.long
 def test_drawn_configs_are_plans_and_leave_out_what_those_do_not_have(knobs):
     config = drawn(knobs)
     asked = knobs._plans.parameters(knobs.plan(config))
@@ -96,6 +98,7 @@ def test_drawn_configs_are_plans_and_leave_out_what_those_do_not_have(knobs):
 
 
 @given(knobs=some_knobs(), seed=st.integers(0, 999))
+@pytest.mark.long
 def test_what_optuna_is_asked_for_is_a_plan_or_refused_for_its_backbone(knobs, seed):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

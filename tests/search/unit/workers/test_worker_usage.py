@@ -46,5 +46,6 @@ def test_a_worker_that_was_not_there_before_tells_nothing(now):
     assert why_slow(BEFORE, now, 60.0) is None
 
 
+@pytest.mark.long
 def test_ray_gives_a_busy_worker_the_title_that_is_looked_for():
     assert f"ray::{_run_task_on.__name__}".encode().startswith(TITLE)

@@ -78,6 +78,7 @@ def test_silent_and_slow_clients_do_not_block_others(served):
 
 
 @needs_openssl
+@pytest.mark.long
 def test_a_client_without_a_handshake_is_disconnected(served):
     with open_line(served) as line:
         assert line.recv(1) == b""

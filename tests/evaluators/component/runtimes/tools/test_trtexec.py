@@ -169,7 +169,8 @@ class TestShapes:
 
 
 def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_protocol):
-    served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path}}})
+    writable = [os.path.dirname(tool.path)]  # the fake one records its calls beside itself
+    served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path, "writable": writable}}})
     with served.client() as client:
         (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
         one = client.measure(

@@ -82,6 +82,7 @@ def machine(tmp_path):
     return machine
 
 
+@pytest.mark.long
 def test_the_service_survives_crashes_wrong_configurations_and_boots(machine):
     output = machine.boot(FIRST_BOOT)
     assert "timed out" not in output

@@ -149,12 +149,14 @@ def test_integers_are_multiplied_exactly_under_autocast():
 # ---- a model
 
 
+@pytest.mark.long
 def test_every_linear_layer_rounds_and_shares_its_parameters(base, rounded):
     assert sum(isinstance(module, QuantizedLinear) for module in rounded.modules()) == LAYERS
     assert sum(type(module) is nn.Linear for module in rounded.modules()) == 0
     assert set(dict(base.model().named_parameters())) <= set(dict(rounded.named_parameters()))
 
 
+@pytest.mark.long
 def test_an_untrained_model_equals_post_training_quantization(base, rounded, images, tmp_path, logits):
     write_onnx(base.model(), (1, 1, 28, 28), tmp_path / "fp32.onnx")
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "ptq.onnx", images.numpy())

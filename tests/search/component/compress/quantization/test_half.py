@@ -10,6 +10,7 @@ from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 
 
+@pytest.mark.long
 def test_the_file_is_half_as_large_and_agrees_with_fp32(base, plain, tmp_path):
     halve(plain, tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").stat().st_size < 0.52 * plain.stat().st_size

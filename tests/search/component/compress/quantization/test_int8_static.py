@@ -40,6 +40,7 @@ def layers(path):
 # ---- the built-in base
 
 
+@pytest.mark.long
 def test_the_file_is_as_accurate_as_fp32_on_validation_images(plain, made):
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = archive["validation_images"][:500, ..., None], archive["validation_labels"][:500]

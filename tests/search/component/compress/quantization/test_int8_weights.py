@@ -32,6 +32,7 @@ def test_every_weight_is_int8_in_the_file_and_nothing_else_changes(plain, small)
     assert max(int(np.prod(tensor.dims)) for tensor in floats) <= 50 * 192  # the position table
 
 
+@pytest.mark.long
 def test_the_file_computes_with_the_rounded_weights(base, plain, small):
     inputs = base.held_out[0].numpy()
     expected, found = (run(path, inputs, 50) for path in (plain, small))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from support.marks import long
 from vitsearch.compress.quantization.quantize import quantize
 from vitsearch.core.precisions import RUNTIMES, supports
 from vitsearch.errors import PlanError
@@ -25,7 +26,7 @@ def test_fp32_is_a_copy(plain, tmp_path, images):
     assert (tmp_path / "out.onnx").read_bytes() == plain.read_bytes()
 
 
-@pytest.mark.parametrize("precision", INT8)
+@pytest.mark.parametrize("precision", ["int8_ptq", *long(*(name for name in INT8 if name != "int8_ptq"))])
 def test_int8_files_are_small_and_accurate_without_side_effects(
     precision, base, plain, images, tmp_path, caplog, capfd
 ):
@@ -44,6 +45,7 @@ def test_int8_files_are_small_and_accurate_without_side_effects(
 
 
 @pytest.mark.parametrize(("precision", "kernel"), [("int8_dynamic", "MatMulInteger"), ("int8_ptq", LAYER)])
+@pytest.mark.long
 def test_int8_covers_all_layers_but_no_products_of_activations(precision, kernel, plain, images, tmp_path):
     quantize(plain, tmp_path / "out.onnx", precision, images)
     before, after = (
@@ -84,7 +86,7 @@ def test_supports_gives_reasons():
     assert "runtime 'abacus' is not supported" in supports("abacus", "fp32")
 
 
-@pytest.mark.parametrize("precision", [*INT8, "fp16"])
+@pytest.mark.parametrize("precision", ["int8_ptq", "fp16", *long(*(name for name in INT8 if name != "int8_ptq"))])
 def test_a_cut_and_quantized_model_agrees_with_torch(precision, base, images, tmp_path):
     from vitsearch.compress import prune
 

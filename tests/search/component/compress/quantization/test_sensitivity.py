@@ -17,12 +17,14 @@ def sensitivity(base, images):
     return rounding_sensitivity(base.model(), images)
 
 
+@pytest.mark.long
 def test_every_linear_layer_has_a_sensitivity(sensitivity):
     names = [f"blocks.{i}.{part}" for i in range(6) for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
     assert list(sensitivity) == [*names, "head"]
     assert all(0 <= value < 0.1 for value in sensitivity.values())
 
 
+@pytest.mark.long
 def test_sensitivities_are_reproducible_and_the_model_is_not_changed(base, images, sensitivity, logits):
     model = base.model()
     assert rounding_sensitivity(model, images) == sensitivity
@@ -30,6 +32,7 @@ def test_sensitivities_are_reproducible_and_the_model_is_not_changed(base, image
     assert torch.equal(logits(model, images), logits(base.model(), images))
 
 
+@pytest.mark.long
 def test_a_layer_with_outliers_is_the_most_sensitive(base, images, sensitivity):
     model = base.model()
     block = model.blocks[3]

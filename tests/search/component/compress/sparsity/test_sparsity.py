@@ -81,7 +81,7 @@ def test_convolutions_merged_with_an_identity_stay_dense():
     assert not [name for name in names if name.startswith("stem")]
 
 
-@pytest.mark.parametrize(("kind", "wanted"), [("50%", 0.5), ("75%", 0.75), ("2:4", 0.5)])
+@pytest.mark.parametrize(("kind", "wanted"), [("2:4", 0.5), *long(("50%", 0.5), ("75%", 0.75))])
 @pytest.mark.parametrize("how", ["magnitude", "fit"])
 def test_the_requested_share_of_weights_is_zero(base, fitted, how, kind, wanted):
     model = base.model() if how == "magnitude" else fitted(kind)
@@ -144,6 +144,7 @@ def task(base):
 
 
 @pytest.mark.parametrize("rounding", [False, True])
+@pytest.mark.long
 def test_zeros_stay_zero_while_the_rest_learns(base, fitted, rounding):
     model = fitted("2:4")
     if rounding:
@@ -183,6 +184,7 @@ def test_files_of_lower_precision_have_the_pattern(base, tmp_path, precision):
     assert all((zero.reshape(-1, 4).sum(1) >= 2).all() for zero in inner)
 
 
+@pytest.mark.long
 def test_the_file_has_the_zeros_and_compresses(base, tmp_path):
     plain, sparse = tmp_path / "plain.onnx", tmp_path / "sparse.onnx"
     model = base.model()

@@ -22,7 +22,7 @@ BLOCKS = tuple(ResolvedBlock((0, 1), tuple(range(128)), "fp32") for _ in range(4
 PLAN = ResolvedPlan("any", 16, None, BLOCKS, (17, 9, 9, 9), "topk")
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=["topk", "tome", *long("evit", "dynamicvit")])
 def method(request):
     return request.param
 
@@ -111,7 +111,7 @@ def test_exports_and_agrees_with_its_runtime(vit, pruned, method, arguments, tmp
     assert report.parity_rel <= 1e-4
 
 
-@pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq"])
+@pytest.mark.parametrize("precision", ["int8_ptq", *long("int8_dynamic")])
 def test_exports_to_int8(vit, images, pruned, method, precision, tmp_path):
     plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     model = pruned(vit(), method)

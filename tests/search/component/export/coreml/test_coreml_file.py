@@ -80,6 +80,7 @@ def test_an_fp32_program_computes_what_torch_computes(name, images, tmp_path):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.long
 def test_the_judged_file_computes_what_the_program_computes(precision, exported, images):
     from support import mil_interpreter
 
@@ -134,6 +135,7 @@ def test_the_batch_is_that_of_the_deployment(tmp_path):
     assert list(spec.description.input[0].type.multiArrayType.shape) == [3, 1, 2, 2]
 
 
+@pytest.mark.long
 def test_the_same_model_gives_the_same_bytes(exported, images, tmp_path):
     again = export(small(), tmp_path, images, "palette4").path
     for suffix in (".mlmodel", ".bin"):
@@ -202,7 +204,7 @@ def test_a_missing_coremltools_gives_the_line_that_installs_it(tmp_path, monkeyp
         export(nn.Flatten(), tmp_path, torch.ones(1, 1, 2, 2))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["palette4", *long("fp32", "fp16", "int8_weights")])
 def test_no_package_is_left_behind(precision, tmp_path, monkeypatch):
     """coremltools deletes its packages when Python ends, which a worker does not do for days."""
     scratch = tmp_path / "scratch"

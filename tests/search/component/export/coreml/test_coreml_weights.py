@@ -31,6 +31,7 @@ def program():
 
 
 @pytest.mark.parametrize("precision", ["int8_weights", "palette4"])
+@pytest.mark.long
 def test_the_weights_of_layers_are_rounded_and_nothing_else(program, precision):
     from vitsearch.export.coreml import coreml_file
 

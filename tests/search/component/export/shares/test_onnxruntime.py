@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.marks import long
 from vitsearch.export import shares
 
 BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
@@ -13,11 +14,12 @@ BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 
 @pytest.mark.parametrize("batch", [1, None], ids=["batch of 1", "open batch"])
 @pytest.mark.parametrize("name", BASES)
+@pytest.mark.long
 def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batch):
     assert shares.macs(*exported(name, "onnxruntime", "fp32", batch)) == {"fp32": in_file(name)}
 
 
-@pytest.mark.parametrize("precision", ["int8_dynamic", "int8_ptq", "int8_qat"])
+@pytest.mark.parametrize("precision", ["int8_ptq", *long("int8_dynamic", "int8_qat")])
 @pytest.mark.parametrize(("name", "share"), [*zip(BASES, (0.952, 0.010, 0.445), strict=True)])
 def test_the_share_of_int8_is_that_of_linear_layers(exported, in_file, name, precision, share):
     found = exported(name, "onnxruntime", precision)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.marks import long
 from vitsearch.export import shares
 from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
 
@@ -19,13 +20,14 @@ def computes():
     return OpenVinoRuntime().available().precisions
 
 
-@pytest.mark.parametrize("batch", [1, None], ids=["batch of 1", "open batch"])
+@pytest.mark.parametrize("batch", [1, *long(None)], ids=["batch of 1", "open batch"])
 @pytest.mark.parametrize("name", BASES)
 def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batch):
     assert shares.macs(*exported(name, "openvino", "fp32", batch)) == {"fp32": in_file(name)}
 
 
 @pytest.mark.parametrize(("name", "share"), [("vit_fmnist_p4", 1.0), ("efficientvit_fmnist", 0.930)])
+@pytest.mark.long
 def test_static_int8_has_most_convolutions_and_products(exported, in_file, name, share):
     pytest.importorskip("nncf")
     found = exported(name, "openvino", "int8_ptq")
@@ -34,6 +36,7 @@ def test_static_int8_has_most_convolutions_and_products(exported, in_file, name,
 
 
 @pytest.mark.parametrize(("name", "share"), [*zip(BASES, (0.952, 0.010, 0.445), strict=True)])
+@pytest.mark.long
 def test_trained_int8_has_the_layers_whose_ranges_were_learned(exported, in_file, name, share):
     found = exported(name, "openvino", "int8_qat")
     assert sum(shares.macs(*found).values()) == in_file(name)

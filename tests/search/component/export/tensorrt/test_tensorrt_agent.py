@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from support import SUPPORT
+from support.marks import long
 from vitsearch.export import EXPORTERS
 from vitsearch.export.device_jobs import device_job
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
@@ -38,7 +39,8 @@ def build_call(tmp_path, subject, precision, version, banner):
     (tool / "tensorrt.json").write_text(json.dumps({"banner": banner}))
     state = tmp_path / "agent"
     state.mkdir()
-    (state / "config.json").write_text(json.dumps({"runtimes": {"trtexec": {"tool": str(tool / "trtexec")}}}))
+    settings = {"tool": str(tool / "trtexec"), "writable": [str(tool)]}  # the fake one records its calls there
+    (state / "config.json").write_text(json.dumps({"runtimes": {"trtexec": settings}}))
     with EmbeddedAgent(str(state)) as agent, agent.client("study") as client:
         info, found = measured(client, subject, precision, tmp_path)
     assert (info.available, info.version) == (True, version)
@@ -52,9 +54,11 @@ def build_call(tmp_path, subject, precision, version, banner):
     [
         ("fp16", "8.2.1", "v8201", {"--fp16"}),
         ("int8_ptq", "8.2.1", "v8201", {"--int8", "--fp16", "--calib"}),
-        ("int8_ptq", "8.6.1", "v8601", {"--int8", "--fp16"}),
-        ("int8_ptq", "10.3.0", "v100300] [b17", {"--stronglyTyped"}),
-        ("fp16", "11.1.0", "v11.1.0.106] [b48", set()),
+        *long(
+            ("int8_ptq", "8.6.1", "v8601", {"--int8", "--fp16"}),
+            ("int8_ptq", "10.3.0", "v100300] [b17", {"--stronglyTyped"}),
+            ("fp16", "11.1.0", "v11.1.0.106] [b48", set()),
+        ),
     ],
 )
 def test_an_agent_builds_the_file_that_its_own_version_reads(tmp_path, small, precision, version, banner, flags):
@@ -62,7 +66,8 @@ def test_an_agent_builds_the_file_that_its_own_version_reads(tmp_path, small, pr
     assert {flag for flag in build if flag in ("--fp16", "--int8", "--stronglyTyped", "--calib")} == flags
 
 
-@pytest.mark.parametrize(("version", "banner"), [("8.0.1", "v8001"), ("8.2.1", "v8201")])
+@pytest.mark.parametrize(("version", "banner"), [("8.0.1", "v8001"), *long(("8.2.1", "v8201"))])
+@pytest.mark.long
 def test_an_old_trtexec_gets_a_cache_that_fits_the_graph_and_its_version(tmp_path, small, version, banner):
     (layer,) = build_call(tmp_path, small, "int8_ptq", version, banner)["layers_in_int8"]
     assert layer.endswith("/output")

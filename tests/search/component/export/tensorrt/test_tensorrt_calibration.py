@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from support.int8 import exact_int8
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
@@ -39,6 +40,7 @@ def between(model, scales):
 # ---- the graph
 
 
+@pytest.mark.long
 def test_the_file_computes_in_fp32_what_torch_does(subject):
     model, folder = subject.export("int8_ptq", VERSION)
     assert subject.difference(folder / "model.onnx") < 1e-4
@@ -68,6 +70,7 @@ def test_only_layers_of_a_plain_vit_may_be_in_int8(subject):
     assert {node.op_type for node in between(model, scales_of(folder))} == {"Conv"}
 
 
+@pytest.mark.long
 def test_both_int8_precisions_have_one_graph_and_name_the_same_tensors(subject):
     files = [subject.export(precision, VERSION)[1] for precision in ("int8_ptq", "int8_qat")]
     assert scales_of(files[0]).keys() == scales_of(files[1]).keys()
@@ -110,6 +113,7 @@ def test_a_line_has_the_bits_of_the_scale_in_hexadecimal():
 # ---- the stand-in that judges
 
 
+@exact_int8
 def test_rounding_is_that_of_tensors_and_of_the_weights_between_two_of_them():
     generator = np.random.default_rng(0)
     shapes = (1, 4, 2, 2), (3, 4, 1, 1), (2, 3, 1, 1)

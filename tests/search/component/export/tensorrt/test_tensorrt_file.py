@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from support.int8 import exact_int8
+from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
@@ -104,7 +105,7 @@ def test_a_file_with_an_open_batch_is_written(small):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_ptq"])
-@pytest.mark.parametrize("version", ["8.6.1", "11.4.0"])
+@pytest.mark.parametrize("version", ["11.4.0", *long("8.6.1")])
 def test_images_and_logits_are_float32_and_the_batch_is_fixed(subject, precision, version):
     graph = subject.export(precision, version)[0].graph
     (images,), (logits,) = graph.input, graph.output
@@ -124,6 +125,7 @@ def test_images_and_logits_are_float32_and_the_batch_is_fixed(subject, precision
         ("int8_ptq", "11.4.0"),
     ],
 )
+@pytest.mark.long
 def test_no_operator_is_outside_the_table_of_the_version(subject, precision, version):
     model, _ = subject.export(precision, version)
     table = operators_of(as_numbers(version))
@@ -306,6 +308,7 @@ def test_the_model_is_not_changed(subject):
 # ---- sparse weights
 
 
+@pytest.mark.long
 def test_sparse_weights_pass_through_and_ask_for_sparse_kernels(tmp_path):
     spec = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
     family = backbones.find(spec.backbone)

@@ -27,6 +27,7 @@ def found(*overrides):
     return space_costs(check_space(SMALL, overrides).require())
 
 
+@pytest.mark.long
 def test_the_largest_model_of_a_space_is_the_unpruned_one():
     models = found("space.backbone=vit_fmnist_p4").models
     assert models.params_m.high == pytest.approx(2.684554)
@@ -46,6 +47,7 @@ def test_the_largest_model_of_a_space_is_the_unpruned_one():
         ("efficientvit_fmnist", "bf16", 1.880),
     ],
 )
+@pytest.mark.long
 def test_the_size_is_that_of_the_weights_of_the_file(backbone, precision, measured_mb):
     """A file also has its graph, of .02 MB in ONNX and .2 MB in OpenVINO's form."""
     chosen = [f"space.backbone={backbone}", f"space.quantization={precision}"]
@@ -57,6 +59,7 @@ def test_the_size_is_that_of_the_weights_of_the_file(backbone, precision, measur
     assert 0.84 * measured_mb < models.size_mb.high < measured_mb
 
 
+@pytest.mark.long
 def test_the_smallest_size_is_that_of_the_smallest_precision():
     both = found("space.backbone=vit_fmnist_p4", "space.quantization=[fp32, int8_ptq]").models.size_mb
     assert both.high == found("space.backbone=vit_fmnist_p4", "space.quantization=fp32").models.size_mb.high

@@ -32,12 +32,8 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def study(make_study, tmp_path):
-    """Finished, with its files where those of its database are looked for."""
-    made = make_study(trials=3)
-    made = replace(made, folder=tmp_path / "fake.files")
-    made.run()
-    return made
+def study(finished_copy):
+    return finished_copy(trials=3)
 
 
 @pytest.fixture(params=["sqlite", *long("postgresql")])

@@ -99,6 +99,7 @@ def test_of_several_studies_the_results_stay_for_the_others(stored, other):
     assert not Home.of(other).own.exists()
 
 
+@pytest.mark.long
 def test_on_a_server_the_results_stay(space, postgresql, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = postgresql()

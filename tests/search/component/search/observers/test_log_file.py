@@ -58,6 +58,7 @@ def test_every_line_says_when_where_and_which_study(logged, path):
         assert line.keys() >= {"host", "pid"}
 
 
+@pytest.mark.long
 def test_a_stage_that_fails_has_its_error(path, run_with, lines):
     def fail(job):
         if isinstance(job, TrainJob):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from werkzeug.serving import make_server
 
+from support.marks import long
 from vitsearch.core.record import Record
 from vitsearch.errors import ResourceError
 from vitsearch.search.observers.mlflow_runs import FinishedTrial, MlflowRuns, mlflow_runs
@@ -67,7 +68,7 @@ def mlflow():
     return pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
 
 
-@pytest.fixture(params=["database", "server"])
+@pytest.fixture(params=["database", *long("server")])
 def store(request, mlflow, tmp_path, monkeypatch):
     """The URI of an empty SQLite store, or of a server that has one."""
     monkeypatch.chdir(tmp_path)  # where it makes folders
@@ -129,6 +130,7 @@ def test_each_trial_is_a_run_below_that_of_the_study(sent, runs, capsys):
 
 
 @LENIENT
+@pytest.mark.long
 def test_a_resumed_study_adds_to_its_run(sent, store, runs):
     before = runs()[1].keys()
     more = sent.with_space(search__trials=3)

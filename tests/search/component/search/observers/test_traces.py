@@ -61,6 +61,7 @@ def test_a_stage_of_no_trial_is_a_trace_of_its_own(exported, run_with):
     assert "vitsearch.trial" not in base.attributes
 
 
+@pytest.mark.long
 def test_a_stage_that_fails_is_an_error_and_so_is_its_trial(exported, run_with):
     def fail(job):
         if isinstance(job, TrainJob):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +15,9 @@ from vitsearch.core.plan import Deployment, Plan
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
-from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.retargeted import Retargeted, Target
-from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_measurement
+from vitsearch.testing.fakes import FakeDevice, fake_measurement
 from vitsearch_evaluators.wire.protocol import Measurement, MeasureProtocol
 
 NANO = Target("nano")
@@ -74,11 +72,5 @@ class Moved:
 
 
 @pytest.fixture
-def moved(finished, tmp_path) -> Moved:
-    """A copy of the finished study, with its files where those of fake.db are looked for."""
-    for path in finished.folder.glob("fake.db*"):
-        shutil.copy(path, tmp_path)
-    folder = tmp_path / "fake.files"
-    shutil.copytree(finished.folder / "artifacts", folder / "artifacts")
-    space = SearchSpace.from_json(finished.space.to_json() | {"storage": f"sqlite:///{tmp_path / 'fake.db'}"})
-    return Moved(replace(finished, folder=folder, space=space, runner=FakeRunner(), device=FakeDevice()))
+def moved(finished_copy) -> Moved:
+    return Moved(finished_copy())

@@ -83,6 +83,7 @@ def test_every_measured_graph_is_predicted_from_the_others(moved):
     assert fit.spearman > 0.97
 
 
+@pytest.mark.long
 def test_a_second_call_measures_nothing_and_finds_the_same(moved):
     found = moved.retarget()
     measured = Counter(moved.board.measured)

@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, event, text
 
+from support.marks import long
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError
 from vitsearch.pipeline.jobs import ScreenJob, TrainJob
@@ -125,7 +126,7 @@ def test_a_study_goes_on_after_its_connection_was_cut(space, postgresql):
     study.close()
 
 
-@pytest.mark.parametrize("moment", [ScreenJob, TrainJob])
+@pytest.mark.parametrize("moment", [TrainJob, *long(ScreenJob)])
 def test_a_run_whose_database_is_killed_waits_for_it_and_loses_nothing(make_study, server, moment, tmp_path):
     undisturbed = make_study(trials=3)
     undisturbed.run()

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from support.marks import long
 from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence
 from vitsearch.study.auto_sampler import sampler as module
 from vitsearch.study.auto_sampler.candidates import PlanPool
@@ -84,7 +85,7 @@ def test_it_asks_only_for_plans_of_the_pool_and_none_twice():
     assert len({key_of(plan) for plan in plans}) == 25
 
 
-@pytest.mark.parametrize("objectives", [2, 3, 4])
+@pytest.mark.parametrize("objectives", [2, *long(3, 4)])
 def test_it_finds_more_than_random_asking(objectives):
     ours, chance = (
         new_study(AutoSampler(1, pool=pool), objectives),
@@ -95,6 +96,7 @@ def test_it_finds_more_than_random_asking(objectives):
     assert volume(ours, objectives) > volume(chance, objectives)
 
 
+@pytest.mark.long
 def test_without_a_pool_it_finds_more_than_random_asking():
     ours, chance = new_study(AutoSampler(1)), new_study(optuna.samplers.RandomSampler(1))
     go_on(ours, 30)
@@ -368,6 +370,7 @@ def test_limits_are_met_with_eight_trials_in_flight():
     assert np.mean(met[20:]) > min(0.9, usual + 0.1)
 
 
+@pytest.mark.long
 def test_a_reference_point_keeps_the_search_where_it_is_of_interest():
     narrow = new_study(AutoSampler(0, pool=pool, reference=(0.85, None)))
     go_on(narrow, 30)

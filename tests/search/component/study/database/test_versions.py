@@ -41,6 +41,7 @@ def test_an_empty_database_gets_all_tables(storage, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # connections of Optuna's attempts
+@pytest.mark.long
 def test_programs_that_start_at_once_make_the_tables_once(storage):
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(make_tables, [storage] * 4)) == [None] * 4
