@@ -26,7 +26,7 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.workers import tasks
 
 SPACE = Path(REPOSITORY, "spaces", "everything.yaml")
-RESOLVED, BUILT, SEED = 2_000, 60, 0
+RESOLVED, BUILT, SEED = 2_000, 40, 0
 IN_EACH_RUN = 3
 """Of the plans that are built; the others are long tests."""
 

@@ -20,7 +20,7 @@ from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 pytestmark = pytest.mark.long
 
 PAGE = Path(support.REPOSITORY, "docs", "another_device.md")
-SLOWDOWNS = {"nano": 16.0, "pi5": 4.0}
+SLOWDOWNS = {"nano": 6.0, "pi5": 2.0}
 SMALL = (
     "search.trials=1",
     "search.candidates=1",

@@ -13,22 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import support
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 
 pytestmark = pytest.mark.long
 
-SPACE = Path(support.REPOSITORY, "spaces", "quickstart.yaml")
-UNPRUNED = (
-    "study=moved",
-    "search.trials=0",
-    "space.backbone=efficientvit_fmnist",
-    "baseline.backbone=efficientvit_fmnist",
-    "space.resolution=28",
-    "space.backend=onnxruntime",
-    "space.quantization=[fp32, int8_ptq]",
-)
-OPENVINO = ("retarget", "moved", "--backend", "openvino", "--json")
+OPENVINO = ("retarget", "unpruned", "--backend", "openvino", "--json")
 WAIT_S = 120.0
 
 
@@ -46,15 +35,8 @@ def run(folder: Path, *command: str) -> str:
     return said
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("moved")
-    run(folder, "run", str(SPACE), *UNPRUNED)
-    return folder
-
-
 def rows(folder: Path, table: str, columns: str) -> list[tuple[object, ...]]:
-    with sqlite3.connect(folder / "studies" / "moved.db") as database:
+    with sqlite3.connect(folder / "studies" / "unpruned.db") as database:
         return database.execute(f"SELECT {columns} FROM {table}").fetchall()
 
 
@@ -62,36 +44,36 @@ def measurements(folder: Path) -> list[tuple[object, ...]]:
     return rows(folder, "vs_measurement", "graph_key, protocol, repeat")
 
 
-def test_a_killed_command_resumes_and_nothing_is_trained(folder):
+def test_a_killed_command_resumes_and_nothing_is_trained(unpruned):
     pytest.importorskip("openvino")
-    trainings, before = rows(folder, "vs_training", "*"), len(measurements(folder))
-    killed = start(folder, *OPENVINO)
+    trainings, before = rows(unpruned, "vs_training", "*"), len(measurements(unpruned))
+    killed = start(unpruned, *OPENVINO)
     end = time.monotonic() + WAIT_S
-    while len(measurements(folder)) == before and time.monotonic() < end:
+    while len(measurements(unpruned)) == before and time.monotonic() < end:
         time.sleep(0.1)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     for pipe in (killed.stdout, killed.stderr):
         pipe.close()  # what it has started may hold the other ends for a while
-    assert len(measurements(folder)) > before
+    assert len(measurements(unpruned)) > before
 
-    found = json.loads(run(folder, *OPENVINO))
+    found = json.loads(run(unpruned, *OPENVINO))
     assert {point["plan"]["deployments"][0]["runtime"] for point in found["front"]["points"]} == {"openvino"}
     assert found["front"]["device"] == "local+openvino"
-    assert rows(folder, "vs_training", "*") == trainings
-    measured = measurements(folder)
+    assert rows(unpruned, "vs_training", "*") == trainings
+    measured = measurements(unpruned)
     assert len(measured) == len(set(measured))
 
-    assert json.loads(run(folder, *OPENVINO)) == found
-    assert measurements(folder) == measured
-    shown = json.loads(run(folder, "front", "moved", "--device", "local+openvino", "--json"))
+    assert json.loads(run(unpruned, *OPENVINO)) == found
+    assert measurements(unpruned) == measured
+    shown = json.loads(run(unpruned, "front", "unpruned", "--device", "local+openvino", "--json"))
     assert [point["trial"] for point in shown["points"]] == [point["trial"] for point in found["front"]["points"]]
 
 
-def test_a_device_that_does_not_answer_ends_it_with_code_1(folder, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+def test_a_device_that_does_not_answer_ends_it_with_code_1(unpruned, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(unpruned))
     DeviceBook.of_user(os.environ).put("nano", KnownDevice("http://127.0.0.1:9", "ab" * 32))
-    process = start(folder, "retarget", "moved", "--device", "nano")
+    process = start(unpruned, "retarget", "unpruned", "--device", "nano")
     _, errors = process.communicate()
     assert process.returncode == 1
     assert "device nano: " in errors
