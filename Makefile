@@ -12,9 +12,10 @@ LOWEST_READY := $(LOWEST_VENV)/.ready
 # The environment that writes TFLite files: tests and commands of this checkout look for it here.
 export VITSEARCH_CONVERTERS ?= $(CURDIR)/.venv-converters
 CONVERTER := $(VITSEARCH_CONVERTERS)/litert/installed.json
-# As many workers as processors; the agent's tests sleep and wait more than they compute.
-WORKERS ?= auto
-AGENT_WORKERS ?= 4
+# One worker more than processors, because tests also wait for disks and processes; those of the agent do so more.
+PROCESSORS := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell expr $(PROCESSORS) + 1)
+AGENT_WORKERS ?= $(shell expr $(PROCESSORS) + 3)
 # Which tests: all of them, unless a target says so (marks: pyproject.toml). More options of pytest: make test ARGS=-x
 MARK ?=
 ARGS ?=

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from support.marks import long
 from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
@@ -205,7 +206,7 @@ def test_a_request_for_an_environment_is_not_answered_from_another_one(tmp_path,
     assert first != second
 
 
-@pytest.mark.parametrize("by", ["event", "request"])
+@pytest.mark.parametrize("by", ["request", *long("event")])
 def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, until, by, notes):
     options = {"gate": "/never/there", "note": str(notes / "pid")}
     cancel = threading.Event()

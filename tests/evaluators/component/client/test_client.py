@@ -125,6 +125,7 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_sent(client, sent, bl
     assert {path for _, path in sent} == {"/v1/device"}
 
 
+@pytest.mark.long
 def test_an_old_description_of_the_device_is_refreshed_before_a_refusal(client, tiny_onnx, tiny_protocol):
     pytest.importorskip("onnxruntime")
     info = client.device()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.artifact_files import IR, coreml, coreml_weights, identity, tflite
+from support.marks import long
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base.onnx_writer import field, node, number, varint
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -81,7 +82,7 @@ def inspected(kind, folder, content):
     return None
 
 
-@pytest.mark.parametrize("kind", ["tflite", "openvino", "coreml"])
+@pytest.mark.parametrize("kind", ["coreml", *long("tflite", "openvino")])
 def test_a_corrupted_file_passes_or_is_refused(kind, tmp_path, fuzz):
     passed = []
 
@@ -112,6 +113,7 @@ def foreign(model):
     return {domain for domain, name in used - own if domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")}
 
 
+@pytest.mark.long
 def test_corrupted_onnx_files_never_pass_with_less_than_onnx_finds(tmp_path, fuzz):
     onnx = pytest.importorskip("onnx")
     passed = []

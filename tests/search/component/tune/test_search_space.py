@@ -80,6 +80,7 @@ def test_the_names_stay_functions_when_they_were_used(tune, space):
         assert getattr(vitsearch.tune, make.__name__) is make
 
 
+@pytest.mark.long
 def test_a_config_that_is_no_plan_ends_its_trial_with_the_reason(tune, space, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     trial = trainable(space)({"backbone": "resnet50"})

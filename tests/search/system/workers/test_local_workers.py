@@ -156,6 +156,7 @@ def test_a_worker_that_starts_later_is_moved_too(workers, run, tmp_path):
     run(scenario())
 
 
+@pytest.mark.long
 def test_no_stage_starts_during_a_pause(workers, run, tmp_path):
     async def scenario():
         workers.pause()

@@ -207,6 +207,7 @@ def test_the_driver_resumes_when_the_guard_is_killed(paused):
     assert paused.guard != before
 
 
+@pytest.mark.long
 def test_a_pause_goes_on_with_another_guard_when_the_guard_is_killed(paused):
     kill(paused.guard)
     paused.ask("pause")

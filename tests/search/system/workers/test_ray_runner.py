@@ -117,6 +117,7 @@ def test_a_stage_that_ends_leaves_no_log(with_stage, logs):
     assert list(logs.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_is_replaced(with_stage, tmp_path):
     assert run(with_stage, f"die SIGKILL {tmp_path / 'deaths'} 2")[0] == 7
 
@@ -179,6 +180,7 @@ def test_a_stage_that_needs_more_than_any_node_has_asks_for_the_largest(with_sta
     assert run(with_stage, "memory")[0] == with_stage._largest_node_bytes()
 
 
+@pytest.mark.long
 def test_a_stage_that_waits_for_a_node_that_was_lost_asks_again(with_stage, monkeypatch):
     """The node that had enough memory is lost while the stage waits for room on it."""
     memory_bytes = iter([2 * 10**15])

@@ -166,6 +166,7 @@ def test_an_untrained_model_equals_post_training_quantization(base, rounded, ima
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
 
 
+@pytest.mark.long
 def test_training_changes_weights_and_ranges(rounded, trained):
     before, after = fake_quant.state_of(rounded), fake_quant.state_of(trained)
     for name in ("blocks.0.attn.qkv.weight", f"blocks.0.attn.qkv.{fake_quant.RANGE}"):

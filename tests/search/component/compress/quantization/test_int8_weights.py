@@ -22,6 +22,7 @@ def kinds(path):
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
+@pytest.mark.long
 def test_every_weight_is_int8_in_the_file_and_nothing_else_changes(plain, small):
     before, after = kinds(plain), kinds(small)
     assert after.pop("DequantizeLinear") == 4 * 6 + 1 + 1  # the linear layers and the patches

@@ -89,6 +89,7 @@ def test_the_judged_file_computes_what_the_program_computes(precision, exported,
     assert difference(evaluate.logits(file.judged, images.numpy(), 1), found) < 3e-3
 
 
+@pytest.mark.long
 def test_compressed_weights_change_the_logits_more_the_fewer_bits_they_have(exported, images):
     plain = evaluate.logits(exported("fp32").judged, images.numpy(), 1)
     off = [difference(evaluate.logits(exported(one).judged, images.numpy(), 1), plain) for one in PRECISIONS[1:]]
