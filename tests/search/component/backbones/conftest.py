@@ -1,6 +1,6 @@
 """How much of the contract of families runs in ``make test``.
 
-All of it for one family of each layout of attention, and one without any; for the others names, weights, cuts and
+All of it for three families of different kinds; for the others names, weights, cuts and
 exports; nothing for further models of a family. ``make test-long`` has the rest.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-WHOLE = {"TestBuiltinBase", "TestSwin", "TestLevit", "TestRepViT"}
-"""Attention over all tokens, in windows, between convolutions; convolutions alone."""
+WHOLE = {"TestBuiltinBase", "TestLevit", "TestRepViT"}
+"""Attention over all tokens, attention between convolutions, convolutions alone."""
 FURTHER = {
     "TestFastViT",
     "TestGreyImagesOf28Pixels",
@@ -20,6 +20,7 @@ FURTHER = {
 }
 """Models of families that another test case covers."""
 REST = {
+    "CuttingTests.test_a_model_without_blocks_equals_one_whose_blocks_add_nothing",
     "FittingTests",
     "LearningTests",
     "PrecisionTests",

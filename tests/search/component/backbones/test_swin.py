@@ -72,6 +72,7 @@ def test_slicing_to_no_head_is_refused():
 
 
 @pytest.mark.parametrize("name", [TINY, "swin_s3_small_224", "swin_base_patch4_window12_384"])
+@pytest.mark.long
 def test_windows_are_those_of_set_input_size_in_timm(name):
     with torch.device("meta"):
         resized = timm.create_model(name)

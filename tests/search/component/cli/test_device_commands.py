@@ -257,6 +257,7 @@ def test_a_rotated_token_is_replaced_without_confirmation(agent, nano):
     assert as_json("add", agent.url, "nano", stdin=agent.token)["reachable"]
 
 
+@pytest.mark.long
 def test_the_peaks_are_measured_once(agent, nano):
     found = as_json("peaks", "nano", "--runtime", "noop", "--threads", "1")
     assert (found["name"], found["gemm"]) == ("nano", [])

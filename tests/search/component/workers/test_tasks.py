@@ -162,6 +162,7 @@ def test_the_data_is_described_without_its_pixels(workspace):
     assert len(description["fingerprint"]) == 64
 
 
+@pytest.mark.long
 def test_a_base_that_knows_the_classes_is_not_trained(base):
     assert base.accuracy > 0.88
     assert base.n == VALIDATION

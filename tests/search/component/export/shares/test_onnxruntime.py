@@ -29,6 +29,7 @@ def test_the_share_of_int8_is_that_of_linear_layers(exported, in_file, name, pre
 
 @pytest.mark.parametrize("precision", ["int8_ptq", "int8_qat"])
 @pytest.mark.parametrize(("name", "share"), [("efficientvit_fmnist", 0.835), ("mobilevit_fmnist", 0.871)])
+@pytest.mark.long
 def test_quantized_convolutions_count_as_int8(exported, in_file, name, precision, share):
     found = exported(name, "onnxruntime", precision, ops="all")
     assert sum(shares.macs(*found).values()) == in_file(name)

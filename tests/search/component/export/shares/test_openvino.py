@@ -22,6 +22,7 @@ def computes():
 
 @pytest.mark.parametrize("batch", [1, *long(None)], ids=["batch of 1", "open batch"])
 @pytest.mark.parametrize("name", BASES)
+@pytest.mark.long
 def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batch):
     assert shares.macs(*exported(name, "openvino", "fp32", batch)) == {"fp32": in_file(name)}
 

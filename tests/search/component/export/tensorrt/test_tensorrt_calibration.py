@@ -47,6 +47,7 @@ def test_the_file_computes_in_fp32_what_torch_does(subject):
     assert {tensor.data_type for tensor in model.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
 
 
+@pytest.mark.long
 def test_the_layers_of_explicit_int8_may_be_in_int8_but_not_the_classifier(subject):
     model, folder = subject.export("int8_ptq", VERSION)
     explicit, _ = subject.export("int8_ptq", "8.4.1")
