@@ -40,8 +40,10 @@ def held_out(
 def set_aside(labels: Labels, most: int) -> Labels:
     """Ascending rows of the training images, with ``labels`` (N,), that judge models during the search.
 
-    A tenth of each class, to within one image, but at most ``most`` in all, and at least one image of two. The draw
-    depends on the labels alone, so all studies on the same data hold out the same images.
+    A tenth of each class, but at most ``most`` in all, and at least one image of two. The images of a class are spread
+    evenly over 0 to 1 and those with the lowest places are taken, so a class with a share s of the images, among k
+    classes, gives its tenth to within (1 + k s) / 2 images. The draw depends on the labels alone, so all studies on the
+    same data hold out the same images.
     """
     count = min(most, max(int(len(labels) * HOLDOUT_SHARE), min(1, len(labels) - 1)))
     place = np.empty(len(labels))
