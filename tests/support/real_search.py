@@ -42,6 +42,31 @@ APART = {"dark": (0, 130), "grey": (60, 190), "light": (120, 250)}
 """Classes that a short training tells apart."""
 
 
+ENDLESS = """
+study: {study}
+task:
+  data: {{source: folder, root: "{folder}/images"}}
+  base: {{epochs: 1, batch_size: 16}}
+  fine_tune: {{rungs: [0, 1], images_per_epoch: 32, batch_size: 16}}
+  proxy: {{calibration_images: 16}}
+# Many objectives, and two without noise: there is always a plan with a predicted gain.
+objectives: {{accuracy: maximize, cpu_ms_p50: minimize, size_mb: minimize, macs_m: minimize}}
+limits: {{accuracy: {{max_drop: 1.0}}}}
+space:
+  backbone: {{name: test_vit, weights: none}}
+  resolution: [32, 48, 64]
+  head_pruning_ratio: [0.0, 0.5]
+  ffn_pruning_ratio: {{low: 0.0, high: 0.9, step: 0.02}}
+  width_multiple: 2
+  pruning_scope: [uniform, global]
+  quantization: [fp32, int8_dynamic]
+  batch: 1
+search: {{trials: 0, candidates: 1, margin: 1.0}}
+storage: "sqlite:///{folder}/{study}.db"
+"""
+"""A space file of a search that never converges."""
+
+
 @dataclass
 class RealSearch:
     """``vitsearch run`` with short measurements, in a folder that has the images and the space file of the study."""
@@ -52,15 +77,15 @@ class RealSearch:
 
     @classmethod
     def write(cls, folder: Path, study: str, space: str, trials: int) -> "RealSearch":
-        """Write a space file in which ``{folder}`` stands for the folder of the study."""
-        (folder / f"{study}.yaml").write_text(space.format(folder=folder))
+        """Write a space file in which ``{folder}`` and ``{study}`` stand for those of the study."""
+        (folder / f"{study}.yaml").write_text(space.format(folder=folder, study=study))
         return cls(folder, study, trials)
 
-    def start(self, *overrides: str) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "support.quick_search", "run", f"{self.study}.yaml", "--plain"]
         with (self.folder / "run.log").open("ab") as log:
             return subprocess.Popen(
-                [*command, f"search.trials={self.trials}", *overrides],
+                [*command, f"search.trials={self.trials}"],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -69,9 +94,9 @@ class RealSearch:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
-    def finish(self, *overrides: str) -> None:
+    def finish(self) -> None:
         """Run the search to its end."""
-        assert self.start(*overrides).wait(PATIENCE_S) == 0, self.log()
+        assert self.start().wait(PATIENCE_S) == 0, self.log()
 
     def command(self, *arguments: str) -> str:
         """What a command of ``vitsearch`` prints, in the folder of the study."""
