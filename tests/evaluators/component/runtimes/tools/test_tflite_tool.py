@@ -10,6 +10,7 @@ from support import AGENT_HOME
 from support.artifact_files import tflite
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import RuntimeContext
+from vitsearch_evaluators.runtimes.tools import tflite_tool
 from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
 from vitsearch_evaluators.runtimes.tools.tflite_tool import BenchmarkModelRuntime
 from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, OutputLine, ToolOutput
@@ -208,7 +209,8 @@ def test_the_window_lies_between_the_lines_around_the_timed_runs(slow_tool, runt
     assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.1" in calls()
 
 
-def test_each_stream_is_a_process_with_its_own_name_for_the_model(slow_tool, runtime, model):
+def test_each_stream_is_a_process_with_its_own_name_for_the_model(slow_tool, runtime, model, monkeypatch):
+    monkeypatch.setattr(tflite_tool, "_LEAST_TOGETHER", 0.0)  # on a busy machine they do not start at once
     calls = slow_tool()
     found = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
     assert found.runs == 30
