@@ -76,6 +76,7 @@ def test_larger_windows_cost_more(name):
     assert costs[0] < costs[1] < costs[2]
 
 
+@pytest.mark.long
 def test_swin_v2_measures_distances_in_units_of_its_own_window():
     """Two tokens have the same coordinates in a smaller window."""
     family = backbones.find(SWINV2)

@@ -43,6 +43,7 @@ def test_both_classifiers_of_repvit_are_fitted():
     assert len(sequential.classifiers(model)) == 2
 
 
+@pytest.mark.long
 def test_an_uncut_model_does_not_change(base, wanted):
     model, whole = base.model(), base.model().state_dict()
     sequential.fit(model, base.family, wanted, base.calibration[0][:IMAGES])

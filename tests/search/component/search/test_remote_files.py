@@ -67,6 +67,7 @@ def test_a_study_goes_on_on_another_machine(study, to_machine, tmp_path):
     assert more.runner.made["base"] == more.runner.made["block_structure"] == 0
 
 
+@pytest.mark.long
 def test_the_front_is_read_without_the_server(study, to_machine, monkeypatch):
     here = api.open_study(study.folder / "fake.db").front()
     assert all(point.file is not None for point in here.points)

@@ -56,6 +56,7 @@ def elsewhere(store):
     return store
 
 
+@pytest.mark.long
 def test_another_machine_finds_what_was_put(store, pair):
     model, weights = store.put_model(pair), store.put(pair.with_suffix(".bin"))
     assert elsewhere(store).holds(model.sha256)

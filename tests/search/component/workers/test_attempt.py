@@ -95,6 +95,7 @@ def test_a_model_that_is_refused_is_not_built(monkeypatch):
     assert found.params_m is None
 
 
+@pytest.mark.long
 def test_a_refused_precision_is_not_a_failure(few_precisions, monkeypatch):
     family = type(attempts.backbones.find(NAME))
     original = family.supports

@@ -41,6 +41,7 @@ def test_the_weights_of_layers_are_rounded_and_nothing_else(program, precision):
     assert weights.before.shape == weights.after.shape == (64, 64)
 
 
+@pytest.mark.long
 def test_int8_weights_are_symmetric_with_a_scale_for_each_output(program):
     from vitsearch.export.coreml import coreml_file
 

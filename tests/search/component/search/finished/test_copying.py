@@ -62,6 +62,7 @@ def states(study):
     return study.numbers_by_state()
 
 
+@pytest.mark.long
 def test_the_front_is_the_same_in_the_copy_and_in_the_copy_of_the_copy(study, other, tmp_path):
     copy(study.space.storage, other)
     back = f"sqlite:///{tmp_path / 'back.db'}"
@@ -95,6 +96,7 @@ def test_a_study_goes_on_in_the_copy_with_what_it_has_trained(study, other):
     assert study.trained == trained
 
 
+@pytest.mark.long
 def test_a_copy_made_while_the_study_runs_goes_on_by_itself(make_study, tmp_path, other):
     made = replace(make_study(trials=3), folder=tmp_path / "fake.files")
     done = []
@@ -143,6 +145,7 @@ def test_a_study_that_went_on_is_not_replaced(study, other):
     assert front(other) == before
 
 
+@pytest.mark.long
 def test_after_it_was_deleted_the_new_version_is_copied(study, other):
     copy(study.space.storage, other)
     study.with_space(search__trials=4).run()
@@ -268,6 +271,7 @@ def test_a_database_is_not_copied_onto_itself(study):
         copy(study.space.storage, "fake.db")
 
 
+@pytest.mark.long
 def test_no_password_is_shown(study, postgresql):
     other = postgresql()
     secret = f"{other}&password=secret" if "?" in other else f"{other}?password=secret"

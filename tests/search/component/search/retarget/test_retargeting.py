@@ -46,6 +46,7 @@ def test_nothing_is_trained_and_no_file_is_made_where_the_stored_one_runs(moved)
     assert moved.study.runner.made == before
 
 
+@pytest.mark.long
 def test_ten_graphs_are_measured_before_any_is_predicted_to_be_off_the_front(moved):
     found = moved.retarget()
     assert moved.board.measured[SCREEN.id] >= FIRST
@@ -62,6 +63,7 @@ def test_what_was_predicted_is_what_is_measured_later(moved):
         assert low <= later[prediction.trial].metrics.value("latency_ms_p50") <= high
 
 
+@pytest.mark.long
 def test_a_model_that_the_device_measures_without_an_objective_is_left_out(moved, monkeypatch):
     """It would be asked for again and again."""
     blind, plain = None, Retargeting._known
@@ -136,6 +138,7 @@ def test_the_own_front_of_the_study_stays_as_it_is(moved):
     assert front_of(moved, "local").to_json() == before
 
 
+@pytest.mark.long
 def test_another_runtime_gets_files_from_the_trained_weights_once(moved):
     found = moved.retarget(OPENVINO, every=True)
     made = Counter(moved.study.runner.made)
