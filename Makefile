@@ -33,7 +33,7 @@ $(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "vitsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert]" --group dev
 	@touch $@
 
 quickstart: setup

@@ -13,6 +13,7 @@ class TestOpenVino(ExporterTests):
     runtime = "openvino"
 
 
+@pytest.mark.long
 class TestLiteRt(ExporterTests):
     runtime = "litert"
 

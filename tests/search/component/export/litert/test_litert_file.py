@@ -176,6 +176,7 @@ def test_int8_qat_is_refused_with_the_reason():
 # ---- the real converter
 
 
+@pytest.mark.long
 @needs_converter
 @pytest.mark.parametrize("precision", precisions.RUNTIMES["litert"].precisions)
 def test_files_of_every_precision_run_as_torch_computes(precision, tmp_path):
@@ -183,6 +184,7 @@ def test_files_of_every_precision_run_as_torch_computes(precision, tmp_path):
     assert written.parity < (1e-5 if precision == "fp32" else 0.05)
 
 
+@pytest.mark.long
 @needs_converter
 def test_a_batch_runs_as_a_whole(tmp_path):
     model, wanted = small().eval(), task(batch=3)
@@ -191,6 +193,7 @@ def test_a_batch_runs_as_a_whole(tmp_path):
     assert np.abs(found - model(torch.from_numpy(wanted.images)).detach().numpy()).max() < 1e-5
 
 
+@pytest.mark.long
 @needs_converter
 def test_a_shipped_base_keeps_its_logits(tmp_path):
     model = backbones.find("vit_fmnist_p4").build(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)).model.eval()
