@@ -62,7 +62,7 @@ test-search: setup
 
 # What the long tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), and a browser.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
-	@command -v chromium chromium-browser google-chrome >/dev/null || tools/install_chromium.sh
+	@tools/install_chromium.sh
 
 $(CONVERTER): $(READY)
 	$(BIN)/vitsearch install-converter litert

@@ -96,8 +96,8 @@ def _add(rules: sandbox.Ruleset, paths: Iterable[str], access: int) -> None:
 def needed_paths(job: Dict[str, Any]) -> List[str]:
     """Return where this interpreter, its packages, libraries and the tool of the runtime lie."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
-    found = [sys.prefix, sys.base_prefix, sys.exec_prefix, processes.package_folder(), *sys.path, *libraries]
-    return [path for path in (*found, sys.executable, job.get("tool")) if path]
+    folders = [sys.prefix, sys.base_prefix, sys.exec_prefix, processes.package_folder(), *sys.path, *libraries]
+    return [path for path in (*folders, sys.executable, job.get("tool")) if path]
 
 
 def readable_paths(hidden: Sequence[str], needed: Iterable[str], scan: Scan = os.scandir) -> List[str]:
@@ -105,12 +105,12 @@ def readable_paths(hidden: Sequence[str], needed: Iterable[str], scan: Scan = os
 
     A needed path below a hidden folder is readable, for example a virtual environment in the state folder.
     """
-    found = list(beside(os.sep, hidden, scan))
-    known = set(found)
+    readable = list(beside(os.sep, hidden, scan))
+    everywhere = set(readable)
     for path in map(os.path.realpath, needed):
-        if known.isdisjoint((path, *_folders_of(path))):
-            found += list(beside(path, hidden, scan)) or [path] * (path not in hidden)
-    return found
+        if everywhere.isdisjoint((path, *_folders_of(path))):
+            readable += list(beside(path, hidden, scan)) or [path] * (path not in hidden)
+    return readable
 
 
 def beside(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterator[str]:
@@ -119,7 +119,7 @@ def beside(path: str, hidden: Sequence[str], scan: Scan = os.scandir) -> Iterato
     All paths are real ones. Links are left out: where they lead to is allowed by its own path, or hidden.
     """
     if set(hidden).isdisjoint((path, *_folders_of(path))):
-        ways = {folder for one in hidden for folder in _folders_of(one)}
+        ways = {folder for secret in hidden for folder in _folders_of(secret)}
         yield from _beside(path, set(hidden), ways, scan)
 
 
@@ -140,8 +140,8 @@ def _beside(path: str, hidden: Set[str], ways: Set[str], scan: Scan) -> Iterator
 
 def _folders_of(path: str) -> List[str]:
     """Return the folders that contain a path, `/` last."""
-    found = []
+    folders = []
     while path != os.sep:
         path = os.path.dirname(path)
-        found.append(path)
-    return found
+        folders.append(path)
+    return folders
