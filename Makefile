@@ -24,14 +24,19 @@ PYTEST = -m pytest -q -rfEs --durations=20 --dist loadfile --no-loadscope-reorde
 # Its own settings; the names of tests as in the other environments.
 AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 
+# Makes an environment: $(call new-environment,FOLDER)
+define new-environment
+@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; vitsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+$(PYTHON) -m venv $(1)
+endef
+
 .PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest \
 	setup-long agent-pyz lint format docs bench clean
 
 setup: $(READY)
 
 $(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "vitsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(call new-environment,$(VENV))
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert]" --group dev
 	@touch $@
@@ -73,7 +78,7 @@ test-agent: $(AGENT_READY)
 	$(AGENT_VENV)/bin/python $(PYTEST) -n $(AGENT_WORKERS) $(AGENT_INI) --outcomes=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_evaluators -name "*.py")
-	$(PYTHON) -m venv $(AGENT_VENV)
+	$(call new-environment,$(AGENT_VENV))
 	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest pytest-xdist
 	$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
 	@touch $@
@@ -83,7 +88,7 @@ test-runtimes: $(RUNTIMES_READY) test-agent
 	$(RUNTIMES_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(AGENT_INI) --outcomes=$(RUNTIMES_VENV)/outcomes.json --only-skipped-in=$(AGENT_VENV)/outcomes.json tests/evaluators
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(RUNTIMES_VENV)
+	$(call new-environment,$(RUNTIMES_VENV))
 	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
 	@touch $@
 
@@ -96,7 +101,7 @@ test-lowest: $(LOWEST_READY)
 	$(LOWEST_VENV)/bin/python $(PYTEST) -n $(WORKERS) $(LOWEST_TESTS)
 
 $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
-	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(call new-environment,$(LOWEST_VENV))
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
 	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-evaluators --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
