@@ -223,6 +223,8 @@ def configure_ray() -> None:
     # No usage statistics from Ray, no telemetry from onnxruntime; workers inherit both settings.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Ray would start a cluster of its own for a call without one, such as that of a stage which outlives its run.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     # Silences Ray's warning about GPU variables on CPU-only workers; we rely on neither behaviour.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray prints a paragraph about each dead worker to stdout, log_to_driver or not; this drops all of its lines.

@@ -83,6 +83,7 @@ def test_the_names_stay_functions_when_they_were_used(tune, space):
 @pytest.mark.long
 def test_a_config_that_is_no_plan_ends_its_trial_with_the_reason(tune, space, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ray.get_gpu_ids", list)  # there is no worker of Ray here
     trial = trainable(space)({"backbone": "resnet50"})
     result = trial.train()
     assert (result["done"], result["outcome"]) == (True, "invalid")
