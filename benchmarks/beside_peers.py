@@ -24,6 +24,7 @@ import torch
 from runtimes import BASES, Row, Subject, base, block, onnxruntime_dynamic, opened, tool_defaults
 
 from vitsearch.core.plan import plan_text
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Floats
 from vitsearch.data.fashion_mnist import DEBIAN_FOLDER, full_split, subset_split
 from vitsearch.data.splits import Split
@@ -122,7 +123,7 @@ def accuracy(entry: Entry, split: Split) -> float:
 
 def batches(split: Split, resolution: int) -> Iterator[Floats]:
     for start in range(0, len(split.images), 500):
-        yield to_tensor(split.images[start : start + 500], resolution, (0.2860,), (0.3530,)).numpy()
+        yield to_tensor(split.images[start : start + 500], resolution, Preprocessing((0.2860,), (0.3530,))).numpy()
 
 
 if __name__ == "__main__":

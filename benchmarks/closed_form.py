@@ -33,6 +33,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, refit, scores, sequential, tokens
 from vitsearch.compress.statistics import Statistics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data import Split
 from vitsearch.data.tensors import to_tensor
@@ -133,8 +134,7 @@ class PlanRunner:
             split.images,
             split.labels,
             SPEC.resolution,
-            self.images.mean,
-            self.images.std,
+            Preprocessing(self.images.mean, self.images.std),
             self.recipe,
             1,
             teacher_logits=self.targets,
@@ -146,10 +146,12 @@ class PlanRunner:
         return self.images.test
 
     def _logits(self, model: nn.Module, images: np.ndarray) -> np.ndarray:
-        return inference.predict_logits(model, images, SPEC.resolution, self.images.mean, self.images.std)
+        return inference.predict_logits(
+            model, images, SPEC.resolution, Preprocessing(self.images.mean, self.images.std)
+        )
 
     def _tensor(self, images: np.ndarray) -> torch.Tensor:
-        return to_tensor(images, SPEC.resolution, self.images.mean, self.images.std)
+        return to_tensor(images, SPEC.resolution, Preprocessing(self.images.mean, self.images.std))
 
 
 def plans(count: int) -> Iterator[tuple[Plan, bool]]:

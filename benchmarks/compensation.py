@@ -16,6 +16,7 @@ import torch
 from quantization import RECIPE, Data
 
 from vitsearch import backbones
+from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.quantization import quantize
 from vitsearch.core.plan import Compression, Deployment, Plan
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folder: Path) -> list[float]:
-    source = jobs.Source(backbone, "builtin", 28)
+    source = jobs.Source(backbone, "builtin", 28, FASHION_MNIST)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
     block_structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
@@ -70,7 +71,7 @@ def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folde
     values = []
     for precision in PRECISIONS:
         path = folder / f"{precision}.onnx"
-        quantize.quantize(plain, path, precision, drawn(workspace, CALIBRATION, 28).numpy())
+        quantize.quantize(plain, path, precision, drawn(workspace, CALIBRATION, source.view).numpy())
         values.append(data.accuracy(path))
     for precision in PRECISIONS:
         job = jobs.ExportJob(workspace, spec, replace(deployment, precision=precision), 17, CALIBRATION, None)

@@ -25,10 +25,12 @@ import torch
 
 from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import prune, tokens
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core import legality, precisions
 from vitsearch.core.plan import Compression, Deployment, Distillation, Plan, QuantizationAware, Recipe, Scope
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.graph import OPSET
@@ -80,6 +82,10 @@ def plan(
     return Plan(BACKBONE, "builtin", resolution, None, cut, distillation, RECIPE, (deployment,))
 
 
+def source_with(weights: str) -> jobs.Source:
+    return jobs.Source(BACKBONE, weights, RESOLUTION, FASHION_MNIST)
+
+
 def plans() -> Iterator[tuple[str, Plan]]:
     half = replace(WHOLE, head_pruning_ratio=0.5, ffn_pruning_ratio=0.5)
     yield UNPRUNED, plan()
@@ -118,8 +124,8 @@ class StageRunner:
     def open(cls, folder: Path) -> StageRunner:
         stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
         workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-        base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source(BACKBONE, "builtin", RESOLUTION), RECIPE))
-        source = jobs.Source(BACKBONE, f"file:{workspace.store.get(base.weights_sha256)}", RESOLUTION)
+        base = tasks.prepare_base(jobs.BaseJob(workspace, source_with("builtin"), RECIPE))
+        source = source_with(f"file:{workspace.store.get(base.weights_sha256)}")
         logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
         features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE)).sha256
         known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
@@ -153,18 +159,18 @@ class StageRunner:
         images = data.load(data.DataSpec.from_json(dict(self.workspace.data)), self.workspace.cache)
         source, resolved, family = spec.source, spec.resolved, backbones.find(BACKBONE)
         model = family.build(ModelSpec(BACKBONE, source.weights, source.resolution, 10, 1)).model
-        example = to_tensor(images.train.images[:1], source.resolution, images.mean, images.std)
+        example = to_tensor(images.train.images[:1], source.resolution, Preprocessing(images.mean, images.std))
         prune.apply(model, family, resolved, example)
         if resolved.weight_sparsity != sparsity.NONE:
             sparsity.magnitude(model, resolved.weight_sparsity)
         tokens.apply(model, resolved)
         split, size = images.validation, source.resolution
-        logits = inference.predict_logits(model, split.images[:IMAGES], size, images.mean, images.std)
+        logits = inference.predict_logits(model, split.images[:IMAGES], size, Preprocessing(images.mean, images.std))
         return inference.accuracy(logits, split.labels[:IMAGES])
 
     def _pruned(self, asked: Plan) -> jobs.CompressionSpec:
         weights = f"file:{self.workspace.store.get(self.base.weights_sha256)}"
-        source = jobs.Source(BACKBONE, weights, asked.resolution)
+        source = replace(source_with(weights), resolution=asked.resolution)
         found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDIED))
         block_structure = BlockStructure.from_json(found.block_structure)
         sensitivity = self._sensitivity(source) if asked.deployment.precision in precisions.MIXED else None

@@ -47,8 +47,10 @@ from own_table_rows import pack
 from torch import nn
 
 from vitsearch import backbones
+from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import macs
 from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.record import SMALL_KL
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
@@ -111,7 +113,7 @@ class Builder:
         return found
 
     def _spec(self, plan: Plan, shape: Shape) -> jobs.CompressionSpec:
-        source = jobs.Source(plan.backbone, "builtin", plan.resolution)
+        source = jobs.Source(plan.backbone, "builtin", plan.resolution, FASHION_MNIST)
         if source not in self._structures:
             found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STRUCTURE))
             parsed = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
@@ -125,7 +127,7 @@ class Builder:
     def reference(self, plan: Plan) -> jobs.Reference:
         name = plan.backbone
         if name not in self._references:
-            source = jobs.Source(name, "builtin", backbones.native_resolution(name))
+            source = jobs.Source(name, "builtin", backbones.native_resolution(name), FASHION_MNIST)
             base = tasks.prepare_base(jobs.BaseJob(self.workspace, source, plan.recipe))
             stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "holdout", plan.recipe))
             self._references[name] = jobs.Reference(stored.sha256, base.accuracy)
@@ -134,7 +136,7 @@ class Builder:
     def targets(self, plan: Plan) -> jobs.DistillationTargets:
         name = plan.backbone
         if name not in self._targets:
-            source = jobs.Source(name, "builtin", backbones.native_resolution(name))
+            source = jobs.Source(name, "builtin", backbones.native_resolution(name), FASHION_MNIST)
             stored = tasks.cache_logits(jobs.LogitsJob(self.workspace, source, "train", plan.recipe))
             self._targets[name] = jobs.DistillationTargets("logits", stored.sha256)
         return self._targets[name]
@@ -142,7 +144,7 @@ class Builder:
     def judged(self, model: nn.Module, cut: Cut) -> jobs.Evaluation:
         """As the worker judges rung 0 (``workers/tasks.py``)."""
         images, reference, plan = self.images, self.reference(cut.plan), cut.plan
-        logits = predict(model, images, images.train.images, plan.resolution, images.holdout)
+        logits = predict(model, images.train.images, view_of(plan), images.holdout)
         base = np.load(self.workspace.store.get(reference.logits_sha256))
         labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
         remembered = inference.accuracy(base, labels) - reference.accuracy
@@ -152,7 +154,7 @@ class Builder:
     def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
         """Which of the (first) validation images the model classifies right."""
         split = self.images.validation
-        logits = predict(model, self.images, split.images[:first], cut.plan.resolution)
+        logits = predict(model, split.images[:first], view_of(cut.plan))
         right: np.ndarray = logits.argmax(1) == split.labels[:first]
         return right
 
@@ -251,6 +253,10 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     }
 
 
+def view_of(plan: Plan) -> ModelView:
+    return ModelView(plan.resolution, FASHION_MNIST)
+
+
 @dataclass(frozen=True, eq=False)
 class Unseen:
     """Images that calibrate a file, and validation images with labels that judge it."""
@@ -262,8 +268,8 @@ class Unseen:
     @classmethod
     def of(cls, builder: Builder, plan: Plan) -> Unseen:
         images = builder.images
-        wanted = np.concatenate(list(batches(images, images.validation.images[:ROUNDED_IMAGES], plan.resolution)))
-        calibration = drawn(builder.workspace, QUANTIZATION, plan.resolution).numpy()
+        wanted = np.concatenate(list(batches(images.validation.images[:ROUNDED_IMAGES], view_of(plan))))
+        calibration = drawn(builder.workspace, QUANTIZATION, view_of(plan)).numpy()
         return cls(calibration, wanted, images.validation.labels[:ROUNDED_IMAGES])
 
 

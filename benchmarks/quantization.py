@@ -27,6 +27,7 @@ from vitsearch.compress.quantization.layers import Coverage
 from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core import precisions
 from vitsearch.core.plan import QuantizationAware, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
@@ -51,22 +52,21 @@ class Data:
             self.train, self.validation = (archive[f"{name}_images"][..., None] for name in SPLITS)
             self.train_labels, self.labels = (archive[f"{name}_labels"].astype(np.int64) for name in SPLITS)
         chosen = np.random.default_rng(0).permutation(len(self.train))[:CALIBRATION_IMAGES]
-        self.calibration = to_tensor(self.train[chosen], 28, MEAN, STD)
+        self.calibration = to_tensor(self.train[chosen], 28, Preprocessing(MEAN, STD))
 
     def accuracy(self, path: Path) -> float:
-        inputs = to_tensor(self.validation, 28, MEAN, STD).numpy()
+        inputs = to_tensor(self.validation, 28, Preprocessing(MEAN, STD)).numpy()
         return inference.accuracy(evaluate.logits(path, inputs, 100), self.labels)
 
     def task(self, teacher: nn.Module) -> fine_tune.FineTuneTask:
         recipe = SETTINGS.recipe(RECIPE, "vit_fmnist_p4")
         pool = fine_tune.training_pool(np.arange(len(self.train)), recipe)
-        logits = inference.predict_logits(teacher, self.train, 28, MEAN, STD, rows=pool)
+        logits = inference.predict_logits(teacher, self.train, 28, Preprocessing(MEAN, STD), rows=pool)
         return fine_tune.FineTuneTask(
             images=self.train,
             labels=self.train_labels,
             resolution=28,
-            mean=MEAN,
-            std=STD,
+            preprocessing=Preprocessing(MEAN, STD),
             recipe=recipe,
             epochs=SETTINGS.epochs(recipe.rungs[-1]),
             teacher_logits=logits,
@@ -116,7 +116,9 @@ def deit(folder: Path) -> dict[str, Path]:
     fake_quant.prepare(rounded, [images])
     pixels, labels = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), np.arange(8)
     recipe = Recipe((0, 1), 8, 4, 1e-4, 0.05, 0, 0.0, 1.0, 0)
-    fine_tune.fine_tune(rounded, fine_tune.FineTuneTask(pixels, labels, 224, (0.5,) * 3, (0.5,) * 3, recipe, 1))
+    fine_tune.fine_tune(
+        rounded, fine_tune.FineTuneTask(pixels, labels, 224, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, 1)
+    )
     return {
         name: made(rounded if name in precisions.TRAINED else model, name, images, folder) for name in every_precision()
     }

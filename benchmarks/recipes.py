@@ -26,8 +26,10 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
+from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
@@ -109,16 +111,20 @@ class Trainings:
             self._starts[one.plan] = self._rung0(one)
         model = copy.deepcopy(self._starts[one.plan])
         if one.schedule == INT8:
-            fake_quant.prepare(model, drawn_batches(self.workspace, CALIBRATION, one.resolution))
+            fake_quant.prepare(
+                model, drawn_batches(self.workspace, CALIBRATION, ModelView(one.resolution, FASHION_MNIST))
+            )
         return model
 
     def judged(self, model: nn.Module, one: Try) -> dict[str, float]:
         images = self.images
         if one.backbone not in self._judging:
-            base = base_model(jobs.Source(one.backbone, "builtin", 28), self.workspace)
-            self._judging[one.backbone] = predict(base, images, images.train.images, 28, images.holdout)
-        logits = predict(model, images, images.train.images, one.resolution, images.holdout)
-        unseen = predict(model, images, images.validation.images, one.resolution)
+            source = jobs.Source(one.backbone, "builtin", 28, FASHION_MNIST)
+            base = base_model(source, self.workspace)
+            self._judging[one.backbone] = predict(base, images.train.images, source.view, images.holdout)
+        view = ModelView(one.resolution, FASHION_MNIST)
+        logits = predict(model, images.train.images, view, images.holdout)
+        unseen = predict(model, images.validation.images, view)
         labels = torch.from_numpy(images.train.labels[images.holdout])
         return {
             "loss": float(nn.functional.cross_entropy(torch.from_numpy(logits), labels)),
@@ -130,14 +136,14 @@ class Trainings:
     def task(self, one: Try, epochs: float, before: float) -> fine_tune.FineTuneTask:
         images = self.images
         if one.backbone not in self._targets:
-            base = base_model(jobs.Source(one.backbone, "builtin", 28), self.workspace)
-            self._targets[one.backbone] = predict(base, images, images.train.images, 28, self.pool)
+            source = jobs.Source(one.backbone, "builtin", 28, FASHION_MNIST)
+            base = base_model(source, self.workspace)
+            self._targets[one.backbone] = predict(base, images.train.images, source.view, self.pool)
         return fine_tune.FineTuneTask(
             images.train.images,
             images.train.labels,
             one.resolution,
-            images.mean,
-            images.std,
+            FASHION_MNIST,
             replace(RECIPE, lr=one.lr, frozen_statistics=one.frozen),
             epochs,
             teacher_logits=self._targets[one.backbone],
@@ -146,7 +152,7 @@ class Trainings:
         )
 
     def _rung0(self, one: Try) -> nn.Module:
-        source = jobs.Source(one.backbone, "builtin", one.resolution)
+        source = jobs.Source(one.backbone, "builtin", one.resolution, FASHION_MNIST)
         found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDY))
         structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
         cut, deployment = Compression(**one.cut, width_multiple=16), Deployment("local", "onnxruntime", "cpu", "fp32")

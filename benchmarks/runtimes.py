@@ -37,6 +37,7 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import MIXED, RUNTIMES, TRAINED, default_provider
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError, VitsearchError
@@ -129,8 +130,8 @@ def base(name: str) -> Subject:
     with tempfile.TemporaryDirectory() as cache:
         images = data.load(data.DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}), Path(cache))
     rows = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION]
-    drawn = to_tensor(images.train.images[rows], 28, images.mean, images.std).numpy()
-    validation = to_tensor(images.validation.images, 28, images.mean, images.std).numpy()
+    drawn = to_tensor(images.train.images[rows], 28, Preprocessing(images.mean, images.std)).numpy()
+    validation = to_tensor(images.validation.images, 28, Preprocessing(images.mean, images.std)).numpy()
     ships = deploy.deployed(model, family, (1, 1, 28, 28))
     return Subject(name, ships, drawn, validation, np.asarray(images.validation.labels))
 

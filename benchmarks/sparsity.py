@@ -23,6 +23,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import batch_norms
 from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.graph.onnx_file import write_onnx
 
@@ -38,7 +39,7 @@ class Table:
         self.data, self.folder = Data(), folder
         self.model = backbones.find(name).build(ModelSpec(name, "builtin", 28, 10, 1)).model
         chosen = np.random.default_rng(0).permutation(len(self.data.train))[:RECALIBRATION_IMAGES]
-        self.images = to_tensor(self.data.train[chosen], 28, MEAN, STD)
+        self.images = to_tensor(self.data.train[chosen], 28, Preprocessing(MEAN, STD))
 
     def print(self) -> None:
         rows, files = {}, {}

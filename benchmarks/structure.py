@@ -17,7 +17,9 @@ import torch
 
 from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.tensors import to_tensor
 from vitsearch.models.divergence import kl_divergence
@@ -45,7 +47,7 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     yield ("---",) * 7
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
     workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
-    source = jobs.Source(BASE, "builtin", 28)
+    source = jobs.Source(BASE, "builtin", 28, FASHION_MNIST)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
     accuracy = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).accuracy
     known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
@@ -80,7 +82,7 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
 def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:
     """KL to the base without each block, on the first 256 training images."""
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
-    inputs = to_tensor(images.train.images[: CALIBRATION.images], 28, images.mean, images.std)
+    inputs = to_tensor(images.train.images[: CALIBRATION.images], 28, Preprocessing(images.mean, images.std))
     model = backbones.find(BASE).build(ModelSpec(BASE, "builtin", 28, 10, 1)).model.eval()
     with torch.inference_mode():
         expected = model(inputs).numpy()

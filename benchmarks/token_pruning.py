@@ -24,6 +24,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, sequential, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.data.tensors import to_tensor
@@ -85,19 +86,19 @@ def accuracies(methods: Sequence[str], ratios: Sequence[float]) -> Iterator[tupl
     images = data.load(data.DataSpec("builtin:fashion-mnist-14k"))
     family = backbones.find(BASE.backbone)
     base = family.build(BASE).model
-    logits = partial(inference.predict_logits, resolution=28, mean=images.mean, std=images.std)
+    seen = Preprocessing(images.mean, images.std)
+    logits = partial(inference.predict_logits, resolution=28, preprocessing=seen)
     expected = logits(base, images.validation.images)
     pool = fine_tune.training_pool(images.learned, RECIPE)
     targets = logits(base, images.train.images, rows=pool)
     chosen = np.random.default_rng(0).permutation(len(images.train))[:CALIBRATION_IMAGES]
-    calibration = to_tensor(images.train.images[chosen], 28, images.mean, images.std)
+    calibration = to_tensor(images.train.images[chosen], 28, seen)
     wanted = sequential.targets(base, family, calibration)
     task = fine_tune.FineTuneTask(
         images.train.images,
         images.train.labels,
         28,
-        images.mean,
-        images.std,
+        seen,
         RECIPE,
         epochs=1,
         teacher_logits=targets,

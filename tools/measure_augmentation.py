@@ -19,6 +19,7 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.core.plan import Augmentation, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, ImageData, load
 from vitsearch.models.surgery import keep_columns, keep_rows
 from vitsearch.space.task import AUGMENTATIONS
@@ -46,18 +47,18 @@ def tuned(make: Callable[[], nn.Module], data: ImageData, augmentation: Augmenta
     """CPU-seconds of the training, and the trained model."""
     pool = fine_tune.training_pool(data.learned, replace(RECIPE, rungs=(0, 1)))
     plain = augmentation.is_none
-    logits = inference.predict_logits(whole(), data.train.images, 28, data.mean, data.std, rows=pool) if plain else None
+    seen = Preprocessing(data.mean, data.std)
+    logits = inference.predict_logits(whole(), data.train.images, 28, seen, rows=pool) if plain else None
     task = fine_tune.FineTuneTask(
         images=data.train.images,
         labels=data.train.labels,
         resolution=28,
-        mean=data.mean,
-        std=data.std,
+        preprocessing=seen,
         recipe=replace(RECIPE, augmentation=augmentation),
         epochs=epochs,
         teacher_logits=logits,
         pool=pool,
-        live_teacher=None if plain else fine_tune.LiveTeacher(whole(), 28),
+        live_teacher=None if plain else fine_tune.LiveTeacher(whole(), 28, seen),
     )
     model, start = make(), time.process_time()
     fine_tune.fine_tune(model, task)
@@ -71,7 +72,7 @@ def main() -> None:
         for epochs in (1, 4):
             for name, augmentation in AUGMENTATIONS.items():
                 seconds, model = tuned(make, data, augmentation, epochs)
-                logits = inference.predict_logits(model, data.validation.images, 28, data.mean, data.std)
+                logits = inference.predict_logits(model, data.validation.images, 28, Preprocessing(data.mean, data.std))
                 found = inference.accuracy(logits, data.validation.labels)
                 result = f"{seconds:.1f} CPU-s, accuracy {found:.4f} of {len(logits)}"
                 print(f"{make.__name__}, {epochs} x {IMAGES} images, augmentation {name}: {result}", flush=True)

@@ -31,6 +31,7 @@ from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN, BuiltinBase
 from vitsearch.compress import batch_norms
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
@@ -170,7 +171,7 @@ class Batches:
             flipped = self._rng.random(BATCH) < 0.5
             images[flipped] = images[flipped, :, ::-1]
         resolution = int(self._rng.choice(phase.resolutions))
-        inputs = to_tensor(images, resolution, self._base.mean, self._base.std)
+        inputs = to_tensor(images, resolution, Preprocessing(self._base.mean, self._base.std))
         return inputs.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.labels[batch])
 
 
@@ -204,7 +205,7 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 def accuracy(model: nn.Module, base: BuiltinBase, data: Split, resolution: int) -> float:
     return inference.accuracy(
-        inference.predict_logits(model, data.images, resolution, base.mean, base.std), data.labels
+        inference.predict_logits(model, data.images, resolution, Preprocessing(base.mean, base.std)), data.labels
     )
 
 

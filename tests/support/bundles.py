@@ -8,7 +8,15 @@ from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
 
 PROTOCOL = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
-PREPROCESSING = {"image_size": 2, "channels": 1, "resolution": 2, "mean": [0.0], "std": [1.0]}
+PREPROCESSING = {
+    "image_size": 2,
+    "channels": 1,
+    "crop_size": 2,
+    "interpolation": "bilinear",
+    "resolution": 2,
+    "mean": [0.0],
+    "std": [1.0],
+}
 LABELS = ["north west", "north east", "south west", "south east"]
 FLATTEN = model(
     [node("Flatten", ["images"], "logits")],

@@ -13,6 +13,7 @@ import torch
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.training.fine_tune import FineTuneTask, fine_tune
 
 IMAGES, CLASSES = 8, 4
@@ -23,7 +24,9 @@ RECIPE = Recipe((0, 1), IMAGES, IMAGES // 2, 1e-4, 0.05, 1, 0.0, 1.0, 0)
 def train(name: str, pixels: int) -> None:
     model = backbones.find(name).build(ModelSpec(name, "none", pixels, CLASSES)).model
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, pixels, pixels, 3), dtype=np.uint8)
-    report = fine_tune(model, FineTuneTask(images, np.arange(IMAGES) % CLASSES, pixels, HALVES, HALVES, RECIPE, 1.0))
+    report = fine_tune(
+        model, FineTuneTask(images, np.arange(IMAGES) % CLASSES, pixels, Preprocessing(HALVES, HALVES), RECIPE, 1.0)
+    )
     print(f"{name}@{pixels} {report.steps} steps", flush=True)
 
 

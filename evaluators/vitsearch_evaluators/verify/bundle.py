@@ -118,6 +118,8 @@ _MANIFEST: Mapping[str, json_reader.Reader] = {
 _PREPROCESSING: Mapping[str, json_reader.Reader] = {
     "image_size": json_reader.integer(1, 4096),
     "channels": json_reader.integer(1, 3),
+    "crop_size": json_reader.integer(1, 4096),
+    "interpolation": json_reader.one_of("bilinear", "bicubic"),
     "resolution": json_reader.integer(1, 4096),
     "mean": json_reader.sequence(_number, 3),
     "std": json_reader.sequence(json_reader.number(1e-6), 3),

@@ -3,10 +3,12 @@
 `load` reads a file as the training images were read; it needs Pillow. `prepare` makes the input of the model from what
 `load` returns; it needs NumPy alone. `settings` is the content of `preprocessing.json`:
 
-    image_size   pixels a side of the images that `load` returns
-    channels     1 (grey) or 3 (colour)
-    resolution   pixels a side of the model's input
-    mean, std    of pixels in [0, 1], one number for each channel
+    image_size     pixels a side of the images that `load` returns
+    channels       1 (grey) or 3 (colour)
+    crop_size      pixels a side of the centre of such an image that the model sees
+    interpolation  how this centre is resized: bilinear or bicubic
+    resolution     pixels a side of the model's input
+    mean, std      of pixels in [0, 1], one number for each channel
 """
 
 from typing import Any, Mapping
@@ -36,18 +38,21 @@ def load(path: str, settings: Mapping[str, Any]) -> Any:
 
 def prepare(images: Any, settings: Mapping[str, Any]) -> Any:
     """Return the input of the model, float32 (N, channels, resolution, resolution), for uint8 (N, height, width,
-    channels): `(pixel / 255 - mean) / std`.
-
-    Images of another size are resized first, bilinear and antialiased.
+    channels): the centre, resized, and `(pixel / 255 - mean) / std`. What is resized is antialiased.
     """
     import numpy
 
-    values = numpy.ascontiguousarray(numpy.asarray(images).transpose(0, 3, 1, 2)).astype(numpy.float32)
+    crop, resolution, interpolation = (settings[name] for name in ("crop_size", "resolution", "interpolation"))
+    pixels = numpy.asarray(images)
+    top, left = ((side - crop) // 2 for side in pixels.shape[1:3])
+    centre = pixels[:, top : top + crop, left : left + crop]
+    values = numpy.ascontiguousarray(centre.transpose(0, 3, 1, 2)).astype(numpy.float32)
     values /= numpy.float32(255)
-    resolution = settings["resolution"]
-    if values.shape[2:] != (resolution, resolution):
-        down, across = (_weights(size, resolution) for size in values.shape[2:])
-        values = numpy.matmul(down, numpy.matmul(values, across.T))
+    if crop != resolution:
+        shares = _weights(crop, resolution, interpolation)
+        values = numpy.matmul(shares, numpy.matmul(values, shares.T))
+        if interpolation == "bicubic":
+            values = values.clip(0, 1)  # it overshoots at edges, where 8-bit images are cut off
     mean, std = (numpy.array(settings[name], numpy.float32).reshape(1, -1, 1, 1) for name in ("mean", "std"))
     return numpy.ascontiguousarray((values - mean) / std)
 
@@ -69,19 +74,38 @@ def _flat(image: Any, mode: str) -> Any:
     return image.convert(mode)
 
 
-def _weights(old: int, new: int) -> Any:
-    """The share of each of `old` pixels in each of `new` ones, float32 (new, old): triangles as wide as the new pixels,
-    at least as the old ones, as torch's `interpolate(mode="bilinear", antialias=True)` has them, in its arithmetic."""
+def _weights(old: int, new: int, interpolation: str) -> Any:
+    """The share of each of `old` pixels in each of `new` ones, float32 (new, old): triangles, or the cubics of Keys
+    (1981), as wide as the new pixels, at least as the old ones, as torch's `interpolate(antialias=True)` has them, in
+    its arithmetic."""
     import numpy
 
     one, half = numpy.float32(1), numpy.float32(0.5)
     scale = numpy.float32(old) / numpy.float32(new)
-    support = max(scale, one)
+    width = max(scale, one)
+    shape, reach = (_triangle, 1) if interpolation == "bilinear" else (_cubic, 2)
+    support = numpy.float32(reach) * width
     rows = numpy.zeros((new, old), numpy.float32)
     for index in range(new):
         centre = scale * (numpy.float32(index) + half)
         first, last = max(int(centre - support + half), 0), min(int(centre + support + half), old)
         offsets = numpy.arange(first, last, dtype=numpy.float32) - centre + half
-        shares = numpy.maximum(numpy.float32(0), one - abs(offsets * (one / support)))
+        shares = shape(abs(offsets * (one / width)))
         rows[index, first:last] = shares / shares.sum()
     return rows
+
+
+def _triangle(distances: Any) -> Any:
+    import numpy
+
+    return numpy.maximum(numpy.float32(0), numpy.float32(1) - distances)
+
+
+def _cubic(distances: Any) -> Any:
+    """With the slope -0.5, as Pillow and antialiasing torch have it."""
+    import numpy
+
+    slope = numpy.float32(-0.5)
+    near = ((slope + 2) * distances - (slope + 3)) * distances * distances + 1
+    far = (((distances - 5) * distances + 8) * distances - 4) * slope
+    return numpy.where(distances < 1, near, numpy.where(distances < 2, far, 0)).astype(numpy.float32)

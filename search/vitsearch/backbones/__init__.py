@@ -33,6 +33,7 @@ from functools import cache
 from typing import Any
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import UnknownName
 from vitsearch.models.backbone import Backbone, BlockUnits, Built, ModelSpec
 from vitsearch.registry import Registry
@@ -47,6 +48,7 @@ __all__ = [
     "licence",
     "native_resolution",
     "own_window",
+    "preprocessing",
     "starting_digest",
     "supports",
     "windows",
@@ -111,6 +113,13 @@ def starting_digest(spec: ModelSpec) -> str:
     from vitsearch.backbones.weights import digest_of  # torch: only for a run that resolves plans
 
     return digest_of(spec)
+
+
+def preprocessing(name: str, weights: str) -> Preprocessing | None:
+    """How the starting weights of ``name`` read images; None for random weights, which read them as the data says."""
+    from vitsearch.backbones.weights import preprocessing_of  # torch: only for a run that resolves plans
+
+    return preprocessing_of(name, weights)
 
 
 def licence(name: str, weights: str) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.fashion_mnist import CLASS_NAMES
 from vitsearch.errors import WeightsError
 
@@ -17,7 +18,7 @@ from vitsearch.errors import WeightsError
 @dataclass(frozen=True)
 class BuiltinBase:
     """One base. ``architecture`` is the timm model that gets ``arguments``; ``asset`` its weights (safetensors, fp16)
-    at ``resolution``, trained on ``class_names``. ``mean`` and ``std`` are of pixels in [0, 1]. It classifies
+    at ``resolution``, trained on ``class_names`` as ``preprocessing`` says. It classifies
     ``correct`` of the validation images of :data:`JUDGED_ON` correctly."""
 
     family: str
@@ -27,8 +28,7 @@ class BuiltinBase:
     resolution: int
     class_names: tuple[str, ...]
     channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     correct: int
 
     @property
@@ -60,6 +60,10 @@ JUDGED_ON = Judged("311ea9cc3947638c251e4645bb2e7f6d49766ab36277a7b4d5b111f10d4e
 """``builtin:fashion-mnist-14k``."""
 
 
+FASHION_MNIST = Preprocessing((0.2860,), (0.3530,))
+"""How all built-in bases read images."""
+
+
 def _fashion_mnist(family: str, architecture: str, asset: str, correct: int, **arguments: Any) -> BuiltinBase:
     return BuiltinBase(
         family=family,
@@ -69,8 +73,7 @@ def _fashion_mnist(family: str, architecture: str, asset: str, correct: int, **a
         resolution=28,
         class_names=CLASS_NAMES,
         channels=1,
-        mean=(0.2860,),
-        std=(0.3530,),
+        preprocessing=FASHION_MNIST,
         correct=correct,
     )
 

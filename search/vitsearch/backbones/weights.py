@@ -20,6 +20,7 @@ from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights_file import State, first_line, read_state, some
+from vitsearch.core.preprocessing import Interpolation, Preprocessing
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.surgery import redraw_zero_norms
@@ -113,6 +114,25 @@ def digest_of(spec: ModelSpec) -> str:
     return file_digest(str(weights_path(spec)))
 
 
+def preprocessing_of(name: str, weights: str) -> Preprocessing | None:
+    """How weights read images. None for random ones and for those of a model that timm does not know: they read them by
+    the mean and deviation of the data.
+
+    Files of users are taken to read images as timm's weights of this name do. timm's share of a crop is of the side;
+    above 1 it pads, which we do not.
+    """
+    if weights == "none":
+        return None
+    if name in BUILTIN:
+        return BUILTIN[name].preprocessing
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None:
+        return None
+    told = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
+    mode: Interpolation = "bilinear" if told["interpolation"] == "bilinear" else "bicubic"
+    return Preprocessing(tuple(told["mean"]), tuple(told["std"]), mode, min(1.0, told["crop_pct"]))
+
+
 def _random(spec: ModelSpec, recipe: Recipe) -> Built:
     model = recipe.create(num_classes=spec.classes, in_chans=spec.channels)
     redraw_zero_norms(model, SEED)
@@ -166,10 +186,9 @@ def _with_classes(spec: ModelSpec, recipe: Recipe, model: nn.Module, had: int, f
 
 
 def _built(spec: ModelSpec, recipe: Recipe, model: nn.Module, head_is_new: bool) -> Built:
-    source = BUILTIN.get(spec.backbone) or recipe.config
-    if source is None:
+    if recipe.config is None:
         raise PlanError(f"{recipe.name}: timm keeps no configuration (mean, std, input size) of this model")
-    return Built(model, head_is_new, tuple(source.mean), tuple(source.std))
+    return Built(model, head_is_new)
 
 
 def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: int, error: Exception) -> WeightsError:

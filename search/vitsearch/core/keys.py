@@ -2,7 +2,8 @@
 
     key            made from                                                   names
     weights_key    indices, starting weights, data, teacher, recipe, seed,     trainings and rungs
-                   images of the closed-form steps, resolutions of both
+                   images of the closed-form steps, resolutions and
+                   preprocessing of both
     qat_key        a training and its rung, settings, calibration              trainings for static int8
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
     artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
@@ -17,10 +18,11 @@ from dataclasses import asdict, dataclass
 
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
 from vitsearch.core.precisions import VERSIONED, reads_fused
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class DataIdentity:
 
 @dataclass(frozen=True)
 class Unpruned:
-    """An unpruned model: the digest of its weights, and the resolution at which it sees the images."""
+    """An unpruned model: the digest of its weights, and what it sees of the images."""
 
     weights: str
     resolution: int
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)

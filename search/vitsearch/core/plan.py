@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from vitsearch.core.precisions import ALL, RUNTIMES, quantized_ops_of
+from vitsearch.core.preprocessing import OWN, PreprocessingKeys
 from vitsearch.core.tuning import tuning_of
 
 Distillation = Literal["none", "logits", "feature", "token", "token_hard"]
@@ -161,7 +162,7 @@ class Compression:
 @dataclass(frozen=True)
 class Plan:
     """The model that one trial builds. ``weights`` are the starting weights: ``builtin``, ``hub``, ``none`` or
-    ``file:PATH``."""
+    ``file:PATH``; ``preprocessing`` is what the space file says of theirs."""
 
     backbone: str
     weights: str
@@ -171,6 +172,7 @@ class Plan:
     distillation: Distillation
     recipe: Recipe
     deployments: tuple[Deployment, ...] = field(default=())
+    preprocessing: PreprocessingKeys = OWN
 
     @property
     def deployment(self) -> Deployment:
@@ -188,6 +190,7 @@ class Plan:
             "compression": self.compression.to_json(),
             "deployments": [asdict(d) | {"options": dict(d.options)} for d in self.deployments],
             "recipe": self.recipe.to_json(),
+            "preprocessing": self.preprocessing.to_json(),
         }
 
     @classmethod
@@ -201,6 +204,7 @@ class Plan:
                 "compression": Compression.from_json(value["compression"]),
                 "recipe": Recipe.from_json(value["recipe"]),
                 "deployments": deployments,
+                "preprocessing": PreprocessingKeys.from_json(value["preprocessing"]),
             }
         )
 

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.nn import functional
 
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes
 
 
 def to_tensor(
-    images: Bytes,
-    resolution: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: str | torch.device = "cpu",
+    images: Bytes, resolution: int, preprocessing: Preprocessing, device: str | torch.device = "cpu"
 ) -> torch.Tensor:
-    """Convert uint8 (N, H, W, C) to contiguous float32 (N, C, resolution, resolution): ``(pixel / 255 - mean) / std``.
+    """Convert uint8 (N, H, W, C) to contiguous float32 (N, C, resolution, resolution), as ``preprocessing`` says.
 
-    Images of another size are resized first, bilinear and antialiased, as in timm's evaluation.
+    What is resized is antialiased, as in timm's evaluation.
     """
     # torch.tensor copies: memory maps and views are often read-only, which from_numpy warns about.
     # The strides of the permuted tensor would make every convolution run channels_last, and torch 2.13 corrupts the
     # heap in the backward pass of FastViT there. ``contiguous()`` keeps such strides where there is one channel.
-    pixels = torch.tensor(images, device=device).permute(0, 3, 1, 2)
+    pixels = torch.tensor(_centre(images, preprocessing), device=device).permute(0, 3, 1, 2)
     values = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if values.shape[2:] != (resolution, resolution):
-        values = functional.interpolate(
-            values, size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True
-        )
+        size, mode = (resolution, resolution), preprocessing.interpolation
+        values = functional.interpolate(values, size=size, mode=mode, align_corners=False, antialias=True)
+        if mode == "bicubic":
+            values = values.clamp_(0, 1)  # it overshoots at edges, where 8-bit images are cut off
     shape = (1, -1, 1, 1)
-    means, stds = (torch.tensor(list(v), device=device).reshape(shape) for v in (mean, std))
+    numbers = (preprocessing.mean, preprocessing.std)
+    means, stds = (torch.tensor(list(each), device=device).reshape(shape) for each in numbers)
     return (values - means) / stds
+
+
+def _centre(images: Bytes, preprocessing: Preprocessing) -> Bytes:
+    down, across = (slice(at, at + size) for at, size in (_span(side, preprocessing) for side in images.shape[1:3]))
+    return images[:, down, across]
+
+
+def _span(side: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    size = preprocessing.crop_size(side)
+    return (side - size) // 2, size

@@ -41,14 +41,11 @@ class Built:
     """A model in evaluation mode.
 
     ``head_is_new``: its classifier (or, with another number of channels, its first layer) was not loaded unchanged,
-    so the model must be trained first. ``mean`` and ``std`` are those of the training of the weights, per channel of
-    the source.
+    so the model must be trained first.
     """
 
     model: nn.Module
     head_is_new: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)

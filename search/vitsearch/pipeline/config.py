@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vitsearch.core.keys import DataIdentity
-from vitsearch.core.plan import QuantizationAware, Recipe
+from vitsearch.core.plan import Plan, QuantizationAware, Recipe
+from vitsearch.core.preprocessing import OWN, ModelView, Preprocessing, PreprocessingKeys
 from vitsearch.devices.protocols import Phases
 from vitsearch.pipeline.calibration import Calibration
 from vitsearch.pipeline.jobs import Source
@@ -19,12 +20,14 @@ class Teacher:
     backbone: str
     weights: str
     recipe: Recipe
+    preprocessing: PreprocessingKeys = OWN
 
 
 @dataclass(frozen=True)
 class StageConfig:
     """``teacher`` None: each backbone is distilled from its own unpruned base. ``starting_digest`` gives the digest of
-    a backbone's starting weights. ``confirms``: the objectives and limits need the confirmation measurement of every
+    a backbone's starting weights, ``preprocessing`` that of a backbone with weights, as far as the keys of the space
+    file leave it to them. ``confirms``: the objectives and limits need the confirmation measurement of every
     model; otherwise its screening measurement decides until the end. The device evaluates the models of the front on
     ``device_images`` images; ``fleet_weights`` are the weights of several devices, None for the worst case."""
 
@@ -33,6 +36,7 @@ class StageConfig:
     teacher: Teacher | None
     base_resolution: Callable[[str], int]
     starting_digest: Callable[[Source], str]
+    preprocessing: Callable[[str, str, PreprocessingKeys], Preprocessing]
     calibration_images: int
     quantization_images: int
     seed: int
@@ -41,6 +45,10 @@ class StageConfig:
     device_images: int = 0
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
+
+    def view(self, plan: Plan) -> ModelView:
+        """What the model of ``plan`` sees of an image."""
+        return ModelView(plan.resolution, self.preprocessing(plan.backbone, plan.weights, plan.preprocessing))
 
     @property
     def calibration(self) -> Calibration:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vitsearch.core.plan import Plan
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.pipeline.config import StageConfig
@@ -28,19 +29,19 @@ class DeviceAccuracy:
         self._context = context
         self._shared = shared
         self._device = device
-        self._subsets: dict[int, Subset] = {}
+        self._subsets: dict[ModelView, Subset] = {}
 
-    async def prepare(self, resolutions: Iterable[int]) -> None:
-        """Make the subsets of images while there are workers."""
+    async def prepare(self, views: Iterable[ModelView]) -> None:
+        """Make the images that models see while there are workers."""
         wanted, channels = self._config.device_images, self._config.data.channels
-        for resolution in sorted(set(resolutions)) if wanted else ():
-            count = min(wanted, SUBSET_MAX_BYTES // (4 * channels * resolution**2))
-            images, labels = await self._shared.subset(resolution, count), await self._shared.subset(None, count)
-            self._subsets[resolution] = Subset(str(images), str(labels))
+        for view in dict.fromkeys(views) if wanted else ():
+            count = min(wanted, SUBSET_MAX_BYTES // (4 * channels * view.resolution**2))
+            images, labels = await self._shared.subset(view, count), await self._shared.subset(None, count)
+            self._subsets[view] = Subset(str(images), str(labels))
 
     async def ask(self, artifact: ArtifactRow, file: ModelFile, plan: Plan) -> AccuracyRow | None:
         """None when there is no subset to classify; :class:`StageError` when the device cannot classify it."""
-        subset = self._subsets.get(plan.resolution)
+        subset = self._subsets.get(ModelView(plan.resolution, artifact.preprocessing))
         if subset is None:
             return None
         key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.data.fingerprint

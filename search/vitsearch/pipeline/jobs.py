@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
+from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.stage import Stage
@@ -35,13 +36,18 @@ STORED = "stored:"
 @dataclass(frozen=True)
 class Source:
     """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH', or
-    'stored:SHA256' for those of a base that the study has made). ``window_size`` None: the family's own at this
-    resolution."""
+    'stored:SHA256' for those of a base that the study has made), and how it reads images. ``window_size`` None: the
+    family's own at this resolution."""
 
     backbone: str
     weights: str
     resolution: int
+    preprocessing: Preprocessing
     window_size: int | None = None
+
+    @property
+    def view(self) -> ModelView:
+        return ModelView(self.resolution, self.preprocessing)
 
 
 Images = Literal["train", "holdout"]
@@ -137,11 +143,11 @@ class LogitsJob(FileJob):
 
 @dataclass(frozen=True)
 class SubsetJob(FileJob):
-    """The first validation images as a model takes them at a resolution, or (None) their labels, for a device
-    to judge by: a .npy file, float32 (images, channels, height, width) or int64 (images)."""
+    """The first validation images as a model takes them, or (None) their labels, for a device to judge by: a .npy
+    file, float32 (images, channels, height, width) or int64 (images)."""
 
     stage = Stage.SUBSET
-    resolution: int | None
+    view: ModelView | None
     images: int
 
 

@@ -24,11 +24,11 @@ from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import opset_on, version_on
 from vitsearch.devices.fleet import waiting
 from vitsearch.pipeline.calibration import Calibrations
-from vitsearch.pipeline.config import StageConfig
+from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet.measure import measurements_on
-from vitsearch.pipeline.jobs import CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
+from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
@@ -73,10 +73,10 @@ class Pipeline:
         calibrations = Calibrations.of(
             resolved, shared.structure, config.base_resolution(plan.backbone), config.structure_calibration
         )
-        base = Unpruned(shared.base.weights_sha256, config.base_resolution(plan.backbone))
+        base = self._unpruned(plan, shared.base)
         teacher = None
         if config.teacher is not None and shared.teacher is not None:
-            teacher = Unpruned(shared.teacher.weights_sha256, config.base_resolution(config.teacher.backbone))
+            teacher = self._unpruned(config.teacher, shared.teacher)
         origin = Origin(base, teacher, calibrations.digest(config.structure_calibration))
         keys = Keys(
             weights_key(resolved, plan, origin, config.data),
@@ -86,6 +86,10 @@ class Pipeline:
         )
         spec = CompressionSpec(shared.source, resolved, shared.statistics_sha256, calibrations)
         return ResolvedTrial(plan, shared, spec, keys)
+
+    def _unpruned(self, model: Plan | Teacher, base: Base) -> Unpruned:
+        preprocessing = self.config.preprocessing(model.backbone, model.weights, model.preprocessing)
+        return Unpruned(base.weights_sha256, self.config.base_resolution(model.backbone), preprocessing)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
@@ -167,11 +171,11 @@ class Pipeline:
 
     # ---- the end of a run
 
-    async def prepare_subsets(self, resolutions: Iterable[int]) -> None:
+    async def prepare_subsets(self, plans: Iterable[Plan]) -> None:
         """Make the images that the device classifies, while there are workers."""
-        asked = list(resolutions)
+        views = [self.config.view(plan) for plan in plans]
         for one in self._device_accuracies.values():
-            await one.prepare(asked)
+            await one.prepare(views)
 
     async def restore(self, plan: Plan, keys: Keys, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
@@ -304,7 +308,8 @@ class Pipeline:
             accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
             self._ledger.add(accuracy, cost)
             where = self._workspace.store.address
-            return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, out.detail()), cost
+            detail = out.detail() | {"preprocessing": asdict(trial.spec.source.preprocessing)}
+            return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, detail), cost
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
 

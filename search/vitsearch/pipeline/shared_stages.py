@@ -10,9 +10,10 @@ from pathlib import Path
 
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import MIXED
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.resolve import BlockStructure, Scores
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.pipeline.config import StageConfig
+from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import (
     STORED,
@@ -64,8 +65,9 @@ class SharedStages:
 
     async def parts(self, plan: Plan) -> SharedParts:
         """Everything that a plan shares with others and that its resolution needs."""
-        base = await self.base(plan.backbone, plan.weights, self._config.base_recipe)
-        source = replace(self._source(plan.backbone, base, plan.resolution), window_size=plan.window_size)
+        start = self._start(plan)
+        base = await self._base(start, self._config.base_recipe)
+        source = replace(_unpruned(start, base), resolution=plan.resolution, window_size=plan.window_size)
         found = await self._block_structure(source, base)
         if found.key not in self._parsed:
             self._parsed[found.key] = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
@@ -81,14 +83,13 @@ class SharedStages:
             await self._teacher(plan, base),
         )
 
-    async def base(self, backbone: str, weights: str, recipe: Recipe) -> Base:
+    async def _base(self, source: Source, recipe: Recipe) -> Base:
         """The model with the user's classes, at its base resolution; trained when its classifier is new."""
-        source = Source(backbone, weights, self._config.base_resolution(backbone))
         key = digest(
             {
                 "stage": Stage.BASE,
-                "backbone": backbone,
-                "resolution": source.resolution,
+                "backbone": source.backbone,
+                "view": asdict(source.view),
                 "start": self._config.starting_digest(source),
                 "recipe": recipe.to_json(),
                 "data": asdict(self._config.data),
@@ -107,7 +108,7 @@ class SharedStages:
 
     async def reference(self, plan: Plan, base: Base) -> Reference:
         """What compressed models are compared with: the unpruned model on the holdout."""
-        job = LogitsJob(self._workspace, self._unpruned_source(plan.backbone, base), "holdout", plan.recipe)
+        job = LogitsJob(self._workspace, _unpruned(self._start(plan), base), "holdout", plan.recipe)
         return Reference(await self._outputs(job, base), base.accuracy)
 
     async def targets(self, plan: Plan, teacher: Base | None) -> DistillationTargets:
@@ -115,8 +116,7 @@ class SharedStages:
         all plans, or, where images are augmented, the teacher itself. Both at the teacher's own resolution."""
         if teacher is None:
             return DistillationTargets(plan.distillation)
-        named = self._config.teacher
-        source = self._unpruned_source(named.backbone if named else plan.backbone, teacher)
+        source = _unpruned(self._start(self._config.teacher or plan), teacher)
         if not plan.recipe.augmentation.is_none:
             return DistillationTargets(plan.distillation, live_teacher=source)
         job = LogitsJob(self._workspace, source, "train", plan.recipe)
@@ -126,10 +126,11 @@ class SharedStages:
             features = await self._outputs(job, teacher)
         return DistillationTargets(plan.distillation, logits, features)
 
-    async def subset(self, resolution: int | None, images: int) -> Path:
-        """The file of the first ``images`` validation images at a resolution, or (None) of their labels."""
-        described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "resolution": resolution}
-        job = SubsetJob(self._workspace, resolution, images)
+    async def subset(self, view: ModelView | None, images: int) -> Path:
+        """The file of the first ``images`` validation images as a model sees them, or (None) of their labels."""
+        seen = None if view is None else asdict(view)
+        described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen}
+        job = SubsetJob(self._workspace, view, images)
         sha256 = await self._context.file(digest(described | {"images": images}), job)
         return await self._fetched(sha256)
 
@@ -141,7 +142,7 @@ class SharedStages:
             {
                 "schema": BLOCK_STRUCTURE_SCHEMA,
                 "weights": base.weights_sha256,
-                "resolution": source.resolution,
+                "view": asdict(source.view),
                 "window_size": source.window_size,
                 "calibration": calibration,
             }
@@ -167,7 +168,7 @@ class SharedStages:
     async def _sensitivity(self, source: Source, base: Base) -> dict[str, float]:
         """KL in nats from rounding each layer of the unpruned model alone; shared by all mixed-precision plans."""
         calibration = asdict(self._config.calibration) | {"data": self._config.data.fingerprint}
-        model = {"weights": base.weights_sha256, "resolution": source.resolution, "window": source.window_size}
+        model = {"weights": base.weights_sha256, "view": asdict(source.view), "window": source.window_size}
         key = digest({"stage": Stage.SENSITIVITY, "calibration": calibration} | model)
         sha256 = await self._context.file(key, SensitivityJob(self._workspace, source, self._config.calibration))
         sensitivity: dict[str, float] = json.loads((await self._fetched(sha256)).read_text())
@@ -182,7 +183,7 @@ class SharedStages:
         if plan.distillation == "none":
             return None
         named = self._config.teacher
-        return own if named is None else await self.base(named.backbone, named.weights, named.recipe)
+        return own if named is None else await self._base(self._start(named), named.recipe)
 
     async def _outputs(self, job: LogitsJob, model: Base) -> str:
         """The file of what ``model`` gives for the images of ``job``."""
@@ -191,7 +192,7 @@ class SharedStages:
             {
                 "stage": job.stage,
                 "weights": model.weights_sha256,
-                "resolution": job.source.resolution,
+                "view": asdict(job.source.view),
                 "data": self._config.data.fingerprint,
                 "images": job.images,
                 "pool": pool if job.images == "train" else None,
@@ -199,8 +200,12 @@ class SharedStages:
         )
         return await self._context.file(key, job)
 
-    def _source(self, backbone: str, base: Base, resolution: int) -> Source:
-        return Source(backbone, f"{STORED}{base.weights_sha256}", resolution)
+    def _start(self, model: Plan | Teacher) -> Source:
+        """The starting weights of a plan or teacher, at the resolution at which its base is trained."""
+        preprocessing = self._config.preprocessing(model.backbone, model.weights, model.preprocessing)
+        return Source(model.backbone, model.weights, self._config.base_resolution(model.backbone), preprocessing)
 
-    def _unpruned_source(self, backbone: str, base: Base) -> Source:
-        return self._source(backbone, base, self._config.base_resolution(backbone))
+
+def _unpruned(start: Source, base: Base) -> Source:
+    """The base that was made of ``start``."""
+    return replace(start, weights=f"{STORED}{base.weights_sha256}")

@@ -26,7 +26,7 @@ async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: st
     async def make() -> tuple[ArtifactRow, StageCost]:
         job = ShipJob(
             context.workspace,
-            Source(plan.backbone, plan.weights, plan.resolution, plan.window_size),
+            Source(plan.backbone, plan.weights, plan.resolution, artifact.preprocessing, plan.window_size),
             plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items())),
             artifact.sha256,
             artifact.detail.get("judged_sha256"),

@@ -37,7 +37,7 @@ class FinalPass:
         are, as its next measurement has to be of another minute."""
         trained = [record.plan for record in self._records().values() if record.is_confirmed]
         shown = [point.plan for point in self._read_front().shown()]
-        await self._pipeline.prepare_subsets(plan.resolution for plan in [*trained, *shown])
+        await self._pipeline.prepare_subsets([*trained, *shown])
         await self._restore()
         self._pipeline.stop_workers()
         measured: set[str] = set()

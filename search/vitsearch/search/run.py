@@ -7,19 +7,14 @@ import os
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
-from vitsearch import backbones
-from vitsearch.core.keys import DataIdentity
-from vitsearch.core.metrics import metrics_on, needs_confirmation
+from vitsearch.core.metrics import metrics_on
 from vitsearch.devices.agent_device import Device, refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
-from vitsearch.devices.protocols import Phases
 from vitsearch.errors import ResourceError
-from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import DataJob, Source, Workspace
+from vitsearch.pipeline.jobs import DataJob, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
@@ -30,17 +25,16 @@ from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
+from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.space import SearchSpace
-from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.identity import adopt_data, adopt_device
-from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
@@ -136,44 +130,6 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
         session.progress.note(f"not searched: {reason}")
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)
-
-
-def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
-    space = plans.space
-    identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
-    teacher, seed = space.task.teacher, space.search.seed
-    return StageConfig(
-        data=identity,
-        base_recipe=space.task.base.recipe(seed),
-        teacher=None if isinstance(teacher, str) else Teacher(teacher.backbone, teacher.weights, teacher.recipe(seed)),
-        base_resolution=plans.base_resolution,
-        starting_digest=lambda source: backbones.starting_digest(spec_of(source, identity)),
-        calibration_images=space.task.proxy.calibration_images,
-        quantization_images=space.task.proxy.quantization_images,
-        seed=seed,
-        qat=space.task.quantization_aware.settings(),
-        device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
-        phases=Phases.of([*space.objectives, *space.limits], space.measure),
-        confirms=needs_confirmation([*space.objectives, *space.limits]),
-        fleet_weights=space.fleet_weights,
-    )
-
-
-def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
-    return backbones.ModelSpec(
-        source.backbone, source.weights, source.resolution, data.classes, data.channels, source.window_size
-    )
-
-
-def data_spec(space: SearchSpace) -> dict[str, Any]:
-    """The data set as workers read it. The user's images are stored at the largest resolution that is searched."""
-    return stored_data(space.task.data, max(*space.space.resolution, space.baseline.resolution))
-
-
-def stored_data(data: Data, largest: int) -> dict[str, Any]:
-    """The data set with the size in pixels at which its images are stored: ``largest`` unless the file says it."""
-    own_size = data.source.startswith("builtin:")
-    return data.model_dump() | {"image_size": data.image_size or (None if own_size else largest)}
 
 
 def _stop_on_sigterm() -> None:

@@ -223,9 +223,12 @@ def _preprocessing(model: Described) -> Iterator[str]:
     yield f"1. Turn the image as its EXIF data says; transparent pixels become white; convert it to 8-bit {mode}."
     yield f"2. Resize its shorter side to {settings['image_size']} pixels (bicubic, antialiased) and crop the centre."
     step = 3
-    if settings["image_size"] != settings["resolution"]:
-        yield f"3. Resize it to {settings['resolution']} pixels (bilinear, antialiased)."
-        step = 4
+    if settings["crop_size"] != settings["image_size"]:
+        yield f"{step}. Crop the {settings['crop_size']} pixels a side around its centre."
+        step += 1
+    if settings["crop_size"] != settings["resolution"]:
+        yield f"{step}. Resize it to {settings['resolution']} pixels ({settings['interpolation']}, antialiased)."
+        step += 1
     mean, std = settings["mean"], settings["std"]
     yield f"{step}. Divide by 255, subtract {mean}, divide by {std}; the order is channels, height, width."
     yield ""

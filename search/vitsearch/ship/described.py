@@ -9,6 +9,7 @@ from typing import Any
 from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, plan_text
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.record import Shipped
 from vitsearch.errors import StudyError
 from vitsearch.export.device_jobs import DeviceJob, device_job
@@ -130,8 +131,8 @@ class Described:
     @property
     def preprocessing(self) -> dict[str, Any]:
         """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
-        known = {key: self.data[key] for key in ("image_size", "channels", "mean", "std")}
-        return known | {"resolution": self.final.plan.resolution}
+        view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
+        return view.settings(self.data["image_size"], self.data["channels"])
 
     @property
     def text(self) -> str:

@@ -47,11 +47,23 @@ def cpp_example(model: Described) -> str | None:
     if model.deployment.runtime != "onnxruntime" or model.deployment.provider != "cpu":
         return None
     settings = model.preprocessing
-    known = {key: settings[key] for key in ("image_size", "channels", "resolution")}
+    known = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
+    known |= _FILTERS[settings["interpolation"]]
     numbers = {key: ", ".join(f"{value!r}f" for value in settings[key]) for key in ("mean", "std")}
     netpbm = "pgm" if settings["channels"] == 1 else "ppm"
     run = {"netpbm": netpbm, "batch": _batch(model), "threads": model.confirmation.protocol.threads}
     return _template("onnxruntime.cpp.in").substitute(known | numbers | run)
+
+
+_FILTERS = {
+    "bilinear": {"reach": "1", "filter": "return std::max(0.0f, 1.0f - distance);"},
+    "bicubic": {
+        "reach": "2",
+        "filter": "if (distance < 1.0f) return (1.5f * distance - 2.5f) * distance * distance + 1.0f;\n"
+        "    return distance < 2.0f ? -0.5f * (((distance - 5.0f) * distance + 8.0f) * distance - 4.0f) : 0.0f;",
+    },
+}
+"""The weight of a pixel by its distance in C++, and how far it reaches; the cubics are those of Keys (1981)."""
 
 
 def tool_command(model: Described) -> tuple[str, ...] | None:

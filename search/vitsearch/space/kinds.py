@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AllowInfNan, Field, GetCoreSchemaHandler, Strict
+from pydantic import AfterValidator, AllowInfNan, Field, GetCoreSchemaHandler, Strict
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from vitsearch.core.data_sources import source_problem
@@ -92,6 +92,26 @@ class Choices:
         if twice is not None:
             raise problem(f"{twice!r} is listed twice")
         return values
+
+
+def one_for_each(item: Any) -> dict[str, Any]:
+    """The kinds of one ``item`` for all channels of an image, or of one for each; the result is a tuple."""
+    return {
+        "<list>": Annotated[tuple[item, ...], Field(min_length=1, max_length=3)],
+        "<number>": Annotated[item, AfterValidator(lambda value: (value,))],
+    }
+
+
+def channel_number(least: float) -> Callable[[float], float]:
+    """A validator of a mean or deviation of pixels in [0, 1]."""
+
+    def read(value: float) -> float:
+        if not least <= value <= 1:
+            hint = f"; of pixels up to 255, divide it by 255: {value / 255:.4g}" if 1 < value <= 255 else ""
+            raise problem(f"{value:g} is out of range; allowed: {least:g} to 1, for pixels in [0, 1]{hint}")
+        return value
+
+    return read
 
 
 def mixing_alpha(value: float) -> float:

@@ -6,16 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from vitsearch.core.preprocessing import OWN
 from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
-from vitsearch.space.section_base import Pixels, Section, Weights, default_weights, with_weights
+from vitsearch.space.section_base import Pixels, Section, StartingWeights, Weights, default_weights, with_weights
 
 
-class Backbone(Section):
+class Backbone(StartingWeights):
     """A backbone and its starting weights."""
 
     name: Text
-    weights: Weights = ""
-    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,7 +66,7 @@ class Knobs(Section):
     """The knobs that are searched. Each takes one value or a list; ratios also take {low, high, step}."""
 
     backbone: Backbones
-    """Names of backbones, or {name, weights}."""
+    """Names of backbones, or {name, weights}; mean, std, interpolation and crop_share beside the weights."""
     resolution: Annotated[tuple[int, ...], Choices(Pixels)]
     """Side of the square input image, in pixels."""
     window_size: Annotated[tuple[int, ...], Choices(_Window, least=0)] = ()
@@ -112,19 +111,23 @@ class Knobs(Section):
     the faster for each backbone, runtime and precision."""
 
 
-class Baseline(Section):
+class Baseline(StartingWeights):
     """The unpruned model in fp32 on the first backend. It is always measured first; relative limits refer to it."""
 
     backbone: Text = ""
     """Backbone (default: the first of the space)."""
     weights: Weights = ""
-    """Starting weights (default: those of the same backbone in the space)."""
+    """Starting weights (default: those of the same backbone in the space, with their preprocessing)."""
     resolution: Pixels = 0
     """Side of the input image in pixels (default: the largest resolution of the space)."""
 
     def filled(self, knobs: Knobs) -> Baseline:
         """The baseline with its defaults taken from ``knobs``."""
         name = self.backbone or knobs.backbone[0].name
-        listed = {choice.name: choice.weights for choice in knobs.backbone}
-        weights = self.weights or listed.get(name) or default_weights(name)
-        return Baseline(backbone=name, weights=weights, resolution=self.resolution or max(knobs.resolution))
+        listed = next((choice for choice in knobs.backbone if choice.name == name), None)
+        start: StartingWeights = self
+        if listed is not None and self.weights in ("", listed.weights) and self.preprocessing == OWN:
+            start = listed
+        keys = {key: getattr(start, key) for key in StartingWeights.model_fields}
+        keys["weights"] = start.weights or default_weights(name)
+        return Baseline(backbone=name, resolution=self.resolution or max(knobs.resolution), **keys)

@@ -12,7 +12,7 @@ from vitsearch.core.fleet import FLEET
 from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, files_place, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
-from vitsearch.space.section_base import Section
+from vitsearch.space.section_base import Section, StartingWeights
 from vitsearch.space.sections import Device, Devices, FleetRule, FleetWeights, Limit, Measure, Resources, Search, Ship
 from vitsearch.space.task import Task
 from vitsearch.storage.addresses import masked
@@ -101,9 +101,9 @@ class SearchSpace(Section):
         changes = {"objectives": objectives, "limits": common | here, "devices": devices, "fleet": "worst"}
         return self.model_copy(update=changes)
 
-    def weights_of(self, backbone: str) -> str:
+    def start_of(self, backbone: str) -> StartingWeights:
         """The starting weights of a backbone of the space."""
-        return next(choice.weights for choice in self.space.backbone if choice.name == backbone)
+        return next(choice for choice in self.space.backbone if choice.name == backbone)
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Every knob with its values in the order of the file; a knob that is not searched has no values."""

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from vitsearch.space.kinds import Int, Number, Text, weights_name
+from vitsearch.core.preprocessing import Interpolation, PreprocessingKeys
+from vitsearch.space.kinds import Either, Int, Number, Text, channel_number, list_or, one_for_each, weights_name
 
 BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 """Backbones whose starting weights are part of vitsearch; every other backbone starts from the hub by default."""
@@ -16,6 +17,10 @@ Seed = Annotated[Int, Field(ge=0, le=2**32 - 1)]
 Count = Annotated[Int, Field(ge=1, le=10**9)]
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+_Mean = Annotated[Number, AfterValidator(channel_number(0.0))]
+_Deviation = Annotated[Number, AfterValidator(channel_number(1e-4))]
+ChannelNumbers = Annotated[tuple[float, ...], Either(list_or("<number>"), one_for_each(_Mean))]
+ChannelDeviations = Annotated[tuple[float, ...], Either(list_or("<number>"), one_for_each(_Deviation))]
 Pixels = Annotated[Int, Field(ge=8, le=4096)]
 
 
@@ -31,6 +36,26 @@ class Section(BaseModel):
             return data
         known = {field.alias or name for name, field in cls.model_fields.items()}
         return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
+class StartingWeights(Section):
+    """Weights to start from, and how a model with them reads images."""
+
+    weights: Weights = ""
+    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub)."""
+    mean: ChannelNumbers | None = None
+    """Mean that is subtracted from pixels in [0, 1]: one number, or one for each channel (default: that of the weights;
+    of a file, that of the timm name)."""
+    std: ChannelDeviations | None = None
+    """Standard deviation by which pixels are divided then (default: as for mean)."""
+    interpolation: Interpolation | None = None
+    """How images are resized: bilinear or bicubic (default: as for mean)."""
+    crop_share: Annotated[Number, Field(ge=0.1, le=1)] | None = None
+    """Share of each side of an image, around its centre, that the model sees (default: as for mean)."""
+
+    @property
+    def preprocessing(self) -> PreprocessingKeys:
+        return PreprocessingKeys(self.mean, self.std, self.interpolation, self.crop_share)
 
 
 def default_weights(backbone: str) -> str:

@@ -14,7 +14,7 @@ from vitsearch.core import plan
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
 from vitsearch.space.kinds import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
-from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, Weights, with_weights
+from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -188,13 +188,11 @@ class Base(Training):
         return self.to_recipe((0, self.epochs), self.images_per_epoch or 0, seed, self.lr)
 
 
-class Teacher(Base):
+class Teacher(StartingWeights, Base):
     """A model to distil from. Training keys that are left out are taken from task.base."""
 
     backbone: Text
     """Name of the teacher's backbone."""
-    weights: Weights = ""
-    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub)."""
 
     @model_validator(mode="before")
     @classmethod

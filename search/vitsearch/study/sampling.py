@@ -84,9 +84,10 @@ class PlanSpace:
         method, positions = self._token_pruning(suggest, backbone) if tokens else (None, ())
         distillation = self._word(suggest, backbone, "distillation", self._legal(backbone, "distillation"))
         deployment = self._deployment(suggest, backbone)
+        start = self.space.start_of(backbone)
         return Plan(
             backbone=backbone,
-            weights=self.space.weights_of(backbone),
+            weights=start.weights,
             resolution=resolution,
             window_size=window,
             compression=Compression(
@@ -104,6 +105,7 @@ class PlanSpace:
             distillation=distillation,  # type: ignore[arg-type]  # checked when the file was read
             recipe=self.space.recipe(backbone),
             deployments=(deployment,),
+            preprocessing=start.preprocessing,
         )
 
     def _deployment(self, suggest: Suggest, backbone: str) -> Deployment:
@@ -210,6 +212,7 @@ class PlanSpace:
             distillation=self._choices("distillation")[0],
             recipe=self.space.recipe(base.backbone),
             deployments=(self._baseline_deployment(),),
+            preprocessing=base.preprocessing,
         )
 
     def _baseline_deployment(self) -> Deployment:

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ import numpy as np
 
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
+from vitsearch.core.preprocessing import HALF
 from vitsearch.core.record import Shipped
 from vitsearch.core.resolve import BlockShape, BlockStructure, ResolvedPlan, Scores
 from vitsearch.core.stage import Stage
@@ -74,6 +75,7 @@ def fake_stage_config() -> StageConfig:
         teacher=None,
         base_resolution=lambda backbone: 28,
         starting_digest=lambda source: "ef" * 32,
+        preprocessing=lambda backbone, weights, keys: keys.over(HALF, DATA["channels"]),
         calibration_images=16,
         quantization_images=8,
         seed=0,
@@ -132,7 +134,8 @@ class FakeRunner:
                 statistics = _stored(job.workspace.store, {"statistics": job.source.resolution})
                 return jobs.BlockStructureFound(block_structure.to_json(), scores.to_json(), statistics)
             case jobs.SubsetJob():
-                return jobs.Stored(_stored(job.workspace.store, {"resolution": job.resolution}), 1)
+                content = {"labels": job.images} if job.view is None else asdict(job.view)
+                return jobs.Stored(_stored(job.workspace.store, content), 1)
             case jobs.SensitivityJob():
                 sensitivity = {f"blocks.{i}.mlp.fc{j}": 0.1 * (i == 2) + 0.001 for i in range(BLOCKS) for j in (1, 2)}
                 return jobs.Stored(_stored(job.workspace.store, sensitivity), 1)

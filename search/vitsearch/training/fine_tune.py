@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from vitsearch.core.plan import Distillation, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
@@ -49,10 +50,11 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True, eq=False)
 class LiveTeacher:
-    """A teacher in memory; it sees the images at its own ``resolution``."""
+    """A teacher in memory; it sees the images at its own ``resolution``, with its own ``preprocessing``."""
 
     model: nn.Module
     resolution: int
+    preprocessing: Preprocessing
 
 
 AuxiliaryLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -64,8 +66,8 @@ class FineTuneTask:
     """The training of one rung.
 
     Data: ``images`` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and ``labels`` (N,) are a
-    split. ``pool`` are the rows of it that the study trains on (``None``: all). ``mean`` and ``std`` are per channel,
-    of pixels in [0, 1].
+    split. ``pool`` are the rows of it that the study trains on (``None``: all). ``resolution`` and ``preprocessing``
+    are those of the model.
 
     Distillation, by the method ``distillation``: ``teacher_logits`` float32 (rows of the pool, classes) of the images
     without augmentation, and ``teacher_features`` (rows of the pool, width) for hints; or a ``live_teacher``, which
@@ -80,8 +82,7 @@ class FineTuneTask:
     images: Bytes
     labels: Labels
     resolution: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     recipe: Recipe
     epochs: float
     distillation: Distillation = "logits"
@@ -258,7 +259,7 @@ def _batch(task: FineTuneTask, views: Views | None, positions: Labels, precision
     images, targets = task.images[rows], torch.tensor(task.labels[rows])
     if views is not None:
         images, targets = views.draw(images, task.labels[rows])
-    inputs = to_tensor(images, task.resolution, task.mean, task.std, task.device)
+    inputs = to_tensor(images, task.resolution, task.preprocessing, task.device)
     return _Batch(inputs, targets.to(task.device), _teacher_targets(task, positions, images, precision))
 
 
@@ -278,7 +279,7 @@ def _on(rows: Floats, device: str) -> torch.Tensor:
 
 def _live_targets(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, precision: Precision) -> TargetBatch:
     model = teacher.model.to(task.device).eval()
-    inputs = to_tensor(images, teacher.resolution, task.mean, task.std, task.device)
+    inputs = to_tensor(images, teacher.resolution, teacher.preprocessing, task.device)
     with torch.no_grad(), autocast(task.device, precision), features_of(model) as features:
         logits: torch.Tensor = model(inputs)
     return TargetBatch(logits.float(), features().float() if task.distillation == "feature" else None)

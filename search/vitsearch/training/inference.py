@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.training.distillation import Features
@@ -16,8 +17,7 @@ def predict_logits(
     model: nn.Module,
     images: Bytes,
     resolution: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    preprocessing: Preprocessing,
     batch_size: int = 256,
     precision: Precision = "fp32",
     rows: Labels | None = None,
@@ -37,7 +37,7 @@ def predict_logits(
             for at in range(0, count, batch_size):
                 wanted = slice(at, at + batch_size)
                 batch = images[wanted if rows is None else rows[wanted]]
-                parts.append(model(to_tensor(batch, resolution, mean, std, device)).float().cpu())
+                parts.append(model(to_tensor(batch, resolution, preprocessing, device)).float().cpu())
     finally:
         model.train(was_training)
     logits: Floats = torch.cat(parts).numpy()
@@ -48,12 +48,11 @@ def predict_features(
     model: nn.Module,
     images: Bytes,
     resolution: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    preprocessing: Preprocessing,
     rows: Labels | None = None,
 ) -> Floats:
     """Inputs of the classifier of ``model``, float32 (N, width); otherwise like :func:`predict_logits`."""
-    return predict_logits(Features(model), images, resolution, mean, std, rows=rows)
+    return predict_logits(Features(model), images, resolution, preprocessing, rows=rows)
 
 
 def accuracy(logits: Floats, labels: Labels) -> float:

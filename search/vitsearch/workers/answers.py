@@ -11,6 +11,7 @@ import numpy as np
 
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import ImageData
 from vitsearch.data.arrays import Labels
 from vitsearch.errors import ResourceError
@@ -24,11 +25,12 @@ RUN_HERE = ("onnxruntime", "openvino", "litert")
 
 @dataclass(frozen=True)
 class StoredFile:
-    """An exported model, the plan that it was made for, the options that it needs, and the images of a run at which
-    its accuracy was computed."""
+    """An exported model, the plan that it was made for, what it sees of an image, the options that it needs, and the
+    images of a run at which its accuracy was computed."""
 
     path: Path
     plan: Plan
+    view: ModelView
     options: Mapping[str, str | int]
     batch: int
 
@@ -67,7 +69,7 @@ def predicted(file: StoredFile, images: ImageData) -> Labels:
         )
     deployment = replace(file.plan.deployment, provider=evaluate.CPU)
     job = device_job(deployment.with_options(tuple(sorted(file.options.items()))))
-    pixels = batches(images, images.validation.images, file.plan.resolution)
+    pixels = batches(images.validation.images, file.view)
     found: Labels = evaluate.logits(file.path, pixels, file.batch, job=job).argmax(1)
     return found
 

@@ -18,7 +18,7 @@ from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evalua
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.processor import saturates_int8
 from vitsearch.pipeline import jobs
-from vitsearch.workers.images import blank, drawn, load_data, preprocessing
+from vitsearch.workers.images import blank, drawn, load_data
 
 ROUNDED_PARITY_LIMIT = 0.05
 """Allowed difference between an int8 file and the model that rounds in torch, of the largest logit: a value between
@@ -38,11 +38,12 @@ def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modul
 def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> Written:
     """Write the file of ``model`` for the deployment of ``job`` into ``folder``, with its metadata."""
     source, images = job.spec.source, load_data(job.workspace)
-    inputs = drawn(job.workspace, job.calibration, source.resolution).numpy()
+    inputs = drawn(job.workspace, job.calibration, source.view).numpy()
     family, fp32_layers = backbones.find(source.backbone).family, job.spec.resolved.fp32_layers
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version)
     written = write(model, task, folder)
-    described = metadata.describe(job.artifact_key, preprocessing(images, source.resolution), images.class_names)
+    settings = source.view.settings(images.image_size, images.channels)
+    described = metadata.describe(job.artifact_key, settings, images.class_names)
     metadata.write(written.file.path, described)
     return written
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from vitsearch import data
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.pipeline import jobs
@@ -47,37 +48,30 @@ def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:
     return np.random.default_rng(wanted.seed).permutation(images.learned)[: wanted.images]
 
 
-def drawn(workspace: jobs.Workspace, wanted: Calibration, resolution: int, device: str = "cpu") -> torch.Tensor:
-    """The training images drawn for ``wanted``, normalised, float32 (N, C, H, W)."""
+def drawn(workspace: jobs.Workspace, wanted: Calibration, view: ModelView, device: str = "cpu") -> torch.Tensor:
+    """The training images drawn for ``wanted``, as the model of ``view`` reads them, float32 (N, C, H, W)."""
     images = load_data(workspace)
-    return _tensor(images, images.train.images[drawn_rows(images, wanted)], resolution, device)
+    return _tensor(images.train.images[drawn_rows(images, wanted)], view, device)
 
 
-def drawn_batches(workspace: jobs.Workspace, wanted: Calibration, resolution: int) -> Iterator[torch.Tensor]:
+def drawn_batches(workspace: jobs.Workspace, wanted: Calibration, view: ModelView) -> Iterator[torch.Tensor]:
     """The same images as :func:`drawn`, in batches on the CPU."""
     images = load_data(workspace)
-    return map(torch.from_numpy, batches(images, images.train.images[drawn_rows(images, wanted)], resolution))
+    return map(torch.from_numpy, batches(images.train.images[drawn_rows(images, wanted)], view))
 
 
-def batches(images: data.ImageData, wanted: Bytes, resolution: int) -> Iterator[Floats]:
-    """Normalised images in batches of :data:`EVALUATION_BATCH`, so that a large split is never in memory as floats."""
-    for start in range(0, len(wanted), EVALUATION_BATCH):
-        yield _tensor(images, wanted[start : start + EVALUATION_BATCH], resolution).numpy()
+def batches(images: Bytes, view: ModelView) -> Iterator[Floats]:
+    """``images`` as the model of ``view`` reads them, in batches of :data:`EVALUATION_BATCH`, so that a large split is
+    never in memory as floats."""
+    for start in range(0, len(images), EVALUATION_BATCH):
+        yield _tensor(images[start : start + EVALUATION_BATCH], view).numpy()
 
 
-def _tensor(images: data.ImageData, wanted: Bytes, resolution: int, device: str = "cpu") -> torch.Tensor:
-    return to_tensor(wanted, resolution, images.mean, images.std, device)
+def _tensor(images: Bytes, view: ModelView, device: str = "cpu") -> torch.Tensor:
+    return to_tensor(images, view.resolution, view.preprocessing, device)
 
 
-def predict(
-    model: nn.Module, images: data.ImageData, wanted: Bytes, resolution: int, rows: Labels | None = None
-) -> Floats:
-    """Logits (N, classes) of the ``wanted`` images, or of their ``rows``. Moves ``model`` to the worker's device."""
+def predict(model: nn.Module, images: Bytes, view: ModelView, rows: Labels | None = None) -> Floats:
+    """Logits (N, classes) of the ``images``, or of their ``rows``. Moves ``model`` to the worker's device."""
     model.to(torch_device())
-    return inference.predict_logits(model, wanted, resolution, images.mean, images.std, rows=rows)
-
-
-def preprocessing(images: data.ImageData, resolution: int) -> dict[str, object]:
-    """The settings of :mod:`vitsearch_evaluators.verify.preprocessing` for a model of ``resolution``."""
-    size = {"image_size": images.image_size, "channels": images.channels, "resolution": resolution}
-    return size | {"mean": list(images.mean), "std": list(images.std)}
+    return inference.predict_logits(model, images, view.resolution, view.preprocessing, rows=rows)

@@ -76,7 +76,7 @@ def refitted(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module
         fit(model)
     tokens.apply(model, resolved)
     if spec.calibrations.token_predictors is not None:
-        seen = drawn_batches(workspace, spec.calibrations.token_predictors, spec.source.resolution)
+        seen = drawn_batches(workspace, spec.calibrations.token_predictors, spec.source.view)
         tokens.fit_predictors(model.cpu(), seen)
     if sequential.follows(resolved):
         fit(model)
@@ -102,7 +102,7 @@ def _sequential_fit(
     if spec.calibrations.refit is None:
         return lambda model: None
     backbone = backbones.find(spec.source.backbone)
-    inputs = drawn(workspace, spec.calibrations.refit, spec.source.resolution, torch_device())
+    inputs = drawn(workspace, spec.calibrations.refit, spec.source.view, torch_device())
     embed = spec.resolved.embed
     wanted = sequential.targets(base.to(inputs.device), backbone, inputs, embed)
     read = prune_width.readings(base, wide, backbone, inputs) if embed else {}
@@ -116,12 +116,11 @@ def _sequential_fit(
 
 def _sparsify(model: nn.Module, seen: Calibration, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
     """Choose the zeros on the first images of ``seen``, then recalibrate the batch norms on all of them."""
-    resolution = spec.source.resolution
-    few = drawn(workspace, replace(seen, images=sparsity.IMAGES), resolution, torch_device())
+    few = drawn(workspace, replace(seen, images=sparsity.IMAGES), spec.source.view, torch_device())
     sparsity.fit(model.to(few.device), spec.resolved.weight_sparsity, few)
-    batch_norms.recalibrate(model.cpu(), drawn_batches(workspace, seen, resolution))
+    batch_norms.recalibrate(model.cpu(), drawn_batches(workspace, seen, spec.source.view))
 
 
 def _recalibrate(model: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
     if spec.calibrations.batch_norms is not None:
-        batch_norms.recalibrate(model, drawn_batches(workspace, spec.calibrations.batch_norms, spec.source.resolution))
+        batch_norms.recalibrate(model, drawn_batches(workspace, spec.calibrations.batch_norms, spec.source.view))

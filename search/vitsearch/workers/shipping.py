@@ -13,7 +13,7 @@ from vitsearch.data.arrays import Labels
 from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
-from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data, preprocessing
+from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data
 from vitsearch_evaluators.verify.preprocessing import prepare
 
 
@@ -23,14 +23,13 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     name, split = ("validation", found.validation) if found.test is None else ("test", found.test)
     judged = None if job.judged_sha256 is None else store.model(job.judged_sha256)
     path, judge = evaluate.judging_job(ExportedFile(store.model(job.model_sha256), judged), job.deployment)
-    resolution = job.source.resolution
-    logits = evaluate.logits(path, batches(found, split.images, resolution), job.batch, job=judge)
+    logits = evaluate.logits(path, batches(split.images, job.source.view), job.batch, job=judge)
     if not np.isfinite(logits).all():
         raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the logits of the {name} images")
     right = logits.argmax(1) == split.labels
     classes = len(found.class_names)
     chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
-    settings = preprocessing(found, resolution)
+    settings = job.source.view.settings(found.image_size, found.channels)
     images = np.ascontiguousarray(split.images[chosen])
     inputs = (prepare(images[at : at + EVALUATION_BATCH], settings) for at in range(0, len(images), EVALUATION_BATCH))
     predicted = evaluate.logits(path, inputs, job.batch, job=judge).argmax(1)

@@ -25,6 +25,7 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, shares
@@ -62,7 +63,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
         _train_base(built.model, images, job)
     accuracy = _known_accuracy(job.source, images)
     if accuracy is None:
-        logits = predict(built.model, images, images.validation.images, job.source.resolution)
+        logits = predict(built.model, images.validation.images, job.source.view)
         accuracy = inference.accuracy(logits, images.validation.labels)
     return jobs.Base(_save_weights(built.model.cpu(), job.workspace.store), accuracy, len(images.validation.images))
 
@@ -70,7 +71,7 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
 def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None:
     """The accuracy that ships with a built-in base, on the data set that ships too."""
     base = BUILTIN.get(source.backbone)
-    if source.weights != "builtin" or base is None or source.resolution != base.resolution:
+    if source.weights != "builtin" or base is None or source.view != ModelView(base.resolution, base.preprocessing):
         return None
     return base.correct / JUDGED_ON.images if images.identity.fingerprint == JUDGED_ON.fingerprint else None
 
@@ -78,7 +79,7 @@ def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None
 def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFound:
     images, backbone = load_data(job.workspace), backbones.find(job.source.backbone)
     model = base_model(job.source, job.workspace).to(torch_device())
-    inputs = drawn(job.workspace, job.calibration, job.source.resolution, torch_device())
+    inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]
     found = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
     block_structure = backbone.block_structure(model, model_spec(job.source, job.workspace))
@@ -91,7 +92,7 @@ def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFoun
 
 def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
     model = base_model(job.source, job.workspace).to(torch_device())
-    inputs = drawn(job.workspace, job.calibration, job.source.resolution, torch_device())
+    inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sensitivity.json"
         path.write_text(json.dumps(sensitivity.rounding_sensitivity(model, inputs)))
@@ -109,7 +110,7 @@ def cache_features(job: jobs.FeaturesJob) -> jobs.Stored:
 def _cached(job: jobs.LogitsJob, model: nn.Module) -> jobs.Stored:
     images = load_data(job.workspace)
     rows = images.holdout if job.images == "holdout" else fine_tune.training_pool(images.learned, job.recipe)
-    logits = predict(model, images, images.train.images, job.source.resolution, rows)
+    logits = predict(model, images.train.images, job.source.view, rows)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logits.npy"
         np.save(path, logits)
@@ -120,11 +121,11 @@ def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
     images = load_data(job.workspace)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "subset.npy"
-        if job.resolution is None:
+        if job.view is None:
             np.save(path, images.validation.labels[: job.images].astype("<i8"))
         else:
             wanted = images.validation.images[: job.images]
-            np.save(path, np.concatenate([*batches(images, wanted, job.resolution)]).astype("<f4"))
+            np.save(path, np.concatenate([*batches(wanted, job.view)]).astype("<f4"))
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
@@ -149,14 +150,14 @@ def train_rung(job: jobs.TrainJob) -> jobs.Trained:
 def train_quantized(job: jobs.QatJob) -> jobs.Trained:
     """Fine-tune with the rounding of static int8, starting from post-training quantization."""
     model = compressed(job.spec, job.workspace, job.checkpoint_sha256)
-    fake_quant.prepare(model, drawn_batches(job.workspace, job.calibration, job.spec.source.resolution))
+    fake_quant.prepare(model, drawn_batches(job.workspace, job.calibration, job.spec.source.view))
     return _tuned(model, job, _judged(model, job))
 
 
 def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> jobs.Trained:
     """Train, and keep the start, the last weights or their average, whichever diverges least from the base."""
     start = average.copy_of(model)
-    task = _fine_tune_task(job, load_data(job.workspace), job.spec.source.resolution)
+    task = _fine_tune_task(job, load_data(job.workspace))
     with sparsity.frozen_zeros(model) if job.spec.calibrations.sparsity else nullcontext():
         report = fine_tune.fine_tune(model, task)
     last, after = average.copy_of(model), _judged(model, job)
@@ -174,14 +175,14 @@ def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> job
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
     """Export the file that would be shipped and measure its accuracy in its own runtime on the validation split."""
-    images, resolution = load_data(job.workspace), job.spec.source.resolution
+    images, source = load_data(job.workspace), job.spec.source
     model = deployed(compressed(job.spec, job.workspace, job.checkpoint_sha256), job)
     with fake_quant.unrounded(model):
-        macs_m, params_m = macs.count(model, blank(resolution, job.workspace))
+        macs_m, params_m = macs.count(model, blank(source.resolution, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         written = export(model, job, Path(folder))
         path, judge = evaluate.judging_job(written.file, job.deployment)
-        split = batches(images, images.validation.images, resolution)
+        split = batches(images.validation.images, source.view)
         logits = evaluate.logits(path, split, job.deployment.batch or job.batch, job=judge)
         if not np.isfinite(logits).all():
             raise StageError(
@@ -212,7 +213,7 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     on 2,000 validation images, 1.5 points without and 2.8 points with all of it.
     """
     images, reference = load_data(job.workspace), job.reference
-    logits = predict(model, images, images.train.images, job.spec.source.resolution, images.holdout)
+    logits = predict(model, images.train.images, job.spec.source.view, images.holdout)
     base = np.load(job.workspace.store.get(reference.logits_sha256), mmap_mode="r")
     labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
     remembered = (inference.accuracy(base, labels) - reference.accuracy) * math.exp(-kl / FORGETTING_KL)
@@ -237,8 +238,7 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         images=images.train.images,
         labels=images.train.labels,
         resolution=job.source.resolution,
-        mean=images.mean,
-        std=images.std,
+        preprocessing=job.source.preprocessing,
         recipe=recipe,
         epochs=recipe.rungs[-1],
         device=torch_device(),
@@ -247,14 +247,13 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
     fine_tune.fine_tune(model, task)
 
 
-def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int) -> fine_tune.FineTuneTask:
+def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.FineTuneTask:
     targets, teacher, store = job.targets, job.targets.live_teacher, job.workspace.store
     return fine_tune.FineTuneTask(
         images=images.train.images,
         labels=images.train.labels,
-        resolution=resolution,
-        mean=images.mean,
-        std=images.std,
+        resolution=job.spec.source.resolution,
+        preprocessing=job.spec.source.preprocessing,
         recipe=job.recipe,
         epochs=job.end - job.start,
         distillation=targets.method,
@@ -263,9 +262,13 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData, resolution: int)
         epochs_before=job.start,
         device=torch_device(),
         pool=fine_tune.training_pool(images.learned, job.recipe),
-        live_teacher=fine_tune.LiveTeacher(base_model(teacher, job.workspace), teacher.resolution) if teacher else None,
+        live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
         auxiliary_loss=_auxiliary_loss(job),
     )
+
+
+def _live_teacher(source: jobs.Source, workspace: jobs.Workspace) -> fine_tune.LiveTeacher:
+    return fine_tune.LiveTeacher(base_model(source, workspace), source.resolution, source.preprocessing)
 
 
 def _auxiliary_loss(

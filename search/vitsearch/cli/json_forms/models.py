@@ -122,6 +122,12 @@ PROXY = fields(
     predicted_accuracy=(NUMBER, "predicted after the fine-tune"),
     deviation=(NUMBER, "one standard deviation of the prediction"),
 )
+PREPROCESSING = fields(
+    mean=(several(NUMBER), "of pixels in [0, 1], for each channel"),
+    std=(several(NUMBER), "of pixels in [0, 1], for each channel"),
+    interpolation=(TEXT, "bilinear or bicubic"),
+    crop_share=(NUMBER, "share of each side of the image that the model sees"),
+)
 FILE = fields(
     sha256=(TEXT, "digest; of a model of several files, that of their digests"),
     path=(maybe(TEXT), "the file that the runtime opens; null where it is not on this machine"),
@@ -129,6 +135,7 @@ FILE = fields(
     size_bytes=(WHOLE, "of all its files"),
     artifact_key=(TEXT, "its key in the ledger"),
     parity=(maybe(NUMBER), "largest difference of its logits to torch, over the largest logit"),
+    preprocessing=(PREPROCESSING, "how it reads an image"),
     options=(ANYTHING, "options of the runtime that it needs"),
 )
 STAGE = fields(

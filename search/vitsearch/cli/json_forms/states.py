@@ -68,6 +68,7 @@ CHECK = fields(
     notes=(several(TEXT), "why a run from this machine would end at once"),
     warnings=(several(TEXT), "what makes results hard to judge"),
     data=(DATA, "what the data takes"),
+    inputs=(by_name(TEXT), "how each backbone reads images, in the keys of a space file"),
     space=(ANYTHING, "the space file with every default"),
     costs=(maybe(COSTS), "what the search will cost; null with --no-costs"),
 )

@@ -19,6 +19,7 @@ from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
+from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.core.record import ProxyScore
 from vitsearch.storage.ledger import StageResult
 from vitsearch.study.knob_values import knob_values
@@ -114,6 +115,7 @@ def _file(file: File | None) -> Iterator[str]:
     yield f"file:    {missing if file.path is None else _short(file.path)}"
     yield f"sha256:  {file.sha256}"
     yield f"size:    {file.size_bytes / 1e6:.3g} MB"
+    yield f"input:   {preprocessing_text(file.preprocessing)}"
 
 
 def _short(path: Path) -> str:

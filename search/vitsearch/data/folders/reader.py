@@ -112,6 +112,13 @@ def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     return ImageData(survey.names, splits["train"], splits["validation"], mean, std, read_test)
 
 
+def decoded_sample(survey: FolderSurvey, part: FolderPart, rows: Labels) -> Split:
+    """Some images of a part, which is not read yet, decoded into memory."""
+    some_files = tuple(part.files[row] for row in rows)
+    sample = replace(part, files=some_files, labels=part.labels[rows]).read()
+    return _decode({"sample": sample}, survey, None)["sample"]
+
+
 def split_folders(root: Path) -> tuple[Path, Path | None]:
     """The folders of the training and the validation images; ``None`` when there is no validation folder."""
     parts = [root / name for name in _VALIDATION_NAMES if (root / name).is_dir()]

@@ -108,6 +108,14 @@ def load_timm(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     return ImageData(survey.class_names, splits["train"], splits["validation"], mean, std, read_test)
 
 
+def decoded_rows(survey: TimmSurvey, rows: Labels) -> Split:
+    """Some of the validation images, decoded into memory."""
+    part = survey.parts["validation"]
+    sha256s = tuple(part.sha256s[row] for row in rows)
+    sample = SplitPart(part.split, part.rows[rows], part.labels[rows], sha256s)
+    return _decode({"sample": sample}, survey.size, survey.channels, None)["sample"]
+
+
 def _labels_in_train_order(opened: list[OpenSplit], indexes: list[Index]) -> list[Labels]:
     """The labels of the splits that number the classes as the training split does."""
     first = opened[0].class_names

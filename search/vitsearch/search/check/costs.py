@@ -273,7 +273,7 @@ def _training(plans: PlanSpace, valid: Valid, per_image: Mapping[str, float]) ->
     for backbone, seconds in per_image.items():
         recipe = space.recipe(backbone)
         trained.append(seconds * recipe.images_per_epoch * max(recipe.rungs))
-        if space.weights_of(backbone) == "hub":
+        if space.start_of(backbone).weights == "hub":
             bases += seconds * (base.images_per_epoch or valid.data.images) * max(base.rungs)
     mean = statistics.fmean(trained) if trained else 0.0
     left = len(plans.backbones()) - len(per_image)

@@ -9,14 +9,16 @@ from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
+from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError, ResourceError
+from vitsearch.search.check.weights import check_weights, starts
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
-from vitsearch.search.run import stored_data
+from vitsearch.search.stage_config import data_spec, stored_data
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import Problem
@@ -46,6 +48,7 @@ class Valid:
             "notes": self.notes,
             "warnings": list(self.warnings),
             "data": self.data.to_json(),
+            "inputs": self.inputs(),
             "space": self.space.to_json(),
         }
 
@@ -53,12 +56,19 @@ class Valid:
         search = self.space.search
         return f"as many as {search.budget_s:g} s allow" if search.wanted is None else str(search.wanted)
 
+    def inputs(self) -> dict[str, str]:
+        """How each backbone reads images, in the keys of a space file."""
+        found = {start.backbone: start.preprocessing(self.data.channels) for start in starts(self.space)}
+        random = "mean and std of the training images, as its weights are random"
+        return {name: random if each is None else preprocessing_text(each) for name, each in found.items()}
+
     def describe(self) -> str:
         """Some lines for the user."""
         return "\n".join(
             [
                 f"{self.file}: fine. {self.plans} plans, of which {self._wanted()} will be trained.",
                 f"data: {self.data.describe()}.",
+                *(f"input of {name}: {text}." for name, text in self.inputs().items()),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]
         )
@@ -66,18 +76,19 @@ class Valid:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found. ``data`` is ``None`` when the data cannot be used."""
+    """What was found. ``data`` is ``None`` when the data cannot be used; ``more_problems`` are those of the data, or
+    of the weights with the data."""
 
     judged: Judged
     data: Estimate | None
-    data_problems: list[Problem]
+    more_problems: list[Problem]
     warnings: tuple[str, ...]
 
     def require(self, more: Sequence[Problem] = ()) -> Valid:
         """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem, those of ``more``
         among them."""
         draft = self.judged.draft
-        space = draft.require([*self.judged.unsupported, *self.data_problems, *more]).space
+        space = draft.require([*self.judged.unsupported, *self.more_problems, *more]).space
         assert self.data is not None  # a valid space has data, and its problems were raised
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
         return Valid(draft.source.path, space, plan_space(space).count(), self.data, notes, self.warnings)
@@ -91,14 +102,18 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if draft.data is None:
         return Checked(judged, None, [], tuple(known))
     asked = (*draft.asked.choices("resolution"), draft.asked.baseline.resolution)
+    stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(asked) or ANY_SIZE)
     try:
-        spec = DataSpec.from_json(stored_data(draft.data, max(asked) or ANY_SIZE))
+        spec = DataSpec.from_json(stored)
         data, warnings = review(spec)
     except DataError as error:
         problem = _problem(str(error))
         reported = {each.path for each in draft.problems}  # such as a missing root
         return Checked(judged, None, [] if problem.path in reported else [problem], tuple(known))
-    return Checked(judged, data, [], (*known, *warnings))
+    if draft.space is None or judged.unsupported:
+        return Checked(judged, data, [], (*known, *warnings))
+    weights = check_weights(draft.space, spec, data.channels)
+    return Checked(judged, data, weights.problems, (*known, *warnings, *weights.warnings))
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from vitsearch import data
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.errors import DataError, StoreError, StudyError
 from vitsearch.search.home import Home
-from vitsearch.search.run import data_spec
+from vitsearch.search.stage_config import data_spec
 from vitsearch.storage.ledger import Ledger, files_folder
 from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
@@ -51,7 +52,8 @@ class Answers:
             raise StoreError(f"{_name(number)}: its file {found.sha256[:12]} is not in {store.address}")
         evaluated = self._ledger.accuracy(found.artifact_key, self._images.identity.fingerprint)
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
-        return StoredFile(store.model(found.sha256), record.plan, found.options, batch)
+        view = ModelView(record.plan.resolution, found.preprocessing)
+        return StoredFile(store.model(found.sha256), record.plan, view, found.options, batch)
 
 
 def _name(number: int | None) -> str:

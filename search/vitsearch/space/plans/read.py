@@ -79,8 +79,12 @@ def _base(words: Words, space: SearchSpace | None, backbones: Backbones) -> dict
         has = RUNTIMES[words.runtime or space.space.backend[0]].providers
         knobs["provider"] = [provider for provider in space.space.provider if provider in has][:1]
     if name is not None:
-        listed = {choice.name: choice.weights for choice in space.space.backbone} if space is not None else {}
-        knobs["backbone"] = {"name": name, "weights": listed.get(name, default_weights(name))}
+        listed = {choice.name: choice for choice in space.space.backbone} if space is not None else {}
+        start = {"name": name, "weights": default_weights(name)}
+        if name in listed:  # with the preprocessing of its weights, unless the plan names others
+            keys = {"name", "weights"} if words.has("weights") else None
+            start = listed[name].model_dump(mode="json", include=keys)
+        knobs["backbone"] = start
         knobs["resolution"] = _resolution(name, space, backbones)
     task: dict[str, Any] = {"data": {"source": "builtin:fashion-mnist-14k"}}
     if space is not None:
@@ -141,6 +145,7 @@ def _plan(draft: Draft, words: Words, device: str, supports: Supports) -> Plan:
         distillation=value("distillation"),
         recipe=draft.space.recipe(backbone.name) if draft.space else FineTune().recipe(0, backbone.name),
         deployments=(replace(deployment, quantized_ops=_ops(value("quantized_ops"), words, possible)),),
+        preprocessing=backbone.preprocessing,
     )
 
 

@@ -31,6 +31,8 @@ RENAMED: dict[Path, Path] = {
     ("recipe", "seed"): ("search", "seed"),
 }
 """A path in a plan file -> that of a space file, where the last words differ."""
+OF_BACKBONE = ("backbone", "preprocessing")
+"""Sections of a plan whose keys a space file has beside the name of a backbone."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def read_words(path: FilePath) -> Words:
 
 def space_path(own: Path) -> Path:
     """The path in a space file of a path in a plan file."""
-    sections: dict[str | int, Path] = {"recipe": ("task", "fine_tune"), "backbone": NAME[:-1]}
+    sections: dict[str | int, Path] = {"recipe": ("task", "fine_tune"), **dict.fromkeys(OF_BACKBONE, NAME[:-1])}
     return RENAMED.get(own, (*sections.get(own[0], ("space",)), own[-1]))
 
 
@@ -142,9 +144,9 @@ def _values(tree: Node, found: Found) -> Iterator[tuple[Path, Node]]:
         inside: list[tuple[Path, Node]] = [((key,), node)]
         if key == "deployments":
             inside = list(_deployment(node, found))
-        elif key in ("compression", "recipe", "backbone") and isinstance(node.value, dict):
+        elif key in ("compression", "recipe", *OF_BACKBONE) and isinstance(node.value, dict):
             inside = [((key, inner), child) for inner, child in _entries(node)]
-        elif key in ("compression", "recipe"):
+        elif key in ("compression", "recipe", "preprocessing"):
             found.append((node.location, f"{key}: must be a mapping, not {node.plain()!r}"))
             continue
         yield from ((own, child) for own, child in inside if child.value not in (None, [], {}))

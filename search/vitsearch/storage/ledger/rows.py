@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.stage import Stage
 
 
@@ -52,6 +53,11 @@ class ArtifactRow:
     def file(self) -> str | None:
         """None for a screened graph, which is deleted after its measurement."""
         return None if self.kind == Stage.SCREEN else self.sha256
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """That of the model, with which it was judged. A screened graph has none."""
+        return Preprocessing.from_json(self.detail["preprocessing"])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from vitsearch.core.limits import bounds
 from vitsearch.core.pareto import dominates, loss
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.files import Store
@@ -25,7 +26,8 @@ class File:
     """The exported model in the ``store`` (a folder or URL) of the study. ``path`` is None where it is not on this
     machine: gone from a folder, or on a server and not used here yet.
 
-    ``parity`` is the largest difference of its logits to torch, over the largest logit, on the calibration images.
+    ``preprocessing`` is how it reads images. ``parity`` is the largest difference of its logits to torch, over the
+    largest logit, on the calibration images.
     """
 
     sha256: str
@@ -34,6 +36,7 @@ class File:
     size_bytes: int
     artifact_key: str
     parity: float | None
+    preprocessing: Preprocessing
     options: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -207,5 +210,6 @@ def file_of(ledger: Ledger, store: Store, record: Record) -> File | None:
         row.size_bytes,
         row.artifact_key,
         row.detail.get("parity"),
+        row.preprocessing,
         options,
     )

@@ -17,6 +17,7 @@ from vitsearch.compress import macs, tokens
 from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import HALF, Preprocessing
 from vitsearch.core.token_counts import METHODS, tokens_left
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.models.backbone import ModelSpec
@@ -45,18 +46,17 @@ class LearningTests(Subject):
         """One step each; the unpruned model is the teacher."""
         whole, _ = self._model()
         images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, self.spec.channels), dtype=np.uint8)
-        seen = (images, self.spec.resolution, (0.5,) * self.spec.channels, (0.5,) * self.spec.channels)
+        seen = (images, self.spec.resolution, _halves(self.spec))
         logits, features = inference.predict_logits(whole, *seen), inference.predict_features(whole, *seen)
         for name in ("feature", "token", "token_hard"):
             if backbones.supports(self.spec.backbone, "distillation", name) is not None:
                 continue
             cut = copy.deepcopy(shared_cut)
             before = [value.clone() for value in cut.parameters()]
-            pixels, size, mean, std = seen
             fine_tune.fine_tune(
                 cut,
                 fine_tune.FineTuneTask(
-                    *(pixels, np.zeros(2, np.int64), size, mean, std, ONE_STEP),
+                    *(images, np.zeros(2, np.int64), *seen[1:], ONE_STEP),
                     epochs=1,
                     distillation=name,
                     teacher_logits=logits,
@@ -107,8 +107,11 @@ class LearningTests(Subject):
 
 def _one_step(spec: ModelSpec) -> fine_tune.FineTuneTask:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, spec.channels), dtype=np.uint8)
-    plain = (0.5,) * spec.channels
-    return fine_tune.FineTuneTask(images, np.array([0, 1]), spec.resolution, plain, plain, ONE_STEP, epochs=1)
+    return fine_tune.FineTuneTask(images, np.array([0, 1]), spec.resolution, _halves(spec), ONE_STEP, epochs=1)
+
+
+def _halves(spec: ModelSpec) -> Preprocessing:
+    return HALF.on_channels(spec.channels)
 
 
 def _assert_zeros_of(model: nn.Module, path: Path, precision: str) -> None:

@@ -8,6 +8,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.testing.families import BackboneTestCase
 from vitsearch.training.fine_tune import FineTuneTask, fine_tune
@@ -167,7 +168,9 @@ def test_a_cut_model_with_two_classifiers_is_fine_tuned():
     pixels = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     recipe = Recipe((0, 1), 16, 8, 1e-3, 0.05, 0, 0.0, 1.0, 0)
     before = model.head_dist.linear.weight.clone()
-    report = fine_tune(model, FineTuneTask(pixels, np.arange(16) % 2, 64, (0.5,) * 3, (0.5,) * 3, recipe, epochs=2))
+    report = fine_tune(
+        model, FineTuneTask(pixels, np.arange(16) % 2, 64, Preprocessing((0.5,) * 3, (0.5,) * 3), recipe, epochs=2)
+    )
     assert (report.steps, report.images) == (4, 32)
     assert not torch.equal(before, model.head_dist.linear.weight)
 

@@ -15,6 +15,7 @@ from vitsearch import backbones
 from vitsearch.backbones import Backbone, ModelSpec
 from vitsearch.compress import scores
 from vitsearch.compress.statistics import Statistics
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.data.tensors import to_tensor
 
@@ -60,7 +61,7 @@ def images(start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = (archive[f"train_{part}"][start : start + count] for part in ("images", "labels"))
     pixels = pixels if pixels.ndim == 4 else pixels[..., None]
-    return to_tensor(pixels, 28, (0.286,), (0.353,)), torch.tensor(labels.astype(np.int64))
+    return to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))), torch.tensor(labels.astype(np.int64))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, ImageData, Split, describe_difference, load
 from vitsearch.data import fashion_mnist as fm
 from vitsearch.data.fashion_mnist import read_idx
@@ -221,17 +222,17 @@ def test_damaged_idx_files_are_refused(tmp_path, content, words):
 
 def test_tensors_are_normalised_and_resized(subset):
     images = subset.train.images[:4]
-    plain = to_tensor(images, 28, (0.25,), (0.5,))
+    plain = to_tensor(images, 28, Preprocessing((0.25,), (0.5,)))
     assert plain.shape == (4, 1, 28, 28)
     assert plain.dtype == torch.float32
     expected = (torch.tensor(images.astype(np.float32)).permute(0, 3, 1, 2) / 255 - 0.25) / 0.5
     torch.testing.assert_close(plain, expected)
-    small = to_tensor(images, 14, (0.0,), (1.0,))
+    small = to_tensor(images, 14, Preprocessing((0.0,), (1.0,)))
     assert small.shape == (4, 1, 14, 14)
     assert small.mean().item() == pytest.approx(images.mean() / 255, abs=0.01)
     frozen = images.copy()
     frozen.setflags(write=False)
-    torch.testing.assert_close(to_tensor(frozen, 28, (0.25,), (0.5,)), plain)
+    torch.testing.assert_close(to_tensor(frozen, 28, Preprocessing((0.25,), (0.5,))), plain)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -240,7 +241,7 @@ def test_tensors_are_contiguous(channels, resolution):
     """Not channels_last, also where one channel makes the two the same in memory: torch decides by the strides."""
     images, halves = np.zeros((4, 8, 8, channels), dtype=np.uint8), (0.5,) * channels
     strides = (channels * resolution**2, resolution**2, resolution, 1)
-    assert to_tensor(images, resolution, halves, halves).stride() == strides
+    assert to_tensor(images, resolution, Preprocessing(halves, halves)).stride() == strides
 
 
 def test_data_does_not_import_torch():

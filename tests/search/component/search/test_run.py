@@ -11,7 +11,7 @@ from vitsearch.data import DataSpec
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search import run
+from vitsearch.search import run, stage_config
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
@@ -31,23 +31,23 @@ def test_a_run_that_is_refused_for_its_trainers_leaves_nothing(space):
 def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):
     value = space.to_json()
     value["task"]["data"] |= {"source": "folder", "root": str(tmp_path)}
-    assert run.data_spec(SearchSpace.from_json(value))["image_size"] == 28
+    assert stage_config.data_spec(SearchSpace.from_json(value))["image_size"] == 28
 
 
 def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):
     value = space.to_json()
     value["task"]["data"] = {"source": "wds/parts", "root": "parts", "class_names": ["bolt", "nut"]}
-    given = run.data_spec(SearchSpace.from_json(value))
+    given = stage_config.data_spec(SearchSpace.from_json(value))
     assert DataSpec.from_json(given).class_names == ("bolt", "nut")
     assert hash(tuple(sorted(given.items())))
 
 
 def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget(space):
-    data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1}
+    data = {"fingerprint": "0" * 64, "class_names": ["a", "b"], "channels": 1, "mean": [0.5], "std": [0.25]}
     value = space.to_json()
     value["task"]["base"] |= {"epochs": 4, "weight_decay": 0.1, "warmup_steps": 3, "augmentation": "light"}
     value["task"]["teacher"] = {"backbone": "big_vit", "weights": "hub", "epochs": 9}
-    config = run.stage_config_of(plans_of(SearchSpace.from_json(value)), data)
+    config = stage_config.stage_config_of(plans_of(SearchSpace.from_json(value)), data)
     base, teacher = config.base_recipe, config.teacher
     assert (base.rungs, base.weight_decay, base.warmup_steps, base.distillation_weight) == ((0, 4), 0.1, 3, 0.0)
     assert base.augmentation.flip == 0.5

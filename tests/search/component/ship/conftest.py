@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vitsearch import data
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
 from vitsearch.export.device_jobs import ON_DEVICE
@@ -120,6 +121,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         runtime: str = "onnxruntime",
         batch: int | None = 1,
         test: bool = True,
+        preprocessing: Preprocessing | None = None,
     ) -> Task:
         if (missing := EXPORTERS.get(runtime)().missing()) is not None:
             pytest.skip(missing)
@@ -134,13 +136,12 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         deployment = Deployment("local", runtime, provider, "fp32", batch)
         blank = np.zeros((1, found.channels, resolution, resolution), np.float32)
         written = exporting.write(network(found.channels, runtime), ExportTask("levit", deployment, blank), root)
-        settings = images.preprocessing(found, resolution)
+        source = jobs.Source("levit_128s", "none", resolution, preprocessing or Preprocessing(found.mean, found.std))
+        settings = source.view.settings(found.image_size, found.channels)
         metadata.write(written.file.path, metadata.describe(KEY, settings, found.class_names))
         stored = stores[0].put_model(written.file.path)
         judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
-        job = jobs.ShipJob(
-            workspace, jobs.Source("levit_128s", "none", resolution), deployment, stored.sha256, judged, batch or 1, 20
-        )
+        job = jobs.ShipJob(workspace, source, deployment, stored.sha256, judged, batch or 1, 20)
         options = dict(written.file.options)
         return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes, options), found)
 
@@ -153,7 +154,14 @@ def _described(
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
     plan = Plan("levit_128s", "none", job.source.resolution, None, Compression(), "none", recipe, (deployment,))
-    detail: dict[str, Any] = {"macs_m": 1.0, "params_m": 0.1, "options": options, "shares": {"fp32": 1.0}}
+    seen = asdict(job.source.preprocessing)
+    detail: dict[str, Any] = {
+        "preprocessing": seen,
+        "macs_m": 1.0,
+        "params_m": 0.1,
+        "options": options,
+        "shares": {"fp32": 1.0},
+    }
     agents = ON_DEVICE[deployment.runtime][0]
     request = Request(agents, {}, PROTOCOL)
     return Described(

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from support.marks import long
+from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.data.pixels import decode_image
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
@@ -26,6 +27,7 @@ from vitsearch.workers.images import batches
 UNSEEN = 200
 TASKS = {
     "grey": (True, 28, 20, "onnxruntime"),
+    "crop": (True, 40, 32, "onnxruntime", 1, True, Preprocessing((0.4,), (0.3,), "bicubic", 0.9)),
     "colour": (False, 48, 48, "onnxruntime"),
     "224": (False, 224, 192, "onnxruntime"),
     "openvino": (False, 40, 32, "openvino"),
@@ -39,12 +41,12 @@ def by_the_search(task, files):
     model, found = task.model, task.images
     pixels = np.stack([decode_image(file, found.image_size, found.channels) for file in files])
     deployment = model.deployment
-    inputs = batches(found, pixels, model.final.plan.resolution)
+    inputs = batches(pixels, ModelView(model.final.plan.resolution, model.artifact.preprocessing))
     logits = evaluate.logits(model.path, inputs, deployment.batch or 1, job=device_job(deployment))
     return [found.class_names[index] for index in logits.argmax(1)]
 
 
-@pytest.mark.parametrize("name", ["grey", "openvino", *long("colour", "224", "litert", "a batch of 3")])
+@pytest.mark.parametrize("name", ["crop", "openvino", *long("grey", "colour", "224", "litert", "a batch of 3")])
 def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
     task = make_task(*TASKS[name])
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
@@ -135,7 +137,7 @@ def build(tmp_path):
     return compile_in
 
 
-@pytest.mark.parametrize("name", ["grey", "colour", "a batch of 3"])
+@pytest.mark.parametrize("name", ["crop", "colour", "a batch of 3"])
 def test_the_cpp_example_gives_the_classes_of_the_search(make_task, pictures, build, tmp_path, name):
     task = make_task(*TASKS[name])
     folder = tmp_path / "bundle"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.data.pixels import decode_image
 from vitsearch.data.tensors import to_tensor
 from vitsearch_evaluators.verify.preprocessing import load, prepare
@@ -45,12 +47,23 @@ def test_a_file_is_read_as_the_search_reads_it(tmp_path, name, channels):
     assert (found == decode_image(path, 40, channels)).all()
 
 
-@pytest.mark.parametrize(("size", "resolution"), [(28, 28), (28, 20), (64, 224), (224, 192), (33, 37)])
-def test_the_input_of_the_model_is_the_one_of_the_search(size, resolution):
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("size", "crop_share", "resolution"),
+    [(28, 1.0, 28), (28, 1.0, 20), (64, 1.0, 224), (224, 1.0, 192), (33, 1.0, 37), (249, 0.9, 224), (32, 0.875, 40)],
+)
+def test_the_input_of_the_model_is_the_one_of_the_search(size, crop_share, resolution, interpolation):
     images = DRAW.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
-    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    found = prepare(images, {"resolution": resolution, "mean": list(mean), "std": list(std)})
-    expected = to_tensor(images, resolution, mean, std).numpy()
+    preprocessing = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), interpolation, crop_share)
+    found = prepare(images, ModelView(resolution, preprocessing).settings(size, 3))
+    expected = to_tensor(images, resolution, preprocessing).numpy()
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
-    np.testing.assert_allclose(found, expected, rtol=0, atol=0 if size == resolution else 2e-6)
+    is_resized = round(size * crop_share) != resolution
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if is_resized else 0)
+
+
+def test_a_crop_is_the_centre_of_the_image():
+    images = DRAW.integers(0, 256, (2, 40, 40, 1), dtype=np.uint8)
+    plain, cropped = Preprocessing((0.0,), (1.0,)), Preprocessing((0.0,), (1.0,), crop_share=0.8)
+    assert torch.equal(to_tensor(images, 32, cropped), to_tensor(images[:, 4:36, 4:36], 32, plain))

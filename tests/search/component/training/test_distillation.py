@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from support.marks import long
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
 from vitsearch.models.divergence import divergence
@@ -51,13 +52,15 @@ def teacher(data):
 
 @pytest.fixture(scope="module")
 def teacher_outputs(data, teacher):
-    seen = (teacher, data.train.images[:ROWS], 28, data.mean, data.std)
+    seen = (teacher, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
     return {"teacher_logits": inference.predict_logits(*seen), "teacher_features": inference.predict_features(*seen)}
 
 
 def task(data, **values) -> fine_tune.FineTuneTask:
     images, labels = data.train.images[:ROWS], data.train.labels[:ROWS]
-    return fine_tune.FineTuneTask(images, labels, 28, data.mean, data.std, **{"recipe": RECIPE, "epochs": 1.0} | values)
+    return fine_tune.FineTuneTask(
+        images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
+    )
 
 
 def wrong(asked: fine_tune.FineTuneTask) -> fine_tune.FineTuneTask:
@@ -78,7 +81,7 @@ def batch() -> torch.Tensor:
 def test_every_method_follows_the_teacher_not_the_labels(data, teacher_outputs, name):
     student = distilled()
     fine_tune.fine_tune(student, wrong(task(data, distillation=name, epochs=8, **teacher_outputs)))
-    logits = inference.predict_logits(student, data.train.images[:ROWS], 28, data.mean, data.std)
+    logits = inference.predict_logits(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
     agreement = inference.accuracy(logits, teacher_outputs["teacher_logits"].argmax(1))
     assert agreement > inference.accuracy(logits, (data.train.labels[:ROWS] + 1) % 10) + 0.2
 
@@ -95,7 +98,7 @@ def test_a_hint_brings_the_features_nearer(data, teacher_outputs):
     distances = {}
     for name, student in students.items():
         fine_tune.fine_tune(student, task(data, distillation=name, epochs=4, **teacher_outputs))
-        found = inference.predict_features(student, data.train.images[:ROWS], 28, data.mean, data.std)
+        found = inference.predict_features(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
         distances[name] = float(np.square(found - teacher_outputs["teacher_features"]).mean())
     assert distances["feature"] < 0.75 * distances["logits"]
 

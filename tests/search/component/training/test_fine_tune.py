@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from support import SUPPORT
 from vitsearch import backbones
 from vitsearch.core.plan import Augmentation, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import StageError
 from vitsearch.models.divergence import kl_divergence
@@ -43,7 +44,9 @@ def tiny(seed: int = 0, **options) -> torch.nn.Module:
 
 def task(data, count=256, **values) -> fine_tune.FineTuneTask:
     images, labels = data.train.images[:count], data.train.labels[:count]
-    return fine_tune.FineTuneTask(images, labels, 28, data.mean, data.std, **{"recipe": RECIPE, "epochs": 1.0} | values)
+    return fine_tune.FineTuneTask(
+        images, labels, 28, Preprocessing(data.mean, data.std), **{"recipe": RECIPE, "epochs": 1.0} | values
+    )
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -96,16 +99,16 @@ def test_distillation_follows_the_teacher_not_the_labels(data):
     teacher = tiny(seed=5)
     fine_tune.fine_tune(teacher, task(data, epochs=8))
     images = data.train.images[:256]
-    logits = inference.predict_logits(teacher, images, 28, data.mean, data.std)
+    logits = inference.predict_logits(teacher, images, 28, Preprocessing(data.mean, data.std))
     recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
     wrong = (data.train.labels[:256] + 1) % 10
     student = tiny()
     asked = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
     report = fine_tune.fine_tune(student, dataclasses.replace(asked, labels=wrong))
-    predicted = inference.predict_logits(student, images, 28, data.mean, data.std)
+    predicted = inference.predict_logits(student, images, 28, Preprocessing(data.mean, data.std))
     assert report.loss_last < report.loss_first
     assert kl_divergence(logits, predicted) < kl_divergence(
-        logits, inference.predict_logits(tiny(), images, 28, data.mean, data.std)
+        logits, inference.predict_logits(tiny(), images, 28, Preprocessing(data.mean, data.std))
     )
     assert inference.accuracy(predicted, logits.argmax(1)) > inference.accuracy(predicted, wrong) + 0.2
 
@@ -116,7 +119,7 @@ def test_the_loss_weighs_labels_and_teacher(data):
     batch = np.arange(8)
     asked = task(data, teacher_logits=teacher)
     made = fine_tune._batch(asked, None, batch, "fp32")
-    logits = torch.tensor(inference.predict_logits(model, asked.images[batch], 28, data.mean, data.std))
+    logits = torch.tensor(inference.predict_logits(model, asked.images[batch], 28, Preprocessing(data.mean, data.std)))
     with distillation.method("logits", model, asked.recipe, None) as method:
         seen = fine_tune._loss(method, model(made.inputs), made, asked.recipe).item()
     ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
@@ -182,7 +185,7 @@ def test_training_on_labels_learns_the_classes(data):
     recipe = dataclasses.replace(RECIPE, rungs=(0, 6), images_per_epoch=1000, batch_size=50, warmup_steps=50)
     report = fine_tune.fine_tune(model, task(data, count=1000, recipe=recipe, epochs=6))
     assert (report.steps, report.images) == (120, 6000)
-    logits = inference.predict_logits(model, data.validation.images[:500], 28, data.mean, data.std)
+    logits = inference.predict_logits(model, data.validation.images[:500], 28, Preprocessing(data.mean, data.std))
     assert inference.accuracy(logits, data.validation.labels[:500]) > 0.4  # chance is 0.1
 
 
@@ -202,14 +205,14 @@ def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
     assert max(Watched.read) <= RECIPE.batch_size
     fine_tune.fine_tune(other, task(data, pool=pool))
     assert torch.equal(weights(one), weights(other))
-    inference.predict_logits(one, images, 28, data.mean, data.std, batch_size=32, rows=pool)
+    inference.predict_logits(one, images, 28, Preprocessing(data.mean, data.std), batch_size=32, rows=pool)
     assert max(Watched.read) <= RECIPE.batch_size
 
 
 def test_a_live_teacher_gives_the_same_training_as_its_cached_logits(data, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     teacher, students = tiny(seed=5), (tiny(), tiny())
-    logits = inference.predict_logits(teacher, data.train.images[:256], 28, data.mean, data.std)
+    logits = inference.predict_logits(teacher, data.train.images[:256], 28, Preprocessing(data.mean, data.std))
     fine_tune.fine_tune(students[0], task(data, teacher_logits=logits))
     fine_tune.fine_tune(students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28)))
     torch.testing.assert_close(weights(students[0]), weights(students[1]), atol=1e-4, rtol=1e-3)
@@ -287,7 +290,9 @@ def test_a_gpu_trains_and_predicts(data):
     report = fine_tune.fine_tune(model, task(data, epochs=4, device="cuda"))
     assert report.precision in ("bf16", "fp16")
     assert report.loss_last < report.loss_first
-    assert inference.predict_logits(model, data.validation.images[:50], 28, data.mean, data.std).shape == (50, 10)
+    assert inference.predict_logits(
+        model, data.validation.images[:50], 28, Preprocessing(data.mean, data.std)
+    ).shape == (50, 10)
 
 
 LEARNED = np.arange(0, 20_000, 2)

@@ -21,9 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
+from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
@@ -39,6 +41,7 @@ from vitsearch_evaluators.base.npy import check_subset
 
 OPSET = 17
 VALIDATION = 500
+BUILTIN_VIT = jobs.Source("vit_fmnist_p4", "builtin", 28, FASHION_MNIST)
 RECIPE = Recipe((0, 1), 128, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 FP32 = Deployment("local", "onnxruntime", "cpu", "fp32")
 CALIBRATION = Calibration(images=32, seed=0)
@@ -79,12 +82,12 @@ def workspace(tmp_path_factory) -> jobs.Workspace:
 
 @pytest.fixture(scope="module")
 def base(workspace) -> jobs.Base:
-    return tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), RECIPE))
+    return tasks.prepare_base(jobs.BaseJob(workspace, BUILTIN_VIT, RECIPE))
 
 
 @pytest.fixture(scope="module")
 def source(workspace, base) -> jobs.Source:
-    return jobs.Source("vit_fmnist_p4", f"file:{workspace.store.get(base.weights_sha256)}", 28)
+    return jobs.Source("vit_fmnist_p4", f"file:{workspace.store.get(base.weights_sha256)}", 28, FASHION_MNIST)
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +319,7 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     exported = tasks.export_artifact(job)
     found, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
-    inputs = to_tensor(found.validation.images, 28, found.mean, found.std).numpy()
+    inputs = to_tensor(found.validation.images, 28, Preprocessing(found.mean, found.std)).numpy()
 
     def correct(batch: int) -> int:
         return int((evaluate.logits(path, inputs, batch).argmax(1) == found.validation.labels).sum())
@@ -498,7 +501,7 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, referenc
 
 @pytest.mark.long
 def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(workspace):
-    small = jobs.Source("efficientvit_fmnist", "builtin", 20)
+    small = jobs.Source("efficientvit_fmnist", "builtin", 20, FASHION_MNIST)
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
     resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
@@ -514,7 +517,7 @@ def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(
 
 def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
     """Recalibrated after the cut they would adapt to its errors, and no fit knows their scale."""
-    small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20), Compression()
+    small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20, FASHION_MNIST), Compression()
     found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     variances = []
     for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
@@ -547,7 +550,7 @@ def test_a_model_is_moved_to_the_device_of_the_worker_to_predict(workspace, sour
     monkeypatch.setattr(images, "torch_device", lambda: "meta")
     loaded, model = images.load_data(workspace), models.base_model(source, workspace)
     with pytest.raises(NotImplementedError, match="meta tensor"):  # its results cannot be copied back
-        images.predict(model, loaded, loaded.validation.images[:4], 28)
+        images.predict(model, loaded.validation.images[:4], source.view)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
@@ -562,12 +565,12 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
     folder = Path(tmp_path)
     workspace = jobs.Workspace(data, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder / "cache")
     recipe = replace(RECIPE, rungs=(0, 3), images_per_epoch=0, batch_size=8, lr=1e-3)
-    base = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), recipe))
+    base = tasks.prepare_base(jobs.BaseJob(workspace, BUILTIN_VIT, recipe))
     weights = load_file(workspace.store.get(base.weights_sha256))
     assert weights["head.weight"].shape == (2, 192)
     assert base.accuracy == 1.0  # dark or light
     longer = replace(recipe, rungs=(0, 4), augmentation=Augmentation(flip=0.5), layer_decay=0.75, label_smoothing=0.1)
-    again = tasks.prepare_base(jobs.BaseJob(workspace, jobs.Source("vit_fmnist_p4", "builtin", 28), longer))
+    again = tasks.prepare_base(jobs.BaseJob(workspace, BUILTIN_VIT, longer))
     assert again.accuracy == 1.0
     assert again.weights_sha256 != base.weights_sha256
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.data.fashion_mnist import ASSETS, LICENSE_ASSET, SUBSET_ASSET
 from vitsearch.training import inference
@@ -57,7 +58,9 @@ def test_weights_reach_what_the_card_says(name, data):
     card, base = card_of(name), BUILTIN[name]
     model = timm.create_model(card["model"].pop("create"), **card["model"])
     model.load_state_dict({key: value.float() for key, value in load_file(base.path()).items()})
-    logits = inference.predict_logits(model, data.validation.images, base.resolution, data.mean, data.std)
+    logits = inference.predict_logits(
+        model, data.validation.images, base.resolution, Preprocessing(data.mean, data.std)
+    )
     found = inference.accuracy(logits, data.validation.labels)
     assert len(data.validation) == card["accuracy"]["validation_images"]
     assert found == pytest.approx(card["accuracy"]["validation"], abs=0.0015)  # other kernels may turn a few images

@@ -25,8 +25,9 @@ from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.home import Home
-from vitsearch.search.run import Options, data_spec, drive
+from vitsearch.search.run import Options, drive
 from vitsearch.search.session import Session
+from vitsearch.search.stage_config import data_spec
 from vitsearch.search.watch import outage
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId

@@ -11,11 +11,12 @@ import pytest
 from support import GOLDEN
 from vitsearch.core.keys import DataIdentity, Origin, Unpruned, artifact_key, graph_key, qat_key, weights_key
 from vitsearch.core.plan import Augmentation, Plan, QuantizationAware
+from vitsearch.core.preprocessing import HALF, NONE
 from vitsearch.core.resolve import ResolvedPlan
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 PLAN = Plan.from_json(json.loads(Path(GOLDEN, "plan.json").read_text(encoding="utf-8")))
-ORIGIN = Origin(Unpruned("ef" * 32, 28), Unpruned("12" * 32, 28))
+ORIGIN = Origin(Unpruned("ef" * 32, 28, HALF), Unpruned("12" * 32, 28, HALF))
 
 
 @pytest.fixture
@@ -35,9 +36,9 @@ def key_of_weights(resolved, plan, data=DATA, **changed):
 def test_keys_equal_the_committed_values(asked, resolved):
     weights = key_of_weights(resolved, asked)
     graph = graph_key(resolved, asked.deployment, DATA, 17)
-    assert weights == "fae59939dd6af3f291ea9651478056ffa6d85eaf693a6228d3f10ecf538d72e6"
-    assert graph == "089ea3725746407932c97d8b2743aefde95f8416380d730d79842f00d354a2f3"
-    assert artifact_key(weights, 1, graph, None) == "16b51bf849089a45a1993de3c10c30876e6ed9a52fd483cb28abdf94c94467a7"
+    assert weights == "ce2116ef56e600bbe818d822ad036bd92b45ae8047eeebf35d590ed1bb28789b"
+    assert graph == "5364939d92fffbf4c5c4af5f6c1128a0326681e9443b3691b7bc2b42af2536e0"
+    assert artifact_key(weights, 1, graph, None) == "e300000769a7cb97f44f6d5cab4160fec4a6690cf4f6f7dfdf12c2d6f4d8225d"
 
 
 def with_precision(resolved, precision):
@@ -83,10 +84,14 @@ def test_which_keys_a_resolved_plan_changes(asked, resolved, change, weights_cha
 @pytest.mark.parametrize(
     "changed",
     [
-        {"base": Unpruned("0" * 64, 28)},
-        {"base": Unpruned("ef" * 32, 24)},
-        {"teacher": Unpruned("0" * 64, 28)},
-        {"teacher": Unpruned("12" * 32, 24)},
+        {"base": Unpruned("0" * 64, 28, HALF)},
+        {"base": Unpruned("ef" * 32, 24, HALF)},
+        {"base": Unpruned("ef" * 32, 28, NONE)},
+        {"base": Unpruned("ef" * 32, 28, replace(HALF, crop_share=0.9))},
+        {"base": Unpruned("ef" * 32, 28, replace(HALF, interpolation="bicubic"))},
+        {"teacher": Unpruned("0" * 64, 28, HALF)},
+        {"teacher": Unpruned("12" * 32, 24, HALF)},
+        {"teacher": Unpruned("12" * 32, 28, NONE)},
         {"closed_form": "34" * 32},
         {"data": replace(DATA, fingerprint="0" * 64)},
     ],

@@ -99,7 +99,7 @@ def test_every_section_is_read(full):
         "provider": (),
         "batch": ("auto",),
     }
-    weights = [full.weights_of(name) for name in full.choices()["backbone"]]
+    weights = [full.start_of(name).weights for name in full.choices()["backbone"]]
     assert weights == ["hub", "builtin", "file:own.safetensors"]
     assert (full.baseline.weights, full.baseline.resolution) == ("hub", 224)
 
@@ -178,7 +178,7 @@ def test_defaults_of_a_short_file():
         "backbone": "deit_tiny_patch16_224",
         "weights": "hub",
         "resolution": 24,
-    }
+    } | dict.fromkeys(("mean", "std", "interpolation", "crop_share"))
     assert space.device_names == ("local",)
 
 

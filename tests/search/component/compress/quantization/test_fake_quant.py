@@ -23,6 +23,7 @@ from vitsearch.compress.quantization.fake_quant import QuantizedLinear
 from vitsearch.compress.quantization.int8_static import quantize_static
 from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
@@ -51,7 +52,7 @@ def trained(rounded):
     model, draw = copy.deepcopy(rounded), np.random.default_rng(0)
     pixels, labels = draw.integers(0, 256, (32, 28, 28, 1), np.uint8), draw.integers(0, 10, 32)
     recipe = Recipe((0, 1), 32, 16, 1e-4, 0.05, 0, 0.0, 1.0, 0)
-    fine_tune(model, FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 1))
+    fine_tune(model, FineTuneTask(pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1))
     return model
 
 
@@ -265,14 +266,16 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
     add_outliers(model, 120.0, 4)
     (pixels, labels), (unseen, answers) = archive("train"), archive("validation")
     unseen, answers = unseen[:500], answers[:500]
-    inputs = to_tensor(unseen, 28, (0.286,), (0.353,)).numpy()
+    inputs = to_tensor(unseen, 28, Preprocessing((0.286,), (0.353,))).numpy()
     rounded = copy.deepcopy(model)
     fake_quant.prepare(rounded, [images])
     start = {"fp32": model, "ptq": copy.deepcopy(rounded)}
     recipe = Recipe((0, 1), 512, 64, 2e-4, 0.05, 2, 0.5, 2.0, 0)
     pool = training_pool(np.arange(len(pixels)), recipe)
-    teacher = predict_logits(model, pixels, 28, (0.286,), (0.353,), precision="bf16", rows=pool)
-    task = FineTuneTask(pixels, labels, 28, (0.286,), (0.353,), recipe, 1, teacher_logits=teacher, pool=pool)
+    teacher = predict_logits(model, pixels, 28, Preprocessing((0.286,), (0.353,)), precision="bf16", rows=pool)
+    task = FineTuneTask(
+        pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_logits=teacher, pool=pool
+    )
     fine_tune(rounded, task)
     found = {}
     for name, subject in (start | {"qat": rounded}).items():

@@ -15,6 +15,7 @@ from support.int8 import exact_int8
 from vitsearch.compress.quantization.int8_static import Learned, quantize_static
 from vitsearch.compress.quantization.layers import Coverage
 from vitsearch.core.precisions import ALL
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
@@ -44,7 +45,7 @@ def layers(path):
 def test_the_file_is_as_accurate_as_fp32_on_validation_images(plain, made):
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = archive["validation_images"][:500, ..., None], archive["validation_labels"][:500]
-    inputs = to_tensor(pixels, 28, (0.286,), (0.353,)).numpy()
+    inputs = to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))).numpy()
     whole, small = ((run(path, inputs, 50).argmax(1) == labels).mean() for path in (plain, made))
     assert whole > 0.88
     assert small >= whole - 0.01

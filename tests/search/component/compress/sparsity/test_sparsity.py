@@ -17,6 +17,7 @@ from vitsearch.compress import tokens
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import StageError
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.training import fine_tune
@@ -140,7 +141,9 @@ def test_an_equal_input_takes_over_the_weight_of_a_dropped_one(smaller, larger):
 def task(base):
     images, labels = base.calibration
     pixels = ((images * 0.353 + 0.286) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-    return fine_tune.FineTuneTask(pixels[:64], labels[:64].numpy(), 28, (0.286,), (0.353,), RECIPE, epochs=1)
+    return fine_tune.FineTuneTask(
+        pixels[:64], labels[:64].numpy(), 28, Preprocessing((0.286,), (0.353,)), RECIPE, epochs=1
+    )
 
 
 @pytest.mark.parametrize("rounding", [False, True])

@@ -16,6 +16,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Deployment
+from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, shares, structure
 from vitsearch.export.tensorrt.tensorrt_calibration import lines, round_at
@@ -149,7 +150,7 @@ def archive(name):
     """The first 1000 images of a split, as inputs, and their labels."""
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as found:
         pixels, labels = found[f"{name}_images"][:1000, ..., None], found[f"{name}_labels"][:1000]
-    return to_tensor(pixels, 28, (0.286,), (0.353,)).numpy(), labels
+    return to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))).numpy(), labels
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ import vitsearch as vs
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import DataError, StoreError, StudyError
 from vitsearch.search.finished.answers import Answers
-from vitsearch.search.run import data_spec
+from vitsearch.search.stage_config import data_spec
 
 
 def test_other_data_than_that_of_the_study_is_refused(finished):

@@ -1,0 +1,49 @@
+"""A few labelled images of a data set, decoded without storing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitsearch.data.arrays import Bytes, Labels
+from vitsearch.data.fashion_mnist import load_fashion_mnist
+from vitsearch.data.folders.reader import decoded_sample, survey_folder
+from vitsearch.data.spec import DataSpec
+from vitsearch.data.timm_sets.source import decoded_rows, survey_timm
+
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """``images`` uint8 (N, H, W, C) and ``labels`` (N,) of one split."""
+
+    class_names: tuple[str, ...]
+    images: Bytes
+    labels: Labels
+
+
+def validation_sample(spec: DataSpec, most: int) -> Sample:
+    """Up to ``most`` validation images, drawn at random.
+
+    A folder without validation images gives any of its images: which of them validate is known only when all are read.
+    Raises :class:`~vitsearch.errors.DataError`.
+    """
+    if spec.source.startswith("builtin:"):
+        data = load_fashion_mnist(spec)
+        rows = _drawn(len(data.validation), most)
+        return Sample(data.class_names, data.validation.images[rows], data.validation.labels[rows])
+    if spec.source == "folder":
+        survey = survey_folder(spec, None)
+        part = survey.validation or survey.train
+        split = decoded_sample(survey, part, _drawn(len(part.labels), most))
+        return Sample(survey.names, split.images, split.labels)
+    found = survey_timm(spec, None)
+    split = decoded_rows(found, _drawn(len(found.parts["validation"].labels), most))
+    return Sample(found.class_names, split.images, split.labels)
+
+
+def _drawn(count: int, most: int) -> Labels:
+    """Ascending rows."""
+    return np.sort(np.random.default_rng(SEED).permutation(count)[:most])

@@ -1,0 +1,143 @@
+"""Whether finished weights fit the classes and the preprocessing that a space file says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitsearch import backbones
+from vitsearch.core.pareto import wilson
+from vitsearch.core.preprocessing import HALF, USUAL, Preprocessing, normalisation_text
+from vitsearch.data import DataSpec
+from vitsearch.errors import PlanError, WeightsError
+from vitsearch.space import SearchSpace
+from vitsearch.space.nodes import Path
+from vitsearch.space.section_base import StartingWeights
+from vitsearch.space.source import Problem
+
+if TYPE_CHECKING:
+    from vitsearch.data.validation_sample import Sample
+    from vitsearch.workers.finished_weights import Answers
+
+MOST_IMAGES = 500
+CLEARLY = 3.0
+"""Standard errors of the difference between two preprocessings on the same images."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that a space file names, and where it does."""
+
+    path: Path
+    backbone: str
+    section: StartingWeights
+
+    def preprocessing(self, channels: int) -> Preprocessing | None:
+        """How they read images of ``channels``; None for random weights, which read them as the data says.
+
+        Raises :class:`~vitsearch.errors.PlanError` for another number of channels than the file says.
+        """
+        default = backbones.preprocessing(self.backbone, self.section.weights)
+        keys = self.section.preprocessing
+        if default is None and (keys.mean is None or keys.std is None):
+            keys.over(HALF, channels)
+            return None
+        return keys.over(default or HALF, channels)
+
+
+@dataclass(frozen=True)
+class CheckedWeights:
+    problems: list[Problem]
+    warnings: list[str]
+
+
+def starts(space: SearchSpace) -> list[Start]:
+    """All weights of a file: of backbones, of the baseline where they are its own, and of a teacher."""
+    backbone_keys, baseline, teacher = space.space.backbone, space.baseline, space.task.teacher
+    named = [Start(("space", "backbone", index), choice.name, choice) for index, choice in enumerate(backbone_keys)]
+    listed = {(start.backbone, start.section.weights, start.section.preprocessing) for start in named}
+    if (baseline.backbone, baseline.weights, baseline.preprocessing) not in listed:
+        named.append(Start(("baseline",), baseline.backbone, baseline))
+    if not isinstance(teacher, str):
+        named.append(Start(("task", "teacher"), teacher.backbone, teacher))
+    return named
+
+
+def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedWeights:
+    """Judge what the file says of its weights, and classify some images with those of the user's own files. Files of
+    other classes are left out: they are trained."""
+    checked = CheckedWeights([], [])
+    own: list[tuple[Start, Preprocessing]] = []
+    for start in starts(space):
+        try:
+            preprocessing = start.preprocessing(channels)
+        except PlanError as error:
+            checked.problems.append(Problem(start.path, str(error)))
+            continue
+        if preprocessing is not None and start.section.weights.startswith("file:"):
+            own.append((start, preprocessing))
+    if not own:
+        return checked
+    from vitsearch.data.validation_sample import validation_sample
+    from vitsearch.workers.finished_weights import judge  # torch: only where there is a file
+
+    sample = validation_sample(spec, MOST_IMAGES)
+    for start, preprocessing in own:
+        native = backbones.native_resolution(start.backbone)
+        model = backbones.ModelSpec(start.backbone, start.section.weights, native, len(sample.class_names), channels)
+        try:
+            answers = judge(model, sample, [preprocessing, *_others(preprocessing, channels)])
+        except WeightsError as error:
+            checked.problems.append(Problem(start.path, str(error)))
+            continue
+        if answers is not None:
+            _report(start, answers, sample, checked)
+    return checked
+
+
+def _report(start: Start, answers: list[Answers], sample: Sample, checked: CheckedWeights) -> None:
+    own, *others = answers
+    better = _clearly_better(own, others)
+    hint = "" if better is None else f"; with '{normalisation_text(better.preprocessing)}' beside them {_said(better)}"
+    shown = f"weights {start.section.weights!r} with {normalisation_text(own.preprocessing)}"
+    if _is_chance(own, sample):
+        name, share = _largest(sample)
+        cause = hint or "; do they know these classes, in the order of their names?"
+        text = f"{shown} classify {_said(own)}, which is chance: {share:.0%} of these images are {name!r}{cause}"
+        checked.problems.append(Problem(start.path, text))
+    elif better is not None:
+        checked.warnings.append(f"{start.backbone}: {shown} classify {_said(own)}{hint}")
+
+
+def _others(own: Preprocessing, channels: int) -> Iterator[Preprocessing]:
+    for usual in USUAL:
+        numbers = usual.on_channels(channels)
+        if not np.allclose((numbers.mean, numbers.std), (own.mean, own.std), atol=1e-3):
+            yield Preprocessing(numbers.mean, numbers.std, own.interpolation, own.crop_share)
+
+
+def _clearly_better(own: Answers, others: list[Answers]) -> Answers | None:
+    """By the images that only one of two preprocessings has right (McNemar 1947)."""
+    best = max(others, key=lambda answers: answers.correct, default=None)
+    if best is None:
+        return None
+    gained, lost = int((best.right & ~own.right).sum()), int((own.right & ~best.right).sum())
+    return best if gained - lost > CLEARLY * math.sqrt(gained + lost) else None
+
+
+def _is_chance(answers: Answers, sample: Sample) -> bool:
+    return wilson(answers.correct, answers.n)[0] <= _largest(sample)[1]
+
+
+def _largest(sample: Sample) -> tuple[str, float]:
+    """The largest class and its share of the images."""
+    counts = np.bincount(sample.labels)
+    return sample.class_names[int(counts.argmax())], float(counts.max() / counts.sum())
+
+
+def _said(answers: Answers) -> str:
+    return f"{answers.correct} of {answers.n} images right"

@@ -1,0 +1,85 @@
+"""What the stages of a run need, from a space file and a description of its data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from vitsearch import backbones
+from vitsearch.core.keys import DataIdentity
+from vitsearch.core.metrics import needs_confirmation
+from vitsearch.core.preprocessing import Preprocessing, PreprocessingKeys
+from vitsearch.devices.protocols import Phases
+from vitsearch.pipeline.config import StageConfig, Teacher
+from vitsearch.pipeline.jobs import Source
+from vitsearch.space import SearchSpace
+from vitsearch.space.section_base import StartingWeights
+from vitsearch.space.task import Data
+from vitsearch.space.task import Teacher as TeacherSection
+from vitsearch.study.sampling import PlanSpace
+
+
+def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
+    space = plans.space
+    identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
+    teacher, seed = space.task.teacher, space.search.seed
+    return StageConfig(
+        data=identity,
+        base_recipe=space.task.base.recipe(seed),
+        teacher=None if isinstance(teacher, str) else teacher_of(teacher, seed),
+        base_resolution=plans.base_resolution,
+        preprocessing=preprocessing_with(data),
+        starting_digest=lambda source: backbones.starting_digest(spec_of(source, identity)),
+        calibration_images=space.task.proxy.calibration_images,
+        quantization_images=space.task.proxy.quantization_images,
+        seed=seed,
+        qat=space.task.quantization_aware.settings(),
+        device_images=max((device.accuracy_images for device in space.devices.values()), default=0),
+        phases=Phases.of([*space.objectives, *space.limits], space.measure),
+        confirms=needs_confirmation([*space.objectives, *space.limits]),
+        fleet_weights=space.fleet_weights,
+    )
+
+
+def teacher_of(section: TeacherSection, seed: int) -> Teacher:
+    return Teacher(section.backbone, section.weights, section.recipe(seed), section.preprocessing)
+
+
+def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
+    return backbones.ModelSpec(
+        source.backbone, source.weights, source.resolution, data.classes, data.channels, source.window_size
+    )
+
+
+def data_spec(space: SearchSpace) -> dict[str, Any]:
+    """The data set as workers read it. The user's images are stored so that the crop of each model has the largest
+    resolution that is searched, at least."""
+    largest = max(*space.space.resolution, space.baseline.resolution)
+    shares = [_crop_share(choice.name, choice) for choice in space.space.backbone]
+    shares.append(_crop_share(space.baseline.backbone, space.baseline))
+    return stored_data(space.task.data, round(largest / min(shares)))
+
+
+def _crop_share(backbone: str, start: StartingWeights) -> float:
+    if start.crop_share is not None:
+        return start.crop_share
+    own = backbones.preprocessing(backbone, start.weights)
+    return 1.0 if own is None else own.crop_share
+
+
+def preprocessing_with(data: dict[str, Any]) -> Callable[[str, str, PreprocessingKeys], Preprocessing]:
+    """How weights read the images of this data: as the keys say, else as the weights do, else as the data does."""
+    of_data = Preprocessing(tuple(data["mean"]), tuple(data["std"]))
+
+    @functools.cache
+    def preprocessing(backbone: str, weights: str, keys: PreprocessingKeys) -> Preprocessing:
+        return keys.over(backbones.preprocessing(backbone, weights) or of_data, data["channels"])
+
+    return preprocessing
+
+
+def stored_data(data: Data, largest: int) -> dict[str, Any]:
+    """The data set with the size in pixels at which its images are stored: ``largest`` unless the file says it."""
+    own_size = data.source.startswith("builtin:")
+    return data.model_dump() | {"image_size": data.image_size or (None if own_size else largest)}

@@ -1,0 +1,114 @@
+"""Finished weights of a user: the preprocessing that the file says, and what a check finds out about it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.builtin import BUILTIN, FASHION_MNIST
+from vitsearch.core.preprocessing import HALF, IMAGENET, NONE, Preprocessing
+from vitsearch.data import DataSpec
+from vitsearch.data.validation_sample import validation_sample
+from vitsearch.errors import SpaceError
+from vitsearch.search.check import check_space
+from vitsearch.workers import finished_weights
+
+SPACE = """
+task:
+  data: {{source: builtin:fashion-mnist-14k}}
+objectives: {{accuracy: maximize, cpu_ms_p50: minimize}}
+space:
+  backbone: [{backbone}]
+  resolution: 28
+"""
+GREY_IMAGENET = IMAGENET.on_channels(1)
+FOLDED = {"halves": HALF, "none": NONE, "imagenet": GREY_IMAGENET}
+TEXT = {"halves": "mean: 0.5, std: 0.5", "none": "mean: 0, std: 1", "imagenet": "mean: 0.449, std: 0.226"}
+
+
+def fold(state: dict[str, torch.Tensor], other: Preprocessing) -> dict[str, torch.Tensor]:
+    """The weights of the built-in ViT for images that ``other`` normalises: exact, as patches are not padded."""
+    weight = state["patch_embed.proj.weight"].double()
+    (mean,), (std,), (mean_of_other,), (std_of_other,) = FASHION_MNIST.mean, FASHION_MNIST.std, other.mean, other.std
+    bias = state["patch_embed.proj.bias"].double() + weight.sum((1, 2, 3)) * (mean_of_other - mean) / std
+    folded = {"weight": weight * std_of_other / std, "bias": bias}
+    return state | {f"patch_embed.proj.{name}": value.float() for name, value in folded.items()}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Files of one model, each made for another normalisation; and one that knows nothing."""
+    folder = tmp_path_factory.mktemp("weights")
+    state = {name: value.float() for name, value in load_file(BUILTIN["vit_fmnist_p4"].path()).items()}
+    for name, other in FOLDED.items():
+        save_file(fold(state, other), folder / f"{name}.safetensors")
+    head = {name: value.roll(3, 0).contiguous() for name, value in state.items() if name.startswith("head.")}
+    save_file(state | head, folder / "other_order.safetensors")
+    return folder
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    def run(backbone: str):
+        monkeypatch.setattr("vitsearch.search.check.weights.MOST_IMAGES", 200)
+        path = tmp_path / "space.yaml"
+        path.write_text(SPACE.format(backbone=backbone))
+        return check_space(path)
+
+    return run
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_weights_have_their_own_accuracy_when_the_file_says_their_preprocessing(weights, name):
+    sample = validation_sample(DataSpec("builtin:fashion-mnist-14k"), 500)
+    spec = ModelSpec("vit_fmnist_p4", f"file:{weights / name}.safetensors", 28, 10, 1)
+    (folded,) = finished_weights.judge(spec, sample, [FOLDED[name]])
+    (own,) = finished_weights.judge(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1), sample, [FASHION_MNIST])
+    assert abs(folded.correct - own.correct) <= 1  # .002 of 500
+    assert own.correct > 440
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_check_finds_the_normalisation_that_the_file_does_not_say(check, weights, name):
+    found = check(f'{{name: vit_fmnist_p4, weights: "file:{weights / name}.safetensors"}}')
+    (warning,) = [line for line in found.require().warnings if "vit_fmnist_p4" in line]
+    assert f"with '{TEXT[name]}' beside them" in warning
+    assert "with mean: 0.286, std: 0.353 classify" in warning
+
+
+def test_the_keys_of_the_file_silence_the_warning(check, weights):
+    valid = check(f'{{name: vit_fmnist_p4, weights: "file:{weights}/none.safetensors", mean: 0, std: 1}}').require()
+    assert valid.warnings == ()
+    assert valid.inputs() == {"vit_fmnist_p4": "mean: 0, std: 1, crop_share: 1, interpolation: bilinear"}
+    assert "input of vit_fmnist_p4: mean: 0, std: 1" in valid.describe()
+
+
+def test_weights_at_chance_are_an_error(check, weights):
+    with pytest.raises(SpaceError) as caught:
+        check(f'{{name: vit_fmnist_p4, weights: "file:{weights}/other_order.safetensors"}}').require()
+    (problem,) = caught.value.problems
+    assert "line 6: space.backbone" in problem
+    assert "which is chance" in problem
+    assert problem.endswith("do they know these classes, in the order of their names?")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            "mean: 123.675",
+            "123.675 is out of range; allowed: 0 to 1, for pixels in [0, 1]; of pixels up to 255, divide",
+        ),
+        ("std: 0", "0 is out of range; allowed: 0.0001 to 1"),
+        ("mean: [0.485, 0.456, 0.406]", "has 3 numbers, and the images have 1 channel; allowed: one number, or one"),
+        ("interpolation: nearest", "bilinear, bicubic"),
+        ("crop_share: 1.5", "1.5"),
+    ],
+)
+def test_a_wrong_key_is_one_clear_problem(check, keys, message):
+    with pytest.raises(SpaceError) as caught:
+        check(f"{{name: vit_fmnist_p4, {keys}}}").require()
+    (problem,) = caught.value.problems
+    assert message in problem
