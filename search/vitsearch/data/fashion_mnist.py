@@ -57,6 +57,21 @@ def load_fashion_mnist(spec: DataSpec) -> ImageData:
     )
 
 
+def origins(spec: DataSpec) -> dict[str, str]:
+    """Where the images of each split are from, in words."""
+    if spec.source == "builtin:fashion-mnist":
+        return {
+            "train": "the official training images without those of validation",
+            "validation": "2,000 of the official training images",
+            "test": "the official test images",
+        }
+    return {
+        "train": "10,000 of the official training images, without those of validation",
+        "validation": "2,000 of the official training images",
+        "test": "2,000 of the official test images",
+    }
+
+
 def _repeated(split: Split, channels: int) -> Split:
     """The split with its grey channel repeated ``channels`` times, under the same digest."""
     images: Bytes = np.repeat(split.images, channels, axis=3) if channels > 1 else split.images

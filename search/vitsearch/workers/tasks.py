@@ -25,6 +25,7 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.compress.sparsity import sparsity
+from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, shares
@@ -51,7 +52,8 @@ FORGETTING_KL = 0.2
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
-    return jobs.DataReady(load_data(job.workspace).to_json())
+    spec = data.DataSpec.from_json(dict(job.workspace.data))
+    return jobs.DataReady(load_data(job.workspace).to_json(), tuple(review.notes(spec, job.workspace.cache)))
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
