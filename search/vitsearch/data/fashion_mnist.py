@@ -33,6 +33,11 @@ CLASS_NAMES = (
 # Over the 58,000 official training images that are not validation images, of pixels in [0, 1].
 MEAN, STD = (0.2860,), (0.3530,)
 _IDX_UNSIGNED_BYTE = 8
+ORIGINS = {
+    "train": "from the official training images, without those of validation",
+    "validation": "from the official training images",
+    "test": "from the official test images",
+}
 
 
 def load_fashion_mnist(spec: DataSpec) -> ImageData:
@@ -55,21 +60,6 @@ def load_fashion_mnist(spec: DataSpec) -> ImageData:
         STD * channels,
         partial(_read_repeated, read, "test", channels),
     )
-
-
-def origins(spec: DataSpec) -> dict[str, str]:
-    """Where the images of each split are from, in words."""
-    if spec.source == "builtin:fashion-mnist":
-        return {
-            "train": "the official training images without those of validation",
-            "validation": "2,000 of the official training images",
-            "test": "the official test images",
-        }
-    return {
-        "train": "10,000 of the official training images, without those of validation",
-        "validation": "2,000 of the official training images",
-        "test": "2,000 of the official test images",
-    }
 
 
 def _repeated(split: Split, channels: int) -> Split:

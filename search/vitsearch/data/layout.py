@@ -62,7 +62,8 @@ class Layout:
     def _splits(self) -> Iterator[str]:
         for name in SPLITS:
             split = self.splits.get(name)
-            yield f"{name}: none" if split is None else f"{name}: {split.images:,} images, {split.origin.source}"
+            text = "none" if split is None else f"{split.images:,} images, {split.origin.source}"
+            yield f"{name}: {printable(text)}"
 
     def _classes(self) -> Iterator[str]:
         count = len(self.class_names)

@@ -17,7 +17,7 @@ import numpy as np
 
 from vitsearch.data.arrays import Labels
 from vitsearch.data.estimate import Estimate, estimate, estimate_of_folder
-from vitsearch.data.fashion_mnist import load_fashion_mnist, origins
+from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
@@ -254,9 +254,9 @@ def _of_rows(part: SplitPart, origin: Origin) -> Images:
 
 
 def _of_builtin(spec: DataSpec) -> Contents:
-    data, origin = load_fashion_mnist(spec), origins(spec)
+    data = load_fashion_mnist(spec)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    found = {name: _of_split(name, split, Origin(origin[name])) for name, split in splits.items() if split is not None}
+    found = {name: _of_split(name, split, Origin(ORIGINS[name])) for name, split in splits.items() if split is not None}
     return Contents(data.class_names, found["train"], found["validation"], found.get("test"), spec.holdout_images)
 
 

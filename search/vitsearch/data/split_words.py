@@ -46,5 +46,6 @@ def may_be_test(name: str) -> bool:
 
 def key_line(role: Role, value: str) -> str:
     """The line of the section ``task.data`` that names a split."""
-    plain = re.fullmatch(r"[\w./][\w./ -]*", value) and value == value.strip()
+    is_word = value in (HERE, NONE) or role_of(value) is not None  # others may be numbers or true to YAML
+    plain = is_word and re.fullmatch(r"[\w.][\w. -]*", value) and value == value.strip()
     return f"{KEYS[role]}: {value if plain else json.dumps(value, ensure_ascii=False)}"

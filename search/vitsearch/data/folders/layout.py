@@ -171,12 +171,12 @@ class _Layout:
         named = [(name, role) for name in like if (role := role_of(name)) is not None]
         trains = [name for name, role in named if role == "train"]
         wrong = [(name, role) for name, role in named if name not in ALLOWED[role]]
-        lines = [self._move(name, role) for name, role in wrong]
+        lines = [self._move(name, role) for name, role in wrong if [one for _, one in wrong].count(role) == 1]
         if trains:
             keys = {role: name for name, role in reversed(wrong)}
             inside = ", ".join(key_line(role, keys[role]) for role in ROLES if role in keys)
             lines.append(f"or, without renaming, in the section task.data: {inside}")
-            head = f"{some(map(repr, like))} {'are' if len(like) > 1 else 'is'} called like splits, in other words"
+            head = f"has {some(map(repr, like))}, called like splits, but no folder 'train'"
         else:
             head = f"has a folder {like[0]!r} but no folder 'train'"
             lines.append("put the folders of the classes into a folder 'train', or name it: data.train_split: FOLDER")
