@@ -98,7 +98,7 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     so_far = len(problems)
     test = _other_split("test", folders.test, names, cache_dir, problems)
     if len(problems) > so_far:
-        problems.add(f"to use no test images, set data.{KEYS['test']}: {NONE}")
+        problems.advise(f"to use no test images, set data.{KEYS['test']}: {NONE}")
     train = FolderPart.of(classes, names, cache)
     files = train.files + (validation.files if validation else ())
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
