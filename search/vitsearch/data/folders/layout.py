@@ -143,7 +143,9 @@ class _Layout:
             for name in self.names
             if name not in read and (role := role_of(name)) is not None and self.given[role] is None
         ]
-        lines += [f"{name}: a link to nothing" for name in _dead_links(self.root) if role_of(name) is not None]
+        for name in _dead_links(self.root):
+            if (role := role_of(name)) is not None and self.given[role] is None:
+                lines.append(f"{name!r}: a link to nothing")
         if lines:
             raise DataError(f"{self.root}: has folders that are called like splits and are not read; {_listed(lines)}")
 

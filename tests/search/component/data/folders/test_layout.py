@@ -168,7 +168,8 @@ def test_keys_that_contradict_the_folders_are_refused(tmp_path, keys, words):
 def test_a_link_to_nothing_is_no_missing_split(tmp_path):
     made(tmp_path, "train/a", "train/b")
     (tmp_path / "val").symlink_to(tmp_path / "gone")
-    refused(tmp_path, "val: a link to nothing")
+    refused(tmp_path, "'val': a link to nothing")
+    assert splits(tmp_path, validation_split="none") == ("train", None, None)
 
 
 def test_links_in_a_circle_hidden_folders_and_files_are_no_splits(tmp_path):
