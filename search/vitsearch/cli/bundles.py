@@ -62,7 +62,7 @@ def ship(
 ) -> None:
     """Write one model of a study as a bundle: the model, its preprocessing, examples, measurements and a model card.
 
-    The model is evaluated on the test images, which the search never reads, and confirmed on the device.
+    The model is evaluated on the test images, which the search never uses, and confirmed on the device.
     """
     if (model is None) == (pick is None):
         raise typer.BadParameter("name a model (a trial, baseline or knee) or choose one with --pick RULE")
@@ -78,7 +78,7 @@ def ship(
 
 
 def summary(bundle: Bundle) -> str:
-    """What was shipped, and its accuracy on images that the search never read."""
+    """What was shipped, and its accuracy on images that the search never used."""
     model, test = bundle.model, bundle.model.on_test
     lines = [f"{model.origin}: {model.text}"]
     accuracies = [("validation", model.validation), ("test", test)]
@@ -90,7 +90,7 @@ def summary(bundle: Bundle) -> str:
         lines.append("test        the data has no test images: the accuracy on other images is not known")
     else:
         away = 100 * (test.share - model.validation.share)
-        lines.append(f"{'':<10}  {away:+.2f} points from validation; the search never read the test images")
+        lines.append(f"{'':<10}  {away:+.2f} points from validation; the search never used the test images")
     lines += [f"bundle      {bundle.folder}", f"zip         {bundle.archive}"]
     return "\n".join(map(printable, lines))
 

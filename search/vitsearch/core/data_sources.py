@@ -17,11 +17,11 @@ SOURCE_PATTERN = "^(torch|hfds|wds)/."
 ALLOWED_SOURCES = f"{', '.join(SOURCES)}, torch/NAME, hfds/NAME_OR_FOLDER, wds/NAME"
 
 _IMAGES = ("image_size", "channels", "validation_share")
-_SPLITS = ("train_split", "validation_split")
+_SPLITS = ("train_split", "validation_split", "test_split")
 _KEYS = {
     "builtin:fashion-mnist-14k": (),
     "builtin:fashion-mnist": ("root",),
-    "folder": ("root", *_IMAGES),
+    "folder": ("root", *_IMAGES, *_SPLITS),
     "tar": ("root", *_IMAGES),
     "torch": ("root", *_IMAGES, *_SPLITS, "download"),
     "hfds": ("root", *_IMAGES, *_SPLITS, "download", "input_key", "target_key", "class_names"),

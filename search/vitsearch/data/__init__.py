@@ -8,7 +8,8 @@ timm_sets/        every set that timm reads
 splits.py         Split: images, labels and digest        holdout.py   choice of the images that are held out
 pixels.py         decoding of one image to uint8          store.py     decoded images on disk
 statistics.py     size, mean and deviation of images      estimate.py  memory and time of a data set, in advance
-review.py         warnings about data that judges badly
+review.py         classes and splits, and warnings about data that judges badly        layout.py   both in words
+split_words.py    which names are those of splits, and which only look like them
 problems.py       every problem of a data set, reported together
 tensors.py        uint8 arrays to torch tensors (the only module here that imports torch)
 """

@@ -33,6 +33,11 @@ CLASS_NAMES = (
 # Over the 58,000 official training images that are not validation images, of pixels in [0, 1].
 MEAN, STD = (0.2860,), (0.3530,)
 _IDX_UNSIGNED_BYTE = 8
+ORIGINS = {
+    "train": "from the official training images, without those of validation",
+    "validation": "from the official training images",
+    "test": "from the official test images",
+}
 
 
 def load_fashion_mnist(spec: DataSpec) -> ImageData:

@@ -17,10 +17,15 @@ class Problems:
     def __init__(self, where: str) -> None:
         self._where = where
         self._lines: list[str] = []
+        self._advice: list[str] = []
         self._unreadable: dict[str, str] = {}
 
     def add(self, line: str) -> None:
         self._lines.append(line)
+
+    def advise(self, line: str) -> None:
+        """Add a way out, which follows the problems and is none itself."""
+        self._advice.append(line)
 
     def add_unreadable(self, image: Path | str, why: str) -> None:
         """Add an image or a folder that cannot be read; only the first reason is kept."""
@@ -36,9 +41,9 @@ class Problems:
         """Raise :class:`~vitsearch.errors.DataError` when there are problems."""
         problems = [*self._lines, *([self._describe_unreadable()] if self._unreadable else [])]
         if len(problems) == 1:
-            raise DataError(f"{self._where}: {problems[0]}")
+            raise DataError("\n  ".join([f"{self._where}: {problems[0]}", *self._advice]))
         if problems:
-            listed = "\n".join("  " + line for problem in problems for line in problem.splitlines())
+            listed = "\n".join("  " + line for problem in [*problems, *self._advice] for line in problem.splitlines())
             raise DataError(f"{self._where}: {len(problems)} problems\n{listed}")
 
     def _describe_unreadable(self) -> str:

@@ -1,4 +1,5 @@
-"""Warnings about usable data that judges badly: images on both sides, two labels, small classes, skipped files.
+"""What a data set is, and warnings about usable data that judges badly: images on two sides, two labels, unequal and
+small classes, skipped files.
 
 Every image is read once, so that copies are found by their content.
 """
@@ -7,64 +8,121 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from vitsearch.data.arrays import Labels
 from vitsearch.data.estimate import Estimate, estimate, estimate_of_folder
-from vitsearch.data.fashion_mnist import load_fashion_mnist
-from vitsearch.data.folders.reader import FolderSurvey, survey_folder, survey_parts
+from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
+from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
+from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
+from vitsearch.data.layout import Layout, Origin, SplitCounts
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
 from vitsearch.data.timm_sets.skipped import skipped_samples
-from vitsearch.data.timm_sets.source import survey_timm
+from vitsearch.data.timm_sets.source import SplitPart, survey_timm, test_part
+from vitsearch.errors import DataError
 
 MOST_COMPARED = 200_000  # images; to read more takes longer than a check should
 FEWEST_TO_JUDGE = 10  # validation images of a class; with fewer, one image is more than 10 points of its accuracy
+MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says little of the small ones
 
 
 class Review(NamedTuple):
-    """What a data set takes, and one line for each thing to know before its accuracies are believed."""
+    """What a data set takes, its classes and splits (``None`` where they were not counted), and one line for each thing
+    to know before its accuracies are believed."""
 
     estimate: Estimate
+    layout: Layout | None
     warnings: list[str]
 
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one split: labels, digests of the contents, and names for people."""
+    """The images of one split: labels, digests of the contents, names for people, and where they are from."""
 
     labels: Labels
     sha256s: Sequence[str]
     names: Sequence[str]
+    origin: Origin
 
 
 @dataclass(frozen=True)
 class Contents:
+    """The images of a data set. ``test`` is ``None`` where there are none, or where ``test_problem`` says why they
+    cannot be used. At most ``holdout_images`` of ``train`` judge models in the search."""
+
     class_names: tuple[str, ...]
     train: Images
     validation: Images
+    test: Images | None
+    holdout_images: int
+    test_problem: str | None = None
+
+    def layout(self) -> Layout:
+        held = set_aside(self.train.labels, self.holdout_images)
+        origin = Origin(
+            f"a tenth of train, at most {self.holdout_images:,}, drawn from its classes with seed {SEED}; they judge "
+            "models in the search and train none",
+            HOLDOUT_SHARE,
+            SEED,
+        )
+        splits = {
+            "train": SplitCounts(self._counts(self.train.labels), self.train.origin),
+            "holdout": SplitCounts(self._counts(self.train.labels[held]), origin),
+            "validation": SplitCounts(self._counts(self.validation.labels), self.validation.origin),
+        }
+        if self.test is not None:
+            splits["test"] = SplitCounts(self._counts(self.test.labels), self.test.origin)
+        return Layout(self.class_names, splits)
 
     def warnings(self) -> list[str]:
-        found = (self._trained_and_validated(), self._two_labels(), self._small_classes())
-        return [line for line in found if line is not None]
+        """Everything that reading the images has shown."""
+        return [*self.notes(), *_found(self._two_labels(), self._small_classes())]
+
+    def notes(self) -> list[str]:
+        """What a run also says at its start."""
+        return _found(
+            self._unequal_classes(), self._trained_and_validated(), self._learned_and_tested(), self.test_problem
+        )
+
+    def counted(self) -> list[str]:
+        """What the labels alone show."""
+        return _found(self._unequal_classes(), self._small_classes(), self.test_problem)
+
+    def _counts(self, labels: Labels) -> tuple[int, ...]:
+        return tuple(np.bincount(labels, minlength=len(self.class_names)).tolist())
+
+    def _unequal_classes(self) -> str | None:
+        counts = dict(zip(self.class_names, self._counts(self.train.labels), strict=True))
+        largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        most, fewest = counts[largest], counts[smallest]
+        if most <= MOST_UNEQUAL * fewest:
+            return None
+        ratio = f"{most / fewest:.1f} to 1" if fewest else "the latter has no training image"
+        return (
+            f"unequal classes in train: {largest!r} {most:,} images, {smallest!r} {fewest:,} ({ratio}); an accuracy "
+            f"can be high although {smallest!r} is never recognised: look at the accuracy of each class"
+        )
 
     def _trained_and_validated(self) -> str | None:
-        trained = dict(zip(self.train.sha256s, self.train.names, strict=True))
-        copies = [
-            f"{name} is {trained[sha256]}"
-            for sha256, name in zip(self.validation.sha256s, self.validation.names, strict=True)
-            if sha256 in trained
-        ]
+        copies = _copies(self.validation, self.train)
         if not copies:
             return None
         count = f"{len(copies)} of {len(self.validation.names)} validation images are also training images"
         return f"{count}, so every accuracy is too high: {some(copies)}"
+
+    def _learned_and_tested(self) -> str | None:
+        if self.test is None or not (copies := _copies(self.test, self.validation, self.train)):
+            return None
+        count = f"{len(copies)} of {len(self.test.names)} test images are also training or validation images"
+        return f"{count}, so the accuracy on the test images is too high: {some(copies)}"
 
     def _two_labels(self) -> str | None:
         labels: dict[str, dict[int, str]] = defaultdict(dict)
@@ -79,7 +137,7 @@ class Contents:
         return f"images with more than one label ({len(several)}): {some(several)}" if several else None
 
     def _small_classes(self) -> str | None:
-        counts = np.bincount(self.validation.labels, minlength=len(self.class_names)).tolist()
+        counts = self._counts(self.validation.labels)
         small = {name: n for name, n in zip(self.class_names, counts, strict=True) if n < FEWEST_TO_JUDGE}
         if not small:
             return None
@@ -96,45 +154,123 @@ def review(spec: DataSpec) -> Review:
     Raises :class:`~vitsearch.errors.DataError` with every problem of the data.
     """
     if spec.source == "folder":
-        survey = survey_folder(spec, None)
-        found = estimate_of_folder(survey)
-        return Review(found, [*_compared(found, lambda: _of_folder(survey, spec)), *skipped_files(survey)])
+        return _review_folder(survey_folder(spec, None), spec)
     found = estimate(spec)
-    read = _of_builtin if spec.source.startswith("builtin:") else _of_timm
-    return Review(found, [*_compared(found, lambda: read(spec)), *skipped_samples(spec)])
-
-
-def _compared(found: Estimate, read: Callable[[], Contents]) -> list[str]:
+    skipped = skipped_samples(spec)
     if found.images > MOST_COMPARED:
-        return [
-            f"{found.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be "
-            "training images among the validation images, and classes with few of them"
-        ]
-    return read().warnings()
+        return Review(found, None, [f"{_not_compared(found)}, nor were classes counted", *skipped])
+    contents = _contents(spec, None)
+    return Review(found, contents.layout(), [*contents.warnings(), *skipped])
+
+
+def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
+    """The lines that a run says at its start: unequal classes, and images on two sides. What was read of the images
+    before is taken from ``cache_dir``."""
+    return _contents(spec, cache_dir).notes()
+
+
+def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
+    found, skipped = estimate_of_folder(survey), skipped_files(survey)
+    if found.images <= MOST_COMPARED:
+        contents = _of_folder(survey, spec)
+        return Review(found, contents.layout(), [*contents.warnings(), *skipped])
+    contents = _of_folder(_without_copies(survey), spec)
+    return Review(found, contents.layout(), [_not_compared(found), *contents.counted(), *skipped])
+
+
+def _without_copies(survey: FolderSurvey) -> FolderSurvey:
+    """The survey as if no image were equal to another, so that its images are counted without reading them."""
+
+    def numbered(split: str, part: FolderPart | None) -> FolderPart | None:
+        return part and replace(part, sha256s=tuple(f"{split} {row}" for row in range(len(part.files))))
+
+    train = numbered("train", survey.train) or survey.train
+    validation, test = numbered("validation", survey.validation), numbered("test", survey.test)
+    return replace(survey, train=train, validation=validation, test=test)
+
+
+def _not_compared(found: Estimate) -> str:
+    return (
+        f"{found.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be training "
+        "images among the validation images"
+    )
+
+
+def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
+    if spec.source == "folder":
+        return _of_folder(survey_folder(spec, cache_dir), spec)
+    return _of_builtin(spec) if spec.source.startswith("builtin:") else _of_timm(spec, cache_dir)
 
 
 def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
-    sides = {
-        name: Images(part.labels, part.sha256s, [str(file.path.relative_to(survey.root)) for file in part.files])
-        for name, part in survey_parts(survey, spec).items()
-    }
-    return Contents(survey.names, sides["train"], sides["validation"])
+    folders, parts = survey.folders, survey_parts(survey, spec)
+    train = "every folder of the root is a class" if folders.train == folders.root else _folder(folders.train, survey)
+    validation = _drawn(spec) if folders.validation is None else Origin(_folder(folders.validation, survey))
+    return Contents(
+        survey.names,
+        _of_part(parts["train"], survey, Origin(train)),
+        _of_part(parts["validation"], survey, validation),
+        _of_part(survey.test.read(), survey, Origin(_folder(folders.test, survey)))
+        if survey.test is not None and folders.test is not None
+        else None,
+        spec.holdout_images,
+    )
 
 
-def _of_timm(spec: DataSpec) -> Contents:
-    survey = survey_timm(spec, None)
-    sides = {
-        name: Images(part.labels, part.sha256s, [f"image {row} of {part.split.where}" for row in part.rows.tolist()])
-        for name, part in survey.parts.items()
-    }
-    return Contents(survey.class_names, sides["train"], sides["validation"])
+def _folder(folder: Path, survey: FolderSurvey) -> str:
+    return f"folder {folder.relative_to(survey.root).as_posix()}"
+
+
+def _drawn(spec: DataSpec) -> Origin:
+    share = f"{100 * spec.validation_share:.3g} % of the images of each class"
+    source = f"{share}, drawn with seed {spec.seed}; train has the others"
+    return Origin(source, spec.validation_share, spec.seed)
+
+
+def _of_part(part: FolderPart, survey: FolderSurvey, origin: Origin) -> Images:
+    names = [str(file.path.relative_to(survey.root)) for file in part.files]
+    return Images(part.labels, part.sha256s, names, origin)
+
+
+def _of_timm(spec: DataSpec, cache_dir: Path | None) -> Contents:
+    survey = survey_timm(spec, cache_dir)
+    origin = {name: Origin(f"from {part.split.where}") for name, part in survey.parts.items()}
+    if survey.splits.validation is None:
+        origin["validation"] = _drawn(spec)
+    sides = {name: _of_rows(part, origin[name]) for name, part in survey.parts.items()}
+    test, problem = None, None
+    try:
+        part = test_part(spec, survey, cache_dir)
+        test = None if part is None else _of_rows(part, Origin(f"from {part.split.where}"))
+    except DataError as error:  # the search does not need them, and they may be on another machine
+        problem = f"there are no test images to judge a finished model by: {error}"
+    return Contents(survey.class_names, sides["train"], sides["validation"], test, spec.holdout_images, problem)
+
+
+def _of_rows(part: SplitPart, origin: Origin) -> Images:
+    return Images(
+        part.labels, part.sha256s, [f"image {row} of {part.split.where}" for row in part.rows.tolist()], origin
+    )
 
 
 def _of_builtin(spec: DataSpec) -> Contents:
     data = load_fashion_mnist(spec)
-    return Contents(data.class_names, _of_split("train", data.train), _of_split("validation", data.validation))
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    found = {name: _of_split(name, split, Origin(ORIGINS[name])) for name, split in splits.items() if split is not None}
+    return Contents(data.class_names, found["train"], found["validation"], found.get("test"), spec.holdout_images)
 
 
-def _of_split(name: str, split: Split) -> Images:
+def _of_split(name: str, split: Split, origin: Origin) -> Images:
     sha256s = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
-    return Images(split.labels, sha256s, [f"image {row} of {name}" for row in range(len(split))])
+    return Images(split.labels, sha256s, [f"image {row} of {name}" for row in range(len(split))], origin)
+
+
+def _copies(images: Images, *others: Images) -> list[str]:
+    """What of ``images`` is also among the ``others``, with both names."""
+    known = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
+    pairs = zip(images.sha256s, images.names, strict=True)
+    return [f"{name} is {known[sha256]}" for sha256, name in pairs if sha256 in known]
+
+
+def _found(*lines: str | None) -> list[str]:
+    return [line for line in lines if line is not None]

@@ -16,7 +16,8 @@ class DataSpec:
     ``source`` is one of :data:`vitsearch.core.data_sources.SOURCES`, or torch/, hfds/ or wds/ followed by a name.
     ``root`` is its folder or file (see :func:`vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
     Hugging Face. ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) describe the stored images; ``None``
-    takes them from the data. ``train_split`` and ``validation_split`` are timm's names of splits; for a set without a
+    takes them from the data. ``train_split``, ``validation_split`` and ``test_split`` are names of splits, or of
+    folders below ``root``; ``"none"`` stands for no split (see :mod:`vitsearch.data.split_words`). Without a
     validation split, ``validation_share`` and ``seed`` choose the validation images. ``input_key`` and ``target_key``
     name the columns of hfds and the members of wds. ``class_names`` name classes whose labels are only numbers.
     ``download`` allows fetching a set from the network. ``holdout_images`` is the largest number of training images
@@ -33,6 +34,7 @@ class DataSpec:
     seed: int = 0
     train_split: str | None = None
     validation_split: str | None = None
+    test_split: str | None = None
     input_key: str | None = None
     target_key: str | None = None
     class_names: tuple[str, ...] | None = None

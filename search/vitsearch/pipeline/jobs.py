@@ -63,9 +63,11 @@ class Job(Generic[R_co]):
 
 @dataclass(frozen=True)
 class DataReady:
-    """``description`` is what the study stores and compares on resume (fingerprint, class names, sizes)."""
+    """``description`` is what the study stores and compares on resume (fingerprint, class names, sizes). ``notes`` are
+    to be said before accuracies of this data are believed."""
 
     description: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

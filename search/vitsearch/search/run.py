@@ -123,6 +123,8 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     finally:
         showing.cancel()
     adopt_data(session.study, ready.description)
+    for note in ready.notes:
+        session.progress.note(f"data: {note}")
     device = session.device
     can_run = deployable_on(device.devices)
     plans = plan_space(session.space, can_run)

@@ -108,7 +108,7 @@ def _accuracy(model: Described) -> Iterator[str]:
         yield "The data has no test images. The search chose by the validation images, so this accuracy is too good by"
         yield "an unknown amount."
     else:
-        yield "The search never reads the test images: they are read when a model is shipped. It chooses by the"
+        yield "The search never uses the test images: a model meets them when it is shipped. The search chooses by the"
         yield f"validation images; {_difference(test, validation)}"
     if model.final.epochs is not None:
         yield ""

@@ -152,7 +152,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     assert final is not None
     await pipeline.restore(final.plan, final.keys, final.rung)
     if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
-        context.progress.note("evaluating the test images, which the search never reads")
+        context.progress.note("evaluating the test images, which the search never uses")
     await on_test(context, final.plan, final.keys, opened.fingerprint, again)
     pipeline.stop_workers()
     context.progress.note(f"confirming {chosen.name} on the device")

@@ -47,9 +47,14 @@ class Data(Section):
     seed: Seed = 0
     """Seed for the choice of those images."""
     train_split: Text | None = None
-    """Name of the split to train on (default: train)."""
+    """Name of the split, or of the folder below 'root', to train on (default: train). In a folder that is named here,
+    every folder is a class, whatever it is called; '.' is 'root' itself."""
     validation_split: Text | None = None
-    """Name of the split to validate on (default: the data set's own; without one, a share of the training images)."""
+    """Name of the split or folder to validate on (default: the data set's own; without one, or with none, a share of
+    the training images)."""
+    test_split: Text | None = None
+    """Name of the split or folder of the test images, which the search never uses (default: test; none for no test
+    images)."""
     input_key: Text | None = None
     """hfds: column of the images (default: image); wds: endings of the image files, such as jpg;png."""
     target_key: Text | None = None

@@ -26,6 +26,7 @@ from vitsearch.compress import macs, scores, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.preprocessing import ModelView
+from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
 from vitsearch.export import evaluate, shares
@@ -52,7 +53,8 @@ FORGETTING_KL = 0.2
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
-    return jobs.DataReady(load_data(job.workspace).to_json())
+    spec = data.DataSpec.from_json(dict(job.workspace.data))
+    return jobs.DataReady(load_data(job.workspace).to_json(), tuple(review.notes(spec, job.workspace.cache)))
 
 
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:

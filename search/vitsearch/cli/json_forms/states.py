@@ -43,6 +43,25 @@ COSTS = fields(
         "null where the file sets a time instead of a number of trainings",
     ),
 )
+SPLIT = fields(
+    images=(WHOLE, "in all"),
+    source=(TEXT, "where they are from"),
+    share=(maybe(NUMBER), "of the images that they were drawn from; null where they were not drawn"),
+    seed=(maybe(WHOLE), "of that draw"),
+)
+CLASS_COUNTS = fields(
+    name=(TEXT, "the class"),
+    train=(WHOLE, "training images, those of the holdout among them"),
+    holdout=(WHOLE, "those of them that judge models in the search and train none"),
+    validation=(WHOLE, "validation images"),
+    test=(maybe(WHOLE), "test images; null where there are none"),
+)
+SPLITS = fields(
+    train=(SPLIT, "training images, those of the holdout among them"),
+    holdout=(SPLIT, "those of them that judge models in the search and train none"),
+    validation=(SPLIT, "validation images"),
+    test=(maybe(SPLIT), "test images, which the search never uses; null where there are none"),
+)
 DATA = fields(
     images=(WHOLE, "training and validation images"),
     image_size=(WHOLE, "side in pixels as stored"),
@@ -51,6 +70,11 @@ DATA = fields(
     decode_cpu_s=(NUMBER, "to decode them once"),
     sampled=(WHOLE, "images that this was estimated from"),
     bytes=(WHOLE, "of the decoded images"),
+    classes=(
+        maybe(several(CLASS_COUNTS)),
+        "in the order of their labels; null where there were too many images to count",
+    ),
+    splits=(maybe(SPLITS), "how many images each split has, and how it came about; null as classes are"),
 )
 DEPLOYMENT = fields(
     runtime=(TEXT, "runtime"),

@@ -1,4 +1,5 @@
-"""The user's own images in folders: ROOT/train and ROOT/val (and ROOT/test), or only ROOT/CLASS.
+"""The user's own images in folders: ROOT/train and ROOT/val (and ROOT/test), or only ROOT/CLASS
+(see :mod:`vitsearch.data.folders.layout`).
 
 Classes are ordered by name. Without a validation folder, ``validation_share`` of each class is held out
 (see :mod:`vitsearch.data.holdout`).
@@ -6,6 +7,8 @@ Classes are ordered by name. Without a validation folder, ``validation_share`` o
 
 from __future__ import annotations
 
+import shlex
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,17 +18,16 @@ import numpy as np
 
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.folders.headers import HeaderCache, ImageFile
+from vitsearch.data.folders.layout import SplitFolders, split_folders
 from vitsearch.data.folders.scan import Classes, scan_classes
 from vitsearch.data.holdout import held_out, too_few
 from vitsearch.data.image_data import ImageData
 from vitsearch.data.pixels import UNREADABLE, decode_image, reason
 from vitsearch.data.problems import Problems, some
 from vitsearch.data.spec import DataSpec
+from vitsearch.data.split_words import KEYS, NONE
 from vitsearch.data.splits import Split, stored_splits
 from vitsearch.data.statistics import common_size, mean_and_std
-from vitsearch.errors import DataError
-
-_VALIDATION_NAMES = ("val", "validation")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class FolderPart:
 
     def read(self) -> FolderPart:
         """The same files with the digests of their contents."""
+        if self.sha256s:
+            return self
         sha256s = tuple(self.cache.sha256(file) for file in self.files)
         self.cache.save()
         return replace(self, sha256s=sha256s)
@@ -56,48 +60,51 @@ class FolderPart:
 
 @dataclass(frozen=True)
 class FolderSurvey:
-    """The contents of a folder by its image headers. ``validation`` is ``None`` when it is held out of ``train``."""
+    """The contents of a folder by its image headers. ``validation`` is ``None`` when it is held out of ``train``,
+    ``test`` when there are no test images."""
 
-    root: Path
+    folders: SplitFolders
     names: tuple[str, ...]
     train: FolderPart
     validation: FolderPart | None
+    test: FolderPart | None
     image_size: int
     channels: int
 
     @property
+    def root(self) -> Path:
+        return self.folders.root
+
+    @property
     def files(self) -> tuple[ImageFile, ...]:
+        """Those of the training and the validation images."""
         return self.train.files + (self.validation.files if self.validation else ())
 
 
 def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
     """Read the headers of all images below ``spec.root``. Raises one :class:`DataError` with all problems found."""
-    root = Path(spec.root or "").expanduser()
-    if not root.is_dir():
-        raise DataError(f"data.root: {root} is not a folder")
-    problems = Problems(str(root))
-    train_folder, validation_folder = split_folders(root)
-    cache = HeaderCache(train_folder, cache_dir)
-    classes = scan_classes(train_folder, cache, problems)
+    folders = split_folders(spec)
+    problems = Problems(str(folders.root))
+    cache = HeaderCache(folders.train, cache_dir)
+    classes = scan_classes(folders.train, cache, problems)
     names = tuple(classes)
     if len(names) == 1:
         problems.add(f"only one class, {names[0]!r}; at least 2 are needed")
-    validation = None
-    if validation_folder is not None:
-        validation_cache = HeaderCache(validation_folder, cache_dir)
-        found = scan_classes(validation_folder, validation_cache, problems)
-        _add_unknown_classes("validation", found, names, problems)
-        validation = FolderPart.of(found, names, validation_cache)
-    else:
+    validation = _other_split("validation", folders.validation, names, cache_dir, problems)
+    if validation is None:
         for name, members in classes.items():
             if len(members) == 1:
                 problems.add(too_few(name, 1))
+    so_far = len(problems)
+    test = _other_split("test", folders.test, names, cache_dir, problems)
+    if len(problems) > so_far:
+        problems.advise(f"to use no test images, set data.{KEYS['test']}: {NONE}")
     train = FolderPart.of(classes, names, cache)
     files = train.files + (validation.files if validation else ())
     size = spec.image_size or common_size(((file.width, file.height) for file in files), problems)
     problems.raise_any()
     channels = spec.channels or (1 if all(file.is_grey for file in files) else 3)
-    return FolderSurvey(root, names, train, validation, size, channels)
+    return FolderSurvey(folders, names, train, validation, test, size, channels)
 
 
 def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
@@ -106,9 +113,7 @@ def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
     parts = survey_parts(survey, spec)
     splits = _decode(parts, survey, cache_dir)
     mean, std = mean_and_std(splits["train"].images)
-    read_test = None
-    if (survey.root / "train").is_dir() and (survey.root / "test").is_dir():
-        read_test = partial(_read_test, survey.root, survey.names, survey.image_size, survey.channels, cache_dir)
+    read_test = None if survey.test is None else partial(_read_test, survey.test, survey, cache_dir)
     return ImageData(survey.names, splits["train"], splits["validation"], mean, std, read_test)
 
 
@@ -117,18 +122,6 @@ def decoded_sample(survey: FolderSurvey, part: FolderPart, rows: Labels) -> Spli
     some_files = tuple(part.files[row] for row in rows)
     sample = replace(part, files=some_files, labels=part.labels[rows]).read()
     return _decode({"sample": sample}, survey, None)["sample"]
-
-
-def split_folders(root: Path) -> tuple[Path, Path | None]:
-    """The folders of the training and the validation images; ``None`` when there is no validation folder."""
-    parts = [root / name for name in _VALIDATION_NAMES if (root / name).is_dir()]
-    if not (root / "train").is_dir():
-        if parts:
-            raise DataError(f"{root}: has a folder {parts[0].name!r} but no folder 'train'")
-        return root, None
-    if len(parts) > 1:
-        raise DataError(f"{root}: has both 'val' and 'validation'; keep one")
-    return root / "train", parts[0] if parts else None
 
 
 def survey_parts(survey: FolderSurvey, spec: DataSpec) -> dict[str, FolderPart]:
@@ -158,18 +151,30 @@ def _decode(parts: Mapping[str, FolderPart], survey: FolderSurvey, cache_dir: Pa
     return stored_splits(parts, size, channels, rows, cache_dir)
 
 
-def _read_test(root: Path, names: tuple[str, ...], image_size: int, channels: int, cache_dir: Path | None) -> Split:
-    problems, cache = Problems(str(root)), HeaderCache(root / "test", cache_dir)
-    classes = scan_classes(root / "test", cache, problems)
-    _add_unknown_classes("test", classes, names, problems)
-    problems.raise_any()
-    part = FolderPart.of(classes, names, cache)
-    survey = FolderSurvey(root, names, part, None, image_size, channels)
-    return _decode({"test": part.read()}, survey, cache_dir)["test"]
+def _read_test(test: FolderPart, survey: FolderSurvey, cache_dir: Path | None) -> Split:
+    return _decode({"test": test.read()}, survey, cache_dir)["test"]
 
 
-def _add_unknown_classes(part: str, classes: Classes, names: tuple[str, ...], problems: Problems) -> None:
-    unknown = [repr(name) for name in classes if name not in names]
-    if unknown:
+def _other_split(
+    part: str, folder: Path | None, names: tuple[str, ...], cache_dir: Path | None, problems: Problems
+) -> FolderPart | None:
+    """The validation or the test images, whose classes are those of the training images."""
+    if folder is None:
+        return None
+    cache = HeaderCache(folder, cache_dir)
+    classes = scan_classes(folder, cache, problems)
+    unknown = [name for name in classes if name not in names]
+    if unknown and names:
         known = some(repr(name) for name in names)
-        problems.add(f"{part} has classes that train lacks: {some(unknown)}; train has {known}")
+        lines = [f"{part} has classes that train lacks: {some(map(repr, unknown))}; train has {known}"]
+        alike = {_letters(name): name for name in names if name not in classes}
+        for name in unknown:
+            if (target := alike.get(_letters(name))) is not None:
+                lines.append(f"mv {shlex.quote(str(folder / name))} {shlex.quote(str(folder / target))}")
+        problems.add("\n  ".join(lines))
+    return FolderPart.of(classes, names, cache)
+
+
+def _letters(name: str) -> str:
+    """The same for names that differ in case or in how accents are stored, which look the same in a list."""
+    return unicodedata.normalize("NFC", name.casefold())

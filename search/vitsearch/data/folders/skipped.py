@@ -7,26 +7,25 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitsearch.data.folders.reader import FolderSurvey, split_folders
+from vitsearch.data.folders.reader import FolderSurvey
 from vitsearch.data.folders.scan import SUFFIXES
 from vitsearch.data.problems import some
 
-SPLITS = ("train", "val", "validation", "test")
 OTHER_ENDING = f"whose names do not end in {', '.join(SUFFIXES)}"
 
 
 def skipped_files(survey: FolderSurvey) -> list[str]:
     """One line for each reason, with the number of files and the first ones."""
-    root = survey.root
-    folders = [folder for folder in split_folders(root) if folder is not None]
+    root, folders = survey.root, survey.folders.all
     found: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
         for path in _files(folder):
             if (why := _why_skipped(path.relative_to(folder))) is not None:
                 found[why].append(str(path.relative_to(root)))
     if root not in folders:
+        used = {folder.relative_to(root).parts[0] for folder in folders}
         for entry in sorted(root.iterdir()):
-            if entry.name not in SPLITS:
+            if entry.name not in used:
                 found["beside the folders of the splits"].append(entry.name + ("/" if entry.is_dir() else ""))
     return skipped_lines(str(root), found)
 

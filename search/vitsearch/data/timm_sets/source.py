@@ -206,13 +206,24 @@ def _decode(parts: Mapping[str, SplitPart], size: int, channels: int, cache_dir:
     return stored_splits(parts, size, channels, rows, cache_dir)
 
 
-def _read_test(spec: DataSpec, survey: TimmSurvey, cache_dir: Path | None) -> Split:
-    split = open_split(spec, survey.splits.test or "test")
+def test_part(spec: DataSpec, survey: TimmSurvey, cache_dir: Path | None) -> SplitPart | None:
+    """The test images of a set without their pixels, ``None`` for a set without test images.
+
+    Raises :class:`~vitsearch.errors.DataError` with all problems found.
+    """
+    if survey.splits.test is None:
+        return None
+    split = open_split(spec, survey.splits.test)
     index, problems = read_index(split, spec, cache_dir), Problems(split.where)
     names = survey.class_names
     labels = relabelled(index.labels, split.class_names, survey.own_names, "test", problems)
     if labels.max() >= len(names):
         problems.add(f"label {labels.max()} is out of range (0 to {len(names) - 1})")
     problems.raise_any()
-    part = SplitPart(split, np.arange(len(labels)), labels, index.sha256s)
+    return SplitPart(split, np.arange(len(labels)), labels, index.sha256s)
+
+
+def _read_test(spec: DataSpec, survey: TimmSurvey, cache_dir: Path | None) -> Split:
+    part = test_part(spec, survey, cache_dir)
+    assert part is not None  # only a set with test images gets this function
     return _decode({"test": part}, survey.size, survey.channels, cache_dir)["test"]

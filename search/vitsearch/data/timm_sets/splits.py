@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.core.data_sources import kind_of
+from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
+from vitsearch.data.split_words import ALLOWED, HERE, KEYS, NONE, ROLES, Role, key_line, role_of
 from vitsearch.data.timm_sets.messages import raises_data_error
 from vitsearch.data.timm_sets.open import hub_name
 from vitsearch.errors import DataError, did_you_mean
@@ -41,43 +44,76 @@ def split_names(spec: DataSpec) -> SplitNames:
     if kind == "torch" and name in _IN_TWO:
         return _two_splits(spec)
     if kind == "torch":  # torchvision checks the names, which differ from set to set
-        return _different(spec, SplitNames(spec.train_split or "train", spec.validation_split or "validation"))
+        validation = None if spec.validation_split == NONE else spec.validation_split or "validation"
+        test = None if spec.test_split == NONE else spec.test_split
+        return _different(spec, SplitNames(spec.train_split or "train", validation, test))
     with raises_data_error(spec, spec.source):
         return _chosen(spec, _hub_splits(spec) if kind == "hfds" else _wds_splits(spec))
 
 
 def _chosen(spec: DataSpec, names: Sequence[str]) -> SplitNames:
     train = spec.train_split or next((name for name in _TRAIN if name in names), "train")
-    validation = spec.validation_split or next((name for name in _VALIDATION if name in names), None)
-    for key, split in (("train_split", train), ("validation_split", validation)):
+    validation = _named(spec.validation_split, _VALIDATION, names, {train, spec.test_split})
+    test = _named(spec.test_split, _TEST, names, {train, validation})
+    for role, split in (("train", train), ("validation", validation), ("test", test)):
         if split is not None and split.partition("[")[0] not in names:
             raise DataError(
-                f"data.{key}: {spec.source} has no split {split!r}; it has {', '.join(names) or 'none'}"
+                f"data.{role}_split: {spec.source} has no split {split!r}; it has {', '.join(names) or 'none'}"
                 f"{did_you_mean(split, names)}"
             )
-    free = [name for name in _TEST if name in names and name not in (train, validation)]
-    return _different(spec, SplitNames(train, validation, free[0] if free else None))
+    chosen = SplitNames(train, validation, test)
+    _refuse_look_alikes(spec, names, chosen)
+    return _different(spec, chosen)
+
+
+def _named(given: str | None, usual: Sequence[str], names: Sequence[str], taken: Set[str | None]) -> str | None:
+    """The split that a key gives; without the key, the first of the ``usual`` ones that is there and not ``taken``."""
+    if given == NONE:
+        return None
+    return given or next((name for name in usual if name in names and name not in taken), None)
+
+
+def _refuse_look_alikes(spec: DataSpec, names: Sequence[str], chosen: SplitNames) -> None:
+    """Refuse a set without a validation or test split that has one called like it."""
+    used = [split.partition("[")[0] for split in (chosen.train, chosen.validation, chosen.test) if split]
+    found: dict[Role, str | None] = {"validation": chosen.validation, "test": chosen.test}
+    for role, split in found.items():
+        like = [name for name in names if name not in used and role_of(name) == role]
+        if split is None and like and getattr(spec, KEYS[role]) is None:
+            raise DataError(
+                f"data.{KEYS[role]}: {spec.source} has {some(map(repr, like))}, called like {role} but not read; "
+                f"set data.{key_line(role, like[0])}, or data.{key_line(role, NONE)} to leave it out"
+            )
 
 
 def _different(spec: DataSpec, splits: SplitNames) -> SplitNames:
-    if splits.train == splits.validation:
-        raise DataError(
-            f"data.validation_split: {splits.validation!r} is also the split of {spec.source} to train on; "
-            "leave the key out to hold out a share of the training images"
-        )
+    for role, split, other in (
+        ("validation", splits.validation, splits.train),
+        ("test", splits.test, splits.train),
+        ("test", splits.test, splits.validation),
+    ):
+        if split is not None and split == other:
+            used = "train on" if other == splits.train else "validate on"
+            way = "hold out a share of the training images" if role == "validation" else "use the set's own"
+            raise DataError(
+                f"data.{role}_split: {split!r} is also the split of {spec.source} to {used}; leave the key out to {way}"
+            )
     return splits
 
 
 def _two_splits(spec: DataSpec) -> SplitNames:
     """Check the words here, because timm opens the test split for every word but train, even a misspelt one."""
     words = dict.fromkeys(_TRAIN, "train") | dict.fromkeys((*_TEST, *_VALIDATION), "test")
-    chosen: dict[str, str | None] = {}
-    for key, split in (("train_split", spec.train_split or "train"), ("validation_split", spec.validation_split)):
-        if split is not None and split not in words:
-            raise DataError(f"data.{key}: {spec.source} has no split {split!r}; it has train, test")
-        chosen[key] = None if split is None else words[split]
-    train, validation = chosen["train_split"] or "train", chosen["validation_split"]
-    return _different(spec, SplitNames(train, validation, "test" if "test" not in (train, validation) else None))
+    chosen: dict[Role, str | None] = {}
+    given = {role: getattr(spec, key) for role, key in KEYS.items()}
+    for role, split in given.items():
+        if split not in (None, NONE) and split not in words:
+            raise DataError(f"data.{KEYS[role]}: {spec.source} has no split {split!r}; it has train, test")
+        chosen[role] = words.get(split or "")
+    train, validation, test = chosen["train"] or "train", chosen["validation"], chosen["test"]
+    if given["test"] is None and "test" not in (train, validation):
+        test = "test"
+    return _different(spec, SplitNames(train, validation, test))
 
 
 def _folder_splits(spec: DataSpec) -> SplitNames:
@@ -85,11 +121,33 @@ def _folder_splits(spec: DataSpec) -> SplitNames:
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder")
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if spec.train_split is None and not set(_TRAIN) & set(names):
-        if spec.validation_split is not None:
-            raise DataError(f"data.train_split: {root} has no folder 'train'; it has {', '.join(names) or 'none'}")
+    if spec.train_split == HERE:
         return SplitNames("")  # the root itself holds the class folders
+    if spec.train_split is None and not set(_TRAIN) & set(names):
+        if {spec.validation_split, spec.test_split} - {None, NONE}:
+            raise DataError(f"data.train_split: {root} has no folder 'train'; it has {', '.join(names) or 'none'}")
+        _refuse_classes_like_splits(root, names)
+        return SplitNames("")
     return _chosen(spec, names)
+
+
+def _refuse_classes_like_splits(root: Path, names: Sequence[str]) -> None:
+    like = [name for name in names if role_of(name) is not None]
+    if not like:
+        return
+    moves = (
+        f"mv {shlex.quote(str(root / name))} {shlex.quote(str(root / ALLOWED[role][0]))}"
+        for name in like
+        if (role := role_of(name)) is not None and name not in ALLOWED[role]
+    )
+    keys = {role: name for name in reversed(like) if (role := role_of(name)) is not None}
+    named = ", ".join(key_line(role, keys[role]) for role in ROLES if role in keys)
+    lines = [*moves, f"or, in the section task.data: {named}"] if "train" in keys else []
+    lines.append(f"or, if every folder of {root} is a class: data.train_split: {HERE}")
+    listed = "\n  ".join(lines)
+    raise DataError(
+        f"{root}: has no folder 'train', but folders called like splits: {some(map(repr, like))}\n  {listed}"
+    )
 
 
 def _tar_splits(root: Path) -> SplitNames:
@@ -104,6 +162,14 @@ def _tar_splits(root: Path) -> SplitNames:
     }
     if found["train"] is None:
         raise DataError(f"data.root: {root} has no train.tar; it has {', '.join(sorted(names)) or 'no .tar file'}")
+    for name in sorted(set(names) - set(found.values())):
+        role = role_of(name.removesuffix(".tar"))
+        if role is not None:
+            target = root / f"{ALLOWED[role][0]}.tar"
+            way = f"mv {shlex.quote(str(root / name))} {shlex.quote(str(target))}"
+            if found[role] is not None:
+                way = f"{found[role]} has the {role} images; move {name} elsewhere"
+            raise DataError(f"{root}: {name} is called like a {role} split and is not read: {way}")
     return SplitNames(found["train"], found["validation"], found["test"])
 
 

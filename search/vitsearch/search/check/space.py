@@ -12,7 +12,8 @@ from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
 from vitsearch.data.estimate import Estimate
-from vitsearch.data.review import review
+from vitsearch.data.layout import Layout
+from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.check.weights import check_weights, starts
@@ -30,13 +31,15 @@ ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because on
 class Valid:
     """A space file without problems: what its search and its data amount to.
 
-    ``notes`` say why a run from this machine would end at once.
+    ``layout`` is ``None`` where there are too many images to count. ``notes`` say why a run from this machine would end
+    at once.
     """
 
     file: str
     space: SearchSpace
     plans: int
     data: Estimate
+    layout: Layout | None
     notes: list[str]
     warnings: tuple[str, ...]
 
@@ -47,7 +50,7 @@ class Valid:
             "trials": self.space.search.wanted,
             "notes": self.notes,
             "warnings": list(self.warnings),
-            "data": self.data.to_json(),
+            "data": self.data.to_json() | (self.layout.to_json() if self.layout else {"classes": None, "splits": None}),
             "inputs": self.inputs(),
             "space": self.space.to_json(),
         }
@@ -68,6 +71,7 @@ class Valid:
             [
                 f"{self.file}: fine. {self.plans} plans, of which {self._wanted()} will be trained.",
                 f"data: {self.data.describe()}.",
+                *([self.layout.describe()] if self.layout else []),
                 *(f"input of {name}: {text}." for name, text in self.inputs().items()),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]
@@ -77,10 +81,10 @@ class Valid:
 @dataclass(frozen=True)
 class Checked:
     """What was found. ``data`` is ``None`` when the data cannot be used; ``more_problems`` are those of the data, or
-    of the weights with the data."""
+    of the weights with the data; ``warnings`` include those of both."""
 
     judged: Judged
-    data: Estimate | None
+    data: Review | None
     more_problems: list[Problem]
     warnings: tuple[str, ...]
 
@@ -91,7 +95,8 @@ class Checked:
         space = draft.require([*self.judged.unsupported, *self.more_problems, *more]).space
         assert self.data is not None  # a valid space has data, and its problems were raised
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
-        return Valid(draft.source.path, space, plan_space(space).count(), self.data, notes, self.warnings)
+        estimate, layout = self.data.estimate, self.data.layout
+        return Valid(draft.source.path, space, plan_space(space).count(), estimate, layout, notes, self.warnings)
 
 
 def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Checked:
@@ -105,15 +110,16 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(asked) or ANY_SIZE)
     try:
         spec = DataSpec.from_json(stored)
-        data, warnings = review(spec)
+        data = review(spec)
     except DataError as error:
         problem = _problem(str(error))
         reported = {each.path for each in draft.problems}  # such as a missing root
         return Checked(judged, None, [] if problem.path in reported else [problem], tuple(known))
+    warnings = (*known, *data.warnings)
     if draft.space is None or judged.unsupported:
-        return Checked(judged, data, [], (*known, *warnings))
-    weights = check_weights(draft.space, spec, data.channels)
-    return Checked(judged, data, weights.problems, (*known, *warnings, *weights.warnings))
+        return Checked(judged, data, [], warnings)
+    weights = check_weights(draft.space, spec, data.estimate.channels)
+    return Checked(judged, data, weights.problems, (*warnings, *weights.warnings))
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:

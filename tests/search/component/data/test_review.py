@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitsearch.data import DataSpec, review
+from vitsearch.data import DataSpec, load, review
 from vitsearch.data.fashion_mnist import SUBSET_ASSET
+from vitsearch.errors import DataError
 
 
 def images(folder: Path, counts: dict[str, int], seed: int) -> None:
@@ -76,6 +77,106 @@ def test_copies_are_found_in_the_builtin_data(tmp_path, monkeypatch):
     assert line.endswith("image 7 of validation is image 5 of train")
 
 
+def test_test_images_that_are_known_from_the_search_are_named(root):
+    images(root / "test", {"bolt": 12, "nut": 12}, seed=4)
+    shutil.copy(root / "train" / "bolt" / "03.png", root / "test" / "bolt" / "a.png")
+    shutil.copy(root / "val" / "nut" / "05.png", root / "test" / "nut" / "b.png")
+    (line,) = warnings(root)
+    assert line.startswith("2 of 26 test images are also training or validation images, so the accuracy on the test")
+    assert line.endswith("test/bolt/a.png is train/bolt/03.png, test/nut/b.png is val/nut/05.png")
+    assert warnings(root, "torch/image_folder") != []
+
+
+def test_classes_of_very_different_size_are_named_with_their_numbers(root):
+    assert warnings(root) == []
+    images(root / "train", {"washer": 36}, seed=5)
+    images(root / "val", {"washer": 10}, seed=6)
+    assert warnings(root) == []  # 36 to 12: three to one, not more
+    shutil.copy(root / "val" / "washer" / "00.png", root / "train" / "washer" / "more.png")
+    first, second = warnings(root)
+    assert first.startswith("unequal classes in train: 'washer' 37 images, 'bolt' 12 (3.1 to 1)")
+    assert second.startswith("1 of 30 validation images are also training images")
+
+
+def test_what_a_run_says_at_its_start_is_found_in_the_cache(root, tmp_path, monkeypatch):
+    images(root / "train", {"washer": 40}, seed=5)
+    images(root / "val", {"washer": 10}, seed=6)
+    shutil.copy(root / "train" / "bolt" / "03.png", root / "val" / "bolt" / "copy.png")
+    spec = DataSpec("folder", root=str(root), image_size=8)
+    said = review.notes(spec, tmp_path / "cache")
+    assert [line.partition(":")[0] for line in said] == [
+        "unequal classes in train",
+        "1 of 31 validation images are also training images, so every accuracy is too high",
+    ]
+    monkeypatch.setattr("hashlib.file_digest", None)  # nothing is read again
+    assert review.notes(spec, tmp_path / "cache") == said
+
+
+def test_test_images_of_a_set_that_cannot_be_read_are_a_warning(root):
+    images(root / "test", {"bolt": 1, "nut": 1}, seed=7)
+    (root / "test" / "nut" / "00.png").write_bytes(b"<html>")
+    (line,) = warnings(root, "torch/image_folder")
+    assert line.startswith("there are no test images to judge a finished model by: torch/image_folder, split 'test'")
+    with pytest.raises(DataError, match="to use no test images, set data.test_split: none"):
+        warnings(root)
+
+
+def found(root: Path, source: str = "folder", **keys) -> dict:
+    layout = review.review(DataSpec(source, root=str(root), image_size=8, **keys)).layout
+    assert layout is not None
+    return layout.to_json()
+
+
+@pytest.mark.parametrize("source", ["folder", "torch/image_folder"])
+def test_classes_are_counted_by_split(root, source):
+    images(root / "test", {"bolt": 3}, seed=4)
+    said = found(root, source)
+    assert said["classes"] == [
+        {"name": "bolt", "train": 12, "holdout": 1, "validation": 10, "test": 3},
+        {"name": "nut", "train": 12, "holdout": 1, "validation": 10, "test": 0},
+    ]
+    assert {name: one["images"] for name, one in said["splits"].items()} == {
+        "train": 24,
+        "holdout": 2,
+        "validation": 20,
+        "test": 3,
+    }
+    assert "val" in said["splits"]["validation"]["source"]
+
+
+@pytest.mark.parametrize("source", ["folder", "torch/image_folder"])
+def test_images_that_are_drawn_for_validation_say_so(tmp_path, source):
+    images(tmp_path, {"bolt": 40, "nut": 60}, seed=3)
+    said = found(tmp_path, source, validation_share=0.25, seed=7)
+    assert [(one["train"], one["validation"], one["test"]) for one in said["classes"]] == [
+        (30, 10, None),
+        (45, 15, None),
+    ]
+    drawn = said["splits"]["validation"]
+    assert (drawn["share"], drawn["seed"]) == (0.25, 7)
+    assert drawn["source"].startswith("25 % of the images of each class, drawn with seed 7")
+
+
+def test_the_holdout_is_what_the_search_sets_aside(root):
+    spec = DataSpec("folder", root=str(root), image_size=8, holdout_images=1)
+    layout, data = review.review(spec).layout, load(spec)
+    assert layout is not None
+    assert sum(layout.splits["holdout"].counts) == len(data.holdout) == 1
+    assert layout.splits["holdout"].counts == tuple(np.bincount(data.train.labels[data.holdout], minlength=2))
+
+
+def test_the_builtin_data_is_counted():
+    layout = review.review(DataSpec("builtin:fashion-mnist-14k")).layout
+    assert layout is not None
+    assert {name: split.images for name, split in layout.splits.items()} == {
+        "train": 10_000,
+        "holdout": 1000,
+        "validation": 2000,
+        "test": 2000,
+    }
+    assert set(layout.splits["train"].counts) == {1000}
+
+
 def test_one_image_under_two_labels_is_named(root):
     shutil.copy(root / "train" / "bolt" / "00.png", root / "train" / "nut" / "same.png")
     (line,) = warnings(root)
@@ -90,7 +191,7 @@ def test_classes_with_few_validation_images_are_named_with_their_numbers(root):
 
 
 def test_held_out_images_are_counted_too(tmp_path):
-    images(tmp_path, {"bolt": 30, "nut": 200}, seed=3)
+    images(tmp_path, {"bolt": 34, "nut": 102}, seed=3)
     (line,) = warnings(tmp_path)
     assert "1 of 2 classes: 'bolt' 3;" in line
 
@@ -100,3 +201,7 @@ def test_a_set_that_is_too_large_to_compare_says_so(root, monkeypatch):
     shutil.copy(root / "train" / "bolt" / "03.png", root / "val" / "bolt" / "copy.png")
     (line,) = warnings(root)
     assert line.startswith("45 images were not compared (this check reads up to 20)")
+    assert found(root)["classes"][0] == {"name": "bolt", "train": 12, "holdout": 1, "validation": 11, "test": None}
+    timm = review.review(DataSpec("torch/image_folder", root=str(root), image_size=8))
+    assert timm.layout is None
+    assert timm.warnings[0].endswith("nor were classes counted")

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import asyncio
+import shutil
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import pytest
 
+from support.real_search import write_images
 from vitsearch.data import DataSpec
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
+from vitsearch.pipeline import jobs
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search import run, stage_config
+from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
+from vitsearch.workers import tasks
 from vitsearch.workers.running.resources import Resources
 
 
@@ -82,3 +91,42 @@ def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space,
     monkeypatch.setattr(run, "drive", drive)
     device = run.run(SearchSpace.from_json(space.to_json() | {"devices": devices}), Silent(), run.Options(address))
     assert isinstance(device, PausingDevice) == pauses
+
+
+def test_a_run_says_at_its_start_what_is_known_against_the_data(space, ledger, tmp_path, monkeypatch):
+    write_images(tmp_path / "in" / "train", {"dark": (0, 200)}, count=40, side=8)
+    write_images(tmp_path / "in" / "train", {"light": (0, 208)}, count=10, side=8)
+    shutil.copytree(tmp_path / "in" / "train", tmp_path / "in" / "val")
+    value = space.to_json()
+    value["task"]["data"] |= {"source": "folder", "root": str(tmp_path / "in")}
+    space = SearchSpace.from_json(value)
+
+    class Reading(FakeRunner):
+        def _answer(self, job):
+            return tasks.describe_data(job) if isinstance(job, jobs.DataJob) else super()._answer(job)
+
+    class Noted(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    class Idle:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def run(self, retry_failed: bool) -> None:
+            pass
+
+    monkeypatch.setattr(run, "plan_space", plans_of)
+    monkeypatch.setattr(run, "Driver", Idle)
+    store = FileStore(tmp_path / "files")
+    workspace = jobs.Workspace(run.data_spec(space), store, FileStore(tmp_path / "scratch"), tmp_path / "cache")
+    progress = Noted()
+    with closing(Study.open(space)) as study:
+        session = Session(space, study, ledger, Reading(), FakeDevice(), DriverId.current(), 1, progress)
+        asyncio.run(run.drive(session, workspace, run.Options()))
+    unequal, leaked = (note for note in progress.notes if note.startswith("data: "))
+    assert unequal.startswith("data: unequal classes in train: 'dark' 40 images, 'light' 10 (4.0 to 1)")
+    assert leaked.startswith("data: 50 of 50 validation images are also training images, so every accuracy is too high")

@@ -1,0 +1,90 @@
+"""The classes of a data set with their numbers of images in each split, and how the splits came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vitsearch_evaluators.base.printable import printable
+
+MOST_LISTED = 12  # classes; of more, the terminal shows the largest and the smallest
+_AT_EACH_END = 4
+SPLITS = ("train", "holdout", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the images of a split are from, in words; ``share`` and ``seed`` are those of a draw."""
+
+    source: str
+    share: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """The images of one split: their number in each class, and where they are from."""
+
+    counts: tuple[int, ...]
+    origin: Origin
+
+    @property
+    def images(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The ``splits`` are a part of :data:`SPLITS`: the holdout is a part of train, and test may be missing."""
+
+    class_names: tuple[str, ...]
+    splits: dict[str, SplitCounts]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "classes": [
+                {"name": name} | {split: self._count(split, row) for split in SPLITS}
+                for row, name in enumerate(self.class_names)
+            ],
+            "splits": {
+                name: {"images": self.splits[name].images, **asdict(self.splits[name].origin)}
+                if name in self.splits
+                else None
+                for name in SPLITS
+            },
+        }
+
+    def describe(self) -> str:
+        """A line for each split, and a table of the classes."""
+        return "\n".join([*self._splits(), *self._classes()])
+
+    def _splits(self) -> Iterator[str]:
+        for name in SPLITS:
+            split = self.splits.get(name)
+            text = "none" if split is None else f"{split.images:,} images, {split.origin.source}"
+            yield f"{name}: {printable(text)}"
+
+    def _classes(self) -> Iterator[str]:
+        count = len(self.class_names)
+        rows: list[int | None] = list(range(count))
+        if count > MOST_LISTED:
+            train = self.splits["train"].counts
+            ranked = sorted(range(count), key=lambda row: -train[row])
+            rows = [*ranked[:_AT_EACH_END], None, *ranked[-_AT_EACH_END:]]
+            yield f"classes: {count}; the largest and the smallest by training images:"
+        else:
+            yield f"classes: {count}"
+        cells = [["class", *SPLITS]]
+        for row in rows:
+            if row is None:
+                cells.append([f"({count - 2 * _AT_EACH_END} more)", *("" for _ in SPLITS)])
+            else:
+                counts = (self._count(split, row) for split in SPLITS)
+                cells.append([printable(self.class_names[row]), *("-" if n is None else str(n) for n in counts)])
+        width = max(len(line[0]) for line in cells)
+        for first, *others in cells:
+            yield f"  {first:{width}}{''.join(f'{cell:>12}' for cell in others)}".rstrip()
+
+    def _count(self, split: str, row: int) -> int | None:
+        return self.splits[split].counts[row] if split in self.splits else None
