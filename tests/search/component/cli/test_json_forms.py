@@ -101,7 +101,7 @@ def test_show(study, finished):
     for number, record in finished.records().items():
         found = printed("show", study, str(number), "--json")
         assert problems(found, "show") == []
-        assert found["outcome"] == record.outcome
+        assert found["outcome"] == ("duplicate" if record.duplicate_of is not None else record.outcome)
     assert problems(printed("show", study, "baseline", "--json"), "show") == []
 
 
