@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from support.marks import long
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import BUILTIN, FASHION_MNIST
 from vitsearch.core.preprocessing import HALF, IMAGENET, NONE, Preprocessing
@@ -51,8 +52,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    def run(backbone: str):
-        monkeypatch.setattr("vitsearch.search.check.weights.MOST_IMAGES", 200)
+    def run(backbone: str, images: int = 100):
+        monkeypatch.setattr("vitsearch.search.check.weights.MOST_IMAGES", images)
         path = tmp_path / "space.yaml"
         path.write_text(SPACE.format(backbone=backbone))
         return check_space(path)
@@ -60,19 +61,19 @@ def check(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("name", ["imagenet", *long("none", "halves")])
 def test_weights_have_their_own_accuracy_when_the_file_says_their_preprocessing(weights, name):
-    sample = validation_sample(DataSpec("builtin:fashion-mnist-14k"), 500)
+    sample = validation_sample(DataSpec("builtin:fashion-mnist-14k"), 200)
     spec = ModelSpec("vit_fmnist_p4", f"file:{weights / name}.safetensors", 28, 10, 1)
     (folded,) = finished_weights.judge(spec, sample, [FOLDED[name]])
     (own,) = finished_weights.judge(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1), sample, [FASHION_MNIST])
-    assert abs(folded.correct - own.correct) <= 1  # .002 of 500
-    assert own.correct > 440
+    assert folded.correct == own.correct > 170
 
 
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("name", ["imagenet", *long("none", "halves")])
 def test_a_check_finds_the_normalisation_that_the_file_does_not_say(check, weights, name):
-    found = check(f'{{name: vit_fmnist_p4, weights: "file:{weights / name}.safetensors"}}')
+    images = 100 if name == "imagenet" else 500  # the others lose less
+    found = check(f'{{name: vit_fmnist_p4, weights: "file:{weights / name}.safetensors"}}', images)
     (warning,) = [line for line in found.require().warnings if "vit_fmnist_p4" in line]
     assert f"with '{TEXT[name]}' beside them" in warning
     assert "with mean: 0.286, std: 0.353 classify" in warning
