@@ -36,7 +36,7 @@ class Answers:
 
 
 def judge(spec: backbones.ModelSpec, sample: Sample, ways: Sequence[Preprocessing]) -> list[Answers] | None:
-    """The answers of weights to images of ``sample``, for each of the ``ways`` to preprocess: as many images as a minute
+    """The answers of weights to images of ``sample``, for each of the ``ways`` to preprocess: as many as a minute
     of CPU time allows, at least one batch. None for weights that are trained first, as their classifier is another.
 
     Raises :class:`~vitsearch.errors.WeightsError`.
