@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import METRICS, split
+from vitsearch.errors import UnknownName
 from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import Latency, Measurement
 
@@ -34,8 +35,24 @@ class Metrics:
     figures: Mapping[str, Figure]
 
     def value(self, name: str) -> float | None:
+        """The value of a metric; None for one that was not measured (:attr:`reasons` says why) or not asked for.
+
+        Raises :class:`~vitsearch.errors.UnknownName` for a name that is no metric, and for a device that is none of
+        those with figures of this metric.
+        """
         figure = self.figures.get(name)
-        return None if figure is None else figure.value
+        if figure is None:
+            self._require(name)
+            return None
+        return figure.value
+
+    def _require(self, name: str) -> None:
+        metric, _, device = name.partition("@")
+        if name.endswith("@") or metric not in METRICS:
+            raise UnknownName("metric", name, {*METRICS, *self.figures})
+        of_devices = [key for key in self.figures if key.startswith(f"{metric}@")]
+        if device and of_devices:
+            raise UnknownName("metric of a device", name, of_devices)
 
     @property
     def values(self) -> dict[str, float | None]:

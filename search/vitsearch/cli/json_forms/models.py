@@ -231,7 +231,8 @@ PREDICTION = fields(
     high=(NUMBER, "upper end"),
     was_trained=(FLAG, "whether it was trained in between"),
     error=(NUMBER, "measured - predicted"),
-    holds=(FLAG, "whether the difference is within 95 % of its error"),
+    interval=(PAIR, "where a measured accuracy lies with 95 % probability, by the errors of the prediction and the images"),
+    holds=(FLAG, "whether the measured one lies within it"),
 )
 FIT = fields(
     metric=(TEXT, "the metric"),
