@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,25 @@ class Metrics:
 
 
 NO_METRICS = Metrics({})
+
+
+def ratio(one: Figure, other: Figure) -> Figure | None:
+    """One cost over another with its 95 % interval, that of two independent errors of their logarithms; None where one
+    of them is not known, without an interval where one of them has none."""
+    if not one.value or not other.value:
+        return None
+    found, halves = one.value / other.value, [_half_of_log(one), _half_of_log(other)]
+    if None in halves:
+        return Figure(found)
+    half = math.hypot(*(half for half in halves if half is not None))
+    return Figure(found, found / math.exp(half), found * math.exp(half))
+
+
+def _half_of_log(figure: Figure) -> float | None:
+    """Half an interval, in natural logarithms."""
+    if figure.low is None or figure.high is None or figure.low <= 0.0:
+        return None
+    return math.log(figure.high / figure.low) / 2
 
 
 def _raw(times: Latency | None) -> Milliseconds | None:

@@ -15,7 +15,7 @@ from vitsearch.errors import StudyError
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
 from vitsearch.study.current import devices_of
-from vitsearch.study.front import Front, Point, read_models
+from vitsearch.study.front import Front, OwnTimes, Point, read_models
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
 
@@ -110,6 +110,8 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
     record = record_of(study, number)
     models = read_models(study, ledger)
     point = point_of(models, number, record)
+    if record.keys is not None and not point.beside:  # of a plan that was only measured
+        point = OwnTimes.of(study, ledger).added_to(point)
     baseline = models.baseline.metrics.values if models.baseline else {}
     judged = tuple(
         LimitJudged(bound.name, seen, None if seen is None else bound.violation(seen) <= 0.0)
