@@ -231,7 +231,10 @@ PREDICTION = fields(
     high=(NUMBER, "upper end"),
     was_trained=(FLAG, "whether it was trained in between"),
     error=(NUMBER, "measured - predicted"),
-    interval=(PAIR, "where a measured accuracy lies with 95 % probability, by the errors of the prediction and the images"),
+    interval=(
+        PAIR,
+        "where a measured accuracy lies with 95 % probability, by the errors of the prediction and the images",
+    ),
     holds=(FLAG, "whether the measured one lies within it"),
 )
 FIT = fields(

@@ -22,8 +22,8 @@ ANY = ("*",)
 @dataclass(frozen=True)
 class KnownBad:
     """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too; only files that
-    quantize ``quantized_ops`` are concerned, where it is given. ``figure`` was measured as ``source`` says, with machine
-    or publication, version and date. ``about`` says what it is a figure of: the ``arithmetic`` of a file, which the
+    quantize ``quantized_ops`` are concerned, where it is given. ``figure`` was measured as ``source`` says: machine or
+    publication, version, date. ``about`` says what it is a figure of: the ``arithmetic`` of a file, which the
     shares of its MACs answer, or its ``time``, which one beside that of the precision ``against`` answers."""
 
     runtime: str
@@ -127,9 +127,7 @@ KNOWN: tuple[KnownBad, ...] = (
 )
 
 
-def warning(
-    backbone: str, deployment: Deployment, computes: bool = False, beside: Sequence[Beside] = ()
-) -> str | None:
+def warning(backbone: str, deployment: Deployment, computes: bool = False, beside: Sequence[Beside] = ()) -> str | None:
     """What is known against a model at a deployment, with figures and sources; None when nothing is. What the study
     knows itself answers a figure from elsewhere: whether the shares of what the file ``computes`` are known, and its
     times ``beside`` those of the same graph in other precisions."""

@@ -29,7 +29,10 @@ def test_a_reason_from_a_device_stays_on_its_line():
 def test_the_leaderboard_shows_what_is_in_int8(plan):
     int8 = replace(plan, deployments=(replace(plan.deployment, precision="int8_ptq"),))
     metrics = Metrics.of({"accuracy": 0.9, "cpu_ms_p50": 1.0})
-    rows = [row_of(int8, metrics, int8=0.957, fp32=0.043), row_of(int8, metrics, ["int8 in name only"], fp32=0.99, int8=0.01)]
+    rows = [
+        row_of(int8, metrics, int8=0.957, fp32=0.043),
+        row_of(int8, metrics, ["int8 in name only"], fp32=0.99, int8=0.01),
+    ]
     lines = shown(print_status, STATE | {"leaderboard": rows}).splitlines()
     assert [line[:36].rstrip() for line in lines[-3:-1]] == [
         "fake_vit@28 int8_ptq (96% in int8)",

@@ -106,7 +106,14 @@ OF_TWO_BOARDS = Metrics({"cpu_ms_p50": Figure(2.0), "cpu_ms_p50@pi": Figure(2.0)
 
 @pytest.mark.parametrize(
     ("asked", "nearest"),
-    [("f1", ""), ("energy", "energy_mj"), ("cpu", "cpu_ms_p50"), ("acuracy", "accuracy"), ("CPU_MS_P50", "cpu_ms_p50"), ("cpu_ms_p50@", "cpu_ms_p50")],
+    [
+        ("f1", ""),
+        ("energy", "energy_mj"),
+        ("cpu", "cpu_ms_p50"),
+        ("acuracy", "accuracy"),
+        ("CPU_MS_P50", "cpu_ms_p50"),
+        ("cpu_ms_p50@", "cpu_ms_p50"),
+    ],
 )
 def test_a_name_that_is_no_metric_is_an_error_with_the_nearest_name(asked, nearest):
     with pytest.raises(UnknownName, match=f"no metric is called '{asked}'") as error:

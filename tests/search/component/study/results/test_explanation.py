@@ -60,7 +60,9 @@ def test_predictions_are_held_against_what_came(finished):
     assert {one.trial for one in found.predictions} == {
         number for number, record in records.items() if record.is_confirmed and record.proxy is not None
     }
-    assert next(found.calibration.lines()).startswith(f"{len(found.predictions)} predicted accuracies were measured later")
+    assert next(found.calibration.lines()).startswith(
+        f"{len(found.predictions)} predicted accuracies were measured later"
+    )
 
 
 def test_a_precision_that_gains_nothing_is_said_in_one_line(explanation):
@@ -150,7 +152,10 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
             "All 3 came out higher than predicted, by 0.0579 to 0.0581: an error in common, +0.0580 (",
         ),
         ((-0.01, -0.02), "Both came out lower than predicted, by 0.0100 to 0.0200"),
-        ((0.02,) * 20 + (-0.001,), "They came out higher than predicted: an error in common, +0.0190 (+0.0169 to +0.0211)"),
+        (
+            (0.02,) * 20 + (-0.001,),
+            "They came out higher than predicted: an error in common, +0.0190 (+0.0169 to +0.0211)",
+        ),
         ((0.02, -0.02, 0.001), None),
         ((0.058,), None),
     ],

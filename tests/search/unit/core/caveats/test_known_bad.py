@@ -35,7 +35,8 @@ def test_an_entry_says_where_it_is_from_with_version_and_date(known):
     if known.source.startswith("published: "):
         return
     version, date = re.search(known.runtime + r" \d+\.\d+", known.source), re.search(r"20\d\d-\d\d-\d\d", known.source)
-    assert version and date
+    assert version
+    assert date
     assert ("measured on " in known.source) or known.about == "arithmetic", "a time was measured on a machine"
 
 
