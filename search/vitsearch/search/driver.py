@@ -1,4 +1,4 @@
-"""One ``vitsearch run``: baseline, leaderboard, search, and the front re-measured on an idle machine.
+"""One ``vitsearch run``: baseline, leaderboard, search, and the front re-measured while nothing is trained.
 
 Asks Optuna, starts each trial as a task of the event loop, tells Optuna. Trials overlap: while one is
 trained, the next are built, measured and given their proxy score. Stopping at any point loses no stage.
