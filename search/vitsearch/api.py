@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.errors import ResourceError
@@ -155,7 +155,7 @@ class StoredStudy:
             from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
 
             counted = Answers(study, ledger, find(self.where).storage).paired(first, second)
-            return replace(found, paired=counted)
+            return found.with_answers(counted)
 
     def explain(self) -> Explanation:
         """What each knob did to each objective, with intervals, and what predicted accuracies were worth."""

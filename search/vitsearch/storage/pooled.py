@@ -60,7 +60,9 @@ def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
     common = set.intersection(*(set(one.flags) for one in counted))
     basis, last = counted[-1].basis, max(measurements, key=_began)
     is_settled = _is_settled(measurements, basis, figures)
-    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), basis, is_settled, _began(last), last.contention.wait_over_cpu)
+    return PooledMeasurement(
+        Metrics(figures), tuple(sorted(common)), basis, is_settled, _began(last), last.contention.wait_over_cpu
+    )
 
 
 def _began(measurement: Measurement) -> datetime:

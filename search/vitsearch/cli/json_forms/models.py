@@ -55,7 +55,7 @@ FRONT_POINT = and_more(
     POINT,
     on_front=(FLAG, "whether no feasible model dominates it"),
     is_knee=(FLAG, "whether it is the knee"),
-    tied=(by_name(several(TEXT)), "objective -> neighbours on the front whose intervals overlap its own"),
+    tied=(by_name(several(TEXT)), "objective -> neighbours on the front from which it does not differ significantly"),
 )
 COUNTED = fields(n=(WHOLE, "images"), correct=(WHOLE, "of them classified correctly"))
 BUNDLE = and_more(
