@@ -9,14 +9,17 @@ from vitsearch.cli.tables import EMULATED, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation, Prediction
-from vitsearch.study.results.objectives import ObjectiveEffects
+from vitsearch.study.results.objectives import SMALL_CHANGE, SMALL_LOSS, ObjectiveEffects
 from vitsearch_evaluators.base.printable import printable
 
 MOST_PREDICTIONS = 12
 """Predictions that are shown, those that were furthest off."""
+VERDICTS = {"nothing": "small"}
+"""What the table calls a verdict that its figures would contradict: an effect is never proven to be nothing."""
 INTERVALS = (
     "Intervals are those of the effect: from the scatter of the models around the sum of all effects, or from the "
-    "errors of the times, predictions and accuracies themselves where those are larger."
+    "errors of the times, predictions and accuracies themselves where those are larger. Small: gains of "
+    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of accuracy, or more lie outside of it."
 )
 
 
@@ -76,7 +79,7 @@ def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Table:
             f"{effect.start} > {effect.to}",
             _percent(one, effect.estimate),
             _span(one, effect),
-            one.verdict(effect),
+            VERDICTS.get(one.verdict(effect), one.verdict(effect)),
         ]
         for effect in found.effects
     ]

@@ -39,8 +39,8 @@ from vitsearch_evaluators.wire.measurement import PAIRED
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""
 QUIET = (
-    "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
-    "..._p50_raw in --json is what was read."
+    "The device is shared with other work, so p50 is what it takes when quiet, by the reference models that ran beside "
+    "each model. ..._p50_raw in --json is what was read, and so are p95, throughput and the time to load."
 )
 TIED = "~"
 """Behind a value that does not differ significantly from that of a neighbour on the front."""

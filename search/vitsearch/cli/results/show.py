@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.results.front import disagreement
+from vitsearch.cli.results.front import QUIET, disagreement
 from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
@@ -25,6 +25,7 @@ from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
+from vitsearch_evaluators.wire.measurement import PAIRED
 
 if TYPE_CHECKING:
     from vitsearch.workers.answers import ClassAccuracy
@@ -58,6 +59,8 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
     line("")
     console.print(metrics_table(found))
+    if found.point.basis == PAIRED:
+        line(QUIET.replace(" in --json", ""), "dim")
     reasons = found.point.metrics.reasons
     for name, reason in reasons.items():
         if "@" in name and name.partition("@")[0] in reasons:
@@ -194,5 +197,5 @@ def print_classes(found: TrialDetail, classes: list[ClassAccuracy], console: Con
     stored = found.point.metrics.value("accuracy")
     if stored is not None and round(stored * n) != correct:
         console.print(
-            f"The search counted {round(stored * n)}: this processor or runtime rounds otherwise.", style="yellow"
+            f"The search counted {round(stored * n)}: the same file gives other answers here.", style="yellow"
         )

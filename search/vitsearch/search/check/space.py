@@ -51,7 +51,7 @@ class Valid:
 
     def _wanted(self) -> str:
         search = self.space.search
-        return f"as many as {search.budget_s:g} s allow" if search.wanted is None else str(search.wanted)
+        return f"as many as {search.budget_s:g} s allow" if search.wanted is None else f"at most {search.wanted}"
 
     def describe(self) -> str:
         """Some lines for the user."""

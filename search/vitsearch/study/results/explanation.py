@@ -147,8 +147,13 @@ def _line(one: ObjectiveEffects, found: BackboneEffects, effect: Effect) -> str 
     place = effect.knob.partition(" in ")[2]
     what = effect.to if effect.knob.startswith("quantization") else f"{effect.knob} {effect.to}"
     where = f"{found.backbone} in {place}" if place else found.backbone
-    says = "gains nothing" if verdict == "nothing" else "makes it worse"
+    says = "makes it worse" if verdict == "worse" else f"gains at most {_most_gained(one, effect)} %"
     return f"{what} {says} for {where} here: {one.name} {span} against {effect.start}"
+
+
+def _most_gained(one: ObjectiveEffects, effect: Effect) -> str:
+    """The gain at the better end of the interval, in percents rounded as that is."""
+    return f"{max(0.0, 100 * one.gain(effect.low), 100 * one.gain(effect.high)):.0f}"
 
 
 def read_explanation(study: Study, ledger: Ledger) -> Explanation:

@@ -67,7 +67,7 @@ def test_predictions_are_held_against_what_came(finished):
 
 def test_a_precision_that_gains_nothing_is_said_in_one_line(explanation):
     assert list(explanation.lines()) == [
-        "int8_ptq gains nothing for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32"
+        "int8_ptq gains at most 2 % for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32"
     ]
 
 
@@ -98,14 +98,15 @@ deployment          40.0 %
 share of the variance over all models that no other knob explains; all knobs together explain 97 %
 
 vit: 12 models; these effects explain 95 % of the variance
-knob                      from > to        change  95 % interval       is
-quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  nothing
+knob                      from > to        change  95 % interval     is
+quantization in openvino  fp32 > int8_ptq    +1 %   -2 % to +4 %  small
 
 Intervals are those of the effect: from the scatter of the models around the sum of all effects, or
-from the errors of the times, predictions and accuracies themselves where those are larger.
+from the errors of the times, predictions and accuracies themselves where those are larger. Small:
+gains of 5% of a cost, or 0.5 points of accuracy, or more lie outside of it.
 
 In short
-int8_ptq gains nothing for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
+int8_ptq gains at most 2 % for vit in openvino here: cpu_ms_p50 +1 % (-2 to +4 %) against fp32
 
 Predicted accuracy and what came
 trial  predicted     95 % interval  measured    error  within  trained
