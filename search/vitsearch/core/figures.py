@@ -93,7 +93,13 @@ class Metrics:
         return Metrics({name: moved(name, figure) for name, figure in self.figures.items()})
 
     def on_device(self, name: str) -> Metrics:
-        """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device."""
+        """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device.
+
+        Raises :class:`~vitsearch.errors.UnknownName` where there are figures of devices, and none of this one.
+        """
+        devices = {key.partition("@")[2] for key in self.figures if "@" in key}
+        if name not in devices and any(split(key)[0].on_device for key in self.figures):
+            raise UnknownName("device with figures", name, devices)
         here = {key.partition("@")[0]: figure for key, figure in self.figures.items() if key.endswith(f"@{name}")}
         plain = {key: figure for key, figure in self.figures.items() if "@" not in key and not split(key)[0].on_device}
         return Metrics(plain | here)

@@ -128,6 +128,15 @@ def test_a_device_without_figures_beside_others_that_have_them_is_an_error():
         OF_TWO_BOARDS.value("cpu_ms_p50@nanno")
 
 
+def test_the_figures_of_a_device_that_has_none_are_refused():
+    assert OF_TWO_BOARDS.on_device("nano").value("cpu_ms_p50") == 1.0
+    with pytest.raises(UnknownName, match="did you mean 'pi'"):
+        OF_TWO_BOARDS.on_device("pie")
+    with pytest.raises(UnknownName, match="no device with figures is called 'pi'"):
+        Metrics({"cpu_ms_p50": Figure(2.0)}).on_device("pi")
+    assert NO_METRICS.on_device("pi") == NO_METRICS, "a trial without figures has none anywhere"
+
+
 def test_a_metric_that_was_not_asked_for_is_none():
     assert NO_METRICS.value("accuracy") is None
     assert NO_METRICS.value("cpu_ms_p50@pi") is None, "nothing was measured anywhere yet"
