@@ -100,7 +100,7 @@ def _state(found: TrialDetail) -> Iterator[str]:
 def _limit(limit: LimitJudged) -> str:
     if limit.is_met is None:
         return f"{limit.name}: not known, because the metric was not measured"
-    return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.value:.4g})"
+    return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.shown})"
 
 
 def _predicted(proxy: ProxyScore, found: TrialDetail) -> str:

@@ -171,4 +171,4 @@ def near_text(near: NearModel) -> str:
 def _missed(miss: Miss, is_predicted: bool) -> str:
     bound = miss.limit.bound
     predicted = "predicted " if is_predicted and bound.metric == "accuracy" else ""
-    return f"{predicted}{bound.metric} {miss.seen:.4g} ({bound.sense} {bound.value:.4g} is asked)"
+    return f"{predicted}{bound.metric} {bound.shown(miss.seen)} ({bound.sense} {bound.value:.6g} is asked)"
