@@ -45,15 +45,21 @@ class FormFinder:
         if len(tried) < 2:
             return
         plans = {value: self._plans.unpruned(model, **{knob: value}) for value in tried}
-        costs = {value: cost for value, plan in plans.items() if (cost := await self._screened(plan)) is not None}
+        costs = await self._costs(plans)
         if not costs:
             return
+        plans = {value: plans[value] for value in costs}
+        costs = await self._costs(plans)  # beside the same references, which each measurement may have changed
         kept = fastest(costs)
         why = why_fastest(costs, kept, len(tried))
         if knob == QUANTIZED_OPS and kept == ALL and LINEAR in costs:
             kept, why = await self._accurate(plans, why)
         self._forms.keep(model, knob, kept)
         self._note(knob, kept, plans[kept], costs, why)
+
+    async def _costs(self, plans: Mapping[str, Plan]) -> dict[str, Figure]:
+        """The costs of the files of plans as they are known now; those that fail are left out."""
+        return {value: cost for value, plan in plans.items() if (cost := await self._screened(plan)) is not None}
 
     async def _screened(self, plan: Plan) -> Figure | None:
         """The cost of the files of a plan; None where they fail."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -13,7 +14,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.leaderboard.form_finder import MOST_LOST, fastest, why_fastest
+from vitsearch.search.leaderboard.form_finder import MOST_LOST, FormFinder, fastest, why_fastest
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 
@@ -208,3 +209,16 @@ def test_the_reason_is_true_of_the_figures_beside_it(first, second):
 )
 def test_the_first_form_is_kept_unless_another_is_faster_beyond_its_interval(second, found):
     assert fastest({"a": Figure(1.0, 0.97, 1.03), "b": Figure(*second)}) == found
+
+
+def test_forms_are_compared_by_the_figures_of_one_moment(int8, monkeypatch):
+    """Each measurement may change the times of the references, and with them the milliseconds of those before."""
+    seen, screened = Counter(), FormFinder._screened
+
+    async def later_is_slower(finder, plan):
+        found, ops = await screened(finder, plan), plan.deployment.quantized_ops
+        seen[ops] += 1
+        return replace(found, value=9.0, low=8.9, high=9.1) if ops == "linear" and seen[ops] == 1 else found
+
+    monkeypatch.setattr(FormFinder, "_screened", later_is_slower)
+    assert kept(int8(0.8)) == "linear", "9 ms were those of another moment"
