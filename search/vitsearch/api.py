@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.errors import ResourceError
@@ -123,31 +123,34 @@ class StoredStudy:
         with opened(self.where) as (study, ledger):
             return read_conditions(ledger, points, study.fleets)
 
-    def show(self, trial: int | None) -> TrialDetail:
-        """One finished trial in full, None for the baseline. Raises :class:`vitsearch.errors.StudyError` where there is
-        none."""
+    def show(self, trial: int | str | None) -> TrialDetail:
+        """One finished trial in full: its number, ``"baseline"`` (or None) or ``"knee"``. Raises
+        :class:`vitsearch.errors.StudyError` where there is none."""
         from vitsearch.storage.stores import store_of  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
         from vitsearch.study.results.detail import read_detail
 
+        number = self._number(trial)
         with opened(self.where) as (study, ledger):
-            return read_detail(study, ledger, store_of(ledger), trial)
+            return read_detail(study, ledger, store_of(ledger), number)
 
-    def class_accuracies(self, trial: int | None) -> list[ClassAccuracy]:
-        """The accuracy of a trial's file for each class, computed now on the validation images, on this machine. None
-        for the baseline."""
+    def class_accuracies(self, trial: int | str | None) -> list[ClassAccuracy]:
+        """The accuracy of a trial's file for each class, computed now on the validation images, on this machine. The
+        trial is named as in :meth:`show`."""
         from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
         from vitsearch.study.lookup import find, opened
 
+        number = self._number(trial)
         with opened(self.where) as (study, ledger):
-            return Answers(study, ledger, find(self.where).storage).by_class(trial)
+            return Answers(study, ledger, find(self.where).storage).by_class(number)
 
-    def compare(self, first: int | None, second: int | None, paired: bool = False) -> Comparison:
-        """Two models by the numbers of their trials, None for the baseline. ``paired`` computes the answers of both
+    def compare(self, first: int | str | None, second: int | str | None, paired: bool = False) -> Comparison:
+        """Two models, named as in :meth:`show`. ``paired`` computes the answers of both
         files on the validation images now, for McNemar's test."""
         from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.comparison import read_comparison
 
+        first, second = self._number(first), self._number(second)
         with opened(self.where) as (study, ledger):
             found = read_comparison(study, ledger, first, second)
             if not paired:
@@ -155,7 +158,13 @@ class StoredStudy:
             from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
 
             counted = Answers(study, ledger, find(self.where).storage).paired(first, second)
-            return replace(found, paired=counted)
+            return found.with_answers(counted)
+
+    def _number(self, name: int | str | None) -> int | None:
+        """The number of a trial that a caller names; None for the baseline."""
+        from vitsearch.study.results.model_names import number_of  # optuna and sqlalchemy, as above
+
+        return number_of(name, self.front) if isinstance(name, str) else name
 
     def explain(self) -> Explanation:
         """What each knob did to each objective, with intervals, and what predicted accuracies were worth."""

@@ -145,7 +145,10 @@ class WorkerCrashed(StageError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` when a known name is similar in any case, otherwise an empty string."""
+    """``"; did you mean 'x'?"`` when a known name is similar in any case or begins like this, otherwise an empty
+    string."""
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
+    if not near and len(name) > 1:
+        near = [one for one in sorted(names, key=len) if one.startswith(name.lower())]
     return f"; did you mean {names[near[0]]!r}?" if near else ""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.cli.terminal import Terminal, plain
-from vitsearch.core.caveats.precision_shares import in_name_only, shown
+from vitsearch.core.caveats.precision_shares import shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, plan_text
@@ -112,9 +112,9 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
             console.print(note, style="dim", markup=False)
         print_value_notes(leaders, console)
         for row in state["leaderboard"]:
-            plan = Plan.from_json(row["plan"])
-            if warning := in_name_only(plan.deployment.precision, row["shares"]):
-                console.print(f"{plan_text(plan)}: {warning}", style="yellow", markup=False)
+            name = plan_text(Plan.from_json(row["plan"]))
+            for warning in row["warnings"]:
+                console.print(printable(f"{name}: {warning}"), style="yellow", markup=False)
 
 
 def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitsearch.core.metrics import split
+from vitsearch.core.metrics import METRICS, split
+from vitsearch.errors import UnknownName
 from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import Latency, Measurement
 
@@ -34,8 +36,24 @@ class Metrics:
     figures: Mapping[str, Figure]
 
     def value(self, name: str) -> float | None:
+        """The value of a metric; None for one that was not measured (:attr:`reasons` says why) or not asked for.
+
+        Raises :class:`~vitsearch.errors.UnknownName` for a name that is no metric, and for a device that is none of
+        those with figures of this metric.
+        """
         figure = self.figures.get(name)
-        return None if figure is None else figure.value
+        if figure is None:
+            self._require(name)
+            return None
+        return figure.value
+
+    def _require(self, name: str) -> None:
+        metric, _, device = name.partition("@")
+        if name.endswith("@") or metric not in METRICS:
+            raise UnknownName("metric", name, {*METRICS, *self.figures})
+        of_devices = [key for key in self.figures if key.startswith(f"{metric}@")]
+        if device and of_devices:
+            raise UnknownName("metric of a device", name, of_devices)
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -75,7 +93,13 @@ class Metrics:
         return Metrics({name: moved(name, figure) for name, figure in self.figures.items()})
 
     def on_device(self, name: str) -> Metrics:
-        """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device."""
+        """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device.
+
+        Raises :class:`~vitsearch.errors.UnknownName` where there are figures of devices, and none of this one.
+        """
+        devices = {key.partition("@")[2] for key in self.figures if "@" in key}
+        if name not in devices and any(split(key)[0].on_device for key in self.figures):
+            raise UnknownName("device with figures", name, devices)
         here = {key.partition("@")[0]: figure for key, figure in self.figures.items() if key.endswith(f"@{name}")}
         plain = {key: figure for key, figure in self.figures.items() if "@" not in key and not split(key)[0].on_device}
         return Metrics(plain | here)
@@ -105,6 +129,25 @@ class Metrics:
 
 
 NO_METRICS = Metrics({})
+
+
+def ratio(one: Figure, other: Figure) -> Figure | None:
+    """One cost over another with its 95 % interval, that of two independent errors of their logarithms; None where one
+    of them is not known, without an interval where one of them has none."""
+    if not one.value or not other.value:
+        return None
+    found, halves = one.value / other.value, [_half_of_log(one), _half_of_log(other)]
+    if None in halves:
+        return Figure(found)
+    half = math.hypot(*(half for half in halves if half is not None))
+    return Figure(found, found / math.exp(half), found * math.exp(half))
+
+
+def _half_of_log(figure: Figure) -> float | None:
+    """Half an interval, in natural logarithms."""
+    if figure.low is None or figure.high is None or figure.low <= 0.0:
+        return None
+    return math.log(figure.high / figure.low) / 2
 
 
 def _raw(times: Latency | None) -> Milliseconds | None:

@@ -29,6 +29,10 @@ class Limit(Protocol):
     def min_ratio(self) -> float | None: ...
 
 
+ROUNDING = 1e-9
+"""Relative differences below come from the arithmetic of floats."""
+
+
 @dataclass(frozen=True)
 class Bound:
     """A bound on a metric: ``sense`` is ``<=`` or ``>=``."""
@@ -42,9 +46,21 @@ class Bound:
         return f"{self.metric}{self.sense}{self.value:.6g}"
 
     def violation(self, seen: float) -> float:
-        """The violation relative to the bound, positive when the bound is violated (as Optuna defines constraints)."""
+        """The violation relative to the bound, positive when the bound is violated (as Optuna defines constraints). A
+        value that differs from the bound by the rounding of floats alone meets it: 0.05 - 0.03 is above 0.02."""
         scale = abs(self.value) or 1.0
-        return (seen - self.value if self.sense == "<=" else self.value - seen) / scale
+        by = (seen - self.value if self.sense == "<=" else self.value - seen) / scale
+        return 0.0 if abs(by) < ROUNDING else by
+
+    def shown(self, seen: float) -> str:
+        """A value in as few digits, four at least, as tell on which side of the bound it is, as the name shows that."""
+        bound, is_broken = float(f"{self.value:.6g}"), self.violation(seen) > 0.0
+        for digits in range(4, 17):
+            text = f"{seen:.{digits}g}"
+            rounded = float(text)
+            if (rounded > bound if self.sense == "<=" else rounded < bound) == is_broken:
+                return text
+        return repr(seen)
 
 
 def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[Bound, ...]:

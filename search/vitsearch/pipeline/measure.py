@@ -57,8 +57,8 @@ class ModelFile:
 
 
 def final_confirmations(record: Record | None) -> int:
-    """How often a model that is shown at the end was confirmed in a study that confirms every model: once on the idle
-    machine, and once before, after its training or, as the baseline (None), at the start."""
+    """How often a model that is shown at the end was confirmed in a study that confirms every model: once at the
+    end of the run, and once before, after its training or, as the baseline (None), at the start."""
     return 2 if record is None or record.was_trained else 1
 
 

@@ -188,7 +188,7 @@ class Pipeline:
         """From here on only the device works."""
         self.context.runner.close()
 
-    async def remeasure_when_idle(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
+    async def remeasure(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
         """Measure an artifact once more if it is not settled or, in a study that confirms every model, until it was
         confirmed so often; False when that was done before or its file is gone."""
         if self.config.confirms:
@@ -205,6 +205,11 @@ class Pipeline:
         """When a graph was measured last, in seconds since 1970; 0 if it never was."""
         found = self._measurements.pooled(keys.graph_key)
         return 0.0 if found is None else found.last_at.timestamp()
+
+    def waited(self, keys: Keys) -> float | None:
+        """For which share of its CPU time the last measurement of a graph waited for a core; None if nobody counted."""
+        found = self._measurements.pooled(keys.graph_key)
+        return None if found is None else found.waited
 
     async def measure_to_ship(self, keys: Keys, plan: Plan, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; ``again`` adds a measurement."""

@@ -29,6 +29,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import read_front
+from vitsearch.study.results.explanation import Calibration, Prediction, predictions_of
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.spans import union
 from vitsearch.study.study import Study
@@ -56,6 +57,7 @@ class ReportData:
     chosen: tuple[Mapping[str, Choice], ...]
     steps: tuple[Step, ...]
     effects: tuple[ObjectiveEffects, ...]
+    predictions: tuple[Prediction, ...]
     runs: tuple[Run, ...]
     stages: tuple[StageRun, ...]
     lanes: tuple[Lane, ...]
@@ -81,6 +83,8 @@ class ReportData:
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
             "effects": [one.to_json() for one in self.effects],
+            "predictions": {one.trial: {"interval": one.interval, "holds": one.holds} for one in self.predictions},
+            "calibration": list(Calibration(self.predictions).lines()) if self.predictions else [],
             "timeline": self._timeline(),
             "conditions": [asdict(table) for table in self.conditions],
             "failures": [
@@ -168,6 +172,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
         chosen=chosen,
         steps=progress(trials, trained, front.objectives, reference, runs, stages),
         effects=objective_effects(front.objectives, records, figures),
+        predictions=tuple(predictions_of(records, figures)),
         runs=runs,
         stages=stages,
         lanes=lanes(runs, stages),

@@ -1,4 +1,4 @@
-"""One ``vitsearch run``: baseline, leaderboard, search, and the front re-measured on an idle machine.
+"""One ``vitsearch run``: baseline, leaderboard, search, and the front re-measured while nothing is trained.
 
 Asks Optuna, starts each trial as a task of the event loop, tells Optuna. Trials overlap: while one is
 trained, the next are built, measured and given their proxy score. Stopping at any point loses no stage.
@@ -63,6 +63,10 @@ class SearchEnd:
 
     reason: str
     complete: bool
+
+
+def _trained(count: int) -> str:
+    return "1 plan is trained" if count == 1 else f"{count} plans are trained"
 
 
 class Driver:
@@ -174,19 +178,19 @@ class Driver:
     def _why_complete(self) -> str | None:
         search, scheduler = self._space.search, self._scheduler
         if scheduler.trained >= search.most_trainings:
-            return "1 plan is trained" if search.most_trainings == 1 else f"{search.most_trainings} plans are trained"
+            return _trained(search.most_trainings)
         return self._why_converged() or self._known_convergence
 
     def _why_converged(self) -> str | None:
         scheduler = self._scheduler
         if scheduler.converged:
             return (
-                f"{scheduler.trained} plans are trained, and in {LOW_ROUNDS} rounds no candidate was expected to add "
+                f"{_trained(scheduler.trained)}, and in {LOW_ROUNDS} rounds no candidate was expected to add "
                 f"{LOW_GAIN:.1%} to the hypervolume: the front has converged"
             )
         if self._low_proposals >= LOW_PROPOSALS:
             return (
-                f"{scheduler.trained} plans are trained, and no plan of the space is expected to add {LOW_GAIN:.1%} to "
+                f"{_trained(scheduler.trained)}, and no plan of the space is expected to add {LOW_GAIN:.1%} to "
                 "the hypervolume: the front has converged"
             )
         if self._without_gain >= self._patience:

@@ -1,4 +1,4 @@
-"""At the end the front is re-measured on an idle machine, and evaluated on the device itself."""
+"""At the end the front is re-measured while the run trains nothing, and evaluated on the device itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FinalPass:
         self._left = left
 
     async def run(self) -> None:
-        """Re-measure on the idle machine, as many points at a time as there are boards: those on the front, then those
+        """Re-measure without workers, as many points at a time as there are boards: those on the front, then those
         that their intervals leave near it by then. What is not settled by that is measured once more when all others
         are, as its next measurement has to be of another minute."""
         trained = [record.plan for record in self._records().values() if record.is_confirmed]
@@ -52,7 +52,7 @@ class FinalPass:
             for number, (point, is_new) in enumerate(zip(points, made, strict=True), before + 1):
                 if is_new:
                     renewed.add(point.name)
-                    done = f"{REMEASURED} {number}/{len(measured) + len(todo)} on an idle machine: {point.name}"
+                    done = f"{REMEASURED} {number}/{len(measured) + len(todo)}: {self._described(point)}"
                     self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
         self._progress.counted(REMEASURED, len(measured), len(measured))
         for point in [point for point in self._near() if point.name in renewed]:
@@ -61,11 +61,17 @@ class FinalPass:
             names = [device.name for device in self._pipeline.device.devices]
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))
 
+    def _described(self, point: Point) -> str:
+        """A model, and how much other work there was while it was measured: this run has stopped its own workers, but
+        others may use the machine."""
+        waited = self._pipeline.waited(point.keys)
+        return point.name if waited is None else f"{point.name}, which waited for a core {waited:.0%} of its CPU time"
+
     async def _remeasure(self, point: Point) -> bool:
         """If the device cannot measure the file any more, note that and continue: it keeps what was measured before."""
         record = None if point.trial is None else self._records()[point.trial]
         try:
-            return await self._pipeline.remeasure_when_idle(point.keys, point.plan, final_confirmations(record))
+            return await self._pipeline.remeasure(point.keys, point.plan, final_confirmations(record))
         except StageError as error:
             self._progress.note(f"{point.name} was not measured again: {error}")
             return False

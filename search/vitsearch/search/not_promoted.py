@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, dominates
@@ -33,9 +34,16 @@ def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> st
     if as_measured is None or at_worst is None:
         return "has no expected gain, because not all objectives were measured"
     if broken := outlook.predicted_to_break(trial):
+        bounds = {bound.name: bound.value for bound in outlook.goals.bounds if bound.metric == "accuracy"}
+        if set(broken) <= set(bounds) and (chance := _chance_below(trial, max(bounds[name] for name in broken))):
+            return f"is likelier to break {', '.join(broken)} than to meet it ({chance})"
         return f"would break {', '.join(broken)}"
-    if missed := _missed(at_worst, outlook):
-        return f"would add nothing to the hypervolume, which counts {missed}"
+    if (name := _missed(at_worst, outlook)) is not None:
+        counts = f"the hypervolume, which counts {_corner(name, outlook)}"
+        worst = _worst(name, outlook)
+        if name == "accuracy" and (chance := _chance_below(trial, worst)):
+            return f"is likelier to add nothing to {counts}, than something ({chance})"
+        return f"would add nothing to {counts}"
     # Without a volume there is no share: the plan that had one was in training, and has failed since.
     if known.hypervolume and (gain := outlook.gain(trial, known)):
         return _small(gain / known.hypervolume, trial, outlook, known)
@@ -60,14 +68,30 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share >= 1e-5 else "less than 0.001 %"
 
 
+def _chance_below(trial: RunningTrial, value: float) -> str | None:
+    """How likely the accuracy is below a value, as it is predicted: ``52 %``; None where it has no deviation."""
+    if not trial.deviation or trial.accuracy is None:
+        return None
+    return f"{100 * NormalDist(trial.accuracy, trial.deviation).cdf(value):.0f} %"
+
+
 def _missed(point: Loss, outlook: Outlook) -> str | None:
     """The objective in which a point lies beyond the corner of the hypervolume."""
     goals = outlook.goals
-    for name, one, worst in zip(goals.objectives, point, goals.reference, strict=True):
-        if one >= worst:
-            side = "above" if split(name)[0].direction == "maximize" else "below"
-            return f"{name} {side} {_value(name, worst):.4g}"
-    return None
+    beyond = (name for name, one, worst in zip(goals.objectives, point, goals.reference, strict=True) if one >= worst)
+    return next(beyond, None)
+
+
+def _corner(name: str, outlook: Outlook) -> str:
+    """``accuracy above 0.8755``: what the hypervolume counts of an objective."""
+    side = "above" if split(name)[0].direction == "maximize" else "below"
+    return f"{name} {side} {_worst(name, outlook):.4g}"
+
+
+def _worst(name: str, outlook: Outlook) -> float:
+    """The value of an objective at the corner of the hypervolume."""
+    goals = outlook.goals
+    return _value(name, dict(zip(goals.objectives, goals.reference, strict=True))[name])
 
 
 def _values(outlook: Outlook, point: Loss) -> str:

@@ -43,7 +43,8 @@ def _head(model: Described) -> Iterator[str]:
     yield f"# {escaped(model.name)}"
     yield ""
     backbone = f"`{plan.backbone}`"
-    what = f"the unpruned {backbone}, exported" if plan.compression.is_identity else f"compressed from {backbone}"
+    whole = f"the unpruned {backbone}, {'fine-tuned and ' if model.final.rung > 0 else ''}exported"
+    what = whole if plan.compression.is_identity else f"compressed from {backbone}"
     yield (
         f"An image classifier for {len(model.data['class_names'])} classes, {what} by vitsearch "
         f"({escaped(model.origin)}), as a file for {model.job.runtime}."
@@ -161,7 +162,8 @@ def _figures(model: Described) -> Iterator[str]:
         yield f"Flags of these measurements: {', '.join(flags)}."
     if measured.basis == "paired":
         yield "The device is shared with others, so medians are what a quiet machine takes, by reference models that"
-        yield "ran beside the model; the figures that were read are in `measurements.json`."
+        yield "ran beside the model; the medians that were read are in `measurements.json`. The 95th percentile, the"
+        yield "throughput and the time to load are as they were read, beside other work."
 
 
 def _interval(figure: Figure) -> str:

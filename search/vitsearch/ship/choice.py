@@ -50,6 +50,9 @@ class Chosen:
 
 def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
     """The model that is wanted; :class:`StudyError` when there is none, or when it has no exported model."""
+    if (wanted.model is None) == (wanted.pick is None):
+        both = "neither was" if wanted.pick is None else f"both, {wanted.model!r} and {wanted.pick!r}, were"
+        raise StudyError(f"name the wanted model, or the rule that picks it; {both} given; the form of a rule: {FORM}")
     front = partial(read_front, study, ledger, wanted.device)
     number = number_of(str(wanted.model), front) if wanted.pick is None else picked(front(), wanted.pick)
     if number is None:

@@ -41,13 +41,15 @@ instead of 4.4 to 4.6 %, in half the time (``benchmarks/noise.py report``)."""
 class PooledMeasurement:
     """``flags`` are those that all measurements that count have; ``basis`` is that of the last one: ``raw`` or
     ``paired``. ``is_settled``: it was measured as often as the models that a study shows in the end. The last
-    measurement began at ``last_at``, by the clock of the device."""
+    measurement began at ``last_at``, by the clock of the device; while it ran, its processes ``waited`` for a core for
+    this share of their CPU time, which other work had (None: not counted)."""
 
     metrics: Metrics
     flags: tuple[str, ...]
     basis: str
     is_settled: bool
     last_at: datetime
+    waited: float | None = None
 
 
 def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
@@ -56,9 +58,11 @@ def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
     found, at = [metrics_of(one) for one in counted], [_began(one) for one in counted]
     figures = {name: _pooled(name, [metrics.figures[name] for metrics in found], at) for name in found[-1].figures}
     common = set.intersection(*(set(one.flags) for one in counted))
-    basis, last_at = counted[-1].basis, max(map(_began, measurements))
+    basis, last = counted[-1].basis, max(measurements, key=_began)
     is_settled = _is_settled(measurements, basis, figures)
-    return PooledMeasurement(Metrics(figures), tuple(sorted(common)), basis, is_settled, last_at)
+    return PooledMeasurement(
+        Metrics(figures), tuple(sorted(common)), basis, is_settled, _began(last), last.contention.wait_over_cpu
+    )
 
 
 def _began(measurement: Measurement) -> datetime:

@@ -30,9 +30,10 @@ class FleetPool:
 
 def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMeasurement:
     """``flags`` are those of the devices, as ``throttled@nano``; the medians are ``paired`` where those of one are, and
-    settled where those of all are."""
+    settled where those of all are. The device that waited longest for a core says how long."""
     flags = [at_device(flag, name) for name, part in parts.items() for flag in part.flags]
     basis = PAIRED if any(part.basis == PAIRED for part in parts.values()) else RAW
     metrics = fleet.combined({name: part.metrics for name, part in parts.items()})
     is_settled, last_at = all(part.is_settled for part in parts.values()), max(part.last_at for part in parts.values())
-    return PooledMeasurement(metrics, tuple(flags), basis, is_settled, last_at)
+    waited = max((part.waited for part in parts.values() if part.waited is not None), default=None)
+    return PooledMeasurement(metrics, tuple(flags), basis, is_settled, last_at, waited)

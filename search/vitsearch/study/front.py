@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.caveats import known_bad
+from vitsearch.core.caveats.beside import REFERENCES, Beside, Graph, beside, graph_of
 from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
@@ -52,7 +53,8 @@ class Point:
     ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger. ``shares`` are those
     of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
     that it does not meet, such as ``accuracy>=0.9``. ``sha256`` is the digest of its exported model, ``file`` the path
-    of that on this machine (None where it is not here).
+    of that on this machine (None where it is not here). ``beside`` are its times over those of the same graph in other
+    precisions that the study has measured.
     """
 
     trial: int | None
@@ -68,13 +70,13 @@ class Point:
     breaks: tuple[str, ...] = ()
     sha256: str | None = None
     file: Path | None = None
+    beside: tuple[Beside, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What its precision does not keep, and what is known against its combination of model and deployment."""
-        deployment = self.plan.deployment
-        found = in_name_only(deployment.precision, self.shares), known_bad.warning(self.plan.backbone, deployment)
-        return tuple(filter(None, found))
+        """What its precision does not keep, and what is known against its combination of model and deployment. Where
+        the study has figures of its own, these are said."""
+        return warnings_of(self.plan, self.shares, self.beside)
 
     @property
     def name(self) -> str:
@@ -103,6 +105,18 @@ class Point:
             return None
         agrees = None if accuracy is None else found.agrees(accuracy)
         return found.to_json() | {"agrees": agrees}
+
+
+def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]) -> tuple[str, ...]:
+    """What to know of a model's precision: what its file does not keep of it by the ``shares`` of its MACs, and what is
+    known against its combination of model and deployment, with its own ``times`` beside those of other precisions."""
+    deployment = plan.deployment
+    known = known_bad.warning(plan.backbone, deployment, bool(shares), times)
+    lacks = in_name_only(deployment.precision, shares)
+    fp32 = next((str(one) for one in times if one.precision == "fp32"), None)
+    if lacks and fp32 and fp32 not in (known or ""):
+        lacks = f"{lacks}; {fp32}"
+    return tuple(filter(None, (lacks, known)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,8 @@ def read_models(study: Study, ledger: Ledger, device: str | None = None) -> Fron
     found = _found(study, device)
     results = _Results.of(found, ledger)
     front = _front(found, results)
-    return replace(front, others=tuple(map(results.with_artifact, front.others)))
+    times = results.times(found)
+    return replace(front, others=tuple(times.added_to(results.with_artifact(point)) for point in front.others))
 
 
 @dataclass(frozen=True)
@@ -202,6 +217,7 @@ def _front(found: _Found, results: _Results) -> Front:
     objectives = tuple(found.space.objectives)
     confirmed = {number: one for number, one in found.records.items() if one.is_confirmed and one.keys is not None}
     results.read(confirmed.values())
+    times = results.times(found)
     baseline = None if found.baseline is None else results.point(None, found.baseline)
     limits = bounds(found.space.limits, baseline.metrics.values if baseline else {})
     baseline = baseline and _judged(baseline, limits)
@@ -218,8 +234,8 @@ def _front(found: _Found, results: _Results) -> Front:
     return Front(
         found.study.name,
         objectives,
-        baseline and results.with_artifact(baseline),
-        tuple(results.with_artifact(point) for point, _ in kept),
+        baseline and times.added_to(results.with_artifact(baseline)),
+        tuple(times.added_to(results.with_artifact(point)) for point, _ in kept),
         knee([losses for _, losses in kept]),
         found.emulated,
         tuple(_near(objectives, [point for point, _ in feasible], kept)),
@@ -242,6 +258,44 @@ def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tup
             yield point
 
 
+class OwnTimes:
+    """The times of a study's models, to hold a precision against another one of the same graph. Plans that were only
+    measured, and not trained, count too."""
+
+    @classmethod
+    def of(cls, study: Study, ledger: Ledger) -> OwnTimes:
+        """Those of a study on its own device."""
+        space = study.space()
+        current = CurrentFigures(ledger, space.measure.threads, study.fleets)
+        return cls(study.records(), tuple(space.objectives), current)
+
+    def __init__(self, records: Mapping[int, Record], objectives: Sequence[str], current: CurrentFigures) -> None:
+        self._objectives = objectives
+        self._current = current
+        self._known: dict[tuple[Graph, str], tuple[int, Record]] = {}
+        for number, record in records.items():
+            precision = record.plan.deployment.precision
+            if record.keys is not None and record.duplicate_of is None and precision in REFERENCES:
+                self._known.setdefault((graph_of(record.plan), precision), (number, record))
+
+    def added_to(self, point: Point) -> Point:
+        """The point with its times beside those of the same graph in other precisions."""
+        return replace(point, beside=tuple(self.beside(point.plan, point.metrics)))
+
+    def beside(self, plan: Plan, metrics: Metrics) -> Iterator[Beside]:
+        """The times of a model over those of the same graph in each of :data:`REFERENCES`, where they are known."""
+        for precision in REFERENCES:
+            if precision == plan.deployment.precision:
+                return
+            found = self._known.get((graph_of(plan), precision))
+            if found is None:
+                continue
+            number, record = found
+            reference = self._current.now(record)[0]
+            if (own := beside(metrics, f"trial {number}", precision, reference, self._objectives)) is not None:
+                yield own
+
+
 class _Results:
     """What the ledger knows of points now."""
 
@@ -262,6 +316,10 @@ class _Results:
     def read(self, records: Iterable[Record]) -> None:
         """Read the measurements of these models at once."""
         self._current.read(record.keys for record in records if record.keys is not None)
+
+    def times(self, found: _Found) -> OwnTimes:
+        """The times of all measured plans."""
+        return OwnTimes(found.records, tuple(found.space.objectives), self._current)
 
     def point(self, trial: int | None, record: Record) -> Point:
         """A model with all measurements of its graph pooled."""

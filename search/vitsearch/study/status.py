@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+from vitsearch.core.figures import Metrics
+from vitsearch.core.plan import Plan
 from vitsearch.core.record import trainings
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
+from vitsearch.study.current import CurrentFigures
+from vitsearch.study.front import OwnTimes, warnings_of
 from vitsearch.study.study import Study
 
 
@@ -29,10 +34,23 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "objectives": dict(space.objectives),
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
-        "leaderboard": study.attributes.get("leaderboard", []),
+        "leaderboard": list(_leaderboard(study, ledger)),
         "cpu_seconds": spent.cpu_seconds,
         "busy_share": spent.busy_share,
         **accounted.together.to_json(),
         "wall_seconds": accounted.wall_seconds,
         "eta": accounted.eta,
     }
+
+
+def _leaderboard(study: Study, ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """The unpruned models with what is known of them now: those that are trials may have been measured again."""
+    records = {record.plan: record for record in study.records().values() if record.is_confirmed}
+    current = CurrentFigures(ledger, study.space().measure.threads, study.fleets)
+    times = OwnTimes.of(study, ledger)
+    for row in study.attributes.get("leaderboard", []):
+        plan, metrics = Plan.from_json(row["plan"]), Metrics.from_json(row)
+        if plan in records:
+            metrics |= current.now(records[plan])[0]
+        said = warnings_of(plan, row["shares"], tuple(times.beside(plan, metrics)))
+        yield {"plan": row["plan"], "shares": row["shares"], "warnings": list(said), **metrics.to_json()}

@@ -93,6 +93,7 @@ FORMS: Mapping[str, JsonForm] = {
                 objectives=(several(OBJECTIVE_EFFECTS), "objective by objective"),
                 lines=(several(TEXT), "what gains nothing, in plain lines"),
                 predictions=(several(PREDICTION), "accuracies that were predicted and measured later"),
+                calibration=(several(TEXT), "what the predictions were worth, in plain lines"),
             ),
         ),
         JsonForm("retarget", "The models of a study on another device. Progress goes to standard error.", RETARGETED),

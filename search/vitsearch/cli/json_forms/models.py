@@ -55,7 +55,7 @@ FRONT_POINT = and_more(
     POINT,
     on_front=(FLAG, "whether no feasible model dominates it"),
     is_knee=(FLAG, "whether it is the knee"),
-    tied=(by_name(several(TEXT)), "objective -> neighbours on the front whose intervals overlap its own"),
+    tied=(by_name(several(TEXT)), "objective -> neighbours on the front from which it does not differ significantly"),
 )
 COUNTED = fields(n=(WHOLE, "images"), correct=(WHOLE, "of them classified correctly"))
 BUNDLE = and_more(
@@ -238,7 +238,11 @@ PREDICTION = fields(
     high=(NUMBER, "upper end"),
     was_trained=(FLAG, "whether it was trained in between"),
     error=(NUMBER, "measured - predicted"),
-    holds=(FLAG, "whether the difference is within 95 % of its error"),
+    interval=(
+        PAIR,
+        "where a measured accuracy lies with 95 % probability, by the errors of the prediction and the images",
+    ),
+    holds=(FLAG, "whether the measured one lies within it"),
 )
 FIT = fields(
     metric=(TEXT, "the metric"),

@@ -101,7 +101,12 @@ CHECKED_DEVICE = fields(
     source=(TEXT, "where it is from"),
     deployments=(several(DEPLOYMENT), "what runs on the device"),
 )
-LEADER = and_more(METRICS, plan=(PLAN, "unpruned model"), shares=(by_name(NUMBER), "share of its MACs by precision"))
+LEADER = and_more(
+    METRICS,
+    plan=(PLAN, "unpruned model"),
+    shares=(by_name(NUMBER), "share of its MACs by precision"),
+    warnings=(several(TEXT), "what is known against its precision or combination"),
+)
 STATUS = fields(
     study=(TEXT, "name of the study"),
     emulated=(FLAG, "whether its times are those of an emulated device"),

@@ -32,7 +32,8 @@ def print_comparison(found: Comparison, console: Console | None = None) -> None:
         console.print(printable(f"{letter}: {point.name}: {plan_text(point.plan)}"), markup=False, style="bold")
     console.print("")
     console.print(metrics_table(found))
-    console.print("B/A with its 95 % interval; of accuracies B - A.", style="dim", markup=False)
+    how = "" if found.paired is None else ", that of the accuracies by the answers on the same images"
+    console.print(f"B/A with its 95 % interval; of accuracies B - A{how}.", style="dim", markup=False)
     console.print("")
     if found.knobs:
         rows = [[name, _text(one), _text(other)] for name, (one, other) in found.knobs.items()]

@@ -7,17 +7,19 @@ from rich.table import Table
 
 from vitsearch.cli.tables import EMULATED, plain_table
 from vitsearch.cli.terminal import Terminal
-from vitsearch.core.record import with_error
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation, Prediction
-from vitsearch.study.results.objectives import ObjectiveEffects
+from vitsearch.study.results.objectives import SMALL_CHANGE, SMALL_LOSS, ObjectiveEffects
 from vitsearch_evaluators.base.printable import printable
 
 MOST_PREDICTIONS = 12
 """Predictions that are shown, those that were furthest off."""
+VERDICTS = {"nothing": "small"}
+"""What the table calls a verdict that its figures would contradict: an effect is never proven to be nothing."""
 INTERVALS = (
     "Intervals are those of the effect: from the scatter of the models around the sum of all effects, or from the "
-    "errors of the times, predictions and accuracies themselves where those are larger."
+    "errors of the times, predictions and accuracies themselves where those are larger. Small: gains of "
+    f"{SMALL_CHANGE:.0%} of a cost, or {100 * SMALL_LOSS:g} points of accuracy, or more lie outside of it."
 )
 
 
@@ -49,11 +51,14 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
         line("In short", "bold")
         for text in lines:
             line(text)
-    if (summary := found.calibration()) is not None:
+    if (calibration := found.calibration) is not None:
         line()
         line("Predicted accuracy and what came", "bold")
         console.print(predictions_table(found.predictions))
-        line(summary)
+        if len(found.predictions) > MOST_PREDICTIONS:
+            line(f"the {MOST_PREDICTIONS} that were furthest off", "dim")
+        for text in calibration.lines():
+            line(text)
 
 
 def importance_table(one: ObjectiveEffects) -> Table:
@@ -74,7 +79,7 @@ def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Table:
             f"{effect.start} > {effect.to}",
             _percent(one, effect.estimate),
             _span(one, effect),
-            one.verdict(effect),
+            VERDICTS.get(one.verdict(effect), one.verdict(effect)),
         ]
         for effect in found.effects
     ]
@@ -97,11 +102,14 @@ def predictions_table(predictions: tuple[Prediction, ...]) -> Table:
     rows = [
         [
             str(one.trial),
-            with_error(one.predicted, one.deviation),
+            f"{one.predicted:.4f}",
+            "{:.4f} to {:.4f}".format(*one.interval),
             f"{one.measured:.4f}",
             f"{one.error:+.4f}",
+            "yes" if one.holds else "no",
             "yes" if one.was_trained else "no",
         ]
         for one in furthest
     ]
-    return plain_table("", ["trial", "predicted", "measured", "error", "trained"], rows, texts=0)
+    headings = ["trial", "predicted", "95 % interval", "measured", "error", "within", "trained"]
+    return plain_table("", headings, rows, texts=0)

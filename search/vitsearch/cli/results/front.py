@@ -39,13 +39,13 @@ from vitsearch_evaluators.wire.measurement import PAIRED
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""
 QUIET = (
-    "This machine is shared, so p50 is what a quiet machine takes, by the reference models that ran beside each model; "
-    "..._p50_raw in --json is what was read."
+    "The device is shared with other work, so p50 is what it takes when quiet, by the reference models that ran beside "
+    "each model. ..._p50_raw in --json is what was read, and so are p95, throughput and the time to load."
 )
 TIED = "~"
-"""Behind a value whose interval overlaps that of a neighbour on the front."""
+"""Behind a value that does not differ significantly from that of a neighbour on the front."""
 LEGEND = "± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee."
-TIE_LEGEND = f"{TIED} marks a tie: the interval overlaps that of a neighbour on the front, so which is better is open."
+TIE_LEGEND = f"{TIED} marks a tie with a neighbour on the front: these figures leave open which of the two is better."
 
 
 def show(stored: StoredStudy, query: Query, form: Form) -> bool:
@@ -133,7 +133,7 @@ def same_in_all(front: Front, shown: Sequence[Point]) -> Iterator[str]:
         is_shown = point in shown and after in shown
         if is_shown and all(after.name in tie.get(name, ()) for name in front.objectives):
             names = f"{point.name} and {after.name}"
-            yield f"{names} are tied in every objective: what was measured does not tell them apart."
+            yield f"{names} are tied in every objective: these figures do not tell them apart."
 
 
 def print_nothing(where: Expression, known: Sequence[Point], console: Console | None = None) -> None:

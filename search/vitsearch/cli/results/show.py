@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.results.front import disagreement
+from vitsearch.cli.results.front import QUIET, disagreement
 from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
@@ -26,6 +26,7 @@ from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
+from vitsearch_evaluators.wire.measurement import PAIRED
 
 if TYPE_CHECKING:
     from vitsearch.workers.answers import ClassAccuracy
@@ -59,6 +60,8 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
     line("")
     console.print(metrics_table(found))
+    if found.point.basis == PAIRED:
+        line(QUIET.replace(" in --json", ""), "dim")
     reasons = found.point.metrics.reasons
     for name, reason in reasons.items():
         if "@" in name and name.partition("@")[0] in reasons:
@@ -98,7 +101,7 @@ def _state(found: TrialDetail) -> Iterator[str]:
 def _limit(limit: LimitJudged) -> str:
     if limit.is_met is None:
         return f"{limit.name}: not known, because the metric was not measured"
-    return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.value:.4g})"
+    return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.shown})"
 
 
 def _predicted(proxy: ProxyScore, found: TrialDetail) -> str:
@@ -196,5 +199,5 @@ def print_classes(found: TrialDetail, classes: list[ClassAccuracy], console: Con
     stored = found.point.metrics.value("accuracy")
     if stored is not None and round(stored * n) != correct:
         console.print(
-            f"The search counted {round(stored * n)}: this processor or runtime rounds otherwise.", style="yellow"
+            f"The search counted {round(stored * n)}: the same file gives other answers here.", style="yellow"
         )

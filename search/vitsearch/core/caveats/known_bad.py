@@ -1,7 +1,8 @@
 """Combinations of model, runtime and precision that were measured, or published, to be slow, inexact or void.
 
-They stay measurable: a device may differ. ``vitsearch check`` and ``plan`` warn of them, ``front`` shows the reason
-beside the point. Each entry says what was found, and where.
+They stay measurable: a device may differ. ``vitsearch check`` and ``plan`` warn of them, each with what was found, on
+which machine, with which version, and when. What a study has measured itself takes the place of such a figure:
+``front`` says what its own files compute and take.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
+from vitsearch.core.caveats.beside import Beside
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import LINEAR
 
@@ -19,13 +22,17 @@ ANY = ("*",)
 @dataclass(frozen=True)
 class KnownBad:
     """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too; only files that
-    quantize ``quantized_ops`` are concerned, where it is given. ``figure`` was measured as ``source`` says."""
+    quantize ``quantized_ops`` are concerned, where it is given. ``figure`` was measured as ``source`` says: machine or
+    publication, version, date. ``about`` says what it is a figure of: the ``arithmetic`` of a file, which the
+    shares of its MACs answer, or its ``time``, which one beside that of the precision ``against`` answers."""
 
     runtime: str
     precisions: tuple[str, ...]
     reason: str
     figure: str
     source: str
+    about: Literal["arithmetic", "time"]
+    against: str = "fp32"
     backbones: tuple[str, ...] = ANY
     providers: tuple[str, ...] = ANY
     quantized_ops: str | None = None
@@ -55,13 +62,16 @@ OF_CONVOLUTIONS = (
     "repvit_*",
 )
 
+ON_EPYC = "measured on an AMD EPYC with AVX512-VNNI, onnxruntime 1.32.0, 2026-11-26; benchmarks/README.md"
+
 KNOWN: tuple[KnownBad, ...] = (
     KnownBad(
         "onnxruntime",
         ("fp16",),
         "onnxruntime has no fp16 kernels on CPUs, casts to fp32 and back, and only the file is smaller",
-        "1.08 to 1.11 times the CPU time of fp32 for DeiT-tiny and a small ViT",
-        "benchmarks/README.md, Xeon with AVX512-VNNI, 2026-11-25",
+        "0.98 to 1.12 times the CPU time of fp32 for the three models of the quickstart",
+        ON_EPYC,
+        "time",
         providers=CPU,
     ),
     KnownBad(
@@ -69,8 +79,9 @@ KNOWN: tuple[KnownBad, ...] = (
         ("int8_weights",),
         "onnxruntime multiplies weights of 8 bits by blocks, and rounds activations to int8 although only the file was "
         "to be small",
-        "1.18 to 1.45 times the CPU time of fp32 for a small ViT and DeiT-tiny",
-        "benchmarks/README.md, Xeon with AVX512-VNNI, 2026-11-25",
+        "0.97, 1.9 and 5.8 times the CPU time of fp32 for vit_fmnist_p4, mobilevit_fmnist and efficientvit_fmnist",
+        ON_EPYC,
+        "time",
         providers=CPU,
     ),
     KnownBad(
@@ -78,10 +89,10 @@ KNOWN: tuple[KnownBad, ...] = (
         STATIC_OR_DYNAMIC,
         "int8 in name only, because only linear layers are quantized",
         "1% of the MACs of efficientvit_fmnist are in int8, 3% of efficientvit_b0, less of efficientvit_m0, "
-        "efficientformerv2_s0, fastvit_t8, mobilevitv2_050 and repvit_m0_9; CPU times, where measured, are 0.96 "
-        "to 1.02 times those of fp32",
-        "MACs: export/shares at int8_dynamic, 2026-11-26; times: benchmarks/README.md, 2026-11-25",
-        OF_CONVOLUTIONS,
+        "efficientformerv2_s0, fastvit_t8, mobilevitv2_050 and repvit_m0_9",
+        "counted in files of int8_dynamic for onnxruntime 1.32.0, 2026-11-26",
+        "arithmetic",
+        backbones=OF_CONVOLUTIONS,
         quantized_ops=LINEAR,
     ),
     KnownBad(
@@ -89,32 +100,46 @@ KNOWN: tuple[KnownBad, ...] = (
         ("int8_ptq", "int8_qat"),
         "int8 in name only, because only linear layers are quantized",
         "1% of the MACs of efficientvit_fmnist are in int8, 93% where NNCF quantizes convolutions too",
-        "export/shares, openvino 2026.4, 2026-11-26",
-        EFFICIENTVIT_MIT,
+        "counted in files for openvino 2026.4, 2026-11-26",
+        "arithmetic",
+        backbones=EFFICIENTVIT_MIT,
         quantized_ops=LINEAR,
     ),
     KnownBad(
         "openvino",
         ("fp16",),
         "a CPU without fp16 kernels computes in bf16 instead, and such a measurement is refused",
-        "asked for f16, openvino 2026.4 used bf16 on a Zen 4 with AVX512-BF16",
-        "measured 2026-11-24",
+        "asked for f16, bf16 was used",
+        "measured on a Zen 4 with AVX512-BF16, openvino 2026.4, 2026-11-24",
+        "arithmetic",
         providers=CPU,
     ),
     KnownBad(
         "tensorrt",
         ("int8_*",),
-        "int8 of a ViT is often no faster than fp16, because attention is fused in int8 under narrow conditions only",
+        "attention of a ViT is fused in int8 under narrow conditions only, so int8 is often no faster than fp16",
         "FasterViT-0 on a T4: 1.461 against 1.364 ms; ViT-L: 131.8 against 65.6 ms",
         "published: NVIDIA/TensorRT issues 3186 and 4273, NVIDIA/Model-Optimizer issue 167",
+        "time",
+        "fp16",
         ("vit_*", "deit*"),
     ),
 )
 
 
-def warning(backbone: str, deployment: Deployment) -> str | None:
-    """What is known against a model at a deployment, with figures and sources; None when nothing is."""
-    return "; ".join(str(known) for known in KNOWN if known.concerns(backbone, deployment)) or None
+def warning(backbone: str, deployment: Deployment, computes: bool = False, beside: Sequence[Beside] = ()) -> str | None:
+    """What is known against a model at a deployment, with figures and sources; None when nothing is. What the study
+    knows itself answers a figure from elsewhere: whether the shares of what the file ``computes`` are known, and its
+    times ``beside`` those of the same graph in other precisions."""
+    known = [one for one in KNOWN if one.concerns(backbone, deployment)]
+    return "; ".join(filter(None, (_said(one, computes, beside) for one in known))) or None
+
+
+def _said(known: KnownBad, computes: bool, beside: Sequence[Beside]) -> str | None:
+    if known.about == "arithmetic":
+        return None if computes else str(known)
+    own = next((one for one in beside if one.precision == known.against), None)
+    return str(known) if own is None else f"{known.reason}; {own}"
 
 
 def warnings(backbones: Sequence[str], deployments: Iterable[Deployment]) -> list[str]:

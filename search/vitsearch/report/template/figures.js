@@ -195,17 +195,11 @@ function figureProgress(data) {
 }
 
 function figurePredicted(data) {
-  const trials = data.trials.filter((trial) => trial.number !== null && trial.outcome !== "duplicate"
-    && trial.predicted !== null && trial.figures.accuracy.value !== null);
+  const known = data.predictions;
+  const trials = data.trials.filter((trial) => trial.number !== null && known[trial.number]);
   const errors = trials.map((trial) => trial.figures.accuracy.value - trial.predicted);
-  const inside = trials.filter((trial, place) => Math.abs(errors[place]) <= half(trial));
   const values = trials.flatMap((trial) => [trial.predicted, trial.figures.accuracy.value]);
   const ends = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
-  const mean = errors.reduce((sum, error) => sum + error, 0) / (errors.length || 1);
-  function half(trial) {
-    const { low, high } = trial.figures.accuracy;
-    return Math.hypot(1.96 * trial.deviation, low === null ? 0 : (high - low) / 2);
-  }
   return {
     traces: [
       { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: theme.colour("quiet"), dash: "dot" }, hoverinfo: "skip", showlegend: false },
@@ -216,12 +210,12 @@ function figurePredicted(data) {
         marker: { size: 9, color: trials.map((trial) => theme.group(trial.group)), symbol: trials.map((trial) => GROUP_LOOKS[trial.group].symbol) } },
     ],
     layout: layout({ xaxis: axis("predicted accuracy"), yaxis: axis("confirmed accuracy") }),
-    words: trials.length ? `${counted(trials.length, "trial")} with both: confirmed minus predicted is ${short(mean, "accuracy")} on average; `
-      + `${inside.length} of ${trials.length} agree within their 95 % intervals.` : "No trial has both yet.",
+    words: data.calibration.length ? `${data.calibration.join(". ")}.` : "No trial has both yet.",
     walk: [...trials].sort((one, other) => one.predicted - other.predicted),
-    table: { columns: ["trial", "plan", "predicted", "confirmed", "difference"], rows: () => trials.map((trial, place) => [trial.name, trial.plan,
-      `${short(trial.predicted, "accuracy")} ± ${short(1.96 * trial.deviation, "accuracy")}`, withInterval(trial.figures.accuracy, "accuracy"),
-      short(errors[place], "accuracy")]) },
+    table: { columns: ["trial", "plan", "predicted", "95 % interval", "confirmed", "difference", "within"], rows: () => trials.map((trial, place) => [
+      trial.name, trial.plan, short(trial.predicted, "accuracy"),
+      known[trial.number].interval.map((end) => short(end, "accuracy")).join(" to "), withInterval(trial.figures.accuracy, "accuracy"),
+      short(errors[place], "accuracy"), known[trial.number].holds ? "yes" : "no"]) },
   };
 }
 

@@ -20,7 +20,7 @@ const STAGE_COLOURS = {
 const VERDICT_LOOKS = {
   better: { light: "#007d5b", dark: "#2fcf9f", symbol: "circle", sign: "●", words: "better" },
   worse: { light: "#d55e00", dark: "#ff8a3d", symbol: "diamond", sign: "◆", words: "worse" },
-  nothing: { light: "#66707a", dark: "#98a3ae", symbol: "square", sign: "■", words: "gains nothing" },
+  nothing: { light: "#66707a", dark: "#98a3ae", symbol: "square", sign: "■", words: "gains little" },
   open: { light: "#66707a", dark: "#98a3ae", symbol: "circle-open", sign: "○", words: "open" },
 };
 

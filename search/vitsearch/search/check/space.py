@@ -59,7 +59,7 @@ class Valid:
         search = self.space.search
         if search.wanted is None:
             return f"as many as {search.budget_s:g} s allow"
-        return str(search.wanted) if search.wanted < self.plans else "all"
+        return f"at most {min(search.wanted, self.plans)}"
 
     def inputs(self) -> dict[str, str]:
         """How each backbone reads images, in the keys of a space file."""
@@ -71,7 +71,7 @@ class Valid:
         """Some lines for the user."""
         return "\n".join(
             [
-                f"{self.file}: fine. {self.plans} plans, of which {self._wanted()} may be trained.",
+                f"{self.file}: fine. {self.plans} plans, of which {self._wanted()} will be trained.",
                 f"data: {self.data.describe()}.",
                 *([self.layout.describe()] if self.layout else []),
                 *(f"input of {name}: {text}." for name, text in self.inputs().items()),

@@ -2,6 +2,7 @@
 
 Every form is screened on the device, and the fastest is kept; within the intervals it is the first, which is the usual
 one. Files that also quantize convolutions are kept only if they lose little accuracy against those of linear layers.
+What decided is said, with the figures.
 """
 
 from __future__ import annotations
@@ -44,14 +45,21 @@ class FormFinder:
         if len(tried) < 2:
             return
         plans = {value: self._plans.unpruned(model, **{knob: value}) for value in tried}
-        costs = {value: cost for value, plan in plans.items() if (cost := await self._screened(plan)) is not None}
+        costs = await self._costs(plans)
         if not costs:
             return
+        plans = {value: plans[value] for value in costs}
+        costs = await self._costs(plans)  # beside the same references, which each measurement may have changed
         kept = fastest(costs)
+        why = why_fastest(costs, kept, len(tried))
         if knob == QUANTIZED_OPS and kept == ALL and LINEAR in costs:
-            kept = await self._accurate(plans)
+            kept, why = await self._accurate(plans, why)
         self._forms.keep(model, knob, kept)
-        self._note(knob, kept, plans[kept], costs)
+        self._note(knob, kept, plans[kept], costs, why)
+
+    async def _costs(self, plans: Mapping[str, Plan]) -> dict[str, Figure]:
+        """The costs of the files of plans as they are known now; those that fail are left out."""
+        return {value: cost for value, plan in plans.items() if (cost := await self._screened(plan)) is not None}
 
     async def _screened(self, plan: Plan) -> Figure | None:
         """The cost of the files of a plan; None where they fail."""
@@ -62,31 +70,40 @@ class FormFinder:
             return None
         return metrics.figures[self._cost]
 
-    async def _accurate(self, plans: Mapping[str, Plan]) -> str:
-        """``all``, unless it loses more accuracy against ``linear`` than it may."""
+    async def _accurate(self, plans: Mapping[str, Plan], why: str) -> tuple[str, str]:
+        """``all``, unless it loses more accuracy against ``linear`` than it may, and what decided; ``why`` is that it
+        is faster."""
         linear, covering = [await self._accuracy(plans[ops]) for ops in (LINEAR, ALL)]
+        if covering is None:
+            return LINEAR, f"{why}, but its accuracy is not known: its files fail"
+        if linear is None:
+            return ALL, f"{why}; the files of {LINEAR} fail"
         if linear - covering <= MOST_LOST:
-            return ALL
-        self._progress.note(
-            f"{_described(plans[ALL])}: accuracy {covering:.4f}, {linear:.4f} with {LINEAR} layers alone"
-        )
-        return LINEAR
+            return ALL, f"{why}; accuracy {covering:.4f}, {LINEAR} {linear:.4f}"
+        lost = f"more than {MOST_LOST:g} is lost"
+        return LINEAR, f"{why}, but has accuracy {covering:.4f}, {LINEAR} {linear:.4f}: {lost}"
 
-    async def _accuracy(self, plan: Plan) -> float:
-        """The accuracy of the files of a plan; 0 where they fail."""
+    async def _accuracy(self, plan: Plan) -> float | None:
+        """The accuracy of the files of a plan; None where they fail."""
         try:
             _, metrics = await self._pipeline.evaluate(await self._pipeline.resolve(plan), 0)
         except StageError as error:
             self._fails(plan, error)
-            return 0.0
-        return metrics.value("accuracy") or 0.0
+            return None
+        return metrics.value("accuracy")
 
     def _fails(self, plan: Plan, error: StageError) -> None:
         self._progress.note(f"{_described(plan)}: {error}")
 
-    def _note(self, knob: str, kept: str, plan: Plan, costs: Mapping[str, Figure]) -> None:
-        shown = ", ".join(f"{value} {cost.value:.4g}" for value, cost in costs.items() if cost.value is not None)
-        self._progress.note(f"{_described(plan)}: {knob} {kept} is kept ({self._cost}: {shown})")
+    def _note(self, knob: str, kept: str, plan: Plan, costs: Mapping[str, Figure], why: str) -> None:
+        shown = ", ".join(f"{value} {_shown(cost)}" for value, cost in costs.items() if cost.value is not None)
+        self._progress.note(f"{_described(plan)}: {knob} {kept} is kept ({self._cost}: {shown}): {why}")
+
+
+def _shown(cost: Figure) -> str:
+    """``0.7677 (0.741 to 0.795)``."""
+    span = "" if cost.low is None or cost.high is None else f" ({cost.low:.4g} to {cost.high:.4g})"
+    return f"{cost.value:.4g}{span}"
 
 
 def _described(plan: Plan) -> str:
@@ -95,12 +112,28 @@ def _described(plan: Plan) -> str:
 
 
 def fastest(costs: Mapping[str, Figure]) -> str:
-    """The form of the lowest cost; the first one unless another is better beyond its interval."""
-    first, *others = costs
+    """The form of the lowest cost; the first one that was measured unless another is better beyond its interval."""
+    first, *others = [form for form, cost in costs.items() if cost.value is not None] or costs
     best = first
     for form in others:
-        high, value = costs[form].high, costs[form].value
-        now = costs[best].low or costs[best].value
-        if value is not None and now is not None and (high or value) < now:
+        if _is_faster(costs[form], costs[best]):
             best = form
     return best
+
+
+def why_fastest(costs: Mapping[str, Figure], kept: str, tried: int) -> str:
+    """What decided for the form that :func:`fastest` has chosen, of ``tried`` forms."""
+    others = [form for form, cost in costs.items() if cost.value is not None and form != kept]
+    if not others:
+        return f"no other of the {tried} forms could be measured"
+    if all(_is_faster(costs[kept], costs[form]) for form in others):
+        return f"{kept} is faster beyond the intervals"
+    rest = others[0] if len(others) == 1 else "no other"
+    beyond = "is not" if len(others) == 1 else "is"
+    return f"{kept} is the usual form, and {rest} {beyond} faster beyond the intervals"
+
+
+def _is_faster(one: Figure, other: Figure) -> bool:
+    """Whether a cost is lower than another one beyond the intervals of both."""
+    value, base = one.high or one.value, other.low or other.value
+    return value is not None and base is not None and value < base

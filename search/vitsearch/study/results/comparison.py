@@ -7,14 +7,15 @@ so the true interval is narrower.
 Accuracies are those of the same validation images. Which images each model classifies correctly is not stored, so the
 interval of their difference is that of two independent samples, which is wider than that of paired ones. What can be
 said of the paired test (McNemar's, exact) without the answers is said: how many images the two may judge differently at
-most for the difference to be significant.
+most for the difference to be significant. With the answers that test decides, and its interval takes the place of the
+other one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vitsearch.core.figures import Metrics
@@ -69,6 +70,19 @@ class McNemar:
     def is_significant(self) -> bool:
         return self.p < SIGNIFICANT
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the second accuracy minus the first, given how many images are judged differently: that
+        of Clopper and Pearson for the share of these on which the second is right. It excludes 0 where the test is
+        significant."""
+        from scipy.special import betaincinv  # here: only a paired comparison needs it
+
+        first, second = self.only_first, self.only_second
+        low = betaincinv(second, first + 1, SIGNIFICANT / 2) if second else 0.0
+        high = betaincinv(second + 1, first, 1.0 - SIGNIFICANT / 2) if first else 1.0
+        both = (first + second) / self.n
+        return (2.0 * float(low) - 1.0) * both, (2.0 * float(high) - 1.0) * both
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"p": self.p}
 
@@ -111,6 +125,11 @@ class Comparison:
             "paired": None if self.paired is None else self.paired.to_json(),
         }
 
+    def with_answers(self, counted: McNemar) -> Comparison:
+        """The same with the answers of both files: the accuracies are judged by them."""
+        metrics = (_paired(one, counted) if one.name == "accuracy" else one for one in self.metrics)
+        return replace(self, metrics=tuple(metrics), paired=counted)
+
     def summary(self) -> Iterator[str]:
         """Which of the two is better in what, in plain lines."""
         shown = [metric for metric in self.metrics if not metric.name.partition("@")[0].endswith("_raw")]
@@ -137,7 +156,8 @@ class Comparison:
         more = f"accuracy: {better.name} classifies {apart} more of {on} correctly"
         most = most_differing(apart, self.images)
         if most is None:
-            return f"{more}, which cannot be significant: by McNemar's exact test a difference below 6 never is"
+            why = "by McNemar's exact test a difference below 6 never is"
+            return f"{more}, which is not significant however they pair: {why}"
         return (
             f"{more}. The interval above takes the two as independent. On paired answers the difference is significant "
             f"if at most {most:,} images are judged differently (McNemar's exact test); --paired counts them"
@@ -154,16 +174,42 @@ def _paired_text(found: Comparison) -> str:
     )
 
 
+def _paired(one: MetricCompared, counted: McNemar) -> MetricCompared:
+    """A difference of accuracies by the answers on the same images."""
+    change = (counted.only_second - counted.only_first) / counted.n
+    better: Verdict = "second" if change > 0 else "first"
+    if counted.only_first == counted.only_second == 0:
+        return replace(one, change=change, low=None, high=None, verdict="equal")
+    low, high = counted.interval
+    return replace(
+        one, change=change, low=low, high=high, verdict=better if counted.is_significant else "not significant"
+    )
+
+
 def compare(models: Front, first: Point, second: Point, images: int | None) -> Comparison:
     """Two models of a study. ``images``: the number of validation images that both accuracies were computed on."""
     names = dict.fromkeys([*first.metrics.figures, *second.metrics.figures])
-    metrics = tuple(_compared(name, first.metrics, second.metrics) for name in names)
+    metrics = tuple(
+        _of_images(compared(name, first.metrics, second.metrics), images)
+        if name == "accuracy"
+        else compared(name, first.metrics, second.metrics)
+        for name in names
+    )
     one, other = knob_values(first.plan), knob_values(second.plan)
     knobs = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
     return Comparison(models.study, models.emulated, first, second, metrics, knobs, images)
 
 
-def _compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
+def _of_images(one: MetricCompared, images: int | None) -> MetricCompared:
+    """Accuracies on so many images: on the same ones, a difference of a few is not significant however they pair."""
+    if one.change is None or images is None or one.verdict not in ("first", "second"):
+        return one
+    possible = most_differing(abs(round(one.change * images)), images) is not None
+    return one if possible else replace(one, verdict="not significant")
+
+
+def compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
+    """One metric of two models."""
     one, other = first.value(name), second.value(name)
     if one is None or other is None:
         return MetricCompared(name, one, other, None, None, None, "not measured")

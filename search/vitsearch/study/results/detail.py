@@ -16,7 +16,7 @@ from vitsearch.errors import StudyError
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
 from vitsearch.study.current import devices_of
-from vitsearch.study.front import Front, Point, read_models
+from vitsearch.study.front import Front, OwnTimes, Point, read_models
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
 
@@ -45,11 +45,13 @@ class File:
 
 @dataclass(frozen=True)
 class LimitJudged:
-    """A limit, the value of the model (None: not known), and whether it is met (None: not known)."""
+    """A limit, the value of the model (None: not known), and whether it is met (None: not known). ``shown`` is the
+    value in as many digits as tell that."""
 
     name: str
     value: float | None
     is_met: bool | None
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class TrialDetail:
             "failure": self.record.failure,
             "knobs": knob_values(self.point.plan),
             "keys": None if self.record.keys is None else asdict(self.record.keys),
-            "limits": [asdict(limit) for limit in self.limits],
+            "limits": [{"name": one.name, "value": one.value, "is_met": one.is_met} for one in self.limits],
             "rung": self.record.rung,
             "proxy": None if self.record.proxy is None else asdict(self.record.proxy),
             "file": None if self.file is None else self.file.to_json(),
@@ -113,9 +115,13 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
     record = record_of(study, number)
     models = read_models(study, ledger)
     point = point_of(models, number, record)
+    if record.keys is not None and not point.beside:  # of a plan that was only measured
+        point = OwnTimes.of(study, ledger).added_to(point)
     baseline = models.baseline.metrics.values if models.baseline else {}
     judged = tuple(
-        LimitJudged(bound.name, seen, None if seen is None else bound.violation(seen) <= 0.0)
+        LimitJudged(bound.name, None, None)
+        if seen is None
+        else LimitJudged(bound.name, seen, bound.violation(seen) <= 0.0, bound.shown(seen))
         for bound in bounds(study.space().limits, baseline)
         for seen in [point.metrics.value(bound.metric)]
     )

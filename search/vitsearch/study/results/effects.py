@@ -134,7 +134,7 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
         return BackboneEffects(name, len(observed), None, ())
     inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
     seen = inverse @ inputs
-    quantile, variance, effects = _student(free), rest / free, []
+    quantile, variance, effects = student(free), rest / free, []
     errors = np.array([one.deviation for one in observed])
     for contrast in contrasts:
         row = np.zeros(inputs.shape[1])
@@ -151,7 +151,8 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     return BackboneEffects(name, len(observed), r_squared, tuple(effects))
 
 
-def _student(free: int) -> float:
+def student(free: int) -> float:
+    """Half a 95 % interval of Student's t with so many degrees of freedom, in standard errors."""
     from scipy.special import stdtrit  # here: only effects need it, and scipy.stats takes long to import
 
     return float(stdtrit(free, 0.975))

@@ -11,14 +11,15 @@ from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current import CurrentFigures
-from vitsearch.study.results.effects import BackboneEffects, Effect
+from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """An accuracy that was predicted without training, with one standard ``deviation``, and what was measured."""
+    """An accuracy that was predicted without training, with one standard ``deviation``, and what was ``measured``, with
+    its own 95 % interval from ``low`` to ``high``, that of a finite number of images."""
 
     trial: int
     predicted: float
@@ -33,13 +34,75 @@ class Prediction:
         return self.measured - self.predicted
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Where a measured accuracy lies with 95 % probability: the error of the prediction, and that of an accuracy on
+        these images."""
+        half = math.hypot(Z_95 * self.deviation, (self.high - self.low) / 2)
+        return max(0.0, self.predicted - half), min(1.0, self.predicted + half)
+
+    @property
     def holds(self) -> bool:
-        """Whether the difference is within 95 % of its error: that of the prediction and of the validation images."""
-        half = (self.high - self.low) / 2
-        return abs(self.error) <= math.hypot(Z_95 * self.deviation, half)
+        """Whether what was measured lies within :attr:`interval`."""
+        low, high = self.interval
+        return low <= self.measured <= high
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"error": self.error, "holds": self.holds}
+        return asdict(self) | {"error": self.error, "interval": list(self.interval), "holds": self.holds}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the predictions of a study were worth, at least one of them."""
+
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def bias(self) -> float:
+        """The mean error."""
+        return sum(one.error for one in self.predictions) / len(self.predictions)
+
+    @property
+    def rms(self) -> float:
+        return math.sqrt(sum(one.error**2 for one in self.predictions) / len(self.predictions))
+
+    @property
+    def bias_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean error, from the scatter of the errors; None for a single one."""
+        n = len(self.predictions)
+        if n < 2:
+            return None
+        scatter = math.sqrt(sum((one.error - self.bias) ** 2 for one in self.predictions) / (n - 1))
+        half = student(n - 1) * scatter / math.sqrt(n)
+        return self.bias - half, self.bias + half
+
+    def common(self) -> str | None:
+        """What the errors have in common, as a sentence: all on one side, or a mean that scatter does not explain."""
+        errors, span = [one.error for one in self.predictions], self.bias_interval
+        if span is None:
+            return None
+        low, high = span
+        is_common = low > 0 or high < 0
+        side = "higher" if self.bias > 0 else "lower"
+        mean = f"{self.bias:+.4f} ({low:+.4f} to {high:+.4f})"
+        if all(error > 0 for error in errors) or all(error < 0 for error in errors):
+            least, most = sorted(map(abs, (min(errors), max(errors))))
+            which = "Both" if len(errors) == 2 else f"All {len(errors)}"
+            text = f"{which} came out {side} than predicted, by {least:.4f} to {most:.4f}"
+            return f"{text}: an error in common, {mean}" if is_common else text
+        return f"They came out {side} than predicted: an error in common, {mean}" if is_common else None
+
+    def lines(self) -> Iterator[str]:
+        """How good the predictions were; the intervals are those that the table shows."""
+        found = self.predictions
+        count = f"{len(found)} predicted accurac{'y was' if len(found) == 1 else 'ies were'} measured later"
+        holding = sum(one.holds for one in found)
+        lie = "lies within its" if holding == 1 else "lie within their"
+        yield (
+            f"{count}: error {self.rms:.4f} (root mean square), {self.bias:+.4f} on average; {holding} of {len(found)} "
+            f"{lie} 95 % interval, which has the errors of the prediction and of these validation images"
+        )
+        if (shared := self.common()) is not None:
+            yield shared
 
 
 @dataclass(frozen=True)
@@ -56,6 +119,7 @@ class Explanation:
             "objectives": [one.to_json() for one in self.objectives],
             "lines": list(self.lines()),
             "predictions": [one.to_json() for one in self.predictions],
+            "calibration": [] if self.calibration is None else list(self.calibration.lines()),
         }
 
     def lines(self) -> Iterator[str]:
@@ -68,18 +132,10 @@ class Explanation:
                     if (text := _line(one, found, effect)) is not None:
                         yield text
 
-    def calibration(self) -> str | None:
-        """How good the predictions were, in one line; None where nothing can be compared."""
-        found = self.predictions
-        if not found:
-            return None
-        bias = sum(one.error for one in found) / len(found)
-        rms = math.sqrt(sum(one.error**2 for one in found) / len(found))
-        holding = sum(one.holds for one in found)
-        return (
-            f"{len(found)} predicted accuracies were measured later: error {rms:.4f} (root mean square), "
-            f"{bias:+.4f} on average; {holding} of {len(found)} lie within their 95 % interval"
-        )
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the predictions were worth; None where nothing can be compared."""
+        return Calibration(self.predictions) if self.predictions else None
 
 
 def _line(one: ObjectiveEffects, found: BackboneEffects, effect: Effect) -> str | None:
@@ -91,8 +147,13 @@ def _line(one: ObjectiveEffects, found: BackboneEffects, effect: Effect) -> str 
     place = effect.knob.partition(" in ")[2]
     what = effect.to if effect.knob.startswith("quantization") else f"{effect.knob} {effect.to}"
     where = f"{found.backbone} in {place}" if place else found.backbone
-    says = "gains nothing" if verdict == "nothing" else "makes it worse"
+    says = "makes it worse" if verdict == "worse" else f"gains at most {_most_gained(one, effect)} %"
     return f"{what} {says} for {where} here: {one.name} {span} against {effect.start}"
+
+
+def _most_gained(one: ObjectiveEffects, effect: Effect) -> str:
+    """The gain at the better end of the interval, in percents rounded as that is."""
+    return f"{max(0.0, 100 * one.gain(effect.low), 100 * one.gain(effect.high)):.0f}"
 
 
 def read_explanation(study: Study, ledger: Ledger) -> Explanation:
@@ -101,13 +162,14 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     current = CurrentFigures(ledger, space.measure.threads, study.fleets)
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
-    return Explanation(study.name, study.is_emulated, objectives, tuple(_predictions(records, figures)))
+    return Explanation(study.name, study.is_emulated, objectives, tuple(predictions_of(records, figures)))
 
 
-def _predictions(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[Prediction]:
+def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[Prediction]:
+    """The predictions of confirmed models, beside the ``figures`` that each trial has now."""
     for number, record in records.items():
         measured, proxy = figures[number].value("accuracy"), record.proxy
         if not record.is_confirmed or measured is None or proxy is None:
             continue
-        low, high = record.metrics.intervals.get("accuracy", (measured, measured))
+        low, high = figures[number].intervals.get("accuracy", (measured, measured))
         yield Prediction(number, proxy.predicted_accuracy, proxy.deviation, measured, low, high, record.rung > 0)

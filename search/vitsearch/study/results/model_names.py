@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vitsearch.errors import StudyError
+from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.study.front import Front
 
 BASELINE, KNEE = "baseline", "knee"
@@ -23,5 +23,6 @@ def number_of(text: str, read: Callable[[], Front]) -> int | None:
             raise StudyError(f"study {front.study!r} has no knee: no model meets the limits")
         return front.points[front.knee].trial
     if not text.isascii() or not text.isdecimal():
-        raise StudyError(f"{text!r} names no model; allowed: the number of a trial, {BASELINE}, {KNEE}")
+        hint = did_you_mean(text, (BASELINE, KNEE))
+        raise StudyError(f"{text!r} names no model{hint}; allowed: the number of a trial, {BASELINE}, {KNEE}")
     return int(text)

@@ -100,10 +100,14 @@ class Nearest:
         """One line for each way out: a limit of the space file, its value now, and what lets a model pass."""
         for near in self.single or self.models[:1]:
             texts = [f"{miss.limit.path} from {miss.limit.value:g} to {miss.loosened:g}" for miss in near.misses]
-            known = f"; its {', '.join(near.unjudged)} is not known yet" if near.unjudged else ""
+            passes, open_ = "passes", []
             if near.candidate.is_predicted:
-                known = "; its accuracy is predicted, it was not trained"
-            yield f"loosen {' and '.join(texts)}: trial {near.candidate.trial} passes{known}"
+                open_ += ["its accuracy is predicted, it was not trained"]
+            if near.unjudged:
+                open_ += [f"its {', '.join(near.unjudged)} is not known yet"]
+            if open_:
+                passes = f"may pass; {'; '.join(open_)}"
+            yield f"loosen {' and '.join(texts)}: trial {near.candidate.trial} {passes}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -160,6 +164,11 @@ def _candidate(number: int, record: Record, confirmed: Point | None) -> Candidat
 
 def near_text(near: NearModel) -> str:
     """A model and what it misses, in one line."""
-    misses = ", ".join(f"{miss.limit.bound.metric} {miss.seen:.4g} ({miss.limit.bound.sense} "
-                       f"{miss.limit.bound.value:.4g} is asked)" for miss in near.misses)  # fmt: skip
+    misses = ", ".join(_missed(miss, near.candidate.is_predicted) for miss in near.misses)
     return f"trial {near.candidate.trial}: {plan_text(near.candidate.plan)}: {misses}"
+
+
+def _missed(miss: Miss, is_predicted: bool) -> str:
+    bound = miss.limit.bound
+    predicted = "predicted " if is_predicted and bound.metric == "accuracy" else ""
+    return f"{predicted}{bound.metric} {bound.shown(miss.seen)} ({bound.sense} {bound.value:.6g} is asked)"

@@ -77,10 +77,14 @@ class ObjectiveEffects:
             "effects": effects,
         }
 
+    def gain(self, difference: float) -> float:
+        """The change in the better direction."""
+        sign = 1.0 if split(self.name)[0].direction == "maximize" else -1.0
+        return sign * self.change(difference)
+
     def verdict(self, effect: Effect) -> str:
         """``better``, ``worse``, ``nothing`` (a gain is certainly small) or ``open``."""
-        sign = 1.0 if split(self.name)[0].direction == "maximize" else -1.0
-        ends = [sign * self.change(end) for end in (effect.low, effect.high)]
+        ends = [self.gain(end) for end in (effect.low, effect.high)]
         if min(ends) > 0.0:
             return "better"
         if max(ends) < 0.0:

@@ -11,6 +11,7 @@ from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import NUMBERS, knob_values
+from vitsearch.study.results.comparison import compared
 from vitsearch.study.results.expression import Expression, Kind, Value, parse
 
 
@@ -99,30 +100,31 @@ Ties = tuple[Mapping[str, tuple[str, ...]], ...]
 
 
 def ties(points: Sequence[Point], objectives: Sequence[str]) -> Ties:
-    """The objectives in which the intervals of neighbours on a front overlap: what was measured does not tell which of
-    the two is better there. ``points`` are in the order of the front. Values without an interval tie if they are equal.
-    """
+    """The objectives in which neighbours on a front do not differ significantly, by the test of ``vitsearch compare``:
+    the figures do not tell which of the two is better there. ``points`` are in the order of the front. Values without
+    an interval tie if they are equal."""
     found: list[dict[str, tuple[str, ...]]] = [{} for _ in points]
     for index in range(len(points) - 1):
         one, other = points[index], points[index + 1]
         for name in objectives:
-            if _overlap(one.metrics, other.metrics, name):
+            if _is_open(one.metrics, other.metrics, name):
                 found[index][name] = (*found[index].get(name, ()), other.name)
                 found[index + 1][name] = (*found[index + 1].get(name, ()), one.name)
     return tuple(found)
 
 
-def _overlap(one: Metrics, other: Metrics, name: str) -> bool:
-    spans = _span(one, name), _span(other, name)
-    if None in spans:
-        return False
-    (low, high), (other_low, other_high) = spans  # type: ignore[misc]  # neither is None
-    return bool(low <= other_high and other_low <= high)
+def _is_open(one: Metrics, other: Metrics, name: str) -> bool:
+    verdict = compared(name, one, other).verdict
+    if verdict != "no interval":
+        return verdict in ("not significant", "equal")
+    # Only one of the two has an interval: it may hold the other's value.
+    (low, high), (other_low, other_high) = _span(one, name), _span(other, name)
+    return low <= other_high and other_low <= high
 
 
-def _span(metrics: Metrics, name: str) -> tuple[float, float] | None:
-    value = metrics.value(name)
-    return None if value is None else metrics.intervals.get(name, (value, value))
+def _span(metrics: Metrics, name: str) -> tuple[float, float]:
+    value = metrics.values[name] or 0.0
+    return metrics.intervals.get(name, (value, value))
 
 
 def front_json(front: Front, shown: Sequence[Point]) -> dict[str, Any]:

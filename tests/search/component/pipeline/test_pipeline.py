@@ -394,8 +394,8 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
 def test_the_final_measurement_is_made_once(pipeline, cut, fake_study, basis, measured):
     fake_study.device.basis = basis
     keys, _ = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(pipeline.remeasure_when_idle(keys, cut, 1))
-    assert not asyncio.run(pipeline.remeasure_when_idle(keys, cut, 1))
+    assert asyncio.run(pipeline.remeasure(keys, cut, 1))
+    assert not asyncio.run(pipeline.remeasure(keys, cut, 1))
     assert fake_study.device.measured == measured
 
 

@@ -17,7 +17,8 @@ from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.front import read_front
+from vitsearch.study.current import CurrentFigures
+from vitsearch.study.front import OwnTimes, Point, read_front
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -259,3 +260,45 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
     front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     assert front.to_json()["points"][0]["on_test"] | {"interval": None} == {"correct": 84, "n": 100, "interval": None}
+
+
+class TestInt8InNameOnly:
+    """A note on a precision stands beside the times of the study, and says these."""
+
+    @pytest.fixture
+    def points(self, front_of, space, plan):
+        """Points of an fp32 and an int8 model of one graph, the second of which computes next to nothing in int8."""
+        fp32, int8 = (replace(plan, deployments=(plan.deployment.at(one),)) for one in ("fp32", "int8_dynamic"))
+        for name, ms in (("fp32", 0.63), ("int8", 0.51)):
+            measured(front_of.ledger, name, ms)
+        records = {
+            number: replace(confirmed(name, 0.9, 9.0), plan=one)
+            for number, (name, one) in enumerate((("fp32", fp32), ("int8", int8)))
+        }
+        current = CurrentFigures(front_of.ledger, 1)
+        times = OwnTimes(records, ("accuracy", "cpu_ms_p50"), current)
+        return [
+            times.added_to(Point(number, record.plan, record.keys, current.now(record)[0], shares=SHARES[number]))
+            for number, record in records.items()
+        ]
+
+    def test_says_the_ratio_that_was_measured_here(self, points):
+        (said,) = points[1].warnings
+        start, _, own = said.partition("; ")
+        assert start == "int8 in name only: 1% of its MACs, 99% are in fp32"
+        assert own.startswith("here its cpu_ms_p50 is 0.81 (0.")
+        assert own.endswith(") times that of fp32, trial 0")
+
+    def test_is_not_said_of_the_other(self, points):
+        assert points[0].warnings == ()
+
+    def test_has_no_figure_from_elsewhere(self, points):
+        int8 = points[1].plan.deployment
+        linear = replace(int8, precision="int8_ptq", quantized_ops="linear")
+        known = replace(points[1], plan=replace(points[1].plan, backbone="efficientvit_fmnist", deployments=(linear,)))
+        assert len(known.warnings) == 1, "the shares of its own file are known"
+        (elsewhere,) = replace(known, shares={}).warnings
+        assert "onnxruntime 1.32.0, 2026-11-26" in elsewhere
+
+
+SHARES = ({"fp32": 1.0}, {"fp32": 0.99, "int8": 0.01})

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from vitsearch.core.figures import NO_REASON, Figure, Metrics, metrics_of
+from vitsearch.core.figures import NO_METRICS, NO_REASON, Figure, Metrics, metrics_of
 from vitsearch.core.metrics import METRICS
+from vitsearch.errors import UnknownName
 from vitsearch.testing.fakes import FakeDevice, fake_times
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
 from vitsearch_evaluators.wire.protocol import CONFIRM
@@ -98,3 +99,45 @@ def test_one_device_of_a_fleet_has_its_own_figures_under_their_plain_names():
     names = ("accuracy", "size_mb", "cpu_ms_p50", "cpu_ms_p50@nano", "cpu_ms_p50@pi5")
     metrics = Metrics({name: Figure(float(number)) for number, name in enumerate(names)})
     assert metrics.on_device("nano").values == {"accuracy": 0.0, "size_mb": 1.0, "cpu_ms_p50": 3.0}
+
+
+OF_TWO_BOARDS = Metrics({"cpu_ms_p50": Figure(2.0), "cpu_ms_p50@pi": Figure(2.0), "cpu_ms_p50@nano": Figure(1.0)})
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [
+        ("f1", ""),
+        ("energy", "energy_mj"),
+        ("cpu", "cpu_ms_p50"),
+        ("acuracy", "accuracy"),
+        ("CPU_MS_P50", "cpu_ms_p50"),
+        ("cpu_ms_p50@", "cpu_ms_p50"),
+    ],
+)
+def test_a_name_that_is_no_metric_is_an_error_with_the_nearest_name(asked, nearest):
+    with pytest.raises(UnknownName, match=f"no metric is called '{asked}'") as error:
+        NO_METRICS.value(asked)
+    assert (f"did you mean {nearest!r}?" in str(error.value)) == bool(nearest)
+    assert "latency_ms_p50" in str(error.value), "the known names are said"
+
+
+def test_a_device_without_figures_beside_others_that_have_them_is_an_error():
+    assert OF_TWO_BOARDS.value("cpu_ms_p50@nano") == 1.0
+    with pytest.raises(UnknownName, match="did you mean 'cpu_ms_p50@nano'"):
+        OF_TWO_BOARDS.value("cpu_ms_p50@nanno")
+
+
+def test_the_figures_of_a_device_that_has_none_are_refused():
+    assert OF_TWO_BOARDS.on_device("nano").value("cpu_ms_p50") == 1.0
+    with pytest.raises(UnknownName, match="did you mean 'pi'"):
+        OF_TWO_BOARDS.on_device("pie")
+    with pytest.raises(UnknownName, match="no device with figures is called 'pi'"):
+        Metrics({"cpu_ms_p50": Figure(2.0)}).on_device("pi")
+    assert NO_METRICS.on_device("pi") == NO_METRICS, "a trial without figures has none anywhere"
+
+
+def test_a_metric_that_was_not_asked_for_is_none():
+    assert NO_METRICS.value("accuracy") is None
+    assert NO_METRICS.value("cpu_ms_p50@pi") is None, "nothing was measured anywhere yet"
+    assert OF_TWO_BOARDS.value("energy_mj@pi") is None

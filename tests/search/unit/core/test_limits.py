@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vitsearch.core.limits import DEFAULT_DROP, Bound, bounds, constraints, reference_values, screened
 
@@ -81,3 +83,24 @@ def test_the_strictest_accuracy_limit_is_the_reference():
 def test_an_objective_that_the_baseline_lacks_is_named():
     with pytest.raises(ValueError, match="objective energy_mj was not measured for the baseline"):
         reference_values(("accuracy", "energy_mj"), (), BASELINE)
+
+
+@given(st.integers(100, 2000), st.integers(1, 99))
+def test_a_model_that_loses_exactly_what_it_may_meets_the_limit(correct, lost):
+    """As floats 0.05 - 0.03 is above 0.02: "accuracy>=0.02: broken (0.02)" at one baseline in ten."""
+    baseline = {"accuracy": correct / 2000}
+    (bound,) = bounds({"accuracy": Limit(max_drop=lost / 2000)}, baseline)
+    assert bound.violation((correct - lost) / 2000) <= 0.0
+    assert bound.violation((correct - lost - 1) / 2000) > 0.0
+
+
+@given(st.floats(0.001, 1000.0), st.floats(-0.01, 0.01), st.sampled_from(["<=", ">="]))
+def test_a_value_is_shown_on_its_side_of_the_bound(value, off, sense):
+    bound = Bound("cpu_ms_p50", sense, float(f"{value:.6g}"))
+    seen = bound.value * (1.0 + off)
+    assert (bound.violation(float(bound.shown(seen))) > 0.0) == (bound.violation(seen) > 0.0)
+
+
+def test_as_few_digits_are_shown_as_tell_the_side():
+    bound = Bound("accuracy", ">=", 0.8755)
+    assert [bound.shown(seen) for seen in (0.888, 0.87549, 0.8755, 0.5 / 3)] == ["0.888", "0.87549", "0.8755", "0.1667"]

@@ -16,7 +16,7 @@ def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan)
         return True
 
     config, context = SimpleNamespace(confirms=False), SimpleNamespace(progress=None)
-    pipeline = SimpleNamespace(config=config, context=context, remeasure_when_idle=remeasure)
+    pipeline = SimpleNamespace(config=config, context=context, remeasure=remeasure)
     last = FinalPass(pipeline, lambda: records, lambda: None, str)
     records[14] = Record("confirmed", plan)
     point = SimpleNamespace(trial=14, keys="keys", plan=plan)
@@ -31,7 +31,7 @@ def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on()
         raise StageError("measure", "timeout", "measuring failed (timeout)")
 
     config, context = SimpleNamespace(confirms=False), SimpleNamespace(progress=SimpleNamespace(note=said.append))
-    pipeline = SimpleNamespace(config=config, context=context, remeasure_when_idle=remeasure)
+    pipeline = SimpleNamespace(config=config, context=context, remeasure=remeasure)
     last = FinalPass(pipeline, dict, lambda: None, str)
     point = SimpleNamespace(trial=None, keys="keys", plan=None, name="trial 7")
     assert not asyncio.run(last._remeasure(point))
@@ -47,7 +47,7 @@ class Device:
     def __init__(self):
         self.asked = []
 
-    async def remeasure_when_idle(self, keys, plan, confirmations):
+    async def remeasure(self, keys, plan, confirmations):
         self.asked.append(keys)
         return keys == "unsettled" or self.asked.count(keys) == 1
 
@@ -65,7 +65,8 @@ def test_what_is_not_settled_is_measured_once_more_after_all_others():
         prepare_subsets=nothing,
         stop_workers=lambda: None,
         last_measured=lambda keys: 0.0,
-        remeasure_when_idle=device.remeasure_when_idle,
+        remeasure=device.remeasure,
+        waited=lambda keys: {"unsettled": 1.34, "other": None}[keys],
         device=device,
     )
     points = [
@@ -75,7 +76,7 @@ def test_what_is_not_settled_is_measured_once_more_after_all_others():
     front = SimpleNamespace(shown=lambda: points, near=[])
     asyncio.run(FinalPass(pipeline, dict, lambda: front, lambda models: "soon").run())
     assert device.asked[:3] == ["unsettled", "other", "unsettled"]
-    assert [line.partition(":")[0] for line in said] == [
-        "re-measured 1/2 on an idle machine",
-        "re-measured 2/2 on an idle machine",
-    ]
+    assert said == [
+        "re-measured 1/2: unsettled, which waited for a core 134% of its CPU time  [soon]",
+        "re-measured 2/2: other",
+    ], "'on an idle machine' stood here at any load"

@@ -87,8 +87,12 @@ def test_a_plan_that_is_no_better_names_the_trial_that_is(trial, scheduler):
 
 def test_a_plan_below_the_reference_names_its_corner(trial, scheduler):
     found = reason(trial(0.8259, measured(0.05), deviation=0.05), scheduler(*FRONT))
-    text = "predicted accuracy 0.8259 ± 0.098 would add nothing to the hypervolume, which counts accuracy above 0.8755"
-    assert found == text
+    assert found == (
+        "predicted accuracy 0.8259 ± 0.098 is likelier to add nothing to the hypervolume, which counts accuracy above "
+        "0.8755, than something (84 %)"
+    )
+    without_error = reason(trial(0.8259, measured(0.05)), scheduler(*FRONT))
+    assert without_error.endswith("0.8259 would add nothing to the hypervolume, which counts accuracy above 0.8755")
 
 
 def test_a_plan_beside_one_in_training_says_so(trial, scheduler):
@@ -107,6 +111,13 @@ def test_a_limit_that_is_predicted_to_be_broken_is_named(trial, scheduler):
     limited = scheduler(bounds=[Bound("accuracy", ">=", 0.9)])
     found = reason(trial(0.85, measured(0.05)), limited)
     assert found == "predicted accuracy 0.8500 would break accuracy>=0.9"
+
+
+def test_a_limit_within_the_interval_of_the_prediction_is_broken_with_a_chance(trial, scheduler):
+    """ "0.8748 ± 0.031 would break accuracy>=0.8755" said for certain what its interval leaves open."""
+    limited = scheduler(bounds=[Bound("accuracy", ">=", 0.8755)])
+    found = reason(trial(0.8748, measured(0.05), deviation=0.0158), limited)
+    assert found == ("predicted accuracy 0.8748 ± 0.031 is likelier to break accuracy>=0.8755 than to meet it (52 %)")
 
 
 def test_the_end_of_the_search_is_named_with_the_estimate(trial, scheduler):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitsearch.storage.pooled import pool
 from vitsearch.testing.fakes import fake_measurement, fake_ratio, fake_times
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, Contention
 
 
 def measured(cpu_ms, half=0.02, **changes):
@@ -96,3 +96,11 @@ def test_other_figures_are_medians_and_a_missing_one_keeps_its_reason():
     metrics = pool([fake_measurement(1.0, load_ms=load_ms) for load_ms in (1.0, 2.0, 9.0)]).metrics
     assert metrics.value("load_ms") == 2.0
     assert metrics.reasons["energy_mj"] == "a fake has no meter"
+
+
+def test_how_long_the_last_measurement_waited_for_a_core_is_known():
+    shares = (0.0, 1.34, None)
+    runs = at_minutes(*(measured(2.0, contention=Contention(share, 1.0)) for share in shares))
+    assert pool(runs[:2]).waited == 1.34
+    assert pool([runs[1], runs[0]]).waited == 1.34, "the last by time"
+    assert pool(runs).waited is None

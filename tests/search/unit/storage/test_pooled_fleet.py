@@ -6,7 +6,7 @@ from vitsearch.core.fleet import Fleet, Member
 from vitsearch.storage.pooled import pool
 from vitsearch.storage.pooled_fleet import FleetPool
 from vitsearch.testing.fakes import fake_measurement
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_evaluators.wire.protocol import SCREEN, Contention
 
 FLEET = Fleet({"nano": Member("1", ""), "pi5": Member("2", "")})
 
@@ -37,3 +37,11 @@ def test_flags_name_their_device():
     parts = {"nano": pool([fake_measurement(6.0, flags=("throttled",))]), "pi5": pool([fake_measurement(2.0)])}
     found = FleetPool(FLEET).of("g", parts)
     assert (found.flags, found.basis) == (("throttled@nano",), "raw")
+
+
+def test_the_device_that_waited_longest_for_a_core_says_how_long():
+    parts = {
+        name: pool([fake_measurement(2.0, contention=Contention(share, 1.0))])
+        for name, share in (("nano", 0.2), ("pi5", None))
+    }
+    assert FleetPool(FLEET).of("g", parts).waited == 0.2

@@ -104,7 +104,16 @@ def test_a_known_bad_combination_is_a_warning_with_its_reason_and_figure():
         "vit_fmnist_p4, efficientvit_fmnist, mobilevit_fmnist on onnxruntime at fp16",
         "efficientvit_fmnist on onnxruntime at int8_ptq",
     ]
-    assert "1.08 to 1.11 times the CPU time of fp32" in checked.warnings[0]
+    assert "0.98 to 1.12 times the CPU time of fp32" in checked.warnings[0]
+
+
+def test_no_more_trainings_are_promised_than_the_file_allows():
+    """A search ends before its last training when it has converged."""
+    assert ", of which at most 8 will be trained." in check_space(QUICKSTART).require().describe()
+    assert (
+        "as many as 60 s allow will be trained."
+        in check_space(QUICKSTART, ["search.trials=null", "search.budget=60s"]).require().describe()
+    )
 
 
 def test_an_unusable_value_on_the_line_is_a_problem():

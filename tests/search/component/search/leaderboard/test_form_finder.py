@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Plan
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.leaderboard.form_finder import MOST_LOST, fastest
+from vitsearch.search.leaderboard.form_finder import MOST_LOST, FormFinder, fastest, why_fastest
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 
 
@@ -98,19 +101,31 @@ def test_each_model_has_one_row_and_the_other_form_is_no_plan(int8):
     assert sorted((one.precision, one.quantized_ops) for one in deployments) == [("fp32", None), ("int8_ptq", "all")]
 
 
-def test_what_was_found_is_said(int8):
-    study = int8(1.5)
-    assert (
-        "fake_vit@28 int8_ptq onnxruntime cpu: quantized_ops all is kept (cpu_ms_p50: linear 1.512, all 1.008)"
-        in study.progress.said
-    )
-
-
-def test_too_much_accuracy_lost_is_said(int8):
-    study = int8(1.5, 0.02)
-    assert (
-        "fake_vit@28 int8_ptq onnxruntime cpu: accuracy 0.8700, 0.8900 with linear layers alone" in study.progress.said
-    )
+@pytest.mark.parametrize(
+    ("speed", "lost", "said"),
+    [
+        (
+            1.5,
+            0.0,
+            "all is kept ({linear}, {faster}): all is faster beyond the intervals; accuracy 0.8900, linear 0.8900",
+        ),
+        (
+            1.5,
+            0.02,
+            "linear is kept ({linear}, {faster}): all is faster beyond the intervals, but has accuracy 0.8700, linear "
+            "0.8900: more than 0.01 is lost",
+        ),
+        (1.0, 0.0, "linear is the usual form, and all is not faster beyond the intervals"),
+        (0.5, 0.0, "linear is faster beyond the intervals"),
+    ],
+    ids=["faster", "faster but too inexact", "equally fast", "slower"],
+)
+def test_why_a_form_is_kept_is_said(int8, speed, lost, said):
+    """A slower one was kept without a word on why."""
+    (line,) = [line for line in int8(speed, lost).progress.said if "quantized_ops" in line]
+    shown = said.format(linear="cpu_ms_p50: linear 1.512 (1.512 to 1.512)", faster="all 1.008 (1.008 to 1.008)")
+    assert line.startswith("fake_vit@28 int8_ptq onnxruntime cpu: quantized_ops ")
+    assert line.endswith(shown)
 
 
 @pytest.mark.parametrize(("speed", "evaluated"), [(1.0, 2), (1.5, 3)], ids=["no gain", "a gain"])
@@ -148,6 +163,43 @@ def test_a_form_that_fails_is_not_kept(int8, failing, ops):
     study = int8(1.5, before=fail)
     assert kept(study) == ops
     assert any("no such operator" in said for said in study.progress.said)
+    (line,) = [line for line in study.progress.said if "quantized_ops" in line]
+    assert line.endswith("): no other of the 2 forms could be measured")
+
+
+def test_a_form_whose_accuracy_is_not_known_is_not_kept_and_has_no_accuracy(int8):
+    def fail(job):
+        if isinstance(job, ExportJob) and job.deployment.quantized_ops == "all":
+            raise StageError("export", "crash", "no such operator")
+
+    study = int8(1.5, before=fail)
+    assert kept(study) == "linear"
+    (line,) = [line for line in study.progress.said if "quantized_ops" in line]
+    assert line.endswith(": all is faster beyond the intervals, but its accuracy is not known: its files fail")
+
+
+def test_a_form_that_was_not_measured_is_not_kept():
+    assert fastest({"a": Figure(None, reason="no counter"), "b": Figure(1.0, 0.9, 1.1)}) == "b"
+
+
+def test_a_slower_form_that_is_kept_within_the_intervals_is_said_to_be_the_usual_one():
+    costs = {"linear": Figure(0.8127, 0.78, 0.84), "all": Figure(0.7677, 0.74, 0.80)}
+    assert fastest(costs) == "linear"
+    assert why_fastest(costs, "linear", 2) == "linear is the usual form, and all is not faster beyond the intervals"
+
+
+times = st.floats(0.1, 10.0)
+figures = st.builds(lambda middle, half: Figure(middle, middle / half, middle * half), times, st.floats(1.0, 1.3))
+
+
+@given(figures, figures)
+def test_the_reason_is_true_of_the_figures_beside_it(first, second):
+    costs = {"linear": first, "all": second}
+    form = fastest(costs)
+    other = "all" if form == "linear" else "linear"
+    says_faster = why_fastest(costs, form, 2) == f"{form} is faster beyond the intervals"
+    assert says_faster == (costs[form].high < costs[other].low)
+    assert says_faster or form == "linear"
 
 
 @pytest.mark.parametrize(
@@ -157,3 +209,16 @@ def test_a_form_that_fails_is_not_kept(int8, failing, ops):
 )
 def test_the_first_form_is_kept_unless_another_is_faster_beyond_its_interval(second, found):
     assert fastest({"a": Figure(1.0, 0.97, 1.03), "b": Figure(*second)}) == found
+
+
+def test_forms_are_compared_by_the_figures_of_one_moment(int8, monkeypatch):
+    """Each measurement may change the times of the references, and with them the milliseconds of those before."""
+    seen, screened = Counter(), FormFinder._screened
+
+    async def later_is_slower(finder, plan):
+        found, ops = await screened(finder, plan), plan.deployment.quantized_ops
+        seen[ops] += 1
+        return replace(found, value=9.0, low=8.9, high=9.1) if ops == "linear" and seen[ops] == 1 else found
+
+    monkeypatch.setattr(FormFinder, "_screened", later_is_slower)
+    assert kept(int8(0.8)) == "linear", "9 ms were those of another moment"

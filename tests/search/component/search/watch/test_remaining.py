@@ -78,9 +78,9 @@ def test_bases_leaderboard_rows_trainings_and_last_measurements_are_counted(seen
 def test_each_model_that_is_re_measured_is_counted_with_the_time_left(seen):
     points = max(wanted for what, _, wanted in seen.counts if what == "re-measured")
     notes = [note for note in seen.notes if note.startswith("re-measured")]
-    assert notes[0].startswith(f"re-measured 1/{points} on an idle machine: baseline  [")
+    assert notes[0].startswith(f"re-measured 1/{points}: baseline")
     assert notes[0].endswith(" left]")
-    assert notes[-1].startswith(f"re-measured {points}/{points} on an idle machine: trial ")
+    assert notes[-1].startswith(f"re-measured {points}/{points}: trial ")
 
 
 @pytest.mark.parametrize(("basis", "each_s"), [("raw", 12.0), ("paired", 4.0)])

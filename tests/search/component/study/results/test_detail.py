@@ -132,6 +132,16 @@ def test_the_costs_of_stages_are_those_of_the_runs_that_made_them(make_study, tm
     assert "nothing was run" not in shown(print_detail, found)
 
 
+def test_which_figures_are_those_of_a_quiet_machine_is_said(finished, tmp_path):
+    with finished.opened() as (study, ledger):
+        found = read_detail(study, ledger, FileStore(tmp_path), None)
+    beside = replace(found, point=replace(found.point, basis="paired"))
+    assert "is what was read, and so are p95, throughput and the time to load." in shown(
+        print_detail, beside, width=400
+    )
+    assert "what was read" not in shown(print_detail, found)
+
+
 def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
     ledger, study = Ledger.open(space.storage), Study.open(space)

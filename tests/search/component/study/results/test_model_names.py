@@ -35,6 +35,31 @@ def test_another_name_is_refused_with_what_is_allowed(stored, name):
     assert str(caught.value) == f"{name!r} names no model; allowed: the number of a trial, baseline, knee"
 
 
+def test_a_name_that_is_almost_one_has_the_nearest(stored):
+    with pytest.raises(StudyError, match="'knne' names no model; did you mean 'knee'"):
+        number_of("knne", stored.front)
+
+
+def test_the_python_interface_takes_every_name(stored, knee):
+    """``show("0")`` answered "no finished trial 0; finished trials: 0 to 13"."""
+    assert (
+        stored.show("knee").point.trial == stored.show(str(knee)).point.trial == stored.show(knee).point.trial == knee
+    )
+    assert stored.show("baseline").point.trial is stored.show(None).point.trial is None
+    assert stored.compare("baseline", "knee").second.trial == knee
+    for asked in (stored.show, stored.class_accuracies, lambda name: stored.compare(name, "knee")):
+        with pytest.raises(StudyError, match="'kneee' names no model; did you mean 'knee'"):
+            asked("kneee")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"), [(Wanted(), "neither"), (Wanted(0, "min cpu_ms_p50"), "both, 0 and 'min")]
+)
+def test_a_model_is_wanted_by_name_or_by_rule(stored, wanted, given):
+    with pytest.raises(StudyError, match=given):
+        stored.ship(wanted)
+
+
 def test_a_study_without_a_feasible_model_has_no_knee(make_study):
     made = make_study(trials=1).with_space(limits={"accuracy": {"min": 0.999}})
     made.run()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from vitsearch.core.caveats.beside import Beside
 from vitsearch.core.caveats.known_bad import KNOWN, warning, warnings
+from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 
@@ -25,6 +28,16 @@ def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(known):
     assert any(everywhere.concerns("any", deployment) for deployment in deployments)
     assert any(character.isdigit() for character in known.figure)
     assert str(known) == f"{known.reason}: {known.figure} ({known.source})"
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.runtime} {known.precisions[0]}")
+def test_an_entry_says_where_it_is_from_with_version_and_date(known):
+    if known.source.startswith("published: "):
+        return
+    version, date = re.search(known.runtime + r" \d+\.\d+", known.source), re.search(r"20\d\d-\d\d-\d\d", known.source)
+    assert version
+    assert date
+    assert ("measured on " in known.source) or known.about == "arithmetic", "a time was measured on a machine"
 
 
 @pytest.mark.parametrize(
@@ -60,3 +73,28 @@ def test_a_space_has_one_line_for_each_entry():
     int8 = [FP16.at("fp32"), *(replace(LINEAR_INT8, precision=one) for one in ("int8_dynamic", "int8_ptq"))]
     (line,) = warnings(["vit_fmnist_p4", "efficientvit_fmnist", "efficientvit_b0"], int8)
     assert line.startswith("efficientvit_fmnist, efficientvit_b0 on onnxruntime at int8_dynamic, int8_ptq: int8 in")
+
+
+INT8 = replace(LINEAR_INT8, precision="int8_ptq")
+OWN = Beside("cpu_ms_p50", "fp32", "trial 3", Figure(0.81, 0.77, 0.85))
+
+
+def test_what_a_file_computes_answers_what_other_files_did():
+    assert warning("efficientvit_fmnist", INT8) is not None
+    assert warning("efficientvit_fmnist", INT8, computes=True) is None
+
+
+def test_times_of_the_study_take_the_place_of_those_from_elsewhere():
+    """A table with .51 against .63 ms had "CPU times 0.96 to 1.02 of fp32" below it."""
+    fp16 = replace(FP16, precision="fp16")
+    assert "0.98 to 1.12 times" in warning("vit_fmnist_p4", fp16)
+    found = warning("vit_fmnist_p4", fp16, beside=(OWN,))
+    assert "no fp16 kernels" in found
+    assert found.endswith("; here its cpu_ms_p50 is 0.81 (0.77 to 0.85) times that of fp32, trial 3")
+    assert "0.98" not in found
+
+
+def test_a_figure_beside_fp16_is_answered_by_fp16_alone():
+    tensorrt = Deployment("nano", "tensorrt", "gpu", "int8_ptq")
+    assert "T4" in warning("vit_small", tensorrt, beside=(OWN,))
+    assert "T4" not in warning("vit_small", tensorrt, beside=(replace(OWN, precision="fp16"),))

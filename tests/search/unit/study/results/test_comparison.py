@@ -89,8 +89,8 @@ def test_the_paired_test_is_described_without_its_answers(point):
 def test_a_difference_of_few_images_cannot_be_significant(point, apart):
     found = compare(MODELS, point(1, {"accuracy": 0.91}), point(2, {"accuracy": 0.91 + apart / 2000}), 2000)
     assert found.accuracy_text() == (
-        f"accuracy: trial 2 classifies {apart} more of the same 2,000 validation images correctly, which cannot be "
-        "significant: by McNemar's exact test a difference below 6 never is"
+        f"accuracy: trial 2 classifies {apart} more of the same 2,000 validation images correctly, which is not "
+        "significant however they pair: by McNemar's exact test a difference below 6 never is"
     )
 
 
@@ -121,6 +121,43 @@ def test_the_paired_answers_decide_where_they_are_known(point):
         "accuracy on the same 2,000 images: trial 1 alone is right on 10, trial 2 alone on 50: significant "
         "(McNemar's exact test, p = 1.6e-07)"
     )
+
+
+def judged(point, one, other, paired):
+    wide = {"accuracy": (one - 0.013, one + 0.013)}, {"accuracy": (other - 0.013, other + 0.013)}
+    models = point(1, {"accuracy": one}, wide[0]), point(2, {"accuracy": other}, wide[1])
+    return compare(MODELS, *models, 2000).with_answers(paired)
+
+
+@pytest.mark.parametrize(("only_first", "verdict"), [(57, "second"), (80, "not significant")])
+def test_one_verdict_stands_beside_the_paired_test(point, only_first, verdict):
+    """ "not significant: accuracy" stood above "significant (McNemar's exact test)"."""
+    found = judged(point, 0.9, 0.917, McNemar(2000, only_first, 91))
+    (accuracy,) = found.metrics
+    assert accuracy.verdict == verdict
+    first, *_, last = found.summary()
+    assert first == ("trial 2 is better in accuracy" if verdict == "second" else "not significant: accuracy")
+    assert ("not significant" in last) == (verdict == "not significant")
+
+
+def test_few_images_apart_are_not_significant_in_the_table_either(point):
+    wide = {"accuracy": (0.531, 0.888)}, {"accuracy": (0.839, 1.0)}
+    found = compare(MODELS, point(1, {"accuracy": 0.75}, wide[0]), point(2, {"accuracy": 1.0}, wide[1]), 20)
+    assert found.metrics[0].verdict == "not significant"
+    assert "not significant however they pair" in found.accuracy_text()
+
+
+counts = st.integers(0, 300)
+
+
+@given(counts, counts)
+def test_the_paired_interval_excludes_no_difference_where_the_test_is_significant(first, second):
+    if not first and not second:
+        return
+    found = McNemar(2000, first, second)
+    low, high = found.interval
+    assert low <= (second - first) / 2000 <= high
+    assert (low > 0 or high < 0) == found.is_significant
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitsearch.core.limits import bounds, stated_limits
 from vitsearch.space.sections import Limit
-from vitsearch.study.results.nearest import Candidate, Miss, nearest
+from vitsearch.study.results.nearest import Candidate, Miss, near_text, nearest
 
 LIMITS = {"accuracy": Limit(max_drop=0.02), "cpu_ms_p50": Limit(max=2.0)}
 BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0}
@@ -54,8 +54,13 @@ def test_without_such_a_model_both_limits_of_the_nearest_are_loosened():
 def test_what_is_not_known_or_predicted_is_said():
     unknown, predicted = found(candidate(1, None, 2.5)), found(candidate(2, 0.86, 1.0, is_predicted=True))
     assert unknown.models[0].unjudged == ("accuracy",)
-    assert next(unknown.advice()).endswith("trial 1 passes; its accuracy is not known yet")
-    assert next(predicted.advice()).endswith("trial 2 passes; its accuracy is predicted, it was not trained")
+    assert next(unknown.advice()).endswith("trial 1 may pass; its accuracy is not known yet")
+    assert next(predicted.advice()).endswith("trial 2 may pass; its accuracy is predicted, it was not trained")
+
+
+def test_a_predicted_accuracy_is_called_so(plan):
+    (near,) = found(replace(candidate(2, 0.86, 1.0, is_predicted=True), plan=plan)).models
+    assert ": predicted accuracy 0.86 (" in near_text(near)
 
 
 def test_the_json_form_has_the_key_of_the_file(plan):

@@ -13,6 +13,7 @@ from vitsearch.core.record import Keys
 from vitsearch.errors import UnknownName
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
+from vitsearch.study.results.comparison import compared
 from vitsearch.study.results.selection import KNOBS, Selection, front_json, names_of, ties, values_of
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
@@ -76,10 +77,10 @@ def test_a_metric_of_a_device_can_be_named():
     assert names_of(["cpu_ms_p50@nano"])["cpu_ms_p50@nano"] == "number"
 
 
-def test_overlapping_intervals_of_neighbours_are_ties(point):
+def test_neighbours_that_do_not_differ_significantly_are_ties(point):
     points = [
         point(1, 0.80, 1.0, {"accuracy": (0.79, 0.81), "cpu_ms_p50": (0.9, 1.1)}),
-        point(2, 0.82, 1.2, {"accuracy": (0.805, 0.83), "cpu_ms_p50": (1.15, 1.3)}),
+        point(2, 0.81, 1.2, {"accuracy": (0.80, 0.82), "cpu_ms_p50": (1.15, 1.3)}),
         point(3, 0.90, 1.3, {"accuracy": (0.89, 0.91), "cpu_ms_p50": (1.25, 1.4)}),
     ]
     assert ties(points, OBJECTIVES) == (
@@ -87,6 +88,16 @@ def test_overlapping_intervals_of_neighbours_are_ties(point):
         {"accuracy": ("trial 1",), "cpu_ms_p50": ("trial 3",)},
         {"cpu_ms_p50": ("trial 2",)},
     )
+
+
+def test_front_and_compare_agree_on_what_is_open(point):
+    """The intervals overlap, and the ratio excludes 1: front said that it is open, compare that the first is better."""
+    points = [
+        point(1, 0.8, 0.20, {"cpu_ms_p50": (0.190, 0.210)}),
+        point(2, 0.9, 0.22, {"cpu_ms_p50": (0.209, 0.2316)}),
+    ]
+    assert compared("cpu_ms_p50", points[0].metrics, points[1].metrics).verdict == "first"
+    assert ties(points, ("cpu_ms_p50",)) == ({}, {})
 
 
 def test_values_that_were_not_measured_never_tie(point):
