@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import shutil
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, Mapping, NamedTuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.atomic_files import write_json
@@ -43,7 +43,11 @@ class DeviceIdentity(NamedTuple):
         return cls(**json_reader.read_object(value, _IDENTITY, where))
 
 
-_IDENTITY = {"device_id": json_reader.text, "kind": json_reader.text, "hardware": Hardware.from_json}
+_IDENTITY: Mapping[str, json_reader.Reader] = {
+    "device_id": json_reader.text,
+    "kind": json_reader.text,
+    "hardware": Hardware.from_json,
+}
 
 
 def device_identity(state: str, hardware: Hardware, emulated: bool = False) -> DeviceIdentity:
@@ -57,9 +61,7 @@ def device_identity(state: str, hardware: Hardware, emulated: bool = False) -> D
     same = [one for one in known if not one.hardware.differences(hardware)]
     if same:
         # Some marks only root may read: those that were seen once stay.
-        found = same[-1]._replace(
-            hardware=Hardware(*(now or before for now, before in zip(hardware, same[-1].hardware)))
-        )
+        found = same[-1]._replace(hardware=hardware.completed_by(same[-1].hardware))
     else:
         new = secrets.token_hex(16)
         identifier, kind = ("emu-" + new, "emulated") if emulated else (new, "physical")

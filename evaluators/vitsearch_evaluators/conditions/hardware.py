@@ -37,7 +37,7 @@ def hardware_of(system: System, machine: System = THIS_MACHINE) -> Hardware:
     if system.root == machine.root:
         return found
     host = read_hardware(machine)
-    return Hardware(*(own or below for own, below in zip(found, host)))._replace(processor=host.processor)
+    return found.completed_by(host)._replace(processor=host.processor)
 
 
 def read_hardware(system: System) -> Hardware:

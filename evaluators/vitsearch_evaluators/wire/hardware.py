@@ -41,6 +41,17 @@ class Hardware(NamedTuple):
             found.append(MACHINE_ID)
         return tuple(found)
 
+    def completed_by(self, other: "Hardware") -> "Hardware":
+        """Return what this one says, and of the other what it does not say."""
+        return Hardware(
+            self.host or other.host,
+            self.board or other.board,
+            self.processor or other.processor,
+            self.serial or other.serial,
+            self.adapters or other.adapters,
+            self.machine_id or other.machine_id,
+        )
+
     def describe(self) -> str:
         """Return the board and the processor in words."""
         return ", ".join(filter(None, (self.board, self.processor))) or "unknown hardware"
