@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitsearch import backbones
+from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import metrics_on, needs_confirmation
 from vitsearch.devices.agent_device import Device, refuse_unmetered
@@ -39,7 +40,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.found_forms import FoundForms
-from vitsearch.study.identity import adopt_data, adopt_device
+from vitsearch.study.identity import adopt_data
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
@@ -85,13 +86,12 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(
-            open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
+            open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
         for one in device.devices:
             refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
-            adopt_device(study, one.name, one.info.kind)
-        progress.note("; ".join([*(_described(one, study) for one in device.devices), "starting workers"]))
+        progress.note("; ".join([*map(described, device.devices), "starting workers"]))
         for one in device.devices:
             if one.info.quarantined is not None:
                 progress.note(f"device {one.name} is in quarantine: {one.info.quarantined}")
@@ -114,9 +114,11 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise KeyboardInterrupt from None
 
 
-def _described(device: Device, study: Study) -> str:
-    info = device.info
-    return f"device {device.name}: {'EMULATED' if study.is_emulated else info.fingerprint.get('cpu') or info.kind}"
+def described(device: Device) -> str:
+    """A device in a note: its name and host, and its processor."""
+    identity, info = DeviceIdentity.of(device.info), device.info
+    what = "EMULATED" if identity.kind == "emulated" else info.fingerprint.get("cpu") or info.kind
+    return f"device {identity.label(device.name)}: {what}"
 
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:

@@ -52,6 +52,7 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
         console.print(printable(text), style=style, markup=False, highlight=False)
 
     line(f"{EMULATED if found.emulated else ''}{found.point.name.capitalize()} of study {found.study}", "bold")
+    line(f"measured on {found.shown_device}")
     line(plan_text(found.point.plan))
     for text in _state(found):
         is_copied = text.startswith(("file:", "sha256:"))  # what a person copies stays in one piece
