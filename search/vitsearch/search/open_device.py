@@ -78,6 +78,13 @@ def connected(
         yield [local]
 
 
+def described(device: Device) -> str:
+    """A device in a note: its name and host, and its processor."""
+    identity, info = DeviceIdentity.of(device.info), device.info
+    what = "EMULATED" if identity.kind == "emulated" else info.fingerprint.get("cpu") or info.kind
+    return f"device {identity.label(device.name)}: {what}"
+
+
 def _recognized(study: Study, space: SearchSpace, device: Device) -> Device:
     name, identity = device.name, DeviceIdentity.of(device.info)
     where = text_for(space.storage, space.study)

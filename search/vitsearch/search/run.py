@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitsearch import backbones
-from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import metrics_on, needs_confirmation
-from vitsearch.devices.agent_device import Device, refuse_unmetered
+from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.devices.protocols import Phases
@@ -27,7 +26,7 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.observers.observe import Observing, observed
-from vitsearch.search.open_device import cores_kept_free, open_device
+from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
@@ -112,13 +111,6 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             return asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
-
-
-def described(device: Device) -> str:
-    """A device in a note: its name and host, and its processor."""
-    identity, info = DeviceIdentity.of(device.info), device.info
-    what = "EMULATED" if identity.kind == "emulated" else info.fingerprint.get("cpu") or info.kind
-    return f"device {identity.label(device.name)}: {what}"
 
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:

@@ -15,10 +15,10 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.search.home import Home
-from vitsearch.search.open_device import cores_kept_free, open_device
+from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import cores_of, one_trainer
-from vitsearch.search.run import data_spec, described, stage_config_of
+from vitsearch.search.run import data_spec, stage_config_of
 from vitsearch.search.watch.heartbeat import beat_forever
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
