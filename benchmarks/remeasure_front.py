@@ -15,7 +15,6 @@ import math
 import sys
 
 from vitsearch.devices.cores import Cores
-from vitsearch.search.home import Home
 from vitsearch.search.open_device import open_device
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.measurements import DeviceResults
@@ -39,7 +38,7 @@ def main() -> int:
     with opened(asked.study) as (study, ledger):
         space, front = study.space(), read_front(study, ledger)
         store = store_of(ledger)
-        with open_device(space, Home.of(space), Cores.shared(), print) as opened_device:
+        with open_device(study, space, Cores.shared(), print) as opened_device:
             (device,) = opened_device.devices
             for point in front.shown():
                 artifact = _artifact(point, ledger)

@@ -16,12 +16,13 @@ from vitsearch_evaluators.agent.api import Api
 from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.http.listener import Encrypt
 from vitsearch_evaluators.agent.http.server import Access, AgentServer
+from vitsearch_evaluators.agent.identity import device_identity
 from vitsearch_evaluators.agent.worker import Worker
 from vitsearch_evaluators.base import locks, processes, tokens
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.emulation import system_of
-from vitsearch_evaluators.conditions.environment import device_identity
+from vitsearch_evaluators.conditions.hardware import hardware_of
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.measure import launch
 from vitsearch_evaluators.measure.child_process import StopSignal
@@ -88,7 +89,7 @@ def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
     access = Access(tokens.TokenFile(token_file), encryption.encrypt, configured.limits)
     system = system_of(configured.emulation, settings.state)
     power.check(configured.power, system)
-    identity = device_identity(settings.state, emulated=configured.emulation is not None)
+    identity = device_identity(settings.state, hardware_of(system), emulated=configured.emulation is not None)
     store = BlobStore(settings.state, StoreLimits.of(configured.limits))
     log = audit_log.AuditLog(os.path.join(settings.state, audit_log.FILE_NAME))
     path = os.path.join(settings.state, "jobs.sqlite")

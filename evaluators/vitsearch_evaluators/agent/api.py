@@ -108,6 +108,7 @@ class Api(NamedTuple):
             power_meter=self.worker.power_meter,
             emulation=environment.get("emulation"),
             restrictions=self.this_device.restrictions,
+            hardware=self.this_device.identity.hardware,
         )
         return 200, info.to_json()
 

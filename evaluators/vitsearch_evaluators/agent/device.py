@@ -4,9 +4,10 @@ import contextlib
 import threading
 from typing import Any, Dict, Iterator, Optional, Tuple
 
+from vitsearch_evaluators.agent.identity import DeviceIdentity
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions.emulation import describe
-from vitsearch_evaluators.conditions.environment import DeviceIdentity, fingerprint
+from vitsearch_evaluators.conditions.environment import fingerprint
 from vitsearch_evaluators.conditions.throttling import cooling_devices
 from vitsearch_evaluators.config import NO_CONFIG, AgentConfig
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit

@@ -160,6 +160,11 @@ class System(NamedTuple):
         full = os.path.join(glob.escape(self.root), pattern.lstrip("/"))
         return [path[len(prefix) :] for path in sorted(glob.glob(full))]
 
+    def real(self, path: str) -> Optional[str]:
+        """Return the path behind links of a path on the device, None if there is nothing."""
+        full = self.at(path)
+        return os.path.realpath(full) if os.path.exists(full) else None
+
     def at(self, path: str) -> str:
         """Return the path under which this process finds a path of the device."""
         return os.path.join(self.root, path.lstrip("/"))

@@ -1,20 +1,16 @@
-"""The identity of the device, and a fingerprint of everything that may change a measurement.
+"""A fingerprint of everything that may change a measurement.
 
 The fingerprint leaves out values that change while the device runs (temperature, load, uptime): the
 same setup has the same environment id after a reboot.
 """
 
-import json
 import os
 import platform
-import secrets
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.base.system import System, whole
 from vitsearch_evaluators.conditions.power_mode import settings
-from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 _RAM_STEP_MB = 64
@@ -22,41 +18,11 @@ _VIRTUAL_PRODUCTS = ("virtual", "kvm", "qemu", "vmware", "bochs", "amazon ec2", 
 """Parts of the DMI product names of virtual machines, for processors whose flags do not show it (Arm)."""
 
 
-class DeviceIdentity(NamedTuple):
-    """`device_id` is random and made at the first start; `kind` is `physical` or `emulated`."""
-
-    device_id: str
-    kind: str
-
-
-def device_identity(state: str, emulated: bool = False) -> DeviceIdentity:
-    """Return the identity stored in a state folder; the first call creates it.
-
-    Emulated and physical measurements must not mix, so an emulated device has its own id. Raises
-    InvalidRequest when the stored identity cannot be read.
-    """
-    path = os.path.join(state, "emulated.json" if emulated else "device.json")
-    try:
-        with open(path) as stream:
-            stored = json.load(stream)
-        return DeviceIdentity(str(stored["device_id"]), str(stored["kind"]))
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidRequest(
-            f"{path} cannot be read ({error}): restore it, or remove it and every study treats the device as a new one"
-        ) from error
-    new = secrets.token_hex(16)
-    identity = DeviceIdentity("emu-" + new, "emulated") if emulated else DeviceIdentity(new, "physical")
-    write_json(path, dict(identity._asdict()))
-    return identity
-
-
 def fingerprint(agent_version: str, runtimes: Sequence[RuntimeInfo], system: System) -> Dict[str, Any]:
     """Describe the environment; a value that this machine does not provide is None."""
     return {
         "agent": agent_version,
-        "board": _board(system),
+        "board": board_model(system),
         "cpu": cpu_model(system),
         "cores": sum(1 for line in _cpu_lines(system) if line.startswith("processor")) or None,
         "machine": platform.machine(),
@@ -103,23 +69,33 @@ def memory_mb(system: System) -> Optional[int]:
     return None
 
 
-def _board(system: System) -> Optional[str]:
+def board_model(system: System) -> Optional[str]:
+    """Return the name that the manufacturer gave the board or the machine."""
     model = system.read("/proc/device-tree/model").text or system.read("/sys/class/dmi/id/product_name").text
     return model.rstrip("\0").strip() if model else None
 
 
 def cpu_model(system: System) -> Optional[str]:
     """Return the processor's name; Arm kernels report only numbers."""
+    return _cpu_fields(system).get("model name") or cpu_part(system)
+
+
+def cpu_part(system: System) -> Optional[str]:
+    """Return the processor by the numbers of its maker where it has some: Arm kernels add a name, or not."""
+    fields = _cpu_fields(system)
+    if "CPU part" in fields:
+        return f"arm {fields.get('CPU implementer', '?')}/{fields['CPU part']}"
+    return fields.get("model name")
+
+
+def _cpu_fields(system: System) -> Dict[str, str]:
+    """Return what is said of the first processor."""
     fields: Dict[str, str] = {}
     for line in _cpu_lines(system):
         key, separator, value = line.partition(":")
         if separator:
             fields.setdefault(key.strip(), value.strip())
-    if "model name" in fields:
-        return fields["model name"]
-    if "CPU part" in fields:
-        return f"arm {fields.get('CPU implementer', '?')}/{fields['CPU part']}"
-    return None
+    return fields
 
 
 def _first_line(text: Optional[str]) -> Optional[str]:

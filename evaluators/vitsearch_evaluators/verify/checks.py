@@ -171,11 +171,11 @@ def _figure(time: Milliseconds) -> Figure:
 def _not_comparable(measured: Measured, shipped: Manifest) -> Optional[str]:
     """Return why figures of this measurement say nothing about those of a bundle, None if they do."""
     if shipped.device.kind == "emulated":
-        return "the shipped figures are those of an emulated device"
+        return f"the shipped figures are those of {shipped.device.name}, an emulated device"
     before, here = shipped.device.environment, measured.environment
     for key in ("board", "cpu"):
         if before.get(key) != here.get(key):
-            return f"they are those of another {key}: {before.get(key)}, here {here.get(key)}"
+            return f"they are those of {shipped.device.name}, another {key}: {before.get(key)}, here {here.get(key)}"
     return None
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.hardware import UNKNOWN_HARDWARE, Hardware
 from vitsearch_evaluators.wire.restriction import Restriction
 
 ANY_ARTIFACT = "any"
@@ -54,9 +55,10 @@ _RUNTIME = {
 class DeviceInfo(NamedTuple):
     """The device and the agent at an address. `environment_id` is the digest of `fingerprint`.
 
-    `kind` is `physical` or `emulated`, and `emulation` describes the emulation. `power_meter` is the source that
-    power phases read, None if there is none. `quarantined` is the reason why the device's numbers are not trusted
-    now (its canary drifted), None if they are. `restrictions` are those of the measuring children.
+    `device_id` belongs to the agent's state folder on this `hardware`: no two devices share one. `kind` is `physical`
+    or `emulated`, and `emulation` describes the emulation. `power_meter` is the source that power phases read, None if
+    there is none. `quarantined` is the reason why the device's numbers are not trusted now (its canary drifted), None
+    if they are. `restrictions` are those of the measuring children.
     """
 
     api_min: int
@@ -76,6 +78,7 @@ class DeviceInfo(NamedTuple):
     quarantined: Optional[str] = None
     emulation: Optional[Mapping[str, Any]] = None
     restrictions: Tuple[Restriction, ...] = ()
+    hardware: Hardware = UNKNOWN_HARDWARE
 
     def to_json(self) -> Dict[str, Any]:
         return dict(
@@ -85,6 +88,7 @@ class DeviceInfo(NamedTuple):
             job_kinds=list(self.job_kinds),
             emulation=None if self.emulation is None else dict(self.emulation),
             restrictions=[restriction.to_json() for restriction in self.restrictions],
+            hardware=self.hardware.to_json(),
         )
 
     @classmethod
@@ -110,4 +114,5 @@ _DEVICE: Mapping[str, json_reader.Reader] = {
     "quarantined": json_reader.optional(json_reader.text),
     "emulation": json_reader.optional(json_reader.mapping()),
     "restrictions": json_reader.sequence(Restriction.from_json),
+    "hardware": Hardware.from_json,
 }

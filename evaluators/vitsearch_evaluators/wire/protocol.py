@@ -1,4 +1,4 @@
-"""The protocol between a client and the agent: HTTP/1.1, JSON, version 1.
+"""The protocol between a client and the agent: HTTP/1.1, JSON, version 2.
 
     GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
                                     "problems"}                                  (no token needed)
@@ -48,6 +48,7 @@ unknown or missing key is an error, so a new key needs a new version.
 
 from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.wire.events import Event
+from vitsearch_evaluators.wire.hardware import Hardware
 from vitsearch_evaluators.wire.job_spec import (
     ACCURACY,
     ARTIFACT_NAMES,
@@ -69,8 +70,8 @@ from vitsearch_evaluators.wire.job_status import FINAL_STATES, JOB_STATES, JobSt
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 
-PROTOCOL_VERSION = 1
-PROTOCOL_VERSION_MIN = 1
+PROTOCOL_VERSION = 2
+PROTOCOL_VERSION_MIN = 2
 """The oldest version that this code supports."""
 
 CHUNK_MAX_BYTES = 1 << 20
@@ -101,6 +102,7 @@ __all__ = [
     "DeviceInfo",
     "Event",
     "Gemm",
+    "Hardware",
     "JobSpec",
     "JobStatus",
     "Latency",

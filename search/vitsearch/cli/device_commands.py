@@ -124,6 +124,30 @@ def peaks(
 
 
 @app.command()
+def accept(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As the space file names it.", show_default=False)],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Name, space file, .db file or storage URL.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Accept a device with a new id as the one that measured for a study.
+
+    A device has a new id when its agent was installed again, or runs in a new container. Its hardware must be the same.
+    """
+    # optuna and sqlalchemy: only for those who open a study
+    from vitsearch.search.finished.accepting import accept as accept_device
+    from vitsearch_evaluators.base.printable import printable
+
+    found = accept_device(study, name, lambda text: typer.echo(printable(text), err=True))
+    if as_json:
+        _print(found.to_json())
+        return
+    known = "is known already" if found.before is None else f"is the same as {found.before.describe(name)}"
+    typer.echo(printable(f"study {found.study}: {found.now.describe(name)} {known}"))
+
+
+@app.command()
 def cancel(
     name: Name,
     job: Annotated[str, typer.Argument(metavar="JOB", help="Beginning of the job's id.", show_default=False)],

@@ -94,6 +94,8 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     of_wanted = "" if state["wanted"] is None else f" of {state['wanted']}"
     trained = f"{state['trained']}{of_wanted} plans trained"
     console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
+    named = "Device" if len(state["devices"]) == 1 else "Devices"
+    console.print(printable(f"{named}: {', '.join(state['devices'])}"), markup=False)
     if state["waits"]:
         console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)
     for change in map(SpaceChange.from_json, state["space_changes"]):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.metrics import NEEDS, split
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
@@ -178,9 +179,10 @@ class AgentDevice:
         measurements belong to the new environment."""
         now = self._client.await_device(self._options())
         if now.device_id != self.info.device_id:
+            before, found = (DeviceIdentity.of(info).describe(self.name) for info in (self.info, now))
             raise DeviceLost(
-                f"device {self.name}: another device answers at its address (expected {self.info.device_id}, found "
-                f"{now.device_id}); a study cannot mix measurements of two devices"
+                f"another device answers at the address of {self.name}, and measurements of two devices do not "
+                f"compare: {before}; now {found}"
             )
         self.info = now
 

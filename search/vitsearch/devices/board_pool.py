@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vitsearch.core.device_identity import CLASS
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.errors import ResourceError
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Hardware, Measurement, MeasureProtocol
 
 FAILOVER_AFTER_S = 15.0
 """Silence of a board after which its work goes to another one, if one is free."""
@@ -43,12 +44,15 @@ class BoardPool:
         self._note = note
         self._clock = clock
         self._free: asyncio.Queue[Device] | None = None
-        self._device_id = digest({"class": _class_of(boards[0].info)})[:32]
+        self._device_id = CLASS + digest({"class": _class_of(boards[0].info)})[:32]
         refuse_mixed(boards)
 
     @property
     def info(self) -> DeviceInfo:
-        return self._boards[0].info._replace(device_id=self._device_id)
+        """That of the first board, with the class of all of them for an identity."""
+        info = self._boards[0].info
+        board, processor = info.hardware.board, info.hardware.processor
+        return info._replace(device_id=self._device_id, hardware=Hardware("", board, processor))
 
     @property
     def devices(self) -> tuple[Device, ...]:

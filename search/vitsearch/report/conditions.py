@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from vitsearch.core.device_identity import NamedDevice, stored_devices
 from vitsearch.core.fleet import Fleet, stored_fleets
 from vitsearch.core.limits import Bound
 from vitsearch.report.trials import ShownTrial
@@ -43,9 +44,9 @@ def conditions(
     """Everything that a reader needs to judge the figures, or to measure them again."""
     fleets = stored_fleets(attributes)
     results = list(_results(trials, ledger, fleets))
-    devices = _devices(trials, results, fleets, str(attributes.get("device_kind", "")))
+    devices = _devices(trials, results, fleets, stored_devices(attributes))
     tables = (
-        Facts("Devices", ("device", "kind", "id", "measurements"), tuple(devices)),
+        Facts("Devices", ("device", "hardware", "kind", "id", "measurements"), tuple(devices)),
         Facts(
             "Measurements",
             (
@@ -85,7 +86,10 @@ def _results(trials: Iterable[ShownTrial], ledger: Ledger, fleets: Mapping[str, 
 
 
 def _devices(
-    trials: Iterable[ShownTrial], results: Iterable[Result], fleets: Mapping[str, Fleet], kind: str
+    trials: Iterable[ShownTrial],
+    results: Iterable[Result],
+    fleets: Mapping[str, Fleet],
+    known: Mapping[str, NamedDevice],
 ) -> Iterator[tuple[str, ...]]:
     counts = Counter(str(result["device_id"]) for result in results)
     names = {
@@ -95,7 +99,11 @@ def _devices(
         for name, device in devices_of(trial.keys, fleets).items()
     }
     for device, name in names.items():
-        yield name, kind, device, str(counts[device])
+        if found := known.get(name):
+            shown = found.label, found.latest.hardware.describe(), found.latest.kind
+        else:
+            shown = name, "", ""
+        yield *shown, device, str(counts[device])
 
 
 def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +28,7 @@ from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current import CurrentFigures
+from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import read_front
 from vitsearch.study.results.explanation import Calibration, Prediction, predictions_of
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
@@ -155,6 +156,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
     figures = {trial.number: trial.metrics for trial in trials if trial.number is not None}
     chosen = tuple(knobs(trial.plan) for trial in trials)
     runs, stages = tuple(ledger.costs.runs(study.name)), tuple(ledger.costs.stages(study.name))
+    devices = study.devices
     trained = trainings(records)
     reference = attributes.get("reference_point") or {}
     return ReportData(
@@ -174,8 +176,8 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
         effects=objective_effects(front.objectives, records, figures),
         predictions=tuple(predictions_of(records, figures)),
         runs=runs,
-        stages=stages,
-        lanes=lanes(runs, stages),
+        stages=tuple(replace(stage, ran_on=shown_worker(stage.ran_on, devices)) for stage in stages),
+        lanes=tuple(replace(lane, name=shown_worker(lane.name, devices)) for lane in lanes(runs, stages)),
         conditions=conditions(trials, ledger, attributes, limits, runs),
         reuse=reuse(trials, ledger.made_at(), min((run.started_at for run in runs), default=0.0)),
     )

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 
+from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.agent_device import AgentDevice, Device, DeviceGroup
 from vitsearch.devices.board_pool import BoardPool
 from vitsearch.devices.connection import FOREVER_S, connect, known_device
 from vitsearch.devices.cores import Cores
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.local_device import LocalDevice
+from vitsearch.devices.recognized_device import RecognizedDevice
 from vitsearch.errors import DeviceLost
 from vitsearch.search.home import Home
 from vitsearch.search.resources import cores_here
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
+from vitsearch.study.devices import adopt_device, recognize_device
+from vitsearch.study.lookup import text_for
+from vitsearch.study.study import Study
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -31,15 +37,27 @@ def cores_kept_free(space: SearchSpace) -> Iterator[Cores | None]:
 
 @contextmanager
 def open_device(
-    space: SearchSpace, home: Home, cores: Cores | None, note: Callable[[str], None], failures: int = 0
+    study: Study, space: SearchSpace, cores: Cores | None, note: Callable[[str], None], failures: int = 0
 ) -> Iterator[DeviceGroup]:
-    """The device of the space file (several are a fleet), else an agent of our own on this machine, pinned to the cores
-    that measure.
+    """The device of the space file (several are a fleet), else an agent of our own on this machine.
 
-    Our own agent watches its standard input and so ends with this process, also when it is killed. ``note`` gets a
-    line about others that measure on this machine.
+    Raises :class:`~vitsearch.errors.StudyError` for a device that is not the one that measured for the study before.
+    ``note`` gets a line about others that measure on this machine.
     ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
-    The client itself waits without end; ``devices.availability`` decides when waiting makes no sense any more.
+    """
+    with connected(space, cores, note, failures) as connections:
+        devices = [_recognized(study, space, device) for device in connections]
+        yield devices[0] if len(devices) == 1 else FleetDevice(devices)
+
+
+@contextmanager
+def connected(
+    space: SearchSpace, cores: Cores | None, note: Callable[[str], None], failures: int = 0
+) -> Iterator[list[Device]]:
+    """The devices of the space file, else an agent of our own on this machine, pinned to the cores that measure.
+
+    Our own agent watches its standard input and so ends with this process, also when it is killed. The client itself
+    waits without end; ``devices.availability`` decides when waiting makes no sense any more.
     """
     with ExitStack() as closing:
         if cores is None:
@@ -48,16 +66,30 @@ def open_device(
                 device = _remote(space, name, note, failures)
                 closing.callback(device.close)
                 devices.append(device)
-            yield devices[0] if len(devices) == 1 else FleetDevice(devices)
+            yield devices
             return
         pinned = ",".join(map(str, cores.device))
         try:
-            agent = closing.enter_context(EmbeddedAgent(str(home.agent), cpus=pinned))
+            agent = closing.enter_context(EmbeddedAgent(str(Home.of(space).agent), cpus=pinned))
         except (EvaluatorError, OSError) as error:
             raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
         local = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
         closing.callback(local.close)
-        yield local
+        yield [local]
+
+
+def described(device: Device) -> str:
+    """A device in a note: its name and host, and its processor."""
+    identity, info = DeviceIdentity.of(device.info), device.info
+    what = "EMULATED" if identity.kind == "emulated" else info.fingerprint.get("cpu") or info.kind
+    return f"device {identity.label(device.name)}: {what}"
+
+
+def _recognized(study: Study, space: SearchSpace, device: Device) -> Device:
+    name, identity = device.name, DeviceIdentity.of(device.info)
+    where = text_for(space.storage, space.study)
+    device_id = recognize_device(study, name, identity, where)
+    return RecognizedDevice(device, device_id, partial(adopt_device, study, name, identity, where))
 
 
 def _remote(space: SearchSpace, name: str, note: Callable[[str], None], failures: int) -> Device:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from vitsearch.core.metrics import metrics_on
-from vitsearch.devices.agent_device import Device, refuse_unmetered
+from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
 from vitsearch.errors import ResourceError
@@ -21,7 +21,7 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.observers.observe import Observing, observed
-from vitsearch.search.open_device import cores_kept_free, open_device
+from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
@@ -34,7 +34,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.found_forms import FoundForms
-from vitsearch.study.identity import adopt_data, adopt_device
+from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
@@ -79,13 +79,12 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
         device = closing.enter_context(
-            open_device(space, home, cores, progress.note, failures if options.retry_failed else 0)
+            open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
         for one in device.devices:
             refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
-            adopt_device(study, one.name, one.info.kind)
-        progress.note("; ".join([*(_described(one, study) for one in device.devices), "starting workers"]))
+        progress.note("; ".join([*map(described, device.devices), "starting workers"]))
         for one in device.devices:
             if one.info.quarantined is not None:
                 progress.note(f"device {one.name} is in quarantine: {one.info.quarantined}")
@@ -106,11 +105,6 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             return asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
-
-
-def _described(device: Device, study: Study) -> str:
-    info = device.info
-    return f"device {device.name}: {'EMULATED' if study.is_emulated else info.fingerprint.get('cpu') or info.kind}"
 
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:

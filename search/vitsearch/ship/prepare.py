@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
 from vitsearch.devices.agent_device import DeviceGroup
@@ -25,7 +26,6 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
-from vitsearch.study.identity import adopt_device
 from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
 
@@ -128,8 +128,6 @@ def _longer_name(chosen: Chosen, epochs: int) -> str:
 def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> Final:
     """Make what is missing, with workers and the device of the study, and return what is shipped."""
     with workplace.opened(opened.study, opened.ledger, opened.space, progress) as place:
-        if opened.retargeted is None:
-            adopt_device(opened.study, place.device.name, place.device.info.kind)
         return asyncio.run(_run(opened, chosen, place, again))
 
 
@@ -144,8 +142,8 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     context, device = pipeline.context, pipeline.device
     if device.info.device_id != chosen.keys.device_id:
         raise StudyError(
-            f"{chosen.name} of study {opened.study.name!r} was measured on device {chosen.keys.device_id}, but "
-            f"{device.name} is {device.info.device_id}: ship it where that device answers"
+            f"{chosen.name} of study {opened.study.name!r} was measured on {_measured_on(opened.study, chosen.keys)}; "
+            f"here is {DeviceIdentity.of(device.info).describe(device.name)}: ship it where that device answers"
         )
     await _trained_longer(opened, chosen, pipeline)
     final = _final(opened, chosen)
@@ -164,6 +162,11 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
             f"{opened.protocol!r}; run 'vitsearch run' on its space file first"
         )
     return final
+
+
+def _measured_on(study: Study, keys: Keys) -> str:
+    found = (one.latest.describe(one.name) for one in study.devices.values() if one.device_id == keys.device_id)
+    return next(found, "another device")
 
 
 def _was_elsewhere(opened: Opened, final: Final, device: DeviceGroup) -> bool:
@@ -199,7 +202,7 @@ def _remember(study: Study, device: DeviceGroup) -> None:
     """Store what the device is, so that its figures can be described without it."""
     info = device.info
     described = {
-        "name": device.name,
+        "name": DeviceIdentity.of(info).label(device.name),
         "kind": info.kind,
         "fingerprint": dict(info.fingerprint),
         "memory_mb": info.memory_mb,

@@ -22,6 +22,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import store_of
 from vitsearch.study import retargeted
 from vitsearch.study.current import CurrentFigures, devices_of
+from vitsearch.study.devices import shown_target
 from vitsearch.study.study import Study
 
 
@@ -126,7 +127,7 @@ class Front:
     ``near`` are the feasible ones that are dominated only within the intervals of their costs. ``emulated``: the times
     are those of an emulated device. ``others`` are all further models: dominated ones, and those that break a limit, by
     trial. ``device`` is where the study was searched, or the target of ``vitsearch retarget`` where its models were
-    measured.
+    measured; ``shown_device`` names it with its host.
     """
 
     study: str
@@ -138,6 +139,7 @@ class Front:
     near: tuple[Point, ...] = ()
     others: tuple[Point, ...] = ()
     device: str = LOCAL_DEVICE
+    shown_device: str = LOCAL_DEVICE
 
     def shown(self) -> Sequence[Point]:
         """The baseline and the points."""
@@ -153,6 +155,7 @@ class Front:
         return {
             "study": self.study,
             "device": self.device,
+            "shown_device": self.shown_device,
             "emulated": self.emulated,
             "baseline": self.baseline.to_json() if self.baseline else None,
             "points": [point.to_json() for point in self.points],
@@ -241,6 +244,7 @@ def _front(found: _Found, results: _Results) -> Front:
         tuple(_near(objectives, [point for point, _ in feasible], kept)),
         tuple(point for point in points if point.trial not in on_front),
         found.device,
+        shown_target(found.device, found.study.devices),
     )
 
 

@@ -1,16 +1,18 @@
-"""What makes the numbers of a study comparable: its objectives, data, baseline and devices. A study keeps what it was
-begun with, and refuses to go on with anything else."""
+"""What makes the numbers of a study comparable: its objectives, data, baseline and fleet. A study keeps what it was
+begun with, and refuses to go on with anything else; for its devices see :mod:`vitsearch.study.devices`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from vitsearch.core.device_identity import NamedDevice
 from vitsearch.core.fleet import Fleet
 from vitsearch.data import describe_difference
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
+from vitsearch.study.devices import refuse_other_names
 
 FIXED = ("objectives", "task.data", "baseline", "fleet")
 
@@ -24,6 +26,9 @@ class Study(Protocol):
     @property
     def attributes(self) -> Mapping[str, Any]: ...
 
+    @property
+    def devices(self) -> Mapping[str, NamedDevice]: ...
+
     def remember(self, key: str, value: Any) -> None: ...
 
     def change(self, key: str, change: Callable[[Any], Any]) -> Any: ...
@@ -32,13 +37,14 @@ class Study(Protocol):
 
 
 def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
-    """Store the space; what has changed in its choices since it was stored. Other objectives, data, baseline or devices
-    of a fleet are refused, with the difference."""
+    """Store the space; what has changed in its choices since it was stored. Other objectives, data or baseline,
+    and other devices than those that have measured, are refused with the difference."""
     stored, change = study.attributes.get("space"), None
     if stored == space.to_json():
         return None
     if stored is not None:
         before = SearchSpace.from_json(stored)
+        refuse_other_names(study, before.device_names, space.device_names)
         _refuse_changes(before, space)
         if (change := SpaceChange.between(before, space, len(study.records()))) is not None:
             added = change.to_json()
@@ -57,18 +63,6 @@ def adopt_data(study: Study, description: Mapping[str, Any]) -> None:
         raise StudyError(
             f"study {study.name!r} was made with other data; give the study another name. "
             f"What differs: {'; '.join(differing)}"
-        )
-
-
-def adopt_device(study: Study, name: str, kind: str) -> None:
-    """Store whether the device is physical or emulated; the other kind is refused: their numbers do not compare."""
-    stored = study.attributes.get("device_kind")
-    if stored is None:
-        study.remember("device_kind", kind)
-    elif stored != kind:
-        raise StudyError(
-            f"study {study.name!r} was measured on {stored} devices, but device {name} is {kind}; "
-            f"give the study another name"
         )
 
 

@@ -13,6 +13,7 @@ from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
 from vitsearch.study.current import CurrentFigures
+from vitsearch.study.devices import shown_target
 from vitsearch.study.front import OwnTimes, warnings_of
 from vitsearch.study.study import Study
 
@@ -24,6 +25,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
     return {
         "study": study.name,
         "emulated": study.is_emulated,
+        "devices": [shown_target(name, study.devices) for name in space.device_names],
         "trained": len(trainings(records)),
         "wanted": space.search.wanted,
         "open": study.unfinished(),

@@ -20,6 +20,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from vitsearch.core.device_identity import NamedDevice, stored_devices
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet, stored_fleets
 from vitsearch.core.plan import Plan
@@ -118,7 +119,7 @@ class Study:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """The stored attributes: space, space_changes, data, device_kind, fleets, protocol, choices, baseline,
+        """The stored attributes: space, space_changes, data, devices, fleets, protocol, choices, baseline,
         leaderboard, reference_point, converged, waits; of what was shipped, environments and longer_trainings; and
         retargeted:NAME."""
         return self._view.attributes()
@@ -343,8 +344,15 @@ class Study:
         return stored_fleets(self.attributes)
 
     @property
+    def devices(self) -> dict[str, NamedDevice]:
+        """The devices that have measured for the study, those of ``vitsearch retarget`` too, by name."""
+        return stored_devices(self.attributes)
+
+    @property
     def is_emulated(self) -> bool:
-        return bool(self.attributes.get("device_kind") == "emulated")
+        """Whether the devices of its space are emulated."""
+        names = self.space().device_names
+        return any(one.latest.kind == "emulated" for name, one in self.devices.items() if name in names)
 
 
 def _is_orphan(trial: FrozenTrial) -> bool:

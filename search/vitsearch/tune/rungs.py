@@ -41,7 +41,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.found_forms import FoundForms
-from vitsearch.study.identity import adopt_device, adopt_fleet
+from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
 from vitsearch.tune.knobs import Knobs
@@ -172,10 +172,9 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
         ledger.costs.start_run(space.study, space.resources.cpus)
         study = Study.open(space)
         closing.callback(study.close)
-        device = closing.enter_context(open_device(space, home, cores, notes.note))
+        device = closing.enter_context(open_device(study, space, cores, notes.note))
         for one in device.devices:
             refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
-            adopt_device(study, one.name, one.info.kind)
         session = Session(space, study, ledger, ThreadRunner(), device, DriverId.current(), 1, notes)
         async with Workplace(study, ledger, space, session.runner, device, notes).pipeline() as pipeline:
             study.remember("protocol", pipeline.protocols.confirm.id)

@@ -76,6 +76,7 @@ FORMS: Mapping[str, JsonForm] = {
             fields(
                 study=(TEXT, "name of the study"),
                 device=(TEXT, "where the models were measured"),
+                shown_device=(TEXT, "the same with its host, such as local@HOST"),
                 emulated=(FLAG, "whether its times are those of an emulated device"),
                 baseline=(maybe(POINT), "the unpruned model that relative limits refer to"),
                 points=(several(FRONT_POINT), "the models"),
@@ -90,6 +91,7 @@ FORMS: Mapping[str, JsonForm] = {
             fields(
                 study=(TEXT, "name of the study"),
                 emulated=(FLAG, "whether its times are those of an emulated device"),
+                devices=(several(TEXT), "its devices, each with its host"),
                 objectives=(several(OBJECTIVE_EFFECTS), "objective by objective"),
                 lines=(several(TEXT), "what gains nothing, in plain lines"),
                 predictions=(several(PREDICTION), "accuracies that were predicted and measured later"),
@@ -137,6 +139,16 @@ FORMS: Mapping[str, JsonForm] = {
             "devices peaks",
             "Peaks for a roofline.",
             {"type": "object", "required": ["name", "gemm", "copy_gb_per_s"]},
+        ),
+        JsonForm(
+            "devices accept",
+            "The device that is the same as before.",
+            fields(
+                study=(TEXT, "name of the study"),
+                name=(TEXT, "of the device"),
+                before=(maybe(TEXT), "what measured before, in words; null where the study knew the device already"),
+                now=(TEXT, "what answers now, in words"),
+            ),
         ),
         JsonForm(
             "devices cancel",

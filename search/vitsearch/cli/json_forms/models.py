@@ -144,7 +144,7 @@ STAGE = fields(
     made_at=(TEXT, "when its result was written (ISO 8601)"),
     wall_seconds=(maybe(NUMBER), "null where the cost is not known"),
     cpu_seconds=(maybe(NUMBER), "of the worker or the device"),
-    ran_on=(maybe(TEXT), "worker HOST/PID or device NAME"),
+    ran_on=(maybe(TEXT), "worker HOST/PID or device NAME@HOST"),
     versions=(by_name(TEXT), "versions of the libraries"),
 )
 CLASS = fields(
@@ -161,6 +161,7 @@ DETAIL = and_more(
     POINT,
     study=(TEXT, "name of the study"),
     emulated=(FLAG, "whether its times are those of an emulated device"),
+    shown_device=(TEXT, "the device that measured it, with its host, such as local@HOST"),
     place=(TEXT, "where it stands in its study, in words"),
     outcome=(TEXT, "confirmed, infeasible, dominated, not_promoted, ..."),
     duplicate_of=(maybe(WHOLE), "the trial with the same model"),
@@ -270,6 +271,7 @@ RETARGETED = fields(
         fields(
             study=(TEXT, "name of the study"),
             device=(TEXT, "where the models were measured, as front --device takes it"),
+            shown_device=(TEXT, "the same with its host, such as nano@HOST"),
             emulated=(FLAG, "whether its times are those of an emulated device"),
             baseline=(maybe(POINT), "the unpruned model that relative limits refer to, on this device"),
             points=(several(POINT), "the models of the front"),

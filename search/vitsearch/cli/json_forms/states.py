@@ -110,6 +110,7 @@ LEADER = and_more(
 STATUS = fields(
     study=(TEXT, "name of the study"),
     emulated=(FLAG, "whether its times are those of an emulated device"),
+    devices=(several(TEXT), "its devices, each with its host, such as local@HOST"),
     trained=(WHOLE, "trainings so far"),
     wanted=(maybe(WHOLE), "trainings in all; null where the time is limited"),
     open=(WHOLE, "trials in progress"),

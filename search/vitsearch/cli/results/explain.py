@@ -29,7 +29,7 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
     def line(text: str = "", style: str | None = None) -> None:
         console.print(printable(text), style=style, markup=False, highlight=False)
 
-    line(f"{EMULATED if found.emulated else ''}What each knob did in study {found.study}", "bold")
+    line(f"{EMULATED if found.emulated else ''}What each knob did in study {found.study}{_on(found)}", "bold")
     for one in found.objectives:
         line()
         counted = f"{one.measured} measured" + (f" and {one.predicted} predicted" if one.predicted else "")
@@ -59,6 +59,10 @@ def print_explanation(found: Explanation, console: Console | None = None) -> Non
             line(f"the {MOST_PREDICTIONS} that were furthest off", "dim")
         for text in calibration.lines():
             line(text)
+
+
+def _on(found: Explanation) -> str:
+    return f" on {', '.join(found.shown_devices)}" if found.shown_devices else ""
 
 
 def importance_table(one: ObjectiveEffects) -> Table:

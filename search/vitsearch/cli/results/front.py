@@ -247,8 +247,8 @@ def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
 
 
 def _where(front: Front) -> str:
-    """The study, and the device where that is not this machine as it is."""
-    return front.study if front.device == LOCAL_DEVICE else f"{front.study} on {front.device}"
+    """The study and the device, with its host; without it before anything was measured."""
+    return front.study if front.shown_device == LOCAL_DEVICE else f"{front.study} on {front.shown_device}"
 
 
 def _place(point: Point, front: Front) -> str:

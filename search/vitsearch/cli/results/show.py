@@ -21,6 +21,7 @@ from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.core.record import ProxyScore
+from vitsearch.space import LOCAL_DEVICE
 from vitsearch.storage.ledger import StageResult
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
@@ -53,7 +54,8 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
     def line(text: str, style: str | None = None) -> None:
         console.print(printable(text), style=style, markup=False, highlight=False)
 
-    line(f"{EMULATED if found.emulated else ''}{found.point.name.capitalize()} of study {found.study}", "bold")
+    on = "" if found.shown_device == LOCAL_DEVICE else f" on {found.shown_device}"  # without a host: not measured yet
+    line(f"{EMULATED if found.emulated else ''}{found.point.name.capitalize()} of study {found.study}{on}", "bold")
     line(plan_text(found.point.plan))
     for text in _state(found):
         is_copied = text.startswith(("file:", "sha256:"))  # what a person copies stays in one piece

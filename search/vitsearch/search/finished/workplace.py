@@ -15,7 +15,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
 from vitsearch.search.home import Home
-from vitsearch.search.open_device import cores_kept_free, open_device
+from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import cores_of, one_trainer
 from vitsearch.search.stage_config import data_spec, stage_config_of
@@ -78,9 +78,9 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
         resources = one_trainer(space, cores)
         closing.enter_context(ProcessGuard())
         ledger.costs.start_run(space.study, cores_of(space, cores, None), purpose="afterwards")
-        device = closing.enter_context(open_device(space, home, cores, progress.note))
+        device = closing.enter_context(open_device(study, space, cores, progress.note))
         for one in device.devices:
-            progress.note(f"device {one.name}: {one.info.fingerprint.get('cpu') or one.info.kind}")
+            progress.note(described(one))
         runner = RayRunner(resources, home.logs, None)
         closing.callback(runner.close)
         yield Workplace(study, ledger, space, runner, device, progress)

@@ -16,6 +16,7 @@ from vitsearch.errors import StudyError
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
 from vitsearch.study.current import devices_of
+from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import Front, OwnTimes, Point, read_models
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
@@ -59,6 +60,7 @@ class TrialDetail:
     """``point`` has what is known today, all measurements pooled; ``record`` is what was stored when the trial ended.
 
     ``place`` says where it stands: on the front, dominated by which trials, the limits that it breaks, or not trained.
+    ``shown_device`` is the name and host of the device.
     """
 
     study: str
@@ -71,11 +73,13 @@ class TrialDetail:
     measurements: tuple[MeasurementRow, ...]
     baseline: Point | None
     emulated: bool
+    shown_device: str
 
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
             "emulated": self.emulated,
+            "shown_device": self.shown_device,
             **self.point.to_json(),
             "place": self.place,
             "outcome": self.record.shown_outcome,
@@ -134,11 +138,18 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         place_of(models, point, record),
         judged,
         file_of(ledger, store, record),
-        () if keys is None else tuple(ledger.provenance.of_trial(keys, devices)),
+        () if keys is None else tuple(_shown(run, study) for run in ledger.provenance.of_trial(keys, devices)),
         () if keys is None else tuple(row for one in devices for row in ledger.measurements(keys.graph_key, one)),
         models.baseline,
         models.emulated,
+        models.shown_device,
     )
+
+
+def _shown(run: StageResult, study: Study) -> StageResult:
+    """A stage with the host of the device on which it ran."""
+    cost = run.cost
+    return run if cost is None else replace(run, cost=replace(cost, ran_on=shown_worker(cost.ran_on, study.devices)))
 
 
 def record_of(study: Study, number: int | None) -> Record:

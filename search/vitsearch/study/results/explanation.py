@@ -11,6 +11,7 @@ from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current import CurrentFigures
+from vitsearch.study.devices import shown_target
 from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
@@ -111,11 +112,13 @@ class Explanation:
     emulated: bool
     objectives: tuple[ObjectiveEffects, ...]
     predictions: tuple[Prediction, ...]
+    shown_devices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
             "emulated": self.emulated,
+            "devices": list(self.shown_devices),
             "objectives": [one.to_json() for one in self.objectives],
             "lines": list(self.lines()),
             "predictions": [one.to_json() for one in self.predictions],
@@ -162,7 +165,8 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     current = CurrentFigures(ledger, space.measure.threads, study.fleets)
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
-    return Explanation(study.name, study.is_emulated, objectives, tuple(predictions_of(records, figures)))
+    devices = tuple(shown_target(name, study.devices) for name in space.device_names)
+    return Explanation(study.name, study.is_emulated, objectives, tuple(predictions_of(records, figures)), devices)
 
 
 def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[Prediction]:

@@ -128,7 +128,8 @@ def _on_member(study: Study, name: str) -> Retargeted:
     }
     baseline = study.baseline()
     protocols = [fleet.members[name].protocol for fleet in fleets.values()]
-    kind, protocol = str(study.attributes.get("device_kind", "")), protocols[-1] if protocols else ""
+    known, protocol = study.devices.get(name), protocols[-1] if protocols else ""
+    kind = "" if known is None else known.latest.kind
     return Retargeted(
         Target(name), kind, protocol, None if baseline is None else on_member(baseline, fleets, name), models
     )

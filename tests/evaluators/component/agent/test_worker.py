@@ -247,7 +247,7 @@ def test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker(tmp_pat
     """OSError from Popen once ended the thread, and the job never ended."""
     from vitsearch_evaluators.agent import worker
     from vitsearch_evaluators.agent.device import Device
-    from vitsearch_evaluators.conditions.environment import DeviceIdentity
+    from vitsearch_evaluators.agent.identity import DeviceIdentity
     from vitsearch_evaluators.measure import child_process
     from vitsearch_evaluators.queue.blob_store import BlobStore
     from vitsearch_evaluators.queue.queue import JobQueue
@@ -282,7 +282,7 @@ X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  #
 def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkeypatch):
     """`nvpmodel` would disturb it, and be killed with the canary's children, which gives another environment."""
     from vitsearch_evaluators.agent import canary, device, worker
-    from vitsearch_evaluators.conditions.environment import DeviceIdentity
+    from vitsearch_evaluators.agent.identity import DeviceIdentity
     from vitsearch_evaluators.errors import EvaluatorError
     from vitsearch_evaluators.queue.blob_store import BlobStore
     from vitsearch_evaluators.queue.queue import JobQueue

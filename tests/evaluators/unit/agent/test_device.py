@@ -4,8 +4,8 @@ import pytest
 
 from vitsearch_evaluators.agent import device as device_module
 from vitsearch_evaluators.agent.device import Device
+from vitsearch_evaluators.agent.identity import DeviceIdentity
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.environment import DeviceIdentity
 from vitsearch_evaluators.config import AgentConfig, EmulationConfig, LimitsConfig
 
 IDENTITY = DeviceIdentity("device", "physical")

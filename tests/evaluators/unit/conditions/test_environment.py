@@ -1,11 +1,6 @@
-import os
-
-import pytest
-
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.environment import device_identity, environment_id, fingerprint
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
@@ -56,29 +51,3 @@ def test_an_unknown_machine_has_a_fingerprint(tmp_path):
     assert found["board"] is None
     assert found["cores"] is None
     assert len(environment_id(found)) == 64
-
-
-def test_the_identity_is_created_once(tmp_path):
-    first = device_identity(str(tmp_path))
-    assert first == device_identity(str(tmp_path))
-    assert first.kind == "physical"
-    assert len(first.device_id) == 32
-    assert os.listdir(str(tmp_path)) == ["device.json"]
-
-
-def test_an_emulated_device_has_an_identity_of_its_own(tmp_path):
-    physical = device_identity(str(tmp_path))
-    emulated = device_identity(str(tmp_path), emulated=True)
-    assert emulated.kind == "emulated"
-    assert emulated.device_id.startswith("emu-")
-    assert emulated == device_identity(str(tmp_path), emulated=True)
-    assert physical == device_identity(str(tmp_path))
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"kind": "physical"}'])
-def test_a_damaged_identity_is_reported_and_never_replaced(tmp_path, content):
-    """A new id would make this a new device and orphan the measurements of every study."""
-    (tmp_path / "device.json").write_text(content)
-    with pytest.raises(InvalidRequest, match=r"device\.json cannot be read .*restore it, or remove it"):
-        device_identity(str(tmp_path))
-    assert (tmp_path / "device.json").read_text() == content

@@ -109,14 +109,14 @@ def test_figures_without_an_interval_are_shown_and_not_judged(judged):
 def test_figures_of_another_processor_are_not_judged(judged):
     outcomes, messages = judged({"latency_ms_p50": found_time(8.0, 9.0, 10.0)}, {"board": "b", "cpu": "other"})
     assert outcomes["latency_ms_p50"] == NOT_JUDGED
-    assert messages["latency_ms_p50"].endswith("they are those of another cpu: c, here other")
+    assert messages["latency_ms_p50"].endswith("they are those of local, another cpu: c, here other")
 
 
 def test_figures_of_an_emulated_device_are_not_judged(judged):
-    device = {"name": "local", "kind": "emulated", "environment": HERE}
+    device = {"name": "local@pc", "kind": "emulated", "environment": HERE}
     outcomes, messages = judged({"latency_ms_p50": found_time(8.0, 9.0, 10.0)}, device=device)
     assert outcomes["latency_ms_p50"] == NOT_JUDGED
-    assert messages["latency_ms_p50"].endswith("the shipped figures are those of an emulated device")
+    assert messages["latency_ms_p50"].endswith("the shipped figures are those of local@pc, an emulated device")
 
 
 def test_a_figure_that_is_missing_now_has_its_reason(judged):

@@ -6,6 +6,7 @@ from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
+from vitsearch_evaluators.wire.hardware import Hardware
 from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
@@ -129,8 +130,8 @@ MEASUREMENT_JSON = {
     "started_at": "2026-01-02T03:04:05Z",
 }
 DEVICE = DeviceInfo(
-    api_min=1,
-    api_max=1,
+    api_min=2,
+    api_max=2,
     agent_version="0.1.0",
     device_id="device-1",
     kind="physical",
@@ -146,10 +147,11 @@ DEVICE = DeviceInfo(
     quarantined=None,
     emulation=None,
     restrictions=(Restriction("files", True, "Landlock ABI 4"),),
+    hardware=Hardware("nano", "Jetson Nano", "arm 0x41/0xd07", "5e" * 16, ("ad" * 16,), None),
 )
 DEVICE_JSON = {
-    "api_min": 1,
-    "api_max": 1,
+    "api_min": 2,
+    "api_max": 2,
     "agent_version": "0.1.0",
     "device_id": "device-1",
     "kind": "physical",
@@ -178,6 +180,14 @@ DEVICE_JSON = {
     "quarantined": None,
     "emulation": None,
     "restrictions": [{"name": "files", "holds": True, "detail": "Landlock ABI 4"}],
+    "hardware": {
+        "host": "nano",
+        "board": "Jetson Nano",
+        "processor": "arm 0x41/0xd07",
+        "serial": "5e" * 16,
+        "adapters": ["ad" * 16],
+        "machine_id": None,
+    },
 }
 STATUS = JobStatus("a1" * 32, "done", Owner("study", 7), 1, None, MEASUREMENT)
 STATUS_JSON = {

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
@@ -21,9 +22,9 @@ from vitsearch.cli.json_forms import json_form
 from vitsearch.devices import descriptions
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
 from vitsearch.search.check import check_devices, check_space
-from vitsearch.search.home import Home
 from vitsearch.search.open_device import open_device
 from vitsearch.space import load
+from vitsearch.study.study import Study
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.client.transport import Transport
@@ -199,8 +200,8 @@ def test_a_description_of_a_device_judges_a_space_without_it(agent, nano, tmp_pa
 
 
 def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):
-    space = load(SMALL, ["devices=[nano]"]).space
-    with open_device(space, Home(tmp_path, "small"), None, print) as device:
+    space = load(SMALL, ["devices=[nano]", f"storage=sqlite:///{tmp_path}/small.db"]).space
+    with closing(Study.open(space)) as study, open_device(study, space, None, print) as device:
         assert device.info.device_id == agent.device_id
 
 

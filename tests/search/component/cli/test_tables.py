@@ -48,12 +48,13 @@ def test_what_was_changed_in_the_space_is_a_line():
         "lines": ["space.backbone: added x", "limits: none -> 1"],
     }
     lines = shown(print_status, STATE | {"space_changes": [change]}).splitlines()
-    assert lines[1] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
+    assert lines[2] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
 
 
 STATE = {
     "study": "fake",
     "emulated": False,
+    "devices": ["local@workstation"],
     "trained": 3,
     "wanted": 8,
     "open": 1,
@@ -88,6 +89,7 @@ def test_what_was_emulated_is_marked_in_the_state_and_the_leaderboard(plan):
 def test_a_status_in_words():
     assert shown(print_status, STATE) == (
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
+        "Device: local@workstation\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
         "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time\n"
@@ -98,12 +100,13 @@ def test_a_status_in_words():
 def test_a_run_that_waits_for_its_device_is_shown():
     waits = "waits for device nano, no answer for 3 min: no route to host"
     lines = shown(print_status, STATE | {"waits": waits}).splitlines()
-    assert lines[1] == f"A run {waits}"
+    assert lines[2] == f"A run {waits}"
 
 
 def test_a_status_before_the_first_trial():
     text = shown(print_status, STATE | {"outcomes": {}, "failures": {}, "trained": 0, "open": 0})
-    assert text.startswith("Study fake: 0 of 8 plans trained, 0 in progress\nOutcomes: none yet\n")
+    first = ("Study fake: 0 of 8 plans trained, 0 in progress", "Device: local@workstation", "Outcomes: none yet")
+    assert tuple(text.splitlines()[:3]) == first
 
 
 def test_the_leaderboard_stands_below(plan):
@@ -111,7 +114,7 @@ def test_the_leaderboard_stands_below(plan):
     metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
     rows = [row_of(plan, metrics)]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
-    assert "\n".join(text.splitlines()[4:]) == LEADERBOARD
+    assert "\n".join(text.splitlines()[5:]) == LEADERBOARD
 
 
 def test_reasons_are_printed_literally():

@@ -148,7 +148,7 @@ def test_an_environment_that_keeps_changing_means_a_lost_device(device, tmp_path
 
 def test_another_device_at_the_address_means_a_lost_device(device, tmp_path):
     device.info = device.info._replace(environment_id="ab" * 32, device_id="the one before")
-    with pytest.raises(DeviceLost, match="another device answers at its address"):
+    with pytest.raises(DeviceLost, match="another device answers at the address of local"):
         measure(device, write_model(tmp_path / "e.onnx", "e"))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from vitsearch.errors import DeviceLost
 from vitsearch.search import open_device
-from vitsearch.search.home import Home
 from vitsearch.space import SearchSpace
+from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeDevice
 
 
 @pytest.fixture
-def opened(space, tmp_path, monkeypatch):
+def opened(space, monkeypatch):
     """The device of a space with these ``devices``; those named ``away`` do not answer."""
 
     def connected(name, *_):
@@ -22,7 +24,7 @@ def opened(space, tmp_path, monkeypatch):
 
     def of(devices, note=print):
         asked = SearchSpace.from_json(space.to_json() | {"devices": devices})
-        with open_device.open_device(asked, Home(tmp_path, "small"), None, note) as device:
+        with closing(Study.open(asked)) as study, open_device.open_device(study, asked, None, note) as device:
             return device
 
     monkeypatch.setattr(open_device, "AgentDevice", connected)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device
 from vitsearch.errors import ResourceError, StageError, StudyError
@@ -27,7 +28,7 @@ from vitsearch.storage.shipped import find
 from vitsearch.study.front import read_front
 from vitsearch.study.retargeted import Target
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import CONFIRM
+from vitsearch_evaluators.wire.protocol import CONFIRM, Hardware
 
 
 @dataclass
@@ -160,7 +161,8 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
 def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_path):
     shop.prepare()
     with shop.study.opened() as (study, _):
-        study.remember("device_kind", "emulated")
+        emulated = DeviceIdentity.of(shop.study.device.info._replace(kind="emulated"))
+        study.remember("devices", {"local": [emulated.to_json()]})
     with pytest.raises(ResourceError) as raised:
         ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
     assert str(raised.value) == (
@@ -171,12 +173,21 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
+def test_the_device_is_shipped_with_its_host(shop):
+    shop.study.device.info = shop.study.device.info._replace(hardware=Hardware("workstation"))
+    shop.prepare()
+    with shop.study.opened() as (study, _):
+        (described,) = study.attributes["environments"].values()
+    assert described["name"] == "local@workstation"
+
+
 def test_another_device_is_no_place_to_confirm_a_trial(shop):
     shop.study.device.info = shop.study.device.info._replace(device_id="another")
     with pytest.raises(StudyError) as raised:
         shop.prepare()
     assert str(raised.value).endswith(
-        "of study 'fake' was measured on device fake, but local is another: ship it where that device answers"
+        "of study 'fake' was measured on another device; here is local: unknown hardware, id another: ship it where "
+        "that device answers"
     )
 
 

@@ -81,6 +81,7 @@ def test_an_empty_study_has_an_empty_front(front_of):
     assert front.to_json() == {
         "study": "fake",
         "device": "local",
+        "shown_device": "local",
         "emulated": False,
         "baseline": None,
         "points": [],
@@ -213,7 +214,7 @@ def test_the_knee_is_the_balanced_point(front_of):
 def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
-    assert value.keys() == {"study", "device", "emulated", "baseline", "points"}
+    assert value.keys() == {"study", "device", "shown_device", "emulated", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}

@@ -9,7 +9,7 @@ import pytest
 from support.studies import ME, METRICS
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
-from vitsearch.study.identity import adopt_data, adopt_device
+from vitsearch.study.identity import adopt_data
 from vitsearch.testing.fakes import DATA
 
 
@@ -65,20 +65,3 @@ def test_other_data_is_refused_with_what_differs(open_study):
     adopt_data(study, json.loads(json.dumps(DATA)))
     with pytest.raises(StudyError, match="made with other data.*channels: the study has 1, the data now has 3"):
         adopt_data(study, DATA | {"fingerprint": "other", "channels": 3})
-
-
-def test_emulated_and_physical_devices_never_stand_in_one_study(open_study):
-    study, _ = open_study()
-    adopt_device(study, "nano", "emulated")
-    adopt_device(study, "other", "emulated")
-    assert study.is_emulated
-    with pytest.raises(StudyError, match="was measured on emulated devices, but device pi is physical"):
-        adopt_device(study, "pi", "physical")
-
-
-def test_a_study_on_physical_devices_refuses_an_emulated_one(open_study):
-    study, _ = open_study()
-    adopt_device(study, "nano", "physical")
-    assert not study.is_emulated
-    with pytest.raises(StudyError, match="measured on physical devices"):
-        adopt_device(study, "nano", "emulated")

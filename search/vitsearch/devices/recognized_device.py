@@ -1,0 +1,47 @@
+"""A device under the id by which its study knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vitsearch.core.plan import Deployment
+from vitsearch.devices.agent_device import Device
+from vitsearch.devices.wrapped_device import WrappedDevice
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+
+
+class RecognizedDevice(WrappedDevice):
+    """Measures as ``device``, whose agent may have got another id since the study began: results have ``device_id``.
+
+    ``adopt`` is called before the first measurement. It raises where another device measures for the study under this
+    name by now.
+    """
+
+    def __init__(self, device: Device, device_id: str, adopt: Callable[[], None]) -> None:
+        super().__init__(device)
+        self._device_id = device_id
+        self._adopt = adopt
+        self._is_adopted = False
+
+    @property
+    def info(self) -> DeviceInfo:
+        return self._device.info._replace(device_id=self._device_id)
+
+    async def measure(
+        self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
+    ) -> Measurement:
+        self._begin()
+        found = await self._device.measure(artifact, deployment, protocol, repeat)
+        return found._replace(device_id=self._device_id)
+
+    async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
+        self._begin()
+        found = await self._device.accuracy(artifact, subset, deployment)
+        return found._replace(device_id=self._device_id)
+
+    def _begin(self) -> None:
+        if not self._is_adopted:
+            self._adopt()
+            self._is_adopted = True

@@ -1,0 +1,45 @@
+"""A device whose agent has another id than the one that measured for the study first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from vitsearch.core.plan import Deployment
+from vitsearch.devices.recognized_device import RecognizedDevice
+from vitsearch.errors import StudyError
+from vitsearch.testing.fakes import FakeDevice
+from vitsearch_evaluators.client.client import Subset
+from vitsearch_evaluators.wire.protocol import SCREEN
+
+DEPLOYMENT = Deployment("nano", "onnxruntime", "cpu", "fp32")
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text(json.dumps({"cost_ms": 2.0}))
+    return path
+
+
+def test_results_have_the_id_by_which_the_study_knows_the_device(model):
+    adopted = []
+    device = RecognizedDevice(FakeDevice("nano"), "first", lambda: adopted.append(1))
+    assert device.info.device_id == "first"
+    assert adopted == []
+    measured = [asyncio.run(device.measure(model, DEPLOYMENT, SCREEN, repeat)) for repeat in (0, 1)]
+    evaluated = asyncio.run(device.accuracy(model, Subset("images", "labels"), DEPLOYMENT))
+    assert {found.device_id for found in (*measured, evaluated)} == {"first"}
+    assert adopted == [1]
+
+
+def test_nothing_is_measured_for_a_study_that_has_another_device_by_now(model):
+    def refuse():
+        raise StudyError("nano is another device")
+
+    own = FakeDevice("nano")
+    with pytest.raises(StudyError, match="another device"):
+        asyncio.run(RecognizedDevice(own, "first", refuse).measure(model, DEPLOYMENT, SCREEN, 0))
+    assert not own.measured
