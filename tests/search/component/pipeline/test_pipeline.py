@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.core.plan import Augmentation, Compression, QuantizationAware
+from vitsearch.core.preprocessing import PreprocessingKeys
 from vitsearch.errors import StageError
 from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.config import Teacher
-from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, ProxyJob, ScreenJob, TrainJob
+from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, Job, ProxyJob, ScreenJob, TrainJob
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import fake_stage_config
@@ -437,6 +438,25 @@ def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fa
         pipeline = fake_study.pipeline(ledger, teacher=Teacher("fake_vit", "builtin", recipe))
         asyncio.run(through(pipeline, cut))
         assert fake_study.runner.made["base"] == bases
+
+
+def test_each_model_reads_images_by_the_keys_of_its_own_weights(fake_study, ledger, cut):
+    """The same plan twice, and a teacher: three bases, two trainings, and one graph that is measured once."""
+    jobs: list[Job] = []
+    fake_study.runner.before = jobs.append
+    teacher = Teacher("big_vit", "hub", fake_stage_config().base_recipe, PreprocessingKeys(mean=(0.3,)))
+    pipeline = fake_study.pipeline(ledger, teacher=teacher)
+    plans = (cut, replace(cut, preprocessing=PreprocessingKeys(mean=(0.1,), crop_share=0.9)))
+    (first, _), (second, _) = [asyncio.run(through(pipeline, plan)) for plan in plans]
+    assert first.weights_key != second.weights_key
+    assert first.graph_key == second.graph_key
+    assert fake_study.device.measured[SCREEN.id] == 1
+    bases = {(job.source.backbone, job.source.preprocessing.mean) for job in jobs if isinstance(job, BaseJob)}
+    assert bases == {("fake_vit", (0.5,)), ("fake_vit", (0.1,)), ("big_vit", (0.3,))}
+    trained = [job for job in jobs if isinstance(job, TrainJob)]
+    assert [job.spec.source.preprocessing.crop_share for job in trained] == [1.0, 0.9]
+    stored = [ledger.artifact(keys.artifact_key) for keys in (first, second)]
+    assert [row.preprocessing.mean for row in stored] == [(0.5,), (0.1,)]
 
 
 def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
