@@ -1,4 +1,4 @@
-"""The protocol between a client and the agent: HTTP/1.1, JSON, version 1.
+"""The protocol between a client and the agent: HTTP/1.1, JSON, version 2.
 
     GET    /v1/health           -> {"ok", "api_min", "api_max", "version", "worker_alive",
                                     "problems"}                                  (no token needed)
@@ -69,8 +69,8 @@ from vitsearch_evaluators.wire.job_status import FINAL_STATES, JOB_STATES, JobSt
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 
-PROTOCOL_VERSION = 1
-PROTOCOL_VERSION_MIN = 1
+PROTOCOL_VERSION = 2
+PROTOCOL_VERSION_MIN = 2
 """The oldest version that this code supports."""
 
 CHUNK_MAX_BYTES = 1 << 20

@@ -32,6 +32,7 @@ from vitsearch.search.resources import cores_of, resources_in_cluster, resources
 from vitsearch.search.session import Session
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
+from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
 from vitsearch.space.task import Data
 from vitsearch.storage.driver_id import DriverId
@@ -129,6 +130,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     finally:
         showing.cancel()
     adopt_data(session.study, ready.description)
+    refuse_unknown_names(session.space, ready.description["class_names"])
     device = session.device
     can_run = deployable_on(device.devices)
     plans = plan_space(session.space, can_run)

@@ -9,6 +9,7 @@ from vitsearch.core.record import trainings
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
+from vitsearch.study.front import read_front
 from vitsearch.study.study import Study
 
 
@@ -30,6 +31,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
         "leaderboard": study.attributes.get("leaderboard", []),
+        "class_warnings": read_front(study, ledger).class_warnings(),
         "cpu_seconds": spent.cpu_seconds,
         "busy_share": spent.busy_share,
         **accounted.together.to_json(),

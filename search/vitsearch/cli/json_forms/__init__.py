@@ -77,6 +77,7 @@ FORMS: Mapping[str, JsonForm] = {
                 study=(TEXT, "name of the study"),
                 device=(TEXT, "where the models were measured"),
                 emulated=(FLAG, "whether its times are those of an emulated device"),
+                class_warnings=(several(TEXT), "classes that the baseline or the front misses, in words"),
                 baseline=(maybe(POINT), "the unpruned model that relative limits refer to"),
                 points=(several(FRONT_POINT), "the models"),
                 nearest=(maybe(NEAREST), "what came nearest, where no model is within the limits"),

@@ -10,6 +10,7 @@ from typing import Any
 from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
 from vitsearch.data import DataSpec
+from vitsearch.data.class_names import class_names
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.review import review
 from vitsearch.devices.connection import connection_problems
@@ -17,6 +18,7 @@ from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.run import stored_data
+from vitsearch.search.weighted_classes import unknown_names, weighted
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import Problem
@@ -98,7 +100,12 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         problem = _problem(str(error))
         reported = {each.path for each in draft.problems}  # such as a missing root
         return Checked(judged, None, [] if problem.path in reported else [problem], tuple(known))
-    return Checked(judged, data, [], (*known, *warnings))
+    return Checked(judged, data, _unknown_classes(draft.space, spec), (*known, *warnings))
+
+
+def _unknown_classes(space: SearchSpace | None, spec: DataSpec) -> list[Problem]:
+    """Weights of classes that the data does not have. Names are read where a valid file gives weights by name."""
+    return [] if space is None or not weighted(space) else list(unknown_names(space, class_names(spec)))
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:

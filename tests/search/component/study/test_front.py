@@ -81,6 +81,7 @@ def test_an_empty_study_has_an_empty_front(front_of):
         "study": "fake",
         "device": "local",
         "emulated": False,
+        "class_warnings": [],
         "baseline": None,
         "points": [],
     }
@@ -212,7 +213,7 @@ def test_the_knee_is_the_balanced_point(front_of):
 def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
-    assert value.keys() == {"study", "device", "emulated", "baseline", "points"}
+    assert value.keys() == {"study", "device", "emulated", "class_warnings", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}
@@ -236,7 +237,8 @@ def test_no_point_of_a_real_run_dominates_another(finished):
 @pytest.mark.parametrize(("correct", "agrees"), [(85, True), (70, False)])
 def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees):
     front_of()  # the study is there
-    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1), StageCost(0, {}))
+    counts = [[0, 0, correct], [0, 1, 100 - correct]]
+    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     found = front.to_json()["points"][0]["on_device"]
     assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
@@ -251,8 +253,7 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
         "sha256": "c" * 64,
         "n": 100,
         "correct": 84,
-        "class_images": [100],
-        "class_correct": [84],
+        "confusion": [[0, 0, 84], [0, 1, 16]],
     }
     tested |= {"labels": [0], "predicted": [0], "licences": {}, "batch": 1}
     key = shipped.key_of("a-a", DATA["fingerprint"])

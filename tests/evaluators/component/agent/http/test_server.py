@@ -57,8 +57,8 @@ def test_health_needs_no_token_and_reveals_no_secret(ask):
         "problems": [],
         "worker_alive": True,
         "version": "0.1.0",
-        "api_min": 1,
-        "api_max": 1,
+        "api_min": 2,
+        "api_max": 2,
     }
 
 

@@ -17,7 +17,7 @@ def test_other_data_than_that_of_the_study_is_refused(finished):
     """The fake study was made with fake data, but its space file names the built-in set."""
     stored = vs.open_study(finished.folder / "fake.db")
     with pytest.raises(DataError, match=r"study 'fake' was made with other data\. What differs: "):
-        stored.class_accuracies(0)
+        stored.compare(None, 0, paired=True)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def of_real_data(finished, tmp_path):
 def test_a_trial_without_a_file_has_no_answers(of_real_data):
     number = next(n for n, record in of_real_data.records().items() if record.outcome not in ("confirmed", "duplicate"))
     with of_real_data.opened() as (study, ledger), pytest.raises(StudyError) as caught:
-        Answers(study, ledger, of_real_data.space.storage).by_class(number)
+        Answers(study, ledger, of_real_data.space.storage).paired(number, None)
     outcome = of_real_data.records()[number].outcome
     assert str(caught.value) == f"trial {number} has no exported model: its outcome is {outcome}"
 
@@ -42,4 +42,4 @@ def test_a_file_that_is_gone_has_no_answers(of_real_data):
     number = next(n for n, record in of_real_data.records().items() if record.is_confirmed)
     gone = f"trial {number}: its file .* is not in"
     with of_real_data.opened() as (study, ledger), pytest.raises(StoreError, match=gone):
-        Answers(study, ledger, of_real_data.space.storage).by_class(number)
+        Answers(study, ledger, of_real_data.space.storage).paired(number, None)
