@@ -14,19 +14,20 @@ LISTED = 20
 """Classes that a message lists at most."""
 
 
-def weighted(space: SearchSpace) -> Mapping[str, Training]:
-    """The trainings that give weights to classes by their names, by their key in the section ``task``."""
+def weighted(space: SearchSpace) -> Mapping[str, Mapping[str, float]]:
+    """The weights that are given to classes by their names, by the key of the training in the section ``task``."""
     task = space.task
     trainings: dict[str, Training] = {"base": task.base, "fine_tune": task.fine_tune}
     if isinstance(task.teacher, Teacher):
         trainings["teacher"] = task.teacher
-    return {key: one for key, one in trainings.items() if not isinstance(one.class_weights, str)}
+    found = {key: one.class_weights for key, one in trainings.items()}
+    return {key: weights for key, weights in found.items() if not isinstance(weights, str)}
 
 
 def unknown_names(space: SearchSpace, class_names: Sequence[str]) -> Iterator[Problem]:
     """A problem for each name with a weight that is no class of the data."""
-    for key, training in weighted(space).items():
-        for name in unknown_classes(tuple(dict(training.class_weights).items()), class_names):
+    for key, weights in weighted(space).items():
+        for name in unknown_classes(tuple(weights.items()), class_names):
             path = ("task", key, "class_weights", name)
             yield Problem(path, f"unknown class {name!r}{_nearest(name, class_names)}")
 

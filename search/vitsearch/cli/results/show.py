@@ -130,13 +130,15 @@ def metrics_table(found: TrialDetail) -> Table:
             continue
         base = None if found.baseline is None else found.baseline.metrics.value(name)
         span = "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
-        share = "" if not base else _against(name, figure.value, base)
+        share = "" if base is None else _against(name, figure.value, base)
         rows.append([heading(name), f"{figure.value:.4g}", span, share])
     return plain_table("", ["metric", "value", "95 % interval", "against the baseline"], rows, texts=1)
 
 
 def _against(name: str, value: float, base: float) -> str:
-    return f"{value - base:+.4f}" if split(name)[0].is_share else f"x {value / base:.3g}"
+    if split(name)[0].is_share:
+        return f"{value - base:+.4f}"
+    return f"x {value / base:.3g}" if base else ""
 
 
 def knobs_table(found: TrialDetail) -> Table:

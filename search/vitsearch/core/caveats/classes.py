@@ -38,7 +38,7 @@ class ClassCaveats:
         if self.missed:
             counts = [f"{one.correct} of {one.n} {one.name!r}" for one in self.missed[:NAMED]]
             if (more := len(self.missed) - NAMED) > 0:
-                counts.append(f"as few of {more} more {'class' if more == 1 else 'classes'}")
+                counts.append(f"too few of {more} more {'class' if more == 1 else 'classes'}")
             yield f"{subject} finds {listed(counts)}: less than half of the mean recall, {self.mean_recall:.2f}"
 
 

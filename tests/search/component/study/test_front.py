@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.cli.results.front import print_front
-from vitsearch.core.figures import Metrics
+from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
@@ -19,6 +21,7 @@ from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, Measureme
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
 from vitsearch.study.identity import adopt_data
+from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
@@ -260,3 +263,64 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
     front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     assert front.to_json()["points"][0]["on_test"] | {"interval": None} == {"correct": 84, "n": 100, "interval": None}
+
+
+COUNTS = {
+    "base": [[0, 0, 500], [0, 1, 150], [0, 2, 150], [1, 0, 100], [1, 1, 160], [2, 0, 10], [2, 2, 80]],
+    "a": [[0, 0, 795], [0, 1, 5], [1, 0, 20], [1, 1, 240], [2, 0, 60], [2, 1, 22], [2, 2, 8]],
+    "b": [[0, 0, 790], [0, 1, 10], [1, 0, 30], [1, 1, 230], [2, 0, 75], [2, 2, 15]],
+    "c": [[0, 0, 780], [0, 1, 20], [1, 1, 260], [2, 0, 10], [2, 2, 80]],
+}
+"""800 images without a defect, 260 scratches, 90 local defects."""
+OF_DEFECTS = DATA | {"class_names": ["none", "scratch", "local"]}
+
+
+@pytest.fixture
+def front_of_defects(front_of):
+    """Models a, b, c whose files were evaluated on 1,150 images of three classes."""
+    front_of()  # the study is there
+    for name, cells in COUNTS.items():
+        counts = Confusion.from_json(cells)
+        row = AccuracyRow(f"a-{name}", DATA["fingerprint"], counts.n, "worker", counts.correct, 1, cells)
+        front_of.ledger.add(row, StageCost(0, {}))
+
+    def model(name, ms):
+        counts = Confusion.from_json(COUNTS[name])
+        figures = {"accuracy": Figure(counts.accuracy), "cpu_ms_p50": Figure(ms)} | counts.figures()
+        return Record("confirmed", None, keys=keys_of(name), metrics=Metrics(figures))
+
+    baseline = {"accuracy": 740 / 1150, "cpu_ms_p50": 3.0}
+    return front_of(model("a", 1.0), model("b", 0.9), model("c", 2.0), baseline=baseline, data=OF_DEFECTS)
+
+
+def test_a_front_names_the_classes_that_its_knee_and_its_other_models_miss(front_of_defects, capsys):
+    said = [
+        "the baseline is no better than always saying 'none': its accuracy is 0.643 (0.615 to 0.671), and 0.696 of the "
+        "images are of that class",
+        "trial 0, the knee, finds 8 of 90 'local': less than half of the mean recall, 0.67",
+        "trial 1 of the front misses a class in the same way: 'local'",
+    ]
+    assert front_of_defects.class_warnings() == said
+    print_front(front_of_defects)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(line in shown for line in said)
+    assert "Every class: vitsearch show fake knee --per-class" in shown
+
+
+def test_each_model_says_which_class_it_misses(front_of_defects):
+    by_trial = {point["trial"]: point["warnings"] for point in front_of_defects.to_json()["points"]}
+    assert by_trial[0] == ["trial 0 finds 8 of 90 'local': less than half of the mean recall, 0.67"]
+    assert by_trial[2] == []
+
+
+def test_models_are_filtered_and_sorted_by_their_worst_class(front_of_defects):
+    found = Selection.of("recall_min > 0.1", "recall_min", front_of_defects.objectives)
+    assert [point.trial for point in found.of_points(front_of_defects.points)] == [2, 1]
+
+
+def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):
+    with finished.opened() as (study, ledger):
+        for point in read_front(study, ledger).shown():
+            counts = Confusion.from_json(ledger.accuracy(point.keys.artifact_key, DATA["fingerprint"]).confusion)
+            assert {name: point.metrics.figures[name] for name in OF_CLASSES} == counts.figures()
+            assert counts.accuracy == point.metrics.value("accuracy")

@@ -11,6 +11,7 @@ from vitsearch.data import DataSpec, load
 from vitsearch.errors import DataError, StoreError, StudyError
 from vitsearch.search.finished.answers import Answers
 from vitsearch.search.run import data_spec
+from vitsearch.testing.fakes import DATA
 
 
 def test_other_data_than_that_of_the_study_is_refused(finished):
@@ -18,6 +19,21 @@ def test_other_data_than_that_of_the_study_is_refused(finished):
     stored = vs.open_study(finished.folder / "fake.db")
     with pytest.raises(DataError, match=r"study 'fake' was made with other data\. What differs: "):
         stored.compare(None, 0, paired=True)
+
+
+def test_the_classes_of_a_model_are_known_without_its_data_and_its_file(finished):
+    """The fake study has neither images nor a file that could run."""
+    stored = vs.open_study(finished.folder / "fake.db")
+    classes = stored.class_accuracies(None)
+    assert [one.name for one in classes] == DATA["class_names"]
+    assert sum(one.correct for one in classes) / 1000 == stored.front().baseline.metrics.value("accuracy")
+
+
+def test_the_classes_of_a_trial_that_was_not_evaluated_are_not_known(finished):
+    records = finished.records().items()
+    number, record = next(pair for pair in records if pair[1].outcome not in ("confirmed", "duplicate"))
+    with pytest.raises(StudyError, match=f"trial {number} has no exported model: its outcome is {record.outcome}"):
+        vs.open_study(finished.folder / "fake.db").class_accuracies(number)
 
 
 @pytest.fixture

@@ -42,8 +42,8 @@ def test_many_missed_classes_are_counted():
     cells = ((0, 0, 500), *((label, 0, 10) for label in range(1, 6)), (6, 6, 500))
     (said,) = class_caveats(Confusion(cells), names).sentences("it")
     assert said == (
-        "it finds 0 of 10 'part 1', 0 of 10 'part 2', 0 of 10 'part 3' and as few of 2 more classes: less than half of "
-        "the mean recall, 0.29"
+        "it finds 0 of 10 'part 1', 0 of 10 'part 2', 0 of 10 'part 3' and too few of 2 more classes: less than half "
+        "of the mean recall, 0.29"
     )
 
 
