@@ -20,7 +20,7 @@ from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.testing.fakes import FakeRunner, fake_accuracy, fake_cost_ms
+from vitsearch.testing.fakes import FakeRunner, fake_accuracy, fake_confusion, fake_cost_ms
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.base.onnx_writer import Value, model, node, tensor
 
@@ -41,7 +41,7 @@ class ShortStages(FakeRunner):
                 resolved = job.spec.resolved
                 made = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(made, round(accuracy * 1000), 1000)
+                return jobs.Exported(made, fake_confusion(accuracy))
         return super()._answer(job)
 
 

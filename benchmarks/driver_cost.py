@@ -47,7 +47,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.study.suggest import make_sampler
-from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_stage_config
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_confusion, fake_stage_config
 
 HEADS = [0.0, 0.17, 0.33, 0.5, 0.67]
 FFN = {"low": 0.0, "high": 0.9, "step": 0.05}
@@ -82,7 +82,7 @@ class EverBetter(FakeRunner):
             case jobs.ExportJob():
                 made = super()._answer(job)
                 assert isinstance(made, jobs.Exported)
-                return jobs.Exported(made.graph, round((0.5 + 0.4 * self._progress(job)) * IMAGES), IMAGES)
+                return jobs.Exported(made.graph, fake_confusion(0.5 + 0.4 * self._progress(job), IMAGES))
         return super()._answer(job)
 
     def _progress(self, job: jobs.Job[Any]) -> float:

@@ -13,6 +13,7 @@ from vitsearch.errors import ResourceError
 if TYPE_CHECKING:
     import pandas
 
+    from vitsearch.core.confusion import ClassAccuracy
     from vitsearch.pipeline.progress import Progress
     from vitsearch.report.data import ReportData
     from vitsearch.search.driver import SearchEnd
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from vitsearch.study.results.exports import Conditions
     from vitsearch.study.results.nearest import Nearest
     from vitsearch.study.retargeted import Retargeted, Target
-    from vitsearch.workers.answers import ClassAccuracy
 
 
 def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
@@ -135,14 +135,15 @@ class StoredStudy:
             return read_detail(study, ledger, store_of(ledger), number)
 
     def class_accuracies(self, trial: int | str | None) -> list[ClassAccuracy]:
-        """The accuracy of a trial's file for each class, computed now on the validation images, on this machine. The
-        trial is named as in :meth:`show`."""
-        from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
-        from vitsearch.study.lookup import find, opened
+        """What a trial's file finds of each class of the validation images, as it was counted when the file was
+        exported. The trial is named as in :meth:`show`. Raises :class:`vitsearch.errors.StudyError` where there is no
+        file."""
+        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+        from vitsearch.study.results.detail import read_classes
 
         number = self._number(trial)
         with opened(self.where) as (study, ledger):
-            return Answers(study, ledger, find(self.where).storage).by_class(number)
+            return read_classes(study, ledger, number)
 
     def compare(self, first: int | str | None, second: int | str | None, paired: bool = False) -> Comparison:
         """Two models, named as in :meth:`show`. ``paired`` computes the answers of both

@@ -11,7 +11,7 @@ from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, 
 from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
-from vitsearch_evaluators.wire.results import AccuracyResult
+from vitsearch_evaluators.wire.results import NO_CLASS, AccuracyResult
 
 _Z95 = 1.959963984540054
 _PHASE = "accuracy"
@@ -28,8 +28,9 @@ def measure_accuracy(
     report = parse_report(_answer(spec, context.environment_id, job_folder), AccuracyReport.from_json)
     logits = os.path.join(job_folder.folder, LOGITS)
     found = os.path.getsize(logits)
-    if found != report.n * report.classes * 4 or report.correct + report.not_finite > report.n:
+    if found != report.n * report.classes * 4:
         raise MeasurementFailed("protocol", f"{found} bytes of logits for {report.n} x {report.classes}")
+    _check_counts(report)
     low, high = wilson(report.correct, report.n)
     blobs = {blob.name: blob.sha256 for blob in spec.manifest}
     return AccuracyResult(
@@ -63,6 +64,20 @@ def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[s
         "answer": name,
     }
     return job_folder.run(_PHASE, job, spec.protocol.timeout_s)
+
+
+def _check_counts(report: AccuracyReport) -> None:
+    """Refuse counts that do not fit each other: a measuring child may be a hostile model's."""
+    cells = report.confusion
+    of_all = sum(count for _, _, count in cells)
+    correct = sum(count for label, predicted, count in cells if label == predicted)
+    not_finite = sum(count for _, predicted, count in cells if predicted == NO_CLASS)
+    known = all(label < report.classes and predicted < report.classes for label, predicted, _ in cells)
+    is_sorted = all(one[:2] < other[:2] for one, other in zip(cells, cells[1:]))
+    if not known or not is_sorted or (of_all, correct, not_finite) != (report.n, report.correct, report.not_finite):
+        raise MeasurementFailed(
+            "protocol", f"counts of {of_all} images, {correct} correct, for {report.n} and {report.correct}"
+        )
 
 
 def wilson(correct: int, n: int) -> Tuple[float, float]:

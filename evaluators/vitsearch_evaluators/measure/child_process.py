@@ -21,7 +21,7 @@ from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.errors import FAILURE_KINDS, EvaluatorError, MeasurementFailed, StorageFull
 from vitsearch_evaluators.measure.memory_limit import MemoryLimit
 
-ANSWER_MAX_BYTES = 1 << 20
+ANSWER_MAX_BYTES = 2 << 20
 _OUTPUT_TAIL_BYTES = 2048
 _POLL_S = 0.25
 _OUTPUT = "output.log"

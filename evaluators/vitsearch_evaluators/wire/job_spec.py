@@ -6,7 +6,7 @@ from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
 
-JOB_ID_SCHEMA = 1
+JOB_ID_SCHEMA = 2
 """Increased by hand when the meaning of a job id changes; everything is then measured again."""
 
 ARTIFACTS: Mapping[str, Tuple[str, ...]] = {

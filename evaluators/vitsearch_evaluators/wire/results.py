@@ -3,11 +3,27 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.job_spec import Shapes, shapes_to_json
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL, OF_EVERY_RESULT
 
 _number = json_reader.number()
 _share = json_reader.number(0.0, 1.0)
+CELLS_MAX = 100000  # as many as images, of which no subset has more
+NO_CLASS = -1
+"""The predicted class of an image with a logit that is not finite."""
+Cell = Tuple[int, int, int]
+"""A class, the class that it was taken for, and the number of such images."""
+
+
+def _cell(value: Any, where: str) -> Cell:
+    cell = json_reader.sequence(json_reader.integer(NO_CLASS), 3)(value, where)
+    if len(cell) != 3 or cell[0] < 0 or cell[2] < 1:
+        raise InvalidRequest(f"{where}: expected a class, a predicted class and a number of images")
+    return (cell[0], cell[1], cell[2])
+
+
+read_confusion = json_reader.sequence(_cell, CELLS_MAX)
 
 
 class AccuracyResult(NamedTuple):
@@ -15,6 +31,7 @@ class AccuracyResult(NamedTuple):
 
     `images` and `labels` are the digests of the subset's files. In runs of `batch` images, the largest logit is the
     label's for `correct` of `n` images; an image with a logit that is not finite (`not_finite` images) counts as wrong.
+    `confusion` has one cell for each pair of a class and a predicted class that occurs, sorted.
     `ci95_low` and `ci95_high` are the Wilson interval of the accuracy. `logits_sha256` is the digest of all logits:
     float32, little endian, `n` x `classes`, in C order. Two devices with the same digest gave the same bits.
     """
@@ -34,6 +51,7 @@ class AccuracyResult(NamedTuple):
     correct: int
     not_finite: int
     classes: int
+    confusion: Tuple[Cell, ...]
     ci95_low: float
     ci95_high: float
     logits_sha256: str
@@ -50,7 +68,8 @@ class AccuracyResult(NamedTuple):
 
     def to_json(self) -> Dict[str, Any]:
         shapes = None if self.shapes is None else shapes_to_json(self.shapes)
-        return dict(self._asdict(), options=dict(self.options), shapes=shapes)
+        cells = [list(cell) for cell in self.confusion]
+        return dict(self._asdict(), options=dict(self.options), shapes=shapes, confusion=cells)
 
     @classmethod
     def from_json(cls, value: Any, where: str = "accuracy") -> "AccuracyResult":
@@ -65,6 +84,7 @@ _ACCURACY: Mapping[str, json_reader.Reader] = dict(
     correct=json_reader.integer(),
     not_finite=json_reader.integer(),
     classes=json_reader.integer(1),
+    confusion=read_confusion,
     ci95_low=_share,
     ci95_high=_share,
     logits_sha256=json_reader.sha256,

@@ -60,7 +60,7 @@ def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataId
     none."""
     is_distilled = plan.distillation != "none"
     unused = () if is_distilled else ("temperature", "distillation_weight")
-    recipe = {name: value for name, value in asdict(plan.recipe).items() if name not in unused}
+    recipe = {name: value for name, value in plan.recipe.in_keys().items() if name not in unused}
     return digest(
         {
             "schema": SCHEMA,

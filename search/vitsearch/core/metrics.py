@@ -27,11 +27,19 @@ class Metric:
     on_device: bool
     screened: bool
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of images: two of them differ by points, not by a factor."""
+        return not self.unit
+
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "", "maximize", on_device=False, screened=False),
+        Metric("accuracy_balanced", "", "maximize", on_device=False, screened=False),
+        Metric("recall_min", "", "maximize", on_device=False, screened=False),
+        Metric("f1_macro", "", "maximize", on_device=False, screened=False),
         Metric("latency_ms_p50", "ms", "minimize", on_device=True, screened=True),
         Metric("latency_ms_p95", "ms", "minimize", on_device=True, screened=False),
         Metric("latency_ms_sustained_p50", "ms", "minimize", on_device=True, screened=False),
@@ -49,6 +57,8 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+OF_CLASSES = ("accuracy_balanced", "recall_min", "f1_macro")
+"""What is shown beside every accuracy (:mod:`vitsearch.core.confusion`); neither an objective nor a limit yet."""
 TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
 """How long one run takes, as every measurement gives it."""
 NEEDS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from vitsearch.core.class_weights import NONE, ClassWeights
 from vitsearch.core.precisions import ALL, RUNTIMES, quantized_ops_of
 from vitsearch.core.preprocessing import OWN, PreprocessingKeys
 from vitsearch.core.tuning import tuning_of
@@ -74,7 +75,7 @@ class Recipe:
     ``images_per_epoch`` is the number of training images in one epoch. ``layer_decay`` multiplies the learning rate
     once for each layer between a weight and the classifier (1 for equal rates). The stem and the first
     ``frozen_blocks`` blocks are not trained. With ``frozen_statistics`` batch norms keep the statistics that they start
-    with.
+    with. ``class_weights`` say how much the images of each class count in the loss of the labels.
     """
 
     rungs: tuple[int, ...]
@@ -92,14 +93,24 @@ class Recipe:
     frozen_blocks: int = 0
     gradient_checkpointing: bool = False
     frozen_statistics: bool = False
+    class_weights: ClassWeights = NONE
+
+    def in_keys(self) -> dict[str, Any]:
+        """What enters the keys of trainings: class weights only where there are any."""
+        unused = ("class_weights",) if self.class_weights == NONE else ()
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"rungs": list(self.rungs)}
+        weights = self.class_weights if isinstance(self.class_weights, str) else dict(self.class_weights)
+        return asdict(self) | {"rungs": list(self.rungs), "class_weights": weights}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Recipe:
         augmentation = Augmentation(**value.get("augmentation", {}))
-        return cls(**value | {"rungs": tuple(value["rungs"]), "augmentation": augmentation})
+        weights = value.get("class_weights", NONE)
+        weights = weights if isinstance(weights, str) else tuple(weights.items())
+        changed = {"rungs": tuple(value["rungs"]), "augmentation": augmentation, "class_weights": weights}
+        return cls(**value | changed)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import NO_METRICS, Z_95, Metrics
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import TRAINED
@@ -189,8 +190,8 @@ class Record:
 @dataclass(frozen=True)
 class Shipped:
     """What shipping has found out about a model. ``correct`` of ``n`` images of ``split`` (``test``; ``validation`` for
-    data without test images) with the digest ``sha256`` are classified correctly, by class ``class_correct`` of
-    ``class_images``. The file ``images_sha256`` (uint8, images x height x width x channels) has the images of the
+    data without test images) with the digest ``sha256`` are classified correctly; ``confusion`` counts the answers. The
+    file ``images_sha256`` (uint8, images x height x width x channels) has the images of the
     bundle, with their ``labels`` and the classes ``predicted`` by the model from what the bundle's own preprocessing
     makes of them. Licences are None where they are unknown; ``batch`` is how many images the model took at once."""
 
@@ -198,8 +199,7 @@ class Shipped:
     sha256: str
     n: int
     correct: int
-    class_images: tuple[int, ...]
-    class_correct: tuple[int, ...]
+    confusion: Confusion
     images_sha256: str
     images_bytes: int
     labels: tuple[int, ...]

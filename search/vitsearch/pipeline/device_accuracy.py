@@ -50,7 +50,8 @@ class DeviceAccuracy:
             path = await file.path()
             with self._context.stage(Stage.DEVICE_ACCURACY):
                 found = await self._device.accuracy(path, subset, file.deployment(plan))
-            row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch)
+            counts = [list(cell) for cell in found.confusion]
+            row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch, counts)
             versions = {plan.deployment.runtime: found.runtime_version}
             cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
             self._context.ledger.costs.note(Stage.DEVICE_ACCURACY, cost)

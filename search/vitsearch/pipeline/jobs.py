@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
 from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.core.record import Shipped
@@ -77,11 +78,13 @@ class DataJob(Job[DataReady]):
 
 @dataclass(frozen=True)
 class Base:
-    """An unpruned model on the user's classes. ``accuracy`` on the validation split (torch)."""
+    """An unpruned model on the user's classes. ``accuracy`` on the validation split (torch); ``confusion`` counts the
+    answers, None where the accuracy was known."""
 
     weights_sha256: str
     accuracy: float
     n: int
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -286,13 +289,12 @@ class QatJob(TrainJob):
 
 @dataclass(frozen=True)
 class Exported:
-    """The file that would be shipped, in the store, and its accuracy on its own runtime. ``only_class`` is the name of
-    the class that it predicts for every validation image, if it predicts no other. ``shares`` are those of its MACs
-    that the runtime computes in each precision (:mod:`vitsearch.export.shares`)."""
+    """The file that would be shipped, in the store, and the counts of its answers on its own runtime. ``only_class`` is
+    the name of the class that it predicts for every validation image, if it predicts no other. ``shares`` are those of
+    its MACs that the runtime computes in each precision (:mod:`vitsearch.export.shares`)."""
 
     graph: Graph
-    correct: int
-    n: int
+    confusion: Confusion
     only_class: str | None = None
     shares: dict[str, float] = field(default_factory=dict)
 

@@ -11,9 +11,11 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import Origin, Unpruned, artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
@@ -60,6 +62,7 @@ class Pipeline:
         self._device_accuracies = {
             one.name: DeviceAccuracy(config, context, self._shared, one) for one in self.device.devices
         }
+        self._of_classes: dict[str, dict[str, Figure]] = {}
         self.base_accuracy: dict[str, float] = {}
         """The accuracy of every base that is known by now, on the validation split, by backbone."""
 
@@ -310,8 +313,10 @@ class Pipeline:
                 self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
             )
             out, cost = await self.context.run(job)
-            accuracy = AccuracyRow(key, self.config.data.fingerprint, out.n, "worker", out.correct, batch)
-            self._ledger.add(accuracy, cost)
+            found, split = out.confusion, self.config.data.fingerprint
+            counts = AccuracyRow(key, split, found.n, "worker", found.correct, batch, found.to_json())
+            self._ledger.add(counts, cost)
+            self._of_classes.pop(key, None)
             where = self._workspace.store.address
             detail = out.detail() | {"preprocessing": asdict(trial.spec.source.preprocessing)}
             return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, detail), cost
@@ -375,11 +380,21 @@ class Pipeline:
         return Metrics(
             {
                 "accuracy": accuracy,
+                **self._figures_of_classes(evaluated),
                 "size_mb": Figure(artifact.size_bytes / 1e6),
                 "macs_m": Figure(artifact.detail["macs_m"]),
                 "params_m": Figure(artifact.detail["params_m"]),
             }
         )
+
+    def _figures_of_classes(self, evaluated: AccuracyRow | None) -> dict[str, Figure]:
+        """The metrics that follow from the counts of each class; their bootstrap runs once for a file."""
+        if evaluated is None:
+            return dict.fromkeys(OF_CLASSES, Figure(None, reason=NOT_EVALUATED))
+        key = evaluated.artifact_key
+        if key not in self._of_classes:
+            self._of_classes[key] = Confusion.from_json(evaluated.confusion).figures()
+        return self._of_classes[key]
 
     def _calibration_digest(self, plan: Plan) -> str | None:
         """The digest of the calibration of a quantized file; None when the file depends on no images."""

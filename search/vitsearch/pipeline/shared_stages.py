@@ -91,7 +91,7 @@ class SharedStages:
                 "backbone": source.backbone,
                 "view": asdict(source.view),
                 "start": self._config.starting_digest(source),
-                "recipe": recipe.to_json(),
+                "recipe": recipe.in_keys(),
                 "data": asdict(self._config.data),
             }
         )
@@ -99,7 +99,8 @@ class SharedStages:
 
         async def make() -> tuple[TrainingRow, StageCost]:
             base, cost = await self._context.run(BaseJob(self._workspace, source, recipe))
-            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256), cost
+            counts = None if base.confusion is None else base.confusion.to_json()
+            return TrainingRow(key, rung, base.accuracy, None, base.n, base.weights_sha256, counts), cost
 
         row = await self._context.single_flight.get(
             StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make

@@ -42,7 +42,8 @@ DIGITS = 6
 @dataclass(frozen=True)
 class ReportData:
     """``asked`` is what a person typed to name the study, for the commands that the page shows; ``knee`` the number of
-    the balanced trial of the front; ``open_trials`` those that a run has not finished."""
+    the balanced trial of the front; ``open_trials`` those that a run has not finished; ``class_warnings`` name the
+    classes that models miss."""
 
     study: str
     asked: str
@@ -54,6 +55,7 @@ class ReportData:
     knee: int | None
     open_trials: int
     trained: int
+    class_warnings: tuple[str, ...]
     trials: tuple[ShownTrial, ...]
     chosen: tuple[Mapping[str, Choice], ...]
     steps: tuple[Step, ...]
@@ -80,6 +82,7 @@ class ReportData:
             "knee": self.knee,
             "open_trials": self.open_trials,
             "trained": self.trained,
+            "class_warnings": list(self.class_warnings),
             "groups": list(GROUPS),
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
@@ -170,6 +173,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
         knee=None if front.knee is None else front.points[front.knee].trial,
         open_trials=study.unfinished(),
         trained=len(trained),
+        class_warnings=tuple(front.class_warnings()),
         trials=trials,
         chosen=chosen,
         steps=progress(trials, trained, front.objectives, reference, runs, stages),

@@ -116,7 +116,7 @@ def _ends(trial: ShownTrial, metric: str) -> tuple[float, float]:
 def _axis(metric: str, shown: Sequence[ShownTrial], start: float, end: float) -> Axis:
     ends = [_ends(trial, metric) for trial in shown]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    is_log = metric != "accuracy" and low > 0.0 and high / low > LOG_FROM
+    is_log = not split(metric)[0].is_share and low > 0.0 and high / low > LOG_FROM
     if is_log:
         room = (high / low) ** MARGIN
         return Axis(metric, low / room, high * room, True, start, end)

@@ -111,6 +111,7 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
         yield f"measured with flags: {', '.join(flags)}"
     if point is None:
         return
+    yield from point.class_warnings
     yield from point.warnings
     if found := point.on_device:
         low, high = found.interval

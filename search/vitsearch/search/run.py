@@ -28,6 +28,7 @@ from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
+from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
@@ -119,6 +120,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     adopt_data(session.study, ready.description)
     for note in ready.notes:
         session.progress.note(f"data: {note}")
+    refuse_unknown_names(session.space, ready.description["class_names"])
     device = session.device
     can_run = deployable_on(device.devices)
     plans = plan_space(session.space, can_run)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
@@ -74,6 +75,9 @@ def _standing(model: Described) -> Iterator[str]:
         name = escaped(plan_text(standing.baseline.plan))
         yield f"Beside the unpruned baseline ({name}): {'; '.join(filter(None, compared))}."
         yield ""
+        for line in standing.baseline.class_warnings:
+            yield f"**On the validation images {escaped(line)}.**"
+            yield ""
     which = "Place of the model of the search, before the longer training" if model.final.is_longer else "Place"
     yield f"{which}: {escaped(standing.place)}."
 
@@ -105,6 +109,8 @@ def _accuracy(model: Described) -> Iterator[str]:
             low, high = one.interval
             yield f"| {title} | {one.correct} of {one.n} | {one.share:.4f} | {low:.4f} to {high:.4f} |"
     yield ""
+    yield from _classes(model)
+    yield ""
     if test is None:
         yield "The data has no test images. The search chose by the validation images, so this accuracy is too good by"
         yield "an unknown amount."
@@ -114,6 +120,22 @@ def _accuracy(model: Described) -> Iterator[str]:
     if model.final.epochs is not None:
         yield ""
         yield _longer(model)
+
+
+def _classes(model: Described) -> Iterator[str]:
+    """What the accuracy hides: the mean recall, the worst class, and the classes that the model misses."""
+    names = model.data["class_names"]
+    yield "| images | mean recall | recall of the worst class | F1, mean of the classes |"
+    yield "|---|---|---|---|"
+    for split, counts in model.counts.items():
+        cells = [f"{figure.value:.4f} ({_interval(figure)})" for figure in counts.figures().values()]
+        yield f"| {split} | {' | '.join(cells)} |"
+    for split, counts in model.counts.items():
+        for line in class_caveats(counts, names).sentences("the model"):
+            yield ""
+            yield f"**On the {split} images {escaped(line)}.**"
+    yield ""
+    yield "`measurements.json` has the counts: which classes the images of each class were taken for."
 
 
 def _difference(test: Accuracy, validation: Accuracy) -> str:

@@ -16,11 +16,13 @@ import numpy as np
 from PIL import Image
 
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.core.figures import Metrics
+from vitsearch.core.confusion import ClassAccuracy, Confusion
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.pareto import wilson
 from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
 from vitsearch.ship.card import card
-from vitsearch.ship.described import Accuracy, Described
+from vitsearch.ship.described import Described
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.artifacts.coreml_file import write_package
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
@@ -124,7 +126,7 @@ def manifest(model: Described, with_images: bool) -> dict[str, Any]:
 
 def _judged(metrics: Metrics) -> dict[str, Any]:
     return {
-        name: {"value": figure.value, "low": figure.low, "high": figure.high}
+        name: _figure(figure)
         for name, figure in sorted(metrics.figures.items())
         if name in JUDGED_FIGURES and figure.value is not None
     }
@@ -132,13 +134,12 @@ def _judged(metrics: Metrics) -> dict[str, Any]:
 
 def measurements(model: Described) -> dict[str, Any]:
     """The accuracies and figures with their intervals, and every measurement with its conditions."""
-    shipped = model.shipped
-    classes = zip(model.data["class_names"], shipped.class_images, shipped.class_correct, strict=True)
+    split, names = model.shipped.split, model.data["class_names"]
     return {
         "accuracy": {
-            "test": None if model.on_test is None else _counted(model.on_test),
-            "validation": _counted(model.validation),
-            "classes": {name: {"split": shipped.split, "n": n, "correct": right} for name, n, right in classes},
+            **({"test": None} | {split: _counted(counts) for split, counts in model.counts.items()}),
+            "classes": {one.name: _of_class(one, split) for one in model.shipped.confusion.by_class(names)},
+            "confusion": {split: counts.to_json() for split, counts in model.counts.items()},
         },
         **model.metrics.to_json(),
         "device": model.device,
@@ -146,9 +147,20 @@ def measurements(model: Described) -> dict[str, Any]:
     }
 
 
-def _counted(accuracy: Accuracy) -> dict[str, Any]:
-    low, high = accuracy.interval
-    return {"n": accuracy.n, "correct": accuracy.correct, "accuracy": accuracy.share, "low": low, "high": high}
+def _counted(counts: Confusion) -> dict[str, Any]:
+    low, high = wilson(counts.correct, counts.n)
+    of_classes = {name: _figure(figure) for name, figure in counts.figures().items()}
+    found = {"n": counts.n, "correct": counts.correct, "accuracy": counts.accuracy, "low": low, "high": high}
+    return found | of_classes
+
+
+def _of_class(one: ClassAccuracy, split: str) -> dict[str, Any]:
+    found = {"n": one.n, "correct": one.correct, "low": one.low, "high": one.high, "predicted": one.predicted}
+    return {"split": split} | found
+
+
+def _figure(figure: Figure) -> dict[str, float | None]:
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
 
 
 def _lasting(measurement: Measurement) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Deployment, plan_text
@@ -57,8 +58,9 @@ class Described:
     """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
 
     ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
-    its present environment, ``metrics`` their pooled figures. ``trial`` is None for the baseline. ``target`` is
-    that of ``vitsearch retarget``; None for the study's own device. ``standing`` is None for the baseline itself.
+    its present environment, ``metrics`` their pooled figures. ``confusion`` counts the answers on validation images.
+    ``trial`` is None for the baseline. ``target`` is that of ``vitsearch retarget``; None for the study's own device.
+    ``standing`` is None for the baseline itself.
     """
 
     study: str
@@ -71,6 +73,7 @@ class Described:
     images: Path
     shipped: Shipped
     validation: Accuracy
+    confusion: Confusion
     device: dict[str, Any]
     measurements: tuple[Measurement, ...]
     metrics: Metrics
@@ -122,6 +125,11 @@ class Described:
         return Accuracy(self.shipped.split, self.shipped.n, self.shipped.correct)
 
     @property
+    def counts(self) -> dict[str, Confusion]:
+        """The counts of its answers, by split: on the test images first, where the data has any."""
+        return ({"test": self.shipped.confusion} if self.on_test else {}) | {"validation": self.confusion}
+
+    @property
     def on_images(self) -> Accuracy:
         """On the images in the bundle."""
         labels, predicted = self.shipped.labels, self.shipped.predicted
@@ -163,6 +171,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
         images=store.get(shipped.images_sha256),
         shipped=shipped,
         validation=Accuracy("validation", evaluated.n, evaluated.correct),
+        confusion=Confusion.from_json(evaluated.confusion),
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(known),

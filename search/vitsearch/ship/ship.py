@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.ship import contents, prepare, writing
@@ -40,7 +41,8 @@ class Bundle:
     model: Described
 
     def to_json(self) -> dict[str, Any]:
-        test, model = self.model.on_test, self.model
+        model = self.model
+        counts = {split: _counted(one) for split, one in model.counts.items()}
         return {
             "folder": str(self.folder),
             "zip": str(self.archive),
@@ -48,11 +50,16 @@ class Bundle:
             "trial": model.trial,
             "artifact_key": model.artifact.artifact_key,
             "accuracy": {
-                "test": None if test is None else {"n": test.n, "correct": test.correct},
-                "validation": {"n": model.validation.n, "correct": model.validation.correct},
+                "test": counts.get("test"),
+                "validation": counts["validation"],
             },
             **model.metrics.to_json(),
         }
+
+
+def _counted(confusion: Confusion) -> dict[str, float | None]:
+    values = {name: figure.value for name, figure in confusion.figures().items()}
+    return {"n": confusion.n, "correct": confusion.correct, **values}
 
 
 def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:

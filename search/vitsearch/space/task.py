@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from vitsearch.core import plan
+from vitsearch.core.class_weights import ClassWeights
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
 from vitsearch.space.kinds import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
@@ -20,6 +21,7 @@ _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
     float | Literal["auto"], Either(word_or("<number>"), {"<number>": Positive, "<word>": Literal["auto"]})
 ]
+_Weights = Annotated[dict[Text, Positive], Field(min_length=1)]
 _AllImages = Annotated[Literal["all"], AfterValidator(lambda _: None)]
 _SOURCE = WithJsonSchema(
     {
@@ -106,6 +108,12 @@ class Training(Section):
     """Factor by which the learning rate falls with each layer away from the classifier, such as 0.75; 1 for off."""
     frozen_blocks: Annotated[Int, Field(ge=0, le=1000)] = 0
     """Number of blocks, from the input, that are frozen together with the stem; 0 trains everything."""
+    class_weights: Annotated[
+        Literal["none", "balanced"] | dict[Text, Positive],
+        Either(word_or("<mapping>"), {"<word>": Literal["none", "balanced"], "<mapping>": _Weights}),
+    ] = "none"
+    """How much each class counts in the loss of the labels: none (all images equally), balanced (the inverse of its
+    number of training images) or weights by class, such as {scratch: 4}; classes that are left out have 1."""
     gradient_checkpointing: Annotated[bool, Strict()] = False
     """Gradient checkpointing: saves memory, takes about a third more time."""
 
@@ -126,7 +134,12 @@ class Training(Section):
             layer_decay=self.layer_decay,
             frozen_blocks=self.frozen_blocks,
             gradient_checkpointing=self.gradient_checkpointing,
+            class_weights=_class_weights(self.class_weights),
         )
+
+
+def _class_weights(value: str | dict[str, float]) -> ClassWeights:
+    return value if isinstance(value, str) else tuple(sorted(value.items()))
 
 
 def _augmentation(value: str | Augmentation) -> plan.Augmentation:

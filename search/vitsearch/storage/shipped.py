@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.record import Shipped
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch_evaluators.base.canonical_json import digest
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def key_of(artifact_key: str, fingerprint: str) -> str:
@@ -20,7 +21,7 @@ def key_of(artifact_key: str, fingerprint: str) -> str:
 
 def to_row(shipped: Shipped, key: str, folder: str) -> ArtifactRow:
     """The file of a row is that of the images; ``folder`` is their store."""
-    detail = asdict(shipped)
+    detail = asdict(shipped) | {"confusion": shipped.confusion.to_json()}
     sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")
     return ArtifactRow(key, Stage.SHIP, sha256, size, folder, detail)
 
@@ -29,6 +30,7 @@ def of_row(row: ArtifactRow) -> Shipped:
     detail: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in row.detail.items()
     }
+    detail["confusion"] = Confusion.from_json(row.detail["confusion"])
     return Shipped(**detail, images_sha256=row.sha256, images_bytes=row.size_bytes)
 
 

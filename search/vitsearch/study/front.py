@@ -9,7 +9,9 @@ from typing import Any
 
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.beside import REFERENCES, Beside, Graph, beside, graph_of
+from vitsearch.core.caveats.classes import ClassCaveats, class_caveats, class_warnings
 from vitsearch.core.caveats.precision_shares import in_name_only
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
@@ -55,7 +57,8 @@ class Point:
     of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
     that it does not meet, such as ``accuracy>=0.9``. ``sha256`` is the digest of its exported model, ``file`` the path
     of that on this machine (None where it is not here). ``beside`` are its times over those of the same graph in other
-    precisions that the study has measured.
+    precisions that the study has measured. ``classes`` is what the counts of its answers say against its accuracy;
+    None before it was evaluated.
     """
 
     trial: int | None
@@ -72,12 +75,18 @@ class Point:
     sha256: str | None = None
     file: Path | None = None
     beside: tuple[Beside, ...] = ()
+    classes: ClassCaveats | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its precision does not keep, and what is known against its combination of model and deployment. Where
         the study has figures of its own, these are said."""
         return warnings_of(self.plan, self.shares, self.beside)
+
+    @property
+    def class_warnings(self) -> tuple[str, ...]:
+        """Classes that it misses, and an accuracy that one class explains."""
+        return () if self.classes is None else tuple(self.classes.sentences(self.name))
 
     @property
     def name(self) -> str:
@@ -93,7 +102,7 @@ class Point:
             "flags": list(self.flags),
             "basis": self.basis,
             "shares": self.shares,
-            "warnings": list(self.warnings),
+            "warnings": [*self.class_warnings, *self.warnings],
             "on_device": self._on_device(),
             "on_test": None if self.on_test is None else self.on_test.to_json(),
             "sha256": self.sha256,
@@ -151,12 +160,22 @@ class Front:
         found = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
         return tuple(dict.fromkeys(found))
 
+    def class_warnings(self) -> list[str]:
+        """What to know of single classes before the accuracies of the baseline and of the knee are believed, and which
+        other models of the front miss a class."""
+        knee = None if self.knee is None else self.points[self.knee]
+        chosen = {"the baseline": self.baseline} | ({} if knee is None else {f"{knee.name}, the knee,": knee})
+        named = {name: point.classes for name, point in chosen.items() if point and point.classes}
+        others = {f"{point.trial}": point.classes for point in self.points if point is not knee and point.classes}
+        return list(class_warnings(named, others))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "study": self.study,
             "device": self.device,
             "shown_device": self.shown_device,
             "emulated": self.emulated,
+            "class_warnings": self.class_warnings(),
             "baseline": self.baseline.to_json() if self.baseline else None,
             "points": [point.to_json() for point in self.points],
         }
@@ -306,13 +325,21 @@ class _Results:
     @classmethod
     def of(cls, found: _Found, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
         fingerprint = (found.study.attributes.get("data") or {}).get("fingerprint", "")
-        fleets = found.study.fleets
+        fleets, names = found.study.fleets, (found.study.attributes.get("data") or {}).get("class_names", [])
         known = current or CurrentFigures(ledger, found.space.measure.threads, fleets)
-        return cls(ledger, known, fingerprint, fleets)
+        return cls(ledger, known, fingerprint, fleets, names)
 
-    def __init__(self, ledger: Ledger, current: CurrentFigures, split: str, fleets: Mapping[str, Fleet]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        current: CurrentFigures,
+        split: str,
+        fleets: Mapping[str, Fleet],
+        class_names: Sequence[str],
+    ) -> None:
         self._ledger = ledger
         self._split = split
+        self._class_names = class_names
         self._fleets = fleets
         self._store = store_of(ledger)
         self._current = current
@@ -335,13 +362,17 @@ class _Results:
         return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
 
     def with_artifact(self, point: Point) -> Point:
-        """The point with its file, the precisions of that, its accuracy on the device, if the device was asked (of a
-        fleet, on the one where it is lowest), and on the test images, if it was shipped."""
+        """The point with its file, the precisions of that, what the counts of its classes say, its accuracy on the
+        device, if the device was asked (of a fleet, on the one where it is lowest), and on the test images, if it was
+        shipped."""
         key = point.keys.artifact_key or ""
         artifact = self._ledger.artifact(key)
         if artifact is not None:
             shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
             point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
+        if evaluated := self._ledger.accuracy(key, self._split):
+            caveats = class_caveats(Confusion.from_json(evaluated.confusion), self._class_names)
+            point = replace(point, classes=caveats)
         on_devices = [
             Classified(found.correct, found.n)
             for device_id in devices_of(point.keys, self._fleets).values()

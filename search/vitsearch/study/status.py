@@ -14,7 +14,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.devices import shown_target
-from vitsearch.study.front import OwnTimes, warnings_of
+from vitsearch.study.front import OwnTimes, read_front, warnings_of
 from vitsearch.study.study import Study
 
 
@@ -37,6 +37,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
         "leaderboard": list(_leaderboard(study, ledger)),
+        "class_warnings": read_front(study, ledger).class_warnings(),
         "cpu_seconds": spent.cpu_seconds,
         "busy_share": spent.busy_share,
         **accounted.together.to_json(),

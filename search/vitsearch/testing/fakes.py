@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Deployment, Recipe
 from vitsearch.core.preprocessing import HALF
@@ -106,6 +107,15 @@ def fake_accuracy(resolved: ResolvedPlan, trained: bool) -> float:
     return 0.89 - lost * (0.5 if trained else 1.0)
 
 
+def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
+    """Counts of images of ten equal classes; a wrong answer is the next class."""
+    correct = round(accuracy * images)
+    right = [correct // 10 + (label < correct % 10) for label in range(10)]
+    cells = [(label, label, right[label]) for label in range(10)]
+    cells += [(label, (label + 1) % 10, images // 10 - right[label]) for label in range(10)]
+    return Confusion(tuple(sorted(cell for cell in cells if cell[2])))
+
+
 @dataclass
 class FakeRunner:
     """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what it is
@@ -155,13 +165,13 @@ class FakeRunner:
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(graph, round(accuracy * 1000), 1000, shares=fake_shares(resolved))
+                return jobs.Exported(graph, fake_confusion(accuracy), shares=fake_shares(resolved))
             case jobs.ShipJob():
                 images = _two_images(job.workspace.store)
-                counts = (100,) * 10, (88,) * 10
                 labels = (0, 1), (0, 2)
                 licences: dict[str, str | None] = {"weights": None, "data": None}
-                return Shipped("test", "12" * 32, 1000, 880, *counts, images, 1, *labels, licences, job.batch)
+                counts = fake_confusion(0.88)
+                return Shipped("test", "12" * 32, 1000, 880, counts, images, 1, *labels, licences, job.batch)
         raise AssertionError(f"no answer for {job.stage}")
 
 
@@ -229,6 +239,7 @@ class FakeDevice:
             correct=9,
             not_finite=0,
             classes=10,
+            confusion=((0, 0, 9), (1, 0, 1)),
             ci95_low=0.6,
             ci95_high=0.98,
             logits_sha256=DIGEST,

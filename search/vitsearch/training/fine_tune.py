@@ -73,6 +73,8 @@ class FineTuneTask:
     without augmentation, and ``teacher_features`` (rows of the pool, width) for hints; or a ``live_teacher``, which
     augmented images need. ``auxiliary_loss`` opens a context that gives one more loss, specific to the model.
 
+    Classes: ``class_weights`` multiply the loss of the labels; what is learned from the teacher is not weighted.
+
     Length: ``epochs`` after the ``epochs_before`` of earlier rungs; an epoch is at most ``recipe.images_per_epoch``
     images.
 
@@ -93,6 +95,7 @@ class FineTuneTask:
     pool: Labels | None = None
     live_teacher: LiveTeacher | None = None
     auxiliary_loss: Callable[[nn.Module], AbstractContextManager[AuxiliaryLoss]] | None = None
+    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or not len(self):
@@ -233,7 +236,7 @@ def _train(
             outputs = model(batch.inputs)
             auxiliary = loss_parts.auxiliary_loss
             added = auxiliary(batch.inputs, method.class_logits(outputs)) if auxiliary else 0.0
-        loss = _loss(method, outputs, batch, recipe) + added
+        loss = _loss(method, outputs, batch, task) + added
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -285,13 +288,23 @@ def _live_targets(teacher: LiveTeacher, task: FineTuneTask, images: Bytes, preci
     return TargetBatch(logits.float(), features().float() if task.distillation == "feature" else None)
 
 
-def _loss(method: Method, outputs: Any, batch: _Batch, recipe: Recipe) -> torch.Tensor:
-    logits = method.class_logits(outputs)
-    loss = functional.cross_entropy(logits, batch.targets, label_smoothing=recipe.label_smoothing)
+def _loss(method: Method, outputs: Any, batch: _Batch, task: FineTuneTask) -> torch.Tensor:
+    loss = _loss_of_labels(method.class_logits(outputs), batch.targets, task)
     if batch.teacher is None:
         return loss
-    weight = recipe.distillation_weight
+    weight = task.recipe.distillation_weight
     return (1 - weight) * loss + weight * method.distance(outputs, batch.teacher)
+
+
+def _loss_of_labels(logits: torch.Tensor, targets: torch.Tensor, task: FineTuneTask) -> torch.Tensor:
+    """Cross-entropy. With class weights, whose mean over the training images is 1, each image counts by the weight of
+    its class, and the sum is divided by the number of images: torch's own mean divides by the weights of the batch, so
+    that a rare class would count less in the very batches that have it."""
+    smoothing = task.recipe.label_smoothing
+    if task.class_weights is None:
+        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+    weights = torch.tensor(task.class_weights, dtype=logits.dtype, device=logits.device)
+    return functional.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=smoothing).mean()
 
 
 def _finite(loss: torch.Tensor, norm: torch.Tensor, overflow: bool, where: str, lr: float) -> float:

@@ -1,15 +1,11 @@
-"""The answers of a stored file on the validation images: its accuracy class by class, computed again."""
+"""The answers of a stored file on the validation images, computed again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import ImageData
@@ -35,27 +31,6 @@ class StoredFile:
     batch: int
 
 
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """How many of the ``n`` images of a class are classified correctly, with a 95 % interval; ``confused_with`` is the
-    class that most of the others are taken for, None where all are right."""
-
-    name: str
-    n: int
-    correct: int
-    low: float
-    high: float
-    confused_with: str | None
-    confused: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.n
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"accuracy": self.accuracy}
-
-
 def predicted(file: StoredFile, images: ImageData) -> Labels:
     """The class that the file gives each validation image, int64 (N,), run on the CPU of this machine.
 
@@ -71,20 +46,4 @@ def predicted(file: StoredFile, images: ImageData) -> Labels:
     job = device_job(deployment.with_options(tuple(sorted(file.options.items()))))
     pixels = batches(images.validation.images, file.view)
     found: Labels = evaluate.logits(file.path, pixels, file.batch, job=job).argmax(1)
-    return found
-
-
-def by_class(answers: Labels, labels: Labels, names: Sequence[str]) -> list[ClassAccuracy]:
-    """The accuracy of each class that has an image, in the order of the classes."""
-    found = []
-    for index, name in enumerate(names):
-        given = answers[labels == index]
-        if not len(given):
-            continue
-        correct = int((given == index).sum())
-        wrong = np.bincount(given[given != index], minlength=len(names))
-        worst = int(wrong.argmax())
-        confused = int(wrong[worst])
-        taken_for = names[worst] if confused else None
-        found.append(ClassAccuracy(name, len(given), correct, *wilson(correct, len(given)), taken_for, confused))
     return found

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vitsearch import backbones, data
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.record import Shipped
-from vitsearch.data.arrays import Labels
 from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
@@ -26,8 +26,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     logits = evaluate.logits(path, batches(split.images, job.source.view), job.batch, job=judge)
     if not np.isfinite(logits).all():
         raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the logits of the {name} images")
-    right = logits.argmax(1) == split.labels
-    classes = len(found.class_names)
+    confusion = Confusion.of(split.labels, logits.argmax(1))
     chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
     settings = job.source.view.settings(found.image_size, found.channels)
     images = np.ascontiguousarray(split.images[chosen])
@@ -41,9 +40,8 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         name,
         split.sha256,
         len(split),
-        int(right.sum()),
-        _counts(split.labels, classes),
-        _counts(split.labels[right], classes),
+        confusion.correct,
+        confusion,
         stored.sha256,
         stored.size_bytes,
         tuple(split.labels[chosen].tolist()),
@@ -54,7 +52,3 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         },
         job.batch,
     )
-
-
-def _counts(labels: Labels, classes: int) -> tuple[int, ...]:
-    return tuple(np.bincount(labels, minlength=classes).tolist())

@@ -25,6 +25,9 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.class_weights import class_weights
+from vitsearch.core.confusion import Confusion
+from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
@@ -63,11 +66,13 @@ def prepare_base(job: jobs.BaseJob) -> jobs.Base:
     built = backbones.find(job.source.backbone).build(model_spec(job.source, job.workspace))
     if built.head_is_new or not _knows_classes(job.source, images):
         _train_base(built.model, images, job)
-    accuracy = _known_accuracy(job.source, images)
+    accuracy, confusion = _known_accuracy(job.source, images), None
     if accuracy is None:
         logits = predict(built.model, images.validation.images, job.source.view)
-        accuracy = inference.accuracy(logits, images.validation.labels)
-    return jobs.Base(_save_weights(built.model.cpu(), job.workspace.store), accuracy, len(images.validation.images))
+        confusion = Confusion.of(images.validation.labels, logits.argmax(1))
+        accuracy = confusion.accuracy
+    weights = _save_weights(built.model.cpu(), job.workspace.store)
+    return jobs.Base(weights, accuracy, len(images.validation.images), confusion)
 
 
 def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None:
@@ -191,13 +196,13 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
                 "export", "not_finite", f"{path.name}: NaN or infinity among the logits of the validation images"
             )
         predicted = logits.argmax(1)
-        correct = int((predicted == images.validation.labels).sum())
+        confusion = Confusion.of(images.validation.labels, predicted)
         only_class = images.class_names[predicted[0]] if len(set(predicted.tolist())) == 1 else None
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
         kept = shares.by_precision(written.file, job.deployment)
-        return jobs.Exported(graph, correct, len(logits), only_class, kept)
+        return jobs.Exported(graph, confusion, only_class, kept)
 
 
 def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
@@ -245,6 +250,7 @@ def _train_base(model: nn.Module, images: data.ImageData, job: jobs.BaseJob) -> 
         epochs=recipe.rungs[-1],
         device=torch_device(),
         pool=images.learned,
+        class_weights=_class_weights(recipe, images),
     )
     fine_tune.fine_tune(model, task)
 
@@ -266,11 +272,18 @@ def _fine_tune_task(job: jobs.TrainJob, images: data.ImageData) -> fine_tune.Fin
         pool=fine_tune.training_pool(images.learned, job.recipe),
         live_teacher=_live_teacher(teacher, job.workspace) if teacher else None,
         auxiliary_loss=_auxiliary_loss(job),
+        class_weights=_class_weights(job.recipe, images),
     )
 
 
 def _live_teacher(source: jobs.Source, workspace: jobs.Workspace) -> fine_tune.LiveTeacher:
     return fine_tune.LiveTeacher(base_model(source, workspace), source.resolution, source.preprocessing)
+
+
+def _class_weights(recipe: Recipe, images: data.ImageData) -> tuple[float, ...] | None:
+    """The weights of a recipe, by the images that a study learns from."""
+    counts = np.bincount(images.train.labels[images.learned], minlength=len(images.class_names))
+    return class_weights(recipe.class_weights, images.class_names, counts.tolist())
 
 
 def _auxiliary_loss(

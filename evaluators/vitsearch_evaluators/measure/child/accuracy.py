@@ -1,11 +1,12 @@
 """The child of an accuracy job: run every image of the subset through the model once, untimed.
 
-The child writes the logits to their own file next to the answer and counts the correct images. The agent
+The child writes the logits to their own file next to the answer and counts its answers. The agent
 computes the accuracy and its interval from the counts. The agent reads the names below too, so only
 the functions of the child import numpy.
 """
 
-from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Optional, Tuple
+from collections import Counter
+from typing import Any, BinaryIO, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader, npy
 from vitsearch_evaluators.base.atomic_files import replacing
@@ -13,6 +14,7 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.runtimes.base import Session
 from vitsearch_evaluators.wire.job_spec import Shapes, read_shapes
+from vitsearch_evaluators.wire.results import NO_CLASS, Cell, read_confusion
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 LOGITS = "logits.f32"
@@ -27,13 +29,14 @@ class AccuracyReport(NamedTuple):
     correct: int
     not_finite: int
     classes: int
+    confusion: Tuple[Cell, ...]
     runtime_version: str
     options: Mapping[str, Any]
     batch: int
     shapes: Optional[Shapes]
 
     def to_json(self) -> Dict[str, Any]:
-        return dict(self._asdict(), options=dict(self.options))
+        return dict(self._asdict(), options=dict(self.options), confusion=[list(cell) for cell in self.confusion])
 
     @classmethod
     def from_json(cls, value: Any, where: str = "report") -> "AccuracyReport":
@@ -45,6 +48,7 @@ _REPORT: Mapping[str, json_reader.Reader] = {
     "correct": json_reader.integer(),
     "not_finite": json_reader.integer(),
     "classes": json_reader.integer(1),
+    "confusion": read_confusion,
     "runtime_version": json_reader.text,
     "options": json_reader.mapping(),
     "batch": json_reader.integer(1),
@@ -57,7 +61,8 @@ def classify(subject: Subject) -> AccuracyReport:
     header, labels = _subset()
     session = subject.load()
     batch, n = session.batch, len(labels)
-    classes = correct = not_finite = 0
+    classes = 0
+    cells = Counter()  # type: Counter[Tuple[int, int]]
     with open(IMAGES, "rb") as images, replacing(LOGITS) as stream:
         images.seek(header.offset)
         for start in range(0, n, batch):
@@ -67,10 +72,12 @@ def classify(subject: Subject) -> AccuracyReport:
                 _check_labels(labels, classes)
             elif logits.shape[1] != classes:
                 raise MeasurementFailed("protocol", f"the model returned {classes} classes, then {logits.shape[1]}")
-            right, broken = _count(logits, labels[start : start + batch])
-            correct, not_finite = correct + right, not_finite + broken
+            cells.update(_answers(logits, labels[start : start + batch]))
             stream.write(logits.tobytes())
-    counts = n, correct, not_finite, classes
+    correct = sum(count for (label, predicted), count in cells.items() if label == predicted)
+    not_finite = sum(count for (_, predicted), count in cells.items() if predicted == NO_CLASS)
+    confusion = tuple((label, predicted, count) for (label, predicted), count in sorted(cells.items()))
+    counts = n, correct, not_finite, classes, confusion
     return AccuracyReport(*counts, subject.version, subject.options, session.batch, session.shapes)
 
 
@@ -111,13 +118,13 @@ def _logits(session: Session, images: Any, batch: int) -> Any:
     return numpy.ascontiguousarray(found[: len(images)], dtype=WRITTEN_AS)
 
 
-def _count(logits: Any, labels: Any) -> Tuple[int, int]:
-    """Return the number of correct images, and the number of images whose logits are not all finite."""
+def _answers(logits: Any, labels: Any) -> Iterator[Tuple[int, int]]:
+    """Yield the label of each image and the class that it gets; NO_CLASS where its logits are not all finite."""
     import numpy
 
     finite = numpy.isfinite(logits).all(axis=1)
-    right = finite & (logits.argmax(axis=1) == labels)
-    return int(right.sum()), int((~finite).sum())
+    predicted = numpy.where(finite, logits.argmax(axis=1), NO_CLASS)
+    return zip(labels.tolist(), predicted.tolist())
 
 
 def _check_labels(labels: Any, classes: int) -> None:

@@ -78,6 +78,7 @@ FORMS: Mapping[str, JsonForm] = {
                 device=(TEXT, "where the models were measured"),
                 shown_device=(TEXT, "the same with its host, such as local@HOST"),
                 emulated=(FLAG, "whether its times are those of an emulated device"),
+                class_warnings=(several(TEXT), "classes that the baseline or the front misses, in words"),
                 baseline=(maybe(POINT), "the unpruned model that relative limits refer to"),
                 points=(several(FRONT_POINT), "the models"),
                 nearest=(maybe(NEAREST), "what came nearest, where no model is within the limits"),

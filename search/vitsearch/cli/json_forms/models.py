@@ -45,7 +45,7 @@ POINT = and_more(
     flags=(several(TEXT), "flags that all its measurements have, such as throttled"),
     basis=(maybe(TEXT), "raw: times as they were read; paired: by reference models that ran beside it"),
     shares=(by_name(NUMBER), "share of its MACs in each precision"),
-    warnings=(several(TEXT), "what is known against its precision or combination"),
+    warnings=(several(TEXT), "classes that it misses; what is known against its precision or combination"),
     on_device=(maybe(ON_DEVICE), "its accuracy on the device itself"),
     on_test=(maybe(CLASSIFIED), "its accuracy on the test images; null before it was shipped"),
     sha256=(maybe(TEXT), "digest of its exported file; null where there is none"),
@@ -57,7 +57,13 @@ FRONT_POINT = and_more(
     is_knee=(FLAG, "whether it is the knee"),
     tied=(by_name(several(TEXT)), "objective -> neighbours on the front from which it does not differ significantly"),
 )
-COUNTED = fields(n=(WHOLE, "images"), correct=(WHOLE, "of them classified correctly"))
+COUNTED = fields(
+    n=(WHOLE, "images"),
+    correct=(WHOLE, "of them classified correctly"),
+    accuracy_balanced=(NUMBER, "mean of the recalls of the classes"),
+    recall_min=(NUMBER, "recall of the worst class"),
+    f1_macro=(NUMBER, "mean of the F1 scores of the classes"),
+)
 BUNDLE = and_more(
     METRICS,
     folder=(TEXT, "the bundle"),
@@ -151,11 +157,14 @@ CLASS = fields(
     name=(TEXT, "the class"),
     n=(WHOLE, "validation images of it"),
     correct=(WHOLE, "of them classified correctly"),
-    low=(NUMBER, "lower end of the 95 % interval"),
+    low=(NUMBER, "lower end of the 95 % interval of the recall"),
     high=(NUMBER, "upper end"),
+    predicted=(WHOLE, "validation images of any class that are taken for it"),
     confused_with=(maybe(TEXT), "the class that most of the others are taken for"),
     confused=(WHOLE, "how many are"),
-    accuracy=(NUMBER, "correct / n"),
+    accuracy=(NUMBER, "recall: correct / n"),
+    precision=(maybe(NUMBER), "correct / predicted; null where nothing is taken for it"),
+    f1=(NUMBER, "harmonic mean of recall and precision"),
 )
 DETAIL = and_more(
     POINT,
@@ -175,7 +184,7 @@ DETAIL = and_more(
     file=(maybe(FILE), "the exported model"),
     stages=(several(STAGE), "the stages that made its results"),
     measurements=(several(ANYTHING), "as the agent reports them (evaluators/README.md), with protocol and repeat"),
-    classes=(maybe(several(CLASS)), "with --per-class: accuracy of each class"),
+    classes=(maybe(several(CLASS)), "with --per-class: what it finds of each class"),
 )
 COMPARED = fields(
     name=(TEXT, "the metric"),
@@ -273,6 +282,7 @@ RETARGETED = fields(
             device=(TEXT, "where the models were measured, as front --device takes it"),
             shown_device=(TEXT, "the same with its host, such as nano@HOST"),
             emulated=(FLAG, "whether its times are those of an emulated device"),
+            class_warnings=(several(TEXT), "classes that the baseline or the front misses, in words"),
             baseline=(maybe(POINT), "the unpruned model that relative limits refer to, on this device"),
             points=(several(POINT), "the models of the front"),
         ),

@@ -131,6 +131,7 @@ STATUS = fields(
     data=(maybe(ANYTHING), "identity of the data"),
     reference_point=(maybe(by_name(NUMBER)), "of the hypervolume"),
     leaderboard=(several(LEADER), "unpruned models"),
+    class_warnings=(several(TEXT), "classes that the baseline or the front misses, in words"),
     cpu_seconds=(by_name(NUMBER), "stage -> CPU-seconds"),
     busy_share=(maybe(NUMBER), "share of the cores' time that stages used"),
     trainer_seconds=(NUMBER, "wall time of stages on trainers"),

@@ -77,9 +77,7 @@ def show(
     model: ModelName,
     per_class: Annotated[
         bool,
-        typer.Option(
-            "--per-class", help="Run its file on the validation images here, and show the accuracy of each class."
-        ),
+        typer.Option("--per-class", help="Also what it finds of each class, and what it takes the rest for."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

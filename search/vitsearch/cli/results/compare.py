@@ -12,6 +12,7 @@ from rich.table import Table
 from vitsearch.api import StoredStudy
 from vitsearch.cli.tables import EMULATED, heading, plain_table
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
 from vitsearch.study.results.comparison import Comparison, MetricCompared
 from vitsearch.study.results.model_names import number_of
@@ -33,7 +34,7 @@ def print_comparison(found: Comparison, console: Console | None = None) -> None:
     console.print("")
     console.print(metrics_table(found))
     how = "" if found.paired is None else ", that of the accuracies by the answers on the same images"
-    console.print(f"B/A with its 95 % interval; of accuracies B - A{how}.", style="dim", markup=False)
+    console.print(f"B/A with its 95 % interval; of shares of images B - A{how}.", style="dim", markup=False)
     console.print("")
     if found.knobs:
         rows = [[name, _text(one), _text(other)] for name, (one, other) in found.knobs.items()]
@@ -62,8 +63,9 @@ def _value(value: float | None) -> str:
 def _change(one: MetricCompared) -> str:
     if one.change is None:
         return ""
-    sign = "+" if one.name == "accuracy" else ""
-    form = ".4f" if one.name == "accuracy" else ".3g"
+    is_share = split(one.name)[0].is_share
+    sign = "+" if is_share else ""
+    form = ".4f" if is_share else ".3g"
     text = f"{one.change:{sign}{form}}"
     return (
         text if one.low is None or one.high is None else f"{text} ({one.low:{sign}{form}} to {one.high:{sign}{form}})"

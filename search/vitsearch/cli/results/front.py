@@ -25,6 +25,7 @@ from vitsearch.cli.tables import (
     print_value_notes,
 )
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.metrics import split
 from vitsearch.core.plan import model_text
 from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
@@ -153,6 +154,11 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     for point in shown:
         if flags := ", ".join(flag for flag in point.flags if flag.partition("@")[0] in OF_THE_DEVICE):
             console.print(f"{point.name} was measured on a device with flags: {flags}", style="yellow", markup=False)
+    if warnings := front.class_warnings():
+        for line in warnings:
+            console.print(printable(line), style="yellow", markup=False)
+        per_class = f"vitsearch show {front.study} knee --per-class"
+        console.print(f"Every class: {per_class}", style="dim", markup=False, highlight=False)
     for line, names in _warnings(shown).items():
         console.print(printable(f"{', '.join(names)}: {line}"), style="yellow", markup=False)
     for point in shown:
@@ -276,4 +282,4 @@ def _cell(point: Point, name: str, front: Front, tied: Mapping[str, object]) -> 
     if name in tied:
         text += TIED
     base = front.baseline.metrics.value(name) if front.baseline and point.trial is not None else None
-    return f"{text} ({value / base:.2f})" if base and name != "accuracy" else text
+    return f"{text} ({value / base:.2f})" if base and not split(name)[0].is_share else text

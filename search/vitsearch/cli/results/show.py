@@ -30,7 +30,7 @@ from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
 
 if TYPE_CHECKING:
-    from vitsearch.workers.answers import ClassAccuracy
+    from vitsearch.core.confusion import ClassAccuracy
 
 
 def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None:
@@ -44,7 +44,7 @@ def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None
         return
     print_detail(found)
     if classes is not None:
-        print_classes(found, classes)
+        print_classes(classes)
 
 
 def print_detail(found: TrialDetail, console: Console | None = None) -> None:
@@ -71,7 +71,7 @@ def print_detail(found: TrialDetail, console: Console | None = None) -> None:
         line(f"{name} is not measured: {reason}", "dim")
     for name, note in found.point.metrics.notes.items():
         line(f"{name}: {note}", "yellow")
-    for warning in found.point.warnings:
+    for warning in (*found.point.class_warnings, *found.point.warnings):
         line(warning, "yellow")
     if found.point.flags:
         line(f"flags of all its measurements: {', '.join(found.point.flags)}", "yellow")
@@ -137,13 +137,15 @@ def metrics_table(found: TrialDetail) -> Table:
             continue
         base = None if found.baseline is None else found.baseline.metrics.value(name)
         span = "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
-        share = "" if not base else _against(name, figure.value, base)
+        share = "" if base is None else _against(name, figure.value, base)
         rows.append([heading(name), f"{figure.value:.4g}", span, share])
     return plain_table("", ["metric", "value", "95 % interval", "against the baseline"], rows, texts=1)
 
 
 def _against(name: str, value: float, base: float) -> str:
-    return f"{value - base:+.4f}" if split(name)[0].name == "accuracy" else f"x {value / base:.3g}"
+    if split(name)[0].is_share:
+        return f"{value - base:+.4f}"
+    return f"x {value / base:.3g}" if base else ""
 
 
 def knobs_table(found: TrialDetail) -> Table:
@@ -176,30 +178,26 @@ def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
         yield "?: nothing was run, the result of an equal file was used"
 
 
-def print_classes(found: TrialDetail, classes: list[ClassAccuracy], console: Console | None = None) -> None:
-    """The accuracy of each class, the worst first."""
+def print_classes(classes: list[ClassAccuracy], console: Console | None = None) -> None:
+    """What the model finds of each class, the worst first."""
     console = console or Terminal()
     rows = [
         [
             one.name,
             f"{one.accuracy:.3f}",
             f"{one.low:.3f} to {one.high:.3f}",
-            str(one.n),
+            f"{one.correct} of {one.n}",
+            "" if one.precision is None else f"{one.precision:.3f}",
             "" if one.confused_with is None else f"{one.confused_with} ({one.confused})",
         ]
         for one in sorted(classes, key=lambda one: one.accuracy)
     ]
     console.print("")
-    console.print(plain_table("", ["class", "accuracy", "95 % interval", "images", "taken for"], rows, texts=1))
+    heads = ["class", "recall", "95 % interval", "images", "precision", "taken for"]
+    console.print(plain_table("", heads, rows, texts=1))
     correct, n = sum(one.correct for one in classes), sum(one.n for one in classes)
-    runtime = found.point.plan.deployment.runtime
     console.print(
-        f"{correct} of {n:,} validation images are right: the file was run here just now, by {runtime} on the CPU.",
+        f"{correct:,} of {n:,} validation images are right, counted when the file was exported.",
         markup=False,
         style="dim",
     )
-    stored = found.point.metrics.value("accuracy")
-    if stored is not None and round(stored * n) != correct:
-        console.print(
-            f"The search counted {round(stored * n)}: the same file gives other answers here.", style="yellow"
-        )

@@ -29,6 +29,9 @@ function decoded(raw) {
   return { ...raw, trials, metricNames: metrics, knobNames: knobs, varying };
 }
 
+/* Metrics that are shares of images. */
+const SHARES = ["accuracy", "accuracy_balanced", "recall_min", "f1_macro"];
+
 /* The figure of a trial to draw: its accuracy before it has one is the predicted one. */
 function drawn(trial, metric) {
   const figure = trial.figures[metric];
@@ -40,7 +43,7 @@ function drawn(trial, metric) {
 
 function short(value, metric) {
   if (value === null || value === undefined) return "";
-  if (metric === "accuracy") return value.toFixed(4);
+  if (SHARES.includes(metric)) return value.toFixed(4);
   const digits = Math.abs(value) >= 1000 ? 4 : 3;
   return String(Number(value.toPrecision(digits)));
 }

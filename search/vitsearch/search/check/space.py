@@ -11,6 +11,7 @@ from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
+from vitsearch.data.class_names import class_names
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
@@ -20,6 +21,7 @@ from vitsearch.search.check.weights import check_weights, starts
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
+from vitsearch.search.weighted_classes import unknown_names, weighted
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import Problem
@@ -121,7 +123,13 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if draft.space is None or judged.unsupported:
         return Checked(judged, data, [], warnings)
     weights = check_weights(draft.space, spec, data.estimate.channels)
-    return Checked(judged, data, weights.problems, (*warnings, *weights.warnings))
+    problems = [*weights.problems, *_unknown_classes(draft.space, spec)]
+    return Checked(judged, data, problems, (*warnings, *weights.warnings))
+
+
+def _unknown_classes(space: SearchSpace, spec: DataSpec) -> list[Problem]:
+    """Weights of classes that the data does not have. Names are read where a valid file gives weights by name."""
+    return list(unknown_names(space, class_names(spec))) if weighted(space) else []
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:

@@ -12,7 +12,7 @@ from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
-from vitsearch.workers.answers import ClassAccuracy, StoredFile, by_class, predicted
+from vitsearch.workers.answers import StoredFile, predicted
 
 
 class Answers:
@@ -26,15 +26,6 @@ class Answers:
         stored = study.attributes.get("data") or {}
         if differing := data.describe_difference(stored, self._images.to_json()):
             raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
-
-    def by_class(self, number: int | None) -> list[ClassAccuracy]:
-        """The accuracy of a trial's file for each class; None for the baseline.
-
-        Raises :class:`~vitsearch.errors.StudyError` for a trial without a file, and
-        :class:`~vitsearch.errors.StoreError` where the file is gone.
-        """
-        answers = predicted(self._file(number), self._images)
-        return by_class(answers, self._images.validation.labels, self._images.class_names)
 
     def paired(self, first: int | None, second: int | None) -> McNemar:
         """Two trials on the same images, answer by answer; None for the baseline."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
+from vitsearch.core.caveats.classes import class_caveats
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.precisions import TRAINED
@@ -58,6 +60,7 @@ class UnprunedModels:
     def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, forms: FoundForms) -> None:
         self._space = session.space
         self._study = session.study
+        self._ledger = session.ledger
         self._progress = session.progress
         self._pipeline = pipeline
         self._plans = plans
@@ -75,6 +78,7 @@ class UnprunedModels:
         plan = self._plans.baseline()
         keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
         refuse_unmeasured(self._plans.device, [*self._space.objectives, *self._space.limits], metrics)
+        self._note_classes(keys)
         self._study.remember("baseline", {"plan": plan.to_json(), "keys": vars(keys), "metrics": metrics.to_json()})
         return metrics
 
@@ -121,6 +125,15 @@ class UnprunedModels:
         keys, metrics = await make(trial, 0)
         self._note_leader(plan, metrics, what)
         return keys, metrics
+
+    def _note_classes(self, keys: Keys) -> None:
+        """Say once what the classes of the baseline say against its accuracy, to which limits refer."""
+        data = self._study.attributes.get("data") or {}
+        evaluated = self._ledger.accuracy(keys.artifact_key or "", data.get("fingerprint", ""))
+        if evaluated is not None:
+            caveats = class_caveats(Confusion.from_json(evaluated.confusion), data["class_names"])
+            for line in caveats.sentences("the baseline"):
+                self._progress.note(line)
 
     def _note_leader(self, plan: Plan, metrics: Metrics, what: str) -> None:
         names = dict.fromkeys([*self._space.objectives, "size_mb"])

@@ -13,12 +13,13 @@ from typing import Any
 
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
-from vitsearch.core.metrics import METRICS, NEEDS
+from vitsearch.core.metrics import METRICS, NEEDS, OF_CLASSES
 from vitsearch.space.sections import FleetWeights, Limit, Measure
 from vitsearch.space.source import Problem, nearest_or_all
 from vitsearch.space.task import Data, Teacher
 
 Found = Iterator[Problem]
+_SEARCHED = tuple(name for name in METRICS if name not in OF_CLASSES)
 Names = tuple[str, ...]
 
 
@@ -82,7 +83,12 @@ def _limit_words(metric: str) -> Names:
 def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str | None:
     metric, at, device = name.partition("@")
     if metric not in METRICS:
-        return f"unknown metric {metric!r}{nearest_or_all(metric, METRICS)}"
+        return f"unknown metric {metric!r}{nearest_or_all(metric, _SEARCHED)}"
+    if metric in OF_CLASSES:
+        return (
+            f"{metric} cannot be an objective or a limit yet; write accuracy. It is shown for every model, and "
+            "'vitsearch front --where' filters by it"
+        )
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:

@@ -51,13 +51,14 @@ class Schema:
     def newest(self) -> str:
         return self.known[0]
 
-    def refuse_newer(self, storage: str) -> None:
-        """Raise :class:`StudyError` for a database that a newer program made."""
-        if self.found is not None and self.found not in self.known:
-            raise StudyError(
-                f"storage {storage}: its tables of {self.tables} have version {self.found}, and this program knows "
-                f"versions up to {self.newest}: install a newer vitsearch"
-            )
+    def refuse_unknown(self, storage: str) -> None:
+        """Raise :class:`StudyError` for a database that a newer program made, or one too old to be upgraded."""
+        if self.found is None or self.found in self.known:
+            return
+        where = f"storage {storage}: its tables of {self.tables} have version {self.found}, and this program"
+        if self.found < self.known[-1]:
+            raise StudyError(f"{where} reads none before {self.known[-1]}: run the study anew, in another database")
+        raise StudyError(f"{where} knows versions up to {self.newest}: install a newer vitsearch")
 
     def refuse_older(self, storage: str) -> None:
         """Raise :class:`StudyError`, with the command to run, for a database that an older program made."""
@@ -96,7 +97,7 @@ class SchemaOfResults:
     def prepare(self) -> None:
         """Make the tables in a database that has none. One of another version is refused."""
         found = self.now()
-        found.refuse_newer(shown(self._engine))
+        found.refuse_unknown(shown(self._engine))
         found.refuse_older(shown(self._engine))
         if found.found is None:
             self.upgrade()
@@ -105,7 +106,7 @@ class SchemaOfResults:
         """Make the tables, or bring them to this version. A database that a newer program made is refused."""
         with _alone(self._engine) as connection:
             found = _schema(connection)
-            found.refuse_newer(shown(self._engine))
+            found.refuse_unknown(shown(self._engine))
             if found.found != found.newest:
                 _run(connection)
             return Versions(found.found, found.newest)

@@ -26,7 +26,8 @@ class BlockStructureRow:
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """``accuracy`` and ``kl`` (nats, to the unpruned model) are torch's, on ``n`` validation images."""
+    """``accuracy`` and ``kl`` (nats, to the unpruned model) are torch's, on ``n`` validation images. ``confusion``
+    counts the answers of a base; None for rungs, and for a base whose accuracy was known."""
 
     weights_key: str
     rung: int
@@ -34,6 +35,7 @@ class TrainingRow:
     kl: float | None
     n: int
     checkpoint_sha256: str | None
+    confusion: list[list[int]] | None = None
 
     @property
     def file(self) -> str | None:
@@ -62,7 +64,8 @@ class ArtifactRow:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """``batch``: images in one run."""
+    """``batch``: images in one run. ``confusion`` counts the answers: the JSON form of
+    :class:`vitsearch.core.confusion.Confusion`."""
 
     artifact_key: str
     split: str
@@ -70,6 +73,7 @@ class AccuracyRow:
     evaluated_on: str
     correct: int
     batch: int
+    confusion: list[list[int]]
 
     file: ClassVar[None] = None
 

@@ -11,6 +11,9 @@
     run              one `vitsearch run` of a study: from when to when, on how many cores
     stage_cost       what one run of a stage took, once, however many results it gave
 
+``confusion`` is a list of ``[class, predicted class, images]``, one for each pair that occurs
+(:mod:`vitsearch.core.confusion`).
+
 A row is written once and never changed, except for reference times, claims and the end of a run; it is deleted when
 its file is gone. What it cost stays. ``versions`` are columns for people and never part of a key.
 """
@@ -55,6 +58,7 @@ training = Table(
     Column("kl", Float),
     Column("n", Integer, nullable=False),
     Column("checkpoint_sha256", String(64)),
+    Column("confusion", JSON),
     *_made_columns(),
 )
 
@@ -79,6 +83,7 @@ accuracy = Table(
     Column("evaluated_on", String(64), primary_key=True),
     Column("correct", Integer, nullable=False),
     Column("batch", Integer, nullable=False),
+    Column("confusion", JSON, nullable=False),
     *_made_columns(),
 )
 

@@ -47,11 +47,11 @@ def upgrade(storage: str) -> Upgraded:
     if file is not None and not file.exists():
         raise StudyError(f"storage {masked(storage)}: {file} does not exist")
     with closing(SchemaOfResults.open(storage)) as results:
-        results.now().refuse_newer(masked(storage))
+        results.now().refuse_unknown(masked(storage))
         is_new = not results.has_trials()
         with _optuna(storage, is_new) as tables:
             found = schema_of(tables)
-            found.refuse_newer(masked(storage))
+            found.refuse_unknown(masked(storage))
             if found.found != found.newest:
                 with _without_logging_setup():
                     tables.upgrade()
@@ -61,7 +61,7 @@ def upgrade(storage: str) -> Upgraded:
 def refuse_other_versions(tables: RDBStorage) -> None:
     """Raise :class:`StudyError` where Optuna's tables are older or newer than this program."""
     found, storage = schema_of(tables), masked(tables.url)
-    found.refuse_newer(storage)
+    found.refuse_unknown(storage)
     found.refuse_older(storage)
 
 

@@ -213,9 +213,9 @@ def compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
     one, other = first.value(name), second.value(name)
     if one is None or other is None:
         return MetricCompared(name, one, other, None, None, None, "not measured")
-    is_accuracy = name == "accuracy"
-    change = other - one if is_accuracy else other / one if one else None
-    error = _error(name, first, second, is_accuracy)
+    is_share = split(name)[0].is_share
+    change = other - one if is_share else other / one if one else None
+    error = _error(name, first, second, is_share)
     if one == other:
         return MetricCompared(name, one, other, change, None, None, "equal")
     if error is None or change is None:
@@ -223,7 +223,7 @@ def compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
         return MetricCompared(
             name, one, other, change, None, None, _better(name, one, other) if is_count else "no interval"
         )
-    if is_accuracy:
+    if is_share:
         low, high, none = change - error, change + error, 0.0
     else:
         low, high, none = change / math.exp(error), change * math.exp(error), 1.0
@@ -231,16 +231,16 @@ def compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
     return MetricCompared(name, one, other, change, low, high, verdict)
 
 
-def _error(name: str, first: Metrics, second: Metrics, is_accuracy: bool) -> float | None:
+def _error(name: str, first: Metrics, second: Metrics, is_share: bool) -> float | None:
     """Half of the 95 % interval of the difference, or of the logarithm of the ratio."""
     halves = []
     for metrics in (first, second):
         if name not in metrics.intervals:
             return None
         low, high = metrics.intervals[name]
-        if not is_accuracy and low <= 0.0:
+        if not is_share and low <= 0.0:
             return None
-        halves.append((high - low) / 2 if is_accuracy else math.log(high / low) / 2)
+        halves.append((high - low) / 2 if is_share else math.log(high / low) / 2)
     return math.hypot(*halves)
 
 

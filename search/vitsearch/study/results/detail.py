@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vitsearch.core.confusion import ClassAccuracy, Confusion
 from vitsearch.core.limits import bounds
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.preprocessing import Preprocessing
@@ -150,6 +151,18 @@ def _shown(run: StageResult, study: Study) -> StageResult:
     """A stage with the host of the device on which it ran."""
     cost = run.cost
     return run if cost is None else replace(run, cost=replace(cost, ran_on=shown_worker(cost.ran_on, study.devices)))
+
+
+def read_classes(study: Study, ledger: Ledger, number: int | None) -> list[ClassAccuracy]:
+    """What the file of trial ``number`` (None for the baseline) finds of each class of the validation images. Raises
+    :class:`~vitsearch.errors.StudyError` for a trial that was not evaluated."""
+    record, data = record_of(study, number), study.attributes.get("data") or {}
+    key = record.keys.artifact_key if record.keys else None
+    evaluated = ledger.accuracy(key or "", data.get("fingerprint", ""))
+    if evaluated is None:
+        name = "the baseline" if number is None else f"trial {number}"
+        raise StudyError(f"{name} has no exported model: its outcome is {record.outcome}")
+    return Confusion.from_json(evaluated.confusion).by_class(data["class_names"])
 
 
 def record_of(study: Study, number: int | None) -> Record:

@@ -12,7 +12,7 @@ import yaml
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.metrics import METRICS
+from vitsearch.core.metrics import METRICS, OF_CLASSES, split
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.pooled import MEDIANS
@@ -23,7 +23,7 @@ from vitsearch.study.knob_values import knob_values
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
 """Our precisions -> the names of AI Hub, where it has one."""
 
-WITH_INTERVAL = ("accuracy", *MEDIANS)
+WITH_INTERVAL = ("accuracy", *OF_CLASSES, *MEDIANS)
 """Metrics that have 95 % intervals."""
 
 
@@ -135,7 +135,7 @@ def digits(metrics: Metrics, name: str) -> list[str]:
     """A value and, where it has an interval, half of that: as many digits as tell two models apart."""
     value = metrics.value(name)
     assert value is not None  # asked by the caller
-    found = [f"{value:.4f}" if name == "accuracy" else f"{value:.4g}"]
+    found = [f"{value:.4f}" if split(name)[0].is_share else f"{value:.4g}"]
     if name in metrics.intervals:
         low, high = metrics.intervals[name]
         found.append(f"{(high - low) / 2:.2g}")

@@ -13,7 +13,7 @@ CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 NAMES = ("model.onnx", "images.npy", "labels.npy")
 SPEC = JobSpec("accuracy", tuple(BlobRef(name, "b2" * 32, 1) for name in NAMES), "noop", {}, ACCURACY)
 REPORT = {"n": 4, "correct": 3, "not_finite": 0, "classes": 2, "runtime_version": "1", "options": {}}
-REPORT.update({"batch": 16, "shapes": {"images": [16, 3, 8, 8]}})
+REPORT.update({"confusion": [[0, 0, 2], [1, 0, 1], [1, 1, 1]], "batch": 16, "shapes": {"images": [16, 3, 8, 8]}})
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,24 @@ def test_the_answer_of_an_interrupted_attempt_is_used(tmp_path):
 def test_a_damaged_answer_is_measured_again(tmp_path, monkeypatch, damaged):
     store(tmp_path, REPORT, bytes(32))
     (tmp_path / f"answer-{'c3' * 8}-accuracy.json").write_bytes(damaged)
-    monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": dict(REPORT, correct=2)})
+    again = dict(REPORT, correct=2, confusion=[[0, 0, 2], [1, 0, 2]])
+    monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": again})
     assert measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32).correct == 2
 
 
 @pytest.mark.parametrize(
-    ("report", "size"), [(REPORT, 31), (dict(REPORT, not_finite=2), 32), ({"n": 4}, 32), (dict(REPORT, more=1), 32)]
+    ("report", "size"),
+    [
+        (REPORT, 31),
+        (dict(REPORT, not_finite=2), 32),
+        ({"n": 4}, 32),
+        (dict(REPORT, more=1), 32),
+        (dict(REPORT, correct=2), 32),
+        (dict(REPORT, confusion=[[0, 0, 3]]), 32),
+        (dict(REPORT, confusion=[[0, 0, 3], [0, 5, 1]]), 32),
+        (dict(REPORT, confusion=[[0, 0, 1], [0, 0, 2], [1, 0, 1]]), 32),
+        (dict(REPORT, confusion=[[0, 0, 3], [1, 0]]), 32),
+    ],
 )
 def test_an_inconsistent_answer_is_a_protocol_failure(tmp_path, report, size):
     store(tmp_path, report, bytes(size))

@@ -116,7 +116,7 @@ INVALID_FAILURES = (b"3", b"{}", b'{"kind": "fire", "message": ""}', b'{"kind": 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (1 << 20) + b"}", b"not json"]
+    [b"", b"[]", b'{"report": NaN}', b"{" + b" " * (2 << 20) + b"}", b"not json"]
     + [b'{"failure": ' + failure + b"}" for failure in INVALID_FAILURES],
 )
 def test_garbage_is_a_protocol_failure(tmp_path, content):

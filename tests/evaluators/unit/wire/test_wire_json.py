@@ -215,6 +215,7 @@ ACCURACY_JSON = {
     "correct": 170,
     "not_finite": 1,
     "classes": 10,
+    "confusion": [[0, -1, 1], [0, 0, 170], [1, 0, 29]],
     "ci95_low": 0.79,
     "ci95_high": 0.89,
     "logits_sha256": "f6" * 32,
@@ -225,7 +226,7 @@ ACCURACY_JSON = {
     "emulated": False,
     "started_at": "2026-11-25T12:00:00Z",
 }
-ACCURACY = AccuracyResult(**ACCURACY_JSON)
+ACCURACY = AccuracyResult(**dict(ACCURACY_JSON, confusion=((0, -1, 1), (0, 0, 170), (1, 0, 29))))
 PEAKS_JSON = {
     "job_id": "a1" * 32,
     "device_id": "device-1",

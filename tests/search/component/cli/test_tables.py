@@ -71,7 +71,13 @@ STATE = {
     "eta": 0.804,
     "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
     "leaderboard": [],
+    "class_warnings": [],
 }
+
+
+def test_classes_that_are_missed_are_named(plan):
+    missed = "trial 7, the knee, finds 12 of 150 'local': less than half of the mean recall, 0.61"
+    assert missed in shown(print_status, STATE | {"class_warnings": [missed]}).splitlines()
 
 
 def test_a_model_that_predicts_one_class_is_named_under_the_leaderboard(plan):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.record import SMALL_KL, trainings
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
@@ -20,7 +21,7 @@ from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
-from vitsearch.testing.fakes import FakeDevice, FakeRunner
+from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner
 from vitsearch_evaluators.wire.protocol import CONFIRM
 
 
@@ -196,7 +197,8 @@ class ConstantModels(FakeRunner):
     def _answer(self, job):
         answer = super()._answer(job)
         is_unpruned = isinstance(job, ExportJob) and job.checkpoint_sha256 is None
-        return replace(answer, only_class="Shirt") if is_unpruned else answer
+        counts = Confusion(tuple((label, 6, 100) for label in range(10)))
+        return replace(answer, only_class="Shirt", confusion=counts) if is_unpruned else answer
 
 
 def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_study):
@@ -206,6 +208,13 @@ def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_s
     reason = "the model predicts one class only, 'Shirt'"
     said = [line for line in notes.said if line.endswith(reason)]
     assert [line.partition(":")[0] for line in said] == ["baseline", "leaderboard", "leaderboard"]
+    of_classes = [line for line in notes.said if line.startswith("the baseline")]
+    assert of_classes == [
+        "the baseline is no better than always saying 'class 0': its accuracy is 0.100 (0.083 to 0.120), and 0.100 of "
+        "the images are of that class",
+        "the baseline finds 0 of 100 'class 0', 0 of 100 'class 1', 0 of 100 'class 2' and too few of 6 more classes: "
+        "less than half of the mean recall, 0.10",
+    ]
     with few.opened() as (study, ledger):
         assert all(row["notes"] == {"accuracy": reason} for row in study.attributes["leaderboard"])
         assert read_front(study, ledger).baseline.metrics.notes == {"accuracy": reason}
@@ -327,6 +336,9 @@ def test_the_device_evaluates_the_front_once(fake_study):
     with study.opened() as (opened, ledger):
         shown = read_front(opened, ledger).shown()
     assert all((point.on_device.correct, point.on_device.n) == (9, 10) for point in shown)
+    with study.opened() as (opened, ledger):
+        there = [ledger.accuracy(one.keys.artifact_key, DATA["fingerprint"], one.keys.device_id) for one in shown]
+    assert [row.confusion for row in there] == [[[0, 0, 9], [1, 0, 1]]] * len(shown)
     assert study.device.measured["accuracy"] == len(shown)
     assert sum("classifies 9 of 10 images correctly on the device" in said for said in notes.said) == len(shown)
     study.run()

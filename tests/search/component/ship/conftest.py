@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from vitsearch import data
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.precisions import RUNTIMES
@@ -175,6 +176,7 @@ def _described(
         images=store.get(shipped.images_sha256),
         shipped=shipped,
         validation=Accuracy("validation", len(found.validation), 6),
+        confusion=Confusion(((0, 0, 6), (0, 1, len(found.validation) - 6))),
         device={
             "name": "local",
             "kind": "physical",

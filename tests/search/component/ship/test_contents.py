@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
@@ -202,6 +203,20 @@ def test_data_without_test_images_is_judged_by_the_validation_images_and_says_so
     assert b"The data has no test images." in files["README.md"]
     assert json.loads(files["bundle.json"])["accuracy"]["split"] == "validation"
     assert json.loads(files["measurements.json"])["accuracy"]["test"] is None
+
+
+def test_the_card_says_what_the_accuracy_hides(task):
+    rare = Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20)))
+    shipped = replace(task.model.shipped, confusion=rare, n=rare.n, correct=rare.correct)
+    data = task.model.data | {"class_names": ["none", "scratch", "local"]}
+    files = contents(replace(task.model, shipped=shipped, data=data, confusion=rare), with_images=False)
+    said, numbers = files["README.md"].decode(), json.loads(files["measurements.json"])["accuracy"]
+    figures = rare.figures()
+    assert f"| test | {figures['accuracy_balanced'].value:.4f} (" in said
+    assert "**On the test images the model finds 1 of 10 'scratch': less than half of the mean recall, 0.70.**" in said
+    assert numbers["confusion"] == {"test": rare.to_json(), "validation": rare.to_json()}
+    assert numbers["test"]["recall_min"]["value"] == 0.1
+    assert (numbers["classes"]["scratch"]["n"], numbers["classes"]["scratch"]["correct"]) == (10, 1)
 
 
 def test_unknown_licences_are_said_to_be_unknown(folder):

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.cli.results.front import print_front
-from vitsearch.core.figures import Metrics
+from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
@@ -20,6 +22,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
 from vitsearch.study.identity import adopt_data
+from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
@@ -83,6 +86,7 @@ def test_an_empty_study_has_an_empty_front(front_of):
         "device": "local",
         "shown_device": "local",
         "emulated": False,
+        "class_warnings": [],
         "baseline": None,
         "points": [],
     }
@@ -214,7 +218,7 @@ def test_the_knee_is_the_balanced_point(front_of):
 def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
         value = json.loads(json.dumps(read_front(study, ledger).to_json()))
-    assert value.keys() == {"study", "device", "shown_device", "emulated", "baseline", "points"}
+    assert value.keys() == {"study", "device", "shown_device", "emulated", "class_warnings", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}
@@ -238,7 +242,8 @@ def test_no_point_of_a_real_run_dominates_another(finished):
 @pytest.mark.parametrize(("correct", "agrees"), [(85, True), (70, False)])
 def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees):
     front_of()  # the study is there
-    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1), StageCost(0, {}))
+    counts = [[0, 0, correct], [0, 1, 100 - correct]]
+    front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
     found = front.to_json()["points"][0]["on_device"]
     assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
@@ -253,8 +258,7 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
         "sha256": "c" * 64,
         "n": 100,
         "correct": 84,
-        "class_images": [100],
-        "class_correct": [84],
+        "confusion": [[0, 0, 84], [0, 1, 16]],
     }
     tested |= {"labels": [0], "predicted": [0], "licences": {}, "batch": 1}
     key = shipped.key_of("a-a", DATA["fingerprint"])
@@ -303,3 +307,64 @@ class TestInt8InNameOnly:
 
 
 SHARES = ({"fp32": 1.0}, {"fp32": 0.99, "int8": 0.01})
+
+
+COUNTS = {
+    "base": [[0, 0, 500], [0, 1, 150], [0, 2, 150], [1, 0, 100], [1, 1, 160], [2, 0, 10], [2, 2, 80]],
+    "a": [[0, 0, 795], [0, 1, 5], [1, 0, 20], [1, 1, 240], [2, 0, 60], [2, 1, 22], [2, 2, 8]],
+    "b": [[0, 0, 790], [0, 1, 10], [1, 0, 30], [1, 1, 230], [2, 0, 75], [2, 2, 15]],
+    "c": [[0, 0, 780], [0, 1, 20], [1, 1, 260], [2, 0, 10], [2, 2, 80]],
+}
+"""800 images without a defect, 260 scratches, 90 local defects."""
+OF_DEFECTS = DATA | {"class_names": ["none", "scratch", "local"]}
+
+
+@pytest.fixture
+def front_of_defects(front_of):
+    """Models a, b, c whose files were evaluated on 1,150 images of three classes."""
+    front_of()  # the study is there
+    for name, cells in COUNTS.items():
+        counts = Confusion.from_json(cells)
+        row = AccuracyRow(f"a-{name}", DATA["fingerprint"], counts.n, "worker", counts.correct, 1, cells)
+        front_of.ledger.add(row, StageCost(0, {}))
+
+    def model(name, ms):
+        counts = Confusion.from_json(COUNTS[name])
+        figures = {"accuracy": Figure(counts.accuracy), "cpu_ms_p50": Figure(ms)} | counts.figures()
+        return Record("confirmed", None, keys=keys_of(name), metrics=Metrics(figures))
+
+    baseline = {"accuracy": 740 / 1150, "cpu_ms_p50": 3.0}
+    return front_of(model("a", 1.0), model("b", 0.9), model("c", 2.0), baseline=baseline, data=OF_DEFECTS)
+
+
+def test_a_front_names_the_classes_that_its_knee_and_its_other_models_miss(front_of_defects, capsys):
+    said = [
+        "the baseline is no better than always saying 'none': its accuracy is 0.643 (0.615 to 0.671), and 0.696 of the "
+        "images are of that class",
+        "trial 0, the knee, finds 8 of 90 'local': less than half of the mean recall, 0.67",
+        "trial 1 of the front misses a class in the same way: 'local'",
+    ]
+    assert front_of_defects.class_warnings() == said
+    print_front(front_of_defects)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(line in shown for line in said)
+    assert "Every class: vitsearch show fake knee --per-class" in shown
+
+
+def test_each_model_says_which_class_it_misses(front_of_defects):
+    by_trial = {point["trial"]: point["warnings"] for point in front_of_defects.to_json()["points"]}
+    assert by_trial[0] == ["trial 0 finds 8 of 90 'local': less than half of the mean recall, 0.67"]
+    assert by_trial[2] == []
+
+
+def test_models_are_filtered_and_sorted_by_their_worst_class(front_of_defects):
+    found = Selection.of("recall_min > 0.1", "recall_min", front_of_defects.objectives)
+    assert [point.trial for point in found.of_points(front_of_defects.points)] == [2, 1]
+
+
+def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):
+    with finished.opened() as (study, ledger):
+        for point in read_front(study, ledger).shown():
+            counts = Confusion.from_json(ledger.accuracy(point.keys.artifact_key, DATA["fingerprint"]).confusion)
+            assert {name: point.metrics.figures[name] for name in OF_CLASSES} == counts.figures()
+            assert counts.accuracy == point.metrics.value("accuracy")

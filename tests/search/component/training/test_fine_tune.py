@@ -121,10 +121,47 @@ def test_the_loss_weighs_labels_and_teacher(data):
     made = fine_tune._batch(asked, None, batch, "fp32")
     logits = torch.tensor(inference.predict_logits(model, asked.images[batch], 28, Preprocessing(data.mean, data.std)))
     with distillation.method("logits", model, asked.recipe, None) as method:
-        seen = fine_tune._loss(method, model(made.inputs), made, asked.recipe).item()
+        seen = fine_tune._loss(method, model(made.inputs), made, asked).item()
     ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
     soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_of_classes_multiply_the_loss_of_the_labels_and_not_that_of_the_teacher(data, smoothing):
+    weights, rng = tuple(float(weight) for weight in range(1, 11)), np.random.default_rng(0)
+    logits, batch = torch.tensor(rng.normal(size=(8, 10)), dtype=torch.float32), np.arange(8)
+    teacher = rng.normal(size=(256, 10)).astype(np.float32)
+    asked = task(data, teacher_logits=teacher, recipe=dataclasses.replace(RECIPE, label_smoothing=smoothing))
+    made = fine_tune._batch(asked, None, batch, "fp32")
+    with distillation.method("logits", tiny(), asked.recipe, None) as method:
+        losses = [
+            fine_tune._loss(method, logits, made, dataclasses.replace(asked, class_weights=one)).item()
+            for one in (None, (1.0,) * 10, weights)
+        ]
+    assert losses[0] == pytest.approx(losses[1])
+    log = logits.log_softmax(1).numpy()
+    spread = np.full((8, 10), smoothing / 10)
+    spread[np.arange(8), asked.labels[batch]] += 1 - smoothing
+    labels = -(spread * np.array(weights) * log).sum(1).mean()
+    soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
+    assert losses[2] == pytest.approx(0.5 * labels + 0.5 * 4 * soft, rel=1e-4)
+
+
+def test_images_that_count_more_are_learned(data):
+    """Labels that contradict each other: the weights decide which of them is learned."""
+    rows = np.flatnonzero(np.isin(data.train.labels, (0, 1)))[:128]
+    labels = np.tile([0, 1], 64)
+    learned = []
+    for weights in ((4.0, 0.25), (0.25, 4.0)):
+        model = tiny()
+        asked = fine_tune.FineTuneTask(
+            data.train.images[rows], labels, 28, data.mean, data.std, RECIPE, 2.0, class_weights=weights + (1.0,) * 8
+        )
+        fine_tune.fine_tune(model, asked)
+        predicted = inference.predict_logits(model, data.train.images[rows], 28, data.mean, data.std).argmax(1)
+        learned.append((predicted == 0).mean())
+    assert learned == [1.0, 0.0]
 
 
 def test_models_with_two_heads_train(data):
@@ -261,8 +298,8 @@ def test_label_smoothing_raises_the_loss_of_confident_outputs(data):
     batch = fine_tune._Batch(torch.empty(0), torch.tensor([0]), None)
     logits = torch.tensor([[20.0, 0.0]])
     with distillation.method("none", tiny(), RECIPE, None) as plain:
-        smooth = dataclasses.replace(RECIPE, label_smoothing=0.1)
-        assert fine_tune._loss(plain, logits, batch, RECIPE).item() == pytest.approx(0, abs=1e-6)
+        smooth = task(data, recipe=dataclasses.replace(RECIPE, label_smoothing=0.1))
+        assert fine_tune._loss(plain, logits, batch, task(data)).item() == pytest.approx(0, abs=1e-6)
         assert fine_tune._loss(plain, logits, batch, smooth).item() == pytest.approx(20 * 0.05, rel=1e-3)
 
 

@@ -24,6 +24,7 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress.quantization import quantize
 from vitsearch.compress.sparsity import sparse_file
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
@@ -290,8 +291,8 @@ def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained)
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.n == VALIDATION
-    assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
+    assert exported.confusion.n == VALIDATION
+    assert exported.confusion.accuracy == pytest.approx(trained.found.accuracy, abs=0.15)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
 
 
@@ -321,11 +322,11 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     found, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
     inputs = to_tensor(found.validation.images, 28, Preprocessing(found.mean, found.std)).numpy()
 
-    def correct(batch: int) -> int:
-        return int((evaluate.logits(path, inputs, batch).argmax(1) == found.validation.labels).sum())
+    def counted(batch: int) -> Confusion:
+        return Confusion.of(found.validation.labels, evaluate.logits(path, inputs, batch).argmax(1))
 
-    assert exported.correct == correct(1)
-    assert tasks.export_artifact(replace(job, batch=100)).correct == correct(100)
+    assert exported.confusion == counted(1)
+    assert tasks.export_artifact(replace(job, batch=100)).confusion == counted(100)
 
 
 @pytest.mark.long
@@ -345,7 +346,7 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
+    assert exported.confusion.accuracy == pytest.approx(trained.found.accuracy, abs=0.15)
 
 
 STRUCTURE = {
@@ -389,7 +390,7 @@ def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.correct / exported.n == pytest.approx(trained.found.accuracy, abs=0.15)
+    assert exported.confusion.accuracy == pytest.approx(trained.found.accuracy, abs=0.15)
 
 
 @pytest.mark.long
@@ -452,7 +453,7 @@ def test_static_int8_of_the_base_keeps_its_accuracy(workspace, cut, base):
     deployment = replace(FP32, precision="int8_ptq")
     job = jobs.ExportJob(workspace, cut(0, 0, "int8_ptq"), deployment, OPSET, CALIBRATION, None)
     exported = tasks.export_artifact(job)
-    assert exported.correct / exported.n >= base.accuracy - 0.01
+    assert exported.confusion.accuracy >= base.accuracy - 0.01
 
 
 @pytest.mark.long
@@ -569,6 +570,7 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
     weights = load_file(workspace.store.get(base.weights_sha256))
     assert weights["head.weight"].shape == (2, 192)
     assert base.accuracy == 1.0  # dark or light
+    assert base.confusion == Confusion(((0, 0, 2), (1, 1, 2)))
     longer = replace(recipe, rungs=(0, 4), augmentation=Augmentation(flip=0.5), layer_decay=0.75, label_smoothing=0.1)
     again = tasks.prepare_base(jobs.BaseJob(workspace, BUILTIN_VIT, longer))
     assert again.accuracy == 1.0

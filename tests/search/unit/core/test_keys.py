@@ -109,6 +109,8 @@ def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
         {"layer_decay": 0.75},
         {"frozen_blocks": 1},
         {"frozen_statistics": True},
+        {"class_weights": "balanced"},
+        {"class_weights": (("Shirt", 4.0),)},
         views,
     ):
         other = replace(asked, recipe=replace(asked.recipe, **change))

@@ -65,7 +65,7 @@ def test_a_row_whose_file_is_gone_is_made_again_and_replaced(ledger, store, capl
     caplog.set_level("WARNING")  # whatever a converter in the same process has made of the root logger
     first, again = Maker(ledger, store), Maker(ledger, store, b"the model, made again")
     asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, first.find, first.make))
-    ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1), StageCost(0.0, {}))
+    ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), StageCost(0.0, {}))
     shutil.rmtree(store.root)
     row = asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, again.find, again.make))
     assert row == ledger.artifact("k") != ROW

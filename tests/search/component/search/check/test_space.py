@@ -90,6 +90,18 @@ def test_the_weights_of_a_teacher_are_read(problems, tmp_path):
     assert "does not hold weights of vit_fmnist_p4" in line
 
 
+def test_weights_of_a_class_that_the_data_does_not_have_are_refused_with_the_nearest_name(problems):
+    (problem,) = problems(lr="1e-4, class_weights: {Shrit: 4}")
+    assert problem == "line 4: task.fine_tune.class_weights.Shrit: unknown class 'Shrit'; did you mean 'Shirt'?"
+
+
+def test_weights_of_classes_of_the_data_are_fine(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.format(**RIGHT | {"lr": "1e-4, class_weights: {Shirt: 4}"}))
+    space = check_space(path).require().space
+    assert space.recipe("vit_fmnist_p4").class_weights == (("Shirt", 4.0),)
+
+
 def test_an_override_that_makes_values_unusable_only_warns():
     checked = check_space(QUICKSTART, ["space.backbone=efficientvit_fmnist"])
     assert checked.require().plans > 0

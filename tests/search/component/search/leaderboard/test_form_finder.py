@@ -15,7 +15,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.leaderboard.form_finder import MOST_LOST, FormFinder, fastest, why_fastest
-from vitsearch.testing.fakes import FakeDevice, FakeRunner
+from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_confusion
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Runner(FakeRunner):
     def _answer(self, job):
         answer = super()._answer(job)
         covers = isinstance(job, ExportJob) and job.deployment.quantized_ops == "all"
-        return replace(answer, correct=answer.correct - round(1000 * self.lost)) if covers else answer
+        return replace(answer, confusion=fake_confusion(answer.confusion.accuracy - self.lost)) if covers else answer
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_stage_with_two_results_is_counted_once(ledger):
     ledger.costs.start_run("study", 2)
     exported = cost(1.5)
     ledger.costs.note(Stage.EXPORT, exported)
-    ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1), exported)
+    ledger.add(AccuracyRow("k", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), exported)
     ledger.add(ArtifactRow("k", "model", "s", 1, "here", {}), exported)
     assert ledger.costs.spent("study").cpu_seconds == {"export": 1.5}
 

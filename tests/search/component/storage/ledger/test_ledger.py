@@ -26,7 +26,7 @@ MADE = StageCost(1.5, {"torch": "2.9"})
 ANATOMY = BlockStructureRow(KEY, "1" * 64, 28, "2" * 64, {"blocks": [{"heads": 6}]}, {"heads": [[0.5]]}, "3" * 64)
 TRAINING = TrainingRow(KEY, 1, 0.875, 0.25, 1000, "4" * 64)
 ARTIFACT = ArtifactRow(KEY, "onnx", "5" * 64, 3 * 10**6, "/store", {"macs_m": 1.5})
-ACCURACY = AccuracyRow(KEY, "6" * 64, 1000, "worker", 880, 1)
+ACCURACY = AccuracyRow(KEY, "6" * 64, 1000, "worker", 880, 1, [[0, 0, 880], [0, 1, 120]])
 MEASUREMENT = MeasurementRow(KEY, "5" * 64, "7" * 64, "8" * 64, "screen-1", 0, {"cpu_ms": {"p50": 1.25}})
 
 

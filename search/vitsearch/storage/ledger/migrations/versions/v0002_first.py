@@ -4,7 +4,7 @@ claim, files_place, run, stage_cost."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0002"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("kl", sa.Float),
         sa.Column("n", sa.Integer, nullable=False),
         sa.Column("checkpoint_sha256", sa.String(64)),
+        sa.Column("confusion", sa.JSON),
         *_made(),
     )
     op.create_table(
@@ -58,6 +59,7 @@ def upgrade() -> None:
         sa.Column("evaluated_on", sa.String(64), primary_key=True),
         sa.Column("correct", sa.Integer, nullable=False),
         sa.Column("batch", sa.Integer, nullable=False),
+        sa.Column("confusion", sa.JSON, nullable=False),
         *_made(),
     )
     op.create_table(
