@@ -172,8 +172,11 @@ def _run(model: Described) -> Iterator[str]:
     yield "## Run it"
     yield ""
     if examples.python_example(model) is None:
-        yield "The engine of TensorRT is built on the device, with the command below. Its input is `images`, float32,"
-        yield "as `preprocessing.py` makes it; its output is `logits`."
+        how = "The engine of TensorRT is built on the device, with the command below."
+        if model.job.runtime != "trtexec":
+            how = f"{model.job.runtime} has no interface for Python in which it would run as it was measured."
+        yield f"{how} The input is `images`, float32,"
+        yield "as `preprocessing.py` makes it; the output is `logits`."
         return
     yield "```"
     yield "pip install -r requirements.txt"

@@ -221,9 +221,9 @@ def test_a_core_ml_model_is_also_a_package(make_task):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "tensorrt"])
 def test_the_card_has_the_command_of_the_runtimes_own_tool(make_task, runtime):
     commands = {
-        "onnxruntime": "onnxruntime_perf_test -e cpu -x 1 -y 1 -m times -r 1000 -I -s model.onnx",
-        "openvino": "benchmark_app -m model.xml -d CPU -api sync -hint none -nstreams 1 -nthreads 1 -t 10 -shape "
-        "'images[1,1,28,28]' -infer_precision f32",
+        "onnxruntime": "onnxruntime_perf_test -e cpu -x 1 -y 1 -o 99 -m times -r 1000 -I -s model.onnx",
+        "openvino": "benchmark_app -m model.xml -d CPU -shape 'images[1,1,28,28]' -ip f32 -api sync -t 10 -hint none "
+        "-nstreams 1 -nthreads 1 -infer_precision f32",
         "tensorrt": "trtexec --onnx=model.onnx --memPoolSize=workspace:1024 --noTF32 --stronglyTyped",
     }
     model = make_task(True, 28, 28, runtime).model
