@@ -230,6 +230,13 @@ def test_the_card_has_the_command_of_the_runtimes_own_tool(make_task, runtime):
     assert commands[runtime] in contents(model, with_images=False)["README.md"].decode()
 
 
+@pytest.mark.parametrize(("rung", "said"), [(0, "No gradient step was taken"), (1, "gives weights that differ")])
+def test_the_card_says_whether_the_weights_depend_on_the_number_of_threads(make_task, rung, said):
+    model = make_task(True, 28, 28).model
+    card = contents(replace(model, final=replace(model.final, rung=rung)), with_images=False)["README.md"].decode()
+    assert said in card
+
+
 def test_a_model_for_int8_by_scales_has_the_calibration_cache_of_the_version_that_measured_it(make_task, tmp_path):
     plain = make_task(True, 28, 28, "tensorrt").model
     path = tmp_path / "model.onnx"
