@@ -246,11 +246,11 @@ def _made(model: Described) -> Iterator[str]:
     yield f"- `artifact_key`: `{model.artifact.artifact_key}`"
     yield ""
     if model.final.rung:
-        yield "The weights were trained. With another number of threads, or on another processor, gradients are added in"
-        yield "another order: the same training again gives weights that differ, first in their last bits."
+        yield "The weights were trained. With another number of threads, or on another processor, gradients are added"
+        yield "in another order: the same training again gives weights that differ, first in their last bits."
     else:
-        yield "No gradient step was taken after the base. What is cut is fitted in closed form, with the same result for"
-        yield "any number of threads."
+        yield "No gradient step was taken after the base. What is cut is fitted in closed form, with the same result"
+        yield "for any number of threads."
     yield ""
     yield "`plan.json` has the plan, `provenance.json` the whole list."
 
