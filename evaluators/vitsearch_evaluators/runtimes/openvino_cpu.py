@@ -102,22 +102,14 @@ class OpenVinoRuntime(Runtime):
 
         files = model_files(path)
         inspect("openvino" if "model.bin" in files else "onnx", files)
-        device, hint = options["device"], _HINTS[options["hint"]]
-        properties: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
-        if device == "CPU" and hint is None:
-            properties = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
-        if device == "CPU" and options["fused_subgraphs"] == "off":
-            properties["SNIPPETS_MODE"] = "DISABLE"
-        wanted = _PRECISIONS[options["inference_precision"]]
-        if wanted is not None:
-            properties["INFERENCE_PRECISION_HINT"] = wanted
+        device, wanted = options["device"], _PRECISIONS[options["inference_precision"]]
         core = openvino.Core()
         try:
             model = core.read_model(path)
             arrays, sizes = random_feeds([_input(port) for port in model.inputs], batch, shapes)
             if any(port.partial_shape.is_dynamic for port in model.inputs):
                 model.reshape({port: list(array.shape) for port, array in zip(model.inputs, arrays)})
-            compiled = core.compile_model(model, device, properties)
+            compiled = core.compile_model(model, device, properties(options, threads))
         except RuntimeError as error:
             raise refused(error, f"openvino {openvino.__version__} rejects the model") from error
         used = _type_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
@@ -129,6 +121,20 @@ class OpenVinoRuntime(Runtime):
         for index, array in enumerate(arrays):
             request.set_input_tensor(index, openvino.Tensor(array))
         return OpenVinoSession(request, sizes, {"inference_precision_used": used})
+
+
+def properties(options: Mapping[str, Any], threads: int) -> Dict[str, Any]:
+    """Return OpenVINO's own properties of a model that is compiled with checked `options`."""
+    device, hint = options["device"], _HINTS[options["hint"]]
+    found: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
+    if device == "CPU" and hint is None:
+        found = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
+    if device == "CPU" and options["fused_subgraphs"] == "off":
+        found["SNIPPETS_MODE"] = "DISABLE"
+    wanted = _PRECISIONS[options["inference_precision"]]
+    if wanted is not None:
+        found["INFERENCE_PRECISION_HINT"] = wanted
+    return found
 
 
 def _input(port: Any) -> Input:

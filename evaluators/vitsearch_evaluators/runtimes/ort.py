@@ -11,12 +11,15 @@ from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
 from vitsearch_evaluators.wire.job_spec import Shapes
 
-_LEVELS = {
+LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
     "basic": "ORT_ENABLE_BASIC",
     "disabled": "ORT_DISABLE_ALL",
 }
+"""Option `graph_optimization_level` -> onnxruntime's name."""
+SESSION_CONFIG = {"session.intra_op.allow_spinning": "0"}
+"""Spinning threads would use CPU time and energy without computing anything."""
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -74,7 +77,7 @@ class OrtRuntime(Runtime):
             "CoreMLExecutionProvider",
             "DmlExecutionProvider",
         ),
-        "graph_optimization_level": tuple(_LEVELS),
+        "graph_optimization_level": tuple(LEVELS),
     }
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
@@ -129,9 +132,9 @@ class OrtRuntime(Runtime):
         settings.intra_op_num_threads = threads
         settings.inter_op_num_threads = 1
         settings.log_severity_level = 3
-        # Spinning threads would use CPU time and energy without computing anything.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        level = _LEVELS[options["graph_optimization_level"]]
+        for key, value in SESSION_CONFIG.items():
+            settings.add_session_config_entry(key, value)
+        level = LEVELS[options["graph_optimization_level"]]
         settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         try:
             return onnxruntime.InferenceSession(

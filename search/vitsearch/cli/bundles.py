@@ -58,6 +58,12 @@ def ship(
     allow_emulated: Annotated[
         bool, typer.Option("--allow-emulated", help="Ship although an emulated device has measured it.")
     ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="Add the bundle to the study's run on an MLflow server or store.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one model of a study as a bundle: the model, its preprocessing, examples, measurements and a model card.
@@ -72,7 +78,7 @@ def ship(
     from vitsearch.ship.ship import Options
     from vitsearch.ship.ship import ship as write
 
-    options = Options(to, again, not no_images, allow_emulated)
+    options = Options(to, again, not no_images, allow_emulated, mlflow)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from vitsearch.compress.matrices import Matrix
+from vitsearch.compress.one_thread import one_thread
 from vitsearch.errors import StageError
 
 ROWS = 8192
@@ -20,6 +21,7 @@ def drawn(rows: torch.Tensor) -> torch.Tensor:
     return rows[chosen.to(rows.device)]
 
 
+@one_thread()
 def fit(inputs: torch.Tensor, error: torch.Tensor, ridge: float, centred: bool) -> tuple[Matrix, Matrix]:
     """Regress ``error`` (rows, outputs) on ``inputs`` (rows, columns), with a ridge that pulls the change to zero.
 

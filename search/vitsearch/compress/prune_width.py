@@ -24,6 +24,7 @@ from torch import nn
 
 from vitsearch.compress import least_squares, matrices
 from vitsearch.compress.matrices import Matrix
+from vitsearch.compress.one_thread import one_thread
 from vitsearch.compress.sequential import RIDGE, Reduction
 from vitsearch.models.backbone import Backbone, Reader
 
@@ -99,10 +100,12 @@ def _fitted(
         missing[..., embed] -= inputs[0]
         rows = [least_squares.drawn(values.flatten(0, 1)) for values in (inputs[0], missing)]
         change, constant = least_squares.fit(rows[0], rows[1], RIDGE, centred=reading.bias is not None)
-        matrices.set_weight(reader.layer, reading.weight[:, embed] + reading.weight @ change)
+        with one_thread():
+            weight, moved = reading.weight[:, embed] + reading.weight @ change, reading.weight @ constant
+        matrices.set_weight(reader.layer, weight)
         if reading.bias is not None:
             reader.layer.bias.copy_(reading.bias)
-            matrices.add_constant(reader.layer, None, reading.weight @ constant)
+            matrices.add_constant(reader.layer, None, moved)
         found: torch.Tensor = reader.layer.forward(inputs[0])
         return found
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from vitsearch.compress import matrices
 from vitsearch.compress.matrices import Matrix
+from vitsearch.compress.one_thread import one_thread
 from vitsearch.compress.statistics import Statistics, UnitStatistics
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.errors import StageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 RIDGE = 1e-2
 
 
+@one_thread()
 def refit(
     pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
 ) -> None:

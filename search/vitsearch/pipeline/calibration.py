@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
@@ -17,12 +17,20 @@ MIN_REFIT_IMAGES = 128
 FULL_COUNT_PIXELS = 28
 
 
+Purpose = Literal["fit", "quantization"]
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """The training images that a step looks at: ``images`` of them, drawn by ``seed``."""
+    """The training images that a step looks at: ``images`` of them, drawn by ``seed``.
+
+    The seed puts all images in one order. A ``fit`` takes the first of them and ``quantization`` the last, so that
+    ranges are not found on the images to which the weights were fitted, where there are enough for both.
+    """
 
     images: int
     seed: int
+    purpose: Purpose = "fit"
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class StageConfig:
     @property
     def calibration(self) -> Calibration:
         """The images of static quantization."""
-        return Calibration(self.quantization_images, self.seed)
+        return Calibration(self.quantization_images, self.seed, "quantization")
 
     @property
     def structure_calibration(self) -> Calibration:

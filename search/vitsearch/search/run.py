@@ -7,6 +7,7 @@ import os
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from vitsearch.core.metrics import metrics_on
 from vitsearch.devices.agent_device import refuse_unmetered
@@ -20,6 +21,7 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
+from vitsearch.search.observers.mlflow_runs import FinalFront
 from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space
@@ -61,7 +63,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
         closing.enter_context(home.running(progress.note))
-        progress = closing.enter_context(observed(progress, space, home.logs, options.observing))
+        observers = closing.enter_context(observed(progress, space, home.logs, options.observing))
+        progress = observers.progress
         guard = closing.enter_context(ProcessGuard())
         ledger = Ledger.open(space.storage)
         closing.callback(ledger.close)
@@ -103,9 +106,11 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
-            return asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
+            ended = asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
+        observers.finished(partial(FinalFront.read, study, ledger))
+        return ended
 
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:

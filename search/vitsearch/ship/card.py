@@ -196,8 +196,11 @@ def _run(model: Described) -> Iterator[str]:
     yield "## Run it"
     yield ""
     if examples.python_example(model) is None:
-        yield "The engine of TensorRT is built on the device, with the command below. Its input is `images`, float32,"
-        yield "as `preprocessing.py` makes it; its output is `logits`."
+        how = "The engine of TensorRT is built on the device, with the command below."
+        if model.job.runtime != "trtexec":
+            how = f"{model.job.runtime} has no interface for Python in which it would run as it was measured."
+        yield f"{how} The input is `images`, float32,"
+        yield "as `preprocessing.py` makes it; the output is `logits`."
         return
     yield "```"
     yield "pip install -r requirements.txt"
@@ -268,6 +271,13 @@ def _made(model: Described) -> Iterator[str]:
     yield f"- software: {', '.join(f'{name} {version}' for name, version in sorted(model.versions.items()))}"
     yield f"- runtime on the device: {model.job.runtime} {model.confirmation.runtime_version}"
     yield f"- `artifact_key`: `{model.artifact.artifact_key}`"
+    yield ""
+    if model.final.rung:
+        yield "The weights were trained. With another number of threads, or on another processor, gradients are added"
+        yield "in another order: the same training again gives weights that differ, first in their last bits."
+    else:
+        yield "No gradient step was taken after the base. What is cut is fitted in closed form, with the same result"
+        yield "for any number of threads."
     yield ""
     yield "`plan.json` has the plan, `provenance.json` the whole list."
 

@@ -69,6 +69,7 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         "example.cpp": examples.cpp_example(model),
         "requirements.txt": "".join(f"{line}\n" for line in examples.packages(model)),
         CALIBRATION_CACHE: examples.calibration_cache(model),
+        examples.BENCHMARK_APP: examples.benchmark_app_config(model),
     }
     files |= {name: text.encode() for name, text in texts.items() if text}
     if with_images:

@@ -1,18 +1,28 @@
 """How a model is run without vitsearch: a Python example for each runtime, a C++ one for onnxruntime, and the command
-line of the runtime's own tool."""
+line of the runtime's own tool.
+
+All of them build the graph that was judged and measured: the shapes and options of the agent's runtimes.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
+from typing import Any
 
 from vitsearch.models.graph import INPUT, OUTPUT
 from vitsearch.ship.described import Described
+from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import calibration
+from vitsearch_evaluators.runtimes import openvino_cpu, ort
 from vitsearch_evaluators.runtimes.tools import trtexec_flags
+
+BENCHMARK_APP = "benchmark_app.json"
+"""The file of the options that OpenVINO's tool has no flag for."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +38,22 @@ class Example:
 
 def python_example(model: Described) -> str | None:
     """The content of ``example.py``; None for a runtime without an example."""
-    found = _EXAMPLES.get(model.job.runtime)
-    if found is None:
+    example = _example(model)
+    if example is None:
         return None
-    example = found(model)
     known = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
     return _template("example.py.in").substitute(known)
 
 
 def packages(model: Described) -> tuple[str, ...]:
     """The packages that ``example.py`` needs, as lines of a requirements file."""
+    example = _example(model)
+    return () if example is None else ("numpy", "pillow", *example.packages)
+
+
+def _example(model: Described) -> Example | None:
     found = _EXAMPLES.get(model.job.runtime)
-    return () if found is None else ("numpy", "pillow", *found(model).packages)
+    return None if found is None else found(model)
 
 
 def cpp_example(model: Described) -> str | None:
@@ -49,6 +63,7 @@ def cpp_example(model: Described) -> str | None:
     settings = model.preprocessing
     known = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
     known |= _FILTERS[settings["interpolation"]]
+    known |= {"level": ort.LEVELS[_options(model)["graph_optimization_level"]], "config": _cpp_config()}
     numbers = {key: ", ".join(f"{value!r}f" for value in settings[key]) for key in ("mean", "std")}
     netpbm = "pgm" if settings["channels"] == 1 else "ppm"
     run = {"netpbm": netpbm, "batch": _batch(model), "threads": model.confirmation.protocol.threads}
@@ -68,39 +83,54 @@ _FILTERS = {
 
 def tool_command(model: Described) -> tuple[str, ...] | None:
     """The command line of the runtime's own tool for this model, in its folder; None where there is no such tool."""
-    threads, options = model.confirmation.protocol.threads, model.job.options
-    shape = [_batch(model), model.data["channels"], model.final.plan.resolution, model.final.plan.resolution]
     match model.deployment.runtime:
         case "onnxruntime":
-            names = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}
-            provider = names.get(str(options["provider"]))
-            if provider is None:
-                return None
-            numbers = ["-x", str(threads), "-y", "1", "-m", "times", "-r", "1000"]
-            batch = [] if model.deployment.batch else ["-f", f"batch:{_batch(model)}"]
-            return ("onnxruntime_perf_test", "-e", provider, *numbers, *batch, "-I", "-s", "model.onnx")
+            return _onnxruntime_perf_test(model)
         case "openvino":
-            sizes = f"{INPUT}[{','.join(map(str, shape))}]"
-            run = ["-api", "sync", "-hint", "none", "-nstreams", "1", "-nthreads", str(threads), "-t", "10"]
-            precision = str(options["inference_precision"])
-            device = str(options["device"])
-            return (
-                "benchmark_app",
-                "-m",
-                "model.xml",
-                "-d",
-                device,
-                *run,
-                "-shape",
-                sizes,
-                "-infer_precision",
-                precision,
-            )
+            return _benchmark_app(model)
         case "litert":
-            return ("benchmark_model", "--graph=model.tflite", f"--num_threads={threads}", "--num_runs=200")
+            delegate = model.job.options["delegate"]
+            flags = [f"--use_xnnpack={str(delegate == 'xnnpack').lower()}"]
+            flags += [f"--use_{delegate}=true"] if delegate in ("gpu", "nnapi") else []
+            threads = f"--num_threads={model.confirmation.protocol.threads}"
+            return ("benchmark_model", "--graph=model.tflite", threads, *flags, "--num_runs=200")
         case "tensorrt":
-            return ("trtexec", "--onnx=model.onnx", *_trtexec(model, shape))
+            return ("trtexec", "--onnx=model.onnx", *_trtexec(model, _shape(model)))
     return None
+
+
+def _onnxruntime_perf_test(model: Described) -> tuple[str, ...] | None:
+    """It takes an open batch for 1 image; a batch that it is told of would be a constant of the graph, and another
+    graph than the one that was measured."""
+    options, threads = _options(model), model.confirmation.protocol.threads
+    provider = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda"}.get(str(options["provider"]))
+    level = _PERF_TEST_LEVELS[options["graph_optimization_level"]]
+    if provider is None or (model.deployment.batch is None and _batch(model) != 1):
+        return None
+    flags = ["-x", str(threads), "-y", "1", "-o", level, *(["-D"] if threads > 1 else [])]
+    return ("onnxruntime_perf_test", "-e", provider, *flags, "-m", "times", "-r", "1000", "-I", "-s", "model.onnx")
+
+
+def _benchmark_app(model: Described) -> tuple[str, ...]:
+    """Without ``-ip`` it would change the input of a model for three channels to bytes."""
+    options = _options(model)
+    known = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    run = ["-shape", f"{INPUT}[{','.join(map(str, _shape(model)))}]", "-ip", "f32", "-api", "sync", "-t", "10"]
+    run += ["-hint", options["hint"]]
+    for name, flag in _BENCHMARK_APP_FLAGS.items():
+        run += [flag, str(known[name])] if name in known else []
+    run += ["-load_config", BENCHMARK_APP] if benchmark_app_config(model) is not None else []
+    return ("benchmark_app", "-m", "model.xml", "-d", options["device"], *run)
+
+
+def benchmark_app_config(model: Described) -> str | None:
+    """The content of :data:`BENCHMARK_APP`; None for a model that needs none."""
+    if model.job.runtime != "openvino":
+        return None
+    options = _options(model)
+    known = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    further = {name: value for name, value in known.items() if name not in (*_BENCHMARK_APP_FLAGS, "PERFORMANCE_HINT")}
+    return json.dumps({options["device"]: further}) + "\n" if further else None
 
 
 def calibration_cache(model: Described) -> str | None:
@@ -138,44 +168,74 @@ def _batch(model: Described) -> int:
     return model.deployment.batch or model.shipped.batch
 
 
+def _shape(model: Described) -> tuple[int, ...]:
+    """The shape of the images of a run."""
+    resolution = model.final.plan.resolution
+    return (_batch(model), model.data["channels"], resolution, resolution)
+
+
+def _options(model: Described) -> Mapping[str, Any]:
+    """The options of the agent's runtime, all of them."""
+    return runtimes.create(model.job.runtime).check_options(model.job.options)
+
+
 def _onnxruntime(model: Described) -> Example:
-    threads, provider = model.confirmation.protocol.threads, model.job.options["provider"]
+    threads, options = model.confirmation.protocol.threads, _options(model)
+    provider, level = options["provider"], ort.LEVELS[options["graph_optimization_level"]]
+    config = "".join(f'OPTIONS.add_session_config_entry("{key}", "{value}")\n' for key, value in _SESSION_CONFIG)
     opened = (
         "OPTIONS = onnxruntime.SessionOptions()\n"
         f"OPTIONS.intra_op_num_threads = {threads}\n"
-        f'SESSION = onnxruntime.InferenceSession(os.path.join(HERE, "model.onnx"), OPTIONS, providers=["{provider}"])'
+        "OPTIONS.inter_op_num_threads = 1\n"
+        f"OPTIONS.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}\n"
+        f"{config}"
+        f'SESSION = onnxruntime.InferenceSession(os.path.join(HERE, "model.onnx"), OPTIONS, providers=["{provider}"])\n'
+        f'if SESSION.get_providers()[0] != "{provider}":  # onnxruntime takes another one without an error\n'
+        f'    sys.exit("{provider} did not start")'
     )
     run = f'SESSION.run(["{OUTPUT}"], {{"{INPUT}": images}})[0][0]'
     package = _ONNXRUNTIMES.get(str(provider), "onnxruntime")
     return Example("import onnxruntime", opened, run, (_pinned(package, model, "onnxruntime"),))
 
 
+def _cpp_config() -> str:
+    return "\n".join(f'    options.AddConfigEntry("{key}", "{value}");' for key, value in _SESSION_CONFIG)
+
+
 def _openvino(model: Described) -> Example:
-    options = model.job.options
-    properties: dict[str, object] = {"INFERENCE_PRECISION_HINT": str(options["inference_precision"])}
-    if options["device"] == "CPU":
-        properties |= {"INFERENCE_NUM_THREADS": model.confirmation.protocol.threads, "NUM_STREAMS": "1"}
-    if options["device"] == "CPU" and options.get("fused_subgraphs") == "off":
-        properties["SNIPPETS_MODE"] = "DISABLE"
+    """A model with an open batch gets that of the measurement before it is compiled, as there: the graph of an open
+    one takes 1.3 times the CPU time, and in bf16 it gives other logits."""
+    options = _options(model)
+    properties = openvino_cpu.properties(options, model.confirmation.protocol.threads)
     listed = ", ".join(f'"{key}": {_quoted(value)}' for key, value in sorted(properties.items()))
+    shaped = "" if model.deployment.batch else f"MODEL.reshape({list(_shape(model))})\n"
     opened = (
         f"OPTIONS = {{{listed}}}\n"
-        f'MODEL = openvino.Core().compile_model(os.path.join(HERE, "model.xml"), "{options["device"]}", OPTIONS)'
+        "CORE = openvino.Core()\n"
+        'MODEL = CORE.read_model(os.path.join(HERE, "model.xml"))\n'
+        f"{shaped}"
+        f'MODEL = CORE.compile_model(MODEL, "{options["device"]}", OPTIONS)'
     )
     return Example("import openvino", opened, "MODEL([images])[0][0]", (_pinned("openvino", model),))
 
 
-def _litert(model: Described) -> Example:
-    threads = model.confirmation.protocol.threads
+def _litert(model: Described) -> Example | None:
+    """None for a delegate that Python's interpreter does not have."""
+    threads, delegate = model.confirmation.protocol.threads, model.job.options["delegate"]
+    if delegate not in ("xnnpack", "none"):
+        return None
+    imports, without = "Interpreter", ""
+    if delegate == "none":
+        imports = "Interpreter, OpResolverType"
+        without = ", experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     opened = (
-        f'MODEL = Interpreter(os.path.join(HERE, "model.tflite"), num_threads={threads})\n'
+        f'MODEL = Interpreter(os.path.join(HERE, "model.tflite"), num_threads={threads}{without})\n'
         f"RUN = MODEL.get_signature_runner()"
     )
     run = f'RUN({INPUT}=images)["{OUTPUT}"][0]'
-    imports = "from ai_edge_litert.interpreter import Interpreter"
     is_older = re.match(TFLITE_RUNTIME, model.confirmation.runtime_version) is not None
     package = "ai-edge-litert" if is_older else _pinned("ai-edge-litert", model, "litert")
-    return Example(imports, opened, run, (package,))
+    return Example(f"from ai_edge_litert.interpreter import {imports}", opened, run, (package,))
 
 
 def _coreml(model: Described) -> Example:
@@ -190,6 +250,13 @@ def _coreml(model: Described) -> Example:
     )
 
 
+_SESSION_CONFIG = tuple(ort.SESSION_CONFIG.items())
+_PERF_TEST_LEVELS = {"all": "99", "extended": "2", "basic": "1", "disabled": "0"}
+_BENCHMARK_APP_FLAGS = {
+    "NUM_STREAMS": "-nstreams",
+    "INFERENCE_NUM_THREADS": "-nthreads",
+    "INFERENCE_PRECISION_HINT": "-infer_precision",
+}
 TFLITE_RUNTIME = r"2\.([5-9]|1\d)\."
 """Versions of tflite-runtime, which boards with an old Python have; ai-edge-litert has no such releases."""
 _ONNXRUNTIMES = {
@@ -200,7 +267,7 @@ _ONNXRUNTIMES = {
     "DmlExecutionProvider": "onnxruntime-directml",
 }
 """The package that has a provider, where it is not the plain one."""
-_EXAMPLES = {
+_EXAMPLES: Mapping[str, Callable[[Described], Example | None]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "litert": _litert,

@@ -11,11 +11,12 @@ from typing import Any
 from vitsearch.core.confusion import Confusion
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.observers.mlflow_runs import FinalFront, ShippedModel, require_mlflow, send_bundle
 from vitsearch.ship import contents, prepare, writing
 from vitsearch.ship.choice import Wanted, choose
 from vitsearch.ship.described import Described, describe
 from vitsearch.ship.prepare import Opened
-from vitsearch.space import load
+from vitsearch.space import SearchSpace, load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
 
@@ -24,12 +25,13 @@ from vitsearch.study.retargeted import find
 class Options:
     """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
     whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
-    emulated device."""
+    emulated device. ``mlflow`` is the tracking server or store whose run of the study gets the bundle."""
 
     folder: Path | None = None
     again: bool = False
     images: bool = True
     emulated: bool = False
+    mlflow: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def _counted(confusion: Confusion) -> dict[str, float | None]:
 
 def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:
     """Prepare one model of a study and write its bundle. What the ledger has is not made again."""
+    if options.mlflow is not None:
+        require_mlflow()  # before minutes of training and measuring
     with _opened(where, wanted.device) as opened:
         if opened.is_emulated and not options.emulated:
             raise ResourceError(
@@ -77,9 +81,35 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
         if final is None:
             final = prepare.prepare(opened, chosen, progress, options.again)
         model = describe(opened, chosen, final)
+        space = opened.space
+        front = None if options.mlflow is None else FinalFront.read(opened.study, opened.ledger)
     folder = options.folder or Path(model.name)
     archive = writing.write(model.name, contents.contents(model, options.images), folder)
-    return Bundle(folder, archive, model)
+    bundle = Bundle(folder, archive, model)
+    if options.mlflow is not None and front is not None:
+        _send(options.mlflow, space, front, bundle, progress)
+    return bundle
+
+
+def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progress: Progress) -> None:
+    """Send the bundle to MLflow; it is written, whatever becomes of that."""
+    model = bundle.model
+    accuracies = {f"accuracy_{one.split}": one.share for one in (model.validation, model.judged)}
+    measured = {name: value for name, value in model.metrics.values.items() if value is not None}
+    shipped = ShippedModel(
+        model.name,
+        model.trial,
+        model.artifact.artifact_key,
+        bundle.folder / "README.md",
+        bundle.archive,
+        measured | accuracies,
+    )
+    try:
+        send_bundle(uri, space, front, shipped)
+    except Exception as error:  # noqa: BLE001 - whatever the server or its client raised
+        progress.note(f"MLflow did not take the bundle, which is in {bundle.folder}: {error}")
+    else:
+        progress.note(f"MLflow has the bundle, in the run of study {model.study!r}")
 
 
 @contextmanager

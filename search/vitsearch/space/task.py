@@ -229,7 +229,8 @@ class Proxy(Section):
     calibration_images: Count = 256
     """Number of training images for importance scores and the closed-form refit."""
     quantization_images: Count = 32
-    """Number of training images on which the ranges of static int8 are found."""
+    """Number of training images on which the ranges of static int8 are found: others than those of the refit, where
+    there are enough."""
 
 
 class Task(Section):

@@ -15,7 +15,7 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
-from vitsearch.core.pareto import Loss, front, knee, loss, may_be_on, wilson
+from vitsearch.core.pareto import Loss, front, hypervolume, knee, loss, may_be_on, wilson
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
@@ -153,6 +153,12 @@ class Front:
     def shown(self) -> Sequence[Point]:
         """The baseline and the points."""
         return [*([self.baseline] if self.baseline else []), *self.points]
+
+    def hypervolume(self, reference_point: Mapping[str, float | None]) -> float | None:
+        """What the front dominates up to the corner that its study keeps (``vitsearch status``); None without one."""
+        corner = loss(self.objectives, reference_point)
+        losses = (loss(self.objectives, point.metrics.values) for point in self.points)
+        return None if corner is None else hypervolume([one for one in losses if one is not None], corner)
 
     @property
     def metrics_of_devices(self) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
 
 def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:
     """Rows of the training images drawn for ``wanted``, none of the holdout; all of them if there are fewer."""
-    return np.random.default_rng(wanted.seed).permutation(images.learned)[: wanted.images]
+    order = np.random.default_rng(wanted.seed).permutation(images.learned)
+    return (order if wanted.purpose == "fit" else order[::-1])[: wanted.images]
 
 
 def drawn(workspace: jobs.Workspace, wanted: Calibration, view: ModelView, device: str = "cpu") -> torch.Tensor:

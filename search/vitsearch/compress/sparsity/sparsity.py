@@ -37,6 +37,7 @@ from torch import nn
 from torch.nn import functional
 
 from vitsearch.compress import matrices
+from vitsearch.compress.one_thread import one_thread
 from vitsearch.compress.tokens.dynamicvit import Predictor
 from vitsearch.errors import StageError
 
@@ -250,6 +251,7 @@ def _keep_largest(layer: Layer, choice: Choice) -> None:
     _set_columns(layer, np.where(choice.kept(weight**2), weight, 0.0))
 
 
+@one_thread()
 def _fit(layer: Layer, choice: Choice, inputs: torch.Tensor) -> None:
     mean = inputs.mean(0)
     centred = inputs - mean if layer.bias is not None else inputs

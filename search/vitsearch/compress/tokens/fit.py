@@ -15,6 +15,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitsearch.compress.one_thread import one_thread
 from vitsearch.compress.tokens import attention
 from vitsearch.compress.tokens.dynamicvit import PolicyBlock, Predictor
 
@@ -52,7 +53,8 @@ def _fit(block: PolicyBlock, following: nn.Module, streams: list[torch.Tensor]) 
         wanted = _centred(_attention_to_come(block, following, x).log().unsqueeze(2))
         gram, right, rows = gram + features.T @ features, right + features.T @ wanted[:, 0], rows + len(features)
     pull = RIDGE * gram.diagonal().mean() * torch.eye(width, dtype=gram.dtype, device=gram.device)
-    slope = torch.linalg.solve(gram + pull, right)
+    with one_thread():
+        slope = torch.linalg.solve(gram + pull, right)
     slope = (slope / (slope @ gram @ slope / rows).sqrt().clamp_min(1e-12)).to(streams[0].dtype)
     scores = torch.cat([(predictor.norm(x[:, prefix:]) @ slope).flatten() for x in streams])
     _write(predictor, slope, float(scores.quantile(1 - block.kept / (streams[0].shape[1] - prefix))))

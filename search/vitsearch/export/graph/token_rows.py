@@ -145,7 +145,7 @@ def _groups(graph: Rewrite) -> Iterator[list[onnx.NodeProto]]:
 def _flatten(graph: Rewrite, group: list[onnx.NodeProto]) -> None:
     readers, makers = graph.readers(), graph.makers()
     mine = {id(node) for node in group}
-    inside = {node.output[0] for node in group}
+    inside = dict.fromkeys(node.output[0] for node in group)
     entering = list(dict.fromkeys(name for node in group for name in rows_of(graph, node) or [] if name not in inside))
     leaving = [name for name in inside if name in graph.outputs or any(id(node) not in mine for node in readers[name])]
     biased = [node for node in group if node.op_type == "MatMul" and _bias(graph, node, readers)]

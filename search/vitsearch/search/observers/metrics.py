@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vitsearch.core.pareto import hypervolume, loss
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
@@ -119,10 +118,7 @@ def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
     """The numbers behind the metrics: those of ``vitsearch status``, and what is left of each budget (seconds), the
     plans in training, the hypervolume and the size of the front. ``study`` runs no trial itself."""
     state, search = status(study, ledger), study.space().search
-    objectives, runs = list(state["objectives"]), ledger.costs.runs(study.name)
-    corner = loss(objectives, state["reference_point"] or {})
-    points = read_front(study, ledger).points
-    losses = [found for point in points if (found := loss(objectives, point.metrics.values)) is not None]
+    runs, front = ledger.costs.runs(study.name), read_front(study, ledger)
     budgets = {
         "run": (search.budget_s, runs[-1].seconds if runs else 0.0),
         "trainers": (search.trainer_budget_s, state["trainer_seconds"]),
@@ -131,8 +127,8 @@ def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
     return state | {
         "claimed": study.trained_elsewhere(),
         "budget_left_s": {of: limit - spent for of, (limit, spent) in budgets.items() if limit is not None},
-        "front_models": len(points),
-        "hypervolume": None if corner is None else hypervolume(losses, corner),
+        "front_models": len(front.points),
+        "hypervolume": front.hypervolume(state["reference_point"] or {}),
     }
 
 

@@ -2,11 +2,14 @@
 
 A thread of its own talks to the server, so the search never waits for it. What the server does not take is kept, with
 one warning, and sent again with the next trial and at the end of the run. A trial is looked up before it is sent:
-each is there once, also after a resumed run, and when several runs of the study send.
+each is there once, also after a resumed run, and when several runs of the study send. At the end the figures of all
+trials become those that the front shows, which were measured again since, and the run of the study gets that front.
+What is shipped is added to it later.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -16,20 +19,25 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Silent
 from vitsearch.space import SearchSpace
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger import sqlite_file
+from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.study.front import Front, read_front
 from vitsearch.study.knob_values import knob_values
+from vitsearch.study.results.exports import rows, to_csv
+from vitsearch.study.study import Study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 EXPERIMENT = "vitsearch"
 """Where MLflow's own variable MLFLOW_EXPERIMENT_NAME names no other."""
@@ -40,6 +48,8 @@ SETTINGS = {
 }
 """MLflow's variables, where the user has not set them. A trial that failed is sent again anyway, and MLflow's own 7
 tries may take minutes; two lines for each trial would spoil the view, and what ``--json`` prints."""
+ON_FRONT = "vitsearch.on_front"
+PAGE = 1000
 CLOSE_S = 30.0
 """The end of a run waits this long for what is not sent yet."""
 
@@ -56,18 +66,39 @@ class FinishedTrial:
     ended_ms: int
 
 
+@dataclass(frozen=True)
+class FinalFront:
+    """The front of a study by what is measured now, and its hypervolume (None without a reference point)."""
+
+    front: Front
+    hypervolume: float | None
+
+    @classmethod
+    def read(cls, study: Study, ledger: Ledger) -> FinalFront:
+        front = read_front(study, ledger)
+        return cls(front, front.hypervolume(study.attributes.get("reference_point") or {}))
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A bundle: its ``name``, the model card and the ``archive``, and the figures that it promises. ``trial`` is None
+    for the baseline."""
+
+    name: str
+    trial: int | None
+    artifact_key: str
+    card: Path
+    archive: Path
+    figures: Mapping[str, float]
+
+
 @contextmanager
 def mlflow_runs(uri: str, space: SearchSpace) -> Iterator[MlflowRuns]:
     """The observer that sends the trials of ``space`` to the server or store at ``uri``; closed after the block.
 
     Raises :class:`ResourceError` where MLflow is not installed.
     """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import mlflow  # noqa: F401 - optional
-    except ImportError:
-        raise ResourceError("--mlflow needs MLflow; run: pip install 'vitsearch[mlflow]'") from None
+    require_mlflow()
     sender = MlflowRuns(StudyRuns(uri, space))
     try:
         yield sender
@@ -75,13 +106,31 @@ def mlflow_runs(uri: str, space: SearchSpace) -> Iterator[MlflowRuns]:
         sender.close()
 
 
+def require_mlflow() -> None:
+    """Set MLflow's variables; :class:`ResourceError` where it is not installed."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow  # noqa: F401 - optional
+    except ImportError:
+        raise ResourceError("--mlflow needs MLflow; run: pip install 'vitsearch[mlflow]'") from None
+
+
+def send_bundle(uri: str, space: SearchSpace, found: FinalFront, shipped: ShippedModel) -> None:
+    """Add a bundle to the run of its study, with the front as it is now. Raises what MLflow's client raises."""
+    runs = StudyRuns(uri, space)
+    runs.log_front(found)
+    runs.log_bundle(shipped)
+    runs.end()
+
+
 class MlflowRuns(Silent):
-    """Hands trials that have ended to the thread that sends them."""
+    """Hands trials that have ended, and the front of the end, to the thread that sends them."""
 
     def __init__(self, runs: StudyRuns) -> None:
         self._runs = runs
         self._started_ms: dict[int, int] = {}
-        self._ended: queue.SimpleQueue[FinishedTrial | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[FinishedTrial | FinalFront | None] = queue.SimpleQueue()
         self._has_warned = False
         self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
         self._thread.start()
@@ -96,6 +145,10 @@ class MlflowRuns(Silent):
     def ended(self, number: int, record: Record) -> None:
         self._ended.put(FinishedTrial(number, record, self._started_ms.pop(number, None), _now_ms()))
 
+    def finished(self, found: FinalFront) -> None:
+        """The search is over, and this is its front."""
+        self._ended.put(found)
+
     def close(self) -> None:
         """Send what is left, and end the run of the study; gives up after ``CLOSE_S``."""
         self._ended.put(None)
@@ -104,18 +157,22 @@ class MlflowRuns(Silent):
             logger.warning("MLflow: not everything was sent; the same command sends what is missing")
 
     def _send_all(self) -> None:
-        waiting: list[FinishedTrial] = []
-        while (trial := self._ended.get()) is not None:
-            waiting.append(trial)
+        waiting: list[FinishedTrial | FinalFront] = []
+        while (one := self._ended.get()) is not None:
+            waiting.append(one)
             self._send(waiting)
         if self._send(waiting):
             self._end()
 
-    def _send(self, waiting: list[FinishedTrial]) -> bool:
-        """Send trials until none waits, or the server fails."""
+    def _send(self, waiting: list[FinishedTrial | FinalFront]) -> bool:
+        """Send until nothing waits, or the server fails."""
         try:
             while waiting:
-                self._runs.log(waiting[0])
+                one = waiting[0]
+                if isinstance(one, FinalFront):
+                    self._runs.log_front(one)
+                else:
+                    self._runs.log(one)
                 del waiting[0]
         except Exception as error:  # noqa: BLE001 - whatever the server or its client raised, the search goes on
             self._warn(error)
@@ -143,12 +200,16 @@ class StudyRuns:
         self._client: MlflowClient | None = None
         self._experiment = ""
         self._parent = ""
+        self._is_running = False
 
     def log(self, trial: FinishedTrial) -> None:
         """Add a trial, unless it is there. Raises what the client raises; a part that is there is completed later."""
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Param
 
         client = self._connected()
+        if not self._is_running:
+            client.update_run(self._parent, "RUNNING")
+            self._is_running = True
         known = self._find(client, {"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
         if known is not None and known.info.status != "RUNNING":
             return
@@ -156,19 +217,58 @@ class StudyRuns:
         run = known or client.create_run(self._experiment, trial.started_ms, tags, f"trial {trial.number}")
         record = trial.record
         knobs = {name: str(value) for name, value in knob_values(record.plan).items() if value not in (None, "")}
-        values = {name: value for name, value in record.metrics.values.items() if value is not None}
-        client.log_batch(
-            run.info.run_id,
-            [Metric(_allowed(name), value, trial.ended_ms, 0) for name, value in values.items()],
-            [Param(name, value) for name, value in knobs.items()],
-        )
+        figures = _metrics(_measured(record.metrics), trial.ended_ms)
+        client.log_batch(run.info.run_id, figures, [Param(name, value) for name, value in knobs.items()])
         status = "FAILED" if record.outcome == "failed" else "FINISHED"
         client.set_terminated(run.info.run_id, status, trial.ended_ms)
 
+    def log_front(self, found: FinalFront) -> None:
+        """Give the trials that are there the figures of the front, and the run of the study the front itself."""
+        client, now, front = self._connected(), _now_ms(), found.front
+        points = {str(point.trial): point for point in (*front.points, *front.others)}
+        on_front = {str(point.trial) for point in front.points}
+        for run in self._trials(client):
+            number = run.data.tags.get("vitsearch.trial", "")
+            if number not in points:
+                continue
+            known = _measured(points[number].metrics)
+            new = {name: value for name, value in known.items() if run.data.metrics.get(_allowed(name)) != value}
+            if new:
+                client.log_batch(run.info.run_id, _metrics(new, now))
+            said = str(number in on_front).lower()
+            if run.data.tags.get(ON_FRONT) != said:
+                client.set_tag(run.info.run_id, ON_FRONT, said)
+        summary = {"front_models": float(len(front.points))}
+        summary |= {} if found.hypervolume is None else {"hypervolume": found.hypervolume}
+        client.log_batch(self._parent, _metrics(summary, now))
+        client.log_text(self._parent, json.dumps(front.to_json(), indent=2) + "\n", "front.json")
+        client.log_text(self._parent, to_csv(front, rows(front, front.shown(), {})), "front.csv")
+
+    def log_bundle(self, shipped: ShippedModel) -> None:
+        """Add a bundle to the run of the study: its card and archive, and what it promises as ``shipped/...``."""
+        client, now = self._connected(), _now_ms()
+        for file in (shipped.card, shipped.archive):
+            client.log_artifact(self._parent, str(file), f"shipped/{shipped.name}")
+        client.log_batch(self._parent, _metrics({f"shipped/{name}": one for name, one in shipped.figures.items()}, now))
+        trial = "baseline" if shipped.trial is None else str(shipped.trial)
+        tags = {"shipped": shipped.name, "shipped_trial": trial, "shipped_artifact_key": shipped.artifact_key}
+        for name, value in tags.items():
+            client.set_tag(self._parent, f"vitsearch.{name}", value)
+
+    def _trials(self, client: MlflowClient) -> Iterator[Run]:
+        """The runs below that of the study."""
+        asked, token = f"tags.`mlflow.parentRunId` = '{self._parent}'", None
+        while True:
+            page = client.search_runs([self._experiment], asked, max_results=PAGE, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
     def end(self) -> None:
         """The run of the study is over, until the study is resumed."""
-        if self._client is not None:
+        if self._client is not None and self._is_running:
             self._client.set_terminated(self._parent)
+            self._is_running = False
 
     def _connected(self) -> MlflowClient:
         """The client, after the run of the study was found or made. A failure leaves nothing: all of it again."""
@@ -184,12 +284,12 @@ class StudyRuns:
         return self._client
 
     def _study_run(self, client: MlflowClient) -> str:
-        """The run of the study: that of an earlier run, which is resumed, or a new one."""
+        """The run of the study: that of an earlier run, or a new one."""
         tags = {"vitsearch.study": self._space.study, "vitsearch.storage": _storage(self._space.storage)}
         tags |= {"vitsearch.kind": "study"}
         if (known := self._find(client, tags)) is not None:
-            client.update_run(known.info.run_id, "RUNNING")
             return str(known.info.run_id)
+        self._is_running = True
         made = client.create_run(self._experiment, tags=tags, run_name=self._space.study)
         for name, direction in self._space.objectives.items():
             client.log_param(made.info.run_id, f"objectives.{_allowed(name)}", direction)
@@ -219,6 +319,16 @@ def _storage(url: str) -> str:
     """What tells apart two studies of one name: the database. A SQLite file belongs to a machine."""
     file = sqlite_file(url)
     return masked(url) if file is None else f"{socket.gethostname()}:{file.resolve()}"
+
+
+def _measured(metrics: Metrics) -> dict[str, float]:
+    return {name: value for name, value in metrics.values.items() if value is not None}
+
+
+def _metrics(values: Mapping[str, float], at_ms: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    return [Metric(_allowed(name), value, at_ms, 0) for name, value in values.items()]
 
 
 def _allowed(name: str) -> str:

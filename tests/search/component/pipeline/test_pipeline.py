@@ -138,7 +138,7 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
     trained, _, rounded, _ = seen
     assert (rounded.start, rounded.end) == (1, 2.0)
     assert rounded.targets == trained.targets
-    assert rounded.calibration == Calibration(8, 0)
+    assert rounded.calibration == Calibration(8, 0, "quantization")
 
 
 def test_a_deleted_int8_model_is_exported_from_its_own_checkpoint(pipeline, cut, fake_study, ledger):
@@ -214,7 +214,7 @@ def test_other_calibration_images_give_another_file_of_static_int8_only(
     plan = replace(cut, deployments=(replace(cut.deployment, precision=precision),))
     artifact, graph, told = files_of(fake_study, ledger, plan)
     other_artifact, same_graph, _ = files_of(fake_study, ledger, plan, **change)
-    assert told == [Calibration(8, 0)] * 2  # the screen and the export
+    assert told == [Calibration(8, 0, "quantization")] * 2  # the screen and the export
     assert (other_artifact != artifact) is another
     assert same_graph == graph
 

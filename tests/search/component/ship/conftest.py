@@ -123,6 +123,8 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         batch: int | None = 1,
         test: bool = True,
         preprocessing: Preprocessing | None = None,
+        precision: str = "fp32",
+        options: dict[str, Any] | None = None,
     ) -> Task:
         if (missing := EXPORTERS.get(runtime)().missing()) is not None:
             pytest.skip(missing)
@@ -134,7 +136,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
         found = images.load_data(workspace)
         provider = next(iter(RUNTIMES[runtime].providers))
-        deployment = Deployment("local", runtime, provider, "fp32", batch)
+        deployment = Deployment("local", runtime, provider, precision, batch)
         blank = np.zeros((1, found.channels, resolution, resolution), np.float32)
         written = exporting.write(network(found.channels, runtime), ExportTask("levit", deployment, blank), root)
         source = jobs.Source("levit_128s", "none", resolution, preprocessing or Preprocessing(found.mean, found.std))
@@ -143,8 +145,8 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         stored = stores[0].put_model(written.file.path)
         judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
         job = jobs.ShipJob(workspace, source, deployment, stored.sha256, judged, batch or 1, 20)
-        options = dict(written.file.options)
-        return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes, options), found)
+        needed = dict(written.file.options) | (options or {})
+        return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes, needed), found)
 
     return make
 

@@ -249,13 +249,20 @@ def test_a_core_ml_model_is_also_a_package(make_task):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "tensorrt"])
 def test_the_card_has_the_command_of_the_runtimes_own_tool(make_task, runtime):
     commands = {
-        "onnxruntime": "onnxruntime_perf_test -e cpu -x 1 -y 1 -m times -r 1000 -I -s model.onnx",
-        "openvino": "benchmark_app -m model.xml -d CPU -api sync -hint none -nstreams 1 -nthreads 1 -t 10 -shape "
-        "'images[1,1,28,28]' -infer_precision f32",
+        "onnxruntime": "onnxruntime_perf_test -e cpu -x 1 -y 1 -o 99 -m times -r 1000 -I -s model.onnx",
+        "openvino": "benchmark_app -m model.xml -d CPU -shape 'images[1,1,28,28]' -ip f32 -api sync -t 10 -hint none "
+        "-nstreams 1 -nthreads 1 -infer_precision f32",
         "tensorrt": "trtexec --onnx=model.onnx --memPoolSize=workspace:1024 --noTF32 --stronglyTyped",
     }
     model = make_task(True, 28, 28, runtime).model
     assert commands[runtime] in contents(model, with_images=False)["README.md"].decode()
+
+
+@pytest.mark.parametrize(("rung", "said"), [(0, "No gradient step was taken"), (1, "gives weights that differ")])
+def test_the_card_says_whether_the_weights_depend_on_the_number_of_threads(make_task, rung, said):
+    model = make_task(True, 28, 28).model
+    card = contents(replace(model, final=replace(model.final, rung=rung)), with_images=False)["README.md"].decode()
+    assert said in card
 
 
 def test_a_model_for_int8_by_scales_has_the_calibration_cache_of_the_version_that_measured_it(make_task, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import onnxruntime
@@ -19,10 +22,12 @@ from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.data.pixels import decode_image
 from vitsearch.export import evaluate
 from vitsearch.export.device_jobs import device_job
+from vitsearch.ship import examples
 from vitsearch.ship.contents import contents
-from vitsearch.ship.examples import _onnxruntime, _openvino
 from vitsearch.ship.writing import write
 from vitsearch.workers.images import batches
+from vitsearch_evaluators import runtimes
+from vitsearch_evaluators.errors import MeasurementFailed
 
 UNSEEN = 200
 TASKS = {
@@ -59,23 +64,163 @@ def test_the_example_gives_the_classes_of_the_search(make_task, pictures, withou
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == expected
 
 
-@pytest.mark.parametrize(("device", "is_set"), [("CPU", True), ("GPU", False)])
-def test_the_example_for_openvino_fuses_no_subgraphs_where_the_model_forbids_it(device, is_set):
-    options = {"inference_precision": "f32", "device": device, "fused_subgraphs": "off"}
-    measured = SimpleNamespace(protocol=SimpleNamespace(threads=1), runtime_version="2026.4")
-    model = SimpleNamespace(job=SimpleNamespace(options=options, runtime="openvino"), confirmation=measured)
-    assert ('"SNIPPETS_MODE": "DISABLE"' in _openvino(model).open) == is_set
+RUN = """
+import runpy, sys
+import numpy as np
+sys.path.insert(0, ".")
+target = sys.argv.pop()
+names = runpy.run_path("example.py")
+graph = {}
+if "MODEL" in names:
+    graph["shape"] = names["MODEL"].input(0).partial_shape.to_string()
+    graph["kernels"] = kernels(names["MODEL"].get_runtime_model())
+np.savez(target, images=names["images"], logits=names["logits"], **graph)
+"""
+"""Runs an example; writes the input and the logits of its last image and, for OpenVINO, what it compiled."""
+
+
+def kernels(executed):
+    """The kernels of a graph that OpenVINO executes, with their shapes."""
+    ops = executed.get_ordered_ops()
+    return sorted(f"{one.get_rt_info()['layerType'].value} {one.get_output_partial_shape(0)}" for one in ops)
+
+
+@pytest.fixture
+def run_example(without_vitsearch, tmp_path):
+    """run_example(bundle, file): what :data:`RUN` writes."""
+
+    def run(bundle: Path, file: Path):
+        script, found = tmp_path / "run.py", tmp_path / "found.npz"
+        script.write_text(inspect.getsource(kernels) + RUN)
+        done = without_vitsearch(bundle, str(script), str(file), str(found))
+        assert done.returncode == 0, done.stderr
+        return np.load(found)
+
+    return run
+
+
+def judged(task):
+    """The session in which the search judges the model and the device measures it."""
+    model = task.model
+    runtime = runtimes.create(model.job.runtime)
+    threads, batch = model.confirmation.protocol.threads, model.deployment.batch or model.shipped.batch
+    try:
+        return runtime.load(str(model.path), runtime.check_options(model.job.options), threads, batch, {})
+    except MeasurementFailed as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "batch", "precision"),
+    [
+        ("openvino", None, "fp32"),
+        *long(
+            ("openvino", None, "bf16"),
+            ("openvino", 3, "fp32"),
+            ("onnxruntime", None, "fp32"),
+            ("onnxruntime", 1, "fp32"),
+            ("litert", 1, "fp32"),
+        ),
+    ],
+)
+def test_the_example_runs_the_graph_that_was_judged(
+    make_task, pictures, run_example, tmp_path, runtime, batch, precision
+):
+    task = make_task(False, 40, 32, runtime, batch, precision=precision)
+    write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
+    (file,) = pictures(tmp_path / "unseen", 1, 40, False, 7000)
+    found, session = run_example(tmp_path / "bundle", file), judged(task)
+    np.testing.assert_array_equal(found["logits"], session.infer(found["images"])[0])
+    if runtime == "openvino":
+        assert found["shape"].item() == "[1,3,32,32]".replace("1", str(batch or 1), 1)
+        assert found["kernels"].tolist() == kernels(session.executed_graph())
+
+
+def described(runtime, options, threads=1, version="1.30.0"):
+    """As much of a shipped model as says how it was measured."""
+    measured = SimpleNamespace(protocol=SimpleNamespace(threads=threads), runtime_version=version)
+    job, plan = SimpleNamespace(options=options, runtime=runtime), SimpleNamespace(resolution=32)
+    deployment = SimpleNamespace(batch=None, runtime="litert" if runtime == "benchmark_model" else runtime)
+    return SimpleNamespace(
+        job=job, confirmation=measured, deployment=deployment, data={"channels": 3}, shipped=SimpleNamespace(batch=1),
+        final=SimpleNamespace(plan=plan), preprocessing={},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "line"),
+    [
+        ("openvino", {"fused_subgraphs": "off"}, '"SNIPPETS_MODE": "DISABLE"'),
+        ("openvino", {"streams": 2}, '"NUM_STREAMS": "2"'),
+        ("openvino", {"hint": "latency"}, '"PERFORMANCE_HINT": "LATENCY"'),
+        ("openvino", {}, '"INFERENCE_NUM_THREADS": 1'),
+        ("onnxruntime", {"graph_optimization_level": "basic"}, "GraphOptimizationLevel.ORT_ENABLE_BASIC"),
+        ("onnxruntime", {}, 'add_session_config_entry("session.intra_op.allow_spinning", "0")'),
+        ("litert", {"delegate": "none"}, "OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"),
+    ],
+)
+def test_the_example_has_the_options_of_the_measurement(runtime, options, line):
+    assert line in examples.python_example(described(runtime, options))
+
+
+def test_the_example_for_a_gpu_of_openvino_leaves_the_fusing_to_it():
+    assert "SNIPPETS" not in examples.python_example(described("openvino", {"device": "GPU", "fused_subgraphs": "off"}))
+
+
+@pytest.mark.parametrize(("delegate", "there"), [("xnnpack", True), ("none", True), ("gpu", False), ("nnapi", False)])
+def test_there_is_no_example_for_a_delegate_that_python_does_not_have(delegate, there):
+    model = described("benchmark_model", {"delegate": delegate})
+    assert (examples.python_example(model) is not None) == there
+    assert (examples.packages(model) != ()) == there
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "threads", "words"),
+    [
+        ("onnxruntime", {"provider": "CPUExecutionProvider"}, 2, ["-D"]),
+        ("onnxruntime", {"provider": "CPUExecutionProvider", "graph_optimization_level": "basic"}, 1, ["-o", "1"]),
+        ("openvino", {"inference_precision": "bf16"}, 1, ["-ip", "f32"]),
+        ("openvino", {"inference_precision": "bf16"}, 1, ["-infer_precision", "bf16"]),
+        ("openvino", {"fused_subgraphs": "off"}, 1, ["-load_config", "benchmark_app.json"]),
+        ("benchmark_model", {"delegate": "none"}, 1, ["--use_xnnpack=false"]),
+        ("benchmark_model", {"delegate": "gpu"}, 1, ["--use_xnnpack=false", "--use_gpu=true"]),
+    ],
+)
+def test_the_command_of_the_tool_has_the_options_of_the_measurement(runtime, options, threads, words):
+    command = examples.tool_command(described(runtime, options, threads))
+    assert command[(start := command.index(words[0])) : start + len(words)] == tuple(words)
+
+
+def test_the_tool_of_onnxruntime_gets_no_batch_that_it_would_make_a_constant_of_the_graph():
+    assert "-f" not in examples.tool_command(described("onnxruntime", {}))
+
+
+@pytest.mark.long
+def test_the_tool_of_openvino_compiles_the_graph_that_was_judged(make_task, tmp_path):
+    tool = Path(sys.executable).with_name("benchmark_app")
+    if not tool.is_file():
+        pytest.skip("openvino came without benchmark_app")
+    task = make_task(False, 40, 32, "openvino", None, options={"fused_subgraphs": "off"})
+    write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
+    _, *asked = examples.tool_command(task.model)
+    more = ["-niter", "1", "-exec_graph_path", str(tmp_path / "graph.xml")]
+    done = subprocess.run([tool, *asked, *more], cwd=tmp_path / "bundle", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    layers = ElementTree.parse(tmp_path / "graph.xml").iter("layer")
+    shapes = [
+        (layer.get("type"), ",".join(size.text for size in layer.findall("output/port[1]/dim"))) for layer in layers
+    ]
+    expected = kernels(judged(task).executed_graph())
+    assert sorted(f"{kind} [{shape}]" for kind, shape in shapes if kind != "Output") == [
+        kernel for kernel in expected if not kernel.startswith("Output")
+    ]
 
 
 @pytest.mark.parametrize(
     ("provider", "package"), [("CPUExecutionProvider", "onnxruntime"), ("CUDAExecutionProvider", "onnxruntime-gpu")]
 )
 def test_the_package_of_onnxruntime_is_the_one_that_has_the_provider(provider, package):
-    measured = SimpleNamespace(protocol=SimpleNamespace(threads=1), runtime_version="1.30.0")
-    model = SimpleNamespace(
-        job=SimpleNamespace(options={"provider": provider}, runtime="onnxruntime"), confirmation=measured
-    )
-    assert _onnxruntime(model).packages == (f"{package}==1.30.0",)
+    assert examples.packages(described("onnxruntime", {"provider": provider}))[-1] == f"{package}==1.30.0"
 
 
 @pytest.fixture(scope="module")

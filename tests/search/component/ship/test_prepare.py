@@ -159,6 +159,39 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     assert "\nPlace: on the front, its knee.\n" in said
 
 
+class Notes(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow
+def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
+    monkeypatch.chdir(tmp_path)  # where it makes folders
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    shop.prepare()
+    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", mlflow=store), notes := Notes())
+    assert notes.texts == ["MLflow has the bundle, in the run of study 'fake'"]
+    (run,) = mlflow.MlflowClient(store).search_runs(["1"])
+    assert (run.info.run_name, run.info.status) == ("fake", "FINISHED")
+    assert run.data.tags["vitsearch.shipped"] == made.model.name
+    assert run.data.metrics["shipped/accuracy_test"] == 0.88
+    archive = mlflow.MlflowClient(store).download_artifacts(run.info.run_id, f"shipped/{made.model.name}/here.zip")
+    assert Path(archive).read_bytes() == made.archive.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow
+def test_a_bundle_that_mlflow_does_not_take_is_written(shop, tmp_path):
+    pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
+    shop.prepare()
+    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
+    assert notes.texts[0].startswith(f"MLflow did not take the bundle, which is in {tmp_path / 'here'}: ")
+    assert made.archive.is_file()
+
+
 def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_path):
     shop.prepare()
     with shop.study.opened() as (study, _):

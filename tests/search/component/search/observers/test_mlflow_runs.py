@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import json
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from werkzeug.serving import make_server
 
 from support.marks import long
+from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Record
 from vitsearch.errors import ResourceError
-from vitsearch.search.observers.mlflow_runs import FinishedTrial, MlflowRuns, mlflow_runs
+from vitsearch.search.observers.mlflow_runs import (
+    FinalFront,
+    FinishedTrial,
+    MlflowRuns,
+    ShippedModel,
+    mlflow_runs,
+    send_bundle,
+)
+from vitsearch.storage.ledger import Ledger
+from vitsearch.study.study import Study
 
 LENIENT = pytest.mark.filterwarnings("ignore")
 """MLflow uses what SQLAlchemy, Starlette and others have announced to remove, each with a warning of its own."""
@@ -140,4 +153,73 @@ def test_a_resumed_study_adds_to_its_run(sent, store, runs):
         more.run()
     parent, trials = runs()
     assert trials.keys() == more.records().keys() > before
+    assert parent.info.status == "FINISHED"
+
+
+@pytest.fixture
+def found(sent):
+    """The front of the study that was sent."""
+    ledger, study = Ledger.open(sent.space.storage), Study.open(sent.space)
+    found = FinalFront.read(study, ledger)
+    study.close()
+    ledger.close()
+    return found
+
+
+@pytest.fixture
+def artifact(mlflow, store, runs):
+    """artifact(path): the text of an artifact of the run of the study."""
+
+    def read(path):
+        client = mlflow.MlflowClient(store)
+        return Path(client.download_artifacts(runs()[0].info.run_id, path)).read_text()
+
+    return read
+
+
+@LENIENT
+def test_what_is_measured_again_at_the_end_reaches_its_trial(sent, found, store, runs):
+    """A re-measurement of the front changes no record: .0735 in the front, .0821 in MLflow."""
+    front = found.front
+    name = front.objectives[1]
+    again = Metrics.of({name: 0.9 * front.points[0].metrics.values[name]})
+    first = replace(front.points[0], metrics=front.points[0].metrics | again)
+    before = runs()[1]
+    with mlflow_runs(store, sent.space) as sender:
+        sender.finished(replace(found, front=replace(front, points=(first, *front.points[1:]))))
+    parent, trials = runs()
+    assert trials[first.trial].data.metrics[name] == again.values[name] < before[first.trial].data.metrics[name]
+    shown = {number for number, run in trials.items() if run.data.tags.get("vitsearch.on_front") == "true"}
+    assert shown == {point.trial for point in front.points}
+    assert parent.info.status == "FINISHED"
+
+
+@LENIENT
+def test_the_run_of_the_study_has_the_front_and_its_hypervolume(sent, found, store, runs, artifact):
+    with mlflow_runs(store, sent.space) as sender:
+        sender.finished(found)
+    metrics, front = runs()[0].data.metrics, found.front
+    assert metrics["front_models"] == len(front.points)
+    assert metrics["hypervolume"] == pytest.approx(found.hypervolume)
+    assert found.hypervolume > 0
+    assert json.loads(artifact("front.json")) == front.to_json()
+    table = list(csv.DictReader(artifact("front.csv").splitlines()))
+    assert [row["trial"] for row in table] == ["", *(str(point.trial) for point in front.points)]
+
+
+@LENIENT
+@pytest.mark.parametrize("is_known", [True, *long(False)])
+def test_a_bundle_is_added_to_the_run_of_its_study(is_known, sent, found, store, runs, artifact, tmp_path):
+    space = sent.space if is_known else sent.with_space(study="other").space
+    (card := tmp_path / "README.md").write_text("# fake-trial-0\n")
+    (archive := tmp_path / "fake-trial-0.zip").write_bytes(b"zip")
+    shipped = ShippedModel("fake-trial-0", 0, "ab" * 32, card, archive, {"accuracy_test": 0.9})
+    send_bundle(store, space, found, shipped)
+    if not is_known:
+        return  # a study that no run has sent gets its run then
+    parent, _ = runs()
+    assert (parent.data.tags["vitsearch.shipped"], parent.data.tags["vitsearch.shipped_trial"]) == ("fake-trial-0", "0")
+    assert parent.data.metrics["shipped/accuracy_test"] == 0.9
+    assert artifact("shipped/fake-trial-0/README.md") == "# fake-trial-0\n"
+    assert artifact("shipped/fake-trial-0/fake-trial-0.zip") == "zip"
     assert parent.info.status == "FINISHED"

@@ -22,8 +22,8 @@ class Notes(Silent):
 
 
 def test_a_run_has_a_log_file_in_the_logs_folder(tmp_path, space):
-    with observed(Silent(), space, tmp_path / "logs", Observing()) as progress:
-        progress.note("hello")
+    with observed(Silent(), space, tmp_path / "logs", Observing()) as observers:
+        observers.progress.note("hello")
     (path,) = (tmp_path / "logs").iterdir()
     events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
     assert events == ["run_started", "note", "run_ended"]

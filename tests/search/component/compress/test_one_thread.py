@@ -1,0 +1,73 @@
+"""What is fitted in closed form does not depend on the number of threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from vitsearch.compress.one_thread import one_thread
+
+FITTING = """
+import hashlib, sys
+import numpy as np, torch
+from torch import nn
+from vitsearch.compress import least_squares
+from vitsearch.compress.sparsity import sparsity
+draw = np.random.default_rng(0)
+rows, error = (torch.from_numpy(draw.standard_normal((8192, size))).float() for size in (192, 50))
+layer = nn.Linear(192, 50)
+layer.weight.data, layer.bias.data = error[:192].T.clone(), error[0].clone()
+sparsity._fit(layer, sparsity.Choice(0.5, False), rows)
+found = least_squares.fit(rows, error, 1e-2, True)[0].tobytes() + layer.weight.detach().numpy().tobytes()
+print(hashlib.sha256(found).hexdigest())
+"""
+REFITTING = """
+import copy, hashlib
+import torch
+from vitsearch import backbones
+from vitsearch.compress import batch_norms, prune, refit, scores, sequential
+from vitsearch.compress.sparsity import sparsity
+from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
+images = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+for name in ("vit_fmnist_p4", "efficientvit_fmnist"):
+    backbone, spec = backbones.find(name), backbones.ModelSpec(name, "builtin", 28, 10, 1)
+    base = backbone.build(spec).model.eval()
+    statistics = scores.collect(base, backbone, images, torch.arange(64) % 10)
+    found = backbone.block_structure(base, spec).blocks
+    kept = (ResolvedBlock(tuple(range(one.heads)), tuple(range(0, one.ffn_width, 2)), "fp32") for one in found)
+    resolved = ResolvedPlan(name, 28, None, tuple(kept))
+    model = copy.deepcopy(base)
+    prune.apply(model, backbone, resolved, images[:1])
+    refit.refit(model, base, backbone, resolved, statistics)
+    sequential.fit(model, backbone, sequential.targets(base, backbone, images), images)
+    batch_norms.recalibrate(model, [images])
+    sparsity.fit(model, "50%", images[:32])
+    state = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+    print(name, hashlib.sha256(state).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("threads", ["2", pytest.param("8", marks=pytest.mark.long)])
+@pytest.mark.parametrize("script", [FITTING, pytest.param(REFITTING, marks=pytest.mark.long)], ids=["fit", "refit"])
+def test_weights_do_not_depend_on_the_number_of_threads(script, threads):
+    running = []
+    for number in ("1", threads):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), number)
+        command = [sys.executable, "-c", script]
+        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    one, several = (each.communicate()[0].split() for each in running)
+    assert [each.returncode for each in running] == [0, 0]
+    assert one == several
+
+
+def test_the_number_of_threads_is_afterwards_what_it_was():
+    before = torch.get_num_threads(), threadpool_info()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), threadpool_info()) == before
