@@ -108,7 +108,8 @@ class Contents:
         ratio = f"{most / fewest:.1f} to 1" if fewest else "the latter has no training image"
         return (
             f"unequal classes in train: {largest!r} {most:,} images, {smallest!r} {fewest:,} ({ratio}); an accuracy "
-            f"can be high although {smallest!r} is never recognised: look at the accuracy of each class"
+            f"can be high although {smallest!r} is never recognised: look at recall_min, and consider "
+            "task.base.class_weights"
         )
 
     def _trained_and_validated(self) -> str | None:
