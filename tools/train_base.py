@@ -31,7 +31,6 @@ from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN, BuiltinBase
 from vitsearch.compress import batch_norms
-from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
@@ -171,7 +170,7 @@ class Batches:
             flipped = self._rng.random(BATCH) < 0.5
             images[flipped] = images[flipped, :, ::-1]
         resolution = int(self._rng.choice(phase.resolutions))
-        inputs = to_tensor(images, resolution, Preprocessing(self._base.mean, self._base.std))
+        inputs = to_tensor(images, resolution, self._base.preprocessing)
         return inputs.contiguous(memory_format=torch.channels_last), torch.from_numpy(self._data.labels[batch])
 
 
@@ -204,9 +203,7 @@ def autocast(recipe: Recipe) -> AbstractContextManager[object]:
 
 
 def accuracy(model: nn.Module, base: BuiltinBase, data: Split, resolution: int) -> float:
-    return inference.accuracy(
-        inference.predict_logits(model, data.images, resolution, Preprocessing(base.mean, base.std)), data.labels
-    )
+    return inference.accuracy(inference.predict_logits(model, data.images, resolution, base.preprocessing), data.labels)
 
 
 def train_base(base: BuiltinBase, recipe: Recipe, data: Split, seed: int) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -246,7 +243,7 @@ def write(model: nn.Module, name: str, options: argparse.Namespace, data: Split,
         | sized
         | dict(base.arguments),
         "resolution": base.resolution,
-        "normalisation": {"mean": list(base.mean), "std": list(base.std)},
+        "normalisation": {"mean": list(base.preprocessing.mean), "std": list(base.preprocessing.std)},
         "weights_sha256": file_digest(str(output)),
         "command": f"python tools/train_base.py --base {name} --source DIR --seed {options.seed}",
         "recipe": {

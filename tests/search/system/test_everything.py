@@ -15,6 +15,7 @@ from support.marks import long
 from vitsearch import backbones
 from vitsearch.core.legality import reasons
 from vitsearch.core.plan import Plan
+from vitsearch.core.preprocessing import HALF
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import evaluate
 from vitsearch.models.graph import OPSET
@@ -95,7 +96,7 @@ def sample(plans) -> list[Plan]:
 def test_a_plan_builds_exports_and_runs(sample, workspace, index):
     plan = sample[index]
     resolved = effect_of(plan)
-    source = jobs.Source(plan.backbone, plan.weights, plan.resolution, plan.window_size)
+    source = jobs.Source(plan.backbone, plan.weights, plan.resolution, HALF, plan.window_size)
     sparse = Calibration(2, SEED) if resolved.weight_sparsity != "none" else None
     job = jobs.ScreenJob(
         workspace,

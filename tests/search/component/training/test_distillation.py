@@ -150,7 +150,7 @@ def test_a_model_without_a_distillation_head_is_refused(data, teacher_outputs):
 def test_a_live_teacher_gives_the_same_hints_as_its_file(data, teacher, teacher_outputs, monkeypatch):
     monkeypatch.setattr(fine_tune, "training_precision", lambda model, device: "fp32")
     students = [tiny(), tiny()]
-    live = fine_tune.LiveTeacher(copy.deepcopy(teacher), 28)
+    live = fine_tune.LiveTeacher(copy.deepcopy(teacher), 28, Preprocessing(data.mean, data.std))
     fine_tune.fine_tune(students[0], task(data, distillation="feature", **teacher_outputs))
     fine_tune.fine_tune(students[1], task(data, distillation="feature", live_teacher=live))
     for name, value in students[0].state_dict().items():

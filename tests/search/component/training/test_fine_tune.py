@@ -155,11 +155,10 @@ def test_images_that_count_more_are_learned(data):
     learned = []
     for weights in ((4.0, 0.25), (0.25, 4.0)):
         model = tiny()
-        asked = fine_tune.FineTuneTask(
-            data.train.images[rows], labels, 28, data.mean, data.std, RECIPE, 2.0, class_weights=weights + (1.0,) * 8
-        )
+        images, seen = data.train.images[rows], Preprocessing(data.mean, data.std)
+        asked = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
         fine_tune.fine_tune(model, asked)
-        predicted = inference.predict_logits(model, data.train.images[rows], 28, data.mean, data.std).argmax(1)
+        predicted = inference.predict_logits(model, images, 28, seen).argmax(1)
         learned.append((predicted == 0).mean())
     assert learned == [1.0, 0.0]
 
@@ -251,7 +250,9 @@ def test_a_live_teacher_gives_the_same_training_as_its_cached_logits(data, monke
     teacher, students = tiny(seed=5), (tiny(), tiny())
     logits = inference.predict_logits(teacher, data.train.images[:256], 28, Preprocessing(data.mean, data.std))
     fine_tune.fine_tune(students[0], task(data, teacher_logits=logits))
-    fine_tune.fine_tune(students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28)))
+    fine_tune.fine_tune(
+        students[1], task(data, live_teacher=fine_tune.LiveTeacher(teacher, 28, Preprocessing(data.mean, data.std)))
+    )
     torch.testing.assert_close(weights(students[0]), weights(students[1]), atol=1e-4, rtol=1e-3)
 
 
@@ -264,7 +265,7 @@ def test_the_teacher_sees_augmented_images_at_its_own_resolution(data):
     for name, model in (("teacher", teacher), ("student", student)):
         model.register_forward_pre_hook(lambda _, inputs, name=name: shown[name].append(inputs[0]))
     before = weights(teacher)
-    live = fine_tune.LiveTeacher(teacher, 35)
+    live = fine_tune.LiveTeacher(teacher, 35, Preprocessing(data.mean, data.std))
     fine_tune.fine_tune(student, task(data, count=64, recipe=AUGMENTED, live_teacher=live))
     assert torch.equal(weights(teacher), before)
     assert len(shown["teacher"]) == len(shown["student"]) == 2
