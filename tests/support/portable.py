@@ -46,7 +46,7 @@ class Portable(unittest.TestCase):
         manifest = (BlobRef("model.onnx", "ab" * 32, 1234),)
         options = {"graph_optimization_level": "all"}
         spec = JobSpec("measure", manifest, "onnxruntime", options, SCREEN, 0)
-        self.assertEqual(job_id(spec, "device-1"), "35e6c34cfe11336535e8b46d41bf114c4135e82d5ce7ffa4b7a38b363ebf39b5")
+        self.assertEqual(job_id(spec, "device-1"), "e79a2b21de5d5d9829c623a7a0e4deeaa4705b965296ce2bba869600557c4101")
 
     def test_end_to_end(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from vitsearch_evaluators.verify.unpacking import is_zip, unpack
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST, CHECKSUMS, PREPROCESSING, LABELS = "bundle.json", "SHA256SUMS", "preprocessing.json", "labels.json"
 IMAGES, TRUTH, PREDICTIONS = "images/images.npy", "images/labels.npy", "images/predictions.npy"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\Z")

@@ -78,6 +78,9 @@ class Device(DeviceGroup, Protocol):
     @property
     def deadline_s(self) -> float: ...
 
+    def adopt(self) -> None:
+        """Its figures, also earlier ones, count for the study from now on."""
+
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement: ...
@@ -107,6 +110,9 @@ class AgentDevice:
     @property
     def devices(self) -> tuple[Device, ...]:
         return (self,)
+
+    def adopt(self) -> None:
+        pass
 
     def _connect(self) -> DeviceInfo:
         """Ask several times, because an agent may just be starting."""

@@ -58,6 +58,9 @@ class BoardPool:
     def devices(self) -> tuple[Device, ...]:
         return (self,)
 
+    def adopt(self) -> None:
+        pass
+
     @property
     def parallel(self) -> int:
         return len(self._boards)

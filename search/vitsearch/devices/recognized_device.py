@@ -15,14 +15,14 @@ from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measu
 class RecognizedDevice(WrappedDevice):
     """Measures as ``device``, whose agent may have got another id since the study began: results have ``device_id``.
 
-    ``adopt`` is called before the first measurement. It raises where another device measures for the study under this
-    name by now.
+    ``adopt`` is called once, before the first figure is used, be it a new one or one of the ledger. It raises where
+    another device measures for the study under this name by now.
     """
 
     def __init__(self, device: Device, device_id: str, adopt: Callable[[], None]) -> None:
         super().__init__(device)
         self._device_id = device_id
-        self._adopt = adopt
+        self._store = adopt
         self._is_adopted = False
 
     @property
@@ -32,16 +32,16 @@ class RecognizedDevice(WrappedDevice):
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        self._begin()
+        self.adopt()
         found = await self._device.measure(artifact, deployment, protocol, repeat)
         return found._replace(device_id=self._device_id)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        self._begin()
+        self.adopt()
         found = await self._device.accuracy(artifact, subset, deployment)
         return found._replace(device_id=self._device_id)
 
-    def _begin(self) -> None:
+    def adopt(self) -> None:
         if not self._is_adopted:
-            self._adopt()
+            self._store()
             self._is_adopted = True

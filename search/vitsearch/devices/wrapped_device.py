@@ -40,6 +40,9 @@ class WrappedDevice:
     def deadline_s(self) -> float:
         return self._device.deadline_s
 
+    def adopt(self) -> None:
+        self._device.adopt()
+
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:

@@ -106,7 +106,8 @@ class DeviceMeasurements:
         return self._results.changed
 
     def reload(self, graph: str) -> None:
-        """Read a graph again."""
+        """Read a graph again, or for the first time."""
+        self._device.adopt()
         self._results.reload(graph)
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
@@ -115,6 +116,7 @@ class DeviceMeasurements:
 
     async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
         """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
+        self._device.adopt()
         graph = trial.keys.graph_key
         for number in range(self.rounds(graph, protocol), rounds):
             key = StageKey(Stage.MEASURE, f"{graph}:{self.device_id[:SHORT_ID]}:{protocol.id}:{number}")

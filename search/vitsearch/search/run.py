@@ -28,6 +28,7 @@ from vitsearch.search.plans import deployments_of, lacking, plan_space
 from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec, stage_config_of
+from vitsearch.search.starting_weights import refuse_other_channels
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.weighted_classes import refuse_unknown_names
@@ -106,7 +107,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
-            ended = asyncio.run(drive(session, home.workspace(data_spec(space), store), options))
+            workspace = home.workspace(data_spec(space, study.attributes.get("data")), store)
+            ended = asyncio.run(drive(session, workspace, options))
         except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
             raise KeyboardInterrupt from None
         observers.finished(partial(FinalFront.read, study, ledger))
@@ -126,6 +128,7 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     for note in ready.notes:
         session.progress.note(f"data: {note}")
     refuse_unknown_names(session.space, ready.description["class_names"])
+    refuse_other_channels(session.space, ready.description["channels"])
     device = session.device
     can_run = deployable_on(device.devices)
     plans = plan_space(session.space, can_run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vitsearch import backbones
@@ -18,6 +18,9 @@ from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.task import Data
 from vitsearch.space.task import Teacher as TeacherSection
 from vitsearch.study.sampling import PlanSpace
+
+MOST_PIXELS = 4096
+"""Side of the largest images that are stored."""
 
 
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
@@ -52,13 +55,16 @@ def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
     )
 
 
-def data_spec(space: SearchSpace) -> dict[str, Any]:
+def data_spec(space: SearchSpace, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The data set as workers read it. The user's images are stored so that the crop of each model has the largest
-    resolution that is searched, at least."""
+    resolution that is searched. A study whose data is ``known`` keeps their size, as long as no resolution is larger:
+    another one would be other data, whenever a backbone with another crop is added."""
     largest = max(*space.space.resolution, space.baseline.resolution)
+    if known is not None and known["image_size"] >= largest:
+        return stored_data(space.task.data, known["image_size"])
     shares = [_crop_share(choice.name, choice) for choice in space.space.backbone]
     shares.append(_crop_share(space.baseline.backbone, space.baseline))
-    return stored_data(space.task.data, round(largest / min(shares)))
+    return stored_data(space.task.data, min(MOST_PIXELS, round(largest / min(shares))))
 
 
 def _crop_share(backbone: str, start: StartingWeights) -> float:

@@ -125,9 +125,8 @@ class Baseline(StartingWeights):
         """The baseline with its defaults taken from ``knobs``."""
         name = self.backbone or knobs.backbone[0].name
         listed = next((choice for choice in knobs.backbone if choice.name == name), None)
-        start: StartingWeights = self
-        if listed is not None and self.weights in ("", listed.weights) and self.preprocessing == OWN:
-            start = listed
-        keys = {key: getattr(start, key) for key in StartingWeights.model_fields}
-        keys["weights"] = start.weights or default_weights(name)
+        weights = self.weights or (default_weights(name) if listed is None else listed.weights)
+        is_listed = listed is not None and weights == listed.weights and self.preprocessing == OWN
+        start: StartingWeights = listed if listed is not None and is_listed else self
+        keys = {key: getattr(start, key) for key in StartingWeights.model_fields} | {"weights": weights}
         return Baseline(backbone=name, resolution=self.resolution or max(knobs.resolution), **keys)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.beside import REFERENCES, Beside, Graph, beside, graph_of
-from vitsearch.core.caveats.classes import ClassCaveats, class_caveats, class_warnings
+from vitsearch.core.caveats.classes import ClassCaveats, ClassCounts, class_warnings
 from vitsearch.core.caveats.precision_shares import in_name_only
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
@@ -57,7 +57,7 @@ class Point:
     of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
     that it does not meet, such as ``accuracy>=0.9``. ``sha256`` is the digest of its exported model, ``file`` the path
     of that on this machine (None where it is not here). ``beside`` are its times over those of the same graph in other
-    precisions that the study has measured. ``classes`` is what the counts of its answers say against its accuracy;
+    precisions that the study has measured. ``class_counts`` are those of its answers;
     None before it was evaluated.
     """
 
@@ -75,7 +75,7 @@ class Point:
     sha256: str | None = None
     file: Path | None = None
     beside: tuple[Beside, ...] = ()
-    classes: ClassCaveats | None = None
+    class_counts: ClassCounts | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -87,6 +87,12 @@ class Point:
     def class_warnings(self) -> tuple[str, ...]:
         """Classes that it misses, and an accuracy that one class explains."""
         return () if self.classes is None else tuple(self.classes.sentences(self.name))
+
+    @cached_property
+    def classes(self) -> ClassCaveats | None:
+        """What the counts of its answers say against its accuracy. Judged when it is asked for: a study has thousands
+        of models, and shows some."""
+        return None if self.class_counts is None else self.class_counts.judged()
 
     @property
     def name(self) -> str:
@@ -377,8 +383,7 @@ class _Results:
             shares, file = dict(artifact.detail.get("shares", {})), self._store.find_model(artifact.sha256)
             point = replace(point, shares=shares, sha256=artifact.sha256, file=file)
         if evaluated := self._ledger.accuracy(key, self._split):
-            caveats = class_caveats(Confusion.from_json(evaluated.confusion), self._class_names)
-            point = replace(point, classes=caveats)
+            point = replace(point, class_counts=ClassCounts(evaluated.confusion, self._class_names))
         on_devices = [
             Classified(found.correct, found.n)
             for device_id in devices_of(point.keys, self._fleets).values()

@@ -14,12 +14,12 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.devices import shown_target
-from vitsearch.study.front import OwnTimes, read_front, warnings_of
+from vitsearch.study.front import Front, OwnTimes, read_front, warnings_of
 from vitsearch.study.study import Study
 
 
-def status(study: Study, ledger: Ledger) -> dict[str, Any]:
-    """The state of a study as JSON."""
+def status(study: Study, ledger: Ledger, front: Front | None = None) -> dict[str, Any]:
+    """The state of a study as JSON; ``front`` is its front, where that was read already."""
     records, spent, accounted = study.records(), ledger.costs.spent(study.name), account(study, ledger)
     space = study.space()
     return {
@@ -37,7 +37,7 @@ def status(study: Study, ledger: Ledger) -> dict[str, Any]:
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
         "leaderboard": list(_leaderboard(study, ledger)),
-        "class_warnings": read_front(study, ledger).class_warnings(),
+        "class_warnings": (front or read_front(study, ledger)).class_warnings(),
         "cpu_seconds": spent.cpu_seconds,
         "busy_share": spent.busy_share,
         **accounted.together.to_json(),

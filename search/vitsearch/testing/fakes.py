@@ -213,11 +213,15 @@ class FakeDevice:
     outage: Outage | None = None
     deadline_s: float = DEADLINE_S
     queue: str | None = None
+    adopted: int = 0
     info: DeviceInfo = DeviceInfo(2, 2, "0", "fake", "fake", "0" * 64, {}, (), ("measure",), 1, 0, 0)
 
     @property
     def devices(self) -> tuple[Device, ...]:
         return (self,)
+
+    def adopt(self) -> None:
+        self.adopted += 1
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         """Nine of ten images are classified correctly."""

@@ -60,6 +60,17 @@ def class_warnings(named: Mapping[str, ClassCaveats], others: Mapping[str, Class
         yield f"{trials} {'miss' if len(missing) > 1 else 'misses'} a class in the same way: {listed(shown)}"
 
 
+@dataclass(frozen=True)
+class ClassCounts:
+    """The confusion counts of a model as they are stored, on classes called ``names``."""
+
+    cells: Sequence[Sequence[int]]
+    names: Sequence[str]
+
+    def judged(self) -> ClassCaveats:
+        return class_caveats(Confusion.from_json(self.cells), self.names)
+
+
 def class_caveats(confusion: Confusion, names: Sequence[str]) -> ClassCaveats:
     """What the counts of a model on classes called ``names`` say against its accuracy."""
     mean, interval = confusion.mean_recall, wilson(confusion.correct, confusion.n)

@@ -17,10 +17,11 @@ from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.errors import DataError, ResourceError
-from vitsearch.search.check.weights import check_weights, starts
+from vitsearch.search.check.weights import check_weights
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
+from vitsearch.search.starting_weights import starts
 from vitsearch.search.weighted_classes import unknown_names, weighted
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path

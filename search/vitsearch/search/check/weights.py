@@ -11,12 +11,11 @@ import numpy as np
 
 from vitsearch import backbones
 from vitsearch.core.pareto import wilson
-from vitsearch.core.preprocessing import HALF, USUAL, Preprocessing, normalisation_text
+from vitsearch.core.preprocessing import USUAL, Preprocessing, normalisation_text
 from vitsearch.data import DataSpec
 from vitsearch.errors import PlanError, WeightsError
+from vitsearch.search.starting_weights import Start, starts
 from vitsearch.space import SearchSpace
-from vitsearch.space.nodes import Path
-from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.source import Problem
 
 if TYPE_CHECKING:
@@ -29,42 +28,9 @@ CLEARLY = 3.0
 
 
 @dataclass(frozen=True)
-class Start:
-    """Weights that a space file names, and where it does."""
-
-    path: Path
-    backbone: str
-    section: StartingWeights
-
-    def preprocessing(self, channels: int) -> Preprocessing | None:
-        """How they read images of ``channels``; None for random weights, which read them as the data says.
-
-        Raises :class:`~vitsearch.errors.PlanError` for another number of channels than the file says.
-        """
-        default = backbones.preprocessing(self.backbone, self.section.weights)
-        keys = self.section.preprocessing
-        if default is None and (keys.mean is None or keys.std is None):
-            keys.over(HALF, channels)
-            return None
-        return keys.over(default or HALF, channels)
-
-
-@dataclass(frozen=True)
 class CheckedWeights:
     problems: list[Problem]
     warnings: list[str]
-
-
-def starts(space: SearchSpace) -> list[Start]:
-    """All weights of a file: of backbones, of the baseline where they are its own, and of a teacher."""
-    backbone_keys, baseline, teacher = space.space.backbone, space.baseline, space.task.teacher
-    named = [Start(("space", "backbone", index), choice.name, choice) for index, choice in enumerate(backbone_keys)]
-    listed = {(start.backbone, start.section.weights, start.section.preprocessing) for start in named}
-    if (baseline.backbone, baseline.weights, baseline.preprocessing) not in listed:
-        named.append(Start(("baseline",), baseline.backbone, baseline))
-    if not isinstance(teacher, str):
-        named.append(Start(("task", "teacher"), teacher.backbone, teacher))
-    return named
 
 
 def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedWeights:

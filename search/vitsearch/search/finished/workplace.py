@@ -22,6 +22,7 @@ from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.watch.heartbeat import beat_forever
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
+from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
@@ -47,7 +48,8 @@ class Workplace:
     async def pipeline(self) -> AsyncIterator[Pipeline]:
         """The stages on the study's own data. Inside the block claims are renewed, and it is shown what is waited
         for."""
-        workspace = Home.of(self.space).workspace(data_spec(self.space), store_of(self.ledger))
+        spec = data_spec(self.space, self.study.attributes.get("data"))
+        workspace = Home.of(self.space).workspace(spec, store_of(self.ledger))
         driver = DriverId.current()
         context = StageContext.of(workspace, self.ledger, self.runner, driver, self.progress)
         context.single_flight.drop_dead()
@@ -55,6 +57,7 @@ class Workplace:
         try:
             ready, _ = await context.run(DataJob(workspace))
             adopt_data(self.study, ready.description)
+            refuse_unknown_names(self.space, ready.description["class_names"])
             plans = plan_space(self.space, deployable_on(self.device.devices))
             pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
             stall = StallWatch(context, pipeline.device)

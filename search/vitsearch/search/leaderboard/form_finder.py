@@ -49,7 +49,8 @@ class FormFinder:
         if not costs:
             return
         plans = {value: plans[value] for value in costs}
-        costs = await self._costs(plans)  # beside the same references, which each measurement may have changed
+        # Once more, beside the same references: each measurement may have changed them.
+        costs = await self._costs(plans) or costs
         kept = fastest(costs)
         why = why_fastest(costs, kept, len(tried))
         if knob == QUANTIZED_OPS and kept == ALL and LINEAR in costs:

@@ -117,8 +117,8 @@ class StudyCollector:
 def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
     """The numbers behind the metrics: those of ``vitsearch status``, and what is left of each budget (seconds), the
     plans in training, the hypervolume and the size of the front. ``study`` runs no trial itself."""
-    state, search = status(study, ledger), study.space().search
-    runs, front = ledger.costs.runs(study.name), read_front(study, ledger)
+    front = read_front(study, ledger)
+    state, search, runs = status(study, ledger, front), study.space().search, ledger.costs.runs(study.name)
     budgets = {
         "run": (search.budget_s, runs[-1].seconds if runs else 0.0),
         "trainers": (search.trainer_budget_s, state["trainer_seconds"]),

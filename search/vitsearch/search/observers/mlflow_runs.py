@@ -146,7 +146,7 @@ class MlflowRuns(Silent):
         self._ended.put(FinishedTrial(number, record, self._started_ms.pop(number, None), _now_ms()))
 
     def finished(self, found: FinalFront) -> None:
-        """The search is over, and this is its front."""
+        """The search is over, and this is its front. A run of the study that was killed did not end its run there."""
         self._ended.put(found)
 
     def close(self) -> None:
@@ -170,6 +170,7 @@ class MlflowRuns(Silent):
             while waiting:
                 one = waiting[0]
                 if isinstance(one, FinalFront):
+                    self._runs.resume()
                     self._runs.log_front(one)
                 else:
                     self._runs.log(one)
@@ -207,9 +208,7 @@ class StudyRuns:
         from mlflow.entities import Param
 
         client = self._connected()
-        if not self._is_running:
-            client.update_run(self._parent, "RUNNING")
-            self._is_running = True
+        self.resume()
         known = self._find(client, {"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
         if known is not None and known.info.status != "RUNNING":
             return
@@ -221,6 +220,13 @@ class StudyRuns:
         client.log_batch(run.info.run_id, figures, [Param(name, value) for name, value in knobs.items()])
         status = "FAILED" if record.outcome == "failed" else "FINISHED"
         client.set_terminated(run.info.run_id, status, trial.ended_ms)
+
+    def resume(self) -> None:
+        """The run of the study goes on; :meth:`end` ends it."""
+        client = self._connected()
+        if not self._is_running:
+            client.update_run(self._parent, "RUNNING")
+            self._is_running = True
 
     def log_front(self, found: FinalFront) -> None:
         """Give the trials that are there the figures of the front, and the run of the study the front itself."""

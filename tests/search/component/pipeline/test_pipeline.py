@@ -440,6 +440,16 @@ def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fa
         assert fake_study.runner.made["base"] == bases
 
 
+def test_a_study_that_finds_all_measurements_in_the_ledger_adopts_its_device_too(fake_study, ledger, cut):
+    """Else it would go on with any other board: another study of the database has measured these graphs."""
+    asyncio.run(confirm(fake_study.pipeline(ledger), cut))
+    measured = dict(fake_study.device.measured)
+    fake_study.device.adopted = 0
+    asyncio.run(confirm(fake_study.pipeline(ledger), cut))
+    assert dict(fake_study.device.measured) == measured
+    assert fake_study.device.adopted > 0
+
+
 def test_each_model_reads_images_by_the_keys_of_its_own_weights(fake_study, ledger, cut):
     """The same plan twice, and a teacher: three bases, two trainings, and one graph that is measured once."""
     jobs: list[Job] = []

@@ -43,6 +43,20 @@ def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):
     assert stage_config.data_spec(SearchSpace.from_json(value))["image_size"] == 28
 
 
+def test_a_study_keeps_the_size_of_its_images_when_a_backbone_with_another_crop_is_added(space, tmp_path):
+    value = space.to_json()
+    value["task"]["data"] |= {"source": "folder", "root": str(tmp_path)}
+    value["space"] |= {"backbone": [{"name": "efficientvit_b0"}], "resolution": [224]}
+    value["baseline"] = None
+    first = stage_config.data_spec(SearchSpace.from_json(value))
+    value["space"]["backbone"].append({"name": "deit_tiny_patch16_224"})
+    more = SearchSpace.from_json(value)
+    assert (first["image_size"], stage_config.data_spec(more)["image_size"]) == (236, 249)
+    assert stage_config.data_spec(more, first)["image_size"] == 236
+    value["space"]["resolution"] = [256]  # larger than what is stored
+    assert stage_config.data_spec(SearchSpace.from_json(value), first)["image_size"] == 284
+
+
 def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):
     value = space.to_json()
     value["task"]["data"] = {"source": "wds/parts", "root": "parts", "class_names": ["bolt", "nut"]}

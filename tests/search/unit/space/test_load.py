@@ -182,6 +182,14 @@ def test_defaults_of_a_short_file():
     assert space.device_names == ("local",)
 
 
+def test_a_baseline_with_a_preprocessing_of_its_own_keeps_the_weights_of_the_space():
+    listed = "space.backbone={name: deit_tiny_patch16_224, weights: 'file:own.pt', std: 0.5}"
+    own = load(SMALL, [listed, "space.resolution=[16, 24]", "baseline={mean: 0.25}"]).space.baseline
+    assert (own.weights, own.mean, own.std) == ("file:own.pt", (0.25,), None)
+    same = load(SMALL, [listed, "space.resolution=[16, 24]", "baseline={resolution: 24}"]).space.baseline
+    assert (same.weights, same.mean, same.std) == ("file:own.pt", None, (0.5,))
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [("8h", 28800), ("30m", 1800), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800), ("90", 90), ("none", None)],
