@@ -96,7 +96,7 @@ class PreprocessingKeys:
         for name, numbers in (("mean", self.mean), ("std", self.std)):
             if numbers is not None and len(numbers) not in (1, channels):
                 raise PlanError(
-                    f"{name} {_text(numbers)} has {len(numbers)} numbers, and the images have {channels} "
+                    f"{name} {list(numbers)} has {len(numbers)} numbers, and the images have {channels} "
                     f"channel{'s' if channels > 1 else ''}; allowed: one number, or one for each channel"
                 )
         return Preprocessing(

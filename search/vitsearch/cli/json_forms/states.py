@@ -93,6 +93,7 @@ CHECK = fields(
     warnings=(several(TEXT), "what makes results hard to judge"),
     data=(DATA, "what the data takes"),
     inputs=(by_name(TEXT), "how each backbone reads images, in the keys of a space file"),
+    weights=(by_name(TEXT), "what files of weights do on some images, or that they are trained first"),
     space=(ANYTHING, "the space file with every default"),
     costs=(maybe(COSTS), "what the search will cost; null with --no-costs"),
 )

@@ -18,7 +18,7 @@ NAMED = 3
 class ClassCaveats:
     """``missed`` are the classes with a recall below half of the ``mean_recall``, the worst first. ``always`` is the
     largest class, ``always_share`` its share of the images, where the lower end of the accuracy's interval does not
-    exceed it; None elsewhere."""
+    exceed it; None elsewhere. ``classes`` are those that have an image."""
 
     missed: tuple[ClassAccuracy, ...]
     mean_recall: float
@@ -26,14 +26,16 @@ class ClassCaveats:
     interval: tuple[float, float]
     always: str | None
     always_share: float
+    classes: int
 
     def sentences(self, subject: str) -> Iterator[str]:
         """What to know before the accuracy of the model, which is called ``subject``, is believed."""
         if self.always is not None:
             low, high = self.interval
             yield (
-                f"{subject} is no better than always saying {self.always!r}: its accuracy is {self.accuracy:.3f} "
-                f"({low:.3f} to {high:.3f}), and {self.always_share:.3f} of the images are of that class"
+                f"{subject} is no more accurate than always saying {self.always!r}: {self.accuracy:.3f} ({low:.3f} to "
+                f"{high:.3f}), and {self.always_share:.3f} of the images are of that class; its mean recall is "
+                f"{self.mean_recall:.2f} instead of {1 / self.classes:.2f}"
             )
         if self.missed:
             counts = [f"{one.correct} of {one.n} {one.name!r}" for one in self.missed[:NAMED]]
@@ -74,7 +76,8 @@ class ClassCounts:
 def class_caveats(confusion: Confusion, names: Sequence[str]) -> ClassCaveats:
     """What the counts of a model on classes called ``names`` say against its accuracy."""
     mean, interval = confusion.mean_recall, wilson(confusion.correct, confusion.n)
-    missed = [one for one in confusion.by_class(names) if one.accuracy < MISSED * mean]
+    by_class = confusion.by_class(names)
+    missed = [one for one in by_class if one.accuracy < MISSED * mean]
     is_no_better = interval[0] <= confusion.largest_share
     return ClassCaveats(
         tuple(sorted(missed, key=lambda one: (one.accuracy, -one.n))),
@@ -83,4 +86,5 @@ def class_caveats(confusion: Confusion, names: Sequence[str]) -> ClassCaveats:
         interval,
         names[confusion.largest] if is_no_better else None,
         confusion.largest_share,
+        len(by_class),
     )

@@ -176,13 +176,13 @@ class _Layout:
         lines = [self._move(name, role) for name, role in wrong if [one for _, one in wrong].count(role) == 1]
         if trains:
             keys = {role: name for name, role in reversed(wrong)}
-            inside = ", ".join(key_line(role, keys[role]) for role in ROLES if role in keys)
-            lines.append(f"or, without renaming, in the section task.data: {inside}")
+            lines.append("or, without renaming, in the section task.data:")
+            lines += (f"  {key_line(role, keys[role])}" for role in ROLES if role in keys)
             head = f"has {some(map(repr, like))}, called like splits, but no folder 'train'"
         else:
             head = f"has a folder {like[0]!r} but no folder 'train'"
             lines.append("put the folders of the classes into a folder 'train', or name it: data.train_split: FOLDER")
-        lines.append(f"or, if every folder of {self.root} is a class: data.train_split: {HERE}")
+        lines += (f"or, if every folder of {self.root} is a class:", f"  train_split: {HERE}")
         return DataError(f"{self.root}: {head}; {_listed(lines)}")
 
     def _undecided(self, others: Sequence[str]) -> DataError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vitsearch import backbones
@@ -45,6 +45,7 @@ class Valid:
     layout: Layout | None
     notes: list[str]
     warnings: tuple[str, ...]
+    tried: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,6 +56,7 @@ class Valid:
             "warnings": list(self.warnings),
             "data": self.data.to_json() | (self.layout.to_json() if self.layout else {"classes": None, "splits": None}),
             "inputs": self.inputs(),
+            "weights": dict(self.tried),
             "space": self.space.to_json(),
         }
 
@@ -72,12 +74,14 @@ class Valid:
 
     def describe(self) -> str:
         """Some lines for the user."""
+        counted = "1 plan," if self.plans == 1 else f"{self.plans} plans,"
         return "\n".join(
             [
-                f"{self.file}: fine. {self.plans} plans, of which {self._wanted()} will be trained.",
+                f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
                 f"data: {self.data.describe()}.",
                 *([self.layout.describe()] if self.layout else []),
                 *(f"input of {name}: {text}." for name, text in self.inputs().items()),
+                *(f"weights of {name}: {text}." for name, text in self.tried.items()),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]
         )
@@ -92,6 +96,7 @@ class Checked:
     data: Review | None
     more_problems: list[Problem]
     warnings: tuple[str, ...]
+    tried: Mapping[str, str] = field(default_factory=dict)
 
     def require(self, more: Sequence[Problem] = ()) -> Valid:
         """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem, those of ``more``
@@ -101,7 +106,8 @@ class Checked:
         assert self.data is not None  # a valid space has data, and its problems were raised
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
         estimate, layout = self.data.estimate, self.data.layout
-        return Valid(draft.source.path, space, plan_space(space).count(), estimate, layout, notes, self.warnings)
+        plans = plan_space(space).count()
+        return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, self.tried)
 
 
 def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Checked:
@@ -125,7 +131,7 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         return Checked(judged, data, [], warnings)
     weights = check_weights(draft.space, spec, data.estimate.channels)
     problems = [*weights.problems, *_unknown_classes(draft.space, spec)]
-    return Checked(judged, data, problems, (*warnings, *weights.warnings))
+    return Checked(judged, data, problems, (*warnings, *weights.warnings), weights.tried)
 
 
 def _unknown_classes(space: SearchSpace, spec: DataSpec) -> list[Problem]:

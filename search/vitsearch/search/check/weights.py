@@ -23,20 +23,27 @@ if TYPE_CHECKING:
     from vitsearch.workers.finished_weights import Answers
 
 MOST_IMAGES = 500
+TRAINED_FIRST = (
+    "trained on your classes before the search, because its classifier has another number of classes, or its first "
+    "layer another number of channels"
+)
 CLEARLY = 3.0
 """Standard errors of the difference between two preprocessings on the same images."""
 
 
 @dataclass(frozen=True)
 class CheckedWeights:
+    """``tried`` says of each backbone with a file of the user's what its weights do, or that they are trained first."""
+
     problems: list[Problem]
     warnings: list[str]
+    tried: dict[str, str]
 
 
 def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedWeights:
     """Judge what the file says of its weights, and classify some images with those of the user's own files. Files of
     other classes are left out: they are trained."""
-    checked = CheckedWeights([], [])
+    checked = CheckedWeights([], [], {})
     own: list[tuple[Start, Preprocessing]] = []
     for start in starts(space):
         try:
@@ -60,7 +67,10 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
         except WeightsError as error:
             checked.problems.append(Problem(start.path, str(error)))
             continue
-        if answers is not None:
+        if answers is None:
+            checked.tried[start.backbone] = TRAINED_FIRST
+        else:
+            checked.tried[start.backbone] = _said(answers[0])
             _report(start, answers, sample, checked)
     return checked
 

@@ -210,8 +210,8 @@ def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_s
     assert [line.partition(":")[0] for line in said] == ["baseline", "leaderboard", "leaderboard"]
     of_classes = [line for line in notes.said if line.startswith("the baseline")]
     assert of_classes == [
-        "the baseline is no better than always saying 'class 0': its accuracy is 0.100 (0.083 to 0.120), and 0.100 of "
-        "the images are of that class",
+        "the baseline is no more accurate than always saying 'class 0': 0.100 (0.083 to 0.120), and 0.100 of the "
+        "images are of that class; its mean recall is 0.10 instead of 0.10",
         "the baseline finds 0 of 100 'class 0', 0 of 100 'class 1', 0 of 100 'class 2' and too few of 6 more classes: "
         "less than half of the mean recall, 0.10",
     ]

@@ -58,7 +58,7 @@ def test_folders_of_other_names_are_classes(tmp_path):
 @pytest.mark.parametrize("names", [("Train", "Valid"), ("TRAIN", "VAL", "TEST"), ("training", "validation", "testing")])
 def test_splits_in_other_words_are_refused_and_the_lines_to_type_repair_them(tmp_path, names):
     made(tmp_path, *(f"{name}/{one}" for name in names for one in "ab"))
-    text = refused(tmp_path, *map(repr, names), "allowed names: train; val or validation; test", "data.train_split: .")
+    text = refused(tmp_path, *map(repr, names), "allowed names: train; val or validation; test", "train_split: .")
     moved(text)
     assert splits(tmp_path)[0] == "train"
     assert splits(tmp_path)[1] in ("val", "validation")
@@ -67,7 +67,12 @@ def test_splits_in_other_words_are_refused_and_the_lines_to_type_repair_them(tmp
 def test_keys_name_the_folders_of_the_splits(tmp_path):
     made(tmp_path, "Train/a", "Train/b", "Valid/a", "Testing set/a")
     text = refused(tmp_path)
-    assert "train_split: Train, validation_split: Valid, test_split: Testing set" in text
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines[lines.index("or, without renaming, in the section task.data:") + 1 :][:3] == [
+        "train_split: Train",
+        "validation_split: Valid",
+        "test_split: Testing set",
+    ]
     keys = {"train_split": "Train", "validation_split": "Valid", "test_split": "Testing set"}
     assert splits(tmp_path, **keys) == ("Train", "Valid", "Testing set")
 

@@ -84,6 +84,15 @@ def test_the_keys_of_the_file_silence_the_warning(check, weights):
     assert valid.warnings == ()
     assert valid.inputs() == {"vit_fmnist_p4": "mean: 0, std: 1, crop_share: 1, interpolation: bilinear"}
     assert "input of vit_fmnist_p4: mean: 0, std: 1" in valid.describe()
+    assert valid.tried["vit_fmnist_p4"].endswith(" of 100 images right")
+
+
+def test_weights_that_are_trained_first_say_so(check, weights, tmp_path):
+    state = load_file(weights / "none.safetensors")
+    head = {name: value[:4].contiguous() for name, value in state.items() if name.startswith("head.")}
+    save_file(state | head, tmp_path / "other_classes.safetensors")
+    valid = check(f'{{name: vit_fmnist_p4, weights: "file:{tmp_path}/other_classes.safetensors"}}').require()
+    assert "weights of vit_fmnist_p4: trained on your classes before the search" in valid.describe()
 
 
 def test_weights_at_chance_are_an_error(check, weights):
@@ -103,7 +112,10 @@ def test_weights_at_chance_are_an_error(check, weights):
             "123.675 is out of range; allowed: 0 to 1, for pixels in [0, 1]; of pixels up to 255, divide",
         ),
         ("std: 0", "0 is out of range; allowed: 0.0001 to 1"),
-        ("mean: [0.485, 0.456, 0.406]", "has 3 numbers, and the images have 1 channel; allowed: one number, or one"),
+        (
+            "mean: [0.485, 0.456, 0.406]",
+            "mean [0.485, 0.456, 0.406] has 3 numbers, and the images have 1 channel; allowed",
+        ),
         ("interpolation: nearest", "bilinear, bicubic"),
         ("crop_share: 1.5", "1.5"),
     ],

@@ -32,8 +32,8 @@ def test_an_accuracy_within_chance_of_the_largest_class_is_no_better_than_that()
     cells = (0, 0, 40), (0, 1, 30), (0, 2, 30), (1, 0, 30), (1, 1, 35), (1, 2, 35), (2, 0, 33), (2, 1, 34), (2, 2, 33)
     (only,) = said(*cells)
     assert only == (
-        "it is no better than always saying 'none': its accuracy is 0.360 (0.308 to 0.416), and 0.333 of the images "
-        "are of that class"
+        "it is no more accurate than always saying 'none': 0.360 (0.308 to 0.416), and 0.333 of the images are of that "
+        "class; its mean recall is 0.36 instead of 0.33"
     )
 
 
