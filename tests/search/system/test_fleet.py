@@ -118,7 +118,7 @@ def test_a_model_is_shown_with_the_measurements_of_both(searched):
 def test_the_report_has_the_metrics_and_the_name_of_each_device(searched):
     vitsearch(searched, "report", "two_devices", "--to", "report.html")
     page = (searched / "report.html").read_text()
-    for text in ("latency_ms_p50@nano", "latency_ms_p50@pi5", '"nano"', '"pi5"'):
+    for text in ("latency_ms_p50@nano", "latency_ms_p50@pi5", '"nano@', '"pi5@'):
         assert text in page
 
 

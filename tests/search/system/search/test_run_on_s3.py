@@ -60,7 +60,11 @@ def space(tmp_path):
 
 
 def run(space: Path, environment: dict[str, str], cache: str, *overrides: str) -> None:
-    command = [sys.executable, "-m", "support.quick_search", "run", str(space), "--plain", *overrides]
+    vitsearch(space, environment, cache, "run", str(space), "--plain", *overrides)
+
+
+def vitsearch(space: Path, environment: dict[str, str], cache: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", "support.quick_search", *arguments]
     own = environment | {"XDG_CACHE_HOME": str(space.parent / cache)}
     done = subprocess.run(
         command, cwd=space.parent, env=own, capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -79,6 +83,8 @@ def test_another_machine_goes_on_with_the_database_and_the_store_alone(space, en
     assert not (tmp_path / "far.files" / "artifacts").exists()
     before = stages(tmp_path)
     shutil.rmtree(tmp_path / "far.files")
+    # The other machine is this one, without the state of its agent: a person says that it is the same device.
+    vitsearch(space, environment, "second", "devices", "accept", "local", str(space))
     run(space, environment, "second", "search.budget=15s")
     made = stages(tmp_path)[len(before) :]
     assert {"screen", "proxy"} <= set(made), "plans were cut from a base that this machine did not make"
