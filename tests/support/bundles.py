@@ -32,7 +32,7 @@ def manifest(**changes):
     """The JSON of a bundle of FLATTEN."""
     figure = {"value": 1.0, "low": 0.9, "high": 1.1}
     plain = {
-        "schema": 1,
+        "schema": 2,
         "name": "tiny-trial-1",
         "model": "model.onnx",
         "artifact_key": "ab" * 32,
