@@ -75,7 +75,7 @@ def test_what_is_neither_a_folder_nor_a_zip_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, r"bundle.json.schema: expected a whole number from 1 to 1, got 2"),
+        ({"schema": 3}, r"bundle.json.schema: expected a whole number from 2 to 2, got 3"),
         ({"model": "../model.onnx"}, r"bundle.json.model: '../model.onnx' is not one of model.onnx, model.xml"),
         ({"figures": {"cpu_ms_p50": {}}}, r"bundle.json.figures.cpu_ms_p50: missing high, low, value"),
         ({"artifact_key": "x"}, r"bundle.json.artifact_key: expected 64 lower-case hex digits, got 'x'"),
