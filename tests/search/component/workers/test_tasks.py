@@ -153,8 +153,7 @@ def test_an_exported_file_says_what_its_input_and_its_classes_are(workspace, cut
     assert said.keys() == {"vitsearch.artifact_key", "vitsearch.labels", "vitsearch.preprocessing"}
     assert said["vitsearch.artifact_key"] == "ab" * 32
     assert json.loads(said["vitsearch.labels"])[0] == "T-shirt/top"
-    settings = {"image_size": 28, "channels": 1, "resolution": 28, "mean": [0.286], "std": [0.353]}
-    assert json.loads(said["vitsearch.preprocessing"]) == settings
+    assert json.loads(said["vitsearch.preprocessing"]) == BUILTIN_VIT.view.settings(28, 1)
     other = tasks.build_graph(replace(job, artifact_key="cd" * 32))
     assert other.structure == graph.structure  # one measurement serves both
     assert other.sha256 != graph.sha256
@@ -579,13 +578,13 @@ def test_a_base_for_other_classes_is_trained(tmp_path):
 
 @pytest.mark.long
 def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspace, source):
-    stored_images = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, 28, 40)).sha256)
+    stored_images = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, source.view, 40)).sha256)
     labels = workspace.store.get(tasks.make_subset(jobs.SubsetJob(workspace, None, 40)).sha256)
     assert check_subset(str(stored_images), str(labels)) == 40
     split = images.load_data(workspace).validation
     assert (np.load(labels) == split.labels[:40]).all()
     model = models.base_model(source, workspace)
-    logits = images.predict(model, images.load_data(workspace), split.images[:40], 28)
+    logits = images.predict(model, split.images[:40], source.view)
     with torch.inference_mode():
         found = model(torch.from_numpy(np.load(stored_images)))
     np.testing.assert_allclose(found.numpy(), logits, atol=1e-4)
