@@ -128,9 +128,9 @@ def preprocessing_of(name: str, weights: str) -> Preprocessing | None:
     config = timm.models.get_pretrained_cfg(name)
     if config is None:
         return None
-    told = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
-    mode: Interpolation = "bilinear" if told["interpolation"] == "bilinear" else "bicubic"
-    return Preprocessing(tuple(told["mean"]), tuple(told["std"]), mode, min(1.0, told["crop_pct"]))
+    evaluation = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
+    mode: Interpolation = "bilinear" if evaluation["interpolation"] == "bilinear" else "bicubic"
+    return Preprocessing(tuple(evaluation["mean"]), tuple(evaluation["std"]), mode, min(1.0, evaluation["crop_pct"]))
 
 
 def _random(spec: ModelSpec, recipe: Recipe) -> Built:

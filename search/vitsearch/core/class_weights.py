@@ -11,7 +11,8 @@ NONE, BALANCED = "none", "balanced"
 
 
 def class_weights(asked: ClassWeights, names: Sequence[str], images: Sequence[int]) -> tuple[float, ...] | None:
-    """The weight of each class called ``names``, of which there are so many training ``images``; None for no weights.
+    """The weight of each class; None for no weights. ``names`` and ``images`` are the name and the number of training
+    images of each class, in the same order.
 
     ``balanced`` weighs a class by the inverse of its number of images. The mean over all images is 1, so that the loss
     of the labels keeps its size beside that of the distillation: only ratios of weights matter. A class without images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.plan import Plan, QuantizationAware, Recipe
@@ -46,9 +46,14 @@ class StageConfig:
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
 
+    def base_view(self, model: Plan | Teacher) -> ModelView:
+        """What the unpruned base of a plan, or a teacher, sees of an image."""
+        preprocessing = self.preprocessing(model.backbone, model.weights, model.preprocessing)
+        return ModelView(self.base_resolution(model.backbone), preprocessing)
+
     def view(self, plan: Plan) -> ModelView:
         """What the model of ``plan`` sees of an image."""
-        return ModelView(plan.resolution, self.preprocessing(plan.backbone, plan.weights, plan.preprocessing))
+        return replace(self.base_view(plan), resolution=plan.resolution)
 
     @property
     def calibration(self) -> Calibration:

@@ -91,8 +91,8 @@ class Pipeline:
         return ResolvedTrial(plan, shared, spec, keys)
 
     def _unpruned(self, model: Plan | Teacher, base: Base) -> Unpruned:
-        preprocessing = self.config.preprocessing(model.backbone, model.weights, model.preprocessing)
-        return Unpruned(base.weights_sha256, self.config.base_resolution(model.backbone), preprocessing)
+        view = self.config.base_view(model)
+        return Unpruned(base.weights_sha256, view.resolution, view.preprocessing)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.

@@ -203,8 +203,8 @@ class SharedStages:
 
     def _start(self, model: Plan | Teacher) -> Source:
         """The starting weights of a plan or teacher, at the resolution at which its base is trained."""
-        preprocessing = self._config.preprocessing(model.backbone, model.weights, model.preprocessing)
-        return Source(model.backbone, model.weights, self._config.base_resolution(model.backbone), preprocessing)
+        view = self._config.base_view(model)
+        return Source(model.backbone, model.weights, view.resolution, view.preprocessing)
 
 
 def _unpruned(start: Source, base: Base) -> Source:

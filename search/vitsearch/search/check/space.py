@@ -11,7 +11,6 @@ from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
-from vitsearch.data.class_names import class_names
 from vitsearch.data.estimate import Estimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
@@ -22,7 +21,7 @@ from vitsearch.search.plans import deployments_of, lacking, plan_space, with_qua
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
 from vitsearch.search.starting_weights import starts
-from vitsearch.search.weighted_classes import unknown_names, weighted
+from vitsearch.search.weighted_classes import unknown_names
 from vitsearch.space import Judged, SearchSpace, judge
 from vitsearch.space.nodes import Path
 from vitsearch.space.source import Problem
@@ -130,13 +129,9 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if draft.space is None or judged.unsupported:
         return Checked(judged, data, [], warnings)
     weights = check_weights(draft.space, spec, data.estimate.channels)
-    problems = [*weights.problems, *_unknown_classes(draft.space, spec)]
+    names = data.layout.class_names if data.layout is not None else None  # of too many images; a run reads them
+    problems = [*weights.problems, *([] if names is None else unknown_names(draft.space, names))]
     return Checked(judged, data, problems, (*warnings, *weights.warnings), weights.tried)
-
-
-def _unknown_classes(space: SearchSpace, spec: DataSpec) -> list[Problem]:
-    """Weights of classes that the data does not have. Names are read where a valid file gives weights by name."""
-    return list(unknown_names(space, class_names(spec))) if weighted(space) else []
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:
