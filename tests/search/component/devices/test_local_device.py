@@ -22,7 +22,7 @@ QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs
 @pytest.fixture
 def lock():
     path = Path(locks.measuring_lock_path())
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with locks.try_lock(str(path), "a model") as lock:
         yield lock
 
