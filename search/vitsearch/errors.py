@@ -11,6 +11,7 @@
     ├── StudyError                 exit 2   a study cannot be opened, resumed or copied as requested
     ├── BundleError                exit 2   what was given is no bundle, does not fit together, or must not be replaced
     ├── StoreError                 exit 1   a file or database of the study is missing, away or cannot be written
+    ├── StudyDeleted               exit 1   somebody has deleted the study of this run
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
     └── StageError                 exit 1   a stage of one trial failed (stage, kind, message)
@@ -109,6 +110,10 @@ class StudyError(VitsearchError):
 
 class BundleError(VitsearchError):
     exit_code = 2
+
+
+class StudyDeleted(VitsearchError):
+    """Somebody has deleted the study of a run, or is about to: the run ends."""
 
 
 class StoreError(VitsearchError):

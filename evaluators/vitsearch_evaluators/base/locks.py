@@ -20,6 +20,7 @@ STATE = "lock"
 """The file in an agent's state folder that a running agent holds."""
 
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _POLL_S = 0.2
 
 
@@ -50,13 +51,14 @@ def try_lock(path: str, work: str = "") -> Optional[IO[Any]]:
 
 
 def _signed(stream: IO[Any], work: str) -> IO[Any]:
+    """Write who holds a lock into its file. On a full disk it is held without a name: deleting needs the lock too."""
     try:
         stream.truncate(0)
-        json.dump(_this_process(work)._asdict(), stream)
-        stream.flush()
-    except OSError:
-        stream.close()
-        raise
+        os.write(stream.fileno(), json.dumps(_this_process(work)._asdict()).encode())
+    except OSError as error:
+        if error.errno not in _FULL:
+            stream.close()
+            raise
     return stream
 
 
@@ -147,9 +149,13 @@ def _take_turn(
         return wait_for(path)
 
 
-def _this_process(work: str) -> Holder:
+def user_name() -> str:
+    """Return the name of this process's user, its number for an account without a name, as in some containers."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in some containers
-        user = str(os.getuid())
-    return Holder(os.getpid(), user, socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"), work)
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _this_process(work: str) -> Holder:
+    return Holder(os.getpid(), user_name(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"), work)

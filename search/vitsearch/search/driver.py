@@ -27,7 +27,7 @@ from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialSchedul
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.watch.budget import Budget
-from vitsearch.search.watch.heartbeat import beat_forever
+from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
@@ -90,6 +90,13 @@ class Driver:
         self._known_convergence = self._convergence_of_the_last_run()
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
+        """Search until it is complete or its budget is spent. Raises
+        :class:`~vitsearch.errors.StudyDeleted` when somebody deletes the study meanwhile."""
+        renew = self._pipeline.context.single_flight.renew
+        async with alive(renew, self._beat, self._study.recover):
+            return await self._run(retry_failed)
+
+    async def _run(self, retry_failed: bool) -> SearchEnd:
         self._pipeline.context.single_flight.drop_dead()
         self._study.remember("protocol", self._pipeline.protocols.confirm.id)
         if self._pipeline.fleet is not None:
@@ -98,8 +105,7 @@ class Driver:
         figures = CurrentFigures(ledger, self._space.measure.threads, self._study.fleets, results)
         self._remaining = Remaining(self._study, ledger, self._space, self._slots, figures)
         reporting = asyncio.create_task(self._report_left())
-        beating = beat_forever(self._pipeline.context.single_flight.renew, self._beat, self._study.recover)
-        beside = [reporting, asyncio.create_task(beating), asyncio.create_task(self._watch())]
+        beside = [reporting, asyncio.create_task(self._watch())]
         try:
             unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._forms)
             baseline = await unpruned.baseline()

@@ -29,6 +29,7 @@ from vitsearch.search.resources import cores_of, resources_in_cluster, resources
 from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.starting_weights import refuse_other_channels
+from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.weighted_classes import refuse_unknown_names
@@ -121,7 +122,8 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     showing = asyncio.create_task(StallWatch(context, session.device).show(session.progress))
     try:
-        ready, _ = await context.run(DataJob(workspace))
+        async with alive(context.single_flight.renew):
+            ready, _ = await context.run(DataJob(workspace))
     finally:
         showing.cancel()
     adopt_data(session.study, ready.description)

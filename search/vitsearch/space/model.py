@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.plan import Recipe
 from vitsearch.space.kinds import Direction, Text, files_place, storage_url
@@ -23,7 +24,7 @@ LOCAL_DEVICE = "local"
 class SearchSpace(Section):
     """What to search, for which objectives, under which limits, on which device."""
 
-    study: Annotated[Text, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["jetson_nano"])]
+    study: Annotated[Text, Field(pattern=study_name.PATTERN, examples=["jetson_nano"])]
     """Name of the study (default: the file's name)."""
     task: Task
     objectives: dict[str, Direction]

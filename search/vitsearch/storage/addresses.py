@@ -27,6 +27,8 @@ def files_problem(value: str) -> str | None:
         return f"{masked(value)!r} is not a place for files; allowed: a folder, s3://..., gs://..., sftp://..."
     if separator and kind != "file":
         host, _, _ = rest.partition("/")
+        if "::" in rest:  # fsspec would open one place inside another
+            return f"{masked(value)!r} is several places; allowed: one"
         if not host:
             return f"{value!r} names no {'host' if kind == 'sftp' else 'bucket'}; write it like {kind}://NAME/FOLDER"
         if ":" in host.rpartition("@")[0] or (kind != "sftp" and "@" in host):

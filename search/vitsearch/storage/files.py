@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from vitsearch.errors import StoreError
 from vitsearch.storage.atomic_files import PART, replacing
+from vitsearch.storage.notes import NOTE, has_note, is_empty, put_note
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 
 MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".mlmodel")
 """Of the file that a runtime opens."""
 
-
-ABOUT = b"""Files of vitsearch studies. The name of a file is the sha256 of its bytes, or of those of a model's files.
-The results that name them are in a database; 'vitsearch studies clean' deletes files that no result names.
-"""
 USERS = "databases"
 """The folder of a store with a note for each database that uses it."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}(\.(onnx|xml|bin|tflite|mlmodel))?(-\w+{re.escape(PART)})?")
+_DATABASE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,20 @@ class Store(Protocol):
         """The path of a model's file where it is on this machine already, else None."""
 
     def unnamed(self, named: Collection[str]) -> list[StoredFile]:
-        """Files whose digest is none of ``named``, and those that a killed process left unfinished."""
+        """Files with a digest as their name that is none of ``named``, and those that a killed process left
+        unfinished. Files with other names are not ours."""
 
     def delete(self, file: StoredFile) -> None:
         """Delete a file, if it is there."""
 
     def prepare(self) -> None:
-        """Raise :class:`StoreError`, at once, where the store cannot be reached or written."""
+        """Make the place ours, by a note. Raise :class:`StoreError`, at once, where it cannot be reached or written."""
+
+    def is_ours(self) -> bool:
+        """Whether the place has our note: nothing is deleted in one without it."""
+
+    def is_empty(self) -> bool:
+        """Whether nothing is at the place."""
 
     def register(self, database: str, about: str) -> None:
         """Note that a database uses the store; ``about`` is what people read."""
@@ -104,14 +113,30 @@ def name_of(path: Path) -> str:
 
 
 def place_of(sha256: str) -> str:
-    """Where a store has a file, without the suffix of a model. The first two characters spread files over folders."""
+    """Where a store has a file, without the suffix of a model. The first two characters spread files over folders.
+
+    Raises :class:`StoreError` for what is no digest: a database may be anybody's, and this becomes a path.
+    """
+    if not _DIGEST.fullmatch(sha256):
+        raise StoreError(f"the database names a file {sha256[:80]!r}; allowed: a SHA-256, 64 of 0-9 and a-f")
     return f"{sha256[:2]}/{sha256[2:]}"
 
 
+def is_place(place: str) -> bool:
+    """Whether a store writes files there: whole ones, or unfinished ones."""
+    return _PLACE.fullmatch(place) is not None
+
+
 def is_unnamed(place: str, named: Collection[str]) -> bool:
-    """Whether the file at ``place`` of a store is none of ``named``, or unfinished."""
-    folder, _, name = place.partition("/")
-    return name.endswith(PART) or folder + name.partition(".")[0] not in named
+    """Whether the file at a ``place`` of a store is none of ``named``, or unfinished."""
+    return place.endswith(PART) or place[:2] + place[3:65] not in named
+
+
+def user_place(database: str) -> str:
+    """Where a store has the note of a database that uses it. Raises :class:`StoreError` for what is no name of one."""
+    if not _DATABASE.fullmatch(database):
+        raise StoreError(f"the database calls itself {database[:80]!r}; allowed: 32 of 0-9 and a-f")
+    return f"{USERS}/{database}"
 
 
 @dataclass(frozen=True)
@@ -159,7 +184,7 @@ class FileStore:
 
     def find_model(self, sha256: str) -> Path | None:
         paths = (self._path(sha256).with_suffix(suffix) for suffix in MODEL_SUFFIXES)
-        return next((path for path in paths if path.exists()), None)
+        return next((path for path in paths if path.is_file()), None)
 
     def get(self, sha256: str) -> Path:
         path = self.find_file(sha256)
@@ -172,7 +197,7 @@ class FileStore:
     def find_file(self, sha256: str) -> Path | None:
         """The path of a file that is no model; None when the store does not hold it."""
         path = self._path(sha256)
-        return path if path.exists() else None
+        return path if path.is_file() else None
 
     def holds(self, sha256: str) -> bool:
         return self.find_file(sha256) is not None or self.find_model(sha256) is not None
@@ -181,29 +206,72 @@ class FileStore:
         return self.holds(sha256)
 
     def unnamed(self, named: Collection[str]) -> list[StoredFile]:
-        files = sorted(path for folder in self.root.glob("??") for path in folder.iterdir() if path.is_file())
-        places = [(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in files]
-        return [StoredFile(place, size) for place, size in places if is_unnamed(place, named)]
+        return [file for file in self._files() if is_unnamed(file.place, named)]
+
+    def _files(self) -> Iterator[StoredFile]:
+        """The files that a store writes here. No link is followed."""
+        for folder in sorted(_entries(self.root), key=lambda entry: entry.name):
+            if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
+                for entry in sorted(_entries(folder.path), key=lambda entry: entry.name):
+                    if is_place(place := f"{folder.name}/{entry.name}") and entry.is_file(follow_symlinks=False):
+                        yield StoredFile(place, entry.stat(follow_symlinks=False).st_size)
 
     def delete(self, file: StoredFile) -> None:
-        (self.root / file.place).unlink(missing_ok=True)
+        folder, _, name = file.place.partition("/")
+        try:
+            handle = os.open(self.root / folder, os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            os.unlink(name, dir_fd=handle)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(handle)
+
+    def remove_all(self) -> None:
+        """Delete every file that a store writes here, and each folder if nothing else is in it."""
+        for file in list(self._files()):
+            self.delete(file)
+        for path in (self.root / USERS).glob("*"):
+            if _DATABASE.fullmatch(path.name):
+                path.unlink()
+        if has_note(self.root):
+            (self.root / NOTE).unlink()
+        for folder in (*_entries(self.root), self.root):
+            with suppress(OSError):  # other files are in it, or it is no folder
+                os.rmdir(folder)
 
     def prepare(self) -> None:
         try:
-            with replacing(self.root / "README.txt") as note:
-                note.write(ABOUT)
+            put_note(self.root)
         except OSError as error:
             raise StoreError(f"files {self.root} cannot be written: {error.strerror}") from error
 
+    def is_ours(self) -> bool:
+        return has_note(self.root)
+
+    def is_empty(self) -> bool:
+        return is_empty(self.root)
+
     def register(self, database: str, about: str) -> None:
-        with replacing(self.root / USERS / database) as note:
+        with replacing(self.root / user_place(database)) as note:
             note.write(about.encode())
 
     def users(self) -> dict[str, str]:
-        return {path.name: path.read_text() for path in sorted((self.root / USERS).glob("*")) if path.suffix != PART}
+        notes = [path for path in sorted((self.root / USERS).glob("*")) if _DATABASE.fullmatch(path.name)]
+        return {path.name: path.read_text() for path in notes if path.is_file()}
 
     def _path(self, sha256: str) -> Path:
         return self.root / place_of(sha256)
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 class ScratchFiles:

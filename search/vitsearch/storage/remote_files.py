@@ -23,17 +23,19 @@ from typing import Any, TypeVar
 from vitsearch.errors import ResourceError, StoreError, VitsearchError
 from vitsearch.storage.atomic_files import PART
 from vitsearch.storage.files import (
-    ABOUT,
     MODEL_SUFFIXES,
     USERS,
     FileStore,
     StoredFile,
     StoredModel,
+    is_place,
     is_unnamed,
     name_of,
     place_of,
+    user_place,
 )
 from vitsearch.storage.locks import locked
+from vitsearch.storage.notes import ABOUT, NOTE, is_note
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 from vitsearch_evaluators.base.system import user_cache_folder
@@ -127,10 +129,27 @@ class RemoteStore:
         self.cache.delete(file)
 
     def prepare(self) -> None:
-        self._once("written", lambda server, root: self._write(server, f"{root}/README.txt", ABOUT))
+        self._once("written", lambda server, root: self._write(server, f"{root}/{NOTE}", ABOUT))
+
+    def is_ours(self) -> bool:
+        def has_note(server: Any, root: str) -> bool:
+            path = f"{root}/{NOTE}"
+            return _size(server, path) is not None and is_note(server.cat_file(path, end=len(ABOUT)))
+
+        return self._patiently("read", has_note)
+
+    def is_empty(self) -> bool:
+        def has_none(server: Any, root: str) -> bool:
+            server.invalidate_cache()
+            try:
+                return not server.ls(root, detail=False)
+            except FileNotFoundError:
+                return True
+
+        return self._patiently("listed", has_none)
 
     def register(self, database: str, about: str) -> None:
-        place = f"{USERS}/{database}"
+        place = user_place(database)
         self._patiently("written", lambda server, root: self._write(server, f"{root}/{place}", about.encode()))
 
     def _write(self, server: Any, path: str, content: bytes) -> None:
@@ -317,4 +336,4 @@ def _files(server: Any, root: str) -> list[StoredFile]:
     server.invalidate_cache()
     found = server.find(root, detail=True)
     places = {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
-    return [StoredFile(place, size) for place, size in sorted(places.items()) if place.find("/") == 2]
+    return [StoredFile(place, size) for place, size in sorted(places.items()) if is_place(place)]

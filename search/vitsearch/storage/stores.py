@@ -9,6 +9,7 @@ from vitsearch.errors import StudyError
 from vitsearch.storage.addresses import files_address, files_problem
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.notes import NOTE
 from vitsearch.storage.remote_files import RemoteStore
 
 VARIABLE = "VITSEARCH_FILES"
@@ -16,9 +17,18 @@ VARIABLE = "VITSEARCH_FILES"
 
 
 def store_of(ledger: Ledger) -> Store:
-    """The store of a database: the place that it names, else the folder beside it."""
+    """The store of a database, to read: the place that it names, else the folder beside it. Raises
+    :class:`StudyError` where it names what is no place for files."""
     place = ledger.inventory.files_place()
     return _store(ledger, place.address if place else "")
+
+
+def writable_store(ledger: Ledger) -> Store:
+    """The store of a database that has one. Raises :class:`StudyError` where that place is not ours, and
+    :class:`~vitsearch.errors.StoreError` where it cannot be written."""
+    store = store_of(ledger)
+    _make_ours(store, ledger)
+    return store
 
 
 def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -> Store:
@@ -31,21 +41,41 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
     wanted = asked or environ.get(VARIABLE, "")
     if wanted and (problem := files_problem(wanted)):
         raise StudyError(f"{VARIABLE}: {problem}" if not asked else problem)
+    address = files_address(wanted) if wanted else ""
     place = ledger.inventory.files_place()
     if place is None:
-        address = files_address(wanted) if wanted else ""
+        store = _store(ledger, address)
         if address:
-            _store(ledger, address).prepare()  # a place that cannot be written is not remembered
+            store.prepare()  # a place that cannot be written is not remembered
+        else:
+            _make_ours(store, ledger)
         place = ledger.inventory.adopt_files_place(address)
     store = _store(ledger, place.address)
-    if asked and files_address(asked) != store.address:
+    if asked and address != store.address:
         raise StudyError(
-            f"the files of {ledger.shown} are in {store.address}, not in {files_address(asked)}: leave 'files' out, or "
+            f"the files of {ledger.shown} are in {store.address}, not in {address}: leave 'files' out, or "
             f"copy its studies into another database: vitsearch db copy {ledger.shown} OTHER --files {asked}"
         )
+    if address == store.address:
+        store.prepare()
+    else:
+        _make_ours(store, ledger)
     if place.address:
         store.register(place.database, ledger.shown)
     return store
+
+
+def _make_ours(store: Store, ledger: Ledger) -> None:
+    """Use a place that the database alone names, and no person, only where it is ours or nothing is there."""
+    if store.is_ours():
+        return
+    if not store.is_empty() or (isinstance(store, FileStore) and store.root.is_symlink()):
+        raise StudyError(
+            f"the files of {ledger.shown} are in {store.address}, which is not empty and has no note of vitsearch "
+            f"({NOTE}): was the folder replaced, or is it another's? To use it all the same, write its path as 'files' "
+            "into the space file"
+        )
+    store.prepare()
 
 
 def other_users(ledger: Ledger) -> list[str]:
@@ -58,4 +88,6 @@ def other_users(ledger: Ledger) -> list[str]:
 def _store(ledger: Ledger, address: str) -> Store:
     if not address:
         return FileStore(ledger.files / "artifacts")
+    if problem := files_problem(address):
+        raise StudyError(f"{ledger.shown}: {problem}")
     return RemoteStore(address) if "://" in address else FileStore(Path(address))

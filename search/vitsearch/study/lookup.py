@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitsearch.core import study_name
 from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
 from vitsearch.storage.addresses import masked
@@ -45,6 +46,7 @@ def find(text: str) -> Found:
     if file is not None and not file.exists():
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
         raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
+    study_name.checked(found.name)  # a name from a database becomes a path
     return found
 
 

@@ -57,6 +57,7 @@ def list_studies(
 def delete(
     study: StudyName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="End the runs of the study, here and elsewhere.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete a study; asks first.
@@ -70,6 +71,8 @@ def delete(
     if not yes:
         typer.echo(deletion_text(planned), err=True)
         typer.confirm("Delete it?", abort=True, err=True)
+    if force and planned.live_runs:
+        housekeeping.end_runs(planned, lambda text: typer.echo(text, err=True))
     housekeeping.delete(planned)
     deleted = {"deleted": planned.study, "freed_bytes": planned.bytes, "others": list(planned.others)}
     typer.echo(json.dumps(deleted, indent=2) if as_json else f"Study {planned.study} was deleted.")

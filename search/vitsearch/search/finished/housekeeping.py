@@ -1,5 +1,7 @@
 """Which studies there are, what they take on disk; delete one; free the files that no result names.
 
+Only what a run writes is deleted: the files of a place with our note (:mod:`vitsearch.storage.notes`) that have a
+digest as their name, and of the folder of a study what :class:`~vitsearch.search.home.Home` names. No link is followed.
 The results of a database (its ledger) and its files are shared by its studies. So a study that is the only one of its
 SQLite file is deleted with the file; of several, or on a server, the trials and the own folder of one are deleted, and
 the results stay.
@@ -8,8 +10,9 @@ the results stay.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Collection, Iterable, Iterator
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,10 +22,15 @@ from typing import Any
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
 from vitsearch.storage.files import Store, StoredFile, is_unnamed
-from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_file, summaries
+from vitsearch.storage.ledger import Ledger, LiveRun, StudySummary, files_folder, sqlite_file, summaries
+from vitsearch.storage.notes import NOTE
 from vitsearch.storage.stores import other_users, store_of
 from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find
+from vitsearch_evaluators.base.locks import user_name
+
+END_S = 180.0
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,9 @@ class Deletion:
     bytes: int
     others: tuple[str, ...]
     keeps_results: bool
+    live_runs: tuple[LiveRun, ...]
     kept_files: str | None = None
-    """Where files stay that are in no folder of this database."""
+    """Where files stay: on another place than beside the database, or in a folder without our note."""
 
 
 def databases(folder: Path) -> list[StoredDatabase]:
@@ -103,38 +112,64 @@ def plan_deletion(where: str) -> Deletion:
         is_own_folder = elsewhere is None or not elsewhere.address
         if is_own_folder and not keeps_results and (users := other_users(ledger)):
             raise StudyError(f"the files of {found.storage} are also those of {', '.join(users)}: delete those first")
-    size = _size(home.own)
+        live_runs = tuple(ledger.inventory.live_runs(found.name))
+    kept = elsewhere.address if elsewhere is not None and elsewhere.address else None
+    if home.shared.is_dir() and not home.is_ours:
+        kept = str(home.shared)
+    size = sum(map(_size, home.paths()))
     if file is not None and not others:
-        size = sum(_size(path) for path in _database_files(file)) + _size(home.shared)
-    return Deletion(
-        found.name,
-        found.storage,
-        known.get(found.name),
-        size,
-        others,
-        keeps_results,
-        elsewhere.address or None if elsewhere else None,
-    )
+        size = sum(_size(path) for path in (*_database_files(file), *home.shared_paths()))
+    return Deletion(found.name, found.storage, known.get(found.name), size, others, keeps_results, live_runs, kept)
+
+
+def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
+    """Tell the live runs of a study that it is deleted, and wait until they have ended. ``note`` gets a line for each.
+
+    Raises :class:`~vitsearch.errors.StudyError` when one goes on for :data:`END_S` all the same.
+    """
+    with closing(Ledger.open(deletion.storage)) as ledger:
+        ledger.inventory.tell_to_end(deletion.study, _by_this_process())
+        for run in ledger.inventory.live_runs(deletion.study):
+            note(f"waiting until {_described(run)} has ended, which takes up to a minute")
+        deadline = time.monotonic() + END_S
+        while runs := ledger.inventory.live_runs(deletion.study):
+            if time.monotonic() > deadline:
+                raise StudyError(f"study {deletion.study!r}: {_described(runs[0])} has not ended; end it there first")
+            time.sleep(POLL_S)
 
 
 def delete(deletion: Deletion) -> None:
-    """Delete a study. Raises :class:`~vitsearch.errors.StudyError` while it is run on this machine."""
+    """Delete a study: its files before its rows, so that a deletion which was interrupted can be repeated.
+
+    Raises :class:`~vitsearch.errors.StudyError`, and deletes nothing, while it is run here or elsewhere.
+    """
     file = sqlite_file(deletion.storage)
     home = Home(files_folder(deletion.storage).resolve(), deletion.study)
-    if file is not None and not deletion.keeps_results:
-        with _alone([home]):
+    is_whole = file is not None and not deletion.keeps_results
+    with _alone([home]):
+        with closing(Ledger.open(deletion.storage)) as ledger:
+            if runs := ledger.inventory.live_runs(deletion.study):
+                raise StudyError(
+                    f"study {deletion.study!r}: {_described(runs[0])} goes on; end it first, or end it and delete with "
+                    "--force"
+                )
+            if not is_whole:
+                home.remove()
+                delete_study(deletion.storage, deletion.study)
+                ledger.inventory.forget_runs(deletion.study)
+        if is_whole and file is not None:
+            home.remove_shared()
             for path in _database_files(file):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(home.shared, ignore_errors=True)
-        return
-    with _alone([home]):
-        delete_study(deletion.storage, deletion.study)
-        ledger = Ledger.open(deletion.storage)
-        try:
-            ledger.inventory.forget_runs(deletion.study)
-        finally:
-            ledger.close()
-        shutil.rmtree(home.own, ignore_errors=True)
+
+
+def _described(run: LiveRun) -> str:
+    since = datetime.fromtimestamp(run.started_at, UTC)
+    return f"the run on {run.driver.host} (pid {run.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
+
+
+def _by_this_process() -> str:
+    return f"by {user_name()} on {socket.gethostname()} (vitsearch studies delete --force)"
 
 
 def clean(where: str, dry_run: bool) -> Freed:
@@ -147,10 +182,15 @@ def clean(where: str, dry_run: bool) -> Freed:
     found = find(where)
     shared, file = files_folder(found.storage).resolve(), sqlite_file(found.storage)
     names = study_names(found.storage) if file is None else [one.name for one in summaries(file) or []]
+    homes = [Home(shared, name) for name in names]
     ledger = Ledger.open(found.storage)
     try:
-        with _alone([Home(shared, name) for name in names if (shared / "runs" / name).is_dir()]):
+        with _alone(homes):
             store = store_of(ledger)
+            if not store.is_ours() and not store.is_empty():
+                raise StudyError(
+                    f"the place {store.address} has no note of vitsearch ({NOTE}), so nothing in it is deleted"
+                )
             there = store.unnamed([])  # before it is asked who works and what is named: a file comes before its row
             if claims := ledger.inventory.live_claims():
                 running = f"a run on another machine makes {claims} results now"
@@ -160,8 +200,8 @@ def clean(where: str, dry_run: bool) -> Freed:
                 raise StudyError(f"the store {store.address} {shared_with}: which files those need is not known")
             named = ledger.inventory.named_files()
             unnamed = _freed_of(store, [one for one in there if is_unnamed(one.place, named)], dry_run)
-            left = [path for name in names for path in _files(shared / "runs" / name / "scratch")]
-            return unnamed + _freed(left, dry_run)
+            scratch = [home.scratch for home in homes if home.scratch.root in home.paths()]
+            return sum((_freed_of(one, one.unnamed([]), dry_run) for one in scratch), unnamed)
     finally:
         ledger.close()
 
@@ -172,21 +212,13 @@ def _freed_of(store: Store, files: Collection[StoredFile], dry_run: bool) -> Fre
     return Freed(len(files), sum(file.bytes for file in files))
 
 
-def _freed(paths: Iterable[Path], dry_run: bool) -> Freed:
-    count = size = 0
-    for path in paths:
-        count, size = count + 1, size + path.stat().st_size
-        if not dry_run:
-            path.unlink(missing_ok=True)
-    return Freed(count, size)
-
-
 @contextmanager
 def _alone(homes: Iterable[Home]) -> Iterator[None]:
     """Keep runs on this machine out for the block."""
     with ExitStack() as closing:
         for home in homes:
-            closing.enter_context(home.alone())
+            if home.has_own:
+                closing.enter_context(home.alone())
         yield
 
 
@@ -195,13 +227,8 @@ def _database_files(path: Path) -> list[Path]:
     return [one for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if one.exists()]
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for where, _, names in os.walk(folder):
-        yield from (Path(where, name) for name in names)
-
-
 def _size(path: Path) -> int:
-    """The bytes of a file, or of all files below a folder; 0 where there is none."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(one.stat().st_size for one in _files(path) if one.is_file())
+    """The bytes of a file, or of all files below a folder; 0 where there is none. No link is followed."""
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size if os.path.lexists(path) else 0
+    return sum(Path(where, name).lstat().st_size for where, _, names in os.walk(path) for name in names)

@@ -19,14 +19,14 @@ from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import cores_of, one_trainer
 from vitsearch.search.stage_config import data_spec, stage_config_of
-from vitsearch.search.watch.heartbeat import beat_forever
+from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.stores import store_of
+from vitsearch.storage.stores import writable_store
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.process_guard import ProcessGuard
@@ -49,26 +49,27 @@ class Workplace:
         """The stages on the study's own data. Inside the block claims are renewed, and it is shown what is waited
         for."""
         spec = data_spec(self.space, self.study.attributes.get("data"))
-        workspace = Home.of(self.space).workspace(spec, store_of(self.ledger))
+        workspace = Home.of(self.space).workspace(spec, writable_store(self.ledger))
         driver = DriverId.current()
         context = StageContext.of(workspace, self.ledger, self.runner, driver, self.progress)
         context.single_flight.drop_dead()
-        tasks = [asyncio.create_task(beat_forever(context.single_flight.renew))]
-        try:
-            ready, _ = await context.run(DataJob(workspace))
-            adopt_data(self.study, ready.description)
-            refuse_unknown_names(self.space, ready.description["class_names"])
-            plans = plan_space(self.space, deployable_on(self.device.devices))
-            pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
-            stall = StallWatch(context, pipeline.device)
-            outages = OutageHandler(pipeline, self.study, driver, self.progress, stall)
-            tasks.append(asyncio.create_task(outages.watch((), tuple)))
-            yield pipeline
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await context.single_flight.stop()
+        async with alive(context.single_flight.renew):
+            try:
+                ready, _ = await context.run(DataJob(workspace))
+                adopt_data(self.study, ready.description)
+                refuse_unknown_names(self.space, ready.description["class_names"])
+                plans = plan_space(self.space, deployable_on(self.device.devices))
+                pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
+                stall = StallWatch(context, pipeline.device)
+                outages = OutageHandler(pipeline, self.study, driver, self.progress, stall)
+                watching = asyncio.create_task(outages.watch((), tuple))
+                try:
+                    yield pipeline
+                finally:
+                    watching.cancel()
+                    await asyncio.gather(watching, return_exceptions=True)
+            finally:
+                await context.single_flight.stop()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ before its stage runs again.
 """
 
 from vitsearch.storage.ledger.engine import engine_options, files_folder, first, has_tables, sqlite_file, tune
-from vitsearch.storage.ledger.inventory import StudySummary, summaries
+from vitsearch.storage.ledger.inventory import LiveRun, StudySummary, summaries
 from vitsearch.storage.ledger.ledger import Ledger
 from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
 from vitsearch.storage.ledger.outage import wait_for
@@ -31,6 +31,7 @@ __all__ = [
     "Claim",
     "Destination",
     "Ledger",
+    "LiveRun",
     "MeasurementRow",
     "ReferenceKey",
     "ResultRows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, insert, or_, select, update
 
 from vitsearch.core.stage import Stage
+from vitsearch.errors import StudyDeleted
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
@@ -94,25 +97,35 @@ class StageCosts:
     def start_run(self, study: str, cores: int, trainers: int = 1, purpose: Purpose = "search") -> None:
         """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores. The accounts of
         a study are those of its searches."""
-        now = database_now()
-        values = {
-            "study": study,
-            "purpose": purpose,
-            "host": socket.gethostname(),
-            "cores": cores,
-            "trainers": trainers,
-        }
-        values |= {"started_at": now, "seen_at": now}
+        now, driver = database_now(), json.dumps(DriverId.current().to_json())
+        values = {"study": study, "purpose": purpose, "cores": cores, "trainers": trainers}
+        values |= {"host": socket.gethostname(), "driver": driver, "started_at": now, "seen_at": now}
         with self._at_once.begin() as connection:
             made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
             assert made is not None
             self._run = int(made[0])
 
     def see_run(self) -> None:
-        """The run goes on; called now and then, because a run may end without a word."""
+        """The run goes on; called now and then, because a run may end without a word. Raises :class:`StudyDeleted`
+        where somebody has deleted its study, or has told the run to end before that."""
+        if self._run is None:
+            return
+        with self._at_once.begin() as connection:
+            connection.execute(update(tables.run).where(_R.id == self._run).values(seen_at=database_now()))
+            row = connection.execute(select(_R.study, _R.told_to_end).where(_R.id == self._run)).first()
+        if row is None:
+            raise StudyDeleted("the study of this run was deleted: the run ends")
+        if row.told_to_end is not None:
+            raise StudyDeleted(f"study {row.study!r} is deleted {row.told_to_end}: this run ends")
+
+    def end_run(self) -> None:
+        """Write what was noted and has no result, and that the run has ended."""
+        self.write()
         if self._run is not None:
+            now = database_now()
             with self._at_once.begin() as connection:
-                connection.execute(update(tables.run).where(_R.id == self._run).values(seen_at=database_now()))
+                ended = update(tables.run).where(_R.id == self._run).values(seen_at=now, ended_at=now)
+                connection.execute(ended)
 
     def note(self, stage: Stage, cost: StageCost, detail: str = "") -> None:
         """A stage has run. ``detail`` is the protocol of a measurement."""
@@ -143,12 +156,11 @@ class StageCosts:
         del self._noted[:noted]
 
     def write(self) -> None:
-        """Write what was noted and has no result, and the end of the run."""
+        """Write what was noted and has no result."""
         if self._noted:
             with self._engine.begin() as connection:
                 noted = self.write_to(connection)
             self.forget(noted)
-        self.see_run()
 
     def measuring_seconds(self, protocol: str) -> float | None:
         """The mean of what one measurement with this protocol took, in all studies; None without one."""

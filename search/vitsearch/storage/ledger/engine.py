@@ -31,6 +31,7 @@ from sqlalchemy.sql.expression import FunctionElement
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.locks import locked
+from vitsearch.storage.notes import adopt_new
 
 SQLITE_TIMEOUT_S = 60
 IDLE_S = 5.0
@@ -183,7 +184,7 @@ def first(url: str, last_table: str) -> Iterator[None]:
         yield
     elif engine.dialect.name == "sqlite":
         folder = files_folder(url)
-        folder.mkdir(parents=True, exist_ok=True)
+        adopt_new(folder)
         with locked(folder / "tables.lock"):
             yield
     else:

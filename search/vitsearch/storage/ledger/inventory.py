@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.stage import Stage
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
@@ -23,6 +25,8 @@ LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'record
 GROUP BY s.study_name, 2 ORDER BY s.study_name
 """
 """Trials by state; those that repeat another trial for themselves, whatever their state."""
+LIVE_S = 150.0
+"""A run that has given no sign of life for so long has ended without a word; one is given every 30 s."""
 _RUNS = "SELECT study, MAX(seen_at) FROM vs_run WHERE purpose = 'search' GROUP BY study"
 
 
@@ -72,6 +76,16 @@ class FilesPlace:
     address: str
 
 
+@dataclass(frozen=True)
+class LiveRun:
+    """A run that goes on, since ``started_at`` (seconds since 1970). ``purpose`` is ``search``, or ``afterwards`` for
+    what is made of a study's models."""
+
+    driver: DriverId
+    purpose: str
+    started_at: float
+
+
 @again_when_cut
 class Inventory:
     """The files that results name, and who makes more of them. Part of a ledger."""
@@ -114,6 +128,23 @@ class Inventory:
         asked = select(func.count()).select_from(tables.claim).where(tables.claim.c.expires_at > database_now())
         with self._at_once.connect() as connection:
             return int(connection.execute(asked).scalar() or 0)
+
+    def live_runs(self, study: str) -> list[LiveRun]:
+        """The runs of a study that have not ended, oldest first, here and on other machines."""
+        run, now = tables.run.c, database_now()
+        is_open = run.ended_at.is_(None) & run.driver.is_not(None) & (run.seen_at > now - LIVE_S)
+        query = select(run.driver, run.purpose, run.started_at).where(run.study == study, is_open).order_by(run.id)
+        with self._at_once.connect() as connection:
+            rows = connection.execute(query).all()
+        runs = [LiveRun(DriverId.from_json(json.loads(driver)), *rest) for driver, *rest in rows]
+        return [one for one in runs if not one.driver.is_dead_here()]
+
+    def tell_to_end(self, study: str, who: str) -> None:
+        """Tell the runs of a study that it is deleted, and by whom. Each ends at its next sign of life."""
+        run = tables.run.c
+        with self._engine.begin() as connection:
+            told = update(tables.run).where(run.study == study, run.ended_at.is_(None)).values(told_to_end=who[:255])
+            connection.execute(told)
 
     def forget_runs(self, study: str) -> None:
         """Delete the runs of a study and what their stages have cost; the results stay."""

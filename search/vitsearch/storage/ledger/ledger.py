@@ -92,7 +92,7 @@ class Ledger:
         return shown(self._engine)
 
     def close(self) -> None:
-        self.costs.write()
+        self.costs.end_run()
         self._engine.dispose()
 
     def add(self, row: Row, cost: StageCost, claim: Claim | None = None) -> bool:

@@ -34,6 +34,9 @@ KEYS = {
 }
 """By which key of a trial its results are found."""
 
+OF_A_PROCESS = ("id", "driver", "ended_at", "told_to_end")
+"""Columns of a run that say which process it is: in a copy it is none."""
+
 
 @dataclass(frozen=True)
 class StudyRows:
@@ -152,7 +155,7 @@ class Snapshot:
         places = {row["id"]: place for place, row in enumerate(found)}
         of_runs = select(*_columns(cost)).where(cost.c.run.in_(select(run.c.id).where(run.c.study == name)))
         costs = self._rows(of_runs.order_by(cost.c.id))
-        plain = [{key: value for key, value in row.items() if key != "id"} for row in found]
+        plain = [{key: value for key, value in row.items() if key not in OF_A_PROCESS} for row in found]
         return plain, [row | {"run": places[row["run"]]} for row in costs]
 
     def _keys(self, name: str) -> Iterator[str]:

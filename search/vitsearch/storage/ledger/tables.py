@@ -8,7 +8,8 @@
     reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
     files_place      one row: where the files are (empty: in the folder beside the database)
-    run              one `vitsearch run` of a study: from when to when, on how many cores
+    run              one `vitsearch run` of a study: from when to when, on how many cores, by which process (``driver``;
+                     none for the run of a copied study), and who has told it to end
     stage_cost       what one run of a stage took, once, however many results it gave
 
 ``confusion`` is a list of ``[class, predicted class, images]``, one for each pair that occurs
@@ -137,10 +138,13 @@ run = Table(
     Column("study", String(512), nullable=False, index=True),
     Column("purpose", String(16), nullable=False),
     Column("host", String(255), nullable=False),
+    Column("driver", String(512)),
     Column("cores", Integer, nullable=False),
     Column("trainers", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("told_to_end", String(255)),
 )
 
 stage_cost = Table(

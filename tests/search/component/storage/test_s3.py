@@ -15,6 +15,7 @@ from vitsearch.storage import remote_files
 from vitsearch.storage.files import StoredFile, name_of, place_of
 from vitsearch.storage.remote_files import RemoteStore
 
+DATABASE = "d1" * 16
 NUMBERS = itertools.count()
 
 
@@ -75,12 +76,12 @@ def test_files_larger_than_one_part_arrive_whole(store, tmp_path, monkeypatch):
 
 def test_files_are_listed_and_deleted(store, pair):
     name = store.put(pair)
-    store.register("d1", "sqlite:///x.db")
+    store.register(DATABASE, "sqlite:///x.db")
     assert store.unnamed([name]) == []
     assert store.unnamed([]) == [StoredFile(place_of(name), 5)]
     store.delete(StoredFile(place_of(name), 5))
     assert not elsewhere(store).holds(name)
-    assert store.users() == {"d1": "sqlite:///x.db"}
+    assert store.users() == {DATABASE: "sqlite:///x.db"}
 
 
 def test_what_was_just_missing_is_found_when_another_machine_has_put_it(store, pair):

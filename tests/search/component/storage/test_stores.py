@@ -10,7 +10,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.remote_files import RemoteStore
 from vitsearch.storage.stores import VARIABLE, adopt_store, other_users, store_of
 
-URL = "memory://team/vit"
+URL = "s3://team/vit"
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from vitsearch.storage import remote_files
 from vitsearch.storage.files import StoredFile, name_of, place_of
 from vitsearch.storage.remote_files import RemoteStore, missing
 
+FIRST, SECOND = "1" * 32, "2" * 32
+"""The names of two databases."""
 GONE = "ab" * 32
 
 
@@ -294,10 +296,10 @@ def test_files_that_no_result_names_are_listed_and_deleted_everywhere(store, fil
 
 
 def test_databases_that_use_a_store_are_noted_there(store, file):
-    store.register("d1", "sqlite:///x.db")
-    store.register("d2", "sqlite:///y.db")
-    store.register("d1", "sqlite:///z.db")
-    assert store.users() == {"d1": "sqlite:///z.db", "d2": "sqlite:///y.db"}
+    store.register(FIRST, "sqlite:///x.db")
+    store.register(SECOND, "sqlite:///y.db")
+    store.register(FIRST, "sqlite:///z.db")
+    assert store.users() == {FIRST: "sqlite:///z.db", SECOND: "sqlite:///y.db"}
     assert store.unnamed([]) == []
 
 

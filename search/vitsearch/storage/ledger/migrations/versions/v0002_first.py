@@ -105,10 +105,13 @@ def upgrade() -> None:
         sa.Column("study", sa.String(512), nullable=False, index=True),
         sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("driver", sa.String(512)),
         sa.Column("cores", sa.Integer, nullable=False),
         sa.Column("trainers", sa.Integer, nullable=False),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("seen_at", sa.Float, nullable=False),
+        sa.Column("ended_at", sa.Float),
+        sa.Column("told_to_end", sa.String(255)),
     )
     op.create_table(
         "vs_stage_cost",
