@@ -238,9 +238,9 @@ class FileStore:
                 path.unlink()
         if has_note(self.root):
             (self.root / NOTE).unlink()
-        for folder in (*_entries(self.root), self.root):
+        for folder in (*self.root.glob("*"), self.root):
             with suppress(OSError):  # other files are in it, or it is no folder
-                os.rmdir(folder)
+                folder.rmdir()
 
     def prepare(self) -> None:
         try:

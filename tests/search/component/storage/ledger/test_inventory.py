@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 
+import pytest
+from sqlalchemy import text
+
 from vitsearch.core.stage import Stage
+from vitsearch.errors import StudyDeleted
 from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, TrainingRow, summaries
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
@@ -69,3 +74,32 @@ def test_a_foreign_database_is_none_of_ours(tmp_path):
     assert summaries(tmp_path / "foreign.db") is None
     assert summaries(tmp_path / "missing.db") is None
     assert not (tmp_path / "missing.db").exists()
+
+
+def test_a_run_lives_until_it_ends(ledger):
+    ledger.costs.start_run("fake", 2)
+    (run,) = ledger.inventory.live_runs("fake")
+    assert run.driver.pid == os.getpid()
+    assert ledger.inventory.live_runs("other") == []
+    ledger.costs.end_run()
+    assert ledger.inventory.live_runs("fake") == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("seen_at", "seen_at - 1000"), ("driver", "NULL"), ("driver", "replace(driver, 'pid\": ', 'pid\": 9')")],
+)
+def test_a_run_without_a_sign_of_life_does_not_live(ledger, column, value):
+    ledger.costs.start_run("fake", 2)
+    with ledger._engine.begin() as connection:
+        connection.execute(text(f"UPDATE vs_run SET {column} = {value}"))
+    assert ledger.inventory.live_runs("fake") == []
+
+
+def test_a_run_that_is_told_to_end_hears_it_at_its_next_sign_of_life(ledger):
+    ledger.costs.start_run("fake", 2)
+    ledger.inventory.tell_to_end("other", "by me")
+    ledger.costs.see_run()
+    ledger.inventory.tell_to_end("fake", "by me on this machine")
+    with pytest.raises(StudyDeleted, match="study 'fake' is deleted by me on this machine: this run ends"):
+        ledger.costs.see_run()
