@@ -10,7 +10,7 @@ import pytest
 
 from vitsearch import api
 from vitsearch.errors import StoreError
-from vitsearch.storage import remote_files
+from vitsearch.storage import addresses, remote_files
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.remote_files import RemoteStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
@@ -19,7 +19,8 @@ STORE = RemoteStore("memory://team/vit")
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
+def server_in_memory(monkeypatch):
+    monkeypatch.setattr(addresses, "SERVERS", (*addresses.SERVERS, "memory"))
     monkeypatch.setattr(remote_files, "PAUSES_S", ())
 
 

@@ -176,7 +176,7 @@ def test_a_point_has_the_shares_of_its_file(front_of):
     shares = {"int8": 0.957, "fp32": 0.043}
     front_of(confirmed("a", 0.9, 2.0))
     assert front_of().points[0].shares == {}
-    front_of.ledger.add(ArtifactRow("a-a", "model", "s", 1, "here", {"shares": shares}), StageCost(0, {}))
+    front_of.ledger.add(ArtifactRow("a-a", "model", "5" * 64, 1, "here", {"shares": shares}), StageCost(0, {}))
     (point,) = front_of().points
     assert point.shares == shares
     assert point.to_json()["shares"] == shares
