@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from vitsearch.core.confusion import Confusion
@@ -41,6 +41,21 @@ class Accuracy:
     @property
     def interval(self) -> tuple[float, float]:
         return wilson(self.correct, self.n)
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Where a training started: ``kind`` is ``builtin``, ``hub``, ``none`` or ``file``. A file has its name without its
+    folder, and the digest of its bytes."""
+
+    kind: str
+    file: str | None = None
+    sha256: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As a plan names them."""
+        return self.kind if self.file is None else f"{self.kind}:{self.file}"
 
 
 @dataclass(frozen=True)
@@ -141,6 +156,11 @@ class Described:
         """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
         view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
         return view.settings(self.data["image_size"], self.data["channels"])
+
+    @property
+    def weights(self) -> StartingWeights:
+        kind, _, path = self.final.plan.weights.partition(":")
+        return StartingWeights(kind, PurePath(path).name, self.artifact.detail["start"]) if path else StartingWeights(kind)
 
     @property
     def text(self) -> str:

@@ -160,6 +160,7 @@ def _described(
     seen = asdict(job.source.preprocessing)
     detail: dict[str, Any] = {
         "preprocessing": seen,
+        "start": "ef" * 32,
         "macs_m": 1.0,
         "params_m": 0.1,
         "options": options,

@@ -207,12 +207,12 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
-def test_the_device_is_shipped_with_its_host(shop):
+def test_the_device_is_shipped_without_its_host(shop):
     shop.study.device.info = shop.study.device.info._replace(hardware=Hardware("workstation"))
     shop.prepare()
     with shop.study.opened() as (study, _):
         (described,) = study.attributes["environments"].values()
-    assert described["name"] == "local@workstation"
+    assert described["name"] == "local"
 
 
 def test_another_device_is_no_place_to_confirm_a_trial(shop):
