@@ -237,9 +237,10 @@ def _verify(model: Described, with_images: bool) -> Iterator[str]:
     yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
     yield "```"
     yield ""
-    yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent too."
-    yield f"With a bundle of somebody else use an agent of your own. Where there is `{signing.SIGNATURE}`, it says who made"
-    yield "the bundle: `vitsearch verify . --signers FILE`, with a file of the keys that you trust."
+    yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"
+    yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
+    yield f"`{signing.SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the keys"
+    yield "that you trust."
     inside = model.on_images
     if with_images and inside.n < model.judged.n:
         yield ""
@@ -274,7 +275,7 @@ def _made(model: Described) -> Iterator[str]:
     weights = model.weights
     file = "" if weights.file is None else f" {escaped(weights.file)}, SHA-256 `{weights.sha256}`"
     yield f"- starting weights: `{model.final.plan.backbone}`, {weights.kind}{file}"
-    yield f"- data: {escaped(model.source['source'])}, fingerprint `{model.data['fingerprint']}`"
+    yield f"- data: {escaped(model.data_source)}, fingerprint `{model.data['fingerprint']}`"
     yield f"- software: {', '.join(f'{name} {version}' for name, version in sorted(model.versions.items()))}"
     yield f"- runtime on the device: {model.job.runtime} {model.confirmation.runtime_version}"
     yield f"- `artifact_key`: `{model.artifact.artifact_key}`"

@@ -201,7 +201,7 @@ def provenance(model: Described) -> dict[str, Any]:
             },
             {
                 "type": "data",
-                "name": model.source["source"],
+                "name": model.data_source,
                 "fingerprint": model.data["fingerprint"],
                 "splits": model.data["splits"]
                 | {model.shipped.split: {"images": model.shipped.n, "sha256": model.shipped.sha256}},

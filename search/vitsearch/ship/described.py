@@ -160,7 +160,15 @@ class Described:
     @property
     def weights(self) -> StartingWeights:
         kind, _, path = self.final.plan.weights.partition(":")
-        return StartingWeights(kind, PurePath(path).name, self.artifact.detail["start"]) if path else StartingWeights(kind)
+        if not path:
+            return StartingWeights(kind)
+        return StartingWeights(kind, PurePath(path).name, self.artifact.detail["start"])
+
+    @property
+    def data_source(self) -> str:
+        """The source of the images, such as ``folder`` or ``hfds/cifar10``; of a folder its name alone."""
+        kind, _, name = self.source["source"].partition("/")
+        return f"{kind}/{PurePath(name).name}" if name.startswith(("/", "~", ".")) else self.source["source"]
 
     @property
     def text(self) -> str:

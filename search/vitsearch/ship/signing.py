@@ -1,4 +1,4 @@
-"""The signature of a bundle: that of its SHA256SUMS, in the form of OpenSSH, whose ``ssh-keygen`` makes and checks it."""
+"""The signature of a bundle: that of its SHA256SUMS, which ``ssh-keygen`` of OpenSSH makes and checks."""
 
 from __future__ import annotations
 

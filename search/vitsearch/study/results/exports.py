@@ -160,7 +160,7 @@ def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -
         components = precisions.setdefault(PRECISIONS.get(precision, precision), {"components": {}})["components"]
         deployment, found = point.plan.deployment, dict(_perf(point, condition))
         components[printable(f"{plan_text(point.plan)} (trial {point.trial})")] = {
-            "performance_metrics": {printable(deployment.device): {deployment.runtime: found}}
+            "performance_metrics": {printable(deployment.device): {printable(deployment.runtime): found}}
         }
     found = {"emulated": True} if front.emulated else {}
     return yaml.safe_dump(found | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
@@ -175,7 +175,7 @@ def _perf(point: Point, condition: Condition | None) -> Iterator[tuple[str, Any]
     yield "primary_compute_unit", point.plan.deployment.provider.upper()
     if condition is not None:
         yield "job_status", "Passed"
-        yield "tool_versions", {condition.runtime: printable(condition.runtime_version)}
+        yield "tool_versions", {printable(condition.runtime): printable(condition.runtime_version)}
     yield "trial", point.trial
     for name, value in values.items():
         if value is not None:
