@@ -239,8 +239,8 @@ def _verify(model: Described, with_images: bool) -> Iterator[str]:
     yield ""
     yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"
     yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
-    yield f"`{signing.SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the keys"
-    yield "that you trust."
+    yield f"`{signing.SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
+    yield "keys that you trust."
     inside = model.on_images
     if with_images and inside.n < model.judged.n:
         yield ""

@@ -19,7 +19,7 @@ def require(key: Path) -> None:
     """Raise :class:`ResourceError` where nothing can be signed here, and :class:`BundleError` for what is no key."""
     if shutil.which("ssh-keygen") is None:
         raise ResourceError("--sign needs ssh-keygen of OpenSSH 8.1 or newer; install openssh-client (or openssh)")
-    if not key.is_file():
+    if not os.path.isfile(key):
         raise BundleError(f"--sign {printable(str(key))}: there is no such file; name a key of OpenSSH")
     _run(key, "-l")  # shows the public half, for which nobody is asked for a passphrase
 

@@ -40,7 +40,7 @@ _TRIES, _WAIT_S = 50, 0.02
 
 @dataclass(frozen=True)
 class Target:
-    """The place of a bundle, which this process alone writes to."""
+    """The place of a bundle, to which this process alone writes."""
 
     folder: Path
 
@@ -152,13 +152,13 @@ def place(folder: Path) -> Path:
     """
     shown = printable(str(folder))
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(folder)):
-        raise BundleError(f"--to {shown}: the name of a folder must not have control characters")
+        raise BundleError(f"--to {shown}: the name of a folder must be text without control characters")
     path = Path(os.path.abspath(folder))
     found = Path(os.path.realpath(path.parent)) / path.name
     if Path.cwd().is_relative_to(found):
         raise BundleError(f"{found} would be replaced by the bundle: name a folder inside it with --to")
     there = _nearest(path.parent)
-    if not there.is_dir():
+    if not os.path.isdir(there):
         raise BundleError(f"{there} is no folder, so no bundle can be written below it: {_OTHER}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BundleError(f"{there} cannot be written to: {_OTHER}")

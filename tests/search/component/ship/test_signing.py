@@ -85,7 +85,7 @@ def test_what_is_no_key_is_one_line_before_anything_is_made(new_key, tmp_path):
     new_key()
     (tmp_path / "notes.txt").write_text("mine")
     os.mkfifo(tmp_path / "fifo")
-    for name in ("nothing", ".", "fifo", "a\x1b[2J\nb"):
+    for name in ("nothing", ".", "fifo", "a\x1b[2J\nb", "n" * 300, "a\0b"):
         path = tmp_path / name
         assert "there is no such file" in told(BundleError, lambda path=path: signing.require(path))
     said = told(BundleError, lambda: signing.require(tmp_path / "notes.txt"))

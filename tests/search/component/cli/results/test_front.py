@@ -232,7 +232,8 @@ def test_names_in_tables_are_shown_with_escapes_for_what_nobody_sees(front, show
     points = tuple(map(renamed, front.points))
     known = {"objectives": ("accuracy", metric), "points": points, "baseline": renamed(front.baseline)}
     console = Terminal(file=io.StringIO(), width=200, color_system=None)
-    show(replace(front, **known), console)
+    show(replace(front, study=f"study[/x]{invisible}", **known), console)
     said = console.file.getvalue()
+    assert "of study study[/x]x\\x1b[2J\\x07\\r\\n\\x7f" in said
     assert {one for one in said if not one.isprintable()} == {"\n"}
     assert "vitx\\x1b[2J" in said
