@@ -153,9 +153,12 @@ def place(folder: Path) -> Path:
     shown = printable(str(folder))
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(folder)):
         raise BundleError(f"--to {shown}: the name of a folder must be text without control characters")
-    path = Path(os.path.abspath(folder))
+    try:
+        path, present = Path(os.path.abspath(folder)), Path.cwd()
+    except FileNotFoundError:
+        raise BundleError("the folder in which this command runs was removed: go to another one") from None
     found = Path(os.path.realpath(path.parent)) / path.name
-    if Path.cwd().is_relative_to(found):
+    if present.is_relative_to(found):
         raise BundleError(f"{found} would be replaced by the bundle: name a folder inside it with --to")
     there = _nearest(path.parent)
     if not os.path.isdir(there):

@@ -488,6 +488,15 @@ def test_a_name_that_no_bundle_can_have_is_one_line_at_once(tmp_path, name, reas
     assert sorted(os.listdir(tmp_path)) == ["file", "nothing"]
 
 
+@pytest.mark.parametrize("asked", ["here", "absolute"])
+def test_a_present_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, asked):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(BundleError, match="the folder in which this command runs was removed"):
+        write("tiny", FILES, tmp_path / "here" if asked == "absolute" else Path("here"))
+
+
 def test_a_name_that_just_fits_is_taken(tmp_path):
     longest = os.pathconf(tmp_path, "PC_NAME_MAX") - len(".") - len(".ship")
     write("tiny", FILES, tmp_path / ("n" * longest))
