@@ -37,6 +37,12 @@ def _run(key: Path, *options: str, content: bytes = b"") -> bytes:
     except OSError as error:
         raise ResourceError(f"--sign needs ssh-keygen, which does not start: {error.strerror}") from error
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise BundleError(f"--sign {printable(str(key))}: ssh-keygen: {printable(said[-1])}")
+        said = _reasons(done.stderr.decode(errors="replace")) or f"exit code {done.returncode}"
+        raise BundleError(f"--sign {printable(str(key))}: ssh-keygen: {said}")
     return done.stdout
+
+
+def _reasons(said: str) -> str:
+    """What ssh-keygen says, without its frames and what it says each time, as one line."""
+    lines = [printable(line.strip().rstrip(".")) for line in said.splitlines() if line[:1] != "@"]
+    return "; ".join(line for line in lines if line and line != "Signing data on standard input")

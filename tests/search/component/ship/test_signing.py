@@ -112,6 +112,14 @@ def test_a_public_key_whose_private_half_is_nowhere_is_one_line(new_key, monkeyp
     assert said.startswith(f"--sign {key}.pub: ssh-keygen: ")
 
 
+def test_a_key_that_others_can_read_is_one_line_with_the_reason(new_key):
+    key = new_key()
+    key.chmod(0o644)
+    said = told(BundleError, lambda: signing.signature(key, CHECKSUMS))
+    assert f"Permissions 0644 for '{key}' are too open; " in said
+    assert "@" not in said
+
+
 def test_a_machine_without_ssh_keygen_is_told_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "key").write_text("")
     monkeypatch.setenv("PATH", str(tmp_path))
