@@ -65,9 +65,10 @@ test-all: test-runtimes test-search
 test-search: setup
 	$(BIN)/python $(PYTEST) -n $(WORKERS) --outcomes=$(VENV)/outcomes.json tests/search
 
-# What the long tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), and a browser.
+# What the tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), a browser, and ssh-keygen.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
 	@tools/install_chromium.sh
+	@tools/install_ssh_keygen.sh
 
 $(CONVERTER): $(READY)
 	$(BIN)/vitsearch install-converter litert

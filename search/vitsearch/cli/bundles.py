@@ -64,6 +64,14 @@ def ship(
             metavar="URI", help="Add the bundle to the study's run on an MLflow server or store.", show_default=False
         ),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY",
+            help="Sign the checksums with a key of OpenSSH; a public one if an agent holds it.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one model of a study as a bundle: the model, its preprocessing, examples, measurements and a model card.
@@ -78,7 +86,7 @@ def ship(
     from vitsearch.ship.ship import Options
     from vitsearch.ship.ship import ship as write
 
-    options = Options(to, again, not no_images, allow_emulated, mlflow)
+    options = Options(to, again, not no_images, allow_emulated, mlflow, sign)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
 
@@ -98,6 +106,7 @@ def summary(bundle: Bundle) -> str:
         away = 100 * (test.share - model.validation.share)
         lines.append(f"{'':<10}  {away:+.2f} points from validation; the search never used the test images")
     lines += [f"bundle      {bundle.folder}", f"zip         {bundle.archive}"]
+    lines += ["signature   SHA256SUMS.sig, in both"] if bundle.is_signed else []
     return "\n".join(map(printable, lines))
 
 

@@ -30,10 +30,10 @@ def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, 
     while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
         shown += 1
     table = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
+        title=plain(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
     )
-    for head in headings[:shown]:
-        is_text = head in ("plan", "model", "place")
+    for head in map(plain, headings[:shown]):
+        is_text = head.plain in ("plan", "model", "place")
         table.add_column(head, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
     for row in rows:
         table.add_row(*map(plain, row[:shown]), style="dim" if row[0] == BASELINE else None)
@@ -93,7 +93,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     marked = EMULATED if state["emulated"] else ""
     of_wanted = "" if state["wanted"] is None else f" of {state['wanted']}"
     trained = f"{state['trained']}{of_wanted} plans trained"
-    console.print(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress")
+    console.print(printable(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress"), markup=False)
     named = "Device" if len(state["devices"]) == 1 else "Devices"
     console.print(printable(f"{named}: {', '.join(state['devices'])}"), markup=False)
     if state["waits"]:
@@ -142,7 +142,8 @@ def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
     """What to know before a value is believed: one line for each."""
     for model, metrics in models.items():
         for name, note in metrics.notes.items():
-            console.print(f"{model}: {name} {metrics.value(name):.3g}, but {note}", style="yellow", markup=False)
+            said = printable(f"{model}: {name} {metrics.value(name):.3g}, but {note}")
+            console.print(said, style="yellow", markup=False)
 
 
 def leaderboard_table(state: dict[str, Any], width: int) -> Table:

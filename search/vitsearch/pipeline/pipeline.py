@@ -318,7 +318,8 @@ class Pipeline:
             self._ledger.add(counts, cost)
             self._of_classes.pop(key, None)
             where = self._workspace.store.address
-            detail = out.detail() | {"preprocessing": asdict(trial.spec.source.preprocessing)}
+            seen = asdict(trial.spec.source.preprocessing)
+            detail = out.detail() | {"preprocessing": seen, "start": trial.shared.start}
             return ArtifactRow(key, "model", out.graph.sha256, out.graph.size_bytes, where, detail), cost
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)

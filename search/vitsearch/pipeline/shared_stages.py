@@ -40,10 +40,11 @@ BLOCK_STRUCTURE_SCHEMA = 1
 class SharedParts:
     """What trials of one backbone at one resolution and window share.
 
-    ``source`` is the unpruned model there; ``sensitivity`` the KL in nats that rounding each layer alone gives
-    (None where no precision is mixed); ``teacher`` is None without distillation.
+    ``start`` is the digest of the starting weights, ``source`` the unpruned model there; ``sensitivity`` the KL in nats
+    that rounding each layer alone gives (None where no precision is mixed); ``teacher`` is None without distillation.
     """
 
+    start: str
     base: Base
     source: Source
     structure: BlockStructure
@@ -66,7 +67,8 @@ class SharedStages:
     async def parts(self, plan: Plan) -> SharedParts:
         """Everything that a plan shares with others and that its resolution needs."""
         start = self._start(plan)
-        base = await self._base(start, self._config.base_recipe)
+        starting_digest = self._config.starting_digest(start)
+        base = await self._base(start, starting_digest, self._config.base_recipe)
         source = replace(_unpruned(start, base), resolution=plan.resolution, window_size=plan.window_size)
         found = await self._block_structure(source, base)
         if found.key not in self._parsed:
@@ -74,6 +76,7 @@ class SharedStages:
         structure, scores = self._parsed[found.key]
         is_mixed = plan.deployment.precision in MIXED
         return SharedParts(
+            starting_digest,
             base,
             source,
             structure,
@@ -83,14 +86,14 @@ class SharedStages:
             await self._teacher(plan, base),
         )
 
-    async def _base(self, source: Source, recipe: Recipe) -> Base:
+    async def _base(self, source: Source, starting_digest: str, recipe: Recipe) -> Base:
         """The model with the user's classes, at its base resolution; trained when its classifier is new."""
         key = digest(
             {
                 "stage": Stage.BASE,
                 "backbone": source.backbone,
                 "view": asdict(source.view),
-                "start": self._config.starting_digest(source),
+                "start": starting_digest,
                 "recipe": recipe.in_keys(),
                 "data": asdict(self._config.data),
             }
@@ -184,7 +187,10 @@ class SharedStages:
         if plan.distillation == "none":
             return None
         named = self._config.teacher
-        return own if named is None else await self._base(self._start(named), named.recipe)
+        if named is None:
+            return own
+        start = self._start(named)
+        return await self._base(start, self._config.starting_digest(start), named.recipe)
 
     async def _outputs(self, job: LogitsJob, model: Base) -> str:
         """The file of what ``model`` gives for the images of ``job``."""

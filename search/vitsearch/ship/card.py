@@ -10,8 +10,9 @@ from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
-from vitsearch.ship import examples
+from vitsearch.ship import examples, signing
 from vitsearch.ship.described import Accuracy, Described
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.verify import single_file
 
 TITLES = {
@@ -34,8 +35,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 def card(model: Described, with_images: bool) -> str:
     """The whole page."""
     parts = (_head, _standing, _accuracy, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
-    sections = ["\n".join(part(model)) for part in parts]
-    sections.insert(6, "\n".join(_verify(model, with_images)))
+    sections = ["\n".join(map(printable, part(model))) for part in parts]
+    sections.insert(6, "\n".join(map(printable, _verify(model, with_images))))
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
@@ -235,6 +236,11 @@ def _verify(model: Described, with_images: bool) -> Iterator[str]:
     command = f"python {single_file.NAME} verify ."
     yield command if with_images else f"{command} --data FOLDER   # FOLDER/CLASS/*.jpg; needs pillow"
     yield "```"
+    yield ""
+    yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"
+    yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
+    yield f"`{signing.SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
+    yield "keys that you trust."
     inside = model.on_images
     if with_images and inside.n < model.judged.n:
         yield ""
@@ -266,8 +272,10 @@ def _preprocessing(model: Described) -> Iterator[str]:
 def _made(model: Described) -> Iterator[str]:
     yield "## What made it"
     yield ""
-    yield f"- starting weights: `{model.final.plan.backbone}`, {model.final.plan.weights.partition(':')[0]}"
-    yield f"- data: {escaped(model.source['source'])}, fingerprint `{model.data['fingerprint']}`"
+    weights = model.weights
+    file = "" if weights.file is None else f" {escaped(weights.file)}, SHA-256 `{weights.sha256}`"
+    yield f"- starting weights: `{model.final.plan.backbone}`, {weights.kind}{file}"
+    yield f"- data: {escaped(model.data_source)}, fingerprint `{model.data['fingerprint']}`"
     yield f"- software: {', '.join(f'{name} {version}' for name, version in sorted(model.versions.items()))}"
     yield f"- runtime on the device: {model.job.runtime} {model.confirmation.runtime_version}"
     yield f"- `artifact_key`: `{model.artifact.artifact_key}`"
@@ -297,5 +305,5 @@ def _limits(model: Described) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Text from outside, with nothing in it that Markdown would read as its own."""
-    return _SPECIAL.sub(r"\\\1", text.replace("\n", " "))
+    """Text from outside as one line, with nothing in it that Markdown would read as its own."""
+    return _SPECIAL.sub(r"\\\1", printable(text))

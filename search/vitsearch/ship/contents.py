@@ -54,7 +54,7 @@ def contents(model: Described, with_images: bool) -> dict[str, File]:
         bundle.PREPROCESSING: _json(model.preprocessing),
         bundle.LABELS: _json(model.data["class_names"]),
         "preprocessing.py": (resources.files("vitsearch_evaluators") / "verify" / "preprocessing.py").read_bytes(),
-        "plan.json": _json(model.final.plan.to_json()),
+        "plan.json": _json(model.final.plan.to_json() | {"weights": model.weights.text}),
         "measurements.json": _json(measurements(model)),
         "provenance.json": _json(provenance(model)),
         "README.md": card(model, with_images).encode(),
@@ -170,8 +170,8 @@ def _lasting(measurement: Measurement) -> dict[str, Any]:
 
 def provenance(model: Described) -> dict[str, Any]:
     """What made the model: weights, data, software, with their digests and licences."""
-    plan, final, artifact = model.final.plan, model.final, model.artifact
-    weights = plan.weights.partition(":")[0]  # not the path of a file
+    plan, final, artifact, weights = model.final.plan, model.final, model.artifact, model.weights
+    file = {} if weights.file is None else {"file": weights.file, "sha256": weights.sha256}
     return {
         "study": model.study,
         "trial": model.trial,
@@ -195,12 +195,13 @@ def provenance(model: Described) -> dict[str, Any]:
             {
                 "type": "weights",
                 "name": plan.backbone,
-                "source": weights,
+                "source": weights.kind,
                 "licence": model.shipped.licences["weights"] or "unknown",
+                **file,
             },
             {
                 "type": "data",
-                "name": model.source["source"],
+                "name": model.data_source,
                 "fingerprint": model.data["fingerprint"],
                 "splits": model.data["splits"]
                 | {model.shipped.split: {"images": model.shipped.n, "sha256": model.shipped.sha256}},
@@ -231,7 +232,8 @@ def _sha256(content: File) -> str:
 
 
 def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+    """ASCII, in which characters that nobody sees are escapes; ``json`` leaves DEL as it is."""
+    return (json.dumps(value, indent=2, sort_keys=True).replace("\x7f", "\\u007f") + "\n").encode()
 
 
 def _array(values: tuple[int, ...]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from vitsearch.core.confusion import Confusion
@@ -41,6 +41,21 @@ class Accuracy:
     @property
     def interval(self) -> tuple[float, float]:
         return wilson(self.correct, self.n)
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Where a training started: ``kind`` is ``builtin``, ``hub``, ``none`` or ``file``. A file has its name without its
+    folder, and the digest of its bytes."""
+
+    kind: str
+    file: str | None = None
+    sha256: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As a plan names them."""
+        return self.kind if self.file is None else f"{self.kind}:{self.file}"
 
 
 @dataclass(frozen=True)
@@ -141,6 +156,19 @@ class Described:
         """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
         view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
         return view.settings(self.data["image_size"], self.data["channels"])
+
+    @property
+    def weights(self) -> StartingWeights:
+        kind, _, path = self.final.plan.weights.partition(":")
+        if not path:
+            return StartingWeights(kind)
+        return StartingWeights(kind, PurePath(path).name, self.artifact.detail["start"])
+
+    @property
+    def data_source(self) -> str:
+        """The source of the images, such as ``folder`` or ``hfds/cifar10``; of a folder its name alone."""
+        kind, _, name = self.source["source"].partition("/")
+        return f"{kind}/{PurePath(name).name}" if name.startswith(("/", "~", ".")) else self.source["source"]
 
     @property
     def text(self) -> str:

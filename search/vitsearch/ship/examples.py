@@ -6,6 +6,7 @@ All of them build the graph that was judged and measured: the shapes and options
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from vitsearch.models.graph import INPUT, OUTPUT
 from vitsearch.ship.described import Described
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import calibration
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.runtimes import openvino_cpu, ort
 from vitsearch_evaluators.runtimes.tools import trtexec_flags
 
@@ -42,6 +44,7 @@ def python_example(model: Described) -> str | None:
     if example is None:
         return None
     known = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
+    known["printable"] = inspect.getsource(printable).rstrip()
     return _template("example.py.in").substitute(known)
 
 
@@ -278,9 +281,10 @@ _EXAMPLES: Mapping[str, Callable[[Described], Example | None]] = {
 
 
 def _pinned(package: str, model: Described, runtime: str | None = None) -> str:
-    """The package in the version that measured the model, if its runtime did."""
+    """The package in the version that measured the model, if its runtime did. The version is what a device says."""
     version = model.confirmation.runtime_version
-    return f"{package}=={version}" if model.job.runtime == (runtime or package) else package
+    is_known = model.job.runtime == (runtime or package) and re.fullmatch(r"[0-9A-Za-z.+!_-]+", version) is not None
+    return f"{package}=={version}" if is_known else package
 
 
 def _quoted(value: object) -> str:

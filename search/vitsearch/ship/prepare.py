@@ -199,10 +199,11 @@ async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) ->
 
 
 def _remember(study: Study, device: DeviceGroup) -> None:
-    """Store what the device is, so that its figures can be described without it."""
+    """Store what the device is, so that its figures can be described without it: by its name in the study, as bundles
+    go to others, whom the names of hosts do not concern."""
     info = device.info
     described = {
-        "name": DeviceIdentity.of(info).label(device.name),
+        "name": device.name,
         "kind": info.kind,
         "fingerprint": dict(info.fingerprint),
         "memory_mb": info.memory_mb,

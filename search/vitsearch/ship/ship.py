@@ -12,35 +12,40 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers.mlflow_runs import FinalFront, ShippedModel, require_mlflow, send_bundle
-from vitsearch.ship import contents, prepare, writing
+from vitsearch.ship import contents, prepare, signing, writing
 from vitsearch.ship.choice import Wanted, choose
 from vitsearch.ship.described import Described, describe
 from vitsearch.ship.prepare import Opened
+from vitsearch.ship.writing import Target
 from vitsearch.space import SearchSpace, load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
+from vitsearch_evaluators.verify.bundle import CHECKSUMS
 
 
 @dataclass(frozen=True)
 class Options:
     """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
     whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
-    emulated device. ``mlflow`` is the tracking server or store whose run of the study gets the bundle."""
+    emulated device. ``mlflow`` is the tracking server or store whose run of the study gets the bundle. ``sign`` is the
+    OpenSSH key that signs its checksums."""
 
     folder: Path | None = None
     again: bool = False
     images: bool = True
     emulated: bool = False
     mlflow: str | None = None
+    sign: Path | None = None
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was written."""
+    """A bundle that was written; ``is_signed`` with ``--sign``."""
 
     folder: Path
     archive: Path
     model: Described
+    is_signed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         model = self.model
@@ -48,6 +53,7 @@ class Bundle:
         return {
             "folder": str(self.folder),
             "zip": str(self.archive),
+            "signed": self.is_signed,
             "study": model.study,
             "trial": model.trial,
             "artifact_key": model.artifact.artifact_key,
@@ -65,30 +71,55 @@ def _counted(confusion: Confusion) -> dict[str, float | None]:
 
 
 def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:
-    """Prepare one model of a study and write its bundle. What the ledger has is not made again."""
+    """Prepare one model of a study and write its bundle. What the ledger has is not made again.
+
+    What is wrong with ``options`` is found before minutes of training and measuring.
+    """
     if options.mlflow is not None:
-        require_mlflow()  # before minutes of training and measuring
-    with _opened(where, wanted.device) as opened:
+        require_mlflow()
+    if options.sign is not None:
+        signing.require(options.sign)
+    with _opened(where, wanted.device) as opened, _reserved(options.folder) as target:
         if opened.is_emulated and not options.emulated:
             raise ResourceError(
                 f"study {opened.study.name!r} was measured on an emulated device, so its figures are those of no real "
                 "one; to ship them all the same, add --allow-emulated"
             )
         chosen = choose(opened.study, opened.ledger, wanted)
-        if options.folder is not None:
-            writing.refuse(options.folder)  # before minutes of training and measuring
         final = None if options.again else prepare.known(opened, chosen)
         if final is None:
             final = prepare.prepare(opened, chosen, progress, options.again)
         model = describe(opened, chosen, final)
         space = opened.space
         front = None if options.mlflow is None else FinalFront.read(opened.study, opened.ledger)
-    folder = options.folder or Path(model.name)
-    archive = writing.write(model.name, contents.contents(model, options.images), folder)
-    bundle = Bundle(folder, archive, model)
+        bundle = _write(model, options, target)
     if options.mlflow is not None and front is not None:
         _send(options.mlflow, space, front, bundle, progress)
     return bundle
+
+
+@contextmanager
+def _reserved(folder: Path | None) -> Iterator[Target | None]:
+    """The place of the bundle; None for one that is named after its model, which may turn out to be a longer
+    training."""
+    if folder is None:
+        writing.place(Path("bundle"))
+        yield None
+        return
+    with writing.reserved(folder) as target:
+        yield target
+
+
+def _write(model: Described, options: Options, target: Target | None) -> Bundle:
+    files = contents.contents(model, options.images)
+    checksums = files[CHECKSUMS]
+    assert isinstance(checksums, bytes)  # made here
+    if options.sign is not None:
+        files[signing.SIGNATURE] = signing.signature(options.sign, checksums)
+    if options.folder is not None and target is not None:
+        return Bundle(options.folder, target.write(model.name, files), model, options.sign is not None)
+    folder = Path(writing.plain(model.name))
+    return Bundle(folder, writing.write(model.name, files, folder), model, options.sign is not None)
 
 
 def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progress: Progress) -> None:

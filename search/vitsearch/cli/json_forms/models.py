@@ -68,6 +68,7 @@ BUNDLE = and_more(
     METRICS,
     folder=(TEXT, "the bundle"),
     zip=(TEXT, "the same as one file"),
+    signed=(FLAG, "whether SHA256SUMS.sig is in it (--sign)"),
     study=(TEXT, "name of the study"),
     trial=(maybe(WHOLE), "number of the trial; null for the baseline"),
     artifact_key=(TEXT, "its key in the ledger"),

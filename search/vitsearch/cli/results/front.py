@@ -85,7 +85,7 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
     console = console or Terminal()
     if not front.points:
         console.print(
-            f"{EMULATED if front.emulated else ''}Study {front.study} has no feasible trained model yet: "
+            f"{EMULATED if front.emulated else ''}Study {printable(front.study)} has no feasible trained model yet: "
             "'vitsearch status' says how far it is.",
             markup=False,
         )
@@ -107,7 +107,7 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
     known = (*front.points, *front.others)
     shown = known if chosen is None else chosen
     if not known:
-        console.print(f"Study {front.study} has no trained model yet.", markup=False)
+        console.print(f"Study {printable(front.study)} has no trained model yet.", markup=False)
         return
     console.print(models_table(front, console.width, shown))
     console.print(LEGEND, markup=False)
@@ -157,7 +157,7 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
     if warnings := front.class_warnings():
         for line in warnings:
             console.print(printable(line), style="yellow", markup=False)
-        per_class = f"vitsearch show {front.study} knee --per-class"
+        per_class = f"vitsearch show {printable(front.study)} knee --per-class"
         console.print(f"Every class: {per_class}", style="dim", markup=False, highlight=False)
     for line, names in _warnings(shown).items():
         console.print(printable(f"{', '.join(names)}: {line}"), style="yellow", markup=False)

@@ -19,6 +19,7 @@ from vitsearch.storage.pooled import MEDIANS
 from vitsearch.study.current import devices_of
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
+from vitsearch_evaluators.base.printable import printable
 
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
 """Our precisions -> the names of AI Hub, where it has one."""
@@ -106,22 +107,26 @@ def columns(front: Front) -> list[str]:
 def to_csv(front: Front, found: Sequence[Mapping[str, Any]]) -> str:
     """The ``rows`` as CSV with a line of names; what was not measured is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]) if found else columns(front), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
+    names, writer = list(found[0]) if found else columns(front), csv.writer(text, lineterminator="\n")
+    writer.writerow(map(printable, names))
+    writer.writerows([_shown(row.get(name)) for name in names] for row in found)
     return text.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
 
 
 def to_markdown(front: Front, shown: Sequence[Point]) -> str:
     """The models as a Markdown table: trial, plan, objectives with half of their 95 % intervals, size."""
     more = [name for name in ("size_mb",) if name not in front.objectives]
     lines = ["EMULATED: the times are those of an emulated device", ""] if front.emulated else []
-    lines.append("| " + " | ".join(["trial", "plan", *front.objectives, *more]) + " |")
+    lines.append(printable("| " + " | ".join(["trial", "plan", *front.objectives, *more]) + " |"))
     lines.append("|" + "|".join([" ---: ", " --- ", *(" ---: " for _ in (*front.objectives, *more))]) + "|")
     for point in (*([front.baseline] if front.baseline else []), *shown):
         name = "baseline" if point.trial is None else str(point.trial)
         cells = [_cell(point, metric) for metric in (*front.objectives, *more)]
-        lines.append("| " + " | ".join([name, plan_text(point.plan).replace("|", "\\|"), *cells]) + " |")
+        lines.append("| " + " | ".join([name, printable(plan_text(point.plan)).replace("|", "\\|"), *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -154,8 +159,8 @@ def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -
         precision = point.plan.deployment.precision
         components = precisions.setdefault(PRECISIONS.get(precision, precision), {"components": {}})["components"]
         deployment, found = point.plan.deployment, dict(_perf(point, condition))
-        components[f"{plan_text(point.plan)} (trial {point.trial})"] = {
-            "performance_metrics": {deployment.device: {deployment.runtime: found}}
+        components[printable(f"{plan_text(point.plan)} (trial {point.trial})")] = {
+            "performance_metrics": {printable(deployment.device): {printable(deployment.runtime): found}}
         }
     found = {"emulated": True} if front.emulated else {}
     return yaml.safe_dump(found | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
@@ -170,8 +175,8 @@ def _perf(point: Point, condition: Condition | None) -> Iterator[tuple[str, Any]
     yield "primary_compute_unit", point.plan.deployment.provider.upper()
     if condition is not None:
         yield "job_status", "Passed"
-        yield "tool_versions", {condition.runtime: condition.runtime_version}
+        yield "tool_versions", {printable(condition.runtime): printable(condition.runtime_version)}
     yield "trial", point.trial
     for name, value in values.items():
         if value is not None:
-            yield name, value
+            yield printable(name), value

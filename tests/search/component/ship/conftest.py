@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +104,23 @@ def without_vitsearch() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture
+def new_key(tmp_path: Path) -> Callable[..., Path]:
+    """new_key(name, passphrase, kind): a private key of OpenSSH, with its public half beside it. Never skipped where CI
+    is set."""
+    if shutil.which("ssh-keygen") is None:
+        assert "CI" not in os.environ, "CI needs ssh-keygen: make setup-long"
+        pytest.skip("no ssh-keygen here; install openssh-client")
+
+    def make(name: str = "key", passphrase: str = "", kind: str = "ed25519") -> Path:
+        path = tmp_path / name
+        command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "ada", "-f", path]
+        subprocess.run(command, check=True, capture_output=True)
+        return path
+
+    return make
+
+
 @dataclass(frozen=True)
 class Task:
     """A set of images, with the model that was shipped for it."""
@@ -160,6 +178,7 @@ def _described(
     seen = asdict(job.source.preprocessing)
     detail: dict[str, Any] = {
         "preprocessing": seen,
+        "start": "ef" * 32,
         "macs_m": 1.0,
         "params_m": 0.1,
         "options": options,

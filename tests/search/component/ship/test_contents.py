@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+from support.marks import long
+from vitsearch.cli.bundles import summary
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
@@ -17,8 +19,10 @@ from vitsearch.export import metadata
 from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
 from vitsearch.ship.described import Accuracy, Standing
+from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point
+from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.cli import app as agent
 from vitsearch_evaluators.verify import bundle
 from vitsearch_evaluators.verify.bench import Bench, ThisMachine
@@ -67,14 +71,120 @@ def test_a_second_bundle_is_byte_for_byte_the_same(task, tmp_path):
     assert one == other
 
 
-def test_a_bundle_has_no_date_and_no_path_of_this_machine(task, folder, tmp_path):
-    for path in folder.iterdir():
-        if path.suffix not in (".json", ".md", ".py", ".cpp", ".txt"):
-            continue
-        text = path.read_text()
-        assert "started_at" not in text
-        assert str(tmp_path.parent) not in text
-        assert str(task.model.path.parent.parent) not in text
+ROOTS = rb"home|root|tmp|usr|opt|var|etc|mnt|srv|data|media|Users"
+PATH = re.compile(rb"file:[~/]|(?<![\w.:/<>-])(~|/(" + ROOTS + rb"))/[\w.]", re.ASCII)
+"""The beginning of a path of a machine, in a text or in the metadata of a model."""
+MADE_ELSEWHERE = (".npy", ".png", ".pyz")
+"""Pixels, in which any bytes may stand; the agent, which is the same program in every bundle."""
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", *long("tensorrt", "litert", "coreml")])
+@pytest.mark.parametrize("path", ["~/secret/best.safetensors", "/home/adalovelace/secret/best.safetensors"])
+def test_a_bundle_has_no_date_and_no_path_of_a_machine(make_task, tmp_path, runtime, path):
+    model = make_task(False, 40, 32, runtime).model
+    plan = replace(model.final.plan, weights=f"file:{path}")
+    source = {"source": "hfds//home/adalovelace/images", "root": "/home/adalovelace/secret"}
+    model = replace(model, final=replace(model.final, plan=plan), source=source)
+    write("tiny", contents(model, with_images=True), tmp_path / "bundle")
+    words = [str(tmp_path.parent), str(model.path.parent.parent), "secret", "adalovelace"]
+    for file in (file for file in (tmp_path / "bundle").rglob("*") if file.is_file()):
+        content = file.read_bytes()
+        assert b"started_at" not in content
+        if file.suffix not in MADE_ELSEWHERE:
+            assert PATH.search(content) is None, f"{file.name}: {PATH.search(content)}"
+            assert [word for word in words if word.encode() in content] == [], file.name
+
+
+def test_weights_of_a_file_are_told_by_its_name_and_digest(task):
+    plan = replace(task.model.final.plan, weights="file:~/secret/best.safetensors")
+    files = contents(replace(task.model, final=replace(task.model.final, plan=plan)), with_images=False)
+    (weights,) = (one for one in json.loads(files["provenance.json"])["components"] if one["type"] == "weights")
+    assert (weights["source"], weights["file"], weights["sha256"]) == ("file", "best.safetensors", "ef" * 32)
+    assert json.loads(files["plan.json"])["weights"] == "file:best.safetensors"
+    said = f"- starting weights: `levit_128s`, file best.safetensors, SHA-256 `{'ef' * 32}`"
+    assert said in files["README.md"].decode()
+
+
+INVISIBLE = "x\x1b[2J\x07\r\n\t\x7f\x9b31m\u200e\u200f\u202a\u202e\u2066\u2069'\"\\"
+VISIBLE = "x\\x1b[2J\\x07\\r\\n\\t\\x7f\\x9b31m\\u200e\\u200f\\u202a\\u202e\\u2066\\u2069"
+
+
+@pytest.fixture
+def hostile(task):
+    """A model in whose names everything stands that a terminal obeys: labels, study, device, backbone, versions."""
+    names = [f"{name}{INVISIBLE}" for name in task.model.data["class_names"]]
+    model, plan = task.model, replace(task.model.final.plan, backbone=f"vit{INVISIBLE}")
+    baseline = Point(None, plan, model.final.keys, Metrics.of({"accuracy": 0.5}))
+    device = {"name": f"board{INVISIBLE}", "fingerprint": {"cpu": f"chip{INVISIBLE}"}}
+    return replace(
+        model,
+        study=f"study{INVISIBLE}",
+        target=f"there{INVISIBLE}",
+        final=replace(model.final, plan=plan),
+        data=model.data | {"class_names": names},
+        confusion=Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20), (3, 3, 20))),
+        device=model.device | device,
+        measurements=tuple(one._replace(runtime_version=f"1.2{INVISIBLE}") for one in model.measurements),
+        versions={f"torch{INVISIBLE}": f"2{INVISIBLE}"},
+        standing=Standing(f"dominated{INVISIBLE}", ("accuracy",), baseline),
+    )
+
+
+def test_no_file_for_people_has_a_character_that_nobody_sees(hostile):
+    files = contents(hostile, with_images=False)
+    texts = {name: content.decode() for name, content in files.items() if name.endswith(TEXTS)}
+    assert texts.keys() >= {"README.md", "example.py", "example.cpp", "requirements.txt", "labels.json", "bundle.json"}
+    for name, text in texts.items():
+        assert {one for one in text if not one.isprintable()} == {"\n"}, name
+
+
+TEXTS = (".md", ".py", ".cpp", ".txt", ".json", "SHA256SUMS")
+
+
+def test_the_labels_of_a_bundle_are_the_true_ones(hostile):
+    files = contents(hostile, with_images=False)
+    assert json.loads(files["labels.json"]) == hostile.data["class_names"]
+    classes = json.loads(files["measurements.json"])["accuracy"]["classes"]
+    assert list(classes) == sorted(hostile.data["class_names"])
+    assert json.loads(files["bundle.json"])["device"]["name"] == f"board{INVISIBLE}"
+
+
+def test_the_metadata_of_a_model_has_the_true_labels_as_escapes(hostile):
+    said = metadata.describe("ab" * 32, {}, tuple(hostile.data["class_names"]))["labels"]
+    assert json.loads(said) == hostile.data["class_names"]
+    assert all(one.isprintable() for one in said)
+
+
+def test_the_card_shows_what_nobody_sees_as_escapes(hostile):
+    said = contents(hostile, with_images=False)["README.md"].decode()
+    assert f"# study{VISIBLE}".replace("\\", "\\\\").replace("[", "\\[") in said
+    assert said.count("\n# ") == 0  # no line break of a name begins a heading
+
+
+def test_the_example_shows_the_label_as_one_line(hostile, task, without_vitsearch, tmp_path):
+    files = contents(hostile, with_images=True)
+    write("tiny", files | {"requirements.txt": b""}, tmp_path / "bundle")
+    done = without_vitsearch(tmp_path / "bundle", "example.py", "images/0.png")
+    assert done.returncode == 0, done.stderr
+    ((_, label, _),) = (line.split("\t") for line in done.stdout.splitlines())
+    predicted = hostile.data["class_names"][hostile.shipped.predicted[0]]
+    assert label == printable(predicted)
+    assert label.endswith(VISIBLE + "'\"\\")
+
+
+def test_the_example_leaves_the_bundle_as_it_is(folder, without_vitsearch):
+    without_vitsearch(folder, "example.py", "images/0.png")
+    assert not list(folder.rglob("__pycache__"))
+
+
+def test_a_version_that_a_device_makes_up_does_not_enter_the_requirements(hostile):
+    assert contents(hostile, with_images=False)["requirements.txt"] == b"numpy\npillow\nonnxruntime\n"
+
+
+def test_the_summary_of_a_ship_is_visible(hostile, tmp_path):
+    said = summary(Bundle(tmp_path / f"here{INVISIBLE}", tmp_path / "here.zip", hostile))
+    assert all(line.isprintable() for line in said.split("\n"))
+    assert VISIBLE in said
 
 
 def test_the_agent_reproduces_the_accuracy_to_the_image(folder):

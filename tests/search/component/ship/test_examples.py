@@ -71,7 +71,7 @@ sys.path.insert(0, ".")
 target = sys.argv.pop()
 names = runpy.run_path("example.py")
 graph = {}
-if "MODEL" in names:
+if hasattr(names.get("MODEL"), "get_runtime_model"):
     graph["shape"] = names["MODEL"].input(0).partial_shape.to_string()
     graph["kernels"] = kernels(names["MODEL"].get_runtime_model())
 np.savez(target, images=names["images"], logits=names["logits"], **graph)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import zipfile
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device
-from vitsearch.errors import ResourceError, StageError, StudyError
+from vitsearch.errors import BundleError, ResourceError, StageError, StudyError
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.ship import prepare
@@ -207,12 +210,94 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
-def test_the_device_is_shipped_with_its_host(shop):
+def test_the_device_is_shipped_without_its_host(shop):
     shop.study.device.info = shop.study.device.info._replace(hardware=Hardware("workstation"))
     shop.prepare()
     with shop.study.opened() as (study, _):
         (described,) = study.attributes["environments"].values()
-    assert described["name"] == "local@workstation"
+    assert described["name"] == "local"
+
+
+def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_path, new_key):
+    """Checked by hand, as somebody without vitsearch would."""
+    shop.prepare()
+    key = new_key()
+    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", sign=key), Silent())
+    assert made.to_json()["signed"]
+    (tmp_path / "signers").write_text(f"ada {key.with_name('key.pub').read_text()}")
+    verify = "ssh-keygen -Y verify -f ../signers -I ada -n vitsearch-bundle -s SHA256SUMS.sig < SHA256SUMS"
+    for check in (verify, "sha256sum --quiet -c SHA256SUMS"):
+        done = subprocess.run(check, shell=True, cwd=tmp_path / "here", capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    signature = (tmp_path / "here" / "SHA256SUMS.sig").read_bytes()
+    with zipfile.ZipFile(made.archive) as archive:
+        assert archive.read(f"{made.model.name}/SHA256SUMS.sig") == signature
+    again = ship(shop.where, Wanted("knee"), Options(tmp_path / "again", sign=key), Silent())
+    assert again.archive.read_bytes() == made.archive.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (Options(Path("n" * 300)), "a name there has at most "),
+        (Options(Path("file/here")), "file is no folder"),
+        (Options(Path("link")), "link is a link"),
+        (Options(Path("here"), sign=Path("no-key")), "--sign no-key: there is no such file"),
+    ],
+    ids=["long name", "below a file", "link", "key"],
+)
+def test_what_cannot_be_written_is_said_before_the_model_is_prepared(shop, tmp_path, monkeypatch, options, reason):
+    def never(*arguments):
+        raise AssertionError("nothing must be trained or measured")
+
+    monkeypatch.setattr(prepare, "prepare", never)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(".")
+    with pytest.raises(BundleError, match=reason):
+        ship(shop.where, Wanted("knee"), replace(options, again=True), Silent())
+
+
+def test_a_second_ship_is_refused_while_the_first_prepares_its_model(shop, tmp_path, monkeypatch):
+    shop.prepare()
+    said = []
+
+    def meanwhile(*arguments):
+        with pytest.raises(BundleError) as raised:
+            ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+        said.append(str(raised.value))
+        return known(*arguments)
+
+    known = prepare.known
+    monkeypatch.setattr(prepare, "known", meanwhile)
+    ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+    assert said[0].startswith(f"{tmp_path / 'here'} is being written by process {os.getpid()} of ")
+    assert (tmp_path / "here" / "bundle.json").is_file()
+
+
+HOST, USER, HOME = "secret-host-7", "secret-user-7", "/secret-home-7"
+
+
+def test_the_bundle_of_a_study_says_nothing_of_the_machine(make_study, tmp_path, monkeypatch):
+    """Weights of a file, images of a folder: neither paths nor the names of host and user are in any of its files."""
+    for name, value in {"HOME": HOME, "USER": USER, "LOGNAME": USER}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("socket.gethostname", lambda: HOST)
+    study = make_study(trials=3).with_space(
+        space__backbone=[{"name": "fake_vit", "weights": "file:~/nets/best.safetensors"}],
+        task={"data": {"source": "folder", "root": f"{HOME}/images"}},
+    )
+    study.device.info = study.device.info._replace(hardware=Hardware(HOST))
+    study.run()
+    os.rename(study.folder / "artifacts", study.folder / "fake.files" / "artifacts")
+    shop = Shop(replace(study, folder=study.folder / "fake.files"))
+    shop.prepare()
+    bundle = tmp_path / "bundle"
+    ship(shop.where, Wanted("knee"), Options(bundle), Silent())
+    for file in (file for file in bundle.rglob("*") if file.is_file()):
+        found = [word for word in (HOST, USER, HOME, "~/nets", str(tmp_path)) if word.encode() in file.read_bytes()]
+        assert found == [], file.name
+    assert json.loads((bundle / "plan.json").read_text())["weights"] == "file:best.safetensors"
 
 
 def test_another_device_is_no_place_to_confirm_a_trial(shop):

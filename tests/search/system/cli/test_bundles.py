@@ -62,6 +62,12 @@ def test_a_study_that_is_not_there_is_named(vitsearch):
     assert error.startswith("no study 'parts': studies/parts.db does not exist; start one with 'vitsearch run SPACE'")
 
 
+def test_a_key_that_is_not_there_is_named_at_once(vitsearch):
+    code, _, error = vitsearch("ship", "parts", "knee", "--sign", "id_ed25519")
+    assert code == 2
+    assert error == "--sign id_ed25519: there is no such file; name a key of OpenSSH\n"
+
+
 def test_an_intact_bundle_passes(vitsearch, bundle):
     code, output, _ = vitsearch("verify", bundle, "--no-measure")
     assert code == 0

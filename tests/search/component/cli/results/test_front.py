@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
 
 from support.terminal import shown
 from vitsearch.cli.results.front import front_table, print_front, print_models, print_nearest, print_nothing
+from vitsearch.cli.terminal import Terminal
+from vitsearch.core.caveats.classes import ClassCounts
+from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression
@@ -212,3 +216,24 @@ def test_the_nearest_models_and_the_way_out_are_shown(plan):
 
 def print_front_of(chosen):
     return lambda front, console: print_front(front, console, chosen)
+
+
+@pytest.mark.parametrize("show", [print_front, print_models])
+def test_names_in_tables_are_shown_with_escapes_for_what_nobody_sees(front, show):
+    invisible = "x\x1b[2J\x07\r\n\x7f\x9b31m\u200e\u202e\u2066"
+    metric = f"cpu_ms_p50@board{invisible}"
+    counts = ClassCounts(Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20))).to_json(), ("a", invisible, "c"))
+
+    def renamed(point):
+        metrics = Metrics.of(point.metrics.values | {metric: 1.0}, reasons={"peak_memory_mb": f"no{invisible}"})
+        plan = replace(point.plan, backbone=f"vit{invisible}")
+        return replace(point, plan=plan, metrics=metrics, class_counts=counts)
+
+    points = tuple(map(renamed, front.points))
+    known = {"objectives": ("accuracy", metric), "points": points, "baseline": renamed(front.baseline)}
+    console = Terminal(file=io.StringIO(), width=200, color_system=None)
+    show(replace(front, study=f"study[/x]{invisible}", **known), console)
+    said = console.file.getvalue()
+    assert "of study study[/x]x\\x1b[2J\\x07\\r\\n\\x7f" in said
+    assert {one for one in said if not one.isprintable()} == {"\n"}
+    assert "vitx\\x1b[2J" in said

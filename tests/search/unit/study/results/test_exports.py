@@ -92,3 +92,37 @@ def test_emulated_times_are_marked_in_every_form(front):
     assert rows(emulated, front.points, {})[0]["emulated"] is True
     assert to_markdown(emulated, front.points).startswith("EMULATED: the times are those of an emulated device\n\n| ")
     assert yaml.safe_load(to_perf_yaml(emulated, front.points, {}))["emulated"] is True
+
+
+INVISIBLE = "x\x1b[2J\x07\r\n\x7f\x9b31m\u200e\u202e\u2066"
+
+
+@pytest.fixture
+def hostile(front):
+    """A front in whose names everything stands that a terminal obeys."""
+    plan = front.points[0].plan
+    plan = replace(
+        plan,
+        backbone=f"vit{INVISIBLE}",
+        deployments=(replace(plan.deployment, device=f"board{INVISIBLE}", runtime=f"run{INVISIBLE}"),),
+    )
+    metrics = Metrics.of({**VALUES, f"latency_ms_p50@board{INVISIBLE}": 2.5})
+    point = replace(front.points[0], plan=plan, metrics=metrics)
+    objectives = ("accuracy", f"latency_ms_p50@board{INVISIBLE}")
+    return replace(front, objectives=objectives, points=(point,), baseline=replace(point, trial=None))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda front: to_csv(front, rows(front, front.points, CONDITIONS)),
+        lambda front: to_csv(front, []),
+        lambda front: to_markdown(front, front.points),
+        lambda front: to_perf_yaml(front, front.points, {"g": Condition(f"run{INVISIBLE}", f"1{INVISIBLE}", 1)}),
+    ],
+    ids=["csv", "csv of no model", "markdown", "perf.yaml"],
+)
+def test_names_are_shown_with_escapes_for_what_nobody_sees(hostile, form):
+    said = form(hostile)
+    assert {one for one in said if not one.isprintable()} == {"\n"}
+    assert "x\\x1b[2J\\x07\\r\\n" in said.replace("\\\\", "\\")
