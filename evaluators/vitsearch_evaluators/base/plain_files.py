@@ -11,16 +11,34 @@ import stat
 from typing import BinaryIO
 
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_KINDS = (
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 def open_plain(path: str, links: bool = False) -> BinaryIO:
     """Open a file for reading; OSError for everything else, also for a link unless `links` are followed."""
+    found = os.stat(path) if links else os.lstat(path)
+    _refuse_others(found, path)
     descriptor = os.open(path, _READ | (0 if links else _NO_LINK))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        _refuse_others(os.fstat(descriptor), path)  # another one may have come in between
+    except OSError:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", path)
+        raise
     return open(descriptor, "rb")
+
+
+def _refuse_others(found: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_one, name in _KINDS if is_one(found.st_mode)), "no regular file")
+        raise OSError(errno.EINVAL, f"it is {kind}", path)
 
 
 def read_plain(path: str, most: int, links: bool = False) -> bytes:

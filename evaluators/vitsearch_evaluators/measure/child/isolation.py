@@ -113,10 +113,11 @@ def devices(scan: Scan = os.scandir) -> List[str]:
 
 
 def needed_paths(job: Dict[str, Any]) -> List[str]:
-    """Return where this interpreter, its packages, libraries and the tool of the runtime lie."""
+    """Return where this interpreter, its packages, libraries, the tool of the runtime and files of the job lie."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     folders = [sys.prefix, sys.base_prefix, sys.exec_prefix, processes.package_folder(), *sys.path, *libraries]
-    return [path for path in (*folders, sys.executable, job.get("tool")) if path]
+    needed = job["isolation"]["needed"] if job.get("isolation") else ()
+    return [path for path in (*folders, sys.executable, job.get("tool"), *needed) if path]
 
 
 def readable_paths(hidden: Sequence[str], needed: Iterable[str], scan: Scan = os.scandir) -> List[str]:

@@ -25,15 +25,15 @@ def test_a_file_that_is_too_large_is_refused(path):
 def test_a_link_is_followed_only_if_asked(path):
     os.symlink(path, path + ".link")
     assert read_plain(path + ".link", 7, links=True) == b"content"
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(OSError, match="it is a link"):
         open_plain(path + ".link")
 
 
 @pytest.mark.parametrize("links", [False, True])
 def test_what_is_no_file_is_refused_at_once(tmp_path, links):
     os.mkfifo(str(tmp_path / "fifo"))
-    for other in (str(tmp_path / "fifo"), "/dev/null", str(tmp_path)):
-        with pytest.raises(OSError, match="not a regular file"):
+    for other, kind in ((str(tmp_path / "fifo"), "a FIFO"), ("/dev/null", "a device"), (str(tmp_path), "a folder")):
+        with pytest.raises(OSError, match=f"it is {kind}"):
             open_plain(other, links)
 
 
