@@ -143,7 +143,7 @@ class Remote(Bench):
 
 def _private_paths() -> Tuple[str, ...]:
     """Where the keys and tokens of this user are, by their real paths."""
-    home = os.path.expanduser("~")
+    home = os.path.realpath(os.path.expanduser("~"))
     config = os.environ.get("XDG_CONFIG_HOME", "")
     places = [os.path.join(home, name) for name in _PRIVATE] + [config] * os.path.isabs(config)
     found = map(os.path.realpath, places)

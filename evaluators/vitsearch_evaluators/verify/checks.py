@@ -50,11 +50,15 @@ class Found(NamedTuple):
 def files(listed: int, wrong: List[str]) -> Check:
     """Judge the checksums."""
     if wrong:
-        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-        advice = ["delete what was added"] if any(text.endswith(" was added") for text in wrong) else []
-        text = "; ".join(wrong[:_SHOWN] + more + advice)
-        return Check("files", FAILED, f"not the {listed} files that were shipped: {text}")
+        advice = "; delete what was added" if any(text.endswith(" was added") for text in wrong) else ""
+        return Check("files", FAILED, f"not the {listed} files that were shipped: {shown(wrong)}{advice}")
     return Check("files", PASSED, f"{listed} files have the checksums that they were shipped with")
+
+
+def shown(wrong: List[str]) -> str:
+    """Return what is wrong with the files of a bundle, as one line that stays readable."""
+    more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+    return "; ".join(wrong[:_SHOWN] + more)
 
 
 def signature(verdict: Verdict) -> Check:

@@ -5,7 +5,7 @@ import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.errors import DamagedBundle, MeasurementFailed
 from vitsearch_evaluators.verify import bundle as bundles
 from vitsearch_evaluators.verify import checks, checksums, images
 from vitsearch_evaluators.verify.bench import Bench
@@ -83,9 +83,12 @@ def _signature(folder: str, signers: Optional[str]) -> List[Check]:
 
 def _intact(folder: str) -> Bundle:
     """The bundle to compare with; MeasurementFailed if its files were changed."""
-    _, wrong = bundles.damaged(folder)
+    try:
+        _, wrong = bundles.damaged(folder)
+    except DamagedBundle as damage:
+        wrong = [str(damage)]
     if wrong:
-        raise MeasurementFailed("incompatible_artifact", f"--baseline {folder}: {'; '.join(wrong)}")
+        raise MeasurementFailed("incompatible_artifact", f"--baseline {folder}: {checks.shown(wrong)}")
     return bundles.read(folder)
 
 

@@ -1,10 +1,9 @@
 """Isolate the measuring child from the agent before it imports a runtime, as far as its kernel can.
 
 It keeps the network only if the configuration says so. With Landlock it may read and execute everything but the
-hidden paths, and change only its folder, where its temporary files go, and the cache; of the devices it may write to
-accelerators and to those that keep nothing, not to disks, terminals and the memory that processes share. Landlock has
-no rule that denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to
-one.
+hidden paths, and change only its folder, where its temporary files go, and the cache; of the devices it may use
+accelerators and those that keep nothing, not disks, terminals and the memory that processes share. Landlock has no rule
+that denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
 
     /  -->  /bin /etc /usr ... and, on the way to the state folder,  /var  -->  /var/log ...  -->  /var/lib/dpkg ...
 """
@@ -87,7 +86,7 @@ def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) 
     # Stays open until the process ends: the kernel may forget the folder of a process in /proc, and the rule with it.
     os.open("/proc/self", os.O_PATH)
     _add(rules, ["/"], sandbox.READ_DIR)
-    _add(rules, set(readable_paths(hidden, needed_paths(job))) - changeable, sandbox.READ)
+    _add(rules, set(readable_paths([*hidden, DEVICES], needed_paths(job))) - changeable, sandbox.READ)
     _add(rules, devices(), sandbox.USE)
     _add(rules, changeable, sandbox.READ_WRITE)
 
@@ -102,8 +101,7 @@ def _add(rules: sandbox.Ruleset, paths: Iterable[str], access: int) -> None:
 
 
 def devices(scan: Scan = os.scandir) -> List[str]:
-    """Return the devices that a model may write to, and the folders of such. A link leads to a device with its own
-    name."""
+    """Return the devices that a model may use, and the folders of such. A link leads to a device with its own name."""
     try:
         inside = [entry.name for entry in scan(DEVICES) if not entry.is_symlink()]
     except OSError:

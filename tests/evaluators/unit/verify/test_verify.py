@@ -137,6 +137,13 @@ def test_a_baseline_that_was_changed_is_refused(folder, tmp_path):
         verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
 
 
+def test_a_baseline_whose_checksums_are_damaged_is_refused_by_its_own_name(folder, tmp_path):
+    write_bundle(tmp_path / "old", manifest())
+    (tmp_path / "old" / "SHA256SUMS").write_text("")
+    with pytest.raises(MeasurementFailed, match="--baseline .*old: SHA256SUMS is empty"):
+        verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
+
+
 def test_a_runtime_that_reports_no_outputs_does_not_judge_the_accuracy(tmp_path):
     folder = write_bundle(tmp_path, manifest(runtime="trtexec", options={"precision": "fp16"}))
     check = verify(folder, lambda bundle: Measures(), Asked(measures=False)).checks[-1]

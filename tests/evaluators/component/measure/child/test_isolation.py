@@ -124,13 +124,15 @@ def test_a_model_makes_files_in_its_own_folder_only(reached, holds, tmp_path, pl
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system has no /dev/shm")
-def test_a_model_writes_to_devices_that_keep_nothing_and_not_to_the_memory_of_others(reached, holds):
+def test_a_model_uses_devices_that_keep_nothing_and_not_disks_and_the_memory_of_others(reached, holds):
     holds("files")
     with tempfile.NamedTemporaryFile(prefix="vitsearch-test-", dir="/dev/shm") as shared:
         shared.write(b"ours")
         shared.flush()
         wanted = {name: ["w", f"/dev/{name}"] for name in ("null", "zero", "full", "urandom")}
-        found = reached(shared=["a", shared.name], truncated=["w", shared.name], disk=["r+", "/dev/loop0"], **wanted)
+        others = {kind: [kind, shared.name] for kind in ("r", "a", "w")}
+        disk = {"disk " + kind: [kind, "/dev/loop0"] for kind in ("r", "r+")}
+        found = reached(**others, **disk, **wanted)
         assert found == set(wanted)
         shared.seek(0)
         assert shared.read() == b"ours"

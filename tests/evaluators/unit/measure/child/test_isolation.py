@@ -193,6 +193,15 @@ def test_accelerators_stay_usable_and_disks_terminals_and_shared_memory_do_not()
     assert sorted(isolation.devices(scan)) == sorted({f"/dev/{name.split('/')[0]}" for name in usable})
 
 
+def test_the_configuration_may_allow_a_folder_of_devices(job, monkeypatch):
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    job["isolation"]["writable"] = ["/dev/shm"]
+    isolation.enter(job)
+    assert Recorded.last.rules["/dev/shm"] == sandbox.READ_WRITE
+    assert not {"/", "/dev"} & {path for path, access in Recorded.last.rules.items() if access & sandbox.READ_FILE}
+
+
 def test_a_system_without_devices_has_none():
     assert isolation.devices(refuse(errno.ENOENT)) == []
 
