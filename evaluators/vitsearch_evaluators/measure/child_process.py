@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import parse_json
-from vitsearch_evaluators.base.plain_files import create_plain, open_plain, read_plain
+from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain
 from vitsearch_evaluators.errors import FAILURE_KINDS, EvaluatorError, MeasurementFailed, StorageFull
 from vitsearch_evaluators.measure.memory_limit import MemoryLimit
 
@@ -100,7 +100,7 @@ def run_child(
         stream.write(json.dumps(dict(job, parent_pid=os.getpid())).encode("ascii"))
     evidence = _MemoryEvidence(job.get("group"))
     temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
-    command = [python, "-m", "vitsearch_evaluators.measure.child.main", "job.json"]
+    command = [python, "-m", "vitsearch_evaluators.measure.child.main", os.path.abspath(job_path)]
     environment = _environment(python, folder, temporary)
     try:
         ended = _spawn_and_wait(command, environment, folder, wall_s, stop, evidence.watching(on_start))
@@ -165,7 +165,9 @@ def _spawn_and_wait(
         with create_plain(os.path.join(folder, _OUTPUT)) as log:
             child = subprocess.Popen(
                 command,
-                cwd=folder,
+                # Not in the folder, where an earlier child could leave a module or a library that would run before
+                # this one gives up its rights: Python and the loader look in the present folder. It goes there itself.
+                cwd=os.sep,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -225,7 +227,9 @@ def _environment(python: str, folder: str, temporary: str) -> Dict[str, str]:
     environment["CI"] = "true"  # the only switch of OpenVINO's telemetry, which writes into the home folder
     if python == sys.executable:
         return processes.with_package_path(environment)
-    return processes.with_package_path(environment, os.path.join(folder, "package"))
+    alone_in = os.path.join(os.path.abspath(folder), "package")
+    clear(alone_in)  # an earlier child could change what is in it
+    return processes.with_package_path(environment, alone_in)
 
 
 class _MemoryEvidence:

@@ -364,7 +364,7 @@ def test_mutated_manifests_are_one_line(tmp_path, measured, fuzz):
     )
     changes = strategies.lists(strategies.tuples(strategies.sampled_from(PLACES), values), min_size=1, max_size=3)
 
-    @fuzz(150)
+    @fuzz(100)
     @hypothesis.given(changes)
     def every(changes):
         contents = dict(CONTENTS)

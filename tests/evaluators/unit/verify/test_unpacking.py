@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from vitsearch_evaluators.errors import DamagedBundle
+from vitsearch_evaluators.verify import unpacking
 from vitsearch_evaluators.verify.unpacking import is_zip, unpack
 
 FILES = {"tiny/bundle.json": b'{"name": "tiny"}', "tiny/images/images.npy": bytes(range(64)) * 4}
@@ -137,15 +138,16 @@ def test_an_encrypted_file_is_named(tmp_path):
     assert unpacked(tmp_path / "tiny.zip", tmp_path / "out") == "the zip is damaged: bundle.json is encrypted"
 
 
-def test_a_zip_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path):
+def test_a_zip_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_SMALL_BYTES", 1 << 20)
     with (
         zipfile.ZipFile(str(tmp_path / "tiny.zip"), "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("tiny/zeros", "w") as stream,
     ):
-        for _ in range(257):
+        for _ in range(2):
             stream.write(bytes(1 << 20))
     found = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
-    assert found == f"the zip is damaged: it claims to unpack to {257 << 20} bytes"
+    assert found == f"the zip is damaged: it claims to unpack to {2 << 20} bytes"
 
 
 @pytest.mark.parametrize(("count", "size"), [(65535, 100), (3, 1 << 30)])
