@@ -16,7 +16,7 @@
     |-- JobConflict                    the job id belongs to another specification
     |-- TransferFailed      (no_space) an upload does not fit or arrived damaged
     |-- JobCancelled                   the job was cancelled
-    |-- DamagedBundle                  the zip of a bundle cannot be unpacked
+    |-- DamagedBundle                  the zip or the checksums of a bundle are not those that were shipped
     `-- MeasurementFailed              the model failed on the device; `kind` is the reason
 
 A transient error may pass, so the client repeats the request and the trial does not fail; the others are

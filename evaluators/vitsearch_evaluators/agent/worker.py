@@ -171,8 +171,15 @@ class Worker(threading.Thread):
 
     def _launch(self, name: str) -> Launch:
         info = next((runtime for runtime in self._device.runtimes if runtime.name == name), None)
-        launch = Launch(cache=self._cache) if info is None else Launch.of(info, self._cache)
+        launch = Launch() if info is None else Launch.of(info, self._cache_of(name))
         return launch.allowing(self._programs(name))
+
+    def _cache_of(self, name: str) -> str:
+        """The cache of a runtime: a model must not change what another runtime has built."""
+        folder = os.path.join(self._cache, name)
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        return folder
 
     def _job_folder(
         self, folder: str, on_start: Optional[Callable[..., None]] = None, launch: Launch = THIS_PYTHON

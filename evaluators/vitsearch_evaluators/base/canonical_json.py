@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import time
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, List, Tuple
 
 DEPTH_MAX = 100
 """Maximum depth of nested lists and objects. Python 3.13 parses thousands of levels, which recursion cannot walk."""
@@ -33,10 +33,15 @@ def digest(value: Any) -> str:
 
 def file_digest(path: str) -> str:
     """Return the sha256 of a file's bytes as 64 hex digits."""
-    sha256 = hashlib.sha256()
     with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(_FILE_BLOCK_BYTES), b""):
-            sha256.update(block)
+        return stream_digest(stream)
+
+
+def stream_digest(stream: BinaryIO) -> str:
+    """Return the sha256 of the rest of a stream as 64 hex digits."""
+    sha256 = hashlib.sha256()
+    for block in iter(lambda: stream.read(_FILE_BLOCK_BYTES), b""):
+        sha256.update(block)
     return sha256.hexdigest()
 
 

@@ -14,7 +14,7 @@ from vitsearch_evaluators.errors import InvalidRequest
 _MAGIC = b"\x93NUMPY"
 _HEADER_MAX_BYTES = 4096
 _HEADER = re.compile(
-    r"\{'descr': '([<|][a-z][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \} *\n\Z"
+    r"\{'descr': '([<|][a-z][0-9]{1,2})', 'fortran_order': (True|False), 'shape': \(([0-9, ]{0,160})\), \} *\n\Z"
 )
 _IMAGES = ("<f4", "|u1")
 _LABELS = ("<i8", "<i4")

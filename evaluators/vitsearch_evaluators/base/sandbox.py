@@ -28,6 +28,8 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE = 1 << 14
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | _TRUNCATE
 READ = EXECUTE | READ_FILE | READ_DIR
+USE = READ_FILE | READ_DIR | WRITE_FILE | _TRUNCATE
+"""For devices: opening those that are there, and making no file beside them."""
 READ_WRITE = (1 << 15) - 1
 """Everything, with creating, removing, moving between folders (since ABI 2) and truncating (ABI 3)."""
 

@@ -226,7 +226,12 @@ def parser() -> argparse.ArgumentParser:
     meters.set_defaults(run=_survey)
     measure = commands.add_parser("measure", help="measure a file and print the result, or several in a table")
     _add_measure(measure)
-    check = commands.add_parser("verify", help="verify a bundle: its files, its accuracy and its measurements")
+    check = commands.add_parser(
+        "verify",
+        help="verify a bundle: its files, its accuracy and its measurements",
+        epilog="The exit code is 0 if it passed, 1 if a check failed, 2 if there is no bundle to verify, and 3 if only "
+        "checksums were judged because the model cannot run here (0 with --no-measure).",
+    )
     verify_options.add_options(check)
     check.set_defaults(run=_verify)
     for command in (serve, setup, measure):

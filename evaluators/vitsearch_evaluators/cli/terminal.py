@@ -24,6 +24,12 @@ def complain(error: EvaluatorError) -> None:
     print(printable_lines(output), file=sys.stderr, end="")
 
 
+def say(text: str) -> None:
+    """Print text, with escapes for characters that the terminal's encoding does not have."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def log_to_stderr(level: int) -> None:
     """Log each record on one line, with its traceback below it."""
     to_stderr = logging.StreamHandler()

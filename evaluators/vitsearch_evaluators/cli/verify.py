@@ -6,22 +6,28 @@ import json
 import os
 from typing import Iterator, Optional
 
+from vitsearch_evaluators.agent import restrictions
 from vitsearch_evaluators.base.atomic_files import write_bytes
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.cli.measure import programs
 from vitsearch_evaluators.cli.progress import Progress
+from vitsearch_evaluators.cli.terminal import say
 from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
 from vitsearch_evaluators.measure.local_job import Listener
 from vitsearch_evaluators.verify import bundle as bundles
 from vitsearch_evaluators.verify import checks
 from vitsearch_evaluators.verify.bench import Bench, ThisMachine
 from vitsearch_evaluators.verify.bundle import Bundle
+from vitsearch_evaluators.verify.checks import FAILED, PASSED
 from vitsearch_evaluators.verify.junit import junit
-from vitsearch_evaluators.verify.verify import Asked, MakeBench, Report, verify
+from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Asked, MakeBench, Report, verify
+
+EXIT_CODES = {PASSED: 0, FAILED: 1, ONLY_CHECKSUMS: 3}
+"""By the verdict; 2 is that of an error: there is no bundle to verify. With --no-measure, ONLY_CHECKSUMS is 0 too."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Verify a bundle on this machine, print the checks and return the exit code: 1 if one has failed."""
+    """Verify a bundle on this machine, print the checks and return the exit code (`EXIT_CODES`)."""
 
     def here(bundle: Bundle) -> Bench:
         if arguments.cpus is None:
@@ -36,22 +42,26 @@ def run(arguments: argparse.Namespace) -> int:
 def _pin_as_shipped(bundle: Bundle) -> None:
     """Use the processors that measured the model, if this process may use these and more."""
     shipped = bundle.manifest.device.environment.get("affinity")
-    if hasattr(os, "sched_setaffinity") and isinstance(shipped, list) and set(shipped) < os.sched_getaffinity(0):
+    if not hasattr(os, "sched_setaffinity") or not isinstance(shipped, list) or not shipped:
+        return
+    if all(type(cpu) is int for cpu in shipped) and set(shipped) < os.sched_getaffinity(0):
         os.sched_setaffinity(0, shipped)
 
 
 def run_with(arguments: argparse.Namespace, make_bench: MakeBench) -> int:
     """As `run`, on what `make_bench` makes."""
     with _opened(arguments.baseline) as baseline:
-        asked = Asked(arguments.data, not arguments.no_measure, baseline)
+        asked = Asked(arguments.data, not arguments.no_measure, baseline, arguments.signers)
         report = _verified(arguments.bundle, make_bench, asked)
     if arguments.junit is not None:
         try:
             write_bytes(arguments.junit, junit(report))
         except OSError as error:
             raise InvalidRequest(f"--junit {arguments.junit} cannot be written: {error.strerror}") from error
-    print(json.dumps(report.to_json(), indent=2) if arguments.json else text(report))
-    return 0 if report.passed else 1
+    say(json.dumps(report.to_json(), indent=2) if arguments.json else text(report, asked))
+    if report.verdict == ONLY_CHECKSUMS and arguments.no_measure:
+        return EXIT_CODES[PASSED]  # what was typed is what was judged
+    return EXIT_CODES[report.verdict]
 
 
 @contextlib.contextmanager
@@ -73,11 +83,17 @@ def _verified(path: str, make_bench: MakeBench, asked: Asked) -> Report:
             return verify(folder, make_bench, asked)
     except DamagedBundle as damage:
         return Report(os.path.basename(path), (checks.unreadable(str(damage)),))
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "this machine has too little memory"
+        raise InvalidRequest(f"{path} cannot be verified: {reason}") from error
 
 
-def text(report: Report) -> str:
-    """Return a line for each check, and the verdict."""
+def text(report: Report, asked: Asked) -> str:
+    """Return a line for each check, what the model was kept from while it ran, and the verdict."""
     width = max(len(check.name) for check in report.checks)
     lines = [f"{check.outcome:<10}  {check.name:<{width}}  {check.message}" for check in report.checks]
-    verdict = f"bundle {report.name}: {'passed' if report.passed else 'failed'}"
-    return "\n".join(map(printable, [*lines, verdict]))
+    if report.restrictions:
+        lines += ["What the model was kept from while it ran:"]
+        lines += [f"  {restrictions.text(restriction)}" for restriction in report.restrictions]
+    typed = " (nothing was measured: --no-measure)" if report.verdict != FAILED and not asked.measures else ""
+    return "\n".join(map(printable, [*lines, f"bundle {report.name}: {report.verdict}{typed}"]))

@@ -13,6 +13,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--baseline", metavar="OLD", help="also fail where this bundle is worse than OLD, an earlier one"
     )
+    command.add_argument(
+        "--signers",
+        metavar="FILE",
+        help="also fail unless one of FILE (OpenSSH's allowed_signers) has signed SHA256SUMS",
+    )
     command.add_argument("--junit", metavar="FILE", help="also write the checks as JUnit XML")
     command.add_argument("--json", action="store_true", help="print the checks as JSON")
     command.add_argument(

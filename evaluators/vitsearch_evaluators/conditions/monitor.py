@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import parse_json
+from vitsearch_evaluators.base.plain_files import read_plain
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.observation import SOAKED, Observation
 from vitsearch_evaluators.conditions.swap import SwapTraffic, swap_traffic
@@ -31,6 +32,7 @@ NEAR_C = 3.0
 REPEAT_COOLDOWN_S = 300.0
 
 _INTERVAL_S = 5.0
+_KEPT_MAX_BYTES = 2 << 20
 _SLOW = 0.9
 
 Answer = Dict[str, Any]
@@ -86,8 +88,7 @@ class Monitor:
     def restore(self, kept: str) -> bool:
         """Load the observation of an earlier attempt; return False when the file is missing or damaged."""
         try:
-            with open(kept, "rb") as stream:
-                seen = Observation.from_json(parse_json(stream.read()))
+            seen = Observation.from_json(parse_json(read_plain(kept, _KEPT_MAX_BYTES)))
         except (OSError, ValueError, InvalidRequest):
             return False
         self.observations.append(seen)

@@ -1,10 +1,11 @@
 """Accuracy jobs: one child classifies the subset, the agent computes the result from its report and logits."""
 
-import contextlib
 import math
 import os
+import stat
 from typing import Any, Callable, Dict, Tuple
 
+from vitsearch_evaluators.base.plain_files import clear
 from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
@@ -27,7 +28,7 @@ def measure_accuracy(
     started = context.start()
     report = parse_report(_answer(spec, context.environment_id, job_folder), AccuracyReport.from_json)
     logits = os.path.join(job_folder.folder, LOGITS)
-    found = os.path.getsize(logits)
+    found = _size(logits)
     if found != report.n * report.classes * 4:
         raise MeasurementFailed("protocol", f"{found} bytes of logits for {report.n} x {report.classes}")
     _check_counts(report)
@@ -46,6 +47,18 @@ def measure_accuracy(
     )
 
 
+def _size(logits: str) -> int:
+    """The size of the file of the logits; MeasurementFailed for what a hostile model may leave there, such as a link to
+    a file that it may not read."""
+    try:
+        found = os.lstat(logits)
+    except OSError as error:
+        raise MeasurementFailed("protocol", f"the logits cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise MeasurementFailed("protocol", "the logits are not in a regular file")
+    return found.st_size
+
+
 def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
     """Return the child's answer: that of an earlier attempt in this environment, otherwise of a new child."""
     name = answer_file_name(environment_id, _PHASE)
@@ -53,8 +66,7 @@ def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[s
     stored = stored_answer(path)
     if stored is not None and os.path.exists(os.path.join(job_folder.folder, LOGITS)):
         return stored
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)  # its logits were already stored when the agent died, so the answer alone is useless
+    clear(path)  # its logits were already stored when the agent died, so the answer alone is useless
     job = {
         "kind": spec.kind,
         "runtime": spec.runtime,

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import parse_json
+from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain
 from vitsearch_evaluators.errors import FAILURE_KINDS, EvaluatorError, MeasurementFailed, StorageFull
 from vitsearch_evaluators.measure.memory_limit import MemoryLimit
 
@@ -94,11 +95,12 @@ def run_child(
     keep = processes.children()
     log_path = os.path.join(folder, _OUTPUT)
     job_path = os.path.join(folder, "job.json")
-    with open(job_path, "w") as stream:
-        json.dump(dict(job, parent_pid=os.getpid()), stream)
+    # An earlier child of this job could leave a link in the place of a file: this process may write everywhere.
+    with create_plain(job_path) as stream:
+        stream.write(json.dumps(dict(job, parent_pid=os.getpid())).encode("ascii"))
     evidence = _MemoryEvidence(job.get("group"))
     temporary = tempfile.mkdtemp(prefix="tmp-", dir=os.path.abspath(folder))
-    command = [python, "-m", "vitsearch_evaluators.measure.child.main", "job.json"]
+    command = [python, "-m", "vitsearch_evaluators.measure.child.main", os.path.abspath(job_path)]
     environment = _environment(python, folder, temporary)
     try:
         ended = _spawn_and_wait(command, environment, folder, wall_s, stop, evidence.watching(on_start))
@@ -106,7 +108,7 @@ def run_child(
         processes.sweep(keep)
         shutil.rmtree(temporary, ignore_errors=True)
     answer_path = os.path.join(folder, job["answer"])
-    if os.path.exists(answer_path):
+    if os.path.lexists(answer_path):
         return read_answer(answer_path)  # a crash after the answer was written does not matter
     if ended == "stopped":
         raise Interrupted()
@@ -120,14 +122,12 @@ def read_answer(path: str) -> Dict[str, Any]:
 
     Raises MeasurementFailed with the reported failure, or `protocol` when the file is not a valid answer.
     """
-    size = os.path.getsize(path)
-    if size > ANSWER_MAX_BYTES:
-        message = f"the child's answer has {size} bytes, allowed are {ANSWER_MAX_BYTES}"
-        raise MeasurementFailed("protocol", message)
-    with open(path, "rb") as stream:
-        content = stream.read()
     try:
-        answer = parse_json(content)
+        answer = parse_json(read_plain(path, ANSWER_MAX_BYTES))
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a model may put there what it likes: a link, a FIFO
+        raise MeasurementFailed("protocol", f"the child's answer cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise MeasurementFailed("protocol", f"the child's answer is not JSON: {error}") from error
     if not isinstance(answer, dict):
@@ -162,10 +162,12 @@ def _spawn_and_wait(
     # The child holds the writing end. When it ends, `select` returns at once, without polling on the child's core.
     alive, alive_write = os.pipe()
     try:
-        with open(os.path.join(folder, _OUTPUT), "wb") as log:
+        with create_plain(os.path.join(folder, _OUTPUT)) as log:
             child = subprocess.Popen(
                 command,
-                cwd=folder,
+                # Not in the folder, where an earlier child could leave a module or a library that would run before
+                # this one gives up its rights: Python and the loader look in the present folder. It goes there itself.
+                cwd=os.sep,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -225,7 +227,9 @@ def _environment(python: str, folder: str, temporary: str) -> Dict[str, str]:
     environment["CI"] = "true"  # the only switch of OpenVINO's telemetry, which writes into the home folder
     if python == sys.executable:
         return processes.with_package_path(environment)
-    return processes.with_package_path(environment, os.path.join(folder, "package"))
+    alone_in = os.path.join(os.path.abspath(folder), "package")
+    clear(alone_in)  # an earlier child could change what is in it
+    return processes.with_package_path(environment, alone_in)
 
 
 class _MemoryEvidence:
@@ -277,7 +281,7 @@ def _failure(returncode: int, short_of_memory: bool, details: Dict[str, Any]) ->
 
 def _output(log_path: str) -> Dict[str, Any]:
     try:
-        with open(log_path, "rb") as stream:
+        with open_plain(log_path) as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - _OUTPUT_TAIL_BYTES))
             tail = stream.read().decode("utf-8", "replace")

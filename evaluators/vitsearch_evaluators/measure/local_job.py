@@ -13,6 +13,7 @@ from vitsearch_evaluators.conditions.environment import environment_id, fingerpr
 from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.isolation import Isolation
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch
 from vitsearch_evaluators.measure.runtime_check import check_runtime
@@ -22,12 +23,14 @@ _DEVICE = "local"
 
 
 class Request(NamedTuple):
-    """How to run a model; `programs` is the runtime's section of a device's configuration."""
+    """How to run a model; `programs` is the runtime's section of a device's configuration. With `isolation` None the
+    model has the rights of this user."""
 
     runtime: str
     options: Mapping[str, Any]
     protocol: MeasureProtocol
     programs: RuntimeConfig = RUNTIME_DEFAULT
+    isolation: Optional[Isolation] = None
 
 
 class Listener(NamedTuple):
@@ -62,13 +65,15 @@ def local_job(
     model = {blob.name: files[blob.name] for blob in spec.model}
     processes.adopt_orphans()
     with contextlib.closing(StopSignal()) as stop, tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
-        info = check_runtime(request.runtime, JobFolder(folder, stop), request.programs)
+        checking = JobFolder(folder, stop, isolation=request.isolation)
+        info = check_runtime(request.runtime, checking, request.programs)
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)
         environment = fingerprint(__version__, (info,), THIS_MACHINE)
         context = JobContext(job_id(spec, _DEVICE), _DEVICE, environment_id(environment), 1, 0.0)
         for name, file in files.items():
             os.symlink(os.path.abspath(file), os.path.join(folder, name))
-        job_folder = JobFolder(folder, stop, listener.started, Launch.of(info, os.path.join(folder, "cache")))
+        launch = Launch.of(info, os.path.join(folder, "cache")).allowing(request.programs)
+        job_folder = checking._replace(on_start=listener.started, launch=launch)
         work = os.path.basename(files[spec.model_name])
         with locks.measuring_alone(locks.measuring_lock_path(), work, on_wait=listener.waiting):
             yield LocalJob(spec, context, job_folder, environment)

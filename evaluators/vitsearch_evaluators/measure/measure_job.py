@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.base.canonical_json import parse_json
+from vitsearch_evaluators.base.plain_files import clear, read_plain
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions import observation
 from vitsearch_evaluators.conditions.emulation import apply_slowdown
@@ -22,7 +23,7 @@ from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.monitor import Monitor, ignore_event
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
-from vitsearch_evaluators.measure.child_process import stored_answer
+from vitsearch_evaluators.measure.child_process import ANSWER_MAX_BYTES, stored_answer
 from vitsearch_evaluators.measure.figures.combine import combine
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
 from vitsearch_evaluators.measure.figures.timing import DeviceTimes, Timing
@@ -182,8 +183,7 @@ class _Children(NamedTuple):
 
     def _run(self, phase: str, path: str) -> Dict[str, Any]:
         """Run the process of a phase and return its answer."""
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)  # the answer of a throttled process that is being repeated
+        clear(path)  # the answer of a throttled process that is being repeated
         job = {
             "kind": self.spec.kind,
             "phase": phase,
@@ -205,15 +205,13 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         return None, "no power meter"
     kept = children.path("power-read")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # missing or damaged
-        with open(kept, "rb") as stream:
-            found = parse_json(stream.read())
+        found = parse_json(read_plain(kept, ANSWER_MAX_BYTES))
         return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
     reason = recorder.unavailable_reason()
     if reason is not None:
         return None, reason
     # An answer without a power result belongs to an attempt that was interrupted between the two.
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(children.path("power"))
+    clear(children.path("power"))
     recorder.start()
     try:
         report, reason = children.optional_report("power", PowerReport.from_json)

@@ -1,10 +1,10 @@
 """Peaks jobs: one child after another, each for one precision and thread count."""
 
-import contextlib
 import os
 from typing import Any, Dict, List, Optional
 
 from vitsearch_evaluators.base.interruptions import FROM_OUTSIDE
+from vitsearch_evaluators.base.plain_files import clear
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.thermal import Thermometer
@@ -74,14 +74,12 @@ def _peak(spec: JobSpec, what: str, threads: int, context: JobContext, job_folde
     }
     answer = stored_answer(path)
     if answer is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+        clear(path)
         answer = job_folder.run(phase, job, spec.protocol.timeout_s)
     try:
         return parse_report(answer, PeakReport.from_json)
     except MeasurementFailed:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+        clear(path)
         raise
 
 

@@ -1,11 +1,11 @@
 """What the agent checks in a child at its start: which runtimes are available, because only children import them, and
 which restrictions hold for children."""
 
-import contextlib
 import os
 from typing import Tuple
 
 from vitsearch_evaluators.base.interruptions import FROM_OUTSIDE
+from vitsearch_evaluators.base.plain_files import clear
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, StorageFull
@@ -46,8 +46,7 @@ def check_restrictions(job_folder: JobFolder) -> Tuple[Restriction, ...]:
     """Return which restrictions hold for the children of `job_folder`, as one of them found. Raises Interrupted."""
     job = {"kind": "restrictions", "answer": "restrictions.json"}
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(job_folder.folder, job["answer"]))  # of an earlier start
+        clear(os.path.join(job_folder.folder, job["answer"]))  # of an earlier start
         answer = job_folder.run("restrictions", job, _CHECK_TIMEOUT_S)
         return tuple(Restriction.from_json(found) for found in answer.get("restrictions", ()))
     except (EvaluatorError, OSError) as error:
@@ -58,8 +57,7 @@ def _check_in_child(name: str, job_folder: JobFolder) -> RuntimeInfo:
     """Run the check in a child; a crash of the child makes the runtime unavailable."""
     job = {"kind": "runtime_check", "runtime": name, "answer": f"runtime-{name}.json"}
     answer_path = os.path.join(job_folder.folder, job["answer"])
-    if os.path.exists(answer_path):
-        os.remove(answer_path)
+    clear(answer_path)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             state = job_folder.run("runtime_check", job, _CHECK_TIMEOUT_S).get("availability")

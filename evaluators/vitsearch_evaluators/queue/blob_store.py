@@ -19,6 +19,7 @@ import time
 from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
 
 from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.base.plain_files import clear
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
 from vitsearch_evaluators.queue.uploads import Uploads
@@ -154,8 +155,7 @@ class BlobStore:
                 os.remove(blob)
                 raise ArtifactMissing(f"blob {sha256} was damaged on the disk", {"missing": [sha256]})
             os.utime(blob, None)
-            if os.path.exists(path):
-                os.remove(path)
+            clear(path)  # also a link to nowhere, which a copy would follow
             try:
                 os.link(blob, path)
             except OSError:  # the file system of an SD card may not support links

@@ -91,6 +91,9 @@ class Runtime(abc.ABC):
     gives_outputs = False
     """Whether its sessions implement `infer`, which accuracy jobs need."""
 
+    ignores_model = False
+    """Whether it runs the same whatever the model is: its figures say nothing about a model."""
+
     options: Mapping[str, Tuple[Any, ...]] = {}
     """Allowed option -> its allowed values, the default first. Override `check_options` for other checks.
 

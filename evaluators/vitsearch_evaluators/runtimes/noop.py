@@ -55,6 +55,7 @@ class NoopRuntime(Runtime):
     """Options: `busy_us`, the CPU time of a run in microseconds, or `hash_kib`, the KiB that a run hashes."""
 
     name = "noop"
+    ignores_model = True
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
         unknown = sorted(set(options) - {"busy_us", "hash_kib"})

@@ -1,6 +1,9 @@
 """A bundle of `vitsearch ship`, verified: its files, its accuracy and its measurements.
 
-bundle.py          reads a bundle; its checksums
+bundle.py          reads a bundle
+checksums.py       its files against its list of checksums
+signature.py       the signature of that list
+names.py           which names files of a bundle may have
 unpacking.py       unpacks the zip of a bundle, and names what of it is damaged
 preprocessing.py   from image files to the input of the model; every bundle holds a copy
 images.py          the labelled images to classify: those of the bundle, or those of a folder

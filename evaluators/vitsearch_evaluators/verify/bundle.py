@@ -2,23 +2,27 @@
 
 import contextlib
 import os
-import re
 import tempfile
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import artifacts
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.base.canonical_json import file_digest, parse_json
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_evaluators.base.canonical_json import parse_json
+from vitsearch_evaluators.base.plain_files import read_plain
+from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
+from vitsearch_evaluators.verify import checksums
 from vitsearch_evaluators.verify.unpacking import is_zip, unpack
 from vitsearch_evaluators.wire.job_spec import MeasureProtocol
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 
 SCHEMA = 2
-MANIFEST, CHECKSUMS, PREPROCESSING, LABELS = "bundle.json", "SHA256SUMS", "preprocessing.json", "labels.json"
+CHECKSUMS = checksums.CHECKSUMS
+MANIFEST, PREPROCESSING, LABELS = "bundle.json", "preprocessing.json", "labels.json"
 IMAGES, TRUTH, PREDICTIONS = "images/images.npy", "images/labels.npy", "images/predictions.npy"
-_LINE = re.compile(r"([0-9a-f]{64})  (.+)\Z")
-_share = json_reader.number(0.0, 1.0)
+JSON_MAX_BYTES = 4 << 20
+"""The largest file of a bundle that is read as JSON."""
+RUN_MAX_BYTES = 1 << 30
+"""The most that the images of one run may take, as they are stored and as the model takes them."""
 
 
 class Counted(NamedTuple):
@@ -30,7 +34,10 @@ class Counted(NamedTuple):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "accuracy") -> "Counted":
-        return cls(**json_reader.read_object(value, _COUNTED, where))
+        counted = cls(**json_reader.read_object(value, _COUNTED, where))
+        if counted.correct > counted.n:
+            raise InvalidRequest(f"{where}: {counted.correct} of {counted.n} images cannot be correct")
+        return counted
 
 
 _COUNTED = {
@@ -121,8 +128,8 @@ _PREPROCESSING: Mapping[str, json_reader.Reader] = {
     "crop_size": json_reader.integer(1, 4096),
     "interpolation": json_reader.one_of("bilinear", "bicubic"),
     "resolution": json_reader.integer(1, 4096),
-    "mean": json_reader.sequence(_number, 3),
-    "std": json_reader.sequence(json_reader.number(1e-6), 3),
+    "mean": json_reader.sequence(json_reader.number(-1e6, 1e6), 3),
+    "std": json_reader.sequence(json_reader.number(1e-6, 1e6), 3),
 }
 
 
@@ -164,17 +171,45 @@ def read(folder: str) -> Bundle:
     """Read what describes a bundle. InvalidRequest, which names the file, if it is missing or wrong."""
     manifest = Manifest.from_json(_json(folder, MANIFEST))
     preprocessing = json_reader.read_object(_json(folder, PREPROCESSING), _PREPROCESSING, PREPROCESSING)
+    _check_preprocessing(preprocessing, manifest.batch)
     labels = json_reader.sequence(json_reader.text, 100000)(_json(folder, LABELS), LABELS)
-    return Bundle(folder, manifest, preprocessing, labels)
+    bundle = Bundle(folder, manifest, preprocessing, labels)
+    for path in bundle.model_files.values():
+        if not os.path.isfile(path):
+            raise InvalidRequest(f"{folder} needs {os.path.relpath(path, folder)}, which is missing")
+    return bundle
+
+
+def _check_preprocessing(settings: Mapping[str, Any], batch: int) -> None:
+    """Refuse settings that contradict each other, and those that would take the memory of this machine."""
+    channels, size = settings["channels"], settings["image_size"]
+    for name in ("mean", "std"):
+        if len(settings[name]) != channels:
+            raise InvalidRequest(f"{PREPROCESSING}.{name}: expected {channels} numbers, one for each channel")
+    if channels == 2:
+        raise InvalidRequest(f"{PREPROCESSING}.channels: expected 1 (grey) or 3 (colour), got 2")
+    if settings["crop_size"] > size:
+        raise InvalidRequest(f"{PREPROCESSING}.crop_size: {settings['crop_size']} is more than the image_size {size}")
+    needed = batch * bytes_of_image(settings)
+    if needed > RUN_MAX_BYTES:
+        raise InvalidRequest(
+            f"{PREPROCESSING}: a run of {batch} images takes {needed} bytes, allowed are {RUN_MAX_BYTES}"
+        )
+
+
+def bytes_of_image(settings: Mapping[str, Any]) -> int:
+    """Return the bytes of one image of a bundle in 32-bit numbers, where it is largest."""
+    return int(4 * settings["channels"] * max(settings["image_size"], settings["resolution"]) ** 2)
 
 
 def _json(folder: str, name: str) -> Any:
     path = os.path.join(folder, name)
     try:
-        with open(path, "rb") as stream:
-            return parse_json(stream.read())
+        return parse_json(read_plain(path, JSON_MAX_BYTES))
     except FileNotFoundError as error:
         raise InvalidRequest(f"{folder} is not a bundle of 'vitsearch ship': it has no {name}") from error
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidRequest(f"{path} is not JSON: {error}") from error
 
@@ -182,19 +217,10 @@ def _json(folder: str, name: str) -> Any:
 def damaged(folder: str) -> Tuple[int, List[str]]:
     """Compare the files of a bundle with its SHA256SUMS. Return their number, and what is wrong with each bad one.
 
-    A file that is not listed is wrong too: Python imports a numpy.py beside example.py. InvalidRequest for a bundle
-    without a usable list.
+    InvalidRequest without a list, DamagedBundle for one that was not written by 'vitsearch ship'.
     """
     listed = _checksums(folder)
-    wrong = []
-    for name, sha256 in sorted(listed.items()):
-        path = os.path.join(folder, *name.split("/"))
-        if not os.path.isfile(path):
-            wrong.append(f"{name} is missing")
-        elif file_digest(path) != sha256:
-            wrong.append(f"{name} was changed")
-    added = sorted(name for name in _present(folder) if name not in listed and name != CHECKSUMS)
-    return len(listed), wrong + [f"{name} was added" for name in added]
+    return len(listed), checksums.differences(folder, listed)
 
 
 def have_equal_images(one: Bundle, other: Bundle) -> bool:
@@ -203,25 +229,8 @@ def have_equal_images(one: Bundle, other: Bundle) -> bool:
     return all(name in first and first[name] == second.get(name) for name in (IMAGES, TRUTH))
 
 
-def _present(folder: str) -> Iterator[str]:
-    """The files in the folder of a bundle, but for what Python writes when the example runs. A link to a folder counts
-    as a file: no bundle has one."""
-    for below, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        for name in names + [name for name in folders if os.path.islink(os.path.join(below, name))]:
-            yield os.path.relpath(os.path.join(below, name), folder).replace(os.sep, "/")
-
-
 def _checksums(folder: str) -> Dict[str, str]:
-    path = os.path.join(folder, CHECKSUMS)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"{folder} is not a bundle of 'vitsearch ship': it has no readable {CHECKSUMS}") from error
-    found = [_LINE.match(line) for line in lines]
-    listed = {match.group(2): match.group(1) for match in found if match is not None}
-    names = [name for name in listed if name.startswith("/") or ".." in name.split("/")]
-    if None in found or names or MANIFEST not in listed:
-        raise InvalidRequest(f"{path}: expected a line 'sha256  name' for each file of the bundle")
+    listed = checksums.parse(checksums.read_list(folder))
+    if MANIFEST not in listed:
+        raise DamagedBundle(f"{CHECKSUMS} does not list {MANIFEST}")
     return listed

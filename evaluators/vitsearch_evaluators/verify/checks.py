@@ -2,14 +2,22 @@
 
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
+from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.accuracy_job import wilson
 from vitsearch_evaluators.verify.bench import Measured
 from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
+from vitsearch_evaluators.verify.checksums import SIGNATURE
+from vitsearch_evaluators.verify.signature import Verdict
 from vitsearch_evaluators.wire.measurement import PAIRED, Measurement
 from vitsearch_evaluators.wire.paired import Milliseconds, ReferenceTimes, cpu_ms, wall_ms
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
+
+OF_FILES = ("files", "signature")
+"""Checks for which the model does not run."""
+_OF_THIS_MACHINE = ("runtime_unavailable", "spawn")
+_SHOWN = 10
 
 DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
 """Flags of a measurement that is no measure of the model."""
@@ -26,6 +34,9 @@ class Check(NamedTuple):
         return dict(self._asdict())
 
 
+UNJUDGED_SIGNATURE = Check("signature", NOT_JUDGED, f"{SIGNATURE} is there; --signers FILE judges it")
+
+
 class Found(NamedTuple):
     """How many of `n` images of `source` are classified correctly now. `same` of them get the class that the model of
     the bundle gave them that it is compared with; None where that classified other images."""
@@ -39,8 +50,26 @@ class Found(NamedTuple):
 def files(listed: int, wrong: List[str]) -> Check:
     """Judge the checksums."""
     if wrong:
-        return Check("files", FAILED, f"not the {listed} files that were shipped: {'; '.join(wrong)}")
+        advice = "; delete what was added" if any(text.endswith(" was added") for text in wrong) else ""
+        return Check("files", FAILED, f"not the {listed} files that were shipped: {shown(wrong)}{advice}")
     return Check("files", PASSED, f"{listed} files have the checksums that they were shipped with")
+
+
+def shown(wrong: List[str]) -> str:
+    """Return what is wrong with the files of a bundle, as one line that stays readable."""
+    more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+    return "; ".join(wrong[:_SHOWN] + more)
+
+
+def signature(verdict: Verdict) -> Check:
+    """Judge the signature of the checksums."""
+    return Check("signature", PASSED if verdict.good else FAILED, verdict.reason)
+
+
+def not_run(name: str, failure: MeasurementFailed) -> Check:
+    """The check of what could not be found: it says nothing about the bundle where its runtime is missing here."""
+    outcome = NOT_JUDGED if failure.kind in _OF_THIS_MACHINE else FAILED
+    return Check(name, outcome, f"{failure.kind}: {failure}")
 
 
 def unreadable(damage: str) -> Check:

@@ -1,13 +1,18 @@
 """The labelled images that a bundle is judged by: its own, or those of a folder."""
 
 import os
+import warnings
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
+from vitsearch_evaluators.base.npy import read_header
+from vitsearch_evaluators.base.plain_files import open_plain
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.verify.bundle import IMAGES, PREDICTIONS, TRUTH, Bundle
+from vitsearch_evaluators.verify.bundle import IMAGES, PREDICTIONS, TRUTH, Bundle, bytes_of_image
 from vitsearch_evaluators.verify.preprocessing import load, prepare
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FILE_MAX_BYTES = 512 << 20
+"""The largest image file that is read. It has at most the pixels that Pillow decodes without a warning (89 million)."""
 _CHUNK_BYTES = 64 << 20
 
 
@@ -25,14 +30,27 @@ class Images(NamedTuple):
 
 def of_bundle(bundle: Bundle) -> Images:
     """Return the images in a bundle."""
+    counted = bundle.manifest.images
+    n = 0 if counted is None else counted.n
+    side = bundle.preprocessing["image_size"]
+    images = _array(bundle, IMAGES, "|u1", (n, side, side, bundle.preprocessing["channels"]))
+    labels = _array(bundle, TRUTH, "<i8", (n,))
+    expected = _array(bundle, PREDICTIONS, "<i8", (n,))
+    return Images("the images in the bundle", labels, lambda first, last: images[first:last], expected)
+
+
+def _array(bundle: Bundle, name: str, dtype: str, shape: Tuple[int, ...]) -> Any:
+    """Return an array of a bundle, from its file as it is needed; InvalidRequest for any but the one expected. Its
+    header is checked before NumPy opens it, and nothing is unpickled."""
     import numpy
 
-    images = numpy.load(bundle.path(IMAGES), mmap_mode="r", allow_pickle=False)
-    labels = numpy.load(bundle.path(TRUTH), allow_pickle=False).astype("<i8")
-    expected = numpy.load(bundle.path(PREDICTIONS), allow_pickle=False)
-    if images.ndim != 4 or images.dtype != numpy.uint8 or not len(images) == len(labels) == len(expected) > 0:
-        raise InvalidRequest(f"{bundle.path(IMAGES)}: expected uint8 images with as many labels and predictions")
-    return Images("the images in the bundle", labels, lambda first, last: images[first:last], expected)
+    try:
+        header = read_header(bundle.path(name), name)
+    except OSError as error:
+        raise InvalidRequest(f"{bundle.path(name)} cannot be read: {error.strerror}") from error
+    if (header.dtype, header.shape) != (dtype, shape):
+        raise InvalidRequest(f"{name}: expected {dtype} of shape {shape}, got {header.dtype} of shape {header.shape}")
+    return numpy.memmap(bundle.path(name), dtype, "r", header.offset, shape)
 
 
 def of_folder(folder: str, bundle: Bundle) -> Images:
@@ -99,10 +117,22 @@ def _is_hidden(name: str) -> bool:
 
 
 def _loaded(path: str, bundle: Bundle) -> Any:
+    from PIL import Image
+
     try:
-        return load(path, bundle.preprocessing)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InvalidRequest(f"{path} cannot be read: {error}") from error
+        with open_plain(path, links=True) as stream:
+            if os.fstat(stream.fileno()).st_size > FILE_MAX_BYTES:
+                raise InvalidRequest(f"{path} has more than {FILE_MAX_BYTES} bytes")
+        with warnings.catch_warnings():
+            # Pillow warns of an image with more pixels than Image.MAX_IMAGE_PIXELS before it decodes it.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return load(path, bundle.preprocessing)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror or error}") from error
+    except InvalidRequest:
+        raise
+    except Exception as error:  # a crafted file can have Pillow raise anything
+        raise InvalidRequest(f"{path} cannot be read: {error or type(error).__name__}") from error
 
 
 class Chunk(NamedTuple):
@@ -121,8 +151,7 @@ def chunks(images: Images, bundle: Bundle, folder: str) -> Iterator[Chunk]:
     import numpy
 
     settings, batch = bundle.preprocessing, bundle.manifest.batch
-    one = 4 * settings["channels"] * settings["resolution"] ** 2
-    step = max(_CHUNK_BYTES // one // batch, 1) * batch
+    step = max(_CHUNK_BYTES // bytes_of_image(settings) // batch, 1) * batch
     paths: List[str] = [os.path.join(folder, name) for name in ("images.npy", "labels.npy")]
     for first in range(0, len(images.labels), step):
         rows = slice(first, min(first + step, len(images.labels)))

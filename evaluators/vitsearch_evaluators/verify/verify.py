@@ -5,40 +5,55 @@ import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.errors import DamagedBundle, MeasurementFailed
 from vitsearch_evaluators.verify import bundle as bundles
-from vitsearch_evaluators.verify import checks, images
+from vitsearch_evaluators.verify import checks, checksums, images
 from vitsearch_evaluators.verify.bench import Bench
 from vitsearch_evaluators.verify.bundle import Bundle
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, Check, Found
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check, Found
 from vitsearch_evaluators.verify.images import Images
+from vitsearch_evaluators.verify.signature import is_there, judge
+from vitsearch_evaluators.wire.restriction import Restriction
 
 MakeBench = Callable[[Bundle], Bench]
+ONLY_CHECKSUMS = "only checksums judged"
 ATTEMPTS = 3
 """Measurements until none of its figures fails."""
 
 
 class Asked(NamedTuple):
     """What to verify: on the images of the folder `data` (None: on those in the bundle), with the measurements unless
-    `measures` is False, and against the bundle in the folder `baseline`."""
+    `measures` is False, against the bundle in the folder `baseline`, and signed by one of the file `signers`."""
 
     data: Optional[str] = None
     measures: bool = True
     baseline: Optional[str] = None
+    signers: Optional[str] = None
 
 
 class Report(NamedTuple):
-    """The checks of the bundle called `name`."""
+    """The checks of the bundle called `name`, and what its model was kept from while it ran."""
 
     name: str
     checks: Tuple[Check, ...]
+    restrictions: Tuple[Restriction, ...] = ()
 
     @property
-    def passed(self) -> bool:
-        return all(check.outcome != FAILED for check in self.checks)
+    def verdict(self) -> str:
+        """FAILED if a check has failed, PASSED if one that needs the model has passed, else ONLY_CHECKSUMS."""
+        if any(check.outcome == FAILED for check in self.checks):
+            return FAILED
+        ran = any(check.outcome == PASSED and check.name not in checks.OF_FILES for check in self.checks)
+        return PASSED if ran else ONLY_CHECKSUMS
 
     def to_json(self) -> Dict[str, Any]:
-        return {"bundle": self.name, "passed": self.passed, "checks": [check.to_json() for check in self.checks]}
+        return {
+            "bundle": self.name,
+            "passed": self.verdict == PASSED,
+            "verdict": self.verdict,
+            "checks": [check.to_json() for check in self.checks],
+            "restrictions": [restriction.to_json() for restriction in self.restrictions],
+        }
 
 
 def verify(folder: str, make_bench: MakeBench, asked: Asked = Asked()) -> Report:  # noqa: B008 - immutable
@@ -47,23 +62,33 @@ def verify(folder: str, make_bench: MakeBench, asked: Asked = Asked()) -> Report
     InvalidRequest for what is no bundle, and for wrong images of `asked.data`.
     """
     listed, wrong = bundles.damaged(folder)
-    first = checks.files(listed, wrong)
-    if wrong:
-        return Report(os.path.basename(os.path.normpath(folder)), (first,))
+    found = [checks.files(listed, wrong), *_signature(folder, asked.signers)]
+    if any(check.outcome == FAILED for check in found):
+        return Report(os.path.basename(os.path.normpath(folder)), tuple(found))
     bundle = bundles.read(folder)
     baseline = None if asked.baseline is None else _intact(asked.baseline)
     bench = make_bench(bundle)
-    found = [first, *_accuracy(bundle, bench, asked.data, baseline)]
+    found.extend(_accuracy(bundle, bench, asked.data, baseline))
     if asked.measures:
         found.extend(_figures(bundle, bench, baseline))
-    return Report(bundle.manifest.name, tuple(found))
+    return Report(bundle.manifest.name, tuple(found), bench.restrictions)
+
+
+def _signature(folder: str, signers: Optional[str]) -> List[Check]:
+    """The check of a signature by a file of signers; without that file, that one is there."""
+    if signers is not None:
+        return [checks.signature(judge(folder, checksums.read_list(folder), signers))]
+    return [checks.UNJUDGED_SIGNATURE] if is_there(folder) else []
 
 
 def _intact(folder: str) -> Bundle:
     """The bundle to compare with; MeasurementFailed if its files were changed."""
-    _, wrong = bundles.damaged(folder)
+    try:
+        _, wrong = bundles.damaged(folder)
+    except DamagedBundle as damage:
+        wrong = [str(damage)]
     if wrong:
-        raise MeasurementFailed("incompatible_artifact", f"--baseline {folder}: {'; '.join(wrong)}")
+        raise MeasurementFailed("incompatible_artifact", f"--baseline {folder}: {checks.shown(wrong)}")
     return bundles.read(folder)
 
 
@@ -80,7 +105,7 @@ def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optio
     try:
         classes, found = _classified(bundle, bench, chosen)
     except MeasurementFailed as failure:
-        return [Check("accuracy", FAILED, f"{failure.kind}: {failure}")]
+        return [checks.not_run("accuracy", failure)]
     judged = [checks.accuracy(_beside(found, classes, chosen.expected), shipped)]
     if baseline is not None:
         judged.append(_beside_baseline(found, classes, bundle, baseline, chosen))
@@ -118,12 +143,15 @@ def _beside_baseline(found: Found, classes: List[int], bundle: Bundle, baseline:
 def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[Check]:
     """The checks of a measurement. One that fails or was disturbed is taken again: what is slower is slower every time.
     The last one that was not disturbed counts."""
+    runtime = bundle.manifest.runtime
+    if runtimes.create(runtime).ignores_model:
+        return [Check("measurement", NOT_JUDGED, f"{runtime} does not run the model")]
     kept: List[Check] = []
     for _ in range(ATTEMPTS):
         try:
             measured = bench.measure()
         except MeasurementFailed as failure:
-            return [Check("measurement", FAILED, f"{failure.kind}: {failure}")]
+            return [checks.not_run("measurement", failure)]
         found = list(checks.figures(measured, bundle.manifest))
         if baseline is not None:
             found.extend(checks.figures(measured, baseline.manifest, "baseline ", bundle.manifest.reference_times))

@@ -133,13 +133,25 @@ def verify(
             metavar="OLD", help="Also fail where it is worse than OLD, an earlier bundle.", show_default=False
         ),
     ] = None,
+    signers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also fail unless one of FILE (OpenSSH's allowed_signers) has signed SHA256SUMS.",
+            show_default=False,
+        ),
+    ] = None,
     junit: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Also write the checks as JUnit XML.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a bundle: its files, its accuracy and its measurements. The exit code is 1 if a check fails."""
+    """Verify a bundle: its files, its accuracy and its measurements.
+
+    The exit code is 1 if a check fails, and 3 if only checksums were judged because the model cannot run here (0 with
+    --no-measure).
+    """
     from vitsearch_evaluators.cli import verify as agent  # only for those who verify
     from vitsearch_evaluators.errors import EvaluatorError
 
@@ -148,6 +160,7 @@ def verify(
         data=data,
         no_measure=no_measure,
         baseline=baseline,
+        signers=signers,
         junit=junit,
         json=as_json,
         program=None,

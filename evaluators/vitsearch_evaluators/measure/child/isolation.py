@@ -1,8 +1,9 @@
 """Isolate the measuring child from the agent before it imports a runtime, as far as its kernel can.
 
 It keeps the network only if the configuration says so. With Landlock it may read and execute everything but the
-hidden paths, and change only its folder, where its temporary files go, the cache and devices. Landlock has no rule that
-denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
+hidden paths, and change only its folder, where its temporary files go, and the cache; of the devices it may use
+accelerators and those that keep nothing, not disks, terminals and the memory that processes share. Landlock has no rule
+that denies a path, so everything beside the hidden paths is allowed: the entries of each folder that leads to one.
 
     /  -->  /bin /etc /usr ... and, on the way to the state folder,  /var  -->  /var/log ...  -->  /var/lib/dpkg ...
 """
@@ -19,7 +20,13 @@ ENTRIES_MAX = 1000
 """Of a folder with more entries on the way to a hidden path, only what the child needs is allowed: each rule costs
 some microseconds."""
 
-_DEVICES = "/dev"
+DEVICES = "/dev"
+_PLAIN_DEVICES = ("null", "zero", "full", "random", "urandom")
+_ACCELERATORS = (
+    "accel", "adsprpc", "apex", "davinci", "devmm_svm", "dma_heap", "dri", "dxg", "ethosu", "fastrpc", "galcore",
+    "hailo", "hisi_hdc", "ion", "kfd", "kgsl", "mali", "neuron", "nvgpu", "nvhost", "nvidia", "nvmap", "rknpu",
+)  # fmt: skip
+"""How the names of devices and folders in /dev begin that the drivers of GPUs and NPUs make."""
 _NO_LANDLOCK = (errno.ENOSYS, errno.EOPNOTSUPP)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
@@ -72,15 +79,15 @@ def _with_landlock(job: Dict[str, Any], wanted: Dict[str, Any]) -> Tuple[Restric
 
 def _allow(rules: sandbox.Ruleset, job: Dict[str, Any], wanted: Dict[str, Any]) -> None:
     folder, hidden = os.path.realpath(os.curdir), wanted["hidden"]
-    roots = (_DEVICES, *map(os.path.realpath, wanted["writable"]))
-    changeable = {path for root in roots for path in beside(root, hidden)}
+    changeable = {path for root in map(os.path.realpath, wanted["writable"]) for path in beside(root, hidden)}
     changeable.update([folder, "/proc/self", *([job["cache"]] if job.get("cache") else [])])
     if job.get("group") is not None:
         changeable.add(os.path.join(job["group"], "cgroup.procs"))
     # Stays open until the process ends: the kernel may forget the folder of a process in /proc, and the rule with it.
     os.open("/proc/self", os.O_PATH)
     _add(rules, ["/"], sandbox.READ_DIR)
-    _add(rules, set(readable_paths(hidden, needed_paths(job))) - changeable, sandbox.READ)
+    _add(rules, set(readable_paths([*hidden, DEVICES], needed_paths(job))) - changeable, sandbox.READ)
+    _add(rules, devices(), sandbox.USE)
     _add(rules, changeable, sandbox.READ_WRITE)
 
 
@@ -93,11 +100,22 @@ def _add(rules: sandbox.Ruleset, paths: Iterable[str], access: int) -> None:
                 raise
 
 
+def devices(scan: Scan = os.scandir) -> List[str]:
+    """Return the devices that a model may use, and the folders of such. A link leads to a device with its own name."""
+    try:
+        inside = [entry.name for entry in scan(DEVICES) if not entry.is_symlink()]
+    except OSError:
+        return []  # not even /dev/null: a runtime that needs it says so itself
+    names = [name for name in inside if name in _PLAIN_DEVICES or name.startswith(_ACCELERATORS)]
+    return [os.path.join(DEVICES, name) for name in names]
+
+
 def needed_paths(job: Dict[str, Any]) -> List[str]:
-    """Return where this interpreter, its packages, libraries and the tool of the runtime lie."""
+    """Return where this interpreter, its packages, libraries, the tool of the runtime and files of the job lie."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     folders = [sys.prefix, sys.base_prefix, sys.exec_prefix, processes.package_folder(), *sys.path, *libraries]
-    return [path for path in (*folders, sys.executable, job.get("tool")) if path]
+    needed = job["isolation"]["needed"] if job.get("isolation") else ()
+    return [path for path in (*folders, sys.executable, job.get("tool"), *needed) if path]
 
 
 def readable_paths(hidden: Sequence[str], needed: Iterable[str], scan: Scan = os.scandir) -> List[str]:

@@ -1,4 +1,5 @@
-"""The measuring child: `python -m vitsearch_evaluators.measure.child.main JOBFILE`, in its private folder.
+"""The measuring child: `python -m vitsearch_evaluators.measure.child.main JOBFILE`, in the private folder of the
+job, to which it goes once it has imported what it needs: until then the present folder is one that no model can change.
 
 Only this process imports a runtime. It writes its answer to a temporary file and renames it to the name in
 the job: an answer file is always complete, and remains even if the runtime crashes at exit.
@@ -14,6 +15,7 @@ The output of runtimes goes to the caller's log file and is never read as an ans
 """
 
 import json
+import os
 import sys
 import traceback
 from typing import Any, Dict, Sequence
@@ -43,6 +45,8 @@ session. Root has no such limit."""
 def main(argv: Sequence[str]) -> int:
     with open(argv[0]) as stream:
         job = json.load(stream)
+    os.chdir(os.path.dirname(os.path.abspath(argv[0])))
+    sys.path[:] = [path for path in sys.path if path not in ("", os.sep)]  # the folders in which -m looks
     if not processes.die_with_parent(job["parent_pid"]):
         return 1
     _apply_limits(_file_limit_bytes(job))

@@ -79,7 +79,8 @@ BUNDLE = and_more(
 )
 VERIFIED = fields(
     bundle=(TEXT, "name of the bundle"),
-    passed=(FLAG, "whether no check failed"),
+    passed=(FLAG, "whether no check failed, and more than checksums was judged"),
+    verdict=({"enum": ["passed", "failed", "only checksums judged"]}, ""),
     checks=(
         several(
             fields(
@@ -89,6 +90,16 @@ VERIFIED = fields(
             )
         ),
         "check by check",
+    ),
+    restrictions=(
+        several(
+            fields(
+                name=(TEXT, "user, files or network"),
+                holds=(FLAG, "whether the model was kept from it"),
+                detail=(TEXT, "by what, or why not"),
+            )
+        ),
+        "what the model was kept from while it ran; empty where it did not run",
     ),
 )
 MISS = fields(

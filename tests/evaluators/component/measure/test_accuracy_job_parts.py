@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -48,6 +49,21 @@ def test_a_damaged_answer_is_measured_again(tmp_path, monkeypatch, damaged):
     again = dict(REPORT, correct=2, confusion=[[0, 0, 2], [1, 0, 2]])
     monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": again})
     assert measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32).correct == 2
+
+
+@pytest.mark.parametrize("make", ["link", "fifo", "nothing"])
+def test_logits_that_are_no_file_are_not_kept(tmp_path, monkeypatch, make):
+    """A model that runs code could link to a file that it may not read, and have the agent publish it."""
+    store(tmp_path, REPORT, bytes(32))
+    (tmp_path / "logits.f32").rename(tmp_path / "other")
+    if make == "link":
+        (tmp_path / "logits.f32").symlink_to(tmp_path / "other")
+    if make == "fifo":
+        os.mkfifo(str(tmp_path / "logits.f32"))
+    monkeypatch.setattr(JobFolder, "run", lambda *_: {"report": REPORT})
+    with pytest.raises(MeasurementFailed, match="the logits ") as caught:
+        measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
+    assert caught.value.kind == "protocol"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure import child_process
 from vitsearch_evaluators.measure.child_process import Interrupted, StopSignal, read_answer, run_child
 
 
@@ -100,6 +102,71 @@ def test_an_escaped_grandchild_is_killed_and_does_not_block(run, tmp_path):
     finally:
         processes._prctl(processes._PR_SET_CHILD_SUBREAPER, 0)
     assert processes.identify(int((tmp_path / "pid.escaped").read_text())) is None
+
+
+@pytest.fixture
+def promptly():
+    """Fail a test that hangs: the time is a safety net."""
+    signal.signal(signal.SIGALRM, _hangs)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+
+
+def _hangs(number, frame):
+    raise AssertionError("it hangs")
+
+
+@pytest.mark.parametrize("target", [None, "/dev/null", "job.json", "nowhere"])
+def test_an_answer_that_is_no_file_is_a_protocol_failure(run, promptly, target):
+    """A FIFO would block the agent for ever, and a link would have it read a file that the model may not read."""
+    with pytest.raises(MeasurementFailed, match="the child's answer cannot be read: ") as caught:
+        run("plant", gate=json.dumps({"answer.json": target}))
+    assert caught.value.kind == "protocol"
+
+
+@pytest.mark.parametrize("name", ["output.log", "job.json"])
+def test_the_next_child_writes_through_no_link_that_an_earlier_one_left(run, tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.write_text("ours")
+    with pytest.raises(MeasurementFailed, match="ended without an answer"):
+        run("plant", gate=json.dumps({name: str(victim)}))
+    assert run("none")["report"]
+    assert victim.read_text() == "ours"
+
+
+PLANTED = ["json.py", "encodings.py", "sitecustomize.py", "vitsearch_evaluators/__init__.py", "runpy.py"]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_next_child_runs_no_module_that_an_earlier_one_left(run, tmp_path, monkeypatch, name):
+    """It would run before the child gives up its rights. An empty part of a path means the present folder."""
+    for variable in ("PYTHONPATH", "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(variable, os.pathsep + os.environ.get(variable, ""))
+    module = tmp_path / "work" / name
+    module.parent.mkdir(exist_ok=True)
+    module.write_text(f"open({str(tmp_path / 'victim')!r}, 'w').close()\n")
+    assert run("none")["report"]
+    assert not (tmp_path / "victim").exists()
+
+
+def test_another_python_finds_this_package_and_not_what_an_earlier_child_left(tmp_path, monkeypatch):
+    package = tmp_path / "site-packages" / "vitsearch_evaluators"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(processes, "package_folder", lambda: str(package))
+    (tmp_path / "work" / "package" / "vitsearch_evaluators").mkdir(parents=True)
+    (tmp_path / "work" / "package" / "json.py").write_text("")
+    found = child_process._environment("/other/python", str(tmp_path / "work"), "")["PYTHONPATH"].split(os.pathsep)[0]
+    assert os.listdir(found) == ["vitsearch_evaluators"]
+    assert os.path.realpath(os.path.join(found, "vitsearch_evaluators")) == str(package)
+
+
+def test_the_output_of_a_child_is_not_read_through_a_link(run, tmp_path, promptly):
+    (tmp_path / "secret").write_text("secret")
+    for target in (str(tmp_path / "secret"), None):
+        with pytest.raises(MeasurementFailed) as caught:
+            run("plant", gate=json.dumps({"output.log": target}))
+        assert "output_tail" not in caught.value.details
 
 
 def test_a_python_that_cannot_start_is_a_spawn_failure(tmp_path, stop):

@@ -70,9 +70,10 @@ def test_the_command_line_of_the_child_does_not_depend_on_the_job(monkeypatch, t
         with pytest.raises(MeasurementFailed, match="not today"):
             run_child(job, str(tmp_path), 1.0, StopSignal())
     for argv, environment, folder in started:
-        assert argv == [sys.executable, "-m", "vitsearch_evaluators.measure.child.main", "job.json"]
-        assert folder == str(tmp_path)
-        assert os.path.dirname(environment.pop("TMPDIR")) == folder
+        job_file = str(tmp_path / "job.json")
+        assert argv == [sys.executable, "-m", "vitsearch_evaluators.measure.child.main", job_file]
+        assert folder == os.sep
+        assert os.path.dirname(environment.pop("TMPDIR")) == str(tmp_path)
         environments.append(environment)
     assert len(started) == len(HOSTILE)
     assert all(environment == environments[0] for environment in environments)

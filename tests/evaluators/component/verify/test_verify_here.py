@@ -1,6 +1,7 @@
 """`vitsearch-agent verify` with a real runtime in real processes."""
 
 import json
+import socket
 
 import pytest
 
@@ -33,7 +34,86 @@ def test_an_intact_bundle_passes(folder, capsys):
     assert lines[1].startswith("passed      accuracy        4 of 4 correct (1.0000) of the images in the bundle")
     assert lines[1].endswith("every image gets the same class as when shipped")
     assert lines[2].startswith("passed      latency_ms_p50  ")
-    assert lines[3] == "bundle tiny-trial-1: passed"
+    assert lines[3] == "What the model was kept from while it ran:"
+    assert [line.split()[0] for line in lines[4:7]] == ["user", "files", "network"]
+    assert lines[7] == "bundle tiny-trial-1: passed"
+
+
+def test_what_was_not_measured_is_said(folder, capsys):
+    assert app.main(["verify", folder, "--no-measure"]) == 0
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    assert verdict == "bundle tiny-trial-1: passed (nothing was measured: --no-measure)"
+
+
+UNJUDGED = {
+    "noop": ({"runtime": "noop", "options": {}}, []),
+    "no tool": ({"runtime": "trtexec", "options": {"precision": "fp16"}}, ["--program", "/nowhere/trtexec"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "more"), UNJUDGED.values(), ids=UNJUDGED)
+def test_where_only_checksums_were_judged_an_exit_code_of_its_own_says_so(tmp_path, capsys, changes, more):
+    other = write_bundle(tmp_path / "other", manifest(images=None, **changes))
+    assert app.main(["verify", other, *more]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == "bundle tiny-trial-1: only checksums judged"
+    assert app.main(["verify", other, "--no-measure", *more]) == 0
+    verdict = capsys.readouterr().out.splitlines()[-1]
+    assert verdict == "bundle tiny-trial-1: only checksums judged (nothing was measured: --no-measure)"
+    assert app.main(["verify", other, "--json", *more]) == 3
+    report = json.loads(capsys.readouterr().out)
+    assert not report["passed"]
+    assert report["verdict"] == "only checksums judged"
+
+
+@pytest.fixture
+def reached(faulty_environment, tmp_path, monkeypatch, capsys):
+    """reached(name=[kind of access, path or port], ...) -> the names of what the model of a bundle could do."""
+    monkeypatch.syspath_prepend(faulty_environment)
+
+    def reached(**wanted):
+        options = {"fault": "reach", "gate": json.dumps(wanted)}
+        path = write_bundle(tmp_path / "hostile", manifest(runtime="faults", options=options, images=None))
+        assert app.main(["verify", path, "--json"]) == 1
+        report = json.loads(capsys.readouterr().out)
+        (message,) = [check["message"] for check in report["checks"] if check["name"] == "measurement"]
+        holds = {one["name"]: one["holds"] for one in report["restrictions"]}
+        return set(message.partition("reached: ")[2].split()), holds
+
+    return reached
+
+
+def test_the_model_of_a_bundle_is_kept_from_the_files_of_this_user(reached, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    for name in (".ssh/id_ed25519", ".config/vitsearch/devices.json"):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_text("secret")
+    (home / "photo").write_text("ours")
+    monkeypatch.setenv("HOME", str(home))
+    found, holds = reached(
+        key=["r", str(home / ".ssh" / "id_ed25519")],
+        tokens=["r", str(home / ".config" / "vitsearch" / "devices.json")],
+        new_file=["w", str(home / "new")],
+        photo=["a", str(home / "photo")],
+        bundle=["a", str(tmp_path / "hostile" / "README.md")],
+        temporary=["w", str(tmp_path / "new")],
+        program=["a", __file__],
+        own_folder=["w", "scratch"],
+        own_model=["r", "model.onnx"],
+        own_temporary_folder=["temporary", ""],
+    )
+    if not holds["files"]:
+        pytest.skip("this kernel has no Landlock")
+    assert found == {"own_folder", "own_model", "own_temporary_folder"}
+
+
+def test_the_model_of_a_bundle_is_kept_from_the_network(reached):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        found, holds = reached(server=["connect", listener.getsockname()[1]])
+    if not holds["network"]:
+        pytest.skip("this kernel has neither namespaces nor Landlock")
+    assert found == set()
 
 
 def test_a_slower_machine_fails(tmp_path, folder, capsys, monkeypatch):

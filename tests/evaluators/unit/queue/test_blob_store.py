@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 
@@ -50,6 +51,20 @@ def test_a_blob_is_uploaded_in_chunks_and_is_read_only(store, tmp_path):
     store.link(sha256, str(tmp_path / "model"))
     assert (tmp_path / "model").read_bytes() == b"a" * 950
     assert not os.stat(str(tmp_path / "model")).st_mode & 0o222
+
+
+def test_a_blob_takes_the_place_of_a_link_to_nowhere_and_is_not_written_through_it(store, tmp_path, monkeypatch):
+    """A measured model may leave one before the job is tried again."""
+
+    def no_links(source, target):
+        raise OSError(errno.EPERM, "this file system has no links")
+
+    sha256 = put(store, b"a" * 950)
+    (tmp_path / "model").symlink_to(tmp_path / "outside")
+    monkeypatch.setattr(os, "link", no_links)
+    store.link(sha256, str(tmp_path / "model"))
+    assert not (tmp_path / "outside").exists()
+    assert (tmp_path / "model").read_bytes() == b"a" * 950
 
 
 def test_an_upload_continues_after_a_restart(store, tmp_path):

@@ -44,6 +44,16 @@ def test_changed_files_fail_by_name():
     assert check.message == "not the 12 files that were shipped: labels.json was changed"
 
 
+def test_added_files_are_to_be_deleted():
+    message = checks.files(12, ["__pycache__/ was added"]).message
+    assert message == "not the 12 files that were shipped: __pycache__/ was added; delete what was added"
+
+
+def test_very_many_wrong_files_are_counted():
+    message = checks.files(12, [f"{number} was added" for number in range(1000)]).message
+    assert message.endswith("; 9 was added; and 990 more; delete what was added")
+
+
 @pytest.mark.parametrize(("correct", "outcome"), [(450, PASSED), (437, PASSED), (435, FAILED), (500, PASSED)])
 def test_an_accuracy_fails_below_the_interval_of_the_shipped_one(correct, outcome):
     assert checks.accuracy(Found("the images", 500, correct, correct), SHIPPED).outcome == outcome

@@ -17,8 +17,3 @@ def test_each_check_is_a_test_case():
     assert passed.find("system-out").text == "4 files"
     assert failed.find("failure").get("message") == "too <low> & \\x1b[31mred"
     assert skipped.find("skipped").get("message") == "no interval"
-
-
-def test_a_report_passes_unless_a_check_fails():
-    assert Report("tiny", (Check("files", PASSED, ""), Check("load_ms", NOT_JUDGED, ""))).passed
-    assert not Report("tiny", (Check("files", FAILED, ""),)).passed

@@ -4,13 +4,13 @@ from collections import namedtuple
 
 import pytest
 
-from support.bundles import manifest, write_bundle
+from support.bundles import image_files, manifest, write_bundle
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import verify as verifying
 from vitsearch_evaluators.verify.bench import Bench, Measured, Remote
 from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
-from vitsearch_evaluators.verify.verify import Asked, verify
+from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Asked, Report, verify
 
 Measurement = namedtuple("Measurement", "number flags")
 
@@ -60,13 +60,68 @@ def test_the_last_measurement_that_was_not_disturbed_counts(folder, monkeypatch,
     assert report.checks[-1].outcome == outcome
 
 
-def test_a_model_that_does_not_run_fails_with_the_reason(folder):
-    class Refuses(Measures):
-        def measure(self):
-            raise MeasurementFailed("runtime_unavailable", "onnxruntime is not available")
+class Refuses(Measures):
+    """Neither classifies nor measures, for a kind of reason."""
 
-    check = verify(folder, lambda bundle: Refuses(), Asked()).checks[-1]
-    assert check == ("measurement", FAILED, "runtime_unavailable: onnxruntime is not available")
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def measure(self):
+        raise MeasurementFailed(self.kind, "it does not run")
+
+    def classify(self, chunk):
+        self.measure()
+
+
+@pytest.mark.parametrize("kind", ["crash", "timeout", "out_of_memory", "incompatible_artifact", "protocol"])
+def test_a_model_that_does_not_run_fails_with_the_reason(folder, kind):
+    report = verify(folder, lambda bundle: Refuses(kind), Asked())
+    assert report.checks[-1] == ("measurement", FAILED, f"{kind}: it does not run")
+    assert report.verdict == FAILED
+
+
+@pytest.mark.parametrize("kind", ["runtime_unavailable", "spawn"])
+def test_where_the_runtime_is_missing_only_checksums_are_judged(tmp_path, kind):
+    pytest.importorskip("numpy")
+    folder = write_bundle(tmp_path, manifest(), image_files())
+    report = verify(folder, lambda bundle: Refuses(kind), Asked())
+    reason = f"{kind}: it does not run"
+    assert report.checks[1:] == (("accuracy", NOT_JUDGED, reason), ("measurement", NOT_JUDGED, reason))
+    assert report.verdict == ONLY_CHECKSUMS
+    assert not report.to_json()["passed"]
+
+
+def test_a_runtime_that_ignores_the_model_judges_nothing(tmp_path):
+    bench = Measures()
+    report = verify(write_bundle(tmp_path, manifest(runtime="noop", options={})), lambda bundle: bench, Asked())
+    assert report.checks[-1] == ("measurement", NOT_JUDGED, "noop does not run the model")
+    assert bench.measured == 0
+    assert report.verdict == ONLY_CHECKSUMS
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "figure", "verdict"),
+    [
+        (PASSED, PASSED, PASSED),
+        (PASSED, NOT_JUDGED, PASSED),
+        (NOT_JUDGED, PASSED, PASSED),
+        (FAILED, PASSED, FAILED),
+        (PASSED, FAILED, FAILED),
+        (NOT_JUDGED, NOT_JUDGED, ONLY_CHECKSUMS),
+    ],
+)
+def test_a_report_passes_only_if_more_than_the_files_was_judged(accuracy, figure, verdict):
+    of_files = Check("files", PASSED, ""), Check("signature", PASSED, "")
+    report = Report("tiny", (*of_files, Check("accuracy", accuracy, ""), Check("load_ms", figure, "")))
+    assert report.verdict == verdict
+    assert report.to_json()["passed"] is (verdict == PASSED)
+
+
+def test_figures_of_another_processor_and_no_images_leave_only_checksums(folder, monkeypatch):
+    unjudged = [Check("cpu_ms_p50", NOT_JUDGED, "another cpu")]
+    monkeypatch.setattr(verifying.checks, "figures", lambda *arguments: unjudged)
+    assert verify(folder, lambda bundle: Measures(), Asked()).verdict == ONLY_CHECKSUMS
 
 
 def test_without_measurements_nothing_is_measured(folder):
@@ -79,6 +134,13 @@ def test_a_baseline_that_was_changed_is_refused(folder, tmp_path):
     write_bundle(tmp_path / "old", manifest())
     (tmp_path / "old" / "labels.json").write_text("[]")
     with pytest.raises(MeasurementFailed, match="--baseline .*old: labels.json was changed"):
+        verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
+
+
+def test_a_baseline_whose_checksums_are_damaged_is_refused_by_its_own_name(folder, tmp_path):
+    write_bundle(tmp_path / "old", manifest())
+    (tmp_path / "old" / "SHA256SUMS").write_text("")
+    with pytest.raises(MeasurementFailed, match="--baseline .*old: SHA256SUMS is empty"):
         verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
 
 
@@ -97,7 +159,7 @@ def test_a_device_measures_again_and_does_not_answer_with_what_it_has(folder):
             self.repeats.append(repeat)
 
         def device(self):
-            return namedtuple("Info", "fingerprint")({})
+            return namedtuple("Info", "fingerprint restrictions")({}, ())
 
     client = Client()
     bench = Remote(read(str(folder)), client, 7)

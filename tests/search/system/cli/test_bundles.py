@@ -71,7 +71,22 @@ def test_a_key_that_is_not_there_is_named_at_once(vitsearch):
 def test_an_intact_bundle_passes(vitsearch, bundle):
     code, output, _ = vitsearch("verify", bundle, "--no-measure")
     assert code == 0
-    assert output.splitlines()[-1] == "bundle tiny-trial-1: passed"
+    assert output.splitlines()[-1] == "bundle tiny-trial-1: passed (nothing was measured: --no-measure)"
+
+
+def test_where_only_checksums_were_judged_the_exit_code_says_so(vitsearch, tmp_path):
+    noop = write_bundle(tmp_path / "tiny", manifest(runtime="noop", options={}, images=None))
+    code, output, _ = vitsearch("verify", noop)
+    assert code == 3
+    assert output.splitlines()[-1] == "bundle tiny-trial-1: only checksums judged"
+
+
+def test_a_signature_is_demanded(vitsearch, bundle, tmp_path):
+    signers = tmp_path / "signers"
+    signers.write_text("")
+    code, output, _ = vitsearch("verify", bundle, "--signers", str(signers))
+    assert code == 1
+    assert output.splitlines()[1] == "failed      signature  the bundle has no SHA256SUMS.sig"
 
 
 def test_a_changed_bundle_fails(vitsearch, bundle):

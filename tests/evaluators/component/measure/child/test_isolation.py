@@ -82,6 +82,62 @@ def test_a_model_cannot_read_the_token_nor_change_queue_and_configuration(reache
     ) == {"own_folder", "own_temporary_folder", "own_model", "packages", "devices", "names", "programs"}
 
 
+@pytest.fixture
+def places(tmp_path):
+    """places(...) -> {name: path of a file that does not exist in a folder}; what is there afterwards is removed."""
+    found = {}
+
+    def places(**folders):
+        for name, folder in folders.items():
+            if os.path.isdir(folder):
+                found[name] = os.path.join(folder, f"vitsearch-test-{os.getpid()}")
+        return dict(found)
+
+    yield places
+    for path in found.values():
+        if os.path.exists(path):
+            os.remove(path)
+
+
+def test_a_model_makes_files_in_its_own_folder_only(reached, holds, tmp_path, places):
+    holds("files")
+    for folder in ("state/work/other", "state/cache/another_runtime"):
+        (tmp_path / folder).mkdir(parents=True)
+    paths = places(
+        temporary="/tmp",
+        kept_temporary="/var/tmp",
+        shared_memory="/dev/shm",
+        devices="/dev",
+        queues="/dev/mqueue",
+        home=os.path.expanduser("~"),
+        state=str(tmp_path / "state"),
+        another_job=str(tmp_path / "state" / "work" / "other"),
+        cache_of_another_runtime=str(tmp_path / "state" / "cache" / "another_runtime"),
+        checkout=os.path.dirname(__file__),
+        package=os.path.dirname(os.path.dirname(sandbox.__file__)),
+        beside_the_state=str(tmp_path),
+    )
+    wanted = {name: ["w", path] for name, path in paths.items()}
+    own = {"own_folder": ["w", "scratch"], "own_temporary_folder": ["temporary", ""]}
+    assert reached(**wanted, **own) == set(own)
+    assert not [path for path in paths.values() if os.path.exists(path)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system has no /dev/shm")
+def test_a_model_uses_devices_that_keep_nothing_and_not_disks_and_the_memory_of_others(reached, holds):
+    holds("files")
+    with tempfile.NamedTemporaryFile(prefix="vitsearch-test-", dir="/dev/shm") as shared:
+        shared.write(b"ours")
+        shared.flush()
+        wanted = {name: ["w", f"/dev/{name}"] for name in ("null", "zero", "full", "urandom")}
+        others = {kind: [kind, shared.name] for kind in ("r", "a", "w")}
+        disk = {"disk " + kind: [kind, "/dev/loop0"] for kind in ("r", "r+")}
+        found = reached(**others, **disk, **wanted)
+        assert found == set(wanted)
+        shared.seek(0)
+        assert shared.read() == b"ours"
+
+
 def test_a_model_cannot_reach_the_agent_over_the_network(reached, holds, faulty_agent):
     holds("network")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:

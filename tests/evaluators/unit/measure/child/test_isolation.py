@@ -176,9 +176,34 @@ def test_a_child_may_change_its_folder_and_its_cache_but_not_the_programs(job, m
     cache, group = str(tmp_path / "state" / "cache"), "/sys/fs/cgroup/x"
     isolation.enter(dict(job, cache=cache, group=group))
     changeable = {path for path, access in Recorded.last.rules.items() if access & sandbox.WRITE_FILE}
-    assert {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/dev", "/proc/self"} <= changeable
-    assert not changeable & {"/", "/usr", "/etc", "/tmp", "/var/tmp", str(tmp_path / "state")}
+    assert {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/dev/null", "/proc/self"} <= changeable
+    assert not changeable & {"/", "/usr", "/etc", "/tmp", "/var/tmp", "/dev", "/dev/shm", str(tmp_path / "state")}
+    makes = {path for path, access in Recorded.last.rules.items() if access & ~(sandbox.READ | sandbox.USE)}
+    assert makes == {os.path.realpath(str(tmp_path)), cache, f"{group}/cgroup.procs", "/proc/self"}
     assert Recorded.last.rules["/"] == sandbox.READ_DIR
+
+
+def test_accelerators_stay_usable_and_disks_terminals_and_shared_memory_do_not():
+    usable = [
+        "accel/accel0", "apex_0", "dri/renderD128", "galcore", "kfd", "nvhost-ctrl-gpu", "nvidia-caps/nvidia-cap1",
+        "nvidia-uvm", "nvidia0", "nvmap", "null", "random",
+    ]  # fmt: skip
+    others = ["fuse", "kmem", "mem", "mmcblk0", "mqueue/x", "nullb0", "ptmx", "pts/0", "sda", "shm/x", "tty", "vda1"]
+    scan = tree(*[f"/dev/{name}" for name in usable + others], links=("/dev/nvidia-link",))
+    assert sorted(isolation.devices(scan)) == sorted({f"/dev/{name.split('/')[0]}" for name in usable})
+
+
+def test_the_configuration_may_allow_a_folder_of_devices(job, monkeypatch):
+    monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
+    monkeypatch.setattr(sandbox, "Ruleset", Recorded)
+    job["isolation"]["writable"] = ["/dev/shm"]
+    isolation.enter(job)
+    assert Recorded.last.rules["/dev/shm"] == sandbox.READ_WRITE
+    assert not {"/", "/dev"} & {path for path, access in Recorded.last.rules.items() if access & sandbox.READ_FILE}
+
+
+def test_a_system_without_devices_has_none():
+    assert isolation.devices(refuse(errno.ENOENT)) == []
 
 
 def test_a_job_without_isolation_keeps_its_rights(monkeypatch):

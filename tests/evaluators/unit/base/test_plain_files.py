@@ -1,0 +1,55 @@
+"""What has the name of a file is opened only if it is one."""
+
+import os
+
+import pytest
+
+from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    return str(tmp_path / "file")
+
+
+def test_a_file_is_read(path):
+    assert read_plain(path, 7) == b"content"
+
+
+def test_a_file_that_is_too_large_is_refused(path):
+    with pytest.raises(OSError, match="it has more than 6 bytes"):
+        read_plain(path, 6)
+
+
+def test_a_link_is_followed_only_if_asked(path):
+    os.symlink(path, path + ".link")
+    assert read_plain(path + ".link", 7, links=True) == b"content"
+    with pytest.raises(OSError, match="it is a link"):
+        open_plain(path + ".link")
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_what_is_no_file_is_refused_at_once(tmp_path, links):
+    os.mkfifo(str(tmp_path / "fifo"))
+    for other, kind in ((str(tmp_path / "fifo"), "a FIFO"), ("/dev/null", "a device"), (str(tmp_path), "a folder")):
+        with pytest.raises(OSError, match=f"it is {kind}"):
+            open_plain(other, links)
+
+
+def test_a_file_is_made_in_the_place_of_whatever_was_there(tmp_path, path):
+    os.symlink(path, str(tmp_path / "link"))
+    os.mkfifo(str(tmp_path / "fifo"))
+    (tmp_path / "folder" / "more").mkdir(parents=True)
+    for name in ("link", "fifo", "folder", "nothing"):
+        with create_plain(str(tmp_path / name)) as stream:
+            stream.write(b"new")
+        assert read_plain(str(tmp_path / name), 3) == b"new"
+    assert read_plain(path, 7) == b"content"
+
+
+def test_a_link_to_a_folder_is_removed_and_the_folder_is_not(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.symlink(str(tmp_path / "folder"), str(tmp_path / "link"))
+    clear(str(tmp_path / "link"))
+    assert os.listdir(str(tmp_path)) == ["folder"]
