@@ -13,6 +13,7 @@ from vitsearch.core.metrics import metrics_on
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
+from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Workspace
@@ -65,6 +66,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
+        remember_places(space.devices, os.environ)
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
         closing.enter_context(home.running(progress.note))

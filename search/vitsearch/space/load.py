@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -131,7 +131,23 @@ def draft_of(tree: Node, name: str, found: Found) -> Draft:
     if raw.get("study") is None:
         raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", FilePath(name).stem.lower()).strip("_-")[:64] or "study"
     space, problems = _validated(raw)
+    if space is not None:
+        problems += _moved_tokens(space, source)
     return Draft(source, found, problems, space, Asked.of(raw), valid_data(raw))
+
+
+def _moved_tokens(space: SearchSpace, source: Source) -> Iterator[Problem]:
+    """Addresses that would get a token which another file names for another address."""
+    for name, device in space.devices.items():
+        for board, asked in device.boards_of(name).items():
+            path = ("devices", name, "boards", board) if device.boards else ("devices", name)
+            token, url = source.locations.get((*path, "token")), source.locations.get((*path, "url"))
+            if asked.token is None or token is None or url is None or token.is_override:
+                continue
+            if url.is_override or url.file != token.file:
+                where = f"{token.file} line {token.line}"
+                text = f"{asked.url!r} is not the address beside the token of {where}; write url and token in one place"
+                yield Problem((*path, "url"), text)
 
 
 def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:

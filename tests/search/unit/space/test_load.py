@@ -35,7 +35,7 @@ space:
   ffn_pruning_ratio: 0
   distillation: [none, logits]
 devices:
-  nano: {url: "https://nano.local:8470/", token: "env:NANO_TOKEN"}
+  nano: {url: "https://nano.local:8470/", token: "env:VITSEARCH_NANO_TOKEN"}
   pi5: [pi5-a, "http://pi5-b.local:8470"]
 fleet: {weights: {nano: 2, pi5: 1}}
 search: {budget: 1h30m, sampler: nsga2, seed: 7}
