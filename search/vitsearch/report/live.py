@@ -6,7 +6,7 @@ import json
 import time
 from contextlib import ExitStack
 
-from vitsearch.errors import StudyError
+from vitsearch.errors import StudyError, VitsearchError
 from vitsearch.report.data import read_report
 from vitsearch.report.page import page
 from vitsearch.study.lookup import opened
@@ -41,7 +41,7 @@ class LiveStudy:
         self.gone = f"study {self._asked!r} is gone: it was deleted"
         try:
             self._study, self._ledger = self._open.enter_context(opened(self._asked))
-        except StudyError:
+        except VitsearchError:
             return False
         self.gone = None
         return True
