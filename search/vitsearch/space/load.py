@@ -137,17 +137,19 @@ def draft_of(tree: Node, name: str, found: Found) -> Draft:
 
 
 def _moved_tokens(space: SearchSpace, source: Source) -> Iterator[Problem]:
-    """Addresses that would get a token which another file names for another address."""
+    """Addresses and certificates that would get a token which another file names for others."""
     for name, device in space.devices.items():
         for board, asked in device.boards_of(name).items():
             path = ("devices", name, "boards", board) if device.boards else ("devices", name)
-            token, url = source.locations.get((*path, "token")), source.locations.get((*path, "url"))
-            if asked.token is None or token is None or url is None or token.is_override:
+            token = source.locations.get((*path, "token"))
+            if asked.token is None or token is None or token.is_override:
                 continue
-            if url.is_override or url.file != token.file:
-                where = f"{token.file} line {token.line}"
-                text = f"{asked.url!r} is not the address beside the token of {where}; write url and token in one place"
-                yield Problem((*path, "url"), text)
+            where = f"of {token.file} line {token.line}; write url, fingerprint and token in one place"
+            url, pin = (source.locations.get((*path, key)) for key in ("url", "fingerprint"))
+            if url is not None and (url.is_override or url.file != token.file):
+                yield Problem((*path, "url"), f"{asked.url!r} is not the address beside the token {where}")
+            if pin is not None and (pin.is_override or pin.file != token.file):
+                yield Problem((*path, "fingerprint"), f"this is not the certificate beside the token {where}")
 
 
 def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:

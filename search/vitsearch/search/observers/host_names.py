@@ -11,7 +11,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from vitsearch_evaluators.agent.address import is_loopback, is_wildcard
+from vitsearch_evaluators.agent.address import is_loopback
 
 MISDIRECTED = "this server is not called {host!r}: use the address that it has printed"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
@@ -32,7 +32,7 @@ class HostNames:
         if is_loopback(bound):
             return cls(frozenset(names))
         own = {socket.gethostname().lower(), socket.getfqdn().lower()}
-        return cls(frozenset(names | own), any_number=is_wildcard(bound))
+        return cls(frozenset(names | own), any_number=True)
 
     def __contains__(self, header: object) -> bool:
         """Whether a header ``Host`` names the server, with any port: a tunnel has another one."""

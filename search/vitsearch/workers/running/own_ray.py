@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from vitsearch.errors import ResourceError, WorkersLost
 from vitsearch.workers.process_tree import kill_marked
+from vitsearch_evaluators.base.printable import printable
 
 START_S = 90.0
 """A start that takes longer is ended, and tried once more. Ray's own limits add up to several minutes."""
@@ -131,7 +132,7 @@ def take_back_umask() -> None:
 def in_one_line(error: Exception) -> str:
     """The first line of what Ray says, without its paragraphs."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0].rstrip(".") if lines else type(error).__name__)[:200]
+    return printable((lines[0].rstrip(".") if lines else type(error).__name__)[:200])
 
 
 def _new_folder() -> tuple[Path, IO[bytes]]:
@@ -145,13 +146,26 @@ def _new_folder() -> tuple[Path, IO[bytes]]:
         with suppress(OSError):
             _remove_left(Path(place))
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-            lock = (folder / LOCK).open("wb")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return folder, lock
+            try:
+                return folder, _locked(folder)
+            except OSError:
+                _remove(folder)
     raise ResourceError(
         "Ray needs a folder for its sockets: neither RAY_TMPDIR, TMPDIR nor /tmp has a path of at most "
         f"{SOCKET_BYTES - len(PREFIX + LONGEST) - 1} bytes and can be written"
     )
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """The lock of a new folder. It has its name only when it is held: another start removes what it can lock."""
+    lock = (folder / f"{LOCK}.new").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / f"{LOCK}.new").rename(folder / LOCK)
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 def _remove_left(place: Path) -> None:

@@ -156,7 +156,7 @@ def test_the_address_of_a_token_cannot_be_changed_by_an_override(tmp_path):
     line = len(SMALL.read_text().splitlines()) + 1
     assert problems(base, ["devices.nano.url=https://evil.example"]) == [
         "override: devices.nano.url: 'https://evil.example' is not the address beside the token of "
-        f"{base} line {line}; write url and token in one place"
+        f"{base} line {line}; write url, fingerprint and token in one place"
     ]
     both = ["devices.nano.url=https://evil.example", "devices.nano.token=env:VITSEARCH_MINE"]
     assert load(base, both).space.devices["nano"].token == "env:VITSEARCH_MINE"
@@ -169,6 +169,12 @@ def test_the_address_of_a_token_cannot_be_changed_by_a_file_that_extends(tmp_pat
     assert problem.startswith(
         "line 3: devices.nano.url: 'https://evil.example' is not the address beside the token of "
     )
+
+
+def test_the_certificate_for_a_token_cannot_be_changed_by_a_file_that_extends(tmp_path):
+    child = with_base(tmp_path, f"devices: {{nano: {{fingerprint: 'sha256:{'ab' * 32}'}}}}\n")
+    (problem,) = problems(child)
+    assert problem.startswith("line 3: devices.nano.fingerprint: this is not the certificate beside the token of ")
 
 
 def test_a_token_cannot_be_added_to_the_address_of_another_file(tmp_path):

@@ -19,6 +19,7 @@ from vitsearch.core.pareto import hypervolume, loss
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.pipeline.progress import Silent
+from vitsearch.search.observers.host_names import HostNames
 from vitsearch.search.observers.metrics import Address, serve_metrics
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
@@ -224,3 +225,15 @@ def test_a_study_that_was_deleted_has_no_metrics(make_study):
         assert scrape(url) == {("database_up",): 0}
         study.run()
         assert scrape(url)["trainings_total",] == 1
+
+
+@pytest.mark.parametrize(("bound", "host", "is_known"), [
+    ("trainer.example", "trainer.example:9464", True),
+    ("trainer.example", "10.0.0.5:9464", True),
+    ("trainer.example", "other.example:9464", False),
+    ("10.0.0.5", "10.0.0.5", True),
+    ("::", "[fd00::5]:9464", True),
+    ("::1", "10.0.0.5", False),
+])  # fmt: skip
+def test_the_names_of_a_server_are_its_host_and_those_of_its_machine(bound, host, is_known):
+    assert (host in HostNames.of(bound)) == is_known
