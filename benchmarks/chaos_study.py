@@ -238,7 +238,7 @@ class SharedStudy:
         write_images(folder / "images")
         agents = [Agent(folder / f"agent{n}", port, secrets.token_hex(32)) for n, port in enumerate(free_ports(AGENTS))]
         devices = ", ".join(
-            f'board{n}: {{url: "http://127.0.0.1:{agent.port}", token: "env:CHAOS_TOKEN_{n}", accuracy_images: 0}}'
+            f'board{n}: {{url: "http://127.0.0.1:{agent.port}", token: "env:VITSEARCH_CHAOS_{n}", accuracy_images: 0}}'
             for n, agent in enumerate(agents)
         )
         storage, files = services.database(name), f"s3://chaos/{name}"
@@ -249,7 +249,7 @@ class SharedStudy:
 
     @property
     def environment(self) -> dict[str, str]:
-        tokens = {f"CHAOS_TOKEN_{number}": agent.token for number, agent in enumerate(self.agents)}
+        tokens = {f"VITSEARCH_CHAOS_{number}": agent.token for number, agent in enumerate(self.agents)}
         return dict(os.environ) | tokens | {"CHAOS_PLANS": str(self.plans)}
 
     def start(self) -> None:

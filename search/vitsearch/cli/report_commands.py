@@ -68,7 +68,12 @@ def serve(study: StudyName, port: Port = 0) -> None:
 
     live = LiveStudy(study)
     with closing(live), suppress(KeyboardInterrupt):
-        serve_study(live, port, lambda address: typer.echo(f"Open {address}\nCtrl-C ends it; the run goes on."))
+        serve_study(
+            live,
+            port,
+            lambda address: typer.echo(f"Open {address}\nCtrl-C ends it; the run goes on."),
+            lambda text: typer.echo(f"{printable(text)}; Ctrl-C ends this, and the page is back if the study is"),
+        )
 
 
 def dashboard(study: StudyName, port: Port = 8080) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from vitsearch.devices.registry import DeviceBook, KnownDevice
+from vitsearch.devices.token_places import TokenPlace, refuse_unnamed
 from vitsearch.errors import ResourceError, VitsearchError
 from vitsearch.space.sections import Board, Device
 from vitsearch_evaluators.client.client import DeviceClient
@@ -18,9 +19,12 @@ FOREVER_S = math.inf
 def known_device(name: str, asked: Board, environ: Mapping[str, str]) -> KnownDevice:
     """The address and credentials of a device of a space file. Keys that the file leaves out are looked up by name.
 
-    A stored token is never sent to another address or certificate than the ones it was stored for. Raises
-    :class:`ResourceError` or :class:`~vitsearch.errors.UnknownName`.
+    A stored token is never sent to another address or certificate than the ones it was stored for, one of the
+    environment to none but the one beside it in a space file. Raises :class:`ResourceError` or
+    :class:`~vitsearch.errors.UnknownName`.
     """
+    if (place := TokenPlace.of(asked)) is not None:
+        refuse_unnamed(name, place, environ)
     book = DeviceBook.of_user(environ)
     if asked.url is None:
         stored = book.get(name)

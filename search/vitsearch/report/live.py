@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import ExitStack
 
+from vitsearch.errors import StudyError, VitsearchError
 from vitsearch.report.data import read_report
 from vitsearch.report.page import page
 from vitsearch.study.lookup import opened
@@ -18,6 +19,7 @@ class LiveStudy:
     """Not for several threads at once. ``version`` names what :meth:`data` returns; it changes with it.
 
     Opens the study when it is first read; raises :class:`~vitsearch.errors.StudyError` where there is none.
+    ``gone`` is None, or a line about the study that was deleted since; it may come back.
     """
 
     def __init__(self, asked: str) -> None:
@@ -28,9 +30,29 @@ class LiveStudy:
         self._made_at_s = 0.0
         self._data = ""
         self.version = 0
+        self.gone: str | None = None
+
+    def find(self) -> bool:
+        """Whether the study is there; one that was made again in its place is opened."""
+        if self.gone is None and self._study.is_there():
+            return True
+        self._open.close()
+        self._data, self._seen = "", ((), ())
+        self.gone = f"study {self._asked!r} is gone: it was deleted"
+        try:
+            self._study, self._ledger = self._open.enter_context(opened(self._asked))
+        except VitsearchError:
+            return False
+        self.gone = None
+        return True
 
     def look(self) -> bool:
-        """Read the study again if it has changed; whether it has. A finished or new trial is seen at once."""
+        """Read the study again if it has changed; whether it has. A finished or new trial is seen at once.
+
+        Raises :class:`~vitsearch.errors.StudyError` where it is gone.
+        """
+        if not self.find():
+            raise StudyError(str(self.gone))
         trials, rest = self._study.revision(), self._ledger.revision()
         is_quiet = trials == self._seen[0] and time.monotonic() - self._made_at_s < QUIET_S
         if (trials, rest) == self._seen or is_quiet:
@@ -45,7 +67,7 @@ class LiveStudy:
 
     def data(self) -> str:
         """The data of the page as JSON, as it was at the last look."""
-        if not self.version:
+        if not self._data:
             self.look()
         return self._data
 

@@ -5,7 +5,8 @@
     GET /TOKEN/events      server-sent events: ``version`` when there is something new, ``problem`` with a text when the
                            study cannot be read
 
-Any other path, and any other token, gets an empty 404.
+Any other path, and any other token, gets an empty 404; a name that is not one of this machine gets a 421, a study that
+was deleted a 410. A connection on which no request arrives soon is closed.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vitsearch.errors import ResourceError
+from vitsearch.errors import ResourceError, VitsearchError
 from vitsearch.report.live import LiveStudy
 from vitsearch.report.page import policy
+from vitsearch.search.observers.host_names import MISDIRECTED, HostNames
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 LOOK_S = 0.5
 """How often the database is asked whether there is something new, while a page is open."""
+FIND_S = 5.0
+"""How often it is asked whether the study is there, while no page is open."""
 BEAT_S = 10.0
 """How often a page gets a line although there is nothing new, so that both sides notice a lost connection."""
 HEADERS = {
@@ -43,8 +48,9 @@ HEADERS = {
 T = TypeVar("T")
 
 
-def serve(study: LiveStudy, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C. ``ready`` gets the address with its token; port 0 is any free one.
+def serve(study: LiveStudy, port: int, ready: Callable[[str], None], note: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C. ``ready`` gets the address with its token; port 0 is any free one. ``note`` gets a line when
+    the study is gone.
 
     Raises :class:`~vitsearch.errors.ResourceError` where the libraries are missing or the port is taken.
     """
@@ -53,12 +59,22 @@ def serve(study: LiveStudy, port: int, ready: Callable[[str], None]) -> None:
     except ImportError:
         raise missing() from None
     token = secrets.token_urlsafe(24)
-    app = application(study, token, lambda: server.should_exit)
-    # the access log would show the token
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(config(application(study, token, lambda: server.should_exit, note)))
     with listener_on(port) as listener:
         ready(f"http://{HOST}:{listener.getsockname()[1]}/{token}/")
         server.run(sockets=[listener])
+
+
+def config(app: Starlette) -> uvicorn.Config:
+    """The settings of the server of :func:`application`."""
+    import uvicorn  # as above
+
+    from vitsearch.report.bounded_protocol import BoundedProtocol
+
+    # The access log would show the token.
+    return uvicorn.Config(
+        app, http=BoundedProtocol, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=2
+    )
 
 
 def missing() -> ResourceError:
@@ -82,16 +98,15 @@ def listener_on(port: int) -> socket.socket:
     return listener
 
 
-def application(study: LiveStudy, token: str, is_ending: Callable[[], bool]) -> Starlette:
-    """The ASGI application. Its streams of events end when ``is_ending``."""
+def application(study: LiveStudy, token: str, is_ending: Callable[[], bool], note: Callable[[str], None]) -> Starlette:
+    """The ASGI application. Its streams of events end when ``is_ending``; ``note`` gets a line when the study goes."""
     try:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.routing import Route
     except ImportError:
         raise missing() from None
-    reader = _Reader(study, is_ending)
+    reader = _Reader(study, is_ending, note)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -102,9 +117,8 @@ def application(study: LiveStudy, token: str, is_ending: Callable[[], bool]) -> 
             task.cancel()
 
     routes = [Route("/", reader.page), Route("/data.json", reader.data), Route("/events", reader.events)]
-    # a page of another site that has found a name for 127.0.0.1 gets no answer either
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    return Starlette(routes=routes, middleware=[Middleware(_OnlyWithToken, token=token), hosts], lifespan=lifespan)
+    middleware = [Middleware(_OnlyWithToken, token=token), Middleware(_OnlyUnderOwnName, names=HostNames.of(HOST))]
+    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
 
 
 class _OnlyWithToken:
@@ -124,12 +138,32 @@ class _OnlyWithToken:
         return await self._app(dict(scope, path=f"/{rest}", raw_path=None), receive, send)  # type: ignore[no-any-return]
 
 
+class _OnlyUnderOwnName:
+    """ASGI middleware: answers 421 to a request for another name, as of a page whose site lets it stand for us."""
+
+    def __init__(self, app: Any, names: HostNames) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from starlette.responses import PlainTextResponse
+
+        if scope["type"] == "http":
+            given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+            if len(given) != 1 or given[0] not in self._names:
+                refusal = PlainTextResponse(MISDIRECTED.format(host=", ".join(given)[:80]), 421, HEADERS)
+                return await refusal(scope, receive, send)
+        return await self._app(scope, receive, send)  # type: ignore[no-any-return]
+
+
 class _Reader:
     """Reads the study in a thread of its own, and answers."""
 
-    def __init__(self, study: LiveStudy, is_ending: Callable[[], bool]) -> None:
+    def __init__(self, study: LiveStudy, is_ending: Callable[[], bool], note: Callable[[str], None]) -> None:
         self._study = study
         self._is_ending = is_ending
+        self._note = note
+        self._noted: str | None = None
         self._thread = ThreadPoolExecutor(1)
         self._watching = 0
         self._problem: str | None = None
@@ -138,11 +172,20 @@ class _Reader:
         from starlette.responses import HTMLResponse
 
         await self._look()
+        if self._study.gone is not None:
+            return self._is_gone()
         return HTMLResponse(await self._in_thread(self._study.page), headers=HEADERS)
+
+    def _is_gone(self) -> Response:
+        from starlette.responses import PlainTextResponse
+
+        return PlainTextResponse(f"{self._study.gone}\n", 410, HEADERS)
 
     async def data(self, request: Request) -> Response:
         from starlette.responses import Response
 
+        if self._study.gone is not None:
+            return self._is_gone()
         found = await self._in_thread(self._study.data)
         return Response(found, media_type="application/json", headers=HEADERS)
 
@@ -152,18 +195,35 @@ class _Reader:
         return StreamingResponse(self._events(), media_type="text/event-stream", headers=HEADERS)
 
     async def follow(self) -> None:
-        """Look at the study while anybody watches."""
+        """Look at the study while anybody watches, and now and then whether it is there."""
+        idle_s = 0.0
         while True:
             if self._watching:
                 await self._look()
+            elif idle_s >= FIND_S:
+                idle_s = 0.0
+                with contextlib.suppress(Exception):  # a database that is away for a while says nothing of the study
+                    await self._in_thread(self._study.find)
+                self._say_if_gone()
             await asyncio.sleep(LOOK_S)
+            idle_s += LOOK_S
+
+    def _say_if_gone(self) -> None:
+        """Once, each time that it goes."""
+        if self._study.gone != self._noted:
+            self._noted = self._study.gone
+            if self._noted is not None:
+                self._note(self._noted)
 
     async def _look(self) -> None:
         try:
             await self._in_thread(self._study.look)
             self._problem = None
+        except VitsearchError as error:
+            self._problem = str(error)
         except Exception as error:  # noqa: BLE001  the border of the server: a database may be away for a while
             self._problem = f"{type(error).__name__}: {error}"
+        self._say_if_gone()
 
     async def _events(self) -> AsyncIterator[str]:
         sent: tuple[int, str | None] = (0, None)

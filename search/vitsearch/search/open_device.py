@@ -15,6 +15,7 @@ from vitsearch.devices.cores import Cores
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.recognized_device import RecognizedDevice
+from vitsearch.devices.token_places import TokenPlace
 from vitsearch.errors import DeviceLost
 from vitsearch.search.home import Home
 from vitsearch.search.resources import cores_here
@@ -101,6 +102,8 @@ def open_boards(space: SearchSpace, name: str, note: Callable[[str], None], fail
     """Those boards of a device of the file that answer; at least one has to."""
     asked, boards, away = space.devices[name], list[AgentDevice](), list[DeviceLost]()
     for board, described in asked.boards_of(name).items():
+        if (place := TokenPlace.of(described)) is not None:
+            note(f"device {board}: {place.describe()}")
         client = connect(board, known_device(board, described, os.environ), space.study, FOREVER_S)
         try:
             boards.append(AgentDevice(board, client, failures, asked.deadline_s))

@@ -13,6 +13,7 @@ from vitsearch.core.metrics import metrics_on
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
+from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Workspace
@@ -48,12 +49,16 @@ from vitsearch.workers.ray_runner import RayRunner
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line: a running Ray cluster (host:port), whether failed plans are tried again, and what
-    the run reports to beside its view."""
+    """Options of the command line: a running Ray cluster (host:port; ``local``, as Ray says for none, is none), whether
+    failed plans are tried again, and what the run reports to beside its view."""
 
     ray_address: str | None = None
     retry_failed: bool = False
     observing: Observing = field(default_factory=Observing)
+
+    def __post_init__(self) -> None:
+        if self.ray_address in ("", "local"):
+            object.__setattr__(self, "ray_address", None)
 
 
 def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> SearchEnd:
@@ -62,6 +67,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
+        remember_places(space.devices, os.environ)
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
         closing.enter_context(home.running(progress.note))

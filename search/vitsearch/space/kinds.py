@@ -163,15 +163,18 @@ def duration_up_to(max_minutes: int) -> Callable[[Any], float]:
 
 
 def token_name(value: Any) -> str:
-    """Check ``env:NAME``. A token itself is refused, and the message does not show it."""
+    """Check ``env:VITSEARCH_NAME``: a file that somebody else wrote can name no other secret of this user. A token
+    itself is refused, and the message does not show it."""
     if isinstance(value, str) and re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
-        return value
-    raise problem("a token does not belong in a space file; write env:NAME, an environment variable")
+        if re.fullmatch(r"env:VITSEARCH_[A-Za-z0-9_]+", value):
+            return value
+        raise problem(f"{value!r} may hold a secret of another program; allowed: names that begin with env:VITSEARCH_")
+    raise problem("a token does not belong in a space file; write env:VITSEARCH_NAME, an environment variable")
 
 
 def agent_url(value: str) -> str:
     if "@" in value:
-        raise problem("credentials do not belong in a url; use 'token: env:NAME'")
+        raise problem("credentials do not belong in a url; use 'token: env:VITSEARCH_NAME'")
     if not re.fullmatch(r"https?://[A-Za-z0-9.\-_\[\]:]+(/[^\s?#]*)?", value):
         raise problem(f"{value!r} is not a valid address of an agent; write it like https://nano.local:8470")
     return value.rstrip("/")

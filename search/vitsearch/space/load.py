@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -131,7 +131,25 @@ def draft_of(tree: Node, name: str, found: Found) -> Draft:
     if raw.get("study") is None:
         raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", FilePath(name).stem.lower()).strip("_-")[:64] or "study"
     space, problems = _validated(raw)
+    if space is not None:
+        problems += _moved_tokens(space, source)
     return Draft(source, found, problems, space, Asked.of(raw), valid_data(raw))
+
+
+def _moved_tokens(space: SearchSpace, source: Source) -> Iterator[Problem]:
+    """Addresses and certificates that would get a token which another file names for others."""
+    for name, device in space.devices.items():
+        for board, asked in device.boards_of(name).items():
+            path = ("devices", name, "boards", board) if device.boards else ("devices", name)
+            token = source.locations.get((*path, "token"))
+            if asked.token is None or token is None or token.is_override:
+                continue
+            where = f"of {token.file} line {token.line}; write url, fingerprint and token in one place"
+            url, pin = (source.locations.get((*path, key)) for key in ("url", "fingerprint"))
+            if url is not None and (url.is_override or url.file != token.file):
+                yield Problem((*path, "url"), f"{asked.url!r} is not the address beside the token {where}")
+            if pin is not None and (pin.is_override or pin.file != token.file):
+                yield Problem((*path, "fingerprint"), f"this is not the certificate beside the token {where}")
 
 
 def _validated(raw: dict[str, Any]) -> tuple[SearchSpace | None, list[Problem]]:

@@ -6,17 +6,19 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.plan import Recipe
-from vitsearch.space.kinds import Direction, Text, files_place, storage_url
+from vitsearch.errors import StudyError
+from vitsearch.space.kinds import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.section_base import Section, StartingWeights
 from vitsearch.space.sections import Device, Devices, FleetRule, FleetWeights, Limit, Measure, Resources, Search, Ship
 from vitsearch.space.task import Task
 from vitsearch.storage.addresses import masked
+from vitsearch_evaluators.base.printable import printable
 
 LOCAL_DEVICE = "local"
 
@@ -125,7 +127,16 @@ class SearchSpace(Section):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SearchSpace:
-        return cls.model_validate(value)
+        """Read what :meth:`to_json` gives, under the rules for a space file: a database may have been edited. Raises
+        :class:`StudyError` with the first problem."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"] if part not in TAGS)
+            raise StudyError(
+                printable(f"the space file that the study keeps is not valid: {where}: {first['msg']}"[:500])
+            ) from None
 
     def differences(self, other: SearchSpace) -> list[str]:
         """A line such as ``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer space.

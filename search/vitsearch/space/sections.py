@@ -73,11 +73,18 @@ class Board(Section):
     url: Annotated[Text, AfterValidator(agent_url)] | None = None
     """Address of the agent, such as https://nano.local:8470."""
     token: Annotated[
-        str | None, BeforeValidator(token_name), WithJsonSchema({"type": "string", "pattern": "^env:"})
+        str | None, BeforeValidator(token_name), WithJsonSchema({"type": "string", "pattern": "^env:VITSEARCH_"})
     ] = None
-    """env:NAME, where NAME is the environment variable that holds the agent's token."""
+    """env:VITSEARCH_NAME, the environment variable that holds the agent's token. It goes to the url beside it alone."""
     fingerprint: _Fingerprint | None = None
     """Fingerprint of the agent's certificate, as 'vitsearch-agent serve' prints it."""
+
+    @field_validator("token")
+    @classmethod
+    def _for_one_address(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("url", "") is None:
+            raise problem("needs the url of the device beside it, the one address that gets the token")
+        return value
 
     @field_validator("fingerprint")
     @classmethod

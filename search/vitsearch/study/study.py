@@ -109,6 +109,10 @@ class Study:
                 raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names) or 'none'}")
             return cls(name, storage)
 
+    def is_there(self) -> bool:
+        """Whether the database still holds the study, which somebody may delete."""
+        return self._view.is_there()
+
     def close(self) -> None:
         """Close the database connections."""
         self._view.close()

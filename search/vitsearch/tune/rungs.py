@@ -21,6 +21,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on
+from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.pipeline.pipeline import Pipeline
@@ -163,6 +164,7 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
     """Join the study with database, device and stages for one trial."""
     notes = Notes()
     home = Home.of(space)
+    remember_places(space.devices, os.environ)
     with ExitStack() as closing:
         closing.enter_context(home.running(notes.note))
         cores = closing.enter_context(cores_kept_free(space))

@@ -16,6 +16,8 @@ SCAN_S = 0.1
 """Seconds between two scans while processes are killed."""
 STOP_SCANS, STOP_SCAN_S = 20, 0.02
 """At most this many scans, this far apart, wait for processes to stop: a process that waits for a disk stops later."""
+KILL_SCANS = 50
+"""At most this many scans wait for processes to end, which takes longer for one that waits for a disk."""
 PROC = Path("/proc")
 
 
@@ -153,6 +155,17 @@ def kill_stopped_orphans() -> None:
         driver = _driver_of(_environment(pid)) if process.state == "T" else None
         if driver is not None and process_id(driver.pid) != driver:
             _signal(pid, signal.SIGKILL)
+
+
+def kill_marked(entry: str) -> None:
+    """Kill the processes that were started with ``entry`` in their environment, and those that they start meanwhile."""
+    for _ in range(KILL_SCANS):
+        left = [pid for pid in _table() if entry.encode() in _environment(pid)]
+        if not left:
+            return
+        for pid in left:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(SCAN_S)
 
 
 def token_of(driver: ProcessId) -> str:

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
@@ -30,6 +30,7 @@ from vitsearch.workers.crash_log import NativeCrash, stderr_to
 from vitsearch.workers.running import losses
 from vitsearch.workers.running.losses import Losses
 from vitsearch.workers.running.memory_demand import MemoryDemand, kind_of
+from vitsearch.workers.running.own_ray import OwnRay, in_one_line, take_back_umask
 from vitsearch.workers.running.peak_memory import peak_memory
 from vitsearch.workers.running.resources import (
     Resources,
@@ -40,8 +41,6 @@ from vitsearch.workers.running.resources import (
 )
 
 R = TypeVar("R")
-LOCAL = "local"
-"""What Ray calls a node of its own on this machine, whatever RAY_ADDRESS says."""
 NODES_S = 30.0
 """So long, what the nodes of a cluster have counts as known."""
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -67,10 +66,11 @@ class RayRunner:
 
     A stage also asks for the memory that stages of its kind took before; ``peaks_mb`` are those of earlier runs.
     ``logs`` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
-    ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine, which ends with
-    this process.
+    ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine that only this run
+    can use (:mod:`vitsearch.workers.running.own_ray`), and which ends with this process.
     ``resources`` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
-    GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs.
+    GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs,
+    and :class:`WorkersLost` when Ray does not start.
     """
 
     def __init__(
@@ -97,22 +97,13 @@ class RayRunner:
             ray.exceptions.ObjectLostError: losses.NODE_LOST,  # the result was there, on a node that is not any more
             ray.exceptions.OutOfMemoryError: losses.NO_MEMORY,
         }
-        local = (
-            {}
-            if address
-            else {
-                "num_cpus": resources.trainers * resources.cpus,
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "include_dashboard": False,
-            }
-        )
         with _ignoring_interrupts():
-            ray.init(address=address or LOCAL, logging_level=logging.ERROR, log_to_driver=False, **local)
+            self._leave = _join(ray, address) if address else _start(ray, resources)
         try:
             resources = replace(resources, gpus=gpus_of(resources, ray.cluster_resources().get("GPU", 0.0)))
             require_resources(resources, self._nodes(), address)
         except ResourceError:
-            ray.shutdown()
+            self._leave()
             raise
         self.resources = resources
         self._demand = MemoryDemand(peaks_mb)
@@ -215,7 +206,27 @@ class RayRunner:
         return self._node_bytes
 
     def close(self) -> None:
-        self._ray.shutdown()
+        self._leave()
+
+
+def _start(ray: Any, resources: Resources) -> Callable[[], None]:
+    """Start a Ray of our own and return what ends it."""
+    arguments = {
+        "num_cpus": resources.trainers * resources.cpus,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+    }
+    return OwnRay.start(ray, arguments).close
+
+
+def _join(ray: Any, address: str) -> Callable[[], None]:
+    """Join a cluster, with the token of the user's environment, and return what leaves it."""
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:
+        raise WorkersLost(f"the Ray cluster at {address} cannot be joined: {in_one_line(error)}") from error
+    leave: Callable[[], None] = ray.shutdown
+    return leave
 
 
 def configure_ray() -> None:
@@ -266,6 +277,7 @@ def run_task(job: Job[R]) -> tuple[R, StageCost]:
 def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, StageCost]:
     if not resources.gpus:  # Ray leaves them visible; CUDA reads this variable at its first use, which comes later
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    take_back_umask()
     with stderr_to(log):
         return run_task(job)
 

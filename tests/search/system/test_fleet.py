@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
             state.mkdir(mode=0o700)
             (state / "config.json").write_text(json.dumps({"emulation": {"slowdown": slowdown}}))
             agents.append(EmbeddedAgent(str(state)).__enter__())
-            variable = f"{name.upper()}_TOKEN"
+            variable = f"VITSEARCH_{name.upper()}_TOKEN"
             os.environ[variable] = agents[-1].token
             here = f"  {name}: {{url: '{agents[-1].url}', token: 'env:{variable}', accuracy_images: 20}}"
             text = re.sub(rf"^  {name}: .*$", here, text, flags=re.MULTILINE)

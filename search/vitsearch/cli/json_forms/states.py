@@ -85,6 +85,12 @@ DEPLOYMENT = fields(
     runs_in=(maybe(TEXT), "the device's runtime and its version"),
     opset=(maybe(WHOLE), "of its ONNX file"),
 )
+TOKEN_USE = fields(
+    device=(TEXT, "name of the device or board"),
+    address=(TEXT, "host and port that get the token"),
+    variable=(maybe(TEXT), "the environment variable that holds it; null for a token of 'vitsearch devices add'"),
+    private=(FLAG, "false where it goes unencrypted to another machine"),
+)
 CHECK = fields(
     study=(TEXT, "name of the study"),
     plans=(WHOLE, "plans in the space"),
@@ -94,6 +100,7 @@ CHECK = fields(
     data=(DATA, "what the data takes"),
     inputs=(by_name(TEXT), "how each backbone reads images, in the keys of a space file"),
     weights=(by_name(TEXT), "what files of weights do on some images, or that they are trained first"),
+    tokens=(several(TOKEN_USE), "the addresses that a run gives a token"),
     space=(ANYTHING, "the space file with every default"),
     costs=(maybe(COSTS), "what the search will cost; null with --no-costs"),
 )

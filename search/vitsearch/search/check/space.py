@@ -15,6 +15,7 @@ from vitsearch.data.estimate import Estimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
+from vitsearch.devices.token_places import TokenUse, remember_places, token_uses
 from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.check.weights import check_weights
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
@@ -34,7 +35,7 @@ class Valid:
     """A space file without problems: what its search and its data amount to.
 
     ``layout`` is ``None`` where there are too many images to count. ``notes`` say why a run from this machine would end
-    at once.
+    at once. ``tokens`` are the addresses that a run gives a token.
     """
 
     file: str
@@ -45,6 +46,7 @@ class Valid:
     notes: list[str]
     warnings: tuple[str, ...]
     tried: Mapping[str, str]
+    tokens: tuple[TokenUse, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -56,6 +58,7 @@ class Valid:
             "data": self.data.to_json() | (self.layout.to_json() if self.layout else {"classes": None, "splits": None}),
             "inputs": self.inputs(),
             "weights": dict(self.tried),
+            "tokens": [one.to_json() for one in self.tokens],
             "space": self.space.to_json(),
         }
 
@@ -81,6 +84,7 @@ class Valid:
                 *([self.layout.describe()] if self.layout else []),
                 *(f"input of {name}: {text}." for name, text in self.inputs().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
+                *(f"{one.describe()}." for one in self.tokens),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]
         )
@@ -103,10 +107,12 @@ class Checked:
         draft = self.judged.draft
         space = draft.require([*self.judged.unsupported, *self.more_problems, *more]).space
         assert self.data is not None  # a valid space has data, and its problems were raised
+        remember_places(space.devices, os.environ)
+        tokens = tuple(token_uses(space.devices, os.environ))
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
         estimate, layout = self.data.estimate, self.data.layout
         plans = plan_space(space).count()
-        return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, self.tried)
+        return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, self.tried, tokens)
 
 
 def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Checked:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from vitsearch.core.device_identity import DeviceIdentity
+from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import UnknownName
 from vitsearch.search.open_device import connected, cores_kept_free
 from vitsearch.space import load
@@ -44,6 +46,7 @@ def accept(where: str, name: str, note: Callable[[str], None]) -> Accepted:
             raise UnknownName(f"device that measured for study {study.name!r}", name, sorted(study.devices))
         before = study.devices[name].latest
         newer = load(where).space.devices if where.endswith((".yaml", ".yml")) else {}
+        remember_places(newer, os.environ)
         storage = lookup.find(where).storage
         space = Target(name).space(study.space(), newer).model_copy(update={"storage": storage})
         with cores_kept_free(space) as cores, connected(space, cores, note) as (device,):

@@ -1,12 +1,14 @@
 """Prometheus metrics of a study: ``vitsearch run SPACE --metrics 9464`` serves them while it runs.
 
 They are read from the database when Prometheus asks, so they are those of all runs of the study together, on every
-machine. The address is on this machine only, unless a host is given: nobody has to log in.
+machine. The address is on this machine only, unless a host is given: nobody has to log in. A request under a name
+that is not one of this machine is refused.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.errors import ResourceError, StudyError
+from vitsearch.search.observers.host_names import HostNames
+from vitsearch.search.observers.metrics_server import MetricsServer
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import read_front
@@ -52,7 +56,7 @@ def serve_metrics(text: str, space: SearchSpace) -> Iterator[str]:
     Raises :class:`ResourceError` where prometheus_client is not installed, or the address cannot be used.
     """
     try:
-        from prometheus_client import CollectorRegistry, start_http_server  # optional
+        from prometheus_client import CollectorRegistry, make_wsgi_app  # optional
     except ImportError:
         raise ResourceError("--metrics needs prometheus_client; run: pip install 'vitsearch[metrics]'") from None
     address = Address.parse(text)
@@ -62,9 +66,13 @@ def serve_metrics(text: str, space: SearchSpace) -> Iterator[str]:
         registry = CollectorRegistry()
         registry.register(collector)
         try:
-            server, thread = start_http_server(address.port, address.host, registry)
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            bound = str(found[0][4][0]), address.port
+            server = MetricsServer(bound, make_wsgi_app(registry), HostNames.of(address.host))
         except OSError as error:
             raise ResourceError(f"metrics address {address.host}:{address.port}: {error.strerror}") from error
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
         closing.callback(thread.join)
         closing.callback(server.server_close)
         closing.callback(server.shutdown)
@@ -100,6 +108,9 @@ class StudyCollector:
         if not self._turn.acquire(timeout=TURN_S):
             return {}
         try:
+            if self._reader is not None and not self._reader[0].is_there():  # it was deleted, with its database or not
+                self._reader = None
+                self._open.close()
             if self._reader is None:
                 self._reader = self._open.enter_context(opened(self._where))
             return figures(*self._reader)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
 
     def __init__(self, backend: RDBStorage, study_name: str) -> None:
         self._backend = backend
+        self._name = study_name
+        self._file = _file_of(backend)
         self.study_id = backend.get_study_id_from_name(study_name)
         self._directions = backend.get_study_directions(self.study_id)
         self._rows = TrialRows(backend.engine, self.study_id)
@@ -367,9 +370,28 @@ class StudyView(BaseStorage, BaseHeartbeat):
     def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None] | None:
         return self._backend.get_heartbeat_stale_trial_callback()
 
+    def is_there(self) -> bool:
+        """Whether the database still holds the study: somebody may delete it, alone or with the file that it is in."""
+        if _file_of(self._backend) != self._file:
+            return False  # the connections still read the old file
+        try:
+            return self._backend.get_study_id_from_name(self._name) == self.study_id
+        except KeyError:
+            return False
+
     def close(self) -> None:
         """Close the database connections."""
         close_tables(self._backend)
+
+
+def _file_of(backend: RDBStorage) -> tuple[int, int] | None:
+    """The device and the inode of a SQLite file; None for a server, and where there is no file."""
+    url = backend.engine.url
+    try:
+        found = os.stat(url.database or "") if url.get_backend_name() == "sqlite" else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _is_start_of(distribution: BaseDistribution, known: BaseDistribution | None) -> bool:

@@ -129,3 +129,87 @@ def test_a_truncated_answer_is_device_unreachable():
             transport.request("GET", "/v1/device")
         thread.join()
         transport.close()
+
+
+@pytest.fixture
+def heard():
+    """An HTTP server that answers nothing useful, and the requests that it has got."""
+    requests = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            requests.append((self.requestline, self.headers.get("Authorization")))
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_CONNECT = do_PUT = answer
+
+        def log_message(self, *arguments):
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server.server_port, requests
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_and_its_target_gets_nothing(heard, status):
+    port, requests = heard
+
+    class Redirecting(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Location", f"http://127.0.0.1:{port}/v1/device")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = Server(("127.0.0.1", 0), Redirecting)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    transport = Transport(f"http://127.0.0.1:{server.server_port}", "t" * 64, 30.0)
+    try:
+        with pytest.raises(EvaluatorError, match=f"HTTP {status}"):
+            transport.request("GET", "/v1/device")
+    finally:
+        transport.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert requests == []
+
+
+@pytest.mark.parametrize("address", ["http://device.invalid", "https://device.invalid"])
+def test_no_proxy_of_the_environment_gets_a_request(heard, monkeypatch, address):
+    port, requests = heard
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    transport = Transport(address, "t" * 64, 30.0)
+    with pytest.raises(DeviceUnreachable):
+        transport.request("GET", "/v1/device")
+    transport.close()
+    assert requests == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:secret@127.0.0.1:1",
+        "http://user@127.0.0.1:1",
+        "http://127.0.0.1:1/path",
+        "ftp://127.0.0.1:1",
+        "//h",
+    ],
+)
+def test_an_address_is_a_scheme_a_host_and_a_port_alone(address):
+    transport = Transport(address, "t" * 64, 30.0)
+    with pytest.raises(InvalidRequest, match="address has the form"):
+        transport.request("GET", "/v1/device")

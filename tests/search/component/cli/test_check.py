@@ -84,3 +84,40 @@ def test_valid_beside_train_is_not_replaced_by_a_share_of_train(photos):
     (photos / "Train").rename(photos / "train")
     stopped = check(photos)
     assert f"mv {photos}/Valid {photos}/val; or set data.validation_split: Valid" in str(stopped.exception)
+
+
+def with_devices(photos: Path, text: str) -> Path:
+    """The file of the photos, in a form that is fine, with devices."""
+    for wrong, right in (("Train", "train"), ("Valid", "val")):
+        (photos / wrong).rename(photos / right)
+    path = photos.parent / "parts.yaml"
+    path.write_text(f"{path.read_text()}{text}\n")
+    return path
+
+
+def test_each_address_that_gets_a_token_is_shown(photos, monkeypatch):
+    monkeypatch.setenv("VITSEARCH_NANO", "s" * 64)
+    with_devices(photos, "devices: {nano: {url: 'http://nano.example:8470', token: 'env:VITSEARCH_NANO'}}")
+    done = check(photos)
+    assert done.exit_code == 0, done.output
+    assert "would end at once" not in done.stdout
+    assert (
+        "device nano: nano.example:8470 gets the token in VITSEARCH_NANO, unencrypted: who is on the way can read it."
+        in done.stdout.splitlines()
+    )
+    assert json.loads(check(photos, "--json").stdout)["tokens"] == [
+        {"device": "nano", "address": "nano.example:8470", "variable": "VITSEARCH_NANO", "private": False}
+    ]
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_that_asks_for_the_secret_of_another_program_is_refused(photos, monkeypatch, command):
+    monkeypatch.setenv("GITHUB_TOKEN", "s" * 64)
+    path = with_devices(photos, "devices: {nano: {url: 'https://evil.example', token: 'env:GITHUB_TOKEN'}}")
+    done = CliRunner().invoke(app, [command, str(path)])
+    assert isinstance(done.exception, SpaceError)
+    line = len(path.read_text().splitlines())
+    assert done.exception.problems == (
+        f"line {line}: devices.nano.token: 'env:GITHUB_TOKEN' may hold a secret of another program; allowed: names "
+        "that begin with env:VITSEARCH_",
+    )

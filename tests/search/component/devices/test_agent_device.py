@@ -121,12 +121,12 @@ def test_a_measurement_behind_that_of_another_study_names_it(device, agent, tmp_
 
 
 def test_a_token_comes_from_the_environment():
-    assert token_from("env:NANO", {"NANO": "secret"}) == "secret"
+    assert token_from("env:VITSEARCH_NANO", {"VITSEARCH_NANO": "secret"}) == "secret"
 
 
 def test_a_missing_token_is_reported_with_its_variable():
-    with pytest.raises(ResourceError, match="NANO must hold the token, but it is not set"):
-        token_from("env:NANO", {})
+    with pytest.raises(ResourceError, match="VITSEARCH_NANO must hold the token, but it is not set"):
+        token_from("env:VITSEARCH_NANO", {})
 
 
 @pytest.mark.long

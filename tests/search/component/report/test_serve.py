@@ -9,15 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from support.report_server import TOKEN, server
-from vitsearch.errors import ResourceError
+from support.slow_clients import closed_by_server
+from vitsearch.errors import ResourceError, StudyError
+from vitsearch.report import bounded_protocol
 from vitsearch.report.live import LiveStudy
 from vitsearch.report.serve import LOOK_S, serve
+from vitsearch.study.database.opening import delete_study
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_without_the_token_there_is_nothing(port, path):
 
 
 def test_the_name_of_another_host_is_refused(port):
-    assert answer(port, f"/{TOKEN}/data.json", host="evil.example")[0] == 400
+    assert answer(port, f"/{TOKEN}/data.json", host="evil.example")[0] == 421
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
@@ -124,7 +129,7 @@ def test_a_port_that_is_taken_is_refused(finished):
         other.listen()
         taken = other.getsockname()[1]
         with pytest.raises(ResourceError) as error:
-            serve(live, taken, print)
+            serve(live, taken, print, print)
     assert str(error.value) == (
         f"port {taken} of 127.0.0.1 cannot be used: Address already in use; "
         "name another one with --port, or 0 for a free one"
@@ -135,7 +140,7 @@ def test_a_port_that_is_taken_is_refused(finished):
 def test_missing_libraries_are_named_with_the_line_that_installs_them(finished, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with closing(LiveStudy(f"{finished.folder / 'fake.db'}")) as live, pytest.raises(ResourceError) as error:
-        serve(live, 0, print)
+        serve(live, 0, print, print)
     assert str(error.value) == (
         "vitsearch serve needs starlette and uvicorn; install them with: pip install 'vitsearch[serve]'"
     )
@@ -152,3 +157,111 @@ def test_ctrl_c_ends_it_quietly_while_a_page_is_open(finished):
             run.send_signal(signal.SIGINT)
             assert run.communicate(timeout=30)[0] == ""
     assert run.returncode == 0
+
+
+HOSTS = [
+    "evil.example",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "evil.example@127.0.0.1",
+    "127.0.0.1 evil.example",
+    "0.0.0.0",
+    "10.0.0.1",
+    "[::1",
+    "",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_site_that_stands_for_this_machine_gets_nothing(port, host):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.putrequest("GET", f"/{TOKEN}/data.json", skip_host=True)
+        connection.putheader("Host", host)
+        connection.endheaders()
+        found = connection.getresponse()
+        assert found.status == 421
+        assert b"trials" not in found.read()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "localhost:8000"])
+def test_names_of_this_machine_are_answered_on_any_port(port, host):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", f"/{TOKEN}/data.json", headers={"Host": host})
+        assert connection.getresponse().status == 200
+
+
+@pytest.mark.parametrize("trickle", [b"", b"GET /"], ids=["nothing", "bytes"])
+def test_half_open_connections_end_and_block_nobody(finished, monkeypatch, trickle):
+    """200 clients that send nothing, or a byte now and then."""
+    monkeypatch.setattr(bounded_protocol, "HEAD_S", 3.0)
+    with server(f"{finished.folder / 'fake.db'}") as port, ExitStack() as closing_all:
+        clients = [closing_all.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
+        started = time.monotonic()
+        assert answer(port, f"/{TOKEN}/data.json")[0] == 200
+        ended = closed_by_server(clients, trickle)
+        assert ended == 200
+        assert time.monotonic() - started < 60
+
+
+def test_a_connection_is_bounded_after_an_answer_too(finished, monkeypatch):
+    monkeypatch.setattr(bounded_protocol, "HEAD_S", 1.0)
+    with server(f"{finished.folder / 'fake.db'}") as port, socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"GET /{TOKEN}/data.json HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert closed_by_server([client], b"G") == 1
+
+
+def test_events_outlast_the_bound_of_a_request(finished, monkeypatch):
+    monkeypatch.setattr(bounded_protocol, "HEAD_S", 0.2)
+    monkeypatch.setattr("vitsearch.report.serve.BEAT_S", 1.0)
+    with server(f"{finished.folder / 'fake.db'}") as port, closing(Events(port)) as events:
+        assert [events.next()[0] for _ in range(3)] == ["version"] * 3
+
+
+def delete(study):
+    """As ``vitsearch studies delete`` does."""
+    for path in study.folder.glob("fake.db*"):
+        path.unlink()
+
+
+def test_a_study_that_was_deleted_is_said_on_the_page_and_in_the_terminal(make_study):
+    study = make_study(trials=1)
+    study.run()
+    where, notes = f"{study.folder / 'fake.db'}", []
+    with server(where, notes.append) as port, closing(Events(port)) as events:
+        assert events.next()[0] == "version"
+        assert answer(port, f"/{TOKEN}/")[0] == 200
+        delete(study)
+        gone = f"study '{where}' is gone: it was deleted"
+        assert events.next() == ("problem", json.dumps(gone))
+        for path in ("", "data.json"):
+            status, text, headers = answer(port, f"/{TOKEN}/{path}")
+            assert (status, text, headers["Cache-Control"]) == (410, f"{gone}\n", "no-store")
+        assert notes == [gone]
+        study.run()
+        assert events.next()[0] == "version"
+        assert answer(port, f"/{TOKEN}/")[0] == 200
+    assert notes == [gone]
+
+
+def test_a_study_that_was_deleted_is_said_in_the_terminal_while_no_page_is_open(make_study, monkeypatch):
+    monkeypatch.setattr("vitsearch.report.serve.FIND_S", 0.0)
+    study = make_study(trials=0)
+    study.run()
+    where, noted = f"{study.folder / 'fake.db'}", threading.Event()
+    with server(where, lambda text: noted.set()):
+        delete(study)
+        assert noted.wait(30)
+
+
+def test_one_study_of_several_that_was_deleted_is_gone(make_study):
+    study = make_study(trials=0)
+    study.run()
+    other = study.with_space(study="other")
+    other.run()
+    with closing(LiveStudy(f"{study.folder / 'fake.db'}#other")) as live:
+        live.look()
+        delete_study(study.space.storage, "other")
+        with pytest.raises(StudyError, match="other' is gone: it was deleted"):
+            live.look()
+    with closing(LiveStudy(f"{study.folder / 'fake.db'}#fake")) as live:
+        assert live.look()

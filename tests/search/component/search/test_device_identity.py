@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from vitsearch.cli.app import app
 from vitsearch.core.plan import Deployment
+from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
 from vitsearch.search.open_device import cores_kept_free, open_device
@@ -61,6 +63,7 @@ def asked(space, devices=None):
 @contextmanager
 def opened(space):
     """The study and its device, as a run opens them."""
+    remember_places(space.devices, os.environ)
     with (
         closing(Study.open(space)) as study,
         cores_kept_free(space) as cores,
@@ -85,8 +88,8 @@ def on_agent(space, monkeypatch):
     @contextmanager
     def on_agent(state):
         with EmbeddedAgent(str(state)) as agent:
-            monkeypatch.setenv("NANO_TOKEN", agent.token)
-            yield asked(space, {"nano": {"url": agent.url, "token": "env:NANO_TOKEN"}})
+            monkeypatch.setenv("VITSEARCH_NANO_TOKEN", agent.token)
+            yield asked(space, {"nano": {"url": agent.url, "token": "env:VITSEARCH_NANO_TOKEN"}})
 
     return on_agent
 

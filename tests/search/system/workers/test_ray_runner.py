@@ -216,5 +216,10 @@ def test_a_full_disk_is_no_failure_of_the_plan(with_stage):
         asyncio.run(with_stage.run(StageJob(None, "full disk")))
 
 
-def test_a_cluster_that_answers_may_be_joined(ray_runner):
+def test_a_cluster_that_answers_may_be_joined_with_its_token(ray_runner, monkeypatch):
+    """The token is that of the environment, as of a user who joins; here it is that of the worker of a cluster."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    variables = ray_runner._ray.remote(num_cpus=1)(lambda: {name: os.environ[name] for name in names})
+    for name, value in ray_runner._ray.get(variables.remote()).items():
+        monkeypatch.setenv(name, value)
     require_cluster(ray_runner._ray.get_runtime_context().gcs_address)

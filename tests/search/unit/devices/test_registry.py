@@ -11,6 +11,7 @@ import pytest
 
 from vitsearch.devices.connection import connect, known_device
 from vitsearch.devices.registry import DeviceBook, KnownDevice
+from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError, UnknownName
 from vitsearch.space.sections import Device
 
@@ -114,7 +115,9 @@ def test_a_space_file_with_only_the_name_uses_the_stored_device(book, environ):
 def test_keys_of_the_space_file_take_precedence(book, environ):
     book.put("nano", NANO)
     other = "sha256:" + "cd" * 32
-    found = known_device("nano", Device(token="env:NANO", fingerprint=other), environ | {"NANO": "s" * 64})
+    asked = Device(url=NANO.url, token="env:VITSEARCH_NANO", fingerprint=other)
+    remember_places({"nano": asked}, environ)
+    found = known_device("nano", asked, environ | {"VITSEARCH_NANO": "s" * 64})
     assert found == KnownDevice(NANO.url, "s" * 64, other)
 
 
@@ -135,9 +138,10 @@ def test_a_stored_token_is_not_sent_to_another_certificate(book, environ):
 
 
 def test_an_unknown_device_is_reached_with_the_keys_of_the_space_file(environ):
-    asked = Device(url="https://nano:8470", token="env:NANO", fingerprint=PIN)
-    assert known_device("nano", asked, environ | {"NANO": "t" * 64}) == NANO
-    with pytest.raises(ResourceError, match="NANO must hold the token, but it is not set"):
+    asked = Device(url="https://nano:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
+    remember_places({"nano": asked}, environ)
+    assert known_device("nano", asked, environ | {"VITSEARCH_NANO": "t" * 64}) == NANO
+    with pytest.raises(ResourceError, match="VITSEARCH_NANO must hold the token, but it is not set"):
         known_device("nano", asked, environ)
 
 

@@ -29,7 +29,7 @@ def test_overrides():
         "space.ffn_pruning_ratio={low: 0, high: 0.5, step: 0.25}",
         "limits.accuracy=null",
         "limits.size_mb.max=2.5",
-        "devices.pi.token=env:PI_TOKEN",
+        "devices.pi.token=env:VITSEARCH_PI_TOKEN",
         "devices.pi.url=https://pi.local:8470",
     ]
     space = load(SMALL, overrides).space
@@ -64,7 +64,8 @@ def test_invalid_overrides_are_reported_with_the_problems_of_the_file():
 def test_an_override_of_a_secret_is_not_shown():
     found = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
     assert found == [
-        "override: devices.pi.token: a token does not belong in a space file; write env:NAME, an environment variable"
+        "override: devices.pi.token: a token does not belong in a space file; write env:VITSEARCH_NAME, an environment "
+        "variable"
     ]
 
 
@@ -138,3 +139,57 @@ def test_devices_are_given_as_a_list_or_a_mapping():
     assert listed.device_names == ("nano",)
     assert SearchSpace.from_json(listed.to_json()) == listed
     assert "is not a valid device name" in problems(SMALL, ["devices=[Nano]"])[0]
+
+
+TOKEN = "devices: {nano: {url: 'https://nano.example:8470', token: 'env:VITSEARCH_NANO'}}\n"
+
+
+def with_base(folder, text):
+    """A file that takes all but ``text`` from a file whose device has a token."""
+    (folder / "base.yaml").write_text(SMALL.read_text() + TOKEN)
+    (folder / "child.yaml").write_text(f"extends: base.yaml\nstudy: child\n{text}")
+    return folder / "child.yaml"
+
+
+def test_the_address_of_a_token_cannot_be_changed_by_an_override(tmp_path):
+    base = with_base(tmp_path, "").with_name("base.yaml")
+    line = len(SMALL.read_text().splitlines()) + 1
+    assert problems(base, ["devices.nano.url=https://evil.example"]) == [
+        "override: devices.nano.url: 'https://evil.example' is not the address beside the token of "
+        f"{base} line {line}; write url, fingerprint and token in one place"
+    ]
+    both = ["devices.nano.url=https://evil.example", "devices.nano.token=env:VITSEARCH_MINE"]
+    assert load(base, both).space.devices["nano"].token == "env:VITSEARCH_MINE"
+    assert load(base, both[1:]).space.devices["nano"].url == "https://nano.example:8470"
+
+
+def test_the_address_of_a_token_cannot_be_changed_by_a_file_that_extends(tmp_path):
+    child = with_base(tmp_path, "devices: {nano: {url: 'https://evil.example'}}\n")
+    (problem,) = problems(child)
+    assert problem.startswith(
+        "line 3: devices.nano.url: 'https://evil.example' is not the address beside the token of "
+    )
+
+
+def test_the_certificate_for_a_token_cannot_be_changed_by_a_file_that_extends(tmp_path):
+    child = with_base(tmp_path, f"devices: {{nano: {{fingerprint: 'sha256:{'ab' * 32}'}}}}\n")
+    (problem,) = problems(child)
+    assert problem.startswith("line 3: devices.nano.fingerprint: this is not the certificate beside the token of ")
+
+
+def test_a_token_cannot_be_added_to_the_address_of_another_file(tmp_path):
+    child = with_base(tmp_path, "devices: {nano: {token: 'env:VITSEARCH_OTHER'}}\n")
+    (problem,) = problems(child)
+    assert "devices.nano.url: 'https://nano.example:8470' is not the address beside the token of" in problem
+
+
+def test_the_address_of_a_token_of_a_board_cannot_be_changed(tmp_path):
+    boards = "devices: {nano: {boards: {a: {url: 'https://a.example', token: 'env:VITSEARCH_A'}}}}\n"
+    path = tmp_path / "boards.yaml"
+    path.write_text(SMALL.read_text() + boards)
+    (problem,) = problems(path, ["devices.nano.boards.a.url=https://evil.example"])
+    assert problem.startswith("override: devices.nano.boards.a.url: 'https://evil.example' is not the address")
+
+
+def test_a_file_that_extends_keeps_address_and_token(tmp_path):
+    assert load(with_base(tmp_path, "")).space.devices["nano"].token == "env:VITSEARCH_NANO"

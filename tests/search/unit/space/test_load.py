@@ -10,6 +10,7 @@ import pytest
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.core.plan import Augmentation, QuantizationAware, Recipe
 from vitsearch.core.tuning import tuning_of
+from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace, json_schema, load
 
 ROOT = Path(REPOSITORY)
@@ -35,7 +36,7 @@ space:
   ffn_pruning_ratio: 0
   distillation: [none, logits]
 devices:
-  nano: {url: "https://nano.local:8470/", token: "env:NANO_TOKEN"}
+  nano: {url: "https://nano.local:8470/", token: "env:VITSEARCH_NANO_TOKEN"}
   pi5: [pi5-a, "http://pi5-b.local:8470"]
 fleet: {weights: {nano: 2, pi5: 1}}
 search: {budget: 1h30m, sampler: nsga2, seed: 7}
@@ -275,3 +276,27 @@ def test_on_one_device_of_a_fleet_its_own_metrics_hold(with_devices):
     other = fleet.on_device("orin", fleet.devices["nano"])
     assert list(other.objectives) == ["accuracy", "latency_ms_p50", "energy_mj"]
     assert {name: limit.max for name, limit in other.limits.items()} == {"peak_memory_mb": 900}
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"),
+    [
+        (
+            {"url": "https://nano", "token": "env:GITHUB_TOKEN"},
+            "devices.nano.token: 'env:GITHUB_TOKEN' may hold a secret",
+        ),
+        ({"token": "env:VITSEARCH_NANO"}, "devices.nano.token: needs the url of the device beside it"),
+        ({"url": "https://a:b@nano"}, "devices.nano.url: credentials do not belong in a url"),
+        ({"url": "https://nano\u202e"}, "devices.nano.url: "),
+        (
+            {"boards": {"a": {"url": "https://a", "token": "env:HOME"}}},
+            "devices.nano.boards.a.token: 'env:HOME' may hold",
+        ),
+    ],
+)
+def test_a_database_that_was_edited_is_one_clear_line(device, problem):
+    stored = json.loads(GOLDEN.read_text()) | {"devices": {"nano": device}}
+    with pytest.raises(StudyError) as error:
+        SearchSpace.from_json(stored)
+    assert str(error.value).startswith(f"the space file that the study keeps is not valid: {problem}")
+    assert str(error.value).isprintable()

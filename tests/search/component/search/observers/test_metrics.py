@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import sys
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.slow_clients import closed_by_server
 from vitsearch.core.pareto import hypervolume, loss
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.pipeline.progress import Silent
+from vitsearch.search.observers.host_names import HostNames
 from vitsearch.search.observers.metrics import Address, serve_metrics
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
@@ -154,3 +159,81 @@ def test_a_missing_library_is_named_with_its_command(space, monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ResourceError, match=r"pip install 'vitsearch\[metrics\]'"), serve_metrics("0", space):
         pass
+
+
+def ask(url, host, method="GET"):
+    address = urlsplit(url)
+    with closing(http.client.HTTPConnection(address.hostname, address.port, timeout=30)) as connection:
+        connection.putrequest(method, "/metrics", skip_host=True)
+        if host is not None:
+            connection.putheader("Host", host)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", "10.0.0.1", "", None, "a b", "[::1"]
+)
+def test_a_site_that_stands_for_this_machine_gets_nothing(finished, host):
+    with serve_metrics("0", finished.space) as url:
+        status, text = ask(url, host)
+    assert status == 421
+    assert "vitsearch_" not in text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9464", "localhost", "LocalHost.:1", "[::1]:9464"])
+def test_names_of_this_machine_are_answered(finished, host):
+    with serve_metrics("0", finished.space) as url:
+        assert ask(url, host)[0] == 200
+
+
+def test_a_server_for_the_network_answers_to_numbers_and_its_own_names(finished):
+    with serve_metrics("0.0.0.0:0", finished.space) as url:
+        for host, status in [("10.1.2.3:9464", 200), (socket.gethostname(), 200), ("evil.example", 421)]:
+            assert ask(url.replace("0.0.0.0", "127.0.0.1"), host)[0] == status
+
+
+def test_only_get_is_answered_with_metrics(finished):
+    with serve_metrics("0", finished.space) as url:
+        assert ask(url, "localhost", "POST")[0] == 405
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"no request\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400 Bad Request")
+
+
+@pytest.mark.parametrize("trickle", [b"", b"GET /"], ids=["nothing", "bytes"])
+def test_half_open_connections_end_and_block_nobody(finished, monkeypatch, trickle):
+    """200 clients that send nothing, or a byte now and then."""
+    monkeypatch.setattr("vitsearch_evaluators.agent.http.rate_limits.HEAD_S", 3.0)
+    with serve_metrics("0", finished.space) as url, ExitStack() as closing_all:
+        address = urlsplit(url)
+        at = (address.hostname, address.port)
+        clients = [closing_all.enter_context(socket.create_connection(at)) for _ in range(200)]
+        assert ask(url, "localhost")[0] == 200
+        assert closed_by_server(clients, trickle) == 200
+
+
+def test_a_study_that_was_deleted_has_no_metrics(make_study):
+    study = make_study(trials=1)
+    study.run()
+    with serve_metrics("0", study.space) as url:
+        assert scrape(url)["trainings_total",] == 1
+        for path in study.folder.glob("fake.db*"):
+            path.unlink()
+        assert scrape(url) == {("database_up",): 0}
+        study.run()
+        assert scrape(url)["trainings_total",] == 1
+
+
+@pytest.mark.parametrize(("bound", "host", "is_known"), [
+    ("trainer.example", "trainer.example:9464", True),
+    ("trainer.example", "10.0.0.5:9464", True),
+    ("trainer.example", "other.example:9464", False),
+    ("10.0.0.5", "10.0.0.5", True),
+    ("::", "[fd00::5]:9464", True),
+    ("::1", "10.0.0.5", False),
+])  # fmt: skip
+def test_the_names_of_a_server_are_its_host_and_those_of_its_machine(bound, host, is_known):
+    assert (host in HostNames.of(bound)) == is_known
