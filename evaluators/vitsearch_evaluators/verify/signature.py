@@ -16,6 +16,7 @@ from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 NAMESPACE = "vitsearch-bundle"
+"""What a signature is for: one that was made for something else, such as a commit, is none of a bundle."""
 SIGNATURE_MAX_BYTES, SIGNERS_MAX_BYTES = 64 << 10, 1 << 20
 PRINCIPALS_MAX = 16
 """How many who share a key are tried."""

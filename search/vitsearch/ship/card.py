@@ -10,10 +10,11 @@ from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
-from vitsearch.ship import examples, signing
+from vitsearch.ship import examples
 from vitsearch.ship.described import Accuracy, Described
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.verify import single_file
+from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 TITLES = {
     "latency_ms_p50": "latency, median",
@@ -239,7 +240,7 @@ def _verify(model: Described, with_images: bool) -> Iterator[str]:
     yield ""
     yield "The checksums find damage, not an attacker: whoever changes a file can change `SHA256SUMS` and the agent"
     yield "too. Verify a bundle of somebody else with an agent of your own. Where there is"
-    yield f"`{signing.SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
+    yield f"`{SIGNATURE}`, it says who made the bundle: `vitsearch verify . --signers FILE`, with a file of the"
     yield "keys that you trust."
     inside = model.on_images
     if with_images and inside.n < model.judged.n:

@@ -21,6 +21,7 @@ from vitsearch.space import SearchSpace, load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
 from vitsearch_evaluators.verify.bundle import CHECKSUMS
+from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _write(model: Described, options: Options, target: Target | None) -> Bundle:
     checksums = files[CHECKSUMS]
     assert isinstance(checksums, bytes)  # made here
     if options.sign is not None:
-        files[signing.SIGNATURE] = signing.signature(options.sign, checksums)
+        files[SIGNATURE] = signing.signature(options.sign, checksums)
     if options.folder is not None and target is not None:
         return Bundle(options.folder, target.write(model.name, files), model, options.sign is not None)
     folder = Path(writing.plain(model.name))

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from vitsearch.errors import BundleError, ResourceError
 from vitsearch_evaluators.base.printable import printable
-
-SIGNATURE = "SHA256SUMS.sig"
-NAMESPACE = "vitsearch-bundle"
-"""What the signature is for: one that was made for something else, such as a commit, is none of a bundle."""
+from vitsearch_evaluators.verify.signature import NAMESPACE
 
 
 def require(key: Path) -> None:

@@ -23,7 +23,6 @@ from typing import IO, BinaryIO
 
 from vitsearch.errors import BundleError, StoreError
 from vitsearch.ship.contents import File
-from vitsearch.ship.signing import SIGNATURE
 from vitsearch_evaluators.base import locks
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.errors import EvaluatorError
@@ -272,7 +271,6 @@ def _obstacle(path: Path, name: str | None) -> str | None:
     try:
         with bundle.opened(str(path)) as folder:
             _, wrong = bundle.damaged(folder)
-            wrong = [line for line in wrong if line != f"{SIGNATURE} was added"]  # SHA256SUMS cannot list it
             found = json.loads((Path(folder) / bundle.MANIFEST).read_bytes())["name"]
     except (EvaluatorError, OSError, ValueError, KeyError, TypeError):
         return "is not a bundle"

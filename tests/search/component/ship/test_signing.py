@@ -12,6 +12,7 @@ import pytest
 from vitsearch.errors import BundleError, ResourceError
 from vitsearch.ship import signing
 from vitsearch.ship.writing import write
+from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 CHECKSUMS = b"0" * 64 + b"  model.onnx\n"
 
@@ -136,7 +137,7 @@ def files_of(model, **more):
 
 def test_a_signed_bundle_is_replaced_by_a_later_one(tmp_path):
     for signature in (b"of 1", b"of 2"):
-        write("tiny", files_of(signature, **{signing.SIGNATURE: signature}), tmp_path / "here")
+        write("tiny", files_of(signature, **{SIGNATURE: signature}), tmp_path / "here")
         assert (tmp_path / "here" / "SHA256SUMS.sig").read_bytes() == signature
     write("tiny", files_of(b"3"), tmp_path / "here")
     assert not (tmp_path / "here" / "SHA256SUMS.sig").exists()

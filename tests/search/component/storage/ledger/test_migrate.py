@@ -17,7 +17,7 @@ from vitsearch.storage.ledger.migrate import VERSION_TABLE, SchemaOfResults, Ver
 from vitsearch.storage.ledger.tables import metadata
 
 NEXT = """
-revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "0004", "0003", None, None
 
 def upgrade():
     from alembic import op
@@ -38,7 +38,7 @@ def newer_program(engine, tmp_path, monkeypatch):
     """A program with one more migration, which finds a database of ours."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.MIGRATIONS, folder)
-    (folder / "versions" / "v0003_next.py").write_text(NEXT)
+    (folder / "versions" / "v0004_next.py").write_text(NEXT)
     monkeypatch.setattr(migrate, "MIGRATIONS", folder)
 
 
@@ -64,16 +64,16 @@ def test_the_version_table_is_our_own(engine):
 def test_an_upgrade_without_anything_to_do_changes_nothing(engine):
     before = set(inspect(engine).get_table_names())
     done = SchemaOfResults(engine).upgrade()
-    assert (done, done.is_change) == (Versions("0002", "0002"), False)
+    assert (done, done.is_change) == (Versions("0003", "0003"), False)
     assert set(inspect(engine).get_table_names()) == before
 
 
 def test_an_older_database_is_opened_after_an_upgrade_only(engine, newer_program):
     tables = SchemaOfResults(engine)
-    with pytest.raises(StudyError, match=r"tables of results have version 0002, and this program needs version 0003"):
+    with pytest.raises(StudyError, match=r"tables of results have version 0003, and this program needs version 0004"):
         tables.prepare()
     assert not inspect(engine).has_table("vs_next")
-    assert tables.upgrade() == Versions("0002", "0003")
+    assert tables.upgrade() == Versions("0003", "0004")
     tables.prepare()
     assert inspect(engine).has_table("vs_next")
 
@@ -82,7 +82,7 @@ def test_an_older_database_is_opened_after_an_upgrade_only(engine, newer_program
 def test_a_database_of_a_newer_program_is_refused_with_both_versions(engine, work):
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(StudyError, match="have version 9999, and this program knows versions up to 0002: install a n"):
+    with pytest.raises(StudyError, match="have version 9999, and this program knows versions up to 0003: install a n"):
         work(SchemaOfResults(engine))
 
 
@@ -91,7 +91,7 @@ def test_a_database_from_before_the_first_known_version_is_refused_with_both_ver
     with engine.begin() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
     with pytest.raises(
-        StudyError, match="have version 0001, and this program reads none before 0002: run the study an"
+        StudyError, match="have version 0001, and this program reads none before 0003: run the study an"
     ):
         work(SchemaOfResults(engine))
 
@@ -100,7 +100,7 @@ def test_programs_that_start_at_once_make_the_tables_once(storage):
     engines = [connect(storage) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         made = list(threads.map(lambda engine: SchemaOfResults(engine).upgrade().before, engines))
-    assert sorted(made, key=str) == ["0002", "0002", "0002", None]
+    assert sorted(made, key=str) == ["0003", "0003", "0003", None]
     for engine in engines:
         engine.dispose()
 

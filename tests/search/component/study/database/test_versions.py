@@ -35,7 +35,7 @@ def made(storage):
 def test_an_empty_database_gets_all_tables(storage, tmp_path):
     (tmp_path / "test.db").touch()
     done = upgrade(storage)
-    assert (done.results, done.trials) == (Versions(None, "0002"), Versions(None, NEW))
+    assert (done.results, done.trials) == (Versions(None, "0003"), Versions(None, NEW))
     Ledger.open(storage).close()
     assert study_names(storage) == []
 

@@ -4,7 +4,7 @@ claim, files_place, run, stage_cost."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
+revision = "0003"
 down_revision = None
 branch_labels = None
 depends_on = None
