@@ -102,9 +102,10 @@ def open_boards(space: SearchSpace, name: str, note: Callable[[str], None], fail
     """Those boards of a device of the file that answer; at least one has to."""
     asked, boards, away = space.devices[name], list[AgentDevice](), list[DeviceLost]()
     for board, described in asked.boards_of(name).items():
+        way = known_device(board, described, os.environ)
         if (place := TokenPlace.of(described)) is not None:
             note(f"device {board}: {place.describe()}")
-        client = connect(board, known_device(board, described, os.environ), space.study, FOREVER_S)
+        client = connect(board, way, space.study, FOREVER_S)
         try:
             boards.append(AgentDevice(board, client, failures, asked.deadline_s))
         except DeviceLost as error:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from typer.testing import CliRunner
 from vitsearch.cli.app import app
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.token_places import remember_places
-from vitsearch.errors import StudyError
+from vitsearch.errors import ResourceError, StudyError
 from vitsearch.search.home import Home
-from vitsearch.search.open_device import cores_kept_free, open_device
+from vitsearch.search.open_device import connected, cores_kept_free, open_device
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
@@ -137,3 +138,23 @@ def test_two_machines_without_devices_are_two_devices(space, model):
     assert str(refused.value).count("local@workstation: ") == 2
     with closing(Study.open(space)) as study:
         assert study.devices["local"].label == "local@workstation"
+
+
+def test_an_address_that_only_the_database_names_gets_no_connection(space, monkeypatch):
+    monkeypatch.setenv("VITSEARCH_NANO_TOKEN", "s" * 64)
+    with socket.create_server(("127.0.0.1", 0)) as hostile:
+        url = f"http://127.0.0.1:{hostile.getsockname()[1]}"
+        stored = asked(space, {"nano": {"url": url, "token": "env:VITSEARCH_NANO_TOKEN"}})
+        Ledger.open(stored.storage).close()
+        Study.open(stored).close()
+        with (
+            closing(Study.read(stored.storage, stored.study)) as study,
+            pytest.raises(
+                ResourceError, match="by the database of the study, 127.0.0.1:.* gets the token in VITSEARCH_"
+            ),
+            connected(study.space(), None, print),
+        ):
+            pass
+        hostile.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            hostile.accept()

@@ -201,3 +201,22 @@ def test_without_a_place_for_its_sockets_it_says_so(monkeypatch):
     monkeypatch.setattr(own_ray, "LONGEST", "x" * 200)
     with pytest.raises(ResourceError, match="folder for its sockets"):
         own_ray._new_folder()
+
+
+def test_a_cluster_that_cannot_be_joined_is_one_line_and_nothing_is_started(place, tmp_path, monkeypatch):
+    asked = []
+
+    def init(**arguments):
+        asked.append(arguments)
+        raise ConnectionError("Failed to connect to Ray cluster at head:6379\n\x1b[31mlong paragraph")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("vitsearch.workers.ray_runner.require_cluster", lambda address: None)
+    with pytest.raises(WorkersLost) as error:
+        RayRunner(ONE, tmp_path, "head:6379")
+    assert str(error.value) == (
+        "the Ray cluster at head:6379 cannot be joined: Failed to connect to Ray cluster at head:6379"
+    )
+    assert [one["address"] for one in asked] == ["head:6379"]
+    assert not any("_temp_dir" in one for one in asked)
+    assert folders(place) == []
