@@ -29,7 +29,14 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.study.database.opening import closed_on_error, names_in, open_tables, quiet
+from vitsearch.study.database.opening import (
+    closed_on_error,
+    holds_studies,
+    names_in,
+    open_tables,
+    open_tables_to_read,
+    quiet,
+)
 from vitsearch.study.database.trial_forms import fixed
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
@@ -65,7 +72,7 @@ class Asked:
 
 
 class Study:
-    """Opened by :meth:`open` to run it, or by :meth:`read` to read it."""
+    """Opened by :meth:`open` to run it, by :meth:`read` to read it, by :meth:`change_existing` for all else."""
 
     def __init__(self, name: str, storage: RDBStorage) -> None:
         self._view = StudyView(storage, name)
@@ -101,8 +108,18 @@ class Study:
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:
-        """Open an existing study; :class:`StudyError` lists the studies of the database."""
-        storage = open_tables(storage_url)
+        """Open an existing study, which stays as it is; :class:`StudyError` lists the studies of the database."""
+        if not holds_studies(storage_url):
+            raise StudyError(f"no study {name!r} in this database; it holds: none")
+        return cls._existing(open_tables_to_read(storage_url), name)
+
+    @classmethod
+    def change_existing(cls, storage_url: str, name: str) -> Study:
+        """Open an existing study to change it, without a run; raises as :meth:`read`."""
+        return cls._existing(open_tables(storage_url), name)
+
+    @classmethod
+    def _existing(cls, storage: RDBStorage, name: str) -> Study:
         with closed_on_error(storage):
             names = names_in(storage)
             if name not in names:

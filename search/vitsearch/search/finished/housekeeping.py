@@ -7,6 +7,7 @@ the results stay.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -23,6 +24,8 @@ from vitsearch.storage.ledger import Ledger, StudySummary, files_folder, sqlite_
 from vitsearch.storage.stores import other_users, store_of
 from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,18 @@ class Deletion:
 
 
 def databases(folder: Path) -> list[StoredDatabase]:
-    """The databases in ``folder`` that hold a study. They are only read. Raises
-    :class:`~vitsearch.errors.StudyError` where there is no such folder."""
+    """The databases in ``folder`` that hold a study. They are only read; what cannot be read is left out with a
+    warning. Raises :class:`~vitsearch.errors.StudyError` where there is no such folder."""
     if not folder.is_dir():
         raise StudyError(f"{folder} is not a folder; studies are in the folder in which 'vitsearch run' was started")
     found = []
     for path in sorted(folder.glob("*.db")):
-        if studies := summaries(path):
+        try:
+            studies = summaries(path)
+        except StudyError as error:
+            logger.warning("left out: %s", error)
+            continue
+        if studies:
             sizes = sum(_size(file) for file in _database_files(path)), _size(path.with_suffix(".files"))
             found.append(StoredDatabase(path, tuple(studies), *sizes))
     return found

@@ -30,7 +30,15 @@ from sqlalchemy.exc import IntegrityError
 
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import at_once, connect, database_now, explained, files_folder, shown
+from vitsearch.storage.ledger.engine import (
+    at_once,
+    connect,
+    connect_to_read,
+    database_now,
+    explained,
+    files_folder,
+    shown,
+)
 from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import SchemaOfResults
 from vitsearch.storage.ledger.outage import again_when_cut, wait_for
@@ -78,6 +86,16 @@ class Ledger:
         engine = connect(url)
         with explained(engine):
             SchemaOfResults(engine).prepare()
+        wait_for(engine)
+        return cls(engine)
+
+    @classmethod
+    def to_read(cls, url: str) -> Ledger:
+        """Open the ledger of a database that stays as it is. Raises :class:`~vitsearch.errors.StudyError` where it has
+        none."""
+        engine = connect_to_read(url)
+        with explained(engine):
+            SchemaOfResults(engine).require()
         wait_for(engine)
         return cls(engine)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -102,6 +103,14 @@ class SchemaOfResults:
         if found.found is None:
             self.upgrade()
 
+    def require(self) -> None:
+        """Raise :class:`StudyError` unless the database has the tables of this version."""
+        found, storage = self.now(), shown(self._engine)
+        found.refuse_unknown(storage)
+        found.refuse_older(storage)
+        if found.found is None:
+            raise StudyError(f"storage {storage} has no tables of results; start a study with 'vitsearch run SPACE'")
+
     def upgrade(self) -> Versions:
         """Make the tables, or bring them to this version. A database that a newer program made is refused."""
         with _alone(self._engine) as connection:
@@ -137,8 +146,14 @@ def _config() -> Config:
 
 def _schema(connection: Connection) -> Schema:
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    known = ScriptDirectory.from_config(_config()).walk_revisions()
-    return Schema("results", context.get_current_revision(), tuple(revision.revision for revision in known))
+    return Schema("results", context.get_current_revision(), _known())
+
+
+@cache
+def _known() -> tuple[str, ...]:
+    """The versions that this program knows, the newest first."""
+    revisions = ScriptDirectory.from_config(_config()).walk_revisions()
+    return tuple(revision.revision for revision in revisions)
 
 
 def _run(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Column, Connection, Select, Table, and_, select
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import optuna_tables as optuna
 from vitsearch.storage.ledger import tables
-from vitsearch.storage.ledger.engine import connect
+from vitsearch.storage.ledger.engine import connect_to_read
 
 Row: TypeAlias = dict[str, Any]
 
@@ -84,7 +84,7 @@ class ResultRows:
 @contextmanager
 def snapshot(url: str) -> Iterator[Snapshot]:
     """Look at a database as it is now, for the block."""
-    engine = connect(url)
+    engine = connect_to_read(url)
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
