@@ -37,6 +37,7 @@ from vitsearch.study.database.opening import (
     open_tables_to_read,
     quiet,
 )
+from vitsearch.study.database.stored_forms import record_of
 from vitsearch.study.database.trial_forms import fixed
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
@@ -150,7 +151,12 @@ class Study:
         return self._view.change_attribute(key, change)
 
     def space(self) -> SearchSpace:
-        return SearchSpace.from_json(self.attributes["space"])
+        stored = self.attributes.get("space")
+        if stored is None:
+            raise StudyError(
+                f"study {self.name!r} in storage {self._view.storage} has no space: its first run was cut off"
+            )
+        return SearchSpace.from_json(stored)
 
     def sample_with(self, sampler: optuna.samplers.BaseSampler) -> None:
         """Propose plans by this sampler from now on."""
@@ -270,7 +276,7 @@ class Study:
     def records(self) -> Mapping[int, Record]:
         """The records of all finished trials, by number. They do not change; later calls have more of them."""
         for number, record in self._view.ended_with("record", self._records):
-            self._records[number] = Record.from_json(record)
+            self._records[number] = record_of(record, f"storage {self._view.storage}: record of trial {number}")
         if len(self._in_order) != len(self._records):
             new = sorted(self._records.keys() - self._in_order.keys())
             are_last = new[0] > next(reversed(self._in_order), -1)

@@ -5,9 +5,11 @@ overwritten, so a stage that ran twice (a lost claim) keeps its first result. A 
 before its stage runs again.
 """
 
+from vitsearch.storage.ledger.columns import require_trials
 from vitsearch.storage.ledger.engine import (
     connect_to_read,
     engine_options,
+    explained_at,
     files_folder,
     first,
     has_tables,
@@ -56,12 +58,14 @@ __all__ = [
     "Versions",
     "connect_to_read",
     "engine_options",
+    "explained_at",
     "files_folder",
     "first",
     "has_tables",
     "is_there",
     "names_of_studies",
     "read_options",
+    "require_trials",
     "snapshot",
     "sqlite_file",
     "summaries",

@@ -115,6 +115,15 @@ def explained(engine: Engine) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def explained_at(url: str) -> Iterator[None]:
+    """The same for an engine that another library makes."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(f"storage {masked(url)} cannot be opened: {error.orig}") from error
+
+
 def shown(engine: Engine) -> str:
     """The URL of a database without its passwords."""
     return masked(engine.url.render_as_string(hide_password=True))

@@ -18,6 +18,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
+from vitsearch.core.decoding import damaged
+from vitsearch.core.decoding import shown as shown_value
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger.engine import connect, explained, shown
 
@@ -124,7 +126,7 @@ class SchemaOfResults:
 def version_of_trials(engine: Engine) -> str | None:
     """The version of Optuna's tables; None where there are none. Optuna's own question leaves a connection open."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _version(connection, "alembic_version")
 
 
 @contextmanager
@@ -145,8 +147,17 @@ def _config() -> Config:
 
 
 def _schema(connection: Connection) -> Schema:
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return Schema("results", context.get_current_revision(), _known())
+    return Schema("results", _version(connection, VERSION_TABLE), _known())
+
+
+def _version(connection: Connection, table: str) -> str | None:
+    """The only row of a table of versions; None where there is no table, or no row in it. Raises
+    :class:`~vitsearch.core.decoding.Damaged` for anything else."""
+    heads = MigrationContext.configure(connection, opts={"version_table": table}).get_current_heads()
+    if len(heads) > 1 or not all(isinstance(one, str) for one in heads):
+        found = ", ".join(map(shown_value, heads))
+        raise damaged(f"storage {shown(connection.engine)}: {table}", f"it has {found}, allowed: one version")
+    return heads[0] if heads else None
 
 
 @cache

@@ -12,10 +12,12 @@ from optuna.trial import FrozenTrial
 
 from vitsearch.storage.ledger import (
     engine_options,
+    explained_at,
     first,
     has_tables,
     names_of_studies,
     read_options,
+    require_trials,
     tune,
     tune_to_read,
     wait_for,
@@ -35,7 +37,7 @@ def open_tables(url: str) -> RDBStorage:
         # Parameters only: Optuna's own callback would copy the old measurements too.
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
-    with quiet(), first(url, "alembic_version"):  # the last one that Optuna makes
+    with quiet(), first(url, "alembic_version"), _explained(url):  # the last one that Optuna makes
         storage = RDBStorage(
             url,
             engine_kwargs=engine_options(url),
@@ -46,6 +48,7 @@ def open_tables(url: str) -> RDBStorage:
         )
     with closed_on_error(storage):
         tune(storage.engine)
+        require_trials(storage.engine)
         refuse_other_versions(storage)
         wait_for(storage.engine)
     return storage
@@ -53,7 +56,7 @@ def open_tables(url: str) -> RDBStorage:
 
 def open_tables_to_read(url: str) -> RDBStorage:
     """Open the tables of a database that stays as it is; :class:`StudyError` where another version made them."""
-    with quiet():
+    with quiet(), _explained(url):
         storage = RDBStorage(
             url,
             engine_kwargs=read_options(url),
@@ -62,9 +65,20 @@ def open_tables_to_read(url: str) -> RDBStorage:
         )
     with closed_on_error(storage):
         tune_to_read(storage.engine)
+        require_trials(storage.engine)
         refuse_other_versions(storage)
         wait_for(storage.engine)
     return storage
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Optuna reads its tables before an engine of its own explains errors."""
+    with explained_at(url):
+        try:
+            yield
+        except optuna.exceptions.StorageInternalError as error:
+            raise (error.__cause__ or error) from None
 
 
 @contextmanager
