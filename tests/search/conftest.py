@@ -159,7 +159,7 @@ class FakeStudy:
     def opened(self) -> Iterator[tuple[Study, Ledger]]:
         """To look at, as the other commands do."""
         ledger = Ledger.open(self.space.storage)
-        study = Study.read(self.space.storage, self.space.study)
+        study = Study.change_existing(self.space.storage, self.space.study)
         try:
             yield study, ledger
         finally:

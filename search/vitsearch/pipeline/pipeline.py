@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TypeVar
 
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import Origin, Unpruned, artifact_key, graph_key, qat_key, weights_key
@@ -394,7 +393,7 @@ class Pipeline:
             return dict.fromkeys(OF_CLASSES, Figure(None, reason=NOT_EVALUATED))
         key = evaluated.artifact_key
         if key not in self._of_classes:
-            self._of_classes[key] = Confusion.from_json(evaluated.confusion).figures()
+            self._of_classes[key] = evaluated.counts.figures()
         return self._of_classes[key]
 
     def _calibration_digest(self, plan: Plan) -> str | None:

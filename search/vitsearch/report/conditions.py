@@ -82,7 +82,7 @@ def _results(trials: Iterable[ShownTrial], ledger: Ledger, fleets: Mapping[str, 
     for device, of_study in graphs.items():
         for row in ledger.measurements_of_device(device):
             if row.graph_key in of_study:
-                yield row.result
+                yield row.measurement.to_json()
 
 
 def _devices(

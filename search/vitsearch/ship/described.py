@@ -199,7 +199,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
         images=store.get(shipped.images_sha256),
         shipped=shipped,
         validation=Accuracy("validation", evaluated.n, evaluated.correct),
-        confusion=Confusion.from_json(evaluated.confusion),
+        confusion=evaluated.counts,
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
         measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == opened.protocol)),
         metrics=pooled.metrics | Metrics.of(known),

@@ -148,7 +148,7 @@ def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progr
 def _opened(where: str, device: str | None) -> Iterator[Opened]:
     """The study with its space, on its own device or on a target; the section ``ship`` and the addresses of devices are
     those of a space file where ``where`` is one."""
-    with lookup.opened(where) as (study, ledger):
+    with lookup.opened_to_change(where) as (study, ledger):
         own = study.space()
         newer = load(where).space if where.endswith((".yaml", ".yml")) else own
         if own.fleet_names and device in (None, own.device_name):

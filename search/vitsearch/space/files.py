@@ -6,6 +6,7 @@ overrides   KEY.PATH=VALUE, applied last                     null resets a key t
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path as FilePath
 
@@ -28,32 +29,32 @@ def read(path: FilePath, found: Found) -> Node:
     while (parent := _extended(node, path, found)) is not None:
         chain.append(path.resolve())
         extends = _entries(node)["extends"].location
+        if not _is_file(parent):
+            raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
         if parent.resolve() in chain:
             names = " -> ".join(p.name for p in (*chain, parent))
             raise SpaceError(
                 str(path), _lines(path, found, extends, f"extends: the files extend each other in a circle: {names}")
             )
-        if not parent.is_file():
-            raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
         path, node = parent, _read_one(parent, str(parent), found)
         merged = _merged(node, merged)
     return Node(merged.location, {key: value for key, value in _entries(merged).items() if key != "extends"})
 
 
 def _read_one(path: FilePath, name: str, found: Found) -> Node:
-    if not path.is_file():
+    if not _is_file(path):
         raise SpaceError(name, [_no_file(path)])
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise SpaceError(name, [f"the file is too large for a space file; allowed: up to {MAX_BYTES:,} bytes"])
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise SpaceError(name, [f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SpaceError(name, [f"line {line}: the text is not UTF-8"]) from None
-    if len(data) > MAX_BYTES:
-        raise SpaceError(name, [f"the file is too large for a space file; allowed: up to {MAX_BYTES:,} bytes"])
     try:
         node = parse(text, name, found)
     except Unreadable as error:
@@ -76,9 +77,25 @@ def _extended(node: Node, path: FilePath, found: Found) -> FilePath | None:
     return path.parent / entry.value
 
 
+def _is_file(path: FilePath) -> bool:
+    """Whether there is a file that ends: a pipe or a device is none. False for a path that the system refuses."""
+    try:
+        return path.is_file()
+    except OSError:  # a folder that may not be entered, a name that is too long
+        return False
+
+
 def _no_file(path: FilePath) -> str:
-    if path.is_dir():
-        return f"{str(path)!r} is a folder, not a space file"
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return _missing(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        return f"the file {str(path)[:80]!r} cannot be read: {getattr(error, 'strerror', error)}"
+    return f"{str(path)!r} is {'a folder' if stat.S_ISDIR(mode) else 'no file that ends'}, not a space file"
+
+
+def _missing(path: FilePath) -> str:
     folder = path.parent
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file()) if folder.is_dir() else []
     yamls = [name for name in names if name.endswith((".yaml", ".yml"))]

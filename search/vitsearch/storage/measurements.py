@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vitsearch.core.decoding import decoded
 from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.pooled import PooledMeasurement, pool
 from vitsearch_evaluators.wire.paired import ReferenceTimes
@@ -20,7 +21,10 @@ class DeviceResults:
         self._ledger = ledger
         self._device_id = device_id
         self._threads = threads
-        self._times = {key: ReferenceTimes.from_json(times) for key, times in ledger.reference_times(device_id).items()}
+        self._times = {
+            key: decoded(ReferenceTimes.from_json, times, f"vs_reference_times of device {device_id}")
+            for key, times in ledger.reference_times(device_id).items()
+        }
         self._stored: dict[str, list[MeasurementRow]] | None = None
         self._one_by_one = 0
         self._rows: dict[str, list[Measurement]] = {}
@@ -82,7 +86,7 @@ class DeviceResults:
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:
-            found = [Measurement.from_json(row.result) for row in self._read(graph_key)]
+            found = [row.measurement for row in self._read(graph_key)]
             self._rows[graph_key] = [one for one in found if one.protocol.threads == self._threads]
         return self._rows[graph_key]
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vitsearch.core import study_name
 from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.storage.ledger import Ledger, is_there, sqlite_file
 from vitsearch.study.database.opening import holds_studies, study_names
 from vitsearch.study.study import Study
 
@@ -40,10 +40,10 @@ def find(text: str) -> Found:
         is_name = "/" not in path and not path.endswith(".db")
         database = FOLDER / f"{path}.db" if is_name else Path(path).with_suffix(".db")
         found = Found(f"sqlite:///{database}", name or database.stem)
-        if not name and not is_name and database.exists() and found.name not in study_names(found.storage):
+        if not name and not is_name and is_there(database) and found.name not in study_names(found.storage):
             found = Found(found.storage, _only_study(found.storage))
     file = sqlite_file(found.storage)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
         raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
     study_name.checked(found.name)  # a name from a database becomes a path
@@ -62,7 +62,7 @@ def text_for(storage: str, name: str) -> str:
 
 def _only_study(storage: str) -> str:
     file, shown = sqlite_file(storage), masked(storage)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         raise StudyError(f"{file} does not exist")
     names = study_names(storage)
     if len(names) == 1:
@@ -79,7 +79,7 @@ def find_all(text: str) -> tuple[str, str | None]:
     if "#" not in text and ("://" in text or text.endswith(".db")):
         storage = find_database(text)
         file = sqlite_file(storage)
-        if file is not None and not file.exists():
+        if file is not None and not is_there(file):
             raise StudyError(f"{file} does not exist")
         return storage, None
     found = find(text)
@@ -100,16 +100,25 @@ def find_database(text: str) -> str:
 
 @contextmanager
 def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
-    """The study and its ledger, to read."""
+    """The study and its ledger, to read: whoever can read its file can, also where nothing can be written."""
+    found = _existing(text)
+    with closing(Ledger.to_read(found.storage)) as ledger, closing(Study.read(found.storage, found.name)) as study:
+        yield study, ledger
+
+
+@contextmanager
+def opened_to_change(text: str) -> Iterator[tuple[Study, Ledger]]:
+    """The study and its ledger, for a command that adds to them."""
+    found = _existing(text)
+    with (
+        closing(Ledger.open(found.storage)) as ledger,
+        closing(Study.change_existing(found.storage, found.name)) as study,
+    ):
+        yield study, ledger
+
+
+def _existing(text: str) -> Found:
     found = find(text)
     if not holds_studies(found.storage):  # our tables are not made in a database of another program
         raise StudyError(f"{masked(found.storage)!r} holds no study; start one with 'vitsearch run SPACE'")
-    ledger = Ledger.open(found.storage)
-    try:
-        study = Study.read(found.storage, found.name)
-        try:
-            yield study, ledger
-        finally:
-            study.close()
-    finally:
-        ledger.close()
+    return found

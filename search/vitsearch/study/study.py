@@ -29,7 +29,15 @@ from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
-from vitsearch.study.database.opening import closed_on_error, names_in, open_tables, quiet
+from vitsearch.study.database.opening import (
+    closed_on_error,
+    holds_studies,
+    names_in,
+    open_tables,
+    open_tables_to_read,
+    quiet,
+)
+from vitsearch.study.database.stored_forms import record_of
 from vitsearch.study.database.trial_forms import fixed
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
@@ -65,7 +73,7 @@ class Asked:
 
 
 class Study:
-    """Opened by :meth:`open` to run it, or by :meth:`read` to read it."""
+    """Opened by :meth:`open` to run it, by :meth:`read` to read it, by :meth:`change_existing` for all else."""
 
     def __init__(self, name: str, storage: RDBStorage) -> None:
         self._view = StudyView(storage, name)
@@ -101,8 +109,18 @@ class Study:
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:
-        """Open an existing study; :class:`StudyError` lists the studies of the database."""
-        storage = open_tables(storage_url)
+        """Open an existing study, which stays as it is; :class:`StudyError` lists the studies of the database."""
+        if not holds_studies(storage_url):
+            raise StudyError(f"no study {name!r} in this database; it holds: none")
+        return cls._existing(open_tables_to_read(storage_url), name)
+
+    @classmethod
+    def change_existing(cls, storage_url: str, name: str) -> Study:
+        """Open an existing study to change it, without a run; raises as :meth:`read`."""
+        return cls._existing(open_tables(storage_url), name)
+
+    @classmethod
+    def _existing(cls, storage: RDBStorage, name: str) -> Study:
         with closed_on_error(storage):
             names = names_in(storage)
             if name not in names:
@@ -137,7 +155,12 @@ class Study:
         return self._view.change_attribute(key, change)
 
     def space(self) -> SearchSpace:
-        return SearchSpace.from_json(self.attributes["space"])
+        stored = self.attributes.get("space")
+        if stored is None:
+            raise StudyError(
+                f"study {self.name!r} in storage {self._view.storage} has no space: its first run was cut off"
+            )
+        return SearchSpace.from_json(stored)
 
     def sample_with(self, sampler: optuna.samplers.BaseSampler) -> None:
         """Propose plans by this sampler from now on."""
@@ -257,7 +280,7 @@ class Study:
     def records(self) -> Mapping[int, Record]:
         """The records of all finished trials, by number. They do not change; later calls have more of them."""
         for number, record in self._view.ended_with("record", self._records):
-            self._records[number] = Record.from_json(record)
+            self._records[number] = record_of(record, f"storage {self._view.storage}: record of trial {number}")
         if len(self._in_order) != len(self._records):
             new = sorted(self._records.keys() - self._in_order.keys())
             are_last = new[0] > next(reversed(self._in_order), -1)

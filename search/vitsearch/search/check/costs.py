@@ -19,7 +19,7 @@ from vitsearch.search.plans import plan_space
 from vitsearch.search.resources import trainers_here
 from vitsearch.search.watch.remaining import CONFIRM_PER_SCREEN
 from vitsearch.space import SearchSpace
-from vitsearch.storage.ledger import Ledger, sqlite_file
+from vitsearch.storage.ledger import Ledger, has_tables, is_there, sqlite_file
 from vitsearch.study.sampling import PlanSpace
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import is_virtual
@@ -296,9 +296,9 @@ def _stage_seconds(space: SearchSpace) -> tuple[Mapping[str, float], str]:
     """Mean seconds of each stage, and where they are from: the database of the study if it has them."""
     file = sqlite_file(space.storage)
     typical = "means of the quickstart on 2 cores; larger models take longer"
-    if file is None or not file.exists():
+    if file is None or not is_there(file) or not has_tables(space.storage, "vs_stage_cost"):
         return TYPICAL_S, typical
-    ledger = Ledger.open(space.storage)
+    ledger = Ledger.to_read(space.storage)
     try:
         found = ledger.costs.means()
     finally:

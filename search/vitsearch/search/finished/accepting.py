@@ -41,7 +41,7 @@ def accept(where: str, name: str, note: Callable[[str], None]) -> Accepted:
     Raises :class:`~vitsearch.errors.StudyError` where its hardware is another one. ``note`` gets a line about others
     that measure on this machine.
     """
-    with lookup.opened(where) as (study, _):
+    with lookup.opened_to_change(where) as (study, _):
         if name not in study.devices:
             raise UnknownName(f"device that measured for study {study.name!r}", name, sorted(study.devices))
         before = study.devices[name].latest

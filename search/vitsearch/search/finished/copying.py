@@ -73,7 +73,7 @@ def copy(source: str, destination: str, files: str | None = None) -> Copied:
     if _place(old) == _place(new):
         raise StudyError(f"{masked(new)} is the database that is copied")
     studies, results = _read(old, name)
-    with closing(Ledger.open(old)) as old_ledger, closing(Ledger.open(new)) as ledger:
+    with closing(Ledger.to_read(old)) as old_ledger, closing(Ledger.open(new)) as ledger:
         added = _new_ones(studies, new)
         store = adopt_store(ledger, files, os.environ)
         done = _copy_files(results, store_of(old_ledger), store)
@@ -96,7 +96,7 @@ def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
     known = study_names(storage)  # refuses a database of another version
     if name is not None and name not in known:
         raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(known) or 'none'}")
-    with closing(Ledger.open(storage)), snapshot(storage) as seen:
+    with closing(Ledger.to_read(storage)), snapshot(storage) as seen:
         names = seen.names if name is None else [name]
         return [seen.study(one, OF_A_RUN) for one in names], seen.results(names)
 

@@ -9,6 +9,7 @@ the results stay.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -31,6 +32,8 @@ from vitsearch_evaluators.base.locks import user_name
 
 END_S = 180.0
 POLL_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,18 @@ class Deletion:
 
 
 def databases(folder: Path) -> list[StoredDatabase]:
-    """The databases in ``folder`` that hold a study. They are only read. Raises
-    :class:`~vitsearch.errors.StudyError` where there is no such folder."""
+    """The databases in ``folder`` that hold a study. They are only read; what cannot be read is left out with a
+    warning. Raises :class:`~vitsearch.errors.StudyError` where there is no such folder."""
     if not folder.is_dir():
         raise StudyError(f"{folder} is not a folder; studies are in the folder in which 'vitsearch run' was started")
     found = []
     for path in sorted(folder.glob("*.db")):
-        if studies := summaries(path):
+        try:
+            studies = summaries(path)
+        except StudyError as error:
+            logger.warning("left out: %s", error)
+            continue
+        if studies:
             sizes = sum(_size(file) for file in _database_files(path)), _size(path.with_suffix(".files"))
             found.append(StoredDatabase(path, tuple(studies), *sizes))
     return found
@@ -107,7 +115,7 @@ def plan_deletion(where: str) -> Deletion:
         raise StudyError(f"no study {found.name!r} in {place}; it holds: {', '.join(names) or 'none'}")
     others = tuple(name for name in names if name != found.name)
     keeps_results = file is None or bool(others)
-    with closing(Ledger.open(found.storage)) as ledger:
+    with closing(Ledger.to_read(found.storage)) as ledger:
         elsewhere = ledger.inventory.files_place()
         is_own_folder = elsewhere is None or not elsewhere.address
         if is_own_folder and not keeps_results and (users := other_users(ledger)):
@@ -147,20 +155,21 @@ def delete(deletion: Deletion) -> None:
     home = Home(files_folder(deletion.storage).resolve(), deletion.study)
     is_whole = file is not None and not deletion.keeps_results
     with _alone([home]):
-        with closing(Ledger.open(deletion.storage)) as ledger:
-            if runs := ledger.inventory.live_runs(deletion.study):
-                raise StudyError(
-                    f"study {deletion.study!r}: {_described(runs[0])} goes on; end it first, or end it and delete with "
-                    "--force"
-                )
-            if not is_whole:
-                home.remove()
-                delete_study(deletion.storage, deletion.study)
-                ledger.inventory.forget_runs(deletion.study)
+        with closing(Ledger.to_read(deletion.storage)) as ledger:  # a full disk takes no write before files are gone
+            runs = ledger.inventory.live_runs(deletion.study)
+        if runs:
+            raise StudyError(
+                f"study {deletion.study!r}: {_described(runs[0])} goes on; end it first, or end it and delete with --force"
+            )
         if is_whole and file is not None:
             home.remove_shared()
             for path in _database_files(file):
                 path.unlink(missing_ok=True)
+            return
+        home.remove()
+        delete_study(deletion.storage, deletion.study)
+        with closing(Ledger.open(deletion.storage)) as ledger:
+            ledger.inventory.forget_runs(deletion.study)
 
 
 def _described(run: LiveRun) -> str:
@@ -183,7 +192,7 @@ def clean(where: str, dry_run: bool) -> Freed:
     shared, file = files_folder(found.storage).resolve(), sqlite_file(found.storage)
     names = study_names(found.storage) if file is None else [one.name for one in summaries(file) or []]
     homes = [Home(shared, name) for name in names]
-    ledger = Ledger.open(found.storage)
+    ledger = Ledger.to_read(found.storage)
     try:
         with _alone(homes):
             store = store_of(ledger)

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from vitsearch.core.caveats.classes import class_caveats
-from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.precisions import TRAINED
@@ -131,7 +130,7 @@ class UnprunedModels:
         data = self._study.attributes.get("data") or {}
         evaluated = self._ledger.accuracy(keys.artifact_key or "", data.get("fingerprint", ""))
         if evaluated is not None:
-            caveats = class_caveats(Confusion.from_json(evaluated.confusion), data["class_names"])
+            caveats = class_caveats(evaluated.counts, data["class_names"])
             for line in caveats.sentences("the baseline"):
                 self._progress.note(line)
 

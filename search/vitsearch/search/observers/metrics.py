@@ -21,7 +21,7 @@ from vitsearch.search.observers.metrics_server import MetricsServer
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import read_front
-from vitsearch.study.lookup import opened
+from vitsearch.study.lookup import opened_to_change
 from vitsearch.study.status import status
 from vitsearch.study.study import Study
 
@@ -112,7 +112,8 @@ class StudyCollector:
                 self._reader = None
                 self._open.close()
             if self._reader is None:
-                self._reader = self._open.enter_context(opened(self._where))
+                # SQLite shares the index of the log within a process: opened to read, the run could not write it
+                self._reader = self._open.enter_context(opened_to_change(self._where))
             return figures(*self._reader)
         except StudyError:  # the run has just begun, and has not made it yet
             return {}

@@ -28,7 +28,7 @@ from vitsearch.study.retargeted import Retargeted, Target
 def retarget(where: str, target: Target, every: bool, progress: Progress) -> Retargeted:
     """Measure the models of a study on a target until no other is likely to be on its front, or ``every`` model. What
     the ledger has is not measured again."""
-    with lookup.opened(where) as (study, ledger):
+    with lookup.opened_to_change(where) as (study, ledger):
         own = study.space()
         refuse(target, own)
         newer = load(where).space.devices if where.endswith((".yaml", ".yml")) else {}

@@ -5,12 +5,25 @@ overwritten, so a stage that ran twice (a lost claim) keeps its first result. A 
 before its stage runs again.
 """
 
-from vitsearch.storage.ledger.engine import engine_options, files_folder, first, has_tables, sqlite_file, tune
+from vitsearch.storage.ledger.columns import require_trials
+from vitsearch.storage.ledger.engine import (
+    connect_to_read,
+    engine_options,
+    explained_at,
+    files_folder,
+    first,
+    has_tables,
+    read_options,
+    sqlite_file,
+    tune,
+    tune_to_read,
+)
 from vitsearch.storage.ledger.inventory import LiveRun, StudySummary, summaries
 from vitsearch.storage.ledger.ledger import Ledger
 from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
 from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.provenance import StageResult
+from vitsearch.storage.ledger.reading import is_there
 from vitsearch.storage.ledger.restore import Destination
 from vitsearch.storage.ledger.rows import (
     AccuracyRow,
@@ -23,6 +36,7 @@ from vitsearch.storage.ledger.rows import (
     TrainingRow,
 )
 from vitsearch.storage.ledger.snapshot import ResultRows, StudyRows, snapshot
+from vitsearch.storage.ledger.trial_rows import names_of_studies
 
 __all__ = [
     "AccuracyRow",
@@ -43,14 +57,21 @@ __all__ = [
     "StudySummary",
     "TrainingRow",
     "Versions",
+    "connect_to_read",
     "engine_options",
+    "explained_at",
     "files_folder",
     "first",
     "has_tables",
+    "is_there",
+    "names_of_studies",
+    "read_options",
+    "require_trials",
     "snapshot",
     "sqlite_file",
     "summaries",
     "tune",
+    "tune_to_read",
     "version_of_trials",
     "wait_for",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
+from vitsearch.storage.ledger.reading import is_there, open_reader, require_readable, watch
 from vitsearch.storage.locks import locked
 from vitsearch.storage.notes import adopt_new
 
@@ -47,20 +50,52 @@ NETWORK = {
 In seconds, but the last one in milliseconds. A URL may have others."""
 UNWRITABLE = ("database or disk is full", "readonly database", "disk I/O error", "could not extend file")
 """SQLite's and PostgreSQL's words for a full disk and a read-only one."""
+NO_DATABASE = "file is not a database"
+FOREIGN = ("no such table", "no such column", "malformed", NO_DATABASE)
+"""SQLite's words for a file or tables that are not ours. Those of a server are made and kept by their owner."""
 
 
 def connect(url: str) -> Engine:
     """An engine for ``url``; makes the folder of a SQLite file. One clear :class:`StudyError` otherwise."""
     if file := sqlite_file(url):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent, url)
+        _require_writable(file, url)
     engine = _engine(url)
     tune(engine)
     return engine
 
 
-def _engine(url: str, **options: Any) -> Engine:
+def connect_to_read(url: str) -> Engine:
+    """An engine for ``url`` that changes nothing: see :mod:`vitsearch.storage.ledger.reading`. One clear
+    :class:`StudyError` where there is no database."""
+    if file := sqlite_file(url):
+        require_readable(file)
+    engine = _engine(url, to_read=True)
+    tune_to_read(engine)
+    return engine
+
+
+def make_folder(folder: Path, url: str) -> None:
+    """Make a folder for a database. Raises :class:`StoreError` where it cannot be made."""
     try:
-        return create_engine(url, **engine_options(url), **options)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"storage {masked(url)} cannot be written: {folder}: {error.strerror}") from None
+
+
+def _require_writable(file: Path, url: str) -> None:
+    """SQLite says of a folder without write permission only that it cannot open the file."""
+    for path in (file.parent, file):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise StoreError(f"storage {masked(url)} cannot be written: no permission to write {path}")
+
+
+def _engine(url: str, to_read: bool = False, **options: Any) -> Engine:
+    if file := sqlite_file(url):
+        is_there(file)  # refuses what is no file
+    known = read_options(url) if to_read else engine_options(url)
+    try:
+        return create_engine(url, **known, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StudyError(
             f"storage {masked(url)}: no driver for this database ({error}); "
@@ -79,6 +114,15 @@ def explained(engine: Engine) -> Iterator[None]:
     except (StoreError, StudyError):
         engine.dispose()
         raise
+
+
+@contextmanager
+def explained_at(url: str) -> Iterator[None]:
+    """The same for an engine that another library makes."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(f"storage {masked(url)} cannot be opened: {error.orig}") from error
 
 
 def shown(engine: Engine) -> str:
@@ -116,6 +160,12 @@ def engine_options(url: str) -> dict[str, Any]:
     return {"connect_args": own}
 
 
+def read_options(url: str) -> dict[str, Any]:
+    """The same for an engine that only reads; :func:`tune_to_read` completes it."""
+    file = sqlite_file(url)
+    return engine_options(url) if file is None else {"creator": partial(open_reader, file)}
+
+
 def at_once(engine: Engine) -> Engine:
     """The connections of ``engine`` for reads and single statements. A server ends each of them by itself, where a
     transaction takes two more messages."""
@@ -128,19 +178,42 @@ def tune(engine: Engine) -> None:
     """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster).
     A server: what was cut while nobody used it is replaced unseen.
 
-    A database that takes nothing any more raises :class:`StoreError`, also through Optuna.
+    A database that takes nothing any more raises :class:`StoreError`, also through Optuna, and one whose tables are
+    not ours :class:`StudyError`.
     """
-
-    @event.listens_for(engine, "handle_error")
-    def _explain(context: ExceptionContext) -> None:
-        reason = str(context.original_exception)
-        if any(unwritable in reason for unwritable in UNWRITABLE):
-            raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from context.original_exception
-
+    _explain_errors(engine)
     if engine.dialect.name == "sqlite":
         _tune_sqlite(engine)
     else:
         _try_what_was_idle(engine)
+
+
+def tune_to_read(engine: Engine) -> None:
+    """The same for an engine that only reads."""
+    _explain_errors(engine)
+    file = sqlite_file(engine.url.render_as_string(hide_password=False))
+    if file is None:
+        _try_what_was_idle(engine)
+    else:
+        watch(engine, file)
+
+
+def _explain_errors(engine: Engine) -> None:
+    @event.listens_for(engine, "handle_error")
+    def _explain(context: ExceptionContext) -> None:
+        error = context.original_exception
+        reason = str(error)
+        if any(unwritable in reason for unwritable in UNWRITABLE):
+            raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from error
+        if any(foreign in reason for foreign in FOREIGN):
+            raise StudyError(f"storage {shown(engine)} {not_ours(reason)}") from error
+
+
+def not_ours(reason: str) -> str:
+    """The end of a sentence about a database that is not as this program has written it."""
+    if NO_DATABASE in reason:
+        return f"cannot be opened: {NO_DATABASE}"
+    return f"was damaged or edited: {reason}; restore a copy of it ('vitsearch db copy' makes one)"
 
 
 def _tune_sqlite(engine: Engine) -> None:
@@ -183,14 +256,24 @@ def first(url: str, last_table: str) -> Iterator[None]:
     if is_made:
         yield
     elif engine.dialect.name == "sqlite":
-        folder = files_folder(url)
-        adopt_new(folder)
-        with locked(folder / "tables.lock"):
+        with _tables_lock(url):
             yield
     else:
         with engine.connect() as connection:  # it holds the lock until it is closed
             connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
             yield
+
+
+@contextmanager
+def _tables_lock(url: str) -> Iterator[None]:
+    folder = files_folder(url)
+    with ExitStack() as held:
+        try:
+            adopt_new(folder)
+            held.enter_context(locked(folder / "tables.lock"))
+        except OSError as error:
+            raise StoreError(f"storage {masked(url)} cannot be written: {folder}: {error.strerror}") from None
+        yield
 
 
 def _any_row(name: str) -> Select[Any]:
@@ -199,7 +282,8 @@ def _any_row(name: str) -> Select[Any]:
 
 def has_tables(url: str, *names: str) -> bool:
     """Whether a database has all of these tables. Nothing is written to it."""
-    engine = _engine(url, poolclass=NullPool)
+    engine = _engine(url, to_read=True, poolclass=NullPool)
+    tune_to_read(engine)
     with explained(engine), engine.connect() as connection:
         found = inspect(connection)
         return all(found.has_table(name) for name in names)

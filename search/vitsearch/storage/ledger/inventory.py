@@ -12,10 +12,12 @@ from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from vitsearch.core.stage import Stage
+from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
+from vitsearch.storage.ledger.reading import open_reader
 
 _SUMMARY = """
 SELECT s.study_name,
@@ -43,17 +45,19 @@ class StudySummary:
 
 
 def summaries(file: Path) -> list[StudySummary] | None:
-    """The studies of a SQLite file, which is only read; None for a file that is no database of ours."""
-    try:
-        connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
-    except sqlite3.Error:
-        return None
+    """The studies of a SQLite file, which is only read; None for a database of another program.
+
+    Raises :class:`~vitsearch.errors.StudyError` for what is no database that can be read.
+    """
+    connection = open_reader(file)
     try:
         rows = connection.execute(_SUMMARY).fetchall()
         has_runs = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'vs_run'").fetchone()
         ends = dict(connection.execute(_RUNS).fetchall()) if has_runs else {}
-    except sqlite3.Error:
-        return None
+    except sqlite3.DatabaseError as error:
+        if "no such" in str(error):
+            return None
+        raise StudyError(f"{file}: {error}") from None
     finally:
         connection.close()
     states: dict[str, dict[str, int]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,9 +28,19 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from vitsearch.core.decoding import expect
 from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.columns import require_results
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import at_once, connect, database_now, explained, files_folder, shown
+from vitsearch.storage.ledger.engine import (
+    at_once,
+    connect,
+    connect_to_read,
+    database_now,
+    explained,
+    files_folder,
+    shown,
+)
 from vitsearch.storage.ledger.inventory import Inventory
 from vitsearch.storage.ledger.migrate import SchemaOfResults
 from vitsearch.storage.ledger.outage import again_when_cut, wait_for
@@ -40,6 +50,7 @@ from vitsearch.storage.ledger.rows import (
     ArtifactRow,
     BlockStructureRow,
     Claim,
+    Detail,
     MeasurementRow,
     R,
     ReferenceKey,
@@ -78,6 +89,18 @@ class Ledger:
         engine = connect(url)
         with explained(engine):
             SchemaOfResults(engine).prepare()
+            require_results(engine)
+        wait_for(engine)
+        return cls(engine)
+
+    @classmethod
+    def to_read(cls, url: str) -> Ledger:
+        """Open the ledger of a database that stays as it is. Raises :class:`~vitsearch.errors.StudyError` where it has
+        none."""
+        engine = connect_to_read(url)
+        with explained(engine):
+            SchemaOfResults(engine).require()
+            require_results(engine)
         wait_for(engine)
         return cls(engine)
 
@@ -86,7 +109,7 @@ class Ledger:
         """The folder of the files that this ledger names."""
         return files_folder(self._engine.url.render_as_string(hide_password=False)).resolve()
 
-    @property
+    @cached_property
     def shown(self) -> str:
         """The URL of the database without its passwords."""
         return shown(self._engine)
@@ -158,7 +181,9 @@ class Ledger:
     def artifact_versions(self) -> dict[str, dict[str, str]]:
         """The versions of the libraries that made each artifact, by its key."""
         with self._at_once.connect() as connection:
-            return dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
+            found = dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
+        expect(dict[str, dict[str, str]], found, f"storage {self.shown}: versions in {tables.artifact.name}")
+        return found
 
     def versions(self, row: ArtifactRow) -> dict[str, str]:
         """The versions of the libraries that made an artifact."""
@@ -190,7 +215,7 @@ class Ledger:
             for start in range(0, len(graph_keys), tables.KEYS_AT_ONCE):
                 some = table.c.graph_key.in_(graph_keys[start : start + tables.KEYS_AT_ONCE])
                 rows = connection.execute(query.where(and_(table.c.device_id == device_id, some)))
-                found += [MeasurementRow(*row) for row in rows]
+                found += [self._checked(MeasurementRow(*row)) for row in rows]
         return found
 
     def measurements_of_structure(self, structure: str, device_id: str, protocol: str) -> list[MeasurementRow]:
@@ -268,7 +293,15 @@ class Ledger:
         names = [field.name for field in fields(kind)]
         with self._at_once.connect() as connection:
             rows = connection.execute(_reading(_TABLES[kind], tuple(names), tuple(where)), where)
-            return [kind(**dict(zip(names, row, strict=True))) for row in rows]
+            return [self._checked(kind(**dict(zip(names, row, strict=True)))) for row in rows]
+
+    def _checked(self, row: R) -> R:
+        """A row of a database that somebody may have edited. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+        name, key = _TABLES[type(row)].name, next(iter(vars(row).values()))
+        expect(type(row), row, f"storage {self.shown}: {name} of {str(key)[:12]}")
+        if isinstance(row, ArtifactRow):
+            expect(Detail, row.detail, f"storage {self.shown}: {name} of {str(key)[:12]}: detail")
+        return row
 
 
 # Statements are made once: to put one together takes longer than to run it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -17,6 +18,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
+from vitsearch.core.decoding import damaged
+from vitsearch.core.decoding import shown as shown_value
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger.engine import connect, explained, shown
 
@@ -102,6 +105,14 @@ class SchemaOfResults:
         if found.found is None:
             self.upgrade()
 
+    def require(self) -> None:
+        """Raise :class:`StudyError` unless the database has the tables of this version."""
+        found, storage = self.now(), shown(self._engine)
+        found.refuse_unknown(storage)
+        found.refuse_older(storage)
+        if found.found is None:
+            raise StudyError(f"storage {storage} has no tables of results; start a study with 'vitsearch run SPACE'")
+
     def upgrade(self) -> Versions:
         """Make the tables, or bring them to this version. A database that a newer program made is refused."""
         with _alone(self._engine) as connection:
@@ -115,7 +126,7 @@ class SchemaOfResults:
 def version_of_trials(engine: Engine) -> str | None:
     """The version of Optuna's tables; None where there are none. Optuna's own question leaves a connection open."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _version(connection, "alembic_version")
 
 
 @contextmanager
@@ -136,9 +147,24 @@ def _config() -> Config:
 
 
 def _schema(connection: Connection) -> Schema:
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    known = ScriptDirectory.from_config(_config()).walk_revisions()
-    return Schema("results", context.get_current_revision(), tuple(revision.revision for revision in known))
+    return Schema("results", _version(connection, VERSION_TABLE), _known(MIGRATIONS))
+
+
+def _version(connection: Connection, table: str) -> str | None:
+    """The only row of a table of versions; None where there is no table, or no row in it. Raises
+    :class:`~vitsearch.core.decoding.Damaged` for anything else."""
+    heads = MigrationContext.configure(connection, opts={"version_table": table}).get_current_heads()
+    if len(heads) > 1 or not all(isinstance(one, str) for one in heads):
+        found = ", ".join(map(shown_value, heads))
+        raise damaged(f"storage {shown(connection.engine)}: {table}", f"it has {found}, allowed: one version")
+    return heads[0] if heads else None
+
+
+@cache
+def _known(migrations: Path) -> tuple[str, ...]:
+    """The versions that this program knows, the newest first: those of a folder with migrations."""
+    revisions = ScriptDirectory.from_config(_config()).walk_revisions()
+    return tuple(revision.revision for revision in revisions)
 
 
 def _run(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, and_, literal, select
 
+from vitsearch.core.decoding import expect
 from vitsearch.core.record import Keys
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import tables
@@ -101,4 +102,5 @@ def _result(
 ) -> StageResult:
     words = f"rung {detail}" if stage == Stage.TRAIN else str(detail)
     cost = None if cpu_seconds is None else StageCost(cpu_seconds, {}, *of_run)
+    expect(dict[str, str], versions, f"versions of {stage.value}")
     return StageResult(stage, words, made_at, dict(versions), cost)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar
 
+from vitsearch.core.confusion import Confusion
+from vitsearch.core.decoding import damaged, decoded
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.stage import Stage
+from vitsearch_evaluators.wire.protocol import Measurement
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,23 @@ class TrainingRow:
         return self.checkpoint_sha256
 
 
+class Detail(TypedDict, total=False):
+    """What is known of a file, as far as it has this."""
+
+    macs_m: float
+    params_m: float
+    parity: float | None
+    options: dict[str, Any]
+    structure: str | None
+    judged_sha256: str | None
+    only_class: int | None
+    shares: dict[str, float]
+
+
 @dataclass(frozen=True)
 class ArtifactRow:
+    """``detail`` has the keys of :class:`Detail`, and others."""
+
     artifact_key: str
     kind: str
     sha256: str
@@ -59,7 +77,8 @@ class ArtifactRow:
     @property
     def preprocessing(self) -> Preprocessing:
         """That of the model, with which it was judged. A screened graph has none."""
-        return Preprocessing.from_json(self.detail["preprocessing"])
+        where = f"vs_artifact of artifact {self.artifact_key[:12]}: detail"
+        return decoded(lambda detail: Preprocessing.from_json(detail["preprocessing"]), self.detail, where)
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,15 @@ class AccuracyRow:
     confusion: list[list[int]]
 
     file: ClassVar[None] = None
+
+    @property
+    def counts(self) -> Confusion:
+        """Decoded. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+        where = f"vs_accuracy of artifact {self.artifact_key[:12]}: confusion"
+        found = decoded(Confusion.from_json, self.confusion, where)
+        if (found.correct, found.n) != (self.correct, self.n):
+            raise damaged(where, f"counts {found.correct} of {found.n}, and the row {self.correct} of {self.n}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -104,6 +132,11 @@ class MeasurementRow:
     structure: str | None = None
 
     file: ClassVar[None] = None
+
+    @property
+    def measurement(self) -> Measurement:
+        """Decoded. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+        return decoded(Measurement.from_json, self.result, f"vs_measurement of graph {self.graph_key[:12]}: result")
 
 
 @dataclass(frozen=True)

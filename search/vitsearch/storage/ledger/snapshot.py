@@ -6,7 +6,6 @@ that a database gives them. Those of a trial have its ``number`` instead, those 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,12 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Column, Connection, Select, Table, and_, select
 
+from vitsearch.core.decoding import expect, parsed
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import optuna_tables as optuna
 from vitsearch.storage.ledger import tables
-from vitsearch.storage.ledger.engine import connect
+from vitsearch.storage.ledger.engine import connect_to_read
+from vitsearch.storage.ledger.rows import Detail
 
 Row: TypeAlias = dict[str, Any]
 
@@ -80,6 +81,8 @@ class ResultRows:
     def models(self) -> list[str]:
         """The digests of the models that they name, each once. A screened one is deleted after its measurement."""
         rows = [row for row in self.tables[tables.artifact.name] if row["kind"] == MODEL]
+        for row in rows:
+            expect(Detail, row["detail"], f"{tables.artifact.name} of {row['artifact_key'][:12]}: detail")
         named = [digest for row in rows for digest in (row["sha256"], row["detail"].get("judged_sha256"))]
         return list(dict.fromkeys(filter(None, named)))
 
@@ -87,7 +90,7 @@ class ResultRows:
 @contextmanager
 def snapshot(url: str) -> Iterator[Snapshot]:
     """Look at a database as it is now, for the block."""
-    engine = connect(url)
+    engine = connect_to_read(url)
     try:
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
@@ -167,7 +170,7 @@ class Snapshot:
         attributes = select(s.value_json).where(s.study_id == study_id)
         for query in (records, attributes):
             for text in self._connection.execute(query).scalars():
-                yield from _keys_in(json.loads(text))
+                yield from _keys_in(parsed(text, f"an attribute of study {name!r}"))
 
     def _numbered(self, table: Table, owner: str, where: Any) -> Iterator[tuple[int, Row]]:
         """The rows of trials, each with the id of its trial."""

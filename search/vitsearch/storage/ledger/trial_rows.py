@@ -238,6 +238,12 @@ class TrialRows:
         return table.c.study_id == self._study_id
 
 
+def names_of_studies(engine: Engine) -> list[str]:
+    """The names of the studies of a database, in the order in which they were made."""
+    with at_once(engine).connect() as connection:
+        return list(connection.execute(select(_studies.c.study_name).order_by(_studies.c.study_id)).scalars())
+
+
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 

@@ -10,7 +10,18 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from vitsearch.storage.ledger import engine_options, first, has_tables, tune, wait_for
+from vitsearch.storage.ledger import (
+    engine_options,
+    explained_at,
+    first,
+    has_tables,
+    names_of_studies,
+    read_options,
+    require_trials,
+    tune,
+    tune_to_read,
+    wait_for,
+)
 from vitsearch.study.database.versions import refuse_other_versions
 
 HEARTBEAT_S = 60
@@ -26,7 +37,7 @@ def open_tables(url: str) -> RDBStorage:
         # Parameters only: Optuna's own callback would copy the old measurements too.
         study.enqueue_trial(trial.params, user_attrs={"enqueued": f"trial {trial.number} was lost"})
 
-    with quiet(), first(url, "alembic_version"):  # the last one that Optuna makes
+    with quiet(), first(url, "alembic_version"), _explained(url):  # the last one that Optuna makes
         storage = RDBStorage(
             url,
             engine_kwargs=engine_options(url),
@@ -37,9 +48,37 @@ def open_tables(url: str) -> RDBStorage:
         )
     with closed_on_error(storage):
         tune(storage.engine)
+        require_trials(storage.engine)
         refuse_other_versions(storage)
         wait_for(storage.engine)
     return storage
+
+
+def open_tables_to_read(url: str) -> RDBStorage:
+    """Open the tables of a database that stays as it is; :class:`StudyError` where another version made them."""
+    with quiet(), _explained(url):
+        storage = RDBStorage(
+            url,
+            engine_kwargs=read_options(url),
+            skip_compatibility_check=True,
+            skip_table_creation=True,
+        )
+    with closed_on_error(storage):
+        tune_to_read(storage.engine)
+        require_trials(storage.engine)
+        refuse_other_versions(storage)
+        wait_for(storage.engine)
+    return storage
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Optuna reads its tables before an engine of its own explains errors."""
+    with explained_at(url):
+        try:
+            yield
+        except optuna.exceptions.StorageInternalError as error:
+            raise (error.__cause__ or error) from None
 
 
 @contextmanager
@@ -59,8 +98,8 @@ def close_tables(storage: RDBStorage) -> None:
 
 
 def names_in(storage: RDBStorage) -> list[str]:
-    """The studies of open tables. Optuna's summaries would read all of their trials."""
-    return [study.study_name for study in storage.get_all_studies()]
+    """The studies of open tables. Optuna would read all of their trials, or all of their attributes."""
+    return names_of_studies(storage.engine)
 
 
 def holds_studies(url: str) -> bool:
@@ -76,11 +115,14 @@ def make_tables(url: str) -> None:
 
 
 def study_names(url: str) -> list[str]:
-    """The studies of a database. Nothing is written to one of another program."""
+    """The studies of a database, which stays as it is."""
     if not holds_studies(url):
         return []
-    with _opened(url) as storage:
+    storage = open_tables_to_read(url)
+    try:
         return names_in(storage)
+    finally:
+        close_tables(storage)
 
 
 def delete_study(url: str, name: str) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
+from vitsearch.core.decoding import decoded, parsed
 from vitsearch.storage.ledger.trial_rows import Facts, TrialRow
+from vitsearch.study.database.stored_forms import attribute_of_trial
 
 Parameters = frozenset[tuple[str, Any]]
 
@@ -33,8 +35,13 @@ def comparable(values: Mapping[str, Any]) -> Parameters:
     )
 
 
-def frozen(row: TrialRow) -> FrozenTrial:
-    """A row as Optuna knows a trial."""
+def frozen(row: TrialRow, storage: str = "") -> FrozenTrial:
+    """A row of a database as Optuna knows a trial. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+    return decoded(_frozen, (row, storage), f"storage {storage}: trial {row.number}")
+
+
+def _frozen(of: tuple[TrialRow, str]) -> FrozenTrial:
+    row, storage = of
     known = row.facts
     distributions = {name: _distribution(words) for name, (_, words) in known.params.items()}
     return FrozenTrial(
@@ -47,10 +54,19 @@ def frozen(row: TrialRow) -> FrozenTrial:
         datetime_complete=local(row.ended_at),
         params={name: distributions[name].to_external_repr(value) for name, (value, _) in known.params.items()},
         distributions=distributions,
-        user_attrs={key: json.loads(text) for key, text in known.user_attrs.items()},
-        system_attrs={key: json.loads(text) for key, text in known.system_attrs.items()},
+        user_attrs=_attributes(known.user_attrs, row.number, storage),
+        system_attrs=_attributes(known.system_attrs, row.number, storage),
         intermediate_values={},
     )
+
+
+def _attributes(texts: Mapping[str, str], number: int, storage: str) -> dict[str, Any]:
+    found = {}
+    for name, text in texts.items():
+        where = f"storage {storage}: {name} of trial {number}"
+        found[name] = parsed(text, where)
+        attribute_of_trial(name, found[name], where)
+    return found
 
 
 def facts_of(trial: FrozenTrial) -> Facts:

@@ -17,6 +17,7 @@ from vitsearch.storage.ledger import (
     SchemaOfResults,
     Versions,
     engine_options,
+    is_there,
     sqlite_file,
     version_of_trials,
 )
@@ -44,7 +45,7 @@ def upgrade(storage: str) -> Upgraded:
     newer program made.
     """
     file = sqlite_file(storage)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         raise StudyError(f"storage {masked(storage)}: {file} does not exist")
     with closing(SchemaOfResults.open(storage)) as results:
         results.now().refuse_unknown(masked(storage))

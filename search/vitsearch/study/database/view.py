@@ -29,10 +29,13 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from vitsearch.core.decoding import parsed
+from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger.optuna_rows import replace_distribution
 from vitsearch.storage.ledger.outage import again
 from vitsearch.storage.ledger.trial_rows import Facts, TrialRows
 from vitsearch.study.database.opening import close_tables
+from vitsearch.study.database.stored_forms import attribute_of_study
 from vitsearch.study.database.trial_forms import Parameters, comparable, facts_of, fixed, frozen, local, utc, words_of
 
 _FINISHED = tuple(state for state in TrialState if state.is_finished())
@@ -53,6 +56,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._backend = backend
         self._name = study_name
         self._file = _file_of(backend)
+        self.storage = masked(backend.url)
         self.study_id = backend.get_study_id_from_name(study_name)
         self._directions = backend.get_study_directions(self.study_id)
         self._rows = TrialRows(backend.engine, self.study_id)
@@ -109,7 +113,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         self._read_to = max(stored, default=-1)
 
     def _take_in(self, trial_ids: Collection[int]) -> None:
-        found = [frozen(row) for row in self._rows.read(trial_ids)]
+        found = [frozen(row, self.storage) for row in self._rows.read(trial_ids)]
         is_known = any(trial._trial_id in self._trials for trial in found)
         for trial in found:
             self._keep(trial)
@@ -163,7 +167,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
 
     def _parsed(self, key: str, text: str) -> tuple[str, Any]:
         known = self._attributes.get(key)
-        return known if known is not None and known[0] == text else (text, json.loads(text))
+        return known if known is not None and known[0] == text else (text, attribute_of_study(key, text, self.storage))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         return dict(self.attributes())
@@ -216,11 +220,14 @@ class StudyView(BaseStorage, BaseHeartbeat):
         """The number and a user attribute of the finished trials whose number is not ``known``. Before anything else of
         the trials was read, this reads nothing else: to make Optuna's trials takes several times as long."""
         if self._read_to == -1:
-            return ((number, json.loads(words)) for number, words in self._rows.ended(key, known))
+            return ((number, self._parsed_of(number, key, words)) for number, words in self._rows.ended(key, known))
         self._sync_outside()
         new = self._ended[self._handed_out :]
         self._handed_out = len(self._ended)
         return ((one.number, one.user_attrs[key]) for one in new if one.number not in known and key in one.user_attrs)
+
+    def _parsed_of(self, number: int, key: str, text: str) -> Any:
+        return parsed(text, f"storage {self.storage}: {key} of trial {number}")
 
     def unfinished(self) -> int:
         return self._rows.count((TrialState.RUNNING.name, TrialState.WAITING.name))
@@ -240,7 +247,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
             ended_at = utc(template_trial.datetime_complete)
         if state == TrialState.RUNNING:
             facts.user_attrs |= {key: json.dumps(value) for key, value in (self._signature or {}).items()}
-        trial = frozen(self._rows.create(state.name, facts, ended_at))
+        trial = frozen(self._rows.create(state.name, facts, ended_at), self.storage)
         self._keep(trial)
         if state == TrialState.RUNNING:
             self._own.add(trial._trial_id)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vitsearch.core.confusion import ClassAccuracy, Confusion
+from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.limits import bounds
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.preprocessing import Preprocessing
@@ -95,7 +95,8 @@ class TrialDetail:
             "file": None if self.file is None else self.file.to_json(),
             "stages": [_stage_json(run) for run in self.stages],
             "measurements": [
-                {"protocol": row.protocol, "repeat": row.repeat, "environment_id": row.environment_id} | row.result
+                {"protocol": row.protocol, "repeat": row.repeat, "environment_id": row.environment_id}
+                | row.measurement.to_json()
                 for row in self.measurements
             ],
         }
@@ -162,7 +163,7 @@ def read_classes(study: Study, ledger: Ledger, number: int | None) -> list[Class
     if evaluated is None:
         name = "the baseline" if number is None else f"trial {number}"
         raise StudyError(f"{name} has no exported model: its outcome is {record.outcome}")
-    return Confusion.from_json(evaluated.confusion).by_class(data["class_names"])
+    return evaluated.counts.by_class(data["class_names"])
 
 
 def record_of(study: Study, number: int | None) -> Record:

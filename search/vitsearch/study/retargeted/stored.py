@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vitsearch.core.decoding import decoded
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record
@@ -106,7 +107,7 @@ def find(study: Study, name: str) -> Retargeted:
     :class:`~vitsearch.errors.UnknownName` where there are none."""
     stored = study.attributes.get(PREFIX + name)
     if stored is not None:
-        return Retargeted.from_json(stored)
+        return decoded(Retargeted.from_json, stored, f"study {study.name!r}: what was measured on {name}")
     space = study.space()
     if name in space.fleet_names:
         return _on_member(study, name)

@@ -59,7 +59,7 @@ def test_records_are_the_same_before_and_after_the_trials_were_read(open_study, 
     first, plans = open_study(storage)
     asked = [first.ask(plans, ME) for _ in range(3)]
     first.tell(asked[1], Record("confirmed", asked[1].plan, metrics=METRICS))
-    reader = Study.read(storage, first.name)
+    reader = Study.change_existing(storage, first.name)
     assert list(reader.records()) == [asked[1].number]
     assert reader.unfinished() == 2
     first.tell(asked[0], Record("confirmed", asked[0].plan, metrics=METRICS))
@@ -148,7 +148,7 @@ def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, stor
 def test_a_study_that_is_not_there_is_told_with_those_that_are(open_study, space):
     open_study()
     with pytest.raises(StudyError, match="no study 'other' in this database; it holds: fake"):
-        Study.read(space.storage, "other")
+        Study.change_existing(space.storage, "other")
 
 
 # ---- what Optuna is told

@@ -134,7 +134,7 @@ class RemoteStudy:
         return Home.of(self.space).shared.parent / "away.db"
 
     def _plans(self) -> set[str]:
-        with closing(Study.read(self.space.storage, self.space.study)) as study:
+        with closing(Study.change_existing(self.space.storage, self.space.study)) as study:
             return {record.keys.weights_key for record in study.records().values() if record.keys}
 
     @staticmethod

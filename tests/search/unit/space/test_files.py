@@ -1,5 +1,8 @@
 """vitsearch.space.files: overrides and ``extends``."""
 
+import os
+import resource
+import socket
 from pathlib import Path
 
 import pytest
@@ -193,3 +196,55 @@ def test_the_address_of_a_token_of_a_board_cannot_be_changed(tmp_path):
 
 def test_a_file_that_extends_keeps_address_and_token(tmp_path):
     assert load(with_base(tmp_path, "")).space.devices["nano"].token == "env:VITSEARCH_NANO"
+
+
+def make(kind, path):
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made, pytest.MonkeyPatch.context() as patch:
+            patch.chdir(path.parent)  # the name of a socket is short
+            made.bind(path.name)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "dangling":
+        path.symlink_to("nothing")
+    elif kind == "loop":
+        path.symlink_to(path.name)
+    elif kind == "aliases":
+        lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))]
+        path.write_text("\n".join(lines))
+    elif kind == "nul":
+        path.write_bytes(b"study: a\0b\n")
+    else:
+        with path.open("wb") as stream:
+            stream.truncate(1 << 30)  # a sparse file
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("pipe", "is no file that ends, not a space file"),
+        ("socket", "is no file that ends, not a space file"),
+        ("device", "is no file that ends, not a space file"),
+        ("dangling", "does not exist"),
+        ("loop", "cannot be read: Too many levels of symbolic links"),
+        ("aliases", "line 1: anchors (&) and aliases (*) are not allowed; write the value out"),
+        ("nul", "character 0 is not allowed in YAML"),
+        ("1 GB", "the file is too large for a space file; allowed: up to 1,000,000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("is_extended", [False, True])
+def test_what_cannot_be_a_space_file_is_one_line_and_takes_no_memory(tmp_path, kind, said, is_extended):
+    make(kind, tmp_path / "hostile.yaml")
+    write(tmp_path, child="extends: hostile.yaml")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (problem,) = problems(tmp_path / ("child.yaml" if is_extended else "hostile.yaml"))
+    assert said in problem
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".yaml", "a\0b.yaml"])
+def test_a_name_that_no_file_can_have_is_one_line(name):
+    (problem,) = problems(name)
+    assert "cannot be read" in problem

@@ -238,6 +238,7 @@ def test_a_folder_of_others_beside_the_database_stays(space, tmp_path, victim):
     victim.rename(tmp_path / "fake.files")
     with Home.of(space).running(print):
         Study.open(space).close()
+        Ledger.open(space.storage).close()
     before = contents(tmp_path / "fake.files")
     planned = plan_deletion(str(tmp_path / "fake.db"))
     assert planned.kept_files == str(tmp_path / "fake.files")

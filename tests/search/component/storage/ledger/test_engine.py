@@ -97,7 +97,7 @@ def test_an_unknown_kind_of_database_is_refused_without_telling_the_password():
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_text("this is not a database, however long it is" * 100)
-    with pytest.raises(StoreError, match="cannot be opened: file is not a database"):
+    with pytest.raises(StudyError, match="cannot be opened: file is not a database"):
         Ledger.open(f"sqlite:///{tmp_path / 'x.db'}")
 
 

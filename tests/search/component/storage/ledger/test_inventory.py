@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from vitsearch.core.stage import Stage
-from vitsearch.errors import StudyDeleted
+from vitsearch.errors import StudyDeleted, StudyError
 from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, TrainingRow, summaries
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
@@ -72,7 +72,8 @@ def test_a_foreign_database_is_none_of_ours(tmp_path):
     connection.execute("CREATE TABLE studies_of_others (name TEXT)")
     connection.close()
     assert summaries(tmp_path / "foreign.db") is None
-    assert summaries(tmp_path / "missing.db") is None
+    with pytest.raises(StudyError, match=r"missing\.db does not exist"):
+        summaries(tmp_path / "missing.db")
     assert not (tmp_path / "missing.db").exists()
 
 

@@ -1,0 +1,98 @@
+"""Whether the columns of a SQLite file have values of their types. SQLite takes any value in any column, and its sums
+count a text as 0; a server keeps its types itself. Each table is looked through once, when a database is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import JSON, Column, Connection, DateTime, Engine, Enum, Float, Integer, Table
+
+from vitsearch.core.decoding import damaged, parsed, shown
+from vitsearch.core.stage import Stage
+from vitsearch.storage.ledger import engine as engine_module
+from vitsearch.storage.ledger import optuna_tables, tables
+
+LARGEST = 1e300
+WORDS = {("vs_stage_cost", "stage"): tuple(stage.value for stage in Stage)}
+NULLS = {"datetime_start", "datetime_complete", "value", "intermediate_value"}
+"""Columns of Optuna's tables that may be NULL."""
+NUMBERED = "SELECT study_id, number FROM trials GROUP BY study_id, number HAVING count(*) > 1 LIMIT 1"
+
+
+def require_results(engine: Engine) -> None:
+    """Raise :class:`~vitsearch.core.decoding.Damaged` for a value that the ledger never wrote into its tables."""
+    _require(engine, tables.metadata.tables.values())
+
+
+def require_trials(engine: Engine) -> None:
+    """The same for Optuna's tables, of which each trial has a number of its own."""
+    _require(engine, optuna_tables.metadata.tables.values())
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            if (twice := connection.exec_driver_sql(NUMBERED).first()) is not None:
+                where = f"storage {engine_module.shown(engine)}: trials"
+                raise damaged(where, f"several have the number {shown(twice[1])}")
+
+
+def _require(engine: Engine, found: Iterable[Table]) -> None:
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        for table in found:
+            _look_through(connection, table, f"storage {engine_module.shown(engine)}: {table.name}")
+
+
+def _look_through(connection: Connection, table: Table, where: str) -> None:
+    wrong = {column.name: _is_wrong(table, column) for column in table.columns}
+    cases = " ".join(f"WHEN {condition} THEN '{name}'" for name, condition in wrong.items())
+    query = f"SELECT rowid, CASE {cases} END FROM {table.name} WHERE {' OR '.join(wrong.values())} LIMIT 1"
+    if (row := connection.exec_driver_sql(query).first()) is not None:
+        number, name = row
+        value = connection.exec_driver_sql(f'SELECT "{name}" FROM {table.name} WHERE rowid = {number}').scalar()
+        raise damaged(f"{where} row {number}", f"{name} is {shown(value)}, allowed: {_allowed(table, table.c[name])}")
+    for column in (one for one in table.columns if isinstance(one.type, JSON)):
+        # SQLite's JSON is stricter than Python's, which has written it: NaN, and more than 1,000 levels
+        doubtful = f'SELECT rowid, "{column.name}" FROM {table.name} WHERE NOT json_valid("{column.name}")'
+        for number, text in connection.exec_driver_sql(doubtful):
+            parsed(text, f"{where} row {number}: {column.name}")
+
+
+def _is_wrong(table: Table, column: Column[object]) -> str:
+    """The condition in SQL under which a value is none of its column."""
+    name = f'{table.name}."{column.name}"'  # without the table, SQLite reads the name of a missing column as a text
+    kinds = {"integer": "'integer'", "real": "'integer', 'real'"}.get(_kind(column), "'text'")
+    wrong = f"typeof({name}) NOT IN ({kinds})"
+    if isinstance(column.type, Integer):
+        wrong += f" OR {name} < 0"
+    elif isinstance(column.type, Float):
+        wrong += f" OR abs({name}) > {LARGEST:g}"
+    elif words := _words(table, column):
+        wrong += f" OR {name} NOT IN ({', '.join(repr(word) for word in words)})"
+    elif isinstance(column.type, DateTime):
+        wrong += f" OR coalesce(strftime('%Y-%m-%d %H:%M:%S', {name}), '') <> substr({name}, 1, 19)"
+    return f"({name} IS NOT NULL AND ({wrong}))" if _may_be_null(column) else f"({wrong})"
+
+
+def _may_be_null(column: Column[object]) -> bool:
+    if column.table.metadata is optuna_tables.metadata:
+        return column.name in NULLS
+    return bool(column.nullable)
+
+
+def _kind(column: Column[object]) -> str:
+    return "integer" if isinstance(column.type, Integer) else "real" if isinstance(column.type, Float) else "text"
+
+
+def _words(table: Table, column: Column[object]) -> tuple[str, ...]:
+    if isinstance(column.type, Enum):
+        return tuple(column.type.enums)
+    return WORDS.get((table.name, column.name), ())
+
+
+def _allowed(table: Table, column: Column[object]) -> str:
+    if words := _words(table, column):
+        return f"one of {', '.join(words)}"
+    if isinstance(column.type, DateTime):
+        return "a date and time"
+    return {"integer": "a whole number from 0", "real": "a finite number"}.get(_kind(column), "a text")
