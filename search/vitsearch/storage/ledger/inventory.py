@@ -10,9 +10,11 @@ from pathlib import Path
 from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from vitsearch.core.decoding import damaged, expect
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.columns import LAST_SECOND
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.reading import open_reader
@@ -59,7 +61,12 @@ def summaries(file: Path) -> list[StudySummary] | None:
     states: dict[str, dict[str, int]] = {}
     for name, state, count in rows:
         states.setdefault(name, {})[state or ""] = count
-    return [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
+    found = [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
+    for one in found:
+        expect(StudySummary, one, f"{file}: studies")
+        if not 0 <= (one.last_run or 0.0) <= LAST_SECOND:
+            raise damaged(f"{file}: vs_run", f"seen_at is {one.last_run}, allowed: seconds since 1970")
+    return found
 
 
 def _summary(name: str, counts: dict[str, int], last_run: float | None) -> StudySummary:

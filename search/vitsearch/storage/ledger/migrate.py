@@ -140,14 +140,14 @@ def _alone(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _config() -> Config:
+def _config(folder: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
 
 def _schema(connection: Connection) -> Schema:
-    return Schema("results", _version(connection, VERSION_TABLE), _known())
+    return Schema("results", _version(connection, VERSION_TABLE), _known(MIGRATIONS))
 
 
 def _version(connection: Connection, table: str) -> str | None:
@@ -161,13 +161,13 @@ def _version(connection: Connection, table: str) -> str | None:
 
 
 @cache
-def _known() -> tuple[str, ...]:
-    """The versions that this program knows, the newest first."""
-    revisions = ScriptDirectory.from_config(_config()).walk_revisions()
+def _known(folder: Path) -> tuple[str, ...]:
+    """The versions for which ``folder`` has scripts, the newest first."""
+    revisions = ScriptDirectory.from_config(_config(folder)).walk_revisions()
     return tuple(revision.revision for revision in revisions)
 
 
 def _run(connection: Connection) -> None:
-    config = _config()
+    config = _config(MIGRATIONS)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
