@@ -9,8 +9,9 @@ import pytest
 
 from support.edited_databases import Edited, columns, leaves, texts
 from vitsearch.errors import StudyError
-from vitsearch.report.live import LiveStudy
+from vitsearch.report.data import read_report
 from vitsearch.storage.ledger import summaries
+from vitsearch.study.lookup import opened
 
 PICKED = {
     "trial_user_attributes.record truncated": "record of trial 0: '{",
@@ -23,6 +24,7 @@ PICKED = {
     "study_user_attributes.space list": "space of the study: ",
     "study_user_attributes.leaderboard deep": "leaderboard of the study: is nested too deeply",
     "vs_measurement.result number": "vs_measurement row 1: result is 7",
+    "vs_measurement.result job_id missing": "vs_measurement of graph ",
     "vs_accuracy.confusion nested": "vs_accuracy of ",
     "vs_artifact.detail list": "vs_artifact of ",
     "trial_params.distribution_json truncated": "trial 0: ",
@@ -55,8 +57,8 @@ def edits(finished):
 def test_an_edit_is_named(edited, edits, name, said):
     edit = next(known[name] for known in edits.values() if name in known)
     where = edited.copy_with(edit)
-    with pytest.raises(StudyError) as refused:
-        LiveStudy(where).data()
+    with pytest.raises(StudyError) as refused, opened(where) as (study, ledger):
+        read_report(study, ledger, where)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
     assert "fake.db" in str(refused.value)
