@@ -184,7 +184,7 @@ class FileStore:
 
     def find_model(self, sha256: str) -> Path | None:
         paths = (self._path(sha256).with_suffix(suffix) for suffix in MODEL_SUFFIXES)
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if os.path.isfile(path)), None)
 
     def get(self, sha256: str) -> Path:
         path = self.find_file(sha256)
@@ -197,7 +197,7 @@ class FileStore:
     def find_file(self, sha256: str) -> Path | None:
         """The path of a file that is no model; None when the store does not hold it."""
         path = self._path(sha256)
-        return path if path.is_file() else None
+        return path if os.path.isfile(path) else None
 
     def holds(self, sha256: str) -> bool:
         return self.find_file(sha256) is not None or self.find_model(sha256) is not None

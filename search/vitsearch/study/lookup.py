@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitsearch.core import study_name
+from vitsearch.core.decoding import Damaged
 from vitsearch.errors import StudyError, did_you_mean
 from vitsearch.space import load
 from vitsearch.storage.addresses import masked
@@ -102,8 +103,23 @@ def find_database(text: str) -> str:
 def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
     """The study and its ledger, to read: whoever can read its file can, also where nothing can be written."""
     found = _existing(text)
-    with closing(Ledger.to_read(found.storage)) as ledger, closing(Study.read(found.storage, found.name)) as study:
+    with (
+        _named(found.storage),
+        closing(Ledger.to_read(found.storage)) as ledger,
+        closing(Study.read(found.storage, found.name)) as study,
+    ):
         yield study, ledger
+
+
+@contextmanager
+def _named(storage: str) -> Iterator[None]:
+    """Name the database in an error about a row, which does not know where it is."""
+    try:
+        yield
+    except Damaged as error:
+        if masked(storage) in str(error):
+            raise
+        raise Damaged(f"storage {masked(storage)}: {error}") from None
 
 
 @contextmanager

@@ -158,9 +158,8 @@ def delete(deletion: Deletion) -> None:
         with closing(Ledger.to_read(deletion.storage)) as ledger:  # a full disk takes no write before files are gone
             runs = ledger.inventory.live_runs(deletion.study)
         if runs:
-            raise StudyError(
-                f"study {deletion.study!r}: {_described(runs[0])} goes on; end it first, or end it and delete with --force"
-            )
+            goes_on = f"{_described(runs[0])} goes on"
+            raise StudyError(f"study {deletion.study!r}: {goes_on}; end it first, or end it and delete with --force")
         if is_whole and file is not None:
             home.remove_shared()
             for path in _database_files(file):
@@ -168,8 +167,6 @@ def delete(deletion: Deletion) -> None:
             return
         home.remove()
         delete_study(deletion.storage, deletion.study)
-        with closing(Ledger.open(deletion.storage)) as ledger:
-            ledger.inventory.forget_runs(deletion.study)
 
 
 def _described(run: LiveRun) -> str:

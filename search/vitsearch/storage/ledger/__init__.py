@@ -6,6 +6,7 @@ before its stage runs again.
 """
 
 from vitsearch.storage.ledger.columns import require_trials
+from vitsearch.storage.ledger.deletion import delete_rows
 from vitsearch.storage.ledger.engine import (
     connect_to_read,
     engine_options,
@@ -58,6 +59,7 @@ __all__ = [
     "TrainingRow",
     "Versions",
     "connect_to_read",
+    "delete_rows",
     "engine_options",
     "explained_at",
     "files_folder",

@@ -14,6 +14,8 @@ from vitsearch.storage.ledger import engine as engine_module
 from vitsearch.storage.ledger import optuna_tables, tables
 
 LARGEST = 1e300
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999, in seconds since 1970: later times are no dates."""
 WORDS = {("vs_stage_cost", "stage"): tuple(stage.value for stage in Stage)}
 NULLS = {"datetime_start", "datetime_complete", "value", "intermediate_value"}
 """Columns of Optuna's tables that may be NULL."""
@@ -65,6 +67,8 @@ def _is_wrong(table: Table, column: Column[object]) -> str:
     wrong = f"typeof({name}) NOT IN ({kinds})"
     if isinstance(column.type, Integer):
         wrong += f" OR {name} < 0"
+    elif column.name.endswith("_at"):
+        wrong += f" OR {name} NOT BETWEEN 0 AND {LAST_SECOND}"
     elif isinstance(column.type, Float):
         wrong += f" OR abs({name}) > {LARGEST:g}"
     elif words := _words(table, column):
@@ -95,4 +99,6 @@ def _allowed(table: Table, column: Column[object]) -> str:
         return f"one of {', '.join(words)}"
     if isinstance(column.type, DateTime):
         return "a date and time"
+    if column.name.endswith("_at"):
+        return "seconds since 1970"
     return {"integer": "a whole number from 0", "real": "a finite number"}.get(_kind(column), "a text")

@@ -8,13 +8,15 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from vitsearch.core.decoding import damaged, expect
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
+from vitsearch.storage.ledger.columns import LAST_SECOND
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.reading import open_reader
@@ -63,7 +65,12 @@ def summaries(file: Path) -> list[StudySummary] | None:
     states: dict[str, dict[str, int]] = {}
     for name, state, count in rows:
         states.setdefault(name, {})[state or ""] = count
-    return [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
+    found = [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
+    for one in found:
+        expect(StudySummary, one, f"{file}: studies")
+        if not 0 <= (one.last_run or 0.0) <= LAST_SECOND:
+            raise damaged(f"{file}: vs_run", f"seen_at is {one.last_run}, allowed: seconds since 1970")
+    return found
 
 
 def _summary(name: str, counts: dict[str, int], last_run: float | None) -> StudySummary:
@@ -149,11 +156,3 @@ class Inventory:
         with self._engine.begin() as connection:
             told = update(tables.run).where(run.study == study, run.ended_at.is_(None)).values(told_to_end=who[:255])
             connection.execute(told)
-
-    def forget_runs(self, study: str) -> None:
-        """Delete the runs of a study and what their stages have cost; the results stay."""
-        runs = tables.run.c
-        of_study = select(runs.id).where(runs.study == study)
-        with self._engine.begin() as connection:
-            connection.execute(delete(tables.stage_cost).where(tables.stage_cost.c.run.in_(of_study)))
-            connection.execute(delete(tables.run).where(runs.study == study))

@@ -140,9 +140,9 @@ def _alone(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _config() -> Config:
+def _config(folder: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
 
@@ -161,13 +161,13 @@ def _version(connection: Connection, table: str) -> str | None:
 
 
 @cache
-def _known(migrations: Path) -> tuple[str, ...]:
-    """The versions that this program knows, the newest first: those of a folder with migrations."""
-    revisions = ScriptDirectory.from_config(_config()).walk_revisions()
+def _known(folder: Path) -> tuple[str, ...]:
+    """The versions for which ``folder`` has scripts, the newest first."""
+    revisions = ScriptDirectory.from_config(_config(folder)).walk_revisions()
     return tuple(revision.revision for revision in revisions)
 
 
 def _run(connection: Connection) -> None:
-    config = _config()
+    config = _config(MIGRATIONS)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -73,12 +73,13 @@ class Reader(sqlite3.Connection):
 def open_reader(file: Path) -> Reader:
     """Open a SQLite file to read. Raises :class:`StudyError` for what is none that can be read."""
     require_readable(file)
+    file = file.resolve()
     seen = _seen(file)
     if seen[0] == "copied":
         reader = _of_copy(file)
     else:
         how = "immutable=1" if seen[0] == "whole" else "readonly_shm=1"
-        reader = _connected(f"{file.resolve().as_uri()}?mode=ro&{how}")
+        reader = _connected(f"{file.as_uri()}?mode=ro&{how}")
     reader.seen = seen
     reader.read_from = None if seen[0] == "live" else seen[1]
     return reader
@@ -86,6 +87,7 @@ def open_reader(file: Path) -> Reader:
 
 def watch(engine: Engine, file: Path) -> None:
     """Let the connections of ``engine``, made by :func:`open_reader`, follow what happens to the file."""
+    file = file.resolve()
 
     @event.listens_for(engine, "checkout")
     def _follow(connection: Reader, _record: Any, _proxy: Any) -> None:
@@ -101,7 +103,8 @@ def watch(engine: Engine, file: Path) -> None:
 
 
 def _seen(file: Path) -> tuple[Any, ...]:
-    """What lies beside a file, as far as it decides how to read it."""
+    """What lies beside a file, as far as it decides how to read it. The log is beside the file itself, not beside a
+    link to it: ``file`` is no link."""
     log, index, database = _stamp(_beside(file, "-wal")), _stamp(_beside(file, "-shm")), _stamp(file)
     if log is not None and index is not None and database is not None:
         return "live", database[0], log[0], index[0]
@@ -111,7 +114,7 @@ def _seen(file: Path) -> tuple[Any, ...]:
 
 
 def _beside(file: Path, ending: str) -> Path:
-    return Path(f"{file.resolve()}{ending}")
+    return Path(f"{file}{ending}")
 
 
 def _stamp(file: Path) -> Stamp | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from vitsearch.storage.ledger import (
+    Ledger,
+    delete_rows,
     engine_options,
     explained_at,
     first,
@@ -126,9 +128,9 @@ def study_names(url: str) -> list[str]:
 
 
 def delete_study(url: str, name: str) -> None:
-    """Delete the trials of a study. The results of their stages stay in the database."""
-    with _opened(url) as storage, quiet():
-        optuna.delete_study(study_name=name, storage=storage)
+    """Delete the trials and the runs of a study in one transaction. The results of its stages stay in the database."""
+    with closing(Ledger.open(url)), _opened(url) as storage:
+        delete_rows(storage.engine, name)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from support.reading import commands, outcomes, state_of
 from vitsearch.cli.app import app
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.ledger import Ledger, snapshot
+from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find, opened
 from vitsearch.study.study import Study
 
@@ -108,6 +109,22 @@ def test_a_study_on_a_full_disk_is_read(study, disk, page):
     shutil.copytree(study.folder.parent, disk / "studies", ignore=shutil.ignore_patterns("disk"))
     fill(disk)
     assert not any(outcomes(str(disk / "studies/fake.db"), page).values())
+
+
+@ROOT
+def test_one_of_two_studies_on_a_full_disk_is_deleted_as_a_whole_or_not_at_all(study, disk):
+    shutil.copytree(study.folder.parent, disk / "studies", ignore=shutil.ignore_patterns("disk"))
+    url = f"sqlite:///{disk}/studies/fake.db"
+    second = study.space.to_json() | {"storage": url, "study": "second"}
+    Study.open(type(study.space).from_json(second)).close()
+    (disk / "log").write_bytes(bytes(1_000_000))
+    fill(disk)
+    with pytest.raises(StoreError, match=r"fake\.db cannot be (written|opened): [^\n]*$"):
+        delete_study(url, "fake")
+    assert study_names(url) == ["fake", "second"]
+    (disk / "log").unlink()  # as a command does that deletes files first
+    delete_study(url, "fake")
+    assert study_names(url) == ["second"]
 
 
 @ROOT

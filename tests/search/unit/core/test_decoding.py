@@ -48,6 +48,7 @@ def test_values_of_their_types_are_accepted():
     ("value", "said"),
     [
         (Outer("1", None, "a", {}), "row: count is '1', allowed: a whole number;"),
+        (Outer(10**400, None, "a", {}), "row: count is 1000000"),
         (Outer(True, None, "a", {}), "row: count is True, allowed: a whole number;"),
         (Outer(1, Inner(float("nan")), "a", {}), "row: inner.share is nan, allowed: a finite number;"),
         (Outer(1, Inner(float("inf")), "a", {}), "row: inner.share is inf, allowed: a finite number;"),

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from vitsearch.errors import StoreError, StudyDeleted, StudyError
 from vitsearch.pipeline import jobs
@@ -145,7 +146,9 @@ def test_a_run_elsewhere_keeps_its_study(fake_study, under_way, tmp_path, monkey
 
 def test_a_run_whose_study_vanished_ends_with_one_line(fake_study, under_way):
     thread, ended = under_way
-    with fake_study.opened() as (study, ledger):
-        ledger.inventory.forget_runs(study.name)
+    engine = create_engine(fake_study.space.storage)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM vs_run"))
+    engine.dispose()
     thread.join()
     assert [str(error) for error in ended] == ["the study of this run was deleted: the run ends"]

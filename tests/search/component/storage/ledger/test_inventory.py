@@ -33,16 +33,6 @@ def test_only_claims_that_have_not_run_out_are_alive(ledger: Ledger):
     assert ledger.inventory.live_claims() == 1
 
 
-def test_the_runs_of_a_study_are_forgotten_with_their_costs(ledger: Ledger):
-    for name in ("fake", "other"):
-        ledger.costs.start_run(name, 2)
-        ledger.costs.note(Stage.EXPORT, StageCost(1.0, {}, 0.0, 1.0, "worker here/1"))
-        ledger.costs.write()
-    ledger.inventory.forget_runs("fake")
-    assert ledger.costs.spent("fake").cpu_seconds == {}
-    assert ledger.costs.spent("other").cpu_seconds == {"export": 1.0}
-
-
 def test_a_database_without_a_ledger_has_its_studies(space, tmp_path):
     Study.open(space).close()
     (found,) = summaries(tmp_path / "fake.db")
