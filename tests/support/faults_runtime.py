@@ -133,6 +133,16 @@ class FaultRuntime(Runtime):
             os.mkfifo(name) if target is None else os.symlink(target, name)
         os._exit(0)
 
+    def deep(self, options):
+        """Make more folders in one another than Python's stack has room for, in both places that a model has."""
+        own = os.getcwd()
+        for place in (tempfile.gettempdir(), own):
+            os.chdir(place)
+            for _ in range(1100):
+                os.mkdir("x")
+                os.chdir("x")
+        os.chdir(own)
+
     def escape(self, options):
         """Leave a process behind in its own session that holds every pipe open."""
         if os.fork() == 0:

@@ -13,11 +13,11 @@ import json
 import logging
 import os
 import secrets
-import shutil
 from typing import Any, Dict, List, Mapping, NamedTuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.atomic_files import write_json
+from vitsearch_evaluators.base.plain_files import remove_tree
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.wire.hardware import UNKNOWN_HARDWARE, Hardware
 
@@ -102,4 +102,4 @@ def _forget_other_hardware(state: str, before: DeviceIdentity, now: DeviceIdenti
     for name in OF_THE_HARDWARE:
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(state, name))
-    shutil.rmtree(os.path.join(state, CACHE), ignore_errors=True)
+    remove_tree(os.path.join(state, CACHE))

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import logging
 import os
-import shutil
 import sqlite3
 import threading
 from typing import Any, Callable, ContextManager, Optional, Sequence, Tuple
@@ -20,6 +19,7 @@ from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.runtime_cache import RuntimeCache
 from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.base.interruptions import DISK_FULL
+from vitsearch_evaluators.base.plain_files import remove_tree
 from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.conditions.environment import environment_id
 from vitsearch_evaluators.conditions.job_context import JobContext
@@ -133,7 +133,7 @@ class Worker(threading.Thread):
             os.makedirs(self._folder, exist_ok=True)
             os.makedirs(self._cache, mode=0o700, exist_ok=True)
             for name in set(os.listdir(self._folder)) - active:
-                shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
+                remove_tree(os.path.join(self._folder, name))
 
     def _check_runtimes(self) -> None:
         self._device.restrictions = check_restrictions(self._job_folder(self._folder))
@@ -194,7 +194,7 @@ class Worker(threading.Thread):
             # A cancellation that came too late must not affect the next job.
             self._stop_child.clear()
             if self._disk.retry(lambda: self._queue.get(job.id).final):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
     def _outcome(self, job: ClaimedJob, folder: str) -> Callable[[], None]:
         """Run a job, and return the call that stores its outcome in the queue."""

@@ -59,7 +59,33 @@ def create_plain(path: str) -> BinaryIO:
 def clear(path: str) -> None:
     """Remove what is at `path`, if anything: a file, a link but not what it leads to, a folder with all in it."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        remove_tree(path)
         return
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder with all in it, as far as this user can, however deep somebody has made it: in older Pythons
+    `shutil.rmtree` ends with a RecursionError, and takes a file descriptor for each level. Follows no link."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if not os.path.lexists(path):
+        return
+    mark, waiting, moved = os.urandom(8).hex(), [path], 0
+    while waiting:
+        folder = waiting.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)
+            for entry in list(os.scandir(folder)):
+                if entry.is_dir(follow_symlinks=False):
+                    moved += 1
+                    beside = os.path.join(path, f"{mark}-{moved}")
+                    os.rename(entry.path, beside)
+                    waiting.append(beside)
+                else:
+                    os.remove(entry.path)
+            if folder != path:
+                os.rmdir(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(path)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.canonical_json import parse_json
-from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain
+from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
 from vitsearch_evaluators.errors import FAILURE_KINDS, EvaluatorError, MeasurementFailed, StorageFull
 from vitsearch_evaluators.measure.memory_limit import MemoryLimit
 
@@ -106,7 +105,7 @@ def run_child(
         ended = _spawn_and_wait(command, environment, folder, wall_s, stop, evidence.watching(on_start))
     finally:
         processes.sweep(keep)
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_tree(temporary)
     answer_path = os.path.join(folder, job["answer"])
     if os.path.lexists(answer_path):
         return read_answer(answer_path)  # a crash after the answer was written does not matter

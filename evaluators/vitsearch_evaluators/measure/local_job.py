@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional
 from vitsearch_evaluators import __version__, artifacts
 from vitsearch_evaluators.base import locks, processes
 from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_evaluators.base.plain_files import remove_tree
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
 from vitsearch_evaluators.conditions.job_context import JobContext
@@ -50,6 +51,15 @@ class LocalJob(NamedTuple):
 
 
 @contextlib.contextmanager
+def _own_folder() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="vitsearch-")
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+@contextlib.contextmanager
 def local_job(
     kind: str,
     files: Mapping[str, str],
@@ -64,7 +74,7 @@ def local_job(
     spec = JobSpec(kind, blobs, request.runtime, request.options, request.protocol)
     model = {blob.name: files[blob.name] for blob in spec.model}
     processes.adopt_orphans()
-    with contextlib.closing(StopSignal()) as stop, tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:
+    with contextlib.closing(StopSignal()) as stop, _own_folder() as folder:
         checking = JobFolder(folder, stop, isolation=request.isolation)
         info = check_runtime(request.runtime, checking, request.programs)
         artifacts.refuse_incompatible(spec.artifact_kind, model, info)

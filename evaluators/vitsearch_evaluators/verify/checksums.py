@@ -105,5 +105,5 @@ def _entries(folder: str, listed: Mapping[str, str]) -> Iterator[Tuple[str, bool
                     waiting.append(name)
                 else:
                     yield name + "/", False, entry
-            elif name not in (CHECKSUMS, SIGNATURE):
+            elif name not in (CHECKSUMS, SIGNATURE) or not entry.is_file(follow_symlinks=False):
                 yield name, name in listed, entry

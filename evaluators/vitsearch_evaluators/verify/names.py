@@ -4,7 +4,7 @@ import unicodedata
 from typing import Iterable, Iterator, Optional
 
 _NOT_IN_NAMES = "\\:"
-_LONGEST = 255
+_LONGEST, _LONGEST_PATH, _DEEPEST = 255, 1024, 16
 
 
 def problem_of(name: str) -> Optional[str]:
@@ -13,6 +13,8 @@ def problem_of(name: str) -> Optional[str]:
         return "an absolute path"
     if not name.isprintable() or any(character in name for character in _NOT_IN_NAMES):
         return "a name with control characters, \\ or :"
+    if len(name) > _LONGEST_PATH or name.count("/") > _DEEPEST:
+        return "a path that is too long"
     parts = name.split("/")
     if ".." in parts:
         return "a path with .."

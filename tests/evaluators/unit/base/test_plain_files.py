@@ -1,10 +1,11 @@
 """What has the name of a file is opened only if it is one."""
 
 import os
+import subprocess
 
 import pytest
 
-from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain
+from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
 
 
 @pytest.fixture
@@ -53,3 +54,39 @@ def test_a_link_to_a_folder_is_removed_and_the_folder_is_not(tmp_path):
     os.symlink(str(tmp_path / "folder"), str(tmp_path / "link"))
     clear(str(tmp_path / "link"))
     assert os.listdir(str(tmp_path)) == ["folder"]
+
+
+def deep(folder, levels=3000):
+    """Make folders in one another, each with a file: deeper than Python's stack and than a path may be long."""
+    before = os.getcwd()
+    os.chdir(str(folder))
+    try:
+        for _ in range(levels):
+            os.mkdir("x")
+            os.chdir("x")
+            os.close(os.open("file", os.O_CREAT | os.O_WRONLY))
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def no_remains(tmp_path):
+    """What a failed test leaves is too deep for pytest."""
+    yield
+    subprocess.run(["rm", "-rf", str(tmp_path / "theirs")], check=True)
+
+
+def test_a_very_deep_folder_is_removed_and_what_links_lead_to_is_not(no_remains, tmp_path):
+    """A measured model could make one, and the agent would end at each start."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ours" / "file").write_text("ours")
+    deep(tmp_path / "theirs")
+    (tmp_path / "theirs" / "x" / "link").symlink_to(tmp_path / "ours")
+    remove_tree(str(tmp_path / "theirs"))
+    assert not (tmp_path / "theirs").exists()
+    assert (tmp_path / "ours" / "file").read_text() == "ours"
+
+
+def test_what_is_not_there_is_removed_already(tmp_path):
+    remove_tree(str(tmp_path / "nothing"))

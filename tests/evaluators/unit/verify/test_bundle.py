@@ -71,6 +71,9 @@ ADDED = {
     "link to nothing": ("link", lambda path: os.symlink("nowhere", path), "link"),
     "FIFO": ("fifo", os.mkfifo, "fifo"),
     "socket": ("socket", add_socket, "socket"),
+    "link as the signature": ("SHA256SUMS.sig", lambda path: os.symlink("bundle.json", path), "SHA256SUMS.sig"),
+    "FIFO as the signature": ("SHA256SUMS.sig", os.mkfifo, "SHA256SUMS.sig"),
+    "folder as the signature": ("SHA256SUMS.sig", os.mkdir, "SHA256SUMS.sig/"),
     "signature of another name": ("bundle.json.sig", lambda path: open(path, "wb").close(), "bundle.json.sig"),
 }
 
@@ -143,6 +146,8 @@ LISTS = {
     "folder": (f"{ZEROS}  x/\n", "line 5: 'x/' is not a plain relative path"),
     "dot at the end": (f"{ZEROS}  numpy.py.\n", "line 5: 'numpy.py.' is not a plain relative path"),
     "long": (f"{ZEROS}  {'x' * 256}\n", "is not a plain relative path"),
+    "deep": (f"{ZEROS}  {'x/' * 17}x\n", "is a path that is too long"),
+    "very long": (f"{ZEROS}  {'x' * 200}/{'x' * 900}\n", "is a path that is too long"),
     "itself": (f"{ZEROS}  SHA256SUMS\n", "line 5: 'SHA256SUMS' is a name that the list and its signature have"),
     "twice": (f"{ZEROS}  bundle.json\n", "lists bundle.json twice"),
     "another case": (f"{ZEROS}  Bundle.json\n", "lists Bundle.json twice"),

@@ -138,6 +138,22 @@ def test_a_model_uses_devices_that_keep_nothing_and_not_disks_and_the_memory_of_
         assert shared.read() == b"ours"
 
 
+@pytest.fixture
+def no_remains(tmp_path):
+    """What a failed test leaves is too deep for pytest."""
+    yield
+    subprocess.run(["rm", "-rf", str(tmp_path / "state" / "work")], check=True)
+
+
+def test_a_model_that_makes_very_deep_folders_leaves_nothing_and_the_agent_goes_on(
+    no_remains, faulty_client, blob, tiny_protocol, tmp_path, until
+):
+    for fault in ("deep", "none"):
+        assert faulty_client.measure(blob, "faults", {"fault": fault}, tiny_protocol).latency_ms.p50 >= 0
+    work = tmp_path / "state" / "work"
+    until(lambda: not [path for path in work.iterdir() if path.is_dir()], "the folders of the jobs to go")
+
+
 def test_a_model_cannot_reach_the_agent_over_the_network(reached, holds, faulty_agent):
     holds("network")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:

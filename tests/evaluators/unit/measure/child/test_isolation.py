@@ -193,6 +193,16 @@ def test_accelerators_stay_usable_and_disks_terminals_and_shared_memory_do_not()
     assert sorted(isolation.devices(scan)) == sorted({f"/dev/{name.split('/')[0]}" for name in usable})
 
 
+def test_the_files_of_a_job_are_readable_below_a_hidden_folder_and_in_one_with_very_many_entries():
+    many = [f"/home/me/{number}" for number in range(isolation.ENTRIES_MAX)]
+    scan = tree(*many, "/home/me/bundle/model.onnx", "/home/me/.ssh/key")
+    wanted = Isolation(("/home/me/.ssh",), ("/home/me/bundle/model.onnx",)).for_child((), network=False)
+    needed = isolation.needed_paths({"isolation": wanted})
+    found = isolation.readable_paths(wanted["hidden"], needed, scan)
+    assert "/home/me/bundle/model.onnx" in found
+    assert not {"/home", "/home/me", "/home/me/.ssh"} & set(found)
+
+
 def test_the_configuration_may_allow_a_folder_of_devices(job, monkeypatch):
     monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
     monkeypatch.setattr(sandbox, "Ruleset", Recorded)

@@ -12,6 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import event
 
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import engine_options
 from vitsearch.study.database.view import StudyView
 
@@ -115,13 +116,13 @@ def test_nothing_is_read_while_a_trial_is_asked_for(opened):
 @pytest.mark.parametrize("is_queued", [False, True])
 def test_a_trial_that_starts_to_run_has_its_signature_at_once(opened, is_queued):
     view = opened()
-    study = study_of(view)
+    study, before, now = study_of(view), DriverId.current().to_json(), DriverId.current().to_json()
     if is_queued:
-        study.enqueue_trial({"x": 0.5}, user_attrs={"driver": "the one before"})
-    with view.asking({"driver": "me"}):
+        study.enqueue_trial({"x": 0.5}, user_attrs={"driver": before})
+    with view.asking({"driver": now}):
         study.ask()
         (stored,) = as_optuna_reads(view)
-    assert (stored.state, stored.user_attrs) == (TrialState.RUNNING, {"driver": "me"})
+    assert (stored.state, stored.user_attrs) == (TrialState.RUNNING, {"driver": now})
 
 
 def test_what_a_trial_is_given_is_written_when_it_is_asked_for_and_not_before(opened):
