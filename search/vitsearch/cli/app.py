@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import bundles, device_commands, report_commands
+from vitsearch.cli import bundles, device_commands, first_files, report_commands
 from vitsearch.cli.results import commands, database_commands, retarget, study_commands
 from vitsearch.cli.results.study_commands import AsJson
 from vitsearch.errors import VitsearchError
@@ -44,6 +44,9 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+
+
+app.command()(first_files.init)
 
 
 @app.command()
@@ -264,6 +267,9 @@ def install_converter(
     install(name, to_stderr=as_json)
     if as_json:
         typer.echo(json.dumps({"installed": name}, indent=2))
+
+
+app.command("agent-pyz")(first_files.agent_pyz)
 
 
 @app.command()

@@ -7,13 +7,13 @@ text --nodes--> tree --files: extends, overrides--> tree --sections--> SearchSpa
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from vitsearch.core import study_name
 from vitsearch.errors import SpaceError
 from vitsearch.space.checks.parts import Asked, valid_data, valid_parts
 from vitsearch.space.checks.rules import find_problems
@@ -129,7 +129,7 @@ def draft_of(tree: Node, name: str, found: Found) -> Draft:
     source = Source(name, tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:
-        raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", FilePath(name).stem.lower()).strip("_-")[:64] or "study"
+        raw["study"] = study_name.suggested(FilePath(name).stem)
     space, problems = _validated(raw)
     return Draft(source, found, problems, space, Asked.of(raw), valid_data(raw))
 

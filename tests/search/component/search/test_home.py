@@ -99,5 +99,7 @@ def test_another_study_of_the_same_database_may_run_meanwhile(home, other):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "x.files").write_text("a file where the folder should be")
-    with pytest.raises(StudyError, match=r"study 'fake': its files cannot be written to .*x\.files/runs/fake: File exists"):
+    with pytest.raises(
+        StudyError, match=r"study 'fake': its files cannot be written to .*x\.files/runs/fake: File exists"
+    ):
         Home(tmp_path / "x.files", "fake").alone().__enter__()
