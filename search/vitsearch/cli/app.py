@@ -144,15 +144,18 @@ def check(
     The data and the weights files are checked too, with warnings of data that judges badly. Without problems, prints
     what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device.
     """
-    from vitsearch.devices import descriptions
-    from vitsearch.search.check import CheckedDevices, Valid, check_devices, check_space, space_costs
+    from vitsearch.cli.checking import of_file, saying_only_what_is_new
 
-    described = [descriptions.find_named(one) for one in devices or ()]
-    checked = check_space(space, overrides or ())
-    for warning in checked.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    found: Valid | CheckedDevices = check_devices(checked, described) if described else checked.require()
-    counted = space_costs(checked.require()) if costs else None
+    with saying_only_what_is_new(of_file(space, overrides or ())):
+        from vitsearch.devices import descriptions
+        from vitsearch.search.check import CheckedDevices, Valid, check_devices, check_space, space_costs
+
+        described = [descriptions.find_named(one) for one in devices or ()]
+        checked = check_space(space, overrides or ())
+        for warning in checked.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        found: Valid | CheckedDevices = check_devices(checked, described) if described else checked.require()
+        counted = space_costs(checked.require()) if costs else None
     if as_json:
         typer.echo(json.dumps(found.to_json() | {"costs": None if counted is None else counted.to_json()}, indent=2))
         return

@@ -53,10 +53,15 @@ class Draft(NamedTuple):
 
     def require(self, more: Sequence[Problem] = ()) -> LoadedSpace:
         """The valid space; otherwise one :class:`SpaceError` with every problem, those of ``more`` among them."""
-        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
-        if found or self.space is None:
-            raise SpaceError(self.source.path, report_lines(self.source.path, found))
+        lines = self.lines(more)
+        if lines or self.space is None:
+            raise SpaceError(self.source.path, lines)
         return LoadedSpace(self.space, self.source, self.asked)
+
+    def lines(self, more: Sequence[Problem] = ()) -> list[str]:
+        """One line for each problem, those of ``more`` among them, in the order of the file."""
+        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
+        return report_lines(self.source.path, found)
 
 
 class Judged(NamedTuple):
