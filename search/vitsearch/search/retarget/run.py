@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from vitsearch import backbones
@@ -14,6 +13,7 @@ from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import ResourceError, StudyError, UnknownName
 from vitsearch.export import EXPORTERS
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished import workplace
 from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.retarget.retargeting import Retargeting
@@ -34,7 +34,7 @@ def retarget(where: str, target: Target, every: bool, progress: Progress) -> Ret
         if target.counts_latency(own):
             progress.note("latency_ms_p50 takes the place of cpu_ms_p50, which stands for it on a shared machine only")
         with workplace.opened(study, ledger, space, progress) as place:
-            return asyncio.run(_run(replace(place, runner=UntrainedRunner(place.runner)), target, every))
+            return run_to_end(_run(replace(place, runner=UntrainedRunner(place.runner)), target, every))
 
 
 def refuse(target: Target, own: SearchSpace) -> None:
