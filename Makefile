@@ -31,7 +31,7 @@ $(PYTHON) -m venv $(1)
 endef
 
 .PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest \
-	setup-long agent-pyz lint format docs bench clean
+	setup-long agent-pyz wheels lint format docs bench clean
 
 setup: $(READY)
 
@@ -107,6 +107,10 @@ $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-evaluators --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
 	@touch $@
+
+# Both packages as wheels, in dist/: pip install dist/*.whl
+wheels:
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist ./evaluators .
 
 # The agent as one file for a board: python3 vitsearch-agent.pyz serve --state ~/vitsearch-state
 agent-pyz:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import bundles, device_commands, report_commands
+from vitsearch.cli import bundles, device_commands, first_files, report_commands
 from vitsearch.cli.results import commands, database_commands, retarget, study_commands
 from vitsearch.cli.results.study_commands import AsJson
 from vitsearch.errors import VitsearchError
@@ -44,6 +44,9 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+
+
+app.command()(first_files.init)
 
 
 @app.command()
@@ -141,15 +144,18 @@ def check(
     The data and the weights files are checked too, with warnings of data that judges badly. Without problems, prints
     what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device.
     """
-    from vitsearch.devices import descriptions
-    from vitsearch.search.check import CheckedDevices, Valid, check_devices, check_space, space_costs
+    from vitsearch.cli.checking import of_file, saying_only_what_is_new
 
-    described = [descriptions.find_named(one) for one in devices or ()]
-    checked = check_space(space, overrides or ())
-    for warning in checked.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    found: Valid | CheckedDevices = check_devices(checked, described) if described else checked.require()
-    counted = space_costs(checked.require()) if costs else None
+    with saying_only_what_is_new(of_file(space, overrides or ())):
+        from vitsearch.devices import descriptions
+        from vitsearch.search.check import CheckedDevices, Valid, check_devices, check_space, space_costs
+
+        described = [descriptions.find_named(one) for one in devices or ()]
+        checked = check_space(space, overrides or ())
+        for warning in checked.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        found: Valid | CheckedDevices = check_devices(checked, described) if described else checked.require()
+        counted = space_costs(checked.require()) if costs else None
     if as_json:
         typer.echo(json.dumps(found.to_json() | {"costs": None if counted is None else counted.to_json()}, indent=2))
         return
@@ -264,6 +270,9 @@ def install_converter(
     install(name, to_stderr=as_json)
     if as_json:
         typer.echo(json.dumps({"installed": name}, indent=2))
+
+
+app.command("agent-pyz")(first_files.agent_pyz)
 
 
 @app.command()

@@ -20,3 +20,8 @@ def checked(name: str) -> str:
             f"{name[:80]!r} is not the name of a study; allowed: up to 64 of a-z, 0-9, _ and -, not _ or - first"
         )
     return name
+
+
+def suggested(text: str) -> str:
+    """A name that is like ``text``, such as the name of a file."""
+    return re.sub(r"[^a-z0-9_-]+", "_", text.lower()).strip("_-")[:64] or "study"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from vitsearch.pipeline.jobs import DataJob, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.driver import Driver, SearchEnd
+from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.observers.mlflow_runs import FinalFront
@@ -115,8 +115,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
             workspace = home.workspace(data_spec(space, study.attributes.get("data")), store)
-            ended = asyncio.run(drive(session, workspace, options))
-        except asyncio.CancelledError:  # SIGTERM, see _stop_on_sigterm
+            ended = run_to_end(drive(session, workspace, options))
+        except asyncio.CancelledError:  # SIGTERM, see stop_on_sigterm
             raise KeyboardInterrupt from None
         observers.finished(partial(FinalFront.read, study, ledger))
         return ended
@@ -124,7 +124,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
-    _stop_on_sigterm()
+    stop_on_sigterm()
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     showing = asyncio.create_task(StallWatch(context, session.device).show(session.progress))
     try:
@@ -144,9 +144,3 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
         session.progress.note(f"not searched: {reason}")
     pipeline = Pipeline(stage_config_of(plans, ready.description), context, session.device)
     return await Driver(session, pipeline, plans).run(options.retry_failed)
-
-
-def _stop_on_sigterm() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

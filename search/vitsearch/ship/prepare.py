@@ -5,7 +5,6 @@ Everything is looked up in the ledger first. Only what is missing, or asked for 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from vitsearch.errors import StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.shipping import on_test
+from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished import workplace
 from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.home import Home
@@ -128,7 +128,7 @@ def _longer_name(chosen: Chosen, epochs: int) -> str:
 def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> Final:
     """Make what is missing, with workers and the device of the study, and return what is shipped."""
     with workplace.opened(opened.study, opened.ledger, opened.space, progress) as place:
-        return asyncio.run(_run(opened, chosen, place, again))
+        return run_to_end(_run(opened, chosen, place, again))
 
 
 async def _run(opened: Opened, chosen: Chosen, place: Workplace, again: bool) -> Final:

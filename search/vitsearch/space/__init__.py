@@ -9,7 +9,7 @@ judge("spaces/quickstart.yaml", [], supports)                    # both, also wh
 from __future__ import annotations
 
 from vitsearch.space.checks.support import Supports
-from vitsearch.space.load import Judged, LoadedSpace, check, judge, load
+from vitsearch.space.load import Judged, LoadedSpace, check, judge, load, read_draft
 from vitsearch.space.model import LOCAL_DEVICE, SearchSpace
 from vitsearch.space.schema import json_schema
 from vitsearch.space.source import Problem, Source
@@ -26,4 +26,5 @@ __all__ = [
     "json_schema",
     "judge",
     "load",
+    "read_draft",
 ]

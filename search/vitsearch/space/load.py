@@ -7,13 +7,13 @@ text --nodes--> tree --files: extends, overrides--> tree --sections--> SearchSpa
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from vitsearch.core import study_name
 from vitsearch.errors import SpaceError
 from vitsearch.space.checks.parts import Asked, valid_data, valid_parts
 from vitsearch.space.checks.rules import find_problems
@@ -53,10 +53,15 @@ class Draft(NamedTuple):
 
     def require(self, more: Sequence[Problem] = ()) -> LoadedSpace:
         """The valid space; otherwise one :class:`SpaceError` with every problem, those of ``more`` among them."""
-        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
-        if found or self.space is None:
-            raise SpaceError(self.source.path, report_lines(self.source.path, found))
+        lines = self.lines(more)
+        if lines or self.space is None:
+            raise SpaceError(self.source.path, lines)
         return LoadedSpace(self.space, self.source, self.asked)
+
+    def lines(self, more: Sequence[Problem] = ()) -> list[str]:
+        """One line for each problem, those of ``more`` among them, in the order of the file."""
+        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
+        return report_lines(self.source.path, found)
 
 
 class Judged(NamedTuple):
@@ -129,7 +134,7 @@ def draft_of(tree: Node, name: str, found: Found) -> Draft:
     source = Source(name, tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:
-        raw["study"] = re.sub(r"[^a-z0-9_-]+", "_", FilePath(name).stem.lower()).strip("_-")[:64] or "study"
+        raw["study"] = study_name.suggested(FilePath(name).stem)
     space, problems = _validated(raw)
     if space is not None:
         problems += _moved_tokens(space, source)

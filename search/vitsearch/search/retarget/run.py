@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError, StudyError, UnknownName
 from vitsearch.export import EXPORTERS
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished import workplace
 from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.retarget.retargeting import Retargeting
@@ -37,7 +37,7 @@ def retarget(where: str, target: Target, every: bool, progress: Progress) -> Ret
         if target.counts_latency(own):
             progress.note("latency_ms_p50 takes the place of cpu_ms_p50, which stands for it on a shared machine only")
         with workplace.opened(study, ledger, space, progress) as place:
-            return asyncio.run(_run(replace(place, runner=UntrainedRunner(place.runner)), target, every))
+            return run_to_end(_run(replace(place, runner=UntrainedRunner(place.runner)), target, every))
 
 
 def refuse(target: Target, own: SearchSpace) -> None:

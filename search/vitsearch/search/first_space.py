@@ -1,0 +1,194 @@
+"""The first space file of a user: one of those that come with vitsearch, for their board, with their data and goal.
+
+What is measured on a board, and what runs there, stands in ``spaces/``; this only fills in what is the user's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitsearch.core import study_name
+from vitsearch.data.review import MOST_UNEQUAL, Review, review
+from vitsearch.data.spec import DataSpec
+from vitsearch.errors import DataError, SpaceError, UnknownName
+from vitsearch.space import shipped
+
+HERE = "here"
+GOALS = ("latency", "energy", "size")
+_METRICS = {"latency": "latency_ms_p50", "energy": "energy_mj", "size": "size_mb"}
+
+
+@dataclass(frozen=True)
+class Board:
+    """A device that a space file comes for. ``file`` is in ``spaces/``; ``meters``: it reports energy."""
+
+    file: str
+    about: str
+    meters: bool = False
+
+
+BOARDS = {
+    HERE: Board("intel_cpu", "this computer: onnxruntime, and OpenVINO where it is installed"),
+    "intel_cpu": Board("intel_cpu", "another PC: onnxruntime and OpenVINO"),
+    "jetson_nano": Board("jetson_nano", "Jetson Nano: TensorRT 8.2, onnxruntime", meters=True),
+    "jetson_orin_nano": Board("jetson_orin_nano", "Jetson Orin Nano: TensorRT 10", meters=True),
+    "raspberry_pi5": Board("raspberry_pi5", "Raspberry Pi 5: onnxruntime, LiteRT", meters=True),
+    "android": Board("android", "Android phone: LiteRT on CPU, GPU and NNAPI, through adb", meters=True),
+    "iphone": Board("iphone", "iPhone: Core ML, measured on a Mac with Apple silicon"),
+}
+
+
+@dataclass(frozen=True)
+class FirstSpace:
+    """What was written. ``problems`` are those of the data: the file needs another line before it can run."""
+
+    file: Path
+    board: str
+    review: Review | None
+    problems: str | None
+
+    def describe(self) -> str:
+        """What it is for, and what to type next."""
+        lines = [f"{self.file} is a space file for {BOARDS[self.board].about}."]
+        if self.review is not None:
+            layout = self.review.layout
+            classes = f", {len(layout.class_names)} classes" if layout else ""
+            lines.append(f"Data: {self.review.estimate.images:,} images{classes}.")
+        if self.problems is not None:
+            lines += ["The data needs another line in it:", self.problems]
+        lines += ["Next:", f"  vitsearch check {self.file}", f"  vitsearch run {self.file}"]
+        if self.board != HERE:
+            lines[-1:-1] = [
+                f"  vitsearch check {self.file} --as {BOARDS[self.board].file}   (judges it without the board)"
+            ]
+        return "\n".join(lines)
+
+
+def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
+    """Write a space file, and look at the data for it.
+
+    Args:
+        file: Where; a file that is there is not replaced.
+        board: One of :data:`BOARDS`.
+        data: The root of a folder of images.
+        goal: What is minimized beside the accuracy, one of :data:`GOALS`.
+
+    Raises:
+        SpaceError: The file exists, or the board does not report what the goal needs.
+        UnknownName: There is no such board or goal.
+    """
+    if board not in BOARDS:
+        raise UnknownName("board", board, list(BOARDS))
+    if goal not in GOALS:
+        raise UnknownName("goal", goal, list(GOALS))
+    if goal == "energy" and not BOARDS[board].meters:
+        allowed = ", ".join(one for one in GOALS if one != "energy")
+        raise SpaceError("--goal energy", [f"{BOARDS[board].about}: reports no energy; allowed: {allowed}"])
+    _refuse_existing(file)
+    found, problems = _look(data, shipped.text(BOARDS[board].file))
+    text = _filled(_Wishes(file, board, data, goal, found is not None and _is_unequal(found)))
+    _write(file, text)
+    return FirstSpace(file, board, found, problems)
+
+
+def write_example(file: Path, name: str) -> None:
+    """Write a space file that comes with vitsearch, as it is.
+
+    Raises :class:`SpaceError` where the file exists, and :class:`UnknownName`.
+    """
+    text = shipped.text(name)
+    _refuse_existing(file)
+    _write(file, text.replace(f"spaces/{name}.yaml", str(file)).split("\n#\n", 1)[1])
+
+
+def _refuse_existing(file: Path) -> None:
+    if os.path.lexists(file):
+        raise SpaceError(str(file), ["is there already, and is not replaced; name another file"])
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise SpaceError(str(file), [f"cannot be written: {error.strerror}"]) from error
+
+
+def _look(data: str, text: str) -> tuple[Review | None, str | None]:
+    """What ``check`` sees in the data, in the size of the largest model of a space file; or what it refuses."""
+    size = max(yaml.safe_load(text)["space"]["resolution"])
+    try:
+        return review(DataSpec("folder", root=str(Path(data).expanduser()), image_size=size)), None
+    except DataError as error:
+        return None, str(error)
+
+
+def _is_unequal(found: Review) -> bool:
+    """Whether an accuracy would hide the smallest class: the limit is that of the warning of ``check``."""
+    if found.layout is None:
+        return False
+    counts = found.layout.splits["train"].counts
+    return max(counts) > MOST_UNEQUAL * min(counts)
+
+
+@dataclass(frozen=True)
+class _Wishes:
+    file: Path
+    board: str
+    data: str
+    goal: str
+    is_unequal: bool
+
+
+def _filled(wishes: _Wishes) -> str:
+    """The space file of the board with what is the user's. Comments and order stay, so that it can be read."""
+    from ruamel.yaml import YAML  # which keeps comments, unlike the reader of all other commands
+
+    name = BOARDS[wishes.board].file
+    head, body = shipped.text(name).split("\n\n", 1)
+    editor = YAML()
+    editor.width = 120
+    editor.indent(mapping=2, sequence=4, offset=2)
+    tree = editor.load(body)
+    tree["study"] = study_name.suggested(wishes.file.stem)
+    tree["task"]["data"]["root"] = wishes.data
+    if wishes.is_unequal:
+        tree["task"]["base"]["class_weights"] = "balanced"
+    _set_objectives(tree, wishes)
+    if wishes.board == HERE and importlib.util.find_spec("openvino") is None:
+        tree["space"]["backend"] = ["onnxruntime"]
+        tree["space"]["quantization"].remove("bf16")
+    stream = io.StringIO()
+    editor.dump(tree, stream)
+    comment = head.split("\n", 2)[2]  # behind the line for editors, whose schema is in the repository
+    comment = comment.replace(f"spaces/{name}.yaml", str(wishes.file)).replace(" task.data.root=PATH", "")
+    return f"{comment}\n\n{_with_gaps(stream.getvalue())}"
+
+
+def _with_gaps(text: str) -> str:
+    """A blank line before each section: the one of a section whose last key was replaced went with it."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line[:1].isalpha() and lines and lines[-1] and not lines[-1].startswith("#"):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _set_objectives(tree: Any, wishes: _Wishes) -> None:
+    """What is minimized beside the accuracy. What a file limits stays, but for what is an objective now."""
+    metric = _METRICS[wishes.goal]
+    if wishes.goal == "latency" and wishes.board in (HERE, "intel_cpu"):
+        metric = "cpu_ms_p50"  # training and measuring share the machine
+    for name in [name for name in tree["objectives"] if name not in ("accuracy", metric)]:
+        del tree["objectives"][name]
+    tree["objectives"][metric] = "minimize"
+    tree["limits"].pop(metric, None)

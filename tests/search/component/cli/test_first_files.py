@@ -1,0 +1,40 @@
+"""``vitsearch init`` and ``vitsearch agent-pyz``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from typer.testing import CliRunner
+
+from vitsearch.cli.app import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_the_boards_and_examples_are_listed():
+    lines = run("init", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines][:3] == ["here", "intel_cpu", "jetson_nano"]
+    assert lines[-1].startswith("--example: ")
+    assert max(map(len, lines)) <= 80 or lines[-1].startswith("--example")
+
+
+def test_without_data_and_without_a_person_to_ask_it_says_what_is_missing(tmp_path):
+    done = run("init", tmp_path / "x.yaml")
+    assert done.exit_code == 2
+    assert "name the folder of your images: --data FOLDER" in done.output
+
+
+def test_an_example_says_what_is_next(tmp_path):
+    done = run("init", tmp_path / "x.yaml", "--example", "quickstart")
+    assert done.stdout == f"{tmp_path}/x.yaml: next: vitsearch run {tmp_path}/x.yaml\n"
+
+
+def test_the_agent_is_one_file_that_runs(tmp_path):
+    file = tmp_path / "agent.pyz"
+    done = run("agent-pyz", file)
+    assert f"{file}: copy it to the board and run there: sudo python3 agent.pyz install" in done.stdout
+    shown = subprocess.run([sys.executable, file, "--help"], capture_output=True, text=True, check=True)
+    assert "serve" in shown.stdout
