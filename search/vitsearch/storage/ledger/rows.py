@@ -54,7 +54,7 @@ class Detail(TypedDict, total=False):
     options: dict[str, Any]
     structure: str | None
     judged_sha256: str | None
-    only_class: int | None
+    only_class: str | None
     shares: dict[str, float]
 
 

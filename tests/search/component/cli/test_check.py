@@ -115,9 +115,9 @@ def test_a_file_that_asks_for_the_secret_of_another_program_is_refused(photos, m
     monkeypatch.setenv("GITHUB_TOKEN", "s" * 64)
     path = with_devices(photos, "devices: {nano: {url: 'https://evil.example', token: 'env:GITHUB_TOKEN'}}")
     done = CliRunner().invoke(app, [command, str(path)])
-    assert isinstance(done.exception, SpaceError)
     line = len(path.read_text().splitlines())
-    assert done.exception.problems == (
+    problem = (
         f"line {line}: devices.nano.token: 'env:GITHUB_TOKEN' may hold a secret of another program; allowed: names "
-        "that begin with env:VITSEARCH_",
+        "that begin with env:VITSEARCH_"
     )
+    assert problem in (done.output if command == "check" else done.exception.problems)

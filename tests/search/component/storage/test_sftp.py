@@ -15,6 +15,8 @@ from vitsearch.storage.remote_files import RemoteStore
 
 SECONDS = 30
 
+DATABASE = "d1" * 16
+
 
 class SftpServer:
     """Serves a folder to one key, in a thread."""
@@ -120,12 +122,12 @@ def test_a_connection_that_the_server_has_closed_is_made_again(store, model):
 
 
 def test_files_are_listed_and_deleted(store, model):
-    store.register("d1", "sqlite:///x.db")
+    store.register(DATABASE, "sqlite:///x.db")
     store.put_model(model)
     (found,) = store.unnamed([])
     store.delete(found)
     assert store.unnamed([]) == []
-    assert store.users() == {"d1": "sqlite:///x.db"}
+    assert store.users() == {DATABASE: "sqlite:///x.db"}
 
 
 def test_a_host_that_is_not_known_is_refused(store, home):

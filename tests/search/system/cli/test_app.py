@@ -22,6 +22,7 @@ from vitsearch.core import precisions
 from vitsearch.search.driver import SearchEnd
 from vitsearch.search.observers.observe import Observing
 from vitsearch.space import load
+from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
 
 SMALL = Path(SPACE_FILES, "small.yaml")
@@ -247,6 +248,7 @@ def test_a_study_that_does_not_exist_is_one_message(vitsearch, tmp_path):
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_path, options):
     space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Ledger.open(space.storage).close()
     Study.open(space).close()
     done = vitsearch("front", str(tmp_path / "small.db"), *options)
     assert done.returncode == 1
@@ -268,6 +270,7 @@ def test_the_front_of_a_study_without_a_model_has_exit_code_1(vitsearch, tmp_pat
 )
 def test_what_cannot_be_shown_is_one_message(vitsearch, tmp_path, arguments, message):
     space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Ledger.open(space.storage).close()
     Study.open(space).close()
     command, *more = arguments
     done = vitsearch(command, str(tmp_path / "small.db"), *more)
@@ -278,6 +281,7 @@ def test_what_cannot_be_shown_is_one_message(vitsearch, tmp_path, arguments, mes
 
 def test_a_study_is_deleted_only_after_a_yes(vitsearch, tmp_path, monkeypatch):
     space = load(SMALL, [f"storage=sqlite:///{tmp_path / 'small.db'}"]).space
+    Ledger.open(space.storage).close()
     Study.open(space).close()
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     done = vitsearch("studies", "delete", str(tmp_path / "small.db"))
