@@ -104,6 +104,7 @@ def test_another_user_reads_a_study(public, study, mode):
     assert state_of(public) == before
 
 
+@pytest.mark.long
 @ROOT
 def test_a_study_on_a_full_disk_is_read(study, disk, page):
     shutil.copytree(study.folder.parent, disk / "studies", ignore=shutil.ignore_patterns("disk"))
@@ -127,6 +128,7 @@ def test_one_of_two_studies_on_a_full_disk_is_deleted_as_a_whole_or_not_at_all(s
     assert study_names(url) == ["second"]
 
 
+@pytest.mark.long
 @ROOT
 def test_a_study_on_a_read_only_disk_is_read_and_not_run(study, disk, page):
     shutil.copytree(study.folder.parent, disk / "studies", ignore=shutil.ignore_patterns("disk"))

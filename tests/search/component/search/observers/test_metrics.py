@@ -203,6 +203,7 @@ def test_only_get_is_answered_with_metrics(finished):
             assert client.recv(100).startswith(b"HTTP/1.1 400 Bad Request")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trickle", [b"", b"GET /"], ids=["nothing", "bytes"])
 def test_half_open_connections_end_and_block_nobody(finished, monkeypatch, trickle):
     """200 clients that send nothing, or a byte now and then."""

@@ -137,6 +137,7 @@ def _environment():
     return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
 def test_nothing_is_left_at_the_end(place, tmp_path):
     before = descendants(os.getpid())
