@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from support.disks import fill, small_disk
 from support.reading import commands, outcomes, state_of
 from vitsearch.cli.app import app
 from vitsearch.errors import StoreError, StudyError
@@ -27,6 +28,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a disk
 NOBODY = 65534
 AS_NOBODY = """
 import os, sys
+from support.disks import fill, small_disk
 from support.reading import outcomes
 known, where = sys.argv[1:]
 outcomes(known, None)  # imports everything: another user may not read this checkout
@@ -60,13 +62,8 @@ def public(study) -> Iterator[Path]:
 
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
-    """A disk of 16 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", folder], check=False).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 def as_nobody(known: Path, where: Path) -> str:
@@ -75,15 +72,6 @@ def as_nobody(known: Path, where: Path) -> str:
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
     return done.stdout.strip() if done.returncode == 0 else done.stderr[-1500:]
-
-
-def fill(disk: Path) -> None:
-    with (disk / "ballast").open("wb", buffering=0) as stream:
-        try:
-            while True:
-                stream.write(bytes(4096))
-        except OSError:
-            return
 
 
 def test_reading_leaves_no_file_and_changes_none(study, page):
