@@ -96,6 +96,12 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console.print(printable(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress"), markup=False)
     named = "Device" if len(state["devices"]) == 1 else "Devices"
     console.print(printable(f"{named}: {', '.join(state['devices'])}"), markup=False)
+    for run in state["runs"]:
+        work = "Searched" if run["purpose"] == "search" else "Worked with"
+        since = f"{run['since'][:16].replace('T', ' ')} UTC"
+        console.print(printable(f"{work} on {run['host']} (pid {run['pid']}) since {since}"), markup=False)
+    if not state["runs"]:
+        console.print("No run is under way", markup=False)
     if state["waits"]:
         console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)
     for change in map(SpaceChange.from_json, state["space_changes"]):

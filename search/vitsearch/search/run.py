@@ -79,6 +79,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         store = adopt_store(ledger, space.files, os.environ)
         if store.is_remote:
             progress.note(f"files go to {store.address}")
+        for other in ledger.inventory.live_runs(space.study):
+            if not other.driver.is_of_here:  # those of this machine are said above
+                progress.note(f"study {space.study!r} is also run {other.describe()}: this run joins it")
         ledger.costs.start_run(space.study, cores_of(space, cores, options.ray_address), resources.trainers)
         study = Study.open(space)
         closing.callback(study.close)

@@ -34,7 +34,7 @@ class DriverId:
 
     def is_dead_here(self) -> bool:
         """True only when it is certain: this is the same machine, and it was rebooted or the process has ended."""
-        if not self._is_of_here:
+        if not self.is_of_here:
             return False
         if self.boot != _boot():
             return True
@@ -44,10 +44,11 @@ class DriverId:
 
     def lives_here(self) -> bool:
         """Whether its process runs on this machine."""
-        return self._is_of_here and not self.is_dead_here()
+        return self.is_of_here and not self.is_dead_here()
 
     @property
-    def _is_of_here(self) -> bool:
+    def is_of_here(self) -> bool:
+        """Whether its process runs, or ran, on this machine."""
         return (self.host, self.machine) == (socket.gethostname(), _machine())
 
     def to_json(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def status(study: Study, ledger: Ledger, front: Front | None = None) -> dict[str
         "trained": len(trainings(records)),
         "wanted": space.search.wanted,
         "open": study.unfinished(),
+        "runs": [run.to_json() for run in ledger.inventory.live_runs(study.name)],
         "space_changes": study.attributes.get("space_changes", []),
         "waits": still_waiting(study.attributes.get("waits")),
         "outcomes": dict(Counter(record.shown_outcome for record in records.values())),

@@ -122,6 +122,17 @@ STATUS = fields(
     trained=(WHOLE, "trainings so far"),
     wanted=(maybe(WHOLE), "trainings in all; null where the time is limited"),
     open=(WHOLE, "trials in progress"),
+    runs=(
+        several(
+            fields(
+                host=(TEXT, "the machine of the run"),
+                pid=(WHOLE, "its process there"),
+                purpose=({"enum": ["search", "afterwards"]}, "a search, or work with its models such as ship"),
+                since=(TEXT, "when it began (ISO 8601)"),
+            )
+        ),
+        "runs that are under way, here and on other machines",
+    ),
     space_changes=(
         several(
             fields(

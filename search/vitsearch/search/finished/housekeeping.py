@@ -138,11 +138,12 @@ def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
     with closing(Ledger.open(deletion.storage)) as ledger:
         ledger.inventory.tell_to_end(deletion.study, _by_this_process())
         for run in ledger.inventory.live_runs(deletion.study):
-            note(f"waiting until {_described(run)} has ended, which takes up to a minute")
+            note(f"waiting until the run {run.describe()} has ended, which takes up to a minute")
         deadline = time.monotonic() + END_S
         while runs := ledger.inventory.live_runs(deletion.study):
             if time.monotonic() > deadline:
-                raise StudyError(f"study {deletion.study!r}: {_described(runs[0])} has not ended; end it there first")
+                goes_on = f"the run {runs[0].describe()} has not ended"
+                raise StudyError(f"study {deletion.study!r}: {goes_on}; end it there first")
             time.sleep(POLL_S)
 
 
@@ -158,7 +159,7 @@ def delete(deletion: Deletion) -> None:
         with closing(Ledger.to_read(deletion.storage)) as ledger:  # a full disk takes no write before files are gone
             runs = ledger.inventory.live_runs(deletion.study)
         if runs:
-            goes_on = f"{_described(runs[0])} goes on"
+            goes_on = f"the run {runs[0].describe()} goes on"
             raise StudyError(f"study {deletion.study!r}: {goes_on}; end it first, or end it and delete with --force")
         if is_whole and file is not None:
             home.remove_shared()
@@ -167,11 +168,6 @@ def delete(deletion: Deletion) -> None:
             return
         home.remove()
         delete_study(deletion.storage, deletion.study)
-
-
-def _described(run: LiveRun) -> str:
-    since = datetime.fromtimestamp(run.started_at, UTC)
-    return f"the run on {run.driver.host} (pid {run.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
 
 
 def _by_this_process() -> str:

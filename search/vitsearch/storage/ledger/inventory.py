@@ -6,7 +6,9 @@ import json
 import sqlite3
 import uuid
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -95,6 +97,15 @@ class LiveRun:
     driver: DriverId
     purpose: str
     started_at: float
+
+    def describe(self) -> str:
+        """The run in words, such as ``on nano (pid 12) since 2026-11-29 18:00 UTC``."""
+        since = datetime.fromtimestamp(self.started_at, UTC)
+        return f"on {self.driver.host} (pid {self.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
+
+    def to_json(self) -> dict[str, Any]:
+        since = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds")
+        return {"host": self.driver.host, "pid": self.driver.pid, "purpose": self.purpose, "since": since}
 
 
 @again_when_cut

@@ -48,7 +48,7 @@ def test_what_was_changed_in_the_space_is_a_line():
         "lines": ["space.backbone: added x", "limits: none -> 1"],
     }
     lines = shown(print_status, STATE | {"space_changes": [change]}).splitlines()
-    assert lines[2] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
+    assert lines[3] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
 
 
 STATE = {
@@ -58,6 +58,7 @@ STATE = {
     "trained": 3,
     "wanted": 8,
     "open": 1,
+    "runs": [{"host": "trainer-1", "pid": 12, "purpose": "search", "since": "2026-11-29T18:00:00+00:00"}],
     "space_changes": [],
     "waits": None,
     "outcomes": {"dominated": 2, "confirmed": 3},
@@ -96,6 +97,7 @@ def test_a_status_in_words():
     assert shown(print_status, STATE) == (
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Device: local@workstation\n"
+        "Searched on trainer-1 (pid 12) since 2026-11-29 18:00 UTC\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
         "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time\n"
@@ -106,12 +108,12 @@ def test_a_status_in_words():
 def test_a_run_that_waits_for_its_device_is_shown():
     waits = "waits for device nano, no answer for 3 min: no route to host"
     lines = shown(print_status, STATE | {"waits": waits}).splitlines()
-    assert lines[2] == f"A run {waits}"
+    assert lines[3] == f"A run {waits}"
 
 
 def test_a_status_before_the_first_trial():
-    text = shown(print_status, STATE | {"outcomes": {}, "failures": {}, "trained": 0, "open": 0})
-    first = ("Study fake: 0 of 8 plans trained, 0 in progress", "Device: local@workstation", "Outcomes: none yet")
+    text = shown(print_status, STATE | {"outcomes": {}, "failures": {}, "trained": 0, "open": 0, "runs": []})
+    first = ("Study fake: 0 of 8 plans trained, 0 in progress", "Device: local@workstation", "No run is under way")
     assert tuple(text.splitlines()[:3]) == first
 
 
@@ -120,7 +122,7 @@ def test_the_leaderboard_stands_below(plan):
     metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
     rows = [row_of(plan, metrics)]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
-    assert "\n".join(text.splitlines()[5:]) == LEADERBOARD
+    assert "\n".join(text.splitlines()[6:]) == LEADERBOARD
 
 
 def test_reasons_are_printed_literally():
@@ -132,3 +134,7 @@ def test_what_looks_like_markup_is_shown_as_it_is():
     names = ["nut [left]", "nut [/x]"]
     text = shown(lambda console: console.print(plain_table("", ["class"], [[name] for name in names], 1)))
     assert [line.strip() for line in text.splitlines()[1:]] == names
+
+
+def test_a_study_that_nobody_runs_says_so():
+    assert "No run is under way" in shown(print_status, STATE | {"runs": []}).splitlines()
