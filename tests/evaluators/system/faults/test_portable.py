@@ -11,6 +11,7 @@ from support import AGENT_HOME, SUPPORT, TESTS
 from support.marks import long
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["3.6", *long("3.8", "3.11")])
 def test_end_to_end(version, python_of, tmp_path):
     run_portable(python_of(version), "Portable", tmp_path)

@@ -52,8 +52,9 @@ for name in ("vit_fmnist_p4", "efficientvit_fmnist"):
 """
 
 
-@pytest.mark.parametrize("threads", ["2", pytest.param("8", marks=pytest.mark.long)])
-@pytest.mark.parametrize("script", [FITTING, pytest.param(REFITTING, marks=pytest.mark.long)], ids=["fit", "refit"])
+@pytest.mark.long
+@pytest.mark.parametrize("threads", ["2", "8"])
+@pytest.mark.parametrize("script", [FITTING, REFITTING], ids=["fit", "refit"])
 def test_weights_do_not_depend_on_the_number_of_threads(script, threads):
     running = []
     for number in ("1", threads):

@@ -81,6 +81,7 @@ def test_help_names_every_command():
     assert all(command in shown for command in commands)
 
 
+@pytest.mark.long
 def test_a_backbone_is_tried(vitsearch, monkeypatch):
     runtime = replace(precisions.RUNTIMES["onnxruntime"], precisions=("fp32", "int8_ptq"))
     monkeypatch.setattr(precisions, "RUNTIMES", {"onnxruntime": runtime})

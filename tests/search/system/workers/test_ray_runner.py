@@ -100,6 +100,7 @@ def test_a_result_comes_back(with_stage):
     assert run(with_stage, "well")[0] == 7
 
 
+@pytest.mark.long
 def test_a_stage_error_is_raised_unchanged(with_stage):
     with pytest.raises(StageError, match="the loss is NaN at step 3") as caught:
         run(with_stage, "stage error")

@@ -96,6 +96,7 @@ def test_compressed_weights_change_the_logits_more_the_fewer_bits_they_have(expo
     assert 0 < off[0] < off[1] < off[2]
 
 
+@pytest.mark.long
 def test_sizes_are_those_of_the_precision(exported):
     sizes = [exported(precision).path.with_suffix(".bin").stat().st_size / 1e6 for precision in PRECISIONS]
     assert sizes[1] / sizes[0] == pytest.approx(1 / 2, rel=0.05)
