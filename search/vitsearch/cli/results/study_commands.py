@@ -68,6 +68,8 @@ def delete(
     from vitsearch.search.finished import housekeeping
 
     planned = housekeeping.plan_deletion(study)
+    if not force:
+        housekeeping.refuse_live(planned.study, planned.live_runs)
     if not yes:
         typer.echo(deletion_text(planned), err=True)
         typer.confirm("Delete it?", abort=True, err=True)

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -157,10 +157,7 @@ def delete(deletion: Deletion) -> None:
     is_whole = file is not None and not deletion.keeps_results
     with _alone([home]):
         with closing(Ledger.to_read(deletion.storage)) as ledger:  # a full disk takes no write before files are gone
-            runs = ledger.inventory.live_runs(deletion.study)
-        if runs:
-            goes_on = f"the run {runs[0].describe()} goes on"
-            raise StudyError(f"study {deletion.study!r}: {goes_on}; end it first, or end it and delete with --force")
+            refuse_live(deletion.study, ledger.inventory.live_runs(deletion.study))
         if is_whole and file is not None:
             home.remove_shared()
             for path in _database_files(file):
@@ -168,6 +165,13 @@ def delete(deletion: Deletion) -> None:
             return
         home.remove()
         delete_study(deletion.storage, deletion.study)
+
+
+def refuse_live(study: str, runs: Sequence[LiveRun]) -> None:
+    """Raise :class:`~vitsearch.errors.StudyError` where a run of a study goes on."""
+    if runs:
+        goes_on = f"the run {runs[0].describe()} goes on"
+        raise StudyError(f"study {study!r}: {goes_on}; end it first, or end it and delete with --force")
 
 
 def _by_this_process() -> str:
