@@ -41,6 +41,15 @@ def _refuse_others(found: os.stat_result, path: str) -> None:
         raise OSError(errno.EINVAL, f"it is {kind}", path)
 
 
+def require_replaceable(path: str) -> None:
+    """Raise OSError where an output cannot take the place of what is at `path`: a link, a FIFO, a device, a folder."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    _refuse_others(found, path)
+
+
 def read_plain(path: str, most: int, links: bool = False) -> bytes:
     """Return the content of a file as `open_plain` opens it; OSError for one of more than `most` bytes."""
     with open_plain(path, links) as stream:

@@ -8,6 +8,7 @@ from typing import Iterator, Optional
 
 from vitsearch_evaluators.agent import restrictions
 from vitsearch_evaluators.base.atomic_files import write_bytes
+from vitsearch_evaluators.base.plain_files import require_replaceable
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.cli.measure import programs
 from vitsearch_evaluators.cli.progress import Progress
@@ -48,16 +49,25 @@ def _pin_as_shipped(bundle: Bundle) -> None:
         os.sched_setaffinity(0, shipped)
 
 
+@contextlib.contextmanager
+def _writing_junit(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidRequest(f"--junit {path} cannot be written: {error.strerror}") from error
+
+
 def run_with(arguments: argparse.Namespace, make_bench: MakeBench) -> int:
     """As `run`, on what `make_bench` makes."""
+    if arguments.junit is not None:
+        with _writing_junit(arguments.junit):
+            require_replaceable(arguments.junit)  # before minutes of measuring
     with _opened(arguments.baseline) as baseline:
         asked = Asked(arguments.data, not arguments.no_measure, baseline, arguments.signers)
         report = _verified(arguments.bundle, make_bench, asked)
     if arguments.junit is not None:
-        try:
+        with _writing_junit(arguments.junit):
             write_bytes(arguments.junit, junit(report))
-        except OSError as error:
-            raise InvalidRequest(f"--junit {arguments.junit} cannot be written: {error.strerror}") from error
     say(json.dumps(report.to_json(), indent=2) if arguments.json else text(report, asked))
     if report.verdict == ONLY_CHECKSUMS and arguments.no_measure:
         return EXIT_CODES[PASSED]  # what was typed is what was judged

@@ -6,7 +6,7 @@ preprocessing.py. Links, FIFOs and devices are never opened.
 
 import os
 import re
-from typing import Dict, Iterator, List, Mapping, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from vitsearch_evaluators.base.canonical_json import stream_digest
 from vitsearch_evaluators.base.plain_files import open_plain, read_plain
@@ -14,6 +14,8 @@ from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
 from vitsearch_evaluators.verify import names
 
 CHECKSUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"
+_CODE = (".py", ".pyc", ".pyd", ".so", ".pth", ".dll", ".dylib")
+_OWN_CODE = ("example.py", "preprocessing.py")
 BYTES_MAX = 4 << 30
 """The largest bundle, unpacked."""
 LIST_MAX_BYTES = 1 << 20
@@ -53,10 +55,16 @@ def _entry(number: int, line: str) -> Tuple[str, str]:
         raise DamagedBundle(f"{CHECKSUMS} line {number}: expected 'sha256  name', got {line[:80]!r}")
     sha256, name = match.groups()
     problem = "a name that the list and its signature have" if name in (CHECKSUMS, SIGNATURE) else None
-    problem = problem or names.problem_of(name)
+    problem = problem or names.problem_of(name) or _foreign_code(name)
     if problem is not None:
         raise DamagedBundle(f"{CHECKSUMS} line {number}: {name[:80]!r} is {problem}")
     return name, sha256
+
+
+def _foreign_code(name: str) -> Optional[str]:
+    """What runs beside the example although `ship` writes no such file: Python prefers it to what is installed."""
+    is_code = name.lower().endswith(_CODE) or "__pycache__" in name
+    return "code that 'vitsearch ship' does not write" if is_code and name not in _OWN_CODE else None
 
 
 def differences(folder: str, listed: Mapping[str, str]) -> List[str]:

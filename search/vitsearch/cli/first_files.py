@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vitsearch.errors import StoreError
 from vitsearch_evaluators.base.printable import printable_lines
 
 
@@ -72,8 +72,13 @@ def agent_pyz(
 
     It needs Python 3.6 or newer there, and nothing else.
     """
+    from vitsearch_evaluators.base.atomic_files import write_bytes
+    from vitsearch_evaluators.base.plain_files import require_replaceable
     from vitsearch_evaluators.verify.single_file import single_file
 
-    file.write_bytes(single_file())
-    file.chmod(file.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    try:
+        require_replaceable(str(file))
+        write_bytes(str(file), single_file(), mode=0o755)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}") from error
     typer.echo(f"{file}: copy it to the board and run there: sudo python3 {file.name} install --host 0.0.0.0")

@@ -49,8 +49,10 @@ def report(
 
 def _write(path: Path, content: bytes) -> None:
     from vitsearch.storage.atomic_files import no_room, replacing
+    from vitsearch_evaluators.base.plain_files import require_replaceable
 
     try:
+        require_replaceable(str(path))
         with replacing(path) as stream:
             stream.write(content)
     except OSError as error:

@@ -46,6 +46,7 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
     if place is None:
         store = _store(ledger, address)
         if address:
+            _refuse_look_alikes(store)
             store.prepare()  # a place that cannot be written is not remembered
         else:
             _make_ours(store, ledger)
@@ -76,6 +77,15 @@ def _make_ours(store: Store, ledger: Ledger) -> None:
             "into the space file"
         )
     store.prepare()
+
+
+def _refuse_look_alikes(store: Store) -> None:
+    """Refuse a new place where another program names its files as we do: they could not be told apart."""
+    if not store.is_ours() and (files := store.unnamed([])):
+        raise StudyError(
+            f"{store.address} has files that are named like ours, such as {files[0].place}, and no note of vitsearch "
+            f"({NOTE}): another program may keep them there; name another place"
+        )
 
 
 def other_users(ledger: Ledger) -> list[str]:

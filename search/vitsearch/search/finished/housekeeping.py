@@ -108,6 +108,8 @@ def plan_deletion(where: str) -> Deletion:
     exist, and for one whose files another database has too."""
     found = find(where)
     home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
+    if file is not None and file.is_symlink():
+        raise StudyError(f"{file} is a link; delete the study in the file to which it leads: {file.resolve()}")
     known = {one.name: one for one in summaries(file) or []} if file is not None else {}
     names = list(known) if file is not None else study_names(found.storage)
     if found.name not in names:
@@ -160,6 +162,8 @@ def delete(deletion: Deletion) -> None:
             refuse_live(deletion.study, ledger.inventory.live_runs(deletion.study))
         if is_whole and file is not None:
             home.remove_shared()
+            if (link := files_folder(deletion.storage)).is_symlink() and not link.exists():
+                link.unlink()
             for path in _database_files(file):
                 path.unlink(missing_ok=True)
             return

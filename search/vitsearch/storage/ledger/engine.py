@@ -204,6 +204,7 @@ def _explain_errors(engine: Engine) -> None:
         error = context.original_exception
         reason = str(error)
         if any(unwritable in reason for unwritable in UNWRITABLE):
+            reason += " (is the disk full?)" if "I/O" in reason else ""
             raise StoreError(f"storage {shown(engine)} cannot be written: {reason}") from error
         if any(foreign in reason for foreign in FOREIGN):
             raise StudyError(f"storage {shown(engine)} {not_ours(reason)}") from error

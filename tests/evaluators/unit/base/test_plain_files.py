@@ -5,7 +5,14 @@ import subprocess
 
 import pytest
 
-from vitsearch_evaluators.base.plain_files import clear, create_plain, open_plain, read_plain, remove_tree
+from vitsearch_evaluators.base.plain_files import (
+    clear,
+    create_plain,
+    open_plain,
+    read_plain,
+    remove_tree,
+    require_replaceable,
+)
 
 
 @pytest.fixture
@@ -90,3 +97,18 @@ def test_a_very_deep_folder_is_removed_and_what_links_lead_to_is_not(no_remains,
 
 def test_what_is_not_there_is_removed_already(tmp_path):
     remove_tree(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "folder"])
+def test_an_output_takes_the_place_of_a_file_only(path, kind):
+    require_replaceable(path)
+    require_replaceable(path + ".new")
+    other = path + ".other"
+    if kind == "link":
+        os.symlink(path, other)
+    elif kind == "FIFO":
+        os.mkfifo(other)
+    else:
+        os.mkdir(other)
+    with pytest.raises(OSError, match="it is a " + kind):
+        require_replaceable(other)

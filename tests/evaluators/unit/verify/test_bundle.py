@@ -129,7 +129,11 @@ def test_files_that_are_too_large_are_not_read(folder, tmp_path):
 
 
 ZEROS = "0" * 64
+CODE = "code that 'vitsearch ship' does not write"
 LISTS = {
+    "code in the place of a library": (f"{ZEROS}  numpy.py\n", f"line 5: 'numpy.py' is {CODE}"),
+    "compiled code": (f"{ZEROS}  __pycache__/preprocessing.cpython-311.pyc\n", f"is {CODE}"),
+    "a library": (f"{ZEROS}  numpy.SO\n", f"is {CODE}"),
     "another line": ("nonsense\n", "line 5: expected 'sha256  name', got 'nonsense'"),
     "an empty line": ("\n", "line 5: expected 'sha256  name', got ''"),
     "capitals": (f"{'A' * 64}  x\n", "line 5: expected 'sha256  name'"),

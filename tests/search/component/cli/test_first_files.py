@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 from vitsearch.cli.app import app
@@ -38,3 +40,15 @@ def test_the_agent_is_one_file_that_runs(tmp_path):
     assert f"{file}: copy it to the board and run there: sudo python3 agent.pyz install" in done.stdout
     shown = subprocess.run([sys.executable, file, "--help"], capture_output=True, text=True, check=True)
     assert "serve" in shown.stdout
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_no_file_keeps_its_place(tmp_path, kind):
+    file = tmp_path / "agent.pyz"
+    (tmp_path / "precious").write_text("precious")
+    {"link": lambda: file.symlink_to(tmp_path / "precious"), "pipe": lambda: os.mkfifo(file), "folder": file.mkdir}[
+        kind
+    ]()
+    done = run("agent-pyz", file)
+    assert "cannot be written: it is a" in str(done.exception)
+    assert (tmp_path / "precious").read_text() == "precious"

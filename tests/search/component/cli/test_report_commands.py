@@ -47,7 +47,7 @@ def test_a_report_of_nothing_is_refused(vitsearch, database):
 
 def test_a_file_that_cannot_be_written_is_one_line(vitsearch, database, tmp_path):
     code, out, err = vitsearch("report", database, "--to", tmp_path)
-    assert (code, out, err) == (1, "", f"{tmp_path} cannot be written: Is a directory\n")
+    assert (code, out, err) == (1, "", f"{tmp_path} cannot be written: it is a folder\n")
 
 
 @pytest.mark.parametrize("option", ["--to", "--svg", "--png"])

@@ -266,3 +266,24 @@ def test_files_that_others_put_into_our_folders_stay(space, tmp_path):
     delete(plan_deletion(str(tmp_path / "fake.db")))
     left = [path for path in contents(home.shared) if path != NOTE]
     assert left == sorted(str(note.relative_to(home.shared)) for note in notes)
+
+
+def test_a_place_with_files_that_are_named_like_ours_is_refused(space, tmp_path):
+    foreign = tmp_path / "objects" / "ab" / ("cd" * 31)
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("of another program")
+    ledger = Ledger.open(space.storage)
+    with pytest.raises(StudyError, match=r"has files that are named like ours, such as ab/cdcd.*; name another place"):
+        adopt_store(ledger, str(tmp_path / "objects"), {})
+    assert ledger.inventory.files_place() is None
+    ledger.close()
+    assert contents(tmp_path / "objects") == [f"ab/{'cd' * 31}"]
+
+
+def test_a_database_that_is_a_link_is_deleted_where_it_is(stored, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "fake.db").symlink_to(stored)
+    with pytest.raises(
+        StudyError, match=r"linked/fake\.db is a link; delete the study in the file to which it leads: "
+    ):
+        plan_deletion(str(tmp_path / "linked" / "fake.db"))
