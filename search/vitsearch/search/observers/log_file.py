@@ -29,7 +29,6 @@ from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError
 from vitsearch.pipeline.progress import WAITING_LINES_S, current_trial
-from vitsearch_evaluators.base.plain_files import require_replaceable
 
 LOGGERS = ("vitsearch", "vitsearch_evaluators")
 _current_stage: ContextVar[Stage | None] = ContextVar("current_stage", default=None)
@@ -57,7 +56,8 @@ class LogFile:
         """Append to ``path``, and take in the warnings of our loggers. :class:`StoreError` if it cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            require_replaceable(str(path))
+            if path.is_fifo():  # to open one waits for a reader
+                raise StoreError(f"log file {path} cannot be written: it is a pipe")
             stream = path.open("a", encoding="utf-8")
         except OSError as error:
             raise StoreError(f"log file {path} cannot be written: {error.strerror}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -124,3 +125,12 @@ def test_a_full_disk_ends_the_log_and_not_the_run(warnings_of, run_with):
 def test_each_run_has_a_file_of_its_own(tmp_path):
     assert new_log_file(tmp_path).suffix == ".jsonl"
     assert new_log_file(tmp_path).parent == tmp_path
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "log")
+    with (
+        pytest.raises(StoreError, match=r"log file .* cannot be written: it is a pipe"),
+        LogFile.opened(tmp_path / "log", "fake"),
+    ):
+        pass
