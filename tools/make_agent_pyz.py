@@ -4,20 +4,18 @@ python tools/make_agent_pyz.py vitsearch-agent.pyz
 """
 
 import argparse
-import stat
 import sys
 from pathlib import Path
 
 # Works on a fresh clone, where nothing is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "evaluators"))
 
-from vitsearch_evaluators.verify.single_file import single_file
+from vitsearch_evaluators.verify.single_file import write
 
 
 def build(target: Path) -> None:
     """Write the executable archive."""
-    target.write_bytes(single_file())
-    target.chmod(target.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    write(str(target))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def run(
     from vitsearch.search.run import Options
     from vitsearch.search.run import run as run_space
 
-    options = Options(ray_address, retry_failed, observing or Observing())
+    cluster = None if ray_address in ("", "local") else ray_address  # Ray's words for a cluster of one's own
+    options = Options(cluster, retry_failed, observing or Observing())
     return run_space(space, progress or PlainLines(tuple(space.objectives)), options)
 
 

@@ -8,6 +8,9 @@ import os
 import zipfile
 from typing import Iterator
 
+from vitsearch_evaluators.base.atomic_files import write_bytes
+from vitsearch_evaluators.base.plain_files import require_replaceable
+
 NAME = "vitsearch-agent.pyz"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SHEBANG = b"#!/usr/bin/env python3\n"
@@ -27,6 +30,12 @@ def single_file() -> bytes:
                 name = os.path.relpath(path, os.path.dirname(_PACKAGE)).replace(os.sep, "/")
                 _add(archive, name, source.read())
     return stream.getvalue()
+
+
+def write(path: str) -> None:
+    """Write the archive to a file that may be executed. Raises OSError where it cannot be written."""
+    require_replaceable(path)
+    write_bytes(path, single_file(), mode=0o755)
 
 
 def _sources() -> Iterator[str]:

@@ -72,13 +72,10 @@ def agent_pyz(
 
     It needs Python 3.6 or newer there, and nothing else.
     """
-    from vitsearch_evaluators.base.atomic_files import write_bytes
-    from vitsearch_evaluators.base.plain_files import require_replaceable
-    from vitsearch_evaluators.verify.single_file import single_file
+    from vitsearch_evaluators.verify import single_file
 
     try:
-        require_replaceable(str(file))
-        write_bytes(str(file), single_file(), mode=0o755)
+        single_file.write(str(file))
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error.strerror}") from error
     typer.echo(f"{file}: copy it to the board and run there: sudo python3 {file.name} install --host 0.0.0.0")

@@ -17,6 +17,7 @@ import yaml
 from vitsearch.core import study_name
 from vitsearch.data.review import MOST_UNEQUAL, Review, review
 from vitsearch.data.spec import DataSpec
+from vitsearch.devices import descriptions
 from vitsearch.errors import DataError, SpaceError, UnknownName
 from vitsearch.space import shipped
 
@@ -27,20 +28,19 @@ _METRICS = {"latency": "latency_ms_p50", "energy": "energy_mj", "size": "size_mb
 
 @dataclass(frozen=True)
 class Board:
-    """A device that a space file comes for. ``file`` is in ``spaces/``; ``meters``: it reports energy."""
+    """A device that a space file comes for; ``file`` is in ``spaces/``."""
 
     file: str
     about: str
-    meters: bool = False
 
 
 BOARDS = {
     HERE: Board("intel_cpu", "this computer: onnxruntime, and OpenVINO where it is installed"),
     "intel_cpu": Board("intel_cpu", "another PC: onnxruntime and OpenVINO"),
-    "jetson_nano": Board("jetson_nano", "Jetson Nano: TensorRT 8.2, onnxruntime", meters=True),
-    "jetson_orin_nano": Board("jetson_orin_nano", "Jetson Orin Nano: TensorRT 10", meters=True),
-    "raspberry_pi5": Board("raspberry_pi5", "Raspberry Pi 5: onnxruntime, LiteRT", meters=True),
-    "android": Board("android", "Android phone: LiteRT on CPU, GPU and NNAPI, through adb", meters=True),
+    "jetson_nano": Board("jetson_nano", "Jetson Nano: TensorRT 8.2, onnxruntime"),
+    "jetson_orin_nano": Board("jetson_orin_nano", "Jetson Orin Nano: TensorRT 10"),
+    "raspberry_pi5": Board("raspberry_pi5", "Raspberry Pi 5: onnxruntime, LiteRT"),
+    "android": Board("android", "Android phone: LiteRT on CPU, GPU and NNAPI, through adb"),
     "iphone": Board("iphone", "iPhone: Core ML, measured on a Mac with Apple silicon"),
 }
 
@@ -88,7 +88,7 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
         raise UnknownName("board", board, list(BOARDS))
     if goal not in GOALS:
         raise UnknownName("goal", goal, list(GOALS))
-    if goal == "energy" and not BOARDS[board].meters:
+    if goal == "energy" and not meters(board):
         allowed = ", ".join(one for one in GOALS if one != "energy")
         raise SpaceError("--goal energy", [f"{BOARDS[board].about}: reports no energy; allowed: {allowed}"])
     _refuse_existing(file)
@@ -96,6 +96,11 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
     text = _filled(_Wishes(file, board, data, goal, found is not None and _is_unequal(found)))
     _write(file, text)
     return FirstSpace(file, board, found, problems)
+
+
+def meters(board: str) -> bool:
+    """Whether a board reports energy, by its description; of this computer nothing is known here."""
+    return board != HERE and descriptions.find(board).info.power_meter is not None
 
 
 def write_example(file: Path, name: str) -> None:

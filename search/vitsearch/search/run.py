@@ -49,16 +49,12 @@ from vitsearch.workers.ray_runner import RayRunner
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line: a running Ray cluster (host:port; ``local``, as Ray says for none, is none), whether
-    failed plans are tried again, and what the run reports to beside its view."""
+    """Options of the command line: a running Ray cluster (host:port), whether failed plans are tried again, and what
+    the run reports to beside its view."""
 
     ray_address: str | None = None
     retry_failed: bool = False
     observing: Observing = field(default_factory=Observing)
-
-    def __post_init__(self) -> None:
-        if self.ray_address in ("", "local"):
-            object.__setattr__(self, "ray_address", None)
 
 
 def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> SearchEnd:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -48,12 +49,7 @@ def open_tables(url: str) -> RDBStorage:
             grace_period=GRACE_S,
             heartbeat_stale_trial_callback=requeue,
         )
-    with closed_on_error(storage):
-        tune(storage.engine)
-        require_trials(storage.engine)
-        refuse_other_versions(storage)
-        wait_for(storage.engine)
-    return storage
+    return _ready(storage, tune)
 
 
 def open_tables_to_read(url: str) -> RDBStorage:
@@ -65,8 +61,13 @@ def open_tables_to_read(url: str) -> RDBStorage:
             skip_compatibility_check=True,
             skip_table_creation=True,
         )
+    return _ready(storage, tune_to_read)
+
+
+def _ready(storage: RDBStorage, tune_engine: Callable[[Any], None]) -> RDBStorage:
+    """The tables, once they are seen to be those of this program."""
     with closed_on_error(storage):
-        tune_to_read(storage.engine)
+        tune_engine(storage.engine)
         require_trials(storage.engine)
         refuse_other_versions(storage)
         wait_for(storage.engine)
