@@ -26,6 +26,7 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import Record
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.space import SearchSpace
+from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current import CurrentFigures
@@ -71,7 +72,7 @@ def _add(study: Study, record: Record, draw: random.Random) -> None:
             values=values if complete else None,
             params={name: draw.random() for name in KNOBS},
             distributions={name: FloatDistribution(0.0, 1.0) for name in KNOBS},
-            user_attrs={"record": record.to_json(), "driver": {"host": "here"}},
+            user_attrs={"record": record.to_json(), "driver": DriverId.current().to_json()},
         )
     )
 
@@ -90,7 +91,7 @@ def read(storage: str, space: SearchSpace) -> None:
     steps: list[tuple[str, Callable[[], object]]] = []
     print(f"{'start of the process, imports':<40}{time.process_time():6.2f}")
     started = time.process_time()
-    ledger, study = Ledger.open(storage), Study.read(storage, space.study)
+    ledger, study = Ledger.open(storage), Study.change_existing(storage, space.study)
     print(f"{'the database':<40}{time.process_time() - started:6.2f}")
     steps.append(("all records", study.records))
     steps.append(("the front", lambda: read_front(study, ledger)))
