@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vitsearch_evaluators.base.printable import printable
+
 app = typer.Typer(help="List studies and their size on disk; delete, clean.")
 
 FOLDER = Path("studies")
@@ -77,7 +79,8 @@ def delete(
         housekeeping.end_runs(planned, lambda text: typer.echo(text, err=True))
     housekeeping.delete(planned)
     deleted = {"deleted": planned.study, "freed_bytes": planned.bytes, "others": list(planned.others)}
-    typer.echo(json.dumps(deleted, indent=2) if as_json else f"Study {planned.study} was deleted.")
+    kept = f" Its files in {planned.kept_files} stay." if planned.kept_files else ""
+    typer.echo(json.dumps(deleted, indent=2) if as_json else printable(f"Study {planned.study} was deleted.{kept}"))
 
 
 @app.command()
