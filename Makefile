@@ -19,8 +19,9 @@ AGENT_WORKERS ?= $(shell expr $(PROCESSORS) + 3)
 # Which tests: all of them, unless a target says so (marks: pyproject.toml). More options of pytest: make test ARGS=-x
 MARK ?=
 ARGS ?=
-# Files stay together, for their fixtures; the order is that of tests/support/schedule.py.
-PYTEST = -m pytest -q -rfEs --durations=20 --dist loadfile --no-loadscope-reorder -m "$(MARK)" $(ARGS)
+# Files stay together, for their fixtures; the order is that of tests/support/schedule.py. A worker that crashes fails
+# the suite: pytest-xdist (3.8) would wait for ever for what is left of the file that it had.
+PYTEST = -m pytest -q -rfEs --durations=20 --dist loadfile --no-loadscope-reorder --max-worker-restart=0 -m "$(MARK)" $(ARGS)
 # Its own settings; the names of tests as in the other environments.
 AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 

@@ -49,6 +49,15 @@ def test_errors_reach_who_called():
         asyncio.run(cell())
 
 
+@pytest.fixture
+def interrupts_raise():
+    """As in a terminal. Whoever starts the tests may ignore SIGINT, and a library that ran before may end by it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts_raise")
 def test_an_interrupt_in_a_notebook_ends_it_cleanly():
     ended = []
 
