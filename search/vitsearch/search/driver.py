@@ -22,10 +22,11 @@ from vitsearch.search.forecast.cost_model import training_seconds
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.outlook import Outlook
 from vitsearch.search.requests import Leader, Requests, lost_beside_fp32
-from vitsearch.search.sampler import auto_sampler, expected_gain
+from vitsearch.search.sampler import auto_sampler, expected_gain, searched_plans
 from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
+from vitsearch.search.untried import UntriedPlans
 from vitsearch.search.watch.budget import Budget
 from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.outage import OutageHandler
@@ -112,6 +113,7 @@ class Driver:
             self._leaders = await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)
             self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
+            self._untried = UntriedPlans(searched_plans(self._plans, self._leaders))
             if self._space.search.sampler == "auto":
                 self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.outlook, self._leaders))
             if retry_failed:
@@ -150,7 +152,7 @@ class Driver:
         wanted = self._space.search.most_trainings
         outlook = self._scheduler.outlook
         self._remaining.refresh(outlook.records)
-        if self._why_complete() is None:  # a study that has ended makes nothing new
+        if self._known_convergence is None and wanted > self._scheduler.trained:  # one that has ended makes nothing new
             self._requests.put_aside((wanted - self._scheduler.trained) * self._space.search.candidates)
             for number, record in outlook.records.items():
                 self._requests.other_deployments(number, record)
@@ -162,7 +164,7 @@ class Driver:
                     self._remember_convergence()
                     return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
-                asked = self._study.ask(self._plans, self._driver)
+                asked = self._study.ask(self._plans, self._driver, self._running_plans())
                 self._count_low(asked)
                 self._start(asked)
             if self._open:
@@ -171,6 +173,7 @@ class Driver:
                 await asyncio.sleep(POLL_S)
             self._collect()
             self._follow_others()
+            self._scheduler.is_last_round = self._nobody_comes()
             self._scheduler.choose()  # the device may have gone or come back
 
     def _stop_asking(self) -> str | None:
@@ -187,6 +190,19 @@ class Driver:
             return _trained(search.most_trainings)
         return self._why_converged() or self._known_convergence
 
+    def _is_exhausted(self) -> bool:
+        """Whether every plan of a small space has a trial. The last of them may still run, here or elsewhere."""
+        return not self._untried.are_left(self._scheduler.outlook.plans, self._running_plans())
+
+    def _running_plans(self) -> set[Plan]:
+        """The plans that this run and others are working on."""
+        return {asked.plan for asked in self._open.values()} | self._study.plans_elsewhere(self._plans)
+
+    def _nobody_comes(self) -> bool:
+        """Whether the candidates that wait are the last ones: nothing is left to ask, and all others are screened."""
+        coming = len(self._open) - self._scheduler.in_training - self._scheduler.competing
+        return coming == 0 and not self._study.has_waiting() and self._is_exhausted()
+
     def _why_converged(self) -> str | None:
         scheduler = self._scheduler
         if scheduler.converged:
@@ -201,6 +217,8 @@ class Driver:
             )
         if self._without_gain >= self._patience:
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
+        if self._is_exhausted() and not self._open and not self._study.runs_elsewhere():
+            return f"{_trained(scheduler.trained)}, and all {self._untried.count} plans of the space have been tried"
         return None
 
     def _convergence_of_the_last_run(self) -> str | None:
@@ -223,7 +241,7 @@ class Driver:
         asking, and never a training."""
         scheduler, rules = self._scheduler, self._scheduler.rules
         in_training = scheduler.in_training + self._study.trained_elsewhere()
-        if scheduler.trained + in_training >= rules.wanted and not self._study.has_waiting():
+        if not self._study.has_waiting() and (scheduler.trained + in_training >= rules.wanted or self._is_exhausted()):
             return False
         if self._pipeline.device.is_unavailable and self._sampler_is_starved():
             return False
@@ -297,8 +315,9 @@ class Driver:
             self._without_gain = 0
         elif asked.is_proposal:
             self._without_gain += 1
-        if record.duplicate_of is not None and self._without_gain >= self._space.search.duplicates_in_a_row:
-            self._requests.unseen()
+        patience = 1 if self._untried.is_listed else self._space.search.duplicates_in_a_row
+        if record.duplicate_of is not None and self._without_gain >= patience:
+            self._requests.unseen(self._untried, self._running_plans())
         if record.is_confirmed:
             self._remaining.refresh(self._scheduler.outlook.records)
             self._requests.other_deployments(asked.number, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from vitsearch.core.caveats.precision_shares import in_name_only
@@ -14,6 +14,7 @@ from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.outlook import DEPLOYED_DEVIATION
 from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
+from vitsearch.search.untried import UntriedPlans
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 
@@ -73,13 +74,16 @@ class Requests:
         self._leaders = {deployed: leader for deployed, leader in found if deployed not in same}
         self._random = random.Random(seed)
 
-    def unseen(self) -> None:
+    def unseen(self, untried: UntriedPlans, running: Set[Plan]) -> None:
         """The sampler repeats itself: ask for a plan that was not asked for yet."""
-        for _ in range(UNSEEN_TRIES):
-            plan = self._plans.random(self._random)
-            if plan not in self._scheduler.outlook.plans:
-                self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
-                return
+        taken = self._scheduler.outlook.plans | running
+        drawn = (self._plans.random(self._random) for _ in range(UNSEEN_TRIES))
+        if untried.is_listed:
+            plan = untried.draw(self._random, taken)
+        else:
+            plan = next((plan for plan in drawn if plan not in taken), None)
+        if plan is not None:
+            self._study.enqueue(self._plans.parameters(plan), "the sampler repeated itself")
 
     def failed(self) -> None:
         """Plans that have failed, once more."""

@@ -31,8 +31,7 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapp
     from vitsearch.study.auto_sampler import AutoSampler  # it imports scipy
 
     corner: Mapping[str, float] = study.attributes["reference_point"]
-    same = same_as_fp32(leaders)
-    pool = PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
+    pool = searched_plans(plans, leaders)
     return AutoSampler(
         seed=plans.space.search.seed,
         pool=pool,
@@ -41,6 +40,12 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapp
         tolerances=[_tolerance(name, outlook) for name in outlook.goals.objectives],
         reference=[corner[name] for name in outlook.goals.objectives],
     )
+
+
+def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, Leader]) -> PlanParameters:
+    """The plans of a space without those that are another one's model under a second name."""
+    same = same_as_fp32(leaders)
+    return PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
 
 
 def _tolerance(name: str, outlook: Outlook) -> float:

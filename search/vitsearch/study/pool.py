@@ -11,6 +11,7 @@ from typing import Any
 
 from vitsearch.core.plan import Plan
 from vitsearch.study.sampling import PlanSpace
+from vitsearch.study.suggest import nearest
 
 Parameters = dict[str, str | float]
 LARGEST_DRAW = 1_000_000
@@ -53,7 +54,7 @@ class PlanParameters:
             steps[-1] = (at + 1, count)
 
     def plan(self, parameters: Mapping[str, Any]) -> Plan:
-        """The plan that these parameters lead to."""
+        """The plan that these parameters lead to. Numbers count as the nearest choice, as when they are drawn."""
         return self.plans.plan(_Given(parameters))
 
     def _drawn(self, rng: random.Random) -> Iterator[Parameters]:
@@ -96,7 +97,7 @@ class _Given:
         return str(self.parameters.get(name, choices[0]))
 
     def number(self, name: str, choices: tuple[float, ...]) -> float:
-        return float(self.parameters.get(name, choices[0]))
+        return nearest(float(self.parameters.get(name, choices[0])), choices)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +42,7 @@ from vitsearch.study.database.trial_forms import fixed
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
+from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import Span
@@ -50,6 +51,9 @@ TRAINS = "trains"
 """The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
 DRIVER = "driver"
 """The user attribute with the driver that runs a trial."""
+REDRAWS = 5
+"""How often a sampler is asked for another plan than those that run, before one is drawn at random."""
+REDRAWS_AT_RANDOM = 50
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 logger = logging.getLogger(__name__)
@@ -168,25 +172,46 @@ class Study:
 
     # ---- asking
 
-    def ask(self, plans: PlanSpace, driver: DriverId) -> Asked:
-        """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one."""
+    def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> Asked:
+        """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one. A proposal
+        that repeats one of the plans that are ``running`` is drawn again, at last at random."""
         with self._lock, quiet(), self._view.asking({DRIVER: driver.to_json()}):
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial = self._study.ask()
             stored = self._view.get_trial(trial._trial_id)
             is_drawn, waited_with = not stored.params, dict(fixed(stored))
+            is_proposal = is_drawn and not waited_with
             try:
                 suggest = OptunaSuggest(trial, self._word_lists.choices, waited_with)
                 plan = plans.plan(suggest)
                 notes = stored.system_attrs if is_drawn else {}
+                if is_proposal and plan in running:
+                    trial, suggest, plan = self._draw_another(trial, plans, running)
+                    notes = {}
             finally:
                 self._view.write(trial._trial_id)
-        is_proposal = is_drawn and not waited_with
         if suggest.off_space:
             reason = f"the space file no longer has {', '.join(suggest.off_space)}"
             record = Record("off_space", plan, reason, constraints={"in_space": 1.0})
             return Asked(trial, record, plan, is_proposal=is_proposal)
         return Asked(trial, None, plan, notes, is_proposal)
+
+    def _draw_another(self, trial: Trial, plans: PlanSpace, running: Set[Plan]) -> tuple[Trial, OptunaSuggest, Plan]:
+        """Draw the plan of a trial again until it is none of these; the last one drawn where all are."""
+        usual = self._study.sampler
+        at_random = make_sampler("random", trial.number)
+        try:
+            for sampler in [usual] * REDRAWS + [at_random] * REDRAWS_AT_RANDOM:
+                self._study.sampler = sampler
+                self._view.forget_params(trial._trial_id)
+                trial = Trial(self._study, trial._trial_id)
+                suggest = OptunaSuggest(trial, self._word_lists.choices)
+                plan = plans.plan(suggest)
+                if plan not in running:
+                    break
+            return trial, suggest, plan
+        finally:
+            self._study.sampler = usual
 
     def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
         """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""
@@ -218,6 +243,16 @@ class Study:
     def trained_elsewhere(self) -> int:
         """How many trials other drivers train now."""
         return sum(TRAINS in trial.user_attrs for trial in self._view.running_elsewhere())
+
+    def runs_elsewhere(self) -> bool:
+        """Whether other drivers run trials, as far as the study was read last."""
+        return bool(self._view.running_elsewhere())
+
+    def plans_elsewhere(self, plans: PlanSpace) -> set[Plan]:
+        """The plans of the trials that other drivers run."""
+        known, parameters = plans.backbones(), PlanParameters(plans)
+        running = [trial.params for trial in self._view.running_elsewhere() if trial.params]
+        return {parameters.plan(drawn) for drawn in running if drawn.get("backbone", known[0]) in known}
 
     def has_other_driver_here(self) -> bool:
         """Whether another driver on this machine runs trials, as far as the study was read last."""

@@ -264,6 +264,13 @@ class StudyView(BaseStorage, BaseHeartbeat):
         trial.distributions[param_name] = distribution
         trial.params[param_name] = distribution.to_external_repr(param_value_internal)
 
+    def forget_params(self, trial_id: int) -> None:
+        """Take back the parameters that an unfinished trial was given and that are not written yet."""
+        trial, unwritten = self._open(trial_id)
+        for name in unwritten.params:
+            del trial.params[name], trial.distributions[name]
+        unwritten.params.clear()
+
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial, unwritten = self._open(trial_id)
         self._set(trial_id, trial.user_attrs, unwritten.user_attrs, key, value)

@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 
-from vitsearch.search import driver
+from support.marks import long
+from vitsearch.search import driver, untried
 from vitsearch.search.driver import SearchEnd
+from vitsearch.study.pool import PlanParameters
 
 
 def test_a_spent_budget_ends_the_search(fake_study):
@@ -19,6 +21,7 @@ def test_a_spent_budget_ends_the_search(fake_study):
 
 
 def test_a_search_without_improvement_ends(fake_study, monkeypatch):
+    monkeypatch.setattr(untried, "LARGEST_LISTED", 0)
     monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
     small = fake_study.with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
@@ -77,6 +80,7 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
         await finish_open(self)
         self._without_gain = 0
 
+    monkeypatch.setattr(untried, "LARGEST_LISTED", 0)
     monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
     monkeypatch.setattr(driver.Driver, "_finish_open", with_a_gain_at_the_end)
     small = fake_study.with_space(
@@ -87,6 +91,26 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
     records = small.records()
     assert small.run() == first
     assert small.records() == records
+
+
+@pytest.mark.parametrize("sampler", ["auto", *long("random", "tpe")])
+def test_a_small_space_ends_when_each_plan_was_tried_and_none_twice_at_once(fake_study, sampler):
+    small = fake_study.with_space(
+        space__head_pruning_ratio=[0.0, 0.33, 0.5], space__ffn_pruning_ratio=[0.0, 0.5], space__resolution=[28],
+        space__pruning_scope=["uniform"], search__trials=50, search__sampler=sampler,
+    )  # fmt: skip
+    ended = small.run()
+    assert ended == SearchEnd(f"{small.trained} plans are trained, and all 12 plans of the space have been tried", True)
+    records = small.records()
+    assert {record.plan for record in records.values()} == set(every_plan(small.plans()))
+    assert not [record.reason for record in records.values() if "still running" in record.reason]
+    assert small.run() == ended
+    assert small.records() == records
+
+
+def every_plan(plans):
+    parameters = PlanParameters(plans)
+    return map(parameters.plan, parameters.all())
 
 
 def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeypatch):

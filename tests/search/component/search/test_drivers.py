@@ -42,6 +42,17 @@ def test_drivers_make_no_stage_twice(together):
     assert study.runner.made[Stage.SCREEN] + study.runner.made[Stage.EXPORT] == results
 
 
+def test_drivers_of_an_exhausted_space_wait_for_each_other(fake_study, storage):
+    small = fake_study.with_space(
+        storage=storage, space__head_pruning_ratio=[0.0, 0.33], space__ffn_pruning_ratio=[0.0, 0.5],
+        space__resolution=[28], space__pruning_scope=["uniform"], search__trials=50,
+    )  # fmt: skip
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(lambda _: small.run(), range(2)))
+    assert all(end.reason.endswith("all 8 plans of the space have been tried") for end in ends)
+    assert not [record.reason for record in small.records().values() if "still running" in record.reason]
+
+
 @pytest.mark.parametrize("moment", [TrainJob, *long(ScreenJob, ProxyJob, ExportJob)])
 def test_trials_that_another_driver_took_for_lost_are_asked_again_and_nothing_is_made_twice(make_study, moment):
     study, taken = make_study(trials=4), []

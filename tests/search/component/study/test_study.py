@@ -15,8 +15,10 @@ from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.study.database.opening import open_tables
+from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
+from vitsearch.study.suggest import make_sampler
 
 VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
 
@@ -44,6 +46,24 @@ def test_only_what_the_sampler_has_drawn_is_a_proposal(open_study, storage):
     assert not study.ask(plans, ME).is_proposal, "it was left open by a run before"
     study.enqueue(plans.parameters(plans.baseline()), "to see")
     assert not study.ask(plans, ME).is_proposal
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_a_plan_that_runs_is_not_proposed_again(open_study, storage, sampler):
+    study, plans = open_study(storage)
+    study.sample_with(make_sampler(sampler, seed=0))
+    parameters = PlanParameters(plans)
+    every = {parameters.plan(each) for each in parameters.all()}
+    left = min(every, key=str)
+    assert study.ask(plans, ME, every - {left}).plan == left
+
+
+def test_a_plan_that_another_driver_runs_is_known(open_study, storage):
+    (mine, plans), (other, _) = open_study(storage), open_study(storage)
+    asked = other.ask(plans, ME)
+    mine.ask(plans, ME)  # reads the study
+    assert mine.plans_elsewhere(plans) == {asked.plan}
+    assert mine.runs_elsewhere()
 
 
 def test_a_second_run_sees_what_the_first_told(open_study, storage):
