@@ -99,7 +99,9 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     for run in state["runs"]:
         work = "Searched" if run["purpose"] == "search" else "Worked with"
         since = f"{run['since'][:16].replace('T', ' ')} UTC"
-        console.print(printable(f"{work} on {run['host']} (pid {run['pid']}) since {since}"), markup=False)
+        console.print(
+            printable(f"{work} by {run['user']} on {run['host']} (pid {run['pid']}) since {since}"), markup=False
+        )
     if not state["runs"]:
         console.print("No run is under way", markup=False)
     if state["waits"]:

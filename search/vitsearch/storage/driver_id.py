@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vitsearch_evaluators.base.locks import user_name
+
 PROC = Path("/proc")
 
 
@@ -18,6 +20,7 @@ class DriverId:
     """The identity of a driver process. ``started`` (clock ticks since boot) distinguishes the process from a later
     one with the same ``pid``; ``machine`` machines and containers that have the same host name."""
 
+    user: str
     host: str
     machine: str
     boot: str
@@ -29,7 +32,13 @@ class DriverId:
     def current(cls) -> DriverId:
         """The identity of this process; every call draws a new ``token``."""
         return cls(
-            socket.gethostname(), _machine(), _boot(), os.getpid(), _started(os.getpid()) or "", uuid.uuid4().hex
+            user=user_name(),
+            host=socket.gethostname(),
+            machine=_machine(),
+            boot=_boot(),
+            pid=os.getpid(),
+            started=_started(os.getpid()) or "",
+            token=uuid.uuid4().hex,
         )
 
     def is_dead_here(self) -> bool:

@@ -125,6 +125,7 @@ STATUS = fields(
     runs=(
         several(
             fields(
+                user=(TEXT, "who started the run"),
                 host=(TEXT, "the machine of the run"),
                 pid=(WHOLE, "its process there"),
                 purpose=({"enum": ["search", "afterwards"]}, "a search, or work with its models such as ship"),

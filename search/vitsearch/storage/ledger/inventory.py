@@ -99,13 +99,14 @@ class LiveRun:
     started_at: float
 
     def describe(self) -> str:
-        """The run in words, such as ``on nano (pid 12) since 2026-11-29 18:00 UTC``."""
+        """The run in words, such as ``by ana on nano (pid 12) since 2026-11-29 18:00 UTC``."""
         since = datetime.fromtimestamp(self.started_at, UTC)
-        return f"on {self.driver.host} (pid {self.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
+        return f"by {self.driver.user} on {self.driver.host} (pid {self.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
 
     def to_json(self) -> dict[str, Any]:
         since = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds")
-        return {"host": self.driver.host, "pid": self.driver.pid, "purpose": self.purpose, "since": since}
+        driver = self.driver
+        return {"user": driver.user, "host": driver.host, "pid": driver.pid, "purpose": self.purpose, "since": since}
 
 
 @again_when_cut

@@ -58,7 +58,9 @@ STATE = {
     "trained": 3,
     "wanted": 8,
     "open": 1,
-    "runs": [{"host": "trainer-1", "pid": 12, "purpose": "search", "since": "2026-11-29T18:00:00+00:00"}],
+    "runs": [
+        {"user": "ana", "host": "trainer-1", "pid": 12, "purpose": "search", "since": "2026-11-29T18:00:00+00:00"}
+    ],
     "space_changes": [],
     "waits": None,
     "outcomes": {"dominated": 2, "confirmed": 3},
@@ -97,7 +99,7 @@ def test_a_status_in_words():
     assert shown(print_status, STATE) == (
         "Study fake: 3 of 8 plans trained, 1 in progress\n"
         "Device: local@workstation\n"
-        "Searched on trainer-1 (pid 12) since 2026-11-29 18:00 UTC\n"
+        "Searched by ana on trainer-1 (pid 12) since 2026-11-29 18:00 UTC\n"
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
         "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time\n"

@@ -130,7 +130,7 @@ def test_a_study_that_is_run_is_deleted_only_after_its_run(fake_study, under_way
     assert isinstance(error, StudyDeleted)
     assert str(error).startswith("study 'fake' is deleted by ")
     assert str(error).endswith("(vitsearch studies delete --force): this run ends")
-    assert notes[0].startswith("waiting until the run on ")
+    assert notes[0].startswith("waiting until the run by ")
     delete(planned)
     assert not (tmp_path / "fake.db").exists()
 
@@ -138,7 +138,7 @@ def test_a_study_that_is_run_is_deleted_only_after_its_run(fake_study, under_way
 def test_a_run_elsewhere_keeps_its_study(fake_study, under_way, tmp_path, monkeypatch):
     monkeypatch.setattr(Home, "has_own", False)  # the lock is on the other machine
     with pytest.raises(
-        StudyError, match=r"the run on .* \(pid \d+\) since .* UTC goes on; end it first, or end it and"
+        StudyError, match=r"the run by \S+ on .* \(pid \d+\) since .* UTC goes on; end it first, or end it and"
     ):
         delete(planned := plan_deletion(str(tmp_path / "fake.db")))
     end_runs(planned, print)
