@@ -31,6 +31,7 @@ from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.starting_weights import refuse_other_channels
 from vitsearch.search.watch.heartbeat import alive
+from vitsearch.search.watch.other_runs import other_runs_said
 from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.weighted_classes import refuse_unknown_names
@@ -124,6 +125,11 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     stop_on_sigterm()
+    async with other_runs_said(session.ledger, session.study.name, session.progress):
+        return await _drive(session, workspace, options)
+
+
+async def _drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     showing = asyncio.create_task(StallWatch(context, session.device).show(session.progress))
     try:

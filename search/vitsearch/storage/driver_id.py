@@ -6,7 +6,7 @@ import os
 import socket
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,10 @@ class DriverId:
     def is_of_here(self) -> bool:
         """Whether its process runs, or ran, on this machine."""
         return (self.host, self.machine) == (socket.gethostname(), _machine())
+
+    def is_same_process(self, other: DriverId) -> bool:
+        """Whether both were made in one process: only their tokens differ."""
+        return replace(self, token="") == replace(other, token="")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
