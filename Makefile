@@ -109,8 +109,9 @@ $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
 	@touch $@
 
-# Both packages as wheels, in dist/: pip install dist/*.whl
+# Both packages as wheels, in dist/: pip install dist/vitsearch*.whl
 wheels:
+	@rm -f dist/vitsearch*.whl
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist ./evaluators .
 
 # The agent as one file for a board: python3 vitsearch-agent.pyz serve --state ~/vitsearch-state

@@ -194,12 +194,14 @@ class StoredStudy:
         return pandas.DataFrame(shown, columns=None if shown else columns(found)).set_index("trial")
 
     def status(self) -> dict[str, Any]:
-        """Outcomes, leaderboard and cost so far, as ``vitsearch status --json`` prints them."""
-        from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
+        """Outcomes, leaderboard, cost so far and what the study takes on disk, as ``vitsearch status --json`` prints
+        them."""
+        from vitsearch.search.finished.disk_use import disk_use
+        from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.status import status
 
         with opened(self.where) as (study, ledger):
-            return status(study, ledger)
+            return status(study, ledger) | {"disk": disk_use(find(self.where), ledger).to_json()}
 
     def report(self) -> ReportData:
         """Everything that ``vitsearch report`` shows; ``to_json`` is what its page draws from."""

@@ -42,6 +42,7 @@ class AgentSettings(NamedTuple):
     On a host that is not loopback it uses TLS unless `insecure_plaintext` is set, with `tls_cert` and `tls_key` or a
     certificate of its own; with `tls` it does so on loopback too. Without `token_file` the tokens are in the state
     folder. What is known of the reference models is kept in the file `references`, by default in the state folder.
+    With `exit_with_stdin` it ends with the process that has started it, which has the models: it keeps none of them.
     """
 
     state: str
@@ -73,6 +74,7 @@ class _Parts(NamedTuple):
 
     device: Device
     worker: Worker
+    store: BlobStore
     server: AgentServer
     fingerprint: Optional[str]
 
@@ -96,6 +98,8 @@ def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
     pause = functools.partial(_pause, settings.exit_with_stdin)
     queue = open_queue(path, configured.limits, store, log.ended, pause)
     store.referenced = queue.referenced
+    if settings.exit_with_stdin:
+        store.drop_unneeded()  # of an agent that was killed
     if not store.has_room():
         store.restore_reserve()
     work = os.path.join(settings.state, "work")
@@ -108,7 +112,7 @@ def _assemble(settings: AgentSettings, version: str, encrypted: bool) -> _Parts:
         server = AgentServer((settings.host, settings.port), api, access)
     except OSError as error:
         raise EvaluatorError("cannot_listen", f"cannot listen on {settings.host}:{settings.port}: {error}") from error
-    return _Parts(device, worker, server, encryption.fingerprint)
+    return _Parts(device, worker, store, server, encryption.fingerprint)
 
 
 def _run(settings: AgentSettings, parts: _Parts) -> None:
@@ -134,6 +138,8 @@ def _run(settings: AgentSettings, parts: _Parts) -> None:
         # The server answers requests until the process ends: closing the parts earlier would cause errors in the
         # clients. All state is already on the disk.
         worker.stop()
+        if settings.exit_with_stdin:
+            parts.store.drop_unneeded()
     if worker.failed:
         raise EvaluatorError("worker", "the measuring thread failed: see the log; start the agent again")
 

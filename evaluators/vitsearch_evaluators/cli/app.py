@@ -193,7 +193,7 @@ def parser() -> argparse.ArgumentParser:
         "--references", help="file for the times of the reference models (default: references.json in the state folder)"
     )
     serve.add_argument("--port-file", help="write port and pid to this file as JSON when the agent listens")
-    serve.add_argument("--exit-with-stdin", action="store_true", help="exit when stdin is closed")
+    serve.add_argument("--exit-with-stdin", action="store_true", help="exit when stdin is closed, and keep no models")
     serve.set_defaults(run=_serve)
     setup = commands.add_parser(
         "install",

@@ -28,7 +28,9 @@ _POLL_S = 0.02
 
 
 class EmbeddedAgent:
-    """An agent process; use it as a context manager. The folder `state` keeps the device's id, queue and models.
+    """An agent process; use it as a context manager. The folder `state` keeps the device's id and queue.
+
+    Models are on this machine already, so their copies in `state` are deleted when the agent ends.
 
     `cpus` is a list as in `taskset -c` ("1", "0,2-3"); the agent and all that it measures run only there. Where another
     process runs an agent on this state already, that agent is used. Only `address` may be called from several threads

@@ -206,6 +206,14 @@ class BlobStore:
         with self._lock, contextlib.suppress(TransferFailed, OSError, sqlite3.Error):
             self._make_room(0, "")
 
+    def drop_unneeded(self) -> None:
+        """Remove the files that no queued or running job needs, unfinished ones too; clients can send them again."""
+        with self._lock, contextlib.suppress(OSError, sqlite3.Error):
+            needed = self.referenced()
+            for path in self._files():
+                if os.path.basename(path) not in needed:
+                    os.remove(path)
+
     def drop_oldest(self) -> bool:
         """Remove the least recently used file, even if a job needs it; False if there is none left."""
         with self._lock:

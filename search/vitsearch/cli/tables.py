@@ -19,6 +19,8 @@ from vitsearch_evaluators.base.printable import printable
 
 BASELINE = "baseline"
 EMULATED = "EMULATED: "
+UNITS = ("B", "kB", "MB", "GB", "TB")
+DISK_PARTS = {"files": "files", "database": "database", "images": "images", "agent": "local agent", "other": "other"}
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
@@ -84,6 +86,14 @@ def missing_notes(columns: list[str], models: dict[str, Metrics]) -> list[str]:
     ]
 
 
+def disk(size: int) -> str:
+    """A size on disk, in units of 1000: ``1.7 MB``."""
+    value, unit = float(size), 0
+    while value >= 999.5 and unit < len(UNITS) - 1:
+        value, unit = value / 1000.0, unit + 1
+    return f"{value:.3g} {UNITS[unit]}"
+
+
 def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -117,6 +127,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         console.print(printable(line), style="yellow", markup=False)
     console.print(_spent(state["cpu_seconds"], state["busy_share"]), markup=False)
     console.print(_times(state), markup=False)
+    console.print(printable(_disk(state["disk"])), markup=False)
     if state["leaderboard"]:
         console.print(leaderboard_table(state, console.width))
         leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
@@ -144,6 +155,19 @@ def _times(state: dict[str, Any]) -> str:
     if state["eta"] is None:
         return text
     return f"{text}; a perfect schedule takes {state['eta']:.0%} of the {state['wall_seconds']:.0f} s"
+
+
+def _disk(use: dict[str, Any]) -> str:
+    """What a study takes on this machine, by what it is for."""
+    sizes = {words: use[f"{name}_bytes"] for name, words in DISK_PARTS.items()}
+    parts = ", ".join(f"{words} {disk(size)}" for words, size in sizes.items() if size)
+    least = "" if use["is_complete"] else "at least "
+    text = f"On disk: {least}{disk(sum(size or 0 for size in sizes.values()))}" + (f" ({parts})" if parts else "")
+    if use["files_bytes"] is None and use["files_place"]:
+        text += f"; its files in {use['files_place']} are not counted"
+    if use["shared_with"]:
+        text += f"; shared with {', '.join(use['shared_with'])}"
+    return text
 
 
 def print_value_notes(models: dict[str, Metrics], console: Console) -> None:

@@ -15,8 +15,8 @@ from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""
-EXTRAS = frozenset({"onnxruntime", "openvino", "litert", "coreml"})
-"""Runtimes that an extra of vitsearch-evaluators, of the same name, installs on a device."""
+PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "coreml": "coremltools"}
+"""What pip installs on a device for a runtime. The agent may be one file there, so no extra of it is named."""
 NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml", "benchmark_model"})
 """Runtimes of agents that list their providers by the names of :data:`vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
@@ -98,7 +98,7 @@ def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment]) ->
 
 
 def _install(runtime: str) -> str:
-    return f" (to install it there: pip install 'vitsearch-evaluators[{runtime}]')" if runtime in EXTRAS else ""
+    return f" (to install it there: pip install {PACKAGES[runtime]})" if runtime in PACKAGES else ""
 
 
 def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:

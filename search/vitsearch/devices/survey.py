@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vitsearch.devices.connection import connect
-from vitsearch.devices.deployable import EXTRAS
+from vitsearch.devices.deployable import PACKAGES
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import VitsearchError
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
@@ -79,5 +79,5 @@ def _runtime(found: RuntimeInfo) -> Part:
     if found.available:
         providers = f": {', '.join(found.providers)}" if found.providers else ""
         return Part(found.name, True, f"{found.version}{providers}")
-    install = f"pip install 'vitsearch-evaluators[{found.name}]'" if found.name in EXTRAS else None
+    install = f"pip install {PACKAGES[found.name]}" if found.name in PACKAGES else None
     return Part(found.name, False, found.reason or "not available", install)

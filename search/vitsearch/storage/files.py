@@ -122,6 +122,11 @@ def place_of(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256[2:]}"
 
 
+def is_digest(name: str) -> bool:
+    """Whether a name is a SHA-256."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 def is_place(place: str) -> bool:
     """Whether a store writes files there: whole ones, or unfinished ones."""
     return _PLACE.fullmatch(place) is not None
@@ -206,9 +211,9 @@ class FileStore:
         return self.holds(sha256)
 
     def unnamed(self, named: Collection[str]) -> list[StoredFile]:
-        return [file for file in self._files() if is_unnamed(file.place, named)]
+        return [file for file in self.files() if is_unnamed(file.place, named)]
 
-    def _files(self) -> Iterator[StoredFile]:
+    def files(self) -> Iterator[StoredFile]:
         """The files that a store writes here. No link is followed."""
         for folder in sorted(_entries(self.root), key=lambda entry: entry.name):
             if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
@@ -231,7 +236,7 @@ class FileStore:
 
     def remove_all(self) -> None:
         """Delete every file that a store writes here, and each folder if nothing else is in it."""
-        for file in list(self._files()):
+        for file in list(self.files()):
             self.delete(file)
         for path in (self.root / USERS).glob("*"):
             if _DATABASE.fullmatch(path.name):

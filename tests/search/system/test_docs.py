@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -24,11 +25,26 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
 
+PIP = re.compile(r"pip\s+install\s+((?:[^`#\n]|\\\n)*)")
+EXTRAS = re.compile(r"vitsearch\S*?\[([\w,]+)\]")
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_exist(page):
     named = [page.parent / (first or second) for first, second in LINK.findall(page.read_text())]
     assert [str(path) for path in named if not path.exists()] == []
+
+
+def test_what_is_installed_without_a_release_needs_no_package_index():
+    """Where vitsearch is there, pip takes ``vitsearch[EXTRA]`` from what is installed. On a device the agent may be one
+    file, so what is installed there are the runtimes themselves."""
+    shipped = [*PAGES, *sorted((REPOSITORY / "spaces").glob("*.yaml")), *(REPOSITORY / "docs" / "examples").iterdir()]
+    asked = [line for path in shipped for line in PIP.findall(path.read_text())]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = {extra for line in asked for found in EXTRAS.findall(line) for extra in found.split(",")}
+    assert extras <= set(project["optional-dependencies"])
+    ours = [word.strip("\"'") for line in asked for word in line.split() if "vitsearch" in word and ".whl" not in word]
+    assert [word for word in ours if not re.fullmatch(r"vitsearch\[[\w,]+\]", word)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -109,6 +109,16 @@ CHECKED_DEVICE = fields(
     source=(TEXT, "where it is from"),
     deployments=(several(DEPLOYMENT), "what runs on the device"),
 )
+DISK = fields(
+    database_bytes=(maybe(WHOLE), "of the .db file with its log; null on a server"),
+    files_bytes=(maybe(WHOLE), "of the files in the store; null on a server"),
+    files_place=(maybe(TEXT), "where the store is; null where the database names no valid place"),
+    images_bytes=(WHOLE, "of decoded images"),
+    agent_bytes=(WHOLE, "of the local agent: its queue and, during a run, copies of the models that it measures"),
+    other_bytes=(WHOLE, "logs, and models that are deleted after their measurement"),
+    shared_with=(several(TEXT), "the other studies of the database, which share it, its files and its images"),
+    is_complete=(FLAG, "false where counting took over a second: it is at least this much"),
+)
 LEADER = and_more(
     METRICS,
     plan=(PLAN, "unpruned model"),
@@ -159,6 +169,7 @@ STATUS = fields(
     reused_seconds=(NUMBER, "wall time of stages whose results were there already"),
     wall_seconds=(NUMBER, "time of all runs"),
     eta=(maybe(NUMBER), "share of wall_seconds that a perfect schedule would have needed"),
+    disk=(DISK, "what the study takes on this machine"),
 )
 SUMMARY = fields(
     name=(TEXT, "name of the study"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from vitsearch.cli.results.studies import disk
-from vitsearch.cli.tables import counted
+from vitsearch.cli.tables import counted, disk
 from vitsearch.search.finished.copying import Copied, CopiedStudy
 from vitsearch.storage.ledger import Versions
 from vitsearch.study.database.versions import Upgraded

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vitsearch.cli.tables import counted, plain_table
+from vitsearch.cli.tables import counted, disk, plain_table
 from vitsearch.cli.terminal import Terminal
 from vitsearch.search.finished.housekeeping import Deletion, Freed, StoredDatabase
 from vitsearch_evaluators.base.printable import printable
-
-UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def print_databases(folder: Path, found: Sequence[StoredDatabase], console: Console | None = None) -> None:
@@ -51,11 +49,3 @@ def freed_text(freed: Freed, dry_run: bool) -> str:
     if not freed.files:
         return "Every file is named by a result: nothing to delete."
     return f"{counted(freed.files, 'file')}, {disk(freed.bytes)} {'would be' if dry_run else 'were'} deleted."
-
-
-def disk(size: int) -> str:
-    """A size on disk, in units of 1000: ``1.7 MB``."""
-    value, unit = float(size), 0
-    while value >= 999.5 and unit < len(UNITS) - 1:
-        value, unit = value / 1000.0, unit + 1
-    return f"{value:.3g} {UNITS[unit]}"

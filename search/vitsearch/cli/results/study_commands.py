@@ -91,7 +91,8 @@ def clean(
 ) -> None:
     """Delete files that no result names.
 
-    Those of results that were dropped, and what killed runs left; of all studies that share the database.
+    Those of results that were dropped, and what killed runs left, copies of models in the folder of the local agent
+    among them; of all studies that share the database.
     """
     from vitsearch.cli.results.studies import freed_text
     from vitsearch.search.finished.housekeeping import clean

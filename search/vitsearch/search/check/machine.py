@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.precisions import RUNTIMES
-from vitsearch.devices.deployable import EXTRAS
+from vitsearch.devices.deployable import PACKAGES
 from vitsearch.devices.survey import Part
 from vitsearch.export import EXPORTERS
 from vitsearch_evaluators.runtimes.needs import NEEDS
@@ -109,7 +109,7 @@ def _runs(runtime: str) -> Part:
             if (found := shutil.which(tool)) is not None:
                 return Part(runtime, True, found)
         lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
-    install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in EXTRAS else None
+    install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in PACKAGES else None
     return Part(runtime, False, f"needs {' or '.join(lacking)}", install)
 
 

@@ -22,14 +22,25 @@ from typing import Any
 
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
-from vitsearch.storage.files import Store, StoredFile, is_unnamed
-from vitsearch.storage.ledger import Ledger, LiveRun, StudySummary, files_folder, sqlite_file, summaries
+from vitsearch.storage.files import FileStore, Store, StoredFile, is_digest, is_unnamed
+from vitsearch.storage.ledger import (
+    Ledger,
+    LiveRun,
+    StudySummary,
+    database_files,
+    files_folder,
+    sqlite_file,
+    summaries,
+)
 from vitsearch.storage.notes import NOTE
 from vitsearch.storage.stores import other_users, store_of
 from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find
+from vitsearch_evaluators.base import locks
 from vitsearch_evaluators.base.locks import user_name
 
+AGENT_COPIES = ("blobs", "partial")
+"""The folders of an agent with copies of models, each named by its digest: whoever needs one sends it again."""
 END_S = 180.0
 POLL_S = 0.5
 
@@ -98,7 +109,7 @@ def databases(folder: Path) -> list[StoredDatabase]:
             logger.warning("left out: %s", error)
             continue
         if studies:
-            sizes = sum(_size(file) for file in _database_files(path)), _size(path.with_suffix(".files"))
+            sizes = sum(_size(file) for file in database_files(path)), _size(path.with_suffix(".files"))
             found.append(StoredDatabase(path, tuple(studies), *sizes))
     return found
 
@@ -128,7 +139,7 @@ def plan_deletion(where: str) -> Deletion:
         kept = str(home.shared)
     size = sum(map(_size, home.paths()))
     if file is not None and not others:
-        size = sum(_size(path) for path in (*_database_files(file), *home.shared_paths()))
+        size = sum(_size(path) for path in (*database_files(file), *home.shared_paths()))
     return Deletion(found.name, found.storage, known.get(found.name), size, others, keeps_results, live_runs, kept)
 
 
@@ -164,7 +175,7 @@ def delete(deletion: Deletion) -> None:
             home.remove_shared()
             if (link := files_folder(deletion.storage)).is_symlink() and not link.exists():
                 link.unlink()
-            for path in _database_files(file):
+            for path in database_files(file):
                 path.unlink(missing_ok=True)
             return
         home.remove()
@@ -184,7 +195,8 @@ def _by_this_process() -> str:
 
 def clean(where: str, dry_run: bool) -> Freed:
     """Delete the files in the store of a study's database that none of its results names: those of results that were
-    dropped, and what killed processes left. With ``dry_run``, count them.
+    dropped, and what killed processes left, copies of models in the folder of the local agent among them. With
+    ``dry_run``, count them.
 
     Raises :class:`~vitsearch.errors.StudyError` while a study of the database is run, here or elsewhere: a run writes a
     file before the result that names it.
@@ -211,9 +223,23 @@ def clean(where: str, dry_run: bool) -> Freed:
             named = ledger.inventory.named_files()
             unnamed = _freed_of(store, [one for one in there if is_unnamed(one.place, named)], dry_run)
             scratch = [home.scratch for home in homes if home.scratch.root in home.paths()]
-            return sum((_freed_of(one, one.unnamed([]), dry_run) for one in scratch), unnamed)
+            left = sum((_freed_of(one, one.unnamed([]), dry_run) for one in scratch), unnamed)
+            agents = [FileStore(home.agent) for home in homes if home.agent in home.paths()]
+            return sum((_freed_of(one, _copies(one.root), dry_run) for one in agents), left)
     finally:
         ledger.close()
+
+
+def _copies(agent: Path) -> list[StoredFile]:
+    """The models in the folder of an agent that was killed; one that runs drops its own when it ends."""
+    if locks.holder(os.fspath(agent / locks.STATE)) is not None:
+        return []
+    paths = [path for folder in AGENT_COPIES for path in sorted((agent / folder).glob("*"))]
+    return [
+        StoredFile(f"{path.parent.name}/{path.name}", path.lstat().st_size)
+        for path in paths
+        if is_digest(path.name) and path.is_file() and not path.is_symlink()
+    ]
 
 
 def _freed_of(store: Store, files: Collection[StoredFile], dry_run: bool) -> Freed:
@@ -230,11 +256,6 @@ def _alone(homes: Iterable[Home]) -> Iterator[None]:
             if home.has_own:
                 closing.enter_context(home.alone())
         yield
-
-
-def _database_files(path: Path) -> list[Path]:
-    """A SQLite file with its log and index."""
-    return [one for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if one.exists()]
 
 
 def _size(path: Path) -> int:

@@ -9,6 +9,7 @@ from vitsearch.storage.ledger.columns import require_trials
 from vitsearch.storage.ledger.deletion import delete_rows
 from vitsearch.storage.ledger.engine import (
     connect_to_read,
+    database_files,
     engine_options,
     explained_at,
     files_folder,
@@ -59,6 +60,7 @@ __all__ = [
     "TrainingRow",
     "Versions",
     "connect_to_read",
+    "database_files",
     "delete_rows",
     "engine_options",
     "explained_at",

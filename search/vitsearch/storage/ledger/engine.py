@@ -141,6 +141,11 @@ def sqlite_file(url: str) -> Path | None:
     return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
 
 
+def database_files(path: Path) -> list[Path]:
+    """A SQLite file with its log and index."""
+    return [one for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if one.exists()]
+
+
 def files_folder(url: str) -> Path:
     """The folder of the files that a database names: ``x.files`` beside a SQLite file ``x.db``, for a server
     ``studies/HOST-DATABASE.files`` below the current folder."""

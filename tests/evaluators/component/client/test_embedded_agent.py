@@ -45,6 +45,30 @@ def test_restart_keeps_the_device_and_its_queue(agent, client, blob, tiny_protoc
     assert client.measure(blob, "noop", {}, tiny_protocol) == first
 
 
+def test_models_are_dropped_when_the_agent_ends_and_sent_again_where_they_are_measured_again(
+    tmp_path, blob, tiny_protocol
+):
+    state = tmp_path / "state"
+    with EmbeddedAgent(str(state)) as agent, agent.client("s") as client:
+        first = client.measure(blob, "noop", {}, tiny_protocol)
+        assert len(os.listdir(str(state / "blobs"))) == 1
+    assert os.listdir(str(state / "blobs")) == []
+    with EmbeddedAgent(str(state)) as agent, agent.client("s") as client:
+        assert client.measure(blob, "noop", {}, tiny_protocol) == first
+        assert client.measure(blob, "noop", {}, tiny_protocol, repeat=1) != first
+
+
+def test_what_a_killed_agent_has_kept_is_dropped_when_the_next_one_starts(tmp_path, blob, tiny_protocol):
+    state = tmp_path / "state"
+    with EmbeddedAgent(str(state)) as agent, agent.client("s") as client:
+        client.measure(blob, "noop", {}, tiny_protocol)
+        os.kill(agent.pid, signal.SIGKILL)
+        agent._process.wait()
+        assert len(os.listdir(str(state / "blobs"))) == 1
+        agent.restart_if_dead()
+        assert os.listdir(str(state / "blobs")) == []
+
+
 def test_cpus_pins_the_agent(tmp_path):
     cpu = max(os.sched_getaffinity(0))
     with EmbeddedAgent(str(tmp_path / "state"), cpus=str(cpu)) as agent, agent.client("s") as client:

@@ -133,6 +133,15 @@ def test_the_least_recently_used_unneeded_blob_is_evicted(tmp_path):
     assert reason_of(store.prepare, "ab" * 32, 900) == "no_space"
 
 
+def test_only_what_a_job_needs_is_kept_when_the_rest_is_dropped(store, tmp_path):
+    needed, model, part = put(store, b"a" * 100), put(store, b"b" * 100), hashlib.sha256(b"c" * 200).hexdigest()
+    store.append(part, 0, 200, b"c" * 100)
+    store.referenced = lambda: {needed}
+    store.drop_unneeded()
+    assert [store.has(needed), store.has(model)] == [True, False]
+    assert os.listdir(str(tmp_path / "partial")) == []
+
+
 def test_the_reserve_of_the_disk_is_kept(store, monkeypatch):
     limits = LIMITS._replace(reserve_bytes=500)
     store.limits = limits

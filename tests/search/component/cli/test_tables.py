@@ -75,7 +75,30 @@ STATE = {
     "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
     "leaderboard": [],
     "class_warnings": [],
+    "disk": {
+        "database_bytes": 3_400_000,
+        "files_bytes": 60_100_000,
+        "files_place": "studies/fake.files/artifacts",
+        "images_bytes": 0,
+        "agent_bytes": 95_000_000,
+        "other_bytes": 20_400,
+        "shared_with": [],
+        "is_complete": True,
+    },
 }
+
+
+def test_what_a_study_takes_on_disk_is_a_line():
+    parts = "files 60.1 MB, database 3.4 MB, local agent 95 MB, other 20.4 kB"
+    assert f"On disk: 159 MB ({parts})" in shown(print_status, STATE).splitlines()
+
+
+def test_what_was_not_counted_on_disk_is_said():
+    elsewhere = {"files_bytes": None, "files_place": "s3://bucket/vit", "database_bytes": None, "agent_bytes": 0}
+    state = STATE | {"disk": STATE["disk"] | elsewhere | {"shared_with": ["other"], "is_complete": False}}
+    lines = shown(print_status, state).splitlines()
+    says = "its files in s3://bucket/vit are not counted; shared with other"
+    assert f"On disk: at least 20.4 kB (other 20.4 kB); {says}" in lines
 
 
 def test_classes_that_are_missed_are_named(plan):
@@ -103,7 +126,8 @@ def test_a_status_in_words():
         "Outcomes: 3 confirmed, 2 dominated\n"
         "  trial 5: training failed (not_finite): loss is nan\n"
         "CPU-seconds: 64 (training 62, scoring heads and channels 2); 76% of the cores' time\n"
-        "Seconds: trainers 61, devices 80, reused 0; a perfect schedule takes 80% of the 100 s"
+        "Seconds: trainers 61, devices 80, reused 0; a perfect schedule takes 80% of the 100 s\n"
+        "On disk: 159 MB (files 60.1 MB, database 3.4 MB, local agent 95 MB, other 20.4 kB)"
     )
 
 
@@ -124,7 +148,7 @@ def test_the_leaderboard_stands_below(plan):
     metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
     rows = [row_of(plan, metrics)]
     text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
-    assert "\n".join(text.splitlines()[6:]) == LEADERBOARD
+    assert "\n".join(text.splitlines()[7:]) == LEADERBOARD
 
 
 def test_reasons_are_printed_literally():

@@ -44,7 +44,10 @@ def on(runtime: str, provider: str = "cpu", precision: str = "fp32") -> Deployme
             r"device nano: models are exported with opset 13 or newer, but its onnxruntime \(1.10.0\) reads at most 12",
         ),
         ((ORT._replace(available=False, reason="no numpy"),), "the runtime onnxruntime is not usable: no numpy"),
-        ((ORT._replace(name="noop"),), "device nano has no runtime onnxruntime; available: noop .to install it there:"),
+        (
+            (ORT._replace(name="noop"),),
+            "available: noop .to install it there: pip install onnxruntime.",
+        ),
         ((), "available: none"),
     ],
 )

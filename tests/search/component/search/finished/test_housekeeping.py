@@ -20,6 +20,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.database.opening import study_names
 from vitsearch.study.study import Study
+from vitsearch_evaluators.base import locks
 
 
 @pytest.fixture
@@ -152,6 +153,29 @@ def test_what_a_killed_process_left_is_freed(stored):
     clean(str(stored), dry_run=False)
     assert not left.exists()
     assert not scratch.holds(sha256)
+
+
+def test_copies_of_an_agent_that_was_killed_are_freed(stored, space):
+    """And nothing else of its folder: neither its queue nor files that are not named by a digest."""
+    agent = Home.of(space).agent
+    for folder in ("blobs", "partial"):
+        (agent / folder).mkdir(parents=True)
+        (agent / folder / ("a1" * 32)).write_bytes(b"x" * 1000)
+        (agent / folder / "notes.txt").write_text("mine")
+    (agent / "jobs.sqlite").write_bytes(b"queue")
+    (agent / "blobs" / ("b2" * 32)).symlink_to(agent / "jobs.sqlite")
+    assert clean(str(stored), dry_run=True) == Freed(3, 2000 + 700)
+    assert clean(str(stored), dry_run=False) == Freed(3, 2000 + 700)
+    kept = sorted(path.name for path in agent.rglob("*") if path.is_symlink() or path.is_file())
+    assert kept == ["b2" * 32, "jobs.sqlite", "notes.txt", "notes.txt"]
+
+
+def test_copies_of_an_agent_that_runs_are_its_own(stored, space):
+    agent = Home.of(space).agent
+    (agent / "blobs").mkdir(parents=True)
+    (agent / "blobs" / ("a1" * 32)).write_bytes(b"x" * 1000)
+    with locks.try_lock(str(agent / locks.STATE)):
+        assert clean(str(stored), dry_run=True) == Freed(1, 700)
 
 
 def test_nothing_is_freed_while_another_machine_makes_results(stored, space):

@@ -1,0 +1,96 @@
+"""What a study takes on this machine's disks, counted for a second at most."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitsearch.errors import StudyError
+from vitsearch.search.home import Home
+from vitsearch.storage.files import FileStore
+from vitsearch.storage.ledger import Ledger, database_files, files_folder, sqlite_file
+from vitsearch.storage.stores import store_of
+from vitsearch.study.database.opening import study_names
+from vitsearch.study.lookup import Found
+
+COUNT_S = 1.0
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes by what they are for. None: on a server, where they are not counted.
+
+    Database, files and decoded images are shared with the studies ``shared_with``. ``agent_bytes`` are those of the
+    agent that runs start on this machine: its queue and, during a run, copies of the models that it measures.
+    ``is_complete`` is False where counting took too long: the sums are at least these.
+    """
+
+    database_bytes: int | None
+    files_bytes: int | None
+    files_place: str | None
+    images_bytes: int
+    agent_bytes: int
+    other_bytes: int
+    shared_with: tuple[str, ...]
+    is_complete: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"shared_with": list(self.shared_with)}
+
+
+def disk_use(found: Found, ledger: Ledger, count_s: float = COUNT_S) -> DiskUse:
+    """Count what is on this machine, for at most ``count_s``. Nothing is asked of a server of files."""
+    home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
+    count = _Count(time.monotonic() + count_s)
+    database = count.sum(one.stat().st_size for one in database_files(file)) if file is not None else None
+    try:
+        store = store_of(ledger)
+    except StudyError:  # the database names no place for files
+        store = None
+    files = count.sum(one.bytes for one in store.files()) if isinstance(store, FileStore) else None
+    agent = count.sum(_sizes(home.agent))
+    others = tuple(name for name in study_names(found.storage) if name != found.name)
+    return DiskUse(
+        database_bytes=database,
+        files_bytes=files,
+        files_place=store.address if store is not None else None,
+        images_bytes=count.sum(_sizes(home.shared / "cache")),
+        agent_bytes=agent,
+        other_bytes=count.sum(size for path in (home.logs, home.scratch.root) for size in _sizes(path)),
+        shared_with=others,
+        is_complete=count.is_complete,
+    )
+
+
+class _Count:
+    """Sums sizes until a moment (``time.monotonic``)."""
+
+    def __init__(self, until_s: float) -> None:
+        self._until_s = until_s
+        self.is_complete = True
+
+    def sum(self, sizes: Iterable[int]) -> int:
+        total = 0
+        for size in sizes:
+            if time.monotonic() > self._until_s:
+                self.is_complete = False
+                break
+            total += size
+        return total
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """The size of each file below a folder; none where there is no folder. No link is followed, and a file that a run
+    deletes meanwhile counts nothing."""
+    if folder.is_symlink():
+        return
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                yield os.lstat(os.path.join(where, name)).st_size
+            except OSError:
+                continue
