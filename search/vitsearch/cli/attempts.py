@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from vitsearch import backbones
-from vitsearch.cli.tables import fitted
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.terminal import Terminal
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.plan import precision_text
 from vitsearch.core.precisions import RUNTIMES
@@ -40,7 +41,7 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
             raise UnknownName("runtime", runtime, RUNTIMES)
     from vitsearch.workers.attempt import QUICK, attempt  # torch, onnx and onnxruntime
 
-    console, attempts = Console(), []
+    console, attempts = Terminal(), []
     for name in names:
         attempts.append(attempt(name, resolution, runtimes or QUICK))
         if not as_json:
@@ -58,7 +59,7 @@ def print_attempt(found: Attempt, console: Console) -> None:
         console.print(f"{title}\ndoes not work: {found.reason}", markup=False)
         return
     rows = [_row(file) for file in found.files]
-    console.print(fitted(title, COLUMNS, rows, len(COLUMNS), console.width))
+    console.print(Rows(COLUMNS, rows, ["precision", "MACs"], title))
     for line in _reasons(found.files):
         console.print(line, markup=False)
     console.print(LEGEND, style="dim", markup=False)
