@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 from vitsearch import backbones
@@ -15,6 +16,7 @@ from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.plan import precision_text
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import UnknownName
+from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.workers.attempt import Attempt, FileAttempt
@@ -39,16 +41,22 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
     for runtime in runtimes:
         if runtime not in RUNTIMES:
             raise UnknownName("runtime", runtime, RUNTIMES)
+    _say(f"trying {', '.join(names)}: loading torch")
     from vitsearch.workers.attempt import QUICK, attempt  # torch, onnx and onnxruntime
 
     console, attempts = Terminal(), []
     for name in names:
-        attempts.append(attempt(name, resolution, runtimes or QUICK))
+        attempts.append(attempt(name, resolution, runtimes or QUICK, _say))
         if not as_json:
             print_attempt(attempts[-1], console)
     if as_json:
         console.out(json.dumps([found.to_json() for found in attempts], indent=2), highlight=False)
     return all(found.works for found in attempts)
+
+
+def _say(text: str) -> None:
+    """What begins now; on standard error, so that a pipe gets the result alone."""
+    typer.echo(printable(text), err=True)
 
 
 def print_attempt(found: Attempt, console: Console) -> None:
