@@ -141,6 +141,10 @@ class StageError(VitsearchError):
         self.message = message
         super().__init__(f"{STAGE_WORDS.get(stage, stage)} failed ({kind}): {message}")
 
+    def about(self, model: str) -> StageError:
+        """The same failure, with the model that it is about."""
+        return type(self)(self.stage, self.kind, f"{model}: {self.message}")
+
     def __reduce__(self) -> tuple[type[StageError], tuple[str, str, str]]:
         return type(self), (self.stage, self.kind, self.message)
 

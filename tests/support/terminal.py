@@ -2,11 +2,11 @@
 
 import io
 
-from rich.console import Console
+from vitsearch.cli.terminal import Terminal
 
 
 def shown(show, *what, width=115):
     """The output of ``show(*what, console)`` at this width, without trailing spaces."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Terminal(file=io.StringIO(), width=width, color_system=None)
     show(*what, console)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

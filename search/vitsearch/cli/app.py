@@ -320,3 +320,17 @@ def main() -> None:
             raise
         typer.echo(f"{reason}; make room and run the same command again", err=True)
         sys.exit(1)
+    except Exception as error:
+        if (line := _lost_database(error)) is None:
+            raise
+        typer.echo(printable_lines(line), err=True)
+        sys.exit(1)
+
+
+def _lost_database(error: Exception) -> str | None:
+    """The error of a database server that went away, in one line; None for other errors."""
+    if "sqlalchemy" not in sys.modules:
+        return None
+    from vitsearch.storage.ledger.outage import lost  # sqlalchemy: only where it raised
+
+    return lost(error)

@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 from vitsearch import backbones
-from vitsearch.cli.tables import fitted
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.terminal import Terminal
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.plan import precision_text
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import UnknownName
+from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.workers.attempt import Attempt, FileAttempt
@@ -38,16 +41,22 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
     for runtime in runtimes:
         if runtime not in RUNTIMES:
             raise UnknownName("runtime", runtime, RUNTIMES)
+    _say(f"trying {', '.join(names)}: loading torch")
     from vitsearch.workers.attempt import QUICK, attempt  # torch, onnx and onnxruntime
 
-    console, attempts = Console(), []
+    console, attempts = Terminal(), []
     for name in names:
-        attempts.append(attempt(name, resolution, runtimes or QUICK))
+        attempts.append(attempt(name, resolution, runtimes or QUICK, _say))
         if not as_json:
             print_attempt(attempts[-1], console)
     if as_json:
         console.out(json.dumps([found.to_json() for found in attempts], indent=2), highlight=False)
     return all(found.works for found in attempts)
+
+
+def _say(text: str) -> None:
+    """What begins now; on standard error, so that a pipe gets the result alone."""
+    typer.echo(printable(text), err=True)
 
 
 def print_attempt(found: Attempt, console: Console) -> None:
@@ -58,7 +67,7 @@ def print_attempt(found: Attempt, console: Console) -> None:
         console.print(f"{title}\ndoes not work: {found.reason}", markup=False)
         return
     rows = [_row(file) for file in found.files]
-    console.print(fitted(title, COLUMNS, rows, len(COLUMNS), console.width))
+    console.print(Rows(COLUMNS, rows, ["precision", "MACs"], title))
     for line in _reasons(found.files):
         console.print(line, markup=False)
     console.print(LEGEND, style="dim", markup=False)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
+from vitsearch.cli.rows import Pairs, Rows
 from vitsearch.cli.terminal import Terminal, plain
 from vitsearch.devices.connection import connect
 from vitsearch.devices.descriptions import DeviceDescription
@@ -114,13 +114,11 @@ def peaks(name: str, device: KnownDevice, runtime: str, threads: int | None) -> 
 
 def print_peaks(found: dict[str, Any], console: Console | None = None) -> None:
     console = console or Terminal()
-    table = Table("peak", "threads", "best", "median", "repeats", box=None, header_style="bold")
-    for one in found["gemm"]:
-        table.add_row(one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s"))
-    table.add_row("copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s"))
-    console.print(table)
+    rows = [[one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s")] for one in found["gemm"]]
+    rows.append(["copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s")])
+    console.print(Rows(["peak", "threads", "best", "median", "repeats"], rows, ["peak"]))
     for line in _peaks_notes(found):
-        console.print(plain(line), style="dim", soft_wrap=True)
+        console.print(plain(line), style="dim")
 
 
 def _rate_cells(rate: dict[str, Any], unit: str) -> tuple[str, str, str]:
@@ -149,42 +147,44 @@ def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -
     if not rows:
         console.print("No device is known here. To add one, run: vitsearch devices add https://nano.local:8470")
         return
-    table = Table("device", "address", "board", "kind", "queue", box=None, header_style="bold")
-    for found in rows:
-        state = _queue_text(found) if found["reachable"] else "unavailable, see below"
-        cells = (found["name"], found["url"], found["board"] or "", found["kind"] or "", state)
-        table.add_row(*map(plain, cells), style=None if found["reachable"] else "dim")
-    console.print(table)
+    cells = [[one["name"], one["url"], one["board"] or "", one["kind"] or "", _state_of(one)] for one in rows]
+    away = [one["name"] for one in rows if not one["reachable"]]
+    headings = ("device", "address", "board", "kind", "queue")
+    console.print(Rows(headings, cells, headings, dimmed=away))
     for found in rows:
         if found["reason"]:
-            console.print(plain(found["reason"]), style="dim", soft_wrap=True)
+            console.print(plain(found["reason"]), style="dim")
 
 
 def print_status(found: dict[str, Any], console: Console | None = None) -> None:
     console = console or Terminal()
-    table = Table(box=None, show_header=False)
-    for heading, text in _lines(found):
-        table.add_row(plain(heading), plain(text))
-    for runtime in sorted(found["runtimes"], key=lambda runtime: not runtime["available"]):
-        style = None if runtime["available"] else "dim"
-        table.add_row("runtime", plain(_runtime_text(runtime)), style=style)
-    console.print(table)
+    runtimes = sorted(found["runtimes"], key=lambda runtime: not runtime["available"])
+    lines = [(heading, text, "") for heading, text in _lines(found)]
+    lines += [("runtime", _runtime_text(one), "" if one["available"] else "dim") for one in runtimes]
+    console.print(Pairs(lines))
     if found["queue"]:
         console.print()
-        jobs = Table("job", "kind", "state", "study", "trial", "attempt", box=None, header_style="bold")
-        for job in found["queue"]:
-            trial = "" if job["trial"] is None else str(job["trial"])
-            attempt = str(job["attempts"] or "")
-            cells = (job["id"][:_SHORT_ID], job["kind"], _state_text(job), job["study"], trial, attempt)
-            jobs.add_row(*map(plain, cells))
-        console.print(jobs)
+        rows = [
+            [
+                job["id"][:_SHORT_ID],
+                job["kind"],
+                _state_text(job),
+                job["study"],
+                "" if job["trial"] is None else str(job["trial"]),
+                str(job["attempts"] or ""),
+            ]
+            for job in found["queue"]
+        ]
+        headings = ["job", "kind", "state", "study", "trial", "attempt"]
+        console.print(Rows(headings, rows, headings[:4]))
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     fingerprint, conditions = found["fingerprint"], found["conditions"]
     temperature = conditions["temperature_c"]
     lines = [
-        (found["name"], f"{found['url']}, agent {found['agent_version']}, device {found['device_id'][:_SHORT_ID]}"),
+        ("device", f"{found['name']} (id {found['device_id'][:_SHORT_ID]})"),
+        ("address", f"{found['url']}, agent {found['agent_version']}"),
         ("board", f"{fingerprint.get('board') or fingerprint.get('cpu') or 'unknown'} ({found['kind']})"),
         ("environment", found["environment_id"][:_SHORT_ID]),
         ("memory", "unknown" if found["memory_mb"] is None else f"{found['memory_mb']} MB"),
@@ -213,6 +213,10 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     up_to = f", up to {' and '.join(limits)}" if limits else ""
     parts = (f"{runtime['name']} {runtime['version']}{up_to}", ", ".join(runtime["providers"]), runtime["program"])
     return "; ".join(part for part in parts if part)
+
+
+def _state_of(found: dict[str, Any]) -> str:
+    return _queue_text(found) if found["reachable"] else "unavailable, see below"
 
 
 def _queue_text(found: dict[str, Any]) -> str:

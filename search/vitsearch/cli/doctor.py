@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import typer
 from rich.console import Console
 
+from vitsearch.cli.rows import Pairs
 from vitsearch.cli.terminal import Terminal
 from vitsearch.devices.registry import DeviceBook
 from vitsearch.devices.survey import DeviceSurvey, Part, survey
 from vitsearch.search.check.machine import Machine, this_machine
+from vitsearch.search.check.weights_hub import weights_hub
 from vitsearch_evaluators.base.printable import printable
 
 
 def examine(as_json: bool) -> bool:
     """Print what is there and what is missing; returns whether every known device answers."""
-    machine, devices = this_machine(), survey(DeviceBook.of_user(os.environ).devices())
+    found, devices = this_machine(), survey(DeviceBook.of_user(os.environ).devices())
+    machine = replace(found, parts=found.parts | {"network": (weights_hub(os.environ),)})
     if as_json:
         typer.echo(json.dumps({"machine": machine.to_json(), "devices": [one.to_json() for one in devices]}, indent=2))
     else:
@@ -42,23 +46,28 @@ def print_machine(found: Machine, console: Console | None = None) -> None:
 def print_devices(found: Sequence[DeviceSurvey], console: Console | None = None) -> None:
     console = console or Terminal()
     if not found:
-        _line(console, "No device is known here. To add one, run: vitsearch devices add https://nano.local:8470")
+        console.print("No device is known here. To add one, run:")
+        _command(console, "  vitsearch devices add https://nano.local:8470")
     for device in found:
         console.print(printable(f"Device {device.name} ({device.board or device.url})"), style="bold", markup=False)
         if device.reason is not None:
-            _line(console, f"  does not answer: {device.reason}", "yellow")
+            _command(console, f"  does not answer: {device.reason}", "yellow")
         _print_parts(device.parts, console)
 
 
 def _print_parts(parts: Sequence[Part], console: Console) -> None:
     width = max((len(part.name) for part in parts), default=0)
     for part in parts:
-        state = "yes" if part.works else "no "
-        _line(console, f"  {state} {part.name:<{width}}  {part.detail}", None if part.works else "dim")
+        name = f"  {'yes' if part.works else 'no '} {part.name:<{width}}"
+        console.print(Pairs([(name, part.detail, "" if part.works else "dim")]))
         if part.install is not None:
-            _line(console, f"      {' ' * width}  to install: {part.install}")
+            _command(console, f"      to install: {part.install}")
 
 
-def _line(console: Console, text: str, style: str | None = None) -> None:
+def _line(console: Console, text: str) -> None:
+    console.print(printable(text), markup=False, highlight=False)
+
+
+def _command(console: Console, text: str, style: str | None = None) -> None:
     """In one piece, so that a command can be copied."""
     console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)

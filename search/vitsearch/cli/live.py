@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
+from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import counted
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.plan import Plan, plan_text
@@ -110,13 +110,9 @@ class LiveView:
                 texts.append(f"{stage.words}{count}" + (f" ({duration(longest_s)})" if longest_s >= LONG_S else ""))
         return ", ".join(texts)
 
-    def _front(self, best: Mapping[int, Record]) -> Table:
-        table = Table(title=f"front so far: {len(best)}", title_justify="left")
-        table.add_column("trial", justify="right")
-        table.add_column("plan")
-        for name in self._objectives:
-            table.add_column(name, justify="right")
-        for number, record in best.items():
-            values = (f"{record.metrics.value(name):.4g}" for name in self._objectives)
-            table.add_row(str(number), plan_text(record.plan), *values)
-        return table
+    def _front(self, best: Mapping[int, Record]) -> Rows:
+        rows = [
+            [str(number), plan_text(record.plan), *(f"{record.metrics.value(name):.4g}" for name in self._objectives)]
+            for number, record in best.items()
+        ]
+        return Rows(["trial", "plan", *self._objectives], rows, ["plan"], f"front so far: {len(best)}")

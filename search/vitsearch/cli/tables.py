@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from vitsearch.cli.terminal import Terminal, plain
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.terminal import Terminal
 from vitsearch.core.caveats.precision_shares import shown
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
@@ -24,41 +24,10 @@ DISK_PARTS = {"files": "files", "database": "database", "images": "images", "age
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
-def fitted(title: str, headings: list[str], rows: list[list[str]], needed: int, width: int) -> Table:
-    """A table of the ``needed`` first columns and of as many more as fit; plans are wrapped where those do not."""
-    rows = [list(map(printable, row)) for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
-    shown = needed
-    while shown < len(widths) and sum(widths[: shown + 1]) + 2 * shown <= width:
-        shown += 1
-    table = Table(
-        title=plain(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
-    )
-    for head in map(plain, headings[:shown]):
-        is_text = head.plain in ("plan", "model", "place")
-        table.add_column(head, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
-    for row in rows:
-        table.add_row(*map(plain, row[:shown]), style="dim" if row[0] == BASELINE else None)
-    return table
-
-
 def plan_cell(plan: Plan, shares: dict[str, float], with_model: bool = True) -> str:
     """A plan, and behind its precision how much of the arithmetic has it: ``int8_ptq (96% in int8)``."""
     kept = shown(plan.deployment.precision, shares)
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
-
-
-def plain_table(title: str, headings: list[str], rows: list[list[str]], texts: int) -> Table:
-    """A table of all columns; the first ``texts`` are words, which wrap, the others are numbers."""
-    table = Table(
-        title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
-    )
-    for index, head in enumerate(headings):
-        is_text = index < texts
-        table.add_column(head, justify="left" if is_text else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*map(plain, row))
-    return table
 
 
 def columns_of_devices(objectives: Collection[str], models: Iterable[Metrics]) -> list[str]:
@@ -129,7 +98,7 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     console.print(_times(state), markup=False)
     console.print(printable(_disk(state["disk"])), markup=False)
     if state["leaderboard"]:
-        console.print(leaderboard_table(state, console.width))
+        console.print(leaderboard_table(state))
         leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
         for note in missing_notes([*state["objectives"], *EXTRA], leaders):
             console.print(note, style="dim", markup=False)
@@ -178,7 +147,7 @@ def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
             console.print(said, style="yellow", markup=False)
 
 
-def leaderboard_table(state: dict[str, Any], width: int) -> Table:
+def leaderboard_table(state: dict[str, Any]) -> Rows:
     objectives = list(state["objectives"])
     of_devices = columns_of_devices(objectives, map(Metrics.from_json, state["leaderboard"]))
     columns = [*objectives, *of_devices, *(name for name in EXTRA if name not in objectives)]
@@ -188,4 +157,5 @@ def leaderboard_table(state: dict[str, Any], width: int) -> Table:
         cells = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
         rows.append([plan_cell(Plan.from_json(leader["plan"]), leader["shares"]), *cells])
     title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
-    return fitted(title, ["model", *map(heading, columns)], rows, 1 + len(objectives) + len(of_devices), width)
+    needed = 1 + len(objectives) + len(of_devices)
+    return Rows(["model", *map(heading, columns)], rows, ["model"], title, needed)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
@@ -12,11 +15,41 @@ from vitsearch_evaluators.base.printable import printable, printable_lines
 
 
 class Terminal(Console):
-    """A console to which no text can send a control character: what is not visible is shown as an escape."""
+    """A console to which no text can send a control character: what is not visible is shown as an escape.
+
+    Text wraps between words only: an address or a path that is longer than a line stays in one piece.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        options.setdefault("overflow", "ignore")
+        options.setdefault("crop", False)
+        super().print(*objects, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if (
+            isinstance(renderable, Text)
+            and options is not None
+            and options.overflow == "ignore"
+            and not options.no_wrap
+        ):
+            renderable = _wrapped(renderable, options.max_width)  # rich would not wrap at all
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)
+
+
+def _wrapped(text: Text, width: int) -> Text:
+    lines: list[Text] = []
+    for line in text.split(allow_blank=True):
+        breaks, column = [], 0
+        for word in re.finditer(r"\s*\S+\s*", line.plain):
+            if column and column + cell_len(word.group().rstrip()) > width:
+                breaks.append(word.start())
+                column = 0
+            column += cell_len(word.group())
+        lines += line.divide(breaks)
+    for line in lines:
+        line.rstrip()
+    return Text("\n", end=text.end).join(lines)
 
 
 def plain(text: str) -> Text:

@@ -143,7 +143,7 @@ class AgentDevice:
         try:
             return self._in_present_environment(ask)
         except MeasurementFailed as error:
-            raise StageError("measure", error.kind, str(error)) from error
+            raise StageError("measure", error.kind, f"device {self.name}: {error}") from error
         except JobCancelled as error:
             raise self._cancelled("measure", error) from error
         except EvaluatorError as error:
@@ -166,7 +166,9 @@ class AgentDevice:
     def _cancelled(self, stage: str, error: JobCancelled) -> BaseException:
         """The error for a cancelled job: the task is cancelled if this run closes the device, otherwise the stage has
         failed because somebody cancelled the job (`vitsearch devices cancel`)."""
-        return asyncio.CancelledError() if self._stop.is_set() else StageError(stage, "cancelled", str(error))
+        if self._stop.is_set():
+            return asyncio.CancelledError()
+        return StageError(stage, "cancelled", f"device {self.name}: {error}")
 
     def _options(self, environment_id: str | None = None) -> RequestOptions:
         return RequestOptions(environment_id, cancel=self._stop, on_trouble=self._note_trouble)
@@ -211,7 +213,7 @@ class AgentDevice:
         except EvaluatorError as error:
             if error.transient:
                 raise DeviceLost(f"device {self.name}: {error}") from error
-            raise StageError(Stage.DEVICE_ACCURACY, error.code, str(error)) from error
+            raise StageError(Stage.DEVICE_ACCURACY, error.code, f"device {self.name}: {error}") from error
         finally:
             self.outage = None
 

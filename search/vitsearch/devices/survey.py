@@ -66,7 +66,9 @@ def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
 
 def device_parts(info: DeviceInfo) -> tuple[Part, ...]:
     """The parts of a device, by what its agent reports."""
-    parts = [_runtime(one) for one in info.runtimes if one.name != "noop"]
+    is_linux = info.fingerprint.get("kernel") is not None
+    left_out = {"noop"} | ({"coreml"} if is_linux else set())  # Core ML runs on Apple's systems only
+    parts = [_runtime(one) for one in info.runtimes if one.name not in left_out]
     meter = info.power_meter
     parts.append(Part("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
     parts += [Part(f"restriction {one.name}", one.holds, one.detail) for one in info.restrictions]

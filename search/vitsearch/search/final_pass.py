@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
+from vitsearch.core.plan import plan_text
 from vitsearch.core.record import Record
 from vitsearch.errors import StageError
 from vitsearch.pipeline.measure import final_confirmations
@@ -73,7 +74,7 @@ class FinalPass:
         try:
             return await self._pipeline.remeasure(point.keys, point.plan, final_confirmations(record))
         except StageError as error:
-            self._progress.note(f"{point.name} was not measured again: {error}")
+            self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not measured again: {error}")
             return False
 
     def _count(self, measured: int, todo: int) -> None:
@@ -96,7 +97,8 @@ class FinalPass:
                 if record.is_confirmed and record.keys is not None:
                     await self._pipeline.restore(record.plan, record.keys, record.rung)
             except StageError as error:
-                self._progress.note(f"trial {number}: its file is gone and cannot be made again: {error}")
+                model = f"trial {number} ({plan_text(record.plan)})"
+                self._progress.note(f"{model}: its file is gone and cannot be made again: {error}")
 
     async def _evaluate_on(self, device: str, point: Point) -> None:
         """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""
@@ -104,7 +106,7 @@ class FinalPass:
         try:
             found = await self._pipeline.accuracy_on_device(device, point.keys, point.plan)
         except StageError as error:
-            self._progress.note(f"{point.name} was not evaluated on {where}: {error}")
+            self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not evaluated on {where}: {error}")
             return
         if found is not None:
             counted = f"{found.correct} of {found.n} images correctly"

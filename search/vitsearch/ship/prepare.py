@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitsearch.core.device_identity import DeviceIdentity
-from vitsearch.core.plan import Plan
+from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Keys
 from vitsearch.devices.agent_device import DeviceGroup
-from vitsearch.errors import StudyError
+from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.shipping import on_test
@@ -153,8 +153,11 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
         context.progress.note("evaluating the test images, which the search never uses")
     await on_test(context, final.plan, final.keys, opened.fingerprint, again)
     pipeline.stop_workers()
-    context.progress.note(f"confirming {chosen.name} on the device")
-    await pipeline.measure_to_ship(final.keys, final.plan, again or _was_elsewhere(opened, final, device))
+    context.progress.note(f"confirming {chosen.name} on {DeviceIdentity.of(device.info).label(device.name)}")
+    try:
+        await pipeline.measure_to_ship(final.keys, final.plan, again or _was_elsewhere(opened, final, device))
+    except StageError as error:
+        raise error.about(f"{chosen.name}, {plan_text(final.plan)}") from error
     _remember(opened.study, device)
     if known(opened, chosen) is None:
         raise StudyError(

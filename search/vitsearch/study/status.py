@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.plan import Plan
-from vitsearch.core.record import trainings
+from vitsearch.core.plan import Plan, plan_text
+from vitsearch.core.record import Record, trainings
 from vitsearch.devices.availability import still_waiting
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.accounting import account
@@ -33,7 +33,7 @@ def status(study: Study, ledger: Ledger, front: Front | None = None) -> dict[str
         "space_changes": study.attributes.get("space_changes", []),
         "waits": still_waiting(study.attributes.get("waits")),
         "outcomes": dict(Counter(record.shown_outcome for record in records.values())),
-        "failures": {number: record.reason for number, record in records.items() if record.outcome == "failed"},
+        "failures": _failures(records),
         "objectives": dict(space.objectives),
         "data": study.attributes.get("data"),
         "reference_point": study.attributes.get("reference_point"),
@@ -45,6 +45,11 @@ def status(study: Study, ledger: Ledger, front: Front | None = None) -> dict[str
         "wall_seconds": accounted.wall_seconds,
         "eta": accounted.eta,
     }
+
+
+def _failures(records: Mapping[int, Record]) -> dict[int, str]:
+    failed = {number: record for number, record in records.items() if record.outcome == "failed"}
+    return {number: f"{plan_text(record.plan)}: {record.reason}" for number, record in failed.items()}
 
 
 def _leaderboard(study: Study, ledger: Ledger) -> Iterator[dict[str, Any]]:

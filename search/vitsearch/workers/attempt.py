@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
 from vitsearch.core.legality import possible_ops
-from vitsearch.core.plan import Deployment
+from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.errors import PlanError, StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, shares
 from vitsearch.models.surgery import raise_layer_scales
@@ -81,8 +81,15 @@ class Attempt:
         return {"works": self.works} | asdict(self)
 
 
-def attempt(name: str, resolution: int | None = None, runtimes: Sequence[str] = QUICK) -> Attempt:
+def attempt(
+    name: str,
+    resolution: int | None = None,
+    runtimes: Sequence[str] = QUICK,
+    doing: Callable[[str], None] = lambda text: None,
+) -> Attempt:
     """Try ``name`` at ``resolution`` (None: its native one) in ``runtimes``, at every precision that can be made.
+
+    ``doing`` gets what begins now, in words.
 
     :class:`~vitsearch.errors.UnknownName` for a backbone of no family, :class:`~vitsearch.errors.PlanError` for a
     resolution that it does not support.
@@ -95,12 +102,13 @@ def attempt(name: str, resolution: int | None = None, runtimes: Sequence[str] = 
     reason = family.supports(name, "quantization", "fp32")
     if reason is None:
         try:
+            doing(f"{name}: building it at {spec.resolution} pixels")
             model = family.build(spec).model.eval()
             raise_layer_scales(model)
             images = _images(spec)
             ships = deploy.deployed(model, family, tuple(images.shape))
             macs_m, params_m = macs.count(ships, images[:1])
-            files = tuple(_files(ships, images, spec, runtimes))
+            files = tuple(_files(ships, images, spec, runtimes, doing))
         except PlanError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
@@ -120,7 +128,9 @@ def _images(spec: ModelSpec) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _files(ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Sequence[str]) -> Iterator[FileAttempt]:
+def _files(
+    ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Sequence[str], doing: Callable[[str], None]
+) -> Iterator[FileAttempt]:
     family = backbones.find(spec.backbone)
     for runtime in runtimes:
         exporter = EXPORTERS.get(runtime)()
@@ -129,7 +139,11 @@ def _files(ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Se
             reason = reason or exporter.supports(family.family, precision) or exporter.missing()
             for ops in possible_ops(spec.backbone, runtime, precision, family.supports) or (None,):
                 asked = FileAttempt(runtime, precision, ops)
-                yield replace(asked, is_refused=True, reason=reason) if reason else _file(ships, images, family, asked)
+                if reason:
+                    yield replace(asked, is_refused=True, reason=reason)
+                    continue
+                doing(f"{spec.backbone}: writing {precision_text(precision, ops)} for {runtime} and running it")
+                yield _file(ships, images, family, asked)
 
 
 def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileAttempt) -> FileAttempt:

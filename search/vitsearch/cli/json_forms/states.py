@@ -156,7 +156,7 @@ STATUS = fields(
     ),
     waits=(maybe(TEXT), "what a run waits for"),
     outcomes=(by_name(WHOLE), "outcome -> trials"),
-    failures=(by_name(TEXT), "trial -> reason"),
+    failures=(by_name(TEXT), "trial -> its plan, and the reason"),
     objectives=(by_name({"enum": ["maximize", "minimize"]}), "metric -> direction"),
     data=(maybe(ANYTHING), "identity of the data"),
     reference_point=(maybe(by_name(NUMBER)), "of the hypervolume"),

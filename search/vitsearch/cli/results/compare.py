@@ -7,16 +7,18 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.tables import EMULATED, heading, plain_table
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.tables import EMULATED, heading
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
 from vitsearch.study.results.comparison import Comparison, MetricCompared
 from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
+
+KNOBS = ("knob", "A", "B")
 
 
 def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
@@ -38,7 +40,7 @@ def print_comparison(found: Comparison, console: Console | None = None) -> None:
     console.print("")
     if found.knobs:
         rows = [[name, _text(one), _text(other)] for name, (one, other) in found.knobs.items()]
-        console.print(plain_table("", ["knob", "A", "B"], rows, texts=3))
+        console.print(Rows(KNOBS, rows, KNOBS))
     else:
         console.print("All knobs are equal.")
     console.print("")
@@ -46,14 +48,14 @@ def print_comparison(found: Comparison, console: Console | None = None) -> None:
         console.print(printable(line), markup=False)
 
 
-def metrics_table(found: Comparison) -> Table:
+def metrics_table(found: Comparison) -> Rows:
     """Metrics that at least one of the two has."""
     rows = [
         [heading(one.name), _value(one.first), _value(one.second), _change(one), _verdict(one)]
         for one in found.metrics
         if one.first is not None or one.second is not None
     ]
-    return plain_table("", ["metric", "A", "B", "B/A", "better"], rows, texts=1)
+    return Rows(["metric", "A", "B", "B/A", "better"], rows, ["metric"])
 
 
 def _value(value: float | None) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
-from vitsearch.cli.tables import EMULATED, plain_table
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.tables import EMULATED
 from vitsearch.cli.terminal import Terminal
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation, Prediction
@@ -65,9 +65,9 @@ def _on(found: Explanation) -> str:
     return f" on {', '.join(found.shown_devices)}" if found.shown_devices else ""
 
 
-def importance_table(one: ObjectiveEffects) -> Table:
+def importance_table(one: ObjectiveEffects) -> Rows:
     rows = [[name, f"{100 * share:.1f} %"] for name, share in one.importances.items()]
-    return plain_table("", ["knob", "explains alone"], rows, texts=1)
+    return Rows(["knob", "explains alone"], rows, ["knob"])
 
 
 def _explained(one: ObjectiveEffects) -> str:
@@ -75,7 +75,7 @@ def _explained(one: ObjectiveEffects) -> str:
     return f"share of the variance over all models that no other knob explains{share}"
 
 
-def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Table:
+def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Rows:
     """One row for each effect: what changes, by how much, and whether that is better."""
     rows = [
         [
@@ -88,7 +88,7 @@ def effects_table(one: ObjectiveEffects, found: BackboneEffects) -> Table:
         for effect in found.effects
     ]
     unit = "points" if one.is_accuracy else "change"
-    return plain_table("", ["knob", "from > to", unit, "95 % interval", "is"], rows, texts=2)
+    return Rows(["knob", "from > to", unit, "95 % interval", "is"], rows, ["knob", "from > to"])
 
 
 def _percent(one: ObjectiveEffects, difference: float) -> str:
@@ -100,7 +100,7 @@ def _span(one: ObjectiveEffects, effect: Effect) -> str:
     return f"{_percent(one, effect.low)} to {_percent(one, effect.high)}"
 
 
-def predictions_table(predictions: tuple[Prediction, ...]) -> Table:
+def predictions_table(predictions: tuple[Prediction, ...]) -> Rows:
     """The predictions that were furthest off."""
     furthest = sorted(predictions, key=lambda one: -abs(one.error))[:MOST_PREDICTIONS]
     rows = [
@@ -116,4 +116,4 @@ def predictions_table(predictions: tuple[Prediction, ...]) -> Table:
         for one in furthest
     ]
     headings = ["trial", "predicted", "95 % interval", "measured", "error", "within", "trained"]
-    return plain_table("", headings, rows, texts=0)
+    return Rows(headings, rows)

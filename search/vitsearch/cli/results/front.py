@@ -8,17 +8,16 @@ from itertools import pairwise
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from vitsearch.api import StoredStudy
 from vitsearch.cli.results.query import Form, Query
+from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import (
     BASELINE,
     EMULATED,
     EXTRA,
     columns_of_devices,
     counted,
-    fitted,
     heading,
     missing_notes,
     plan_cell,
@@ -91,7 +90,7 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
         )
         return
     shown = front.points if chosen is None else chosen
-    console.print(front_table(front, console.width, shown))
+    console.print(front_table(front, shown))
     console.print(LEGEND, markup=False)
     tied = zip(front.points, ties(front.points, front.objectives), strict=True)
     if any(tie and point in shown for point, tie in tied):
@@ -109,7 +108,7 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
     if not known:
         console.print(f"Study {printable(front.study)} has no trained model yet.", markup=False)
         return
-    console.print(models_table(front, console.width, shown))
+    console.print(models_table(front, shown))
     console.print(LEGEND, markup=False)
     _print_notes(front, [*([front.baseline] if front.baseline else []), *shown], console)
 
@@ -197,9 +196,9 @@ def on_test(point: Point) -> str | None:
     return f"{point.name} was shipped: it classifies {share} of {found.n} test images correctly"
 
 
-def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) -> Table:
+def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
     """The baseline and the models ``shown`` (all of the front by default), with as many of the further metrics as fit
-    beside the objectives in ``width`` characters."""
+    beside the objectives."""
     chosen = front.points if shown is None else shown
     points = [*([front.baseline] if front.baseline else []), *chosen]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
@@ -221,10 +220,10 @@ def front_table(front: Front, width: int, shown: Sequence[Point] | None = None) 
         number = f"{len(chosen)} of {number}"
     title = f"{marked}Pareto front of study {_where(front)}: {number}{about}"
     needed = 2 + len(front.objectives) + len(of_devices)
-    return fitted(title, ["trial", "plan", *map(heading, columns)], rows, needed, width)
+    return Rows(["trial", "plan", *map(heading, columns)], rows, ["plan"], title, needed, dimmed=[BASELINE])
 
 
-def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
+def models_table(front: Front, shown: Sequence[Point]) -> Rows:
     """The models ``shown``, each with its place: on the front, dominated, or the limits that it breaks."""
     points = [*([front.baseline] if front.baseline else []), *shown]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
@@ -249,7 +248,8 @@ def models_table(front: Front, width: int, shown: Sequence[Point]) -> Table:
         "place",
         *map(heading, columns[len(front.objectives) :]),
     ]
-    return fitted(title, headings, rows, 3 + len(front.objectives) + len(of_devices), width)
+    needed = 3 + len(front.objectives) + len(of_devices)
+    return Rows(headings, rows, ["plan", "place"], title, needed, dimmed=[BASELINE])
 
 
 def _where(front: Front) -> str:

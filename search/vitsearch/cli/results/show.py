@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from vitsearch.api import StoredStudy
 from vitsearch.cli.results.front import QUIET, disagreement
-from vitsearch.cli.tables import EMULATED, counted, heading, plain_table
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.tables import EMULATED, counted, heading
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
@@ -129,7 +129,7 @@ def _short(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def metrics_table(found: TrialDetail) -> Table:
+def metrics_table(found: TrialDetail) -> Rows:
     """Every metric that was measured, with its interval and its share of the baseline's."""
     rows = []
     for name, figure in found.point.metrics.figures.items():
@@ -139,7 +139,7 @@ def metrics_table(found: TrialDetail) -> Table:
         span = "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
         share = "" if base is None else _against(name, figure.value, base)
         rows.append([heading(name), f"{figure.value:.4g}", span, share])
-    return plain_table("", ["metric", "value", "95 % interval", "against the baseline"], rows, texts=1)
+    return Rows(["metric", "value", "95 % interval", "against the baseline"], rows, ["metric"])
 
 
 def _against(name: str, value: float, base: float) -> str:
@@ -148,16 +148,16 @@ def _against(name: str, value: float, base: float) -> str:
     return f"x {value / base:.3g}" if base else ""
 
 
-def knobs_table(found: TrialDetail) -> Table:
+def knobs_table(found: TrialDetail) -> Rows:
     """The knobs of the plan; those that its backbone does not have are left out."""
     values = knob_values(found.point.plan).items()
     rows = [
         [name, f"{value:g}" if isinstance(value, float) else value] for name, value in values if value not in (None, "")
     ]
-    return plain_table("", ["knob", "value"], rows, texts=2)
+    return Rows(["knob", "value"], rows, ["knob", "value"])
 
 
-def stages_table(stages: tuple[StageResult, ...]) -> Table:
+def stages_table(stages: tuple[StageResult, ...]) -> Rows:
     """When each result was made, where, and what that cost."""
     rows = []
     for run in stages:
@@ -167,7 +167,7 @@ def stages_table(stages: tuple[StageResult, ...]) -> Table:
             ["?", "?", ""] if cost is None else [f"{cost.wall_seconds:.1f}", f"{cost.cpu_seconds:.1f}", cost.ran_on]
         )
         rows.append([name, f"{datetime.fromtimestamp(run.made_at, UTC):%Y-%m-%d %H:%M:%S}", *seconds])
-    return plain_table("", ["stage", "finished (UTC)", "seconds", "CPU-seconds", "on"], rows, texts=2)
+    return Rows(["stage", "finished (UTC)", "seconds", "CPU-seconds", "on"], rows, ["stage"])
 
 
 def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
@@ -194,7 +194,7 @@ def print_classes(classes: list[ClassAccuracy], console: Console | None = None) 
     ]
     console.print("")
     heads = ["class", "recall", "95 % interval", "images", "precision", "taken for"]
-    console.print(plain_table("", heads, rows, texts=1))
+    console.print(Rows(heads, rows, ["class", "taken for"]))
     correct, n = sum(one.correct for one in classes), sum(one.n for one in classes)
     console.print(
         f"{correct:,} of {n:,} validation images are right, counted when the file was exported.",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vitsearch.cli.tables import counted, disk, plain_table
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.tables import counted, disk
 from vitsearch.cli.terminal import Terminal
 from vitsearch.search.finished.housekeeping import Deletion, Freed, StoredDatabase
 from vitsearch_evaluators.base.printable import printable
@@ -27,7 +28,7 @@ def print_databases(folder: Path, found: Sequence[StoredDatabase], console: Cons
             shown = size if index == 0 else "shared"
             rows.append([one.name, str(one.trials), str(one.models), str(one.open), run, shown, database.path.name])
     headings = ["study", "trials", "models", "open", "last run (UTC)", "on disk", "database"]
-    console.print(plain_table("", headings, rows, texts=1))
+    console.print(Rows(headings, rows, ["study"]))
     total = sum(one.database_bytes + one.files_bytes for one in found)
     console.print(f"{disk(total)} in {folder}", style="dim", markup=False)
 

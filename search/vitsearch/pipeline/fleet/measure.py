@@ -134,4 +134,6 @@ async def _naming(device: str, asked: Awaitable[None]) -> None:
     try:
         await asked
     except StageError as error:
+        if error.message.startswith("device "):  # it names itself, or the board of a pool
+            raise
         raise StageError(error.stage, error.kind, f"device {device}: {error.message}") from error

@@ -29,6 +29,8 @@ OPTIONAL = {
     "prometheus_client": ("run --metrics", "pip install 'vitsearch[metrics]'"),
     "mlflow": ("run --mlflow", "pip install 'vitsearch[mlflow]'"),
     "opentelemetry": ("traces of trials and stages", "pip install 'vitsearch[otel]'"),
+    "uvicorn": ("vitsearch serve", "pip install 'vitsearch[serve]'"),
+    "optuna_dashboard": ("vitsearch dashboard", "pip install optuna-dashboard"),
     "pandas": ("StoredStudy.to_frame()", "pip install 'vitsearch[pandas]'"),
 }
 """Packages that a part of vitsearch uses where they are installed: what for, and the command."""
@@ -99,24 +101,20 @@ def _writes(runtime: str) -> Part:
 
 def _runs(runtime: str) -> Part:
     """Whether a program or a library is there that runs the files of a runtime; it is not started."""
+    if runtime == "coreml" and sys.platform != "darwin":
+        return Part(runtime, False, "Core ML runs on Apple's systems only")
     lacking = []
     for name in RUN_WITH.get(runtime, (runtime,)):
         needs = NEEDS[name]
         for library in needs.libraries:
             if importlib.util.find_spec(library) is not None:
-                return Part(runtime, *_library(runtime, library))
+                return Part(runtime, True, f"{library} {_version(library)}")
         for tool in needs.tools:
             if (found := shutil.which(tool)) is not None:
                 return Part(runtime, True, found)
         lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
     install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in PACKAGES else None
     return Part(runtime, False, f"needs {' or '.join(lacking)}", install)
-
-
-def _library(runtime: str, library: str) -> tuple[bool, str]:
-    if runtime == "coreml" and sys.platform != "darwin":
-        return False, "Core ML runs on Apple's systems only"
-    return True, f"{library} {_version(library)}"
 
 
 def _version(library: str) -> str:

@@ -75,7 +75,10 @@ class UnprunedModels:
         self._count()
         await self._finder.find(self._plans.baseline_model())
         plan = self._plans.baseline()
-        keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
+        try:
+            keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
+        except StageError as error:
+            raise error.about(f"the baseline, {plan_text(plan)}") from error
         refuse_unmeasured(self._plans.device, [*self._space.objectives, *self._space.limits], metrics)
         self._note_classes(keys)
         self._study.remember("baseline", {"plan": plan.to_json(), "keys": vars(keys), "metrics": metrics.to_json()})

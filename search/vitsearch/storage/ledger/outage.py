@@ -11,10 +11,12 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from vitsearch.errors import StoreError
@@ -38,10 +40,16 @@ def wait_for(engine: Engine) -> None:
     """
     if engine.dialect.name == "sqlite":
         return
+    where = f"database {shown(engine)}"
+
+    @event.listens_for(engine, "handle_error")
+    def _name(context: ExceptionContext) -> None:
+        if context.sqlalchemy_exception is not None:
+            context.sqlalchemy_exception.add_note(where)
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        since, is_known = time.monotonic(), False
+        since, is_known, clock = time.monotonic(), False, f"{datetime.now(UTC):%H:%M:%S} UTC"
         while True:
             try:
                 connection = dialect.connect(*arguments, **options)
@@ -49,19 +57,44 @@ def wait_for(engine: Engine) -> None:
                 waited = time.monotonic() - since
                 if waited > OUTAGE_S:
                     raise StoreError(
-                        f"storage {shown(engine)} has not answered for {waited:.0f} s ({_line(error)}); "
+                        f"{where} has not answered for {waited:.0f} s, since {clock} ({_line(error)}); "
                         "the same command resumes"
                     ) from error
                 if not is_known:
-                    logger.warning("storage %s does not answer: waiting for it (%s)", shown(engine), _line(error))
+                    logger.warning(
+                        "%s has not answered since %s (%s): waiting for it, for up to %.0f min",
+                        where,
+                        clock,
+                        _line(error),
+                        OUTAGE_S / 60,
+                    )
                 is_known = True
                 time.sleep(RECONNECT_S)
             else:
+                if is_known:
+                    logger.warning("%s answers again, after %.0f s", where, time.monotonic() - since)
                 return connection
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What the driver says in its first line, without the statement that SQLAlchemy adds."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return next(iter(str(said).strip().splitlines()), type(said).__name__)
+
+
+def _where(error: DBAPIError) -> str:
+    return next(iter(getattr(error, "__notes__", ())), "the database")
+
+
+def lost(error: BaseException | None) -> str | None:
+    """In one line what a person reads when ``error`` says that a database server was lost; None for other errors."""
+    while error is not None:
+        if isinstance(error, DBAPIError):
+            if not error.connection_invalidated:
+                return None
+            return f"{_where(error)} was lost ({_line(error)}); the same command resumes"
+        error = error.__cause__
+    return None
 
 
 def again_when_cut(kind: K) -> K:
@@ -85,7 +118,12 @@ def again(method: Callable[P, T]) -> Callable[P, T]:
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            logger.warning("the connection to the database was cut: trying again (%s)", _line(error))
-        return method(*arguments, **options)
+            logger.warning("%s: the connection was cut (%s): doing this again", _where(error), _line(error))
+        try:
+            return method(*arguments, **options)
+        except DBAPIError as error:
+            if (line := lost(error)) is None:
+                raise
+            raise StoreError(line) from error
 
     return call

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from support.terminal import shown
-from vitsearch.cli.tables import missing_notes, plain_table, print_status
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.tables import missing_notes, print_status
 from vitsearch.core.figures import Metrics
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
@@ -34,7 +35,7 @@ def test_the_leaderboard_shows_what_is_in_int8(plan):
         row_of(int8, metrics, ["int8 in name only"], fp32=0.99, int8=0.01),
     ]
     lines = shown(print_status, STATE | {"leaderboard": rows}).splitlines()
-    assert [line[:36].rstrip() for line in lines[-3:-1]] == [
+    assert [line[:36].rstrip() for line in lines[-4:-2]] == [
         "fake_vit@28 int8_ptq (96% in int8)",
         "fake_vit@28 int8_ptq (1% in int8)",
     ]
@@ -158,7 +159,7 @@ def test_reasons_are_printed_literally():
 
 def test_what_looks_like_markup_is_shown_as_it_is():
     names = ["nut [left]", "nut [/x]"]
-    text = shown(lambda console: console.print(plain_table("", ["class"], [[name] for name in names], 1)))
+    text = shown(lambda console: console.print(Rows(["class"], [[name] for name in names], ["class"])))
     assert [line.strip() for line in text.splitlines()[1:]] == names
 
 

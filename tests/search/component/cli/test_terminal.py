@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.exc import OperationalError
 
 from vitsearch.cli import app
 from vitsearch.cli.terminal import Terminal, plain
@@ -54,3 +55,18 @@ def test_an_error_of_a_command_is_visible(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         app.main()
     assert capsys.readouterr().err == f"device nano: {VISIBLE}\nsecond line\n"
+
+
+def test_a_database_that_goes_away_is_one_line_without_sql(monkeypatch, capsys):
+    def fail() -> None:
+        driver = Exception("server closed the connection\n\tThis probably means more")
+        error = OperationalError("SELECT secrets FROM vs_artifact", {}, driver, connection_invalidated=True)
+        error.add_note("database postgresql+psycopg://me:***@db.local/vit")
+        raise error
+
+    monkeypatch.setattr(app, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 1
+    said = "database postgresql+psycopg://me:***@db.local/vit was lost (server closed the connection); "
+    assert capsys.readouterr().err == f"{said}the same command resumes\n"

@@ -74,6 +74,7 @@ def test_an_invalid_model_fails_the_stage(device, tmp_path):
     with pytest.raises(StageError) as caught:
         measure(device, path)
     assert caught.value.stage == "measure"
+    assert caught.value.message.startswith(f"device {device.name}: ")
 
 
 @pytest.mark.long

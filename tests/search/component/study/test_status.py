@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 
 import vitsearch as vs
+from vitsearch.core.record import Record
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.status import status
+from vitsearch.study.status import _failures, status
 
 
 def test_status_counts_every_trial(finished):
@@ -56,3 +57,10 @@ def test_the_address_of_the_database_is_enough_on_another_machine(make_study, po
     state = vs.open_study(study.space.storage).status()
     assert (state["study"], state["trained"], state["open"]) == ("fake", 1, 0)
     assert len(state["leaderboard"]) == 2
+
+
+def test_a_failure_names_its_model(plan):
+    failed = Record("failed", plan, "measuring failed (timeout): device nano: no result after 300 s")
+    assert _failures({5: failed, 6: Record("dominated", plan)}) == {
+        5: "fake_vit@28 fp32: measuring failed (timeout): device nano: no result after 300 s"
+    }

@@ -37,8 +37,14 @@ def test_every_precision_of_a_model_works():
     assert json.loads(json.dumps(found.to_json()))["works"] is True
 
 
-def test_a_builtin_base_keeps_its_channels_and_native_resolution(few_precisions):
-    found = attempt("vit_fmnist_p4", runtimes=["onnxruntime"])
+def test_a_builtin_base_keeps_its_channels_and_says_what_it_does(few_precisions):
+    said = []
+    found = attempt("vit_fmnist_p4", runtimes=["onnxruntime"], doing=said.append)
+    assert said == [
+        "vit_fmnist_p4: building it at 28 pixels",
+        "vit_fmnist_p4: writing fp32 for onnxruntime and running it",
+        "vit_fmnist_p4: writing int8_ptq for onnxruntime and running it",
+    ]
     assert (found.works, found.resolution) == (True, 28)
     assert found.params_m == pytest.approx(2.7, abs=0.1)
     assert found.macs_m > 100

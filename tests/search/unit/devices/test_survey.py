@@ -18,6 +18,15 @@ def test_a_missing_runtime_has_the_line_that_installs_it_there():
     assert any(part.works for name, part in parts.items() if name != "power meter")
 
 
+def test_core_ml_is_not_offered_to_a_linux_board():
+    info = descriptions.find("jetson_nano").info
+    lacking = RuntimeInfo("coreml", False, "No module named 'coremltools'", None, ())
+    known = info._replace(runtimes=(*info.runtimes, lacking))
+    on_linux = known._replace(fingerprint={**info.fingerprint, "kernel": "6.1.0"})
+    assert "coreml" in [part.name for part in device_parts(known)]
+    assert "coreml" not in [part.name for part in device_parts(on_linux)]
+
+
 def test_a_device_without_a_meter_says_what_is_not_measured():
     info = descriptions.find("jetson_nano").info._replace(power_meter=None, quarantined="its canary drifted")
     parts = {part.name: part for part in device_parts(info)}
@@ -37,7 +46,7 @@ def test_a_device_that_does_not_answer_has_a_reason(monkeypatch):
 
 def test_no_device_says_how_to_add_one():
     assert shown(print_devices, []) == (
-        "No device is known here. To add one, run: vitsearch devices add https://nano.local:8470"
+        "No device is known here. To add one, run:\n  vitsearch devices add https://nano.local:8470"
     )
 
 

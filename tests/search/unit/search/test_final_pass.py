@@ -24,7 +24,7 @@ def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan)
     assert [keys for keys, _ in asked] == ["keys"]
 
 
-def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on():
+def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on(plan):
     said = []
 
     async def remeasure(keys, plan, rounds):
@@ -33,10 +33,10 @@ def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on()
     config, context = SimpleNamespace(confirms=False), SimpleNamespace(progress=SimpleNamespace(note=said.append))
     pipeline = SimpleNamespace(config=config, context=context, remeasure=remeasure)
     last = FinalPass(pipeline, dict, lambda: None, str)
-    point = SimpleNamespace(trial=None, keys="keys", plan=None, name="trial 7")
+    point = SimpleNamespace(trial=None, keys="keys", plan=plan, name="trial 7")
     assert not asyncio.run(last._remeasure(point))
     (line,) = said
-    assert line.startswith("trial 7 was not measured again: ")
+    assert line.startswith("trial 7 (fake_vit@28 fp32) was not measured again: ")
 
 
 class Device:

@@ -29,6 +29,7 @@ Pareto front of study fake: 2 models, all fake_vit@28
 baseline  fp32                                    0.9000±0.02         4±0.1             4.1    not measured
        4  heads-33% ffn-50% global int8_dynamic       0.8710~      1 (0.25)             1.1    not measured
      12*  heads-33% ffn-50% global fp32          0.8900±0.02~  2±0.1 (0.50)             2.1    not measured
+not in this width: size_mb, params_m, macs_m; --json has them
 ± is half of a 95 % interval, in brackets the share of the baseline; * marks the knee.
 ~ marks a tie with a neighbour on the front: these figures leave open which of the two is better.
 peak_memory_mb is not measured (all): VmHWM cannot be read"""
@@ -93,7 +94,7 @@ def test_in_a_narrow_terminal_plans_are_broken_and_numbers_are_not(front, width)
     text = shown(print_front, front, width=width)
     assert "…" not in text
     names = [line.split()[0] for line in text.splitlines() if line[:8].strip()]
-    assert names[names.index("trial") + 1 :][:3] == ["baseline", "4", "12*"]
+    assert [name for name in names if name in ("baseline", "4", "12*")] == ["baseline", "4", "12*"]
     assert all(cell in text for cell in ("0.9000±0.02", "4±0.1", "0.8900±0.02~", "2±0.1 (0.50)"))
 
 
@@ -133,7 +134,7 @@ def test_a_study_without_a_model_says_where_to_look(front):
 
 
 def test_a_front_without_a_baseline_has_no_ratios(front):
-    text = shown(lambda front, console: console.print(front_table(front, console.width)), replace(front, baseline=None))
+    text = shown(lambda front, console: console.print(front_table(front)), replace(front, baseline=None))
     assert "\nbaseline" not in text
     assert "(" not in text
 

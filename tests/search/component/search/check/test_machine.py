@@ -52,6 +52,18 @@ def test_what_is_missing_has_the_line_that_installs_it(without):
     assert parts["optional"]["psycopg"].install == "pip install 'vitsearch[postgresql]'"
 
 
+def test_core_ml_is_not_offered_where_it_cannot_run(without, monkeypatch):
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    part = without("coremltools")["runs files of"]["coreml"]
+    assert (part.works, part.install) == (False, None)
+
+
+def test_the_pages_of_a_study_are_listed(without):
+    parts = without("uvicorn", "optuna_dashboard")["optional"]
+    assert parts["uvicorn"].install == "pip install 'vitsearch[serve]'"
+    assert parts["optuna_dashboard"].install == "pip install optuna-dashboard"
+
+
 def test_several_reasons_give_several_commands(without):
     part = without("ai_edge_litert")["writes files for"]["litert"]
     if "converter" in part.detail:  # it is not installed on this machine either

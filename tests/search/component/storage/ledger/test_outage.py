@@ -74,14 +74,14 @@ def ledger(postgresql):
     opened.close()
 
 
-def cut_once(engine, when):
+def cut_once(engine, when, times=1):
     """End the connection of the next statement that begins with ``when``, from another one."""
-    pending = [when]
+    pending = [when] * times
 
     @event.listens_for(engine, "before_cursor_execute")
     def _cut(connection, _cursor, statement, *_):
         if pending and statement.startswith(pending[0]):
-            pending.clear()
+            pending.pop()
             pid = connection.connection.driver_connection.info.backend_pid
             other = create_engine(engine.url)
             with other.begin() as killing:
@@ -100,10 +100,24 @@ def cut_once(engine, when):
         ("INSERT INTO vs_run", lambda ledger: ledger.costs.start_run("fake", 2)),
     ],
 )
-def test_what_was_under_way_when_a_connection_was_cut_is_done_again(ledger, when, work):
+def test_what_was_under_way_when_a_connection_was_cut_is_done_again(ledger, when, work, caplog):
     pending = cut_once(ledger._engine, when)
     work(ledger)
     assert not pending
+    (line,) = caplog.messages
+    assert line.startswith("database postgresql+psycopg://")
+    assert "the connection was cut (" in line
+    assert "\n" not in line
+    assert not any(word in line for word in ("SQL", "INSERT", "SELECT", "parameters"))
+
+
+def test_a_connection_that_is_cut_twice_is_one_line(ledger):
+    cut_once(ledger._engine, "SELECT vs_artifact", times=2)
+    with pytest.raises(
+        StoreError, match=r"^database postgresql\S+ was lost \(.*\); the same command resumes$"
+    ) as caught:
+        ledger.artifact("k")
+    assert "SELECT" not in str(caught.value)
 
 
 def test_costs_are_written_once_although_the_connection_was_cut(ledger):
@@ -153,7 +167,10 @@ def test_a_server_that_stays_away_ends_the_run_with_one_line(server, monkeypatch
     ledger = Ledger.open(server.url)
     monkeypatch.setattr(outage, "OUTAGE_S", 0.2)
     server.kill()
-    with pytest.raises(StoreError, match=r"has not answered for \d s \(.*\); the same command resumes") as caught:
+    with pytest.raises(
+        StoreError,
+        match=r"^database postgresql.* has not answered for \d s, since [\d:]+ UTC \(.*\); the same command resumes$",
+    ) as caught:
         ledger.claims()
     assert caught.value.exit_code == 1
     server.start()
