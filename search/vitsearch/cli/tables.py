@@ -100,6 +100,10 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
         work = "Searched" if run["purpose"] == "search" else "Worked with"
         since = f"{run['since'][:16].replace('T', ' ')} UTC"
         console.print(printable(f"{work} on {run['host']} (pid {run['pid']}) since {since}"), markup=False)
+        for stage, how_far in run["doing"].items():
+            console.print(printable(f"  {stage}, {how_far}"), markup=False)
+        if run["waits"] and not state["waits"]:
+            console.print(printable(f"  {run['waits']}"), style="yellow", markup=False)
     if not state["runs"]:
         console.print("No run is under way", markup=False)
     if state["waits"]:

@@ -22,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vitsearch.core.activity import Activity, Work, current
 from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkersLost
 from vitsearch.pipeline.jobs import Job
 from vitsearch.storage.atomic_files import no_room
@@ -32,6 +33,7 @@ from vitsearch.workers.running.losses import Losses
 from vitsearch.workers.running.memory_demand import MemoryDemand, kind_of
 from vitsearch.workers.running.own_ray import OwnRay, in_one_line, take_back_umask
 from vitsearch.workers.running.peak_memory import peak_memory
+from vitsearch.workers.running.reports import REPORT_S, Mailbox, reporting
 from vitsearch.workers.running.resources import (
     Resources,
     gpus_of,
@@ -184,13 +186,16 @@ class RayRunner:
         """Ask Ray for a worker and wait for what it returns."""
         while True:
             asked_bytes = self._demand.request_bytes(kind_of(job), self._largest_node_bytes())
+            mailbox = Mailbox(log.stem)
             reference = self._run_task.options(memory=asked_bytes or None).remote(job, self.resources, log)
             result = asyncio.wrap_future(reference.future())
+            following = asyncio.create_task(_follow(mailbox, current()))
             try:
                 while asked_bytes <= self._largest_node_bytes():
                     if (await asyncio.wait((result,), timeout=NODES_S))[0]:
                         return await result
             finally:
+                following.cancel()
                 if not result.done():
                     result.cancel()
                     self._ray.cancel(reference, force=True)
@@ -278,8 +283,25 @@ def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, Stage
     if not resources.gpus:  # Ray leaves them visible; CUDA reads this variable at its first use, which comes later
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     take_back_umask()
-    with stderr_to(log):
+    with stderr_to(log), reporting(Mailbox(log.stem)):
         return run_task(job)
+
+
+async def _follow(mailbox: Mailbox, work: Work) -> None:
+    """Pass on what the worker of a stage reports, until cancelled. Before its first report it waits for a worker."""
+    report = None
+    try:
+        with work.awaiting("a free worker"):
+            while report is None:
+                await asyncio.sleep(REPORT_S)
+                report = await asyncio.to_thread(mailbox.read)
+        while True:
+            work.elsewhere = report.activity
+            await asyncio.sleep(REPORT_S)
+            report = await asyncio.to_thread(mailbox.read) or report
+    finally:
+        work.elsewhere = Activity()
+        mailbox.remove()
 
 
 def versions() -> dict[str, str]:
