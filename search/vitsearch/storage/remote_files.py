@@ -10,6 +10,7 @@ This is the only module that imports fsspec.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import tempfile
 import time
@@ -51,10 +52,11 @@ REFUSED = (FileNotFoundError, PermissionError)
 WITHOUT_KEYS = ("NoCredentialsError", "PartialCredentialsError")
 KEEPALIVE_S = 30
 """Between signs of life on a connection by SFTP: a link that died silently is noticed."""
-PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 """Pauses between attempts."""
 PATIENCE_S = 60.0
 """No attempt begins later than this: a server that is away costs a minute, however long an attempt takes."""
+PATH_OF_URL = re.compile(r"(\w+://[^/\"\s]+)/[^\"\s]*")
 DOWNLOADS = 2
 """How often a file is downloaded before its content counts as damaged."""
 
@@ -242,18 +244,20 @@ class RemoteStore:
 
     def _patiently(self, done: str, work: Callable[[Any, str], T]) -> T:
         """Try again for a minute, in which whoever watches the work sees what it waits for."""
-        until = time.monotonic() + PATIENCE_S
+        since = time.monotonic()
         with current().awaiting(f"files {self.url}") as awaited:
             for pause_s in PAUSES_S:
                 try:
                     return self._once(done, work)
                 except StoreError as error:
-                    cause = error.__cause__
-                    stays = isinstance(cause, REFUSED) or _lacks_keys(cause)
-                    if stays or time.monotonic() + pause_s > until:
+                    cause, left_s = error.__cause__, since + PATIENCE_S - time.monotonic()
+                    if isinstance(cause, REFUSED) or _lacks_keys(cause):
                         raise
-                    awaited.why = _reason(cause)
-                    logger.warning("%s; trying again in %g s", error, pause_s)
+                    if left_s <= 0.0:
+                        raise StoreError(f"{error}; it was tried for a minute; the same command resumes") from cause
+                    awaited.why = PATH_OF_URL.sub(r"\1", _reason(cause))
+                    pause_s = min(pause_s, left_s)
+                    logger.warning("%s; trying again in %.2g s", error, pause_s)
                     time.sleep(pause_s)
             return self._once(done, work)
 

@@ -36,10 +36,12 @@ class Report:
 
 
 class Mailbox:
-    """The place of the reports about one try of one stage. ``key`` is its own."""
+    """The place of the reports about one try of one stage. ``key`` is its own; ``node`` is where its worker runs, once
+    that is known."""
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.node: str | None = None
 
     def write(self, report: Report) -> None:
         self._kept.internal_kv_put(self.key.encode(), json.dumps(asdict(report)).encode(), True, NAMESPACE, ANSWER_S)
