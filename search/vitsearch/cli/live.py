@@ -17,10 +17,10 @@ from rich.text import Text
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import counted
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.activity import duration
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
-from vitsearch.devices.availability import duration
 from vitsearch.pipeline.progress import PlainLines, Progress, describe, on_front
 from vitsearch.space import SearchSpace
 from vitsearch_evaluators.base.printable import printable
@@ -50,6 +50,7 @@ class LiveView:
         self._running: dict[Stage, list[float]] = {}
         self._records: dict[int, Record] = {}
         self._waits: str | None = None
+        self._doing: Mapping[str, str] = {}
         self._left = ""
         self._start = time.monotonic()
         self._bars = Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self.console)
@@ -66,6 +67,9 @@ class LiveView:
 
     def note(self, text: str) -> None:
         self.console.print(printable(text), style="dim", markup=False, highlight=False)
+
+    def doing(self, stages: Mapping[str, str]) -> None:
+        self._doing = stages
 
     def waits(self, text: str | None) -> None:
         self._waits = text
@@ -97,14 +101,16 @@ class LiveView:
         times = ", ".join(part for part in (elapsed, self._left) if part)
         front = [self._front(best)] if (best := on_front(self._records, self._objectives)) else []
         now = [Text(f"now: {stages}")] if (stages := self._stages()) else []
-        return Group(*front, *now, *waits, self._bars, Text(times))
+        doing = [Text(printable(f"  {name}, {how_far}")) for name, how_far in self._doing.items()]
+        return Group(*front, *now, *doing, *waits, self._bars, Text(times))
 
     def _stages(self) -> str:
-        """The running stages; how many there are of each, and how long the longest has been running."""
-        now = time.monotonic()
+        """The running stages that have no line of their own; how many there are of each, and how long the longest has
+        been running."""
+        now, named = time.monotonic(), {name.partition(": ")[0] for name in self._doing}
         texts = []
         for stage, starts in self._running.items():
-            if starts:
+            if starts and stage.words not in named:
                 longest_s = now - min(starts)
                 count = f" x{len(starts)}" if len(starts) > 1 else ""
                 texts.append(f"{stage.words}{count}" + (f" ({duration(longest_s)})" if longest_s >= LONG_S else ""))

@@ -78,9 +78,12 @@ def print_status(state: dict[str, Any], console: Console | None = None) -> None:
     for run in state["runs"]:
         work = "Searched" if run["purpose"] == "search" else "Worked with"
         since = f"{run['since'][:16].replace('T', ' ')} UTC"
-        console.print(
-            printable(f"{work} by {run['user']} on {run['host']} (pid {run['pid']}) since {since}"), markup=False
-        )
+        who = f"by {run['user']} on {run['host']} (pid {run['pid']})"
+        console.print(printable(f"{work} {who} since {since}"), markup=False)
+        for stage, how_far in run["doing"].items():
+            console.print(printable(f"  {stage}, {how_far}"), markup=False)
+        if run["waits"] and not state["waits"]:
+            console.print(printable(f"  {run['waits']}"), style="yellow", markup=False)
     if not state["runs"]:
         console.print("No run is under way", markup=False)
     if state["waits"]:

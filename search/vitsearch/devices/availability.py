@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vitsearch.core.activity import duration
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.devices.wrapped_device import WrappedDevice
@@ -104,11 +105,3 @@ def still_waiting(remembered: Mapping[str, Any] | None) -> str | None:
     if remembered is None or DriverId.from_json(remembered["driver"]).is_dead_here():
         return None
     return waiting(remembered["device"], max(0.0, time.time() - remembered["since"]), remembered["why"])
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``3 min``, ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(int(seconds // 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

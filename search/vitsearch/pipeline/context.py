@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.pipeline.jobs import FileJob, Job, Workspace
+from vitsearch.pipeline.jobs import FileJob, Job, Workspace, backbone_of
 from vitsearch.pipeline.progress import Progress, current_trial
 from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.single_flight import SingleFlight
@@ -45,13 +45,15 @@ class StageContext:
         self.progress.started(number, plan)
 
     @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
-        """A stage is under way inside this block."""
-        with self.progress.stage(stage), self.clock.running(stage):
+    def stage(self, stage: Stage, backbone: str = "") -> Iterator[None]:
+        """A stage is under way inside this block: of the running trial, else of a backbone."""
+        trial = current_trial.get()
+        subject = backbone if trial is None or stage is Stage.BASE else f"trial {trial}"
+        with self.progress.stage(stage), self.clock.running(stage, subject):
             yield
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]:
-        with self.stage(job.stage):
+        with self.stage(job.stage, backbone_of(job)):
             result, cost = await self.runner.run(job)
         self.ledger.costs.note(job.stage, cost)
         return result, cost

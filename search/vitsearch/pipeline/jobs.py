@@ -335,3 +335,13 @@ class ShipJob(Job[Shipped]):
     judged_sha256: str | None
     batch: int
     images: int
+
+
+def backbone_of(job: Job[Any]) -> str:
+    """The backbone that a job works on; empty where it works on the data alone."""
+    match job:
+        case BaseJob() | BlockStructureJob() | SensitivityJob() | LogitsJob() | ShipJob():
+            return job.source.backbone
+        case ScreenJob() | ProxyJob() | TrainJob() | ExportJob():
+            return job.spec.source.backbone
+    return ""

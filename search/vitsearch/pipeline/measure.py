@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from vitsearch.core.activity import current
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.plan import Deployment, Options, Plan
 from vitsearch.core.record import Record
@@ -148,7 +149,10 @@ class DeviceMeasurements:
         if found.basis != PAIRED or screen.throughput_s:
             return await self.measure(trial, file, self.protocols.confirm)
         ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
-        await asyncio.sleep(min(APART_S, max(0.0, APART_S - ago_s)))
+        if (apart_s := min(APART_S, APART_S - ago_s)) > 0.0:
+            why = f"{apart_s:.0f} s, because another minute says more than this one"
+            with current().awaiting("a further measurement of the same model", why):
+                await asyncio.sleep(apart_s)
         await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
 
     async def _round(

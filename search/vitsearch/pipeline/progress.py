@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from vitsearch.core.stage import Stage
 from vitsearch_evaluators.base.printable import printable
 
 WAITING_LINES_S = 300.0
+DOING_LINES_S = 30.0
+"""Between two lines about one stage that takes long."""
 BASES, LEADERBOARD, TRAINED, REMEASURED = "bases", "leaderboard", "trained", "re-measured"
 """What a run counts, in the order in which it makes them."""
 current_trial: ContextVar[int | None] = ContextVar("current_trial", default=None)
@@ -33,6 +36,10 @@ class Progress(Protocol):
         ...
 
     def note(self, text: str) -> None: ...
+
+    def doing(self, stages: Mapping[str, str]) -> None:
+        """The stages that take long, each with how far it is in words; reported every second."""
+        ...
 
     def waits(self, text: str | None) -> None:
         """What the run waits for, reported every second; None when it does not wait."""
@@ -66,6 +73,9 @@ class Silent:
     def note(self, text: str) -> None:
         pass
 
+    def doing(self, stages: Mapping[str, str]) -> None:
+        pass
+
     def waits(self, text: str | None) -> None:
         pass
 
@@ -85,6 +95,27 @@ class Silent:
         pass
 
 
+class Paced:
+    """Which of the things that are reported every second get a line now: each at once, then every ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._said: dict[str, float] = {}
+
+    def due(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names``, which are all there are now, that get a line."""
+        now, names = time.monotonic(), list(names)
+        self._said = {name: self._said[name] for name in names if name in self._said}
+        found = [name for name in names if name not in self._said or now - self._said[name] >= self._seconds]
+        self._said.update(dict.fromkeys(found, now))
+        return found
+
+
+def subject_of(waiting: str) -> str:
+    """What a message about a wait is about: it stays while the time in the message changes."""
+    return re.sub(r"\d+", "", waiting.partition(", ")[0])
+
+
 @dataclass
 class PlainLines:
     """One line for each thing that ended, with the seconds since the start: for logs and pipes."""
@@ -92,7 +123,8 @@ class PlainLines:
     objectives: tuple[str, ...]
     stream: TextIO = field(default_factory=lambda: sys.stdout)
     _start: float = field(default_factory=time.monotonic)
-    _reported_waiting: float | None = None
+    _waiting: Paced = field(default_factory=lambda: Paced(WAITING_LINES_S))
+    _doing: Paced = field(default_factory=lambda: Paced(DOING_LINES_S))
     _counts: dict[str, str] = field(default_factory=dict)
     _left: str = ""
 
@@ -100,14 +132,17 @@ class PlainLines:
     def stage(self, stage: Stage) -> Iterator[None]:
         yield
 
+    def doing(self, stages: Mapping[str, str]) -> None:
+        """Print each at once, then every half minute."""
+        for name in self._doing.due(stages):
+            self.note(f"{name}, {stages[name]}")
+
     def waits(self, text: str | None) -> None:
         """Print at once, then every five minutes."""
-        now, reported = time.monotonic(), self._reported_waiting
-        if text is None:
-            self._reported_waiting = None
-        elif reported is None or now - reported >= WAITING_LINES_S:
-            self._reported_waiting = now
+        if text is not None and self._waiting.due([subject_of(text)]):
             self.note(text)
+        elif text is None:
+            self._waiting.due([])
 
     def note(self, text: str) -> None:
         print(f"{time.monotonic() - self._start:7.1f} s  {printable(text)}", file=self.stream, flush=True)

@@ -34,6 +34,7 @@ class SingleFlight:
         self._ledger = ledger
         self._store = store
         self._lost = False
+        self.driver = driver
         self._token = json.dumps(driver.to_json(), sort_keys=True)
         self._making: dict[StageKey, asyncio.Task[Any]] = {}
         self._crashed: dict[StageKey, WorkerCrashed] = {}

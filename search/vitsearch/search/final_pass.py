@@ -43,21 +43,30 @@ class FinalPass:
         self._pipeline.stop_workers()
         measured: set[str] = set()
         renewed: set[str] = set()
-        todo = self._near()
-        while todo:
-            before, points = len(measured), todo[: self._pipeline.device.parallel]
-            self._count(before, len(todo))
+        known: set[str] = set()
+        is_said = True
+        while todo := self._todo(measured, known):
+            before, points = len(known) - len(todo), todo[: self._pipeline.device.parallel]
+            self._count(len(known), len(todo))
             measured.update(point.name for point in points)
             made = await asyncio.gather(*map(self._remeasure, points))
-            todo = [one for one in self._near() if one.name not in measured]
-            for number, (point, is_new) in enumerate(zip(points, made, strict=True), before + 1):
-                if is_new:
+            todo = self._todo(measured, known)
+            for number, (point, is_said) in enumerate(zip(points, made, strict=True), before + 1):
+                if is_said:
                     renewed.add(point.name)
-                    done = f"{REMEASURED} {number}/{len(measured) + len(todo)}: {self._described(point)}"
+                    done = f"{REMEASURED} {number}/{len(known)}: {self._described(point)}"
                     self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
-        self._progress.counted(REMEASURED, len(measured), len(measured))
-        for point in [point for point in self._near() if point.name in renewed]:
-            await self._remeasure(point)
+            if (dropped := len(known) - len(todo) - before - len(points)) > 0:
+                done = f"{REMEASURED} {len(known) - len(todo)}/{len(known)}"
+                self._progress.note(f"{done}: {dropped} not near the front any more")
+                is_said = True
+        if renewed and not is_said:
+            self._progress.note(f"{REMEASURED} {len(known)}/{len(known)}")
+        self._progress.counted(REMEASURED, len(known), len(known))
+        again = [point for point in self._near() if point.name in renewed]
+        for number, point in enumerate(again, 1):
+            if await self._remeasure(point):
+                self._progress.note(f"measured once more {number}/{len(again)}: {self._described(point)}")
         for point in self._read_front().shown():
             names = [device.name for device in self._pipeline.device.devices]
             await asyncio.gather(*(self._evaluate_on(name, point) for name in names))
@@ -77,8 +86,15 @@ class FinalPass:
             self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not measured again: {error}")
             return False
 
-    def _count(self, measured: int, todo: int) -> None:
-        self._progress.counted(REMEASURED, measured, measured + todo)
+    def _todo(self, measured: set[str], known: set[str]) -> list[Point]:
+        """What is still to be measured; ``known`` gets the names of all that ever were, so that a count goes to its
+        end also where a model has left the neighbourhood of the front meanwhile."""
+        todo = [one for one in self._near() if one.name not in measured]
+        known.update(one.name for one in todo)
+        return todo
+
+    def _count(self, known: int, todo: int) -> None:
+        self._progress.counted(REMEASURED, known - todo, known)
         self._progress.left(self._left(todo))
 
     def _near(self) -> list[Point]:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
+from vitsearch.core.activity import doing
 from vitsearch.core.metrics import metrics_on
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_unable_on
@@ -90,6 +91,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         figures = CurrentFigures(ledger, space.measure.threads, study.fleets)
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())
+        progress.note(f"connecting device {', '.join(space.device_names)}")
         device = closing.enter_context(
             open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
@@ -131,10 +133,15 @@ async def drive(session: Session, workspace: Workspace, options: Options) -> Sea
 
 async def _drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
-    showing = asyncio.create_task(StallWatch(context, session.device).show(session.progress))
+    with doing(context.clock.run):
+        return await _drive(session, context, options)
+
+
+async def _drive(session: Session, context: StageContext, options: Options) -> SearchEnd:
+    showing = asyncio.create_task(StallWatch(context, session.device).show())
     try:
         async with alive(context.single_flight.renew):
-            ready, _ = await context.run(DataJob(workspace))
+            ready, _ = await context.run(DataJob(context.workspace))
     finally:
         showing.cancel()
     adopt_data(session.study, ready.description)

@@ -10,6 +10,8 @@ This is the only module that imports fsspec.
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import tempfile
 import time
 import uuid
@@ -20,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vitsearch.core.activity import current
 from vitsearch.errors import ResourceError, StoreError, VitsearchError
 from vitsearch.storage.atomic_files import PART
 from vitsearch.storage.files import (
@@ -46,10 +49,14 @@ WHOLE_FILES = ("s3", "gs")
 """Kinds of servers that show a file only when all of it was uploaded. They have no folders."""
 REFUSED = (FileNotFoundError, PermissionError)
 """Errors that stay: a server that is away for a while gives others."""
+WITHOUT_KEYS = ("NoCredentialsError", "PartialCredentialsError")
 KEEPALIVE_S = 30
 """Between signs of life on a connection by SFTP: a link that died silently is noticed."""
-PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Pauses between attempts: a server that is away for a minute costs a minute."""
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
+"""Pauses between attempts."""
+PATIENCE_S = 60.0
+"""No attempt begins later than this: a server that is away costs a minute, however long an attempt takes."""
+PATH_OF_URL = re.compile(r"(\w+://[^/\"\s]+)/[^\"\s]*")
 DOWNLOADS = 2
 """How often a file is downloaded before its content counts as damaged."""
 
@@ -236,16 +243,23 @@ class RemoteStore:
             server.makedirs(folder, exist_ok=True)
 
     def _patiently(self, done: str, work: Callable[[Any, str], T]) -> T:
-        """Try again for a minute."""
-        for pause_s in PAUSES_S:
-            try:
-                return self._once(done, work)
-            except StoreError as error:
-                if isinstance(error.__cause__, REFUSED):
-                    raise
-                logger.warning("%s; trying again in %g s", error, pause_s)
-                time.sleep(pause_s)
-        return self._once(done, work)
+        """Try again for a minute, in which whoever watches the work sees what it waits for."""
+        since = time.monotonic()
+        with current().awaiting(f"files {self.url}") as awaited:
+            for pause_s in PAUSES_S:
+                try:
+                    return self._once(done, work)
+                except StoreError as error:
+                    cause, left_s = error.__cause__, since + PATIENCE_S - time.monotonic()
+                    if isinstance(cause, REFUSED) or _lacks_keys(cause):
+                        raise
+                    if left_s <= 0.0:
+                        raise StoreError(f"{error}; it was tried for a minute; the same command resumes") from cause
+                    awaited.why = PATH_OF_URL.sub(r"\1", _reason(cause))
+                    pause_s = min(pause_s, left_s)
+                    logger.warning("%s; trying again in %.2g s", error, pause_s)
+                    time.sleep(pause_s)
+            return self._once(done, work)
 
     def _once(self, done: str, work: Callable[[Any, str], T]) -> T:
         """Raises what went wrong as a :class:`StoreError`: the files cannot be ``done``."""
@@ -254,8 +268,22 @@ class RemoteStore:
         except VitsearchError:
             raise
         except Exception as error:  # each kind of server raises errors of its own
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = _reason(error)
+            if _lacks_keys(error):
+                here = f"machine {socket.gethostname()} has no keys for them ({reason})"
+                advice = "give it those of the others, and the same command resumes"
+                raise StoreError(f"files {self.url} cannot be {done}: {here}; {advice}") from error
             raise StoreError(f"files {self.url} cannot be {done}: {reason}") from error
+
+
+def _reason(error: BaseException | None) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _lacks_keys(error: BaseException | None) -> bool:
+    """Whether a client found no keys, or half of them, on this machine: botocore, which not everybody has, says so by
+    errors of its own."""
+    return type(error).__name__ in WITHOUT_KEYS
 
 
 def missing(url: str) -> str | None:

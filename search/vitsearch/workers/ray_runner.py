@@ -22,16 +22,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vitsearch.core.activity import Activity, Work, current
 from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchError, WorkersLost
 from vitsearch.pipeline.jobs import Job
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.workers.crash_log import NativeCrash, stderr_to
 from vitsearch.workers.running import losses
+from vitsearch.workers.running.head import ClusterHead
 from vitsearch.workers.running.losses import Losses
 from vitsearch.workers.running.memory_demand import MemoryDemand, kind_of
 from vitsearch.workers.running.own_ray import OwnRay, in_one_line, take_back_umask
 from vitsearch.workers.running.peak_memory import peak_memory
+from vitsearch.workers.running.reports import REPORT_S, Mailbox, reporting
 from vitsearch.workers.running.resources import (
     Resources,
     gpus_of,
@@ -106,6 +109,8 @@ class RayRunner:
             self._leave()
             raise
         self.resources = resources
+        self._head = ClusterHead(ray.get_runtime_context().gcs_address) if address else None
+        self._awaited = f"a free worker of the Ray cluster at {address}" if address else "a free worker"
         self._demand = MemoryDemand(peaks_mb)
         self._node_bytes, self._seen_at = 0, -NODES_S
         remote = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)
@@ -113,6 +118,7 @@ class RayRunner:
         self._slots = asyncio.Semaphore(resources.trainers)
         self._logs, self._tries = logs, count(1)
         self._wanted = 0
+        self._is_headless = False
         self._may_start = asyncio.Event()
         self._may_start.set()
 
@@ -139,35 +145,36 @@ class RayRunner:
         lost = Losses(job.stage)
         while True:
             log = self._logs / f"{job.stage}-{self._token}-{next(self._tries)}.log"
-            crash = None
+            crash, mailbox = None, Mailbox(log.stem)
             try:
                 async with self._slots:
-                    result: tuple[R, StageCost] = await self._submit(job, log)
+                    result: tuple[R, StageCost] = await self._submit(job, log, mailbox)
                 self._demand.learn(kind_of(job), result[1].peak_memory_mb)
                 return result
             except tuple(self._losses) as error:
                 crash = NativeCrash.read(log)
                 if crash is None:
-                    self._count(job, lost, error)
+                    self._count(job, lost, error, mailbox.node)
                 else:
                     lost.count_crash(crash, error)
             finally:
                 if crash is None:
                     log.unlink(missing_ok=True)
 
-    def _count(self, job: Job[Any], lost: Losses, error: Exception) -> None:
-        """Count a lost worker. Raises :class:`StageError` if the stage is not repeated any more."""
+    def _count(self, job: Job[Any], lost: Losses, error: Exception, node: str | None) -> None:
+        """Count a worker that was lost on ``node``, where that is known. Raises :class:`StageError` if the stage is not
+        repeated any more."""
         loss = next(loss for kind, loss in self._losses.items() if isinstance(error, kind))
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
             self._demand.grow(kind_of(job), self._largest_node_bytes())
         self._seen_at = -NODES_S  # the cluster may be smaller now
-        lost.count(loss, error)
+        lost.count(loss, error, node)
 
-    async def _submit(self, job: Job[Any], log: Path) -> Any:
+    async def _submit(self, job: Job[Any], log: Path, mailbox: Mailbox) -> Any:
         while not self._may_start.is_set():
             await self._may_start.wait()
         try:
-            return await self._result_of(job, log)
+            return await self._result_of(job, log, mailbox)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, VitsearchError):
@@ -180,21 +187,42 @@ class RayRunner:
         except self._ray.exceptions.RayError as error:
             raise WorkersLost(f"Ray failed in stage {job.stage}: {str(error).splitlines()[0]}") from error
 
-    async def _result_of(self, job: Job[Any], log: Path) -> Any:
-        """Ask Ray for a worker and wait for what it returns."""
+    async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox) -> Any:
+        """Ask Ray for a worker and wait for what it returns. Raises :class:`WorkersLost` if the head of the cluster is
+        lost meanwhile: Ray would say nothing for a minute and then end this process."""
         while True:
             asked_bytes = self._demand.request_bytes(kind_of(job), self._largest_node_bytes())
             reference = self._run_task.options(memory=asked_bytes or None).remote(job, self.resources, log)
             result = asyncio.wrap_future(reference.future())
+            following = asyncio.create_task(_follow(mailbox, current(), self._awaited))
+            watching = asyncio.create_task(self._watch_head())
             try:
                 while asked_bytes <= self._largest_node_bytes():
-                    if (await asyncio.wait((result,), timeout=NODES_S))[0]:
+                    ended, _ = await asyncio.wait(
+                        (result, watching), timeout=NODES_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if result in ended:
                         return await result
+                    if watching in ended:
+                        self._is_headless = True
+                        await watching
             finally:
+                following.cancel()
+                watching.cancel()
                 if not result.done():
                     result.cancel()
-                    self._ray.cancel(reference, force=True)
+                    self._cancel(reference)
             # It asks for more than any node that is left has: it runs nowhere, and asks again.
+
+    async def _watch_head(self) -> None:
+        if self._head is None:
+            await asyncio.Event().wait()  # a Ray of our own ends with this process alone
+        else:
+            await self._head.watch()
+
+    def _cancel(self, reference: Any) -> None:
+        if not self._is_headless:
+            self._ray.cancel(reference, force=True)
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -278,8 +306,25 @@ def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, Stage
     if not resources.gpus:  # Ray leaves them visible; CUDA reads this variable at its first use, which comes later
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     take_back_umask()
-    with stderr_to(log):
+    with stderr_to(log), reporting(Mailbox(log.stem)):
         return run_task(job)
+
+
+async def _follow(mailbox: Mailbox, work: Work, awaited: str) -> None:
+    """Pass on what the worker of a stage reports, until cancelled. Before its first report it is ``awaited``."""
+    report = None
+    try:
+        with work.awaiting(awaited):
+            while report is None:
+                await asyncio.sleep(REPORT_S)
+                report = await asyncio.to_thread(mailbox.read)
+        while True:
+            work.elsewhere, mailbox.node = report.activity, report.node
+            await asyncio.sleep(REPORT_S)
+            report = await asyncio.to_thread(mailbox.read) or report
+    finally:
+        work.elsewhere = Activity()
+        asyncio.get_running_loop().run_in_executor(None, mailbox.remove)
 
 
 def versions() -> dict[str, str]:

@@ -140,6 +140,8 @@ STATUS = fields(
                 pid=(WHOLE, "its process there"),
                 purpose=({"enum": ["search", "afterwards"]}, "a search, or work with its models such as ship"),
                 since=(TEXT, "when it began (ISO 8601)"),
+                doing=(by_name(TEXT), "stage that takes long -> how far it is"),
+                waits=(maybe(TEXT), "what it waits for"),
             )
         ),
         "runs that are under way, here and on other machines",

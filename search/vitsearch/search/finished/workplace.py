@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from vitsearch.core.activity import doing
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.pipeline.context import StageContext
@@ -50,26 +51,35 @@ class Workplace:
         for."""
         spec = data_spec(self.space, self.study.attributes.get("data"))
         workspace = Home.of(self.space).workspace(spec, writable_store(self.ledger))
-        driver = DriverId.current()
-        context = StageContext.of(workspace, self.ledger, self.runner, driver, self.progress)
+        context = StageContext.of(workspace, self.ledger, self.runner, DriverId.current(), self.progress)
         context.single_flight.drop_dead()
-        async with alive(context.single_flight.renew):
-            try:
-                ready, _ = await context.run(DataJob(workspace))
-                adopt_data(self.study, ready.description)
-                refuse_unknown_names(self.space, ready.description["class_names"])
-                plans = plan_space(self.space, deployable_on(self.device.devices))
-                pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
-                stall = StallWatch(context, pipeline.device)
-                outages = OutageHandler(pipeline, self.study, driver, self.progress, stall)
-                watching = asyncio.create_task(outages.watch((), tuple))
+        with doing(context.clock.run):
+            async with alive(context.single_flight.renew):
                 try:
-                    yield pipeline
+                    async with self._watched(context) as pipeline:
+                        yield pipeline
                 finally:
-                    watching.cancel()
-                    await asyncio.gather(watching, return_exceptions=True)
-            finally:
-                await context.single_flight.stop()
+                    await context.single_flight.stop()
+
+    @asynccontextmanager
+    async def _watched(self, context: StageContext) -> AsyncIterator[Pipeline]:
+        stall = StallWatch(context, self.device)
+        showing = asyncio.create_task(stall.show())
+        try:
+            ready, _ = await context.run(DataJob(context.workspace))
+        finally:
+            showing.cancel()
+        adopt_data(self.study, ready.description)
+        refuse_unknown_names(self.space, ready.description["class_names"])
+        plans = plan_space(self.space, deployable_on(self.device.devices))
+        pipeline = Pipeline(stage_config_of(plans, ready.description), context, self.device)
+        outages = OutageHandler(pipeline, self.study, context.single_flight.driver, self.progress, stall)
+        watching = asyncio.create_task(outages.watch((), tuple))
+        try:
+            yield pipeline
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 @contextmanager
@@ -82,9 +92,9 @@ def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress)
         resources = one_trainer(space, cores)
         closing.enter_context(ProcessGuard())
         ledger.costs.start_run(space.study, cores_of(space, cores, None), purpose="afterwards")
+        progress.note(f"connecting device {', '.join(space.device_names)}")
         device = closing.enter_context(open_device(study, space, cores, progress.note))
-        for one in device.devices:
-            progress.note(described(one))
+        progress.note("; ".join([*map(described, device.devices), "starting a worker"]))
         runner = RayRunner(resources, home.logs, None)
         closing.callback(runner.close)
         yield Workplace(study, ledger, space, runner, device, progress)

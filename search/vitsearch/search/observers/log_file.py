@@ -8,6 +8,7 @@ Every line has ``time`` (ISO 8601, UTC), ``event``, ``study``, ``host`` and ``pi
     stage_started                 stage_ended      seconds, error (null at a clean end)
     known           trials        counted          what, done, wanted
     note, waits     text          log              level, logger, text
+    doing           what, text
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError
-from vitsearch.pipeline.progress import WAITING_LINES_S, current_trial
+from vitsearch.pipeline.progress import DOING_LINES_S, WAITING_LINES_S, Paced, current_trial, subject_of
 
 LOGGERS = ("vitsearch", "vitsearch_evaluators")
 _current_stage: ContextVar[Stage | None] = ContextVar("current_stage", default=None)
@@ -48,7 +49,7 @@ class LogFile:
         self._stream: TextIO | None = stream
         self._always = {"study": study, "host": socket.gethostname(), "pid": os.getpid()}
         self._counts: dict[str, tuple[int, int | None]] = {}
-        self._waiting_since: float | None = None
+        self._waiting, self._doing = Paced(WAITING_LINES_S), Paced(DOING_LINES_S)
 
     @classmethod
     @contextmanager
@@ -91,13 +92,16 @@ class LogFile:
     def note(self, text: str) -> None:
         self._write("note", text=text)
 
+    def doing(self, stages: Mapping[str, str]) -> None:
+        """Write each at once, then every half minute."""
+        for name in self._doing.due(stages):
+            self._write("doing", what=name, text=stages[name])
+
     def waits(self, text: str | None) -> None:
         """Write at once, then every five minutes: the text has the time waited, and so changes every second."""
-        now = time.monotonic()
         if text is None:
-            self._waiting_since = None
-        elif self._waiting_since is None or now - self._waiting_since >= WAITING_LINES_S:
-            self._waiting_since = now
+            self._waiting.due([])
+        elif self._waiting.due([subject_of(text)]):
             self._write("waits", text=text)
 
     def counted(self, what: str, done: int, wanted: int | None) -> None:

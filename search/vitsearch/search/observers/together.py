@@ -28,6 +28,10 @@ class Together:
         for one in self._observers:
             one.note(text)
 
+    def doing(self, stages: Mapping[str, str]) -> None:
+        for one in self._observers:
+            one.doing(stages)
+
     def waits(self, text: str | None) -> None:
         for one in self._observers:
             one.waits(text)

@@ -54,10 +54,12 @@ class Retargeting:
     async def run(self, every: bool = False) -> Retargeted:
         device, asked = self._pipeline.device, [*self._space.objectives, *self._space.limits]
         refuse_unmetered(device.name, device.info, asked)
+        self._progress.note("looking for the models that can run there; the baseline is measured first")
         baseline = await self._finder.baseline(baseline_record(self._study))
         models, left_out = await self._finder.models(self._study.records())
         self._refuse_nothing(models, left_out)
         metrics = await self._measure(baseline)
+        self._progress.note(f"the baseline is measured; {len(models)} models can run there")
         refuse_unmeasured(device.name, asked, metrics)
         self._found = replace(self._found, left_out=left_out)
         standing = await self._measure_models(self._start([baseline, *models], metrics), every)

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from vitsearch.core.activity import duration
 from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage
-from vitsearch.devices.availability import duration, stored
+from vitsearch.devices.availability import stored
 from vitsearch.errors import VitsearchError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
@@ -57,7 +58,7 @@ class OutageHandler:
 
     async def _report(self) -> None:
         device = self._pipeline.device
-        self._progress.waits(device.waits() or await self._why_stalled())
+        self._stall.report(device.waits() or await self._why_stalled())
         outage, name = device.outage, device.unavailable
         if name == self._silent:
             return

@@ -9,11 +9,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from vitsearch.core.activity import AWAITED_S, duration
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import DeviceGroup
-from vitsearch.devices.availability import duration
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.progress import Progress
+from vitsearch.search.watch.now import Now
 from vitsearch.workers.worker_usage import WorkerUsage, why_slow, worker_usage
 
 QUIET_S = 60.0
@@ -37,6 +37,7 @@ class StallWatch:
         training: Callable[[], Sequence[int]] = tuple,
         usage: Callable[[], Mapping[int, WorkerUsage]] = worker_usage,
     ) -> None:
+        self._now = Now(context)
         self._clock = context.clock
         self._flight = context.single_flight
         self._device = device
@@ -47,31 +48,44 @@ class StallWatch:
 
     async def reason(self) -> str | None:
         """One line; None while stages end, or when nothing is found. Call it every second."""
+        return self._clock.awaited() or await self._why_quiet()
+
+    async def _why_quiet(self) -> str | None:
         quiet_s = self._clock.quiet_s(self._flight.waits)
         if quiet_s < LOOK_S:
             self._looks.clear()
             self._reason = None
         elif not self._looks or self._clock.now() - self._looks[-1][0] >= LOOK_S:
             self._looks.append((self._clock.now(), self._usage()))
-            self._reason = await self._find() if quiet_s >= QUIET_S else None
+            self._reason = await self._awaited() or (await self._find() if quiet_s >= QUIET_S else None)
         return self._reason
 
-    async def show(self, progress: Progress) -> None:
-        """Show the reason until cancelled; for the time before the search watches itself."""
-        while True:
-            await asyncio.sleep(SHOW_S)
-            progress.waits(await self.reason())
+    async def show(self) -> None:
+        """Show what the run does until cancelled; for the time before the search watches itself."""
+        try:
+            while True:
+                await asyncio.sleep(SHOW_S)
+                self.report(await self.reason())
+        finally:
+            self.report(None)
+
+    def report(self, waits: str | None) -> None:
+        """Show what the run does and what it waits for."""
+        self._now.show(waits)
+
+    async def _awaited(self) -> str | None:
+        """What other runs or the device keep it waiting for."""
+        if other := self._flight.waits_for:
+            return f"waits for a result that another run makes (process {other.pid} on {other.host})"
+        ages_s = self._clock.ages_s()
+        if any(stage.needs_device and age_s >= AWAITED_S for stage, age_s in ages_s.items()):
+            return await self._device.waits_in_queue()
+        return None
 
     async def _find(self) -> str | None:
         ages_s = self._clock.ages_s()
-        if other := self._flight.waits_for:
-            return f"waits for a result that another run makes (process {other.pid} on {other.host})"
         if slow := self._slow_workers():
             return f"{self._work(ages_s)} {slow}"
-        if any(stage.needs_device and age_s >= QUIET_S for stage, age_s in ages_s.items()) and (
-            queue := await self._device.waits_in_queue()
-        ):
-            return queue
         return self._late(ages_s)
 
     def _slow_workers(self) -> str | None:

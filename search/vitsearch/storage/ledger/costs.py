@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, insert, or_, select, update
@@ -15,6 +15,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
+from vitsearch.storage.run_state import RunState
 from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost, StageKind
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -117,6 +118,13 @@ class StageCosts:
             raise StudyDeleted("the study of this run was deleted: the run ends")
         if row.told_to_end is not None:
             raise StudyDeleted(f"study {row.study!r} is deleted {row.told_to_end}: this run ends")
+
+    def tell(self, state: RunState) -> None:
+        """What the run does now, which is a sign of life too."""
+        if self._run is not None:
+            with self._at_once.begin() as connection:
+                values = {"now": asdict(state), "seen_at": database_now()}
+                connection.execute(update(tables.run).where(_R.id == self._run).values(values))
 
     def end_run(self) -> None:
         """Write what was noted and has no result, and that the run has ended."""

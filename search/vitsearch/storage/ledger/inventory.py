@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from vitsearch.core.decoding import damaged, expect
+from vitsearch.core.decoding import damaged, decoded, expect
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
@@ -22,6 +22,7 @@ from vitsearch.storage.ledger.columns import LAST_SECOND
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.reading import open_reader
+from vitsearch.storage.run_state import RunState
 
 _SUMMARY = """
 SELECT s.study_name,
@@ -97,6 +98,7 @@ class LiveRun:
     driver: DriverId
     purpose: str
     started_at: float
+    now: RunState = RunState()
 
     def describe(self) -> str:
         """The run in words, such as ``by ana on nano (pid 12) since 2026-11-29 18:00 UTC``."""
@@ -106,7 +108,13 @@ class LiveRun:
     def to_json(self) -> dict[str, Any]:
         since = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds")
         driver = self.driver
-        return {"user": driver.user, "host": driver.host, "pid": driver.pid, "purpose": self.purpose, "since": since}
+        who = {"user": driver.user, "host": driver.host, "pid": driver.pid}
+        return who | {"purpose": self.purpose, "since": since, "doing": dict(self.now.doing), "waits": self.now.waits}
+
+
+def _state(stored: Any) -> RunState:
+    """What a run has stored of what it does now."""
+    return RunState() if stored is None else decoded(lambda value: RunState(**value), stored, "vs_run: now", RunState)
 
 
 @again_when_cut
@@ -156,10 +164,15 @@ class Inventory:
         """The runs of a study that have not ended, oldest first, here and on other machines."""
         run, now = tables.run.c, database_now()
         is_open = run.ended_at.is_(None) & run.driver.is_not(None) & (run.seen_at > now - LIVE_S)
-        query = select(run.driver, run.purpose, run.started_at).where(run.study == study, is_open).order_by(run.id)
+        query = (
+            select(run.driver, run.purpose, run.started_at, run.now).where(run.study == study, is_open).order_by(run.id)
+        )
         with self._at_once.connect() as connection:
             rows = connection.execute(query).all()
-        runs = [LiveRun(DriverId.from_json(json.loads(driver)), *rest) for driver, *rest in rows]
+        runs = [
+            LiveRun(DriverId.from_json(json.loads(driver)), purpose, started_at, _state(now))
+            for driver, purpose, started_at, now in rows
+        ]
         return [one for one in runs if not one.driver.is_dead_here()]
 
     def tell_to_end(self, study: str, who: str) -> None:

@@ -9,14 +9,15 @@
     claim            which driver makes one of the above now, until when (database time)
     files_place      one row: where the files are (empty: in the folder beside the database)
     run              one `vitsearch run` of a study: from when to when, on how many cores, by which process (``driver``;
-                     none for the run of a copied study), and who has told it to end
+                     none for the run of a copied study), who has told it to end, and what it does ``now``
+                     (:class:`~vitsearch.storage.run_state.RunState`)
     stage_cost       what one run of a stage took, once, however many results it gave
 
 ``confusion`` is a list of ``[class, predicted class, images]``, one for each pair that occurs
 (:mod:`vitsearch.core.confusion`).
 
-A row is written once and never changed, except for reference times, claims and the end of a run; it is deleted when
-its file is gone. What it cost stays. ``versions`` are columns for people and never part of a key.
+A row is written once and never changed, except for reference times, claims, and what a run does and when it ends; it
+is deleted when its file is gone. What it cost stays. ``versions`` are columns for people and never part of a key.
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ run = Table(
     Column("seen_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("told_to_end", String(255)),
+    Column("now", JSON),
 )
 
 stage_cost = Table(

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from vitsearch.core.stage import Stage
-from vitsearch.errors import StageError, WorkerCrashed
+from vitsearch.errors import STAGE_WORDS, StageError, WorkerCrashed
 from vitsearch.workers.crash_log import NativeCrash
 
 NATIVE_CRASHES_ALLOWED = 1
@@ -54,11 +54,16 @@ class Losses:
         self._counted: Counter[Loss] = Counter()
         self._crashes: list[NativeCrash] = []
 
-    def count(self, loss: Loss, error: Exception) -> None:
-        """One more. Raises :class:`StageError` if the stage is not repeated any more."""
+    def count(self, loss: Loss, error: Exception, node: str | None = None) -> None:
+        """One more, on ``node``, where that is known. Raises :class:`StageError` if the stage is not repeated any
+        more."""
         self._counted[loss] += 1
         lost, tries = self._counted[loss], loss.allowed + 1
-        logger.warning("stage %s: %s (%d of %d)", self._stage, loss.what, lost, tries)
+        where = "" if node is None else f": {node}"
+        again = "" if lost == tries else "; the stage runs again"
+        logger.warning(
+            "%s: %s%s (%d of %d)%s", STAGE_WORDS.get(self._stage, self._stage), loss.what, where, lost, tries, again
+        )
         if lost == tries:
             raise StageError(self._stage, loss.kind, f"{lost} {loss.reason}") from error
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vitsearch.pipeline import jobs
-from vitsearch.pipeline.jobs import Job
+from vitsearch.pipeline.jobs import Job, backbone_of
 from vitsearch.storage.stage_cost import StageKind
 
 MARGIN = 0.25
@@ -23,12 +22,7 @@ GROWTH = 1.5
 
 def kind_of(job: Job[Any]) -> StageKind:
     """The stage of a job, and the backbone that it works on (empty where it works on the data alone)."""
-    match job:
-        case jobs.BaseJob() | jobs.BlockStructureJob() | jobs.SensitivityJob() | jobs.LogitsJob() | jobs.ShipJob():
-            return StageKind(job.stage, job.source.backbone)
-        case jobs.ScreenJob() | jobs.ProxyJob() | jobs.TrainJob() | jobs.ExportJob():
-            return StageKind(job.stage, job.spec.source.backbone)
-    return StageKind(job.stage, "")
+    return StageKind(job.stage, backbone_of(job))
 
 
 class MemoryDemand:

@@ -94,6 +94,14 @@ def test_what_the_run_waits_for_is_shown_while_it_does(view):
     assert "waits" not in shown(view)
 
 
+def test_a_stage_that_takes_long_says_how_far_it_is_once(view):
+    with view.stage(Stage.BASE), view.stage(Stage.EXPORT):
+        view.doing({"training a base: vit_tiny": "epoch 2/5, train accuracy 0.81, 40 s left"})
+        text = shown(view, width=80)
+    assert "now: exporting\n" in text
+    assert "  training a base: vit_tiny, epoch 2/5, train accuracy 0.81, 40 s left\n" in text
+
+
 def test_no_terminal_means_plain_lines(fake_study):
     space: SearchSpace = fake_study.space
     with live.progress(space, plain=True) as progress:

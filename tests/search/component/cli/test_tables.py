@@ -52,6 +52,15 @@ def test_what_was_changed_in_the_space_is_a_line():
     assert lines[3] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
 
 
+RUN = {
+    "user": "ana",
+    "host": "trainer-1",
+    "pid": 12,
+    "purpose": "search",
+    "since": "2026-11-29T18:00:00+00:00",
+    "doing": {},
+    "waits": None,
+}
 STATE = {
     "study": "fake",
     "emulated": False,
@@ -59,9 +68,7 @@ STATE = {
     "trained": 3,
     "wanted": 8,
     "open": 1,
-    "runs": [
-        {"user": "ana", "host": "trainer-1", "pid": 12, "purpose": "search", "since": "2026-11-29T18:00:00+00:00"}
-    ],
+    "runs": [RUN],
     "space_changes": [],
     "waits": None,
     "outcomes": {"dominated": 2, "confirmed": 3},
@@ -161,6 +168,17 @@ def test_what_looks_like_markup_is_shown_as_it_is():
     names = ["nut [left]", "nut [/x]"]
     text = shown(lambda console: console.print(Rows(["class"], [[name] for name in names], ["class"])))
     assert [line.strip() for line in text.splitlines()[1:]] == names
+
+
+def test_what_a_run_does_and_waits_for_stands_below_it():
+    doing = {"training a base: vit": "epoch 2/5, train accuracy 0.81, 40 s left"}
+    waits = "waits for files s3://team/vit, 12 s so far: refused"
+    lines = shown(print_status, STATE | {"runs": [RUN | {"doing": doing, "waits": waits}]}).splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("Searched by ana on trainer-1"))
+    assert lines[at + 1 : at + 3] == [
+        "  training a base: vit, epoch 2/5, train accuracy 0.81, 40 s left",
+        f"  {waits}",
+    ]
 
 
 def test_a_study_that_nobody_runs_says_so():

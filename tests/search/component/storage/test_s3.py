@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import socket
 import urllib.request
 
 import fsspec
@@ -108,4 +109,16 @@ def test_a_server_that_is_away_is_reported(store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     fsspec.filesystem("s3").clear_instance_cache()
     with pytest.raises(StoreError, match=f"files {store.url} cannot be read: .*127.0.0.1:9"):
+        store.holds("ab" * 32)
+
+
+def test_a_machine_without_keys_is_named_at_once(store, monkeypatch, tmp_path):
+    monkeypatch.setattr(remote_files, "PAUSES_S", (1e6,))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fsspec.filesystem("s3").clear_instance_cache()
+    message = f"cannot be read: machine {socket.gethostname()} has no keys for them .*the same command resumes"
+    with pytest.raises(StoreError, match=message):
         store.holds("ab" * 32)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from vitsearch.errors import StageError
+from vitsearch.core.activity import Work, doing
+from vitsearch.errors import StageError, WorkersLost
 from vitsearch.pipeline.jobs import Job
 from vitsearch.workers.ray_runner import RayRunner
 from vitsearch.workers.running.losses import NO_MEMORY
@@ -154,3 +155,42 @@ def test_a_stage_whose_nodes_have_no_memory_left_asks_for_more_and_fails_in_the_
         assert runner._demand.request_bytes(("stage", ""), 10**12) > runner._largest_node_bytes() / 2
     finally:
         runner.close()
+
+
+async def _run_until(runner, event, work):
+    """Runs a stage that ends in hours; ``event`` is called once its worker has reported."""
+    with doing(work):
+        running = asyncio.ensure_future(runner.run(SleepJob(None)))
+    while work.activity.text != "asleep":
+        await asyncio.sleep(0.1)
+    event()
+    return await running
+
+
+def _report_and_sleep(job, resources, log):
+    import time
+
+    from vitsearch.core.activity import current
+    from vitsearch.workers.running.reports import Mailbox, reporting
+
+    with reporting(Mailbox(log.stem)):
+        current().text = "asleep"
+        time.sleep(600)
+
+
+def test_a_lost_head_ends_the_run_with_how_to_resume_before_ray_ends_the_process(make_cluster, tmp_path):
+    cluster = make_cluster(1, num_cpus=1)
+    runner = RayRunner(Resources(1, 1, 0.0), tmp_path / "logs", cluster.address)
+    runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_report_and_sleep)
+    lost_at = []
+
+    def lose_head():
+        lost_at.append(time.monotonic())
+        cluster.head_node.kill_gcs_server(check_alive=False)
+
+    try:
+        with pytest.raises(WorkersLost, match=f"the head of the Ray cluster at {cluster.address} is lost"):
+            asyncio.run(_run_until(runner, lose_head, Work()))
+    finally:
+        runner.close()
+    assert time.monotonic() - lost_at[0] < 45.0, "Ray waits for its head for 60 s, and then ends the process"

@@ -13,7 +13,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
-from vitsearch.devices.availability import WaitingDevice, duration, still_waiting, stored
+from vitsearch.devices.availability import WaitingDevice, still_waiting, stored
 from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.storage.driver_id import DriverId
@@ -136,13 +136,6 @@ def test_a_short_silence_is_not_an_outage(single_flight, clock):
     clock.now_s = 190.0
     assert device.is_unavailable
     assert device.waits() == "waits for device nano, no answer for 3 min: no route to host"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.0, "59 s"), (60.0, "1 min"), (3599.0, "59 min"), (7500.0, "2 h 5 min")]
-)
-def test_durations_in_words(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_stored_outage_is_reported_until_its_run_is_killed():

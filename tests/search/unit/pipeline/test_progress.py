@@ -70,11 +70,35 @@ def test_waiting_is_a_line_at_once_and_every_five_minutes(monkeypatch):
     stream = io.StringIO()
     lines = PlainLines((), stream)
     for now[0] in (20.0, 21.0, 300.0, 321.0, 322.0):
-        lines.waits(f"since {now[0]:g}")
+        lines.waits(f"since {now[0]:g}")  # the time changes, and it is the same wait
     lines.waits(None)
     now[0] = 330.0
     lines.waits("once more")
     assert notes(stream) == ["since 20", "since 321", "once more"]
+
+
+def test_a_wait_for_something_else_is_a_line_of_its_own():
+    stream = io.StringIO()
+    lines = PlainLines((), stream)
+    for awaited in ("files s3://team/vit", "device nano"):
+        lines.waits(f"waits for {awaited}, 12 s so far")
+    assert notes(stream) == ["waits for files s3://team/vit, 12 s so far", "waits for device nano, 12 s so far"]
+
+
+def test_each_stage_that_takes_long_is_a_line_at_once_and_every_half_minute(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    lines = PlainLines((), stream)
+    for now[0] in (10.0, 11.0, 39.0, 40.0):
+        lines.doing({"training a base: vit": f"epoch {now[0]:g}"})
+    now[0] = 41.0
+    lines.doing({"training a base: vit": "epoch 41", "exporting: trial 3": "for 10 s"})
+    assert notes(stream) == [
+        "training a base: vit, epoch 10",
+        "training a base: vit, epoch 40",
+        "exporting: trial 3, for 10 s",
+    ]
 
 
 def test_a_duplicate_names_the_other_trial(plan):

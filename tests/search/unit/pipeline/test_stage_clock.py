@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vitsearch.core.activity import current
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.stage_clock import StageClock
 
@@ -52,3 +53,27 @@ def test_the_longest_duration_of_each_stage_is_kept(clock, now):
         with clock.running(Stage.EXPORT):
             now[0] += seconds
     assert clock.longest_s == {Stage.EXPORT: 30.0}
+
+
+def test_a_long_stage_is_named_with_how_far_it_is(clock, now):
+    with clock.running(Stage.BASE, "tiny_vit_5m_224"):
+        current().text = "epoch 2/5, train accuracy 0.81, 40 s left"
+        now[0] += 9.0
+        assert clock.long_stages() == {}
+        now[0] += 1.0
+        assert clock.long_stages() == {"training a base: tiny_vit_5m_224": "epoch 2/5, train accuracy 0.81, 40 s left"}
+    assert clock.long_stages() == {}
+
+
+def test_a_long_stage_that_tells_nothing_is_named_with_its_age(clock, now):
+    with clock.running(Stage.DATA):
+        now[0] += 75.0
+        assert clock.long_stages() == {"preparing the data": "for 1 min"}
+
+
+def test_what_a_stage_or_the_run_itself_waits_for_is_known(clock):
+    with clock.running(Stage.EXPORT), current().awaiting("files s3://team/vit", "refused"):
+        assert clock.awaited() == "waits for files s3://team/vit, 0 s so far: refused"
+    assert clock.awaited() is None
+    with clock.run.awaiting("files s3://team/vit", "refused"):
+        assert clock.awaited() is not None

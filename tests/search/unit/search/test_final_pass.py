@@ -79,4 +79,42 @@ def test_what_is_not_settled_is_measured_once_more_after_all_others():
     assert said == [
         "re-measured 1/2: unsettled, which waited for a core 134% of its CPU time  [soon]",
         "re-measured 2/2: other",
+        "measured once more 1/2: unsettled, which waited for a core 134% of its CPU time",
     ], "'on an idle machine' stood here at any load"
+
+
+def test_a_count_goes_to_its_end_when_a_model_leaves_the_front_meanwhile():
+    """Retargeting counted 1/4, 2/3, 3/3."""
+
+    async def remeasure(keys, plan, confirmations):
+        near[:] = [one for one in near if one.name != "third"]
+        return True
+
+    async def nothing(asked):
+        list(asked)
+
+    said, counts = [], []
+    pipeline = SimpleNamespace(
+        config=SimpleNamespace(confirms=False),
+        context=SimpleNamespace(
+            progress=SimpleNamespace(
+                note=said.append,
+                counted=lambda what, done, wanted: counts.append((done, wanted)),
+                left=lambda text: None,
+            )
+        ),
+        prepare_subsets=nothing,
+        stop_workers=lambda: None,
+        last_measured=lambda keys: 0.0,
+        remeasure=remeasure,
+        waited=lambda keys: None,
+        device=SimpleNamespace(parallel=1, devices=()),
+    )
+    near = [
+        SimpleNamespace(trial=None, keys=name, plan=SimpleNamespace(resolution=28), name=name)
+        for name in ("first", "second", "third")
+    ]
+    asyncio.run(FinalPass(pipeline, dict, lambda: SimpleNamespace(shown=list, near=near), lambda models: "soon").run())
+    assert [line.partition(" ")[2].partition(":")[0] for line in said[:3]] == ["1/3", "2/3", "3/3"]
+    assert said[1] == "re-measured 2/3: 1 not near the front any more"
+    assert counts == [(0, 3), (2, 3), (3, 3)]

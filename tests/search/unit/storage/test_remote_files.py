@@ -11,6 +11,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from vitsearch.core.activity import Work, doing
 from vitsearch.errors import ResourceError, StoreError
 from vitsearch.storage import remote_files
 from vitsearch.storage.files import StoredFile, name_of, place_of
@@ -327,3 +328,32 @@ def test_a_missing_extra_is_named_with_its_command(kind, extra, monkeypatch):
     with pytest.raises(ResourceError) as caught:
         RemoteStore(f"{kind}://name/folder").holds(GONE)
     assert str(caught.value) == reason
+
+
+@pytest.fixture
+def attempts(monkeypatch):
+    """What the work is seen to wait for at each attempt to reach the server, which fails."""
+    work, seen = Work(), []
+
+    def connect(url):
+        seen.append(work.activity.awaits)
+        raise ConnectionError('Could not connect to the endpoint URL: "http://files:9000/team/vit/a8/68"')
+
+    monkeypatch.setattr(remote_files, "_server", connect)
+    monkeypatch.setattr(remote_files, "PAUSES_S", (0.0, 0.0))
+    with doing(work):
+        yield seen
+
+
+def test_the_work_says_that_it_waits_for_the_server_and_why(attempts):
+    with pytest.raises(StoreError):
+        RemoteStore("s3://team/vit").holds(GONE)
+    why = 'waits for files s3://team/vit, 0 s so far: Could not connect to the endpoint URL: "http://files:9000"'
+    assert attempts == [None, why, why]
+
+
+def test_it_is_tried_for_a_minute_however_long_an_attempt_takes(attempts, monkeypatch):
+    monkeypatch.setattr(remote_files, "PATIENCE_S", 0.0)
+    with pytest.raises(StoreError, match="cannot be read: .*; it was tried for a minute; the same command resumes$"):
+        RemoteStore("s3://team/vit").holds(GONE)
+    assert len(attempts) == 1

@@ -30,6 +30,7 @@ class Recorder:
 
 ARGUMENTS = {
     "note": ("text",),
+    "doing": ({"training a base: vit": "epoch 1/2"},),
     "waits": (None,),
     "counted": ("trained", 1, 2),
     "left": ("1 min left",),

@@ -135,9 +135,9 @@ def test_it_is_shown_before_the_search_begins_too(quiet, monkeypatch):
     quiet.share, quiet.running, progress = 0.01, (Stage.DATA,), Reasons()
 
     async def prepare_slowly() -> None:
-        watch = StallWatch(quiet.pipeline.context, quiet.pipeline.device, usage=quiet.usage)
-        showing = asyncio.create_task(watch.show(progress))
-        with quiet.pipeline.context.stage(Stage.DATA):
+        context = replace(quiet.pipeline.context, progress=progress)
+        showing = asyncio.create_task(StallWatch(context, quiet.pipeline.device, usage=quiet.usage).show())
+        with context.stage(Stage.DATA):
             while not progress.waited_for:
                 quiet.now[0] += 1.0
                 await asyncio.sleep(0)

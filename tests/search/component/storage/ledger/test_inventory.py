@@ -9,9 +9,11 @@ import sqlite3
 import pytest
 from sqlalchemy import text
 
+from vitsearch.core.decoding import Damaged
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyDeleted, StudyError
 from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, TrainingRow, summaries
+from vitsearch.storage.run_state import RunState
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
@@ -94,3 +96,21 @@ def test_a_run_that_is_told_to_end_hears_it_at_its_next_sign_of_life(ledger):
     ledger.inventory.tell_to_end("fake", "by me on this machine")
     with pytest.raises(StudyDeleted, match="study 'fake' is deleted by me on this machine: this run ends"):
         ledger.costs.see_run()
+
+
+def test_what_a_run_does_now_is_known_elsewhere(ledger):
+    ledger.costs.start_run("fake", 2)
+    told = RunState({"training a base: vit": "epoch 2/5"}, "waits for files s3://team/vit, 12 s so far")
+    ledger.costs.tell(told)
+    (run,) = ledger.inventory.live_runs("fake")
+    assert run.now == told
+    assert run.to_json()["doing"] == {"training a base: vit": "epoch 2/5"}
+
+
+@pytest.mark.parametrize("stored", ['{"doing": 7}', '{"doing": {}, "more": 1}', "[]"])
+def test_what_a_run_never_stored_of_what_it_does_is_refused(ledger, stored):
+    ledger.costs.start_run("fake", 2)
+    with ledger._engine.begin() as connection:
+        connection.execute(text("UPDATE vs_run SET now = :now"), {"now": stored})
+    with pytest.raises(Damaged, match="vs_run: now"):
+        ledger.inventory.live_runs("fake")

@@ -46,4 +46,10 @@ def test_a_second_crash_of_native_code_is_final_and_names_each_signal():
 def test_each_loss_is_logged_with_how_many_are_allowed(warnings_of):
     heard = warnings_of("vitsearch.workers.running.losses")
     Losses(Stage.TRAIN).count(NODE_LOST, LOST)
-    assert heard == ["stage train: a node was lost (1 of 21)"]
+    assert heard == ["training: a node was lost (1 of 21); the stage runs again"]
+
+
+def test_a_lost_node_is_named(warnings_of):
+    heard = warnings_of("vitsearch.workers.running.losses")
+    Losses(Stage.TRAIN).count(NODE_LOST, LOST, "trainer-2 (10.0.0.2)")
+    assert heard == ["training: a node was lost: trainer-2 (10.0.0.2) (1 of 21); the stage runs again"]

@@ -112,6 +112,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.Float, nullable=False),
         sa.Column("ended_at", sa.Float),
         sa.Column("told_to_end", sa.String(255)),
+        sa.Column("now", sa.JSON),
     )
     op.create_table(
         "vs_stage_cost",
