@@ -13,6 +13,7 @@
     ├── StoreError                 exit 1   a file or database of the study is missing, away or cannot be written
     ├── StudyDeleted               exit 1   somebody has deleted the study of this run
     ├── NotReady                   exit 1   several things that a run needs are away (2: some do not fit)
+    ├── NoAnswer                   exit 1   something that a run needs does not answer
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
     └── StageError                 exit 1   a stage of one trial failed (stage, kind, message)
@@ -118,6 +119,10 @@ class StudyDeleted(VitsearchError):
 
 
 class StoreError(VitsearchError):
+    pass
+
+
+class NoAnswer(VitsearchError):
     pass
 
 

@@ -8,16 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vitsearch.errors import ResourceError, VitsearchError
+from vitsearch.errors import NoAnswer, VitsearchError
 
 ANSWER_S = 5.0
 """After so long every probe has ended: what has not answered counts as away."""
-
-
-class AwayError(ResourceError):
-    """Something does not answer. The same command may work later."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ def _answers(asked: dict[str, _Asked], end: float, answer_s: float) -> Iterator[
             silent.add(name)
             probe = one.probe
             text = f"{probe.what}: {probe.where} does not answer within {answer_s:g} s; {probe.silent}"
-            yield Answer(probe, error=AwayError(text))
+            yield Answer(probe, error=NoAnswer(text))
         elif one.fault is not None:
             raise one.fault
         elif one.answer is not None:

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from vitsearch.errors import StoreError
-from vitsearch.search.check.probes import AwayError, Probe, ask_all
+from vitsearch.errors import NoAnswer, StoreError
+from vitsearch.search.check.probes import Probe, ask_all
 
 
 def probe(what, ask, **more):
@@ -38,7 +38,7 @@ def test_what_answers_and_what_refuses_are_both_reported_in_order():
 
 def test_what_never_answers_is_named_with_where_and_what_to_do(never):
     (answer,) = ask_all([probe("a", never)], 0.05)
-    assert isinstance(answer.error, AwayError)
+    assert isinstance(answer.error, NoAnswer)
     assert str(answer.error) == "a: place of a does not answer within 0.05 s; wake it up"
 
 
