@@ -12,6 +12,8 @@
     ├── BundleError                exit 2   what was given is no bundle, does not fit together, or must not be replaced
     ├── StoreError                 exit 1   a file or database of the study is missing, away or cannot be written
     ├── StudyDeleted               exit 1   somebody has deleted the study of this run
+    ├── NotReady                   exit 1   several things that a run needs are away (2: some do not fit)
+    ├── NoAnswer                   exit 1   something that a run needs does not answer
     ├── WorkersLost                exit 1   Ray itself has failed; run the same command again to resume
     ├── DeviceLost                 exit 1   a device does not answer or refuses; run the same command again to resume
     └── StageError                 exit 1   a stage of one trial failed (stage, kind, message)
@@ -118,6 +120,23 @@ class StudyDeleted(VitsearchError):
 
 class StoreError(VitsearchError):
     pass
+
+
+class NoAnswer(VitsearchError):
+    pass
+
+
+class NotReady(VitsearchError):
+    """What was tried before a run, and failed; ``problems`` has an error for each."""
+
+    def __init__(self, where: str, problems: Iterable[VitsearchError]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        self.exit_code = max(problem.exit_code for problem in self.problems)
+        super().__init__("\n".join([f"{where}: {len(self.problems)} problems", *(f"  {one}" for one in self.problems)]))
+
+    def __reduce__(self) -> tuple[type[NotReady], tuple[str, tuple[VitsearchError, ...]]]:
+        return type(self), (self.where, self.problems)
 
 
 class WorkersLost(VitsearchError):

@@ -149,7 +149,8 @@ def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
         source = config.hf_hub_id or config.url
         raise WeightsError(
             f"weights of {recipe.name} could not be fetched from {source} ({first_line(error)}); "
-            f"download them where there is a network and name the file: weights: file:PATH"
+            "download them where there is a network and name the file ('weights: \"file:PATH\"'), or start from random "
+            "ones ('weights: none')"
         ) from error
     fits = config.num_classes == spec.classes and config.input_size[0] == spec.channels
     return _with_classes(spec, recipe, model, had=config.num_classes, fits=fits)

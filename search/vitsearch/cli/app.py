@@ -137,31 +137,24 @@ def check(
         bool,
         typer.Option("--costs/--no-costs", help="Also count models and time training steps here, which takes seconds."),
     ] = True,
+    connect: Annotated[
+        bool,
+        typer.Option(
+            "--connect",
+            help="Also try what a run needs: the database, the place of its files, devices, hub weights.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Report every problem of a space file, and its costs.
 
     The data and the weights files are checked too, with warnings of data that judges badly. Without problems, prints
-    what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device.
+    what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device. Each
+    part is printed as soon as it is known. With --connect, nothing is changed at the places that are tried.
     """
-    from vitsearch.cli.checking import of_file, saying_only_what_is_new
+    from vitsearch.cli.checking import Asked, Report, check_all
 
-    with saying_only_what_is_new(of_file(space, overrides or ())):
-        from vitsearch.devices import descriptions
-        from vitsearch.search.check import CheckedDevices, Valid, check_devices, check_space, space_costs
-
-        described = [descriptions.find_named(one) for one in devices or ()]
-        checked = check_space(space, overrides or ())
-        for warning in checked.warnings:
-            typer.echo(f"warning: {warning}", err=True)
-        found: Valid | CheckedDevices = check_devices(checked, described) if described else checked.require()
-        counted = space_costs(checked.require()) if costs else None
-    if as_json:
-        typer.echo(json.dumps(found.to_json() | {"costs": None if counted is None else counted.to_json()}, indent=2))
-        return
-    typer.echo(found.describe())
-    if counted is not None:
-        typer.echo(counted.describe())
+    check_all(Asked(space, tuple(overrides or ()), tuple(devices or ()), costs, connect), Report(as_json))
 
 
 app.command()(commands.status)

@@ -1,16 +1,129 @@
-"""``vitsearch check``: what the file alone shows is said before the libraries that build models are loaded."""
+"""``vitsearch check``: each part is printed as soon as it is known, what the file alone shows before the libraries that
+build models are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vitsearch.cli.tables import counted
 from vitsearch.errors import SpaceError
 from vitsearch_evaluators.base.printable import printable_lines
+
+if TYPE_CHECKING:
+    from vitsearch.search.check import CheckedFile
+    from vitsearch.search.check.connections import Connections
+
+SILENT_S = 2.0
+"""After so long without a line, one says what is under way."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command is asked to check. ``devices`` are descriptions; ``costs`` and ``connect`` add those parts."""
+
+    space: Path
+    overrides: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    costs: bool = True
+    connect: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Prints what was found. As JSON, standard output gets one document at the end; warnings, problems and what is
+    under way go to standard error."""
+
+    as_json: bool
+    warned: set[str] = field(default_factory=set)
+
+    def part(self, text: str) -> None:
+        if text and not self.as_json:
+            typer.echo(text)
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Print those that were not printed yet."""
+        for warning in warnings:
+            if warning not in self.warned:
+                self.warned.add(warning)
+                typer.echo(f"warning: {warning}", err=True)
+
+    def document(self, value: dict[str, Any]) -> None:
+        if self.as_json:
+            typer.echo(json.dumps(value, indent=2))
+
+    @contextmanager
+    def under_way(self, what: str) -> Iterator[None]:
+        """Say what is under way where the block takes longer."""
+        timer = threading.Timer(SILENT_S, typer.echo, (f"{what} ...",), {"err": True})
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def check_all(asked: Asked, report: Report) -> None:
+    """Check a space file, and print each part as soon as it is known.
+
+    Raises :class:`SpaceError` with every problem, and ``typer.Exit`` where all of them were printed already."""
+    with saying_only_what_is_new(of_file(asked.space, asked.overrides)):
+        with report.under_way("loading PyTorch and the backbones"):
+            from vitsearch.devices import descriptions
+            from vitsearch.search import check
+
+            described = [descriptions.find_named(one) for one in asked.devices]
+            file = check.check_file(asked.space, asked.overrides)
+        report.warn(file.warnings)
+        tried = _connected(file, report) if asked.connect else None
+        with report.under_way("reading the images"):
+            data = check.check_data(file)
+        report.warn(data.warnings)
+        report.part(data.describe())
+        with report.under_way("classifying images with the weights files"):
+            checked = check.Checked(file, data, check.check_weights_of(file, data))
+        report.warn(checked.warnings)
+        with report.under_way("counting plans"):
+            found = check.check_devices(checked, described) if described else checked.require()
+        report.part(found.describe())
+        costs = None
+        if asked.costs:
+            valid = checked.require()
+            with report.under_way("counting parameters and MACs of models"):
+                models = check.count_models(valid)
+            report.part(models.describe())
+            with report.under_way("timing training steps"):
+                time = check.estimate_time(valid)
+            report.part(time.describe() if time is not None else "")
+            costs = check.Costs(models.models, models.unmeetable, time).to_json()
+    connections = None if tried is None else tried.to_json()
+    report.document(found.to_json() | {"connections": connections, "costs": costs})
+    if tried is not None and tried.problems:
+        raise typer.Exit(max(problem.exit_code for problem in tried.problems))
+
+
+def _connected(file: CheckedFile, report: Report) -> Connections | None:
+    from vitsearch.search.check.connections import try_connections
+
+    if file.connectable is None:
+        typer.echo("nothing was connected to: first correct the problems above", err=True)
+        return None
+    with report.under_way("asking what a run needs"):
+        tried = try_connections(file.connectable)
+    report.part(printable_lines(tried.describe()))
+    report.warn(tried.notes)
+    if tried.problems:
+        head = f"a run would not start: {counted(len(tried.problems), 'problem')}"
+        typer.echo(printable_lines("\n".join([head, *(f"  {one}" for one in tried.problems)])), err=True)
+    return tried
 
 
 def of_file(space: Path, overrides: Sequence[str]) -> tuple[str, ...]:

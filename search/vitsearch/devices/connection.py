@@ -13,6 +13,7 @@ from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError
 
 DEADLINE_S = 900.0
+ANSWER_S = 30.0
 FOREVER_S = math.inf
 
 
@@ -53,10 +54,15 @@ def connection_problems(devices: Mapping[str, Device], environ: Mapping[str, str
     return problems
 
 
-def connect(name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S) -> DeviceClient:
-    """Make a client without sending anything. Raises :class:`ResourceError` for an invalid token or fingerprint."""
+def connect(
+    name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S, timeout_s: float = ANSWER_S
+) -> DeviceClient:
+    """Make a client without sending anything; ``timeout_s`` is for each answer.
+
+    Raises :class:`ResourceError` for an invalid token or fingerprint.
+    """
     try:
-        return DeviceClient(way.url, token=way.token, owner=owner, fingerprint=way.fingerprint, deadline_s=deadline_s)
+        return DeviceClient(way.url, way.token, owner, timeout_s, deadline_s, fingerprint=way.fingerprint)
     except EvaluatorError as error:
         raise ResourceError(f"device {name}: {error}") from error
 

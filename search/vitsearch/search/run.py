@@ -19,6 +19,8 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.check.connections import Connections, hub_probes, probes_of_driver
+from vitsearch.search.check.probes import ask_all
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
 from vitsearch.search.home import Home
@@ -66,6 +68,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))
         remember_places(space.devices, os.environ)
+        _try_what_is_needed(space, progress, options)
         cores = closing.enter_context(cores_kept_free(space))
         resources = resources_of(space, cores) if options.ray_address is None else resources_in_cluster(space)
         closing.enter_context(home.running(progress.note))
@@ -122,6 +125,16 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             raise KeyboardInterrupt from None
         observers.finished(partial(FinalFront.read, study, ledger))
         return ended
+
+
+def _try_what_is_needed(space: SearchSpace, progress: Progress, options: Options) -> None:
+    """Say all that is away or does not fit in one message, before anything is started. Workers of a cluster fetch
+    weights for themselves."""
+    of_workers = [] if options.ray_address is not None else hub_probes(space)
+    found = Connections(ask_all([*probes_of_driver(space), *of_workers]))
+    found.require(f"study {space.study!r} was not started")
+    for note in found.notes:
+        progress.note(note)
 
 
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:

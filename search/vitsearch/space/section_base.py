@@ -42,7 +42,8 @@ class StartingWeights(Section):
     """Weights to start from, and how a model with them reads images."""
 
     weights: Weights = ""
-    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub)."""
+    """builtin, hub, none (random) or file:PATH (default: builtin if vitsearch has weights for it, otherwise hub). hub
+    downloads timm's weights of the name, once; a machine without a network needs none or file:PATH."""
     mean: ChannelNumbers | None = None
     """Mean that is subtracted from pixels in [0, 1]: one number, or one for each channel (default: that of the weights;
     of a file, that of the timm name)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".mlmodel")
 
 USERS = "databases"
 """The folder of a store with a note for each database that uses it."""
+TRIED = b"written by vitsearch to try whether it can write here; may be deleted\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLACE = re.compile(rf"[0-9a-f]{{2}}/[0-9a-f]{{62}}(\.(onnx|xml|bin|tflite|mlmodel))?(-\w+{re.escape(PART)})?")
 _DATABASE = re.compile(r"[0-9a-f]{32}")
@@ -92,6 +94,10 @@ class Store(Protocol):
 
     def prepare(self) -> None:
         """Make the place ours, by a note. Raise :class:`StoreError`, at once, where it cannot be reached or written."""
+
+    def try_out(self) -> None:
+        """Write one small file at the place and delete it: nothing is left, and the place becomes nobody's. Raise
+        :class:`StoreError`, at once, where that fails."""
 
     def is_ours(self) -> bool:
         """Whether the place has our note: nothing is deleted in one without it."""
@@ -253,6 +259,15 @@ class FileStore:
         except OSError as error:
             raise StoreError(f"files {self.root} cannot be written: {error.strerror}") from error
 
+    def try_out(self) -> None:
+        folder = nearest_folder(self.root)
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(TRIED)
+                file.flush()
+        except OSError as error:
+            raise StoreError(f"files {self.root} cannot be written: {folder}: {error.strerror}") from error
+
     def is_ours(self) -> bool:
         return has_note(self.root)
 
@@ -269,6 +284,13 @@ class FileStore:
 
     def _path(self, sha256: str) -> Path:
         return self.root / place_of(sha256)
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path, or the nearest one above it that is there: where what is missing will be made."""
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    return path
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -27,6 +27,7 @@ from vitsearch.errors import ResourceError, StoreError, VitsearchError
 from vitsearch.storage.atomic_files import PART
 from vitsearch.storage.files import (
     MODEL_SUFFIXES,
+    TRIED,
     USERS,
     FileStore,
     StoredFile,
@@ -137,6 +138,18 @@ class RemoteStore:
 
     def prepare(self) -> None:
         self._once("written", lambda server, root: self._write(server, f"{root}/{NOTE}", ABOUT))
+
+    def try_out(self) -> None:
+        def write_and_delete(server: Any, root: str) -> None:
+            folder = root if self._shows_whole_files else _nearest_folder(server, root)
+            place = f"{folder}/vitsearch-{uuid.uuid4().hex}{PART}"
+            server.pipe_file(place, TRIED)
+            try:
+                server.rm_file(place)
+            except Exception as error:
+                raise OSError(f"{place} was written, but cannot be deleted: {error}") from error
+
+        self._once("written", write_and_delete)
 
     def is_ours(self) -> bool:
         def has_note(server: Any, root: str) -> bool:
@@ -338,6 +351,12 @@ def _sftp() -> Any:
             self.ftp = self.client.open_sftp()
 
     return KnownHosts
+
+
+def _nearest_folder(server: Any, folder: str) -> str:
+    while folder.strip("/") and not server.exists(folder):
+        folder = folder.rpartition("/")[0]
+    return folder
 
 
 def _size(server: Any, path: str) -> int | None:

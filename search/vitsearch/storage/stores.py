@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from vitsearch.errors import StudyError
-from vitsearch.storage.addresses import files_address, files_problem
+from vitsearch.storage.addresses import files_address, files_problem, masked
 from vitsearch.storage.files import FileStore, Store
-from vitsearch.storage.ledger import Ledger
+from vitsearch.storage.ledger import Ledger, files_folder, try_database
 from vitsearch.storage.notes import NOTE
 from vitsearch.storage.remote_files import RemoteStore
 
@@ -38,10 +39,7 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
     Raises :class:`StudyError` where it has its files elsewhere, and :class:`~vitsearch.errors.StoreError` where they
     cannot be written.
     """
-    wanted = asked or environ.get(VARIABLE, "")
-    if wanted and (problem := files_problem(wanted)):
-        raise StudyError(f"{VARIABLE}: {problem}" if not asked else problem)
-    address = files_address(wanted) if wanted else ""
+    address = _wanted(asked, environ)
     place = ledger.inventory.files_place()
     if place is None:
         store = _store(ledger, address)
@@ -52,11 +50,8 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
             _make_ours(store, ledger)
         place = ledger.inventory.adopt_files_place(address)
     store = _store(ledger, place.address)
-    if asked and address != store.address:
-        raise StudyError(
-            f"the files of {ledger.shown} are in {store.address}, not in {address}: leave 'files' out, or "
-            f"copy its studies into another database: vitsearch db copy {ledger.shown} OTHER --files {asked}"
-        )
+    if asked:
+        _refuse_elsewhere(ledger.shown, store, asked)
     if address == store.address:
         store.prepare()
     else:
@@ -66,17 +61,75 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
     return store
 
 
+def planned_address(url: str, asked: str | None, environ: Mapping[str, str]) -> str:
+    """Where the files of a new database at ``url`` would go; one that has files may name another place."""
+    return _wanted(asked, environ) or str(files_folder(url).resolve() / "artifacts")
+
+
+def try_store(url: str, environ: Mapping[str, str]) -> Store:
+    """The store that :func:`adopt_store` would give for a database whose space file names no place, after one small
+    file was written there and deleted. Nothing is remembered, and the place becomes nobody's.
+
+    Raises :class:`StudyError` and :class:`~vitsearch.errors.StoreError` as :func:`adopt_store` does.
+    """
+    address, known = _wanted(None, environ), _known_store(url)
+    store = known or store_at(planned_address(url, None, environ))
+    store.try_out()
+    if address != store.address:
+        _refuse_another_s(store, masked(url))
+    elif known is None:
+        _refuse_look_alikes(store)
+    return store
+
+
+def refuse_other_place(url: str, asked: str) -> None:
+    """Raise :class:`StudyError` where a database has its files elsewhere than a space file says."""
+    if (store := _known_store(url)) is not None:
+        _refuse_elsewhere(masked(url), store, asked)
+
+
+def _known_store(url: str) -> Store | None:
+    """The place that a database names already."""
+    if not try_database(url):
+        return None
+    with closing(Ledger.to_read(url)) as ledger:
+        place = ledger.inventory.files_place()
+        return None if place is None else _store(ledger, place.address)
+
+
+def _wanted(asked: str | None, environ: Mapping[str, str]) -> str:
+    """The address that a space file asks for, else that of :data:`VARIABLE`; empty where neither does."""
+    wanted = asked or environ.get(VARIABLE, "")
+    if wanted and (problem := files_problem(wanted)):
+        raise StudyError(f"{VARIABLE}: {problem}" if not asked else problem)
+    return files_address(wanted) if wanted else ""
+
+
+def _refuse_elsewhere(database: str, store: Store, asked: str) -> None:
+    if (address := files_address(asked)) != store.address:
+        raise StudyError(
+            f"the files of {database} are in {store.address}, not in {address}: leave 'files' out, or "
+            f"copy its studies into another database: vitsearch db copy {database} OTHER --files {asked}"
+        )
+
+
 def _make_ours(store: Store, ledger: Ledger) -> None:
     """Use a place that the database alone names, and no person, only where it is ours or nothing is there."""
+    if not store.is_ours():
+        _refuse_another_s(store, ledger.shown)
+        store.prepare()
+
+
+def _refuse_another_s(store: Store, database: str) -> None:
+    """Refuse a place that no person has named, where it is not ours and something is there."""
     if store.is_ours():
         return
     if not store.is_empty() or (isinstance(store, FileStore) and store.root.is_symlink()):
         raise StudyError(
-            f"the files of {ledger.shown} are in {store.address}, which is not empty and has no note of vitsearch "
+            f"the files of {database} are in {store.address}, which is not empty and has no note of vitsearch "
             f"({NOTE}): was the folder replaced, or is it another's? To use it all the same, write its path as 'files' "
             "into the space file"
         )
-    store.prepare()
 
 
 def _refuse_look_alikes(store: Store) -> None:
@@ -100,4 +153,9 @@ def _store(ledger: Ledger, address: str) -> Store:
         return FileStore(ledger.files / "artifacts")
     if problem := files_problem(address):
         raise StudyError(f"{ledger.shown}: {problem}")
+    return store_at(address)
+
+
+def store_at(address: str) -> Store:
+    """The store at a place for files, written as by :func:`~vitsearch.storage.addresses.files_address`."""
     return RemoteStore(address) if "://" in address else FileStore(Path(address))

@@ -43,14 +43,22 @@ def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
     if stored == space.to_json():
         return None
     if stored is not None:
+        refuse_other_space(study, space)
         before = SearchSpace.from_json(stored)
-        refuse_other_names(study, before.device_names, space.device_names)
-        _refuse_changes(before, space)
         if (change := SpaceChange.between(before, space, len(study.records()))) is not None:
             added = change.to_json()
             study.change("space_changes", lambda known: [*(known or []), added])
     study.remember("space", space.to_json())
     return change
+
+
+def refuse_other_space(study: Study, space: SearchSpace) -> None:
+    """Raise :class:`~vitsearch.errors.StudyError`, with the difference, where a study cannot go on with a space."""
+    stored = study.attributes.get("space")
+    if stored is not None and stored != space.to_json():
+        before = SearchSpace.from_json(stored)
+        refuse_other_names(study, before.device_names, space.device_names)
+        _refuse_changes(before, space)
 
 
 def adopt_data(study: Study, description: Mapping[str, Any]) -> None:

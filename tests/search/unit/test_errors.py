@@ -8,7 +8,16 @@ import re
 import pytest
 
 from vitsearch import errors
-from vitsearch.errors import SpaceError, StageError, UnknownName, VitsearchError, WorkerCrashed, did_you_mean
+from vitsearch.errors import (
+    NotReady,
+    SpaceError,
+    StageError,
+    StoreError,
+    UnknownName,
+    VitsearchError,
+    WorkerCrashed,
+    did_you_mean,
+)
 
 DRAWN = {name: int(code) for name, code in re.findall(r"(\w+)\s+exit (\d)", errors.__doc__ or "")}
 CLASSES = [item for item in vars(errors).values() if isinstance(item, type) and issubclass(item, VitsearchError)]
@@ -42,7 +51,11 @@ def test_a_stage_error_of_a_plugin_keeps_the_name_that_it_gives():
 
 @pytest.mark.parametrize(
     "error",
-    [cls("what happened") for cls in CLASSES if cls not in (SpaceError, StageError, UnknownName, WorkerCrashed)],
+    [
+        cls("what happened")
+        for cls in CLASSES
+        if cls not in (NotReady, SpaceError, StageError, UnknownName, WorkerCrashed)
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_pickle_round_trip_of_plain_errors(error):
@@ -51,7 +64,13 @@ def test_pickle_round_trip_of_plain_errors(error):
 
 
 @pytest.mark.parametrize(
-    "error", [SpaceError("x.yaml", ["a", "b"]), UnknownName("runtime", "onx", ["onnxruntime"])], ids=["space", "name"]
+    "error",
+    [
+        SpaceError("x.yaml", ["a", "b"]),
+        UnknownName("runtime", "onx", ["onnxruntime"]),
+        NotReady("study", [StoreError("away"), UnknownName("runtime", "onx", ["onnxruntime"])]),
+    ],
+    ids=["space", "name", "not ready"],
 )
 def test_pickle_round_trip_of_errors_with_parts(error):
     back = pickle.loads(pickle.dumps(error))
@@ -74,3 +93,8 @@ def test_an_unknown_name_is_reported_with_the_nearest_and_all_names():
 
 def test_did_you_mean_is_empty_without_a_similar_name():
     assert did_you_mean("zebra", ["onnxruntime"]) == ""
+
+
+def test_several_problems_end_a_command_as_the_one_that_will_not_pass():
+    assert NotReady("study", [StoreError("away")]).exit_code == 1
+    assert NotReady("study", [StoreError("away"), errors.StudyError("another objective")]).exit_code == 2

@@ -91,6 +91,12 @@ TOKEN_USE = fields(
     variable=(maybe(TEXT), "the environment variable that holds it; null for a token of 'vitsearch devices add'"),
     private=(FLAG, "false where it goes unencrypted to another machine"),
 )
+CONNECTION = fields(
+    what=(TEXT, "what a run needs: storage, files, study, a device or board, weights of the hub"),
+    where=(TEXT, "its address or name"),
+    found=(maybe(TEXT), "what it answered; null where it failed"),
+    problem=(maybe(TEXT), "why a run would not start; null where it works"),
+)
 CHECK = fields(
     study=(TEXT, "name of the study"),
     plans=(WHOLE, "plans in the space"),
@@ -102,6 +108,7 @@ CHECK = fields(
     weights=(by_name(TEXT), "what files of weights do on some images, or that they are trained first"),
     tokens=(several(TOKEN_USE), "the addresses that a run gives a token"),
     space=(ANYTHING, "the space file with every default"),
+    connections=(maybe(several(CONNECTION)), "what was tried; null without --connect"),
     costs=(maybe(COSTS), "what the search will cost; null with --no-costs"),
 )
 CHECKED_DEVICE = fields(

@@ -82,6 +82,23 @@ class Models:
     macs_m: Span
     size_mb: Span
 
+    def describe(self) -> str:
+        return (
+            f"models: {self.params_m} million parameters, {self.macs_m} million MACs, weights of {self.size_mb} MB "
+            f"({self.counted} plans counted, the largest and the smallest of each backbone among them)."
+        )
+
+
+@dataclass(frozen=True)
+class CountedModels:
+    """Models of a space. ``unmeetable`` has a line for each limit that none of them can meet."""
+
+    models: Models
+    unmeetable: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "\n".join([self.models.describe(), *self.unmeetable])
+
 
 @dataclass(frozen=True)
 class Time:
@@ -96,6 +113,12 @@ class Time:
     wall_s: Span
     basis: tuple[str, ...]
 
+    def describe(self) -> str:
+        wall, trained, device = map(_durations, (self.wall_s, self.trainers_s, self.device_s))
+        trainers = "one trainer" if self.trainers == 1 else f"{self.trainers} trainers"
+        head = f"time: {wall} in all with {trainers}: {trained} of their time, {device} of the device:"
+        return "\n".join([head, *(f"  {line}" for line in self.basis)])
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -109,23 +132,18 @@ class Costs:
         return asdict(self)
 
     def describe(self) -> str:
-        found = self.models
-        lines = [
-            f"models: {found.params_m} million parameters, {found.macs_m} million MACs, weights of {found.size_mb} MB "
-            f"({found.counted} plans counted, the largest and the smallest of each backbone among them).",
-            *self.unmeetable,
-        ]
-        if self.time is not None:
-            time = self.time
-            wall, trained, device = map(_durations, (time.wall_s, time.trainers_s, time.device_s))
-            trainers = "one trainer" if time.trainers == 1 else f"{time.trainers} trainers"
-            lines.append(f"time: {wall} in all with {trainers}: {trained} of their time, {device} of the device:")
-            lines += [f"  {line}" for line in time.basis]
-        return "\n".join(lines)
+        counted = CountedModels(self.models, self.unmeetable)
+        return "\n".join([counted.describe(), *([self.time.describe()] if self.time is not None else [])])
 
 
 def space_costs(valid: Valid) -> Costs:
     """Count models of the space and time a training step of each backbone, which takes some seconds."""
+    counted = count_models(valid)
+    return Costs(counted.models, counted.unmeetable, estimate_time(valid))
+
+
+def count_models(valid: Valid) -> CountedModels:
+    """Count the largest, the smallest and random models of the space."""
     space, plans = valid.space, plan_space(valid.space)
     counted = dict(_counted(plans, valid.data.channels))
     counts = counted.values()
@@ -133,7 +151,7 @@ def space_costs(valid: Valid) -> Costs:
     models = Models(
         len(counted), _span(one.params_m for one in counts), _span(one.macs_m for one in counts), _span(sizes)
     )
-    return Costs(models, tuple(_unmeetable(space, plans, models, valid.data.channels)), _time(valid, plans))
+    return CountedModels(models, tuple(_unmeetable(space, plans, models, valid.data.channels)))
 
 
 def _span(values: Iterable[float]) -> Span:
@@ -202,9 +220,10 @@ def _unmet(bound: Bound, least: float) -> str:
     )
 
 
-def _time(valid: Valid, plans: PlanSpace) -> Time | None:
-    """An estimate for the whole search; None where the file sets its time instead of a number of trainings."""
-    space = valid.space
+def estimate_time(valid: Valid) -> Time | None:
+    """An estimate for the whole search, for which training steps are timed; None where the file sets its time instead
+    of a number of trainings."""
+    space, plans = valid.space, plan_space(valid.space)
     wanted = space.search.wanted
     if wanted is None:
         return None

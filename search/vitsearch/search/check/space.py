@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vitsearch import backbones
@@ -17,7 +17,7 @@ from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
 from vitsearch.devices.token_places import TokenUse, remember_places, token_uses
 from vitsearch.errors import DataError, ResourceError
-from vitsearch.search.check.weights import check_weights
+from vitsearch.search.check.weights import CheckedWeights, check_weights
 from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
@@ -75,13 +75,11 @@ class Valid:
         return {name: random if each is None else preprocessing_text(each) for name, each in found.items()}
 
     def describe(self) -> str:
-        """Some lines for the user."""
+        """Some lines for the user, beside those of the data."""
         counted = "1 plan," if self.plans == 1 else f"{self.plans} plans,"
         return "\n".join(
             [
                 f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
-                f"data: {self.data.describe()}.",
-                *([self.layout.describe()] if self.layout else []),
                 *(f"input of {name}: {text}." for name, text in self.inputs().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
                 *(f"{one.describe()}." for one in self.tokens),
@@ -91,53 +89,114 @@ class Valid:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What was found. ``data`` is ``None`` when the data cannot be used; ``more_problems`` are those of the data, or
-    of the weights with the data; ``warnings`` include those of both."""
+class CheckedFile:
+    """A space file with what its backbones do not support; ``warnings`` are of values that do little or go badly
+    together."""
 
     judged: Judged
-    data: Review | None
-    more_problems: list[Problem]
     warnings: tuple[str, ...]
-    tried: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def connectable(self) -> SearchSpace | None:
+        """The space, where nothing is wrong with its addresses: a file with problems gets no secret sent."""
+        draft = self.judged.draft
+        return None if draft.lines() else draft.space
+
+
+@dataclass(frozen=True)
+class CheckedData:
+    """The data of a space file. ``found`` is ``None`` when they cannot be used, or the file does not say which."""
+
+    spec: DataSpec | None
+    found: Review | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return () if self.found is None else tuple(self.found.warnings)
+
+    def describe(self) -> str:
+        """Some lines for the user."""
+        if self.found is None:
+            return ""
+        layout = self.found.layout
+        return "\n".join([f"data: {self.found.estimate.describe()}.", *([layout.describe()] if layout else [])])
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Everything that was found, in the order in which it was found."""
+
+    file: CheckedFile
+    of_data: CheckedData
+    of_weights: CheckedWeights
+
+    @property
+    def judged(self) -> Judged:
+        return self.file.judged
+
+    @property
+    def data(self) -> Review | None:
+        return self.of_data.found
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*self.file.warnings, *self.of_data.warnings, *self.of_weights.warnings)
 
     def require(self, more: Sequence[Problem] = ()) -> Valid:
         """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem, those of ``more``
         among them."""
         draft = self.judged.draft
-        space = draft.require([*self.judged.unsupported, *self.more_problems, *more]).space
+        problems = (*self.judged.unsupported, *self.of_data.problems, *self.of_weights.problems, *more)
+        space = draft.require(problems).space
         assert self.data is not None  # a valid space has data, and its problems were raised
         remember_places(space.devices, os.environ)
         tokens = tuple(token_uses(space.devices, os.environ))
         notes = [*connection_problems(space.devices, os.environ), *lacking(space), *_too_many_trainers(space)]
         estimate, layout = self.data.estimate, self.data.layout
-        plans = plan_space(space).count()
-        return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, self.tried, tokens)
+        plans, tried = plan_space(space).count(), self.of_weights.tried
+        return Valid(draft.source.path, space, plans, estimate, layout, notes, self.warnings, tried, tokens)
 
 
 def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Checked:
     """Check the form of a space file, its names and values, its weights files and its data, each as far as the others
     allow. Raises :class:`~vitsearch.errors.SpaceError` only for a file that is no YAML mapping."""
+    file = check_file(path, overrides)
+    data = check_data(file)
+    return Checked(file, data, check_weights_of(file, data))
+
+
+def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CheckedFile:
+    """The first step of :func:`check_space`: what needs no data."""
     judged = judge(path, overrides, backbones.supports)
-    draft, known = judged.draft, [*judged.warnings, *_known_bad(judged.draft.space)]
+    return CheckedFile(judged, (*judged.warnings, *_known_bad(judged.draft.space)))
+
+
+def check_data(file: CheckedFile) -> CheckedData:
+    """The second step: read the whole data set."""
+    draft = file.judged.draft
     if draft.data is None:
-        return Checked(judged, None, [], tuple(known))
+        return CheckedData(None, None, ())
     asked = (*draft.asked.choices("resolution"), draft.asked.baseline.resolution)
     stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(asked) or ANY_SIZE)
     try:
         spec = DataSpec.from_json(stored)
-        data = review(spec)
+        return CheckedData(spec, review(spec), ())
     except DataError as error:
         problem = _problem(str(error))
         reported = {each.path for each in draft.problems}  # such as a missing root
-        return Checked(judged, None, [] if problem.path in reported else [problem], tuple(known))
-    warnings = (*known, *data.warnings)
-    if draft.space is None or judged.unsupported:
-        return Checked(judged, data, [], warnings)
-    weights = check_weights(draft.space, spec, data.estimate.channels)
-    names = data.layout.class_names if data.layout is not None else None  # of too many images; a run reads them
-    problems = [*weights.problems, *([] if names is None else unknown_names(draft.space, names))]
-    return Checked(judged, data, problems, (*warnings, *weights.warnings), weights.tried)
+        return CheckedData(None, None, () if problem.path in reported else (problem,))
+
+
+def check_weights_of(file: CheckedFile, data: CheckedData) -> CheckedWeights:
+    """The third step: what needs the space and its data, such as finished weights. Nothing where either is wrong."""
+    space = file.judged.draft.space
+    if data.spec is None or data.found is None or space is None or file.judged.unsupported:
+        return CheckedWeights([], [], {})
+    weights = check_weights(space, data.spec, data.found.estimate.channels)
+    layout = data.found.layout
+    names = None if layout is None else layout.class_names  # of too many images; a run reads them
+    return weights if names is None else replace(weights, problems=[*weights.problems, *unknown_names(space, names)])
 
 
 def _known_bad(space: SearchSpace | None) -> list[str]:

@@ -24,6 +24,7 @@ from vitsearch.storage.ledger.inventory import LiveRun, StudySummary, summaries
 from vitsearch.storage.ledger.ledger import Ledger
 from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
 from vitsearch.storage.ledger.outage import wait_for
+from vitsearch.storage.ledger.probing import try_database
 from vitsearch.storage.ledger.provenance import StageResult
 from vitsearch.storage.ledger.reading import is_there
 from vitsearch.storage.ledger.restore import Destination
@@ -74,6 +75,7 @@ __all__ = [
     "snapshot",
     "sqlite_file",
     "summaries",
+    "try_database",
     "tune",
     "tune_to_read",
     "version_of_trials",

@@ -60,7 +60,7 @@ def connect(url: str) -> Engine:
     if file := sqlite_file(url):
         make_folder(file.parent, url)
         _require_writable(file, url)
-    engine = _engine(url)
+    engine = make_engine(url)
     tune(engine)
     return engine
 
@@ -70,7 +70,7 @@ def connect_to_read(url: str) -> Engine:
     :class:`StudyError` where there is no database."""
     if file := sqlite_file(url):
         require_readable(file)
-    engine = _engine(url, to_read=True)
+    engine = make_engine(url, to_read=True)
     tune_to_read(engine)
     return engine
 
@@ -90,7 +90,8 @@ def _require_writable(file: Path, url: str) -> None:
             raise StoreError(f"storage {masked(url)} cannot be written: no permission to write {path}")
 
 
-def _engine(url: str, to_read: bool = False, **options: Any) -> Engine:
+def make_engine(url: str, to_read: bool = False, **options: Any) -> Engine:
+    """An engine that has opened nothing yet. One clear :class:`StudyError` for what names no database."""
     if file := sqlite_file(url):
         is_there(file)  # refuses what is no file
     known = read_options(url) if to_read else engine_options(url)
@@ -255,7 +256,7 @@ def _try_what_was_idle(engine: Engine) -> None:
 def first(url: str, last_table: str) -> Iterator[None]:
     """Let one process at a time into the block while the database has no row in ``last_table``. For who makes tables by
     a library that fails if another process does so at the same moment: the last one may be there before its row."""
-    engine = _engine(url, poolclass=NullPool)
+    engine = make_engine(url, poolclass=NullPool)
     with explained(engine), engine.connect() as connection:
         is_made = inspect(connection).has_table(last_table)
         is_made = is_made and connection.execute(_any_row(last_table)).first() is not None
@@ -288,7 +289,7 @@ def _any_row(name: str) -> Select[Any]:
 
 def has_tables(url: str, *names: str) -> bool:
     """Whether a database has all of these tables. Nothing is written to it."""
-    engine = _engine(url, to_read=True, poolclass=NullPool)
+    engine = make_engine(url, to_read=True, poolclass=NullPool)
     tune_to_read(engine)
     with explained(engine), engine.connect() as connection:
         found = inspect(connection)

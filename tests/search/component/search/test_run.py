@@ -96,6 +96,7 @@ def test_workers_pause_for_this_machine_only_and_those_of_a_cluster_never(space,
     async def drive(session, workspace, options):
         return session.device
 
+    monkeypatch.setattr(run, "_try_what_is_needed", lambda *_: None)  # nobody is called nano
     monkeypatch.setattr(run, "ProcessGuard", nullcontext)
     monkeypatch.setattr(run, "LocalWorkers", lambda *_: IdleWorkers())
     monkeypatch.setattr(run, "RayRunner", lambda *_: Runner())
