@@ -140,14 +140,10 @@ def _try_what_is_needed(space: SearchSpace, progress: Progress, options: Options
 async def drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     """The search from its data to its front, with what was opened for it."""
     stop_on_sigterm()
-    async with other_runs_said(session.ledger, session.study.name, session.progress):
-        return await _drive(session, workspace, options)
-
-
-async def _drive(session: Session, workspace: Workspace, options: Options) -> SearchEnd:
     context = StageContext.of(workspace, session.ledger, session.runner, session.driver, session.progress)
     with doing(context.clock.run):
-        return await _drive(session, context, options)
+        async with other_runs_said(session.ledger, session.study.name, session.progress):
+            return await _drive(session, context, options)
 
 
 async def _drive(session: Session, context: StageContext, options: Options) -> SearchEnd:
