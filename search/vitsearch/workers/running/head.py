@@ -24,6 +24,10 @@ class ClusterHead:
         host, _, port = address.rpartition(":")
         self._place = host.strip("[]"), int(port)
 
+    async def answers(self) -> bool:
+        """Whether it answers at this moment."""
+        return await self._silent() is None
+
     async def watch(self) -> None:
         """Return never. Raises :class:`WorkersLost` when the head is lost."""
         while True:
