@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 
@@ -53,7 +54,7 @@ class ClusterHead:
         except TimeoutError:
             return f"no answer within {ANSWER_S:g} s"
         except OSError as error:
-            return error.strerror or str(error)
+            return os.strerror(error.errno) if error.errno else str(error)
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
