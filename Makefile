@@ -28,7 +28,8 @@ AGENT_INI := -c evaluators/pyproject.toml --rootdir=.
 # Makes an environment: $(call new-environment,FOLDER)
 define new-environment
 @command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; vitsearch needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-$(PYTHON) -m venv $(1)
+@echo "$(1): a new environment"
+@$(PYTHON) -m venv $(1)
 endef
 
 .PHONY: setup quickstart test test-fast test-long test-all test-search test-agent test-runtimes test-lowest \
@@ -38,8 +39,10 @@ setup: $(READY)
 
 $(READY): pyproject.toml evaluators/pyproject.toml constraints.txt
 	$(call new-environment,$(VENV))
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert]" --group dev
+	@echo "$(VENV): installing vitsearch with torch, its runtimes and what tests it, from the package index (some minutes)"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ./evaluators --editable ".[openvino,litert]" --group dev
+	@echo "$(VENV): ready"
 	@touch $@
 
 quickstart: setup
@@ -68,11 +71,13 @@ test-search: setup
 
 # What the tests need beside the libraries: the converter of LiteRT (2 GB, some minutes), a browser, and ssh-keygen.
 setup-long: $(CONVERTER) $(AGENT_READY) $(RUNTIMES_READY)
+	@echo "looking for Chromium and ssh-keygen, which some tests need"
 	@tools/install_chromium.sh
 	@tools/install_ssh_keygen.sh
 
 $(CONVERTER): $(READY)
-	$(BIN)/vitsearch install-converter litert
+	@echo "$(VITSEARCH_CONVERTERS): installing the converter of LiteRT (2 GB, some minutes)"
+	@$(BIN)/vitsearch install-converter litert
 	@touch $@
 
 # The device agent as a device has it: nothing installed but the agent itself (and what tests it).
@@ -81,8 +86,9 @@ test-agent: $(AGENT_READY)
 
 $(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_evaluators -name "*.py")
 	$(call new-environment,$(AGENT_VENV))
-	$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest pytest-xdist
-	$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
+	@echo "$(AGENT_VENV): installing the agent alone, as a device has it, and what tests it"
+	@$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest pytest-xdist
+	@$(AGENT_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps ./evaluators
 	@touch $@
 
 # What `test-agent` skipped for want of onnx, onnxruntime, OpenVINO, LiteRT or Pillow.
@@ -91,7 +97,8 @@ test-runtimes: $(RUNTIMES_READY) test-agent
 
 $(RUNTIMES_READY): evaluators/pyproject.toml constraints.txt
 	$(call new-environment,$(RUNTIMES_VENV))
-	$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
+	@echo "$(RUNTIMES_VENV): installing the agent with onnxruntime, OpenVINO and LiteRT, and what tests it"
+	@$(RUNTIMES_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis onnx pillow pytest pytest-xdist --editable "./evaluators[onnxruntime,openvino,litert]"
 	@touch $@
 
 # The oldest releases that pyproject.toml allows: the unit tier, and a test of each library at its door.

@@ -9,6 +9,7 @@ from vitsearch.pipeline.progress import Silent
 class Lines(Silent):
     said: list[str] = field(default_factory=list)
     waits_for: list[str] = field(default_factory=list)
+    does: list[dict[str, str]] = field(default_factory=list)
 
     def note(self, text):
         self.said.append(text)
@@ -16,3 +17,6 @@ class Lines(Silent):
     def waits(self, text):
         if text is not None:
             self.waits_for.append(text)
+
+    def doing(self, stages):
+        self.does.append(stages)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vitsearch.core.activity import duration
+from vitsearch.core.activity import AWAITED_S, duration
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.devices.wrapped_device import WrappedDevice
@@ -66,9 +66,12 @@ class WaitingDevice(WrappedDevice):
         return await self._wait_for(self._device.accuracy(artifact, subset, deployment))
 
     def waits(self) -> str | None:
-        """A message about what the run waits for; None when the device answers."""
-        outage = self.outage
-        return None if outage is None else waiting(self.name, self._clock() - outage.since_s, outage.why)
+        """A message about what the run waits for; None when the device answers, or is silent for a moment."""
+        outage = self._device.outage
+        silent_s = 0.0 if outage is None else self._clock() - outage.since_s
+        if outage is None or silent_s < min(AWAITED_S, OUTAGE_AFTER_S):
+            return None
+        return waiting(self.name, silent_s, outage.why)
 
     async def _wait_for(self, asked: Awaitable[R]) -> R:
         task, idle = asyncio.ensure_future(asked), 0

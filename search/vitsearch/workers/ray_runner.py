@@ -145,7 +145,7 @@ class RayRunner:
         lost = Losses(job.stage)
         while True:
             log = self._logs / f"{job.stage}-{self._token}-{next(self._tries)}.log"
-            crash, mailbox = None, Mailbox(log.stem)
+            crash, mailbox = None, _mailbox(log)
             try:
                 async with self._slots:
                     result: tuple[R, StageCost] = await self._submit(job, log, mailbox)
@@ -191,13 +191,13 @@ class RayRunner:
         """Ask Ray for a worker and wait for what it returns. Raises :class:`WorkersLost` if the head of the cluster is
         lost meanwhile: Ray would say nothing for a minute and then end this process."""
         while True:
-            asked_bytes = self._demand.request_bytes(kind_of(job), self._largest_node_bytes())
+            asked_bytes = self._demand.request_bytes(kind_of(job), await self._known_node_bytes())
             reference = self._run_task.options(memory=asked_bytes or None).remote(job, self.resources, log)
             result = asyncio.wrap_future(reference.future())
             following = asyncio.create_task(_follow(mailbox, current(), self._awaited))
             watching = asyncio.create_task(self._watch_head())
             try:
-                while asked_bytes <= self._largest_node_bytes():
+                while asked_bytes <= await self._known_node_bytes():
                     ended, _ = await asyncio.wait(
                         (result, watching), timeout=NODES_S, return_when=asyncio.FIRST_COMPLETED
                     )
@@ -226,6 +226,13 @@ class RayRunner:
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    async def _known_node_bytes(self) -> int:
+        """As :meth:`_largest_node_bytes`; what was known last while the head is silent, as asking it would block."""
+        is_known = time.monotonic() - self._seen_at < NODES_S
+        if is_known or self._head is None or await self._head.answers():
+            return self._largest_node_bytes()
+        return self._node_bytes
 
     def _largest_node_bytes(self) -> int:
         now = time.monotonic()
@@ -306,8 +313,17 @@ def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, Stage
     if not resources.gpus:  # Ray leaves them visible; CUDA reads this variable at its first use, which comes later
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     take_back_umask()
-    with stderr_to(log), reporting(Mailbox(log.stem)):
+    import ray
+
+    with stderr_to(log), reporting(_mailbox(log), ray.util.get_node_ip_address()):
         return run_task(job)
+
+
+def _mailbox(log: Path) -> Mailbox:
+    """Where the worker of a try reports, which has this ``log``, in any process that has joined Ray."""
+    from ray.experimental import internal_kv
+
+    return Mailbox(log.stem, internal_kv.internal_kv_get_gcs_client())
 
 
 async def _follow(mailbox: Mailbox, work: Work, awaited: str) -> None:

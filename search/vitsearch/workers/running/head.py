@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 
@@ -23,6 +24,10 @@ class ClusterHead:
         self._address = address
         host, _, port = address.rpartition(":")
         self._place = host.strip("[]"), int(port)
+
+    async def answers(self) -> bool:
+        """Whether it answers at this moment."""
+        return await self._silent() is None
 
     async def watch(self) -> None:
         """Return never. Raises :class:`WorkersLost` when the head is lost."""
@@ -49,7 +54,7 @@ class ClusterHead:
         except TimeoutError:
             return f"no answer within {ANSWER_S:g} s"
         except OSError as error:
-            return error.strerror or str(error)
+            return os.strerror(error.errno) if error.errno else str(error)
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

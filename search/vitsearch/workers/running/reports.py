@@ -36,21 +36,22 @@ class Report:
 
 
 class Mailbox:
-    """The place of the reports about one try of one stage. ``key`` is its own; ``node`` is where its worker runs, once
-    that is known."""
+    """The place of the reports about one try of one stage. ``key`` is its own, ``store`` Ray's client of the store of
+    the head; ``node`` is where its worker runs, once that is known."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, store: Any) -> None:
         self.key = key
         self.node: str | None = None
+        self._store = store
 
     def write(self, report: Report) -> None:
-        self._kept.internal_kv_put(self.key.encode(), json.dumps(asdict(report)).encode(), True, NAMESPACE, ANSWER_S)
+        self._store.internal_kv_put(self.key.encode(), json.dumps(asdict(report)).encode(), True, NAMESPACE, ANSWER_S)
 
     def read(self) -> Report | None:
         """The last report; None before the worker has begun, or where the head does not answer."""
         found = None
         with suppress(Exception):  # Ray's own errors of a head that is away, of which its users hear elsewhere
-            found = self._kept.internal_kv_get(self.key.encode(), NAMESPACE, ANSWER_S)
+            found = self._store.internal_kv_get(self.key.encode(), NAMESPACE, ANSWER_S)
         if found is None:
             return None
         told = json.loads(found)
@@ -58,21 +59,13 @@ class Mailbox:
 
     def remove(self) -> None:
         with suppress(Exception):
-            self._kept.internal_kv_del(self.key.encode(), False, NAMESPACE, ANSWER_S)
-
-    @property
-    def _kept(self) -> Any:
-        from ray.experimental import internal_kv
-
-        return internal_kv.internal_kv_get_gcs_client()
+            self._store.internal_kv_del(self.key.encode(), False, NAMESPACE, ANSWER_S)
 
 
 @contextmanager
-def reporting(mailbox: Mailbox) -> Iterator[None]:
-    """Inside this block, in a worker, what the stage does is reported."""
-    import ray
-
-    host, address, work, ended = socket.gethostname(), ray.util.get_node_ip_address(), Work(), threading.Event()
+def reporting(mailbox: Mailbox, address: str) -> Iterator[None]:
+    """Inside this block, in a worker on the node with this ``address``, what the stage does is reported."""
+    host, work, ended = socket.gethostname(), Work(), threading.Event()
 
     def report() -> None:
         last = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import subprocess
 import sys
 from typing import ClassVar
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from support import SUPPORT
 from vitsearch import backbones
+from vitsearch.core.activity import Work, doing
 from vitsearch.core.plan import Augmentation, Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
@@ -60,6 +62,12 @@ def test_loss_falls_and_the_report_counts(data):
     assert report.loss_last < report.loss_first - 0.2
     assert report.cpu_seconds > 0
     assert not model.training
+
+
+def test_a_training_tells_how_far_it_is(data):
+    with doing(Work()) as work:
+        fine_tune.fine_tune(tiny(), task(data, epochs=2))
+    assert re.fullmatch(r"epoch 2/2, train accuracy 0\.\d\d, evaluating", work.text)
 
 
 def test_the_report_has_the_average_of_the_weights(data):

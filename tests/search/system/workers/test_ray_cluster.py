@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -171,9 +172,10 @@ def _report_and_sleep(job, resources, log):
     import time
 
     from vitsearch.core.activity import current
-    from vitsearch.workers.running.reports import Mailbox, reporting
+    from vitsearch.workers.ray_runner import _mailbox
+    from vitsearch.workers.running.reports import reporting
 
-    with reporting(Mailbox(log.stem)):
+    with reporting(_mailbox(log), "10.0.0.2"):
         current().text = "asleep"
         time.sleep(600)
 
@@ -194,3 +196,29 @@ def test_a_lost_head_ends_the_run_with_how_to_resume_before_ray_ends_the_process
     finally:
         runner.close()
     assert time.monotonic() - lost_at[0] < 45.0, "Ray waits for its head for 60 s, and then ends the process"
+
+
+def test_a_lost_node_is_named_and_its_stage_waits_for_another(make_cluster, tmp_path, warnings_of):
+    heard, cluster = warnings_of("vitsearch.workers.running.losses"), make_cluster(1, num_cpus=0)
+    runner = RayRunner(Resources(1, 1, 0.0), tmp_path / "logs", cluster.address)
+    runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_report_and_sleep)
+
+    async def lose_it():
+        with doing(Work()) as work:
+            running = asyncio.ensure_future(runner.run(SleepJob(None)))
+        while work.activity.text != "asleep":
+            await asyncio.sleep(0.1)
+        (node,) = cluster.worker_nodes
+        cluster.remove_node(node, allow_graceful=False)
+        while work.activity.awaits is None:
+            await asyncio.sleep(0.1)
+        running.cancel()
+        return work.activity.awaits
+
+    try:
+        awaits = asyncio.run(asyncio.wait_for(lose_it(), PATIENCE_S))
+    finally:
+        runner.close()
+    lost = f"stage: a node was lost: {socket.gethostname()} (10.0.0.2) (1 of 21); the stage runs again"
+    assert heard == [lost]
+    assert awaits.startswith(f"waits for a free worker of the Ray cluster at {cluster.address}, 1")

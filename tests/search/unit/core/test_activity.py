@@ -33,6 +33,14 @@ def test_a_wait_whose_reason_is_known_is_named_at_once(monkeypatch):
         assert work.activity.awaits == "waits for files s3://team/vit, 0 s so far: connection refused"
 
 
+def test_of_two_waits_the_one_with_a_reason_is_named(monkeypatch):
+    now, work = [0.0], Work()
+    at(monkeypatch, now)
+    with work.awaiting("a free worker"), work.awaiting("the head", "refused"):
+        now[0] = 12.0
+        assert work.activity.awaits == "waits for the head, 12 s so far: refused"
+
+
 def test_what_a_worker_elsewhere_tells_counts_as_the_work():
     work = Work()
     work.elsewhere = Activity("epoch 1/2", "waits for files s3://team/vit, 12 s so far")

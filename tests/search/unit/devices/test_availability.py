@@ -133,6 +133,9 @@ def test_a_short_silence_is_not_an_outage(single_flight, clock):
     device = WaitingDevice(Silent(), lambda: Stage.TRAIN in single_flight.running, clock)
     clock.now_s = availability.OUTAGE_AFTER_S - 1
     assert not device.is_unavailable
+    assert device.waits().startswith("waits for device nano, no answer for 14 s: ")
+    clock.now_s = 9.0
+    assert device.waits() is None
     clock.now_s = 190.0
     assert device.is_unavailable
     assert device.waits() == "waits for device nano, no answer for 3 min: no route to host"
