@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 WIDTHS = (80, 120)
@@ -24,7 +26,12 @@ LONGEST_S = 180.0
 MOST_LINES = 70
 """Lines of one command that are shown."""
 COMMANDS = (
+    "doctor",
+    "devices list",
+    "devices status nano",
+    "studies",
     "check {space} --no-costs",
+    "capabilities test_vit4 --try --resolution 32 --backend onnxruntime",
     "status {study}",
     "front {study}",
     "front {study} --all",
@@ -32,13 +39,8 @@ COMMANDS = (
     "show {study} knee --per-class",
     "compare {study} knee baseline",
     "explain {study}",
-    "studies",
-    "doctor",
-    "devices list",
-    "devices status nano",
-    "capabilities test_vit4 --try --resolution 32 --backend onnxruntime",
-    "ship {study} baseline --to bundle",
-    "verify bundle --no-measure",
+    "ship {study} baseline --to bundle-{width}",
+    "verify bundle-{width} --no-measure",
 )
 HEAD = """\
 # What each command shows
@@ -52,16 +54,18 @@ def main(folder: Path, study: str, page: Path) -> None:
     names = {"study": study, "space": f"{study}.yaml"}
     parts = [HEAD.format(**names)]
     for command in COMMANDS:
-        words = shlex.split(command.format(**names))
-        parts.append(f"\n## vitsearch {' '.join(words)}\n")
-        for width in WIDTHS:
-            print(f"{width} columns: vitsearch {' '.join(words)}", flush=True)
-            shown = captured(words, folder, width)
-            parts.append(f"\n{width} columns:\n\n```text\n{shown}\n```\n")
-    page.write_text("".join(parts))
+        by_width = {width: shlex.split(command.format(**names, width=width)) for width in WIDTHS}
+        at_once = 1 if command.startswith("ship") else len(WIDTHS)  # one run of a study at a time
+        with ThreadPoolExecutor(at_once) as pool:
+            shown = list(pool.map(partial(captured, folder), by_width.values(), by_width))
+        parts.append(f"\n## vitsearch {command.format(**names, width=WIDTHS[0])}\n")
+        for width, text in zip(by_width, shown, strict=True):
+            parts.append(f"\n{width} columns:\n\n```text\n{text}\n```\n")
+        page.write_text("".join(parts))
+        print(f"vitsearch {command}", flush=True)
 
 
-def captured(words: list[str], folder: Path, width: int) -> str:
+def captured(folder: Path, words: list[str], width: int) -> str:
     """What tmux shows of a command in ``folder``."""
     with tempfile.TemporaryDirectory(prefix="tour-") as scratch:
         ended, server = Path(scratch, "ended"), Path(scratch, "tmux")
@@ -88,9 +92,10 @@ def captured(words: list[str], folder: Path, width: int) -> str:
 
 def _plain(text: str, folder: Path) -> Iterator[str]:
     """Lines without what is of this machine alone."""
-    known = {str(folder): "/work", str(Path.home()): "/home/ada", socket.gethostname(): "workstation"}
+    known = {str(folder): "/work", sys.prefix: "/opt/vitsearch", str(Path.home()): "/home/ada"}
     for place, name in known.items():
         text = text.replace(place, name)
+    text = re.sub(rf"\b{re.escape(socket.gethostname())}\b", "workstation", text)
     lines = text.rstrip().splitlines()
     for line in lines[:MOST_LINES]:
         yield re.sub(r"Linux-\S+", "Linux", line).rstrip()
