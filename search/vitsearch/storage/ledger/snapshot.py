@@ -35,8 +35,8 @@ KEYS = {
 }
 """By which key of a trial its results are found."""
 
-OF_A_PROCESS = ("id", "driver", "ended_at", "told_to_end")
-"""Columns of a run that say which process it is: in a copy it is none."""
+OF_A_PROCESS = ("id", "driver", "ended_at", "told_to_end", "now")
+"""Columns of a run that say which process it is, and what that does: in a copy it is none."""
 
 
 @dataclass(frozen=True)
