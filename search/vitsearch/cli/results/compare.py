@@ -55,7 +55,7 @@ def metrics_table(found: Comparison) -> Rows:
         for one in found.metrics
         if one.first is not None or one.second is not None
     ]
-    return Rows(["metric", "A", "B", "B/A", "better"], rows, ["metric"])
+    return Rows(["metric", "A", "B", "B/A", "better"], rows, ["metric", "better"])
 
 
 def _value(value: float | None) -> str:
