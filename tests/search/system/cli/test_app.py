@@ -159,7 +159,8 @@ def test_check_warns_and_is_fine(vitsearch):
     assert done.returncode == 0, done.stderr
     warnings = json.loads(done.stdout)["warnings"]
     assert any("no backbone of the file supports 0.3" in one for one in warnings)
-    assert "".join(f"warning: {one}\n" for one in warnings) == done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.endswith(" ...")]  # what is under way
+    assert said == [f"warning: {one}" for one in warnings]
 
 
 @pytest.mark.long
