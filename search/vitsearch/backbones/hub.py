@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from vitsearch.backbones.weights_file import first_line
-from vitsearch.errors import WeightsError
+from vitsearch.errors import NoAnswer, WeightsError
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """The names under which timm looks for weights in a repository, in its order."""
@@ -57,14 +57,14 @@ class HubWeights:
         )
 
     def ask(self, timeout_s: float) -> None:
-        """Ask the server for the file, which is not downloaded. Raises :class:`WeightsError` where it has none, or
-        does not answer."""
+        """Ask the server for the file, which is not downloaded. Raises :class:`WeightsError` where it has none, and
+        :class:`NoAnswer`."""
         try:
             self._head(timeout_s)
         except (RepositoryNotFoundError, EntryNotFoundError) as error:
             raise WeightsError(f"the hub has none at {self.where} ({first_line(error)}); {ELSE}") from error
         except Exception as error:  # the hub's client raises the errors of its HTTP library
-            raise WeightsError(f"the hub does not answer ({first_line(error)}); {AWAY}") from error
+            raise NoAnswer(f"the hub does not answer ({first_line(error)}); {AWAY}") from error
 
     def _head(self, timeout_s: float) -> None:
         if self.repository is None:

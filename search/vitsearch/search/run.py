@@ -19,8 +19,7 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import DataJob, Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
-from vitsearch.search.check.connections import Connections, hub_probes, probes_of_driver
-from vitsearch.search.check.probes import ask_all
+from vitsearch.search.check.connections import hub_probes, probes_of_driver, try_patiently
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
 from vitsearch.search.home import Home
@@ -131,7 +130,7 @@ def _try_what_is_needed(space: SearchSpace, progress: Progress, options: Options
     """Say all that is away or does not fit in one message, before anything is started. Workers of a cluster fetch
     weights for themselves."""
     of_workers = [] if options.ray_address is not None else hub_probes(space)
-    found = Connections(ask_all([*probes_of_driver(space), *of_workers]))
+    found = try_patiently([*probes_of_driver(space), *of_workers], progress.note)
     found.require(f"study {space.study!r} was not started")
     for note in found.notes:
         progress.note(note)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.connection import connect, known_device
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.devices.token_places import remember_places
-from vitsearch.errors import DeviceLost, NotReady, StoreError, StudyError, VitsearchError, WeightsError
+from vitsearch.errors import DeviceLost, NoAnswer, NotReady, StoreError, StudyError, VitsearchError, WeightsError
 from vitsearch.search.check.probes import Answer, Probe, ask_all
 from vitsearch.search.leaderboard.unpruned import stored_leaders
 from vitsearch.search.starting_weights import starts
@@ -38,8 +38,10 @@ ADVICE = re.compile(r"\s+Is the server running .*?\?", re.DOTALL)
 STARTING_S = 3.0
 """An agent that refuses connections may just be starting: it is asked again for so long."""
 AGAIN_S = 0.5
-HEAD_S = 4.0
-"""Longest wait for the hub."""
+ANSWER_S, PATIENT_S = 5.0, 30.0
+"""Longest wait for an answer; and of a run, where nothing else is wrong: a board may be slow to describe itself."""
+HEAD_SHARE = 0.8
+"""Of the wait for the hub, for one file."""
 SILENT_DATABASE = "is it up, and are host, port, database, user and password in 'storage' right?"
 SILENT_FILES = "is the server up, and are 'files' and the keys for it in your environment (AWS_..., GOOGLE_...) right?"
 SILENT_DISK = "is its disk away?"
@@ -88,7 +90,18 @@ class Connections:
 def try_connections(space: SearchSpace) -> Connections:
     """Ask everything that a run on this machine needs, at the same time, for some seconds."""
     remember_places(space.devices, os.environ)
-    return Connections(ask_all([*probes_of_driver(space), *hub_probes(space)]))
+    return Connections(ask_all([*probes_of_driver(space), *hub_probes(space)], ANSWER_S))
+
+
+def try_patiently(probes: Sequence[Probe], note: Callable[[str], None]) -> Connections:
+    """Ask for some seconds. What has not answered then is asked once more, for longer, unless something else is wrong,
+    of which a person should know at once."""
+    tried = Connections(ask_all(probes, ANSWER_S))
+    if not tried.problems or not all(isinstance(one, NoAnswer) for one in tried.problems):
+        return tried
+    for problem in tried.problems:
+        note(f"{problem}; asking once more, for {PATIENT_S:g} s")
+    return Connections(ask_all(probes, PATIENT_S))
 
 
 def probes_of_driver(space: SearchSpace) -> Iterator[Probe]:
@@ -188,7 +201,7 @@ def _raise(error: VitsearchError) -> str:
 
 def _device(what: str, name: str, way: KnownDevice) -> str:
     end = time.monotonic() + STARTING_S
-    with connect(name, way, "check", timeout_s=STARTING_S + 1) as client:
+    with connect(name, way, "check", timeout_s=PATIENT_S) as client:
         while True:
             try:
                 info = client.device()
@@ -236,25 +249,29 @@ def _hub(space: SearchSpace, wanted: Sequence[HubWeights], unknown: Sequence[str
     from vitsearch.backbones.hub import AWAY
 
     probes = [Probe(one.backbone, one.where, partial(_head, one), AWAY) for one in wanted]
-    reasons: dict[str, list[str]] = {}
-    for answer in ask_all(probes, HEAD_S):
-        if answer.error is not None:
-            reason = str(answer.error).removeprefix(f"{answer.probe.what}: {answer.probe.where} ")
-            reasons.setdefault(reason, []).append(answer.probe.what)
-    stored = _trained_bases(space) if reasons else set()
-    problems = list(unknown)
-    for reason, backbones in reasons.items():
-        if missing := [name for name in backbones if name not in stored]:
-            problems.append(f"{', '.join(missing)} (weights: hub): {reason}")
-    if problems:
-        raise WeightsError(f"{HUB}: {'; and '.join(problems)}")
-    if reasons:
+    failed = [answer for answer in ask_all(probes, HEAD_SHARE * ANSWER_S) if answer.error is not None]
+    stored = _trained_bases(space) if failed else set()
+    missing = [answer for answer in failed if answer.probe.what not in stored]
+    if unknown or missing:
+        is_final = unknown or any(isinstance(answer.error, WeightsError) for answer in missing)
+        text = f"{HUB}: {'; and '.join([*unknown, *_together(missing)])}"
+        raise WeightsError(text) if is_final else NoAnswer(text)
+    if failed:
         return "not reached, but the study has its unpruned models already"
     return f"has those of {', '.join(one.backbone for one in wanted)}"
 
 
+def _together(failed: Iterable[Answer]) -> Iterator[str]:
+    """Name weights that fail for one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for answer in failed:
+        reason = str(answer.error).removeprefix(f"{answer.probe.what}: {answer.probe.where} ")
+        by_reason.setdefault(reason, []).append(answer.probe.what)
+    yield from (f"{', '.join(names)} (weights: hub): {reason}" for reason, names in by_reason.items())
+
+
 def _head(weights: HubWeights) -> str:
-    weights.ask(HEAD_S)
+    weights.ask(HEAD_SHARE * ANSWER_S)
     return "has them"
 
 

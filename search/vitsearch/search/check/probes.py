@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vitsearch.errors import NoAnswer, VitsearchError
 
-ANSWER_S = 5.0
-"""After so long every probe has ended: what has not answered counts as away."""
+TICK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,24 @@ class _Asked:
     """A probe in its thread, which is left alone if it never answers."""
 
     probe: Probe
+    after: _Asked | None
     done: threading.Event = field(default_factory=threading.Event)
     answer: Answer | None = None
     fault: Exception | None = None
+    began_at: float | None = None
 
-    def start(self, before: _Asked | None) -> None:
-        threading.Thread(target=self._ask, args=(before,), daemon=True, name=f"probe-{self.probe.what}").start()
+    @property
+    def has_succeeded(self) -> bool:
+        return self.done.is_set() and self.answer is not None and self.answer.found is not None
 
-    def _ask(self, before: _Asked | None) -> None:
+    def start(self) -> None:
+        threading.Thread(target=self._ask, daemon=True, name=f"probe-{self.probe.what}").start()
+
+    def _ask(self) -> None:
         try:
-            if before is not None:
-                before.done.wait()
-                if before.answer is None or before.answer.found is None:
+            if self.after is not None:
+                self.after.done.wait()
+                if not self.after.has_succeeded:
                     return
             self.answer = Answer(self.probe, found=self.probe.ask())
         except VitsearchError as error:
@@ -73,27 +78,41 @@ class _Asked:
         finally:
             self.done.set()
 
+    def is_awaited(self, now: float, answer_s: float) -> bool:
+        """Whether it may answer yet."""
+        if self.done.is_set() or (self.after is not None and not self.after.has_succeeded):
+            return False
+        if self.began_at is None:
+            self.began_at = now
+        return now - self.began_at < answer_s
 
-def ask_all(probes: Sequence[Probe], answer_s: float = ANSWER_S) -> tuple[Answer, ...]:
-    """Ask all at the same time, and return after ``answer_s`` at the latest. Those that are left out have no answer."""
-    asked = {probe.what: _Asked(probe) for probe in probes}
-    end = time.monotonic() + answer_s
+
+def ask_all(probes: Sequence[Probe], answer_s: float) -> tuple[Answer, ...]:
+    """Ask all at the same time, each for ``answer_s`` at most. Those that are left out have no answer. A probe is named
+    before the ones that come after it.
+
+    Time counts while this process runs: on a busy machine it gets no processor for a part of it, and neither does what
+    it asks there.
+    """
+    asked: dict[str, _Asked] = {}
+    for probe in probes:
+        asked[probe.what] = _Asked(probe, None if probe.after is None else asked[probe.after])
     for one in asked.values():
-        one.start(asked[one.probe.after] if one.probe.after is not None else None)
-    return tuple(_answers(asked, end, answer_s))
+        one.start()
+    now = 0.0
+    while [one for one in asked.values() if one.is_awaited(now, answer_s)]:  # each of them learns the time
+        time.sleep(TICK_S)
+        now += TICK_S
+    return tuple(answer for one in asked.values() if (answer := _answer(one, answer_s)) is not None)
 
 
-def _answers(asked: dict[str, _Asked], end: float, answer_s: float) -> Iterator[Answer]:
-    silent = set[str]()
-    for name, one in asked.items():
-        if one.probe.after in silent:
-            continue
-        if not one.done.wait(max(0.0, end - time.monotonic())):
-            silent.add(name)
-            probe = one.probe
-            text = f"{probe.what}: {probe.where} does not answer within {answer_s:g} s; {probe.silent}"
-            yield Answer(probe, error=NoAnswer(text))
-        elif one.fault is not None:
+def _answer(one: _Asked, answer_s: float) -> Answer | None:
+    probe = one.probe
+    if one.done.is_set():
+        if one.fault is not None:
             raise one.fault
-        elif one.answer is not None:
-            yield one.answer
+        return one.answer
+    if one.after is not None and not one.after.has_succeeded:
+        return None
+    text = f"{probe.what}: {probe.where} does not answer within {answer_s:g} s; {probe.silent}"
+    return Answer(probe, error=NoAnswer(text))

@@ -159,7 +159,8 @@ def test_check_warns_and_is_fine(vitsearch):
     assert done.returncode == 0, done.stderr
     warnings = json.loads(done.stdout)["warnings"]
     assert any("no backbone of the file supports 0.3" in one for one in warnings)
-    assert "".join(f"warning: {one}\n" for one in warnings) == done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.endswith(" ...")]  # what is under way
+    assert said == [f"warning: {one}" for one in warnings]
 
 
 @pytest.mark.long
@@ -306,9 +307,9 @@ def test_a_run_whose_folder_cannot_be_written_is_one_message(vitsearch, tmp_path
     (tmp_path / "file").write_text("")
     storage = storage.format(file=tmp_path / "file")
     done = vitsearch("run", str(SMALL), f"storage=sqlite:///{storage}", "--plain", cwd=tmp_path)
-    assert done.returncode == 2
-    folder = Path(storage).with_suffix(".files") / "runs" / "small"
-    assert done.stderr.startswith(f"study 'small': its files cannot be written to {folder}: ")
+    assert done.returncode == 1
+    assert f"{Path(storage).with_suffix('')}." in done.stderr
+    assert " cannot be written: " in done.stderr
     assert done.stderr.count("\n") == 1
 
 

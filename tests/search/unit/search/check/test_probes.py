@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -32,7 +33,7 @@ def never():
 
 
 def test_what_answers_and_what_refuses_are_both_reported_in_order():
-    first, second = ask_all([probe("a", refuse), probe("b", lambda: "fine")])
+    first, second = ask_all([probe("a", refuse), probe("b", lambda: "fine")], 60.0)
     assert (str(first.error), second.found) == ("it refuses", "fine")
 
 
@@ -60,10 +61,18 @@ def test_what_comes_after_something_that_fails_is_left_out(never, before):
 
 
 def test_what_comes_after_something_that_answers_is_asked():
-    answers = ask_all([probe("b", lambda: "second", after="a"), probe("a", lambda: "first")])
-    assert [one.found for one in answers] == ["second", "first"]
+    answers = ask_all([probe("a", lambda: "first"), probe("b", lambda: "second", after="a")], 60.0)
+    assert [one.found for one in answers] == ["first", "second"]
+
+
+def test_what_comes_after_something_has_its_own_time(never):
+    first, second = (lambda: time.sleep(0.4) or "fine" for _ in range(2))
+    _, answer = ask_all([probe("a", first), probe("b", second, after="a")], 0.7)
+    assert answer.found == "fine"
+    _, answer = ask_all([probe("a", lambda: "first"), probe("b", never, after="a")], 0.2)
+    assert "b: place of b does not answer within 0.2 s" in str(answer.error)
 
 
 def test_a_fault_of_this_program_is_raised():
     with pytest.raises(ZeroDivisionError):
-        ask_all([probe("a", lambda: str(1 / 0))])
+        ask_all([probe("a", lambda: str(1 / 0))], 60.0)
