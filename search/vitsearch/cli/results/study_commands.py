@@ -39,18 +39,24 @@ def studies(context: typer.Context, as_json: AsJson = False) -> None:
     Without a command: list those in studies/.
     """
     if context.invoked_subcommand is None:
-        list_studies(FOLDER, as_json)
+        list_studies(str(FOLDER), as_json)
 
 
 @app.command("list")
 def list_studies(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the .db files are.")] = FOLDER,
+    place: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the .db files are.")] = str(FOLDER),
     as_json: AsJson = False,
 ) -> None:
     """List the studies in a folder: trials, last run, size on disk."""
     from vitsearch.cli.results.studies import print_databases
+    from vitsearch.errors import StudyError
     from vitsearch.search.finished.housekeeping import databases
+    from vitsearch.storage.addresses import masked
 
+    if "://" in place:
+        url = masked(place)
+        raise StudyError(f"{url} is a database, not a folder; vitsearch status '{url}' shows its study or names them")
+    folder = Path(place)
     found = databases(folder)
     typer.echo(json.dumps([one.to_json() for one in found], indent=2)) if as_json else print_databases(folder, found)
 
