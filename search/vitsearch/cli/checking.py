@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vitsearch.cli.tables import counted
+from vitsearch.cli.terminal import say
 from vitsearch.errors import SpaceError
 from vitsearch_evaluators.base.printable import printable_lines
 
@@ -46,14 +47,14 @@ class Report:
 
     def part(self, text: str) -> None:
         if text and not self.as_json:
-            typer.echo(text)
+            say(text)
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Print those that were not printed yet."""
         for warning in warnings:
             if warning not in self.warned:
                 self.warned.add(warning)
-                typer.echo(f"warning: {warning}", err=True)
+                say(f"warning: {warning}", err=True)
 
     def document(self, value: dict[str, Any]) -> None:
         if self.as_json:
