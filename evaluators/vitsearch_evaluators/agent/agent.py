@@ -140,6 +140,7 @@ def _run(settings: AgentSettings, parts: _Parts) -> None:
         worker.stop()
         if settings.exit_with_stdin:
             parts.store.drop_unneeded()
+            parts.store.drop_unfinished()
     if worker.failed:
         raise EvaluatorError("worker", "the measuring thread failed: see the log; start the agent again")
 

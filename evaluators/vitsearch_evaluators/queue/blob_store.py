@@ -207,12 +207,16 @@ class BlobStore:
             self._make_room(0, "")
 
     def drop_unneeded(self) -> None:
-        """Remove the files that no queued or running job needs, unfinished ones too; clients can send them again."""
+        """Remove the files that no queued or running job needs; clients can send them again. Uploads go on."""
         with self._lock, contextlib.suppress(OSError, sqlite3.Error):
-            needed = self.referenced()
-            for path in self._files():
-                if os.path.basename(path) not in needed:
-                    os.remove(path)
+            for name in set(os.listdir(self._blobs)) - self.referenced():
+                os.remove(os.path.join(self._blobs, name))
+
+    def drop_unfinished(self) -> None:
+        """Remove what has arrived of uploads that are not complete."""
+        with self._lock, contextlib.suppress(OSError):
+            for name in os.listdir(self._uploads.folder):
+                os.remove(os.path.join(self._uploads.folder, name))
 
     def drop_oldest(self) -> bool:
         """Remove the least recently used file, even if a job needs it; False if there is none left."""

@@ -139,6 +139,8 @@ def test_only_what_a_job_needs_is_kept_when_the_rest_is_dropped(store, tmp_path)
     store.referenced = lambda: {needed}
     store.drop_unneeded()
     assert [store.has(needed), store.has(model)] == [True, False]
+    assert os.listdir(str(tmp_path / "partial")) == [part]
+    store.drop_unfinished()
     assert os.listdir(str(tmp_path / "partial")) == []
 
 
