@@ -21,14 +21,17 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "evaluators").glob("*.md")),
 ]
-BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(vitsearch(?:-agent)? [^`]+)`")
 SHELL = {"|", ">", "&&", ";", "#", "2>&1", "&"}
 COMMANDS = typer.main.get_group(app)
 
 
 def in_blocks(page: Path) -> Iterator[str]:
-    for block in BLOCK.findall(page.read_text()):
+    """The lines of the blocks in which a page shows what to type; those of ``text`` are what is printed."""
+    for language, block in BLOCK.findall(page.read_text()):
+        if language == "text":
+            continue
         yield from block.replace("\\\n", " ").splitlines()
 
 
