@@ -32,6 +32,7 @@ from vitsearch.workers.attempt import Attempt, FileAttempt
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
+PLACE = "s3://models-of-all-orchards/leaves-and-bark-of-all-trees/2026-autumn"
 URL = f"https://{HOST}:8470"
 STUDY = "leaves-and-bark-of-all-trees-of-the-orchard-2026-autumn"
 BACKBONE = "efficientformerv2_s0.snap_dist_in1k"
@@ -90,7 +91,17 @@ def test_the_state_of_a_study(long_plan):
         "trained": 3,
         "wanted": 8,
         "open": 1,
-        "runs": [{"host": HOST, "pid": 12, "purpose": "search", "since": "2026-11-29T18:00:00+00:00"}],
+        "runs": [
+            {
+                "user": "ana-of-the-orchard",
+                "host": HOST,
+                "pid": 12,
+                "purpose": "search",
+                "since": "2026-11-29T18:00:00+00:00",
+                "doing": {f"training a base: {BACKBONE}": "epoch 2/5, train accuracy 0.61, 3 min left"},
+                "waits": None,
+            }
+        ],
         "space_changes": [],
         "waits": f"waits for device {DEVICES[0]}, no answer for 3 min: {URL} refused the connection",
         "outcomes": {"dominated": 2},
@@ -105,8 +116,20 @@ def test_the_state_of_a_study(long_plan):
         "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
         "leaderboard": [{"plan": long_plan.to_json(), "shares": {}, "warnings": [], **metrics.to_json()}],
         "class_warnings": [],
+        "disk": {
+            "database_bytes": 3_400_000,
+            "files_bytes": None,
+            "files_place": PLACE,
+            "images_bytes": 0,
+            "agent_bytes": 95_000_000,
+            "other_bytes": 20_400,
+            "shared_with": [],
+            "is_complete": True,
+        },
     }
-    has(words(tables.print_status, state), STUDY, *DEVICES, HOST, URL, *FLEET, f"{BACKBONE}@28", "1.512", "2.568")
+    has(
+        words(tables.print_status, state), STUDY, *DEVICES, HOST, PLACE, URL, *FLEET, f"{BACKBONE}@28", "1.512", "2.568"
+    )
 
 
 def test_devices_and_their_addresses():
