@@ -47,6 +47,7 @@ def test_measures_and_returns_its_exit_code(version, pyz, python_of, blob, tmp_p
     assert b"noop has no such option" in wrong.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["3.6", *long("3.11")])
 def test_serves(version, pyz, python_of, blob, tmp_path, tiny_protocol, environment, until):
     port_file = tmp_path / "port.json"

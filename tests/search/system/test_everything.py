@@ -92,6 +92,7 @@ def sample(plans) -> list[Plan]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("index", [*range(IN_EACH_RUN), *long(*range(IN_EACH_RUN, BUILT))])
 def test_a_plan_builds_exports_and_runs(sample, workspace, index):
     plan = sample[index]

@@ -135,6 +135,7 @@ def test_an_agent_killed_while_measuring_repeats_the_job(
     assert measurement.latency_ms.n == 11
 
 
+@pytest.mark.long
 def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, until, notes):
     note = notes / "pid"
     options = {"gate": "/never/there", "note": str(note)}
@@ -148,6 +149,7 @@ def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client,
     assert error.kind == "interrupted"
 
 
+@pytest.mark.long
 def test_stopping_the_service_with_its_children_does_not_count_as_an_interruption(
     faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
 ):

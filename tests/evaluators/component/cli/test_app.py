@@ -31,6 +31,7 @@ def test_version_is_printed(capsys):
     assert capsys.readouterr().out == f"vitsearch-agent {__version__}\n"
 
 
+@pytest.mark.long
 def test_measure_prints_json(blob, capsys):
     assert app.main(["measure", blob, "--runtime", "noop", "--option", "busy_us=20", "--json"]) == 0
     measurement = Measurement.from_json(json.loads(capsys.readouterr().out))

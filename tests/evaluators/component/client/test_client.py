@@ -44,6 +44,7 @@ def test_equal_requests_are_measured_once(agent, client, blob, tiny_protocol):
     assert again.job_id != first.job_id
 
 
+@pytest.mark.long
 def test_the_shapes_of_a_job_are_those_of_its_result(client, tmp_path, tiny_protocol):
     pytest.importorskip("onnxruntime")
     path = tmp_path / "open.onnx"

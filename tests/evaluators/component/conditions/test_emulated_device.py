@@ -78,6 +78,7 @@ def test_device_and_result_are_marked_as_emulated(board, client, blob, tiny_prot
     assert "throttling" not in found.reasons
 
 
+@pytest.mark.long
 def test_energy_is_multiplied_by_the_slowdown(board, client, blob, tiny_protocol):
     monitor = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
     for name, value in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
@@ -90,6 +91,7 @@ def test_energy_is_multiplied_by_the_slowdown(board, client, blob, tiny_protocol
     assert found.power.estimated
 
 
+@pytest.mark.long
 def test_a_throttled_process_is_repeated_after_cooling_down(board, client, blob, tiny_protocol, tmp_path, until, notes):
     gate, note = tmp_path / "gate", notes / "pid"
     pids = []

@@ -171,6 +171,7 @@ def test_end_to_end(client, agent, classifier, subset, tmp_path):
     client.logits(again, str(tmp_path / "again"))
 
 
+@pytest.mark.long
 def test_an_impossible_accuracy_job_is_refused_before_it_is_queued(client, classifier, subset, tiny_protocol, tmp_path):
     path, judged_by = classifier(), subset()
     with pytest.raises(InvalidRequest, match="noop gives no outputs"):

@@ -44,6 +44,7 @@ def submit(client, digest, protocol, options, environment):
         )
 
 
+@pytest.mark.long
 @two_processors
 @pytest.mark.parametrize(("cpus", "processes"), [("0", 2), *long(("0,1", 1))])
 def test_an_interrupted_job_continues_only_in_the_same_environment(

@@ -25,6 +25,7 @@ def is_healthy(client, blob, protocol):
     return client.measure(blob, "noop", {"busy_us": 10}, protocol).latency_ms.n == 11
 
 
+@pytest.mark.long
 def test_a_job_that_crashes_once_is_repeated_and_done(faulty_client, blob, tiny_protocol, notes):
     options = {"fault": "segfault_once", "note": str(notes / "note")}
     assert faulty_client.measure(blob, "faults", options, tiny_protocol).attempts == 2

@@ -66,6 +66,7 @@ def test_a_lost_connection_does_not_repeat_a_measurement(
         assert result.result(120).attempts == 1
 
 
+@pytest.mark.long
 def test_a_lost_result_is_fetched_again(far_client, proxy, blob, tiny_protocol):
     lost = []
 

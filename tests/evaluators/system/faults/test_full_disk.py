@@ -84,6 +84,7 @@ def test_it_refuses_requests_reports_why_and_continues_when_there_is_room(
     assert served.process.poll() is None
 
 
+@pytest.mark.long
 def test_an_agent_killed_on_a_full_disk_starts_again_and_answers(disk, serve_agent, blob, tiny_protocol, until):
     served = serve_agent()
     with served.client() as client:
@@ -97,6 +98,7 @@ def test_an_agent_killed_on_a_full_disk_starts_again_and_answers(disk, serve_age
     assert again.process.poll() is None
 
 
+@pytest.mark.long
 def test_models_that_no_job_needs_are_evicted(disk, serve_agent, tiny_protocol, tmp_path):
     served = serve_agent()
     paths = []

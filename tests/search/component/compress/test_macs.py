@@ -12,6 +12,7 @@ def by_hand(tokens=50, width=192, depth=6, ffn=768, classes=10):
     return (depth * (attention + linear) + 49 * 16 * width + width * classes) / 1e6
 
 
+@pytest.mark.long
 def test_attention_counts_and_the_batch_size_does_not_matter(base):
     model = base.model()
     macs_m, params_m = macs.count(model, torch.zeros(1, 1, 28, 28))

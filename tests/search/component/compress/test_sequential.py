@@ -74,6 +74,7 @@ def test_it_beats_the_parallel_refit(base, wanted_of_all, logits):
     assert kl(expected, logits(model, inputs)) < 0.9 * kl(expected, before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["topk", *long("evit", "dynamicvit")])
 def test_it_fits_the_tokens_that_are_left(base, wanted_of_all, logits, method):
     """A model with fewer tokens is fitted to the values of the base for these tokens."""

@@ -63,6 +63,7 @@ def test_a_model_is_measured(device, tmp_path):
     assert found.device_id == device.info.device_id
 
 
+@pytest.mark.long
 def test_a_killed_agent_is_restarted(device, agent, tmp_path):
     os.kill(agent.pid, signal.SIGKILL)
     assert measure(device, write_model(tmp_path / "b.onnx", "b")).latency_ms.n >= 11

@@ -104,6 +104,7 @@ def test_fp16_halves_the_file(vit, images, tmp_path):
     assert sizes["fp16"] < 0.55 * sizes["fp32"]
 
 
+@pytest.mark.long
 def test_static_int8_is_small_and_close(vit, images, tmp_path):
     asked = task(images, "int8_ptq")
     written = write(vit, asked, tmp_path)

@@ -31,6 +31,7 @@ def write(backbone: str, runtime: str, precision: str, folder: Path) -> None:
     print(*(hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in found))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("backbone", "runtime", "precision"),
     [

@@ -112,6 +112,7 @@ def test_a_new_trial_is_seen_also_after_a_restart_of_the_run(make_study):
         assert LOOK_S <= 1.0  # what a page has to wait for at most, beside the reading; a slow machine proves no more
 
 
+@pytest.mark.long
 def test_a_database_that_is_away_for_a_while_is_a_message(make_study, monkeypatch):
     study = make_study(trials=0)
     study.run()
@@ -190,6 +191,7 @@ def test_names_of_this_machine_are_answered_on_any_port(port, host):
         assert connection.getresponse().status == 200
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trickle", [b"", b"GET /"], ids=["nothing", "bytes"])
 def test_half_open_connections_end_and_block_nobody(finished, monkeypatch, trickle):
     """200 clients that send nothing, or a byte now and then."""

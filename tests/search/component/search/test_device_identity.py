@@ -95,6 +95,7 @@ def on_agent(space, monkeypatch):
     return on_agent
 
 
+@pytest.mark.long
 def test_a_cloned_state_folder_on_other_hardware_is_another_device(on_agent, model, tmp_path):
     card, clone = tmp_path / "card", tmp_path / "clone"
     install(card, "1421820011111", "jetson-a")
@@ -110,6 +111,7 @@ def test_a_cloned_state_folder_on_other_hardware_is_another_device(on_agent, mod
         measured(space, model)
 
 
+@pytest.mark.long
 def test_a_reinstalled_agent_on_equal_hardware_is_asked_about(on_agent, model, tmp_path):
     state = tmp_path / "state"
     install(state, "1421820011111", "jetson-a")

@@ -49,6 +49,7 @@ def test_a_second_run_makes_nothing_new(finished):
     assert (finished.runner.made, finished.device.measured, len(finished.records())) == before
 
 
+@pytest.mark.long
 def test_a_study_whose_files_are_gone_goes_on_and_makes_them_again(fake_study):
     fake_study.run()
     store = FileStore(fake_study.folder / "artifacts")
@@ -239,6 +240,7 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
     }
 
 
+@pytest.mark.long
 def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):
     monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
 
@@ -402,6 +404,7 @@ def test_trainings_go_on_while_the_device_confirms(slow):
     assert any(during), "each training waited for the confirmation of the one before"
 
 
+@pytest.mark.long
 def test_no_more_plans_are_asked_for_while_a_round_of_them_waits_for_the_device(slow):
     assert slow.run().complete
     assert slow.device.most_waiting <= 2 + slow.slots, "a round, and what has just been trained"

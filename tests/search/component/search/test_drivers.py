@@ -34,6 +34,7 @@ def test_drivers_train_together_what_the_file_asks_for(together):
     assert study.numbers_by_state().keys() <= {TrialState.COMPLETE, TrialState.PRUNED}
 
 
+@pytest.mark.long
 def test_drivers_make_no_stage_twice(together):
     study, _ = together
     counted = "SELECT count(*) FROM vs_artifact WHERE kind IN ('screen', 'model')"

@@ -170,6 +170,7 @@ class Notes(Silent):
         self.texts.append(text)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # of MLflow
 def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")

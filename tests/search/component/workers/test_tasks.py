@@ -357,6 +357,7 @@ STRUCTURE = {
 }
 
 
+@pytest.mark.long
 def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     workspace, source, block_structure, cut, reference
 ):
@@ -554,6 +555,7 @@ def test_a_model_is_moved_to_the_device_of_the_worker_to_predict(workspace, sour
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
+@pytest.mark.long
 def test_a_base_for_other_classes_is_trained(tmp_path):
     draw = np.random.default_rng(0)
     for name in ("dark", "light"):

@@ -135,6 +135,7 @@ def test_a_device_that_nobody_added_is_named(vitsearch, bundle):
     assert error == "device 'nano' is not known here; add it: vitsearch devices add URL nano\n"
 
 
+@pytest.mark.long
 def test_a_device_verifies_a_bundle(vitsearch, tmp_path):
     figures = {"latency_ms_p50": {"value": 1.0, "low": 0.9, "high": 1.1}}
     bundle = write_bundle(tmp_path / "tiny", manifest(figures=figures), image_files())

@@ -217,6 +217,7 @@ def test_a_full_disk_is_no_failure_of_the_plan(with_stage):
         asyncio.run(with_stage.run(StageJob(None, "full disk")))
 
 
+@pytest.mark.long
 def test_a_cluster_that_answers_may_be_joined_with_its_token(ray_runner, monkeypatch):
     """The token is that of the environment, as of a user who joins; here it is that of the worker of a cluster."""
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")

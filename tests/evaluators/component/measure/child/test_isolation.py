@@ -145,6 +145,7 @@ def no_remains(tmp_path):
     subprocess.run(["rm", "-rf", str(tmp_path / "state" / "work")], check=True)
 
 
+@pytest.mark.long
 def test_a_model_that_makes_very_deep_folders_leaves_nothing_and_the_agent_goes_on(
     no_remains, faulty_client, blob, tiny_protocol, tmp_path, until
 ):

@@ -103,6 +103,7 @@ class TestThroughput:
 class TestPower:
     """The window of the steady runs on the machine's clock."""
 
+    @pytest.mark.long
     def test_loading_and_warm_up_are_outside_the_window(self, tool, equipped, plain_onnx):
         tool.install("v8201", sleeps=True, before_s=0.1, after_s=0.02)
         path = plain_onnx()

@@ -174,6 +174,7 @@ def test_training_changes_weights_and_ranges(rounded, trained):
         assert not torch.equal(before[name], after[name])
 
 
+@pytest.mark.long
 def test_the_file_agrees_with_the_trained_model(base, trained, files, logits):
     """Values between two steps may be rounded either way, so the difference is larger than in fp32."""
     inputs = base.held_out[0][:64]

@@ -104,6 +104,7 @@ def test_magnitude_keeps_the_larger_two_of_four_neighbouring_inputs():
     assert torch.equal(after[after != 0], before[after != 0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["2:4", *long("50%", "75%")])
 def test_the_closed_form_is_nearer_to_the_base_than_magnitude(base, fitted, logits, kind):
     plain = base.model()

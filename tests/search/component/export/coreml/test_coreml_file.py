@@ -67,6 +67,7 @@ def exported(images, tmp_path_factory):
     return files_of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["efficientvit_fmnist", *long("vit_fmnist_p4", "mobilevit_fmnist")])
 def test_an_fp32_program_computes_what_torch_computes(name, images, tmp_path):
     from support import mil_interpreter
@@ -104,6 +105,7 @@ def test_sizes_are_those_of_the_precision(exported):
     assert sizes[3] / sizes[0] == pytest.approx(1 / 8, rel=0.4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_agent_accepts_the_pair(precision, exported):
     assert artifacts.inspect("coreml", artifacts.model_files(str(exported(precision).path))).kind == "coreml"

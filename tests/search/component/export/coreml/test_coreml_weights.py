@@ -53,6 +53,7 @@ def test_int8_weights_are_symmetric_with_a_scale_for_each_output(program):
     assert (np.abs(after - before) <= scales * 0.6).all()
 
 
+@pytest.mark.long
 def test_a_palette_has_sixteen_values_for_a_layer(program):
     from vitsearch.export.coreml import coreml_file
 

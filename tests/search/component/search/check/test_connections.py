@@ -196,6 +196,7 @@ def test_a_run_is_patient_where_something_is_slow_and_nothing_wrong(monkeypatch)
 # ---- the database and the study
 
 
+@pytest.mark.long
 def test_a_server_that_knows_no_such_user_is_named(changed, postgresql):
     url = make_url(postgresql()).set(username="nobody_here").render_as_string(hide_password=False)
     (problem,) = problems(try_connections(changed(storage=url)))

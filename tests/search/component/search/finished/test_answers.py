@@ -14,6 +14,7 @@ from vitsearch.search.stage_config import data_spec
 from vitsearch.testing.fakes import DATA
 
 
+@pytest.mark.long
 def test_other_data_than_that_of_the_study_is_refused(finished):
     """The fake study was made with fake data, but its space file names the built-in set."""
     stored = vs.open_study(finished.folder / "fake.db")

@@ -211,6 +211,7 @@ def test_all_studies_of_a_database_are_copied(study, other):
     assert study_names(other) == ["fake", "second"]
 
 
+@pytest.mark.long
 def test_one_of_several_studies_comes_alone(study, other):
     second = SearchSpace.from_json(study.space.to_json() | {"study": "second"})
     replace(study, space=second).with_space(search__trials=6, search__seed=7).run()

@@ -207,6 +207,7 @@ def test_the_run_of_the_study_has_the_front_and_its_hypervolume(sent, found, sto
     assert [row["trial"] for row in table] == ["", *(str(point.trial) for point in front.points)]
 
 
+@pytest.mark.long
 @LENIENT
 @pytest.mark.parametrize("is_known", [True, *long(False)])
 def test_a_bundle_is_added_to_the_run_of_its_study(is_known, sent, found, store, runs, artifact, tmp_path):

@@ -54,6 +54,7 @@ def test_ten_graphs_are_measured_before_any_is_predicted_to_be_off_the_front(mov
     assert all(prediction.chance < 0.05 for prediction in found.predictions)
 
 
+@pytest.mark.long
 def test_what_was_predicted_is_what_is_measured_later(moved):
     predictions = moved.retarget().predictions
     later = moved.retarget(every=True).models
@@ -98,6 +99,7 @@ def find_of(moved, device="nano"):
         return find(study, device)
 
 
+@pytest.mark.long
 def test_a_call_that_is_cut_off_loses_no_measurement(moved):
     seen = []
 

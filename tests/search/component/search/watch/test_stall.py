@@ -159,6 +159,7 @@ class Occupied(FakeDevice):
         return await super().measure(artifact, deployment, protocol, repeat)
 
 
+@pytest.mark.long
 def test_a_run_shows_the_reason_while_it_waits(fake_study, monkeypatch):
     monkeypatch.setattr(stall, "QUIET_S", 0.0)
     monkeypatch.setattr(stall, "LOOK_S", 0.0)

@@ -100,11 +100,12 @@ def cut_once(engine, when, times=1):
         ("INSERT INTO vs_run", lambda ledger: ledger.costs.start_run("fake", 2)),
     ],
 )
-def test_what_was_under_way_when_a_connection_was_cut_is_done_again(ledger, when, work, caplog):
+def test_what_was_under_way_when_a_connection_was_cut_is_done_again(ledger, when, work, warnings_of):
+    heard = warnings_of("vitsearch.storage.ledger.outage")
     pending = cut_once(ledger._engine, when)
     work(ledger)
     assert not pending
-    (line,) = caplog.messages
+    (line,) = heard
     assert line.startswith("database postgresql+psycopg://")
     assert "the connection was cut (" in line
     assert "\n" not in line
@@ -163,6 +164,7 @@ def test_a_run_whose_database_is_killed_waits_for_it_and_loses_nothing(make_stud
     assert made.numbers_by_state()[TrialState.RUNNING] == 0
 
 
+@pytest.mark.long
 def test_a_server_that_stays_away_ends_the_run_with_one_line(server, monkeypatch):
     ledger = Ledger.open(server.url)
     monkeypatch.setattr(outage, "OUTAGE_S", 0.2)
