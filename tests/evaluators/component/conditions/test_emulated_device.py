@@ -192,6 +192,7 @@ def test_settings_are_not_read_while_a_model_runs(board, client, blob, tiny_prot
     assert client.device().environment_id != before
 
 
+@pytest.mark.long
 def test_without_emulation_it_is_another_device(board):
     with EmbeddedAgent(str(board.state)) as agent, agent.client("study") as client:
         emulated = client.device()

@@ -44,6 +44,7 @@ def environment(tmp_path):
     return dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path / "site"), AGENT_HOME]))
 
 
+@pytest.mark.long
 def test_every_figure_is_measured_or_has_a_reason(environment, blob):
     command = [sys.executable, "-m", "vitsearch_evaluators", "measure", blob, "--runtime", "noop", "--json"]
     found = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)

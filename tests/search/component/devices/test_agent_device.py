@@ -57,6 +57,7 @@ def measure(device, path):
     return asyncio.run(device.measure(path, DEPLOYMENT, QUICK, repeat=0))
 
 
+@pytest.mark.long
 def test_a_model_is_measured(device, tmp_path):
     found = measure(device, write_model(tmp_path / "a.onnx", "a"))
     assert found.latency_ms.n >= 11

@@ -128,6 +128,7 @@ def test_a_reinstalled_agent_on_equal_hardware_is_asked_about(on_agent, model, t
         assert measured(space, model).device_id == first.device_id
 
 
+@pytest.mark.long
 def test_two_machines_without_devices_are_two_devices(space, model):
     space = asked(space)
     own = Home.of(space).agent

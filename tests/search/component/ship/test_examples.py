@@ -282,6 +282,7 @@ def build(tmp_path):
     return compile_in
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["crop", "colour", "a batch of 3"])
 def test_the_cpp_example_gives_the_classes_of_the_search(make_task, pictures, build, tmp_path, name):
     task = make_task(*TASKS[name])

@@ -171,6 +171,7 @@ def test_a_base_that_knows_the_classes_is_not_trained(base):
     assert base.n == VALIDATION
 
 
+@pytest.mark.long
 def test_the_block_structure_is_that_of_the_base(block_structure):
     blocks = BlockStructure.from_json(block_structure.block_structure).blocks
     assert [(block.heads, block.head_dim, block.ffn_width) for block in blocks] == [(6, 32, 768)] * 6

@@ -17,6 +17,7 @@ def stored(finished):
     return vs.open_study(finished.folder / "fake.db")
 
 
+@pytest.mark.long
 def test_models_are_named_by_trial_baseline_and_knee(stored, capsys):
     knee = stored.front().points[stored.front().knee]
     compare(stored, "baseline", "knee", paired=False, as_json=False)

@@ -183,6 +183,7 @@ def test_the_file_agrees_with_the_trained_model(base, trained, files, logits):
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
 
 
+@pytest.mark.long
 def test_the_file_has_the_graph_of_post_training_quantization(files, images, tmp_path):
     quantize_static(files[0], tmp_path / "ptq.onnx", images.numpy())
     kinds = [Counter(node.op_type for node in onnx.load(path).graph.node) for path in (files[1], tmp_path / "ptq.onnx")]

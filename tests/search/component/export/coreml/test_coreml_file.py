@@ -111,6 +111,7 @@ def test_the_agent_accepts_the_pair(precision, exported):
     assert artifacts.inspect("coreml", artifacts.model_files(str(exported(precision).path))).kind == "coreml"
 
 
+@pytest.mark.long
 def test_the_store_keeps_the_pair_together(exported, tmp_path):
     store = FileStore(tmp_path)
     stored = store.put_model(exported("fp16").path)
@@ -119,6 +120,7 @@ def test_the_store_keeps_the_pair_together(exported, tmp_path):
     assert path.with_suffix(".bin").read_bytes() == exported("fp16").path.with_suffix(".bin").read_bytes()
 
 
+@pytest.mark.long
 def test_coremltools_loads_the_pair_as_a_package(exported, tmp_path):
     path = exported("palette4").path
     package = tmp_path / "model.mlpackage"

@@ -177,6 +177,7 @@ def artifact(mlflow, store, runs):
     return read
 
 
+@pytest.mark.long
 @LENIENT
 def test_what_is_measured_again_at_the_end_reaches_its_trial(sent, found, store, runs):
     """A re-measurement of the front changes no record: .0735 in the front, .0821 in MLflow."""

@@ -57,6 +57,7 @@ def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detai
     assert "file:    none was exported" in text
 
 
+@pytest.mark.long
 def test_every_trial_can_be_shown_and_is_json(finished, detail):
     for number in finished.records():
         found = detail(number)
