@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import json
 import os
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional
 
 from vitsearch_evaluators.agent import restrictions
 from vitsearch_evaluators.base.atomic_files import write_bytes
@@ -30,14 +30,21 @@ EXIT_CODES = {PASSED: 0, FAILED: 1, ONLY_CHECKSUMS: 3}
 def run(arguments: argparse.Namespace) -> int:
     """Verify a bundle on this machine, print the checks and return the exit code (`EXIT_CODES`)."""
 
-    def here(bundle: Bundle) -> Bench:
-        if arguments.cpus is None:
-            _pin_as_shipped(bundle)
-        progress = Progress(bundle.manifest.name, bundle.manifest.protocol)
-        listener = Listener(progress.started, progress.waiting)
-        return ThisMachine(bundle, programs(bundle.manifest.runtime, arguments.program), listener)
+    with contextlib.ExitStack() as shown:
 
-    return run_with(arguments, here)
+        def here(bundle: Bundle) -> Bench:
+            if arguments.cpus is None:
+                _pin_as_shipped(bundle)
+            progress = Progress(bundle.manifest.name, bundle.manifest.protocol)
+            shown.callback(progress.close)
+            listener = Listener(progress.started, progress.waiting)
+            return ThisMachine(bundle, programs(bundle.manifest.runtime, arguments.program), listener)
+
+        return run_with(arguments, here, shown.close)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _pin_as_shipped(bundle: Bundle) -> None:
@@ -57,14 +64,15 @@ def _writing_junit(path: str) -> Iterator[None]:
         raise InvalidRequest(f"--junit {path} cannot be written: {error.strerror}") from error
 
 
-def run_with(arguments: argparse.Namespace, make_bench: MakeBench) -> int:
-    """As `run`, on what `make_bench` makes."""
+def run_with(arguments: argparse.Namespace, make_bench: MakeBench, ended: Callable[[], None] = _nothing) -> int:
+    """As `run`, on what `make_bench` makes; `ended` is called when all is checked, before anything is printed."""
     if arguments.junit is not None:
         with _writing_junit(arguments.junit):
             require_replaceable(arguments.junit)  # before minutes of measuring
     with _opened(arguments.baseline) as baseline:
         asked = Asked(arguments.data, not arguments.no_measure, baseline, arguments.signers)
         report = _verified(arguments.bundle, make_bench, asked)
+    ended()
     if arguments.junit is not None:
         with _writing_junit(arguments.junit):
             write_bytes(arguments.junit, junit(report))

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_an_intact_bundle_passes(folder, capsys):
     assert lines[3] == "What the model was kept from while it ran:"
     assert [line.split()[0] for line in lines[4:7]] == ["user", "files", "network"]
     assert lines[7] == "bundle tiny-trial-1: passed"
+
+
+def test_a_terminal_is_cleared_of_the_progress_before_the_checks_are_printed(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert app.main(["verify", folder, "--no-measure"]) == 0
+    shown = capsys.readouterr().err
+    assert "tiny-trial-1: accuracy" in shown
+    assert shown.endswith("\r\x1b[K")
 
 
 def test_what_was_not_measured_is_said(folder, capsys):
