@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from vitsearch_evaluators.base.printable import printable, printable_lines
+from vitsearch_evaluators.base.wrapping import for_stream
 from vitsearch_evaluators.errors import EvaluatorError
 
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
@@ -28,6 +29,11 @@ def say(text: str) -> None:
     """Print text, with escapes for characters that the terminal's encoding does not have."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def say_prose(text: str) -> None:
+    """As `say`, wrapped between words on a terminal."""
+    say(for_stream(text, sys.stdout))
 
 
 def log_to_stderr(level: int) -> None:

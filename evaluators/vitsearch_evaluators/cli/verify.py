@@ -12,7 +12,7 @@ from vitsearch_evaluators.base.plain_files import require_replaceable
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.cli.measure import programs
 from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.cli.terminal import say
+from vitsearch_evaluators.cli.terminal import say, say_prose
 from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
 from vitsearch_evaluators.measure.local_job import Listener
 from vitsearch_evaluators.verify import bundle as bundles
@@ -76,7 +76,10 @@ def run_with(arguments: argparse.Namespace, make_bench: MakeBench, ended: Callab
     if arguments.junit is not None:
         with _writing_junit(arguments.junit):
             write_bytes(arguments.junit, junit(report))
-    say(json.dumps(report.to_json(), indent=2) if arguments.json else text(report, asked))
+    if arguments.json:
+        say(json.dumps(report.to_json(), indent=2))
+    else:
+        say_prose(text(report, asked))
     if report.verdict == ONLY_CHECKSUMS and arguments.no_measure:
         return EXIT_CODES[PASSED]  # what was typed is what was judged
     return EXIT_CODES[report.verdict]

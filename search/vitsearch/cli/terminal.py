@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from vitsearch_evaluators.base.printable import printable, printable_lines
+from vitsearch_evaluators.base.wrapping import for_stream
 
 
 class Terminal(Console):
@@ -57,28 +56,8 @@ def _wrapped(text: Text, width: int) -> Text:
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print lines of prose. A terminal gets them wrapped between words, under their indentation, and a pipe as they
-    are. Not for commands that a person copies: wrapped, they would not be one line."""
-    stream = sys.stderr if err else sys.stdout
-    lines = printable_lines(text).split("\n")
-    if stream.isatty():
-        lines = [part for line in lines for part in wrapped_line(line, shutil.get_terminal_size().columns)]
-    typer.echo("\n".join(lines), err=err)
-
-
-def wrapped_line(line: str, width: int) -> list[str]:
-    """A line in parts of at most ``width`` characters, but for words that are longer."""
-    indentation = line[: len(line) - len(line.lstrip())]
-    parts = textwrap.wrap(
-        line.lstrip(),
-        width,
-        initial_indent=indentation,
-        subsequent_indent=indentation,
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-    )
-    return parts or [""]
+    """Print lines of prose, wrapped between words on a terminal. Not for commands that a person copies."""
+    typer.echo(for_stream(printable_lines(text), sys.stderr if err else sys.stdout), err=err)
 
 
 def plain(text: str) -> Text:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import OperationalError
 
 from vitsearch.cli import app
-from vitsearch.cli.terminal import Terminal, plain, say, wrapped_line
+from vitsearch.cli.terminal import Terminal, plain, say
 from vitsearch.errors import DeviceLost
 
 HOSTILE = "evil\x1b[2J\x9b31m\u202e"
@@ -37,16 +35,6 @@ def test_cells_cannot_send_a_control_character():
     shown = printed(table)
     assert VISIBLE in shown
     assert shown.replace("\n", "").isprintable()
-
-
-@given(st.text(alphabet="ab -/", max_size=80), st.integers(5, 30))
-def test_prose_wraps_between_words_under_its_indentation(text, width):
-    parts = wrapped_line(text, width)
-    assert " ".join(parts).split() == text.split()
-    indentation = text[: len(text) - len(text.lstrip())]
-    for part in parts:
-        assert len(part) <= width or len(part.split()) == 1
-        assert part == "" or part.startswith(indentation)
 
 
 def test_a_pipe_gets_prose_as_it_is(capsys):
