@@ -79,7 +79,8 @@ def ship(
     The model is evaluated on the test images, which the search never uses, and confirmed on the device.
     """
     if (model is None) == (pick is None):
-        raise typer.BadParameter("name a model (a trial, baseline or knee) or choose one with --pick RULE")
+        example = printable(f"vitsearch ship {study} knee")
+        raise typer.BadParameter(f"name a model (a trial, baseline or knee): {example}; or choose one by --pick RULE")
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.ship.choice import Wanted

@@ -53,7 +53,7 @@ def damaged_zip(folder: Path, path: Path) -> str:
 def test_a_model_is_chosen_in_exactly_one_way(vitsearch, choice):
     code, _, error = vitsearch("ship", "study", *choice)
     assert code == 2
-    assert "name a model (a trial, baseline or knee) or choose one with --pick RULE" in " ".join(error.split())
+    assert "(a trial, baseline or knee): vitsearch ship study knee; or choose one by" in " ".join(error.split())
 
 
 def test_a_study_that_is_not_there_is_named(vitsearch):
