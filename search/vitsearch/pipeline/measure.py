@@ -150,7 +150,7 @@ class DeviceMeasurements:
             return await self.measure(trial, file, self.protocols.confirm)
         ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
         if (apart_s := min(APART_S, APART_S - ago_s)) > 0.0:
-            why = f"{apart_s:.0f} s, because another minute says more than this one"
+            why = f"it begins {APART_S:.0f} s after the last, because another minute says more than the same one"
             with current().awaiting("a further measurement of the same model", why):
                 await asyncio.sleep(apart_s)
         await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
