@@ -92,7 +92,7 @@ def captured(folder: Path, words: list[str], width: int) -> str:
 
 def _plain(text: str, folder: Path) -> Iterator[str]:
     """Lines without what is of this machine alone."""
-    known = {str(folder): "/work", sys.prefix: "/opt/vitsearch", str(Path.home()): "/home/ada"}
+    known = {str(folder): "studies-of-ana", sys.prefix: "/opt/vitsearch", str(Path.home()): "/home/ada"}
     for place, name in known.items():
         text = text.replace(place, name)
     text = re.sub(rf"\b{re.escape(socket.gethostname())}\b", "workstation", text)
