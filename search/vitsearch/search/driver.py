@@ -192,6 +192,8 @@ class Driver:
 
     def _is_exhausted(self) -> bool:
         """Whether every plan of a small space has a trial. The last of them may still run, here or elsewhere."""
+        if not self._untried.is_listed:
+            return False
         return not self._untried.are_left(self._scheduler.outlook.plans, self._running_plans())
 
     def _running_plans(self) -> set[Plan]:
