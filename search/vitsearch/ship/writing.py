@@ -132,7 +132,6 @@ def reserved(folder: Path) -> Iterator[Target]:
     or another process is about to, and :class:`StoreError` where the place cannot be written.
     """
     target = Target(place(folder))
-    target.refuse()
     with ExitStack() as undone:
         try:
             _make_parents(target.folder.parent, undone)
@@ -141,6 +140,7 @@ def reserved(folder: Path) -> Iterator[Target]:
             raise _not_written(target.folder, error) from error
         undone.callback(_release, target, lock)
         target.clear()
+        target.refuse()  # not before: another process may be replacing an earlier bundle
         yield target
 
 
@@ -227,9 +227,10 @@ def _foreign(work: Path) -> str | None:
             return f"it belongs to user {found.st_uid}"
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return "others may write to it"
-        if others := set(os.listdir(work)) - {LOCK, NEW, NEW_ZIP, EARLIER}:
+        names = set(os.listdir(work))  # once: its owner may make or remove the lock just now
+        if others := names - {LOCK, NEW, NEW_ZIP, EARLIER}:
             return f"it has {printable(min(others))}"
-        if _mode(work / LOCK) is None and any(work.iterdir()):
+        if names and LOCK not in names:
             return f"it has no {LOCK}"
         if (mode := _mode(work / LOCK)) is not None and not stat.S_ISREG(mode):
             return f"its {LOCK} is no file"

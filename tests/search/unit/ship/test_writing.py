@@ -324,6 +324,15 @@ def test_the_zip_of_a_bundle_is_no_folder_for_another(tmp_path):
 # ---- several at once
 
 
+@pytest.fixture
+def frequent_switches():
+    """Threads take turns every 10 µs, so that one sees the halfway states of another."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before_s)
+
+
 def test_a_second_ship_to_the_same_folder_is_told_who_writes(tmp_path):
     with writing.reserved(tmp_path / "here") as target:
         with pytest.raises(BundleError) as raised:
@@ -336,7 +345,7 @@ def test_a_second_ship_to_the_same_folder_is_told_who_writes(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["here", "here.zip"]
 
 
-def test_of_many_at_once_each_succeeds_or_is_refused_and_the_bundle_is_whole(tmp_path):
+def test_of_many_at_once_each_succeeds_or_is_refused_and_the_bundle_is_whole(tmp_path, frequent_switches):
     start = threading.Barrier(4)
 
     def ship(files):
@@ -348,7 +357,7 @@ def test_of_many_at_once_each_succeeds_or_is_refused_and_the_bundle_is_whole(tmp
         return "written"
 
     with ThreadPoolExecutor(4) as pool:
-        for _ in range(12):
+        for _ in range(40):
             said = list(pool.map(ship, [FILES, NEWER, FILES, NEWER]))
             assert "written" in said
             assert all(one == "written" or "is being written by " in one for one in said)
