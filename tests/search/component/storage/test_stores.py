@@ -13,6 +13,12 @@ from vitsearch.storage.stores import VARIABLE, adopt_store, other_users, store_o
 URL = "s3://team/vit"
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """The files of a database on a server go below the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def database(storage):
     ledger = Ledger.open(storage)
