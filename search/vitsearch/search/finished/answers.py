@@ -30,21 +30,25 @@ class Answers:
     def paired(self, first: int | None, second: int | None) -> McNemar:
         """Two trials on the same images, answer by answer; None for the baseline."""
         labels = self._images.validation.labels
-        one, other = (predicted(self._file(number), self._images) == labels for number in (first, second))
-        return McNemar(len(labels), int((one & ~other).sum()), int((other & ~one).sum()))
+        first_is_right, second_is_right = (
+            predicted(self._file(number), self._images) == labels for number in (first, second)
+        )
+        return McNemar(
+            len(labels), int((first_is_right & ~second_is_right).sum()), int((second_is_right & ~first_is_right).sum())
+        )
 
     def _file(self, number: int | None) -> StoredFile:
         record = record_of(self._study, number)
-        found = file_of(self._ledger, self._workspace.store, record)
-        if found is None or record.keys is None:
+        file = file_of(self._ledger, self._workspace.store, record)
+        if file is None or record.keys is None:
             raise StudyError(f"{_name(number)} has no exported model: its outcome is {record.outcome}")
         store = self._workspace.store
-        if not store.holds(found.sha256):
-            raise StoreError(f"{_name(number)}: its file {found.sha256[:12]} is not in {store.address}")
-        evaluated = self._ledger.accuracy(found.artifact_key, self._images.identity.fingerprint)
+        if not store.holds(file.sha256):
+            raise StoreError(f"{_name(number)}: its file {file.sha256[:12]} is not in {store.address}")
+        evaluated = self._ledger.accuracy(file.artifact_key, self._images.identity.fingerprint)
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
-        view = ModelView(record.plan.resolution, found.preprocessing)
-        return StoredFile(store.model(found.sha256), record.plan, view, found.options, batch)
+        view = ModelView(record.plan.resolution, file.preprocessing)
+        return StoredFile(store.model(file.sha256), record.plan, view, file.options, batch)
 
 
 def _name(number: int | None) -> str:

@@ -74,15 +74,15 @@ def copy(source: str, destination: str, files: str | None = None) -> Copied:
         raise StudyError(f"{masked(new)} is the database that is copied")
     studies, results = _read(old, name)
     with closing(Ledger.to_read(old)) as old_ledger, closing(Ledger.open(new)) as ledger:
-        added = _new_ones(studies, new)
+        added = _studies_lacking(studies, new)
         store = adopt_store(ledger, files, os.environ)
         done = _copy_files(results, store_of(old_ledger), store)
         with closing(Destination.open(new)) as written:
             count = written.add_results(results, store.address)
             for study in added:
                 written.add_study(study)
-    new_ones = {study.name for study in added}
-    copied = tuple(CopiedStudy(one.name, len(one.trials), one.open, one.name in new_ones) for one in studies)
+    new_names = {study.name for study in added}
+    copied = tuple(CopiedStudy(study.name, len(study.trials), study.open, study.name in new_names) for study in studies)
     return Copied(masked(old), masked(new), copied, count, done)
 
 
@@ -93,26 +93,26 @@ def _place(storage: str) -> str | Path:
 
 def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
     """The studies to copy, with the results that they need."""
-    known = study_names(storage)  # refuses a database of another version
-    if name is not None and name not in known:
-        raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(known) or 'none'}")
+    names_there = study_names(storage)  # refuses a database of another version
+    if name is not None and name not in names_there:
+        raise StudyError(f"no study {name!r} in this database; it holds: {', '.join(names_there) or 'none'}")
     with closing(Ledger.to_read(storage)), snapshot(storage) as seen:
         names = seen.names if name is None else [name]
-        return [seen.study(one, OF_A_RUN) for one in names], seen.results(names)
+        return [seen.study(study_name, OF_A_RUN) for study_name in names], seen.results(names)
 
 
-def _new_ones(studies: Sequence[StudyRows], storage: str) -> list[StudyRows]:
+def _studies_lacking(studies: Sequence[StudyRows], storage: str) -> list[StudyRows]:
     """The studies that a database lacks. Raises :class:`StudyError` for those of which it has another version."""
     make_tables(storage)
     there = set(study_names(storage))
     with snapshot(storage) as seen:
-        known = {study.name: seen.study(study.name, OF_A_RUN) for study in studies if study.name in there}
+        stored = {study.name: seen.study(study.name, OF_A_RUN) for study in studies if study.name in there}
     refused = [
-        _refusal(study, known[study.name], storage) for study in studies if known.get(study.name, study) != study
+        _refusal(study, stored[study.name], storage) for study in studies if stored.get(study.name, study) != study
     ]
     if refused:
         raise StudyError("\n".join(refused))
-    return [study for study in studies if study.name not in known]
+    return [study for study in studies if study.name not in stored]
 
 
 def _refusal(here: StudyRows, there: StudyRows, storage: str) -> str:

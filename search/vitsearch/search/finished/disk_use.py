@@ -42,18 +42,18 @@ class DiskUse:
         return asdict(self) | {"shared_with": list(self.shared_with)}
 
 
-def disk_use(found: Found, ledger: Ledger, count_s: float = COUNT_S) -> DiskUse:
+def disk_use(location: Found, ledger: Ledger, count_s: float = COUNT_S) -> DiskUse:
     """Count what is on this machine, for at most ``count_s``. Nothing is asked of a server of files."""
-    home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
+    home, file = Home(files_folder(location.storage).resolve(), location.name), sqlite_file(location.storage)
     count = _Count(time.monotonic() + count_s)
-    database = count.sum(one.stat().st_size for one in database_files(file)) if file is not None else None
+    database = count.sum(path.stat().st_size for path in database_files(file)) if file is not None else None
     try:
         store = store_of(ledger)
     except StudyError:  # the database names no place for files
         store = None
-    files = count.sum(one.bytes for one in store.files()) if isinstance(store, FileStore) else None
+    files = count.sum(stored_file.bytes for stored_file in store.files()) if isinstance(store, FileStore) else None
     agent = count.sum(_sizes(home.agent))
-    others = tuple(name for name in study_names(found.storage) if name != found.name)
+    others = tuple(name for name in study_names(location.storage) if name != location.name)
     return DiskUse(
         database_bytes=database,
         files_bytes=files,

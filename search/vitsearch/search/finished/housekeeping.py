@@ -57,7 +57,7 @@ class StoredDatabase:
     files_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        studies = [asdict(one) | {"last_run": _when(one.last_run)} for one in self.studies]
+        studies = [asdict(study) | {"last_run": _when(study.last_run)} for study in self.studies]
         sizes = {"database_bytes": self.database_bytes, "files_bytes": self.files_bytes}
         return {"database": str(self.path), **sizes, "studies": studies}
 
@@ -101,7 +101,7 @@ def databases(folder: Path) -> list[StoredDatabase]:
     warning. Raises :class:`~vitsearch.errors.StudyError` where there is no such folder."""
     if not folder.is_dir():
         raise StudyError(f"{folder} is not a folder; studies are in the folder in which 'vitsearch run' was started")
-    found = []
+    stored = []
     for path in sorted(folder.glob("*.db")):
         try:
             studies = summaries(path)
@@ -110,37 +110,48 @@ def databases(folder: Path) -> list[StoredDatabase]:
             continue
         if studies:
             sizes = sum(_size(file) for file in database_files(path)), _size(path.with_suffix(".files"))
-            found.append(StoredDatabase(path, tuple(studies), *sizes))
-    return found
+            stored.append(StoredDatabase(path, tuple(studies), *sizes))
+    return stored
 
 
 def plan_deletion(where: str) -> Deletion:
     """What :func:`delete` would take away. Raises :class:`~vitsearch.errors.StudyError` for a study that does not
     exist, and for one whose files another database has too."""
-    found = find(where)
-    home, file = Home(files_folder(found.storage).resolve(), found.name), sqlite_file(found.storage)
+    location = find(where)
+    home, file = Home(files_folder(location.storage).resolve(), location.name), sqlite_file(location.storage)
     if file is not None and file.is_symlink():
         raise StudyError(f"{file} is a link; delete the study in the file to which it leads: {file.resolve()}")
-    known = {one.name: one for one in summaries(file) or []} if file is not None else {}
-    names = list(known) if file is not None else study_names(found.storage)
-    if found.name not in names:
+    summaries_by_name = {summary.name: summary for summary in summaries(file) or []} if file is not None else {}
+    names = list(summaries_by_name) if file is not None else study_names(location.storage)
+    if location.name not in names:
         place = file or "this database"
-        raise StudyError(f"no study {found.name!r} in {place}; it holds: {', '.join(names) or 'none'}")
-    others = tuple(name for name in names if name != found.name)
+        raise StudyError(f"no study {location.name!r} in {place}; it holds: {', '.join(names) or 'none'}")
+    others = tuple(name for name in names if name != location.name)
     keeps_results = file is None or bool(others)
-    with closing(Ledger.to_read(found.storage)) as ledger:
+    with closing(Ledger.to_read(location.storage)) as ledger:
         elsewhere = ledger.inventory.files_place()
         is_own_folder = elsewhere is None or not elsewhere.address
         if is_own_folder and not keeps_results and (users := other_users(ledger)):
-            raise StudyError(f"the files of {found.storage} are also those of {', '.join(users)}: delete those first")
-        live_runs = tuple(ledger.inventory.live_runs(found.name))
+            raise StudyError(
+                f"the files of {location.storage} are also those of {', '.join(users)}: delete those first"
+            )
+        live_runs = tuple(ledger.inventory.live_runs(location.name))
     kept = elsewhere.address if elsewhere is not None and elsewhere.address else None
     if home.shared.is_dir() and not home.is_ours:
         kept = str(home.shared)
     size = sum(map(_size, home.paths()))
     if file is not None and not others:
         size = sum(_size(path) for path in (*database_files(file), *home.shared_paths()))
-    return Deletion(found.name, found.storage, known.get(found.name), size, others, keeps_results, live_runs, kept)
+    return Deletion(
+        location.name,
+        location.storage,
+        summaries_by_name.get(location.name),
+        size,
+        others,
+        keeps_results,
+        live_runs,
+        kept,
+    )
 
 
 def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
@@ -201,11 +212,11 @@ def clean(where: str, dry_run: bool) -> Freed:
     Raises :class:`~vitsearch.errors.StudyError` while a study of the database is run, here or elsewhere: a run writes a
     file before the result that names it.
     """
-    found = find(where)
-    shared, file = files_folder(found.storage).resolve(), sqlite_file(found.storage)
-    names = study_names(found.storage) if file is None else [one.name for one in summaries(file) or []]
+    location = find(where)
+    shared, file = files_folder(location.storage).resolve(), sqlite_file(location.storage)
+    names = study_names(location.storage) if file is None else [summary.name for summary in summaries(file) or []]
     homes = [Home(shared, name) for name in names]
-    ledger = Ledger.to_read(found.storage)
+    ledger = Ledger.to_read(location.storage)
     try:
         with _alone(homes):
             store = store_of(ledger)
@@ -216,16 +227,16 @@ def clean(where: str, dry_run: bool) -> Freed:
             there = store.unnamed([])  # before it is asked who works and what is named: a file comes before its row
             if claims := ledger.inventory.live_claims():
                 running = f"a run on another machine makes {claims} results now"
-                raise StudyError(f"study {found.name!r}: {running}; wait until it has ended")
+                raise StudyError(f"study {location.name!r}: {running}; wait until it has ended")
             if others := other_users(ledger):
                 shared_with = f"is shared with {', '.join(others)}"
                 raise StudyError(f"the store {store.address} {shared_with}: which files those need is not known")
             named = ledger.inventory.named_files()
-            unnamed = _freed_of(store, [one for one in there if is_unnamed(one.place, named)], dry_run)
+            unnamed = _freed_of(store, [file for file in there if is_unnamed(file.place, named)], dry_run)
             scratch = [home.scratch for home in homes if home.scratch.root in home.paths()]
-            left = sum((_freed_of(one, one.unnamed([]), dry_run) for one in scratch), unnamed)
+            left = sum((_freed_of(folder, folder.unnamed([]), dry_run) for folder in scratch), unnamed)
             agents = [FileStore(home.agent) for home in homes if home.agent in home.paths()]
-            return sum((_freed_of(one, _copies(one.root), dry_run) for one in agents), left)
+            return sum((_freed_of(agent, _copies(agent.root), dry_run) for agent in agents), left)
     finally:
         ledger.close()
 

@@ -45,8 +45,8 @@ class Candidate:
     def graph(self, metric: str) -> Graph:
         """What its cost there is predicted from."""
         cost = self.here.value(metric) or self.here.value(LATENCY)
-        known = (cost, self.here.value("macs_m"), self.here.value("params_m"))
-        logs = tuple(math.log(max(value or 0.0, LEAST)) for value in known)
+        values = (cost, self.here.value("macs_m"), self.here.value("params_m"))
+        logs = tuple(math.log(max(value or 0.0, LEAST)) for value in values)
         return Graph(self.plan.backbone, f"{_words(self.own)} > {_words(self.plan.deployment)}", logs)
 
     def measured(self, metrics: Metrics) -> Record:
@@ -78,7 +78,7 @@ class Finder:
     async def models(self, records: Mapping[int, Record]) -> tuple[list[Candidate], dict[int, str]]:
         """Every confirmed model of ``records``, and why others cannot run there, by trial. Models that differ only in
         what the target replaces are one there: the one that moves only, or else the first."""
-        found: dict[tuple[str, int, Deployment], Candidate] = {}
+        candidates: dict[tuple[str, int, Deployment], Candidate] = {}
         left_out: dict[int, str] = {}
         for trial, record in records.items():
             if not record.is_confirmed or record.keys is None:
@@ -89,9 +89,9 @@ class Finder:
                 continue
             candidate = await self._candidate(trial, record, deployment)
             same = candidate.keys.weights_key, record.rung, self._as_replaced(deployment)
-            if same not in found or candidate.moves_only:
-                found[same] = candidate
-        return list(found.values()), left_out
+            if same not in candidates or candidate.moves_only:
+                candidates[same] = candidate
+        return list(candidates.values()), left_out
 
     def _as_replaced(self, deployment: Deployment) -> Deployment:
         """Where the target replaces the precision, the layers that int8 covered before make no other model."""

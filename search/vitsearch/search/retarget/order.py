@@ -90,11 +90,13 @@ def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
 def gains(goals: Goals, measured: Sequence[Estimates], models: Sequence[Estimates]) -> Floats:
     """The hypervolume that each model is expected to add to the front of those that were measured."""
     means, deviations = _columns(models)
-    known = goals.losses(_columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
+    measured_losses = goals.losses(_columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
     expected = replace(goals, bounds=()).losses(means)
     spread = np.column_stack([deviations[name] for name in goals.objectives])
     reference, rng = np.asarray(goals.reference, dtype=float), np.random.default_rng(0)
-    return expected_improvement(expected, spread, known, reference, rng) * _within_limits(goals, means, deviations)
+    return expected_improvement(expected, spread, measured_losses, reference, rng) * _within_limits(
+        goals, means, deviations
+    )
 
 
 def _columns(models: Sequence[Estimates]) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -102,17 +104,17 @@ def _columns(models: Sequence[Estimates]) -> tuple[dict[str, Floats], dict[str, 
     names = {name for model in models for name in model}
     unknown = Estimate(math.nan)
     rows = {name: [model.get(name, unknown) for model in models] for name in names}
-    means = {name: np.array([one.mean for one in row]) for name, row in rows.items()}
-    return means, {name: np.array([one.deviation for one in row]) for name, row in rows.items()}
+    means = {name: np.array([estimate.mean for estimate in row]) for name, row in rows.items()}
+    return means, {name: np.array([estimate.deviation for estimate in row]) for name, row in rows.items()}
 
 
 def _within_limits(goals: Goals, means: Mapping[str, Floats], deviations: Mapping[str, Floats]) -> Floats:
     """The chance of each model to break no limit."""
-    found = np.ones(len(means[goals.objectives[0]]))
+    chance = np.ones(len(means[goals.objectives[0]]))
     for bound in goals.bounds:
         if bound.metric in means:
             sign = 1.0 if bound.sense == "<=" else -1.0
             room = sign * (scaled(bound.metric, bound.value) - means[bound.metric])
             spread = np.maximum(deviations[bound.metric], LEAST_DEVIATION)
-            found = found * np.where(np.isnan(room), 1.0, ndtr((room + LEAST_DEVIATION) / spread))
-    return found
+            chance = chance * np.where(np.isnan(room), 1.0, ndtr((room + LEAST_DEVIATION) / spread))
+    return chance

@@ -52,15 +52,15 @@ class Retargeting:
         self._found = Retargeted(target, info.kind, pipeline.protocols.confirm.id)
 
     async def run(self, every: bool = False) -> Retargeted:
-        device, asked = self._pipeline.device, [*self._space.objectives, *self._space.limits]
-        refuse_unmetered(device.name, device.info, asked)
+        device, metric_names = self._pipeline.device, [*self._space.objectives, *self._space.limits]
+        refuse_unmetered(device.name, device.info, metric_names)
         self._progress.note("looking for the models that can run there; the baseline is measured first")
         baseline = await self._finder.baseline(baseline_record(self._study))
         models, left_out = await self._finder.models(self._study.records())
         self._refuse_nothing(models, left_out)
         metrics = await self._measure(baseline)
         self._progress.note(f"the baseline is measured; {len(models)} models can run there")
-        refuse_unmeasured(device.name, asked, metrics)
+        refuse_unmeasured(device.name, metric_names, metrics)
         self._found = replace(self._found, left_out=left_out)
         standing = await self._measure_models(self._start([baseline, *models], metrics), every)
         read = partial(read_front, self._study, self._ledger, self._found.target.name)
@@ -85,7 +85,7 @@ class Retargeting:
         reference = loss(objectives, reference_values(objectives, limits, baseline.values))
         assert reference is not None
         costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if name != "accuracy"]
-        predictors = {name: TransferModel([one.graph(name) for one in candidates]) for name in costs}
+        predictors = {name: TransferModel([candidate.graph(name) for candidate in candidates]) for name in costs}
         return self._look(Standing(Goals(objectives, limits, reference), predictors, candidates, []))
 
     def _look(self, standing: Standing) -> Standing:
@@ -137,9 +137,9 @@ class Retargeting:
 
 
 def _why_unmeasured(standing: Standing, index: int) -> str:
-    known = standing.known[index]
-    missing = [name for name in standing.goals.objectives if known.value(name) is None]
-    reasons = (known.reasons.get(name, "the device does not report it") for name in missing)
+    metrics = standing.known[index]
+    missing = [name for name in standing.goals.objectives if metrics.value(name) is None]
+    reasons = (metrics.reasons.get(name, "the device does not report it") for name in missing)
     return "; ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
 
 

@@ -77,9 +77,9 @@ class Standing:
     @cached_property
     def chances(self) -> Floats:
         """The chance of each candidate to be on the front; the baseline and what has failed have none."""
-        found = np.zeros(len(self.candidates))
-        found[self._able] = chances(self.goals, [self.estimates[index] for index in self._able])
-        return found
+        of_all = np.zeros(len(self.candidates))
+        of_all[self._able] = chances(self.goals, [self.estimates[index] for index in self._able])
+        return of_all
 
     @cached_property
     def estimates(self) -> list[Estimates]:
@@ -87,9 +87,9 @@ class Standing:
         return [self._estimates(index) for index in range(len(self.candidates))]
 
     def _estimates(self, index: int) -> Estimates:
-        candidate, known = self.candidates[index], self.known[index]
-        accuracy = Estimate(known.value("accuracy") or candidate.here.value("accuracy") or 0.0)
-        if known.value("accuracy") is None:
+        candidate, metrics = self.candidates[index], self.known[index]
+        accuracy = Estimate(metrics.value("accuracy") or candidate.here.value("accuracy") or 0.0)
+        if metrics.value("accuracy") is None:
             accuracy = Estimate(accuracy.mean, DEPLOYED_DEVIATION)
         return {"accuracy": accuracy} | {name: self._cost(name, index) for name in self.predictors}
 
@@ -118,13 +118,13 @@ class Standing:
 
     def predictions(self) -> tuple[Prediction, ...]:
         """The models that are not measured, the likeliest on the front first."""
-        found = [self._prediction(index) for index in self.open]
-        return tuple(sorted(found, key=lambda one: -one.chance))
+        predictions = [self._prediction(index) for index in self.open]
+        return tuple(sorted(predictions, key=lambda prediction: -prediction.chance))
 
     def _prediction(self, index: int) -> Prediction:
         candidate, estimates = self.candidates[index], self.estimates[index]
         assert candidate.trial is not None  # the baseline is measured first
-        values = {name: unscaled(name, one.mean) for name, one in estimates.items()}
+        values = {name: unscaled(name, estimate.mean) for name, estimate in estimates.items()}
         intervals = {name: self.interval(name, index) for name in estimates}
         return Prediction(candidate.trial, candidate.plan, values, intervals, float(self.chances[index]))
 
@@ -140,14 +140,14 @@ class Standing:
 
     def _fit(self, name: str) -> Fit:
         logs, deviations = self._measured(name)
-        found = self.predictors[name].leave_one_out(self.graphs, logs, deviations)
-        errors = found.means - logs
-        covered = np.abs(errors) <= HALF * np.hypot(found.deviations, deviations)
+        predicted = self.predictors[name].leave_one_out(self.graphs, logs, deviations)
+        errors = predicted.means - logs
+        covered = np.abs(errors) <= HALF * np.hypot(predicted.deviations, deviations)
         return Fit(
             name,
             len(logs),
             float(np.median(np.abs(np.expm1(errors)))),
-            spearman(found.means, logs),
+            spearman(predicted.means, logs),
             float(covered.mean()),
         )
 

@@ -67,27 +67,27 @@ class TransferModel:
         ``measured``, with the standard ``deviations`` of their measurements."""
         at = np.asarray(measured, dtype=int)
         ratios = np.asarray(logs, dtype=float) - self._here[at]
-        found = [
+        posteriors = [
             self._posterior(at, ratios, np.asarray(deviations, dtype=float), scale, noise)
             for scale, noise in itertools.product(SCALES, NOISES)
         ]
-        likelihoods = np.array([one.log_likelihood for one in found])
+        likelihoods = np.array([posterior.log_likelihood for posterior in posteriors])
         weights = np.exp(likelihoods - likelihoods.max())
         weights /= weights.sum()
-        means = np.array([one.means for one in found])
-        squares = np.array([one.variances for one in found]) + means**2
+        means = np.array([posterior.means for posterior in posteriors])
+        squares = np.array([posterior.variances for posterior in posteriors]) + means**2
         mean = weights @ means
         return Predicted(self._here + mean, np.sqrt(np.maximum(weights @ squares - mean**2, 0.0)))
 
     def leave_one_out(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
         """Predict each measured graph from all others, in the order of ``measured``."""
         at, logs, deviations = np.asarray(measured, dtype=int), np.asarray(logs), np.asarray(deviations)
-        found = []
+        held_out = []
         for index in range(len(at)):
             kept = np.arange(len(at)) != index
-            one = self.predict(at[kept], logs[kept], deviations[kept])
-            found.append((one.means[at[index]], one.deviations[at[index]]))
-        means, spreads = np.array(found).reshape(-1, 2).T
+            prediction = self.predict(at[kept], logs[kept], deviations[kept])
+            held_out.append((prediction.means[at[index]], prediction.deviations[at[index]]))
+        means, spreads = np.array(held_out).reshape(-1, 2).T
         return Predicted(means, spreads)
 
     def most_informative(self, measured: Sequence[int], open_: Sequence[int], weights: Floats) -> int:
@@ -97,8 +97,8 @@ class TransferModel:
         covariance = self._covariance(1.0)
         at = np.asarray(measured, dtype=int)
         if len(at):
-            known = covariance[np.ix_(at, at)] + noise * np.eye(len(at))
-            covariance = covariance - covariance[:, at] @ np.linalg.solve(known, covariance[at])
+            measured_covariance = covariance[np.ix_(at, at)] + noise * np.eye(len(at))
+            covariance = covariance - covariance[:, at] @ np.linalg.solve(measured_covariance, covariance[at])
         candidates = np.asarray(open_, dtype=int)
         narrowed = weights @ covariance[:, candidates] ** 2 / (covariance[candidates, candidates] + noise)
         return int(candidates[narrowed.argmax()])
@@ -144,13 +144,13 @@ def _terms(graphs: Sequence[Graph]) -> Floats:
 
 def _members(names: Sequence[str]) -> Floats:
     """A column for each name, 1 where a row has it."""
-    known = sorted(set(names))
-    return np.array([[float(name == one) for one in known] for name in names])
+    columns = sorted(set(names))
+    return np.array([[float(name == column) for column in columns] for name in names])
 
 
-def spearman(one: Floats, other: Floats) -> float | None:
+def spearman(first: Floats, second: Floats) -> float | None:
     """The rank correlation of two series; None where all values of one are equal."""
-    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (one, other)]
+    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (first, second)]
     spread = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
     return float(ranks[0] @ ranks[1]) / spread if spread else None
 

@@ -29,19 +29,19 @@ async def other_runs_said(ledger: Ledger, study: str, progress: Progress) -> Asy
 
 
 async def _say(ledger: Ledger, study: str, progress: Progress) -> None:
-    known: Mapping[str, LiveRun] | None = None
+    previous: Mapping[str, LiveRun] | None = None
     while True:
         try:
             before, present = _other_searches(ledger, study)
         except Exception as error:  # noqa: BLE001 - whatever the database raised, who needs it reports the outage
             logger.debug("the other runs of the study are not known: %s", error)
         else:
-            known = before if known is None else known
-            for token in present.keys() - known.keys():
+            previous = before if previous is None else previous
+            for token in present.keys() - previous.keys():
                 progress.note(f"the study is now also run {present[token].describe()}")
-            for token in known.keys() - present.keys():
-                progress.note(f"the run {known[token].describe()} has ended")
-            known = present
+            for token in previous.keys() - present.keys():
+                progress.note(f"the run {previous[token].describe()} has ended")
+            previous = present
         await asyncio.sleep(POLL_S)
 
 

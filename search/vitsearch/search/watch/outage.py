@@ -41,14 +41,14 @@ class OutageHandler:
         self._working_ahead: asyncio.Task[None] | None = None
         self._started: set[tuple[Stage, Plan]] = set()
 
-    async def watch(self, unpruned: Iterable[Plan], asked: Callable[[], Iterable[Plan]]) -> None:
+    async def watch(self, unpruned: Iterable[Plan], plans_of_open_trials: Callable[[], Iterable[Plan]]) -> None:
         """Run until cancelled. ``unpruned`` is the leaderboard, ``asked`` gives the plans of the open trials."""
         try:
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
                 await self._report()
                 if self._since_s is not None and (self._working_ahead is None or self._working_ahead.done()):
-                    self._working_ahead = asyncio.create_task(self._work_ahead(unpruned, asked()))
+                    self._working_ahead = asyncio.create_task(self._work_ahead(unpruned, plans_of_open_trials()))
         finally:
             if self._since_s is not None:
                 self._remember(None)
@@ -82,11 +82,11 @@ class OutageHandler:
         except Exception as error:  # noqa: BLE001 - whatever the database raised, the screen shows the outage too
             logger.warning("the study could not store whether the device answers: %s", error)
 
-    async def _work_ahead(self, unpruned: Iterable[Plan], asked: Iterable[Plan]) -> None:
+    async def _work_ahead(self, unpruned: Iterable[Plan], plans: Iterable[Plan]) -> None:
         """Bases and block structures of the leaderboard, and proxy scores of trials that wait to be screened."""
         for plan in unpruned:
             await self._run_stage(Stage.BASE, plan, self._pipeline.resolve)
-        for plan in asked:
+        for plan in plans:
             await self._run_stage(Stage.PROXY, plan, self._proxy)
 
     async def _run_stage(self, stage: Stage, plan: Plan, make: Callable[[Plan], Awaitable[object]]) -> None:

@@ -67,7 +67,7 @@ class Remaining:
         self._trained = len(trained)
         self._to_be_shown = self._shown(records)
         self._measuring_s = self._measuring_seconds()
-        self._to_remeasure = sum(not self._is_remeasured(*one) for one in self._to_be_shown)
+        self._to_remeasure = sum(not self._is_remeasured(*shown) for shown in self._to_be_shown)
         self._estimated = self._clock()
         self._pause_s = max(ESTIMATE_S, (self._estimated - began) / ESTIMATING)
 
@@ -76,13 +76,15 @@ class Remaining:
         fleet = self._study.fleets.get(keys.device_id)
         own = Member(keys.device_id, self._study.attributes.get("protocol", ""))
         members = [own] if fleet is None else fleet.members.values()
-        return min(rounds_of(self._ledger.repeats(keys.graph_key, one.device_id, one.protocol)) for one in members)
+        return min(
+            rounds_of(self._ledger.repeats(keys.graph_key, member.device_id, member.protocol)) for member in members
+        )
 
     def _is_remeasured(self, keys: Keys, confirmations: int) -> bool:
         if not self._settled_by_screens:
             return self._rounds(keys) >= (confirmations if self._confirms else 1)
-        found = self._figures.pooled(keys)
-        return found is not None and found.is_settled
+        pooled = self._figures.pooled(keys)
+        return pooled is not None and pooled.is_settled
 
     def _measuring_seconds(self) -> float:
         """What measuring one of the models that are shown again takes: a screening measurement if their times were
@@ -95,8 +97,8 @@ class Remaining:
         return measuring_seconds(self._study.attributes.get("protocol", "")) or CONFIRM_PER_SCREEN * screen_s
 
     def _is_paired(self) -> bool:
-        found = (self._figures.pooled(keys) for keys, _ in self._to_be_shown)
-        return any(one is not None and one.basis == PAIRED for one in found)
+        pooled = (self._figures.pooled(keys) for keys, _ in self._to_be_shown)
+        return any(measurement is not None and measurement.basis == PAIRED for measurement in pooled)
 
     def _shown(self, records: Mapping[int, Record]) -> list[tuple[Keys, int]]:
         """The keys of what the search would re-measure if it ended now, and how often each is confirmed in the end in a
@@ -113,8 +115,8 @@ class Remaining:
             and may_be_on(losses, record.metrics, objectives)
         ]
         shown = [*front.values(), *near]
-        found = [(record.keys, final_confirmations(record)) for record in shown if record.keys is not None]
-        return [*found, (Keys(**baseline["keys"]), final_confirmations(None))] if baseline else found
+        keys_of_shown = [(record.keys, final_confirmations(record)) for record in shown if record.keys is not None]
+        return [*keys_of_shown, (Keys(**baseline["keys"]), final_confirmations(None))] if baseline else keys_of_shown
 
     def report_known(self, progress: Progress) -> None:
         """Show what earlier runs have found, before this run has done anything."""
