@@ -75,12 +75,12 @@ class DriverId:
 def _machine() -> str:
     """The id of this system, and the namespace in which process ids count: containers share one with their machine, or
     have their own."""
-    found = []
+    parts = []
     with suppress(OSError):
-        found.append(Path("/etc/machine-id").read_text().strip())
+        parts.append(Path("/etc/machine-id").read_text().strip())
     with suppress(OSError):
-        found.append(os.readlink(PROC / "self/ns/pid"))
-    return " ".join(found)
+        parts.append(os.readlink(PROC / "self/ns/pid"))
+    return " ".join(parts)
 
 
 def _boot() -> str:

@@ -182,10 +182,10 @@ class FileStore:
                 shutil.copyfileobj(source, copy)
 
     def model(self, sha256: str) -> Path:
-        found = self.find_model(sha256)
-        if found is None:
+        path = self.find_model(sha256)
+        if path is None:
             raise StoreError(f"model {sha256[:12]} is not in the store {self.root}: was the folder moved or emptied?")
-        return found
+        return path
 
     def drop_model(self, sha256: str) -> None:
         """Delete a model if it is there."""

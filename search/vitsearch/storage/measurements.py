@@ -38,19 +38,27 @@ class DeviceResults:
         measurements = self._measurements(graph_key)
         if environment_id is None:
             environment_id = measurements[-1].environment_id if measurements else ""
-        known = self._pooled.setdefault(graph_key, {})
-        if environment_id not in known:
-            here = [self.as_known_now(one) for one in measurements if one.environment_id == environment_id]
+        pooled = self._pooled.setdefault(graph_key, {})
+        if environment_id not in pooled:
+            here = [
+                self.as_known_now(measurement)
+                for measurement in measurements
+                if measurement.environment_id == environment_id
+            ]
             if not here:
                 return None
-            known[environment_id] = pool(here)
-        return known[environment_id]
+            pooled[environment_id] = pool(here)
+        return pooled[environment_id]
 
     def last(self, graph_key: str) -> list[Measurement]:
         """The measurements of a graph in the environment in which it was measured last, oldest first, by the reference
         times that are known now."""
-        found = self._measurements(graph_key)
-        return [self.as_known_now(one) for one in found if one.environment_id == found[-1].environment_id]
+        measurements = self._measurements(graph_key)
+        return [
+            self.as_known_now(measurement)
+            for measurement in measurements
+            if measurement.environment_id == measurements[-1].environment_id
+        ]
 
     def as_known_now(self, measurement: Measurement) -> Measurement:
         """A measurement by the reference times that are known now."""
@@ -86,8 +94,10 @@ class DeviceResults:
 
     def _measurements(self, graph_key: str) -> list[Measurement]:
         if graph_key not in self._rows:
-            found = [row.measurement for row in self._read(graph_key)]
-            self._rows[graph_key] = [one for one in found if one.protocol.threads == self._threads]
+            measurements = [row.measurement for row in self._read(graph_key)]
+            self._rows[graph_key] = [
+                measurement for measurement in measurements if measurement.protocol.threads == self._threads
+            ]
         return self._rows[graph_key]
 
     def _read(self, graph_key: str) -> list[MeasurementRow]:
@@ -99,13 +109,13 @@ class DeviceResults:
             self._stored = {}
             for row in self._ledger.measurements_of_device(self._device_id):
                 self._stored.setdefault(row.graph_key, []).append(row)
-        known = self._stored.pop(graph_key, None)
-        return self._ledger.measurements(graph_key, self._device_id) if known is None else known
+        rows = self._stored.pop(graph_key, None)
+        return self._ledger.measurements(graph_key, self._device_id) if rows is None else rows
 
 
-def _same(times: ReferenceTimes, known: ReferenceTimes | None) -> bool:
+def _same(times: ReferenceTimes, others: ReferenceTimes | None) -> bool:
     """Whether milliseconds are the same; the number of processes behind them grows with every measurement."""
-    return known is not None and times._replace(processes=0) == known._replace(processes=0)
+    return others is not None and times._replace(processes=0) == others._replace(processes=0)
 
 
 def _key(measurement: Measurement) -> ReferenceKey:

@@ -19,13 +19,13 @@ class FleetPool:
 
     def of(self, graph_key: str, of_devices: Mapping[str, PooledMeasurement | None]) -> PooledMeasurement | None:
         """What the fleet has of a graph; None while a device has not measured it."""
-        parts = {name: found for name, found in of_devices.items() if found is not None}
+        parts = {name: measurement for name, measurement in of_devices.items() if measurement is not None}
         if len(parts) < len(of_devices):
             return None
-        known = self._known.get(graph_key)
-        if known is None or any(known[0][name] is not part for name, part in parts.items()):
-            known = self._known[graph_key] = parts, _combined(self._fleet, parts)
-        return known[1]
+        cached = self._known.get(graph_key)
+        if cached is None or any(cached[0][name] is not part for name, part in parts.items()):
+            cached = self._known[graph_key] = parts, _combined(self._fleet, parts)
+        return cached[1]
 
 
 def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMeasurement:

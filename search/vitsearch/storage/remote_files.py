@@ -106,9 +106,9 @@ class RemoteStore:
         return self.cache.get(sha256)
 
     def model(self, sha256: str) -> Path:
-        if found := self.cache.find_model(sha256):
-            return found
-        suffix = next((one for one in MODEL_SUFFIXES if self._has(place_of(sha256) + one)), None)
+        if path := self.cache.find_model(sha256):
+            return path
+        suffix = next((ending for ending in MODEL_SUFFIXES if self._has(place_of(sha256) + ending)), None)
         if suffix is None:
             raise StoreError(f"model {sha256[:12]} is not in the store {self.url}: was it deleted there?")
         self._fetch(sha256, suffix)
@@ -179,8 +179,8 @@ class RemoteStore:
     def users(self) -> dict[str, str]:
         def read(server: Any, root: str) -> dict[str, str]:
             server.invalidate_cache()
-            found = server.find(f"{root}/{USERS}")
-            return {path.rpartition("/")[2]: server.cat_file(path).decode() for path in found}
+            paths = server.find(f"{root}/{USERS}")
+            return {path.rpartition("/")[2]: server.cat_file(path).decode() for path in paths}
 
         return self._patiently("read", read)
 
@@ -381,6 +381,6 @@ def _put_and_move(server: Any, path: Path, target: str) -> None:
 
 def _files(server: Any, root: str) -> list[StoredFile]:
     server.invalidate_cache()
-    found = server.find(root, detail=True)
-    places = {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in found.items()}
+    listing = server.find(root, detail=True)
+    places = {path.removeprefix(f"{root}/"): int(info["size"]) for path, info in listing.items()}
     return [StoredFile(place, size) for place, size in sorted(places.items()) if is_place(place)]

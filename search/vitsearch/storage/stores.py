@@ -32,14 +32,14 @@ def writable_store(ledger: Ledger) -> Store:
     return store
 
 
-def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -> Store:
+def adopt_store(ledger: Ledger, requested: str | None, environ: Mapping[str, str]) -> Store:
     """The store of a database that is about to be filled. A new database remembers the place that is ``asked``, else
     that of :data:`VARIABLE`, else the folder beside it.
 
     Raises :class:`StudyError` where it has its files elsewhere, and :class:`~vitsearch.errors.StoreError` where they
     cannot be written.
     """
-    address = _wanted(asked, environ)
+    address = _wanted(requested, environ)
     place = ledger.inventory.files_place()
     if place is None:
         store = _store(ledger, address)
@@ -50,8 +50,8 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
             _make_ours(store, ledger)
         place = ledger.inventory.adopt_files_place(address)
     store = _store(ledger, place.address)
-    if asked:
-        _refuse_elsewhere(ledger.shown, store, asked)
+    if requested:
+        _refuse_elsewhere(ledger.shown, store, requested)
     if address == store.address:
         store.prepare()
     else:
@@ -61,9 +61,9 @@ def adopt_store(ledger: Ledger, asked: str | None, environ: Mapping[str, str]) -
     return store
 
 
-def planned_address(url: str, asked: str | None, environ: Mapping[str, str]) -> str:
+def planned_address(url: str, requested: str | None, environ: Mapping[str, str]) -> str:
     """Where the files of a new database at ``url`` would go; one that has files may name another place."""
-    return _wanted(asked, environ) or str(files_folder(url).resolve() / "artifacts")
+    return _wanted(requested, environ) or str(files_folder(url).resolve() / "artifacts")
 
 
 def try_store(url: str, environ: Mapping[str, str]) -> Store:
@@ -72,20 +72,20 @@ def try_store(url: str, environ: Mapping[str, str]) -> Store:
 
     Raises :class:`StudyError` and :class:`~vitsearch.errors.StoreError` as :func:`adopt_store` does.
     """
-    address, known = _wanted(None, environ), _known_store(url)
-    store = known or store_at(planned_address(url, None, environ))
+    address, existing = _wanted(None, environ), _known_store(url)
+    store = existing or store_at(planned_address(url, None, environ))
     store.try_out()
     if address != store.address:
         _refuse_another_s(store, masked(url))
-    elif known is None:
+    elif existing is None:
         _refuse_look_alikes(store)
     return store
 
 
-def refuse_other_place(url: str, asked: str) -> None:
+def refuse_other_place(url: str, requested: str) -> None:
     """Raise :class:`StudyError` where a database has its files elsewhere than a space file says."""
     if (store := _known_store(url)) is not None:
-        _refuse_elsewhere(masked(url), store, asked)
+        _refuse_elsewhere(masked(url), store, requested)
 
 
 def _known_store(url: str) -> Store | None:
@@ -97,19 +97,19 @@ def _known_store(url: str) -> Store | None:
         return None if place is None else _store(ledger, place.address)
 
 
-def _wanted(asked: str | None, environ: Mapping[str, str]) -> str:
+def _wanted(requested: str | None, environ: Mapping[str, str]) -> str:
     """The address that a space file asks for, else that of :data:`VARIABLE`; empty where neither does."""
-    wanted = asked or environ.get(VARIABLE, "")
+    wanted = requested or environ.get(VARIABLE, "")
     if wanted and (problem := files_problem(wanted)):
-        raise StudyError(f"{VARIABLE}: {problem}" if not asked else problem)
+        raise StudyError(f"{VARIABLE}: {problem}" if not requested else problem)
     return files_address(wanted) if wanted else ""
 
 
-def _refuse_elsewhere(database: str, store: Store, asked: str) -> None:
-    if (address := files_address(asked)) != store.address:
+def _refuse_elsewhere(database: str, store: Store, requested: str) -> None:
+    if (address := files_address(requested)) != store.address:
         raise StudyError(
             f"the files of {database} are in {store.address}, not in {address}: leave 'files' out, or "
-            f"copy its studies into another database: vitsearch db copy {database} OTHER --files {asked}"
+            f"copy its studies into another database: vitsearch db copy {database} OTHER --files {requested}"
         )
 
 

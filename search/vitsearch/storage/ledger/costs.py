@@ -102,9 +102,9 @@ class StageCosts:
         values = {"study": study, "purpose": purpose, "cores": cores, "trainers": trainers}
         values |= {"host": socket.gethostname(), "driver": driver, "started_at": now, "seen_at": now}
         with self._at_once.begin() as connection:
-            made = connection.execute(insert(tables.run).values(values)).inserted_primary_key
-            assert made is not None
-            self._run = int(made[0])
+            primary_key = connection.execute(insert(tables.run).values(values)).inserted_primary_key
+            assert primary_key is not None
+            self._run = int(primary_key[0])
 
     def see_run(self) -> None:
         """The run goes on; called now and then, because a run may end without a word. Raises :class:`StudyDeleted`
@@ -181,27 +181,27 @@ class StageCosts:
     def _mean_measuring(self, is_meant: ColumnElement[bool]) -> float | None:
         mean = select(func.avg(_S.wall_seconds)).where(and_(_S.stage == Stage.MEASURE.value, is_meant))
         with self._at_once.connect() as connection:
-            found = connection.execute(mean).scalar()
-        return None if found is None else float(found)
+            seconds = connection.execute(mean).scalar()
+        return None if seconds is None else float(seconds)
 
     def means(self) -> dict[str, float]:
         """The mean wall seconds of each kind of stage in all studies, by its name; of measurements by name and
         protocol: ``measure screen-1``."""
-        asked = select(_S.stage, _S.detail, func.avg(_S.wall_seconds)).group_by(_S.stage, _S.detail)
+        query = select(_S.stage, _S.detail, func.avg(_S.wall_seconds)).group_by(_S.stage, _S.detail)
         with self._at_once.connect() as connection:
-            rows = connection.execute(asked).all()
+            rows = connection.execute(query).all()
         return {f"{stage} {detail}" if detail else stage: float(seconds) for stage, detail, seconds in rows}
 
     def peak_memory_mb(self, study: str) -> dict[StageKind, float]:
         """The largest peak memory of each kind of stage, in 10^6 bytes: of this study, else of all studies."""
-        asked = select(_S.stage, _S.backbone, func.max(_S.peak_memory_mb)).where(_S.peak_memory_mb.is_not(None))
+        peaks = select(_S.stage, _S.backbone, func.max(_S.peak_memory_mb)).where(_S.peak_memory_mb.is_not(None))
         of_study = _S.run.in_(select(_R.id).where(_R.study == study))
-        found: dict[StageKind, float] = {}
+        peaks_mb: dict[StageKind, float] = {}
         with self._at_once.connect() as connection:
-            for query in (asked, asked.where(of_study)):
+            for query in (peaks, peaks.where(of_study)):
                 for stage, backbone, peak_mb in connection.execute(query.group_by(_S.stage, _S.backbone)):
-                    found[StageKind(Stage(stage), backbone)] = float(peak_mb)
-        return found
+                    peaks_mb[StageKind(Stage(stage), backbone)] = float(peak_mb)
+        return peaks_mb
 
     def runs(self, study: str) -> list[Run]:
         """All runs of a study, oldest first."""
@@ -220,10 +220,10 @@ class StageCosts:
         """How long the stages of all runs of a study took so far."""
         on_device = _S.ran_on.like(f"{DEVICE}%")
         of_study = _S.run.in_(select(_R.id).where(_searches(study)))
-        asked = select(on_device, func.sum(_S.wall_seconds)).where(of_study).group_by(on_device)
+        sums = select(on_device, func.sum(_S.wall_seconds)).where(of_study).group_by(on_device)
         with self._at_once.connect() as connection:
-            found = {bool(is_device): float(seconds) for is_device, seconds in connection.execute(asked)}
-        return Worked(found.get(False, 0.0), found.get(True, 0.0))
+            seconds_on_device = {bool(is_device): float(seconds) for is_device, seconds in connection.execute(sums)}
+        return Worked(seconds_on_device.get(False, 0.0), seconds_on_device.get(True, 0.0))
 
     def by_id(self) -> dict[str, StageRun]:
         """What the runs of stages took, of all studies, by the ids that results name."""

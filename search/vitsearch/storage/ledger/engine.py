@@ -94,9 +94,9 @@ def make_engine(url: str, to_read: bool = False, **options: Any) -> Engine:
     """An engine that has opened nothing yet. One clear :class:`StudyError` for what names no database."""
     if file := sqlite_file(url):
         is_there(file)  # refuses what is no file
-    known = read_options(url) if to_read else engine_options(url)
+    opening = read_options(url) if to_read else engine_options(url)
     try:
-        return create_engine(url, **known, **options)
+        return create_engine(url, **opening, **options)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StudyError(
             f"storage {masked(url)}: no driver for this database ({error}); "
@@ -144,7 +144,7 @@ def sqlite_file(url: str) -> Path | None:
 
 def database_files(path: Path) -> list[Path]:
     """A SQLite file with its log and index."""
-    return [one for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if one.exists()]
+    return [file for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")) if file.exists()]
 
 
 def files_folder(url: str) -> Path:
@@ -292,8 +292,8 @@ def has_tables(url: str, *names: str) -> bool:
     engine = make_engine(url, to_read=True, poolclass=NullPool)
     tune_to_read(engine)
     with explained(engine), engine.connect() as connection:
-        found = inspect(connection)
-        return all(found.has_table(name) for name in names)
+        inspected = inspect(connection)
+        return all(inspected.has_table(name) for name in names)
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:

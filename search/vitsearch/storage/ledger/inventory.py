@@ -68,12 +68,12 @@ def summaries(file: Path) -> list[StudySummary] | None:
     states: dict[str, dict[str, int]] = {}
     for name, state, count in rows:
         states.setdefault(name, {})[state or ""] = count
-    found = [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
-    for one in found:
-        expect(StudySummary, one, f"{file}: studies")
-        if not 0 <= (one.last_run or 0.0) <= LAST_SECOND:
-            raise damaged(f"{file}: vs_run", f"seen_at is {one.last_run}, allowed: seconds since 1970")
-    return found
+    studies = [_summary(name, counts, ends.get(name)) for name, counts in states.items()]
+    for study in studies:
+        expect(StudySummary, study, f"{file}: studies")
+        if not 0 <= (study.last_run or 0.0) <= LAST_SECOND:
+            raise damaged(f"{file}: vs_run", f"seen_at is {study.last_run}, allowed: seconds since 1970")
+    return studies
 
 
 def _summary(name: str, counts: dict[str, int], last_run: float | None) -> StudySummary:
@@ -133,8 +133,8 @@ class Inventory:
         checkpoints = select(tables.training.c.checkpoint_sha256)
         statistics = select(tables.block_structure.c.statistics_sha256)
         with self._at_once.connect() as connection:
-            found = [connection.execute(query).scalars() for query in (artifacts, judged, checkpoints, statistics)]
-            return {digest for digests in found for digest in digests if digest is not None}
+            columns = [connection.execute(query).scalars() for query in (artifacts, judged, checkpoints, statistics)]
+            return {digest for digests in columns for digest in digests if digest is not None}
 
     def files_place(self) -> FilesPlace | None:
         """Where the files of the database are; None before a run has stored any."""
@@ -144,8 +144,8 @@ class Inventory:
 
     def adopt_files_place(self, address: str) -> FilesPlace:
         """Remember where the files are, unless that is known, and return it."""
-        if known := self.files_place():
-            return known
+        if place := self.files_place():
+            return place
         mine = FilesPlace(uuid.uuid4().hex, address)
         try:
             with self._engine.begin() as connection:
@@ -156,9 +156,9 @@ class Inventory:
 
     def live_claims(self) -> int:
         """How many results a driver, here or on another machine, makes now."""
-        asked = select(func.count()).select_from(tables.claim).where(tables.claim.c.expires_at > database_now())
+        query = select(func.count()).select_from(tables.claim).where(tables.claim.c.expires_at > database_now())
         with self._at_once.connect() as connection:
-            return int(connection.execute(asked).scalar() or 0)
+            return int(connection.execute(query).scalar() or 0)
 
     def live_runs(self, study: str) -> list[LiveRun]:
         """The runs of a study that have not ended, oldest first, here and on other machines."""
@@ -173,11 +173,11 @@ class Inventory:
             LiveRun(DriverId.from_json(json.loads(driver)), purpose, started_at, _state(now))
             for driver, purpose, started_at, now in rows
         ]
-        return [one for one in runs if not one.driver.is_dead_here()]
+        return [live_run for live_run in runs if not live_run.driver.is_dead_here()]
 
     def tell_to_end(self, study: str, who: str) -> None:
         """Tell the runs of a study that it is deleted, and by whom. Each ends at its next sign of life."""
         run = tables.run.c
         with self._engine.begin() as connection:
-            told = update(tables.run).where(run.study == study, run.ended_at.is_(None)).values(told_to_end=who[:255])
-            connection.execute(told)
+            ending = update(tables.run).where(run.study == study, run.ended_at.is_(None)).values(told_to_end=who[:255])
+            connection.execute(ending)

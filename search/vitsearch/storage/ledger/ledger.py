@@ -181,9 +181,11 @@ class Ledger:
     def artifact_versions(self) -> dict[str, dict[str, str]]:
         """The versions of the libraries that made each artifact, by its key."""
         with self._at_once.connect() as connection:
-            found = dict(connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all())
-        expect(dict[str, dict[str, str]], found, f"storage {self.shown}: versions in {tables.artifact.name}")
-        return found
+            versions = dict(
+                connection.execute(select(tables.artifact.c.artifact_key, tables.artifact.c.versions)).all()
+            )
+        expect(dict[str, dict[str, str]], versions, f"storage {self.shown}: versions in {tables.artifact.name}")
+        return versions
 
     def versions(self, row: ArtifactRow) -> dict[str, str]:
         """The versions of the libraries that made an artifact."""
@@ -208,15 +210,15 @@ class Ledger:
 
     def measurements_of_graphs(self, graph_keys: Sequence[str], device_id: str) -> list[MeasurementRow]:
         """Of each of these graphs oldest first, over all environments of the device."""
-        found: list[MeasurementRow] = []
+        measurements: list[MeasurementRow] = []
         names, table = tuple(field.name for field in fields(MeasurementRow)), tables.measurement
         query = select(*(table.c[name] for name in names)).order_by(table.c.created_at, *table.primary_key)
         with self._at_once.connect() as connection:
             for start in range(0, len(graph_keys), tables.KEYS_AT_ONCE):
                 some = table.c.graph_key.in_(graph_keys[start : start + tables.KEYS_AT_ONCE])
                 rows = connection.execute(query.where(and_(table.c.device_id == device_id, some)))
-                found += [self._checked(MeasurementRow(*row)) for row in rows]
-        return found
+                measurements += [self._checked(MeasurementRow(*row)) for row in rows]
+        return measurements
 
     def measurements_of_structure(self, structure: str, device_id: str, protocol: str) -> list[MeasurementRow]:
         """Of all graphs whose files have this structure, oldest first."""
@@ -281,8 +283,8 @@ class Ledger:
 
     def _one(self, kind: type[R], **key: object) -> R | None:
         """The row with a key. It is read once: a row does not change."""
-        if found := self._found.get((kind, *key.values())):
-            return cast(R, found)
+        if cached := self._found.get((kind, *key.values())):
+            return cast(R, cached)
         rows = self._all(kind, **key)
         if not rows:
             return None

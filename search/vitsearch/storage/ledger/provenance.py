@@ -42,8 +42,8 @@ class Made:
         """The runs that made the results of a trial on these ``devices``. Those that it shares with others,
         such as its base, are left out."""
         named = ("weights", keys.weights_key), ("artifact", keys.artifact_key or ""), ("graph", keys.graph_key)
-        found = [run for key in named for run in self._by_key.get(key, ())]
-        return [*found, *(run for one in devices for run in self._by_key.get(("graph", keys.graph_key, one), ()))]
+        runs = [run for key in named for run in self._by_key.get(key, ())]
+        return [*runs, *(run for device in devices for run in self._by_key.get(("graph", keys.graph_key, device), ()))]
 
 
 @again_when_cut
@@ -60,14 +60,14 @@ class Provenance:
         of_graph = and_(measurements.graph_key == keys.graph_key, measurements.device_id.in_(devices))
         screened = select(measurements.artifact_sha256).where(of_graph)
         is_screen = artifacts.kind == Stage.SCREEN.value
-        found = [
+        results = [
             *self._runs(Stage.SCREEN, artifacts, and_(is_screen, artifacts.sha256.in_(screened))),
             *self._runs(Stage.MEASURE, measurements, of_graph),
             *self._runs(Stage.PROXY, trainings, and_(trainings.weights_key == keys.weights_key, trainings.rung == 0)),
             *self._runs(Stage.TRAIN, trainings, and_(trainings.weights_key == keys.weights_key, trainings.rung > 0)),
             *self._runs(Stage.EXPORT, artifacts, artifacts.artifact_key == (keys.artifact_key or "")),
         ]
-        return sorted(found, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
+        return sorted(results, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
 
     def made(self) -> Made:
         """What made the results of all trials, in four statements."""
@@ -75,26 +75,26 @@ class Provenance:
         screened = select(measurements.graph_key, artifacts.made_by).distinct()
         screened = screened.join(tables.artifact, artifacts.sha256 == measurements.artifact_sha256)
         on_device = select(measurements.graph_key, measurements.device_id, measurements.made_by)
-        asked = {
+        queries = {
             "weights": [select(trainings.weights_key, trainings.made_by)],
             "artifact": [select(artifacts.artifact_key, artifacts.made_by)],
             "graph": [screened.where(artifacts.kind == Stage.SCREEN.value), on_device],
         }
-        found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        results: dict[tuple[str, ...], list[str]] = defaultdict(list)
         with self._at_once.connect() as connection:
-            for name, queries in asked.items():
-                for query in queries:
+            for name, selects in queries.items():
+                for query in selects:
                     for *key, made_by in connection.execute(query):
-                        found[(name, *key)].append(made_by)
-        return Made(found)
+                        results[(name, *key)].append(made_by)
+        return Made(results)
 
     def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
         detail = {Stage.TRAIN: columns.get("rung"), Stage.MEASURE: columns.get("protocol")}.get(stage)
         of_run = (_C.cpu_seconds, _C.started_at, _C.wall_seconds, _C.ran_on, _C.run_id)
-        made = columns.created_at.table.outerjoin(tables.stage_cost, columns.made_by == _C.run_id)
-        asked = select(columns.created_at, columns.versions, literal("") if detail is None else detail, *of_run)
+        joined = columns.created_at.table.outerjoin(tables.stage_cost, columns.made_by == _C.run_id)
+        query = select(columns.created_at, columns.versions, literal("") if detail is None else detail, *of_run)
         with self._at_once.connect() as connection:
-            return [_result(stage, *row) for row in connection.execute(asked.select_from(made).where(where))]
+            return [_result(stage, *row) for row in connection.execute(query.select_from(joined).where(where))]
 
 
 def _result(

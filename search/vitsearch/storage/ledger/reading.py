@@ -119,10 +119,10 @@ def _beside(file: Path, ending: str) -> Path:
 
 def _stamp(file: Path) -> Stamp | None:
     try:
-        found = os.stat(file)
+        stat = os.stat(file)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _connected(uri: str) -> Reader:

@@ -100,10 +100,10 @@ class AccuracyRow:
     def counts(self) -> Confusion:
         """Decoded. Raises :class:`~vitsearch.core.decoding.Damaged`."""
         where = f"vs_accuracy of artifact {self.artifact_key[:12]}: confusion"
-        found = decoded(Confusion.from_json, self.confusion, where)
-        if (found.correct, found.n) != (self.correct, self.n):
-            raise damaged(where, f"counts {found.correct} of {found.n}, and the row {self.correct} of {self.n}")
-        return found
+        confusion = decoded(Confusion.from_json, self.confusion, where)
+        if (confusion.correct, confusion.n) != (self.correct, self.n):
+            raise damaged(where, f"counts {confusion.correct} of {confusion.n}, and the row {self.correct} of {self.n}")
+        return confusion
 
 
 @dataclass(frozen=True)

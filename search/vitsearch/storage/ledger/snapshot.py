@@ -142,23 +142,23 @@ class Snapshot:
         """The results that ``studies`` need: all but those that only trials of other studies name."""
         mine = {key for name in studies for key in self._keys(name)}
         foreign = {key for name in self._ids.keys() - set(studies) for key in self._keys(name)} - mine
-        found = {}
+        rows_of = {}
         for table in SHARED:
             rows = self._rows(select(*_columns(table)).order_by(*table.primary_key))
             key = KEYS.get(table.name)
-            found[table.name] = [row for row in rows if key is None or row[key] not in foreign]
-        made_by = {row["made_by"] for table in RESULTS for row in found[table.name]}
+            rows_of[table.name] = [row for row in rows if key is None or row[key] not in foreign]
+        made_by = {row["made_by"] for table in RESULTS for row in rows_of[table.name]}
         costs = self._rows(select(*_columns(tables.stage_cost)).order_by(tables.stage_cost.c.id))
-        return ResultRows(found, [row | {"run": None} for row in costs if row["run_id"] in made_by])
+        return ResultRows(rows_of, [row | {"run": None} for row in costs if row["run_id"] in made_by])
 
     def _runs(self, name: str) -> tuple[list[Row], list[Row]]:
         """The runs of a study, and the costs of their stages."""
         run, cost = tables.run, tables.stage_cost
-        found = self._connection.execute(select(run).where(run.c.study == name).order_by(run.c.id)).mappings().all()
-        places = {row["id"]: place for place, row in enumerate(found)}
+        runs = self._connection.execute(select(run).where(run.c.study == name).order_by(run.c.id)).mappings().all()
+        places = {row["id"]: place for place, row in enumerate(runs)}
         of_runs = select(*_columns(cost)).where(cost.c.run.in_(select(run.c.id).where(run.c.study == name)))
         costs = self._rows(of_runs.order_by(cost.c.id))
-        plain = [{key: value for key, value in row.items() if key not in OF_A_PROCESS} for row in found]
+        plain = [{key: value for key, value in row.items() if key not in OF_A_PROCESS} for row in runs]
         return plain, [row | {"run": places[row["run"]]} for row in costs]
 
     def _keys(self, name: str) -> Iterator[str]:
@@ -184,10 +184,10 @@ class Snapshot:
 
 def _columns(table: Table) -> Sequence[Column[Any]]:
     """All columns but a number that the database gives."""
-    given = [
+    generated = [
         column for column in table.primary_key if column.autoincrement is True or table.metadata is optuna.metadata
     ]
-    return [column for column in table.c if column not in given]
+    return [column for column in table.c if column not in generated]
 
 
 def _of(table: Table, owner: Column[Any], study_id: int) -> Select[Any]:
