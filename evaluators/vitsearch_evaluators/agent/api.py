@@ -138,10 +138,10 @@ class Api(NamedTuple):
 
     def put_job(self, identifier: str, body: Any, caller: str) -> Reply:
         checked_id(identifier)
-        asked = body.get("api") if isinstance(body, dict) else None
-        if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
+        protocol = body.get("api") if isinstance(body, dict) else None
+        if not isinstance(protocol, int) or not PROTOCOL_VERSION_MIN <= protocol <= PROTOCOL_VERSION:
             raise ProtocolSkew(
-                f"the client uses protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
+                f"the client uses protocol {protocol!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
         job = json_reader.read_object(body, _JOB, "job", ("environment_id",))
         device_id, spec = self.this_device.identity.device_id, job["spec"]
@@ -160,11 +160,11 @@ class Api(NamedTuple):
         self._refuse_wrong_sizes(spec)
         wanted = job.get("environment_id")
         if wanted is not None:
-            found = environment_id(self._environment())
-            if wanted != found:
+            actual = environment_id(self._environment())
+            if wanted != actual:
                 raise EnvironmentChanged(
-                    f"the job is for the environment {wanted}; the device is now in {found}",
-                    {"wanted": wanted, "found": found},
+                    f"the job is for the environment {wanted}; the device is now in {actual}",
+                    {"wanted": wanted, "actual": actual},
                 )
         if not self._is_known(identifier):
             time_limits.refuse_too_long(spec, self.this_device.config.limits.job_max_s)
@@ -223,7 +223,7 @@ class Api(NamedTuple):
     def _refuse_incompatible(self, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it is queued."""
         self._await_runtimes()
-        runtime = next((one for one in self.this_device.runtimes if one.name == spec.runtime), None)
+        runtime = next((info for info in self.this_device.runtimes if info.name == spec.runtime), None)
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:

@@ -91,7 +91,7 @@ class State(NamedTuple):
     quarantined: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
-        references = {key: dict(one._asdict()) for key, one in self.references.items()}
+        references = {key: dict(reference._asdict()) for key, reference in self.references.items()}
         return dict(self._asdict(), references=references, unverified=list(self.unverified))
 
     @classmethod

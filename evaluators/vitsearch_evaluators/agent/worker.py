@@ -144,15 +144,15 @@ class Worker(threading.Thread):
         self._device.ready.set()
 
     def _ask_runtimes(self) -> Tuple[RuntimeInfo, ...]:
-        found = []
+        infos = []
         try:
             for name in runtimes.table():
-                found.append(self._check_one(name))
+                infos.append(self._check_one(name))
         except (EvaluatorError, OSError):
             logger.exception("the runtimes cannot be checked")
         else:
-            self._runtime_cache.keep(tuple(found))
-        return tuple(found)
+            self._runtime_cache.keep(tuple(infos))
+        return tuple(infos)
 
     def _check_one(self, name: str) -> RuntimeInfo:
         while True:
@@ -271,7 +271,7 @@ class Worker(threading.Thread):
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
                 f"the job is for the environment {job.environment}; the device is now in {environment}",
-                {"wanted": job.environment, "found": environment},
+                {"wanted": job.environment, "actual": environment},
             )
         os.makedirs(folder, exist_ok=True)
         for blob in job.spec.manifest:

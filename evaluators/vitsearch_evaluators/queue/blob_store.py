@@ -238,12 +238,12 @@ class BlobStore:
 
     def _finish(self, sha256: str, total: int) -> Progress:
         path = self._uploads.path(sha256)
-        found = file_digest(path)
-        if found != sha256:
+        digest = file_digest(path)
+        if digest != sha256:
             os.remove(path)
             raise TransferFailed(
-                f"the content has the digest {found}, not {sha256}; send the file again",
-                {"reason": "digest_mismatch", "found": found},
+                f"the content has the digest {digest}, not {sha256}; send the file again",
+                {"reason": "digest_mismatch", "actual": digest},
             )
         self._publish(path, sha256)
         return Progress(total, True)

@@ -92,10 +92,10 @@ class MeasureProtocol(NamedTuple):
 
     def to_json(self) -> Dict[str, Any]:
         """Return the JSON without what is not requested."""
-        given = {key: value for key, value in self._asdict().items() if value != _NOT_REQUESTED.get(key, ...)}
+        requested = {key: value for key, value in self._asdict().items() if value != _NOT_REQUESTED.get(key, ...)}
         # 2 and 2.0 seconds are the same protocol and must have the same job id.
-        given = {key: float(value) if key.endswith(_REAL) else value for key, value in given.items()}
-        return dict(given, shapes=shapes_to_json(self.shapes)) if self.shapes else given
+        requested = {key: float(value) if key.endswith(_REAL) else value for key, value in requested.items()}
+        return dict(requested, shapes=shapes_to_json(self.shapes)) if self.shapes else requested
 
     @classmethod
     def from_json(cls, value: Any, where: str = "protocol") -> "MeasureProtocol":
@@ -270,8 +270,8 @@ class JobSpec(NamedTuple):
         is_right = _kind(spec.model) is not None if has_model else not spec.model
         rest = sorted(blob.name for blob in spec.manifest if blob.name not in ARTIFACT_NAMES)
         if not is_right or rest != sorted(others):
-            given = " and ".join(blob.name for blob in spec.manifest) or "nothing"
-            raise InvalidRequest(f"{where}.manifest: needs exactly {_needed(spec.kind)}; got {given}")
+            names = " and ".join(blob.name for blob in spec.manifest) or "nothing"
+            raise InvalidRequest(f"{where}.manifest: needs exactly {_needed(spec.kind)}; got {names}")
         return spec
 
     @property

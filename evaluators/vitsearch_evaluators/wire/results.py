@@ -166,7 +166,7 @@ class PeaksResult(NamedTuple):
         return dict(
             self._asdict(),
             options=dict(self.options),
-            gemm=[one.to_json() for one in self.gemm],
+            gemm=[rate.to_json() for rate in self.gemm],
             copy_gb_per_s=self.copy_gb_per_s.to_json(),
             reasons=dict(self.reasons),
         )

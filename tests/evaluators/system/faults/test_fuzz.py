@@ -152,7 +152,7 @@ def nothing_was_written_elsewhere(home):
             if folder != "work"
             or not name.startswith(("runtime-", "restrictions.json", "canary", "job.json", "output.log"))
         ] == []
-    known = re.compile(
+    expected = re.compile(
         r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|starting|agent\.log|blobs|partial|work|cache)\Z"
     )
-    assert [name for name in os.listdir(str(home / "state")) if not known.match(name)] == []
+    assert [name for name in os.listdir(str(home / "state")) if not expected.match(name)] == []
