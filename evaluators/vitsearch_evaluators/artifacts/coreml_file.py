@@ -115,9 +115,9 @@ def inspect(stream: BinaryIO, size: int, weights: BinaryIO, weights_bytes: int) 
         raise refusal(f"not a Core ML model: {error}") from error
     if kinds != {_ML_PROGRAM} or not operations:
         raise refusal("not a Core ML model: it has no program, or one without operations")
-    found = _Weights(weights, weights_bytes)
+    weight_file = _Weights(weights, weights_bytes)
     for offset in sorted(blobs):
-        found.check(offset)
+        weight_file.check(offset)
     return Facts("coreml")
 
 

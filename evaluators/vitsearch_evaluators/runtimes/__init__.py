@@ -27,6 +27,6 @@ def table(entry_points: Optional[Callable[[], Iterable[Tuple[str, str]]]] = None
 
 def create(name: str) -> Runtime:
     """Return the runtime of that name; InvalidRequest with the nearest name when unknown."""
-    made = plugins.load("runtime", name, BUILTIN if name in BUILTIN else table())
-    runtime: Runtime = plugins.checked(made(), Runtime)
+    runtime_class = plugins.load("runtime", name, BUILTIN if name in BUILTIN else table())
+    runtime: Runtime = plugins.checked(runtime_class(), Runtime)
     return runtime

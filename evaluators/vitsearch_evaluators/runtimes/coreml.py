@@ -32,8 +32,8 @@ class CoreMlSession(Session):
     def infer(self, images: Any) -> Any:
         (wanted,) = (array.shape for array in list(self._feeds.values())[:1])
         if images.shape != wanted:
-            found, sizes = ([int(size) for size in shape] for shape in (images.shape, wanted))
-            raise MeasurementFailed("incompatible_artifact", f"the model takes images {sizes}, but these are {found}")
+            actual, sizes = ([int(size) for size in shape] for shape in (images.shape, wanted))
+            raise MeasurementFailed("incompatible_artifact", f"the model takes images {sizes}, but these are {actual}")
         outputs = self._predict(dict(self._feeds, **{self._names[0]: images}), "the model does not accept the images")
         return next(iter(outputs.values()))
 
@@ -88,12 +88,12 @@ class CoreMlRuntime(Runtime):
             package = os.path.join(folder, "model.mlpackage")
             write_package(files["model.mlmodel"], files["model.bin"], package)
             model = _opened(package, _UNITS[options["compute_units"]])
-            inputs = [_input(one) for one in model.get_spec().description.input]
+            inputs = [_input(description) for description in model.get_spec().description.input]
             arrays, sizes = random_feeds(inputs, batch, shapes)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return CoreMlSession(model, [one.name for one in inputs], arrays, sizes, folder)
+        return CoreMlSession(model, [description.name for description in inputs], arrays, sizes, folder)
 
 
 def _opened(package: str, units: str) -> Any:

@@ -75,22 +75,24 @@ class LiteRtRuntime(Runtime):
         try:
             interpreter = module.Interpreter(model_path=path, num_threads=threads, **more)
             details = interpreter.get_input_details()
-            inputs = [Input(one["name"], one["dtype"].__name__, list(one["shape_signature"])) for one in details]
-            arrays, sizes = random_feeds([_plain(one) for one in inputs], batch, shapes)
-            for one, array in zip(details, arrays):
-                if tuple(one["shape"]) != array.shape:
-                    interpreter.resize_tensor_input(one["index"], array.shape)
+            inputs = [
+                Input(detail["name"], detail["dtype"].__name__, list(detail["shape_signature"])) for detail in details
+            ]
+            arrays, sizes = random_feeds([_plain(detail) for detail in inputs], batch, shapes)
+            for detail, array in zip(details, arrays):
+                if tuple(detail["shape"]) != array.shape:
+                    interpreter.resize_tensor_input(detail["index"], array.shape)
             interpreter.allocate_tensors()
-            for one, array in zip(details, arrays):
-                interpreter.set_tensor(one["index"], array)
+            for detail, array in zip(details, arrays):
+                interpreter.set_tensor(detail["index"], array)
         except (ValueError, RuntimeError) as error:
             raise refused(error, f"litert {version} rejects the model") from error
         return LiteRtSession(interpreter, sizes)
 
 
-def _plain(one: Input) -> Input:
+def _plain(declared: Input) -> Input:
     """Convert numpy's type name and integers to plain ones."""
-    return one._replace(dtype=one.dtype.rstrip("_"), dims=[int(size) for size in one.dims or ()])
+    return declared._replace(dtype=declared.dtype.rstrip("_"), dims=[int(size) for size in declared.dims or ()])
 
 
 def _interpreter_module() -> Tuple[Any, str]:

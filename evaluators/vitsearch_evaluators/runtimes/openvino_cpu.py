@@ -126,15 +126,15 @@ class OpenVinoRuntime(Runtime):
 def properties(options: Mapping[str, Any], threads: int) -> Dict[str, Any]:
     """Return OpenVINO's own properties of a model that is compiled with checked `options`."""
     device, hint = options["device"], _HINTS[options["hint"]]
-    found: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
+    values: Dict[str, Any] = {} if hint is None else {"PERFORMANCE_HINT": hint}
     if device == "CPU" and hint is None:
-        found = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
+        values = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": str(options["streams"])}
     if device == "CPU" and options["fused_subgraphs"] == "off":
-        found["SNIPPETS_MODE"] = "DISABLE"
+        values["SNIPPETS_MODE"] = "DISABLE"
     wanted = _PRECISIONS[options["inference_precision"]]
     if wanted is not None:
-        found["INFERENCE_PRECISION_HINT"] = wanted
-    return found
+        values["INFERENCE_PRECISION_HINT"] = wanted
+    return values
 
 
 def _input(port: Any) -> Input:

@@ -122,8 +122,8 @@ class OrtRuntime(Runtime):
                 "runtime_unavailable",
                 f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             )
-        inputs = [_input(one, path) for one in session.get_inputs()]
-        return OrtSession(session, [one.name for one in inputs], random_feeds(inputs, batch, shapes))
+        inputs = [_input(argument, path) for argument in session.get_inputs()]
+        return OrtSession(session, [argument.name for argument in inputs], random_feeds(inputs, batch, shapes))
 
     def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
         import onnxruntime
@@ -147,11 +147,11 @@ class OrtRuntime(Runtime):
             raise refused(error, f"onnxruntime {onnxruntime.__version__} rejects the model") from error
 
 
-def _input(one: Any, path: str) -> Input:
-    dims = one.shape
+def _input(argument: Any, path: str) -> Input:
+    dims = argument.shape
     if not dims:  # onnxruntime says the same of a scalar and of an input whose dimensions the file does not declare
-        dims = next(found.dims for found in declared_inputs("onnx", path) if found.name == one.name)
-    return Input(one.name, _DTYPES.get(one.type, one.type), dims)
+        dims = next(declared.dims for declared in declared_inputs("onnx", path) if declared.name == argument.name)
+    return Input(argument.name, _DTYPES.get(argument.type, argument.type), dims)
 
 
 def _loads(content: bytes) -> bool:

@@ -37,9 +37,9 @@ class EngineCache:
 
     def make(self, key: Mapping[str, Any], build: Callable[[str], None]) -> str:
         """Return the path of the engine with this key; `build` writes it to a path when the cache does not have it."""
-        found = self.find(key)
-        if found is not None:
-            return found
+        stored = self.find(key)
+        if stored is not None:
+            return stored
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         path = self._path(key)
         self.drop(key)

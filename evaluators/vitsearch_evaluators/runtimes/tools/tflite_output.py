@@ -76,12 +76,12 @@ def parse(text: str) -> Report:
 
 
 def _pairs(line: str) -> Dict[str, float]:
-    found = {}
+    pairs = {}
     for key, text in re.findall(r"\b([a-z0-9]+)=([0-9.eE+-]+)", line):
         value = number(text)
         if value is not None:
-            found[key] = value
-    return found
+            pairs[key] = value
+    return pairs
 
 
 def _first(pattern: str, text: str, factor: float) -> Optional[float]:

@@ -67,19 +67,19 @@ class BenchmarkModelRuntime(ToolRuntime):
             _refuse_without_delegate(output, options["delegate"])
         reports = [parse(output) for output in outputs]
         what = "median" if reports[0].is_median else "mean (this version reports no median)"
-        runs = sorted(one.runs for one in reports)
+        runs = sorted(report.runs for report in reports)
         reasons = missing_reasons(
             latency_ms=f"{MINIMUM_RUNS} samples, each the {what} of {runs[0]} to {runs[-1]} runs of a fresh process",
             runtime_baseline_mb="the program reports only the memory of the model",
         )
-        memory = [one.memory_mb for one in reports if one.memory_mb is not None]
+        memory = [report.memory_mb for report in reports if report.memory_mb is not None]
         if not memory:
             reasons["peak_memory_mb"] = "the program reports no memory"
         for name, value in (("load_ms", reports[0].load_ms), ("first_inference_ms", reports[0].first_ms)):
             if value is None:
                 reasons[name] = "the program does not report it"
         return ToolTimes(
-            [one.middle_ms for one in reports],
+            [report.middle_ms for report in reports],
             reports[0].load_ms,
             reports[0].first_ms,
             max(memory) if memory else None,
@@ -104,14 +104,14 @@ class BenchmarkModelRuntime(ToolRuntime):
         ]
         with ThreadPoolExecutor(protocol.streams) as streams:
             windows = [load_window(output) for output in streams.map(run_tool, commands)]
-        starts, ends = zip(*(one.window for one in windows))
+        starts, ends = zip(*(load.window for load in windows))
         together = (min(ends) - max(starts)) / (max(ends) - min(starts))
         if together < _LEAST_TOGETHER:
             share = f"{max(0.0, together):.0%} of the time"
             raise NotProvided(f"{protocol.streams} processes of benchmark_model ran together for only {share}")
         return RunCount(
-            sum(one.runs for one in windows),
-            sum(one.runs / (one.window[1] - one.window[0]) for one in windows),
+            sum(load.runs for load in windows),
+            sum(load.runs / (load.window[1] - load.window[0]) for load in windows),
         )
 
     def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
@@ -147,16 +147,16 @@ def _refuse_without_delegate(output: str, delegate: str) -> None:
 def _shape_flags(declared: Sequence[Declared], sizes: RunShapes) -> List[str]:
     """Return the flags with the shapes of all inputs if one has an open dimension; they are given in order."""
     shapes = sizes.shapes or {}
-    if all(one.dims is not None and tuple(one.dims) == shapes[one.name] for one in declared):
+    if all(item.dims is not None and tuple(item.dims) == shapes[item.name] for item in declared):
         return []
-    if any("," in one.name for one in declared):
-        names = ", ".join(repr(one.name) for one in declared)
+    if any("," in item.name for item in declared):
+        names = ", ".join(repr(item.name) for item in declared)
         raise MeasurementFailed(
             "incompatible_artifact", f"benchmark_model takes no shapes for names with a comma: {names}"
         )
     return [
-        "--input_layer=" + ",".join(one.name for one in declared),
-        "--input_layer_shape=" + ":".join(",".join(map(str, shapes[one.name])) for one in declared),
+        "--input_layer=" + ",".join(item.name for item in declared),
+        "--input_layer_shape=" + ":".join(",".join(map(str, shapes[item.name])) for item in declared),
     ]
 
 

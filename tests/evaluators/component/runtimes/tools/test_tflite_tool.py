@@ -58,10 +58,10 @@ ALL_SAME = "count=5 curr=105(all same)\n"
     ],
 )
 def test_outputs_of_several_versions_are_parsed(text, runs, middle_ms, is_median, load_ms, first_ms, memory_mb):
-    found = parse(text)
-    assert (found.runs, found.is_median) == (runs, is_median)
-    assert found.middle_ms == pytest.approx(middle_ms)
-    for value, expected in ((found.load_ms, load_ms), (found.first_ms, first_ms), (found.memory_mb, memory_mb)):
+    report = parse(text)
+    assert (report.runs, report.is_median) == (runs, is_median)
+    assert report.middle_ms == pytest.approx(middle_ms)
+    for value, expected in ((report.load_ms, load_ms), (report.first_ms, first_ms), (report.memory_mb, memory_mb)):
         assert value == (None if expected is None else pytest.approx(expected))
 
 
@@ -84,9 +84,9 @@ def tool(tmp_path, monkeypatch):
 
 @pytest.fixture
 def runtime(tool):
-    made = BenchmarkModelRuntime()
-    made.context = RuntimeContext(tool)
-    return made
+    tool_runtime = BenchmarkModelRuntime()
+    tool_runtime.context = RuntimeContext(tool)
+    return tool_runtime
 
 
 @pytest.fixture
@@ -143,12 +143,12 @@ def test_another_batch_is_refused(runtime, written):
 
 
 def test_open_dimensions_get_the_shapes_of_the_job(runtime, written, tmp_path):
-    path, given = written("image:0", [1, 1, 3], [-1, -1, 3]), SCREEN._replace(shapes={"image:0": (1, 8, 3)})
+    path, protocol = written("image:0", [1, 1, 3], [-1, -1, 3]), SCREEN._replace(shapes={"image:0": (1, 8, 3)})
     with pytest.raises(MeasurementFailed, match="give, for example, --shape image:0=1,224,3"):
         runtime.measure(path, {"delegate": "none"}, SCREEN)
-    runtime.measure(path, {"delegate": "none"}, given)
+    runtime.measure(path, {"delegate": "none"}, protocol)
     assert "--input_layer=image:0 --input_layer_shape=1,8,3" in (tmp_path / "calls.txt").read_text()
-    assert runtime.sizes(path, given) == (1, {"image:0": (1, 8, 3)})
+    assert runtime.sizes(path, protocol) == (1, {"image:0": (1, 8, 3)})
 
 
 def test_a_model_without_open_dimensions_runs_its_own_shapes(runtime, written, tmp_path):
@@ -201,20 +201,20 @@ sleep 0.1
 def test_the_window_lies_between_the_lines_around_the_timed_runs(slow_tool, runtime, model):
     calls = slow_tool()
     before = time.monotonic()
-    found = runtime.power_load(model, DELEGATE, SCREEN._replace(power_s=0.4))
+    load = runtime.power_load(model, DELEGATE, SCREEN._replace(power_s=0.4))
     after = time.monotonic()
-    assert before + 0.1 <= found.window[0]
-    assert before + 0.1 + 0.8 <= found.window[1] <= after
-    assert found.runs == 10
+    assert before + 0.1 <= load.window[0]
+    assert before + 0.1 + 0.8 <= load.window[1] <= after
+    assert load.runs == 10
     assert "--num_runs=1 --min_secs=0.4 --max_secs=10000 --warmup_runs=20 --warmup_min_secs=0.1" in calls()
 
 
 def test_each_stream_is_a_process_with_its_own_name_for_the_model(slow_tool, runtime, model, monkeypatch):
     monkeypatch.setattr(tflite_tool, "_LEAST_TOGETHER", 0.0)  # on a busy machine they do not start at once
     calls = slow_tool()
-    found = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
-    assert found.runs == 30
-    assert 0 < found.runs_per_s <= 3 * 10 / 0.4
+    count = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
+    assert count.runs == 30
+    assert 0 < count.runs_per_s <= 3 * 10 / 0.4
     graphs = sorted(line.split()[0] for line in calls().splitlines())
     folder = os.path.dirname(model)
     assert graphs == [f"--graph={folder}/{name}" for name in ("1-model.tflite", "2-model.tflite", "model.tflite")]
@@ -239,10 +239,10 @@ FIRST = "count=1 curr=41000\n"
 
 
 def test_the_output_of_an_old_version_bounds_the_window():
-    found = load_window(
+    load = load_window(
         output((4.0, "STARTING!"), (5.0, FIRST), (5.5, TIMED), (5.6, "Inference timings in us: Init: 855"))
     )
-    assert found == ((5.0, 5.5), 10)
+    assert load == ((5.0, 5.5), 10)
 
 
 @pytest.mark.parametrize(
