@@ -159,12 +159,12 @@ def _raspberry_pi(system: System) -> ThrottlingState:
     if "Raspberry Pi" not in (system.read("/proc/device-tree/model").text or ""):
         return ThrottlingState()
     output = system.run(["vcgencmd", "get_throttled"])
-    found = re.search(r"throttled=0x([0-9a-fA-F]+)", output.stdout)
-    if found is None:
+    match = re.search(r"throttled=0x([0-9a-fA-F]+)", output.stdout)
+    if match is None:
         return ThrottlingState(
             unreadable=(output.reason or f"vcgencmd get_throttled printed {output.stdout.strip()[:80]!r}",)
         )
-    bits = int(found.group(1), 16)
+    bits = int(match.group(1), 16)
     active = tuple(name for bit, name in enumerate(_PI_BITS) if bits >> bit & 1)
     return ThrottlingState(
         active=active,

@@ -205,8 +205,8 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         return None, "no power meter"
     kept = children.path("power-read")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # missing or damaged
-        found = parse_json(read_plain(kept, ANSWER_MAX_BYTES))
-        return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
+        stored = parse_json(read_plain(kept, ANSWER_MAX_BYTES))
+        return (None if stored["power"] is None else Power.from_json(stored["power"])), stored["reason"]
     reason = recorder.unavailable_reason()
     if reason is not None:
         return None, reason

@@ -48,7 +48,7 @@ def check_restrictions(job_folder: JobFolder) -> Tuple[Restriction, ...]:
     try:
         clear(os.path.join(job_folder.folder, job["answer"]))  # of an earlier start
         answer = job_folder.run("restrictions", job, _CHECK_TIMEOUT_S)
-        return tuple(Restriction.from_json(found) for found in answer.get("restrictions", ()))
+        return tuple(Restriction.from_json(restriction) for restriction in answer.get("restrictions", ()))
     except (EvaluatorError, OSError) as error:
         return (Restriction("files", False, f"could not be checked: {error}"),)
 

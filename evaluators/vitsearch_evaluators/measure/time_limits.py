@@ -62,4 +62,4 @@ def _phases(spec: JobSpec) -> List[str]:
         ("throughput", protocol.throughput_s > 0),
         ("power", protocol.power_s > 0),
     )
-    return [phase for phase, is_asked in optional if is_asked]
+    return [phase for phase, is_requested in optional if is_requested]

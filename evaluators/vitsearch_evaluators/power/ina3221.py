@@ -45,9 +45,9 @@ class Ina3221Meter(PowerMeter):
     _rails: Tuple[Rail, ...] = ()
 
     def available(self) -> MeterAvailability:
-        found = self._find()
-        if found is not None:
-            return MeterAvailability(False, found)
+        problem = self._find()
+        if problem is not None:
+            return MeterAvailability(False, problem)
         value = self._read()
         wrong = None if value.number is None else self._mislabelled(value.number)
         return MeterAvailability(value.number is not None and wrong is None, value.reason or wrong)

@@ -33,7 +33,7 @@ def survey(config: PowerConfig, system: System, seconds: float = 2.0) -> List[Re
     readings: List[Reading] = []
     for name in names:
         reading = _read(name, system, config.options if name in configured else None, seconds)
-        in_use = reading.watts is not None and name in tried and not any(one.in_use for one in readings)
+        in_use = reading.watts is not None and name in tried and not any(earlier.in_use for earlier in readings)
         readings.append(reading._replace(in_use=in_use))
     return readings
 
@@ -54,9 +54,9 @@ class _Watts(NamedTuple):
 
 
 def _watts(meter: PowerMeter, system: System, seconds: float) -> _Watts:
-    found = power.availability(meter)
-    if not found.available:
-        return _Watts(None, found.reason)
+    state = power.availability(meter)
+    if not state.available:
+        return _Watts(None, state.reason)
     recorder = Recorder(meter)
     start_s = system.clock()
     recorder.start()

@@ -108,14 +108,14 @@ def _logits(session: Session, images: Any, batch: int) -> Any:
     import numpy
 
     missing = batch - len(images)
-    given = numpy.concatenate([images, numpy.repeat(images[-1:], missing, axis=0)]) if missing else images
-    found = numpy.asarray(session.infer(given))
-    if found.ndim != 2 or len(found) != batch or found.shape[1] == 0 or found.dtype.kind != "f":
+    padded = numpy.concatenate([images, numpy.repeat(images[-1:], missing, axis=0)]) if missing else images
+    logits = numpy.asarray(session.infer(padded))
+    if logits.ndim != 2 or len(logits) != batch or logits.shape[1] == 0 or logits.dtype.kind != "f":
         raise MeasurementFailed(
             "incompatible_artifact",
-            f"expected logits, {batch} x classes, got {found.dtype} of shape {list(found.shape)}",
+            f"expected logits, {batch} x classes, got {logits.dtype} of shape {list(logits.shape)}",
         )
-    return numpy.ascontiguousarray(found[: len(images)], dtype=WRITTEN_AS)
+    return numpy.ascontiguousarray(logits[: len(images)], dtype=WRITTEN_AS)
 
 
 def _answers(logits: Any, labels: Any) -> Iterator[Tuple[int, int]]:

@@ -74,10 +74,10 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         references = _warm_references(subject, clocks) if is_paired else ()
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
         if soak_s > 0:
-            found = BurstSamples(sample(session.run, subject.protocol, clocks), ())
+            burst_samples = BurstSamples(sample(session.run, subject.protocol, clocks), ())
         else:
             model = Timed(session.run, settle_s(subject.model_bytes))
-            found = BurstSampler(model, references, counters, clocks).sample(subject.protocol)
+            burst_samples = BurstSampler(model, references, counters, clocks).sample(subject.protocol)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
     # The session is not closed: the process ends soon, and a crash while closing would lose the samples.
     over_baseline = None
@@ -89,26 +89,26 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         reasons["runtime_baseline_mb"] = str(baseline.reason)
     if scheduled.reason is not None:
         reasons["contention"] = scheduled.reason
-    counted = counters.per_run(len(found.samples.wall_ms))
+    counted = counters.per_run(len(burst_samples.samples.wall_ms))
     if counted is None and counters.reason is not None:
         reasons["counters"] = counters.reason
     return ProcessReport(
-        wall_ms=tuple(found.samples.wall_ms),
-        cpu_ms=tuple(found.samples.cpu_ms),
+        wall_ms=tuple(burst_samples.samples.wall_ms),
+        cpu_ms=tuple(burst_samples.samples.cpu_ms),
         load_ms=(loaded - start) * 1e3,
         first_inference_ms=(first - loaded) * 1e3,
         peak_memory_mb=over_baseline,
         runtime_baseline_mb=baseline.value_mb,
         scheduler_cpu_s=scheduled.cpu_s,
         scheduler_wait_s=scheduled.wait_s,
-        sleeps=_sleeps(sleeps_before, sleeps_after, found.rests),
+        sleeps=_sleeps(sleeps_before, sleeps_after, burst_samples.rests),
         steady=steady,
         runtime_version=subject.version,
         options=dict(subject.options, **session.reported_options),
         reasons=reasons,
         batch=session.batch,
         shapes=session.shapes,
-        bursts=found.bursts,
+        bursts=burst_samples.bursts,
         counters=counted,
     )
 

@@ -32,14 +32,14 @@ class Subject(NamedTuple):
 
         Their files are written beside the model. Raises MeasurementFailed for a reference that this version lacks.
         """
-        found = self.runtime.reference(self.options)
-        if not self.has_references or found is None:
+        reference = self.runtime.reference(self.options)
+        if not self.has_references or reference is None:
             return ()
         # Kept out of the processes of tools.
         from vitsearch_evaluators.runtimes import reference_models
 
         return tuple(
-            found.runtime.load(path, found.options, self.protocol.threads, 1, {})
+            reference.runtime.load(path, reference.options, self.protocol.threads, 1, {})
             for path in reference_models.write(self.folder)
         )
 

@@ -131,11 +131,11 @@ def _line(points: Sequence[_Point], expected: float) -> _Line:
     x_mean, y_mean = _mean([point.products for point in points]), _mean([point.model for point in points])
     x = [point.products - x_mean for point in points]
     y = [point.model - y_mean for point in points]
-    xx, xy = math.fsum(one * one for one in x), math.fsum(one * other for one, other in zip(x, y))
+    xx, xy = math.fsum(dx * dx for dx in x), math.fsum(dx * dy for dx, dy in zip(x, y))
     prior = 1.0 / PRIOR_WEIGHT_ERROR**2
     line = _Line(expected, PRIOR_WEIGHT_ERROR, PRIOR_ERROR)
     for _ in range(3):  # the scatter around the line and the line depend on each other; three rounds settle it
-        rest = math.fsum((other - line.weight * one) ** 2 for one, other in zip(x, y))
+        rest = math.fsum((dy - line.weight * dx) ** 2 for dx, dy in zip(x, y))
         variance = (PRIOR_DEGREES * PRIOR_ERROR**2 + rest) / (PRIOR_DEGREES + max(1, len(points) - 2))
         precision = prior + xx / variance
         slope = (prior * expected + xy / variance) / precision
@@ -151,7 +151,7 @@ def _half_width(estimates: Sequence[float], scatter: float) -> float:
     """
     count, middle = len(estimates), _mean(estimates)
     degrees = PRIOR_DEGREES + count - 1
-    variance = (PRIOR_DEGREES * scatter**2 + math.fsum((one - middle) ** 2 for one in estimates)) / degrees
+    variance = (PRIOR_DEGREES * scatter**2 + math.fsum((estimate - middle) ** 2 for estimate in estimates)) / degrees
     return math.hypot(student_95(degrees) * math.sqrt(variance / count), MINUTES_HALF_WIDTH)
 
 

@@ -19,5 +19,5 @@ def test_restrictions_that_cannot_be_checked_are_not_those_of_an_earlier_start(t
     (tmp_path / "restrictions.json").write_text('{"restrictions": [{"name": "files", "holds": true, "detail": ""}]}')
     with contextlib.closing(StopSignal()) as stop:
         folder = JobFolder(str(tmp_path), stop)
-        (found,) = check_restrictions(folder._replace(launch=folder.launch._replace(python="/bin/false")))
-    assert (found.holds, found.detail[:22]) == (False, "could not be checked: ")
+        (restriction,) = check_restrictions(folder._replace(launch=folder.launch._replace(python="/bin/false")))
+    assert (restriction.holds, restriction.detail[:22]) == (False, "could not be checked: ")

@@ -96,15 +96,15 @@ def test_streams_run_at_the_same_time(tiny_protocol):
             pass
 
     protocol = tiny_protocol._replace(throughput_s=0.0, streams=3, warmup_min_runs=0)
-    found = ThroughputReport.from_json(run_phase("throughput", subject(Together, protocol), Clocks()))
-    assert found.runs == 3
+    report = ThroughputReport.from_json(run_phase("throughput", subject(Together, protocol), Clocks()))
+    assert report.runs == 3
 
 
 def test_throughput_counts_images_and_not_batches(tiny_protocol):
     model = Model(0.5, batch=4)
     protocol = tiny_protocol._replace(throughput_s=10.0, streams=1, warmup_min_runs=0)
-    found = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, protocol), model.clocks))
-    assert (found.runs, found.images_per_s) == (20, 8.0)
+    report = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, protocol), model.clocks))
+    assert (report.runs, report.images_per_s) == (20, 8.0)
 
 
 def test_an_error_in_a_stream_fails_the_phase(tiny_protocol):

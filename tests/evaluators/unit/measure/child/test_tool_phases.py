@@ -55,8 +55,8 @@ def test_the_samples_of_a_program_become_a_report(tiny_protocol):
 
 def test_throughput_counts_images(tiny_protocol):
     time = ManualTime()
-    found = run(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
-    assert ThroughputReport.from_json(found) == ThroughputReport(32.0, 40)
+    answer = run(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
+    assert ThroughputReport.from_json(answer) == ThroughputReport(32.0, 40)
 
 
 def test_idle_windows_are_before_and_after_the_program_and_have_a_note(tiny_protocol):
