@@ -111,15 +111,15 @@ def _settings(arguments: argparse.Namespace) -> agent.AgentSettings:
 def _install(arguments: argparse.Namespace) -> int:
     from vitsearch_evaluators.cli.service import install, managers  # kept out of the memory of a running agent
 
-    given = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
-    if "cpus" in given:
-        parse_cpus(given["cpus"])
+    options = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
+    if "cpus" in options:
+        parse_cpus(options["cpus"])
     echo = functools.partial(print, flush=True)  # keeps the order with errors when the output is not a terminal
     manager = managers.current()
     if arguments.dry_run:
-        print("\n".join(install.describe(install.install_steps(manager, given))))
+        print("\n".join(install.describe(install.install_steps(manager, options))))
     else:
-        install.install(manager, given, echo)
+        install.install(manager, options, echo)
     return 0
 
 

@@ -82,9 +82,9 @@ def comparison(results: Sequence[FileResult]) -> str:
     lines = []
     if measured:
         first = measured[0]
-        plans = dict.fromkeys(_plan(one) for one in measured)
+        plans = dict.fromkeys(_plan(measurement) for measurement in measured)
         lines += [f"{first.runtime} {first.runtime_version}, {' or '.join(plans)}", ""]
-        columns = [column for column in _COLUMNS if any(column.cell(one, first) for one in measured)]
+        columns = [column for column in _COLUMNS if any(column.cell(measurement, first) for measurement in measured)]
         rows = [["model"] + [column.head for column in columns] + [""]]
         for result in results:
             if result.measurement is not None:
@@ -93,10 +93,10 @@ def comparison(results: Sequence[FileResult]) -> str:
         lines += _aligned(rows)
         lines += _shape_lines(results)
     lines += [f"{result.model}: {message_of(result.error)}" for result in results if result.error is not None]
-    missing = [line for one in measured for line in _missing(one)]
+    missing = [line for measurement in measured for line in _missing(measurement)]
     if missing:
         lines += ["", *dict.fromkeys(missing)]
-    flags = sorted({flag for one in measured for flag in one.flags})
+    flags = sorted({flag for measurement in measured for flag in measurement.flags})
     if flags:
         lines += [""] + [f"{flag}: {_FLAGS.get(flag, 'see the README')}" for flag in flags]
     return _text(lines)
@@ -136,10 +136,10 @@ class _Shown:
         return lines
 
 
-def _with_interval(found: Milliseconds) -> str:
-    if found.low is None or found.high is None:
-        return f"{found.p50:.3f}  (no 95 % interval)"
-    return f"{found.p50:.3f}  (95 %: {found.low:.3f} to {found.high:.3f})"
+def _with_interval(times: Milliseconds) -> str:
+    if times.low is None or times.high is None:
+        return f"{times.p50:.3f}  (no 95 % interval)"
+    return f"{times.p50:.3f}  (95 %: {times.low:.3f} to {times.high:.3f})"
 
 
 def _basis(measurement: Measurement, shown: "_Shown") -> List[str]:
@@ -148,23 +148,23 @@ def _basis(measurement: Measurement, shown: "_Shown") -> List[str]:
     if paired is None:
         return [f"basis           as read; no reference models: {shown.note('paired') or 'no reason given'}"]
     ratio, times = paired.cpu, paired.times
-    known = f"{times.processes} processes{', provisional' if times.provisional else ''}"
+    processes = f"{times.processes} processes{', provisional' if times.provisional else ''}"
     if measurement.basis != PAIRED:
-        return [f"basis           as read; {ratio.value:.3f} times the reference models ({known})"]
+        return [f"basis           as read; {ratio.value:.3f} times the reference models ({processes})"]
     raw = f"latency {measurement.latency_ms.p50:.3f}"
     if measurement.cpu_ms is not None:
         raw += f", CPU {measurement.cpu_ms.p50:.3f}"
     return [
-        f"basis           a quiet machine: {ratio.value:.3f} times the reference models ({known})",
+        f"basis           a quiet machine: {ratio.value:.3f} times the reference models ({processes})",
         f"as read         {raw}",
     ]
 
 
 def _counters(measurement: Measurement, shown: "_Shown") -> str:
-    found = measurement.counters
-    if found is None:
+    counters = measurement.counters
+    if counters is None:
         return shown.missing("counters")
-    return f"{found.instructions_m:.3f} M instructions, {found.cycles_m:.3f} M cycles for each run"
+    return f"{counters.instructions_m:.3f} M instructions, {counters.cycles_m:.3f} M cycles for each run"
 
 
 def _spread(measurement: Measurement, shown: "_Shown") -> str:
@@ -181,25 +181,27 @@ def _sustained(measurement: Measurement, shown: _Shown) -> str:
 
 
 def _temperature(measurement: Measurement, shown: _Shown) -> str:
-    found = measurement.temperature
-    if found is None:
+    temperature = measurement.temperature
+    if temperature is None:
         return shown.missing("temperature")
-    return f"{found.start_c:.1f} to {found.end_c:.1f}, at most {found.max_c:.1f}  ({found.zone})"
+    return (
+        f"{temperature.start_c:.1f} to {temperature.end_c:.1f}, at most {temperature.max_c:.1f}  ({temperature.zone})"
+    )
 
 
 def _power(measurement: Measurement, shown: _Shown) -> List[str]:
-    found = measurement.power
-    if found is None:
+    power = measurement.power
+    if power is None:
         first, *others = shown.missing("power").split("; ")
         return [f"power           {first}"] + [f"                {reason}" for reason in others]
     note = shown.note("power")
-    net = "not measured" if found.energy_net_mj is None else f"{found.energy_net_mj:.3f}"
-    idle = "not measured" if found.idle_w is None else f"{found.idle_w:.3f}"
-    error = "unknown" if found.relative_error is None else f"about {found.relative_error:.0%}"
+    net = "not measured" if power.energy_net_mj is None else f"{power.energy_net_mj:.3f}"
+    idle = "not measured" if power.idle_w is None else f"{power.idle_w:.3f}"
+    error = "unknown" if power.relative_error is None else f"about {power.relative_error:.0%}"
     lines = [
-        f"energy_mj       {found.energy_mj:.3f}  (without idle: {net}, error {error})",
-        f"mean_w          {found.mean_w:.3f}  (idle: {idle}; {found.source}, {found.scope}"
-        f"{', estimated' if found.estimated else ''}, {found.rate_hz:.1f} Hz)",
+        f"energy_mj       {power.energy_mj:.3f}  (without idle: {net}, error {error})",
+        f"mean_w          {power.mean_w:.3f}  (idle: {idle}; {power.source}, {power.scope}"
+        f"{', estimated' if power.estimated else ''}, {power.rate_hz:.1f} Hz)",
     ]
     return lines if note is None else [*lines, f"                {note}"]
 
@@ -235,22 +237,22 @@ class _Column(NamedTuple):
 
 
 def _cpu_ms(measurement: Measurement) -> Optional[float]:
-    found = measurement.shown_cpu_ms
-    return None if found is None else found.p50
+    cpu_ms = measurement.shown_cpu_ms
+    return None if cpu_ms is None else cpu_ms.p50
 
 
 _COLUMNS = (
-    _Column("p50 ms", lambda one: one.shown_latency_ms.p50),
-    _Column("95 % from", lambda one: one.shown_latency_ms.low),
-    _Column("to", lambda one: one.shown_latency_ms.high),
-    _Column("", lambda one: one.shown_latency_ms.p50, "{:.2f} x", relative=True),
+    _Column("p50 ms", lambda measurement: measurement.shown_latency_ms.p50),
+    _Column("95 % from", lambda measurement: measurement.shown_latency_ms.low),
+    _Column("to", lambda measurement: measurement.shown_latency_ms.high),
+    _Column("", lambda measurement: measurement.shown_latency_ms.p50, "{:.2f} x", relative=True),
     _Column("CPU ms", _cpu_ms),
     _Column("", _cpu_ms, "{:.2f} x", relative=True),
-    _Column("sustained", lambda one: None if one.sustained is None else one.sustained.p50),
-    _Column("images/s", lambda one: one.throughput_ips, "{:.1f}"),
-    _Column("mJ", lambda one: None if one.power is None else one.power.energy_mj, "{:.2f}"),
-    _Column("W", lambda one: None if one.power is None else one.power.mean_w, "{:.2f}"),
-    _Column("memory MB", lambda one: one.peak_memory_mb, "{:.1f}"),
+    _Column("sustained", lambda measurement: None if measurement.sustained is None else measurement.sustained.p50),
+    _Column("images/s", lambda measurement: measurement.throughput_ips, "{:.1f}"),
+    _Column("mJ", lambda measurement: None if measurement.power is None else measurement.power.energy_mj, "{:.2f}"),
+    _Column("W", lambda measurement: None if measurement.power is None else measurement.power.mean_w, "{:.2f}"),
+    _Column("memory MB", lambda measurement: measurement.peak_memory_mb, "{:.1f}"),
 )
 
 
@@ -278,7 +280,7 @@ def _shapes(measurement: Measurement) -> str:
 def _shape_lines(results: Sequence[FileResult]) -> List[str]:
     """Return the shapes of all files in one line, or a line for each file if they differ."""
     shapes = [(result.model, _shapes(result.measurement)) for result in results if result.measurement is not None]
-    known = dict.fromkeys(text for _, text in shapes if text)
-    if len(known) < 2:
-        return [f"shapes: {text}" for text in known]
+    distinct = dict.fromkeys(text for _, text in shapes if text)
+    if len(distinct) < 2:
+        return [f"shapes: {text}" for text in distinct]
     return ["", "these figures are of different shapes:"] + [f"{model}: {text or 'unknown'}" for model, text in shapes]

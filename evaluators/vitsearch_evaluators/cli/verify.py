@@ -21,7 +21,7 @@ from vitsearch_evaluators.verify.bench import Bench, ThisMachine
 from vitsearch_evaluators.verify.bundle import Bundle
 from vitsearch_evaluators.verify.checks import FAILED, PASSED
 from vitsearch_evaluators.verify.junit import junit
-from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Asked, MakeBench, Report, verify
+from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, MakeBench, Report, VerifyOptions, verify
 
 EXIT_CODES = {PASSED: 0, FAILED: 1, ONLY_CHECKSUMS: 3}
 """By the verdict; 2 is that of an error: there is no bundle to verify. With --no-measure, ONLY_CHECKSUMS is 0 too."""
@@ -70,8 +70,8 @@ def run_with(arguments: argparse.Namespace, make_bench: MakeBench, ended: Callab
         with _writing_junit(arguments.junit):
             require_replaceable(arguments.junit)  # before minutes of measuring
     with _opened(arguments.baseline) as baseline:
-        asked = Asked(arguments.data, not arguments.no_measure, baseline, arguments.signers)
-        report = _verified(arguments.bundle, make_bench, asked)
+        options = VerifyOptions(arguments.data, not arguments.no_measure, baseline, arguments.signers)
+        report = _verified(arguments.bundle, make_bench, options)
     ended()
     if arguments.junit is not None:
         with _writing_junit(arguments.junit):
@@ -79,7 +79,7 @@ def run_with(arguments: argparse.Namespace, make_bench: MakeBench, ended: Callab
     if arguments.json:
         say(json.dumps(report.to_json(), indent=2))
     else:
-        say_prose(text(report, asked))
+        say_prose(text(report, options))
     if report.verdict == ONLY_CHECKSUMS and arguments.no_measure:
         return EXIT_CODES[PASSED]  # what was typed is what was judged
     return EXIT_CODES[report.verdict]
@@ -97,11 +97,11 @@ def _opened(path: Optional[str]) -> Iterator[Optional[str]]:
         raise InvalidRequest(f"--baseline {path}: {damage}") from damage
 
 
-def _verified(path: str, make_bench: MakeBench, asked: Asked) -> Report:
+def _verified(path: str, make_bench: MakeBench, options: VerifyOptions) -> Report:
     """The report on a bundle. A zip that cannot be unpacked is a failed check, as a changed file in a folder is."""
     try:
         with bundles.opened(path) as folder:
-            return verify(folder, make_bench, asked)
+            return verify(folder, make_bench, options)
     except DamagedBundle as damage:
         return Report(os.path.basename(path), (checks.unreadable(str(damage)),))
     except (OSError, MemoryError) as error:
@@ -109,12 +109,12 @@ def _verified(path: str, make_bench: MakeBench, asked: Asked) -> Report:
         raise InvalidRequest(f"{path} cannot be verified: {reason}") from error
 
 
-def text(report: Report, asked: Asked) -> str:
+def text(report: Report, options: VerifyOptions) -> str:
     """Return a line for each check, what the model was kept from while it ran, and the verdict."""
     width = max(len(check.name) for check in report.checks)
     lines = [f"{check.outcome:<10}  {check.name:<{width}}  {check.message}" for check in report.checks]
     if report.restrictions:
         lines += ["What the model was kept from while it ran:"]
         lines += [f"  {restrictions.text(restriction)}" for restriction in report.restrictions]
-    typed = " (nothing was measured: --no-measure)" if report.verdict != FAILED and not asked.measures else ""
+    typed = " (nothing was measured: --no-measure)" if report.verdict != FAILED and not options.measures else ""
     return "\n".join(map(printable, [*lines, f"bundle {report.name}: {report.verdict}{typed}"]))

@@ -146,8 +146,8 @@ def _private_paths() -> Tuple[str, ...]:
     home = os.path.realpath(os.path.expanduser("~"))
     config = os.environ.get("XDG_CONFIG_HOME", "")
     places = [os.path.join(home, name) for name in _PRIVATE] + [config] * os.path.isabs(config)
-    found = map(os.path.realpath, places)
-    return tuple(path for path in dict.fromkeys(found) if os.path.exists(path) and path not in (home, os.sep))
+    paths = map(os.path.realpath, places)
+    return tuple(path for path in dict.fromkeys(paths) if os.path.exists(path) and path not in (home, os.sep))
 
 
 def _read(path: str) -> bytes:

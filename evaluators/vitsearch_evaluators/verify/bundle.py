@@ -223,9 +223,9 @@ def damaged(folder: str) -> Tuple[int, List[str]]:
     return len(listed), checksums.differences(folder, listed)
 
 
-def have_equal_images(one: Bundle, other: Bundle) -> bool:
+def have_equal_images(bundle: Bundle, other: Bundle) -> bool:
     """Whether two intact bundles hold the same labelled images."""
-    first, second = _checksums(one.folder), _checksums(other.folder)
+    first, second = _checksums(bundle.folder), _checksums(other.folder)
     return all(name in first and first[name] == second.get(name) for name in (IMAGES, TRUTH))
 
 

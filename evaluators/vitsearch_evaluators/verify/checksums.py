@@ -43,10 +43,10 @@ def parse(content: bytes) -> Dict[str, str]:
         lines.pop()
     if not lines:
         raise DamagedBundle(f"{CHECKSUMS} is empty")
-    found = [_entry(number, line) for number, line in enumerate(lines, 1)]
-    for name in names.twice(name for name, _ in found):
+    entries = [_entry(number, line) for number, line in enumerate(lines, 1)]
+    for name in names.twice(name for name, _ in entries):
         raise DamagedBundle(f"{CHECKSUMS} lists {name} twice")
-    return dict(found)
+    return dict(entries)
 
 
 def _entry(number: int, line: str) -> Tuple[str, str]:
@@ -73,10 +73,10 @@ def differences(folder: str, listed: Mapping[str, str]) -> List[str]:
     present: Set[str] = set()
     added: List[str] = []
     size = 0
-    for name, is_listed, found in _entries(folder, listed):
+    for name, is_listed, entry in _entries(folder, listed):
         if is_listed:
             present.add(name)
-            size += found.stat(follow_symlinks=False).st_size
+            size += entry.stat(follow_symlinks=False).st_size
         else:
             added.append(f"{name} was added")
     if size > BYTES_MAX:

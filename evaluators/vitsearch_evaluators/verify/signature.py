@@ -95,11 +95,11 @@ class _Output(NamedTuple):
 
 
 def _judged(keygen: _Keygen, content: bytes) -> Verdict:
-    found = keygen.run("find-principals")
-    if not found.succeeded:
-        return Verdict(False, f"it is of no key that the file of signers allows ({found.last})")
+    principals = keygen.run("find-principals")
+    if not principals.succeeded:
+        return Verdict(False, f"it is of no key that the file of signers allows ({principals.last})")
     refused: Optional[_Output] = None
-    for principal in found.lines[:PRINCIPALS_MAX]:
+    for principal in principals.lines[:PRINCIPALS_MAX]:
         verified = keygen.run("verify", "-I", principal, "-n", NAMESPACE, content=content)
         if verified.succeeded:
             return Verdict(True, f"{SIGNATURE} is of {principal}{_key(verified)}")

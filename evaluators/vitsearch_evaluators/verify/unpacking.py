@@ -55,9 +55,9 @@ def _unpack(stream: BinaryIO, path: str, folder: str) -> None:
     except _UNREADABLE as error:
         raise DamagedBundle(f"the zip is damaged: its directory cannot be read ({error})") from error
     with archive:
-        found = len(archive.infolist())
-        if found != recorded:  # zipfile does not compare them
-            raise DamagedBundle(f"the zip is damaged: its directory has {found} of {recorded} files")
+        count = len(archive.infolist())
+        if count != recorded:  # zipfile does not compare them
+            raise DamagedBundle(f"the zip is damaged: its directory has {count} of {recorded} files")
         _refuse_bomb(archive, os.fstat(stream.fileno()).st_size)
         wrong = list(_odd(archive)) or list(_unreadable(archive))
         if wrong:

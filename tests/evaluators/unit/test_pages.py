@@ -17,8 +17,8 @@ COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power
 def commands(page):
     """Yield the arguments after the program's name, whatever comes before it (sudo, ssh, python3)."""
     for block in re.findall(r"```\w*\n(.*?)```|`([^`]+)`", page.read_text(), re.DOTALL):
-        for found in COMMAND.findall("".join(block)):
-            yield shlex.split(found, comments=True)
+        for line in COMMAND.findall("".join(block)):
+            yield shlex.split(line, comments=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,7 @@ from vitsearch_evaluators.wire.measurement import Power
 
 
 @pytest.fixture
-def found(blob, tiny_protocol, monkeypatch):
+def measurement(blob, tiny_protocol, monkeypatch):
     monkeypatch.setattr(local_job.processes, "adopt_orphans", lambda: None)
     protocol = tiny_protocol._replace(soak_s=0.1, power_s=0.1)
     request = measure.MeasureRequest(local_job.Request("noop", {"busy_us": 10}, protocol))
@@ -19,8 +19,8 @@ def found(blob, tiny_protocol, monkeypatch):
         return measure.measure_file(blob, request, Progress("blob", protocol, nowhere))
 
 
-def test_the_summary_shows_the_reason_for_every_missing_figure(found):
-    nothing = found._replace(
+def test_the_summary_shows_the_reason_for_every_missing_figure(measurement):
+    nothing = measurement._replace(
         cpu_ms=None,
         load_ms=None,
         first_inference_ms=None,
@@ -44,23 +44,25 @@ def test_the_summary_shows_the_reason_for_every_missing_figure(found):
     assert text.count("not measured: ") == len(names) - len(otherwise_worded) + len(quantiles)
 
 
-def test_the_summary_shows_values_reasons_and_notes(found):
-    lines = summary(found).splitlines()
+def test_the_summary_shows_values_reasons_and_notes(measurement):
+    lines = summary(measurement).splitlines()
     assert any(line.startswith("sustained_p50   0.0") and line.endswith("(after 0.1 s of load)") for line in lines)
     assert any(line.startswith("power           not measured: ") for line in lines)
     assert "latency_ms_p90  not measured: 64 runs are needed, 11 were timed" in lines
     assert "process_spread  not measured: one process" in lines
     reasons = {"throughput_ips": "no flag for 2 streams", "sustained": "no soak", "power": "idle is without the model"}
     power = Power(4.5, 2.0, 9.0, 5.0, "ina3221", "module", False, 20.0, 200, 0.1)
-    other = found._replace(throughput_ips=None, sustained=None, power=power, reasons=reasons)
+    other = measurement._replace(throughput_ips=None, sustained=None, power=power, reasons=reasons)
     words = [line.split(None, 1) for line in summary(other).splitlines()]
     assert ["throughput_ips", "not measured: no flag for 2 streams  (one after the other)"] in words
     assert ["sustained_p50", "not measured: no soak"] in words
     assert ["idle", "is without the model"] in words
 
 
-def test_a_table_shows_each_file_as_a_multiple_of_the_first_measured_one(found):
-    once = found._replace(latency_ms=found.latency_ms._replace(p50=10.0, ci95_low=9.0, ci95_high=11.0), flags=())
+def test_a_table_shows_each_file_as_a_multiple_of_the_first_measured_one(measurement):
+    once = measurement._replace(
+        latency_ms=measurement.latency_ms._replace(p50=10.0, ci95_low=9.0, ci95_high=11.0), flags=()
+    )
     half = once._replace(latency_ms=once.latency_ms._replace(p50=5.0), flags=("contended",), sustained=None)
     failure = MeasurementFailed("crash", "it died")
     shown = comparison(
@@ -76,8 +78,8 @@ def test_a_table_shows_each_file_as_a_multiple_of_the_first_measured_one(found):
     assert " mJ " not in lines[2], "a figure that no file has needs no column"
 
 
-def test_a_table_shows_each_reason_for_a_missing_figure_once(found):
-    without = found._replace(
+def test_a_table_shows_each_reason_for_a_missing_figure_once(measurement):
+    without = measurement._replace(
         power=None, peak_memory_mb=None, reasons={"power": "no meter", "peak_memory_mb": "no /proc"}
     )
     lines = comparison([FileResult("a", without, None), FileResult("b", without, None)]).splitlines()
@@ -90,10 +92,10 @@ def test_a_table_without_any_measurement_has_no_rows():
     assert comparison([FileResult("bad", None, MeasurementFailed("crash", "it died"))]) == "bad: crash: it died"
 
 
-def test_texts_from_outside_stay_on_their_line(found):
+def test_texts_from_outside_stay_on_their_line(measurement):
     hostile = "evil\x1b[2J\nlatency_ms_p50  0.001"
-    other = found._replace(reasons={"power": hostile}, shapes={hostile: (1, 8)}, runtime_version=hostile)
-    for text in (summary(other), comparison([FileResult(hostile, other, None), FileResult("b", found, None)])):
+    other = measurement._replace(reasons={"power": hostile}, shapes={hostile: (1, 8)}, runtime_version=hostile)
+    for text in (summary(other), comparison([FileResult(hostile, other, None), FileResult("b", measurement, None)])):
         assert "\x1b" not in text
         assert "\nlatency_ms_p50  0.001" not in text
     error = FileResult("a", None, MeasurementFailed("crash", hostile))

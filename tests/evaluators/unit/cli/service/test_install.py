@@ -31,9 +31,9 @@ def as_ada(machine):
     return managers.find(machine.ada, machine.program, machine.system)
 
 
-def run_install(manager, **given):
+def run_install(manager, **options):
     lines = []
-    install(manager, given, lines.append)
+    install(manager, options, lines.append)
     return lines
 
 
@@ -153,7 +153,7 @@ def test_a_state_folder_with_other_files_is_refused(machine, as_root):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ({"port": 0}, "--port: expected 1 to 65535"),
         ({"user": "root"}, "--user: expected the name of an unprivileged account"),
@@ -165,9 +165,9 @@ def test_a_state_folder_with_other_files_is_refused(machine, as_root):
         ({"host": "a\nUser=root"}, "--host: .* contains unprintable characters"),
     ],
 )
-def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, given, message):
+def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, options, message):
     with pytest.raises(InvalidRequest, match=message):
-        run_install(as_root, **given)
+        run_install(as_root, **options)
     assert machine.commands == []
     assert not machine.file("/opt").exists()
 

@@ -24,8 +24,8 @@ def test_default_options_are_not_stored():
 def test_the_arguments_are_accepted_by_serve():
     options = ServiceOptions("0.0.0.0", 9000, None, "/t", False, "/c", "/k", False, "1")
     arguments = app.parser().parse_args(options.serve_arguments("/st"))
-    given = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
-    assert {name: getattr(arguments, name) for name in given} == given
+    values = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
+    assert {name: getattr(arguments, name) for name in values} == values
     assert (arguments.state, arguments.port_file) == ("/st", "/st/listening.json")
     for flag in ("tls", "insecure_plaintext"):
         assert getattr(app.parser().parse_args(ServiceOptions(**{flag: True}).serve_arguments("/st")), flag) is True

@@ -28,13 +28,13 @@ def test_the_file_in_the_repository_is_what_install_writes():
 
 def complaints(path, manager):
     """Return systemd's complaints about a unit's lines, without those about keys that it does not know."""
-    found = subprocess.run(
+    result = subprocess.run(
         ["systemd-analyze", manager, "--man=no", "verify", str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(path.parent)},
     )
-    lines = found.stdout.decode().splitlines()
+    lines = result.stdout.decode().splitlines()
     return [line for line in lines if path.name in line and "Unknown key" not in line and "Unknown lvalue" not in line]
 
 
