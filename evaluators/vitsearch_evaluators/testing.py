@@ -21,8 +21,8 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes import reference_models
 from vitsearch_evaluators.runtimes.base import Runtime
-from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
+from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, SCREEN
 
 
 class RuntimeTestCase:

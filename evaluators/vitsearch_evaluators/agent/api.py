@@ -22,8 +22,8 @@ from vitsearch_evaluators.errors import (
     ProtocolSkew,
 )
 from vitsearch_evaluators.measure import time_limits
-from vitsearch_evaluators.queue.blob_store import BlobStore, Progress
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.blob_store import BlobStore, UploadProgress
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.protocol import (
     CHUNK_MAX_BYTES,
     JOB_KINDS,
@@ -127,7 +127,7 @@ class Api(NamedTuple):
         reply = dict(_progress(progress), chunk_max_bytes=CHUNK_MAX_BYTES)
         return 200 if progress.complete else 201, reply
 
-    def blob(self, sha256: str) -> Progress:
+    def blob(self, sha256: str) -> UploadProgress:
         return self.store.progress(checked_id(sha256))
 
     def append(self, sha256: str, offset: int, total: int, chunk: bytes, caller: str) -> Reply:
@@ -256,5 +256,5 @@ def _seconds(wait: str) -> float:
     return min(max(seconds, 0.0), WAIT_MAX_S)
 
 
-def _progress(progress: Progress) -> Dict[str, Any]:
+def _progress(progress: UploadProgress) -> Dict[str, Any]:
     return {"complete": progress.complete, "offset": progress.offset}

@@ -7,8 +7,8 @@ subgraph, function and tensor, and skips the weights themselves.
 import re
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
-from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, ProtobufFile
+from vitsearch_evaluators.artifacts.facts import Declared, Facts, refusal
+from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, Message, ProtobufFile
 
 DOMAINS = (
     "",
@@ -71,19 +71,12 @@ class _Seen(NamedTuple):
     functions: Set[Tuple[str, str]]
 
 
-class _Message(NamedTuple):
-    kind: str
-    start: int
-    end: int
-    depth: int
-
-
 def inspect(stream: BinaryIO, size: int) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
     wire = ProtobufFile(stream, size, _FIELDS_MAX)
     seen = _Seen({}, set(), set())
     graphs, ir_version = 0, None
-    todo = [_Message("model", 0, size, 1)]
+    todo = [Message("model", 0, size, 1)]
     try:
         while todo:
             message = todo.pop()
@@ -165,7 +158,7 @@ def _fields(wire: ProtobufFile, start: int, end: int, number: int) -> Iterator[F
     return (field for field in wire.fields(start, end) if field.number == number and field.wire == BYTES)
 
 
-def _read(wire: ProtobufFile, message: _Message, todo: List[_Message]) -> Dict[str, object]:
+def _read(wire: ProtobufFile, message: Message, todo: List[Message]) -> Dict[str, object]:
     """Return the relevant fields of a message and add its nested messages to `todo`."""
     nested, numbers = _NESTED[message.kind], _NUMBERS.get(message.kind, {})
     texts = _TEXTS.get(message.kind, {})
@@ -175,7 +168,7 @@ def _read(wire: ProtobufFile, message: _Message, todo: List[_Message]) -> Dict[s
             _expect(field, BYTES)
             if message.depth >= _DEPTH_MAX:
                 raise Malformed(f"messages are nested deeper than {_DEPTH_MAX}")
-            todo.append(_Message(nested[field.number], field.start, field.end, message.depth + 1))
+            todo.append(Message(nested[field.number], field.start, field.end, message.depth + 1))
         elif field.number in numbers:
             _expect(field, VARINT)
             values[numbers[field.number]] = field.value

@@ -9,7 +9,7 @@ import os
 import struct
 from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
+from vitsearch_evaluators.artifacts.facts import Declared, Facts, refusal
 
 _IDENTIFIER = b"TFL3"
 _VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4

@@ -22,7 +22,7 @@ from vitsearch_evaluators.conditions.throttling import (
     read_state,
 )
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Temperature
 
 REPEATS = 2

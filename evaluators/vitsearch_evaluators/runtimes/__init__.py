@@ -9,10 +9,10 @@ ENTRY_POINT_GROUP = "vitsearch_evaluators.runtimes"
 
 BUILTIN = {
     "onnxruntime": "vitsearch_evaluators.runtimes.ort:OrtRuntime",
-    "openvino": "vitsearch_evaluators.runtimes.openvino_cpu:OpenVinoRuntime",
+    "openvino": "vitsearch_evaluators.runtimes.openvino_runtime:OpenVinoRuntime",
     "litert": "vitsearch_evaluators.runtimes.litert:LiteRtRuntime",
     "trtexec": "vitsearch_evaluators.runtimes.tools.trtexec:TrtexecRuntime",
-    "benchmark_model": "vitsearch_evaluators.runtimes.tools.tflite_tool:BenchmarkModelRuntime",
+    "benchmark_model": "vitsearch_evaluators.runtimes.tools.benchmark_model:BenchmarkModelRuntime",
     "coreml": "vitsearch_evaluators.runtimes.coreml:CoreMlRuntime",
     "noop": "vitsearch_evaluators.runtimes.noop:NoopRuntime",
 }

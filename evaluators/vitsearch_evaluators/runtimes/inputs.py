@@ -5,10 +5,10 @@ numpy is imported in the child that runs the model, never in the agent.
 
 from typing import Any, List, NamedTuple, Optional, Sequence
 
-from vitsearch_evaluators.artifacts.base import Declared
+from vitsearch_evaluators.artifacts.facts import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 _SEED = 0

@@ -5,12 +5,12 @@ import importlib.util
 from typing import Any, Mapping, Optional, Tuple
 
 from vitsearch_evaluators.artifacts import inspect
-from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 _PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 
@@ -49,12 +49,12 @@ class LiteRtRuntime(Runtime):
     gives_outputs = True
     options = {"delegate": ("xnnpack", "none")}
 
-    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
+    def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
         """onnxruntime runs them, where it is installed: the interpreter reads no ONNX."""
         if importlib.util.find_spec("onnxruntime") is None:
             return None
         runtime = OrtRuntime()
-        return Reference(runtime, runtime.check_options({}))
+        return ReferenceRuntime(runtime, runtime.check_options({}))
 
     def available(self) -> Availability:
         try:

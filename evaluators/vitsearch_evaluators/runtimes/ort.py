@@ -5,11 +5,11 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from vitsearch_evaluators.artifacts import declared_inputs, inspect
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Feeds, Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -86,8 +86,8 @@ class OrtRuntime(Runtime):
         names = _read_optimizers(disabled, "options.disabled_optimizers")
         return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
 
-    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
-        return Reference(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
+    def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
+        return ReferenceRuntime(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")

@@ -6,8 +6,8 @@ for every model: a detector at 1 x 1 pixels is a hundred times faster than at 64
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared, refusal
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.artifacts.facts import Declared, refusal
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 _EXAMPLE = 224
 

@@ -4,10 +4,10 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.accuracy_job import wilson
-from vitsearch_evaluators.verify.bench import Measured
 from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
 from vitsearch_evaluators.verify.checksums import SIGNATURE
-from vitsearch_evaluators.verify.signature import Verdict
+from vitsearch_evaluators.verify.model_runner import Measured
+from vitsearch_evaluators.verify.signature import SignatureVerdict
 from vitsearch_evaluators.wire.measurement import PAIRED, Measurement
 from vitsearch_evaluators.wire.paired import Milliseconds, ReferenceTimes, cpu_ms, wall_ms
 
@@ -61,7 +61,7 @@ def shown(wrong: List[str]) -> str:
     return "; ".join(wrong[:_SHOWN] + more)
 
 
-def signature(verdict: Verdict) -> Check:
+def signature(verdict: SignatureVerdict) -> Check:
     """Judge the signature of the checksums."""
     return Check("signature", PASSED if verdict.good else FAILED, verdict.reason)
 

@@ -8,14 +8,14 @@ from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.errors import DamagedBundle, MeasurementFailed
 from vitsearch_evaluators.verify import bundle as bundles
 from vitsearch_evaluators.verify import checks, checksums, images
-from vitsearch_evaluators.verify.bench import Bench
 from vitsearch_evaluators.verify.bundle import Bundle
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check, ImageCounts
 from vitsearch_evaluators.verify.images import Images
+from vitsearch_evaluators.verify.model_runner import ModelRunner
 from vitsearch_evaluators.verify.signature import is_there, judge
 from vitsearch_evaluators.wire.restriction import Restriction
 
-MakeBench = Callable[[Bundle], Bench]
+MakeRunner = Callable[[Bundle], ModelRunner]
 ONLY_CHECKSUMS = "only checksums judged"
 ATTEMPTS = 3
 """Measurements until none of its figures fails."""
@@ -56,7 +56,7 @@ class Report(NamedTuple):
         }
 
 
-def verify(folder: str, make_bench: MakeBench, options: VerifyOptions = VerifyOptions()) -> Report:  # noqa: B008 - immutable
+def verify(folder: str, make_runner: MakeRunner, options: VerifyOptions = VerifyOptions()) -> Report:  # noqa: B008 - immutable
     """Verify the bundle in a folder. What is not the shipped file is not run.
 
     InvalidRequest for what is no bundle, and for wrong images of `options.data`.
@@ -67,11 +67,11 @@ def verify(folder: str, make_bench: MakeBench, options: VerifyOptions = VerifyOp
         return Report(os.path.basename(os.path.normpath(folder)), tuple(results))
     bundle = bundles.read(folder)
     baseline = None if options.baseline is None else _intact(options.baseline)
-    bench = make_bench(bundle)
-    results.extend(_accuracy(bundle, bench, options.data, baseline))
+    runner = make_runner(bundle)
+    results.extend(_accuracy(bundle, runner, options.data, baseline))
     if options.measures:
-        results.extend(_figures(bundle, bench, baseline))
-    return Report(bundle.manifest.name, tuple(results), bench.restrictions)
+        results.extend(_figures(bundle, runner, baseline))
+    return Report(bundle.manifest.name, tuple(results), runner.restrictions)
 
 
 def _signature(folder: str, signers: Optional[str]) -> List[Check]:
@@ -92,7 +92,7 @@ def _intact(folder: str) -> Bundle:
     return bundles.read(folder)
 
 
-def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
+def _accuracy(bundle: Bundle, runner: ModelRunner, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
     shipped, runtime = bundle.manifest.accuracy, bundle.manifest.runtime
     if not runtimes.create(runtime).gives_outputs:
         return [Check("accuracy", NOT_JUDGED, f"{runtime} reports no outputs, so it cannot classify images")]
@@ -103,7 +103,7 @@ def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optio
     else:
         return [Check("accuracy", NOT_JUDGED, "the bundle has no images (--no-images): give a folder with --data")]
     try:
-        classes, counts = _classified(bundle, bench, chosen)
+        classes, counts = _classified(bundle, runner, chosen)
     except MeasurementFailed as failure:
         return [checks.not_run("accuracy", failure)]
     judged = [checks.accuracy(_beside(counts, classes, chosen.expected), shipped)]
@@ -112,13 +112,13 @@ def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optio
     return judged
 
 
-def _classified(bundle: Bundle, bench: Bench, chosen: Images) -> Tuple[List[int], ImageCounts]:
+def _classified(bundle: Bundle, runner: ModelRunner, chosen: Images) -> Tuple[List[int], ImageCounts]:
     """The class of each image, and how many are correct."""
     correct = 0
     classes: List[int] = []
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
         for chunk in images.chunks(chosen, bundle, folder):
-            classified = bench.classify(chunk)
+            classified = runner.classify(chunk)
             correct += classified.result.correct
             classes.extend(classified.classes.tolist())
     return classes, ImageCounts(chosen.source, len(chosen.labels), correct)
@@ -142,7 +142,7 @@ def _beside_baseline(
     return checks.baseline_accuracy(_beside(counts, classes, expected), earlier.images)
 
 
-def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[Check]:
+def _figures(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> List[Check]:
     """The checks of a measurement. One that fails or was disturbed is taken again: what is slower is slower every time.
     The last one that was not disturbed counts."""
     runtime = bundle.manifest.runtime
@@ -151,7 +151,7 @@ def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[C
     kept: List[Check] = []
     for _ in range(ATTEMPTS):
         try:
-            measured = bench.measure()
+            measured = runner.measure()
         except MeasurementFailed as failure:
             return [checks.not_run("measurement", failure)]
         results = list(checks.figures(measured, bundle.manifest))

@@ -4,7 +4,7 @@ import math
 import random
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS
 
 if TYPE_CHECKING:
     from vitsearch_evaluators.wire.measurement import Latency

@@ -4,7 +4,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.job_spec import Shapes, shapes_to_json
+from vitsearch_evaluators.wire.measure_protocol import Shapes, shapes_to_json
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL, OF_EVERY_RESULT
 
 _number = json_reader.number()

@@ -13,7 +13,7 @@ from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.runtimes.base import Session
-from vitsearch_evaluators.wire.job_spec import Shapes, read_shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes, read_shapes
 from vitsearch_evaluators.wire.results import NO_CLASS, Cell, read_confusion
 
 IMAGES, LABELS = "images.npy", "labels.npy"

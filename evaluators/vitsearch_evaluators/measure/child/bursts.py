@@ -16,7 +16,7 @@ from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounter
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, Samples, clock_overhead_ms, is_enough, timed_runs
 from vitsearch_evaluators.wire.distribution import median
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 BLOCK_S = 0.015
 SETTLE_LEAST_S, SETTLE_S_PER_MB, SETTLE_MOST_S = 0.006, 0.0015, 0.04

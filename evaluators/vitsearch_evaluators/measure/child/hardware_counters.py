@@ -10,7 +10,7 @@ import platform
 import struct
 from typing import Callable, Optional, Tuple
 
-from vitsearch_evaluators.wire.counters import Counters
+from vitsearch_evaluators.wire.processor_counters import Counters
 
 _SYSCALLS = {"x86_64": 298, "aarch64": 241, "armv7l": 364, "riscv64": 241}
 _TYPE_HARDWARE = 0

@@ -29,8 +29,8 @@ from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import RuntimeContext
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 _FILE_LIMIT_BYTES = 16 << 20
 _LOGITS_LIMIT_BYTES = 256 << 20

@@ -10,10 +10,10 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, model, node, number
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.scheduler_times import SchedulerTimes, scheduler_times
+from vitsearch_evaluators.measure.child.process_usage import SchedulerTimes, scheduler_times
 from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.results import Rate
 
 COPY = "copy"

@@ -16,11 +16,11 @@ import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child import peak_memory
+from vitsearch_evaluators.measure.child import process_usage
 from vitsearch_evaluators.measure.child.bursts import REFERENCE_SETTLE_S, BurstSampler, BurstSamples, Timed, settle_s
 from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
-from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
+from vitsearch_evaluators.measure.child.process_usage import scheduler_times, voluntary_switches
 from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
 from vitsearch_evaluators.measure.child.timed_loop import (
     PAIRED_WARM_UP_AT_MOST,
@@ -30,7 +30,7 @@ from vitsearch_evaluators.measure.child.timed_loop import (
     sample,
     warm_up,
 )
-from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
+from vitsearch_evaluators.runtimes.tools.tool_runtime import ToolRuntime
 
 REFERENCE_WARM_UP_S = 0.01
 """The model has warmed the processor up; the first block of each burst, which is not counted, does the rest."""
@@ -57,9 +57,9 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
     """Load the model, time it by the protocol and record the memory and scheduling of this process."""
     reasons: Dict[str, str] = {}
     counters = HardwareCounters()
-    baseline = peak_memory.current_rss_mb()
-    if peak_memory.reset_peak() is not None:
-        baseline = peak_memory.peak_rss_mb()
+    baseline = process_usage.current_rss_mb()
+    if process_usage.reset_peak() is not None:
+        baseline = process_usage.peak_rss_mb()
     start = clocks.wall()
     session = subject.load()
     loaded = clocks.wall()
@@ -70,7 +70,7 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         is_paired = soak_s == 0 and subject.has_references
         at_most = PAIRED_WARM_UP_AT_MOST if is_paired else WARM_UP_AT_MOST
         steady = warm_up(session.run, subject.protocol, clocks, at_most)
-        peak = peak_memory.peak_rss_mb()
+        peak = process_usage.peak_rss_mb()
         references = _warm_references(subject, clocks) if is_paired else ()
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
         if soak_s > 0:

@@ -7,7 +7,7 @@ from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.base import Runtime, Session
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 
 class Subject(NamedTuple):

@@ -10,7 +10,7 @@ import time
 from typing import Callable, Iterator, List, NamedTuple
 
 from vitsearch_evaluators.wire.distribution import median
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
 
 STEADY_WITHIN = 0.03
 """Warm-up is steady when the medians of two successive windows differ by no more than this share."""

@@ -15,7 +15,7 @@ from vitsearch_evaluators.measure.child.phase_reports import PowerReport, Proces
 from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime, ToolTimes
+from vitsearch_evaluators.runtimes.tools.tool_runtime import ToolRuntime, ToolTimes
 
 IDLE_NOTE = "idle power was measured before the program started and after it ended, without the model loaded"
 

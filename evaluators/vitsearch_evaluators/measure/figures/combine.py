@@ -7,10 +7,10 @@ import math
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
-from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS, median, summarize
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Contention, Latency
+from vitsearch_evaluators.wire.processor_counters import Counters
 
 CONTENDED_WAIT_OVER_CPU = 0.05
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
 from vitsearch_evaluators.measure.figures.combine import is_contended, never_slept
-from vitsearch_evaluators.measure.figures.paired import (
+from vitsearch_evaluators.measure.figures.paired_ratio import (
     MEMORY_BOUND_HALF_WIDTH,
     MINUTES_HALF_WIDTH,
     is_memory_bound,
@@ -19,7 +19,7 @@ from vitsearch_evaluators.measure.figures.paired import (
 )
 from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
 from vitsearch_evaluators.wire.distribution import median, median_interval
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import PAIRED, RAW
 from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, disagreement, wall_ms
 

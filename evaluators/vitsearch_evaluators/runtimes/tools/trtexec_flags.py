@@ -4,11 +4,11 @@ import math
 import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared
+from vitsearch_evaluators.artifacts.facts import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS
 
 TIMES = "times.json"
 

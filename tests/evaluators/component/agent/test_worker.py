@@ -252,7 +252,7 @@ def test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker(tmp_pat
     from vitsearch_evaluators.agent.identity import DeviceIdentity
     from vitsearch_evaluators.measure import child_process
     from vitsearch_evaluators.queue.blob_store import BlobStore
-    from vitsearch_evaluators.queue.queue import JobQueue
+    from vitsearch_evaluators.queue.job_queue import JobQueue
     from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Owner
 
     def refuse(*arguments, **more):
@@ -283,22 +283,22 @@ X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  #
 
 def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkeypatch):
     """`nvpmodel` would disturb it, and be killed with the canary's children, which gives another environment."""
-    from vitsearch_evaluators.agent import canary, device, worker
+    from vitsearch_evaluators.agent import canary_measurement, device, worker
     from vitsearch_evaluators.agent.identity import DeviceIdentity
     from vitsearch_evaluators.errors import EvaluatorError
     from vitsearch_evaluators.queue.blob_store import BlobStore
-    from vitsearch_evaluators.queue.queue import JobQueue
+    from vitsearch_evaluators.queue.job_queue import JobQueue
 
     reads, fingerprint = [], device.fingerprint
     monkeypatch.setattr(device, "fingerprint", lambda *arguments: reads.append(arguments) or fingerprint(*arguments))
 
-    def measure(*_given):
+    def measure(*_arguments):
         before = len(reads)
         board.environment()
         assert len(reads) == before
         raise EvaluatorError("enough", "seen")
 
-    monkeypatch.setattr(canary, "measure", measure)
+    monkeypatch.setattr(canary_measurement, "measure", measure)
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     board = device.Device(DeviceIdentity("device", "physical"), "1")
     measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())

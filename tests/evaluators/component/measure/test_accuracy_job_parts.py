@@ -3,10 +3,10 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.accuracy_job import measure_accuracy, wilson
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.wire.protocol import ACCURACY, BlobRef, JobSpec
 

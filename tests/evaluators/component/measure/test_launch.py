@@ -12,10 +12,10 @@ from vitsearch_evaluators.base.system import THIS_MACHINE, Output
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure import launch
+from vitsearch_evaluators.measure.child_checks import check_runtime
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, candidates
-from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.agent import canary
+from vitsearch_evaluators.agent import canary_measurement
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -15,7 +15,7 @@ from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
-from vitsearch_evaluators.runtimes.tools.tool import run_tool
+from vitsearch_evaluators.runtimes.tools.tool_runtime import run_tool
 from vitsearch_evaluators.wire.protocol import PEAKS
 
 
@@ -327,10 +327,10 @@ def test_every_kind_of_child_joins_the_group(job, tmp_path):
 @pytest.mark.long
 def test_the_canary_joins_the_group(tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
-    context = canary.CanaryContext(
+    context = canary_measurement.CanaryContext(
         str(tmp_path / "canary"), "device", "e1" * 32, System(), memory_limit=MemoryLimit(2000, str(tmp_path))
     )
-    assert canary.measure(["noop"], context, StopSignal()).cpu.p50 > 0
+    assert canary_measurement.measure(["noop"], context, StopSignal()).cpu.p50 > 0
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 

@@ -13,7 +13,7 @@ import pytest
 from support import AGENT_HOME
 from vitsearch_evaluators.base.tokens import read_tokens
 from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.wire.job_spec import SCREEN
+from vitsearch_evaluators.wire.measure_protocol import SCREEN
 
 # Python imports this first. It hides files only from the agent's own calls; the interpreter itself is unchanged.
 SITE = """

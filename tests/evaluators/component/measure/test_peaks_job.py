@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
 from vitsearch_evaluators.measure.child_process import ChildDied, StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.peaks_job import measure_peaks
 from vitsearch_evaluators.wire.protocol import PEAKS, JobSpec

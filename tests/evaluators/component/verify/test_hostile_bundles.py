@@ -22,9 +22,9 @@ from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.measure.local_job import Request, local_job
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.verify import images
-from vitsearch_evaluators.verify.bench import Bench, Classified, Measured
 from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.junit import junit
+from vitsearch_evaluators.verify.model_runner import Classified, Measured, ModelRunner
 from vitsearch_evaluators.verify.verify import VerifyOptions, verify
 
 numpy = pytest.importorskip("numpy")
@@ -277,7 +277,7 @@ def measured(tiny_protocol, tmp_path_factory):
         return Measured(measure_job(job.spec, job.context, job.folder, None), {"cpu": "c"})
 
 
-class Stub(Bench):
+class Stub(ModelRunner):
     """Gives each image its own class and finds one measurement: what a hostile manifest does beside these counts."""
 
     def __init__(self, measured):

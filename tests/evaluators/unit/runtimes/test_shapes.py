@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators.artifacts.base import Declared
+from vitsearch_evaluators.artifacts.facts import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.shapes import run_shapes
 

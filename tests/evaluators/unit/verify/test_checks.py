@@ -6,9 +6,9 @@ import pytest
 
 from support.bundles import manifest
 from vitsearch_evaluators.verify import checks
-from vitsearch_evaluators.verify.bench import Measured
 from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, ImageCounts
+from vitsearch_evaluators.verify.model_runner import Measured
 
 HERE = {"board": "b", "cpu": "c"}
 SHIPPED = Counted("test", 500, 450)

@@ -7,15 +7,15 @@ import pytest
 from support.bundles import image_files, manifest, write_bundle
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import verify as verifying
-from vitsearch_evaluators.verify.bench import Bench, Measured, Remote
 from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
+from vitsearch_evaluators.verify.model_runner import DeviceRunner, Measured, ModelRunner
 from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Report, VerifyOptions, verify
 
 Measurement = namedtuple("Measurement", "number flags")
 
 
-class Measures(Bench):
+class Measures(ModelRunner):
     """Fails to classify; measures as often as it is asked. The measurements with these numbers are disturbed."""
 
     def __init__(self, disturbed=()):
@@ -38,10 +38,10 @@ def folder(tmp_path):
 @pytest.mark.parametrize(("good_at", "outcome", "measured"), [(1, PASSED, 1), (3, PASSED, 3), (9, FAILED, 3)])
 def test_a_failing_figure_is_measured_three_times(folder, monkeypatch, good_at, outcome, measured):
     monkeypatch.setattr(verifying.checks, "figures", judging(good_at))
-    bench = Measures()
-    report = verify(folder, lambda bundle: bench, VerifyOptions())
+    runner = Measures()
+    report = verify(folder, lambda bundle: runner, VerifyOptions())
     assert report.checks[-1].outcome == outcome
-    assert bench.measured == measured
+    assert runner.measured == measured
 
 
 def judging(good_at):
@@ -93,10 +93,12 @@ def test_where_the_runtime_is_missing_only_checksums_are_judged(tmp_path, kind):
 
 
 def test_a_runtime_that_ignores_the_model_judges_nothing(tmp_path):
-    bench = Measures()
-    report = verify(write_bundle(tmp_path, manifest(runtime="noop", options={})), lambda bundle: bench, VerifyOptions())
+    runner = Measures()
+    report = verify(
+        write_bundle(tmp_path, manifest(runtime="noop", options={})), lambda bundle: runner, VerifyOptions()
+    )
     assert report.checks[-1] == ("measurement", NOT_JUDGED, "noop does not run the model")
-    assert bench.measured == 0
+    assert runner.measured == 0
     assert report.verdict == ONLY_CHECKSUMS
 
 
@@ -125,9 +127,9 @@ def test_figures_of_another_processor_and_no_images_leave_only_checksums(folder,
 
 
 def test_without_measurements_nothing_is_measured(folder):
-    bench = Measures()
-    assert len(verify(folder, lambda bundle: bench, VerifyOptions(measures=False)).checks) == 2
-    assert bench.measured == 0
+    runner = Measures()
+    assert len(verify(folder, lambda bundle: runner, VerifyOptions(measures=False)).checks) == 2
+    assert runner.measured == 0
 
 
 def test_a_baseline_that_was_changed_is_refused(folder, tmp_path):
@@ -162,7 +164,7 @@ def test_a_device_measures_again_and_does_not_answer_with_what_it_has(folder):
             return namedtuple("Info", "fingerprint restrictions")({}, ())
 
     client = Client()
-    bench = Remote(read(str(folder)), client, 7)
+    runner = DeviceRunner(read(str(folder)), client, 7)
     for _ in range(2):
-        bench.measure()
+        runner.measure()
     assert client.repeats == [7, 8]

@@ -8,7 +8,7 @@ import pytest
 
 from support.trtexec_tool import FP32, prepare
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     stream_flags,
 )

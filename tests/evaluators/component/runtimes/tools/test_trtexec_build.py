@@ -9,7 +9,7 @@ from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
 from vitsearch_evaluators.base.onnx_writer import Value, field, model, node
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.tools import trtexec
-from vitsearch_evaluators.runtimes.tools.engines import ENGINES_KEPT, EngineCache
+from vitsearch_evaluators.runtimes.tools.engine_cache import ENGINES_KEPT, EngineCache
 from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name, has_int8
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     CALIBRATION_CACHE,

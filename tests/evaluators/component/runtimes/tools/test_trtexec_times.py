@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided, OutputLine, ToolOutput
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided, OutputLine, ToolOutput
 from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, load_window, read_runs, read_steady
 
 OF_8 = """[

@@ -4,7 +4,7 @@ from vitsearch_evaluators.measure.child import bursts
 from vitsearch_evaluators.measure.child.bursts import BLOCK_S, PAIRS, REFERENCE_SETTLE_S, REST_S, BurstSampler, Timed
 from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SCREEN
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS, SCREEN
 
 
 class Machine:

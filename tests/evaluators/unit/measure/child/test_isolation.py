@@ -8,7 +8,7 @@ import pytest
 
 from vitsearch_evaluators.base import sandbox
 from vitsearch_evaluators.measure.child import isolation
-from vitsearch_evaluators.measure.isolation import Isolation
+from vitsearch_evaluators.measure.job_folder import Isolation
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = hypothesis.strategies

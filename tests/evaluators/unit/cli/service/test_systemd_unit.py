@@ -8,7 +8,7 @@ import pytest
 
 from support import AGENT_HOME
 from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.cli.service import unit
+from vitsearch_evaluators.cli.service import systemd_unit
 from vitsearch_evaluators.cli.service.options import ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
@@ -17,11 +17,11 @@ OPEN = ServiceOptions(host="0.0.0.0", port=9000, token_file="/etc/my token", use
 
 
 def service(options=OPEN, state="/data/st", system_wide=True):
-    return unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), options, state, system_wide)
+    return systemd_unit.Service(("/usr/bin/python3", "/opt/vitsearch/vitsearch-agent.pyz"), options, state, system_wide)
 
 
 def test_the_file_in_the_repository_is_what_install_writes():
-    assert COMMITTED.read_text() == unit.text(unit.DEFAULT_SERVICE), (
+    assert COMMITTED.read_text() == systemd_unit.text(systemd_unit.DEFAULT_SERVICE), (
         "write unit.text(unit.DEFAULT_SERVICE) into evaluators/vitsearch-agent.service"
     )
 
@@ -42,9 +42,9 @@ def complaints(path, manager):
 @pytest.mark.parametrize("system_wide", [True, False])
 def test_systemd_accepts_the_unit(tmp_path, system_wide):
     manager = "--system" if system_wide else "--user"
-    path, program = tmp_path / unit.UNIT, tmp_path / "a program"
+    path, program = tmp_path / systemd_unit.UNIT, tmp_path / "a program"
     options = ServiceOptions(host="192.168.1.7", token_file='/etc/100 % "my" $token\\')
-    path.write_text(unit.text(unit.Service((str(program),), options, str(tmp_path), system_wide)))
+    path.write_text(systemd_unit.text(systemd_unit.Service((str(program),), options, str(tmp_path), system_wide)))
     if complaints(path, manager) == []:
         pytest.skip("systemd-analyze does not check the program here, so it may check nothing")
     program.write_text("")
@@ -53,17 +53,17 @@ def test_systemd_accepts_the_unit(tmp_path, system_wide):
 
 
 def test_the_unit_contains_its_options():
-    assert unit.parse_options(unit.text(service()), "x.service") == OPEN
+    assert systemd_unit.parse_options(systemd_unit.text(service()), "x.service") == OPEN
 
 
 @pytest.mark.parametrize("text", ["", "[Service]\n", "Installed=\n", "Installed={\n", 'Installed={"port": 0}\n'])
 def test_a_unit_with_another_author_is_refused(text):
     with pytest.raises(InvalidRequest, match="x.service"):
-        unit.parse_options(text, "x.service")
+        systemd_unit.parse_options(text, "x.service")
 
 
 def test_a_wrong_configuration_is_not_started_again():
-    text = unit.text(service())
+    text = systemd_unit.text(service())
     assert f"RestartPreventExitStatus={app.WRONG_CONFIGURATION}\n" in text
     assert "Restart=always\n" in text
 
@@ -73,12 +73,12 @@ def test_a_wrong_configuration_is_not_started_again():
     [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", False), ("::", False), ("10.0.0.7", True)],
 )
 def test_the_unit_waits_for_the_network_when_it_needs_one_address(host, waits):
-    text = unit.text(service(OPEN._replace(host=host)))
+    text = systemd_unit.text(service(OPEN._replace(host=host)))
     assert ("Wants=network-online.target" in text) is waits
 
 
 def test_the_unit_does_not_restrict_measurements():
-    settings = [line for line in unit.text(service()).splitlines() if not line.startswith("#")]
+    settings = [line for line in systemd_unit.text(service()).splitlines() if not line.startswith("#")]
     assert "Delegate=memory" in settings
     for taken in (
         "PrivateDevices",
@@ -95,7 +95,9 @@ def test_the_unit_does_not_restrict_measurements():
 
 @pytest.mark.parametrize("system_wide", [True, False])
 def test_a_measuring_child_may_make_its_network_namespace(system_wide):
-    restricted = [line for line in unit.text(service(system_wide=system_wide)).splitlines() if "Namespaces=" in line]
+    restricted = [
+        line for line in systemd_unit.text(service(system_wide=system_wide)).splitlines() if "Namespaces=" in line
+    ]
     assert restricted == ["RestrictNamespaces=user net"]
 
 
@@ -111,4 +113,4 @@ def test_a_measuring_child_may_make_its_network_namespace(system_wide):
     ],
 )
 def test_words_are_quoted_for_systemd(word, written):
-    assert unit.command_word(word) == written
+    assert systemd_unit.command_word(word) == written

@@ -5,7 +5,7 @@ import os
 import zipfile
 
 import vitsearch_evaluators
-from vitsearch_evaluators.verify.single_file import single_file
+from vitsearch_evaluators.base.single_file import single_file
 
 
 def test_equal_sources_make_equal_files():

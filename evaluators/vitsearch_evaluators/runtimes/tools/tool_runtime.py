@@ -12,7 +12,7 @@ from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Runtime, Session, is_out_of_memory
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol, Shapes
 
 _ERROR_LINES = 3
 _LINES_KEPT = 20000

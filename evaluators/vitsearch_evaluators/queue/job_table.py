@@ -1,4 +1,4 @@
-"""The queue's tables in SQL: the jobs, who waits for them, and when each owner was last served. `rows` converts the
+"""The queue's tables in SQL: the jobs, who waits for them, and when each owner was last served. `job_rows` converts the
 rows."""
 
 import json

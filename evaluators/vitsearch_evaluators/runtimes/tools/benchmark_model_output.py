@@ -7,14 +7,14 @@ import re
 from typing import Dict, NamedTuple, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, ToolOutput, number
+from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, ToolOutput, number
 
 _MIB = 1.048576
 _LEAST_OF_RUNS = 0.95
 """If two lines are less than this share of their runs' time apart, the first one was delayed by buffering."""
 
 
-class Report(NamedTuple):
+class BenchmarkReport(NamedTuple):
     """The output of one start; times in ms, None where it reports none."""
 
     runs: int
@@ -46,7 +46,7 @@ def load_window(output: ToolOutput) -> LoadWindow:
     return LoadWindow(window, report.runs)
 
 
-def parse(text: str) -> Report:
+def parse(text: str) -> BenchmarkReport:
     """Parse the output of a start; a line may begin with a prefix such as INFO: or a log's time.
 
     The last `count=` line describes the timed runs, the earlier ones the warm-up. Raises MeasurementFailed
@@ -58,7 +58,7 @@ def parse(text: str) -> Report:
     for key, is_median in (("median", True), ("avg", False), ("curr", "first" not in last)):
         if key in last and last.get("count", 0) >= 1:
             mean_us = last.get("avg")
-            return Report(
+            return BenchmarkReport(
                 int(last["count"]),
                 None if mean_us is None else mean_us / 1e3,
                 last[key] / 1e3,

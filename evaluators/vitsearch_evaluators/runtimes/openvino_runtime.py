@@ -5,11 +5,11 @@ from typing import Any, Dict, List, Mapping, Optional
 from vitsearch_evaluators.artifacts import inspect, model_files
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 _PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "auto": None}
 _NAMES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
@@ -80,8 +80,8 @@ class OpenVinoRuntime(Runtime):
         streams = _read_streams(plain.pop("streams", 1), "options.streams")
         return dict(super().check_options(plain), streams=streams)
 
-    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
-        return Reference(self, self.check_options({})) if options["device"] == "CPU" else None
+    def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
+        return ReferenceRuntime(self, self.check_options({})) if options["device"] == "CPU" else None
 
     def available(self) -> Availability:
         try:

@@ -12,8 +12,8 @@ import os
 from typing import NamedTuple, Tuple
 
 from vitsearch_evaluators.agent.address import is_loopback, is_wildcard
+from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.base.canonical_json import parse_json
-from vitsearch_evaluators.cli.service.host import PYZ
 from vitsearch_evaluators.cli.service.options import DEFAULT, STATE, ServiceOptions
 from vitsearch_evaluators.errors import InvalidRequest
 
@@ -99,7 +99,7 @@ class Service(NamedTuple):
     system_wide: bool
 
 
-DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{PYZ}"), DEFAULT, STATE, True)
+DEFAULT_SERVICE = Service(("/usr/bin/python3", f"/opt/vitsearch/{single_file.NAME}"), DEFAULT, STATE, True)
 
 
 def text(service: Service) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from vitsearch_evaluators.power.base import MAX_W, Value
+from vitsearch_evaluators.power.base import MAX_W, MeterValue
 
 
 class Counter:
@@ -20,11 +20,11 @@ class Counter:
         self._total_j = 0.0
         self._broken: Optional[str] = None
 
-    def feed(self, reading_j: float, time_s: float) -> Value:
+    def feed(self, reading_j: float, time_s: float) -> MeterValue:
         """Return the joules since the first reading, or None and the reason."""
         if self._broken is None:
             self._broken = self._advance(reading_j, time_s)
-        return Value(None, self._broken) if self._broken is not None else Value(self._total_j, None)
+        return MeterValue(None, self._broken) if self._broken is not None else MeterValue(self._total_j, None)
 
     def _advance(self, reading_j: float, time_s: float) -> Optional[str]:
         last_j, last_s = self._last_j, self._last_s

@@ -3,8 +3,8 @@ import os
 import pytest
 
 from vitsearch_evaluators.cli import measure
+from vitsearch_evaluators.cli.measurement_text import FileResult, comparison, summary
 from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.cli.report import FileResult, comparison, summary
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure import local_job
 from vitsearch_evaluators.wire.measurement import Power

@@ -9,8 +9,8 @@ import pytest
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import ArtifactMissing, JobConflict, MeasurementFailed, NotFound, TooManyRequests
-from vitsearch_evaluators.queue import table
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue import job_table
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 LIMITS = LimitsConfig(interruptions_max=2, queued_per_owner=20)
@@ -250,7 +250,7 @@ def test_the_limit_of_queued_jobs_holds_for_all_owners_together(queue, reopen):
 
 
 def test_owners_without_jobs_are_removed(queue, monkeypatch):
-    monkeypatch.setattr(table, "FINAL_JOBS_KEPT", 2)
+    monkeypatch.setattr(job_table, "FINAL_JOBS_KEPT", 2)
     for number in range(6):
         queue.put(name(number), spec(), Owner(f"owner {number}"))
         queue.claim(0.0)

@@ -13,12 +13,12 @@ from vitsearch_evaluators.client.client import DeviceClient, Subset
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.accuracy_job import measure_accuracy
+from vitsearch_evaluators.measure.child_checks import check_restrictions
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
-from vitsearch_evaluators.measure.isolation import Isolation
-from vitsearch_evaluators.measure.local_job import Listener, LocalJob, Request, local_job
+from vitsearch_evaluators.measure.job_folder import Isolation
+from vitsearch_evaluators.measure.local_job import JobListener, LocalJob, Request, local_job
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.runtime_check import check_restrictions
 from vitsearch_evaluators.verify.bundle import Bundle
 from vitsearch_evaluators.verify.images import Chunk
 from vitsearch_evaluators.wire.protocol import ACCURACY, AccuracyResult, Measurement
@@ -45,7 +45,7 @@ class Classified(NamedTuple):
     classes: Any
 
 
-class Bench(abc.ABC):
+class ModelRunner(abc.ABC):
     """Runs the model of one bundle."""
 
     restrictions: Tuple[Restriction, ...] = ()
@@ -60,14 +60,14 @@ class Bench(abc.ABC):
         """Measure by the protocol of the bundle; MeasurementFailed as `classify`."""
 
 
-class ThisMachine(Bench):
+class LocalRunner(ModelRunner):
     """Runs the model here, in fresh processes, without an agent."""
 
     def __init__(
         self,
         bundle: Bundle,
         programs: RuntimeConfig = RUNTIME_DEFAULT,
-        listener: Listener = Listener(),  # noqa: B008 - immutable
+        listener: JobListener = JobListener(),  # noqa: B008 - immutable
     ) -> None:
         manifest = bundle.manifest
         self._files = bundle.model_files
@@ -110,7 +110,7 @@ class ThisMachine(Bench):
             raise MeasurementFailed("crash", f"the files of the job: {error}") from error
 
 
-class Remote(Bench):
+class DeviceRunner(ModelRunner):
     """Runs the model on a device behind its agent. `repeat` makes a further measurement of what was measured before."""
 
     def __init__(self, bundle: Bundle, client: DeviceClient, repeat: int) -> None:

@@ -25,10 +25,10 @@ from vitsearch_evaluators.errors import (
     NotFound,
     TooManyRequests,
 )
-from vitsearch_evaluators.queue import fairness, rows
+from vitsearch_evaluators.queue import fairness, job_rows
 from vitsearch_evaluators.queue.event_log import EventLog
+from vitsearch_evaluators.queue.job_table import JobTable
 from vitsearch_evaluators.queue.sqlite import Database
-from vitsearch_evaluators.queue.table import JobTable
 from vitsearch_evaluators.wire.events import Event
 from vitsearch_evaluators.wire.job_spec import JobSpec, Owner
 from vitsearch_evaluators.wire.job_status import JobStatus, Result
@@ -72,18 +72,18 @@ class JobQueue:
                     processes.kill_if_same(processes.ProcessId(*json.loads(row["process"])))
                 self._put_back(row, AGENT, {})
             for row in self._table.in_state("queued"):
-                if rows.is_readable(row):
+                if job_rows.is_readable(row):
                     self._queued_at[row["id"]] = self._clock()
                 else:
-                    self.fail(row["id"], rows.OUTDATED)
+                    self.fail(row["id"], job_rows.OUTDATED)
 
     def put(
         self, identifier: str, spec: JobSpec, owner: Owner, environment: Optional[str] = None
     ) -> Tuple[JobStatus, bool]:
         """Queue a job unless it exists; return its status and whether it is new.
 
-        A job that has ended may be queued again (`rows.may_run_again`). Raises JobConflict if the id belongs to another
-        specification, TooManyRequests if this owner, or all owners together, have too many jobs.
+        A job that has ended may be queued again (`job_rows.may_run_again`). Raises JobConflict if the id belongs to
+        another specification, TooManyRequests if this owner, or all owners together, have too many jobs.
         """
         spec_digest = digest(spec.to_json())
         with self._changed, self._database.transaction():
@@ -94,7 +94,7 @@ class JobQueue:
                 self._queue(identifier)
             elif row["spec_digest"] != spec_digest:
                 raise JobConflict(f"job {identifier} exists with another specification")
-            elif rows.may_run_again(row, environment):
+            elif job_rows.may_run_again(row, environment):
                 self._table.set(
                     identifier, state="queued", error=None, result=None, study=owner.study,
                     trial=owner.trial, interruptions="[]", environment=environment,
@@ -114,7 +114,7 @@ class JobQueue:
             row = self._table.row(identifier)
         if row is None:
             raise NotFound(f"no job {identifier}")
-        return rows.status_of(row)
+        return job_rows.status_of(row)
 
     def wait(self, identifier: str, timeout_s: float) -> JobStatus:
         """Return the status as soon as the job is final, or after `timeout_s`."""
@@ -158,7 +158,7 @@ class JobQueue:
         with self._changed:
             jobs = self._table.active()
             served = self._table.served()
-        return [rows.status_of(row) for row in fairness.in_order(jobs, served)]
+        return [job_rows.status_of(row) for row in fairness.in_order(jobs, served)]
 
     def counts(self) -> Tuple[int, int]:
         """Return how many jobs are queued and running."""
@@ -169,12 +169,12 @@ class JobQueue:
     def referenced(self) -> Set[str]:
         """Return the digests of the blobs that jobs still need."""
         with self._changed:
-            specs = [rows.spec_of(row) for row in self._table.active()]
+            specs = [job_rows.spec_of(row) for row in self._table.active()]
         return {blob.sha256 for spec in specs for blob in spec.manifest}
 
     # For the worker.
 
-    def claim(self, timeout_s: float) -> Optional[rows.ClaimedJob]:
+    def claim(self, timeout_s: float) -> Optional[job_rows.ClaimedJob]:
         """Take the next job, waiting up to `timeout_s` for one; None if there is none."""
         with self._changed:
             row = self._table.next()
@@ -189,8 +189,8 @@ class JobQueue:
                 self._table.serve(row["study"])
                 self._report(row["id"], "started", attempt=attempts)
             queued_at = self._queued_at.pop(row["id"], self._clock())
-            return rows.ClaimedJob(
-                row["id"], rows.spec_of(row), attempts, self._clock() - queued_at, row["environment"]
+            return job_rows.ClaimedJob(
+                row["id"], job_rows.spec_of(row), attempts, self._clock() - queued_at, row["environment"]
             )
 
     def started(self, identifier: str, phase: str, process: processes.ProcessId) -> None:

@@ -18,8 +18,8 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
-from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
-from vitsearch_evaluators.runtimes.tools.tool import (
+from vitsearch_evaluators.runtimes.tools.benchmark_model_output import load_window, parse
+from vitsearch_evaluators.runtimes.tools.tool_runtime import (
     LoadWindow,
     NotProvided,
     RunCount,
@@ -28,7 +28,7 @@ from vitsearch_evaluators.runtimes.tools.tool import (
     missing_reasons,
     run_tool,
 )
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, MeasureProtocol
 
 _FEWEST_RUNS = 3
 _ENOUGH_S = 1e4

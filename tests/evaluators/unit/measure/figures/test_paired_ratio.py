@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from support.process_reports import process_report
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.figures.paired import prior_weight, ratio
+from vitsearch_evaluators.measure.figures.paired_ratio import prior_weight, ratio
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes, cpu_ms, disagreement, wall_ms
 
 PRIOR = 0.5

@@ -5,7 +5,7 @@ import pytest
 
 from support.artifact_files import added_row, identity
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
+from vitsearch_evaluators.runtimes.openvino_runtime import OpenVinoRuntime
 from vitsearch_evaluators.testing import RuntimeTestCase
 
 

@@ -10,10 +10,10 @@ from support import AGENT_HOME
 from support.artifact_files import tflite
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import RuntimeContext
-from vitsearch_evaluators.runtimes.tools import tflite_tool
-from vitsearch_evaluators.runtimes.tools.tflite_output import load_window, parse
-from vitsearch_evaluators.runtimes.tools.tflite_tool import BenchmarkModelRuntime
-from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, OutputLine, ToolOutput
+from vitsearch_evaluators.runtimes.tools import benchmark_model
+from vitsearch_evaluators.runtimes.tools.benchmark_model import BenchmarkModelRuntime
+from vitsearch_evaluators.runtimes.tools.benchmark_model_output import load_window, parse
+from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, OutputLine, ToolOutput
 from vitsearch_evaluators.testing import RuntimeTestCase
 from vitsearch_evaluators.wire.protocol import SCREEN
 
@@ -210,7 +210,7 @@ def test_the_window_lies_between_the_lines_around_the_timed_runs(slow_tool, runt
 
 
 def test_each_stream_is_a_process_with_its_own_name_for_the_model(slow_tool, runtime, model, monkeypatch):
-    monkeypatch.setattr(tflite_tool, "_LEAST_TOGETHER", 0.0)  # on a busy machine they do not start at once
+    monkeypatch.setattr(benchmark_model, "_LEAST_TOGETHER", 0.0)  # on a busy machine they do not start at once
     calls = slow_tool()
     count = runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=3, threads=2))
     assert count.runs == 30
@@ -262,7 +262,7 @@ def test_lines_that_do_not_bound_the_window_are_a_reason(lines, text):
 def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypatch):
     times = iter([((0.0, 1.0), 10), ((0.5, 1.5), 10)])
     monkeypatch.setattr(
-        "vitsearch_evaluators.runtimes.tools.tflite_tool.load_window", lambda _: LoadWindow(*next(times))
+        "vitsearch_evaluators.runtimes.tools.benchmark_model.load_window", lambda _: LoadWindow(*next(times))
     )
     with pytest.raises(NotProvided, match="2 processes of benchmark_model ran together for only 33% of the time"):
         runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=2))

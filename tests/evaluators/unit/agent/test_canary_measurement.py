@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators.agent.canary_model import model_for
+from vitsearch_evaluators.agent.canary_measurement import model_for
 from vitsearch_evaluators.runtimes import create
 
 pytest.importorskip("numpy")
