@@ -141,11 +141,11 @@ BROKEN_STARTS = (
 
 def locations(value, here=()):
     """Return the paths of all values inside a JSON value, including itself."""
-    found = [here]
+    paths = [here]
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        found += locations(item, here + (key,))
-    return found
+        paths += locations(item, here + (key,))
+    return paths
 
 
 def changed(value, location, new):

@@ -63,8 +63,8 @@ class Portable(unittest.TestCase):
                 self.assertEqual(client.measure(path, "noop", {"busy_us": 50}, TINY), measurement)
                 with self.assertRaises(MeasurementFailed):
                     client.measure(path, "onnxruntime", {}, TINY)
-                asked = TINY._replace(warmup_min_runs=10, throughput_s=0.1, streams=2, soak_s=0.1)
-                phased = client.measure(path, "noop", {"busy_us": 50}, asked)
+                protocol = TINY._replace(warmup_min_runs=10, throughput_s=0.1, streams=2, soak_s=0.1)
+                phased = client.measure(path, "noop", {"busy_us": 50}, protocol)
                 self.assertEqual(phased.sustained.n, 11)
                 self.assertGreater(phased.throughput_ips, 0)
 
