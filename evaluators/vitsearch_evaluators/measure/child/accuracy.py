@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Dict, Iterator, Mapping, NamedTuple, Optional,
 from vitsearch_evaluators.base import json_reader, npy
 from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child.subject import Subject
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
 from vitsearch_evaluators.runtimes.base import Session
 from vitsearch_evaluators.wire.measure_protocol import Shapes, read_shapes
 from vitsearch_evaluators.wire.results import NO_CLASS, Cell, read_confusion
@@ -56,10 +56,10 @@ _REPORT: Mapping[str, json_reader.Reader] = {
 }
 
 
-def classify(subject: Subject) -> AccuracyReport:
+def classify(measured: MeasuredModel) -> AccuracyReport:
     """Classify the subset in this folder; MeasurementFailed when model and subset do not fit together."""
     header, labels = _subset()
-    session = subject.load()
+    session = measured.load()
     batch, n = session.batch, len(labels)
     classes = 0
     cells = Counter()  # type: Counter[Tuple[int, int]]
@@ -78,7 +78,7 @@ def classify(subject: Subject) -> AccuracyReport:
     not_finite = sum(count for (_, predicted), count in cells.items() if predicted == NO_CLASS)
     confusion = tuple((label, predicted, count) for (label, predicted), count in sorted(cells.items()))
     counts = n, correct, not_finite, classes, confusion
-    return AccuracyReport(*counts, subject.version, subject.options, session.batch, session.shapes)
+    return AccuracyReport(*counts, measured.version, measured.options, session.batch, session.shapes)
 
 
 def _subset() -> Tuple[npy.Header, Any]:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import math
 import time
-from typing import Callable, Iterator, List, NamedTuple
+from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 from vitsearch_evaluators.wire.distribution import median
 from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
@@ -150,3 +150,10 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def stay_idle(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+    """Do nothing for `seconds`; return the start and the end on the monotonic clock."""
+    start = clocks.monotonic()
+    clocks.sleep(seconds)
+    return start, clocks.monotonic()

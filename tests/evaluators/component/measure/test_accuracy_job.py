@@ -8,7 +8,7 @@ import pytest
 from vitsearch_evaluators import Subset
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
 from vitsearch_evaluators.measure.child.accuracy import LOGITS, classify
-from vitsearch_evaluators.measure.child.subject import Subject, make_subject
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel, make_measured_model
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.wire.protocol import ACCURACY
@@ -72,7 +72,7 @@ def test_every_image_is_classified_once_whatever_the_batch(classifier, subset, m
     path = classifier(batch)
     images, labels = map(numpy.load, subset())
     monkeypatch.chdir(os.path.dirname(subset()[0]))
-    report = classify(make_subject(OrtRuntime(), path, {}, BATCH))
+    report = classify(make_measured_model(OrtRuntime(), path, {}, BATCH))
     expected = reference(classifier(), images)
     logits = numpy.fromfile(LOGITS, "<f4").reshape(N, 5)
     assert numpy.allclose(logits, expected, atol=1e-6)
@@ -111,7 +111,7 @@ class Fixed(Runtime):
 
 
 def judged(*answers, batch=N):
-    return classify(Subject(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
+    return classify(MeasuredModel(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
 
 
 def test_images_with_logits_that_are_not_finite_are_never_correct(subset, monkeypatch):

@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.measured_model import make_measured_model
 from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
-from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime
@@ -52,4 +52,4 @@ def test_copying_memory_has_a_rate():
 
 def test_a_runtime_without_outputs_is_refused():
     with pytest.raises(MeasurementFailed, match="noop gives no outputs"):
-        gemm(make_subject(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")
+        gemm(make_measured_model(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")

@@ -1,9 +1,9 @@
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_evaluators.measure.child.phases import run_phase
-from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_evaluators.runtimes.base import Availability
@@ -40,8 +40,8 @@ class Everything(LatencyAlone):
 
 
 def run(runtime, phase, protocol, time):
-    subject = Subject(runtime, "1", "model.onnx", {"threads": 1}, protocol)
-    return run_phase(phase, subject, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
+    measured = MeasuredModel(runtime, "1", "model.onnx", {"threads": 1}, protocol)
+    return run_phase(phase, measured, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
 
 
 def test_the_samples_of_a_program_become_a_report(tiny_protocol):

@@ -1,16 +1,15 @@
-"""The subject of a measuring process: a model file, its runtime, options and protocol."""
+"""The model that a measuring process measures: its file, its runtime, its options and the protocol."""
 
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.base import Runtime, Session
 from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 
-class Subject(NamedTuple):
+class MeasuredModel(NamedTuple):
     """A model file to measure with an available runtime; `options` are all options in effect."""
 
     runtime: Runtime
@@ -53,17 +52,12 @@ class Subject(NamedTuple):
         return os.path.dirname(os.path.abspath(self.path))
 
 
-def make_subject(runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> Subject:
+def make_measured_model(
+    runtime: Runtime, path: str, options: Mapping[str, Any], protocol: MeasureProtocol
+) -> MeasuredModel:
     """Check the options and import the runtime; MeasurementFailed when the runtime is not available."""
     effective = runtime.check_options(options)
     state = runtime.available()
     if not state.available:
         raise MeasurementFailed("runtime_unavailable", str(state.reason))
-    return Subject(runtime, str(state.version), path, effective, protocol)
-
-
-def stay_idle(seconds: float, clocks: Clocks) -> Tuple[float, float]:
-    """Do nothing for `seconds`; return the start and the end on the monotonic clock."""
-    start = clocks.monotonic()
-    clocks.sleep(seconds)
-    return start, clocks.monotonic()
+    return MeasuredModel(runtime, str(state.version), path, effective, protocol)
