@@ -17,8 +17,8 @@ from pathlib import Path
 
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.measure.child import peak_memory
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.measure.child import process_usage
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 
 NO_OP = ONE_PROCESS._replace(id="no-op", warmup_min_runs=0, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 JOB_MOST_MS, IDLE_MOST_MB, IDLE_MOST_SHARE, UPLOAD_MOST_S = 100.0, 30.0, 0.001, 0.4
@@ -103,7 +103,7 @@ def canary_share(agent: EmbeddedAgent) -> float:
 
 
 def resident_mb(agent: EmbeddedAgent) -> float:
-    found = peak_memory.current_rss_mb(f"/proc/{agent.pid}")
+    found = process_usage.current_rss_mb(f"/proc/{agent.pid}")
     assert found.value_mb is not None, found.reason
     return found.value_mb
 

@@ -27,7 +27,7 @@ import bare_loop
 from bare_loop import RUNS, WARM_UP_RUNS, WARM_UP_S
 
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 
 MODELS = {
     "vit_fmnist_p4": (28, 1),

@@ -106,7 +106,7 @@ def train_the_list() -> None:
 
 def measure_for_a_moment() -> None:
     from vitsearch.devices import protocols
-    from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+    from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 
     patched: Any = protocols
     quick = ONE_PROCESS._replace(warmup_min_runs=10, warmup_min_s=0.0, min_runs=11, min_s=0.0)

@@ -23,9 +23,9 @@ from typing import Any
 
 from vitsearch.core.pareto import hypervolume, loss
 from vitsearch_evaluators.base.canonical_json import file_digest
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.wire.measurement import Measurement

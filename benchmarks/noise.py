@@ -36,9 +36,9 @@ from vitsearch.storage.pooled import APART_S, pool
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.wire.measurement import Measurement

@@ -51,13 +51,13 @@ from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.runtimes.base import Session
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec
 
 BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")

@@ -104,7 +104,7 @@ class StorageFull(EvaluatorError):
 
 
 class EnvironmentChanged(EvaluatorError):
-    """The device is in another environment; `details` has the environment ids `wanted` and `found`."""
+    """The device is in another environment; `details` has the environment ids `wanted` and `actual`."""
 
     http_status = 409
 
@@ -235,9 +235,9 @@ def error_from_json(value: Any) -> EvaluatorError:
     code = value["code"]
     if code == "measurement_failed" and details.get("kind") in FAILURE_KINDS:
         return MeasurementFailed(details["kind"], message, details)
-    known = _BY_CODE.get(code)
-    if known is not None:
-        error: EvaluatorError = known(message, details)
+    error_class = _BY_CODE.get(code)
+    if error_class is not None:
+        error: EvaluatorError = error_class(message, details)
         return error
     return EvaluatorError(code, message, value.get("retryable") is True, details)
 

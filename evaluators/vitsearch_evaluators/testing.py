@@ -21,8 +21,8 @@ from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.power.base import SCOPES, PowerMeter, Sample
 from vitsearch_evaluators.runtimes import reference_models
 from vitsearch_evaluators.runtimes.base import Runtime
-from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, SCREEN
+from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, SCREEN
 
 
 class RuntimeTestCase:
@@ -81,14 +81,14 @@ class RuntimeTestCase:
 
     def test_runs_the_reference_models_beside_a_model_if_it_says_so(self) -> None:
         runtime = self.make_runtime()
-        found = runtime.reference(runtime.check_options(self.make_options()))
-        if found is None:
+        reference = runtime.reference(runtime.check_options(self.make_options()))
+        if reference is None:
             return
-        assert found.options == found.runtime.check_options(found.options)
+        assert reference.options == reference.runtime.check_options(reference.options)
         with tempfile.TemporaryDirectory() as folder:
             model = runtime.load(self.make_model(folder), runtime.check_options(self.make_options()), 1, 1, {})
             for path in reference_models.write(folder):
-                session = found.runtime.load(path, found.options, threads=1, batch=1, shapes={})
+                session = reference.runtime.load(path, reference.options, threads=1, batch=1, shapes={})
                 session.run()
                 model.run()
                 session.close()
@@ -121,7 +121,7 @@ class RuntimeTestCase:
         options = runtime.check_options(self.make_options())
         with tempfile.TemporaryDirectory() as folder:
             session = runtime.load(self.make_model(folder), options, threads=1, batch=1, shapes={})
-            found = session.infer(images)
+            logits = session.infer(images)
             again = session.infer(images.copy())
             session.run()
             session.close()
@@ -132,9 +132,9 @@ class RuntimeTestCase:
             except MeasurementFailed as error:
                 wrong = error.kind
         assert wrong == "incompatible_artifact"
-        assert found.ndim == 2
-        assert len(found) == 1
-        assert (found == again).all()
+        assert logits.ndim == 2
+        assert len(logits) == 1
+        assert (logits == again).all()
 
     def test_garbage_is_an_incompatible_artifact(self) -> None:
         if not self.rejects_garbage:
@@ -211,13 +211,13 @@ class PowerMeterTestCase:
         """Let time pass and the counters of the emulated system move."""
 
     def _samples(self, meter: PowerMeter, times: int = 4) -> List[Sample]:
-        found = []
+        samples = []
         for _ in range(times):
             self.advance()
             sample = meter.sample()
             if sample is not None:
-                found.append(sample)
-        return found
+                samples.append(sample)
+        return samples
 
     def test_describes_what_it_measures(self) -> None:
         meter = self.make_meter()
@@ -235,10 +235,10 @@ class PowerMeterTestCase:
         assert "no_such_option" in message
 
     def test_only_a_missing_meter_gives_a_reason(self) -> None:
-        found, blind = self.make_meter().available(), self.make_missing_meter().available()
-        assert (found.available, found.reason) == (True, None)
-        assert not blind.available
-        assert blind.reason
+        present, missing = self.make_meter().available(), self.make_missing_meter().available()
+        assert (present.available, present.reason) == (True, None)
+        assert not missing.available
+        assert missing.reason
 
     def test_each_sample_has_a_time_and_one_value(self) -> None:
         meter = self.make_meter()

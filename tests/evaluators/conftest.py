@@ -17,7 +17,7 @@ from support.artifact_files import tflite
 from vitsearch_evaluators.base import processes, tokens
 from vitsearch_evaluators.client.client import Backoff, DeviceClient
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 
 TIMEOUT_S = 120.0
 

@@ -30,8 +30,8 @@ def added_row(shape, name="x", width=8, listed=(), node_name="add"):
 def constant():
     """Return an ONNX file that has no inputs."""
     shape = number(1, 1) + number(2, ELEMENT_TYPES["int64"]) + field(8, b"shape") + field(9, struct.pack("<q", 2))
-    made = node("ConstantOfShape", ["shape"], "y")
-    return model([made], [], [Value("y", "float32", (2,))], 13, 7, [shape])
+    fill = node("ConstantOfShape", ["shape"], "y")
+    return model([fill], [], [Value("y", "float32", (2,))], 13, 7, [shape])
 
 
 def tflite(custom=None, identifier=b"TFL3", version=3, external=None, weights=None, behind=None, image=None):

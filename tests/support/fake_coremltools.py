@@ -52,7 +52,7 @@ class MLModel:
 
 def module():
     """Return the module to put into `sys.modules`."""
-    made = types.ModuleType("coremltools")
-    made.__version__ = "9.0"
-    made.ComputeUnit, made.models = ComputeUnit, types.SimpleNamespace(MLModel=MLModel)
-    return made
+    coremltools = types.ModuleType("coremltools")
+    coremltools.__version__ = "9.0"
+    coremltools.ComputeUnit, coremltools.models = ComputeUnit, types.SimpleNamespace(MLModel=MLModel)
+    return coremltools

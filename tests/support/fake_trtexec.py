@@ -93,16 +93,16 @@ def graph_of(content):
 
 def fields(message, wanted):
     """The fields of bytes with a number in a message of protobuf."""
-    at, found = 0, []
+    at, contents = 0, []
     while at < len(message):
         key, at = varint(message, at)
         size, at = varint(message, at) if key & 7 in (0, 2) else ({1: 8, 5: 4}[key & 7], at)
         if key & 7 == 0:
             continue
         if key == wanted << 3 | 2:
-            found.append(message[at : at + size])
+            contents.append(message[at : at + size])
         at += size
-    return found
+    return contents
 
 
 def varint(message, at):

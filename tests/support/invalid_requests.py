@@ -8,7 +8,8 @@ import re
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.agent.http.routes import ROUTES as ENDPOINTS
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SUBSET_NAMES
+from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 BLOB = b"not a model ..."
@@ -140,11 +141,11 @@ BROKEN_STARTS = (
 
 def locations(value, here=()):
     """Return the paths of all values inside a JSON value, including itself."""
-    found = [here]
+    paths = [here]
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
-        found += locations(item, here + (key,))
-    return found
+        paths += locations(item, here + (key,))
+    return paths
 
 
 def changed(value, location, new):

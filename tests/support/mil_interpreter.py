@@ -20,9 +20,9 @@ def predict(path, images):
     values = {name: images}
     with torch.inference_mode():
         for operator in function.operations:
-            found = _compute(operator, values)
-            found = found if isinstance(found, (list, tuple)) else [found]
-            values.update({output.name: value for output, value in zip(operator.outputs, found, strict=True)})
+            results = _compute(operator, values)
+            results = results if isinstance(results, (list, tuple)) else [results]
+            values.update({output.name: value for output, value in zip(operator.outputs, results, strict=True)})
     (output,) = function.outputs
     return values[output.name].float()
 
@@ -42,13 +42,13 @@ def _compute(operator, values):
         return _tensor(operator.outputs[0].val)
     if operator.op_type.startswith("constexpr_"):
         return _tensor(operator.materialized_val_inference())
-    given = {}
+    arguments = {}
     for name, value in operator.inputs.items():
         if isinstance(value, (list, tuple)):
-            given[name] = [values.get(one.name) for one in value]
+            arguments[name] = [values.get(item.name) for item in value]
         elif value is not None:
-            given[name] = values[value.name] if value.name in values else _tensor(value.val)
-    return OPERATORS[operator.op_type](**given)
+            arguments[name] = values[value.name] if value.name in values else _tensor(value.val)
+    return OPERATORS[operator.op_type](**arguments)
 
 
 def _tensor(value):
@@ -58,7 +58,7 @@ def _tensor(value):
 
 
 def _ints(value):
-    return [int(one) for one in value.reshape(-1)]
+    return [int(number) for number in value.reshape(-1)]
 
 
 def _linear(x, weight, bias=None):
@@ -96,9 +96,9 @@ def _slice(x, begin, end, stride=None, begin_mask=None, end_mask=None, squeeze_m
     steps = _ints(stride) if stride is not None else [1] * count
     masks = [[False] * count if mask is None else mask.tolist() for mask in (begin_mask, end_mask, squeeze_mask)]
     index = []
-    for one, (start, stop, step) in enumerate(zip(_ints(begin), _ints(end), steps, strict=True)):
-        first, last = None if masks[0][one] else start, None if masks[1][one] else stop
-        index.append(start if masks[2][one] else slice(first, last, step))
+    for axis, (start, stop, step) in enumerate(zip(_ints(begin), _ints(end), steps, strict=True)):
+        first, last = None if masks[0][axis] else start, None if masks[1][axis] else stop
+        index.append(start if masks[2][axis] else slice(first, last, step))
     return x[tuple(index)]
 
 

@@ -20,20 +20,20 @@ import time
 import unittest
 
 from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset
-from vitsearch_evaluators.agent import canary
+from vitsearch_evaluators.agent import canary_measurement
 from vitsearch_evaluators.artifacts import model_files, refuse_incompatible
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.base.onnx_writer import Value, model, node
 from vitsearch_evaluators.base.system import THIS_MACHINE, Output, System
 from vitsearch_evaluators.base.tokens import read_tokens
-from vitsearch_evaluators.cli.service import managers, unit
+from vitsearch_evaluators.cli.service import detect, systemd_unit
 from vitsearch_evaluators.cli.service.host import Host, Program
 from vitsearch_evaluators.cli.service.options import DEFAULT
 from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.conditions.emulation import DeviceTree
 from vitsearch_evaluators.errors import UntrustedDevice
 from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 from vitsearch_evaluators.wire.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
 
 TINY = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
@@ -63,8 +63,8 @@ class Portable(unittest.TestCase):
                 self.assertEqual(client.measure(path, "noop", {"busy_us": 50}, TINY), measurement)
                 with self.assertRaises(MeasurementFailed):
                     client.measure(path, "onnxruntime", {}, TINY)
-                asked = TINY._replace(warmup_min_runs=10, throughput_s=0.1, streams=2, soak_s=0.1)
-                phased = client.measure(path, "noop", {"busy_us": 50}, asked)
+                protocol = TINY._replace(warmup_min_runs=10, throughput_s=0.1, streams=2, soak_s=0.1)
+                phased = client.measure(path, "noop", {"busy_us": 50}, protocol)
                 self.assertEqual(phased.sustained.n, 11)
                 self.assertGreater(phased.throughput_ips, 0)
 
@@ -78,8 +78,10 @@ class Portable(unittest.TestCase):
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
-            context = canary.CanaryContext(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
-            self.assertGreater(canary.measure(["noop"], context, StopSignal()).cpu.p50, 0)
+            context = canary_measurement.CanaryContext(
+                os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE
+            )
+            self.assertGreater(canary_measurement.measure(["noop"], context, StopSignal()).cpu.p50, 0)
 
     def test_energy_of_an_emulated_board(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -157,10 +159,12 @@ class Portable(unittest.TestCase):
             system = System(folder, lambda argv: ran.append(argv[0]) or Output("", None))
             program = Program("/usr/bin/python3", __file__, ())
             for _ in range(2):
-                manager = managers.find(Host("linux", True, "root", "/root"), program, system)
+                manager = detect.find(Host("linux", True, "root", "/root"), program, system)
                 for step in manager.install_steps(manager.installed() or DEFAULT):
                     step.do(system)
-            self.assertEqual(system.read(manager.definition).text, unit.text(unit.DEFAULT_SERVICE).strip())
+            self.assertEqual(
+                system.read(manager.definition).text, systemd_unit.text(systemd_unit.DEFAULT_SERVICE).strip()
+            )
             self.assertIn("systemctl", ran)
 
     @unittest.skipIf(shutil.which("openssl") is None, "no openssl command on this machine")
@@ -208,8 +212,10 @@ class Models(unittest.TestCase):
 
     def test_the_canary(self):
         with tempfile.TemporaryDirectory() as folder:
-            context = canary.CanaryContext(os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE)
-            self.assertGreater(canary.measure(["onnxruntime"], context, StopSignal()).cpu.p50, 0)
+            context = canary_measurement.CanaryContext(
+                os.path.join(folder, "canary"), "device", "e1" * 32, THIS_MACHINE
+            )
+            self.assertGreater(canary_measurement.measure(["onnxruntime"], context, StopSignal()).cpu.p50, 0)
 
 
 def _write_npy(path, dtype, shape, content):

@@ -37,15 +37,15 @@ def tflite_graph(tensors: Sequence[Tensor], operators: Sequence[Operator]) -> by
             builder.PrependUOffsetTRelative(offset)
         return builder.EndVector()
 
-    def tensor(one: Tensor) -> int:
-        shape = numbers(one.shape)
+    def tensor(item: Tensor) -> int:
+        shape = numbers(item.shape)
         builder.StartObject(4)
         builder.PrependUOffsetTRelativeSlot(0, shape, 0)
-        builder.PrependInt8Slot(1, one.type, 0)
+        builder.PrependInt8Slot(1, item.type, 0)
         return builder.EndObject()
 
-    def operator(index: int, one: Operator) -> int:
-        inputs, outputs = numbers(one.inputs), numbers(one.outputs)
+    def operator(index: int, item: Operator) -> int:
+        inputs, outputs = numbers(item.inputs), numbers(item.outputs)
         builder.StartObject(3)
         builder.PrependUint32Slot(0, index, 0)
         builder.PrependUOffsetTRelativeSlot(1, inputs, 0)
@@ -58,13 +58,13 @@ def tflite_graph(tensors: Sequence[Tensor], operators: Sequence[Operator]) -> by
         builder.PrependInt32Slot(3, number, 0)
         return builder.EndObject()
 
-    listed = tables([tensor(one) for one in tensors])
-    inner = tables([operator(index, one) for index, one in enumerate(operators)])
+    listed = tables([tensor(item) for item in tensors])
+    inner = tables([operator(index, item) for index, item in enumerate(operators)])
     builder.StartObject(4)
     builder.PrependUOffsetTRelativeSlot(0, listed, 0)
     builder.PrependUOffsetTRelativeSlot(3, inner, 0)
     graphs = tables([builder.EndObject()])
-    codes = tables([code(one.code) for one in operators])
+    codes = tables([code(item.code) for item in operators])
     builder.StartObject(3)
     builder.PrependUint32Slot(0, 3, 0)
     builder.PrependUOffsetTRelativeSlot(1, codes, 0)

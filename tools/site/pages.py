@@ -13,7 +13,7 @@ from typing import Any
 import vitsearch
 from vitsearch import errors
 from vitsearch_evaluators import errors as agent_errors
-from vitsearch_evaluators.cli import app as agent_app
+from vitsearch_evaluators.cli import parser as agent_app
 
 PLACES = {
     "README.md": "index.md",

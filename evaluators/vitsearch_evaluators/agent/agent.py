@@ -147,12 +147,12 @@ def _run(settings: AgentSettings, parts: _Parts) -> None:
 
 def wants_tls(settings: AgentSettings) -> bool:
     """Whether to use TLS: on a network always, unless plain text is requested. InvalidRequest for contradictions."""
-    given = settings.tls or settings.tls_cert is not None
+    is_requested = settings.tls or settings.tls_cert is not None
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise InvalidRequest("--tls-cert and --tls-key must be given together")
-    if given and settings.insecure_plaintext:
+    if is_requested and settings.insecure_plaintext:
         raise InvalidRequest("--insecure-plaintext cannot be combined with --tls or --tls-cert")
-    return given or not (settings.insecure_plaintext or is_loopback(settings.host))
+    return is_requested or not (settings.insecure_plaintext or is_loopback(settings.host))
 
 
 class Encryption(NamedTuple):

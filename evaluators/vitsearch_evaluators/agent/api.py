@@ -22,8 +22,8 @@ from vitsearch_evaluators.errors import (
     ProtocolSkew,
 )
 from vitsearch_evaluators.measure import time_limits
-from vitsearch_evaluators.queue.blob_store import BlobStore, Progress
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.blob_store import BlobStore, UploadProgress
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.protocol import (
     CHUNK_MAX_BYTES,
     JOB_KINDS,
@@ -127,7 +127,7 @@ class Api(NamedTuple):
         reply = dict(_progress(progress), chunk_max_bytes=CHUNK_MAX_BYTES)
         return 200 if progress.complete else 201, reply
 
-    def blob(self, sha256: str) -> Progress:
+    def blob(self, sha256: str) -> UploadProgress:
         return self.store.progress(checked_id(sha256))
 
     def append(self, sha256: str, offset: int, total: int, chunk: bytes, caller: str) -> Reply:
@@ -138,10 +138,10 @@ class Api(NamedTuple):
 
     def put_job(self, identifier: str, body: Any, caller: str) -> Reply:
         checked_id(identifier)
-        asked = body.get("api") if isinstance(body, dict) else None
-        if not isinstance(asked, int) or not PROTOCOL_VERSION_MIN <= asked <= PROTOCOL_VERSION:
+        protocol = body.get("api") if isinstance(body, dict) else None
+        if not isinstance(protocol, int) or not PROTOCOL_VERSION_MIN <= protocol <= PROTOCOL_VERSION:
             raise ProtocolSkew(
-                f"the client uses protocol {asked!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
+                f"the client uses protocol {protocol!r}, this agent {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}"
             )
         job = json_reader.read_object(body, _JOB, "job", ("environment_id",))
         device_id, spec = self.this_device.identity.device_id, job["spec"]
@@ -160,11 +160,11 @@ class Api(NamedTuple):
         self._refuse_wrong_sizes(spec)
         wanted = job.get("environment_id")
         if wanted is not None:
-            found = environment_id(self._environment())
-            if wanted != found:
+            actual = environment_id(self._environment())
+            if wanted != actual:
                 raise EnvironmentChanged(
-                    f"the job is for the environment {wanted}; the device is now in {found}",
-                    {"wanted": wanted, "found": found},
+                    f"the job is for the environment {wanted}; the device is now in {actual}",
+                    {"wanted": wanted, "actual": actual},
                 )
         if not self._is_known(identifier):
             time_limits.refuse_too_long(spec, self.this_device.config.limits.job_max_s)
@@ -223,7 +223,7 @@ class Api(NamedTuple):
     def _refuse_incompatible(self, spec: JobSpec) -> None:
         """Refuse a new job whose model this device cannot run, before it is queued."""
         self._await_runtimes()
-        runtime = next((one for one in self.this_device.runtimes if one.name == spec.runtime), None)
+        runtime = next((info for info in self.this_device.runtimes if info.name == spec.runtime), None)
         if runtime is not None:
             files = {blob.name: self.store.path(blob.sha256) for blob in spec.manifest}
             if spec.model:
@@ -256,5 +256,5 @@ def _seconds(wait: str) -> float:
     return min(max(seconds, 0.0), WAIT_MAX_S)
 
 
-def _progress(progress: Progress) -> Dict[str, Any]:
+def _progress(progress: UploadProgress) -> Dict[str, Any]:
     return {"complete": progress.complete, "offset": progress.offset}

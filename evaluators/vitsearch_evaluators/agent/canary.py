@@ -13,36 +13,19 @@ mode. Results during a quarantine are flagged `unverified_device`, and so are th
 canary ends the quarantine.
 """
 
-import hashlib
 import json
 import logging
-import os
-import shutil
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.agent.canary_model import model_for
+from vitsearch_evaluators.agent.canary_measurement import CanaryTimes
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.atomic_files import write_json
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
-from vitsearch_evaluators.measure.isolation import Isolation
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
-from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
-from vitsearch_evaluators.wire.job_spec import SCREEN, BlobRef, JobSpec, job_id
-from vitsearch_evaluators.wire.measurement import Measurement
 from vitsearch_evaluators.wire.paired import Milliseconds
 
 logger = logging.getLogger(__name__)
-
-PROTOCOL = SCREEN._replace(id="canary-1", processes=3, max_processes=3)
-"""Three processes, so that the interval includes the differences between processes. Takes some eight seconds."""
 
 FLAG = "unverified_device"
 QUARANTINE_AGAIN_S = 60.0
@@ -50,21 +33,7 @@ UNVERIFIED_KEPT = 1000
 ENVIRONMENTS_KEPT = 16
 
 
-class CanaryTimes(NamedTuple):
-    """The CPU and wall times of the canary, in ms, with the 95 % intervals of their medians."""
-
-    cpu: Milliseconds
-    wall: Milliseconds
-    contended: bool
-
-    @classmethod
-    def of(cls, measurement: Measurement) -> "CanaryTimes":
-        cpu = measurement.shown_cpu_ms
-        assert cpu is not None  # all runtimes of the canary count CPU time
-        return cls(cpu, measurement.shown_latency_ms, "contended" in measurement.flags)
-
-
-class Reference(NamedTuple):
+class CanaryReference(NamedTuple):
     """The times of the canary in an environment, measured first; `provisional` if other work disturbed them."""
 
     cpu_ms: float
@@ -72,7 +41,7 @@ class Reference(NamedTuple):
     provisional: bool
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "reference") -> "Reference":
+    def from_json(cls, value: Any, where: str = "reference") -> "CanaryReference":
         return cls(**json_reader.read_object(value, _REFERENCE, where))
 
 
@@ -83,24 +52,24 @@ _REFERENCE = {
 }
 
 
-class State(NamedTuple):
+class CanaryState(NamedTuple):
     """The state on the disk. `unverified`: the jobs done since the last good canary, oldest first."""
 
-    references: Dict[str, Reference] = {}
+    references: Dict[str, CanaryReference] = {}
     unverified: Sequence[str] = ()
     quarantined: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
-        references = {key: dict(one._asdict()) for key, one in self.references.items()}
+        references = {key: dict(reference._asdict()) for key, reference in self.references.items()}
         return dict(self._asdict(), references=references, unverified=list(self.unverified))
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "canary") -> "State":
+    def from_json(cls, value: Any, where: str = "canary") -> "CanaryState":
         return cls(**json_reader.read_object(value, _STATE, where))
 
 
 _STATE: Dict[str, json_reader.Reader] = {
-    "references": json_reader.mapping(Reference.from_json),
+    "references": json_reader.mapping(CanaryReference.from_json),
     "unverified": json_reader.sequence(json_reader.text),
     "quarantined": json_reader.optional(json_reader.text),
 }
@@ -179,12 +148,12 @@ class Canary:
     def _adopt(self, environment_id: str, times: CanaryTimes) -> None:
         """Make the first times in an environment its reference, until better ones if there was other load."""
         self.postpone()
-        adopted = Reference(times.cpu.p50, times.wall.p50, times.contended)
+        adopted = CanaryReference(times.cpu.p50, times.wall.p50, times.contended)
         references = dict(self._state.references, **{environment_id: adopted})
         kept = dict(list(references.items())[-ENVIRONMENTS_KEPT:])
-        self._keep(State(kept, (), None))
+        self._keep(CanaryState(kept, (), None))
 
-    def _keep(self, state: State) -> None:
+    def _keep(self, state: CanaryState) -> None:
         self._state = state
         try:
             write_json(self._path, state.to_json())
@@ -192,41 +161,7 @@ class Canary:
             logger.warning("%s cannot be written: %s", self._path, error)
 
 
-class CanaryContext(NamedTuple):
-    """Where the canary is measured: the folder, which is emptied, the device, the environment, what is known of the
-    reference models, and the memory limit and the isolation of its children."""
-
-    folder: str
-    device_id: str
-    environment_id: str
-    system: System
-    references: Optional[ReferenceStore] = None
-    memory_limit: MemoryLimit = NO_MEMORY_LIMIT
-    isolation: Optional[Isolation] = None
-
-
-def measure(
-    available: Sequence[str],
-    context: CanaryContext,
-    stop: StopSignal,
-    launch_of: Callable[[str], Launch] = lambda name: THIS_PYTHON,
-) -> CanaryTimes:
-    """Measure the canary's model like any other, under an available runtime."""
-    model = model_for(available)
-    blob = BlobRef("model.onnx", hashlib.sha256(model.content).hexdigest(), len(model.content))
-    spec = JobSpec("measure", (blob,), model.runtime, model.options, PROTOCOL)
-    shutil.rmtree(context.folder, ignore_errors=True)
-    os.makedirs(context.folder)
-    with open(os.path.join(context.folder, blob.name), "wb") as stream:
-        stream.write(model.content)
-    conditions = JobContext(job_id(spec, context.device_id), context.device_id, context.environment_id, 1, 0.0)
-    limit, launch = context.memory_limit, launch_of(model.runtime)
-    job_folder = JobFolder(context.folder, stop, None, launch, limit, context.isolation)
-    measurement = measure_job(spec, conditions, job_folder, system=context.system, references=context.references)
-    return CanaryTimes.of(measurement)
-
-
-def drift(reference: Reference, times: CanaryTimes, max_drift: float) -> Optional[str]:
+def drift(reference: CanaryReference, times: CanaryTimes, max_drift: float) -> Optional[str]:
     """Describe the drift if the whole interval of a time is outside the allowed range, else return None.
 
     With other load on the device only CPU time is judged, because wall time then says nothing about the device.
@@ -242,7 +177,7 @@ def drift(reference: Reference, times: CanaryTimes, max_drift: float) -> Optiona
     return None
 
 
-def is_good(reference: Reference, times: CanaryTimes, max_drift: float) -> bool:
+def is_good(reference: CanaryReference, times: CanaryTimes, max_drift: float) -> bool:
     """Whether the times are within the allowed range of the reference."""
     return all(
         abs(now.p50 - reference_ms) <= max_drift * reference_ms for _, reference_ms, now in _pairs(reference, times)
@@ -254,18 +189,18 @@ def _interval(times: Milliseconds) -> Tuple[float, float]:
     return times.p50 if times.low is None else times.low, times.p50 if times.high is None else times.high
 
 
-def _pairs(reference: Reference, times: CanaryTimes) -> List[Any]:
+def _pairs(reference: CanaryReference, times: CanaryTimes) -> List[Any]:
     pairs = [("CPU time", reference.cpu_ms, times.cpu)]
     return pairs if times.contended else [*pairs, ("latency", reference.wall_ms, times.wall)]
 
 
-def _load(path: str) -> State:
+def _load(path: str) -> CanaryState:
     """Read the state from the disk; an unreadable file counts as a missing one."""
     try:
         with open(path) as stream:
-            return State.from_json(json.load(stream))
+            return CanaryState.from_json(json.load(stream))
     except FileNotFoundError:
-        return State()
+        return CanaryState()
     except (OSError, ValueError, InvalidRequest) as error:
         logger.warning("%s cannot be read and is ignored: %s", path, error)
-        return State()
+        return CanaryState()

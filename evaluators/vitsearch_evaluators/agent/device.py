@@ -33,7 +33,7 @@ class Device:
         self.memory_limit: MemoryLimit = NO_MEMORY_LIMIT
         self.restrictions: Tuple[Restriction, ...] = ()
         self.secrets: Tuple[str, ...] = ()
-        self._known: Optional[Dict[str, Any]] = None
+        self._last_environment: Optional[Dict[str, Any]] = None
         self._is_measured = False
 
     def environment(self) -> Dict[str, Any]:
@@ -43,15 +43,15 @@ class Device:
         it). The same holds while the kernel throttles a hot device, because it then lowers limits that are otherwise
         settings.
         """
-        if self._known is not None and (self._is_measured or cooling_devices(self.system).active):
-            return self._known
-        found = fingerprint(self.version, self.runtimes, self.system)
+        if self._last_environment is not None and (self._is_measured or cooling_devices(self.system).active):
+            return self._last_environment
+        environment = fingerprint(self.version, self.runtimes, self.system)
         if self.config.emulation is not None:
-            found["emulation"] = describe(self.config.emulation)
+            environment["emulation"] = describe(self.config.emulation)
         if self.config.limits.memory_mb is not None:
-            found["memory_limit"] = self.memory_limit.describe()
-        self._known = found if self.ready.is_set() else None
-        return found
+            environment["memory_limit"] = self.memory_limit.describe()
+        self._last_environment = environment if self.ready.is_set() else None
+        return environment
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:

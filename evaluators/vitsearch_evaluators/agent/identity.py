@@ -57,30 +57,30 @@ def device_identity(state: str, hardware: Hardware, emulated: bool = False) -> D
     InvalidRequest when the stored identities cannot be read.
     """
     path = os.path.join(state, "emulated.json" if emulated else "device.json")
-    known = _read(path)
-    same = [one for one in known if not one.hardware.differences(hardware)]
+    stored = _read(path)
+    same = [identity for identity in stored if not identity.hardware.differences(hardware)]
     if same:
         # Some marks only root may read: those that were seen once stay.
-        found = same[-1]._replace(hardware=hardware.completed_by(same[-1].hardware))
+        current = same[-1]._replace(hardware=hardware.completed_by(same[-1].hardware))
     else:
         new = secrets.token_hex(16)
         identifier, kind = ("emu-" + new, "emulated") if emulated else (new, "physical")
-        found = DeviceIdentity(identifier, kind, hardware)
-    if known and (not same or same[-1] is not known[-1]):
-        _forget_other_hardware(state, known[-1], found)
-    kept = [one for one in known if one.device_id != found.device_id] + [found]
-    if kept != known:
-        write_json(path, [one.to_json() for one in kept])
-    return found
+        current = DeviceIdentity(identifier, kind, hardware)
+    if stored and (not same or same[-1] is not stored[-1]):
+        _forget_other_hardware(state, stored[-1], current)
+    kept = [identity for identity in stored if identity.device_id != current.device_id] + [current]
+    if kept != stored:
+        write_json(path, [identity.to_json() for identity in kept])
+    return current
 
 
 def _read(path: str) -> List[DeviceIdentity]:
     try:
         with open(path) as stream:
-            found = json_reader.sequence(DeviceIdentity.from_json)(json.load(stream), "identities")
-        if not found:
+            identities = json_reader.sequence(DeviceIdentity.from_json)(json.load(stream), "identities")
+        if not identities:
             raise InvalidRequest("it holds no identity")
-        return list(found)
+        return list(identities)
     except FileNotFoundError:
         return []
     except (OSError, ValueError, InvalidRequest) as error:

@@ -28,7 +28,9 @@ def text(restriction: Restriction) -> str:
 
 def keep(state: str, restrictions: Sequence[Restriction]) -> None:
     """Log the restrictions, and write them into the state folder for `vitsearch-agent status`."""
-    logger.info("restrictions of children: %s", "; ".join(" ".join(text(one).split()) for one in restrictions))
+    logger.info(
+        "restrictions of children: %s", "; ".join(" ".join(text(restriction).split()) for restriction in restrictions)
+    )
     with contextlib.suppress(OSError):
         write_json(os.path.join(state, FILE_NAME), [restriction.to_json() for restriction in restrictions])
 

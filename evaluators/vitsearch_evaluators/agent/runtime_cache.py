@@ -66,15 +66,15 @@ class RuntimeCache:
 
 def _installed() -> List[List[Any]]:
     """Return the modification times of the folders in sys.path, which change when a package is installed."""
-    found: List[List[Any]] = []
+    times: List[List[Any]] = []
     for entry in sys.path:
         with contextlib.suppress(OSError):
-            found.append([entry, str(os.stat(entry or ".").st_mtime_ns)])
+            times.append([entry, str(os.stat(entry or ".").st_mtime_ns)])
     own = processes.package_folder()
     if not os.path.isdir(own):  # a .pyz, which is an entry of sys.path
-        return found
+        return times
     for folder, _, names in sorted(os.walk(own)):
         for name in sorted(names):
             if name.endswith(".py"):
-                found.append([name, str(os.stat(os.path.join(folder, name)).st_mtime_ns)])
-    return found
+                times.append([name, str(os.stat(os.path.join(folder, name)).st_mtime_ns)])
+    return times

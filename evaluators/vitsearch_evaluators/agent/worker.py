@@ -13,7 +13,7 @@ import threading
 from typing import Any, Callable, ContextManager, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.agent import canary, restrictions
+from vitsearch_evaluators.agent import canary, canary_measurement, restrictions
 from vitsearch_evaluators.agent.canary import Canary
 from vitsearch_evaluators.agent.device import Device
 from vitsearch_evaluators.agent.runtime_cache import RuntimeCache
@@ -22,23 +22,22 @@ from vitsearch_evaluators.base.interruptions import DISK_FULL
 from vitsearch_evaluators.base.plain_files import remove_tree
 from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.conditions.environment import environment_id
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.monitor import ignore_event
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, StorageFull
 from vitsearch_evaluators.measure import memory_limit
+from vitsearch_evaluators.measure.child_checks import check_restrictions, check_runtime
 from vitsearch_evaluators.measure.child_process import ChildDied, Interrupted, StopSignal
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
-from vitsearch_evaluators.measure.isolation import Isolation
-from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.job_context import JobContext
+from vitsearch_evaluators.measure.job_folder import Isolation, JobFolder
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.measure.runtime_check import check_restrictions, check_runtime
 from vitsearch_evaluators.queue.blob_store import BlobStore
 from vitsearch_evaluators.queue.disk_wait import DiskWait, is_full
-from vitsearch_evaluators.queue.queue import JobQueue
-from vitsearch_evaluators.queue.rows import ClaimedJob
+from vitsearch_evaluators.queue.job_queue import JobQueue
+from vitsearch_evaluators.queue.job_rows import ClaimedJob
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 from vitsearch_evaluators.wire.job_status import Result
 from vitsearch_evaluators.wire.measurement import Measurement
@@ -144,15 +143,15 @@ class Worker(threading.Thread):
         self._device.ready.set()
 
     def _ask_runtimes(self) -> Tuple[RuntimeInfo, ...]:
-        found = []
+        infos = []
         try:
             for name in runtimes.table():
-                found.append(self._check_one(name))
+                infos.append(self._check_one(name))
         except (EvaluatorError, OSError):
             logger.exception("the runtimes cannot be checked")
         else:
-            self._runtime_cache.keep(tuple(found))
-        return tuple(found)
+            self._runtime_cache.keep(tuple(infos))
+        return tuple(infos)
 
     def _check_one(self, name: str) -> RuntimeInfo:
         while True:
@@ -234,7 +233,7 @@ class Worker(threading.Thread):
         names = [runtime.name for runtime in self._device.runtimes if runtime.available]
         folder = os.path.join(self._folder, "canary")
         device = self._device
-        context = canary.CanaryContext(
+        context = canary_measurement.CanaryContext(
             folder,
             device.identity.device_id,
             environment,
@@ -247,7 +246,7 @@ class Worker(threading.Thread):
             with self._measuring("its reference model"), device.undisturbed():
                 self.canary.check(
                     environment,
-                    lambda: canary.measure(names, context, self._stop_child, self._launch),
+                    lambda: canary_measurement.measure(names, context, self._stop_child, self._launch),
                     self._flag_unverified,
                 )
         except Interrupted:
@@ -271,7 +270,7 @@ class Worker(threading.Thread):
         if job.environment not in (None, environment):
             raise EnvironmentChanged(
                 f"the job is for the environment {job.environment}; the device is now in {environment}",
-                {"wanted": job.environment, "found": environment},
+                {"wanted": job.environment, "actual": environment},
             )
         os.makedirs(folder, exist_ok=True)
         for blob in job.spec.manifest:

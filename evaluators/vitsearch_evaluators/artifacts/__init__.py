@@ -7,8 +7,8 @@ before a runtime opens the file. A runtime may still refuse a file that passes; 
 import os
 from typing import Dict, List, Mapping, Optional
 
-from vitsearch_evaluators.artifacts import magic
-from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
+from vitsearch_evaluators.artifacts import magic_bytes
+from vitsearch_evaluators.artifacts.facts import Declared, Facts, refusal
 from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
@@ -37,7 +37,7 @@ def inspect(kind: str, files: Mapping[str, str]) -> Facts:
     path = files[ARTIFACTS[kind][0]]
     size = os.path.getsize(path)
     with open(path, "rb") as stream:
-        head = stream.read(magic.HEAD_BYTES)
+        head = stream.read(magic_bytes.HEAD_BYTES)
         stream.seek(0)
         _refuse_other_formats(kind, head)
         # Imported here: a module that is not needed would cost memory in each child and in an idle agent.
@@ -109,9 +109,9 @@ def _exceeds(version: int, newest: Optional[int]) -> bool:
 
 
 def _refuse_other_formats(kind: str, head: bytes) -> None:
-    what = magic.other_format(head)
+    what = magic_bytes.other_format(head)
     if what is not None:
         raise refusal(f"the model file is {what}")
-    other = magic.other_kind(head)
+    other = magic_bytes.other_kind(head)
     if other not in (None, kind):
         raise refusal(f"the model file is {other}, but was sent as {kind}")

@@ -9,10 +9,10 @@ import json
 import os
 import re
 import shutil
-from typing import BinaryIO, Mapping, NamedTuple, Set
+from typing import BinaryIO, Mapping, Set
 
-from vitsearch_evaluators.artifacts.base import Facts, refusal
-from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, ProtobufFile
+from vitsearch_evaluators.artifacts.facts import Facts, refusal
+from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, Message, ProtobufFile
 
 WEIGHTS_FILE = "@model_path/weights/weight.bin"
 """The name that a program has for its weights."""
@@ -56,13 +56,6 @@ _NESTED: Mapping[str, Mapping[int, str]] = {
 }
 
 
-class _Message(NamedTuple):
-    kind: str
-    start: int
-    end: int
-    depth: int
-
-
 class _Weights:
     """The second file: a header of 64 bytes, then tensors, each with a record of 64 bytes in front of it.
 
@@ -95,7 +88,7 @@ def inspect(stream: BinaryIO, size: int, weights: BinaryIO, weights_bytes: int) 
     operations = 0
     kinds: Set[int] = set()
     blobs: Set[int] = set()
-    todo = [_Message("model", 0, size, 1)]
+    todo = [Message("model", 0, size, 1)]
     try:
         while todo:
             message = todo.pop()
@@ -115,9 +108,9 @@ def inspect(stream: BinaryIO, size: int, weights: BinaryIO, weights_bytes: int) 
         raise refusal(f"not a Core ML model: {error}") from error
     if kinds != {_ML_PROGRAM} or not operations:
         raise refusal("not a Core ML model: it has no program, or one without operations")
-    found = _Weights(weights, weights_bytes)
+    weight_file = _Weights(weights, weights_bytes)
     for offset in sorted(blobs):
-        found.check(offset)
+        weight_file.check(offset)
     return Facts("coreml")
 
 
@@ -148,7 +141,7 @@ def _check_names(wire: ProtobufFile, kind: str, field: Field) -> None:
             raise refusal(f"the operator {name[:80]!r} is a custom operator, which needs an additional library")
 
 
-def _blob(wire: ProtobufFile, message: _Message) -> int:
+def _blob(wire: ProtobufFile, message: Message) -> int:
     """Return the offset of a constant in the weights; any other file is refused."""
     name, offset = "", 0
     for field in wire.fields(message.start, message.end):
@@ -163,11 +156,11 @@ def _blob(wire: ProtobufFile, message: _Message) -> int:
     return offset
 
 
-def _inside(message: _Message, field: Field, kind: str) -> _Message:
+def _inside(message: Message, field: Field, kind: str) -> Message:
     _expect(field, BYTES)
     if message.depth >= _DEPTH_MAX:
         raise Malformed(f"messages are nested deeper than {_DEPTH_MAX}")
-    return _Message(kind, field.start, field.end, message.depth + 1)
+    return Message(kind, field.start, field.end, message.depth + 1)
 
 
 def _expect(field: Field, wire: int) -> None:

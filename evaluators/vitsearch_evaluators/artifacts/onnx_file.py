@@ -7,8 +7,8 @@ subgraph, function and tensor, and skips the weights themselves.
 import re
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
-from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, ProtobufFile
+from vitsearch_evaluators.artifacts.facts import Declared, Facts, refusal
+from vitsearch_evaluators.artifacts.protobuf import BYTES, VARINT, Field, Malformed, Message, ProtobufFile
 
 DOMAINS = (
     "",
@@ -71,19 +71,12 @@ class _Seen(NamedTuple):
     functions: Set[Tuple[str, str]]
 
 
-class _Message(NamedTuple):
-    kind: str
-    start: int
-    end: int
-    depth: int
-
-
 def inspect(stream: BinaryIO, size: int) -> Facts:
     """Check a file of `size` bytes, return what it needs; MeasurementFailed `incompatible_artifact` refuses it."""
     wire = ProtobufFile(stream, size, _FIELDS_MAX)
     seen = _Seen({}, set(), set())
     graphs, ir_version = 0, None
-    todo = [_Message("model", 0, size, 1)]
+    todo = [Message("model", 0, size, 1)]
     try:
         while todo:
             message = todo.pop()
@@ -116,7 +109,8 @@ def declared_inputs(stream: BinaryIO, size: int) -> List[Declared]:
                     inputs.append(_declared(wire, field))
     except Malformed as error:
         raise refusal(f"not an ONNX file: {error}") from error
-    return [one for one in inputs if one.name not in weights]  # before IR version 4, weights are inputs too
+    # Before IR version 4, weights are inputs too.
+    return [declared for declared in inputs if declared.name not in weights]
 
 
 def calibration(stream: BinaryIO, size: int) -> Optional[str]:
@@ -144,63 +138,63 @@ def _declared(wire: ProtobufFile, value: Field) -> Declared:
         elif field.number == 2:
             for tensor in _fields(wire, field.start, field.end, 1):
                 for shape in _fields(wire, tensor.start, tensor.end, 2):
-                    dims = [_dimension(wire, one) for one in _fields(wire, shape.start, shape.end, 1)]
+                    dims = [_dimension(wire, dimension) for dimension in _fields(wire, shape.start, shape.end, 1)]
     return Declared(name, dims)
 
 
 def _dimension(wire: ProtobufFile, dimension: Field) -> Any:
     """Return a size, the name of an open dimension, or None."""
-    found: Optional[Any] = None
+    size: Optional[Any] = None
     for field in wire.fields(dimension.start, dimension.end):
         if field.number == 1 and field.wire == VARINT:
-            found = field.value if field.value < 1 << 63 else None
+            size = field.value if field.value < 1 << 63 else None
         elif field.number == 2:
-            found = wire.text(field, _NAME_MAX_BYTES)
-    return found
+            size = wire.text(field, _NAME_MAX_BYTES)
+    return size
 
 
 def _fields(wire: ProtobufFile, start: int, end: int, number: int) -> Iterator[Field]:
     """Yield the fields with a number that hold a nested message or a text."""
-    return (one for one in wire.fields(start, end) if one.number == number and one.wire == BYTES)
+    return (field for field in wire.fields(start, end) if field.number == number and field.wire == BYTES)
 
 
-def _read(wire: ProtobufFile, message: _Message, todo: List[_Message]) -> Dict[str, object]:
+def _read(wire: ProtobufFile, message: Message, todo: List[Message]) -> Dict[str, object]:
     """Return the relevant fields of a message and add its nested messages to `todo`."""
     nested, numbers = _NESTED[message.kind], _NUMBERS.get(message.kind, {})
     texts = _TEXTS.get(message.kind, {})
-    found: Dict[str, object] = {}
+    values: Dict[str, object] = {}
     for field in wire.fields(message.start, message.end):
         if field.number in nested:
             _expect(field, BYTES)
             if message.depth >= _DEPTH_MAX:
                 raise Malformed(f"messages are nested deeper than {_DEPTH_MAX}")
-            todo.append(_Message(nested[field.number], field.start, field.end, message.depth + 1))
+            todo.append(Message(nested[field.number], field.start, field.end, message.depth + 1))
         elif field.number in numbers:
             _expect(field, VARINT)
-            found[numbers[field.number]] = field.value
+            values[numbers[field.number]] = field.value
             if numbers[field.number] == "data_location":
-                found["data_location"] = field.value & 0xFFFFFFFF  # protobuf keeps 32 bits of an enum
+                values["data_location"] = field.value & 0xFFFFFFFF  # protobuf keeps 32 bits of an enum
         elif field.number in texts:
             _expect(field, BYTES)
-            found[texts[field.number]] = wire.text(field)
-        if message.kind == "tensor" and (field.number == _EXTERNAL_DATA or found.get("data_location") == _EXTERNAL):
+            values[texts[field.number]] = wire.text(field)
+        if message.kind == "tensor" and (field.number == _EXTERNAL_DATA or values.get("data_location") == _EXTERNAL):
             raise refusal(
                 "the model keeps tensors in external files, which could be any file: export it as a single file"
             )
-    return found
+    return values
 
 
-def _record(seen: _Seen, kind: str, found: Mapping[str, object]) -> None:
-    domain = str(found.get("domain", ""))
+def _record(seen: _Seen, kind: str, values: Mapping[str, object]) -> None:
+    domain = str(values.get("domain", ""))
     domain = "" if domain == "ai.onnx" else domain
     if kind == "opset":
-        version = found.get("version", 0)
+        version = values.get("version", 0)
         assert isinstance(version, int)
         seen.opsets[domain] = max(version, seen.opsets.get(domain, 0))
     elif kind == "node":
-        seen.operators.add((domain, str(found.get("op_type", ""))))
+        seen.operators.add((domain, str(values.get("op_type", ""))))
     elif kind == "function":
-        seen.functions.add((domain, str(found.get("name", ""))))
+        seen.functions.add((domain, str(values.get("name", ""))))
 
 
 def _refuse_foreign_operators(seen: _Seen) -> None:

@@ -9,7 +9,7 @@ import re
 from typing import BinaryIO, Iterator, List, Mapping
 from xml.parsers import expat
 
-from vitsearch_evaluators.artifacts.base import Facts, refusal
+from vitsearch_evaluators.artifacts.facts import Facts, refusal
 
 XML_MAX_BYTES = 32 << 20
 _BLOCK_BYTES, _BLOCK_MAX_BYTES = 1 << 16, 1 << 22

@@ -26,6 +26,15 @@ class Field(NamedTuple):
     end: int
 
 
+class Message(NamedTuple):
+    """A message that is still to be read: its kind, where it is in the file, and how deep it is nested."""
+
+    kind: str
+    start: int
+    end: int
+    depth: int
+
+
 class ProtobufFile:
     """An open file of `size` bytes; reading more than `fields_max` fields raises Malformed."""
 

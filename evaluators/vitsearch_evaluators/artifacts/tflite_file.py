@@ -9,7 +9,7 @@ import os
 import struct
 from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared, Facts, refusal
+from vitsearch_evaluators.artifacts.facts import Declared, Facts, refusal
 
 _IDENTIFIER = b"TFL3"
 _VERSION_FIELD, _OPERATOR_CODES_FIELD, _SUBGRAPHS_FIELD, _BUFFERS_FIELD = 0, 1, 2, 4
@@ -156,18 +156,21 @@ def operators(stream: BinaryIO, size: int) -> List[Operator]:
         ]
         graph = next(buffer.tables(buffer.field(model, _SUBGRAPHS_FIELD), _GRAPHS_MAX, "graphs"))
         tensors = [
-            _tensor(buffer, one) for one in buffer.tables(buffer.field(graph, _TENSORS_FIELD), _TENSORS_MAX, "tensors")
+            _tensor(buffer, table)
+            for table in buffer.tables(buffer.field(graph, _TENSORS_FIELD), _TENSORS_MAX, "tensors")
         ]
 
         def named(operator: _Table, number: int) -> List[Optional[Tensor]]:
             return [None if i < 0 else tensors[i] for i in buffer.numbers(buffer.field(operator, number))]
 
-        found = []
-        for one in buffer.tables(buffer.field(graph, _GRAPH_OPERATORS_FIELD), _TENSORS_MAX, "operators"):
-            index = buffer.field(one, _CODE_INDEX_FIELD)
+        graph_operators = []
+        for table in buffer.tables(buffer.field(graph, _GRAPH_OPERATORS_FIELD), _TENSORS_MAX, "operators"):
+            index = buffer.field(table, _CODE_INDEX_FIELD)
             code = codes[0 if index is None else buffer.u32(index)]
-            found.append(Operator(code, named(one, _OPERATOR_INPUTS_FIELD), named(one, _OPERATOR_OUTPUTS_FIELD)))
-        return found
+            graph_operators.append(
+                Operator(code, named(table, _OPERATOR_INPUTS_FIELD), named(table, _OPERATOR_OUTPUTS_FIELD))
+            )
+        return graph_operators
     except (_Broken, IndexError, StopIteration) as error:
         raise refusal(f"not a TFLite file: {error or 'there is no graph'}") from error
 
@@ -218,10 +221,10 @@ def _custom_operator(buffer: _Flatbuffer, model: _Table) -> Optional[str]:
 
 def _check_buffers(buffer: _Flatbuffer, model: _Table) -> None:
     """Check that all weights are in the file: inside the flatbuffer or, in files of more than 2 GB, behind it."""
-    for one in buffer.tables(buffer.field(model, _BUFFERS_FIELD), _BUFFERS_MAX, "buffers"):
-        data = buffer.field(one, _DATA_FIELD)
+    for table in buffer.tables(buffer.field(model, _BUFFERS_FIELD), _BUFFERS_MAX, "buffers"):
+        data = buffer.field(table, _DATA_FIELD)
         if data is not None:
             buffer.check(buffer.follow(data) + 4, buffer.length(data))
-        offset = buffer.u64(buffer.field(one, _OFFSET_FIELD))
+        offset = buffer.u64(buffer.field(table, _OFFSET_FIELD))
         if offset > _PLACEHOLDER:
-            buffer.check(offset, buffer.u64(buffer.field(one, _SIZE_FIELD)))
+            buffer.check(offset, buffer.u64(buffer.field(table, _SIZE_FIELD)))

@@ -136,10 +136,10 @@ def _take_turn(
             lock = try_lock(wanted, work)
             if lock is not None or is_stopped():
                 return lock
-            found = holder(path)
-            if found is not None and found.pid not in reported:
-                reported.add(found.pid)
-                on_wait(found)
+            current = holder(path)
+            if current is not None and current.pid not in reported:
+                reported.add(current.pid)
+                on_wait(current)
             time.sleep(_POLL_S)
 
     next_one = wait_for(path + ".next")

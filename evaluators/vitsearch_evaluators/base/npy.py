@@ -41,10 +41,10 @@ def read_header(path: str, name: str) -> Header:
         length = struct.unpack("<H" if offset == 10 else "<I", start[8:offset])[0]
         stream.seek(offset)
         text = stream.read(min(length, _HEADER_MAX_BYTES)).decode("latin-1")
-    found = _HEADER.match(text)
-    if found is None:
+    match = _HEADER.match(text)
+    if match is None:
         raise InvalidRequest(f"{name}: expected one little-endian array of numbers, got {text.strip()[:200]!r}")
-    dtype, fortran, sizes = found.groups()
+    dtype, fortran, sizes = match.groups()
     if fortran == "True":
         raise InvalidRequest(f"{name} is in Fortran order; save numpy.ascontiguousarray(...) of it")
     shape = tuple(int(size) for size in sizes.replace(" ", "").split(",") if size)

@@ -34,7 +34,7 @@ def model(
     initializers: Sequence[bytes] = (),
 ) -> bytes:
     """Return the bytes of an ONNX file with one graph."""
-    graph = b"".join(field(1, one) for one in nodes) + field(2, b"graph")
+    graph = b"".join(field(1, encoded) for encoded in nodes) + field(2, b"graph")
     graph += b"".join(field(5, tensor) for tensor in initializers)
     graph += b"".join(field(11, _value_info(value)) for value in inputs)
     graph += b"".join(field(12, _value_info(value)) for value in outputs)

@@ -24,8 +24,8 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 def open_plain(path: str, links: bool = False) -> BinaryIO:
     """Open a file for reading; OSError for everything else, also for a link unless `links` are followed."""
-    found = os.stat(path) if links else os.lstat(path)
-    _refuse_others(found, path)
+    status = os.stat(path) if links else os.lstat(path)
+    _refuse_others(status, path)
     descriptor = os.open(path, _READ | (0 if links else _NO_LINK))
     try:
         _refuse_others(os.fstat(descriptor), path)  # another one may have come in between
@@ -35,19 +35,19 @@ def open_plain(path: str, links: bool = False) -> BinaryIO:
     return open(descriptor, "rb")
 
 
-def _refuse_others(found: os.stat_result, path: str) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for is_one, name in _KINDS if is_one(found.st_mode)), "no regular file")
+def _refuse_others(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_one, name in _KINDS if is_one(status.st_mode)), "no regular file")
         raise OSError(errno.EINVAL, f"it is {kind}", path)
 
 
 def require_replaceable(path: str) -> None:
     """Raise OSError where an output cannot take the place of what is at `path`: a link, a FIFO, a device, a folder."""
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return
-    _refuse_others(found, path)
+    _refuse_others(status, path)
 
 
 def read_plain(path: str, most: int, links: bool = False) -> bytes:

@@ -54,36 +54,36 @@ def table(
     entry_points: Optional[Callable[[], Iterable[Tuple[str, str]]]] = None,
 ) -> Dict[str, str]:
     """Return name -> "module:Class" of all known classes; EvaluatorError if two packages use the same name."""
-    known = dict(builtin)
+    targets = dict(builtin)
     for name, target in installed_entry_points(group) if entry_points is None else entry_points():
-        if known.get(name, target) != target:
+        if targets.get(name, target) != target:
             raise EvaluatorError(
                 f"duplicate_{kind.replace(' ', '_')}",
-                f"{kind} {name!r} is registered twice: {known[name]} and {target}; uninstall one of the two packages",
+                f"{kind} {name!r} is registered twice: {targets[name]} and {target}; uninstall one of the two packages",
             )
-        known[name] = target
-    return known
+        targets[name] = target
+    return targets
 
 
-def load(kind: str, name: str, known: Mapping[str, str]) -> Any:
+def load(kind: str, name: str, targets: Mapping[str, str]) -> Any:
     """Import the class with this name; InvalidRequest suggests the nearest name if it is unknown."""
-    if name not in known:
+    if name not in targets:
         import difflib  # imported here: an idle agent does not need it
 
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(name, targets, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InvalidRequest(f"{kind} {name!r} is unknown; {hint}known: {', '.join(sorted(known))}")
-    module, _, attribute = known[name].partition(":")
+        raise InvalidRequest(f"{kind} {name!r} is unknown; {hint}known: {', '.join(sorted(targets))}")
+    module, _, attribute = targets[name].partition(":")
     with IMPORTING:
         return getattr(importlib.import_module(module), attribute)
 
 
-def checked(made: Any, base: type) -> Any:
-    """Return `made`, an object from another package's class; EvaluatorError if it is not a `base`."""
-    if not isinstance(made, base):
-        kind = type(made)
+def checked(plugin: Any, base: type) -> Any:
+    """Return `plugin`, an object from another package's class; EvaluatorError if it is not a `base`."""
+    if not isinstance(plugin, base):
+        kind = type(plugin)
         raise EvaluatorError(
             f"not_a_{base.__name__.lower()}",
             f"{kind.__module__}:{kind.__qualname__} is not a subclass of {base.__name__}",
         )
-    return made
+    return plugin

@@ -9,7 +9,10 @@ def printable(text: str) -> str:
     """Return one line: every character that is not visible becomes an escape such as `\\x1b` or `\\n`."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def printable_lines(text: str) -> str:

@@ -104,7 +104,7 @@ def kill_group(pid: int) -> None:
 
 def children() -> Set[int]:
     """Return the pids of this process' children, including zombies."""
-    found = set()
+    pids = set()
     own = str(os.getpid())
     try:
         names = os.listdir("/proc")
@@ -114,8 +114,8 @@ def children() -> Set[int]:
         if name.isdigit():
             fields = _stat(int(name))
             if fields is not None and fields[1] == own:
-                found.add(int(name))
-    return found
+                pids.add(int(name))
+    return pids
 
 
 def sweep(keep: Set[int]) -> int:

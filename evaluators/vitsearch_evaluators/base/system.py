@@ -38,10 +38,10 @@ def user_cache_folder(environ: Optional[Mapping[str, str]] = None) -> str:
 
     Source: XDG base directory specification, by which a relative path counts as none.
     """
-    given = os.environ if environ is None else environ
-    cache = given.get("XDG_CACHE_HOME", "")
+    variables = os.environ if environ is None else environ
+    cache = variables.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):
-        cache = os.path.join(given.get("HOME") or os.path.expanduser("~"), ".cache")
+        cache = os.path.join(variables.get("HOME") or os.path.expanduser("~"), ".cache")
     return os.path.join(cache, "vitsearch")
 
 

@@ -94,10 +94,10 @@ class TokenFile:
         with self._lock:
             self._refresh()
             tokens = self._tokens
-        found = False
+        is_valid = False
         for valid in tokens:
-            found |= hmac.compare_digest(valid, token)
-        return found
+            is_valid |= hmac.compare_digest(valid, token)
+        return is_valid
 
     def _refresh(self) -> None:
         stamp = self._file_stamp()

@@ -4,21 +4,20 @@ import argparse
 import functools
 import logging
 import os
-from typing import Optional, Sequence, Set
+from typing import Callable, Dict, Optional, Sequence, Set
 
 from vitsearch_evaluators import __version__, config
 from vitsearch_evaluators.agent import agent
 from vitsearch_evaluators.base import tokens
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.cli import verify_options
-from vitsearch_evaluators.cli.service.options import DEFAULT, STATE
+from vitsearch_evaluators.cli.parser import parser
+from vitsearch_evaluators.cli.service.options import DEFAULT
 from vitsearch_evaluators.cli.terminal import complain, log_to_stderr
 from vitsearch_evaluators.conditions.emulation import system_of
 from vitsearch_evaluators.config import PowerConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.power.survey import survey
-from vitsearch_evaluators.wire.protocol import PROTOCOLS
 
 WRONG_CONFIGURATION = 78
 """The exit code for a configuration with which no start can succeed (EX_CONFIG of sysexits.h)."""
@@ -33,7 +32,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     arguments = parser().parse_args(argv)
     log_to_stderr(logging.DEBUG if arguments.verbose else logging.INFO)
     try:
-        return int(arguments.run(arguments))
+        return _COMMANDS[arguments.command](arguments)
     except MeasurementFailed as failure:
         complain(failure)
         return 1
@@ -69,13 +68,6 @@ def pin(cpus: Set[int]) -> None:
         raise InvalidRequest(f"--cpus {sorted(cpus)}: this process may use {allowed}") from error
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text}")
-    return number
-
-
 def _pin(arguments: argparse.Namespace) -> None:
     if arguments.cpus is not None:
         pin(parse_cpus(arguments.cpus))
@@ -109,25 +101,25 @@ def _settings(arguments: argparse.Namespace) -> agent.AgentSettings:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from vitsearch_evaluators.cli.service import install, managers  # kept out of the memory of a running agent
+    from vitsearch_evaluators.cli.service import detect, install  # kept out of the memory of a running agent
 
-    given = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
-    if "cpus" in given:
-        parse_cpus(given["cpus"])
+    options = {name: value for name, value in vars(arguments).items() if name in DEFAULT._fields}
+    if "cpus" in options:
+        parse_cpus(options["cpus"])
     echo = functools.partial(print, flush=True)  # keeps the order with errors when the output is not a terminal
-    manager = managers.current()
+    manager = detect.current()
     if arguments.dry_run:
-        print("\n".join(install.describe(install.install_steps(manager, given))))
+        print("\n".join(install.describe(install.install_steps(manager, options))))
     else:
-        install.install(manager, given, echo)
+        install.install(manager, options, echo)
     return 0
 
 
 def _uninstall(arguments: argparse.Namespace) -> int:
-    from vitsearch_evaluators.cli.service import install, managers  # kept out of the memory of a running agent
+    from vitsearch_evaluators.cli.service import detect, install  # kept out of the memory of a running agent
 
     echo = functools.partial(print, flush=True)
-    manager = managers.current()
+    manager = detect.current()
     if arguments.dry_run:
         print("\n".join(install.describe(install.uninstall_steps(manager, arguments.purge))))
     else:
@@ -180,133 +172,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     return verify.run(arguments)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    top = argparse.ArgumentParser(prog="vitsearch-agent", description="Measure exported models on this device.")
-    top.add_argument("--version", action="version", version=f"vitsearch-agent {__version__}")
-    top.add_argument("--verbose", action="store_true", help="log every request")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    commands.required = True
-    serve = commands.add_parser("serve", help="run the agent: accept jobs and measure one at a time")
-    serve.add_argument("--state", required=True, help="folder for models, queue and device id")
-    serve.add_argument(
-        "--references", help="file for the times of the reference models (default: references.json in the state folder)"
-    )
-    serve.add_argument("--port-file", help="write port and pid to this file as JSON when the agent listens")
-    serve.add_argument("--exit-with-stdin", action="store_true", help="exit when stdin is closed, and keep no models")
-    serve.set_defaults(run=_serve)
-    setup = commands.add_parser(
-        "install",
-        argument_default=argparse.SUPPRESS,
-        help="install the agent as a service, which starts at boot if installed as root, otherwise at login; "
-        "run again to upgrade or change it",
-    )
-    setup.add_argument("--state", help=f"folder for models, queue and device id (default as root: {STATE})")
-    setup.add_argument("--user", help=f"account to run as, created if missing; only as root (default: {DEFAULT.user})")
-    setup.set_defaults(run=_install)
-    removal = commands.add_parser("uninstall", help="remove the service; the measurements are kept")
-    removal.add_argument("--purge", action="store_true", help="also remove the state (token, queue) and the account")
-    removal.set_defaults(run=_uninstall)
-    for command in (setup, removal):
-        command.add_argument("--dry-run", action="store_true", default=False, help="only show the files and commands")
-    for command in (serve, setup):
-        _add_listening(command)
-    serve.set_defaults(host=DEFAULT.host, port=0)
-    token = commands.add_parser("token", help="show the token that clients must send, or make a new one")
-    token.add_argument("--state", required=True, help="folder of the agent")
-    token.add_argument("--token-file", help="the agent's --token-file, if it has one")
-    token.add_argument("--rotate", action="store_true", help="make a new token; a running agent uses it at once")
-    token.add_argument("--keep-old", action="store_true", help="the old token stays valid until the next rotation")
-    token.set_defaults(run=_token)
-    state = commands.add_parser("status", help="show whether the agent runs, and what measured models are kept from")
-    state.add_argument("--state", required=True, help="folder of the agent")
-    state.set_defaults(run=_status)
-    meters = commands.add_parser("power", help="read every power meter of this device, or show why it cannot be read")
-    meters.add_argument("--state", help="folder of the agent, for its config.json")
-    meters.set_defaults(run=_survey)
-    measure = commands.add_parser("measure", help="measure a file and print the result, or several in a table")
-    _add_measure(measure)
-    check = commands.add_parser(
-        "verify",
-        help="verify a bundle: its files, its accuracy and its measurements",
-        epilog="The exit code is 0 if it passed, 1 if a check failed, 2 if there is no bundle to verify, and 3 if only "
-        "checksums were judged because the model cannot run here (0 with --no-measure).",
-    )
-    verify_options.add_options(check)
-    check.set_defaults(run=_verify)
-    for command in (serve, setup, measure):
-        command.add_argument("--cpus", help="processors to use, such as 1 or 0,2-3 (default: all)")
-    return top
-
-
-def _add_measure(measure: argparse.ArgumentParser) -> None:
-    measure.add_argument(
-        "models", nargs="+", metavar="MODEL", help="an ONNX or TFLite file, or the .xml of an OpenVINO pair"
-    )
-    measure.add_argument("--runtime", default="onnxruntime", help="runtime to use (default: %(default)s)")
-    measure.add_argument(
-        "--program", metavar="PATH", help="interpreter or program that runs the model (default: the first one found)"
-    )
-    measure.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the runtime; repeat for several",
-    )
-    measure.add_argument(
-        "--protocol",
-        choices=sorted(PROTOCOLS),
-        default="screen",
-        help="screen: 2 to 5 processes of 1 s or more; confirm: 5 to 10 of 1.6 s or more (default: %(default)s)",
-    )
-    measure.add_argument("--threads", type=int, default=1, help="threads of one inference (default: %(default)s)")
-    measure.add_argument("--batch", type=int, help="images per inference (default: the model's own, 1 if it is open)")
-    measure.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="NAME=SIZES",
-        help="the shape of an input that has open dimensions other than the batch, such as images=1,3,640,640; repeat "
-        "for several",
-    )
-    measure.add_argument(
-        "--throughput",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="also measure throughput for this long, with --streams inferences at a time (default: not measured)",
-    )
-    measure.add_argument(
-        "--streams", type=int, default=1, help="inferences at a time for --throughput (default: %(default)s)"
-    )
-    measure.add_argument(
-        "--soak",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="also measure after this much load (default: not measured)",
-    )
-    # Two options, because an option with an optional value would take a following file for the meter's name.
-    measure.add_argument("--power", action="store_const", const="auto", dest="meter", help="also measure power")
-    measure.add_argument("--meter", metavar="NAME", help="also measure power, with this meter")
-    measure.add_argument("--json", action="store_true", help="print all fields as JSON (several files: a list)")
-    measure.set_defaults(run=_measure)
-
-
-def _add_listening(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--host", help=f"address to listen on (default: {DEFAULT.host})")
-    command.add_argument(
-        "--port", type=_port, help=f"port to listen on (default of serve: a free one; of install: {DEFAULT.port})"
-    )
-    command.add_argument("--token-file", help="file with the token that clients must send (default: in --state)")
-    command.add_argument("--tls", action="store_true", help="use TLS on loopback too; other addresses always use it")
-    command.add_argument(
-        "--tls-cert", metavar="PEM", help="certificate (default: a self-signed one, made at the first start)"
-    )
-    command.add_argument("--tls-key", metavar="PEM", help="key of the certificate")
-    command.add_argument(
-        "--insecure-plaintext",
-        action="store_true",
-        help="no TLS: everybody on the network can read token, models and results",
-    )
+_COMMANDS: Dict[str, Callable[[argparse.Namespace], int]] = {
+    "serve": _serve,
+    "install": _install,
+    "uninstall": _uninstall,
+    "token": _token,
+    "status": _status,
+    "power": _survey,
+    "measure": _measure,
+    "verify": _verify,
+}

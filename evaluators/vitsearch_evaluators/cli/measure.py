@@ -8,16 +8,16 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators import artifacts, power, runtimes
 from vitsearch_evaluators.base.system import THIS_MACHINE, user_cache_folder
-from vitsearch_evaluators.cli import report
+from vitsearch_evaluators.cli import measurement_text
 from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, PowerConfig, RuntimeConfig
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
 from vitsearch_evaluators.measure.launch import needs_of
-from vitsearch_evaluators.measure.local_job import Listener, Request, local_job
+from vitsearch_evaluators.measure.local_job import JobListener, Request, local_job
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.measure.power_phase import MeteredPhase
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol, Shapes
 from vitsearch_evaluators.wire.protocol import PROTOCOLS, Measurement
 
 _POWER_S, _IDLE_S = 10.0, 3.0
@@ -40,10 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
     check(arguments.models, request)
     if len(arguments.models) == 1:
         measurement = _measure(arguments.models[0], request)
-        print(_json(measurement.to_json()) if arguments.json else report.summary(measurement))
+        print(_json(measurement.to_json()) if arguments.json else measurement_text.summary(measurement))
         return 0
     results = [_result(path, request) for path in arguments.models]
-    print(_json([result.to_json() for result in results]) if arguments.json else report.comparison(results))
+    print(_json([result.to_json() for result in results]) if arguments.json else measurement_text.comparison(results))
     return 1 if any(result.error for result in results) else 0
 
 
@@ -60,7 +60,7 @@ def measure_file(path: str, request: MeasureRequest, progress: Progress) -> Meas
     """Measure a file in fresh children, as the agent does, but without a server and a queue."""
     recorder = MeteredPhase(request.meter, THIS_MACHINE)
     references = ReferenceStore(os.path.join(user_cache_folder(), "references.json"))
-    listener = Listener(progress.started, progress.waiting)
+    listener = JobListener(progress.started, progress.waiting)
     with local_job("measure", artifacts.model_files(path), request.job, listener) as job:
         return measure_job(job.spec, job.context, job.folder, recorder, on_event=progress.event, references=references)
 
@@ -122,12 +122,12 @@ def _measure(path: str, request: MeasureRequest) -> Measurement:
         progress.close()
 
 
-def _result(path: str, request: MeasureRequest) -> report.FileResult:
+def _result(path: str, request: MeasureRequest) -> measurement_text.FileResult:
     """Measure one of several files; its error does not stop the measurement of the others."""
     try:
-        return report.FileResult(path, _measure(path, request), None)
+        return measurement_text.FileResult(path, _measure(path, request), None)
     except EvaluatorError as error:
-        return report.FileResult(path, None, error)
+        return measurement_text.FileResult(path, None, error)
 
 
 def _json(value: Any) -> str:

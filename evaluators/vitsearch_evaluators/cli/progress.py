@@ -6,7 +6,7 @@ from typing import Any, Optional, TextIO
 from vitsearch_evaluators.base.locks import Holder
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.base.processes import ProcessId
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 
 class Progress:

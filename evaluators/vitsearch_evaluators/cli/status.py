@@ -16,12 +16,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not os.access(state, os.R_OK | os.X_OK):
         raise InvalidRequest(f"--state {state} cannot be read: run this as root or as the agent's user")
     is_running = locks.holder(os.path.join(state, locks.STATE)) is not None
-    found = restrictions.kept(state)
+    recorded = restrictions.kept(state)
     print(f"agent    {'runs' if is_running else 'does not run'}")
-    if found is None:
+    if recorded is None:
         print("measuring children: not known, because no agent has started here yet")
         return 1
     print("What a measured model is kept from, as found at the agent's last start:")
-    for restriction in found:
+    for restriction in recorded:
         print(f"  {restrictions.text(restriction)}")
     return 0 if is_running else 1

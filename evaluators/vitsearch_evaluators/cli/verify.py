@@ -14,14 +14,14 @@ from vitsearch_evaluators.cli.measure import programs
 from vitsearch_evaluators.cli.progress import Progress
 from vitsearch_evaluators.cli.terminal import say, say_prose
 from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
-from vitsearch_evaluators.measure.local_job import Listener
+from vitsearch_evaluators.measure.local_job import JobListener
 from vitsearch_evaluators.verify import bundle as bundles
 from vitsearch_evaluators.verify import checks
-from vitsearch_evaluators.verify.bench import Bench, ThisMachine
 from vitsearch_evaluators.verify.bundle import Bundle
 from vitsearch_evaluators.verify.checks import FAILED, PASSED
 from vitsearch_evaluators.verify.junit import junit
-from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Asked, MakeBench, Report, verify
+from vitsearch_evaluators.verify.model_runner import LocalRunner, ModelRunner
+from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, MakeRunner, Report, VerifyOptions, verify
 
 EXIT_CODES = {PASSED: 0, FAILED: 1, ONLY_CHECKSUMS: 3}
 """By the verdict; 2 is that of an error: there is no bundle to verify. With --no-measure, ONLY_CHECKSUMS is 0 too."""
@@ -32,13 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     with contextlib.ExitStack() as shown:
 
-        def here(bundle: Bundle) -> Bench:
+        def here(bundle: Bundle) -> ModelRunner:
             if arguments.cpus is None:
                 _pin_as_shipped(bundle)
             progress = Progress(bundle.manifest.name, bundle.manifest.protocol)
             shown.callback(progress.close)
-            listener = Listener(progress.started, progress.waiting)
-            return ThisMachine(bundle, programs(bundle.manifest.runtime, arguments.program), listener)
+            listener = JobListener(progress.started, progress.waiting)
+            return LocalRunner(bundle, programs(bundle.manifest.runtime, arguments.program), listener)
 
         return run_with(arguments, here, shown.close)
 
@@ -64,14 +64,14 @@ def _writing_junit(path: str) -> Iterator[None]:
         raise InvalidRequest(f"--junit {path} cannot be written: {error.strerror}") from error
 
 
-def run_with(arguments: argparse.Namespace, make_bench: MakeBench, ended: Callable[[], None] = _nothing) -> int:
-    """As `run`, on what `make_bench` makes; `ended` is called when all is checked, before anything is printed."""
+def run_with(arguments: argparse.Namespace, make_runner: MakeRunner, ended: Callable[[], None] = _nothing) -> int:
+    """As `run`, on what `make_runner` makes; `ended` is called when all is checked, before anything is printed."""
     if arguments.junit is not None:
         with _writing_junit(arguments.junit):
             require_replaceable(arguments.junit)  # before minutes of measuring
     with _opened(arguments.baseline) as baseline:
-        asked = Asked(arguments.data, not arguments.no_measure, baseline, arguments.signers)
-        report = _verified(arguments.bundle, make_bench, asked)
+        options = VerifyOptions(arguments.data, not arguments.no_measure, baseline, arguments.signers)
+        report = _verified(arguments.bundle, make_runner, options)
     ended()
     if arguments.junit is not None:
         with _writing_junit(arguments.junit):
@@ -79,7 +79,7 @@ def run_with(arguments: argparse.Namespace, make_bench: MakeBench, ended: Callab
     if arguments.json:
         say(json.dumps(report.to_json(), indent=2))
     else:
-        say_prose(text(report, asked))
+        say_prose(text(report, options))
     if report.verdict == ONLY_CHECKSUMS and arguments.no_measure:
         return EXIT_CODES[PASSED]  # what was typed is what was judged
     return EXIT_CODES[report.verdict]
@@ -97,11 +97,11 @@ def _opened(path: Optional[str]) -> Iterator[Optional[str]]:
         raise InvalidRequest(f"--baseline {path}: {damage}") from damage
 
 
-def _verified(path: str, make_bench: MakeBench, asked: Asked) -> Report:
+def _verified(path: str, make_runner: MakeRunner, options: VerifyOptions) -> Report:
     """The report on a bundle. A zip that cannot be unpacked is a failed check, as a changed file in a folder is."""
     try:
         with bundles.opened(path) as folder:
-            return verify(folder, make_bench, asked)
+            return verify(folder, make_runner, options)
     except DamagedBundle as damage:
         return Report(os.path.basename(path), (checks.unreadable(str(damage)),))
     except (OSError, MemoryError) as error:
@@ -109,12 +109,12 @@ def _verified(path: str, make_bench: MakeBench, asked: Asked) -> Report:
         raise InvalidRequest(f"{path} cannot be verified: {reason}") from error
 
 
-def text(report: Report, asked: Asked) -> str:
+def text(report: Report, options: VerifyOptions) -> str:
     """Return a line for each check, what the model was kept from while it ran, and the verdict."""
     width = max(len(check.name) for check in report.checks)
     lines = [f"{check.outcome:<10}  {check.name:<{width}}  {check.message}" for check in report.checks]
     if report.restrictions:
         lines += ["What the model was kept from while it ran:"]
         lines += [f"  {restrictions.text(restriction)}" for restriction in report.restrictions]
-    typed = " (nothing was measured: --no-measure)" if report.verdict != FAILED and not asked.measures else ""
+    typed = " (nothing was measured: --no-measure)" if report.verdict != FAILED and not options.measures else ""
     return "\n".join(map(printable, [*lines, f"bundle {report.name}: {report.verdict}{typed}"]))

@@ -186,11 +186,11 @@ class DeviceClient:
     def _refuse_incompatible(self, model: Tuple[BlobRef, ...], runtime: str, info: DeviceInfo) -> DeviceInfo:
         """Raise MeasurementFailed if the device cannot run a model, before any file is sent; return its description.
 
-        The known description may be old because the device was updated, so the device is asked again before a refusal.
+        The description may be old because the device was updated, so the device is asked again before a refusal.
         The agent checks a model whose files this client does not have.
         """
         compatibility.refuse_too_large(model, info)
-        files = self._files.known(model)
+        files = self._files.local_paths(model)
         if len(files) < len(model):
             return info
         try:

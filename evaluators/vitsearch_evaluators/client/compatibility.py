@@ -28,7 +28,7 @@ def refuse_incompatible(files: Mapping[str, str], runtime_name: str, info: Devic
 
     `files` maps the names of all files of a model to their paths.
     """
-    runtime = next((one for one in info.runtimes if one.name == runtime_name), None)
+    runtime = next((candidate for candidate in info.runtimes if candidate.name == runtime_name), None)
     if runtime is not None:
         kind = next(kind for kind, names in ARTIFACTS.items() if names[0] in files)
         artifacts.refuse_incompatible(kind, files, runtime)

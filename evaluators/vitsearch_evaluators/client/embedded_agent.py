@@ -112,8 +112,8 @@ class EmbeddedAgent:
     def _runs(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        found = locks.holder(self._path(locks.STATE))
-        return found is not None and found.pid == self._shared_pid
+        holder = locks.holder(self._path(locks.STATE))
+        return holder is not None and holder.pid == self._shared_pid
 
     @contextlib.contextmanager
     def _starting_alone(self) -> Iterator[None]:
@@ -131,8 +131,8 @@ class EmbeddedAgent:
 
     def _join(self) -> bool:
         """Use the agent that another process runs on this state; False if there is none."""
-        found = locks.holder(self._path(locks.STATE))
-        if found is None:
+        holder = locks.holder(self._path(locks.STATE))
+        if holder is None:
             return False
         try:
             with open(self._path("port.json")) as stream:
@@ -141,7 +141,7 @@ class EmbeddedAgent:
             self.token = tokens.read_tokens(self._path(tokens.FILE_NAME))[0]
         except (OSError, ValueError, InvalidRequest):
             return False  # it is about to end
-        self._port, self._shared_pid = port, found.pid
+        self._port, self._shared_pid = port, holder.pid
         return True
 
     def _start_own(self) -> None:
@@ -180,8 +180,8 @@ class EmbeddedAgent:
                 lock.close()
                 return
             if time.monotonic() > end:
-                found = locks.holder(self._path(locks.STATE))
-                who = "" if found is None else f" (pid {found.pid} of {found.user} on {found.host})"
+                holder = locks.holder(self._path(locks.STATE))
+                who = "" if holder is None else f" (pid {holder.pid} of {holder.user} on {holder.host})"
                 raise EvaluatorError("state_in_use", f"another agent{who} uses {self._state}")
             time.sleep(_POLL_S)
 

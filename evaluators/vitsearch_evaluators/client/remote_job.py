@@ -151,8 +151,8 @@ def _checked(status: JobStatus, spec: JobSpec, info: DeviceInfo) -> Result:
 
 
 def _other_environment(wanted: str, result: Result) -> EnvironmentChanged:
-    found = result.environment_id
+    actual = result.environment_id
     return EnvironmentChanged(
-        f"job {result.job_id} was measured in the environment {found}, not in {wanted}",
-        {"wanted": wanted, "found": found},
+        f"job {result.job_id} was measured in the environment {actual}, not in {wanted}",
+        {"wanted": wanted, "actual": actual},
     )

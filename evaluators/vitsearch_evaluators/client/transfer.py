@@ -35,7 +35,7 @@ class Transfer:
         self._transport = transport
         self._paths: Dict[str, str] = {}
 
-    def known(self, blobs: Sequence[BlobRef]) -> Dict[str, str]:
+    def local_paths(self, blobs: Sequence[BlobRef]) -> Dict[str, str]:
         """Return name -> path for the blobs whose file this client has."""
         return {blob.name: self._paths[blob.sha256] for blob in blobs if blob.sha256 in self._paths}
 
@@ -72,7 +72,7 @@ class Transfer:
 
     def fetch(self, endpoint: str, size: int, sha256: str, path: str, retry_policy: RetryPolicy) -> None:
         """Write `size` bytes from an endpoint to a file; TransferFailed if they have another digest."""
-        offset, found = 0, hashlib.sha256()
+        offset, digest = 0, hashlib.sha256()
         with replacing(path, sync=False) as stream:
             while offset < size:
                 url = f"{endpoint}?offset={offset}"
@@ -81,12 +81,12 @@ class Transfer:
                     raise EvaluatorError("protocol", f"{endpoint}: the device sent nothing from byte {offset} on")
                 retry_policy.answered()
                 stream.write(piece)
-                found.update(piece)
+                digest.update(piece)
                 offset += len(piece)
-            if found.hexdigest() != sha256:
+            if digest.hexdigest() != sha256:
                 raise TransferFailed(
-                    f"{endpoint} has the digest {found.hexdigest()}, not {sha256}",
-                    {"reason": "digest_mismatch", "found": found.hexdigest()},
+                    f"{endpoint} has the digest {digest.hexdigest()}, not {sha256}",
+                    {"reason": "digest_mismatch", "actual": digest.hexdigest()},
                 )
 
     def manifest(self, path_or_digest: str) -> Tuple[BlobRef, ...]:
@@ -103,7 +103,7 @@ class Transfer:
 
     def subset(self, subset: Subset) -> Tuple[BlobRef, ...]:
         """Return the two files of a validation subset; InvalidRequest if it is not valid, NotFound."""
-        paths = [self._paths.get(given, given) for given in subset]
+        paths = [self._paths.get(source, source) for source in subset]
         if all(os.path.exists(path) for path in paths):
             npy.check_subset(*paths)
         return tuple(self._blob(name, path) for name, path in zip(SUBSET_NAMES, paths))

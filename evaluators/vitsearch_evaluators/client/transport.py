@@ -129,13 +129,13 @@ class _PinnedConnection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         super().connect()
-        found = tls.fingerprint_of(self.sock.getpeercert(binary_form=True) or b"")
-        if found != self._fingerprint:
+        fingerprint = tls.fingerprint_of(self.sock.getpeercert(binary_form=True) or b"")
+        if fingerprint != self._fingerprint:
             self.close()
             raise UntrustedDevice(
-                f"{self.host}:{self.port} has the certificate {found}, but {self._fingerprint} is pinned: another "
-                "machine answers there, or its agent made a new certificate. Nothing was sent to it",
-                {"found": found, "pinned": self._fingerprint},
+                f"{self.host}:{self.port} has the certificate {fingerprint}, but {self._fingerprint} is pinned: "
+                "another machine answers there, or its agent made a new certificate. Nothing was sent to it",
+                {"actual": fingerprint, "pinned": self._fingerprint},
             )
 
 
@@ -145,7 +145,7 @@ def peer_fingerprint(url: str, timeout_s: float) -> str:
     try:
         connection.connect()
     except UntrustedDevice as error:
-        return str(error.details["found"])
+        return str(error.details["actual"])
     except OSError as error:
         raise _no_answer(error, url, url) from error
     finally:

@@ -33,11 +33,11 @@ def hardware_of(system: System, machine: System = THIS_MACHINE) -> Hardware:
     `system` is that of the device, which differs from this machine for an emulated one. What that does not say is that
     of `machine`, which computes in its place.
     """
-    found = read_hardware(system)
+    hardware = read_hardware(system)
     if system.root == machine.root:
-        return found
+        return hardware
     host = read_hardware(machine)
-    return found.completed_by(host)._replace(processor=host.processor)
+    return hardware.completed_by(host)._replace(processor=host.processor)
 
 
 def read_hardware(system: System) -> Hardware:
@@ -55,9 +55,9 @@ def read_hardware(system: System) -> Hardware:
 
 def _serial(system: System) -> Optional[str]:
     for group in ((_TREE_SERIAL,), _DMI_SERIALS):
-        found = [text for text in (_text(system, path) for path in group) if not _NO_SERIAL.fullmatch(text.lower())]
-        if found:
-            return _digest("serial", *found)
+        serials = [text for text in (_text(system, path) for path in group) if not _NO_SERIAL.fullmatch(text.lower())]
+        if serials:
+            return _digest("serial", *serials)
     return None
 
 

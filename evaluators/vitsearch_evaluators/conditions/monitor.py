@@ -22,7 +22,7 @@ from vitsearch_evaluators.conditions.throttling import (
     read_state,
 )
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Temperature
 
 REPEATS = 2
@@ -132,7 +132,7 @@ class Monitor:
         if start is None or end is None:
             reasons["temperature"] = self._thermometer.reason or "the sensor could not be read before and after the run"
         else:
-            hottest = max([start, end, *sampler.temperatures], key=lambda one: one.celsius)
+            hottest = max([start, end, *sampler.temperatures], key=lambda reading: reading.celsius)
             temperature = Temperature(hottest.zone, start.celsius, end.celsius, hottest.celsius)
         if before.swap.total_mb is None or after.swap.total_mb is None:
             reasons["swap_mb"] = str(before.swap.reason or after.swap.reason)

@@ -47,11 +47,11 @@ def parse_nvpmodel(text: str) -> PowerMode:
     """
     name = fan = number = None
     for line in text.splitlines():
-        found = re.search(r"NV (Power|Fan) Mode:\s*(\S+)", line)
-        if found is not None and found.group(1) == "Power":
-            name = found.group(2)
-        elif found is not None:
-            fan = found.group(2)
+        match = re.search(r"NV (Power|Fan) Mode:\s*(\S+)", line)
+        if match is not None and match.group(1) == "Power":
+            name = match.group(2)
+        elif match is not None:
+            fan = match.group(2)
         elif name is not None and number is None:
             number = whole(line.strip())
     if name is None:
@@ -117,8 +117,8 @@ def _all_fixed(clusters: List[Dict[str, Any]], devfreq: Dict[str, Dict[str, Any]
     """Return True if every frequency range is a single value: `jetson_clocks` fixes processors and GPU that way."""
     bounds = [(cluster["min_khz"], cluster["max_khz"]) for cluster in clusters]
     bounds += [(device["min_hz"], device["max_hz"]) for name, device in devfreq.items() if _is_gpu(name)]
-    known = [(low, high) for low, high in bounds if low is not None and high is not None]
-    return all(low == high for low, high in known) if known else None
+    complete = [(low, high) for low, high in bounds if low is not None and high is not None]
+    return all(low == high for low, high in complete) if complete else None
 
 
 def _is_gpu(name: str) -> bool:
@@ -127,10 +127,10 @@ def _is_gpu(name: str) -> bool:
 
 def _fan_profile(system: System) -> Optional[str]:
     """Return the fan profile of JetPack 5 and later: the one in use, else the default of the configuration."""
-    kept = re.search(r"FAN_PROFILE:(\w+)", system.read("/var/lib/nvfancontrol/status").text or "")
-    first = re.search(r"FAN_DEFAULT_PROFILE\s+(\w+)", system.read("/etc/nvfancontrol.conf").text or "")
-    found = kept or first
-    return None if found is None else found.group(1)
+    status = re.search(r"FAN_PROFILE:(\w+)", system.read("/var/lib/nvfancontrol/status").text or "")
+    configured = re.search(r"FAN_DEFAULT_PROFILE\s+(\w+)", system.read("/etc/nvfancontrol.conf").text or "")
+    match = status or configured
+    return None if match is None else match.group(1)
 
 
 def _fan_control(system: System) -> List[str]:

@@ -39,13 +39,13 @@ class Thermometer:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        found = _thermal_zones(system)
-        self._zones = [zone for zone in found if is_processor_zone(zone.name)]
+        zones = _thermal_zones(system)
+        self._zones = [zone for zone in zones if is_processor_zone(zone.name)]
         if not self._zones:
             sensors = _hwmon_sensors(system)
             self._zones = [zone for zone in sensors if is_processor_zone(zone.name)]
-            found += sensors
-        self.reason = None if self.read() is not None else self._why_not(found)
+            zones += sensors
+        self.reason = None if self.read() is not None else self._why_not(zones)
 
     def read(self) -> Optional[ZoneTemperature]:
         """Return the hottest processor zone now, None without one; zones that are switched off are ignored."""
@@ -54,13 +54,13 @@ class Thermometer:
             celsius = to_celsius(self._system.number(zone.path))
             if celsius is not None:
                 temperatures.append(ZoneTemperature(zone.name, celsius))
-        return max(temperatures, key=lambda one: one.celsius) if temperatures else None
+        return max(temperatures, key=lambda reading: reading.celsius) if temperatures else None
 
-    def _why_not(self, found: List[Zone]) -> str:
+    def _why_not(self, zones: List[Zone]) -> str:
         if self._zones:
             return f"no value in {', '.join(zone.name for zone in self._zones)}"
-        if found:
-            return f"no sensor belongs to the processor: {', '.join(zone.name for zone in found)}"
+        if zones:
+            return f"no sensor belongs to the processor: {', '.join(zone.name for zone in zones)}"
         return "the system has no temperature sensor"
 
 

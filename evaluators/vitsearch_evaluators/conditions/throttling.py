@@ -29,7 +29,7 @@ class ThrottlingState(NamedTuple):
     unreadable: Tuple[str, ...] = ()
 
 
-class Verdict(NamedTuple):
+class ThrottlingVerdict(NamedTuple):
     """`throttled` is None when it is unknown; `what` is then the reason, otherwise the counters that moved."""
 
     throttled: Optional[bool]
@@ -94,7 +94,7 @@ def frequency_ratio(system: System) -> Optional[float]:
     return max(ratios) if ratios else None
 
 
-def compare(before: ThrottlingState, after: ThrottlingState, between: Sequence[str] = ()) -> Verdict:
+def compare(before: ThrottlingState, after: ThrottlingState, between: Sequence[str] = ()) -> ThrottlingVerdict:
     """Compare the states before and after a run; `between` are limits that were in force during it."""
     moved = [
         f"{name} by {after.counts[name] - count}"
@@ -106,7 +106,7 @@ def compare(before: ThrottlingState, after: ThrottlingState, between: Sequence[s
     in_force = set(after.active) | set(between) | set(before.active)
     moved += [f"{name} in force" for name in sorted(in_force)]
     if moved:
-        return Verdict(True, ", ".join(moved))
+        return ThrottlingVerdict(True, ", ".join(moved))
     unknown = list(before.unreadable or after.unreadable)
     lost = [name for name, count in sorted(before.counts.items()) if after.counts.get(name, -1) < count]
     unknown += [f"{name} decreased or disappeared" for name in lost]
@@ -114,7 +114,7 @@ def compare(before: ThrottlingState, after: ThrottlingState, between: Sequence[s
         unknown.append(f"already set since boot, so a new event does not show: {', '.join(sorted(before.since_boot))}")
     if not unknown and not before.counts and before.since_boot is None:
         unknown.append("the system has no throttling counter")
-    return Verdict(None, "; ".join(unknown)) if unknown else Verdict(False, None)
+    return ThrottlingVerdict(None, "; ".join(unknown)) if unknown else ThrottlingVerdict(False, None)
 
 
 def _jetson_over_current(system: System) -> ThrottlingState:
@@ -159,12 +159,12 @@ def _raspberry_pi(system: System) -> ThrottlingState:
     if "Raspberry Pi" not in (system.read("/proc/device-tree/model").text or ""):
         return ThrottlingState()
     output = system.run(["vcgencmd", "get_throttled"])
-    found = re.search(r"throttled=0x([0-9a-fA-F]+)", output.stdout)
-    if found is None:
+    match = re.search(r"throttled=0x([0-9a-fA-F]+)", output.stdout)
+    if match is None:
         return ThrottlingState(
             unreadable=(output.reason or f"vcgencmd get_throttled printed {output.stdout.strip()[:80]!r}",)
         )
-    bits = int(found.group(1), 16)
+    bits = int(match.group(1), 16)
     active = tuple(name for bit, name in enumerate(_PI_BITS) if bits >> bit & 1)
     return ThrottlingState(
         active=active,

@@ -6,10 +6,10 @@ import stat
 from typing import Any, Callable, Dict, Tuple
 
 from vitsearch_evaluators.base.plain_files import clear
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
 from vitsearch_evaluators.measure.child_process import stored_answer
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import NO_CLASS, AccuracyResult
@@ -28,9 +28,9 @@ def measure_accuracy(
     started = context.start()
     report = parse_report(_answer(spec, context.environment_id, job_folder), AccuracyReport.from_json)
     logits = os.path.join(job_folder.folder, LOGITS)
-    found = _size(logits)
-    if found != report.n * report.classes * 4:
-        raise MeasurementFailed("protocol", f"{found} bytes of logits for {report.n} x {report.classes}")
+    size = _size(logits)
+    if size != report.n * report.classes * 4:
+        raise MeasurementFailed("protocol", f"{size} bytes of logits for {report.n} x {report.classes}")
     _check_counts(report)
     low, high = wilson(report.correct, report.n)
     blobs = {blob.name: blob.sha256 for blob in spec.manifest}
@@ -51,12 +51,12 @@ def _size(logits: str) -> int:
     """The size of the file of the logits; MeasurementFailed for what a hostile model may leave there, such as a link to
     a file that it may not read."""
     try:
-        found = os.lstat(logits)
+        status = os.lstat(logits)
     except OSError as error:
         raise MeasurementFailed("protocol", f"the logits cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise MeasurementFailed("protocol", "the logits are not in a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def _answer(spec: JobSpec, environment_id: str, job_folder: JobFolder) -> Dict[str, Any]:
@@ -84,9 +84,9 @@ def _check_counts(report: AccuracyReport) -> None:
     of_all = sum(count for _, _, count in cells)
     correct = sum(count for label, predicted, count in cells if label == predicted)
     not_finite = sum(count for _, predicted, count in cells if predicted == NO_CLASS)
-    known = all(label < report.classes and predicted < report.classes for label, predicted, _ in cells)
-    is_sorted = all(one[:2] < other[:2] for one, other in zip(cells, cells[1:]))
-    if not known or not is_sorted or (of_all, correct, not_finite) != (report.n, report.correct, report.not_finite):
+    in_range = all(label < report.classes and predicted < report.classes for label, predicted, _ in cells)
+    is_sorted = all(cell[:2] < next_cell[:2] for cell, next_cell in zip(cells, cells[1:]))
+    if not in_range or not is_sorted or (of_all, correct, not_finite) != (report.n, report.correct, report.not_finite):
         raise MeasurementFailed(
             "protocol", f"counts of {of_all} images, {correct} correct, for {report.n} and {report.correct}"
         )

@@ -1,16 +1,39 @@
-"""The folder in which the children of a job run, and the reports that they leave there."""
+"""The folder in which the children of a job run: what they must not reach from there, and the reports they leave."""
 
 import functools
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, TypeVar
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from vitsearch_evaluators.base.processes import ProcessId
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
-from vitsearch_evaluators.measure.isolation import Isolation
 from vitsearch_evaluators.measure.launch import THIS_PYTHON, Launch
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit
 
 Report = TypeVar("Report")
+
+
+class Isolation(NamedTuple):
+    """What a child must not reach: the agent's token, queue, configuration and other jobs.
+
+    A model runs code of large libraries in the child, so a crafted one may run its own. The child gives up its rights
+    before it imports the runtime (`child.isolation`), with what its kernel has. `hidden` are files and folders, by
+    their real paths, that a child may neither read nor change.
+
+    Its own folder, and the cache of its runtime, may be below them. `needed` are files that it must be able to read,
+    where there is not one in its own folder.
+    """
+
+    hidden: Tuple[str, ...]
+    needed: Tuple[str, ...] = ()
+
+    def for_child(self, writable: Tuple[str, ...], network: bool) -> Dict[str, Any]:
+        """Return the part of the job with which the child isolates itself. `writable`: other folders it may change."""
+        return {
+            "hidden": list(self.hidden),
+            "needed": list(self.needed),
+            "writable": list(writable),
+            "network": network,
+        }
 
 
 class JobFolder(NamedTuple):

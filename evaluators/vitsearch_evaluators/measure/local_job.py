@@ -11,14 +11,14 @@ from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.plain_files import remove_tree
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
+from vitsearch_evaluators.measure.child_checks import check_runtime
 from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.isolation import Isolation
-from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_evaluators.measure.job_context import JobContext
+from vitsearch_evaluators.measure.job_folder import Isolation, JobFolder
 from vitsearch_evaluators.measure.launch import Launch
-from vitsearch_evaluators.measure.runtime_check import check_runtime
-from vitsearch_evaluators.wire.job_spec import BlobRef, JobSpec, MeasureProtocol, job_id
+from vitsearch_evaluators.wire.job_spec import BlobRef, JobSpec, job_id
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 _DEVICE = "local"
 
@@ -34,7 +34,7 @@ class Request(NamedTuple):
     isolation: Optional[Isolation] = None
 
 
-class Listener(NamedTuple):
+class JobListener(NamedTuple):
     """Who hears of the processes of a job, and of others that have to end their measurement first."""
 
     started: Optional[Callable[[str, processes.ProcessId], None]] = None
@@ -64,7 +64,7 @@ def local_job(
     kind: str,
     files: Mapping[str, str],
     request: Request,
-    listener: Listener = Listener(),  # noqa: B008 - immutable
+    listener: JobListener = JobListener(),  # noqa: B008 - immutable
 ) -> Iterator[LocalJob]:
     """Yield a job of `kind` on `files` (its names in a job -> paths), while nothing else measures on this machine.
 

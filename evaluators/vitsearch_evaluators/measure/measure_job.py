@@ -19,7 +19,6 @@ from vitsearch_evaluators.base.system import THIS_MACHINE, System
 from vitsearch_evaluators.conditions import observation
 from vitsearch_evaluators.conditions.emulation import apply_slowdown
 from vitsearch_evaluators.conditions.environment import is_virtual
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.monitor import Monitor, ignore_event
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
@@ -27,9 +26,11 @@ from vitsearch_evaluators.measure.child_process import ANSWER_MAX_BYTES, stored_
 from vitsearch_evaluators.measure.figures.combine import combine
 from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
 from vitsearch_evaluators.measure.figures.timing import DeviceTimes, Timing
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.wire.job_spec import REFERENCE, JobSpec, MeasureProtocol
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_evaluators.wire.job_spec import JobSpec
+from vitsearch_evaluators.wire.measure_protocol import REFERENCE, MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Measurement, Power
 
 PREPARE_S = 1800.0
@@ -205,8 +206,8 @@ def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Opti
         return None, "no power meter"
     kept = children.path("power-read")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # missing or damaged
-        found = parse_json(read_plain(kept, ANSWER_MAX_BYTES))
-        return (None if found["power"] is None else Power.from_json(found["power"])), found["reason"]
+        stored = parse_json(read_plain(kept, ANSWER_MAX_BYTES))
+        return (None if stored["power"] is None else Power.from_json(stored["power"])), stored["reason"]
     reason = recorder.unavailable_reason()
     if reason is not None:
         return None, reason

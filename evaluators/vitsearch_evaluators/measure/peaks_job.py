@@ -6,11 +6,11 @@ from typing import Any, Dict, List, Optional
 from vitsearch_evaluators.base.interruptions import FROM_OUTSIDE
 from vitsearch_evaluators.base.plain_files import clear
 from vitsearch_evaluators.base.system import THIS_MACHINE, System
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.conditions.thermal import Thermometer
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.peaks import COPY, COPY_BYTES, GEMM_SIZE, PRECISIONS, PeakReport
 from vitsearch_evaluators.measure.child_process import ChildDied, stored_answer
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import Gemm, PeaksResult, Rate

@@ -24,20 +24,20 @@ class MeteredPhase(PowerRecorder):
         self.meter: Optional[str] = None
         self._config = config
         self._system = system
-        self._found: Optional[PowerMeter] = None
+        self._power_meter: Optional[PowerMeter] = None
         self._recorder: Optional[Recorder] = None
 
     def unavailable_reason(self) -> Optional[str]:
         try:
-            self._found, reason = power.find(self._config, self._system)
+            self._power_meter, reason = power.find(self._config, self._system)
         except EvaluatorError as error:  # a package installed since the start may define a meter twice
-            self._found, reason = None, str(error)
-        self.meter = None if self._found is None else self._found.name
+            self._power_meter, reason = None, str(error)
+        self.meter = None if self._power_meter is None else self._power_meter.name
         return reason
 
     def start(self) -> None:
-        if self._found is not None:
-            self._recorder = Recorder(self._found)
+        if self._power_meter is not None:
+            self._recorder = Recorder(self._power_meter)
             self._recorder.start()
 
     def stop(self) -> None:
@@ -45,11 +45,11 @@ class MeteredPhase(PowerRecorder):
             self._recorder.stop()
 
     def power(self, report: PowerReport) -> Tuple[Optional[Power], Optional[str]]:
-        if self._found is None or self._recorder is None:
+        if self._power_meter is None or self._recorder is None:
             return None, "no power meter"
         series = self._recorder.series(report.idle_before[0], report.idle_after[1])
-        found, reason = evaluate(series, report, self._found)
+        power, reason = evaluate(series, report, self._power_meter)
         if reason is not None and self._recorder.problem is not None:
             reason = f"{reason} ({self._recorder.problem})"
         notes = [note for note in (reason, report.note) if note is not None]
-        return found, "; ".join(notes) or None
+        return power, "; ".join(notes) or None

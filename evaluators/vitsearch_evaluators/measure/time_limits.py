@@ -6,7 +6,8 @@ from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.base.plugins import IMPORTING
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure.measure_job import wall_limit_s
-from vitsearch_evaluators.wire.job_spec import JobSpec, MeasureProtocol
+from vitsearch_evaluators.wire.job_spec import JobSpec
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 _MEASURE_KEYS = ("processes", "budget_s", "timeout_s", "soak_s", "throughput_s", "power_s", "idle_s", "cooldown_max_s")
 
@@ -62,4 +63,4 @@ def _phases(spec: JobSpec) -> List[str]:
         ("throughput", protocol.throughput_s > 0),
         ("power", protocol.power_s > 0),
     )
-    return [phase for phase, is_asked in optional if is_asked]
+    return [phase for phase, is_requested in optional if is_requested]

@@ -50,8 +50,8 @@ def create(name: str, system: System, options: Optional[Mapping[str, Any]] = Non
     Raises InvalidRequest with the nearest name when it is unknown, and for options that it does not have.
     """
     builtin = dict(AUTOMATIC, **BY_NAME)
-    made = plugins.load("power meter", name, builtin if name in builtin else table())
-    meter: PowerMeter = plugins.checked(made(system, options), PowerMeter)
+    meter_class = plugins.load("power meter", name, builtin if name in builtin else table())
+    meter: PowerMeter = plugins.checked(meter_class(system, options), PowerMeter)
     return meter
 
 
@@ -70,10 +70,10 @@ def find(config: PowerConfig, system: System) -> MeterChoice:
     reasons = []
     for name in AUTOMATIC if config.meter == "auto" else (config.meter,):
         meter = create(name, system, config.options if config.meter != "auto" else None)
-        found = availability(meter)
-        if found.available:
+        state = availability(meter)
+        if state.available:
             return MeterChoice(meter, None)
-        reasons.append(f"{name}: {found.reason}")
+        reasons.append(f"{name}: {state.reason}")
     return MeterChoice(None, f"no power meter: {'; '.join(reasons)}")
 
 

@@ -40,7 +40,7 @@ class MeterAvailability(NamedTuple):
     reason: Optional[str]
 
 
-class Value(NamedTuple):
+class MeterValue(NamedTuple):
     """A number, or None and the reason."""
 
     number: Optional[float]
@@ -90,7 +90,7 @@ class PowerMeter(abc.ABC):
     def stop(self) -> None:  # noqa: B027 - most meters have nothing to stop
         """Stop what `start` started."""
 
-    def timed_sample(self, read: Callable[[], Value]) -> Optional[Sample]:
+    def timed_sample(self, read: Callable[[], MeterValue]) -> Optional[Sample]:
         """Return a sample of the watts that `read` returns; with None the reason is in `problem`.
 
         Reading many rails takes a while, so the time of the sample is the middle of the reading.
@@ -108,22 +108,22 @@ class PowerMeter(abc.ABC):
         return None
 
 
-def plausible(watts: float, what: str) -> Value:
+def plausible(watts: float, what: str) -> MeterValue:
     """Return `watts` if a running device can use that much, otherwise None with the reason.
 
     A running device always uses some power: 0 W comes from a sensor that does not know its value.
     """
     if 0 < watts <= MAX_W:
-        return Value(watts, None)
-    return Value(None, f"{what} is {watts:g} W, expected more than 0 and at most {MAX_W:g} W")
+        return MeterValue(watts, None)
+    return MeterValue(None, f"{what} is {watts:g} W, expected more than 0 and at most {MAX_W:g} W")
 
 
-def read_number(system: System, path: str) -> Value:
+def read_number(system: System, path: str) -> MeterValue:
     """Return the number in a file of the device, or None and the reason."""
     reading = system.read(path)
     if reading.text is None:
-        return Value(None, reading.reason)
+        return MeterValue(None, reading.reason)
     number = parse_number(reading.text)
     if number is None:
-        return Value(None, f"{path} holds {reading.text[:40]!r}, expected a number")
-    return Value(number, None)
+        return MeterValue(None, f"{path} holds {reading.text[:40]!r}, expected a number")
+    return MeterValue(number, None)

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System, parse_number
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, MeterValue, PowerMeter, Sample, plausible, read_number
 
 _SUPPLIES = "/sys/class/power_supply/*"
 _EXTERNAL = ("Mains", "USB", "Wireless", "BrickID")
@@ -84,19 +84,19 @@ class AndroidBatteryMeter(PowerMeter):
         return Charge(0.0, 0.0, output.reason) if output.reason is not None else parse_dumpsys(output.stdout)
 
 
-def discharge_w(system: System) -> Value:
+def discharge_w(system: System) -> MeterValue:
     """Return the power out of all batteries of the machine in watts, or None and the reason."""
-    flows: List[Value] = []
+    flows: List[MeterValue] = []
     for folder in system.glob(_SUPPLIES):
         kind = system.read(f"{folder}/type").text or ""
         if kind.startswith(_EXTERNAL) and system.read(f"{folder}/online").text == "1":
-            return Value(None, f"on external power ({folder})")
+            return MeterValue(None, f"on external power ({folder})")
         # The scope Device marks the battery of a mouse or a keyboard.
         is_peripheral = system.read(f"{folder}/scope").text == "Device"
         if kind == "Battery" and not is_peripheral and system.read(f"{folder}/present").text != "0":
             flows.append(_one_battery_w(system, folder))
     if not flows:
-        return Value(None, f"no battery in {_SUPPLIES}")
+        return MeterValue(None, f"no battery in {_SUPPLIES}")
     for flow in flows:
         if flow.number is None:
             return flow
@@ -104,21 +104,21 @@ def discharge_w(system: System) -> Value:
     return plausible(watts, "the power of the batteries")
 
 
-def _one_battery_w(system: System, folder: str) -> Value:
+def _one_battery_w(system: System, folder: str) -> MeterValue:
     status = system.read(f"{folder}/status").text
     if status in ("Full", "Not charging"):
-        return Value(0.0, None)  # with two batteries the other one may discharge
+        return MeterValue(0.0, None)  # with two batteries the other one may discharge
     if status != "Discharging":
-        return Value(None, f"the battery {folder} is {(status or 'in an unknown state').lower()}")
+        return MeterValue(None, f"the battery {folder} is {(status or 'in an unknown state').lower()}")
     power = read_number(system, f"{folder}/power_now")
     if power.number is not None:
-        return Value(abs(power.number) / 1e6, None)
+        return MeterValue(abs(power.number) / 1e6, None)
     current = read_number(system, f"{folder}/current_now")
     volts = read_number(system, f"{folder}/voltage_now")
     if current.number is None or volts.number is None:
-        return Value(None, current.reason or volts.reason)
+        return MeterValue(None, current.reason or volts.reason)
     # Drivers differ in the sign of the current; the status gives the direction.
-    return Value(abs(current.number) / 1e6 * volts.number / 1e6, None)
+    return MeterValue(abs(current.number) / 1e6 * volts.number / 1e6, None)
 
 
 class Charge(NamedTuple):

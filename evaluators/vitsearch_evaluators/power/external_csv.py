@@ -99,14 +99,14 @@ class ExternalCsvMeter(PowerMeter):
         missing = [key for key in ("path", "clock", "time") if key not in self.options]
         if missing:
             raise InvalidRequest(f"power.options: external_csv needs {', '.join(missing)}")
-        given = tuple(kind for kind in ("volts", "amperes", "watts") if kind in self.options)
-        if given not in (("volts", "amperes"), ("watts",)):
+        quantities = tuple(kind for kind in ("volts", "amperes", "watts") if kind in self.options)
+        if quantities not in (("volts", "amperes"), ("watts",)):
             raise InvalidRequest("power.options: external_csv needs either volts and amperes, or watts")
         dates = self.options["time"].unit in ("utc", "local")
         if dates and self.options["clock"] == "monotonic":
             raise InvalidRequest("power.options.clock: dates need the wall clock, got 'monotonic'")
         self.scope = self.options.get("scope", "system")
-        self._quantities = given
+        self._quantities = quantities
         self._path = system.at(self.options["path"])
         self._wait_s = self.options.get("wait_s", 5.0)
         self._start_offset = 0
@@ -204,9 +204,9 @@ class ExternalCsvMeter(PowerMeter):
             names = [_normal(field) for field in self._fields(read_line(_LINE_BYTES))]
             columns = {}
             for kind in ("time",) + self._quantities:
-                found = [names.index(name) for name in self.options[kind].names if name in names]
-                if found:
-                    columns[kind] = found[0]
+                indices = [names.index(name) for name in self.options[kind].names if name in names]
+                if indices:
+                    columns[kind] = indices[0]
             if len(columns) == len(self._quantities) + 1:
                 return columns
         return None

@@ -16,7 +16,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, read_number
+from vitsearch_evaluators.power.base import MeterAvailability, MeterValue, PowerMeter, Sample, read_number
 
 _IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio*device*"
 _HWMON = ("/sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*", "/sys/class/hwmon/hwmon*")
@@ -45,9 +45,9 @@ class Ina3221Meter(PowerMeter):
     _rails: Tuple[Rail, ...] = ()
 
     def available(self) -> MeterAvailability:
-        found = self._find()
-        if found is not None:
-            return MeterAvailability(False, found)
+        problem = self._find()
+        if problem is not None:
+            return MeterAvailability(False, problem)
         value = self._read()
         wrong = None if value.number is None else self._mislabelled(value.number)
         return MeterAvailability(value.number is not None and wrong is None, value.reason or wrong)
@@ -98,12 +98,12 @@ class Ina3221Meter(PowerMeter):
         self.averaging_s = slowest_ms / 1e3
         self.rate_hz = min(type(self).rate_hz, 1e3 / slowest_ms) if slowest_ms > 0 else type(self).rate_hz
 
-    def _read(self) -> Value:
+    def _read(self) -> MeterValue:
         powers_mw: Dict[str, float] = {}
         for rail in self._rails:
             value = read_rail(self.system, rail)
             if value.number is None:
-                return Value(None, f"{rail.label}: {value.reason}")
+                return MeterValue(None, f"{rail.label}: {value.reason}")
             powers_mw[rail.label] = value.number
         return rails.total_w(powers_mw, [rail.label for rail in self._rails])
 
@@ -113,18 +113,18 @@ def find_rails(system: System) -> List[Rail]:
     return list(_iio_rails(system)) + list(_hwmon_rails(system))
 
 
-def read_rail(system: System, rail: Rail) -> Value:
+def read_rail(system: System, rail: Rail) -> MeterValue:
     """Return a rail's power in milliwatts, or None and the reason."""
     if rail.enable is not None and system.read(rail.enable).text == "0":
-        return Value(None, f"switched off ({rail.enable} is 0)")
+        return MeterValue(None, f"switched off ({rail.enable} is 0)")
     if rail.power is not None:
         value = read_number(system, rail.power)
         if value.number is not None:
             return value
     volts, amperes = read_number(system, rail.volts), read_number(system, rail.amperes)
     if volts.number is None or amperes.number is None:
-        return Value(None, volts.reason or amperes.reason)
-    return Value(volts.number * amperes.number / 1e3, None)
+        return MeterValue(None, volts.reason or amperes.reason)
+    return MeterValue(volts.number * amperes.number / 1e3, None)
 
 
 def _iio_rails(system: System) -> Iterator[Rail]:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.power.base import MAX_W, MeterAvailability, PowerMeter, Sample, plausible
-from vitsearch_evaluators.power.counters import Counter
+from vitsearch_evaluators.power.energy_counters import Counter
 
 _LIBRARY = "libnvidia-ml.so.1"
 _POWER_INSTANT = 186
@@ -42,7 +42,7 @@ class FieldValue(ctypes.Structure):
     )
 
 
-class Reading(NamedTuple):
+class GpuReading(NamedTuple):
     """The joules of the counter, or the watts."""
 
     energy_j: Optional[float] = None
@@ -77,24 +77,24 @@ class Gpu:
         with contextlib.suppress(NvmlError):
             self._call("nvmlShutdown")
 
-    def energy(self) -> Reading:
+    def energy(self) -> GpuReading:
         millijoules = ctypes.c_ulonglong()
         self._call("nvmlDeviceGetTotalEnergyConsumption", self._handle, ctypes.byref(millijoules))
-        return Reading(energy_j=millijoules.value / 1e3)
+        return GpuReading(energy_j=millijoules.value / 1e3)
 
-    def instant(self) -> Reading:
+    def instant(self) -> GpuReading:
         field = FieldValue(field_id=_POWER_INSTANT)
         self._call("nvmlDeviceGetFieldValues", self._handle, ctypes.c_int(1), ctypes.byref(field))
         if field.code != 0:
             raise NvmlError(self._error_text(field.code))
-        return Reading(power_w=field.value / 1e3)
+        return GpuReading(power_w=field.value / 1e3)
 
-    def usage(self) -> Reading:
+    def usage(self) -> GpuReading:
         milliwatts = ctypes.c_uint()
         self._call("nvmlDeviceGetPowerUsage", self._handle, ctypes.byref(milliwatts))
-        return Reading(power_w=milliwatts.value / 1e3)
+        return GpuReading(power_w=milliwatts.value / 1e3)
 
-    def _choose(self) -> Callable[[], Reading]:
+    def _choose(self) -> Callable[[], GpuReading]:
         problem = NvmlError("")
         for read in (self.energy, self.instant, self.usage):
             try:

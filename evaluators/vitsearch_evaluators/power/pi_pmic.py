@@ -15,7 +15,7 @@ from typing import Dict, Optional, Set, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import parse_number
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, plausible
+from vitsearch_evaluators.power.base import MeterAvailability, MeterValue, PowerMeter, Sample, plausible
 
 SLOPE = 1.1451
 OFFSET_W = 0.5879
@@ -48,17 +48,17 @@ class PiPmicMeter(PowerMeter):
     def sample(self) -> Optional[Sample]:
         return self.timed_sample(self._read)
 
-    def _read(self) -> Value:
+    def _read(self) -> MeterValue:
         output = self.system.run([self.options.get("tool", "vcgencmd"), "pmic_read_adc"])
         if output.reason is not None:
-            return Value(None, output.reason)
+            return MeterValue(None, output.reason)
         rails_w, reason = parse_adc(output.stdout)
         if reason is not None:
-            return Value(None, reason)
+            return MeterValue(None, reason)
         # If both lines of a rail were missing, the sum would be too small without any other sign.
         missing = (self._rails or set(rails_w)) ^ set(rails_w)
         if missing:
-            return Value(None, f"pmic_read_adc: {', '.join(sorted(missing))} is not in every reading")
+            return MeterValue(None, f"pmic_read_adc: {', '.join(sorted(missing))} is not in every reading")
         self._rails = set(rails_w)
         return plausible(SLOPE * sum(rails_w.values()) + OFFSET_W, "the sum of its rails")
 

@@ -14,7 +14,7 @@ when the device's configuration names them; the scope is then `rails`.
 from typing import Collection, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.power.base import Value, plausible
+from vitsearch_evaluators.power.base import MeterValue, plausible
 
 TOTALS = (
     ("VDD_IN",),
@@ -52,11 +52,11 @@ def choose(present: Collection[str], configured: Optional[Sequence[str]] = None)
     )
 
 
-def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> Value:
+def total_w(powers_mw: Mapping[str, float], labels: Sequence[str]) -> MeterValue:
     """Return the sum in watts; an offset can make a single rail negative, but the total must not be."""
     missing = [label for label in labels if label not in powers_mw]
     if missing:
-        return Value(None, f"no value of {', '.join(missing)}")
+        return MeterValue(None, f"no value of {', '.join(missing)}")
     return plausible(sum(powers_mw[label] for label in labels) / 1e3, " + ".join(labels))
 
 

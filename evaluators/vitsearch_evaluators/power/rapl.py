@@ -12,8 +12,8 @@ import re
 from typing import Dict, List, Optional, Tuple
 
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value, read_number
-from vitsearch_evaluators.power.counters import Counter
+from vitsearch_evaluators.power.base import MeterAvailability, MeterValue, PowerMeter, Sample, read_number
+from vitsearch_evaluators.power.energy_counters import Counter
 
 _ZONES = "/sys/class/powercap/intel-rapl:*"
 _PACKAGE = re.compile(r"package-[0-9]+(-die-[0-9]+)?\Z")
@@ -48,16 +48,16 @@ class RaplMeter(PowerMeter):
         self.problem = value.reason
         return None if value.number is None else Sample(moment, energy_j=value.number)
 
-    def _add(self, readings: List[Tuple[str, Value]], moment: float) -> Value:
+    def _add(self, readings: List[Tuple[str, MeterValue]], moment: float) -> MeterValue:
         total_j = 0.0
         for zone, reading in readings:
             if reading.number is None:
                 return reading
             value = self._counters[zone].feed(reading.number / 1e6, moment)
             if value.number is None:
-                return Value(None, f"{zone}: {value.reason}")
+                return MeterValue(None, f"{zone}: {value.reason}")
             total_j += value.number
-        return Value(total_j, None)
+        return MeterValue(total_j, None)
 
 
 def find_zones(system: System) -> Tuple[List[str], Optional[str]]:

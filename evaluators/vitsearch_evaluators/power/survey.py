@@ -11,7 +11,7 @@ from vitsearch_evaluators.power.base import PowerMeter, plausible
 from vitsearch_evaluators.power.recorder import Recorder
 
 
-class Reading(NamedTuple):
+class MeterReading(NamedTuple):
     """The reading of one meter: its mean power in watts over a short time, or None and the reason."""
 
     name: str
@@ -21,7 +21,7 @@ class Reading(NamedTuple):
     reason: Optional[str]
 
 
-def survey(config: PowerConfig, system: System, seconds: float = 2.0) -> List[Reading]:
+def survey(config: PowerConfig, system: System, seconds: float = 2.0) -> List[MeterReading]:
     """Read every known meter, also of other packages, `seconds` each: the configured one, then in the order of trial.
 
     Those that are used only when configured come last.
@@ -30,22 +30,22 @@ def survey(config: PowerConfig, system: System, seconds: float = 2.0) -> List[Re
     configured = () if config.meter in ("auto", "none") else (config.meter,)
     tried = configured or (() if config.meter == "none" else tuple(power.AUTOMATIC))
     names = dict.fromkeys((*configured, *power.AUTOMATIC, *power.table()))
-    readings: List[Reading] = []
+    readings: List[MeterReading] = []
     for name in names:
         reading = _read(name, system, config.options if name in configured else None, seconds)
-        in_use = reading.watts is not None and name in tried and not any(one.in_use for one in readings)
+        in_use = reading.watts is not None and name in tried and not any(earlier.in_use for earlier in readings)
         readings.append(reading._replace(in_use=in_use))
     return readings
 
 
-def _read(name: str, system: System, options: Optional[Mapping[str, Any]], seconds: float) -> Reading:
+def _read(name: str, system: System, options: Optional[Mapping[str, Any]], seconds: float) -> MeterReading:
     try:
         meter = power.create(name, system, options)
     except Exception as error:  # noqa: BLE001 - it needs options, or another package's class fails
         why = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
-        return Reading(name, False, "", None, why)
+        return MeterReading(name, False, "", None, why)
     watts, reason = _watts(meter, system, seconds)
-    return Reading(name, False, meter.scope, watts, reason)
+    return MeterReading(name, False, meter.scope, watts, reason)
 
 
 class _Watts(NamedTuple):
@@ -54,9 +54,9 @@ class _Watts(NamedTuple):
 
 
 def _watts(meter: PowerMeter, system: System, seconds: float) -> _Watts:
-    found = power.availability(meter)
-    if not found.available:
-        return _Watts(None, found.reason)
+    state = power.availability(meter)
+    if not state.available:
+        return _Watts(None, state.reason)
     recorder = Recorder(meter)
     start_s = system.clock()
     recorder.start()

@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.system import Stream, System
 from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Value
+from vitsearch_evaluators.power.base import MeterAvailability, MeterValue, PowerMeter, Sample
 
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?[0-9]{1,9})(?:mW)?(?:/-?[0-9]{1,9}(?:mW)?){1,2}(?=\s|\Z)")
 _FIRST_LINE_S = 5.0
@@ -79,10 +79,10 @@ class TegrastatsMeter(PowerMeter):
         line = parse_line(text)
         # The first line with a total decides which rails are added up for all lines.
         chosen = self._chosen or rails.choose(line.powers_mw, self.options.get("rails"))
-        value = Value(None, chosen.reason) if chosen.reason is not None else _total(line, chosen)
+        value = MeterValue(None, chosen.reason) if chosen.reason is not None else _total(line, chosen)
         if value.number is not None and self._chosen is None:
             wrong = rails.mislabelled(value.number, chosen, line.powers_mw)
-            value = value if wrong is None else Value(None, wrong)
+            value = value if wrong is None else MeterValue(None, wrong)
         self.problem = value.reason
         if value.number is not None:
             self._chosen, self.scope = chosen, chosen.scope
@@ -107,8 +107,8 @@ def parse_line(text: str) -> Line:
     return Line(powers_mw, {label: count for label, count in counts.items() if count > 1})
 
 
-def _total(line: Line, chosen: rails.RailChoice) -> Value:
+def _total(line: Line, chosen: rails.RailChoice) -> MeterValue:
     duplicates = sorted(set(chosen.labels) & set(line.duplicates))
     if duplicates:
-        return Value(None, f"{', '.join(duplicates)} appears twice in one line")
+        return MeterValue(None, f"{', '.join(duplicates)} appears twice in one line")
     return rails.total_w(line.powers_mw, chosen.labels)

@@ -41,7 +41,7 @@ class StoreLimits(NamedTuple):
         return cls(limits.max_blob_mb * 10**6, limits.quota_mb * 10**6, limits.reserve_mb * 10**6)
 
 
-class Progress(NamedTuple):
+class UploadProgress(NamedTuple):
     """How many bytes of a blob the store has, and whether that is all of it."""
 
     offset: int
@@ -69,15 +69,15 @@ class BlobStore:
         self._lock = threading.RLock()
         os.makedirs(self._blobs, exist_ok=True)
 
-    def progress(self, sha256: str) -> Progress:
+    def progress(self, sha256: str) -> UploadProgress:
         """Return how much of a blob is stored; NotFound if nothing is."""
         size = _size(self._blob_path(sha256))
         if size is not None:
-            return Progress(size, True)
+            return UploadProgress(size, True)
         size = _size(self._uploads.path(sha256))
         if size is None:
             raise NotFound(f"no blob {sha256}")
-        return Progress(size, False)
+        return UploadProgress(size, False)
 
     def has(self, sha256: str) -> bool:
         """Return whether a blob is stored completely."""
@@ -87,7 +87,7 @@ class BlobStore:
         """Return the size of a complete blob, None if it is not stored."""
         return _size(self._blob_path(sha256))
 
-    def prepare(self, sha256: str, size: int) -> Progress:
+    def prepare(self, sha256: str, size: int) -> UploadProgress:
         """Make room for an upload of `size` bytes; TransferFailed `too_large`, `no_space` or, where all bytes had
         arrived and were not verified, `digest_mismatch`."""
         with self._lock:
@@ -106,9 +106,9 @@ class BlobStore:
                 os.remove(self._uploads.path(sha256))
                 arrived = 0
             self._make_room(max(0, size - arrived), sha256, self._uploads.ahead_of(sha256, arrived))
-            return Progress(arrived, False)
+            return UploadProgress(arrived, False)
 
-    def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> Progress:
+    def append(self, sha256: str, offset: int, total: int, chunk: bytes) -> UploadProgress:
         """Append a chunk at `offset`; after the last one, verify the digest.
 
         Raises TransferFailed: `offset_mismatch` (details: the offset at which to continue),
@@ -136,7 +136,7 @@ class BlobStore:
             self._write(path, chunk)
             self._uploads.touch(sha256)
             if offset + len(chunk) < total:
-                return Progress(offset + len(chunk), False)
+                return UploadProgress(offset + len(chunk), False)
             return self._finish(sha256, total)
 
     def path(self, sha256: str) -> str:
@@ -236,17 +236,17 @@ class BlobStore:
         except OSError as error:
             raise TransferFailed(f"the chunk cannot be written: {error.strerror}", {"reason": "no_space"}) from error
 
-    def _finish(self, sha256: str, total: int) -> Progress:
+    def _finish(self, sha256: str, total: int) -> UploadProgress:
         path = self._uploads.path(sha256)
-        found = file_digest(path)
-        if found != sha256:
+        digest = file_digest(path)
+        if digest != sha256:
             os.remove(path)
             raise TransferFailed(
-                f"the content has the digest {found}, not {sha256}; send the file again",
-                {"reason": "digest_mismatch", "found": found},
+                f"the content has the digest {digest}, not {sha256}; send the file again",
+                {"reason": "digest_mismatch", "actual": digest},
             )
         self._publish(path, sha256)
-        return Progress(total, True)
+        return UploadProgress(total, True)
 
     def _publish(self, path: str, sha256: str) -> None:
         """Move a complete and verified file into the store, read-only."""

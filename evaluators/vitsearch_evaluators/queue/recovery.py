@@ -12,7 +12,7 @@ from typing import Callable
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.queue.blob_store import BlobStore
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.job_status import JobStatus
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The agent's SQLite file. Not thread-safe: `queue.JobQueue` holds its lock around every call.
+"""The agent's SQLite file. Not thread-safe: `job_queue.JobQueue` holds its lock around every call.
 
 Devices may have SQLite 3.22, which knows neither UPSERT nor RETURNING.
 """

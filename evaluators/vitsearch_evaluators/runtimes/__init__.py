@@ -9,10 +9,10 @@ ENTRY_POINT_GROUP = "vitsearch_evaluators.runtimes"
 
 BUILTIN = {
     "onnxruntime": "vitsearch_evaluators.runtimes.ort:OrtRuntime",
-    "openvino": "vitsearch_evaluators.runtimes.openvino_cpu:OpenVinoRuntime",
+    "openvino": "vitsearch_evaluators.runtimes.openvino_runtime:OpenVinoRuntime",
     "litert": "vitsearch_evaluators.runtimes.litert:LiteRtRuntime",
     "trtexec": "vitsearch_evaluators.runtimes.tools.trtexec:TrtexecRuntime",
-    "benchmark_model": "vitsearch_evaluators.runtimes.tools.tflite_tool:BenchmarkModelRuntime",
+    "benchmark_model": "vitsearch_evaluators.runtimes.tools.benchmark_model:BenchmarkModelRuntime",
     "coreml": "vitsearch_evaluators.runtimes.coreml:CoreMlRuntime",
     "noop": "vitsearch_evaluators.runtimes.noop:NoopRuntime",
 }
@@ -27,6 +27,6 @@ def table(entry_points: Optional[Callable[[], Iterable[Tuple[str, str]]]] = None
 
 def create(name: str) -> Runtime:
     """Return the runtime of that name; InvalidRequest with the nearest name when unknown."""
-    made = plugins.load("runtime", name, BUILTIN if name in BUILTIN else table())
-    runtime: Runtime = plugins.checked(made(), Runtime)
+    runtime_class = plugins.load("runtime", name, BUILTIN if name in BUILTIN else table())
+    runtime: Runtime = plugins.checked(runtime_class(), Runtime)
     return runtime

@@ -8,7 +8,7 @@ import abc
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 
 class Availability(NamedTuple):
@@ -76,7 +76,7 @@ class RuntimeContext(NamedTuple):
 NO_CONTEXT = RuntimeContext()
 
 
-class Reference(NamedTuple):
+class ReferenceRuntime(NamedTuple):
     """A runtime and its options, for the reference models."""
 
     runtime: "Runtime"
@@ -127,7 +127,7 @@ class Runtime(abc.ABC):
     context: RuntimeContext = NO_CONTEXT
     """Set in the child."""
 
-    def reference(self, options: Mapping[str, Any]) -> Optional["Reference"]:
+    def reference(self, options: Mapping[str, Any]) -> Optional["ReferenceRuntime"]:
         """Return what runs the ONNX reference models beside a model with `options`.
 
         None if nothing can: another processor than theirs, or no library that reads ONNX. Overriding it changes the

@@ -14,7 +14,7 @@ from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, r
 from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 _UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu_and_gpu": "CPU_AND_GPU", "cpu_and_ane": "CPU_AND_NE"}
 """Option -> coremltools' name."""
@@ -32,8 +32,8 @@ class CoreMlSession(Session):
     def infer(self, images: Any) -> Any:
         (wanted,) = (array.shape for array in list(self._feeds.values())[:1])
         if images.shape != wanted:
-            found, sizes = ([int(size) for size in shape] for shape in (images.shape, wanted))
-            raise MeasurementFailed("incompatible_artifact", f"the model takes images {sizes}, but these are {found}")
+            actual, sizes = ([int(size) for size in shape] for shape in (images.shape, wanted))
+            raise MeasurementFailed("incompatible_artifact", f"the model takes images {sizes}, but these are {actual}")
         outputs = self._predict(dict(self._feeds, **{self._names[0]: images}), "the model does not accept the images")
         return next(iter(outputs.values()))
 
@@ -88,12 +88,12 @@ class CoreMlRuntime(Runtime):
             package = os.path.join(folder, "model.mlpackage")
             write_package(files["model.mlmodel"], files["model.bin"], package)
             model = _opened(package, _UNITS[options["compute_units"]])
-            inputs = [_input(one) for one in model.get_spec().description.input]
+            inputs = [_input(description) for description in model.get_spec().description.input]
             arrays, sizes = random_feeds(inputs, batch, shapes)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return CoreMlSession(model, [one.name for one in inputs], arrays, sizes, folder)
+        return CoreMlSession(model, [description.name for description in inputs], arrays, sizes, folder)
 
 
 def _opened(package: str, units: str) -> Any:

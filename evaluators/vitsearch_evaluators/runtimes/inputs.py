@@ -5,10 +5,10 @@ numpy is imported in the child that runs the model, never in the agent.
 
 from typing import Any, List, NamedTuple, Optional, Sequence
 
-from vitsearch_evaluators.artifacts.base import Declared
+from vitsearch_evaluators.artifacts.facts import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 _SEED = 0
@@ -37,20 +37,20 @@ def random_feeds(inputs: Sequence[Input], batch: Optional[int], shapes: Shapes) 
     """
     import numpy
 
-    sizes = run_shapes([Declared(one.name, one.dims) for one in inputs], batch, shapes)
+    sizes = run_shapes([Declared(declared.name, declared.dims) for declared in inputs], batch, shapes)
     generator = numpy.random.RandomState(_SEED)
     arrays = []
-    for one in inputs:
-        if one.dtype not in DTYPES:
+    for declared in inputs:
+        if declared.dtype not in DTYPES:
             raise MeasurementFailed(
                 "incompatible_artifact",
-                f"input {one.name!r} has the type {one.dtype}; supported are {', '.join(DTYPES)}",
+                f"input {declared.name!r} has the type {declared.dtype}; supported are {', '.join(DTYPES)}",
             )
-        floating, shape = one.dtype.startswith("float"), (sizes.shapes or {})[one.name]
+        floating, shape = declared.dtype.startswith("float"), (sizes.shapes or {})[declared.name]
         try:
             values = generator.standard_normal(shape) if floating else generator.randint(0, 2, shape)
         except (MemoryError, ValueError) as error:  # ValueError: more elements than numpy can count
-            message = f"input {one.name!r} does not fit in memory at the shape {list(shape)}"
+            message = f"input {declared.name!r} does not fit in memory at the shape {list(shape)}"
             raise MeasurementFailed("out_of_memory", message) from error
-        arrays.append(numpy.ascontiguousarray(numpy.asarray(values).astype(one.dtype)))
+        arrays.append(numpy.ascontiguousarray(numpy.asarray(values).astype(declared.dtype)))
     return Feeds(arrays, sizes)

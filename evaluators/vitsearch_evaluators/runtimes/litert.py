@@ -5,12 +5,12 @@ import importlib.util
 from typing import Any, Mapping, Optional, Tuple
 
 from vitsearch_evaluators.artifacts import inspect
-from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 _PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}
 
@@ -49,12 +49,12 @@ class LiteRtRuntime(Runtime):
     gives_outputs = True
     options = {"delegate": ("xnnpack", "none")}
 
-    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
+    def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
         """onnxruntime runs them, where it is installed: the interpreter reads no ONNX."""
         if importlib.util.find_spec("onnxruntime") is None:
             return None
         runtime = OrtRuntime()
-        return Reference(runtime, runtime.check_options({}))
+        return ReferenceRuntime(runtime, runtime.check_options({}))
 
     def available(self) -> Availability:
         try:
@@ -75,22 +75,24 @@ class LiteRtRuntime(Runtime):
         try:
             interpreter = module.Interpreter(model_path=path, num_threads=threads, **more)
             details = interpreter.get_input_details()
-            inputs = [Input(one["name"], one["dtype"].__name__, list(one["shape_signature"])) for one in details]
-            arrays, sizes = random_feeds([_plain(one) for one in inputs], batch, shapes)
-            for one, array in zip(details, arrays):
-                if tuple(one["shape"]) != array.shape:
-                    interpreter.resize_tensor_input(one["index"], array.shape)
+            inputs = [
+                Input(detail["name"], detail["dtype"].__name__, list(detail["shape_signature"])) for detail in details
+            ]
+            arrays, sizes = random_feeds([_plain(detail) for detail in inputs], batch, shapes)
+            for detail, array in zip(details, arrays):
+                if tuple(detail["shape"]) != array.shape:
+                    interpreter.resize_tensor_input(detail["index"], array.shape)
             interpreter.allocate_tensors()
-            for one, array in zip(details, arrays):
-                interpreter.set_tensor(one["index"], array)
+            for detail, array in zip(details, arrays):
+                interpreter.set_tensor(detail["index"], array)
         except (ValueError, RuntimeError) as error:
             raise refused(error, f"litert {version} rejects the model") from error
         return LiteRtSession(interpreter, sizes)
 
 
-def _plain(one: Input) -> Input:
+def _plain(declared: Input) -> Input:
     """Convert numpy's type name and integers to plain ones."""
-    return one._replace(dtype=one.dtype.rstrip("_"), dims=[int(size) for size in one.dims or ()])
+    return declared._replace(dtype=declared.dtype.rstrip("_"), dims=[int(size) for size in declared.dims or ()])
 
 
 def _interpreter_module() -> Tuple[Any, str]:

@@ -11,7 +11,7 @@ from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 _BUSY_US_DEFAULT = 200
 _read_busy_us = json_reader.integer(0, 10**6)

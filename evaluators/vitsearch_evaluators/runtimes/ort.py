@@ -5,11 +5,11 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from vitsearch_evaluators.artifacts import declared_inputs, inspect
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Availability, Reference, Runtime, Session, refused
+from vitsearch_evaluators.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Feeds, Input, random_feeds
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.ort_limits import find_limits
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 LEVELS = {
     "all": "ORT_ENABLE_ALL",
@@ -86,8 +86,8 @@ class OrtRuntime(Runtime):
         names = _read_optimizers(disabled, "options.disabled_optimizers")
         return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
 
-    def reference(self, options: Mapping[str, Any]) -> Optional[Reference]:
-        return Reference(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
+    def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
+        return ReferenceRuntime(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
@@ -122,8 +122,8 @@ class OrtRuntime(Runtime):
                 "runtime_unavailable",
                 f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
             )
-        inputs = [_input(one, path) for one in session.get_inputs()]
-        return OrtSession(session, [one.name for one in inputs], random_feeds(inputs, batch, shapes))
+        inputs = [_input(argument, path) for argument in session.get_inputs()]
+        return OrtSession(session, [argument.name for argument in inputs], random_feeds(inputs, batch, shapes))
 
     def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
         import onnxruntime
@@ -147,11 +147,11 @@ class OrtRuntime(Runtime):
             raise refused(error, f"onnxruntime {onnxruntime.__version__} rejects the model") from error
 
 
-def _input(one: Any, path: str) -> Input:
-    dims = one.shape
+def _input(argument: Any, path: str) -> Input:
+    dims = argument.shape
     if not dims:  # onnxruntime says the same of a scalar and of an input whose dimensions the file does not declare
-        dims = next(found.dims for found in declared_inputs("onnx", path) if found.name == one.name)
-    return Input(one.name, _DTYPES.get(one.type, one.type), dims)
+        dims = next(declared.dims for declared in declared_inputs("onnx", path) if declared.name == argument.name)
+    return Input(argument.name, _DTYPES.get(argument.type, argument.type), dims)
 
 
 def _loads(content: bytes) -> bool:

@@ -46,7 +46,7 @@ def _identity(opset: int = _OPSET, ir_version: int = _IR_VERSION) -> bytes:
 
 def _products() -> List[Tuple[str, bytes]]:
     """Return (precision, model) pairs: a matrix product in each precision, named as in a space file."""
-    found = []
+    products = []
     for name, left, right, outside, operator in (
         ("fp32", "float32", "float32", "float32", "MatMul"),
         ("fp16", "float16", "float16", "float16", "MatMul"),
@@ -55,5 +55,5 @@ def _products() -> List[Tuple[str, bytes]]:
     ):
         ends = [Value("a", left, (4, 4)), Value("b", right, (4, 4))]
         nodes = [node(operator, ["a", "b"], "y")]
-        found.append((name, model(nodes, ends, [Value("y", outside, (4, 4))], 13, 7)))
-    return found
+        products.append((name, model(nodes, ends, [Value("y", outside, (4, 4))], 13, 7)))
+    return products

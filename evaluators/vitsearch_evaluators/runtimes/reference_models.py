@@ -80,7 +80,7 @@ def write(folder: str) -> Tuple[str, str]:
 
 
 def reference_digest() -> str:
-    """Return the digest of both models; it is `wire.job_spec.REFERENCE` as long as nobody changes them."""
+    """Return the digest of both models; it is `wire.measure_protocol.REFERENCE` as long as nobody changes them."""
     return digest({"products": products().hex(), "convolutions": convolutions().hex()})
 
 

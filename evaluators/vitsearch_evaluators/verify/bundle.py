@@ -12,7 +12,7 @@ from vitsearch_evaluators.base.plain_files import read_plain
 from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
 from vitsearch_evaluators.verify import checksums
 from vitsearch_evaluators.verify.unpacking import is_zip, unpack
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 
 SCHEMA = 2
@@ -63,7 +63,7 @@ _number = json_reader.number()
 _FIGURE = {"value": _number, "low": json_reader.optional(_number), "high": json_reader.optional(_number)}
 
 
-class Device(NamedTuple):
+class MeasuringDevice(NamedTuple):
     """The device that measured the model. `environment` is its fingerprint (`conditions.environment`)."""
 
     name: str
@@ -71,7 +71,7 @@ class Device(NamedTuple):
     environment: Mapping[str, Any]
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "device") -> "Device":
+    def from_json(cls, value: Any, where: str = "device") -> "MeasuringDevice":
         return cls(**json_reader.read_object(value, _DEVICE, where))
 
 
@@ -99,7 +99,7 @@ class Manifest(NamedTuple):
     images: Optional[Counted]
     figures: Mapping[str, Figure]
     reference_times: Optional[ReferenceTimes]
-    device: Device
+    device: MeasuringDevice
 
     @classmethod
     def from_json(cls, value: Any) -> "Manifest":
@@ -120,7 +120,7 @@ _MANIFEST: Mapping[str, json_reader.Reader] = {
     "images": json_reader.optional(Counted.from_json),
     "figures": json_reader.mapping(Figure.from_json),
     "reference_times": json_reader.optional(ReferenceTimes.from_json),
-    "device": Device.from_json,
+    "device": MeasuringDevice.from_json,
 }
 _PREPROCESSING: Mapping[str, json_reader.Reader] = {
     "image_size": json_reader.integer(1, 4096),
@@ -223,9 +223,9 @@ def damaged(folder: str) -> Tuple[int, List[str]]:
     return len(listed), checksums.differences(folder, listed)
 
 
-def have_equal_images(one: Bundle, other: Bundle) -> bool:
+def have_equal_images(bundle: Bundle, other: Bundle) -> bool:
     """Whether two intact bundles hold the same labelled images."""
-    first, second = _checksums(one.folder), _checksums(other.folder)
+    first, second = _checksums(bundle.folder), _checksums(other.folder)
     return all(name in first and first[name] == second.get(name) for name in (IMAGES, TRUTH))
 
 

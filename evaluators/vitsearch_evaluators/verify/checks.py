@@ -4,10 +4,10 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.accuracy_job import wilson
-from vitsearch_evaluators.verify.bench import Measured
 from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
 from vitsearch_evaluators.verify.checksums import SIGNATURE
-from vitsearch_evaluators.verify.signature import Verdict
+from vitsearch_evaluators.verify.model_runner import Measured
+from vitsearch_evaluators.verify.signature import SignatureVerdict
 from vitsearch_evaluators.wire.measurement import PAIRED, Measurement
 from vitsearch_evaluators.wire.paired import Milliseconds, ReferenceTimes, cpu_ms, wall_ms
 
@@ -37,7 +37,7 @@ class Check(NamedTuple):
 UNJUDGED_SIGNATURE = Check("signature", NOT_JUDGED, f"{SIGNATURE} is there; --signers FILE judges it")
 
 
-class Found(NamedTuple):
+class ImageCounts(NamedTuple):
     """How many of `n` images of `source` are classified correctly now. `same` of them get the class that the model of
     the bundle gave them that it is compared with; None where that classified other images."""
 
@@ -61,7 +61,7 @@ def shown(wrong: List[str]) -> str:
     return "; ".join(wrong[:_SHOWN] + more)
 
 
-def signature(verdict: Verdict) -> Check:
+def signature(verdict: SignatureVerdict) -> Check:
     """Judge the signature of the checksums."""
     return Check("signature", PASSED if verdict.good else FAILED, verdict.reason)
 
@@ -77,32 +77,32 @@ def unreadable(damage: str) -> Check:
     return Check("files", FAILED, damage)
 
 
-def accuracy(found: Found, shipped: Counted) -> Check:
+def accuracy(counts: ImageCounts, shipped: Counted) -> Check:
     """Judge an accuracy: it fails below the 95 % interval (Wilson) of the shipped one. On other images its own interval
     counts too: a few of them say little."""
     low, _ = wilson(shipped.correct, shipped.n)
-    best = found.correct / found.n if found.same is not None else wilson(found.correct, found.n)[1]
-    message = f"{_found(found)}; shipped: {_shipped(shipped)} on {shipped.n} {shipped.split} images"
-    message += _classes(found, "when shipped")
+    best = counts.correct / counts.n if counts.same is not None else wilson(counts.correct, counts.n)[1]
+    message = f"{_counts(counts)}; shipped: {_shipped(shipped)} on {shipped.n} {shipped.split} images"
+    message += _classes(counts, "when shipped")
     return Check("accuracy", PASSED if best >= low else FAILED, message)
 
 
-def baseline_accuracy(found: Found, baseline: Counted) -> Check:
+def baseline_accuracy(counts: ImageCounts, baseline: Counted) -> Check:
     """Judge an accuracy by that of an earlier bundle. On the same images it fails below the interval of the earlier
     one; on others, where chance is in both, it fails if its own interval is below that."""
     low, _ = wilson(baseline.correct, baseline.n)
-    if found.same is None:
-        _, best = wilson(found.correct, found.n)
+    if counts.same is None:
+        _, best = wilson(counts.correct, counts.n)
         where = f"on {baseline.n} {baseline.split} images of its own"
     else:
-        best = found.correct / found.n
+        best = counts.correct / counts.n
         where = "on the same images"
-    message = f"{_found(found)}; the baseline: {_shipped(baseline)} {where}{_classes(found, 'from the baseline')}"
+    message = f"{_counts(counts)}; the baseline: {_shipped(baseline)} {where}{_classes(counts, 'from the baseline')}"
     return Check("baseline accuracy", PASSED if best >= low else FAILED, message)
 
 
-def _found(found: Found) -> str:
-    return f"{found.correct} of {found.n} correct ({found.correct / found.n:.4f}) of {found.source}"
+def _counts(counts: ImageCounts) -> str:
+    return f"{counts.correct} of {counts.n} correct ({counts.correct / counts.n:.4f}) of {counts.source}"
 
 
 def _shipped(counted: Counted) -> str:
@@ -110,11 +110,11 @@ def _shipped(counted: Counted) -> str:
     return f"{counted.correct / counted.n:.4f} ({low:.4f} to {high:.4f})"
 
 
-def _classes(found: Found, other: str) -> str:
+def _classes(counts: ImageCounts, other: str) -> str:
     """How many images get another class than the `other` model gave them, if that is known."""
-    if found.same is None:
+    if counts.same is None:
         return ""
-    differ = found.n - found.same
+    differ = counts.n - counts.same
     if not differ:
         return f"; every image gets the same class as {other}"
     return f"; {differ} {'image gets' if differ == 1 else 'images get'} another class than {other}"
@@ -130,18 +130,18 @@ def figures(
     reason = _not_comparable(measured, shipped)
     now = figures_of(measured.measurement, _same_references(measured.measurement, shipped, times))
     for name, before in sorted(shipped.figures.items()):
-        found = now.get(name)
-        if found is None:
+        figure = now.get(name)
+        if figure is None:
             why = measured.measurement.reasons.get(_REASONS.get(name, name), "it was not measured now")
             yield Check(prefix + name, NOT_JUDGED, f"{why}; shipped: {_text(before)}")
             continue
-        message = f"{_text(found)}; shipped: {_text(before)}"
+        message = f"{_text(figure)}; shipped: {_text(before)}"
         if reason is not None:
             yield Check(prefix + name, NOT_JUDGED, f"{message}; {reason}")
         elif before.low is None or before.high is None:
             yield Check(prefix + name, NOT_JUDGED, f"{message}; it has no interval to judge by")
         else:
-            best = found.value if found.low is None else found.low
+            best = figure.value if figure.low is None else figure.low
             yield _judged(prefix + name, best <= before.high, message, measured.measurement)
 
 
@@ -149,9 +149,9 @@ def _same_references(
     measurement: Measurement, shipped: Manifest, otherwise: Optional[ReferenceTimes]
 ) -> Optional[ReferenceTimes]:
     """Return the reference times of a bundle if they are of the references that ran beside this measurement."""
-    known, now = shipped.protocol, measurement.protocol
-    is_same = shipped.runtime == measurement.runtime and known.threads == now.threads
-    return shipped.reference_times if is_same and known.reference == now.reference else otherwise
+    protocol, measured = shipped.protocol, measurement.protocol
+    is_same = shipped.runtime == measurement.runtime and protocol.threads == measured.threads
+    return shipped.reference_times if is_same and protocol.reference == measured.reference else otherwise
 
 
 def is_disturbed(measurement: Measurement) -> bool:
@@ -186,11 +186,11 @@ def figures_of(measurement: Measurement, times: Optional[ReferenceTimes]) -> Map
         "peak_memory_mb": measurement.peak_memory_mb,
         "load_ms": measurement.load_ms,
     }
-    found = {name: Figure(value, None, None) for name, value in plain.items() if value is not None}
-    found["latency_ms_p50"] = _figure(wall)
+    figures = {name: Figure(value, None, None) for name, value in plain.items() if value is not None}
+    figures["latency_ms_p50"] = _figure(wall)
     if cpu is not None:
-        found["cpu_ms_p50"] = _figure(cpu)
-    return found
+        figures["cpu_ms_p50"] = _figure(cpu)
+    return figures
 
 
 def _figure(time: Milliseconds) -> Figure:

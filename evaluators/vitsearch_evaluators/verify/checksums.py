@@ -11,7 +11,7 @@ from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
 from vitsearch_evaluators.base.canonical_json import stream_digest
 from vitsearch_evaluators.base.plain_files import open_plain, read_plain
 from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
-from vitsearch_evaluators.verify import names
+from vitsearch_evaluators.verify import file_names
 
 CHECKSUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"
 _CODE = (".py", ".pyc", ".pyd", ".so", ".pth", ".dll", ".dylib")
@@ -43,10 +43,10 @@ def parse(content: bytes) -> Dict[str, str]:
         lines.pop()
     if not lines:
         raise DamagedBundle(f"{CHECKSUMS} is empty")
-    found = [_entry(number, line) for number, line in enumerate(lines, 1)]
-    for name in names.twice(name for name, _ in found):
+    entries = [_entry(number, line) for number, line in enumerate(lines, 1)]
+    for name in file_names.twice(name for name, _ in entries):
         raise DamagedBundle(f"{CHECKSUMS} lists {name} twice")
-    return dict(found)
+    return dict(entries)
 
 
 def _entry(number: int, line: str) -> Tuple[str, str]:
@@ -55,7 +55,7 @@ def _entry(number: int, line: str) -> Tuple[str, str]:
         raise DamagedBundle(f"{CHECKSUMS} line {number}: expected 'sha256  name', got {line[:80]!r}")
     sha256, name = match.groups()
     problem = "a name that the list and its signature have" if name in (CHECKSUMS, SIGNATURE) else None
-    problem = problem or names.problem_of(name) or _foreign_code(name)
+    problem = problem or file_names.problem_of(name) or _foreign_code(name)
     if problem is not None:
         raise DamagedBundle(f"{CHECKSUMS} line {number}: {name[:80]!r} is {problem}")
     return name, sha256
@@ -73,10 +73,10 @@ def differences(folder: str, listed: Mapping[str, str]) -> List[str]:
     present: Set[str] = set()
     added: List[str] = []
     size = 0
-    for name, is_listed, found in _entries(folder, listed):
+    for name, is_listed, entry in _entries(folder, listed):
         if is_listed:
             present.add(name)
-            size += found.stat(follow_symlinks=False).st_size
+            size += entry.stat(follow_symlinks=False).st_size
         else:
             added.append(f"{name} was added")
     if size > BYTES_MAX:

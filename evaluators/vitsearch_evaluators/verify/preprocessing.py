@@ -80,9 +80,9 @@ def _weights(old: int, new: int, interpolation: str) -> Any:
     its arithmetic."""
     import numpy
 
-    one, half = numpy.float32(1), numpy.float32(0.5)
+    unit, half = numpy.float32(1), numpy.float32(0.5)
     scale = numpy.float32(old) / numpy.float32(new)
-    width = max(scale, one)
+    width = max(scale, unit)
     shape, reach = (_triangle, 1) if interpolation == "bilinear" else (_cubic, 2)
     support = numpy.float32(reach) * width
     rows = numpy.zeros((new, old), numpy.float32)
@@ -90,7 +90,7 @@ def _weights(old: int, new: int, interpolation: str) -> Any:
         centre = scale * (numpy.float32(index) + half)
         first, last = max(int(centre - support + half), 0), min(int(centre + support + half), old)
         offsets = numpy.arange(first, last, dtype=numpy.float32) - centre + half
-        shares = shape(abs(offsets * (one / width)))
+        shares = shape(abs(offsets * (unit / width)))
         rows[index, first:last] = shares / shares.sum()
     return rows
 

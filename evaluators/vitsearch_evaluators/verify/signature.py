@@ -23,7 +23,7 @@ PRINCIPALS_MAX = 16
 _TIMEOUT_S = 60.0
 
 
-class Verdict(NamedTuple):
+class SignatureVerdict(NamedTuple):
     """Whether a signature is good, and by whom, or why not."""
 
     good: bool
@@ -35,7 +35,7 @@ def is_there(folder: str) -> bool:
     return os.path.lexists(os.path.join(folder, SIGNATURE))
 
 
-def judge(folder: str, content: bytes, signers: str) -> Verdict:
+def judge(folder: str, content: bytes, signers: str) -> SignatureVerdict:
     """Judge the signature of `content`, the list of checksums of a bundle in `folder`, by a file of signers.
 
     InvalidRequest for a file of signers that cannot be read.
@@ -47,12 +47,14 @@ def judge(folder: str, content: bytes, signers: str) -> Verdict:
     try:
         signature = read_plain(os.path.join(folder, SIGNATURE), SIGNATURE_MAX_BYTES)
     except FileNotFoundError:
-        return Verdict(False, f"the bundle has no {SIGNATURE}")
+        return SignatureVerdict(False, f"the bundle has no {SIGNATURE}")
     except OSError as error:
-        return Verdict(False, f"{SIGNATURE} cannot be read: {error.strerror}")
+        return SignatureVerdict(False, f"{SIGNATURE} cannot be read: {error.strerror}")
     program = shutil.which("ssh-keygen")
     if program is None:
-        return Verdict(False, "ssh-keygen, which judges it, is not on the PATH; it comes with OpenSSH 8.2 or newer")
+        return SignatureVerdict(
+            False, "ssh-keygen, which judges it, is not on the PATH; it comes with OpenSSH 8.2 or newer"
+        )
     with tempfile.TemporaryDirectory(prefix="vitsearch-signature-") as private:
         for name, data in (("signature", signature), ("signers", allowed)):
             with open(os.path.join(private, name), "wb") as stream:
@@ -94,18 +96,18 @@ class _Output(NamedTuple):
         return self.lines[-1] if self.lines else "no reason given"
 
 
-def _judged(keygen: _Keygen, content: bytes) -> Verdict:
-    found = keygen.run("find-principals")
-    if not found.succeeded:
-        return Verdict(False, f"it is of no key that the file of signers allows ({found.last})")
+def _judged(keygen: _Keygen, content: bytes) -> SignatureVerdict:
+    principals = keygen.run("find-principals")
+    if not principals.succeeded:
+        return SignatureVerdict(False, f"it is of no key that the file of signers allows ({principals.last})")
     refused: Optional[_Output] = None
-    for principal in found.lines[:PRINCIPALS_MAX]:
+    for principal in principals.lines[:PRINCIPALS_MAX]:
         verified = keygen.run("verify", "-I", principal, "-n", NAMESPACE, content=content)
         if verified.succeeded:
-            return Verdict(True, f"{SIGNATURE} is of {principal}{_key(verified)}")
+            return SignatureVerdict(True, f"{SIGNATURE} is of {principal}{_key(verified)}")
         refused = verified
     reason = "nobody is named" if refused is None else refused.last
-    return Verdict(False, f"it is not a signature of these checksums, in the namespace {NAMESPACE} ({reason})")
+    return SignatureVerdict(False, f"it is not a signature of these checksums, in the namespace {NAMESPACE} ({reason})")
 
 
 def _key(verified: _Output) -> str:

@@ -9,7 +9,7 @@ from typing import BinaryIO, Iterator
 
 from vitsearch_evaluators.base.plain_files import open_plain
 from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
-from vitsearch_evaluators.verify import names
+from vitsearch_evaluators.verify import file_names
 from vitsearch_evaluators.verify.checksums import BYTES_MAX
 
 _LOCAL_HEADER = b"PK\x03\x04"
@@ -55,9 +55,9 @@ def _unpack(stream: BinaryIO, path: str, folder: str) -> None:
     except _UNREADABLE as error:
         raise DamagedBundle(f"the zip is damaged: its directory cannot be read ({error})") from error
     with archive:
-        found = len(archive.infolist())
-        if found != recorded:  # zipfile does not compare them
-            raise DamagedBundle(f"the zip is damaged: its directory has {found} of {recorded} files")
+        count = len(archive.infolist())
+        if count != recorded:  # zipfile does not compare them
+            raise DamagedBundle(f"the zip is damaged: its directory has {count} of {recorded} files")
         _refuse_bomb(archive, os.fstat(stream.fileno()).st_size)
         wrong = list(_odd(archive)) or list(_unreadable(archive))
         if wrong:
@@ -98,7 +98,7 @@ def _odd(archive: zipfile.ZipFile) -> Iterator[str]:
     """Yield what no zip of a bundle has: names that lead elsewhere, names twice, links, encrypted files."""
     entries = archive.infolist()
     for entry in entries:
-        problem = names.problem_of(entry.orig_filename[:-1] if entry.is_dir() else entry.orig_filename)
+        problem = file_names.problem_of(entry.orig_filename[:-1] if entry.is_dir() else entry.orig_filename)
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if problem is not None:
             yield f"{entry.orig_filename[:80]!r} is {problem}"
@@ -106,7 +106,7 @@ def _odd(archive: zipfile.ZipFile) -> Iterator[str]:
             yield f"{_inside(entry)} is a link or no regular file"
         elif entry.flag_bits & _ENCRYPTED:
             yield f"{_inside(entry)} is encrypted"
-    for name in names.twice(entry.filename.rstrip("/") for entry in entries):
+    for name in file_names.twice(entry.filename.rstrip("/") for entry in entries):
         yield f"{name[:80]!r} is there twice"
 
 

@@ -8,20 +8,20 @@ from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.errors import DamagedBundle, MeasurementFailed
 from vitsearch_evaluators.verify import bundle as bundles
 from vitsearch_evaluators.verify import checks, checksums, images
-from vitsearch_evaluators.verify.bench import Bench
 from vitsearch_evaluators.verify.bundle import Bundle
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check, Found
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check, ImageCounts
 from vitsearch_evaluators.verify.images import Images
+from vitsearch_evaluators.verify.model_runner import ModelRunner
 from vitsearch_evaluators.verify.signature import is_there, judge
 from vitsearch_evaluators.wire.restriction import Restriction
 
-MakeBench = Callable[[Bundle], Bench]
+MakeRunner = Callable[[Bundle], ModelRunner]
 ONLY_CHECKSUMS = "only checksums judged"
 ATTEMPTS = 3
 """Measurements until none of its figures fails."""
 
 
-class Asked(NamedTuple):
+class VerifyOptions(NamedTuple):
     """What to verify: on the images of the folder `data` (None: on those in the bundle), with the measurements unless
     `measures` is False, against the bundle in the folder `baseline`, and signed by one of the file `signers`."""
 
@@ -56,22 +56,22 @@ class Report(NamedTuple):
         }
 
 
-def verify(folder: str, make_bench: MakeBench, asked: Asked = Asked()) -> Report:  # noqa: B008 - immutable
+def verify(folder: str, make_runner: MakeRunner, options: VerifyOptions = VerifyOptions()) -> Report:  # noqa: B008 - immutable
     """Verify the bundle in a folder. What is not the shipped file is not run.
 
-    InvalidRequest for what is no bundle, and for wrong images of `asked.data`.
+    InvalidRequest for what is no bundle, and for wrong images of `options.data`.
     """
     listed, wrong = bundles.damaged(folder)
-    found = [checks.files(listed, wrong), *_signature(folder, asked.signers)]
-    if any(check.outcome == FAILED for check in found):
-        return Report(os.path.basename(os.path.normpath(folder)), tuple(found))
+    results = [checks.files(listed, wrong), *_signature(folder, options.signers)]
+    if any(check.outcome == FAILED for check in results):
+        return Report(os.path.basename(os.path.normpath(folder)), tuple(results))
     bundle = bundles.read(folder)
-    baseline = None if asked.baseline is None else _intact(asked.baseline)
-    bench = make_bench(bundle)
-    found.extend(_accuracy(bundle, bench, asked.data, baseline))
-    if asked.measures:
-        found.extend(_figures(bundle, bench, baseline))
-    return Report(bundle.manifest.name, tuple(found), bench.restrictions)
+    baseline = None if options.baseline is None else _intact(options.baseline)
+    runner = make_runner(bundle)
+    results.extend(_accuracy(bundle, runner, options.data, baseline))
+    if options.measures:
+        results.extend(_figures(bundle, runner, baseline))
+    return Report(bundle.manifest.name, tuple(results), runner.restrictions)
 
 
 def _signature(folder: str, signers: Optional[str]) -> List[Check]:
@@ -92,7 +92,7 @@ def _intact(folder: str) -> Bundle:
     return bundles.read(folder)
 
 
-def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
+def _accuracy(bundle: Bundle, runner: ModelRunner, data: Optional[str], baseline: Optional[Bundle]) -> List[Check]:
     shipped, runtime = bundle.manifest.accuracy, bundle.manifest.runtime
     if not runtimes.create(runtime).gives_outputs:
         return [Check("accuracy", NOT_JUDGED, f"{runtime} reports no outputs, so it cannot classify images")]
@@ -103,44 +103,46 @@ def _accuracy(bundle: Bundle, bench: Bench, data: Optional[str], baseline: Optio
     else:
         return [Check("accuracy", NOT_JUDGED, "the bundle has no images (--no-images): give a folder with --data")]
     try:
-        classes, found = _classified(bundle, bench, chosen)
+        classes, counts = _classified(bundle, runner, chosen)
     except MeasurementFailed as failure:
         return [checks.not_run("accuracy", failure)]
-    judged = [checks.accuracy(_beside(found, classes, chosen.expected), shipped)]
+    judged = [checks.accuracy(_beside(counts, classes, chosen.expected), shipped)]
     if baseline is not None:
-        judged.append(_beside_baseline(found, classes, bundle, baseline, chosen))
+        judged.append(_beside_baseline(counts, classes, bundle, baseline, chosen))
     return judged
 
 
-def _classified(bundle: Bundle, bench: Bench, chosen: Images) -> Tuple[List[int], Found]:
+def _classified(bundle: Bundle, runner: ModelRunner, chosen: Images) -> Tuple[List[int], ImageCounts]:
     """The class of each image, and how many are correct."""
     correct = 0
     classes: List[int] = []
     with tempfile.TemporaryDirectory(prefix="vitsearch-images-") as folder:
         for chunk in images.chunks(chosen, bundle, folder):
-            classified = bench.classify(chunk)
+            classified = runner.classify(chunk)
             correct += classified.result.correct
             classes.extend(classified.classes.tolist())
-    return classes, Found(chosen.source, len(chosen.labels), correct)
+    return classes, ImageCounts(chosen.source, len(chosen.labels), correct)
 
 
-def _beside(found: Found, classes: List[int], expected: Optional[Any]) -> Found:
+def _beside(counts: ImageCounts, classes: List[int], expected: Optional[Any]) -> ImageCounts:
     """What was found, with the number of images that have the expected class."""
     if expected is None:
-        return found
-    return found._replace(same=sum(one == other for one, other in zip(classes, expected.tolist())))
+        return counts
+    return counts._replace(same=sum(actual == wanted for actual, wanted in zip(classes, expected.tolist())))
 
 
-def _beside_baseline(found: Found, classes: List[int], bundle: Bundle, baseline: Bundle, chosen: Images) -> Check:
+def _beside_baseline(
+    counts: ImageCounts, classes: List[int], bundle: Bundle, baseline: Bundle, chosen: Images
+) -> Check:
     """The check against an earlier bundle: on the same images where both bundles hold these and no others are given."""
     earlier = baseline.manifest
     if chosen.expected is None or earlier.images is None or not bundles.have_equal_images(bundle, baseline):
-        return checks.baseline_accuracy(found, earlier.accuracy)
+        return checks.baseline_accuracy(counts, earlier.accuracy)
     expected = images.of_bundle(baseline).expected
-    return checks.baseline_accuracy(_beside(found, classes, expected), earlier.images)
+    return checks.baseline_accuracy(_beside(counts, classes, expected), earlier.images)
 
 
-def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[Check]:
+def _figures(bundle: Bundle, runner: ModelRunner, baseline: Optional[Bundle]) -> List[Check]:
     """The checks of a measurement. One that fails or was disturbed is taken again: what is slower is slower every time.
     The last one that was not disturbed counts."""
     runtime = bundle.manifest.runtime
@@ -149,15 +151,15 @@ def _figures(bundle: Bundle, bench: Bench, baseline: Optional[Bundle]) -> List[C
     kept: List[Check] = []
     for _ in range(ATTEMPTS):
         try:
-            measured = bench.measure()
+            measured = runner.measure()
         except MeasurementFailed as failure:
             return [checks.not_run("measurement", failure)]
-        found = list(checks.figures(measured, bundle.manifest))
+        results = list(checks.figures(measured, bundle.manifest))
         if baseline is not None:
-            found.extend(checks.figures(measured, baseline.manifest, "baseline ", bundle.manifest.reference_times))
+            results.extend(checks.figures(measured, baseline.manifest, "baseline ", bundle.manifest.reference_times))
         is_disturbed = checks.is_disturbed(measured.measurement)
         if not kept or not is_disturbed:
-            kept = found
-        if not is_disturbed and all(check.outcome != FAILED for check in found):
-            return found
+            kept = results
+        if not is_disturbed and all(check.outcome != FAILED for check in results):
+            return results
     return kept

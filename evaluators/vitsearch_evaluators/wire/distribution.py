@@ -4,7 +4,7 @@ import math
 import random
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS
 
 if TYPE_CHECKING:
     from vitsearch_evaluators.wire.measurement import Latency
@@ -88,7 +88,7 @@ def _between_processes(medians: Sequence[float]) -> float:
     """Return half the width of Student's interval of the mean of a few medians."""
     count = len(medians)
     mean = math.fsum(medians) / count
-    variance = math.fsum((one - mean) ** 2 for one in medians) / (count - 1)
+    variance = math.fsum((value - mean) ** 2 for value in medians) / (count - 1)
     return student_95(count - 1) * math.sqrt(variance / count)
 
 

@@ -28,18 +28,18 @@ class Hardware(NamedTuple):
         The processor must be equal in any case, and the board unless its serial number is. The host's name, the
         kernel and everything else that may change on one device do not count.
         """
-        found = []
+        marks = []
         if self.processor and other.processor and self.processor != other.processor:
-            found.append("processor")
+            marks.append("processor")
         if self.serial and other.serial:
-            return tuple(found + [SERIAL] * (self.serial != other.serial))
+            return tuple(marks + [SERIAL] * (self.serial != other.serial))
         if self.board and other.board and self.board != other.board:
-            found.append("board")
+            marks.append("board")
         if self.adapters and other.adapters:
-            return tuple(found + [ADAPTERS] * set(self.adapters).isdisjoint(other.adapters))
+            return tuple(marks + [ADAPTERS] * set(self.adapters).isdisjoint(other.adapters))
         if self.machine_id and other.machine_id and self.machine_id != other.machine_id:
-            found.append(MACHINE_ID)
-        return tuple(found)
+            marks.append(MACHINE_ID)
+        return tuple(marks)
 
     def completed_by(self, other: "Hardware") -> "Hardware":
         """Return what this one says, and of the other what it does not say."""

@@ -3,9 +3,9 @@
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.wire.counters import Counters
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol, Shapes, shapes_to_json
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol, Shapes, shapes_to_json
 from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, wall_ms
+from vitsearch_evaluators.wire.processor_counters import Counters
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL
 
 RAW, PAIRED = "raw", "paired"

@@ -50,23 +50,25 @@ from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.wire.events import Event
 from vitsearch_evaluators.wire.hardware import Hardware
 from vitsearch_evaluators.wire.job_spec import (
-    ACCURACY,
     ARTIFACT_NAMES,
     ARTIFACTS,
-    CONFIRM,
     JOB_KINDS,
-    MINIMUM_RUNS,
-    PEAKS,
-    PROTOCOLS,
-    SCREEN,
     SUBSET_NAMES,
     BlobRef,
     JobSpec,
-    MeasureProtocol,
     Owner,
     job_id,
 )
 from vitsearch_evaluators.wire.job_status import FINAL_STATES, JOB_STATES, JobStatus, Result
+from vitsearch_evaluators.wire.measure_protocol import (
+    ACCURACY,
+    CONFIRM,
+    MINIMUM_RUNS,
+    PEAKS,
+    PROTOCOLS,
+    SCREEN,
+    MeasureProtocol,
+)
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 

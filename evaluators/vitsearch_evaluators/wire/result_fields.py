@@ -3,7 +3,7 @@
 from typing import Mapping
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.wire.job_spec import read_shapes
+from vitsearch_evaluators.wire.measure_protocol import read_shapes
 
 OF_EVERY_RESULT: Mapping[str, json_reader.Reader] = {
     "job_id": json_reader.sha256,

@@ -4,7 +4,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.job_spec import Shapes, shapes_to_json
+from vitsearch_evaluators.wire.measure_protocol import Shapes, shapes_to_json
 from vitsearch_evaluators.wire.result_fields import OF_A_MODEL, OF_EVERY_RESULT
 
 _number = json_reader.number()
@@ -166,7 +166,7 @@ class PeaksResult(NamedTuple):
         return dict(
             self._asdict(),
             options=dict(self.options),
-            gemm=[one.to_json() for one in self.gemm],
+            gemm=[rate.to_json() for rate in self.gemm],
             copy_gb_per_s=self.copy_gb_per_s.to_json(),
             reasons=dict(self.reasons),
         )

@@ -180,14 +180,14 @@ def _verify_on(device: str, asked: argparse.Namespace) -> int:
     from vitsearch.devices.connection import connect, known_device  # not for those who verify here
     from vitsearch.space.sections import Device
     from vitsearch_evaluators.cli import verify as agent
-    from vitsearch_evaluators.verify.bench import Bench, Remote
     from vitsearch_evaluators.verify.bundle import Bundle as OpenBundle
+    from vitsearch_evaluators.verify.model_runner import DeviceRunner, ModelRunner
 
     client = connect(device, known_device(device, Device(), os.environ), "verify")
     repeat = FIRST_REPEAT + int(time.time()) % REPEATS
 
-    def there(opened: OpenBundle) -> Bench:
-        return Remote(opened, client, repeat)
+    def there(opened: OpenBundle) -> ModelRunner:
+        return DeviceRunner(opened, client, repeat)
 
     with client:
         return agent.run_with(asked, there)

@@ -72,7 +72,7 @@ def agent_pyz(
 
     It needs Python 3.6 or newer there, and nothing else.
     """
-    from vitsearch_evaluators.verify import single_file
+    from vitsearch_evaluators.base import single_file
 
     try:
         single_file.write(str(file))

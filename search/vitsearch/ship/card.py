@@ -12,8 +12,8 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
 from vitsearch.ship.described import Accuracy, Described
+from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.verify import single_file
 from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 TITLES = {

@@ -25,8 +25,9 @@ from vitsearch.ship.card import card
 from vitsearch.ship.described import Described
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.artifacts.coreml_file import write_package
+from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
-from vitsearch_evaluators.verify import bundle, single_file
+from vitsearch_evaluators.verify import bundle
 from vitsearch_evaluators.wire.protocol import Measurement
 
 File = bytes | Path

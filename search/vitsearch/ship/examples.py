@@ -20,7 +20,7 @@ from vitsearch.ship.described import Described
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import calibration
 from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.runtimes import openvino_cpu, ort
+from vitsearch_evaluators.runtimes import openvino_runtime, ort
 from vitsearch_evaluators.runtimes.tools import trtexec_flags
 
 BENCHMARK_APP = "benchmark_app.json"
@@ -117,7 +117,7 @@ def _onnxruntime_perf_test(model: Described) -> tuple[str, ...] | None:
 def _benchmark_app(model: Described) -> tuple[str, ...]:
     """Without ``-ip`` it would change the input of a model for three channels to bytes."""
     options = _options(model)
-    known = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    known = openvino_runtime.properties(options, model.confirmation.protocol.threads)
     run = ["-shape", f"{INPUT}[{','.join(map(str, _shape(model)))}]", "-ip", "f32", "-api", "sync", "-t", "10"]
     run += ["-hint", options["hint"]]
     for name, flag in _BENCHMARK_APP_FLAGS.items():
@@ -131,7 +131,7 @@ def benchmark_app_config(model: Described) -> str | None:
     if model.job.runtime != "openvino":
         return None
     options = _options(model)
-    known = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    known = openvino_runtime.properties(options, model.confirmation.protocol.threads)
     further = {name: value for name, value in known.items() if name not in (*_BENCHMARK_APP_FLAGS, "PERFORMANCE_HINT")}
     return json.dumps({options["device"]: further}) + "\n" if further else None
 
@@ -209,7 +209,7 @@ def _openvino(model: Described) -> Example:
     """A model with an open batch gets that of the measurement before it is compiled, as there: the graph of an open
     one takes 1.3 times the CPU time, and in bf16 it gives other logits."""
     options = _options(model)
-    properties = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    properties = openvino_runtime.properties(options, model.confirmation.protocol.threads)
     listed = ", ".join(f'"{key}": {_quoted(value)}' for key, value in sorted(properties.items()))
     shaped = "" if model.deployment.batch else f"MODEL.reshape({list(_shape(model))})\n"
     opened = (

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from support import AGENT_HOME, REPOSITORY
-from vitsearch_evaluators.cli import app, verify_options
+from vitsearch_evaluators.cli.parser import add_verify_options, parser
 
 PAGES = sorted(pathlib.Path(AGENT_HOME).glob("*.md"))
 COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power|measure|install|uninstall)([^`|\n]+)")
@@ -17,8 +17,8 @@ COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power
 def commands(page):
     """Yield the arguments after the program's name, whatever comes before it (sudo, ssh, python3)."""
     for block in re.findall(r"```\w*\n(.*?)```|`([^`]+)`", page.read_text(), re.DOTALL):
-        for found in COMMAND.findall("".join(block)):
-            yield shlex.split(found, comments=True)
+        for line in COMMAND.findall("".join(block)):
+            yield shlex.split(line, comments=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -26,7 +26,7 @@ def test_commands_parse(page, capsys):
     refused = []
     for words in commands(page):
         try:
-            app.parser().parse_args(words)
+            parser().parse_args(words)
         except SystemExit:
             refused.append((words, capsys.readouterr().err))
     assert refused == []
@@ -43,7 +43,7 @@ def test_each_section_of_install_md_begins_with_the_install_command():
 
 def test_the_page_on_bundles_names_every_option_of_verify():
     command = argparse.ArgumentParser(add_help=False)
-    verify_options.add_options(command)
+    add_verify_options(command)
     options = set(re.findall(r"^  (--[a-z-]+)", command.format_help(), re.MULTILINE))
     assert "--cpus" in options
     page = pathlib.Path(REPOSITORY, "docs", "ship.md").read_text()

@@ -147,8 +147,8 @@ class AgentHandler(StreamRequestHandler):
             )
 
     def _authorize(self) -> None:
-        scheme, _, given = self._head.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or not self.server.access.tokens.admits(given.encode("utf-8", "replace")):
+        scheme, _, token = self._head.headers.get("authorization", "").partition(" ")
+        if scheme != "Bearer" or not self.server.access.tokens.admits(token.encode("utf-8", "replace")):
             raise Unauthorized("the token is missing, wrong, or was rotated; expected: Authorization: Bearer TOKEN")
 
     def _body(self, limit: int) -> bytes:

@@ -7,7 +7,6 @@ from typing import NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base.processes import package_folder
 
-PYZ = "vitsearch-agent.pyz"
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 

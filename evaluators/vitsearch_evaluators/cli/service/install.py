@@ -23,21 +23,21 @@ class _Listening(NamedTuple):
     fingerprint: Optional[str]
 
 
-def install(manager: Manager, given: Mapping[str, Any], echo: Echo) -> None:
-    """Install the service, or upgrade and restart it; options that are not `given` stay as installed.
+def install(manager: Manager, overrides: Mapping[str, Any], echo: Echo) -> None:
+    """Install the service, or upgrade and restart it; options without `overrides` stay as installed.
 
     Raises InvalidRequest when the service could not run, EvaluatorError when a step fails or the agent does
     not start to listen.
     """
-    options = _options(manager, given)
-    _run(install_steps(manager, given), manager, echo)
+    options = _options(manager, overrides)
+    _run(install_steps(manager, overrides), manager, echo)
     for line in _report(manager, options, _wait(manager, options)):
         echo(line)
 
 
-def install_steps(manager: Manager, given: Mapping[str, Any]) -> List[Step]:
+def install_steps(manager: Manager, overrides: Mapping[str, Any]) -> List[Step]:
     """Return the steps of `install` up to the start of the agent."""
-    options = _options(manager, given)
+    options = _options(manager, overrides)
     _check_openssl(manager, options)
     return manager.install_steps(options)
 
@@ -63,9 +63,9 @@ def uninstall_steps(manager: Manager, purge: bool) -> List[Step]:
     return steps + manager.account_steps(manager.installed() or DEFAULT)
 
 
-def _options(manager: Manager, given: Mapping[str, Any]) -> ServiceOptions:
+def _options(manager: Manager, overrides: Mapping[str, Any]) -> ServiceOptions:
     """Return the options: those given now, else the installed ones, else the defaults."""
-    return (manager.installed() or DEFAULT).with_options(given).checked()
+    return (manager.installed() or DEFAULT).with_options(overrides).checked()
 
 
 def _state(manager: Manager) -> str:
@@ -121,9 +121,9 @@ def _wait(manager: Manager, options: ServiceOptions) -> _Listening:
 def _read(text: str, path: str) -> _Listening:
     # The agent's account wrote the file, and another account prints it, so the content is not trusted.
     try:
-        found = parse_json(text.encode())
-        fingerprint = found["fingerprint"]
-        return _Listening(int(found["port"]), fingerprint and tls.checked_fingerprint(fingerprint))
+        content = parse_json(text.encode())
+        fingerprint = content["fingerprint"]
+        return _Listening(int(content["port"]), fingerprint and tls.checked_fingerprint(fingerprint))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluatorError("install", f"{path} is invalid: {error}") from error
 

@@ -6,9 +6,10 @@ import plistlib
 from typing import List, Sequence
 from xml.parsers.expat import ExpatError
 
+from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.base.canonical_json import parse_json
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.cli.service.host import PYZ, Host, Program
+from vitsearch_evaluators.cli.service.host import Host, Program
 from vitsearch_evaluators.cli.service.manager import NO_SESSION, Manager
 from vitsearch_evaluators.cli.service.options import ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Command, Step
@@ -52,7 +53,7 @@ class Launchd(Manager):
     def __init__(self, host: Host, program: Program, system: System) -> None:
         super().__init__(host, program, system)
         self.definition = f"{host.home}/Library/LaunchAgents/{LABEL}.plist"
-        self.archive = f"{host.home}/Library/Application Support/vitsearch/{PYZ}"
+        self.archive = f"{host.home}/Library/Application Support/vitsearch/{single_file.NAME}"
         self.state = f"{host.home}/Library/Application Support/vitsearch/state"
 
     @property

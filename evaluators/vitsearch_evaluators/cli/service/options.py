@@ -32,12 +32,12 @@ class ServiceOptions(NamedTuple):
     cpus: Optional[str] = None
     user: str = USER
 
-    def with_options(self, given: Mapping[str, Any]) -> "ServiceOptions":
-        """Return the options with those `given` now; paths become absolute, because a service starts in another folder.
+    def with_options(self, overrides: Mapping[str, Any]) -> "ServiceOptions":
+        """Return the options with `overrides`; paths become absolute, because a service starts in another folder.
 
         A TLS option cancels an earlier --insecure-plaintext, and the other way round.
         """
-        more = dict(given)
+        more = dict(overrides)
         encrypted, plain = {"tls", "tls_cert", "tls_key"}, {"insecure_plaintext"}
         for now, before in ((encrypted, plain), (plain, encrypted)):
             if now & set(more) and not before & set(more):

@@ -3,9 +3,10 @@
 import os
 from typing import List, Sequence
 
+from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.cli.service import unit
-from vitsearch_evaluators.cli.service.host import PYZ, Host, Program, is_hidden
+from vitsearch_evaluators.cli.service import systemd_unit
+from vitsearch_evaluators.cli.service.host import Host, Program, is_hidden
 from vitsearch_evaluators.cli.service.manager import NO_SESSION, Manager
 from vitsearch_evaluators.cli.service.options import DEFAULT, STATE, USER, ServiceOptions
 from vitsearch_evaluators.cli.service.steps import Command, Folder, Step
@@ -33,30 +34,32 @@ class _Systemd(Manager):
         return f"journalctl {'-u' if self.system_wide else '--user-unit'} vitsearch-agent"
 
     def has_failed(self) -> bool:
-        return self.system.run(self._systemctl("is-failed", unit.UNIT).argv).reason is None
+        return self.system.run(self._systemctl("is-failed", systemd_unit.UNIT).argv).reason is None
 
     def recent_log(self) -> str:
-        start = self.system.run(self._systemctl("show", "--property=InvocationID", unit.UNIT).argv).stdout.strip()
+        start = self.system.run(
+            self._systemctl("show", "--property=InvocationID", systemd_unit.UNIT).argv
+        ).stdout.strip()
         this_start = f"_SYSTEMD_INVOCATION_ID={start.partition('=')[2]}"
         return self.system.run(("journalctl", this_start, "-n", "20", "-o", "cat", "--no-pager")).stdout.strip()
 
     def _parse_options(self, text: str) -> ServiceOptions:
-        return unit.parse_options(text, self.definition)
+        return systemd_unit.parse_options(text, self.definition)
 
     def _definition(self, options: ServiceOptions, state: str) -> str:
-        return unit.text(unit.Service(tuple(self.command()), options, state, self.system_wide))
+        return systemd_unit.text(systemd_unit.Service(tuple(self.command()), options, state, self.system_wide))
 
     def _start(self) -> List[Step]:
-        words = (["daemon-reload"], ["enable", unit.UNIT], ["restart", unit.UNIT])
+        words = (["daemon-reload"], ["enable", systemd_unit.UNIT], ["restart", systemd_unit.UNIT])
         return [self._systemctl(*each) for each in words]
 
     def _stop(self) -> List[Step]:
         # A unit that has failed too often does not start until its failures are reset.
         words = [["reset-failed"]] if self.has_failed() else []
-        return [self._systemctl(*each, unit.UNIT) for each in [["stop"], *words]]
+        return [self._systemctl(*each, systemd_unit.UNIT) for each in [["stop"], *words]]
 
     def _disable(self) -> Step:
-        return self._systemctl("disable", "--now", unit.UNIT)
+        return self._systemctl("disable", "--now", systemd_unit.UNIT)
 
     def _reload(self) -> List[Step]:
         return [self._systemctl("daemon-reload")]
@@ -77,8 +80,8 @@ class _Systemd(Manager):
 class SystemService(_Systemd):
     """A system-wide unit: it starts at boot, under its own unprivileged account."""
 
-    definition = f"/etc/systemd/system/{unit.UNIT}"
-    archive = f"/opt/vitsearch/{PYZ}"
+    definition = f"/etc/systemd/system/{systemd_unit.UNIT}"
+    archive = f"/opt/vitsearch/{single_file.NAME}"
     state = STATE
     system_wide = True
     as_root = "sudo "
@@ -126,8 +129,8 @@ class UserService(_Systemd):
 
     def __init__(self, host: Host, program: Program, system: System) -> None:
         super().__init__(host, program, system)
-        self.definition = f"{host.home}/.config/systemd/user/{unit.UNIT}"
-        self.archive = f"{host.home}/.local/share/vitsearch/{PYZ}"
+        self.definition = f"{host.home}/.config/systemd/user/{systemd_unit.UNIT}"
+        self.archive = f"{host.home}/.local/share/vitsearch/{single_file.NAME}"
         self.state = f"{host.home}/.local/state/vitsearch"
 
     def notes(self) -> List[str]:

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, Dict, Iterator, Mapping, NamedTuple, Optional,
 from vitsearch_evaluators.base import json_reader, npy
 from vitsearch_evaluators.base.atomic_files import replacing
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child.subject import Subject
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
 from vitsearch_evaluators.runtimes.base import Session
-from vitsearch_evaluators.wire.job_spec import Shapes, read_shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes, read_shapes
 from vitsearch_evaluators.wire.results import NO_CLASS, Cell, read_confusion
 
 IMAGES, LABELS = "images.npy", "labels.npy"
@@ -56,10 +56,10 @@ _REPORT: Mapping[str, json_reader.Reader] = {
 }
 
 
-def classify(subject: Subject) -> AccuracyReport:
+def classify(measured: MeasuredModel) -> AccuracyReport:
     """Classify the subset in this folder; MeasurementFailed when model and subset do not fit together."""
     header, labels = _subset()
-    session = subject.load()
+    session = measured.load()
     batch, n = session.batch, len(labels)
     classes = 0
     cells = Counter()  # type: Counter[Tuple[int, int]]
@@ -78,7 +78,7 @@ def classify(subject: Subject) -> AccuracyReport:
     not_finite = sum(count for (_, predicted), count in cells.items() if predicted == NO_CLASS)
     confusion = tuple((label, predicted, count) for (label, predicted), count in sorted(cells.items()))
     counts = n, correct, not_finite, classes, confusion
-    return AccuracyReport(*counts, subject.version, subject.options, session.batch, session.shapes)
+    return AccuracyReport(*counts, measured.version, measured.options, session.batch, session.shapes)
 
 
 def _subset() -> Tuple[npy.Header, Any]:
@@ -108,14 +108,14 @@ def _logits(session: Session, images: Any, batch: int) -> Any:
     import numpy
 
     missing = batch - len(images)
-    given = numpy.concatenate([images, numpy.repeat(images[-1:], missing, axis=0)]) if missing else images
-    found = numpy.asarray(session.infer(given))
-    if found.ndim != 2 or len(found) != batch or found.shape[1] == 0 or found.dtype.kind != "f":
+    padded = numpy.concatenate([images, numpy.repeat(images[-1:], missing, axis=0)]) if missing else images
+    logits = numpy.asarray(session.infer(padded))
+    if logits.ndim != 2 or len(logits) != batch or logits.shape[1] == 0 or logits.dtype.kind != "f":
         raise MeasurementFailed(
             "incompatible_artifact",
-            f"expected logits, {batch} x classes, got {found.dtype} of shape {list(found.shape)}",
+            f"expected logits, {batch} x classes, got {logits.dtype} of shape {list(logits.shape)}",
         )
-    return numpy.ascontiguousarray(found[: len(images)], dtype=WRITTEN_AS)
+    return numpy.ascontiguousarray(logits[: len(images)], dtype=WRITTEN_AS)
 
 
 def _answers(logits: Any, labels: Any) -> Iterator[Tuple[int, int]]:

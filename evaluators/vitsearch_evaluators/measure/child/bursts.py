@@ -16,7 +16,7 @@ from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounter
 from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, Samples, clock_overhead_ms, is_enough, timed_runs
 from vitsearch_evaluators.wire.distribution import median
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 BLOCK_S = 0.015
 SETTLE_LEAST_S, SETTLE_S_PER_MB, SETTLE_MOST_S = 0.006, 0.0015, 0.04
@@ -90,22 +90,22 @@ class BurstSampler:
         before = _summary(self._block(products))
         blocks: List[PairedBlock] = []
         for pair in range(PAIRS):
-            found = _summary(self._model_block())
+            model = _summary(self._model_block())
             is_even = pair % 2 == 0
             after = _summary(self._block(convolutions if is_even else products))
-            blocks.append(PairedBlock(found, before, after) if is_even else PairedBlock(found, after, before))
+            blocks.append(PairedBlock(model, before, after) if is_even else PairedBlock(model, after, before))
             before = after
         return tuple(blocks)
 
     def _plain_burst(self, protocol: MeasureProtocol) -> None:
         """Time the model alone for as long as its blocks in a paired burst take, or until one burst is enough."""
-        known = len(self._samples.wall_ms)
-        if known:
+        before = len(self._samples.wall_ms)
+        if before:
             self._settle(self._model)  # the processor may have slowed down in the rest
         self._model_runs(
             lambda done, passed_s: (
                 (done < PAIRS * BLOCK_MINIMUM_RUNS or passed_s < PAIRS * BLOCK_S)
-                and not is_enough(known + done, passed_s, protocol)
+                and not is_enough(before + done, passed_s, protocol)
             )
         )
 
@@ -124,15 +124,15 @@ class BurstSampler:
     def _model_runs(self, keep_running: Callable[[int, float], bool]) -> Samples:
         """Time runs of the model and keep their times."""
         self._counters.start()
-        found = self._timed(self._model.run, keep_running)
+        samples = self._timed(self._model.run, keep_running)
         self._counters.stop()
-        self._samples.wall_ms.extend(found.wall_ms)
-        self._samples.cpu_ms.extend(found.cpu_ms)
-        return found
+        self._samples.wall_ms.extend(samples.wall_ms)
+        self._samples.cpu_ms.extend(samples.cpu_ms)
+        return samples
 
     def _timed(self, run: Run, keep_running: Callable[[int, float], bool]) -> Samples:
-        found = timed_runs(run, self._clocks, keep_running)
-        return Samples(found.wall_ms, [max(0.0, cpu_ms - self._overhead_ms) for cpu_ms in found.cpu_ms])
+        samples = timed_runs(run, self._clocks, keep_running)
+        return Samples(samples.wall_ms, [max(0.0, cpu_ms - self._overhead_ms) for cpu_ms in samples.cpu_ms])
 
 
 def _is_in_block(runs: int, seconds: float) -> bool:

@@ -10,7 +10,7 @@ import platform
 import struct
 from typing import Callable, Optional, Tuple
 
-from vitsearch_evaluators.wire.counters import Counters
+from vitsearch_evaluators.wire.processor_counters import Counters
 
 _SYSCALLS = {"x86_64": 298, "aarch64": 241, "armv7l": 364, "riscv64": 241}
 _TYPE_HARDWARE = 0
@@ -56,7 +56,7 @@ class HardwareCounters:
         """Return what `runs` runs counted, divided by their number; None without counters."""
         if not self._descriptors or runs == 0:
             return None
-        instructions, cycles = (_COUNT.unpack(os.read(one, _COUNT.size))[0] for one in self._descriptors)
+        instructions, cycles = (_COUNT.unpack(os.read(descriptor, _COUNT.size))[0] for descriptor in self._descriptors)
         return Counters(instructions / runs / 1e6, cycles / runs / 1e6)
 
     def _control(self, request: int) -> None:

@@ -25,12 +25,12 @@ from vitsearch_evaluators.base.atomic_files import write_json
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
 from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child import isolation, phases
-from vitsearch_evaluators.measure.child.subject import make_subject
+from vitsearch_evaluators.measure.child.measured_model import make_measured_model
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import RuntimeContext
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 _FILE_LIMIT_BYTES = 16 << 20
 _LOGITS_LIMIT_BYTES = 256 << 20
@@ -90,17 +90,17 @@ def _perform(job: Dict[str, Any]) -> Dict[str, Any]:
 
         _limit_memory(job, reserves_addresses=False)
         return {"report": peaks.copy(protocol).to_json()}
-    subject = make_subject(runtime, job["model"], job["options"], protocol)
-    _limit_memory(job, runtime.reserves_addresses(subject.options))
+    measured = make_measured_model(runtime, job["model"], job["options"], protocol)
+    _limit_memory(job, runtime.reserves_addresses(measured.options))
     if job["kind"] == "gemm":
         from vitsearch_evaluators.measure.child import peaks  # as above
 
-        return {"report": peaks.gemm(subject, job["precision"]).to_json()}
+        return {"report": peaks.gemm(measured, job["precision"]).to_json()}
     if job["kind"] == "accuracy":
         from vitsearch_evaluators.measure.child import accuracy  # kept out of the processes that are timed
 
-        return {"report": accuracy.classify(subject).to_json()}
-    return {"report": phases.run_phase(job["phase"], subject, Clocks())}
+        return {"report": accuracy.classify(measured).to_json()}
+    return {"report": phases.run_phase(job["phase"], measured, Clocks())}
 
 
 def _file_limit_bytes(job: Dict[str, Any]) -> int:

@@ -10,10 +10,10 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, model, node, number
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.scheduler_times import SchedulerTimes, scheduler_times
-from vitsearch_evaluators.measure.child.subject import Subject
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
+from vitsearch_evaluators.measure.child.process_usage import SchedulerTimes, scheduler_times
 from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.results import Rate
 
 COPY = "copy"
@@ -71,22 +71,22 @@ _REPORT: Mapping[str, json_reader.Reader] = {
 }
 
 
-def gemm(subject: Subject, precision: str) -> PeakReport:
+def gemm(measured: MeasuredModel, precision: str) -> PeakReport:
     """Multiply matrices with `protocol.threads` threads for `protocol.min_s` seconds.
 
-    The model is written to the subject's path. Raises MeasurementFailed when the runtime does not support it.
+    The model is written to the path in `measured`. Raises MeasurementFailed when the runtime does not support it.
     """
-    if not subject.runtime.gives_outputs:
+    if not measured.runtime.gives_outputs:
         raise MeasurementFailed(
-            "runtime_unavailable", f"{subject.runtime.name} gives no outputs, so its products cannot be trusted"
+            "runtime_unavailable", f"{measured.runtime.name} gives no outputs, so its products cannot be trusted"
         )
-    with open(subject.path, "wb") as stream:
+    with open(measured.path, "wb") as stream:
         stream.write(gemm_model(precision))
-    session = subject._replace(protocol=subject.protocol._replace(batch=1, shapes={})).load()
+    session = measured._replace(protocol=measured.protocol._replace(batch=1, shapes={})).load()
     session.run()
     before = scheduler_times()
-    rate = repeated(session.run, 2.0 * GEMM_SIZE**3, subject.protocol.min_s, Clocks())
-    return _report(rate, before, subject.version, subject.options)
+    rate = repeated(session.run, 2.0 * GEMM_SIZE**3, measured.protocol.min_s, Clocks())
+    return _report(rate, before, measured.version, measured.options)
 
 
 def copy(protocol: MeasureProtocol) -> PeakReport:

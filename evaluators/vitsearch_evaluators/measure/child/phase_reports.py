@@ -4,8 +4,8 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.counters import Counters
-from vitsearch_evaluators.wire.job_spec import MOST_RUNS, Shapes, read_shapes
+from vitsearch_evaluators.wire.measure_protocol import MOST_RUNS, Shapes, read_shapes
+from vitsearch_evaluators.wire.processor_counters import Counters
 
 
 class Block(NamedTuple):

@@ -16,68 +16,69 @@ import threading
 from typing import Any, Callable, Dict, Optional, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child import peak_memory
+from vitsearch_evaluators.measure.child import process_usage
 from vitsearch_evaluators.measure.child.bursts import REFERENCE_SETTLE_S, BurstSampler, BurstSamples, Timed, settle_s
 from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
-from vitsearch_evaluators.measure.child.scheduler_times import scheduler_times, voluntary_switches
-from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
+from vitsearch_evaluators.measure.child.process_usage import scheduler_times, voluntary_switches
 from vitsearch_evaluators.measure.child.timed_loop import (
     PAIRED_WARM_UP_AT_MOST,
     WARM_UP_AT_MOST,
     Clocks,
     gc_disabled,
     sample,
+    stay_idle,
     warm_up,
 )
-from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime
+from vitsearch_evaluators.runtimes.tools.tool_runtime import ToolRuntime
 
 REFERENCE_WARM_UP_S = 0.01
 """The model has warmed the processor up; the first block of each burst, which is not counted, does the rest."""
 
 
-def run_phase(phase: str, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+def run_phase(phase: str, measured: MeasuredModel, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON."""
-    if isinstance(subject.runtime, ToolRuntime):
+    if isinstance(measured.runtime, ToolRuntime):
         from vitsearch_evaluators.measure.child import tool_phases  # kept out of processes that time a library
 
-        return tool_phases.run_phase(phase, subject.runtime, subject, clocks)
+        return tool_phases.run_phase(phase, measured.runtime, measured, clocks)
     if phase == "latency":
-        return timed(subject, clocks).to_json()
+        return timed(measured, clocks).to_json()
     if phase == "sustained":
-        return timed(subject, clocks, subject.protocol.soak_s).to_json()
+        return timed(measured, clocks, measured.protocol.soak_s).to_json()
     if phase == "throughput":
-        return throughput(subject, clocks).to_json()
+        return throughput(measured, clocks).to_json()
     if phase == "power":
-        return power(subject, clocks).to_json()
+        return power(measured, clocks).to_json()
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
 
 
-def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:
+def timed(measured: MeasuredModel, clocks: Clocks, soak_s: float = 0.0) -> ProcessReport:
     """Load the model, time it by the protocol and record the memory and scheduling of this process."""
     reasons: Dict[str, str] = {}
     counters = HardwareCounters()
-    baseline = peak_memory.current_rss_mb()
-    if peak_memory.reset_peak() is not None:
-        baseline = peak_memory.peak_rss_mb()
+    baseline = process_usage.current_rss_mb()
+    if process_usage.reset_peak() is not None:
+        baseline = process_usage.peak_rss_mb()
     start = clocks.wall()
-    session = subject.load()
+    session = measured.load()
     loaded = clocks.wall()
     session.run()
     first = clocks.wall()
     run_for(session.run, soak_s, clocks.wall)
     with gc_disabled():
-        is_paired = soak_s == 0 and subject.has_references
+        is_paired = soak_s == 0 and measured.has_references
         at_most = PAIRED_WARM_UP_AT_MOST if is_paired else WARM_UP_AT_MOST
-        steady = warm_up(session.run, subject.protocol, clocks, at_most)
-        peak = peak_memory.peak_rss_mb()
-        references = _warm_references(subject, clocks) if is_paired else ()
+        steady = warm_up(session.run, measured.protocol, clocks, at_most)
+        peak = process_usage.peak_rss_mb()
+        references = _warm_references(measured, clocks) if is_paired else ()
         scheduled_before, sleeps_before = scheduler_times(), voluntary_switches()
         if soak_s > 0:
-            found = BurstSamples(sample(session.run, subject.protocol, clocks), ())
+            burst_samples = BurstSamples(sample(session.run, measured.protocol, clocks), ())
         else:
-            model = Timed(session.run, settle_s(subject.model_bytes))
-            found = BurstSampler(model, references, counters, clocks).sample(subject.protocol)
+            model = Timed(session.run, settle_s(measured.model_bytes))
+            burst_samples = BurstSampler(model, references, counters, clocks).sample(measured.protocol)
     scheduled, sleeps_after = scheduler_times().since(scheduled_before), voluntary_switches()
     # The session is not closed: the process ends soon, and a crash while closing would lose the samples.
     over_baseline = None
@@ -89,26 +90,26 @@ def timed(subject: Subject, clocks: Clocks, soak_s: float = 0.0) -> ProcessRepor
         reasons["runtime_baseline_mb"] = str(baseline.reason)
     if scheduled.reason is not None:
         reasons["contention"] = scheduled.reason
-    counted = counters.per_run(len(found.samples.wall_ms))
+    counted = counters.per_run(len(burst_samples.samples.wall_ms))
     if counted is None and counters.reason is not None:
         reasons["counters"] = counters.reason
     return ProcessReport(
-        wall_ms=tuple(found.samples.wall_ms),
-        cpu_ms=tuple(found.samples.cpu_ms),
+        wall_ms=tuple(burst_samples.samples.wall_ms),
+        cpu_ms=tuple(burst_samples.samples.cpu_ms),
         load_ms=(loaded - start) * 1e3,
         first_inference_ms=(first - loaded) * 1e3,
         peak_memory_mb=over_baseline,
         runtime_baseline_mb=baseline.value_mb,
         scheduler_cpu_s=scheduled.cpu_s,
         scheduler_wait_s=scheduled.wait_s,
-        sleeps=_sleeps(sleeps_before, sleeps_after, found.rests),
+        sleeps=_sleeps(sleeps_before, sleeps_after, burst_samples.rests),
         steady=steady,
-        runtime_version=subject.version,
-        options=dict(subject.options, **session.reported_options),
+        runtime_version=measured.version,
+        options=dict(measured.options, **session.reported_options),
         reasons=reasons,
         batch=session.batch,
         shapes=session.shapes,
-        bursts=found.bursts,
+        bursts=burst_samples.bursts,
         counters=counted,
     )
 
@@ -118,9 +119,9 @@ def _sleeps(before: Optional[int], after: Optional[int], rests: int) -> Optional
     return None if before is None or after is None else max(0, after - before - rests)
 
 
-def _warm_references(subject: Subject, clocks: Clocks) -> Tuple[Timed, ...]:
+def _warm_references(measured: MeasuredModel, clocks: Clocks) -> Tuple[Timed, ...]:
     """Load and warm up the reference models; called when the memory of the model has been read."""
-    references = tuple(Timed(session.run, REFERENCE_SETTLE_S) for session in subject.load_references())
+    references = tuple(Timed(session.run, REFERENCE_SETTLE_S) for session in measured.load_references())
     for reference in references:
         run_for(reference.run, REFERENCE_WARM_UP_S, clocks.wall)
     return references
@@ -137,14 +138,14 @@ def run_for(run: Callable[[], None], seconds: float, clock: Callable[[], float])
     return runs
 
 
-def throughput(subject: Subject, clocks: Clocks) -> ThroughputReport:
+def throughput(measured: MeasuredModel, clocks: Clocks) -> ThroughputReport:
     """Run `streams` sessions at the same time and return their total throughput.
 
     Each stream has its own session, because few runtimes allow several threads to run one. Each stream
     ends after a complete run, at a slightly different time, so the rates of the streams are added.
     """
-    protocol = subject.protocol
-    sessions = [subject.load() for _ in range(protocol.streams)]
+    protocol = measured.protocol
+    sessions = [measured.load() for _ in range(protocol.streams)]
     for session in sessions:
         warm_up(session.run, protocol, clocks)
     streams = [_Stream(session.run, protocol.throughput_s, clocks.wall) for session in sessions]
@@ -185,13 +186,13 @@ class _Stream:
             self.error = error
 
 
-def power(subject: Subject, clocks: Clocks) -> PowerReport:
+def power(measured: MeasuredModel, clocks: Clocks) -> PowerReport:
     """Stay idle, run the model, stay idle, with the model loaded, while the agent reads the meter.
 
     Idle power drifts with the temperature; the mean of an idle period before and after cancels a steady drift.
     """
-    protocol = subject.protocol
-    session = subject.load()
+    protocol = measured.protocol
+    session = measured.load()
     warm_up(session.run, protocol, clocks)
     idle_before = stay_idle(protocol.idle_s, clocks)
     start = clocks.monotonic()

@@ -7,10 +7,10 @@ import contextlib
 import gc
 import math
 import time
-from typing import Callable, Iterator, List, NamedTuple
+from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 from vitsearch_evaluators.wire.distribution import median
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, MOST_RUNS, MeasureProtocol
 
 STEADY_WITHIN = 0.03
 """Warm-up is steady when the medians of two successive windows differ by no more than this share."""
@@ -70,13 +70,13 @@ def _window(run: Callable[[], None], runs: int, seconds: float, clocks: Clocks, 
     return timed_runs(run, clocks, lambda done, passed_s: (done < runs or passed_s < seconds) and passed_s < left_s)
 
 
-def _agree(one: Samples, other: Samples) -> bool:
+def _agree(earlier: Samples, later: Samples) -> bool:
     """Return whether the medians agree: in wall time, or in CPU time where the CPU runs the model.
 
     On a busy machine wall time may never become steady while CPU time does.
     """
-    pairs = [(median(one.wall_ms), median(other.wall_ms))]
-    cpu = (median(one.cpu_ms), median(other.cpu_ms))
+    pairs = [(median(earlier.wall_ms), median(later.wall_ms))]
+    cpu = (median(earlier.cpu_ms), median(later.cpu_ms))
     if cpu[1] >= pairs[0][1] / 2:
         pairs.append(cpu)
     return any(abs(now - before) <= STEADY_WITHIN * max(now, before) for before, now in pairs)
@@ -150,3 +150,10 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+def stay_idle(seconds: float, clocks: Clocks) -> Tuple[float, float]:
+    """Do nothing for `seconds`; return the start and the end on the monotonic clock."""
+    start = clocks.monotonic()
+    clocks.sleep(seconds)
+    return start, clocks.monotonic()

@@ -11,35 +11,35 @@ the latency is required.
 from typing import Any, Dict
 
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
-from vitsearch_evaluators.measure.child.subject import Subject, stay_idle
-from vitsearch_evaluators.measure.child.timed_loop import Clocks
+from vitsearch_evaluators.measure.child.timed_loop import Clocks, stay_idle
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.runtimes.tools.tool import ToolRuntime, ToolTimes
+from vitsearch_evaluators.runtimes.tools.tool_runtime import ToolRuntime, ToolTimes
 
 IDLE_NOTE = "idle power was measured before the program started and after it ended, without the model loaded"
 
 
-def run_phase(phase: str, runtime: ToolRuntime, subject: Subject, clocks: Clocks) -> Dict[str, Any]:
+def run_phase(phase: str, runtime: ToolRuntime, measured: MeasuredModel, clocks: Clocks) -> Dict[str, Any]:
     """Return the report of a phase as JSON; NotProvided when the program cannot provide it."""
-    arguments = (subject.path, subject.options, subject.protocol)
-    sizes = runtime.sizes(subject.path, subject.protocol)
+    arguments = (measured.path, measured.options, measured.protocol)
+    sizes = runtime.sizes(measured.path, measured.protocol)
     if phase == "prepare":
         runtime.prepare(*arguments)
         return {}
     if phase == "latency":
-        return _report(subject, sizes, runtime.measure(*arguments)).to_json()
+        return _report(measured, sizes, runtime.measure(*arguments)).to_json()
     if phase == "sustained":
-        return _report(subject, sizes, runtime.sustained(*arguments)).to_json()
+        return _report(measured, sizes, runtime.sustained(*arguments)).to_json()
     if phase == "throughput":
         count = runtime.throughput(*arguments)
         return ThroughputReport(count.runs_per_s * sizes.batch, count.runs).to_json()
     if phase == "power":
-        return _power(runtime, subject, sizes.batch, clocks).to_json()
+        return _power(runtime, measured, sizes.batch, clocks).to_json()
     raise MeasurementFailed("protocol", f"unknown phase {phase!r}")
 
 
-def _report(subject: Subject, sizes: RunShapes, times: ToolTimes) -> ProcessReport:
+def _report(measured: MeasuredModel, sizes: RunShapes, times: ToolTimes) -> ProcessReport:
     return ProcessReport(
         wall_ms=tuple(times.wall_ms),
         cpu_ms=(),
@@ -51,18 +51,18 @@ def _report(subject: Subject, sizes: RunShapes, times: ToolTimes) -> ProcessRepo
         scheduler_wait_s=None,
         sleeps=None,
         steady=True,
-        runtime_version=subject.version,
-        options=dict(subject.options, **times.reported_options),
+        runtime_version=measured.version,
+        options=dict(measured.options, **times.reported_options),
         reasons=times.reasons,
         batch=sizes.batch,
         shapes=sizes.shapes,
     )
 
 
-def _power(runtime: ToolRuntime, subject: Subject, batch: int, clocks: Clocks) -> PowerReport:
+def _power(runtime: ToolRuntime, measured: MeasuredModel, batch: int, clocks: Clocks) -> PowerReport:
     """Measure idle power before the program starts and after it ends: it cannot stay idle with the model loaded."""
-    idle_s = subject.protocol.idle_s
+    idle_s = measured.protocol.idle_s
     idle_before = stay_idle(idle_s, clocks)
-    load = runtime.power_load(subject.path, subject.options, subject.protocol)
+    load = runtime.power_load(measured.path, measured.options, measured.protocol)
     idle_after = stay_idle(idle_s, clocks)
     return PowerReport(idle_before, load.window, idle_after, load.runs * batch, IDLE_NOTE if idle_s > 0 else None)

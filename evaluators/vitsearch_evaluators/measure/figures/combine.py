@@ -7,10 +7,10 @@ import math
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
-from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.distribution import QUANTILE_MINIMUM_RUNS, median, summarize
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import Contention, Latency
+from vitsearch_evaluators.wire.processor_counters import Counters
 
 CONTENDED_WAIT_OVER_CPU = 0.05
 
@@ -39,8 +39,8 @@ def combine(
     figures = {
         "latency_ms": latency,
         "cpu_ms": summarize([report.cpu_ms for report in reports]) if reports[0].cpu_ms else None,
-        "load_ms": _known_median([report.load_ms for report in reports]),
-        "first_inference_ms": _known_median([report.first_inference_ms for report in reports]),
+        "load_ms": _measured_median([report.load_ms for report in reports]),
+        "first_inference_ms": _measured_median([report.first_inference_ms for report in reports]),
         "throughput_ips": 1e3 * reports[0].batch / latency.mean if latency.mean > 0 else None,
         "peak_memory_mb": largest.peak_memory_mb,
         "runtime_baseline_mb": largest.runtime_baseline_mb,
@@ -145,6 +145,6 @@ def _relative_spread(series: Sequence[Sequence[float]]) -> Optional[float]:
     return (max(medians) - min(medians)) / middle if middle > 0 else None
 
 
-def _known_median(values: Sequence[Optional[float]]) -> Optional[float]:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+def _measured_median(values: Sequence[Optional[float]]) -> Optional[float]:
+    measured = [value for value in values if value is not None]
+    return median(measured) if measured else None

@@ -126,8 +126,8 @@ def _after_averaging(series: Series, window: Window, minimum_samples: int, avera
         raise NotEnoughSamples(
             f"the window of {window.seconds:.3g} s is not longer than the {averaging_s:.3g} s over which it averages"
         )
-    found = integrate(series, later, minimum_samples)
-    return found._replace(joules=found.joules * window.seconds / later.seconds)
+    integral = integrate(series, later, minimum_samples)
+    return integral._replace(joules=integral.joules * window.seconds / later.seconds)
 
 
 class _Idle(NamedTuple):

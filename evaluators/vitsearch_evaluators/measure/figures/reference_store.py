@@ -61,13 +61,13 @@ class Observed(NamedTuple):
         pairs = [pair for burst in report.bursts for pair in burst]
         if not pairs:
             return None
-        found = cls(
+        times = cls(
             median([pair.products.cpu_ms for pair in pairs]),
             median([pair.convolutions.cpu_ms for pair in pairs]),
             median([pair.products.wall_ms for pair in pairs]),
             median([pair.convolutions.wall_ms for pair in pairs]),
         )
-        return found if all(value > 0 for value in found) else None
+        return times if all(value > 0 for value in times) else None
 
 
 class ReferenceStore:
@@ -97,33 +97,33 @@ class ReferenceStore:
 
     def times(self, key: ReferenceKey) -> Optional[ReferenceTimes]:
         """Return the quiet times; None if no process has run."""
-        found = self._observed.get(str(key), [])
-        if not found:
+        observed = self._observed.get(str(key), [])
+        if not observed:
             return None
-        now, before = _quiet(found), _quiet(found[: -(-len(found) * 3 // 4)])
+        now, before = _quiet(observed), _quiet(observed[: -(-len(observed) * 3 // 4)])
         moved = max(abs(new / old - 1.0) for new, old in zip(now, before))
-        is_provisional = len(found) < STABLE_AFTER or moved > STABLE_WITHIN
-        return ReferenceTimes(**now._asdict(), processes=len(found), provisional=is_provisional)
+        is_provisional = len(observed) < STABLE_AFTER or moved > STABLE_WITHIN
+        return ReferenceTimes(**now._asdict(), processes=len(observed), provisional=is_provisional)
 
     def is_disturbed(self, key: ReferenceKey) -> bool:
         """Return whether other work often slows this machine down."""
-        found = self._observed.get(str(key), [])
-        if len(found) < _FEWEST_TO_JUDGE:
+        observed = self._observed.get(str(key), [])
+        if len(observed) < _FEWEST_TO_JUDGE:
             return False
-        usual = [median(values) for values in zip(*found)]
-        return any(value > DISTURBED_ABOVE * quiet for value, quiet in zip(usual, _quiet(found)))
+        usual = [median(values) for values in zip(*observed)]
+        return any(value > DISTURBED_ABOVE * quiet for value, quiet in zip(usual, _quiet(observed)))
 
 
 def _quiet(observed: Sequence[Observed]) -> Observed:
-    cpu = _quiet_pair([(one.products_cpu_ms, one.convolutions_cpu_ms) for one in observed])
-    wall = _quiet_pair([(one.products_wall_ms, one.convolutions_wall_ms) for one in observed])
+    cpu = _quiet_pair([(times.products_cpu_ms, times.convolutions_cpu_ms) for times in observed])
+    wall = _quiet_pair([(times.products_wall_ms, times.convolutions_wall_ms) for times in observed])
     return Observed(cpu[0], cpu[1], wall[0], wall[1])
 
 
 def _quiet_pair(pairs: Sequence[Tuple[float, float]]) -> Tuple[float, float]:
     """Return the quiet times of products and convolutions."""
-    mean = quantile(sorted(math.sqrt(one * other) for one, other in pairs), QUIET_QUANTILE)
-    ratio = quantile(sorted(one / other for one, other in pairs), QUIET_RATIO_QUANTILE)
+    mean = quantile(sorted(math.sqrt(products * convolutions) for products, convolutions in pairs), QUIET_QUANTILE)
+    ratio = quantile(sorted(products / convolutions for products, convolutions in pairs), QUIET_RATIO_QUANTILE)
     return mean * math.sqrt(ratio), mean / math.sqrt(ratio)
 
 
@@ -142,7 +142,7 @@ def _load(path: str, otherwise: Dict[str, List[Observed]]) -> Dict[str, List[Obs
     read = json_reader.mapping(json_reader.sequence(_read_observed, KEPT))
     try:
         with open(path) as stream:
-            return {key: list(found) for key, found in read(json.load(stream), "references").items()}
+            return {key: list(observed) for key, observed in read(json.load(stream), "references").items()}
     except FileNotFoundError:
         return otherwise
     except (OSError, ValueError, InvalidRequest) as error:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
 from vitsearch_evaluators.measure.figures.combine import is_contended, never_slept
-from vitsearch_evaluators.measure.figures.paired import (
+from vitsearch_evaluators.measure.figures.paired_ratio import (
     MEMORY_BOUND_HALF_WIDTH,
     MINUTES_HALF_WIDTH,
     is_memory_bound,
@@ -19,7 +19,7 @@ from vitsearch_evaluators.measure.figures.paired import (
 )
 from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
 from vitsearch_evaluators.wire.distribution import median, median_interval
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 from vitsearch_evaluators.wire.measurement import PAIRED, RAW
 from vitsearch_evaluators.wire.paired import Milliseconds, Paired, cpu_ms, disagreement, wall_ms
 
@@ -93,12 +93,12 @@ class Timing:
     def flags(self) -> Tuple[str, ...]:
         if self._paired() is None:
             return ("contended",) if is_contended(self.reports, self._protocol.threads) else ()
-        found = {
+        conditions = {
             "contended": self._left_open() > CONTENDED_DISAGREEMENT
             or (self._basis() == RAW and is_contended(self.reports, self._protocol.threads)),
             "memory_bound": self._basis() == PAIRED and self._is_memory_bound(),
         }
-        return tuple(flag for flag, is_set in found.items() if is_set)
+        return tuple(flag for flag, is_set in conditions.items() if is_set)
 
     def _left_open(self) -> float:
         """Return how far the two references leave the time open, as half an interval in natural logarithms."""
@@ -184,10 +184,10 @@ class Timing:
         return max(halves) if halves else None
 
 
-def _rel_half(found: Milliseconds) -> Optional[float]:
-    if found.low is None or found.high is None or found.p50 == 0:
+def _rel_half(times: Milliseconds) -> Optional[float]:
+    if times.low is None or times.high is None or times.p50 == 0:
         return None
-    return (found.high - found.low) / 2 / found.p50
+    return (times.high - times.low) / 2 / times.p50
 
 
 def _raw(series: Sequence[Sequence[float]]) -> Milliseconds:

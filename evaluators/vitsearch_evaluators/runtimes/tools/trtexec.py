@@ -1,6 +1,6 @@
 """NVIDIA's `trtexec`: TensorRT without a Python library.
 
-prepare: ONNX --> engine, built on this device and kept (see `engines`)      latency: engine --> the time of each run
+prepare: ONNX --> engine, built on this device and kept (`engine_cache`)      latency: engine --> the time of each run
 
 A sample is `latencyMs`: from host memory to host memory. The GPU's part alone is reported as an option.
 Throughput is that of `streams` contexts on one engine, each with its own thread. trtexec starts a run while the
@@ -19,8 +19,8 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.base import Availability
 from vitsearch_evaluators.runtimes.needs import NEEDS
 from vitsearch_evaluators.runtimes.shapes import RunShapes, run_shapes
-from vitsearch_evaluators.runtimes.tools.engines import EngineCache
-from vitsearch_evaluators.runtimes.tools.tool import (
+from vitsearch_evaluators.runtimes.tools.engine_cache import EngineCache
+from vitsearch_evaluators.runtimes.tools.tool_runtime import (
     LoadWindow,
     NotProvided,
     RunCount,
@@ -44,7 +44,7 @@ from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
 )
 from vitsearch_evaluators.runtimes.tools.trtexec_times import load_window, read_runs, read_steady
 from vitsearch_evaluators.wire.distribution import quantile
-from vitsearch_evaluators.wire.job_spec import MeasureProtocol
+from vitsearch_evaluators.wire.measure_protocol import MeasureProtocol
 
 _LONGEST = 5000
 

@@ -4,11 +4,11 @@ import math
 import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from vitsearch_evaluators.artifacts.base import Declared
+from vitsearch_evaluators.artifacts.facts import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.shapes import RunShapes
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS
 
 TIMES = "times.json"
 
@@ -116,17 +116,17 @@ def shape_flags(declared: Sequence[Declared], sizes: RunShapes) -> List[str]:
 
     Without it trtexec sets every open dimension to 1. Raises MeasurementFailed for a name that it cannot be given.
     """
-    given = []
-    for one in declared:
-        shape = (sizes.shapes or {})[one.name]
-        if one.dims is None or tuple(one.dims) != tuple(shape):
-            if re.search(r"['\"\s]", one.name):
+    flags = []
+    for item in declared:
+        shape = (sizes.shapes or {})[item.name]
+        if item.dims is None or tuple(item.dims) != tuple(shape):
+            if re.search(r"['\"\s]", item.name):
                 raise MeasurementFailed(
-                    "incompatible_artifact", f"trtexec takes no shape for an input with the name {one.name!r}"
+                    "incompatible_artifact", f"trtexec takes no shape for an input with the name {item.name!r}"
                 )
-            name = f"'{one.name}'" if re.search("[:,]", one.name) else one.name
-            given.append(f"{name}:{'x'.join(map(str, shape))}")
-    return ["--shapes=" + ",".join(given)] if given else []
+            name = f"'{item.name}'" if re.search("[:,]", item.name) else item.name
+            flags.append(f"{name}:{'x'.join(map(str, shape))}")
+    return ["--shapes=" + ",".join(flags)] if flags else []
 
 
 def stream_flags(help_text: str, streams: int) -> List[str]:

@@ -15,8 +15,8 @@ import re
 from typing import Any, Dict, Iterator, List, NamedTuple, TextIO, Tuple
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, ToolOutput
-from vitsearch_evaluators.wire.job_spec import MINIMUM_RUNS
+from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, ToolOutput
+from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS
 
 _CHUNK = 1 << 20
 _STARTS = ("startH2dMs", "startInMs")

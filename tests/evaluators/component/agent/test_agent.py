@@ -149,9 +149,9 @@ def test_each_start_logs_how_to_register_the_device(monkeypatch, caplog, host, f
 def test_an_agent_whose_measuring_thread_failed_ends_with_an_error(tmp_path):
     """Its supervisor starts it again; an agent without the thread would let its clients wait for ever."""
     program = (
-        "import sys; from vitsearch_evaluators.cli import app; from vitsearch_evaluators.queue import queue\n"
+        "import sys; from vitsearch_evaluators.cli import app; from vitsearch_evaluators.queue import job_queue\n"
         "def claim(self, timeout_s): raise RuntimeError('unexpected')\n"
-        "queue.JobQueue.claim = claim; sys.exit(app.main(['serve', '--state', sys.argv[1]]))"
+        "job_queue.JobQueue.claim = claim; sys.exit(app.main(['serve', '--state', sys.argv[1]]))"
     )
     environment = processes.with_package_path(dict(os.environ))
     command = [sys.executable, "-c", program, str(tmp_path / "state")]

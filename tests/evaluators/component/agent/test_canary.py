@@ -3,13 +3,14 @@ import urllib.request
 
 import pytest
 
-from vitsearch_evaluators.agent.canary import FLAG, Canary, CanaryTimes, Reference, drift, is_good
-from vitsearch_evaluators.conditions.job_context import JobContext
+from vitsearch_evaluators.agent.canary import FLAG, Canary, CanaryReference, drift, is_good
+from vitsearch_evaluators.agent.canary_measurement import CanaryTimes
 from vitsearch_evaluators.config import CanaryConfig
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Owner
 
@@ -157,7 +158,7 @@ def test_a_failed_write_of_the_state_is_ignored(tmp_path, time):
     assert canary.quarantined
 
 
-REFERENCE = Reference(1.0, 1.0, False)
+REFERENCE = CanaryReference(1.0, 1.0, False)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,9 @@ def configure(state, max_drift, reference_ms, environment, **rest):
 
 IMPATIENT = """
 import sys
-from vitsearch_evaluators.agent import canary, worker
+from vitsearch_evaluators.agent import canary_measurement, worker
 from vitsearch_evaluators.cli import app
-canary.PROTOCOL = canary.PROTOCOL._replace(min_runs=11, min_s=0.0, reference=None)
+canary_measurement.PROTOCOL = canary_measurement.PROTOCOL._replace(min_runs=11, min_s=0.0, reference=None)
 worker._IDLE_S = 1.0  # an idle worker waits this long for a job before it looks at the canary: 60 s otherwise
 sys.exit(app.main(sys.argv[1:]))
 """

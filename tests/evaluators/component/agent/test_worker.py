@@ -105,7 +105,7 @@ def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protoc
     with pytest.raises(EnvironmentChanged) as caught:
         client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id="ab" * 32))
     assert caught.value.transient
-    assert caught.value.details == {"wanted": "ab" * 32, "found": here}
+    assert caught.value.details == {"wanted": "ab" * 32, "actual": here}
     assert client.jobs() == []
     measurement = client.measure(
         blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
@@ -161,9 +161,9 @@ def test_stopping_the_service_with_its_children_does_not_count_as_an_interruptio
     for pid in (read_pid(note), faulty_agent.pid):
         os.kill(pid, signal.SIGTERM)
     gate.write_text("open")
-    found = result()
-    assert found.attempts == 2
-    assert "interrupted" not in [event.what for event in faulty_client.events(found.job_id)]
+    measurement = result()
+    assert measurement.attempts == 2
+    assert "interrupted" not in [event.what for event in faulty_client.events(measurement.job_id)]
 
 
 def test_jobs_of_two_clients_are_measured_one_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until, notes):
@@ -194,17 +194,17 @@ def test_jobs_of_two_clients_are_measured_one_at_a_time(faulty_agent, blob, tiny
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: no two sets of them")
 def test_a_request_for_an_environment_is_not_answered_from_another_one(tmp_path, blob, tiny_protocol):
     """The processors that the agent may use are part of its environment."""
-    state, found = str(tmp_path / "state"), []
+    state, environments = str(tmp_path / "state"), []
     for cpus in ("0,1", "0"):
         with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
             here = client.device().environment_id
-            unasked = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
-            asked = client.measure(
+            unpinned = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+            pinned = client.measure(
                 blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
             )
-        found.append((here, unasked.environment_id, asked.environment_id))
-    (first, *_), (second, *_) = found
-    assert found == [(first, first, first), (second, first, second)]
+        environments.append((here, unpinned.environment_id, pinned.environment_id))
+    (first, *_), (second, *_) = environments
+    assert environments == [(first, first, first), (second, first, second)]
     assert first != second
 
 
@@ -252,7 +252,7 @@ def test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker(tmp_pat
     from vitsearch_evaluators.agent.identity import DeviceIdentity
     from vitsearch_evaluators.measure import child_process
     from vitsearch_evaluators.queue.blob_store import BlobStore
-    from vitsearch_evaluators.queue.queue import JobQueue
+    from vitsearch_evaluators.queue.job_queue import JobQueue
     from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Owner
 
     def refuse(*arguments, **more):
@@ -283,22 +283,22 @@ X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  #
 
 def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkeypatch):
     """`nvpmodel` would disturb it, and be killed with the canary's children, which gives another environment."""
-    from vitsearch_evaluators.agent import canary, device, worker
+    from vitsearch_evaluators.agent import canary_measurement, device, worker
     from vitsearch_evaluators.agent.identity import DeviceIdentity
     from vitsearch_evaluators.errors import EvaluatorError
     from vitsearch_evaluators.queue.blob_store import BlobStore
-    from vitsearch_evaluators.queue.queue import JobQueue
+    from vitsearch_evaluators.queue.job_queue import JobQueue
 
     reads, fingerprint = [], device.fingerprint
-    monkeypatch.setattr(device, "fingerprint", lambda *given: reads.append(given) or fingerprint(*given))
+    monkeypatch.setattr(device, "fingerprint", lambda *arguments: reads.append(arguments) or fingerprint(*arguments))
 
-    def measure(*_given):
+    def measure(*_arguments):
         before = len(reads)
         board.environment()
         assert len(reads) == before
         raise EvaluatorError("enough", "seen")
 
-    monkeypatch.setattr(canary, "measure", measure)
+    monkeypatch.setattr(canary_measurement, "measure", measure)
     queue = JobQueue(str(tmp_path / "jobs.sqlite"))
     board = device.Device(DeviceIdentity("device", "physical"), "1")
     measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())

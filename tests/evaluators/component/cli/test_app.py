@@ -75,8 +75,8 @@ def test_several_files_are_shown_in_a_table(blob, tmp_path, capsys):
     assert "1.00 x" in lines[3]
     assert app.main([*call, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert [one["model"] for one in results] == [blob, str(other)]
-    assert all(Measurement.from_json(one["measurement"]).protocol.batch == 2 for one in results)
+    assert [result["model"] for result in results] == [blob, str(other)]
+    assert all(Measurement.from_json(result["measurement"]).protocol.batch == 2 for result in results)
 
 
 @pytest.mark.long
@@ -172,13 +172,13 @@ def test_a_model_without_inputs_says_so(tmp_path, capsys):
 @pytest.mark.long
 def test_files_of_different_shapes_are_told_apart(tiny_onnx, capsys):
     pytest.importorskip("onnxruntime")
-    one, other = tiny_onnx(), tiny_onnx(batch=4, name="four.onnx")
-    assert app.main(["measure", one, other]) == 0
+    path, other = tiny_onnx(), tiny_onnx(batch=4, name="four.onnx")
+    assert app.main(["measure", path, other]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("1 thread or screen-1, 1 thread, batch 4")
     at = lines.index("these figures are of different shapes:")
-    assert lines[at + 1 : at + 3] == [f"{one}: image=1,8", f"{other}: image=4,8"]
-    assert app.main(["measure", one, tiny_onnx(name="again.onnx")]) == 0
+    assert lines[at + 1 : at + 3] == [f"{path}: image=1,8", f"{other}: image=4,8"]
+    assert app.main(["measure", path, tiny_onnx(name="again.onnx")]) == 0
     assert "shapes: image=1,8" in capsys.readouterr().out.splitlines()
 
 
@@ -249,7 +249,7 @@ def test_status_shows_what_measured_models_are_kept_from(agent, client, tmp_path
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "agent    runs"
     assert [line.split()[:2] for line in lines[2:]] == [
-        [one.name, "yes" if one.holds else "NO"] for one in client.device().restrictions
+        [restriction.name, "yes" if restriction.holds else "NO"] for restriction in client.device().restrictions
     ]
     agent.stop()
     assert app.main(["status", "--state", str(tmp_path / "state")]) == 1

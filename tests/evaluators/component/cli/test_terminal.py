@@ -16,8 +16,8 @@ def test_a_record_of_the_log_is_one_line_and_its_traceback_is_below():
     try:
         raise ValueError("\x1b[31m")
     except ValueError:
-        found = sys.exc_info()
-    record = logging.LogRecord("agent", logging.INFO, "", 1, "job of %s", ("anna\nben\x1b[2J",), found)
+        exc_info = sys.exc_info()
+    record = logging.LogRecord("agent", logging.INFO, "", 1, "job of %s", ("anna\nben\x1b[2J",), exc_info)
     first, *others = _Formatter("%(name)s: %(message)s").format(record).split("\n")
     assert first == "agent: job of anna\\nben\\x1b[2J"
     assert others[0] == "Traceback (most recent call last):"

@@ -51,9 +51,12 @@ def test_the_shapes_of_a_job_are_those_of_its_result(client, tmp_path, tiny_prot
     path.write_bytes(added_row(("batch", "width")))
     with pytest.raises(MeasurementFailed, match="give, for example, --shape x=1,224"):
         client.measure(str(path), protocol=tiny_protocol)
-    found = [client.measure(str(path), protocol=tiny_protocol._replace(shapes={"x": (n, 8)})) for n in (1, 2)]
-    assert [(one.batch, one.shapes) for one in found] == [(1, {"x": (1, 8)}), (2, {"x": (2, 8)})]
-    assert found[0].job_id != found[1].job_id
+    measurements = [client.measure(str(path), protocol=tiny_protocol._replace(shapes={"x": (n, 8)})) for n in (1, 2)]
+    assert [(measurement.batch, measurement.shapes) for measurement in measurements] == [
+        (1, {"x": (1, 8)}),
+        (2, {"x": (2, 8)}),
+    ]
+    assert measurements[0].job_id != measurements[1].job_id
 
 
 def test_a_refusal_at_run_time_reaches_the_client_as_the_runtimes_sentence(client, tmp_path, tiny_protocol):
@@ -289,7 +292,7 @@ def test_an_error_names_both_versions_if_no_version_is_shared(versions):
 
 def test_a_result_of_another_environment_is_refused(client, blob, tiny_protocol, monkeypatch):
     """The job was queued for our environment, and another client had it measured in a later one."""
-    found = client.measure(blob, "noop", {}, tiny_protocol)
+    measurement = client.measure(blob, "noop", {}, tiny_protocol)
     request = client._transport.request
 
     def unpinned(method, path, body=None, *arguments, **more):
@@ -300,7 +303,7 @@ def test_a_result_of_another_environment_is_refused(client, blob, tiny_protocol,
     monkeypatch.setattr(client._transport, "request", unpinned)
     with pytest.raises(EnvironmentChanged) as caught:
         client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(environment_id="ab" * 32))
-    assert caught.value.details == {"wanted": "ab" * 32, "found": found.environment_id}
+    assert caught.value.details == {"wanted": "ab" * 32, "actual": measurement.environment_id}
 
 
 def test_a_result_of_another_job_is_refused(client, blob, tiny_protocol, monkeypatch):

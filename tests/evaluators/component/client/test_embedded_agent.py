@@ -14,7 +14,7 @@ from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError
 DRIVER = """
 import sys, threading
 from vitsearch_evaluators import EmbeddedAgent
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 state, blob, note = sys.argv[1:]
 with EmbeddedAgent(state) as agent:
     print(agent.pid, flush=True)

@@ -69,13 +69,13 @@ def test_device_and_result_are_marked_as_emulated(board, client, blob, tiny_prot
     assert info.emulation["slowdown"] == 4.0
     assert info.fingerprint["cpu"] is None
     assert client.conditions() == {"temperature_c": 40.0, "zone": "cpu-thermal", "reason": None}
-    found = client.measure(blob, "noop", {"busy_us": 500}, tiny_protocol)
-    assert found.emulated
-    assert found.latency_ms.min >= 4 * 0.5
-    assert found.temperature.max_c == 40.0
-    assert found.swap_mb == 0.0
-    assert not {"throttled", "warm_start", "swapped"} & set(found.flags)
-    assert "throttling" not in found.reasons
+    measurement = client.measure(blob, "noop", {"busy_us": 500}, tiny_protocol)
+    assert measurement.emulated
+    assert measurement.latency_ms.min >= 4 * 0.5
+    assert measurement.temperature.max_c == 40.0
+    assert measurement.swap_mb == 0.0
+    assert not {"throttled", "warm_start", "swapped"} & set(measurement.flags)
+    assert "throttling" not in measurement.reasons
 
 
 @pytest.mark.long
@@ -84,11 +84,11 @@ def test_energy_is_multiplied_by_the_slowdown(board, client, blob, tiny_protocol
     for name, value in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", 5000), ("curr1_input", 1000)):
         board.tree.write(f"{monitor}/{name}", value)
     protocol = tiny_protocol._replace(power_s=1.5, idle_s=0.5)  # on a busy machine half a second has too few readings
-    found = client.measure(blob, "noop", {"busy_us": 2000}, protocol)
-    assert found.power is not None, found.reasons
-    assert found.power.mean_w == pytest.approx(5.0)
-    assert found.power.energy_mj >= 4 * 2.0 * 5.0 * 0.99
-    assert found.power.estimated
+    measurement = client.measure(blob, "noop", {"busy_us": 2000}, protocol)
+    assert measurement.power is not None, measurement.reasons
+    assert measurement.power.mean_w == pytest.approx(5.0)
+    assert measurement.power.energy_mj >= 4 * 2.0 * 5.0 * 0.99
+    assert measurement.power.estimated
 
 
 @pytest.mark.long
@@ -106,11 +106,11 @@ def test_a_throttled_process_is_repeated_after_cooling_down(board, client, blob,
         board.heat(42.5)
 
     with running(script):
-        found = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+        measurement = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
     assert int(note.read_text()) not in pids
-    assert found.temperature == Temperature("cpu-thermal", 42.5, 42.5, 42.5)
-    assert not {"throttled", "sustained_throttling"} & set(found.flags)
-    assert found.attempts == 1
+    assert measurement.temperature == Temperature("cpu-thermal", 42.5, 42.5, 42.5)
+    assert not {"throttled", "sustained_throttling"} & set(measurement.flags)
+    assert measurement.attempts == 1
 
 
 def test_throttling_in_every_repeat_is_flagged(board, client, blob, tiny_protocol):
@@ -125,12 +125,12 @@ def test_throttling_in_every_repeat_is_flagged(board, client, blob, tiny_protoco
 
     with running(script):
         try:
-            found = client.measure(blob, "noop", {"busy_us": 2000}, tiny_protocol)
+            measurement = client.measure(blob, "noop", {"busy_us": 2000}, tiny_protocol)
         finally:
             ended.set()
-    assert {"throttled", "sustained_throttling", "swapped"} <= set(found.flags)
-    assert "latency: oc3 (instantaneous over-current) by" in found.reasons["throttling"]
-    assert found.latency_ms.n == 11
+    assert {"throttled", "sustained_throttling", "swapped"} <= set(measurement.flags)
+    assert "latency: oc3 (instantaneous over-current) by" in measurement.reasons["throttling"]
+    assert measurement.latency_ms.n == 11
 
 
 def test_a_reboot_keeps_the_environment_and_another_governor_changes_it(board):
@@ -171,7 +171,7 @@ def test_a_power_mode_that_a_reboot_reset_ends_the_job(board, blob, tiny_protoco
         with running(lambda: script(agent)), pytest.raises(EnvironmentChanged) as caught:
             client.measure(blob, "faults", options, tiny_protocol, request=RequestOptions(environment_id=before))
         after = client.device()
-    assert caught.value.details == {"wanted": before, "found": after.environment_id}
+    assert caught.value.details == {"wanted": before, "actual": after.environment_id}
     assert after.fingerprint["settings"]["power_mode"] == "15W (2)"
 
 
@@ -187,8 +187,8 @@ def test_settings_are_not_read_while_a_model_runs(board, client, blob, tiny_prot
 
     meanwhile = []
     with running(script):
-        found = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
-    assert meanwhile == [before] == [found.environment_id]
+        measurement = client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    assert meanwhile == [before] == [measurement.environment_id]
     assert client.device().environment_id != before
 
 

@@ -8,7 +8,7 @@ import pytest
 from vitsearch_evaluators import Subset
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
 from vitsearch_evaluators.measure.child.accuracy import LOGITS, classify
-from vitsearch_evaluators.measure.child.subject import Subject, make_subject
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel, make_measured_model
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
 from vitsearch_evaluators.wire.protocol import ACCURACY
@@ -51,11 +51,11 @@ def subset(tmp_path):
 
     def write(labels=None, images=None):
         generator = numpy.random.RandomState(1)
-        given = generator.standard_normal((N, 1, 2, 3)).astype("float32") if images is None else images
-        truth = generator.randint(0, 5, len(given)) if labels is None else numpy.asarray(labels)
+        pixels = generator.standard_normal((N, 1, 2, 3)).astype("float32") if images is None else images
+        truth = generator.randint(0, 5, len(pixels)) if labels is None else numpy.asarray(labels)
         folder = tmp_path / "subset"
         folder.mkdir(exist_ok=True)
-        numpy.save(str(folder / "images.npy"), given)
+        numpy.save(str(folder / "images.npy"), pixels)
         numpy.save(str(folder / "labels.npy"), truth)
         return Subset(str(folder / "images.npy"), str(folder / "labels.npy"))
 
@@ -72,10 +72,10 @@ def test_every_image_is_classified_once_whatever_the_batch(classifier, subset, m
     path = classifier(batch)
     images, labels = map(numpy.load, subset())
     monkeypatch.chdir(os.path.dirname(subset()[0]))
-    report = classify(make_subject(OrtRuntime(), path, {}, BATCH))
+    report = classify(make_measured_model(OrtRuntime(), path, {}, BATCH))
     expected = reference(classifier(), images)
-    found = numpy.fromfile(LOGITS, "<f4").reshape(N, 5)
-    assert numpy.allclose(found, expected, atol=1e-6)
+    logits = numpy.fromfile(LOGITS, "<f4").reshape(N, 5)
+    assert numpy.allclose(logits, expected, atol=1e-6)
     assert (report.n, report.classes, report.not_finite, report.batch) == (N, 5, 0, 4)
     assert report.correct == (expected.argmax(1) == labels).sum()
 
@@ -105,13 +105,13 @@ class Fixed(Runtime):
             def infer(self, images):
                 return answers.pop(0)
 
-        made = Fixed()
-        made.batch = batch
-        return made
+        session = Fixed()
+        session.batch = batch
+        return session
 
 
 def judged(*answers, batch=N):
-    return classify(Subject(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
+    return classify(MeasuredModel(Fixed(*answers), "1", "none", {}, BATCH._replace(batch=batch)))
 
 
 def test_images_with_logits_that_are_not_finite_are_never_correct(subset, monkeypatch):
@@ -147,27 +147,27 @@ def test_logits_larger_than_the_limit_are_refused(subset, monkeypatch):
 
 def test_end_to_end(client, agent, classifier, subset, tmp_path):
     path, judged_by = classifier(), subset()
-    found = client.accuracy(path, judged_by, protocol=BATCH)
+    result = client.accuracy(path, judged_by, protocol=BATCH)
     expected = reference(path, numpy.load(judged_by.images))
-    assert found.correct == (expected.argmax(1) == numpy.load(judged_by.labels)).sum()
-    assert found.ci95_low <= found.accuracy <= found.ci95_high
-    assert (found.runtime, found.runtime_version) == ("onnxruntime", onnxruntime.__version__)
-    assert (found.batch, found.shapes) == (4, {"image": (4, 1, 2, 3)})
-    assert found.environment_id == client.device().environment_id
+    assert result.correct == (expected.argmax(1) == numpy.load(judged_by.labels)).sum()
+    assert result.ci95_low <= result.accuracy <= result.ci95_high
+    assert (result.runtime, result.runtime_version) == ("onnxruntime", onnxruntime.__version__)
+    assert (result.batch, result.shapes) == (4, {"image": (4, 1, 2, 3)})
+    assert result.environment_id == client.device().environment_id
 
-    client.logits(found, str(tmp_path / "logits"))
+    client.logits(result, str(tmp_path / "logits"))
     content = (tmp_path / "logits").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == found.logits_sha256
+    assert hashlib.sha256(content).hexdigest() == result.logits_sha256
     assert numpy.allclose(numpy.frombuffer(content, "<f4").reshape(N, 5), expected, atol=1e-6)
 
-    assert client.accuracy(path, judged_by, protocol=BATCH) == found, "the same job runs once"
+    assert client.accuracy(path, judged_by, protocol=BATCH) == result, "the same job runs once"
     blobs = os.path.join(str(tmp_path), "state", "blobs")
-    os.remove(os.path.join(blobs, found.logits_sha256))
+    os.remove(os.path.join(blobs, result.logits_sha256))
     with pytest.raises(NotFound, match="evicted") as caught:
-        client.logits(found, str(tmp_path / "again"))
+        client.logits(result, str(tmp_path / "again"))
     assert caught.value.details == {"reason": "evicted"}
     again = client.accuracy(path, judged_by, protocol=BATCH, repeat=1)
-    assert again.logits_sha256 == found.logits_sha256
+    assert again.logits_sha256 == result.logits_sha256
     client.logits(again, str(tmp_path / "again"))
 
 

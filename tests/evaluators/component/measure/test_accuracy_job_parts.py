@@ -3,10 +3,10 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.accuracy_job import measure_accuracy, wilson
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.wire.protocol import ACCURACY, BlobRef, JobSpec
 
@@ -38,8 +38,8 @@ def store(folder, report, logits):
 
 def test_the_answer_of_an_interrupted_attempt_is_used(tmp_path):
     store(tmp_path, REPORT, bytes(32))
-    found = measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
-    assert (found.correct, found.logits_sha256, found.attempts) == (3, "d4" * 32, 2)
+    result = measure_accuracy(SPEC, CONTEXT, JobFolder(str(tmp_path), StopSignal()), lambda path: "d4" * 32)
+    assert (result.correct, result.logits_sha256, result.attempts) == (3, "d4" * 32, 2)
 
 
 @pytest.mark.parametrize("damaged", [b"\0" * 200, b"[]"])

@@ -156,9 +156,11 @@ def test_another_python_finds_this_package_and_not_what_an_earlier_child_left(tm
     monkeypatch.setattr(processes, "package_folder", lambda: str(package))
     (tmp_path / "work" / "package" / "vitsearch_evaluators").mkdir(parents=True)
     (tmp_path / "work" / "package" / "json.py").write_text("")
-    found = child_process._environment("/other/python", str(tmp_path / "work"), "")["PYTHONPATH"].split(os.pathsep)[0]
-    assert os.listdir(found) == ["vitsearch_evaluators"]
-    assert os.path.realpath(os.path.join(found, "vitsearch_evaluators")) == str(package)
+    package_path = child_process._environment("/other/python", str(tmp_path / "work"), "")["PYTHONPATH"].split(
+        os.pathsep
+    )[0]
+    assert os.listdir(package_path) == ["vitsearch_evaluators"]
+    assert os.path.realpath(os.path.join(package_path, "vitsearch_evaluators")) == str(package)
 
 
 def test_the_output_of_a_child_is_not_read_through_a_link(run, tmp_path, promptly):

@@ -12,10 +12,10 @@ from vitsearch_evaluators.base.system import THIS_MACHINE, Output
 from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
 from vitsearch_evaluators.errors import InvalidRequest
 from vitsearch_evaluators.measure import launch
+from vitsearch_evaluators.measure.child_checks import check_runtime
 from vitsearch_evaluators.measure.child_process import StopSignal
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.launch import Launch, candidates
-from vitsearch_evaluators.measure.runtime_check import check_runtime
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 
 
@@ -30,34 +30,34 @@ class ToolRuntime(NoopRuntime):
 
 
 @pytest.fixture
-def known(monkeypatch):
+def own_runtimes(monkeypatch):
     kinds = {"library": LibraryRuntime, "tool": ToolRuntime}
     monkeypatch.setattr(runtimes, "create", lambda name: kinds[name]())
 
 
-def system_where(found):
+def system_where(has_library):
     """A machine whose system Python finds a module, or not."""
-    return THIS_MACHINE._replace(run=lambda argv: Output("", None if found else "ended with 3"))
+    return THIS_MACHINE._replace(run=lambda argv: Output("", None if has_library else "ended with 3"))
 
 
-def test_a_runtime_without_needs_runs_in_the_agents_python(known):
+def test_a_runtime_without_needs_runs_in_the_agents_python(own_runtimes):
     (only,) = candidates("noop", RUNTIME_DEFAULT, system_where(True))
     assert only == (Launch(sys.executable), None)
 
 
-def test_the_systems_python_is_a_candidate_if_it_has_the_library(known):
+def test_the_systems_python_is_a_candidate_if_it_has_the_library(own_runtimes):
     own, other = candidates("library", RUNTIME_DEFAULT, system_where(True))
     assert own.reason == f"module not found in {sys.executable}: no_such_module"
     assert other == (Launch(launch.SYSTEM_PYTHON), None)
     assert len(list(candidates("library", RUNTIME_DEFAULT, system_where(False)))) == 1
 
 
-def test_a_configured_python_is_the_only_one(known):
+def test_a_configured_python_is_the_only_one(own_runtimes):
     config = RuntimeConfig(python="/opt/python")
     assert list(candidates("library", config, system_where(True))) == [(Launch("/opt/python"), None)]
 
 
-def test_a_tool_is_configured_or_on_the_path_or_missing(known, tmp_path, monkeypatch):
+def test_a_tool_is_configured_or_on_the_path_or_missing(own_runtimes, tmp_path, monkeypatch):
     (missing,) = candidates("tool", RUNTIME_DEFAULT, THIS_MACHINE)
     assert missing.reason.startswith("program not found: no-such-tool or /nowhere/no-such-tool")
     tool = tmp_path / "no-such-tool"
@@ -76,7 +76,7 @@ def test_a_tool_is_configured_or_on_the_path_or_missing(known, tmp_path, monkeyp
         ("trtexec", RuntimeConfig(python="/usr/bin/python3"), "runtimes.trtexec.python: trtexec is a tool"),
     ],
 )
-def test_a_setting_without_effect_is_refused(known, name, config, message):
+def test_a_setting_without_effect_is_refused(own_runtimes, name, config, message):
     with pytest.raises(InvalidRequest, match=message):
         next(candidates(name, config, THIS_MACHINE))
 

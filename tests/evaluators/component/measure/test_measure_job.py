@@ -5,9 +5,9 @@ import pytest
 from support.marks import long
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child_process import StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.measure_job import PowerRecorder, measure_job, wall_limit_s
 from vitsearch_evaluators.wire.measurement import Temperature
@@ -30,13 +30,13 @@ def spec(tiny_protocol):
 
 def test_each_process_is_fresh_and_the_result_has_the_job_context(spec, job_folder, tmp_path):
     pids = []
-    found = measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
+    measurement = measure_job(spec, CONTEXT, job_folder._replace(on_start=lambda phase, child: pids.append(child.pid)))
     assert len(set(pids)) == 2
     assert os.getpid() not in pids
-    assert found.latency_ms.n == 22
-    assert found.between_process_rel_spread is not None
-    assert (found.job_id, found.attempts, found.queue_s) == ("a1" * 32, 2, 0.5)
-    assert found.emulated is False
+    assert measurement.latency_ms.n == 22
+    assert measurement.between_process_rel_spread is not None
+    assert (measurement.job_id, measurement.attempts, measurement.queue_s) == ("a1" * 32, 2, 0.5)
+    assert measurement.emulated is False
 
 
 def test_answers_of_an_interrupted_attempt_are_used_in_the_same_environment(spec, job_folder, tmp_path):
@@ -78,15 +78,15 @@ class FakeRecorder(PowerRecorder):
 
 def test_each_phase_is_a_process_of_its_own(phased, job_folder, tmp_path):
     ran, recorder = [], FakeRecorder()
-    found = measure_job(phased, CONTEXT, job_folder._replace(on_start=lambda *one: ran.append(one)), recorder)
+    measurement = measure_job(phased, CONTEXT, job_folder._replace(on_start=lambda *event: ran.append(event)), recorder)
     pids = [child.pid for _, child in ran]
     assert [phase for phase, _ in ran] == ["latency", "latency", "sustained", "throughput", "power"]
     assert len(set(pids)) == 5
-    assert found.latency_ms.n == 22
-    assert found.sustained.n == 11
-    assert found.throughput_ips != pytest.approx(1e3 / found.latency_ms.mean, rel=1e-9)
-    assert found.power.energy_mj == 9.0
-    assert {"sustained", "power"}.isdisjoint(found.reasons)
+    assert measurement.latency_ms.n == 22
+    assert measurement.sustained.n == 11
+    assert measurement.throughput_ips != pytest.approx(1e3 / measurement.latency_ms.mean, rel=1e-9)
+    assert measurement.power.energy_mj == 9.0
+    assert {"sustained", "power"}.isdisjoint(measurement.reasons)
     start, stop, report = recorder.calls
     assert (start, stop) == ("start", "stop")
     assert report.idle_before[0] < report.idle_before[1] <= report.load[0] < report.load[1] <= report.idle_after[0]
@@ -117,8 +117,10 @@ def test_without_a_meter_the_power_phase_is_skipped_with_a_reason(phased, job_fo
     only = phased._replace(
         protocol=phased.protocol._replace(throughput_s=0.0, soak_s=0.0, processes=1, max_processes=1)
     )
-    found = measure_job(only, CONTEXT, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder)
-    assert (found.power, found.reasons["power"]) == (None, reason)
+    measurement = measure_job(
+        only, CONTEXT, job_folder._replace(on_start=lambda _, child: pids.append(child.pid)), recorder
+    )
+    assert (measurement.power, measurement.reasons["power"]) == (None, reason)
     assert len(pids) == 1
 
 
@@ -131,10 +133,10 @@ class LatencyOnly(JobFolder):
 
 def test_a_phase_that_is_not_provided_has_a_reason_and_does_not_fail_the_job(phased, job_folder):
     recorder = FakeRecorder()
-    found = measure_job(phased, CONTEXT, LatencyOnly(*job_folder), recorder)
-    assert found.latency_ms.n == 22
-    assert (found.sustained, found.throughput_ips, found.power) == (None, None, None)
-    reasons = [found.reasons[key] for key in ("sustained", "throughput_ips", "power")]
+    measurement = measure_job(phased, CONTEXT, LatencyOnly(*job_folder), recorder)
+    assert measurement.latency_ms.n == 22
+    assert (measurement.sustained, measurement.throughput_ips, measurement.power) == (None, None, None)
+    reasons = [measurement.reasons[key] for key in ("sustained", "throughput_ips", "power")]
     assert reasons == ["no sustained phase", "no throughput phase", "no power phase"]
     assert recorder.calls == ["start", "stop"]
 
@@ -185,8 +187,8 @@ def test_the_result_has_the_observations_of_the_device(spec, job_folder, tmp_pat
     tree = DeviceTree(str(tmp_path / "tree"))
     tree.zone(0, "cpu-thermal", 48300)
     tree.over_current(27390)
-    found = measure_job(spec, CONTEXT, job_folder, system=System(tree.root))
-    assert found.temperature == Temperature("cpu-thermal", 48.3, 48.3, 48.3)
-    assert "throttling" not in found.reasons
-    assert found.swap_mb is None
-    assert "/proc/vmstat" in found.reasons["swap_mb"]
+    measurement = measure_job(spec, CONTEXT, job_folder, system=System(tree.root))
+    assert measurement.temperature == Temperature("cpu-thermal", 48.3, 48.3, 48.3)
+    assert "throttling" not in measurement.reasons
+    assert measurement.swap_mb is None
+    assert "/proc/vmstat" in measurement.reasons["swap_mb"]

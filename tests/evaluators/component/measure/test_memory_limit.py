@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.agent import canary
+from vitsearch_evaluators.agent import canary_measurement
 from vitsearch_evaluators.base import processes
 from vitsearch_evaluators.base.system import System
 from vitsearch_evaluators.errors import MeasurementFailed
@@ -15,7 +15,7 @@ from vitsearch_evaluators.measure import memory_limit
 from vitsearch_evaluators.measure.child_process import StopSignal, run_child
 from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
 from vitsearch_evaluators.runtimes.ort import OrtRuntime
-from vitsearch_evaluators.runtimes.tools.tool import run_tool
+from vitsearch_evaluators.runtimes.tools.tool_runtime import run_tool
 from vitsearch_evaluators.wire.protocol import PEAKS
 
 
@@ -59,14 +59,14 @@ def test_without_a_limit_no_group_is_made(tree):
 
 def test_a_version_2_group_is_made_and_the_agent_moves_to_a_subgroup(tree):
     system = tree(V2_FILES)
-    found = set_up(300, system)
-    assert found.group == system.at(V2 + "/vitsearch-measured")
+    limit = set_up(300, system)
+    assert limit.group == system.at(V2 + "/vitsearch-measured")
     assert system.read(V2 + "/vitsearch-measured/memory.max").text == "300000000"
     assert system.read(V2 + "/vitsearch-measured/memory.swap.max").text == "0"
     assert system.read(V2 + "/cgroup.subtree_control").text == "+memory"
     assert system.read(V2 + "/vitsearch-agent/cgroup.procs").text == str(os.getpid())
-    assert found.kills() == 1
-    assert found.describe() == {"memory_mb": 300, "by": "cgroup", "reason": None}
+    assert limit.kills() == 1
+    assert limit.describe() == {"memory_mb": 300, "by": "cgroup", "reason": None}
 
 
 def test_a_version_2_group_is_made_where_systemd_started_the_agent_in_its_subgroup(tree):
@@ -82,10 +82,10 @@ def test_a_version_2_group_is_made_where_systemd_started_the_agent_in_its_subgro
 
 def test_a_version_1_group_is_made(tree):
     system = tree(V1_FILES)
-    found = set_up(300, system)
-    assert found.group == system.at(V1 + "/vitsearch-measured")
+    limit = set_up(300, system)
+    assert limit.group == system.at(V1 + "/vitsearch-measured")
     assert system.read(V1 + "/vitsearch-measured/memory.limit_in_bytes").text == "300000000"
-    assert found.kills() == 2
+    assert limit.kills() == 2
 
 
 def test_a_container_makes_the_group_below_the_root(tree):
@@ -104,18 +104,18 @@ def test_a_container_makes_the_group_below_the_root(tree):
     ],
 )
 def test_without_a_group_addresses_are_limited_and_the_reason_is_recorded(change, message, tree):
-    found = set_up(300, tree(dict(V2_FILES, **change)))
-    assert found.group is None
-    assert message in found.reason
-    assert found.describe()["by"] == "address space"
+    limit = set_up(300, tree(dict(V2_FILES, **change)))
+    assert limit.group is None
+    assert message in limit.reason
+    assert limit.describe()["by"] == "address space"
 
 
 def test_without_any_way_to_limit_memory_the_reason_is_recorded(tree, monkeypatch):
     monkeypatch.setattr(memory_limit, "_MAPPED", "/nowhere/statm")
-    found = set_up(300, tree({}))
-    assert found.for_child() == {"memory_mb": None, "group": None}
-    assert found.describe()["by"] == "nothing"
-    assert "no /nowhere/statm" in found.reason
+    limit = set_up(300, tree({}))
+    assert limit.for_child() == {"memory_mb": None, "group": None}
+    assert limit.describe()["by"] == "nothing"
+    assert "no /nowhere/statm" in limit.reason
 
 
 def child_job(protocol, **more):
@@ -327,10 +327,10 @@ def test_every_kind_of_child_joins_the_group(job, tmp_path):
 @pytest.mark.long
 def test_the_canary_joins_the_group(tmp_path):
     (tmp_path / "cgroup.procs").write_text("")
-    context = canary.CanaryContext(
+    context = canary_measurement.CanaryContext(
         str(tmp_path / "canary"), "device", "e1" * 32, System(), memory_limit=MemoryLimit(2000, str(tmp_path))
     )
-    assert canary.measure(["noop"], context, StopSignal()).cpu.p50 > 0
+    assert canary_measurement.measure(["noop"], context, StopSignal()).cpu.p50 > 0
     assert int((tmp_path / "cgroup.procs").read_text()) not in (0, os.getpid())
 
 

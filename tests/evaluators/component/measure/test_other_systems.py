@@ -13,7 +13,7 @@ import pytest
 from support import AGENT_HOME
 from vitsearch_evaluators.base.tokens import read_tokens
 from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.wire.job_spec import SCREEN
+from vitsearch_evaluators.wire.measure_protocol import SCREEN
 
 # Python imports this first. It hides files only from the agent's own calls; the interpreter itself is unchanged.
 SITE = """
@@ -47,12 +47,12 @@ def environment(tmp_path):
 @pytest.mark.long
 def test_every_figure_is_measured_or_has_a_reason(environment, blob):
     command = [sys.executable, "-m", "vitsearch_evaluators", "measure", blob, "--runtime", "noop", "--json"]
-    found = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
-    assert found["latency_ms"]["n"] >= found["processes"] * SCREEN.min_runs
-    assert found["peak_memory_mb"] is found["swap_mb"] is found["temperature"] is None
-    for name, value in found.items():
-        assert value is not None or found["reasons"][name], name
-    assert found["reasons"]["contention"]
+    measurement = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    assert measurement["latency_ms"]["n"] >= measurement["processes"] * SCREEN.min_runs
+    assert measurement["peak_memory_mb"] is measurement["swap_mb"] is measurement["temperature"] is None
+    for name, value in measurement.items():
+        assert value is not None or measurement["reasons"][name], name
+    assert measurement["reasons"]["contention"]
 
 
 def test_an_agent_serves_and_measures(environment, blob, tmp_path, tiny_protocol, until):

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from vitsearch_evaluators.conditions.job_context import JobContext
 from vitsearch_evaluators.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
 from vitsearch_evaluators.measure.child_process import ChildDied, StopSignal
+from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder
 from vitsearch_evaluators.measure.peaks_job import measure_peaks
 from vitsearch_evaluators.wire.protocol import PEAKS, JobSpec
@@ -23,13 +23,13 @@ def job_folder(tmp_path):
 def test_each_precision_is_measured_with_one_thread_and_with_all(job_folder):
     pytest.importorskip("onnxruntime")
     phases = []
-    found = measure_peaks(SPEC, CONTEXT, job_folder._replace(on_start=lambda phase, _: phases.append(phase)))
-    assert [(one.precision, one.threads, one.size) for one in found.gemm] == [
+    peaks = measure_peaks(SPEC, CONTEXT, job_folder._replace(on_start=lambda phase, _: phases.append(phase)))
+    assert [(rate.precision, rate.threads, rate.size) for rate in peaks.gemm] == [
         (precision, threads, GEMM_SIZE) for precision in PRECISIONS for threads in (1, 2)
     ]
-    assert all(one.gflops.best >= one.gflops.median > 0 for one in found.gemm)
-    assert (found.copy_bytes, found.options["provider"]) == (COPY_BYTES, "CPUExecutionProvider")
-    assert found.emulated is False
+    assert all(rate.gflops.best >= rate.gflops.median > 0 for rate in peaks.gemm)
+    assert (peaks.copy_bytes, peaks.options["provider"]) == (COPY_BYTES, "CPUExecutionProvider")
+    assert peaks.emulated is False
     assert len(set(phases)) == 7
 
     again = measure_peaks(
@@ -37,16 +37,16 @@ def test_each_precision_is_measured_with_one_thread_and_with_all(job_folder):
     )
     assert "again" not in phases, "the answers of an interrupted attempt are used"
     assert again.emulated
-    assert again.gemm[0].gflops.best == pytest.approx(found.gemm[0].gflops.best / 4)
-    assert again.copy_gb_per_s.median == pytest.approx(found.copy_gb_per_s.median / 4)
+    assert again.gemm[0].gflops.best == pytest.approx(peaks.gemm[0].gflops.best / 4)
+    assert again.copy_gb_per_s.median == pytest.approx(peaks.copy_gb_per_s.median / 4)
 
 
 def test_a_precision_that_a_runtime_does_not_support_has_a_reason(job_folder):
-    found = measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
-    assert (found.gemm, found.runtime_version) == ((), None)
-    assert all("noop gives no outputs" in found.reasons[precision] for precision in PRECISIONS)
-    assert found.reasons["runtime_version"] == "the runtime ran no matrix product"
-    assert found.copy_gb_per_s.best > 0
+    peaks = measure_peaks(SPEC._replace(runtime="noop"), CONTEXT, job_folder)
+    assert (peaks.gemm, peaks.runtime_version) == ((), None)
+    assert all("noop gives no outputs" in peaks.reasons[precision] for precision in PRECISIONS)
+    assert peaks.reasons["runtime_version"] == "the runtime ran no matrix product"
+    assert peaks.copy_gb_per_s.best > 0
 
 
 def test_a_damaged_answer_is_measured_again(job_folder):
@@ -63,7 +63,7 @@ def test_a_child_killed_from_outside_interrupts_the_job(job_folder):
 
 
 def test_peaks_are_measured_once_for_each_environment(client):
-    found = client.peaks("noop", threads=1)
-    assert found.environment_id == client.device().environment_id
-    assert client.peaks("noop", threads=1) == found
+    peaks = client.peaks("noop", threads=1)
+    assert peaks.environment_id == client.device().environment_id
+    assert client.peaks("noop", threads=1) == peaks
     assert client.jobs() == []

@@ -66,11 +66,11 @@ def powered(tiny_protocol):
 def test_an_agent_measures_energy(script, serve_agent, blob, powered):
     agent = serve_agent(config={"emulation": {"root": script.tree.root}})
     with agent.client() as client:
-        found = client.measure(blob, "noop", {"busy_us": 2000}, powered)
+        measurement = client.measure(blob, "noop", {"busy_us": 2000}, powered)
         assert client.device().power_meter == "rapl"
-    power = found.power
+    power = measurement.power
     # The meter counts 20 W under load and idle: by chance the load may not exceed idle.
-    assert found.reasons.get("power") in (None, "no relative error: the load does not exceed idle")
+    assert measurement.reasons.get("power") in (None, "no relative error: the load does not exceed idle")
     assert (power.source, power.scope) == ("rapl", "package")
     # The script's thread may be late, but the counter always grows by 20 W on average.
     assert power.mean_w == pytest.approx(WATTS, rel=0.3)
@@ -78,7 +78,7 @@ def test_an_agent_measures_energy(script, serve_agent, blob, powered):
     assert power.n >= 5
     # 20 W for at least 2 ms: a run takes no less than its CPU time.
     assert power.energy_mj >= 0.7 * WATTS * 2.0
-    assert found.emulated
+    assert measurement.emulated
 
 
 RUNS_FOR_3_S = """#!/bin/sh
@@ -95,29 +95,29 @@ def test_a_tool_runtime_measures_energy(script, serve_agent, tiny_tflite, tmp_pa
     program.chmod(0o755)
     config = {"emulation": {"root": script.tree.root}, "runtimes": {"benchmark_model": {"tool": str(program)}}}
     with serve_agent(config=config).client() as client:
-        found = client.measure(tiny_tflite, "benchmark_model", {}, powered)
-    assert found.reasons["power"].endswith(IDLE_NOTE)
-    assert found.power.mean_w == pytest.approx(WATTS, rel=0.3)
-    assert found.power.idle_w == pytest.approx(WATTS, rel=0.5)
+        measurement = client.measure(tiny_tflite, "benchmark_model", {}, powered)
+    assert measurement.reasons["power"].endswith(IDLE_NOTE)
+    assert measurement.power.mean_w == pytest.approx(WATTS, rel=0.3)
+    assert measurement.power.idle_w == pytest.approx(WATTS, rel=0.5)
     # 20 W for 3 s of 1,000 runs; the script and the program may each be late.
-    assert found.power.energy_mj == pytest.approx(3.0 * WATTS, rel=0.4)
+    assert measurement.power.energy_mj == pytest.approx(3.0 * WATTS, rel=0.4)
 
 
 def test_a_protocol_without_a_power_phase_reads_no_meter(script, serve_agent, blob, tiny_protocol):
     agent = serve_agent(config={"emulation": {"root": script.tree.root}})
     with agent.client() as client:
-        found = client.measure(blob, "noop", {"busy_us": 20}, tiny_protocol)
-    assert (found.power, found.reasons["power"]) == (None, "the protocol has no power phase")
+        measurement = client.measure(blob, "noop", {"busy_us": 20}, tiny_protocol)
+    assert (measurement.power, measurement.reasons["power"]) == (None, "the protocol has no power phase")
 
 
 def test_without_a_meter_the_latency_is_measured_and_power_has_a_reason(serve_agent, blob, powered, tmp_path):
     agent = serve_agent(config={"emulation": {"root": str(tmp_path / "nothing")}, "power": {"meter": "rapl"}})
     with agent.client() as client:
-        found = client.measure(blob, "noop", {"busy_us": 20}, powered)
+        measurement = client.measure(blob, "noop", {"busy_us": 20}, powered)
         assert client.device().power_meter is None
-    assert found.power is None
-    assert found.reasons["power"].startswith("no power meter: rapl: no /sys/class/powercap/intel-rapl")
-    assert found.latency_ms.n == 11
+    assert measurement.power is None
+    assert measurement.reasons["power"].startswith("no power meter: rapl: no /sys/class/powercap/intel-rapl")
+    assert measurement.latency_ms.n == 11
 
 
 def test_an_agent_with_a_wrong_meter_does_not_start(tmp_path):
@@ -141,8 +141,8 @@ def test_a_meter_that_fails_during_the_phase_gives_a_reason(script, tmp_path, un
     script.tree.write(f"{ZONE}/energy_uj", "")
     until(lambda: phase._recorder.problem, "the meter to fail")
     phase.stop()
-    found, reason = phase.power(REPORT)
-    assert found is None
+    power, reason = phase.power(REPORT)
+    assert power is None
     assert "rapl: 0 samples in 1 s" in reason
     assert "energy_uj holds '', expected a number" in reason
 

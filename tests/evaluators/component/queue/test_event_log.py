@@ -7,7 +7,7 @@ import pytest
 from vitsearch_evaluators.client.client import RequestOptions
 from vitsearch_evaluators.errors import ArtifactMissing, NotFound
 from vitsearch_evaluators.queue import event_log as events_module
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, 0)

@@ -137,9 +137,9 @@ def test_core_ml_itself_predicts(tmp_path):
     def program(images):
         return Builder.linear(x=images, weight=weight, name="logits")
 
-    made = coremltools.convert(program, convert_to="mlprogram", compute_precision=coremltools.precision.FLOAT32)
-    (tmp_path / "model.mlmodel").write_bytes(made.get_spec().SerializeToString())
-    with open(os.path.join(made.weights_dir, "weight.bin"), "rb") as stream:
+    model = coremltools.convert(program, convert_to="mlprogram", compute_precision=coremltools.precision.FLOAT32)
+    (tmp_path / "model.mlmodel").write_bytes(model.get_spec().SerializeToString())
+    with open(os.path.join(model.weights_dir, "weight.bin"), "rb") as stream:
         (tmp_path / "model.bin").write_bytes(stream.read())
     session = load(str(tmp_path / "model.mlmodel"), compute_units="cpu")
     images = numpy.ones((1, 512), "float32")

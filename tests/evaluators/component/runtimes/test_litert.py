@@ -15,10 +15,10 @@ def write_tflite(tmp_path):
     numpy = pytest.importorskip("numpy")
 
     def tensor(name, shape, buffer, signature=None):
-        made = schema.TensorT()
-        made.name, made.shape, made.buffer, made.shapeSignature = name, shape, buffer, signature
-        made.type = schema.TensorType.FLOAT32
-        return made
+        built = schema.TensorT()
+        built.name, built.shape, built.buffer, built.shapeSignature = name, shape, buffer, signature
+        built.type = schema.TensorType.FLOAT32
+        return built
 
     def write(folder=tmp_path, batch=None, signature=(-1, 8)):
         model, graph, operator = schema.ModelT(), schema.SubGraphT(), schema.OperatorT()

@@ -26,7 +26,7 @@ def test_versions_are_unknown_when_all_or_none_are_accepted(answer):
 def test_the_installed_onnxruntime_reads_the_found_versions_and_rejects_the_next():
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    found = OrtRuntime().with_limits(OrtRuntime().available())
+    info = OrtRuntime().with_limits(OrtRuntime().available())
 
     def loads(opset, ir_version):
         ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
@@ -39,7 +39,7 @@ def test_the_installed_onnxruntime_reads_the_found_versions_and_rejects_the_next
             return False
         return True
 
-    assert loads(found.max_opset, found.max_ir_version)
-    assert not loads(found.max_opset + 1, found.max_ir_version)
-    assert not loads(found.max_opset, found.max_ir_version + 1)
-    assert {"fp32", "int8"} <= set(found.precisions)
+    assert loads(info.max_opset, info.max_ir_version)
+    assert not loads(info.max_opset + 1, info.max_ir_version)
+    assert not loads(info.max_opset, info.max_ir_version + 1)
+    assert {"fp32", "int8"} <= set(info.precisions)

@@ -48,8 +48,8 @@ def test_builtin_names_and_classes_agree():
 
 
 def test_the_table_of_needs_agrees_with_the_runtimes():
-    made = {name: runtimes.create(name) for name in runtimes.BUILTIN}
-    assert {name: Needs(one.libraries, one.tools) for name, one in made.items()} == NEEDS
+    created = {name: runtimes.create(name) for name in runtimes.BUILTIN}
+    assert {name: Needs(runtime.libraries, runtime.tools) for name, runtime in created.items()} == NEEDS
 
 
 def test_entry_points_are_added_and_duplicates_refused():

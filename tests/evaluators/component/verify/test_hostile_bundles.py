@@ -22,10 +22,10 @@ from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.measure.local_job import Request, local_job
 from vitsearch_evaluators.measure.measure_job import measure_job
 from vitsearch_evaluators.verify import images
-from vitsearch_evaluators.verify.bench import Bench, Classified, Measured
 from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.junit import junit
-from vitsearch_evaluators.verify.verify import Asked, verify
+from vitsearch_evaluators.verify.model_runner import Classified, Measured, ModelRunner
+from vitsearch_evaluators.verify.verify import VerifyOptions, verify
 
 numpy = pytest.importorskip("numpy")
 
@@ -49,9 +49,9 @@ def refused(capsys):
 
     def refused(*arguments):
         code = app.main(["verify", *map(str, arguments)])
-        found = capsys.readouterr()
+        printed = capsys.readouterr()
         assert code in (1, 2)
-        lines = found.err.splitlines() if code == 2 else found.out.splitlines()[:-1]
+        lines = printed.err.splitlines() if code == 2 else printed.out.splitlines()[:-1]
         assert len(lines) == 1, lines
         assert lines[0].isprintable()
         assert len(lines[0]) < 1000
@@ -257,15 +257,15 @@ def test_the_inputs_that_are_made_at_a_time_are_bounded(tmp_path):
     settings = dict(PREPROCESSING, image_size=1024, crop_size=1024, channels=3, mean=[0.0] * 3, std=[1.0] * 3)
     content = json.dumps(settings).encode()
     bundle = read(write_bundle(tmp_path, manifest(batch=2), {"preprocessing.json": content}))
-    asked = []
+    sizes = []
 
     def give(first, last):
-        asked.append(last - first)
+        sizes.append(last - first)
         return numpy.zeros((last - first, 1024, 1024, 3), "u1")
 
     chosen = images.Images("", numpy.zeros(9, "<i8"), give)
     assert len(list(images.chunks(chosen, bundle, str(tmp_path)))) == 3
-    assert asked == [4, 4, 1]
+    assert sizes == [4, 4, 1]
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def measured(tiny_protocol, tmp_path_factory):
         return Measured(measure_job(job.spec, job.context, job.folder, None), {"cpu": "c"})
 
 
-class Stub(Bench):
+class Stub(ModelRunner):
     """Gives each image its own class and finds one measurement: what a hostile manifest does beside these counts."""
 
     def __init__(self, measured):
@@ -316,15 +316,15 @@ def changed(value, path, new):
     return result
 
 
-def outcome(folder, asked, measured):
+def outcome(folder, options, measured):
     """The lines that the command prints: those of the report, in each of its forms, or the one of an error."""
     try:
-        report = verify(folder, lambda bundle: Stub(measured), asked)
+        report = verify(folder, lambda bundle: Stub(measured), options)
     except EvaluatorError as error:
         return printable(str(error)).splitlines()
     ElementTree.fromstring(junit(report))
     json.dumps(report.to_json())
-    return command.text(report, asked).splitlines()
+    return command.text(report, options).splitlines()
 
 
 SHIPPED = parse_json(
@@ -339,8 +339,8 @@ def test_a_value_of_another_type_anywhere_is_one_line(tmp_path, measured, name, 
     for number, new in enumerate((*OTHER_TYPES, *([...] if path else []))):
         content = json.dumps(changed(CONTENTS[name], path, new)).encode()
         folder = write_bundle(tmp_path / str(number), SHIPPED, dict(image_files(), **{name: content}))
-        for asked in (Asked(), Asked(measures=False), Asked(measures=False, baseline=folder)):
-            lines = outcome(folder, asked, measured)
+        for options in (VerifyOptions(), VerifyOptions(measures=False), VerifyOptions(measures=False, baseline=folder)):
+            lines = outcome(folder, options, measured)
             assert lines
             assert all(line.isprintable() and len(line) < 10000 for line in lines), new
 
@@ -375,7 +375,7 @@ def test_mutated_manifests_are_one_line(tmp_path, measured, fuzz):
                 continue  # an earlier change has removed that place
         files = {name: json.dumps(content).encode() for name, content in contents.items()}
         folder = write_bundle(tmp_path, SHIPPED, dict(image_files(), **files))
-        assert outcome(folder, Asked(), measured)
-        assert outcome(folder, Asked(measures=False, baseline=folder), measured)
+        assert outcome(folder, VerifyOptions(), measured)
+        assert outcome(folder, VerifyOptions(measures=False, baseline=folder), measured)
 
     every()

@@ -85,7 +85,7 @@ def reached(faulty_environment, tmp_path, monkeypatch, capsys):
         assert app.main(["verify", path, "--json"]) == 1
         report = json.loads(capsys.readouterr().out)
         (message,) = [check["message"] for check in report["checks"] if check["name"] == "measurement"]
-        holds = {one["name"]: one["holds"] for one in report["restrictions"]}
+        holds = {restriction["name"]: restriction["holds"] for restriction in report["restrictions"]}
         return set(message.partition("reached: ")[2].split()), holds
 
     return reached
@@ -98,7 +98,7 @@ def test_the_model_of_a_bundle_is_kept_from_the_files_of_this_user(reached, tmp_
         (home / name).write_text("secret")
     (home / "photo").write_text("ours")
     monkeypatch.setenv("HOME", str(home))
-    found, holds = reached(
+    names, holds = reached(
         key=["r", str(home / ".ssh" / "id_ed25519")],
         tokens=["r", str(home / ".config" / "vitsearch" / "devices.json")],
         new_file=["w", str(home / "new")],
@@ -112,17 +112,17 @@ def test_the_model_of_a_bundle_is_kept_from_the_files_of_this_user(reached, tmp_
     )
     if not holds["files"]:
         pytest.skip("this kernel has no Landlock")
-    assert found == {"own_folder", "own_model", "own_temporary_folder"}
+    assert names == {"own_folder", "own_model", "own_temporary_folder"}
 
 
 def test_the_model_of_a_bundle_is_kept_from_the_network(reached):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        found, holds = reached(server=["connect", listener.getsockname()[1]])
+        names, holds = reached(server=["connect", listener.getsockname()[1]])
     if not holds["network"]:
         pytest.skip("this kernel has neither namespaces nor Landlock")
-    assert found == set()
+    assert names == set()
 
 
 def test_a_slower_machine_fails(tmp_path, folder, capsys, monkeypatch):
@@ -195,6 +195,6 @@ def test_a_file_that_is_no_image_is_named(folder, tmp_path, capsys):
 
 
 def test_a_report_that_cannot_be_written_is_an_error(folder, tmp_path, capsys):
-    asked = ["verify", folder, "--no-measure", "--junit", str(tmp_path / "no" / "junit.xml")]
-    assert app.main(asked) == 2
+    command = ["verify", folder, "--no-measure", "--junit", str(tmp_path / "no" / "junit.xml")]
+    assert app.main(command) == 2
     assert "junit.xml cannot be written: No such file or directory" in capsys.readouterr().err

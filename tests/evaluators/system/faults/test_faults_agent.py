@@ -56,10 +56,10 @@ def test_an_interrupted_job_continues_only_in_the_same_environment(
     half_done(state, blob, twice, options, until)
     gate.write_text("open")
     with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
-        found = client.measure(blob, "faults", options, twice)
-        assert (found.attempts, found.latency_ms.n) == (2, 22)
-        assert found.environment_id == client.device().environment_id
-        whats = [event.what for event in client.events(found.job_id)]
+        measurement = client.measure(blob, "faults", options, twice)
+        assert (measurement.attempts, measurement.latency_ms.n) == (2, 22)
+        assert measurement.environment_id == client.device().environment_id
+        whats = [event.what for event in client.events(measurement.job_id)]
     last_start = len(whats) - whats[::-1].index("started")
     assert whats[last_start:] == ["phase"] * processes + ["done"]
 
@@ -85,7 +85,7 @@ def test_a_job_for_the_old_environment_fails_in_the_new_one_with_a_transient_err
             client.measure(blob, "faults", options, twice, request=RequestOptions(environment_id=pinned[0]))
         assert caught.value.transient
         here = client.device().environment_id
-        assert caught.value.details == {"wanted": pinned[0], "found": here}
+        assert caught.value.details == {"wanted": pinned[0], "actual": here}
         assert client.measure(blob, "faults", options, twice).environment_id == here, "any environment will do"
         assert (
             client.measure(blob, "faults", options, twice, request=RequestOptions(environment_id=here)).environment_id
@@ -98,5 +98,5 @@ def test_durations_do_not_use_the_wall_clock():
     takes it from System and detects jumps."""
     home = pathlib.Path(vitsearch_evaluators.__file__).parent
     jumping = re.compile(r"\btime\.time\b|\bdatetime\.(now|utcnow|today)\b|\btime\.localtime\b|from time import")
-    found = [path.name for path in sorted(home.rglob("*.py")) if jumping.search(path.read_text())]
-    assert found == ["system.py"]
+    names = [path.name for path in sorted(home.rglob("*.py")) if jumping.search(path.read_text())]
+    assert names == ["system.py"]

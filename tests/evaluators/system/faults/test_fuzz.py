@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from support.invalid_requests import BLOB, ValidRequests, broken, requests
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 
 TIMEOUT_S = 120.0
 BATCH, BATCHES, BROKEN = 25, 440, 1000
@@ -152,7 +152,7 @@ def nothing_was_written_elsewhere(home):
             if folder != "work"
             or not name.startswith(("runtime-", "restrictions.json", "canary", "job.json", "output.log"))
         ] == []
-    known = re.compile(
+    expected = re.compile(
         r"(jobs\.sqlite.*|audit\.jsonl.*|[a-z]+\.json(\.part)?|token|lock|starting|agent\.log|blobs|partial|work|cache)\Z"
     )
-    assert [name for name in os.listdir(str(home / "state")) if not known.match(name)] == []
+    assert [name for name in os.listdir(str(home / "state")) if not expected.match(name)] == []

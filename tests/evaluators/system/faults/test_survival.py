@@ -33,8 +33,8 @@ class Watcher:
 
     def child(self):
         """Return the running measuring child, None if there is none."""
-        found = self.rows("SELECT process FROM jobs WHERE state = 'running' AND process IS NOT NULL")
-        process = processes.ProcessId(*json.loads(found[0][0])) if found else None
+        rows = self.rows("SELECT process FROM jobs WHERE state = 'running' AND process IS NOT NULL")
+        process = processes.ProcessId(*json.loads(rows[0][0])) if rows else None
         return process if process is not None and processes.identify(process.pid) == process else None
 
     def left(self):
@@ -46,15 +46,15 @@ class Watcher:
 
 def processes_in(folder):
     """Return the running processes whose working folder is below `folder`."""
-    found = []
+    pids = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             inside = os.readlink(f"/proc/{name}/cwd").startswith(folder)
         except OSError:
             continue
         if inside and processes.identify(int(name)) is not None:
-            found.append(int(name))
-    return found
+            pids.append(int(name))
+    return pids
 
 
 def put_jobs(agent, path, protocol, repeats):
@@ -74,8 +74,8 @@ def put_jobs(agent, path, protocol, repeats):
 
 def kill_one(agent, watcher, draw, until):
     """Kill the child or the agent at a random moment; False if all jobs ended before."""
-    found = until(lambda: watcher.child() or watcher.left() == 0, "a child, or the end")
-    if found is True:
+    child = until(lambda: watcher.child() or watcher.left() == 0, "a child, or the end")
+    if child is True:
         return False
     time.sleep(draw.uniform(0.0, LATEST_S))
     if draw.random() < 0.4:

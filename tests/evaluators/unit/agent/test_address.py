@@ -15,8 +15,8 @@ def here(monkeypatch):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
 def test_an_agent_on_every_address_is_named_by_its_machine(here, host):
-    found = Address.of(host, 8470, "sha256:ab")
-    assert found == ("https://nano:8470", "vitsearch devices add https://nano:8470 --fingerprint sha256:ab", None)
+    address = Address.of(host, 8470, "sha256:ab")
+    assert address == ("https://nano:8470", "vitsearch devices add https://nano:8470 --fingerprint sha256:ab", None)
 
 
 def test_without_a_certificate_there_is_no_fingerprint(here):

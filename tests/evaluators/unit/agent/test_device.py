@@ -26,9 +26,9 @@ def reads(monkeypatch):
 
 @pytest.fixture
 def device(tmp_path, reads):
-    made = Device(IDENTITY, "1", system=System(str(tmp_path)))
-    made.ready.set()
-    return made
+    new = Device(IDENTITY, "1", system=System(str(tmp_path)))
+    new.ready.set()
+    return new
 
 
 def test_the_environment_is_not_read_during_a_measurement(device, reads):
@@ -54,5 +54,5 @@ def test_an_environment_read_before_ready_is_not_remembered(tmp_path, reads):
 
 def test_emulation_and_memory_limit_are_part_of_the_environment(tmp_path, reads):
     config = AgentConfig(limits=LimitsConfig(memory_mb=500), emulation=EmulationConfig(2.0))
-    found = Device(IDENTITY, "1", config, System(str(tmp_path))).environment()
-    assert set(found) == {"read", "emulation", "memory_limit"}
+    environment = Device(IDENTITY, "1", config, System(str(tmp_path))).environment()
+    assert set(environment) == {"read", "emulation", "memory_limit"}

@@ -109,7 +109,7 @@ def external(message):
 def foreign(model):
     """The operators of the main graph that are neither onnx's nor the model's own."""
     own = {(function.domain, function.name) for function in model.functions}
-    used = {(one.domain, one.op_type) for one in model.graph.node}
+    used = {(node.domain, node.op_type) for node in model.graph.node}
     return {domain for domain, name in used - own if domain not in ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")}
 
 
@@ -132,9 +132,9 @@ def test_corrupted_onnx_files_never_pass_with_less_than_onnx_finds(tmp_path, fuz
             assert not external(model)
             assert not foreign(model)
             assert facts.ir_version % 2**64 == model.ir_version % 2**64
-            for one in model.opset_import:
-                domain = "" if one.domain == "ai.onnx" else one.domain
-                assert facts.opsets[domain] % 2**64 >= one.version % 2**64
+            for opset in model.opset_import:
+                domain = "" if opset.domain == "ai.onnx" else opset.domain
+                assert facts.opsets[domain] % 2**64 >= opset.version % 2**64
 
     check()
     assert 0 < sum(passed) < len(passed)

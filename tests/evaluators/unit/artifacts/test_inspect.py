@@ -84,16 +84,16 @@ class TestCalibration:
 
 
 @pytest.mark.parametrize(
-    ("image", "found"),
+    ("image", "inputs"),
     [
         (("image:0", [1, 8], None), [("image:0", [1, 8])]),
         (("image:0", [1, 8], [-1, 8]), [("image:0", [-1, 8])]),
         (None, []),
     ],
 )
-def test_finds_the_inputs_of_a_tflite_file(tmp_path, image, found):
+def test_finds_the_inputs_of_a_tflite_file(tmp_path, image, inputs):
     (tmp_path / "model.tflite").write_bytes(tflite(image=image))
-    assert artifacts.declared_inputs("tflite", str(tmp_path / "model.tflite")) == found
+    assert artifacts.declared_inputs("tflite", str(tmp_path / "model.tflite")) == inputs
 
 
 @pytest.mark.parametrize(

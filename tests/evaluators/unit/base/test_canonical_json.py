@@ -66,5 +66,5 @@ def test_parsed_values_can_be_written_as_canonical_json():
 
 
 def test_times_are_utc_to_the_second():
-    found = utc_now()
-    assert abs(calendar.timegm(time.strptime(found, "%Y-%m-%dT%H:%M:%SZ")) - time.time()) < 60
+    now = utc_now()
+    assert abs(calendar.timegm(time.strptime(now, "%Y-%m-%dT%H:%M:%SZ")) - time.time()) < 60

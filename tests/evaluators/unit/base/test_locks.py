@@ -38,9 +38,9 @@ def other(path):
 
 def test_a_held_lock_is_refused_and_says_who_holds_it(path, other):
     assert locks.try_lock(path) is None
-    found = locks.holder(path)
-    assert (found.pid, found.work) == (other.pid, "a model")
-    assert all((found.user, found.host, found.since))
+    holder = locks.holder(path)
+    assert (holder.pid, holder.work) == (other.pid, "a model")
+    assert all((holder.user, holder.host, holder.since))
 
 
 def test_a_lock_is_free_when_its_process_was_killed(path, other):
@@ -56,22 +56,22 @@ def test_a_file_that_nobody_locked_has_no_holder(tmp_path):
 
 
 def test_measuring_waits_for_another_process_and_tells_so_once(path, other):
-    told = []
+    reported = []
 
-    def on_wait(found):
-        told.append((found.pid, found.work))
+    def on_wait(holder):
+        reported.append((holder.pid, holder.work))
         other.stdin.close()
 
     with locks.measuring_alone(path, "mine", on_wait=on_wait):
         assert other.wait() == 0
         assert locks.holder(path).work == "mine"
-    assert told == [(other.pid, "a model")]
+    assert reported == [(other.pid, "a model")]
     assert locks.holder(path) is None
 
 
 def test_a_stopped_wait_ends(path, other):
     stopped = threading.Event()
-    with locks.measuring_alone(path, "mine", stopped.is_set, lambda found: stopped.set()):
+    with locks.measuring_alone(path, "mine", stopped.is_set, lambda holder: stopped.set()):
         assert locks.holder(path).pid == other.pid
 
 
@@ -79,7 +79,7 @@ def test_who_measures_again_lets_the_one_that_waits_go_first(path):
     order, waiting = [], threading.Event()
 
     def second():
-        with locks.measuring_alone(path, "second", on_wait=lambda found: waiting.set()):
+        with locks.measuring_alone(path, "second", on_wait=lambda holder: waiting.set()):
             order.append("second")
 
     thread = threading.Thread(target=second)

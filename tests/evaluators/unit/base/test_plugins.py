@@ -34,13 +34,13 @@ def test_installed_packages_are_found_as_python_finds_them(tmp_path, monkeypatch
     monkeypatch.setattr(
         plugins.sys, "path", [str(tmp_path / "early"), str(tmp_path / "nowhere"), str(tmp_path / "late")]
     )
-    found = list(plugins.installed_entry_points("the.group"))
-    assert found == [("first", "a.b:C"), ("second", "d:E"), ("third", "f:G")]
+    points = list(plugins.installed_entry_points("the.group"))
+    assert points == [("first", "a.b:C"), ("second", "d:E"), ("third", "f:G")]
     metadata = pytest.importorskip("importlib.metadata")
     if not hasattr(metadata, "EntryPoints"):
         pytest.skip("before Python 3.10 it cannot be asked for a group")
     expected = {(point.name, point.value.partition(" ")[0]) for point in metadata.entry_points(group="the.group")}
-    assert set(found) == expected
+    assert set(points) == expected
 
 
 def test_an_unreadable_entry_points_file_is_skipped(tmp_path, monkeypatch):

@@ -30,10 +30,10 @@ def test_any_text_is_visible_and_its_visible_characters_are_kept(fuzz):
 
     @fuzz(300)
     @given(text())
-    def check(one):
-        assert printable(one).isprintable()
-        assert printable(printable(one)) == printable(one)
-        assert printable_lines(one).replace("\n", "").replace("\t", "").isprintable()
-        assert all(character in printable(one) for character in one if character.isprintable())
+    def check(value):
+        assert printable(value).isprintable()
+        assert printable(printable(value)) == printable(value)
+        assert printable_lines(value).replace("\n", "").replace("\t", "").isprintable()
+        assert all(character in printable(value) for character in value if character.isprintable())
 
     check()

@@ -14,8 +14,8 @@ def path(tmp_path):
     return path
 
 
-def admits(file, *asked):
-    return [file.admits(token.encode()) for token in asked]
+def admits(file, *values):
+    return [file.admits(token.encode()) for token in values]
 
 
 def test_a_token_has_256_bits_and_its_file_mode_0600(path):
@@ -57,10 +57,10 @@ def test_a_token_rotated_during_the_start_is_valid(path, monkeypatch):
     read, rotated = tokens.read_tokens, []
 
     def rotate_behind(path):
-        found = read(path)
+        content = read(path)
         monkeypatch.undo()
         rotated.append(tokens.rotate(path, keep_old=False))
-        return found
+        return content
 
     monkeypatch.setattr(tokens, "read_tokens", rotate_behind)
     assert admits(tokens.TokenFile(path), *rotated) == [True]

@@ -26,5 +26,5 @@ def test_commands_are_answered_from_the_tree(tmp_path):
 
 
 def test_the_description_has_the_method_the_slowdown_and_the_host_processor():
-    found = describe(EmulationConfig(8.0))
-    assert found == {"method": "declared slowdown", "slowdown": 8.0, "host_cpu": cpu_model(System())}
+    description = describe(EmulationConfig(8.0))
+    assert description == {"method": "declared slowdown", "slowdown": 8.0, "host_cpu": cpu_model(System())}

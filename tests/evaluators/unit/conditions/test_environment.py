@@ -29,14 +29,14 @@ def test_the_fingerprint_describes_the_board(tmp_path):
         RuntimeInfo("onnxruntime", True, None, "1.2", ("CPUExecutionProvider",)),
         RuntimeInfo("other", False, "not installed", None, ()),
     )
-    found = fingerprint("0.1.0", runtimes, fake_board(tmp_path))
-    assert found["board"] == "Raspberry Pi 5 Model B Rev 1.0"
-    assert found["cpu"] == "arm 0x41/0xd0b"
-    assert found["cores"] == 2
-    assert found["ram_mb"] % 64 == 0
-    assert found["settings"]["clusters"][0]["governor"] == "schedutil"
-    assert found["l4t"] is None
-    assert found["runtimes"] == {"onnxruntime": {"version": "1.2", "providers": ["CPUExecutionProvider"]}}
+    environment = fingerprint("0.1.0", runtimes, fake_board(tmp_path))
+    assert environment["board"] == "Raspberry Pi 5 Model B Rev 1.0"
+    assert environment["cpu"] == "arm 0x41/0xd0b"
+    assert environment["cores"] == 2
+    assert environment["ram_mb"] % 64 == 0
+    assert environment["settings"]["clusters"][0]["governor"] == "schedutil"
+    assert environment["l4t"] is None
+    assert environment["runtimes"] == {"onnxruntime": {"version": "1.2", "providers": ["CPUExecutionProvider"]}}
 
 
 def test_a_reboot_keeps_the_environment_id_and_another_governor_changes_it(tmp_path):
@@ -47,7 +47,7 @@ def test_a_reboot_keeps_the_environment_id_and_another_governor_changes_it(tmp_p
 
 
 def test_an_unknown_machine_has_a_fingerprint(tmp_path):
-    found = fingerprint("0.1.0", (), System(str(tmp_path)))
-    assert found["board"] is None
-    assert found["cores"] is None
-    assert len(environment_id(found)) == 64
+    environment = fingerprint("0.1.0", (), System(str(tmp_path)))
+    assert environment["board"] is None
+    assert environment["cores"] is None
+    assert len(environment_id(environment)) == 64

@@ -33,14 +33,14 @@ def card(system, name, address, bus="pci0000:00/0000:00:1f.6", kind="0"):
 def test_a_board_has_the_serial_number_of_its_device_tree(tmp_path):
     files = {"/proc/cpuinfo": ARM, "/proc/device-tree/model": "NVIDIA Jetson Nano\0"}
     files["/proc/sys/kernel/hostname"] = "nano"
-    one, other = (
+    board, other = (
         read_hardware(machine(tmp_path / serial, {**files, "/proc/device-tree/serial-number": serial + "\0"}))
         for serial in ("1421820011111", "1421820022222")
     )
-    assert (one.host, one.board, one.processor) == ("nano", "NVIDIA Jetson Nano", "arm 0x41/0xd07")
-    assert one.serial is not None
-    assert "1421820011111" not in str(one)
-    assert one.differences(other) == ("serial number",)
+    assert (board.host, board.board, board.processor) == ("nano", "NVIDIA Jetson Nano", "arm 0x41/0xd07")
+    assert board.serial is not None
+    assert "1421820011111" not in str(board)
+    assert board.differences(other) == ("serial number",)
 
 
 def test_the_kernel_may_name_the_processor_in_another_way(tmp_path):
@@ -80,6 +80,9 @@ def test_an_emulated_device_computes_on_the_processor_of_its_machine(tmp_path):
     files = {"/proc/cpuinfo": PC, "/etc/machine-id": MACHINE_ID, "/proc/sys/kernel/hostname": "workstation"}
     below = machine(tmp_path / "machine", files)
     tree = machine(tmp_path / "tree", {"/proc/cpuinfo": ARM, "/proc/device-tree/model": "Raspberry Pi 5"})
-    found = hardware_of(tree, below)
-    assert (found.host, found.board) == ("workstation", "Raspberry Pi 5")
-    assert (found.processor, found.machine_id) == (read_hardware(below).processor, read_hardware(below).machine_id)
+    hardware = hardware_of(tree, below)
+    assert (hardware.host, hardware.board) == ("workstation", "Raspberry Pi 5")
+    assert (hardware.processor, hardware.machine_id) == (
+        read_hardware(below).processor,
+        read_hardware(below).machine_id,
+    )

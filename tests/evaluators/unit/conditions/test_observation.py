@@ -12,8 +12,8 @@ def test_an_observation_survives_json():
 
 
 def test_a_calm_measurement_has_no_flags():
-    found = summarize([CALM, CALM])
-    assert (found.flags, dict(found.reasons), found.swap_mb) == ((), {}, 0.0)
+    summary = summarize([CALM, CALM])
+    assert (summary.flags, dict(summary.reasons), summary.swap_mb) == ((), {}, 0.0)
 
 
 def test_the_temperature_covers_the_whole_measurement():
@@ -23,33 +23,33 @@ def test_the_temperature_covers_the_whole_measurement():
 
 def test_one_process_without_a_temperature_makes_the_temperature_none_with_the_reason():
     blind = CALM._replace(temperature=None, reasons={"temperature": "no sensor"})
-    found = summarize([CALM, blind])
-    assert found.temperature is None
-    assert found.reasons == {"temperature": "no sensor"}
+    summary = summarize([CALM, blind])
+    assert summary.temperature is None
+    assert summary.reasons == {"temperature": "no sensor"}
 
 
 @pytest.mark.parametrize(("parts", "flags"), [([0.1, 0.2], ()), ([0.5, 0.6], ("swapped",)), ([None, 9.0], ())])
 def test_swap_adds_up(parts, flags):
-    found = summarize([CALM._replace(swap_mb=part) for part in parts])
-    assert found.flags == flags
-    assert found.swap_mb == (None if None in parts else pytest.approx(sum(parts)))
+    summary = summarize([CALM._replace(swap_mb=part) for part in parts])
+    assert summary.flags == flags
+    assert summary.swap_mb == (None if None in parts else pytest.approx(sum(parts)))
 
 
 def test_throttling_outside_the_sustained_phase_sets_both_flags():
-    found = summarize([CALM, CALM._replace(throttled=True, throttling="oc3 by 2")])
-    assert found.flags == ("throttled", "sustained_throttling")
-    assert found.reasons["throttling"] == "latency: oc3 by 2"
+    summary = summarize([CALM, CALM._replace(throttled=True, throttling="oc3 by 2")])
+    assert summary.flags == ("throttled", "sustained_throttling")
+    assert summary.reasons["throttling"] == "latency: oc3 by 2"
 
 
 def test_throttling_in_the_sustained_phase_sets_one_flag():
-    found = summarize([CALM, CALM._replace(phase="sustained", throttled=True, throttling="oc3 by 2")])
-    assert found.flags == ("throttled",)
+    summary = summarize([CALM, CALM._replace(phase="sustained", throttled=True, throttling="oc3 by 2")])
+    assert summary.flags == ("throttled",)
 
 
 def test_unknown_throttling_is_a_reason_without_a_flag():
-    found = summarize([CALM, CALM._replace(throttled=None, throttling="no counter")])
-    assert found.flags == ()
-    assert found.reasons == {"throttling": "no counter"}
+    summary = summarize([CALM, CALM._replace(throttled=None, throttling="no counter")])
+    assert summary.flags == ()
+    assert summary.reasons == {"throttling": "no counter"}
 
 
 def test_a_warm_start_sets_its_flag():

@@ -80,11 +80,11 @@ def jetson(tree, tmp_path):
 
 
 def test_the_settings_of_a_jetson(jetson):
-    found = settings(jetson)
-    assert found["power_mode"] == "15W (0)"
-    assert found["jetson_clocks"] is False
-    assert found["online"] == "0-5"
-    assert found["clusters"] == [
+    values = settings(jetson)
+    assert values["power_mode"] == "15W (0)"
+    assert values["jetson_clocks"] is False
+    assert values["online"] == "0-5"
+    assert values["clusters"] == [
         {
             "cpus": ["0", "1", "2", "3", "4", "5"],
             "governor": "schedutil",
@@ -93,12 +93,12 @@ def test_the_settings_of_a_jetson(jetson):
             "max_khz": 1497600,
         }
     ]
-    assert found["devfreq"]["17000000.gpu"] == {
+    assert values["devfreq"]["17000000.gpu"] == {
         "governor": "nvhost_podgov",
         "min_hz": 306000000,
         "max_hz": 612000000,
     }
-    assert found["fan"] == {"profile": "quiet", "control": ["2"]}
+    assert values["fan"] == {"profile": "quiet", "control": ["2"]}
 
 
 def test_jetson_clocks_is_on_when_every_frequency_is_fixed(jetson, tree):
@@ -112,8 +112,8 @@ def test_jetson_clocks_is_on_when_every_frequency_is_fixed(jetson, tree):
 def test_without_permission_for_nvpmodel_its_status_file_is_read(jetson, tree):
     tree.command(["nvpmodel", "-q"], "NVPM ERROR: Error opening file")
     tree.write("/var/lib/nvpmodel/status", "pmode:0001 fmode:cool")
-    found = settings(jetson)
-    assert (found["power_mode"], found["fan"]["profile"]) == ("(1)", "cool")
+    values = settings(jetson)
+    assert (values["power_mode"], values["fan"]["profile"]) == ("(1)", "cool")
 
 
 def test_the_fan_profile_in_use_takes_precedence_over_the_default(jetson, tree):
@@ -124,8 +124,8 @@ def test_the_fan_profile_in_use_takes_precedence_over_the_default(jetson, tree):
 def test_clusters_with_different_settings_are_listed_separately(tree):
     policy(tree, 0, "0 1 2 3", 408000, 1800000)
     policy(tree, 4, "4 5", 408000, 2400000, "performance")
-    found = settings(System(tree.root))["clusters"]
-    assert [(cluster["cpus"][0], cluster["max_khz"]) for cluster in found] == [("0", 1800000), ("4", 2400000)]
+    clusters = settings(System(tree.root))["clusters"]
+    assert [(cluster["cpus"][0], cluster["max_khz"]) for cluster in clusters] == [("0", 1800000), ("4", 2400000)]
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ SWAPS = """Filename                                Type            Size         
 
 def test_swap_is_counted_by_kind_and_independent_of_its_use(tree):
     tree.write("/proc/swaps", SWAPS.format(used=0))
-    found = settings(System(tree.root))["swap_mb"]
-    assert found == {"file": 4288, "zram": 2048}
+    swap_mb = settings(System(tree.root))["swap_mb"]
+    assert swap_mb == {"file": 4288, "zram": 2048}
     tree.write("/proc/swaps", SWAPS.format(used=99999))
-    assert settings(System(tree.root))["swap_mb"] == found
+    assert settings(System(tree.root))["swap_mb"] == swap_mb
 
 
 def test_a_machine_without_any_files_has_empty_settings(tree):

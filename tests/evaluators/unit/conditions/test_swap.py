@@ -18,6 +18,6 @@ def test_a_kernel_without_swap_counters_gives_a_reason(tmp_path):
 
 
 def test_a_missing_file_gives_a_reason(tmp_path):
-    found = swap_traffic(System(str(tmp_path)))
-    assert found.total_mb is None
-    assert "No such file" in found.reason
+    traffic = swap_traffic(System(str(tmp_path)))
+    assert traffic.total_mb is None
+    assert "No such file" in traffic.reason

@@ -16,12 +16,12 @@ FAULTS = {
         "the agent is killed during a measurement: the child ends too, the job is repeated first, up to a limit",
         "test_worker.py::test_an_agent_killed_while_measuring_repeats_the_job",
         "test_worker.py::test_an_agent_killed_too_often_gives_the_job_up",
-        "test_queue.py::test_interrupted_jobs_come_first_and_fail_after_the_limit",
+        "test_job_queue.py::test_interrupted_jobs_come_first_and_fail_after_the_limit",
         "test_survival.py::test_two_hundred_kills_over_a_hundred_jobs",
     ),
     3: (
         "the device reboots: no process is killed, and results of two environments are not mixed",
-        "test_queue.py::test_after_a_reboot_no_process_is_killed",
+        "test_job_queue.py::test_after_a_reboot_no_process_is_killed",
         "test_faults_agent.py::test_an_interrupted_job_continues_only_in_the_same_environment",
         "test_emulated_device.py::test_a_power_mode_that_a_reboot_reset_ends_the_job",
         "test_faults_agent.py::test_a_job_for_the_old_environment_fails_in_the_new_one_with_a_transient_error",
@@ -49,7 +49,7 @@ FAULTS = {
         "a repeated PUT or DELETE has no further effect; another specification is a conflict",
         "test_server.py::test_putting_a_job_twice_returns_the_same_job",
         "test_server.py::test_concurrent_puts_make_one_job",
-        "test_queue.py::test_another_specification_under_the_same_id_is_a_conflict",
+        "test_job_queue.py::test_another_specification_under_the_same_id_is_a_conflict",
     ),
     9: (
         "a dispatcher loses an expired claim to the next one, and the requests of both are one job",
@@ -80,7 +80,7 @@ FAULTS = {
     ),
     14: (
         "the clock jumps: durations are not affected",
-        "test_queue.py::test_waiting_time_is_monotonic",
+        "test_job_queue.py::test_waiting_time_is_monotonic",
         "test_faults_agent.py::test_durations_do_not_use_the_wall_clock",
     ),
     15: (
@@ -93,7 +93,7 @@ FAULTS = {
     16: (
         "two studies contend: one measurement at a time, owners in turn",
         "test_worker.py::test_jobs_of_two_clients_are_measured_one_at_a_time",
-        "test_queue.py::test_owners_are_served_in_turn",
+        "test_job_queue.py::test_owners_are_served_in_turn",
         "test_fairness.py::test_jobs_are_listed_in_the_order_of_service",
     ),
     17: (

@@ -26,8 +26,8 @@ UNPLUGGED = PLUGGED_IN.replace("USB powered: true", "USB powered: false").replac
 
 
 def battery(device, name="BAT0", **files):
-    known = {"type": "Battery", "present": "1", "status": "Discharging"}
-    for key, value in dict(known, **files).items():
+    defaults = {"type": "Battery", "present": "1", "status": "Discharging"}
+    for key, value in dict(defaults, **files).items():
         device.write(f"{SUPPLY}/{name}/{key}", value)
 
 

@@ -50,8 +50,8 @@ def recorded(device, options, text, start=1000.0, end=1010.0):
     Logger(device, text)
     device.now_s = end
     series = meter.recorded(start, end)
-    found = None if series is None else [(series.times_s[i], series.values[i]) for i in range(len(series.times_s))]
-    return found, meter.problem
+    values = None if series is None else [(series.times_s[i], series.values[i]) for i in range(len(series.times_s))]
+    return values, meter.problem
 
 
 class TestExternalCsv(PowerMeterTestCase):
@@ -140,8 +140,8 @@ def test_invalid_rows_are_ignored(device):
         "1003,9",
         "1002,9",
     ]
-    found, _ = recorded(device, WATTS, "t,P\n" + "\n".join(rows) + "\n1004,2.5\n1005,9")
-    assert found == [(1003.0, 2.5), (1004.0, 2.5)]
+    values, _ = recorded(device, WATTS, "t,P\n" + "\n".join(rows) + "\n1004,2.5\n1005,9")
+    assert values == [(1003.0, 2.5), (1004.0, 2.5)]
 
 
 def test_bytes_that_are_not_text_are_ignored(device):
@@ -165,8 +165,8 @@ def test_bytes_that_are_not_text_are_ignored(device):
     ],
 )
 def test_a_file_without_usable_rows_gives_a_reason(device, text, reason):
-    found, problem = recorded(device, WATTS, text)
-    assert found is None
+    values, problem = recorded(device, WATTS, text)
+    assert values is None
     assert reason in problem
 
 

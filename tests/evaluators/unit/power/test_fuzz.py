@@ -54,8 +54,8 @@ def test_a_truncated_line_gives_complete_numbers_or_none(rails_now, noise, cut):
     line = " ".join(part for index, part in enumerate(noise) for part in (part, *words[index : index + 1]))
     written = {(label, float(value)) for label, value, _ in rails_now}
     for text in (line, line[:cut]):
-        found = {(label, value) for label, value in parse_line(text).powers_mw.items() if label in dict(written)}
-        assert found <= written | {pair for pair in found if any(pair[0] in word for word in noise)}
+        pairs = {(label, value) for label, value in parse_line(text).powers_mw.items() if label in dict(written)}
+        assert pairs <= written | {pair for pair in pairs if any(pair[0] in word for word in noise)}
 
 
 @given(text=strategies.text())
@@ -138,8 +138,8 @@ def test_any_tree_gives_a_value_or_a_reason(tmp_path, kind, data):
                 stream.write(content.encode("utf-8", "surrogatepass"))
     assert tree.root == root
     meter = kind(System(root, stream=NoStream))
-    found = meter.available()
-    assert found.available == (found.reason is None)
+    state = meter.available()
+    assert state.available == (state.reason is None)
     meter.start()
     sample = meter.sample()
     if sample is None:

@@ -152,9 +152,9 @@ def swapped_nano(device):
 
 def test_a_total_below_one_of_its_own_rails_is_refused(device):
     swapped_nano(device)
-    found = Ina3221Meter(device.system).available()
-    assert not found.available
-    assert "total POM_5V_IN is 2.96 W, less than its rail POM_5V_GPU with 8.63 W" in found.reason
+    state = Ina3221Meter(device.system).available()
+    assert not state.available
+    assert "total POM_5V_IN is 2.96 W, less than its rail POM_5V_GPU with 8.63 W" in state.reason
     assert Ina3221Meter(device.system, {"rails": ["POM_5V_GPU"]}).available().available
 
 

@@ -41,8 +41,8 @@ def test_the_meter_of_the_board_takes_precedence_over_that_of_the_processor(devi
     processor(device)
     assert power.find(PowerConfig(), device.system).meter.name == "rapl"
     board(device)
-    found = power.find(PowerConfig(), device.system)
-    assert (found.meter.name, found.reason) == ("ina3221", None)
+    choice = power.find(PowerConfig(), device.system)
+    assert (choice.meter.name, choice.reason) == ("ina3221", None)
 
 
 def test_the_configured_meter_is_used(device):
@@ -66,10 +66,10 @@ def test_without_a_meter_the_reason_of_each_is_given(device):
 
 def test_a_missing_configured_meter_is_not_replaced(device):
     board(device)
-    found = power.find(PowerConfig("rapl"), device.system)
-    assert found.meter is None
-    assert found.reason.startswith("no power meter: rapl: no /sys/class/powercap")
-    assert "ina3221" not in found.reason
+    choice = power.find(PowerConfig("rapl"), device.system)
+    assert choice.meter is None
+    assert choice.reason.startswith("no power meter: rapl: no /sys/class/powercap")
+    assert "ina3221" not in choice.reason
 
 
 def test_wrong_options_are_refused_by_key(device):

@@ -86,14 +86,14 @@ class TestNvml(PowerMeterTestCase):
 
 def test_the_counter_is_preferred_to_the_power_and_that_to_a_mean():
     everything = {"energy_mj": 5000, "instant_mw": 60000, "usage_mw": 55000}
-    found = []
+    samples = []
     for name in ("energy_mj", "instant_mw", "usage_mw"):
         library = Library(**everything)
         meter = NvmlMeter(System(), load=lambda library=library: library)
         meter.start()
-        found.append(meter.sample()[1:])
+        samples.append(meter.sample()[1:])
         everything[name] = None
-    assert found == [(None, 0.0), (60.0, None), (55.0, None)]
+    assert samples == [(None, 0.0), (60.0, None), (55.0, None)]
     assert meter.averaging_s == 1.0, "the last one is a mean over a second"
 
 

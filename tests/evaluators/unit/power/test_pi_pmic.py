@@ -89,5 +89,5 @@ def test_invalid_output_gives_a_reason_and_never_a_number(device, text, reason):
 
 def test_a_failing_tool_gives_its_error(device):
     device.outputs["/opt/vc/bin/vcgencmd pmic_read_adc"] = Output("", "vcgencmd ended with 255: Can't open device file")
-    found = PiPmicMeter(device.system, {"tool": "/opt/vc/bin/vcgencmd"}).available()
-    assert "Can't open device file" in found.reason
+    state = PiPmicMeter(device.system, {"tool": "/opt/vc/bin/vcgencmd"}).available()
+    assert "Can't open device file" in state.reason

@@ -34,12 +34,12 @@ def rise(device, steps, path="intel-rapl:0", seconds=0.1):
     """Return the energy in joules after each new value of the counter."""
     meter = RaplMeter(device.system)
     meter.start()
-    found = [meter.sample()]
+    samples = [meter.sample()]
     for microjoules in steps:
         device.wait(seconds)
         device.write(f"{POWERCAP}/{path}/energy_uj", microjoules)
-        found.append(meter.sample())
-    return meter, [None if sample is None else sample.energy_j for sample in found]
+        samples.append(meter.sample())
+    return meter, [None if sample is None else sample.energy_j for sample in samples]
 
 
 class TestRapl(PowerMeterTestCase):
@@ -138,9 +138,9 @@ class Denied(System):
 def test_a_counter_without_permission_is_unavailable_and_never_0(device):
     laptop(device)
     meter = RaplMeter(Denied(*device.system))
-    found = meter.available()
-    assert not found.available
-    assert "Permission denied (only root may read it by default; the README has a udev rule)" in found.reason
+    state = meter.available()
+    assert not state.available
+    assert "Permission denied (only root may read it by default; the README has a udev rule)" in state.reason
     meter.start()
     assert meter.sample() is None
     assert "Permission denied" in meter.problem

@@ -56,8 +56,8 @@ class BrokenMeter(PluginMeter):
 @pytest.fixture
 def plugins(monkeypatch):
     """Two installed meters of another package."""
-    known = dict(power.AUTOMATIC, **power.BY_NAME, plugin=f"{__name__}:PluginMeter", broken=f"{__name__}:BrokenMeter")
-    monkeypatch.setattr(power, "table", lambda: known)
+    meters = dict(power.AUTOMATIC, **power.BY_NAME, plugin=f"{__name__}:PluginMeter", broken=f"{__name__}:BrokenMeter")
+    monkeypatch.setattr(power, "table", lambda: meters)
 
 
 def test_every_meter_has_a_reading_or_a_reason(board, plugins):

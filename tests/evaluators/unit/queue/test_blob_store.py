@@ -175,16 +175,16 @@ def test_a_blob_damaged_on_the_disk_is_missing(store, tmp_path):
 def test_an_adopted_file_is_read_in_pieces_and_evicted_like_a_blob(store, tmp_path):
     old = put(store, b"a" * 900)
     (tmp_path / "made").write_bytes(b"logits" * 200)
-    made = store.adopt(str(tmp_path / "made"))
-    assert made == hashlib.sha256(b"logits" * 200).hexdigest()
+    digest = store.adopt(str(tmp_path / "made"))
+    assert digest == hashlib.sha256(b"logits" * 200).hexdigest()
     assert not (tmp_path / "made").exists()
-    assert store.read(made, 1190, 100) == (b"gitslogits", 1200)
-    assert store.read(made, 5000, 100) == (b"", 1200)
-    os.utime(str(tmp_path / "blobs" / made), (1, 1))
+    assert store.read(digest, 1190, 100) == (b"gitslogits", 1200)
+    assert store.read(digest, 5000, 100) == (b"", 1200)
+    os.utime(str(tmp_path / "blobs" / digest), (1, 1))
     put(store, b"b" * 900)
     assert store.has(old)
     with pytest.raises(NotFound):
-        store.read(made, 0, 1)
+        store.read(digest, 0, 1)
     store.referenced = lambda: {old}
     (tmp_path / "made").write_bytes(b"l" * 2000)
     assert reason_of(store.adopt, str(tmp_path / "made")) == "no_space"

@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, 0)

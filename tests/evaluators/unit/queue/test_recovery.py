@@ -5,7 +5,7 @@ import pytest
 from vitsearch_evaluators.config import LimitsConfig
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.queue.blob_store import BlobStore
-from vitsearch_evaluators.queue.queue import JobQueue
+from vitsearch_evaluators.queue.job_queue import JobQueue
 from vitsearch_evaluators.queue.recovery import open_queue
 from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 

@@ -40,10 +40,10 @@ def test_the_matrices_of_a_chain_are_not_merged_into_one():
 def test_onnxruntime_runs_them_beside_a_model_on_the_processor_only(tmp_path):
     pytest.importorskip("onnxruntime")
     runtime = create("onnxruntime")
-    found = runtime.reference(runtime.check_options({"graph_optimization_level": "basic"}))
-    assert found.options == runtime.check_options({}), "the same for every model"
+    reference = runtime.reference(runtime.check_options({"graph_optimization_level": "basic"}))
+    assert reference.options == runtime.check_options({}), "the same for every model"
     for path in reference_models.write(str(tmp_path)):
-        found.runtime.load(path, found.options, threads=1, batch=1, shapes={}).run()
+        reference.runtime.load(path, reference.options, threads=1, batch=1, shapes={}).run()
     assert runtime.reference(runtime.check_options({"provider": "CUDAExecutionProvider"})) is None
 
 
@@ -51,8 +51,8 @@ def test_onnxruntime_runs_them_beside_a_model_on_the_processor_only(tmp_path):
 def test_onnxruntime_runs_them_beside_a_model_of_litert_where_it_is_installed(monkeypatch, is_installed):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if is_installed else None)
     runtime = create("litert")
-    found = runtime.reference(runtime.check_options({}))
-    assert (found and found.runtime.name) == ("onnxruntime" if is_installed else None)
+    reference = runtime.reference(runtime.check_options({}))
+    assert (reference and reference.runtime.name) == ("onnxruntime" if is_installed else None)
 
 
 def test_a_runtime_that_computes_nothing_runs_no_references():

@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators.artifacts.base import Declared
+from vitsearch_evaluators.artifacts.facts import Declared
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.shapes import run_shapes
 
@@ -10,7 +10,7 @@ FIXED = [Declared("images", [4, 3, 8, 8])]
 
 
 @pytest.mark.parametrize(
-    ("declared", "batch", "given", "found"),
+    ("declared", "batch", "requested", "sizes"),
     [
         (FIXED, None, {}, (4, {"images": (4, 3, 8, 8)})),
         (FIXED, 4, {"images": (4, 3, 8, 8)}, (4, {"images": (4, 3, 8, 8)})),
@@ -25,23 +25,23 @@ FIXED = [Declared("images", [4, 3, 8, 8])]
     ],
     ids=[
         "fixed",
-        "fixed and asked",
+        "fixed and requested",
         "open",
         "two open",
         "fixed first",
-        "given",
-        "several given",
+        "requested",
+        "several requested",
         "unknown rank",
         "scalar",
         "no inputs",
     ],
 )
-def test_only_an_open_first_dimension_is_the_batch(declared, batch, given, found):
-    assert run_shapes(declared, batch, given) == found
+def test_only_an_open_first_dimension_is_the_batch(declared, batch, requested, sizes):
+    assert run_shapes(declared, batch, requested) == sizes
 
 
 @pytest.mark.parametrize(
-    ("declared", "batch", "given", "message"),
+    ("declared", "batch", "requested", "message"),
     [
         (
             DETECTOR,
@@ -68,9 +68,9 @@ def test_only_an_open_first_dimension_is_the_batch(declared, batch, given, found
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_to_give(declared, batch, given, message):
+def test_what_does_not_fit_is_refused_with_what_to_give(declared, batch, requested, message):
     with pytest.raises(MeasurementFailed) as caught:
-        run_shapes(declared, batch, given)
+        run_shapes(declared, batch, requested)
     assert caught.value.kind == "incompatible_artifact"
     assert message in str(caught.value)
 

@@ -18,12 +18,12 @@ def folder(tmp_path):
 
 
 def test_a_bundle_is_read(folder):
-    found = bundle.read(folder)
-    assert found.manifest.name == "tiny-trial-1"
-    assert found.manifest.accuracy == bundle.Counted("test", 100, 90)
-    assert found.manifest.figures["latency_ms_p50"].high == 1.1
-    assert found.labels[3] == "south east"
-    assert list(found.model_files) == ["model.onnx"]
+    content = bundle.read(folder)
+    assert content.manifest.name == "tiny-trial-1"
+    assert content.manifest.accuracy == bundle.Counted("test", 100, 90)
+    assert content.manifest.figures["latency_ms_p50"].high == 1.1
+    assert content.labels[3] == "south east"
+    assert list(content.model_files) == ["model.onnx"]
 
 
 def test_all_files_of_an_intact_bundle_have_their_checksums(folder):
@@ -78,12 +78,12 @@ ADDED = {
 }
 
 
-@pytest.mark.parametrize(("name", "make", "found"), ADDED.values(), ids=ADDED)
-def test_whatever_is_not_listed_was_added(tmp_path, monkeypatch, name, make, found):
+@pytest.mark.parametrize(("name", "make", "added"), ADDED.values(), ids=ADDED)
+def test_whatever_is_not_listed_was_added(tmp_path, monkeypatch, name, make, added):
     folder = write_bundle(tmp_path / "tiny", manifest(), {"images/labels.npy": b"labels"})
     monkeypatch.chdir(folder)  # the name of a socket is short
     make(name)
-    assert bundle.damaged(folder) == (5, [f"{found} was added"])
+    assert bundle.damaged(folder) == (5, [f"{added} was added"])
 
 
 def test_a_signature_was_not_added(folder, tmp_path):

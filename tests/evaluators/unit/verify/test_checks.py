@@ -6,15 +6,15 @@ import pytest
 
 from support.bundles import manifest
 from vitsearch_evaluators.verify import checks
-from vitsearch_evaluators.verify.bench import Measured
 from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Found
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, ImageCounts
+from vitsearch_evaluators.verify.model_runner import Measured
 
 HERE = {"board": "b", "cpu": "c"}
 SHIPPED = Counted("test", 500, 450)
 
 
-def found_time(low, p50, high):
+def time_of(low, p50, high):
     return Figure(p50, low, high)
 
 
@@ -26,10 +26,10 @@ def judged(monkeypatch):
         monkeypatch.setattr(checks, "figures_of", lambda measurement, times: now)
         monkeypatch.setattr(checks, "_same_references", lambda measurement, shipped, otherwise: otherwise)
         measurement = type("Nothing", (), {"reasons": {"power": "no meter"}, "flags": flags})()
-        found = list(
+        results = list(
             checks.figures(Measured(measurement, environment), Manifest.from_json(manifest(**changes)), prefix)
         )
-        return {check.name: check.outcome for check in found}, {check.name: check.message for check in found}
+        return {check.name: check.outcome for check in results}, {check.name: check.message for check in results}
 
     return judge
 
@@ -56,41 +56,41 @@ def test_very_many_wrong_files_are_counted():
 
 @pytest.mark.parametrize(("correct", "outcome"), [(450, PASSED), (437, PASSED), (435, FAILED), (500, PASSED)])
 def test_an_accuracy_fails_below_the_interval_of_the_shipped_one(correct, outcome):
-    assert checks.accuracy(Found("the images", 500, correct, correct), SHIPPED).outcome == outcome
+    assert checks.accuracy(ImageCounts("the images", 500, correct, correct), SHIPPED).outcome == outcome
 
 
 @pytest.mark.parametrize(("n", "correct", "outcome"), [(50, 42, PASSED), (50, 30, FAILED), (500, 420, FAILED)])
 def test_few_other_images_say_little(n, correct, outcome):
-    assert checks.accuracy(Found("other images", n, correct), SHIPPED).outcome == outcome
+    assert checks.accuracy(ImageCounts("other images", n, correct), SHIPPED).outcome == outcome
 
 
 def test_the_message_counts_the_images_that_get_another_class():
-    same = checks.accuracy(Found("the images in the bundle", 500, 450, 500), SHIPPED).message
+    same = checks.accuracy(ImageCounts("the images in the bundle", 500, 450, 500), SHIPPED).message
     assert same == (
         "450 of 500 correct (0.9000) of the images in the bundle; shipped: 0.9000 (0.8706 to 0.9233) on 500 test "
         "images; every image gets the same class as when shipped"
     )
-    some = checks.accuracy(Found("x", 500, 450, 497), SHIPPED).message
+    some = checks.accuracy(ImageCounts("x", 500, 450, 497), SHIPPED).message
     assert some.endswith("; 3 images get another class than when shipped")
 
-    one = checks.accuracy(Found("x", 500, 450, 499), SHIPPED).message
-    assert one.endswith("; 1 image gets another class than when shipped")
+    message = checks.accuracy(ImageCounts("x", 500, 450, 499), SHIPPED).message
+    assert message.endswith("; 1 image gets another class than when shipped")
 
 
 def test_a_baseline_of_the_same_images_is_compared_image_by_image():
-    check = checks.baseline_accuracy(Found("the images in the bundle", 500, 450, 488), SHIPPED)
+    check = checks.baseline_accuracy(ImageCounts("the images in the bundle", 500, 450, 488), SHIPPED)
     assert check == (
         "baseline accuracy",
         PASSED,
         "450 of 500 correct (0.9000) of the images in the bundle; the baseline: 0.9000 (0.8706 to 0.9233) on the same "
         "images; 12 images get another class than from the baseline",
     )
-    assert checks.baseline_accuracy(Found("x", 500, 435, 488), SHIPPED).outcome == FAILED
+    assert checks.baseline_accuracy(ImageCounts("x", 500, 435, 488), SHIPPED).outcome == FAILED
 
 
 @pytest.mark.parametrize(("correct", "outcome"), [(454, PASSED), (435, PASSED), (420, FAILED)])
 def test_a_baseline_of_other_images_fails_where_both_intervals_say_so(correct, outcome):
-    check = checks.baseline_accuracy(Found("the images in the bundle", 500, correct), Counted("test", 2000, 1809))
+    check = checks.baseline_accuracy(ImageCounts("the images in the bundle", 500, correct), Counted("test", 2000, 1809))
     assert check.outcome == outcome
     assert check.message.endswith("; the baseline: 0.9045 (0.8908 to 0.9166) on 2000 test images of its own")
 
@@ -98,11 +98,11 @@ def test_a_baseline_of_other_images_fails_where_both_intervals_say_so(correct, o
 @pytest.mark.parametrize(
     ("now", "outcome"),
     [
-        (found_time(0.95, 1.0, 1.05), PASSED),
-        (found_time(1.05, 1.2, 1.3), PASSED),
-        (found_time(1.15, 1.2, 1.3), FAILED),
-        (found_time(0.1, 0.2, 0.3), PASSED),
-        (found_time(None, 1.2, None), FAILED),
+        (time_of(0.95, 1.0, 1.05), PASSED),
+        (time_of(1.05, 1.2, 1.3), PASSED),
+        (time_of(1.15, 1.2, 1.3), FAILED),
+        (time_of(0.1, 0.2, 0.3), PASSED),
+        (time_of(None, 1.2, None), FAILED),
     ],
 )
 def test_a_time_fails_where_both_intervals_say_that_it_is_longer(judged, now, outcome):
@@ -117,14 +117,14 @@ def test_figures_without_an_interval_are_shown_and_not_judged(judged):
 
 
 def test_figures_of_another_processor_are_not_judged(judged):
-    outcomes, messages = judged({"latency_ms_p50": found_time(8.0, 9.0, 10.0)}, {"board": "b", "cpu": "other"})
+    outcomes, messages = judged({"latency_ms_p50": time_of(8.0, 9.0, 10.0)}, {"board": "b", "cpu": "other"})
     assert outcomes["latency_ms_p50"] == NOT_JUDGED
     assert messages["latency_ms_p50"].endswith("they are those of local, another cpu: c, here other")
 
 
 def test_figures_of_an_emulated_device_are_not_judged(judged):
     device = {"name": "local@pc", "kind": "emulated", "environment": HERE}
-    outcomes, messages = judged({"latency_ms_p50": found_time(8.0, 9.0, 10.0)}, device=device)
+    outcomes, messages = judged({"latency_ms_p50": time_of(8.0, 9.0, 10.0)}, device=device)
     assert outcomes["latency_ms_p50"] == NOT_JUDGED
     assert messages["latency_ms_p50"].endswith("the shipped figures are those of local@pc, an emulated device")
 
@@ -142,13 +142,13 @@ def test_an_earlier_bundle_lends_its_reference_times_only_to_the_same_references
     shipped = Manifest.from_json(manifest())._replace(reference_times="earlier")
     protocol = shipped.protocol._replace(threads=threads)
     measurement = namedtuple("Measurement", "runtime protocol")(runtime, protocol)
-    found = checks._same_references(measurement, shipped, "own")
-    assert found == ("earlier" if is_same else "own")
+    chosen = checks._same_references(measurement, shipped, "own")
+    assert chosen == ("earlier" if is_same else "own")
 
 
 def test_a_disturbed_measurement_fails_nothing(judged):
-    slow = {"latency_ms_p50": found_time(1.15, 1.2, 1.3)}
+    slow = {"latency_ms_p50": time_of(1.15, 1.2, 1.3)}
     outcomes, messages = judged(slow, flags=("contended", "memory_bound"))
     assert outcomes["latency_ms_p50"] == NOT_JUDGED
     assert messages["latency_ms_p50"].endswith("; the device was disturbed (contended): verify again")
-    assert judged({"latency_ms_p50": found_time(0.9, 1.0, 1.1)}, flags=("contended",))[0]["latency_ms_p50"] == PASSED
+    assert judged({"latency_ms_p50": time_of(0.9, 1.0, 1.1)}, flags=("contended",))[0]["latency_ms_p50"] == PASSED

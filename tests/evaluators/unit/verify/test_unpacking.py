@@ -28,13 +28,13 @@ def unpacked(path, folder):
         unpack(str(path), str(folder))
     except DamagedBundle as damage:
         return str(damage)
-    found = {}
+    contents = {}
     for below, _, names in os.walk(str(folder)):
         for name in names:
             with open(os.path.join(below, name), "rb") as stream:
                 inside = os.path.relpath(stream.name, str(folder)).replace(os.sep, "/")
-                found[inside] = stream.read()
-    return found
+                contents[inside] = stream.read()
+    return contents
 
 
 def test_an_intact_zip_gives_its_files(tmp_path):
@@ -53,12 +53,12 @@ def test_a_changed_byte_is_damage_or_changes_no_file(tmp_path, change):
         path = tmp_path / "tiny.zip"
         path.write_bytes(bytes(content))
         assert is_zip(str(path)) or position < 4
-        found = unpacked(path, tmp_path / f"out{position}")
-        if isinstance(found, str):
-            assert found.startswith("the zip is damaged: ")
+        outcome = unpacked(path, tmp_path / f"out{position}")
+        if isinstance(outcome, str):
+            assert outcome.startswith("the zip is damaged: ")
             damaged += 1
         else:
-            assert found == FILES, position
+            assert outcome == FILES, position
     assert damaged > len(whole) / 2
 
 
@@ -124,9 +124,9 @@ def test_what_no_zip_of_a_bundle_has_is_refused_before_it_is_unpacked(tmp_path, 
     with zipfile.ZipFile(str(tmp_path / "tiny.zip"), "w") as archive:
         for info, content in entries:
             archive.writestr(info, content)
-    found = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
-    assert found == "the zip is damaged: " + found.partition(": ")[2]
-    assert message in found
+    outcome = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
+    assert outcome == "the zip is damaged: " + outcome.partition(": ")[2]
+    assert message in outcome
     assert not (tmp_path / "out").exists()
 
 
@@ -142,8 +142,8 @@ def test_a_zip_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path, mon
     monkeypatch.setattr(unpacking, "_SMALL_BYTES", 1 << 20)
     with zipfile.ZipFile(str(tmp_path / "tiny.zip"), "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("tiny/zeros", bytes(2 << 20))
-    found = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
-    assert found == f"the zip is damaged: it claims to unpack to {2 << 20} bytes"
+    outcome = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
+    assert outcome == f"the zip is damaged: it claims to unpack to {2 << 20} bytes"
 
 
 @pytest.mark.parametrize(("count", "size"), [(65535, 100), (3, 1 << 30)])
@@ -152,8 +152,8 @@ def test_a_directory_that_takes_much_memory_is_not_read(tmp_path, monkeypatch, c
     struct.pack_into("<HHL", whole, len(whole) - 14, count, count, size)
     (tmp_path / "tiny.zip").write_bytes(bytes(whole))
     monkeypatch.setattr(zipfile, "ZipFile", None)
-    found = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
-    assert found == f"the zip is damaged: it claims to have {count} files, allowed are 10000"
+    outcome = unpacked(tmp_path / "tiny.zip", tmp_path / "out")
+    assert outcome == f"the zip is damaged: it claims to have {count} files, allowed are 10000"
 
 
 def test_a_large_directory_in_the_newer_form_is_not_read(tmp_path, monkeypatch):

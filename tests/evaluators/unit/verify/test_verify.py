@@ -7,15 +7,15 @@ import pytest
 from support.bundles import image_files, manifest, write_bundle
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.verify import verify as verifying
-from vitsearch_evaluators.verify.bench import Bench, Measured, Remote
 from vitsearch_evaluators.verify.bundle import read
 from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
-from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Asked, Report, verify
+from vitsearch_evaluators.verify.model_runner import DeviceRunner, Measured, ModelRunner
+from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Report, VerifyOptions, verify
 
 Measurement = namedtuple("Measurement", "number flags")
 
 
-class Measures(Bench):
+class Measures(ModelRunner):
     """Fails to classify; measures as often as it is asked. The measurements with these numbers are disturbed."""
 
     def __init__(self, disturbed=()):
@@ -38,10 +38,10 @@ def folder(tmp_path):
 @pytest.mark.parametrize(("good_at", "outcome", "measured"), [(1, PASSED, 1), (3, PASSED, 3), (9, FAILED, 3)])
 def test_a_failing_figure_is_measured_three_times(folder, monkeypatch, good_at, outcome, measured):
     monkeypatch.setattr(verifying.checks, "figures", judging(good_at))
-    bench = Measures()
-    report = verify(folder, lambda bundle: bench, Asked())
+    runner = Measures()
+    report = verify(folder, lambda bundle: runner, VerifyOptions())
     assert report.checks[-1].outcome == outcome
-    assert bench.measured == measured
+    assert runner.measured == measured
 
 
 def judging(good_at):
@@ -56,7 +56,7 @@ def judging(good_at):
 @pytest.mark.parametrize(("disturbed", "outcome"), [((3,), FAILED), ((1, 2), PASSED), ((1, 2, 3), NOT_JUDGED)])
 def test_the_last_measurement_that_was_not_disturbed_counts(folder, monkeypatch, disturbed, outcome):
     monkeypatch.setattr(verifying.checks, "figures", judging(good_at=3))
-    report = verify(folder, lambda bundle: Measures(disturbed), Asked())
+    report = verify(folder, lambda bundle: Measures(disturbed), VerifyOptions())
     assert report.checks[-1].outcome == outcome
 
 
@@ -76,7 +76,7 @@ class Refuses(Measures):
 
 @pytest.mark.parametrize("kind", ["crash", "timeout", "out_of_memory", "incompatible_artifact", "protocol"])
 def test_a_model_that_does_not_run_fails_with_the_reason(folder, kind):
-    report = verify(folder, lambda bundle: Refuses(kind), Asked())
+    report = verify(folder, lambda bundle: Refuses(kind), VerifyOptions())
     assert report.checks[-1] == ("measurement", FAILED, f"{kind}: it does not run")
     assert report.verdict == FAILED
 
@@ -85,7 +85,7 @@ def test_a_model_that_does_not_run_fails_with_the_reason(folder, kind):
 def test_where_the_runtime_is_missing_only_checksums_are_judged(tmp_path, kind):
     pytest.importorskip("numpy")
     folder = write_bundle(tmp_path, manifest(), image_files())
-    report = verify(folder, lambda bundle: Refuses(kind), Asked())
+    report = verify(folder, lambda bundle: Refuses(kind), VerifyOptions())
     reason = f"{kind}: it does not run"
     assert report.checks[1:] == (("accuracy", NOT_JUDGED, reason), ("measurement", NOT_JUDGED, reason))
     assert report.verdict == ONLY_CHECKSUMS
@@ -93,10 +93,12 @@ def test_where_the_runtime_is_missing_only_checksums_are_judged(tmp_path, kind):
 
 
 def test_a_runtime_that_ignores_the_model_judges_nothing(tmp_path):
-    bench = Measures()
-    report = verify(write_bundle(tmp_path, manifest(runtime="noop", options={})), lambda bundle: bench, Asked())
+    runner = Measures()
+    report = verify(
+        write_bundle(tmp_path, manifest(runtime="noop", options={})), lambda bundle: runner, VerifyOptions()
+    )
     assert report.checks[-1] == ("measurement", NOT_JUDGED, "noop does not run the model")
-    assert bench.measured == 0
+    assert runner.measured == 0
     assert report.verdict == ONLY_CHECKSUMS
 
 
@@ -121,32 +123,32 @@ def test_a_report_passes_only_if_more_than_the_files_was_judged(accuracy, figure
 def test_figures_of_another_processor_and_no_images_leave_only_checksums(folder, monkeypatch):
     unjudged = [Check("cpu_ms_p50", NOT_JUDGED, "another cpu")]
     monkeypatch.setattr(verifying.checks, "figures", lambda *arguments: unjudged)
-    assert verify(folder, lambda bundle: Measures(), Asked()).verdict == ONLY_CHECKSUMS
+    assert verify(folder, lambda bundle: Measures(), VerifyOptions()).verdict == ONLY_CHECKSUMS
 
 
 def test_without_measurements_nothing_is_measured(folder):
-    bench = Measures()
-    assert len(verify(folder, lambda bundle: bench, Asked(measures=False)).checks) == 2
-    assert bench.measured == 0
+    runner = Measures()
+    assert len(verify(folder, lambda bundle: runner, VerifyOptions(measures=False)).checks) == 2
+    assert runner.measured == 0
 
 
 def test_a_baseline_that_was_changed_is_refused(folder, tmp_path):
     write_bundle(tmp_path / "old", manifest())
     (tmp_path / "old" / "labels.json").write_text("[]")
     with pytest.raises(MeasurementFailed, match="--baseline .*old: labels.json was changed"):
-        verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
+        verify(folder, lambda bundle: Measures(), VerifyOptions(baseline=str(tmp_path / "old")))
 
 
 def test_a_baseline_whose_checksums_are_damaged_is_refused_by_its_own_name(folder, tmp_path):
     write_bundle(tmp_path / "old", manifest())
     (tmp_path / "old" / "SHA256SUMS").write_text("")
     with pytest.raises(MeasurementFailed, match="--baseline .*old: SHA256SUMS is empty"):
-        verify(folder, lambda bundle: Measures(), Asked(baseline=str(tmp_path / "old")))
+        verify(folder, lambda bundle: Measures(), VerifyOptions(baseline=str(tmp_path / "old")))
 
 
 def test_a_runtime_that_reports_no_outputs_does_not_judge_the_accuracy(tmp_path):
     folder = write_bundle(tmp_path, manifest(runtime="trtexec", options={"precision": "fp16"}))
-    check = verify(folder, lambda bundle: Measures(), Asked(measures=False)).checks[-1]
+    check = verify(folder, lambda bundle: Measures(), VerifyOptions(measures=False)).checks[-1]
     assert check == ("accuracy", NOT_JUDGED, "trtexec reports no outputs, so it cannot classify images")
 
 
@@ -162,7 +164,7 @@ def test_a_device_measures_again_and_does_not_answer_with_what_it_has(folder):
             return namedtuple("Info", "fingerprint restrictions")({}, ())
 
     client = Client()
-    bench = Remote(read(str(folder)), client, 7)
+    runner = DeviceRunner(read(str(folder)), client, 7)
     for _ in range(2):
-        bench.measure()
+        runner.measure()
     assert client.repeats == [7, 8]

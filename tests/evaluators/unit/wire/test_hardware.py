@@ -26,7 +26,7 @@ def test_it_is_the_same_hardware_whatever_changes_on_it(change):
 
 
 @pytest.mark.parametrize(
-    ("change", "found"),
+    ("change", "differences"),
     [
         ({"serial": "serial-b"}, ("serial number",)),
         ({"processor": "arm 0x41/0xd0b"}, ("processor",)),
@@ -35,8 +35,8 @@ def test_it_is_the_same_hardware_whatever_changes_on_it(change):
         ({"serial": None, "adapters": (), "machine_id": "system-b"}, ("machine-id",)),
     ],
 )
-def test_it_is_other_hardware_by_the_first_mark_that_both_have(change, found):
-    assert BOARD.differences(BOARD._replace(**change)) == BOARD._replace(**change).differences(BOARD) == found
+def test_it_is_other_hardware_by_the_first_mark_that_both_have(change, differences):
+    assert BOARD.differences(BOARD._replace(**change)) == BOARD._replace(**change).differences(BOARD) == differences
 
 
 def test_what_says_nothing_differs_from_nothing():

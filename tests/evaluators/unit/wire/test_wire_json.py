@@ -4,13 +4,14 @@ import pytest
 
 from vitsearch_evaluators.base.canonical_json import digest
 from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.counters import Counters
 from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
 from vitsearch_evaluators.wire.hardware import Hardware
-from vitsearch_evaluators.wire.job_spec import SCREEN, Owner
+from vitsearch_evaluators.wire.job_spec import Owner
 from vitsearch_evaluators.wire.job_status import JobStatus
+from vitsearch_evaluators.wire.measure_protocol import SCREEN
 from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
 from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_evaluators.wire.processor_counters import Counters
 from vitsearch_evaluators.wire.restriction import Restriction
 from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 

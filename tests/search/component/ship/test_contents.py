@@ -25,9 +25,9 @@ from vitsearch.study.front import Point
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.cli import app as agent
 from vitsearch_evaluators.verify import bundle
-from vitsearch_evaluators.verify.bench import Bench, ThisMachine
 from vitsearch_evaluators.verify.checks import FAILED, PASSED
-from vitsearch_evaluators.verify.verify import Asked, verify
+from vitsearch_evaluators.verify.model_runner import LocalRunner, ModelRunner
+from vitsearch_evaluators.verify.verify import VerifyOptions, verify
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_the_summary_of_a_ship_is_visible(hostile, tmp_path):
 
 
 def test_the_agent_reproduces_the_accuracy_to_the_image(folder):
-    report = verify(str(folder), ThisMachine, Asked(measures=False))
+    report = verify(str(folder), LocalRunner, VerifyOptions(measures=False))
     files, accuracy = report.checks
     assert (files.outcome, accuracy.outcome) == (PASSED, PASSED)
     assert accuracy.message.endswith("on 20 test images; every image gets the same class as when shipped")
@@ -196,21 +196,21 @@ def test_the_agent_reproduces_the_accuracy_to_the_image(folder):
 
 def test_the_same_images_as_files_have_the_same_accuracy(task, folder, pictures, tmp_path):
     pictures(tmp_path / "files" / "test", 24, 40, False, 2000)  # those of the task's test split
-    (_, accuracy) = verify(str(folder), ThisMachine, Asked(str(tmp_path / "files"), measures=False)).checks
+    (_, accuracy) = verify(str(folder), LocalRunner, VerifyOptions(str(tmp_path / "files"), measures=False)).checks
     shipped = task.model.shipped
     assert accuracy.message.startswith(f"{shipped.correct} of {shipped.n} correct")
 
 
 def test_a_bundle_without_images_is_verified_on_a_folder_alone(task, tmp_path):
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
-    (_, accuracy) = verify(str(tmp_path / "bundle"), ThisMachine, Asked(measures=False)).checks
+    (_, accuracy) = verify(str(tmp_path / "bundle"), LocalRunner, VerifyOptions(measures=False)).checks
     assert accuracy.message == "the bundle has no images (--no-images): give a folder with --data"
 
 
 def test_what_was_changed_is_not_run(folder):
     (folder / "model.onnx").write_bytes(b"another")
 
-    def never(opened: bundle.Bundle) -> Bench:
+    def never(opened: bundle.Bundle) -> ModelRunner:
         raise AssertionError("a changed model must not be run")
 
     (check,) = verify(str(folder), never).checks

@@ -43,10 +43,10 @@ def holds(faulty_client):
     """Skip the test if the device says that a restriction does not hold."""
 
     def holds(name):
-        (found,) = [one for one in faulty_client.device().restrictions if one.name == name]
-        if not found.holds:
-            pytest.skip(found.detail)
-        return found.detail
+        (restriction,) = [each for each in faulty_client.device().restrictions if each.name == name]
+        if not restriction.holds:
+            pytest.skip(restriction.detail)
+        return restriction.detail
 
     return holds
 
@@ -85,16 +85,16 @@ def test_a_model_cannot_read_the_token_nor_change_queue_and_configuration(reache
 @pytest.fixture
 def places(tmp_path):
     """places(...) -> {name: path of a file that does not exist in a folder}; what is there afterwards is removed."""
-    found = {}
+    paths = {}
 
     def places(**folders):
         for name, folder in folders.items():
             if os.path.isdir(folder):
-                found[name] = os.path.join(folder, f"vitsearch-test-{os.getpid()}")
-        return dict(found)
+                paths[name] = os.path.join(folder, f"vitsearch-test-{os.getpid()}")
+        return dict(paths)
 
     yield places
-    for path in found.values():
+    for path in paths.values():
         if os.path.exists(path):
             os.remove(path)
 
@@ -132,8 +132,8 @@ def test_a_model_uses_devices_that_keep_nothing_and_not_disks_and_the_memory_of_
         wanted = {name: ["w", f"/dev/{name}"] for name in ("null", "zero", "full", "urandom")}
         others = {kind: [kind, shared.name] for kind in ("r", "a", "w")}
         disk = {"disk " + kind: [kind, "/dev/loop0"] for kind in ("r", "r+")}
-        found = reached(**others, **disk, **wanted)
-        assert found == set(wanted)
+        names = reached(**others, **disk, **wanted)
+        assert names == set(wanted)
         shared.seek(0)
         assert shared.read() == b"ours"
 
@@ -160,10 +160,10 @@ def test_a_model_cannot_reach_the_agent_over_the_network(reached, holds, faulty_
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
         can_send = holds("network") != "network namespace"
-        found = reached(
+        names = reached(
             agent=["connect", int(faulty_agent.url.rpartition(":")[2])], udp=["send", listener.getsockname()[1]]
         )
-    assert found == ({"udp"} if can_send else set())
+    assert names == ({"udp"} if can_send else set())
 
 
 @needs_landlock

@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.measured_model import make_measured_model
 from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
-from vitsearch_evaluators.measure.child.subject import make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes.noop import NoopRuntime
 from vitsearch_evaluators.testing import ManualTime
@@ -22,21 +22,21 @@ def test_the_model_computes_one_matrix_product(precision):
     onnx.checker.check_model(onnx.load_from_string(content))
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     dtype = {"fp32": "float32", "fp16": "float16", "int8": "uint8"}[precision]
-    given = numpy.random.RandomState(0).randint(0, 9, (1, GEMM_SIZE, GEMM_SIZE)).astype(dtype)
-    (found,) = session.run(None, {"image": given})
+    image = numpy.random.RandomState(0).randint(0, 9, (1, GEMM_SIZE, GEMM_SIZE)).astype(dtype)
+    (product,) = session.run(None, {"image": image})
     weight = 1.0 if precision == "int8" else 1 / GEMM_SIZE
-    sums = given.astype("float64").sum(axis=2, keepdims=True) * weight
-    assert found.shape == (1, GEMM_SIZE, GEMM_SIZE)
-    assert numpy.abs(found - sums).max() < 0.01
+    sums = image.astype("float64").sum(axis=2, keepdims=True) * weight
+    assert product.shape == (1, GEMM_SIZE, GEMM_SIZE)
+    assert numpy.abs(product - sums).max() < 0.01
 
 
 @pytest.mark.parametrize(("seconds", "n"), [(0.0, 5), (21.0, 8)])
 def test_rates_are_work_per_time(seconds, n):
     time = ManualTime()
     took = itertools.cycle([1.0, 4.0, 2.0, 4.0])
-    found = repeated(lambda: time.sleep(next(took)), 8.0, seconds, Clocks(wall=time.clock))
-    assert (found.best, found.n) == (8.0, n)
-    assert found.median == {5: 4.0, 8: 8 / 3}[n]
+    rate = repeated(lambda: time.sleep(next(took)), 8.0, seconds, Clocks(wall=time.clock))
+    assert (rate.best, rate.n) == (8.0, n)
+    assert rate.median == {5: 4.0, 8: 8 / 3}[n]
 
 
 def test_a_clock_that_does_not_advance_is_a_failure():
@@ -52,4 +52,4 @@ def test_copying_memory_has_a_rate():
 
 def test_a_runtime_without_outputs_is_refused():
     with pytest.raises(MeasurementFailed, match="noop gives no outputs"):
-        gemm(make_subject(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")
+        gemm(make_measured_model(NoopRuntime(), "gemm.onnx", {}, BRIEF), "fp32")

@@ -3,9 +3,9 @@ import threading
 import pytest
 
 from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel, make_measured_model
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
 from vitsearch_evaluators.measure.child.phases import run_phase
-from vitsearch_evaluators.measure.child.subject import Subject, make_subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.runtimes import create
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
@@ -50,14 +50,14 @@ class Loaded(Runtime):
         return self.make()
 
 
-def subject(make, protocol):
-    return Subject(Loaded(make), "1", "model.onnx", {}, protocol)
+def measured(make, protocol):
+    return MeasuredModel(Loaded(make), "1", "model.onnx", {}, protocol)
 
 
 def test_latency_is_timed_with_the_given_clocks(tmp_path, tiny_protocol):
     (tmp_path / "model").write_bytes(b"x")
     ticks = iter(range(10_000))
-    noop = make_subject(create("noop"), str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol)
+    noop = make_measured_model(create("noop"), str(tmp_path / "model"), {"busy_us": 0}, tiny_protocol)
     report = run_phase("latency", noop, Clocks(lambda: float(next(ticks)), lambda: 0.0))
     assert report["load_ms"] == report["first_inference_ms"] == 1000.0
     assert report["wall_ms"] == (1000.0,) * 11
@@ -66,7 +66,7 @@ def test_latency_is_timed_with_the_given_clocks(tmp_path, tiny_protocol):
 
 def test_sustained_samples_come_after_the_soak(tiny_protocol):
     model = Model(0.1, slow_from=60)
-    report = run_phase("sustained", subject(lambda: model, tiny_protocol._replace(soak_s=60.0)), model.clocks)
+    report = run_phase("sustained", measured(lambda: model, tiny_protocol._replace(soak_s=60.0)), model.clocks)
     assert model.runs > 300
     assert report["wall_ms"] == pytest.approx([200.0] * 11)
     assert report["first_inference_ms"] == pytest.approx(100.0)
@@ -75,7 +75,7 @@ def test_sustained_samples_come_after_the_soak(tiny_protocol):
 def test_the_power_phase_reports_its_windows_and_inferences(tiny_protocol):
     model = Model(0.3, batch=8)
     protocol = tiny_protocol._replace(power_s=1.0, idle_s=2.0)
-    report = PowerReport.from_json(run_phase("power", subject(lambda: model, protocol), model.clocks))
+    report = PowerReport.from_json(run_phase("power", measured(lambda: model, protocol), model.clocks))
     assert report.idle_before == pytest.approx((1000.3, 1002.3)), "one run of warm-up comes first"
     assert report.load == pytest.approx((1002.3, 1003.5)), "whole runs only, so a little more than a second"
     assert report.idle_after == pytest.approx((1003.5, 1005.5))
@@ -96,15 +96,15 @@ def test_streams_run_at_the_same_time(tiny_protocol):
             pass
 
     protocol = tiny_protocol._replace(throughput_s=0.0, streams=3, warmup_min_runs=0)
-    found = ThroughputReport.from_json(run_phase("throughput", subject(Together, protocol), Clocks()))
-    assert found.runs == 3
+    report = ThroughputReport.from_json(run_phase("throughput", measured(Together, protocol), Clocks()))
+    assert report.runs == 3
 
 
 def test_throughput_counts_images_and_not_batches(tiny_protocol):
     model = Model(0.5, batch=4)
     protocol = tiny_protocol._replace(throughput_s=10.0, streams=1, warmup_min_runs=0)
-    found = ThroughputReport.from_json(run_phase("throughput", subject(lambda: model, protocol), model.clocks))
-    assert (found.runs, found.images_per_s) == (20, 8.0)
+    report = ThroughputReport.from_json(run_phase("throughput", measured(lambda: model, protocol), model.clocks))
+    assert (report.runs, report.images_per_s) == (20, 8.0)
 
 
 def test_an_error_in_a_stream_fails_the_phase(tiny_protocol):
@@ -114,12 +114,12 @@ def test_an_error_in_a_stream_fails_the_phase(tiny_protocol):
 
     protocol = tiny_protocol._replace(throughput_s=1.0, streams=2, warmup_min_runs=0)
     with pytest.raises(MeasurementFailed, match="no memory left"):
-        run_phase("throughput", subject(lambda: Broken(0.1), protocol), Clocks())
+        run_phase("throughput", measured(lambda: Broken(0.1), protocol), Clocks())
 
 
 def test_unknown_phases_and_windows_without_two_ends_are_refused(tiny_protocol):
     with pytest.raises(MeasurementFailed, match="unknown phase 'nap'"):
-        run_phase("nap", subject(lambda: Model(0.1), tiny_protocol), Clocks())
+        run_phase("nap", measured(lambda: Model(0.1), tiny_protocol), Clocks())
     whole = PowerReport((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), 4).to_json()
     with pytest.raises(InvalidRequest, match="load: expected .start, end."):
         PowerReport.from_json(dict(whole, load=[1.0]))

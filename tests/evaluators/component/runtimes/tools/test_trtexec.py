@@ -8,7 +8,7 @@ import pytest
 
 from support.trtexec_tool import FP32, prepare
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     stream_flags,
 )
@@ -109,13 +109,13 @@ class TestPower:
         path = plain_onnx()
         prepare(equipped(), path)
         before = time.monotonic()
-        found = equipped().power_load(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
+        load = equipped().power_load(path, FP32, SCREEN._replace(power_s=3.0, warmup_min_s=0.3))
         after = time.monotonic()
-        start, end = found.window
+        start, end = load.window
         # The unknown time may lie before or after the runs, so the window excludes it at both ends.
         assert before + 0.1 + 0.3 <= start < end <= after
         assert 2.7 < end - start < 3.0
-        assert found.runs == pytest.approx((end - start) / 0.003, abs=3)
+        assert load.runs == pytest.approx((end - start) / 0.003, abs=3)
 
     def test_delayed_output_is_a_reason(self, tool, equipped, plain_onnx):
         path = plain_onnx()
@@ -138,13 +138,13 @@ def test_another_batch_is_refused(equipped, plain_onnx):
 
 class TestShapes:
     def test_open_dimensions_are_set_and_are_part_of_the_engine(self, tool, equipped, plain_onnx):
-        path, given = plain_onnx(width="width", batch="batch"), SCREEN._replace(shapes={"image": (1, 8)})
+        path, protocol = plain_onnx(width="width", batch="batch"), SCREEN._replace(shapes={"image": (1, 8)})
         with pytest.raises(MeasurementFailed, match="give, for example, --shape image=1,224"):
             equipped().prepare(path, FP32, SCREEN)
-        equipped().prepare(path, FP32, given)
-        equipped().measure(path, FP32, given)
+        equipped().prepare(path, FP32, protocol)
+        equipped().measure(path, FP32, protocol)
         assert [call["--shapes"] for call in tool.calls("--shapes")] == ["image:1x8", "image:1x8"]
-        assert equipped().sizes(path, given) == (1, {"image": (1, 8)})
+        assert equipped().sizes(path, protocol) == (1, {"image": (1, 8)})
         equipped().prepare(path, FP32, SCREEN._replace(shapes={"image": (1, 16)}))
         assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == 2
 
@@ -174,7 +174,7 @@ def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_prot
     served = serve_agent(config={"runtimes": {"trtexec": {"tool": tool.path, "writable": writable}}})
     with served.client() as client:
         (info,) = [runtime for runtime in client.device().runtimes if runtime.name == "trtexec"]
-        one = client.measure(
+        measurement = client.measure(
             plain_onnx(), "trtexec", {"precision": "fp16"}, tiny_protocol._replace(processes=2, max_processes=2)
         )
         protocol = tiny_protocol._replace(soak_s=0.1, throughput_s=1.0, streams=2, power_s=1.0)
@@ -182,10 +182,10 @@ def test_an_agent_measures_with_trtexec(tool, plain_onnx, serve_agent, tiny_prot
         tool.install("v8201", most_streams=1)
         partial = client.measure(plain_onnx(), "trtexec", {"precision": "fp16"}, protocol, repeat=1)
     assert (info.available, info.version, info.program) == (True, "8.2.1", tool.path)
-    assert (one.processes, one.latency_ms.p50, one.cpu_ms) == (2, 2.5, None)
-    assert one.reasons["paired"] == "the protocol has no reference models"
-    assert one.reasons["first_inference_ms"]
-    assert one.options["gpu_compute_ms_p50"] == 2.0
+    assert (measurement.processes, measurement.latency_ms.p50, measurement.cpu_ms) == (2, 2.5, None)
+    assert measurement.reasons["paired"] == "the protocol has no reference models"
+    assert measurement.reasons["first_inference_ms"]
+    assert measurement.options["gpu_compute_ms_p50"] == 2.0
     assert complete.sustained.p50 == 2.5
     assert complete.throughput_ips == pytest.approx(2 * 1e3 / 3.0, rel=0.01)
     assert (complete.power, "power" in complete.reasons) == (None, True)

@@ -9,7 +9,7 @@ from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
 from vitsearch_evaluators.base.onnx_writer import Value, field, model, node
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.runtimes.tools import trtexec
-from vitsearch_evaluators.runtimes.tools.engines import ENGINES_KEPT, EngineCache
+from vitsearch_evaluators.runtimes.tools.engine_cache import ENGINES_KEPT, EngineCache
 from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name, has_int8
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
     CALIBRATION_CACHE,
@@ -42,11 +42,11 @@ class TestEngines:
         assert len({call["--loadEngine"] for call in tool.calls("--loadEngine")}) == 1
 
     def test_another_power_mode_model_or_precision_builds_a_new_engine(self, tool, equipped, plain_onnx):
-        one, other = plain_onnx(), plain_onnx(width=9)
-        prepare(equipped("15W"), one)
-        prepare(equipped("7W"), one)
+        path, other = plain_onnx(), plain_onnx(width=9)
+        prepare(equipped("15W"), path)
+        prepare(equipped("7W"), path)
         prepare(equipped("15W"), other)
-        prepare(equipped("15W"), one, "fp16")
+        prepare(equipped("15W"), path, "fp16")
         assert len({call["--saveEngine"] for call in tool.calls("--onnx")}) == 4
 
     def test_another_gpu_builds_a_new_engine(self, tool, equipped, plain_onnx, monkeypatch):

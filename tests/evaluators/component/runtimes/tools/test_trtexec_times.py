@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool import NotProvided, OutputLine, ToolOutput
+from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided, OutputLine, ToolOutput
 from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, load_window, read_runs, read_steady
 
 OF_8 = """[
@@ -94,10 +94,10 @@ def test_the_window_is_certainly_load():
     lines = output(
         (99.0, "Engine loaded"), (100.0, "[I] Starting inference"), (110.3, "[I] Warmup completed 66 queries")
     )
-    found = load_window(lines, STEADY)
+    load = load_window(lines, STEADY)
     # The zero is between 100.0 and 100.1: the runs started by 100.3 and did not end before 110.2.
-    assert found.window == pytest.approx((100.3, 110.2))
-    assert found.runs == 990
+    assert load.window == pytest.approx((100.3, 110.2))
+    assert load.runs == 990
 
 
 @given(
@@ -111,18 +111,18 @@ def test_the_window_lies_within_the_runs_for_any_zero(zero_s, idle_s, warm_ms, l
     begun_s = 5000.0
     end_ms = warm_ms + load_ms
     done_s = begun_s + zero_s + end_ms / 1e3 + idle_s
-    found = load_window(
+    load = load_window(
         output((begun_s, "Starting inference"), (done_s, "Warmup completed")), Steady(runs, warm_ms, end_ms)
     )
-    start, end = found.window
+    start, end = load.window
     assert begun_s + zero_s + warm_ms / 1e3 <= start + 1e-6
     assert start < end <= begun_s + zero_s + end_ms / 1e3 + 1e-6
-    assert found.runs / (end - start) == pytest.approx(runs / (load_ms / 1e3), abs=1.0 / (end - start))
+    assert load.runs / (end - start) == pytest.approx(runs / (load_ms / 1e3), abs=1.0 / (end - start))
 
 
 def test_without_a_line_at_the_start_the_previous_line_bounds_the_window():
-    found = load_window(output((100.0, "Output binding"), (110.25, "=== Performance summary ===")), STEADY)
-    assert found.window == pytest.approx((100.25, 110.2))
+    load = load_window(output((100.0, "Output binding"), (110.25, "=== Performance summary ===")), STEADY)
+    assert load.window == pytest.approx((100.25, 110.2))
 
 
 @pytest.mark.parametrize(

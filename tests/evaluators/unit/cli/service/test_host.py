@@ -14,8 +14,8 @@ def test_an_installed_package_is_started_with_its_python():
 
 def test_a_user_without_a_name_is_a_number(monkeypatch):
     monkeypatch.setattr(host.os, "geteuid", lambda: 4_000_000)
-    found = Host.current()
-    assert (found.name, found.is_root) == ("4000000", False)
+    current = Host.current()
+    assert (current.name, current.is_root) == ("4000000", False)
 
 
 @pytest.mark.parametrize(

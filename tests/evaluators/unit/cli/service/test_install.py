@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from vitsearch_evaluators.cli.service import managers, unit
+from vitsearch_evaluators.cli.service import detect, systemd_unit
 from vitsearch_evaluators.cli.service.install import describe, install, install_steps, uninstall, uninstall_steps
 from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
 
@@ -23,17 +23,17 @@ def name(monkeypatch):
 
 @pytest.fixture
 def as_root(machine):
-    return managers.find(machine.root_user, machine.program, machine.system)
+    return detect.find(machine.root_user, machine.program, machine.system)
 
 
 @pytest.fixture
 def as_ada(machine):
-    return managers.find(machine.ada, machine.program, machine.system)
+    return detect.find(machine.ada, machine.program, machine.system)
 
 
-def run_install(manager, **given):
+def run_install(manager, **options):
     lines = []
-    install(manager, given, lines.append)
+    install(manager, options, lines.append)
     return lines
 
 
@@ -47,7 +47,7 @@ def test_install_on_a_new_board_runs_all_steps(machine, as_root):
     assert machine.file(PROGRAM).read_bytes() == b"version 1"
     assert machine.file(PROGRAM).stat().st_mode & 0o777 == 0o755
     assert machine.file(UNIT).stat().st_mode & 0o777 == 0o644
-    assert machine.file(UNIT).read_text() == unit.text(unit.DEFAULT_SERVICE)
+    assert machine.file(UNIT).read_text() == systemd_unit.text(systemd_unit.DEFAULT_SERVICE)
     assert lines[-3:] == [
         "from another machine, first run: ssh -N -L 8470:127.0.0.1:8470 board",
         "on the machine that searches, run: vitsearch devices add http://127.0.0.1:8470",
@@ -94,14 +94,14 @@ def test_a_second_install_upgrades_with_the_same_options(machine, as_root):
 def test_the_installed_program_can_run_install(machine, as_root):
     run_install(as_root)
     installed = machine.program._replace(archive=str(machine.file(PROGRAM)))
-    run_install(managers.find(machine.root_user, installed, machine.system), port=9000)
+    run_install(detect.find(machine.root_user, installed, machine.system), port=9000)
     assert machine.file(PROGRAM).read_bytes() == b"version 1"
     assert "--port 9000" in machine.file(UNIT).read_text()
 
 
 def test_a_package_installed_with_pip_is_not_copied(machine):
     program = machine.program._replace(python="/opt/vitsearch/venv/bin/python", archive=None)
-    manager = managers.find(machine.root_user, program, machine.system)
+    manager = detect.find(machine.root_user, program, machine.system)
     lines = run_install(manager)
     assert "\nExecStart=/opt/vitsearch/venv/bin/python -m vitsearch_evaluators serve " in machine.file(UNIT).read_text()
     assert lines[-1].endswith(
@@ -118,7 +118,7 @@ def test_a_source_tree_is_refused(machine):
     program = machine.program._replace(archive=None)
     absent = machine.system._replace(run=lambda argv: machine.run(argv)._replace(reason="ended with 1"))
     with pytest.raises(InvalidRequest, match="this package is not installed in /usr/bin/python3"):
-        run_install(managers.find(machine.root_user, program, absent))
+        run_install(detect.find(machine.root_user, program, absent))
 
 
 def test_without_root_a_user_service_is_installed(machine, as_ada):
@@ -153,7 +153,7 @@ def test_a_state_folder_with_other_files_is_refused(machine, as_root):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("options", "message"),
     [
         ({"port": 0}, "--port: expected 1 to 65535"),
         ({"user": "root"}, "--user: expected the name of an unprivileged account"),
@@ -165,9 +165,9 @@ def test_a_state_folder_with_other_files_is_refused(machine, as_root):
         ({"host": "a\nUser=root"}, "--host: .* contains unprintable characters"),
     ],
 )
-def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, given, message):
+def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root, options, message):
     with pytest.raises(InvalidRequest, match=message):
-        run_install(as_root, **given)
+        run_install(as_root, **options)
     assert machine.commands == []
     assert not machine.file("/opt").exists()
 
@@ -175,7 +175,7 @@ def test_options_that_cannot_work_are_refused_before_any_change(machine, as_root
 def test_a_python_in_a_home_is_refused(machine):
     program = machine.program._replace(needs=("/opt/venv/bin/python", "/home/ada/.pyenv/bin/python3.11"))
     with pytest.raises(InvalidRequest, match="the service has no access to /home/ada/.pyenv/bin/python3.11"):
-        run_install(managers.find(machine.root_user, program, machine.system))
+        run_install(detect.find(machine.root_user, program, machine.system))
 
 
 def test_tls_without_openssl_is_refused_unless_a_certificate_exists(machine, as_root):
@@ -222,7 +222,7 @@ def test_an_invalid_port_file_is_an_error(machine, as_root, text):
             (machine.file(STATE) / "listening.json").write_text(text)
         return answer
 
-    manager = managers.find(machine.root_user, machine.program, machine.system._replace(run=run))
+    manager = detect.find(machine.root_user, machine.program, machine.system._replace(run=run))
     with pytest.raises(EvaluatorError) as caught:
         run_install(manager)
     assert "\x1b" not in str(caught.value)
@@ -231,7 +231,7 @@ def test_an_invalid_port_file_is_an_error(machine, as_root, text):
 def test_a_failed_command_ends_the_installation_with_advice(machine, as_ada):
     refused = machine.system._replace(run=lambda argv: machine.run(argv)._replace(reason="Failed to connect to bus"))
     with pytest.raises(EvaluatorError, match="daemon-reload: Failed to connect to bus; this needs a login session"):
-        run_install(managers.find(machine.ada, machine.program, refused))
+        run_install(detect.find(machine.ada, machine.program, refused))
 
 
 def test_a_unit_with_another_author_is_not_changed(machine, as_root):
@@ -317,11 +317,11 @@ def test_a_dry_run_shows_the_steps_and_changes_nothing(machine, as_root):
 def test_without_a_service_manager_the_message_names_the_alternative(machine):
     machine.file("/run/systemd/system").rmdir()
     with pytest.raises(InvalidRequest, match=r"this system does not run systemd.*/usr/bin/python3 .*.pyz serve"):
-        managers.find(machine.root_user, machine.program, machine.system)
+        detect.find(machine.root_user, machine.program, machine.system)
 
 
 def test_a_launch_agent_is_installed_and_removed_on_macos(machine):
-    manager = managers.find(machine.mac, machine.program, machine.system)
+    manager = detect.find(machine.mac, machine.program, machine.system)
     run_install(manager, port=9000)
     plist = "/Users/ada/Library/LaunchAgents/vitsearch-agent.plist"
     assert machine.commands == [f"launchctl load -w {plist}"]
@@ -331,4 +331,4 @@ def test_a_launch_agent_is_installed_and_removed_on_macos(machine):
     uninstall(manager, True, print)
     assert not machine.file("/Users/ada/Library/Application Support/vitsearch/state").exists()
     with pytest.raises(InvalidRequest, match="without root"):
-        managers.find(machine.mac._replace(is_root=True), machine.program, machine.system)
+        detect.find(machine.mac._replace(is_root=True), machine.program, machine.system)

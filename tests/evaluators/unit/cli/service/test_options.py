@@ -3,7 +3,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.cli import app
+from vitsearch_evaluators.cli.parser import parser
 from vitsearch_evaluators.cli.service.options import DEFAULT, ServiceOptions
 
 TEXT = st.none() | st.text("abc/ -%$\"'", min_size=1, max_size=8)
@@ -23,12 +23,12 @@ def test_default_options_are_not_stored():
 
 def test_the_arguments_are_accepted_by_serve():
     options = ServiceOptions("0.0.0.0", 9000, None, "/t", False, "/c", "/k", False, "1")
-    arguments = app.parser().parse_args(options.serve_arguments("/st"))
-    given = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
-    assert {name: getattr(arguments, name) for name in given} == given
+    arguments = parser().parse_args(options.serve_arguments("/st"))
+    values = {"host": "0.0.0.0", "port": 9000, "token_file": "/t", "tls_cert": "/c", "tls_key": "/k", "cpus": "1"}
+    assert {name: getattr(arguments, name) for name in values} == values
     assert (arguments.state, arguments.port_file) == ("/st", "/st/listening.json")
     for flag in ("tls", "insecure_plaintext"):
-        assert getattr(app.parser().parse_args(ServiceOptions(**{flag: True}).serve_arguments("/st")), flag) is True
+        assert getattr(parser().parse_args(ServiceOptions(**{flag: True}).serve_arguments("/st")), flag) is True
 
 
 def test_encryption_and_plaintext_cancel_each_other():

@@ -4,7 +4,7 @@ from vitsearch_evaluators.measure.child import bursts
 from vitsearch_evaluators.measure.child.bursts import BLOCK_S, PAIRS, REFERENCE_SETTLE_S, REST_S, BurstSampler, Timed
 from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS, SCREEN
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS, SCREEN
 
 
 class Machine:
@@ -53,24 +53,24 @@ def test_each_block_of_the_model_lies_between_both_references():
 
 def test_bursts_follow_one_another_after_a_rest_until_both_minima_are_reached():
     machine = Machine()
-    found = sampled(machine)
-    assert machine.rests == [REST_S] * (len(found.bursts) - 1)
+    samples = sampled(machine)
+    assert machine.rests == [REST_S] * (len(samples.bursts) - 1)
     assert machine.now_s >= SCREEN.min_s
-    assert len(found.samples.wall_ms) >= SCREEN.min_runs
-    assert len(found.bursts) == 2
+    assert len(samples.samples.wall_ms) >= SCREEN.min_runs
+    assert len(samples.bursts) == 2
 
 
 def test_a_slow_model_has_three_counted_runs_in_a_block_and_ends_at_max_s():
     machine = Machine()
-    found = sampled(machine, model_s=2.0)
+    samples = sampled(machine, model_s=2.0)
     assert machine.order.count("model") == 2 * PAIRS * (3 + 1)
-    assert len(found.samples.wall_ms) == 2 * PAIRS * 3
+    assert len(samples.samples.wall_ms) == 2 * PAIRS * 3
 
 
 def test_the_run_after_a_switch_is_not_counted():
-    found = sampled(Machine(), after_switch=3.0)
-    assert max(found.samples.wall_ms) == pytest.approx(1.0)
-    for burst in found.bursts:
+    samples = sampled(Machine(), after_switch=3.0)
+    assert max(samples.samples.wall_ms) == pytest.approx(1.0)
+    for burst in samples.bursts:
         for pair in burst:
             assert (pair.model.cpu_ms, pair.products.cpu_ms) == pytest.approx((1.0, 2.0))
             assert pair.convolutions.wall_ms == pytest.approx(0.1)
@@ -92,24 +92,24 @@ def test_a_machine_whose_speed_changes_slowly_changes_no_ratio():
 
 def test_without_references_the_model_runs_alone_and_stops_as_soon_as_that_is_enough():
     machine = Machine()
-    found = sampled(machine, ONE_PROCESS._replace(min_runs=11, min_s=0.0), references=False)
+    samples = sampled(machine, ONE_PROCESS._replace(min_runs=11, min_s=0.0), references=False)
     assert machine.order == ["model"] * 11
-    assert found.bursts == ()
+    assert samples.bursts == ()
 
 
 def test_without_references_a_burst_is_as_long_as_the_blocks_of_the_model():
     machine = Machine()
-    found = sampled(machine, ONE_PROCESS, references=False)
+    samples = sampled(machine, ONE_PROCESS, references=False)
     assert machine.rests == [REST_S] * 2
-    assert len(found.samples.wall_ms) == pytest.approx(3 * PAIRS * BLOCK_S / 0.001, abs=3)
+    assert len(samples.samples.wall_ms) == pytest.approx(3 * PAIRS * BLOCK_S / 0.001, abs=3)
 
 
 def test_a_slow_model_alone_is_not_timed_right_after_a_rest():
     machine = Machine()
-    found = sampled(machine, references=False, model_s=0.07, after_switch=1.0)
+    samples = sampled(machine, references=False, model_s=0.07, after_switch=1.0)
     runs_between = len(machine.order) / (len(machine.rests) + 1)
     assert runs_between >= PAIRS * bursts.BLOCK_MINIMUM_RUNS
-    assert len(machine.order) == len(found.samples.wall_ms) + len(machine.rests), (
+    assert len(machine.order) == len(samples.samples.wall_ms) + len(machine.rests), (
         "one run after each rest is not counted"
     )
-    assert found.rests == len(machine.rests) > 0
+    assert samples.rests == len(machine.rests) > 0

@@ -8,7 +8,7 @@ import pytest
 
 from vitsearch_evaluators.base import sandbox
 from vitsearch_evaluators.measure.child import isolation
-from vitsearch_evaluators.measure.isolation import Isolation
+from vitsearch_evaluators.measure.job_folder import Isolation
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = hypothesis.strategies
@@ -47,8 +47,8 @@ def test_everything_beside_the_way_to_the_hidden_folder_is_allowed():
 
 
 def test_several_hidden_paths_are_left_out():
-    found = list(isolation.beside("/", [STATE, "/etc/token", "/home/me/venv"], BOARD))
-    assert found == ["/etc/passwd", "/home/me/.bashrc", "/usr", "/var/lib/dpkg", "/var/log"]
+    paths = list(isolation.beside("/", [STATE, "/etc/token", "/home/me/venv"], BOARD))
+    assert paths == ["/etc/passwd", "/home/me/.bashrc", "/usr", "/var/lib/dpkg", "/var/log"]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_links_are_left_out_because_they_may_lead_to_the_hidden_folder():
 
 def test_an_interpreter_below_the_hidden_folder_is_readable_but_never_the_folder_itself():
     needed = [STATE, STATE + "/venv", "/usr/lib", "/"]
-    found = isolation.readable_paths([STATE], needed, BOARD)
-    assert set(found) == {"/etc", "/home", "/usr", "/var/lib/dpkg", "/var/log", STATE + "/venv"}
+    paths = isolation.readable_paths([STATE], needed, BOARD)
+    assert set(paths) == {"/etc", "/home", "/usr", "/var/lib/dpkg", "/var/log", STATE + "/venv"}
 
 
 def test_of_a_folder_with_very_many_entries_only_the_needed_ones_are_allowed():
     many = [f"/data/{number}/x" for number in range(isolation.ENTRIES_MAX)]
     scan = tree(*many, "/data/agent/state/token", "/data/agent/venv/x")
-    found = isolation.readable_paths(["/data/agent/state"], ["/data/7"], scan)
-    assert found == ["/data/agent/venv", "/data/7"]
+    paths = isolation.readable_paths(["/data/agent/state"], ["/data/7"], scan)
+    assert paths == ["/data/agent/venv", "/data/7"]
 
 
 def test_a_folder_that_cannot_be_listed_allows_nothing():
@@ -123,8 +123,8 @@ def refuse(number):
     return call
 
 
-def found(job):
-    return {one.name: (one.holds, one.detail) for one in isolation.enter(job)}
+def restrictions(job):
+    return {restriction.name: (restriction.holds, restriction.detail) for restriction in isolation.enter(job)}
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def found(job):
 )
 def test_a_kernel_without_landlock_gives_a_reason_and_still_measures(job, monkeypatch, number, reason):
     monkeypatch.setattr(sandbox, "_syscall", refuse(number))
-    assert found(job)["files"] == (False, reason)
-    assert found(job)["network"] == (True, "network namespace")
+    assert restrictions(job)["files"] == (False, reason)
+    assert restrictions(job)["network"] == (True, "network namespace")
 
 
 class Recorded:
@@ -166,8 +166,8 @@ def test_landlock_denies_tcp_where_no_namespace_can_be_made(job, monkeypatch, ab
     monkeypatch.setattr(sandbox, "leave_network", refuse(errno.EPERM))
     monkeypatch.setattr(sandbox, "landlock_abi", lambda: abi)
     monkeypatch.setattr(sandbox, "Ruleset", Recorded)
-    assert found(job)["network"] == network
-    assert found(job)["files"] == (True, f"Landlock ABI {abi}")
+    assert restrictions(job)["network"] == network
+    assert restrictions(job)["files"] == (True, f"Landlock ABI {abi}")
 
 
 def test_a_child_may_change_its_folder_and_its_cache_but_not_the_programs(job, monkeypatch, tmp_path):
@@ -198,9 +198,9 @@ def test_the_files_of_a_job_are_readable_below_a_hidden_folder_and_in_one_with_v
     scan = tree(*many, "/home/me/bundle/model.onnx", "/home/me/.ssh/key")
     wanted = Isolation(("/home/me/.ssh",), ("/home/me/bundle/model.onnx",)).for_child((), network=False)
     needed = isolation.needed_paths({"isolation": wanted})
-    found = isolation.readable_paths(wanted["hidden"], needed, scan)
-    assert "/home/me/bundle/model.onnx" in found
-    assert not {"/home", "/home/me", "/home/me/.ssh"} & set(found)
+    paths = isolation.readable_paths(wanted["hidden"], needed, scan)
+    assert "/home/me/bundle/model.onnx" in paths
+    assert not {"/home", "/home/me", "/home/me/.ssh"} & set(paths)
 
 
 def test_the_configuration_may_allow_a_folder_of_devices(job, monkeypatch):
@@ -225,7 +225,7 @@ def test_the_configuration_may_allow_the_network(job, monkeypatch):
     monkeypatch.setattr(sandbox, "landlock_abi", lambda: 7)
     monkeypatch.setattr(sandbox, "Ruleset", Recorded)
     job["isolation"]["network"] = True
-    assert found(job)["network"] == (False, "config.json allows it")
+    assert restrictions(job)["network"] == (False, "config.json allows it")
     assert Recorded.last.network
 
 
@@ -233,6 +233,6 @@ def test_the_configuration_may_allow_the_network(job, monkeypatch):
 def test_the_user_is_named(job, monkeypatch, user, text):
     monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setattr(sandbox, "_syscall", refuse(errno.ENOSYS))
-    holds, detail = found(job)["user"]
+    holds, detail = restrictions(job)["user"]
     assert not holds
     assert text in detail

@@ -7,7 +7,7 @@ from vitsearch_evaluators.measure.child.timed_loop import (
     sample,
     warm_up,
 )
-from vitsearch_evaluators.wire.job_spec import SCREEN
+from vitsearch_evaluators.wire.measure_protocol import SCREEN
 
 
 class FakeTime:

@@ -1,13 +1,13 @@
 import pytest
 
 from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
 from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
 from vitsearch_evaluators.measure.child.phases import run_phase
-from vitsearch_evaluators.measure.child.subject import Subject
 from vitsearch_evaluators.measure.child.timed_loop import Clocks
 from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
 from vitsearch_evaluators.runtimes.base import Availability
-from vitsearch_evaluators.runtimes.tools.tool import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
+from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
 from vitsearch_evaluators.testing import ManualTime
 
 TIMES = ToolTimes([2.0, 2.5], 10.0, None, None, {"gpu": 1}, {"first_inference_ms": "not reported"})
@@ -40,8 +40,8 @@ class Everything(LatencyAlone):
 
 
 def run(runtime, phase, protocol, time):
-    subject = Subject(runtime, "1", "model.onnx", {"threads": 1}, protocol)
-    return run_phase(phase, subject, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
+    measured = MeasuredModel(runtime, "1", "model.onnx", {"threads": 1}, protocol)
+    return run_phase(phase, measured, Clocks(time.clock, lambda: 0.0, time.clock, time.sleep))
 
 
 def test_the_samples_of_a_program_become_a_report(tiny_protocol):
@@ -55,8 +55,8 @@ def test_the_samples_of_a_program_become_a_report(tiny_protocol):
 
 def test_throughput_counts_images(tiny_protocol):
     time = ManualTime()
-    found = run(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
-    assert ThroughputReport.from_json(found) == ThroughputReport(32.0, 40)
+    answer = run(Everything(time), "throughput", tiny_protocol._replace(batch=4), time)
+    assert ThroughputReport.from_json(answer) == ThroughputReport(32.0, 40)
 
 
 def test_idle_windows_are_before_and_after_the_program_and_have_a_note(tiny_protocol):

@@ -37,8 +37,8 @@ def counted(power, rate_hz=10.0, offset=0.0):
         whole = range(-1, math.floor(moment))
         return sum(power(second + 0.5) for second in whole) + power(moment) * (moment - math.floor(moment))
 
-    found = sampled(energy, rate_hz, offset)
-    return Series(found.times_s, found.values, True)
+    series = sampled(energy, rate_hz, offset)
+    return Series(series.times_s, series.values, True)
 
 
 def box(idle, load):
@@ -58,9 +58,9 @@ def test_constant_power_is_exact_at_any_sampling_times(power, offset, rate):
 def test_a_ramp_is_off_by_its_ends_at_most(slope, base, offset, start):
     series = sampled(lambda moment: base + slope * moment, offset=offset)
     expected = base * 10.0 + slope * ((start + 10.0) ** 2 - start**2) / 2
-    found = integrate(series, Window(start, start + 10.0), 5).joules
+    joules = integrate(series, Window(start, start + 10.0), 5).joules
     # At each end the slope continues unsampled for at most one interval of 0.1 s.
-    assert found == pytest.approx(expected, abs=abs(slope) * 0.1**2 + 1e-6)
+    assert joules == pytest.approx(expected, abs=abs(slope) * 0.1**2 + 1e-6)
 
 
 @given(values=strategies.lists(watts, min_size=40, max_size=40), outside=watts, counts=strategies.booleans())

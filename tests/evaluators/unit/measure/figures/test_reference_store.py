@@ -63,8 +63,8 @@ def test_what_another_process_adds_to_the_same_file_is_kept(tmp_path):
     command.add(elsewhere, [seen(1.0)])
     agent.add(KEY, [seen(1.0)])
     command.add(KEY, [seen(1.2)])
-    found = ReferenceStore(path)
-    assert (found.times(KEY).processes, found.times(elsewhere).processes) == (2, 1)
+    reloaded = ReferenceStore(path)
+    assert (reloaded.times(KEY).processes, reloaded.times(elsewhere).processes) == (2, 1)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"key": [[1, 2]]}', '{"key": [[0, 1, 1, 1]]}', '{"key": 3}'])

@@ -1,0 +1,17 @@
+"""The fields that a job context writes are those that the readers of results expect."""
+
+from vitsearch_evaluators.base.json_reader import read_object
+from vitsearch_evaluators.measure.job_context import JobContext
+from vitsearch_evaluators.wire.result_fields import OF_EVERY_RESULT
+
+CONTEXT = JobContext("a1" * 32, "device", "b2" * 32, 2, 0.5)
+
+
+def test_the_fields_are_those_of_every_result():
+    written = dict(CONTEXT.start().fields(), runtime="noop", options={})
+    assert read_object(written, OF_EVERY_RESULT, "result") == written
+
+
+def test_only_a_device_with_a_slowdown_is_emulated():
+    assert not CONTEXT.start().fields()["emulated"]
+    assert CONTEXT._replace(slowdown=1.0).start().fields()["emulated"]
