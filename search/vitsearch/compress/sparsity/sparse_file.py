@@ -25,12 +25,12 @@ def zeros(path: Path) -> Iterator[NDArray[np.bool_]]:
     The shape of a mask is (outputs, pixels of the kernel x inputs).
     """
     graph = onnx.load(path).graph
-    known = constants(graph)
+    tensors = constants(graph)
     for node in graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast") and node.input[0] in known:
-            known[node.output[0]] = known[node.input[0]]
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast") and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
     for node in graph.node:
-        tensor = known.get(node.input[1]) if node.op_type in (*PRODUCTS, "Conv") else None
+        tensor = tensors.get(node.input[1]) if node.op_type in (*PRODUCTS, "Conv") else None
         if tensor is not None and len(tensor.dims) >= 2:
             yield _rows(node, numpy_helper.to_array(tensor)) == 0
 

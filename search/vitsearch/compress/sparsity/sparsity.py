@@ -115,10 +115,10 @@ def fit(model: nn.Module, sparsity: str, images: torch.Tensor) -> None:
     Each layer sees the outputs of the layers in front of it after they were sparsified. A layer whose ``forward`` is
     never called keeps its largest weights. :class:`StageError` when a fit is not finite.
     """
-    found = list(layers(model).values())
+    all_layers = list(layers(model).values())
     share, in_fours = SHARES[sparsity], sparsity == PATTERN
-    shares = dict.fromkeys(found, share) if in_fours else _shares(model, found, share, images)
-    left = set(found)
+    shares = dict.fromkeys(all_layers, share) if in_fours else _shares(model, all_layers, share, images)
+    left = set(all_layers)
 
     def sparsify(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
         left.discard(layer)
@@ -126,7 +126,7 @@ def fit(model: nn.Module, sparsity: str, images: torch.Tensor) -> None:
         again: torch.Tensor = layer.forward(inputs)
         return again
 
-    with _watched(found, sparsify):
+    with _watched(all_layers, sparsify):
         model.eval()(images)
     for layer in left:
         _keep_largest(layer, Choice(shares[layer], in_fours))
@@ -177,8 +177,8 @@ def _is_matrix(layer: nn.Linear | nn.Conv2d) -> bool:
 
 
 def _classifiers(model: Any) -> list[nn.Module]:
-    found = model.get_classifier()
-    return list(found) if isinstance(found, tuple | list) else [found]
+    classifier = model.get_classifier()
+    return list(classifier) if isinstance(classifier, tuple | list) else [classifier]
 
 
 def _columns(layer: Layer) -> Matrix:
@@ -217,27 +217,27 @@ def _drawn(rows: torch.Tensor) -> torch.Tensor:
 # ---- which weights stay
 
 
-def _shares(model: nn.Module, found: Sequence[Layer], share: float, images: torch.Tensor) -> dict[Layer, float]:
+def _shares(model: nn.Module, all_layers: Sequence[Layer], share: float, images: torch.Tensor) -> dict[Layer, float]:
     """The share of zeros in each layer, so that ``share`` of all weights is zero."""
     spread: dict[Layer, Matrix] = {}
 
     def look(layer: Layer, inputs: torch.Tensor) -> None:
         spread[layer] = _rows(layer, inputs).var(0).cpu().double().numpy()
 
-    with _watched(found, look):
+    with _watched(all_layers, look):
         model.eval()(images)
-    adds = [(_columns(layer) ** 2) * spread.get(layer, 1.0) for layer in found]
+    adds = [(_columns(layer) ** 2) * spread.get(layer, 1.0) for layer in all_layers]
     parts = [values / max(values.sum(), np.finfo(float).tiny) for values in adds]
     every = np.sort(np.concatenate([part.ravel() for part in parts]))
     least = every[min(int(len(every) * share), len(every) - 1)]
-    return {layer: float((part < least).mean()) for layer, part in zip(found, parts, strict=True)}
+    return {layer: float((part < least).mean()) for layer, part in zip(all_layers, parts, strict=True)}
 
 
 @contextmanager
-def _watched(found: Sequence[Layer], see: Callable[[Layer, torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+def _watched(watched: Sequence[Layer], see: Callable[[Layer, torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
     """Call ``see`` with each layer as it runs and its input; a tensor that it returns replaces the output."""
     handles = [
-        layer.register_forward_hook(lambda layer, inputs, _: see(cast("Layer", layer), inputs[0])) for layer in found
+        layer.register_forward_hook(lambda layer, inputs, _: see(cast("Layer", layer), inputs[0])) for layer in watched
     ]
     try:
         yield

@@ -60,10 +60,10 @@ _DROPPING: dict[str, tuple[type[DroppingBlock], int]] = {"topk": (TopKBlock, 0),
 
 
 def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
-    kind, made = _DROPPING[str(resolved.token_pruning_method)]
+    kind, added = _DROPPING[str(resolved.token_pruning_method)]
     for index, (before, left) in enumerate(zip(came, resolved.tokens, strict=True)):
         if left < before:
-            _replace(blocks, index, kind(blocks[index], layout, left - layout.prefix - made))
+            _replace(blocks, index, kind(blocks[index], layout, left - layout.prefix - added))
 
 
 def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:

@@ -37,11 +37,11 @@ class Layout:
         return cls(int(vit.num_prefix_tokens), 2 if isinstance(vit, VisionTransformerDistilled) else 1)
 
 
-def is_plain_block(found: Any) -> bool:
+def is_plain_block(module: Any) -> bool:
     """Whether this module can replace a block; it would ignore a gate or a norm over all heads."""
-    if type(found) is not Block or type(found.attn) is not Attention:
+    if type(module) is not Block or type(module.attn) is not Attention:
         return False
-    return type(found.attn.norm) is nn.Identity and found.attn.gate is None
+    return type(module.attn.norm) is nn.Identity and module.attn.gate is None
 
 
 class TokenBlock(nn.Module):

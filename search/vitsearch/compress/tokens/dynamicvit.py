@@ -125,9 +125,9 @@ def _seeded(kind: type[Predictor], width: int) -> Predictor:
     """Draw weights as timm does for ViTs, from a fixed seed, so that building a plan twice gives the same model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        made = kind(width)
-        for module in made.modules():
+        predictor = kind(width)
+        for module in predictor.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-    return made
+    return predictor
