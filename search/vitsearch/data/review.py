@@ -66,7 +66,7 @@ class Contents:
     test_problem: str | None = None
 
     def layout(self) -> Layout:
-        held = set_aside(self.train.labels, self.holdout_images)
+        in_holdout = set_aside(self.train.labels, self.holdout_images)
         origin = Origin(
             f"a tenth of train, at most {self.holdout_images:,}, drawn from its classes with seed {SEED}; they judge "
             "models in the search and train none",
@@ -75,7 +75,7 @@ class Contents:
         )
         splits = {
             "train": SplitCounts(self._counts(self.train.labels), self.train.origin),
-            "holdout": SplitCounts(self._counts(self.train.labels[held]), origin),
+            "holdout": SplitCounts(self._counts(self.train.labels[in_holdout]), origin),
             "validation": SplitCounts(self._counts(self.validation.labels), self.validation.origin),
         }
         if self.test is not None:
@@ -131,9 +131,9 @@ class Contents:
             for label, sha256, name in zip(images.labels.tolist(), images.sha256s, images.names, strict=True):
                 labels[sha256].setdefault(label, name)
         several = [
-            ", ".join(f"{name} as {self.class_names[label]!r}" for label, name in found.items())
-            for found in labels.values()
-            if len(found) > 1
+            ", ".join(f"{name} as {self.class_names[label]!r}" for label, name in by_label.items())
+            for by_label in labels.values()
+            if len(by_label) > 1
         ]
         return f"images with more than one label ({len(several)}): {some(several)}" if several else None
 
@@ -156,12 +156,12 @@ def review(spec: DataSpec) -> Review:
     """
     if spec.source == "folder":
         return _review_folder(survey_folder(spec, None), spec)
-    found = estimate(spec)
+    estimated = estimate(spec)
     skipped = skipped_samples(spec)
-    if found.images > MOST_COMPARED:
-        return Review(found, None, [f"{_not_compared(found)}, nor were classes counted", *skipped])
+    if estimated.images > MOST_COMPARED:
+        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted", *skipped])
     contents = _contents(spec, None)
-    return Review(found, contents.layout(), [*contents.warnings(), *skipped])
+    return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
 
 
 def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
@@ -171,12 +171,12 @@ def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
 
 
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
-    found, skipped = estimate_of_folder(survey), skipped_files(survey)
-    if found.images <= MOST_COMPARED:
+    estimated, skipped = estimate_of_folder(survey), skipped_files(survey)
+    if estimated.images <= MOST_COMPARED:
         contents = _of_folder(survey, spec)
-        return Review(found, contents.layout(), [*contents.warnings(), *skipped])
+        return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
     contents = _of_folder(_without_copies(survey), spec)
-    return Review(found, contents.layout(), [_not_compared(found), *contents.counted(), *skipped])
+    return Review(estimated, contents.layout(), [_not_compared(estimated), *contents.counted(), *skipped])
 
 
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:
@@ -190,10 +190,10 @@ def _without_copies(survey: FolderSurvey) -> FolderSurvey:
     return replace(survey, train=train, validation=validation, test=test)
 
 
-def _not_compared(found: Estimate) -> str:
+def _not_compared(estimated: Estimate) -> str:
     return (
-        f"{found.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be training "
-        "images among the validation images"
+        f"{estimated.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be "
+        "training images among the validation images"
     )
 
 
@@ -257,8 +257,8 @@ def _of_rows(part: SplitPart, origin: Origin) -> Images:
 def _of_builtin(spec: DataSpec) -> Contents:
     data = load_fashion_mnist(spec)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    found = {name: _of_split(name, split, Origin(ORIGINS[name])) for name, split in splits.items() if split is not None}
-    return Contents(data.class_names, found["train"], found["validation"], found.get("test"), spec.holdout_images)
+    parts = {name: _of_split(name, split, Origin(ORIGINS[name])) for name, split in splits.items() if split is not None}
+    return Contents(data.class_names, parts["train"], parts["validation"], parts.get("test"), spec.holdout_images)
 
 
 def _of_split(name: str, split: Split, origin: Origin) -> Images:
@@ -268,9 +268,9 @@ def _of_split(name: str, split: Split, origin: Origin) -> Images:
 
 def _copies(images: Images, *others: Images) -> list[str]:
     """What of ``images`` is also among the ``others``, with both names."""
-    known = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
+    by_digest = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
     pairs = zip(images.sha256s, images.names, strict=True)
-    return [f"{name} is {known[sha256]}" for sha256, name in pairs if sha256 in known]
+    return [f"{name} is {by_digest[sha256]}" for sha256, name in pairs if sha256 in by_digest]
 
 
 def _found(*lines: str | None) -> list[str]:

@@ -53,9 +53,9 @@ def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> 
     if cache_dir is None:
         return _in_memory(wanted, rows)
     targets = {name: cache_dir / each.file_name for name, each in wanted.items()}
-    found = {name: images for name, path in targets.items() if (images := _mapped(path, wanted[name])) is not None}
-    if len(found) == len(wanted):
-        return found
+    cached = {name: images for name, path in targets.items() if (images := _mapped(path, wanted[name])) is not None}
+    if len(cached) == len(wanted):
+        return cached
     with full_disk_reported(cache_dir), _alone(cache_dir):
         # Two names may want the same images, but one file must have one writer.
         missing = {path: name for name, path in targets.items() if _mapped(path, wanted[name]) is None}

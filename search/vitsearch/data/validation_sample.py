@@ -39,9 +39,9 @@ def validation_sample(spec: DataSpec, most: int) -> Sample:
         part = survey.validation or survey.train
         split = decoded_sample(survey, part, _drawn(len(part.labels), most))
         return Sample(survey.names, split.images, split.labels)
-    found = survey_timm(spec, None)
-    split = decoded_rows(found, _drawn(len(found.parts["validation"].labels), most))
-    return Sample(found.class_names, split.images, split.labels)
+    timm_set = survey_timm(spec, None)
+    split = decoded_rows(timm_set, _drawn(len(timm_set.parts["validation"].labels), most))
+    return Sample(timm_set.class_names, split.images, split.labels)
 
 
 def _drawn(count: int, most: int) -> Labels:

@@ -44,9 +44,9 @@ class ExportTask:
     @property
     def quantized_ops(self) -> str:
         """The layers that int8 covers: those of the deployment, else the default of its runtime and precision."""
-        one = self.deployment
-        default = next(iter(precisions.quantized_ops_of(one.runtime, one.precision)), precisions.LINEAR)
-        return one.quantized_ops or default
+        deployment = self.deployment
+        default = next(iter(precisions.quantized_ops_of(deployment.runtime, deployment.precision)), precisions.LINEAR)
+        return deployment.quantized_ops or default
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,10 @@ def _parity(model: nn.Module, shape: tuple[int, ...], path: Path, batches: Itera
         images = torch.randn(batch, *shape, generator=generator)
         with torch.inference_mode():
             expected = model(images).numpy()
-        found = evaluate.logits(path, images.numpy(), batch_size=batch)
-        if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        logits = evaluate.logits(path, images.numpy(), batch_size=batch)
+        if not (np.isfinite(expected).all() and np.isfinite(logits).all()):
             raise StageError("export", "not_finite", "the logits of random images have NaN or infinity")
-        off, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+        off, largest = float(np.abs(logits - expected).max()), float(np.abs(expected).max())
         absolute = max(absolute, off)
         relative = max(relative, off / largest if off else 0.0)
     model.train(was_training)

@@ -85,9 +85,9 @@ def _way(task: ExportTask) -> str:
 def _quantize(python: Path, plain: Path, final: Path, way: str, images: NDArray[np.float32]) -> None:
     import numpy as np
 
-    given = final.with_name("images.npy")
-    np.save(given, images)
-    converters.call(python, SCRIPT, ["quantize", plain, final, way, given])
+    images_file = final.with_name("images.npy")
+    np.save(images_file, images)
+    converters.call(python, SCRIPT, ["quantize", plain, final, way, images_file])
     _require(final)
 
 

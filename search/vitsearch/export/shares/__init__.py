@@ -28,23 +28,23 @@ def by_precision(file: ExportedFile, deployment: Deployment) -> dict[str, float]
 
     It is unknown where the processor of the deployment is not in this machine, and where the runtime shows nothing.
     """
-    found = macs(file, deployment)
-    total = sum(found.values())
-    shares = Counter({name: count / total for name, count in found.items() if count} if total else {})
+    counts = macs(file, deployment)
+    total = sum(counts.values())
+    shares = Counter({name: count / total for name, count in counts.items() if count} if total else {})
     return dict(shares.most_common())
 
 
 def macs(file: ExportedFile, deployment: Deployment) -> Mapping[str, int]:
     """Precision -> MACs of one run of the file; empty where they are unknown."""
-    asked = deployment.with_options(file.options)
+    configured = deployment.with_options(file.options)
     if deployment.runtime == "onnxruntime":
         from vitsearch.export.shares import onnxruntime
 
-        return onnxruntime.macs(file.path, asked)
+        return onnxruntime.macs(file.path, configured)
     if deployment.runtime == "openvino" and deployment.provider == CPU:
         from vitsearch.export.shares import openvino
 
-        return openvino.macs(file.path, asked)
+        return openvino.macs(file.path, configured)
     if deployment.runtime == "litert" and deployment.provider == CPU:
         from vitsearch.export.shares import tflite
 
@@ -52,5 +52,5 @@ def macs(file: ExportedFile, deployment: Deployment) -> Mapping[str, int]:
     if deployment.runtime == "tensorrt":
         from vitsearch.export.shares import typed_onnx
 
-        return typed_onnx.macs(file.path, asked)
+        return typed_onnx.macs(file.path, configured)
     return {}

@@ -32,8 +32,8 @@ def of_node(node: Node) -> Counter[str]:
         return Counter({node.float_type: _convolution(node, 1)})
     if kind in INT8_CONVOLUTIONS:
         return Counter({INT8: _convolution(node, 3 if kind == "QLinearConv" else 1)})
-    found = OTHERS.get(kind)
-    return found(node) if found else Counter()
+    count_macs = OTHERS.get(kind)
+    return count_macs(node) if count_macs else Counter()
 
 
 def _product(node: Node) -> int:

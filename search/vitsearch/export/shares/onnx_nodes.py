@@ -32,8 +32,8 @@ class Node:
     def __post_init__(self) -> None:
         import onnx
 
-        found = {each.name: onnx.helper.get_attribute_value(each) for each in self.node.attribute}
-        object.__setattr__(self, "attributes", found)
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in self.node.attribute}
+        object.__setattr__(self, "attributes", attributes)
 
     def input(self, index: int) -> Shape:
         """The shape of an input; empty when it is left out or unknown."""
@@ -53,26 +53,26 @@ def nodes(model: onnx.ModelProto, kinds: Collection[str], batch: int) -> list[No
     """The operators of the named ``kinds``, in a run of ``batch`` images."""
     import onnx
 
-    found = [node for node in model.graph.node if node.op_type in kinds]
+    operators = [node for node in model.graph.node if node.op_type in kinds]
     constants = {value.name: value for value in model.graph.initializer}
-    names = {name for node in found for name in (*node.input, node.output[0]) if name}
+    names = {name for node in operators for name in (*node.input, node.output[0]) if name}
     computed = _run(model, names - constants.keys(), batch)
     shapes = {name: tuple(constants[name].dims) for name in names & constants.keys()}
     types = {name: constants[name].data_type for name in names & constants.keys()}
     shapes |= {name: array.shape for name, array in computed.items()}
     types |= {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in computed.items()}
-    return [Node(node, shapes, types) for node in found]
+    return [Node(node, shapes, types) for node in operators]
 
 
 def settings(level: str) -> Any:
     """Options of a session: one thread, no messages, the graph optimized up to ``level``."""
     import onnxruntime
 
-    found = onnxruntime.SessionOptions()
-    found.intra_op_num_threads = 1
-    found.log_severity_level = SILENT
-    found.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-    return found
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = SILENT
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    return options
 
 
 def _run(model: onnx.ModelProto, names: Collection[str], batch: int) -> dict[str, Any]:
@@ -81,15 +81,15 @@ def _run(model: onnx.ModelProto, names: Collection[str], batch: int) -> dict[str
     import onnxruntime
 
     feeds = {value.name: _zeros(value, batch) for value in model.graph.input}
-    asked = sorted(name for name in names if name not in feeds)
+    outputs = sorted(name for name in names if name not in feeds)
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     del probed.graph.output[:]
-    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     session = onnxruntime.InferenceSession(
         probed.SerializeToString(), settings("ORT_DISABLE_ALL"), providers=["CPUExecutionProvider"]
     )
-    return dict(zip(asked, session.run(asked, feeds), strict=True)) | feeds
+    return dict(zip(outputs, session.run(outputs, feeds), strict=True)) | feeds
 
 
 def _zeros(value: onnx.ValueInfoProto, batch: int) -> Any:

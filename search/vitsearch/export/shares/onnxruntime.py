@@ -33,18 +33,18 @@ def macs(path: Path, deployment: Deployment) -> Mapping[str, int]:
         optimized = Path(folder, "optimized.onnx")
         try:
             _optimize(path, optimized, options)
-            found = nodes(onnx.load(optimized), onnx_macs.COUNTED, deployment.batch or 1)
+            operators = nodes(onnx.load(optimized), onnx_macs.COUNTED, deployment.batch or 1)
         except Exception:  # noqa: BLE001 - its exceptions have no other common class; the file itself runs
             return {}
-    return sum(map(onnx_macs.of_node, found), Counter())
+    return sum(map(onnx_macs.of_node, operators), Counter())
 
 
 def _optimize(path: Path, optimized: Path, options: Mapping[str, Any]) -> None:
     """Write the graph that a session with the agent's options has, which includes casts to what it can compute."""
     import onnxruntime
 
-    asked = settings(FUSED_NOT_LAID_OUT)
-    asked.optimized_model_filepath = str(optimized)
+    session_options = settings(FUSED_NOT_LAID_OUT)
+    session_options.optimized_model_filepath = str(optimized)
     onnxruntime.InferenceSession(
-        str(path), asked, providers=[options["provider"]], disabled_optimizers=options["disabled_optimizers"]
+        str(path), session_options, providers=[options["provider"]], disabled_optimizers=options["disabled_optimizers"]
     )

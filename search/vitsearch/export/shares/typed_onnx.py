@@ -28,9 +28,9 @@ def macs(path: Path, deployment: Deployment) -> Mapping[str, int]:
     makers = {name: node for node in model.graph.node for name in node.output}
     count: Counter[str] = Counter()
     for node in nodes(model, onnx_macs.COUNTED, deployment.batch or 1):
-        found = onnx_macs.of_node(node)
+        of_node = onnx_macs.of_node(node)
         rounded = all(_is_rounded(name, makers) for name in node.node.input[:2])
-        count.update({onnx_macs.INT8: found.total()} if rounded else found)
+        count.update({onnx_macs.INT8: of_node.total()} if rounded else of_node)
     promised = PROMISED.get(deployment.precision, "fp32")
     is_open = promised == onnx_macs.INT8 and "fp32" in count and "fp16" not in count
     return count if promised in count and not is_open else {}

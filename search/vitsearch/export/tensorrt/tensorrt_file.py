@@ -74,9 +74,9 @@ class TensorRtExporter(Exporter):
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators
 
-        known = None if task.version is None else as_numbers(task.version)
-        form = _form(task, known)
-        version = known or as_numbers(operators()[-1].since)
+        device_version = None if task.version is None else as_numbers(task.version)
+        form = _form(task, device_version)
+        version = device_version or as_numbers(operators()[-1].since)
         final, precision = folder / "model.onnx", task.deployment.precision
         _write(model, task, final, form, version)
         options: Options = (("precision", "typed"),) if form.is_typed else ()
@@ -95,8 +95,8 @@ def _form(task: ExportTask, version: Version | None) -> Form:
     form = FORMS[0] if version is None else next((form for form in FORMS if form.since <= version), None)
     if form is None:
         oldest = ".".join(map(str, FORMS[-1].since))
-        found = f"the device has TensorRT {task.version}, files are made for {oldest} and newer"
-        raise StageError("export", "unsupported", found)
+        reason = f"the device has TensorRT {task.version}, files are made for {oldest} and newer"
+        raise StageError("export", "unsupported", reason)
     return form
 
 
