@@ -70,10 +70,10 @@ class Choices:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         item = handler.generate_schema(self.item)
-        one = core_schema.no_info_after_validator_function(lambda value: (value,), item)
+        single = core_schema.no_info_after_validator_function(lambda value: (value,), item)
         many = core_schema.tuple_variable_schema(item, min_length=self.least)
         kinds: dict[Any, CoreSchema] = {
-            "<one>": one,
+            "<one>": single,
             "<list>": core_schema.no_info_after_validator_function(self._distinct, many),
         }
         if self.span is not None:
@@ -137,27 +137,27 @@ def seconds(value: Any) -> float | None:
     """Parse ``8h``, ``1h30m``, ``45s`` or a number of seconds; ``none`` means no limit."""
     if value is None or value == "none":
         return None
-    found: float | None = None
+    value_s: float | None = None
     if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)):
         hours, minutes, rest = (float(part or 0) for part in match.groups())
-        found = hours * 3600 + minutes * 60 + rest
+        value_s = hours * 3600 + minutes * 60 + rest
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        found = float(value)
-    if found is None or not 0 < found < math.inf:
+        value_s = float(value)
+    if value_s is None or not 0 < value_s < math.inf:
         shown = repr(value) if isinstance(value, str | int | float) else "this value"
         raise problem(f"{shown} is not a valid duration; allowed: 8h, 1h30m, 45s, seconds above 0, or none")
-    return found
+    return value_s
 
 
 def duration_up_to(max_minutes: int) -> Callable[[Any], float]:
     """A validator like :func:`seconds` that refuses ``none`` and durations above ``max_minutes``."""
 
     def read(value: Any) -> float:
-        found = seconds(value)
-        if found is None or found > 60 * max_minutes:
-            wrong = "needs a duration, not none" if found is None else f"{value!r} is too long"
+        value_s = seconds(value)
+        if value_s is None or value_s > 60 * max_minutes:
+            wrong = "needs a duration, not none" if value_s is None else f"{value!r} is too long"
             raise problem(f"{wrong}; allowed: 45s, 2m or seconds above 0, up to {max_minutes}m")
-        return found
+        return value_s
 
     return read
 

@@ -78,7 +78,7 @@ def dotted(path: Path) -> str:
     return text
 
 
-def nearest_or_all(name: str, known: Iterable[str]) -> str:
+def nearest_or_all(name: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for a similar name, or all allowed names when none is similar."""
-    names = list(known)
+    names = list(allowed)
     return did_you_mean(name, names) or f"; allowed: {', '.join(names)}"

@@ -103,8 +103,8 @@ def _message(kind: str, value: Any, path: Path, detail: ErrorDetails) -> str:
 
 
 def _unknown_key(key: str, path: Path) -> str:
-    known = sorted({name for schema in _schemas(path) for name in schema.get("properties", {})})
-    return f"unknown key {key!r}{nearest_or_all(key, known if path else sorted([*known, 'extends']))}"
+    allowed = sorted({name for schema in _schemas(path) for name in schema.get("properties", {})})
+    return f"unknown key {key!r}{nearest_or_all(key, allowed if path else sorted([*allowed, 'extends']))}"
 
 
 def _unknown_word(value: Any, path: Path) -> str:
@@ -169,11 +169,11 @@ def _root() -> dict[str, Any]:
 
 def _schemas(path: Path) -> list[dict[str, Any]]:
     """The parts of the JSON Schema that describe ``path``."""
-    found = list(_variants(_root()))
+    schemas = list(_variants(_root()))
     for part in path:
-        children = [child for schema in found for child in _child(schema, part)]
-        found = [variant for child in children for variant in _variants(child)]
-    return found
+        children = [child for schema in schemas for child in _child(schema, part)]
+        schemas = [variant for child in children for variant in _variants(child)]
+    return schemas
 
 
 def _variants(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

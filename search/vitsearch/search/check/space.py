@@ -177,7 +177,7 @@ def check_data(file: CheckedFile) -> CheckedData:
     draft = file.judged.draft
     if draft.data is None:
         return CheckedData(None, None, ())
-    asked = (*draft.asked.choices("resolution"), draft.asked.baseline.resolution)
+    asked = (*draft.searched.choices("resolution"), draft.searched.baseline.resolution)
     stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(asked) or ANY_SIZE)
     try:
         spec = DataSpec.from_json(stored)

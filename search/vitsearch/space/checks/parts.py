@@ -46,7 +46,7 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SearchedValues:
     """What a space file asks of backbones and runtimes: the valid values of each knob, each with its key path.
 
     ``backbones`` and ``baseline`` are as written: the baseline has its defaults where the file leaves a key out.
@@ -58,13 +58,13 @@ class Asked:
     teacher: Teacher | None
 
     @classmethod
-    def of(cls, raw: dict[str, Any]) -> Asked:
-        found = {knob: tuple(_values(raw, knob)) for knob in Knobs.model_fields}
+    def of(cls, raw: dict[str, Any]) -> SearchedValues:
+        values = {knob: tuple(_values(raw, knob)) for knob in Knobs.model_fields}
         baseline = _without_invalid_keys(Baseline, raw.get("baseline"))
         teacher = _part(raw, READS["teacher"])
         return cls(
-            backbones=found.pop("backbone"),
-            values=found,
+            backbones=values.pop("backbone"),
+            values=values,
             baseline=baseline or Baseline(),
             teacher=teacher if isinstance(teacher, Teacher) else None,
         )
@@ -76,50 +76,50 @@ class Asked:
 def valid_data(raw: dict[str, Any]) -> Data | None:
     """The section ``task.data`` without its invalid keys; ``None`` when the source or the root is invalid."""
     task = raw.get("task")
-    given = task.get("data") if isinstance(task, dict) else None
-    found = _without_invalid_keys(Data, given)
-    if found is None or (isinstance(given, dict) and given.get("root") is not None and found.root is None):
+    raw_data = task.get("data") if isinstance(task, dict) else None
+    data = _without_invalid_keys(Data, raw_data)
+    if data is None or (isinstance(raw_data, dict) and raw_data.get("root") is not None and data.root is None):
         return None
-    return found
+    return data
 
 
 def _values(raw: dict[str, Any], knob: str) -> list[tuple[Path, Any]]:
     """The valid values of a knob. The items of a list are judged one by one."""
     path, section = ("space", knob), raw.get("space")
-    given = section.get(knob) if isinstance(section, dict) else None
-    if not isinstance(given, list):
-        found = _part(raw, path)
-        items = found if isinstance(found, tuple) else () if found is None else (found,)
+    raw_values = section.get(knob) if isinstance(section, dict) else None
+    if not isinstance(raw_values, list):
+        part = _part(raw, path)
+        items = part if isinstance(part, tuple) else () if part is None else (part,)
         return [((*path, index), value) for index, value in enumerate(items)]
-    judged = [(index, _valid(path, [item])) for index, item in enumerate(given)]
-    return [((*path, index), found[0]) for index, found in judged if found]
+    judged = [(index, _valid(path, [item])) for index, item in enumerate(raw_values)]
+    return [((*path, index), valid[0]) for index, valid in judged if valid]
 
 
 def _names(raw: dict[str, Any], section: str) -> Names | None:
-    given = raw.get(section)
-    return tuple(given) if isinstance(given, dict) else None
+    value = raw.get(section)
+    return tuple(value) if isinstance(value, dict) else None
 
 
 def _listed(raw: dict[str, Any], section: str) -> Names:
-    given = raw.get(section)
-    return tuple(name for name in given if isinstance(name, str)) if isinstance(given, list) else ()
+    value = raw.get(section)
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def _part(raw: Any, path: Names) -> Any:
     for key in path[:-1]:
         raw = raw.get(key) if isinstance(raw, dict) else None
-    given = raw.get(path[-1]) if isinstance(raw, dict) else None
-    if given is None:
+    value = raw.get(path[-1]) if isinstance(raw, dict) else None
+    if value is None:
         field = _field(path)
         return None if field.is_required() else field.get_default()
-    if path in (("objectives",), ("limits",)) and isinstance(given, dict):
-        return _valid_entries(given, _adapter(path))
-    return _valid(path, given)
+    if path in (("objectives",), ("limits",)) and isinstance(value, dict):
+        return _valid_entries(value, _adapter(path))
+    return _valid(path, value)
 
 
-def _valid(path: Names, given: Any) -> Any:
+def _valid(path: Names, value: Any) -> Any:
     try:
-        return _adapter(path).validate_python(given)
+        return _adapter(path).validate_python(value)
     except ValidationError:
         return None
 
@@ -140,27 +140,27 @@ def _adapter(path: Names) -> TypeAdapter[Any]:
     return TypeAdapter[Any](kind)
 
 
-def _valid_entries(given: dict[str, Any], adapter: TypeAdapter[Any]) -> dict[str, Any]:
+def _valid_entries(entries: dict[str, Any], adapter: TypeAdapter[Any]) -> dict[str, Any]:
     try:
-        return cast(dict[str, Any], adapter.validate_python(given))
+        return cast(dict[str, Any], adapter.validate_python(entries))
     except ValidationError as error:
         wrong = {detail["loc"][:2] for detail in error.errors()}
     kept = {}
-    for name, value in given.items():
+    for name, value in entries.items():
         part = _without(value, {at[1] for at in wrong if at[0] == name and len(at) > 1})
         if (name,) not in wrong and (part or part == value):
             kept[name] = part
     return cast(dict[str, Any], adapter.validate_python(kept))
 
 
-def _without_invalid_keys(section: type[M], given: Any) -> M | None:
+def _without_invalid_keys(section: type[M], value: Any) -> M | None:
     """A flat section without the keys that are invalid; ``None`` when nothing valid is left of it."""
     try:
-        return section.model_validate(given)
+        return section.model_validate(value)
     except ValidationError as error:
         wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
     try:
-        return section.model_validate(_without(given, wrong))
+        return section.model_validate(_without(value, wrong))
     except ValidationError:
         return None
 

@@ -11,7 +11,7 @@ from vitsearch.core import legality
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider
 from vitsearch.errors import PlanError, UnknownName
-from vitsearch.space.checks.parts import Asked
+from vitsearch.space.checks.parts import SearchedValues
 from vitsearch.space.checks.support import Supports
 from vitsearch.space.knobs import Distillation, Knobs, TokenPruning
 from vitsearch.space.load import Draft, draft_of
@@ -56,14 +56,14 @@ def read_plan(path: FilePath, space: SearchSpace | None, backbones: Backbones) -
     """
     words = read_words(path)
     draft = draft_of(words.over(_base(words, space, backbones)), words.source.path, [])
-    problems = [*draft.problems, *_several_values(draft.asked)]
+    problems = [*draft.problems, *_several_values(draft.searched)]
     wrong = {part for problem in problems for part in problem.path}
     device = words.device or (space.device_name if space is not None else LOCAL_DEVICE)
-    plan = _plan(draft, words, device, backbones.supports) if draft.asked.backbones else None
+    plan = _plan(draft, words, device, backbones.supports) if draft.searched.backbones else None
     if plan is not None:
         problems += (problem for problem in _refused(plan, backbones.supports) if problem.path[-1] not in wrong)
     located = (words.source.located(words.own(problem)) for problem in problems)
-    lines = report_lines(words.source.path, [*words.found, *located])
+    lines = report_lines(words.source.path, [*words.problems, *located])
     if lines or plan is None:
         count = f"{len(lines)} problem{'s' if len(lines) != 1 else ''}"
         raise PlanError("\n".join([f"{words.source.path}: {count}", *(f"  {line}" for line in lines)]))
@@ -108,8 +108,8 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _several_values(asked: Asked) -> Iterator[Problem]:
-    for knob, values in {**asked.values, "backbone": asked.backbones}.items():
+def _several_values(searched: SearchedValues) -> Iterator[Problem]:
+    for knob, values in {**searched.values, "backbone": searched.backbones}.items():
         if len(values) > 1:
             yield Problem(("space", knob), f"a plan has one value, not {len(values)}")
 
@@ -118,9 +118,9 @@ def _plan(draft: Draft, words: Words, device: str, supports: Supports) -> Plan:
     """The plan of what is valid in ``draft``; an invalid value, which is reported, is replaced by its default."""
 
     def value(knob: str) -> Any:
-        return _first(draft.asked.choices(knob) or Knobs.model_fields[knob].default or None)
+        return _first(draft.searched.choices(knob) or Knobs.model_fields[knob].default or None)
 
-    _, backbone = draft.asked.backbones[0]
+    _, backbone = draft.searched.backbones[0]
     deployment = _deployment(value, device, words)
     possible = _possible_ops(backbone.name, deployment, supports)
     tokens = value("token_pruning_ratio")

@@ -11,7 +11,7 @@ from typing import Any
 from vitsearch.core.plan import Options
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import PlanError
-from vitsearch.space.files import Found
+from vitsearch.space.files import Problems
 from vitsearch.space.nodes import Location, Node, Path, Unreadable, parse
 from vitsearch.space.source import Problem, Source
 
@@ -37,11 +37,11 @@ OF_BACKBONE = ("backbone", "preprocessing")
 
 @dataclass(frozen=True)
 class Words:
-    """Every value of a plan file, by its path there. ``found`` are problems of other keys. ``device`` and ``options``
+    """Every value of a plan file, by its path there. ``problems`` are those of other keys. ``device`` and ``options``
     (of the runtime) are what a space file does not say of a plan."""
 
     source: Source
-    found: Found
+    problems: Problems
     values: dict[Path, Node]
     device: str | None
     options: Options
@@ -93,14 +93,14 @@ def read_words(path: FilePath) -> Words:
     Raises :class:`~vitsearch.errors.PlanError` for a file that holds no plan.
     """
     name = "standard input" if str(path) == STDIN else str(path)
-    found: Found = []
-    tree = _plan_in(_tree(path, name, found), name)
-    values = dict(_values(tree, found))
+    problems: Problems = []
+    tree = _plan_in(_tree(path, name, problems), name)
+    values = dict(_values(tree, problems))
     device, options = (values.pop(("deployments", 0, key), None) for key in ("device", "options"))
     locations = {own: node.location for own, node in values.items()} | {(): tree.location}
     return Words(
         Source(name, locations),
-        found,
+        problems,
         values,
         None if device is None else str(device.value),
         () if options is None else tuple(sorted(options.plain().items())),
@@ -113,10 +113,10 @@ def space_path(own: Path) -> Path:
     return RENAMED.get(own, (*sections.get(own[0], ("space",)), own[-1]))
 
 
-def _tree(path: FilePath, name: str, found: Found) -> Node:
+def _tree(path: FilePath, name: str, problems: Problems) -> Node:
     try:
         text = sys.stdin.read() if str(path) == STDIN else path.read_text(encoding="utf-8-sig")
-        tree = parse(text, name, found)
+        tree = parse(text, name, problems)
     except FileNotFoundError:
         raise PlanError(f"{name}: the file does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -138,31 +138,31 @@ def _plan_in(tree: Node, name: str) -> Node:
     return tree if plan is None or not isinstance(plan.value, dict) else plan
 
 
-def _values(tree: Node, found: Found) -> Iterator[tuple[Path, Node]]:
+def _values(tree: Node, problems: Problems) -> Iterator[tuple[Path, Node]]:
     """Every value with its path. Empty values count as left out."""
     for key, node in _entries(tree):
         inside: list[tuple[Path, Node]] = [((key,), node)]
         if key == "deployments":
-            inside = list(_deployment(node, found))
+            inside = list(_deployment(node, problems))
         elif key in ("compression", "recipe", *OF_BACKBONE) and isinstance(node.value, dict):
             inside = [((key, inner), child) for inner, child in _entries(node)]
         elif key in ("compression", "recipe", "preprocessing"):
-            found.append((node.location, f"{key}: must be a mapping, not {node.plain()!r}"))
+            problems.append((node.location, f"{key}: must be a mapping, not {node.plain()!r}"))
             continue
         yield from ((own, child) for own, child in inside if child.value not in (None, [], {}))
 
 
-def _deployment(node: Node, found: Found) -> Iterator[tuple[Path, Node]]:
+def _deployment(node: Node, problems: Problems) -> Iterator[tuple[Path, Node]]:
     listed = node.value
     if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0].value, dict):
-        found.append((node.location, "deployments: must be a list of one mapping"))
+        problems.append((node.location, "deployments: must be a list of one mapping"))
         return
     for key, child in _entries(listed[0]):
         value, allowed = child.plain(), None
         if key == "options" and not (isinstance(value, dict) and all(isinstance(v, str | int) for v in value.values())):
             allowed = "a mapping of words and whole numbers"
         if allowed is not None:
-            found.append((child.location, f"deployments[0].{key}: {value!r} is not supported; allowed: {allowed}"))
+            problems.append((child.location, f"deployments[0].{key}: {value!r} is not supported; allowed: {allowed}"))
         elif key == "batch":
             yield ("deployments", 0, key), Node(child.location, "open" if value is None else str(value))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitsearch.space.checks.parts import Asked, valid_data
+from vitsearch.space.checks.parts import SearchedValues, valid_data
 
 WRONG = {
     "task": {"data": {"source": "folder", "root": "in", "seed": "x"}, "teacher": {"backbone": "vit_fmnist_p4"}},
@@ -12,25 +12,25 @@ WRONG = {
 
 
 def test_the_valid_items_of_a_list_keep_their_place():
-    asked = Asked.of(WRONG)
-    assert [(path, choice.name) for path, choice in asked.backbones] == [
+    searched = SearchedValues.of(WRONG)
+    assert [(path, choice.name) for path, choice in searched.backbones] == [
         (("space", "backbone", 0), "vit_fmnist_p4"),
         (("space", "backbone", 2), "own"),
     ]
-    assert asked.values["resolution"] == ((("space", "resolution", 0), 24), (("space", "resolution", 2), 28))
+    assert searched.values["resolution"] == ((("space", "resolution", 0), 24), (("space", "resolution", 2), 28))
 
 
 def test_an_invalid_knob_has_no_values_and_one_that_is_left_out_its_default():
-    asked = Asked.of(WRONG)
-    assert asked.choices("head_pruning_ratio") == ()
-    assert asked.choices("ffn_pruning_ratio") == (0.0,)
+    searched = SearchedValues.of(WRONG)
+    assert searched.choices("head_pruning_ratio") == ()
+    assert searched.choices("ffn_pruning_ratio") == (0.0,)
 
 
 def test_sections_lose_their_invalid_keys_only():
-    asked = Asked.of(WRONG)
-    assert (asked.baseline.backbone, asked.baseline.resolution) == ("own", 0)
-    assert asked.teacher is not None
-    assert asked.teacher.backbone == "vit_fmnist_p4"
+    searched = SearchedValues.of(WRONG)
+    assert (searched.baseline.backbone, searched.baseline.resolution) == ("own", 0)
+    assert searched.teacher is not None
+    assert searched.teacher.backbone == "vit_fmnist_p4"
     assert (valid_data(WRONG).root, valid_data(WRONG).seed) == ("in", 0)
 
 
