@@ -45,10 +45,10 @@ class DeviceSurvey:
         return asdict(self)
 
 
-def survey(known: Mapping[str, KnownDevice]) -> list[DeviceSurvey]:
+def survey(devices: Mapping[str, KnownDevice]) -> list[DeviceSurvey]:
     """Ask all devices at the same time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(_survey, known, known.values()))
+        return list(pool.map(_survey, devices, devices.values()))
 
 
 def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
@@ -68,18 +68,21 @@ def device_parts(info: DeviceInfo) -> tuple[Part, ...]:
     """The parts of a device, by what its agent reports."""
     is_linux = info.fingerprint.get("kernel") is not None
     left_out = {"noop"} | ({"coreml"} if is_linux else set())  # Core ML runs on Apple's systems only
-    parts = [_runtime(one) for one in info.runtimes if one.name not in left_out]
+    parts = [_runtime(runtime) for runtime in info.runtimes if runtime.name not in left_out]
     meter = info.power_meter
     parts.append(Part("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
-    parts += [Part(f"restriction {one.name}", one.holds, one.detail) for one in info.restrictions]
+    parts += [
+        Part(f"restriction {restriction.name}", restriction.holds, restriction.detail)
+        for restriction in info.restrictions
+    ]
     if info.quarantined is not None:
         parts.append(Part("measurements", False, f"in quarantine: {info.quarantined}"))
     return tuple(parts)
 
 
-def _runtime(found: RuntimeInfo) -> Part:
-    if found.available:
-        providers = f": {', '.join(found.providers)}" if found.providers else ""
-        return Part(found.name, True, f"{found.version}{providers}")
-    install = f"pip install {PACKAGES[found.name]}" if found.name in PACKAGES else None
-    return Part(found.name, False, found.reason or "not available", install)
+def _runtime(runtime: RuntimeInfo) -> Part:
+    if runtime.available:
+        providers = f": {', '.join(runtime.providers)}" if runtime.providers else ""
+        return Part(runtime.name, True, f"{runtime.version}{providers}")
+    install = f"pip install {PACKAGES[runtime.name]}" if runtime.name in PACKAGES else None
+    return Part(runtime.name, False, runtime.reason or "not available", install)

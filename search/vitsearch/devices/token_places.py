@@ -71,9 +71,9 @@ class TokenPlaces:
         with suppress(OSError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with locked(self.path.parent / ".token_places.lock"):
-                known = self._read()
-                if added - set(known):
-                    self._write([*(place for place in known if place not in added), *added])
+                stored = self._read()
+                if added - set(stored):
+                    self._write([*(place for place in stored if place not in added), *added])
 
     def __contains__(self, place: TokenPlace) -> bool:
         return place in _named_here or place in self._read()
@@ -94,8 +94,8 @@ class TokenPlaces:
 def places_of(devices: Mapping[str, Device]) -> Iterator[tuple[str, TokenPlace]]:
     """The devices and boards that get a token of the environment, by name."""
     for name, device in devices.items():
-        for board, asked in device.boards_of(name).items():
-            if (place := TokenPlace.of(asked)) is not None:
+        for board, section in device.boards_of(name).items():
+            if (place := TokenPlace.of(section)) is not None:
                 yield board, place
 
 
@@ -127,11 +127,11 @@ def token_uses(devices: Mapping[str, Device], environ: Mapping[str, str]) -> Ite
     with suppress(ResourceError):  # of a book that cannot be read; who connects says so
         book = DeviceBook.of_user(environ).devices()
     for name, device in devices.items():
-        for board, asked in device.boards_of(name).items():
-            if (place := TokenPlace.of(asked)) is not None:
+        for board, section in device.boards_of(name).items():
+            if (place := TokenPlace.of(section)) is not None:
                 yield TokenUse(board, place.url, place.variable)
-            elif (known := book.get(board)) is not None and known.token and asked.url in (None, known.url):
-                yield TokenUse(board, known.url, None)
+            elif (entry := book.get(board)) is not None and entry.token and section.url in (None, entry.url):
+                yield TokenUse(board, entry.url, None)
 
 
 def remember_places(devices: Mapping[str, Device], environ: Mapping[str, str]) -> None:

@@ -57,8 +57,8 @@ def find(name_or_file: str) -> DeviceDescription:
 
 def find_named(text: str) -> DeviceDescription:
     """``jetson_nano`` as :func:`find`; ``nano=jetson_nano`` is called ``nano``, as in a space file."""
-    name, _, found = text.rpartition("=")
-    return replace(find(found), name=name) if name else find(found)
+    name, _, device = text.rpartition("=")
+    return replace(find(device), name=name) if name else find(device)
 
 
 def read(content: bytes, name: str, where: str) -> DeviceDescription:
@@ -67,9 +67,9 @@ def read(content: bytes, name: str, where: str) -> DeviceDescription:
         value = json.loads(content)
         if isinstance(value, dict) and "device" not in value:
             value = {"source": where, "device": value}
-        found = json_reader.read_object(value, {"source": json_reader.text, "device": DeviceInfo.from_json}, "file")
+        fields = json_reader.read_object(value, {"source": json_reader.text, "device": DeviceInfo.from_json}, "file")
     except (ValueError, EvaluatorError) as error:
         raise ResourceError(
             f"{where}: holds no description of a device ({error}); 'vitsearch devices describe NAME' writes one"
         ) from error
-    return DeviceDescription(name, found["source"], found["device"])
+    return DeviceDescription(name, fields["source"], fields["device"])
