@@ -45,5 +45,5 @@ def predicted(file: StoredFile, images: ImageData) -> Labels:
     deployment = replace(file.plan.deployment, provider=evaluate.CPU)
     job = device_job(deployment.with_options(tuple(sorted(file.options.items()))))
     pixels = batches(images.validation.images, file.view)
-    found: Labels = evaluate.logits(file.path, pixels, file.batch, job=job).argmax(1)
-    return found
+    labels: Labels = evaluate.logits(file.path, pixels, file.batch, job=job).argmax(1)
+    return labels

@@ -138,24 +138,24 @@ def _files(
             reason = family.supports(spec.backbone, "quantization", precision)
             reason = reason or exporter.supports(family.family, precision) or exporter.missing()
             for ops in possible_ops(spec.backbone, runtime, precision, family.supports) or (None,):
-                asked = FileAttempt(runtime, precision, ops)
+                attempt = FileAttempt(runtime, precision, ops)
                 if reason:
-                    yield replace(asked, is_refused=True, reason=reason)
+                    yield replace(attempt, is_refused=True, reason=reason)
                     continue
                 doing(f"{spec.backbone}: writing {precision_text(precision, ops)} for {runtime} and running it")
-                yield _file(ships, images, family, asked)
+                yield _file(ships, images, family, attempt)
 
 
-def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileAttempt) -> FileAttempt:
-    """Write the file that is ``asked`` for, and run it. A mixed one keeps the last layer in fp32."""
-    model, is_mixed = ships, asked.precision in precisions.MIXED
+def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, attempt: FileAttempt) -> FileAttempt:
+    """Write the file of the ``attempt``, and run it. A mixed one keeps the last layer in fp32."""
+    model, is_mixed = ships, attempt.precision in precisions.MIXED
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
-    runtime = precisions.RUNTIMES[asked.runtime]
+    runtime = precisions.RUNTIMES[attempt.runtime]
     provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
-    deployment = Deployment("local", asked.runtime, provider, asked.precision, batch, asked.quantized_ops)
+    deployment = Deployment("local", attempt.runtime, provider, attempt.precision, batch, attempt.quantized_ops)
     task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
     try:
-        if asked.precision in precisions.TRAINED:
+        if attempt.precision in precisions.TRAINED:
             model = copy.deepcopy(ships)
             fake_quant.prepare(model, [images])
         with tempfile.TemporaryDirectory() as folder:
@@ -165,10 +165,10 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, asked: FileA
             latency_ms = None if stands_in else evaluate.latency_ms(path, images[:1].numpy(), job=judge)
             size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
             kept = shares.by_precision(written.file, deployment)
-        return replace(asked, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=kept)
+        return replace(attempt, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=kept)
     except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer
         is_missing = isinstance(error, StageError) and error.kind in NOT_HERE
-        return replace(asked, is_refused=is_missing, reason=_in_one_line(error))
+        return replace(attempt, is_refused=is_missing, reason=_in_one_line(error))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -345,10 +345,10 @@ async def _follow(mailbox: Mailbox, work: Work, awaited: str) -> None:
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that decide the results of a stage."""
-    found = {}
+    installed = {}
     for name in VERSIONS_OF:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

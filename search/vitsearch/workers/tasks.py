@@ -88,13 +88,13 @@ def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFoun
     model = base_model(job.source, job.workspace).to(torch_device())
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]
-    found = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
+    statistics = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
     block_structure = backbone.block_structure(model, model_spec(job.source, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
-        found.save(path)
+        statistics.save(path)
         sha256 = job.workspace.store.put(path)
-    return jobs.BlockStructureFound(block_structure.to_json(), found.scores().to_json(), sha256)
+    return jobs.BlockStructureFound(block_structure.to_json(), statistics.scores().to_json(), sha256)
 
 
 def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
@@ -175,9 +175,9 @@ def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> job
         "average": (_judged(model, job), report.average),
     }
     kept = min(ends, key=lambda end: ends[end][0].kl)
-    found, state = ends[kept]
+    evaluation, state = ends[kept]
     model.load_state_dict(state)
-    return jobs.Trained(found, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
+    return jobs.Trained(evaluation, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:

@@ -172,8 +172,8 @@ def _remove_left(place: Path) -> None:
     """Remove the folders of runs that were killed."""
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 continue
             # Without the lock file it has just been made. A link in its place is not followed.
             descriptor = os.open(folder / LOCK, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -49,13 +49,13 @@ class Mailbox:
 
     def read(self) -> Report | None:
         """The last report; None before the worker has begun, or where the head does not answer."""
-        found = None
+        content = None
         with suppress(Exception):  # Ray's own errors of a head that is away, of which its users hear elsewhere
-            found = self._store.internal_kv_get(self.key.encode(), NAMESPACE, ANSWER_S)
-        if found is None:
+            content = self._store.internal_kv_get(self.key.encode(), NAMESPACE, ANSWER_S)
+        if content is None:
             return None
-        told = json.loads(found)
-        return Report(told["host"], told["address"], Activity(**told["activity"]))
+        fields = json.loads(content)
+        return Report(fields["host"], fields["address"], Activity(**fields["activity"]))
 
     def remove(self) -> None:
         with suppress(Exception):
