@@ -65,7 +65,7 @@ def shown_trials(
     """The baseline, if it is known, and all finished trials by number."""
     points = {point.trial: point for point in front.points}
     near = {point.trial for point in front.near}
-    found = [] if front.baseline is None else [_shown_baseline(front.baseline)]
+    shown = [] if front.baseline is None else [_shown_baseline(front.baseline)]
     for number, record in records.items():
         point = points.get(number)
         metrics, flags = (point.metrics, point.flags) if point else results.now(record)
@@ -86,8 +86,8 @@ def shown_trials(
             *times.get(number, (None, None)),
         )
         group = FRONT if point else NEAR if number in near else _group(record, trial)
-        found.append(replace(trial, group=group))
-    return tuple(found)
+        shown.append(replace(trial, group=group))
+    return tuple(shown)
 
 
 def _group(record: Record, trial: ShownTrial) -> str:
@@ -113,7 +113,7 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
         return
     yield from point.class_warnings
     yield from point.warnings
-    if found := point.on_device:
-        low, high = found.interval
-        share = found.correct / found.n
-        yield f"accuracy on the device itself: {share:.3f} of {found.n} images ({low:.3f} to {high:.3f})"
+    if accuracy := point.on_device:
+        low, high = accuracy.interval
+        share = accuracy.correct / accuracy.n
+        yield f"accuracy on the device itself: {share:.3f} of {accuracy.n} images ({low:.3f} to {high:.3f})"

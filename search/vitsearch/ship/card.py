@@ -106,10 +106,10 @@ def _accuracy(model: Described) -> Iterator[str]:
     yield "| images | correct | accuracy | 95 % interval |"
     yield "|---|---|---|---|"
     test, validation = model.on_test, model.validation
-    for title, one in (("test", test), ("validation", validation)):
-        if one is not None:
-            low, high = one.interval
-            yield f"| {title} | {one.correct} of {one.n} | {one.share:.4f} | {low:.4f} to {high:.4f} |"
+    for title, accuracy in (("test", test), ("validation", validation)):
+        if accuracy is not None:
+            low, high = accuracy.interval
+            yield f"| {title} | {accuracy.correct} of {accuracy.n} | {accuracy.share:.4f} | {low:.4f} to {high:.4f} |"
     yield ""
     yield from _classes(model)
     yield ""
@@ -143,7 +143,7 @@ def _classes(model: Described) -> Iterator[str]:
 def _difference(test: Accuracy, validation: Accuracy) -> str:
     """How far the accuracies of two sets of images are apart, beside what chance explains."""
     points = 100 * (test.share - validation.share)
-    spread = 1.96 * sum(one.share * (1 - one.share) / one.n for one in (test, validation)) ** 0.5
+    spread = 1.96 * sum(accuracy.share * (1 - accuracy.share) / accuracy.n for accuracy in (test, validation)) ** 0.5
     direction = "above" if points > 0 else "below"
     verdict = "which chance may explain" if abs(points) <= 100 * spread else "which is more than chance explains"
     if points == 0:
@@ -162,10 +162,10 @@ def _longer(model: Described) -> str:
 
 def _figures(model: Described) -> Iterator[str]:
     device, measured = model.device, model.confirmation
-    known = device["fingerprint"]
+    fingerprint = device["fingerprint"]
     yield "## Measurements"
     yield ""
-    where = escaped(str(known.get("cpu") or known.get("board") or device["kind"]))
+    where = escaped(str(fingerprint.get("cpu") or fingerprint.get("board") or device["kind"]))
     yield f"On {where} (device {escaped(device['name'])}), {model.job.runtime} {measured.runtime_version},"
     threads = measured.protocol.threads
     images = "image" if measured.batch == 1 else "images"
@@ -181,7 +181,7 @@ def _figures(model: Described) -> Iterator[str]:
             yield f"| {TITLES[name]} | {figure.value:.4g} {METRICS[name].unit} | {_interval(figure)} |"
     yield ""
     yield "`measurements.json` has every measurement with its conditions, and why a figure is missing."
-    flags = sorted({flag for one in model.measurements for flag in one.flags})
+    flags = sorted({flag for measurement in model.measurements for flag in measurement.flags})
     if flags:
         yield f"Flags of these measurements: {', '.join(flags)}."
     if measured.basis == "paired":

@@ -139,25 +139,33 @@ def measurements(model: Described) -> dict[str, Any]:
     return {
         "accuracy": {
             **({"test": None} | {split: _counted(counts) for split, counts in model.counts.items()}),
-            "classes": {one.name: _of_class(one, split) for one in model.shipped.confusion.by_class(names)},
+            "classes": {
+                of_class.name: _of_class(of_class, split) for of_class in model.shipped.confusion.by_class(names)
+            },
             "confusion": {split: counts.to_json() for split, counts in model.counts.items()},
         },
         **model.metrics.to_json(),
         "device": model.device,
-        "measurements": [_lasting(one) for one in model.measurements],
+        "measurements": [_lasting(measurement) for measurement in model.measurements],
     }
 
 
 def _counted(counts: Confusion) -> dict[str, Any]:
     low, high = wilson(counts.correct, counts.n)
     of_classes = {name: _figure(figure) for name, figure in counts.figures().items()}
-    found = {"n": counts.n, "correct": counts.correct, "accuracy": counts.accuracy, "low": low, "high": high}
-    return found | of_classes
+    totals = {"n": counts.n, "correct": counts.correct, "accuracy": counts.accuracy, "low": low, "high": high}
+    return totals | of_classes
 
 
-def _of_class(one: ClassAccuracy, split: str) -> dict[str, Any]:
-    found = {"n": one.n, "correct": one.correct, "low": one.low, "high": one.high, "predicted": one.predicted}
-    return {"split": split} | found
+def _of_class(accuracy: ClassAccuracy, split: str) -> dict[str, Any]:
+    totals = {
+        "n": accuracy.n,
+        "correct": accuracy.correct,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "predicted": accuracy.predicted,
+    }
+    return {"split": split} | totals
 
 
 def _figure(figure: Figure) -> dict[str, float | None]:
@@ -207,7 +215,10 @@ def provenance(model: Described) -> dict[str, Any]:
                 | {model.shipped.split: {"images": model.shipped.n, "sha256": model.shipped.sha256}},
                 "licence": model.shipped.licences["data"] or "unknown",
             },
-            *({"type": "software", "name": name, "version": one} for name, one in sorted(model.versions.items())),
+            *(
+                {"type": "software", "name": name, "version": version}
+                for name, version in sorted(model.versions.items())
+            ),
             {
                 "type": "software",
                 "name": model.job.runtime,

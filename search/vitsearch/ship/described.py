@@ -127,7 +127,10 @@ class Described:
     @property
     def reference_times(self) -> ReferenceTimes | None:
         """The times of the reference models by which the figures are shown; None where none ran."""
-        return next((one.paired.times for one in reversed(self.measurements) if one.paired is not None), None)
+        return next(
+            (measurement.paired.times for measurement in reversed(self.measurements) if measurement.paired is not None),
+            None,
+        )
 
     @property
     def on_test(self) -> Accuracy | None:
@@ -148,7 +151,7 @@ class Described:
     def on_images(self) -> Accuracy:
         """On the images in the bundle."""
         labels, predicted = self.shipped.labels, self.shipped.predicted
-        right = sum(one == other for one, other in zip(labels, predicted, strict=True))
+        right = sum(label == other for label, other in zip(labels, predicted, strict=True))
         return Accuracy(self.shipped.split, len(labels), right)
 
     @property
@@ -187,7 +190,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
     pooled = results.pooled(final.keys.graph_key)
     assert pooled is not None  # a prepared model was measured
     store = store_of(opened.ledger)
-    known = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
+    of_file = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
     return Described(
         study=study.name,
         trial=chosen.trial,
@@ -201,8 +204,8 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
         validation=Accuracy("validation", evaluated.n, evaluated.correct),
         confusion=evaluated.counts,
         device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
-        measurements=tuple(sorted(measurements, key=lambda one: one.protocol.id == opened.protocol)),
-        metrics=pooled.metrics | Metrics.of(known),
+        measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),
+        metrics=pooled.metrics | Metrics.of(of_file),
         versions=ledger.versions(artifact),
         target=None if opened.retargeted is None else opened.retargeted.target.name,
         standing=_standing(opened, chosen),

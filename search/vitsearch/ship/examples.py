@@ -43,9 +43,9 @@ def python_example(model: Described) -> str | None:
     example = _example(model)
     if example is None:
         return None
-    known = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
-    known["printable"] = inspect.getsource(printable).rstrip()
-    return _template("example.py.in").substitute(known)
+    fields = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
+    fields["printable"] = inspect.getsource(printable).rstrip()
+    return _template("example.py.in").substitute(fields)
 
 
 def packages(model: Described) -> tuple[str, ...]:
@@ -55,8 +55,8 @@ def packages(model: Described) -> tuple[str, ...]:
 
 
 def _example(model: Described) -> Example | None:
-    found = _EXAMPLES.get(model.job.runtime)
-    return None if found is None else found(model)
+    write = _EXAMPLES.get(model.job.runtime)
+    return None if write is None else write(model)
 
 
 def cpp_example(model: Described) -> str | None:
@@ -64,13 +64,13 @@ def cpp_example(model: Described) -> str | None:
     if model.deployment.runtime != "onnxruntime" or model.deployment.provider != "cpu":
         return None
     settings = model.preprocessing
-    known = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
-    known |= _FILTERS[settings["interpolation"]]
-    known |= {"level": ort.LEVELS[_options(model)["graph_optimization_level"]], "config": _cpp_config()}
+    fields = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
+    fields |= _FILTERS[settings["interpolation"]]
+    fields |= {"level": ort.LEVELS[_options(model)["graph_optimization_level"]], "config": _cpp_config()}
     numbers = {key: ", ".join(f"{value!r}f" for value in settings[key]) for key in ("mean", "std")}
     netpbm = "pgm" if settings["channels"] == 1 else "ppm"
     run = {"netpbm": netpbm, "batch": _batch(model), "threads": model.confirmation.protocol.threads}
-    return _template("onnxruntime.cpp.in").substitute(known | numbers | run)
+    return _template("onnxruntime.cpp.in").substitute(fields | numbers | run)
 
 
 _FILTERS = {
@@ -117,11 +117,11 @@ def _onnxruntime_perf_test(model: Described) -> tuple[str, ...] | None:
 def _benchmark_app(model: Described) -> tuple[str, ...]:
     """Without ``-ip`` it would change the input of a model for three channels to bytes."""
     options = _options(model)
-    known = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    properties = openvino_cpu.properties(options, model.confirmation.protocol.threads)
     run = ["-shape", f"{INPUT}[{','.join(map(str, _shape(model)))}]", "-ip", "f32", "-api", "sync", "-t", "10"]
     run += ["-hint", options["hint"]]
     for name, flag in _BENCHMARK_APP_FLAGS.items():
-        run += [flag, str(known[name])] if name in known else []
+        run += [flag, str(properties[name])] if name in properties else []
     run += ["-load_config", BENCHMARK_APP] if benchmark_app_config(model) is not None else []
     return ("benchmark_app", "-m", "model.xml", "-d", options["device"], *run)
 
@@ -131,8 +131,10 @@ def benchmark_app_config(model: Described) -> str | None:
     if model.job.runtime != "openvino":
         return None
     options = _options(model)
-    known = openvino_cpu.properties(options, model.confirmation.protocol.threads)
-    further = {name: value for name, value in known.items() if name not in (*_BENCHMARK_APP_FLAGS, "PERFORMANCE_HINT")}
+    properties = openvino_cpu.properties(options, model.confirmation.protocol.threads)
+    further = {
+        name: value for name, value in properties.items() if name not in (*_BENCHMARK_APP_FLAGS, "PERFORMANCE_HINT")
+    }
     return json.dumps({options["device"]: further}) + "\n" if further else None
 
 
@@ -159,8 +161,8 @@ def _trtexec(model: Described, shape: Sequence[int]) -> list[str]:
 def _tensorrt(model: Described) -> trtexec_flags.Version:
     """The version that measured the model."""
     version = tuple(int(part) for part in model.confirmation.runtime_version.split(".")[:3])
-    known = (*version, 0, 0)[:3]
-    return known[0], known[1], known[2]
+    padded = (*version, 0, 0)[:3]
+    return padded[0], padded[1], padded[2]
 
 
 def _template(name: str) -> Template:

@@ -50,7 +50,7 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         model = self.model
-        counts = {split: _counted(one) for split, one in model.counts.items()}
+        counts = {split: _counted(confusion) for split, confusion in model.counts.items()}
         return {
             "folder": str(self.folder),
             "zip": str(self.archive),
@@ -87,7 +87,7 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
                 "one; to ship them all the same, add --allow-emulated"
             )
         chosen = choose(opened.study, opened.ledger, wanted)
-        final = None if options.again else prepare.known(opened, chosen)
+        final = None if options.again else prepare.stored_final(opened, chosen)
         if final is None:
             final = prepare.prepare(opened, chosen, progress, options.again)
         model = describe(opened, chosen, final)
@@ -126,7 +126,7 @@ def _write(model: Described, options: Options, target: Target | None) -> Bundle:
 def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progress: Progress) -> None:
     """Send the bundle to MLflow; it is written, whatever becomes of that."""
     model = bundle.model
-    accuracies = {f"accuracy_{one.split}": one.share for one in (model.validation, model.judged)}
+    accuracies = {f"accuracy_{accuracy.split}": accuracy.share for accuracy in (model.validation, model.judged)}
     measured = {name: value for name, value in model.metrics.values.items() if value is not None}
     shipped = ShippedModel(
         model.name,
@@ -155,9 +155,9 @@ def _opened(where: str, device: str | None) -> Iterator[Opened]:
             names = " or ".join(f"--device {name}" for name in own.fleet_names)
             raise StudyError(f"study {study.name!r} was searched on a fleet; a bundle is for one device: add {names}")
         there = None if device in (None, own.device_name) else find(study, device or "")
-        known = own.model_copy(
-            update={"devices": {name: newer.devices.get(name, one) for name, one in own.devices.items()}}
+        readdressed = own.model_copy(
+            update={"devices": {name: newer.devices.get(name, section) for name, section in own.devices.items()}}
         )
-        space = known if there is None else there.target.space(own, newer.devices)
+        space = readdressed if there is None else there.target.space(own, newer.devices)
         adopted = {"storage": lookup.find(where).storage, "ship": newer.ship}
         yield Opened(study, ledger, space.model_copy(update=adopted), there)

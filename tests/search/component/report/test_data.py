@@ -87,14 +87,14 @@ def test_only_plain_json_comes_out(report):
 
 
 def test_the_name_is_quoted_for_a_shell(report):
-    assert replace(report, asked="studies/my study.db").to_json()["asked"] == "'studies/my study.db'"
+    assert replace(report, study_argument="studies/my study.db").to_json()["study_argument"] == "'studies/my study.db'"
 
 
 def test_a_password_does_not_enter_the_report(finished):
     with finished.opened() as (study, ledger):
         found = read_report(study, ledger, "postgresql+psycopg://me:secret@host/base#fake")
     assert "secret" not in json.dumps(found.to_json())
-    assert found.asked == "postgresql+psycopg://me:***@host/base#fake"
+    assert found.study_argument == "postgresql+psycopg://me:***@host/base#fake"
 
 
 def test_limits_runs_and_conditions_are_there(report):

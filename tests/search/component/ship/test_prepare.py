@@ -23,7 +23,7 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
-from vitsearch.ship.prepare import Final, Opened, known, make
+from vitsearch.ship.prepare import Final, Opened, make, stored_final
 from vitsearch.ship.ship import Options, ship
 from vitsearch.ship.ship import _opened as opened_to_ship
 from vitsearch.space import SearchSpace
@@ -56,12 +56,12 @@ class Shop:
 
         return self.with_opened(work, **section)
 
-    def known(self, **section: int) -> Final | None:
-        return self.with_opened(known, **section)
+    def stored_final(self, **section: int) -> Final | None:
+        return self.with_opened(stored_final, **section)
 
     def made(self) -> tuple[int, int]:
         """How often the test images were evaluated and models confirmed."""
-        return self.study.runner.made[Stage.SHIP], self.study.device.measured[CONFIRM.id]
+        return self.study.runner.runs[Stage.SHIP], self.study.device.measured[CONFIRM.id]
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def shop(finished_copy) -> Shop:
 
 
 def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop):
-    assert shop.known() is None
+    assert shop.stored_final() is None
     final = shop.prepare()
     made = shop.made()
-    assert shop.known() == final
+    assert shop.stored_final() == final
     shop.prepare()
     assert shop.made() == made
     shop.prepare(again=True)
@@ -90,9 +90,9 @@ def test_a_deleted_model_is_exported_again(shop):
     shop.prepare()
     for path in (shop.study.folder / "artifacts").rglob("*.onnx"):
         path.unlink()
-    assert shop.known() is None
+    assert shop.stored_final() is None
     shop.prepare()
-    assert shop.known() is not None
+    assert shop.stored_final() is not None
     assert shop.made()[0] == 1
 
 
@@ -103,18 +103,19 @@ def test_a_device_that_fails_leaves_the_model_unprepared(shop):
     shop.study.device.before = broken
     with pytest.raises(StageError, match="the device burns"):
         shop.prepare(again=True)
-    assert shop.known() is None  # nothing is known of the device
+    assert shop.stored_final() is None  # nothing is known of the device
 
 
 def test_a_longer_training_is_made_once_and_the_better_model_is_shipped(shop):
-    trained = shop.study.runner.made[Stage.TRAIN]
+    trained = shop.study.runner.runs[Stage.TRAIN]
     final = shop.prepare(epochs=30)
-    assert shop.study.runner.made[Stage.TRAIN] == trained + 1
+    assert shop.study.runner.runs[Stage.TRAIN] == trained + 1
     assert final.epochs == 30
     assert final.plan.recipe.rungs == ((0, 30) if final.is_longer else (0, 1))
-    assert shop.prepare(epochs=30) == shop.known(epochs=30) == final
-    assert shop.study.runner.made[Stage.TRAIN] == trained + 1
-    assert shop.known() is None or shop.known().epochs is None  # without the section, the model of the search
+    assert shop.prepare(epochs=30) == shop.stored_final(epochs=30) == final
+    assert shop.study.runner.runs[Stage.TRAIN] == trained + 1
+    final = shop.stored_final()  # without the section, the model of the search
+    assert final is None or final.epochs is None
 
 
 @pytest.mark.long
@@ -126,7 +127,7 @@ def test_a_longer_training_is_confirmed_on_each_device_for_itself(shop):
         there = replace(
             chosen, keys=replace(chosen.keys, device_id="pi5"), plan=replace(chosen.plan, deployments=deployments)
         )
-        assert known(opened, there) is None
+        assert stored_final(opened, there) is None
         return prepare._final(opened, there)
 
     final = shop.with_opened(elsewhere, epochs=30)
@@ -267,10 +268,10 @@ def test_a_second_ship_is_refused_while_the_first_prepares_its_model(shop, tmp_p
         with pytest.raises(BundleError) as raised:
             ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
         said.append(str(raised.value))
-        return known(*arguments)
+        return stored(*arguments)
 
-    known = prepare.known
-    monkeypatch.setattr(prepare, "known", meanwhile)
+    stored = prepare.stored_final
+    monkeypatch.setattr(prepare, "stored_final", meanwhile)
     ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
     assert said[0].startswith(f"{tmp_path / 'here'} is being written by process {os.getpid()} of ")
     assert (tmp_path / "here" / "bundle.json").is_file()
