@@ -62,7 +62,7 @@ class _Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class FitTarget:
     """``total`` (images, positions, outputs): the output of the layer in the base plus the stream in front of it, in
     the scale and layout of the output. ``stream`` describes that layout."""
 
@@ -70,7 +70,7 @@ class Target:
     total: torch.Tensor
 
 
-Targets = Mapping[int, Target]
+Targets = Mapping[int, FitTarget]
 """By index of the layer; float32, together as large as the inputs of all blocks for all images."""
 Reduction = Callable[[torch.Tensor], torch.Tensor]
 """The linear map of a token-pruning block: (images, tokens, outputs) to fewer tokens, the same in every output."""
@@ -86,7 +86,7 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
     layers = _layers(base, backbone)
     branches = [(it.layer, it.branch) if it is not None and it.branch is not None else None for it in layers]
     base_streams = streams(base, branches, images[:1])
-    by_layer: dict[int, Target] = {}
+    by_layer: dict[int, FitTarget] = {}
 
     def keep(index: int, fitted: Fitted, seen: _Seen) -> None:
         stream, total = base_streams[index], matrices.rows(fitted.layer, seen.output)
@@ -94,7 +94,7 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
             total = total + stream.gathered(fitted.layer, seen.before, seen.output.shape)
         if embed and fitted.branch is not None:
             stream, total = stream and stream.restricted(embed), total[..., list(embed)]
-        by_layer[index] = Target(stream, total)
+        by_layer[index] = FitTarget(stream, total)
 
     with torch.no_grad(), _watched(layers, keep):
         base.eval()(images)
@@ -151,7 +151,7 @@ def classifiers(model: Any) -> list[nn.Linear]:
     return [layer for layer in layers if layer.out_features == model.num_classes]
 
 
-def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:
+def _fit(fitted: Fitted, target: FitTarget, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:
     """Fit a layer and return its new output."""
     total = target.total
     if fitted.branch is not None:

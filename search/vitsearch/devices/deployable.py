@@ -10,7 +10,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
-from vitsearch.models.graph import OLDEST_OPSET, OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment, Options
-from vitsearch.models.graph import OPSET
+from vitsearch.models.onnx_format import OPSET
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core.precisions import ALL, LINEAR
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
-from vitsearch.models.graph import INPUT
+from vitsearch.models.onnx_format import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from vitsearch.models.graph import INPUT, OUTPUT
+from vitsearch.models.onnx_format import INPUT, OUTPUT
 from vitsearch.ship.described import Described
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import calibration

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
+from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT

@@ -22,9 +22,8 @@ from torch import nn
 
 from vitsearch import backbones, data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
-from vitsearch.compress import macs, scores, tokens
+from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.class_weights import class_weights
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Recipe

@@ -31,7 +31,7 @@ from vitsearch.compress.quantization.int8_weights import symmetric
 from vitsearch.compress.quantization.layers import LINEAR_LAYERS, Coverage, Floats, Layer
 from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
 from vitsearch.errors import StageError
-from vitsearch.models.graph import INPUT
+from vitsearch.models.onnx_format import INPUT
 
 Range = tuple[float, float]
 RUNTIME_DOMAIN = "com.microsoft"

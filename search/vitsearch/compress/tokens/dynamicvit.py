@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from vitsearch.compress.tokens import attention
-from vitsearch.compress.tokens.base import Layout, TokenBlock, most, take
+from vitsearch.compress.tokens.base import TokenBlock, TokenLayout, most, take
 
 EPSILON = 1e-6
 SEED = 0
@@ -63,7 +63,7 @@ class PolicyBlock(TokenBlock):
     decision pass on :class:`Masked`; the ``last`` returns plain tokens.
     """
 
-    def __init__(self, block: Any, layout: Layout, kept: int, last: bool) -> None:
+    def __init__(self, block: Any, layout: TokenLayout, kept: int, last: bool) -> None:
         super().__init__(block)
         self.layout = layout
         self.kept = kept

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.coreml import coreml_weights
-from vitsearch.models.graph import INPUT, OUTPUT
+from vitsearch.models.onnx_format import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from torch import nn

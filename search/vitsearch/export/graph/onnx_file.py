@@ -23,7 +23,7 @@ from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.graph import symbolics
 from vitsearch.export.graph.forms import export_forms
 from vitsearch.export.graph.simplify import simplify
-from vitsearch.models.graph import INPUT, OPSET, OUTPUT
+from vitsearch.models.onnx_format import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
 
 OPEN_BATCHES = (1, 3)

@@ -100,7 +100,7 @@ def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     """The program of ``model`` for images of ``shape``, with the names of our files."""
     import torch
 
-    from vitsearch.models.graph import INPUT, OUTPUT
+    from vitsearch.models.onnx_format import INPUT, OUTPUT
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:

@@ -146,8 +146,8 @@ def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], cove
 
 def _is_sparse(path: Path) -> bool:
     """Whether a layer has two zeros in four neighbouring weights, as the kernels for sparse weights need them."""
-    from vitsearch.compress.sparsity import sparse_file
-    from vitsearch.compress.sparsity.sparsity import GROUP, LEAST_INPUTS
+    from vitsearch.compress import sparse_file
+    from vitsearch.compress.sparsity import GROUP, LEAST_INPUTS
 
     masks = (mask for mask in sparse_file.zeros(path) if mask.shape[1] >= LEAST_INPUTS and mask.shape[1] % GROUP == 0)
     return any(int(mask.reshape(-1, GROUP).sum(1).min()) >= GROUP // 2 for mask in masks)

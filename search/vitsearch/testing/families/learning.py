@@ -13,9 +13,8 @@ from timm.layers import DropPath
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.compress import macs, tokens
+from vitsearch.compress import macs, sparse_file, sparsity, tokens
 from vitsearch.compress.quantization import quantize
-from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import HALF, Preprocessing
 from vitsearch.core.token_counts import METHODS, tokens_left

@@ -11,7 +11,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.export import ExportTask
-from vitsearch.models.graph import OLDEST_OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET
 from vitsearch.workers import exporting
 
 IR_VERSIONS = {OLDEST_OPSET: 7, 15: 8}

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
-from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing

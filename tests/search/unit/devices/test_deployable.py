@@ -16,7 +16,7 @@ from vitsearch.devices.deployable import (
     version_on,
 )
 from vitsearch.errors import ResourceError
-from vitsearch.models.graph import OLDEST_OPSET, OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 

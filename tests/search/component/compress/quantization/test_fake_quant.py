@@ -21,13 +21,13 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.fake_quant import QuantizedLinear
 from vitsearch.compress.quantization.int8_static import quantize_static
-from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.testing.outliers import add_outliers
 from vitsearch.training.fine_tune import FineTuneTask, fine_tune, training_pool
 from vitsearch.training.inference import accuracy, predict_logits
 

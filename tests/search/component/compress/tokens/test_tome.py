@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.compress.tokens.base import Layout
+from vitsearch.compress.tokens.base import TokenLayout
 from vitsearch.compress.tokens.tome import MergingBlock, destinations, merge
 
 
@@ -14,7 +14,7 @@ def chain(model, merged):
     """The blocks of ``model``, the first of which merges."""
     patches = [8, *[8 - merged] * 3]
     for index, (block, came) in enumerate(zip(list(model.blocks), patches, strict=True)):
-        model.blocks[index] = MergingBlock(block, Layout(1, 1), came, merged if index == 0 else 0, index == 3)
+        model.blocks[index] = MergingBlock(block, TokenLayout(1, 1), came, merged if index == 0 else 0, index == 3)
     return model.blocks
 
 

@@ -16,9 +16,9 @@ from support.int8 import exact_int8
 from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.onnx_graph import attributes, constants
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate

@@ -1,6 +1,6 @@
 import torch
 
-from vitsearch.compress.quantization.outliers import add_outliers
+from vitsearch.testing.outliers import add_outliers
 
 
 def test_outliers_do_not_change_the_outputs(base, logits):

@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from support.marks import long
-from vitsearch.compress import tokens
+from vitsearch.compress import sparse_file, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, quantize
-from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import StageError
