@@ -32,7 +32,7 @@ from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.token_counts import METHODS
 from vitsearch.errors import StageError
 
-__all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "auxiliary_loss"]
+__all__ = ["TokenLayout", "apply", "fit_predictors", "is_plain_block", "auxiliary_loss"]
 
 
 def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
