@@ -21,7 +21,7 @@ from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
-from vitsearch.data.layout import Layout, Origin, SplitCounts
+from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
@@ -50,7 +50,7 @@ class Images:
     labels: Labels
     sha256s: Sequence[str]
     names: Sequence[str]
-    origin: Origin
+    origin: SplitOrigin
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Contents:
 
     def layout(self) -> Layout:
         in_holdout = set_aside(self.train.labels, self.holdout_images)
-        origin = Origin(
+        origin = SplitOrigin(
             f"a tenth of train, at most {self.holdout_images:,}, drawn from its classes with seed {SEED}; they judge "
             "models in the search and train none",
             HOLDOUT_SHARE,
@@ -206,12 +206,12 @@ def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
 def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
     folders, parts = survey.folders, survey_parts(survey, spec)
     train = "every folder of the root is a class" if folders.train == folders.root else _folder(folders.train, survey)
-    validation = _drawn(spec) if folders.validation is None else Origin(_folder(folders.validation, survey))
+    validation = _drawn(spec) if folders.validation is None else SplitOrigin(_folder(folders.validation, survey))
     return Contents(
         survey.names,
-        _of_part(parts["train"], survey, Origin(train)),
+        _of_part(parts["train"], survey, SplitOrigin(train)),
         _of_part(parts["validation"], survey, validation),
-        _of_part(survey.test.read(), survey, Origin(_folder(folders.test, survey)))
+        _of_part(survey.test.read(), survey, SplitOrigin(_folder(folders.test, survey)))
         if survey.test is not None and folders.test is not None
         else None,
         spec.holdout_images,
@@ -222,33 +222,33 @@ def _folder(folder: Path, survey: FolderSurvey) -> str:
     return f"folder {folder.relative_to(survey.root).as_posix()}"
 
 
-def _drawn(spec: DataSpec) -> Origin:
+def _drawn(spec: DataSpec) -> SplitOrigin:
     share = f"{100 * spec.validation_share:.3g} % of the images of each class"
     source = f"{share}, drawn with seed {spec.seed}; train has the others"
-    return Origin(source, spec.validation_share, spec.seed)
+    return SplitOrigin(source, spec.validation_share, spec.seed)
 
 
-def _of_part(part: FolderPart, survey: FolderSurvey, origin: Origin) -> Images:
+def _of_part(part: FolderPart, survey: FolderSurvey, origin: SplitOrigin) -> Images:
     names = [str(file.path.relative_to(survey.root)) for file in part.files]
     return Images(part.labels, part.sha256s, names, origin)
 
 
 def _of_timm(spec: DataSpec, cache_dir: Path | None) -> Contents:
     survey = survey_timm(spec, cache_dir)
-    origin = {name: Origin(f"from {part.split.where}") for name, part in survey.parts.items()}
+    origin = {name: SplitOrigin(f"from {part.split.where}") for name, part in survey.parts.items()}
     if survey.splits.validation is None:
         origin["validation"] = _drawn(spec)
     sides = {name: _of_rows(part, origin[name]) for name, part in survey.parts.items()}
     test, problem = None, None
     try:
         part = test_part(spec, survey, cache_dir)
-        test = None if part is None else _of_rows(part, Origin(f"from {part.split.where}"))
+        test = None if part is None else _of_rows(part, SplitOrigin(f"from {part.split.where}"))
     except DataError as error:  # the search does not need them, and they may be on another machine
         problem = f"there are no test images to judge a finished model by: {error}"
     return Contents(survey.class_names, sides["train"], sides["validation"], test, spec.holdout_images, problem)
 
 
-def _of_rows(part: SplitPart, origin: Origin) -> Images:
+def _of_rows(part: SplitPart, origin: SplitOrigin) -> Images:
     return Images(
         part.labels, part.sha256s, [f"image {row} of {part.split.where}" for row in part.rows.tolist()], origin
     )
@@ -257,11 +257,13 @@ def _of_rows(part: SplitPart, origin: Origin) -> Images:
 def _of_builtin(spec: DataSpec) -> Contents:
     data = load_fashion_mnist(spec)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    parts = {name: _of_split(name, split, Origin(ORIGINS[name])) for name, split in splits.items() if split is not None}
+    parts = {
+        name: _of_split(name, split, SplitOrigin(ORIGINS[name])) for name, split in splits.items() if split is not None
+    }
     return Contents(data.class_names, parts["train"], parts["validation"], parts.get("test"), spec.holdout_images)
 
 
-def _of_split(name: str, split: Split, origin: Origin) -> Images:
+def _of_split(name: str, split: Split, origin: SplitOrigin) -> Images:
     sha256s = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
     return Images(split.labels, sha256s, [f"image {row} of {name}" for row in range(len(split))], origin)
 

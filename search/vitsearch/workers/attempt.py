@@ -24,7 +24,7 @@ from vitsearch.core import precisions
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.errors import PlanError, StageError, VitsearchError
-from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, shares
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
 from vitsearch_evaluators.artifacts import model_files
@@ -164,7 +164,7 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, attempt: Fil
             stands_in = written.file.judged is not None  # its time would be that of another runtime
             latency_ms = None if stands_in else evaluate.latency_ms(path, images[:1].numpy(), job=judge)
             size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
-            kept = shares.by_precision(written.file, deployment)
+            kept = precision_shares.by_precision(written.file, deployment)
         return replace(attempt, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=kept)
     except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer
         is_missing = isinstance(error, StageError) and error.kind in NOT_HERE

@@ -11,7 +11,7 @@ import numpy as np
 from vitsearch import backbones
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Labels
-from vitsearch.data.validation_sample import Sample
+from vitsearch.data.validation_sample import ValidationSample
 from vitsearch.training import inference
 
 BATCH = 50
@@ -35,7 +35,7 @@ class Answers:
         return int(self.right.sum())
 
 
-def judge(spec: backbones.ModelSpec, sample: Sample, ways: Sequence[Preprocessing]) -> list[Answers] | None:
+def judge(spec: backbones.ModelSpec, sample: ValidationSample, ways: Sequence[Preprocessing]) -> list[Answers] | None:
     """The answers of weights to images of ``sample``, for each of the ``ways`` to preprocess: as many as a minute
     of CPU time allows, at least one batch. None for weights that are trained first, as their classifier is another.
 

@@ -31,7 +31,7 @@ from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
-from vitsearch.export import evaluate, shares
+from vitsearch.export import evaluate, precision_shares
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
@@ -200,7 +200,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
-        kept = shares.by_precision(written.file, job.deployment)
+        kept = precision_shares.by_precision(written.file, job.deployment)
         return jobs.Exported(graph, confusion, only_class, kept)
 
 

@@ -21,7 +21,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import evaluate
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.graph import symbolics
-from vitsearch.export.graph.forms import export_forms
+from vitsearch.export.graph.module_rewrites import export_forms
 from vitsearch.export.graph.simplify import simplify
 from vitsearch.models.onnx_format import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention

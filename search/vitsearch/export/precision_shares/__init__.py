@@ -38,19 +38,19 @@ def macs(file: ExportedFile, deployment: Deployment) -> Mapping[str, int]:
     """Precision -> MACs of one run of the file; empty where they are unknown."""
     configured = deployment.with_options(file.options)
     if deployment.runtime == "onnxruntime":
-        from vitsearch.export.shares import onnxruntime
+        from vitsearch.export.precision_shares import onnxruntime
 
         return onnxruntime.macs(file.path, configured)
     if deployment.runtime == "openvino" and deployment.provider == CPU:
-        from vitsearch.export.shares import openvino
+        from vitsearch.export.precision_shares import openvino
 
         return openvino.macs(file.path, configured)
     if deployment.runtime == "litert" and deployment.provider == CPU:
-        from vitsearch.export.shares import tflite
+        from vitsearch.export.precision_shares import tflite
 
         return tflite.macs(file.path)
     if deployment.runtime == "tensorrt":
-        from vitsearch.export.shares import typed_onnx
+        from vitsearch.export.precision_shares import typed_onnx
 
         return typed_onnx.macs(file.path, configured)
     return {}

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from vitsearch.export.shares.onnx_nodes import Node
+from vitsearch.export.precision_shares.onnx_nodes import OnnxOperator
 
 INT8 = "int8"
 FLOAT_PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm"})
@@ -21,7 +21,7 @@ COMPUTED_IN_INT8 = 4
 """``accuracy_level`` of MatMulNBits at which onnxruntime rounds the activations to int8, block by block, too."""
 
 
-def of_node(node: Node) -> Counter[str]:
+def of_node(node: OnnxOperator) -> Counter[str]:
     """Precision -> MACs of one operator; empty for operators that do not count."""
     kind = node.node.op_type
     if kind in FLOAT_PRODUCTS:
@@ -36,7 +36,7 @@ def of_node(node: Node) -> Counter[str]:
     return count_macs(node) if count_macs else Counter()
 
 
-def _product(node: Node) -> int:
+def _product(node: OnnxOperator) -> int:
     """Elements of the result x length of the sums."""
     left = node.input(0)
     if not left:
@@ -45,24 +45,24 @@ def _product(node: Node) -> int:
     return math.prod(node.output) * left[-2 if transposed else -1]
 
 
-def _convolution(node: Node, weight: int) -> int:
+def _convolution(node: OnnxOperator, weight: int) -> int:
     """Elements of the result x weights of one output channel."""
     kernel = node.input(weight)
     return math.prod(node.output) * math.prod(kernel[1:]) if kernel else 0
 
 
-def _transposed_convolution(node: Node) -> Counter[str]:
+def _transposed_convolution(node: OnnxOperator) -> Counter[str]:
     """Elements of the input x weights of one input channel."""
     kernel = node.input(1)
     return Counter({node.float_type: math.prod(node.input(0)) * math.prod(kernel[1:]) if kernel else 0})
 
 
-def _blocks_of_bits(node: Node) -> Counter[str]:
+def _blocks_of_bits(node: OnnxOperator) -> Counter[str]:
     in_int8 = node.attributes.get("accuracy_level", 0) == COMPUTED_IN_INT8
     return Counter({INT8 if in_int8 else node.float_type: math.prod(node.output) * int(node.attributes["K"])})
 
 
-def _einsum(node: Node) -> Counter[str]:
+def _einsum(node: OnnxOperator) -> Counter[str]:
     """The product of the sizes of all letters, for two operands."""
     equation = node.attributes["equation"].decode().replace(" ", "")
     terms = equation.partition("->")[0].split(",")
@@ -72,7 +72,7 @@ def _einsum(node: Node) -> Counter[str]:
     return Counter({node.float_type: math.prod(sizes.values()) if len(terms) > 1 else 0})
 
 
-def _attention_products(node: Node) -> Counter[str]:
+def _attention_products(node: OnnxOperator) -> Counter[str]:
     """``softmax(q k) v`` of MultiHeadAttention and Attention-23: (batch, tokens, width) or (batch, heads, tokens,
     width of a head)."""
     queries, keys = node.input(0), node.input(1)
@@ -82,7 +82,7 @@ def _attention_products(node: Node) -> Counter[str]:
     return Counter({node.float_type: (math.prod(queries) + math.prod(node.output)) * tokens})
 
 
-def _attention_with_weights(node: Node) -> Counter[str]:
+def _attention_with_weights(node: OnnxOperator) -> Counter[str]:
     """com.microsoft's Attention and QAttention: the projection to queries, keys and values, then their products in
     floats."""
     x, weight = node.input(0), node.input(1)
@@ -94,7 +94,7 @@ def _attention_with_weights(node: Node) -> Counter[str]:
     return Counter({INT8 if quantized else node.float_type: projection}) + Counter({node.float_type: products})
 
 
-OTHERS: Mapping[str, Callable[[Node], Counter[str]]] = {
+OTHERS: Mapping[str, Callable[[OnnxOperator], Counter[str]]] = {
     "ConvTranspose": _transposed_convolution,
     "MatMulNBits": _blocks_of_bits,
     "Einsum": _einsum,

@@ -21,7 +21,7 @@ SILENT = 4
 
 
 @dataclass(frozen=True)
-class Node:
+class OnnxOperator:
     """An operator with what is known of its tensors. ``types`` are ONNX's numbers of element types."""
 
     node: onnx.NodeProto
@@ -49,7 +49,7 @@ class Node:
         return FLOATS.get(self.types.get(self.node.output[0], 1), "fp32")
 
 
-def nodes(model: onnx.ModelProto, kinds: Collection[str], batch: int) -> list[Node]:
+def nodes(model: onnx.ModelProto, kinds: Collection[str], batch: int) -> list[OnnxOperator]:
     """The operators of the named ``kinds``, in a run of ``batch`` images."""
     import onnx
 
@@ -61,7 +61,7 @@ def nodes(model: onnx.ModelProto, kinds: Collection[str], batch: int) -> list[No
     types = {name: constants[name].data_type for name in names & constants.keys()}
     shapes |= {name: array.shape for name, array in computed.items()}
     types |= {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in computed.items()}
-    return [Node(node, shapes, types) for node in operators]
+    return [OnnxOperator(node, shapes, types) for node in operators]
 
 
 def settings(level: str) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 from vitsearch.core.plan import Deployment
 from vitsearch.export.device_jobs import device_job
-from vitsearch.export.shares import onnx_macs
-from vitsearch.export.shares.onnx_nodes import nodes, settings
+from vitsearch.export.precision_shares import onnx_macs
+from vitsearch.export.precision_shares.onnx_nodes import nodes, settings
 from vitsearch_evaluators import runtimes
 
 FUSED_NOT_LAID_OUT = "ORT_ENABLE_EXTENDED"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from vitsearch.core.caveats.precision_shares import PROMISED
 from vitsearch.core.plan import Deployment
-from vitsearch.export.shares import onnx_macs
-from vitsearch.export.shares.onnx_nodes import nodes
+from vitsearch.export.precision_shares import onnx_macs
+from vitsearch.export.precision_shares.onnx_nodes import nodes
 
 if TYPE_CHECKING:
     import onnx

@@ -47,7 +47,7 @@ LEAST_CHANNELS = 16
 
 
 @dataclass(frozen=True)
-class Form:
+class FileForm:
     """The form of a file from version ``since`` on. With ``has_scales`` int8 is left to TensorRT, by the scales of
     tensors; without, Q/DQ pairs say what is in int8."""
 
@@ -58,10 +58,10 @@ class Form:
 
 
 FORMS = (
-    Form((10, 0), 20, is_typed=True),
-    Form((8, 6), 17),
-    Form((8, 4), 13),
-    Form((8, 0), 13, has_scales=True),
+    FileForm((10, 0), 20, is_typed=True),
+    FileForm((8, 6), 17),
+    FileForm((8, 4), 13),
+    FileForm((8, 0), 13, has_scales=True),
 )
 """Newest first."""
 
@@ -90,7 +90,7 @@ class TensorRtExporter(Exporter):
         return ExportedFile(final, judged, options, rounds_more=precision.startswith("int8"))
 
 
-def _form(task: ExportTask, version: Version | None) -> Form:
+def _form(task: ExportTask, version: Version | None) -> FileForm:
     """The form for a version, the newest for an unknown one; :class:`StageError` when none fits."""
     form = FORMS[0] if version is None else next((form for form in FORMS if form.since <= version), None)
     if form is None:
@@ -100,7 +100,7 @@ def _form(task: ExportTask, version: Version | None) -> Form:
     return form
 
 
-def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: Version) -> None:
+def _write(model: nn.Module, task: ExportTask, path: Path, form: FileForm, version: Version) -> None:
     """Write the file in one form, checked against the operators of ``version``."""
     import onnx
 
@@ -129,7 +129,7 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     onnx.save(written, path)
 
 
-def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], covered: Coverage, form: Form) -> None:
+def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], covered: Coverage, form: FileForm) -> None:
     """Put the scales of int8 into the metadata of an fp32 file, in place; a typed file rounds at them instead."""
     import onnx
 

@@ -19,7 +19,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.space.source import Problem
 
 if TYPE_CHECKING:
-    from vitsearch.data.validation_sample import Sample
+    from vitsearch.data.validation_sample import ValidationSample
     from vitsearch.workers.finished_weights import Answers
 
 MOST_IMAGES = 500
@@ -75,7 +75,7 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
     return checked
 
 
-def _report(start: Start, answers: list[Answers], sample: Sample, checked: CheckedWeights) -> None:
+def _report(start: Start, answers: list[Answers], sample: ValidationSample, checked: CheckedWeights) -> None:
     own, *others = answers
     better = _clearly_better(own, others)
     hint = "" if better is None else f"; with '{normalisation_text(better.preprocessing)}' beside them {_said(better)}"
@@ -105,11 +105,11 @@ def _clearly_better(own: Answers, others: list[Answers]) -> Answers | None:
     return best if gained - lost > CLEARLY * math.sqrt(gained + lost) else None
 
 
-def _is_chance(answers: Answers, sample: Sample) -> bool:
+def _is_chance(answers: Answers, sample: ValidationSample) -> bool:
     return wilson(answers.correct, answers.n)[0] <= _largest(sample)[1]
 
 
-def _largest(sample: Sample) -> tuple[str, float]:
+def _largest(sample: ValidationSample) -> tuple[str, float]:
     """The largest class and its share of the images."""
     counts = np.bincount(sample.labels)
     return sample.class_names[int(counts.argmax())], float(counts.max() / counts.sum())

@@ -21,8 +21,10 @@ from vitsearch.errors import DataError
 COUNT, SIDE = 5, 4
 
 
-def wanted(*names: str) -> dict[str, store.Wanted]:
-    return {name: store.Wanted((COUNT, SIDE, SIDE, 3), [f"{name}{row}" for row in range(COUNT)]) for name in names}
+def wanted(*names: str) -> dict[str, store.ArrayRequest]:
+    return {
+        name: store.ArrayRequest((COUNT, SIDE, SIDE, 3), [f"{name}{row}" for row in range(COUNT)]) for name in names
+    }
 
 
 def counted(names: frozenset[str]):

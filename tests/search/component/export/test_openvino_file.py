@@ -15,7 +15,7 @@ from vitsearch.compress import prune
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Deployment
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
-from vitsearch.export import ExportTask, deploy, evaluate, shares
+from vitsearch.export import ExportTask, deploy, evaluate, precision_shares
 from vitsearch.export.openvino_file import OpenVinoExporter
 from vitsearch.workers.exporting import write
 
@@ -109,7 +109,7 @@ def test_static_int8_is_small_and_close(vit, images, tmp_path):
     asked = task(images, "int8_ptq")
     written = write(vit, asked, tmp_path)
     assert written.parity < 0.1
-    assert shares.by_precision(written.file, asked.deployment)["int8"] > 0.9
+    assert precision_shares.by_precision(written.file, asked.deployment)["int8"] > 0.9
     assert written.file.path.with_suffix(".bin").stat().st_size < 4e6
 
 
@@ -121,7 +121,7 @@ def efficientvit():
 def int8_share(model, images, precision, ops, folder):
     asked = task(images, precision)
     asked = replace(asked, deployment=replace(asked.deployment, quantized_ops=ops))
-    return shares.by_precision(write(model, asked, folder).file, asked.deployment).get("int8", 0.0)
+    return precision_shares.by_precision(write(model, asked, folder).file, asked.deployment).get("int8", 0.0)
 
 
 @pytest.mark.long

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from vitsearch.data.layout import MOST_LISTED, Layout, Origin, SplitCounts
+from vitsearch.data.layout import MOST_LISTED, Layout, SplitCounts, SplitOrigin
 
-DRAWN = Origin("10 %, drawn with seed 3", 0.1, 3)
+DRAWN = SplitOrigin("10 %, drawn with seed 3", 0.1, 3)
 
 
 def layout(train: dict[str, int]) -> Layout:
     counts = tuple(train.values())
     held = tuple(n // 10 for n in counts)
     splits = {
-        "train": SplitCounts(counts, Origin("folder train")),
-        "holdout": SplitCounts(held, Origin("a tenth", 0.1, 0)),
+        "train": SplitCounts(counts, SplitOrigin("folder train")),
+        "holdout": SplitCounts(held, SplitOrigin("a tenth", 0.1, 0)),
         "validation": SplitCounts(held, DRAWN),
     }
     return Layout(tuple(train), splits)

@@ -5,7 +5,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from vitsearch.errors import StageError
-from vitsearch.export.coreml import coreml_judged
+from vitsearch.export.coreml import onnx_stand_in
 from vitsearch.export.coreml.coreml_weights import RoundedWeights
 from vitsearch.export.graph.onnx_file import convert
 
@@ -33,7 +33,7 @@ def constants(path):
 def test_weights_of_linear_layers_are_found_transposed_and_of_convolutions_as_they_are(plain, tmp_path):
     layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(6, 5), nn.Linear(5, 6, bias=False)).eval()
     weights = [rounded(layers[index].weight) for index in (0, 1, 2)]
-    coreml_judged.write(plain(layers, (1, 1, 8, 8)), tmp_path / "judged.onnx", weights, is_half=False)
+    onnx_stand_in.write(plain(layers, (1, 1, 8, 8)), tmp_path / "judged.onnx", weights, is_half=False)
     found = constants(tmp_path / "judged.onnx")
     for one in weights:
         assert any(
@@ -47,17 +47,17 @@ def test_equal_weights_are_each_replaced_once(plain, tmp_path):
     layers = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)).eval()
     layers[2].weight.data = layers[0].weight.data + 1e-4
     weights = [rounded(layers[index].weight) for index in (0, 2)]
-    coreml_judged.write(plain(layers, (1, 6)), tmp_path / "judged.onnx", weights, is_half=False)
+    onnx_stand_in.write(plain(layers, (1, 6)), tmp_path / "judged.onnx", weights, is_half=False)
     assert sum(np.array_equal(array * 4, np.round(array * 4)) for array in constants(tmp_path / "judged.onnx")) == 2
 
 
 def test_weights_that_the_file_does_not_have_are_an_error(plain, tmp_path):
     other = RoundedWeights("foreign", np.ones((6, 6), np.float16), np.ones((6, 6)))
     with pytest.raises(StageError, match=r"no weights of the ONNX file have the values of Core ML's foreign \(6x6\)"):
-        coreml_judged.write(plain(nn.Linear(6, 6), (1, 6)), tmp_path / "judged.onnx", [other], is_half=False)
+        onnx_stand_in.write(plain(nn.Linear(6, 6), (1, 6)), tmp_path / "judged.onnx", [other], is_half=False)
 
 
 def test_half_a_file_has_half_the_size(plain, tmp_path):
     path = plain(nn.Linear(64, 64), (1, 64))
-    coreml_judged.write(path, tmp_path / "judged.onnx", (), is_half=True)
+    onnx_stand_in.write(path, tmp_path / "judged.onnx", (), is_half=True)
     assert (tmp_path / "judged.onnx").stat().st_size < 0.6 * path.stat().st_size

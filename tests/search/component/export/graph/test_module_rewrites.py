@@ -2,7 +2,7 @@ import pytest
 import torch
 from timm.models.efficientvit_mit import LiteMLA
 
-from vitsearch.export.graph.forms import export_forms
+from vitsearch.export.graph.module_rewrites import export_forms
 
 
 @pytest.mark.parametrize("pixels", [2, 4, 7])

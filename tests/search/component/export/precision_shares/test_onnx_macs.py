@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vitsearch.export.shares.onnx_macs import COUNTED, of_node
-from vitsearch.export.shares.onnx_nodes import nodes
+from vitsearch.export.precision_shares.onnx_macs import COUNTED, of_node
+from vitsearch.export.precision_shares.onnx_nodes import nodes
 
 MICROSOFT = "com.microsoft"
 

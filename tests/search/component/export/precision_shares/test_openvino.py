@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from support.marks import long
-from vitsearch.export import shares
+from vitsearch.export import precision_shares
 from vitsearch_evaluators.runtimes.openvino_cpu import OpenVinoRuntime
 
 pytest.importorskip("openvino")
@@ -24,7 +24,7 @@ def computes():
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.long
 def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batch):
-    assert shares.macs(*exported(name, "openvino", "fp32", batch)) == {"fp32": in_file(name)}
+    assert precision_shares.macs(*exported(name, "openvino", "fp32", batch)) == {"fp32": in_file(name)}
 
 
 @pytest.mark.parametrize(("name", "share"), [("vit_fmnist_p4", 1.0), ("efficientvit_fmnist", 0.930)])
@@ -32,30 +32,30 @@ def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batc
 def test_static_int8_has_most_convolutions_and_products(exported, in_file, name, share):
     pytest.importorskip("nncf")
     found = exported(name, "openvino", "int8_ptq")
-    assert sum(shares.macs(*found).values()) == in_file(name)
-    assert shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
+    assert sum(precision_shares.macs(*found).values()) == in_file(name)
+    assert precision_shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize(("name", "share"), [*zip(BASES, (0.952, 0.010, 0.445), strict=True)])
 @pytest.mark.long
 def test_trained_int8_has_the_layers_whose_ranges_were_learned(exported, in_file, name, share):
     found = exported(name, "openvino", "int8_qat")
-    assert sum(shares.macs(*found).values()) == in_file(name)
-    assert shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
+    assert sum(precision_shares.macs(*found).values()) == in_file(name)
+    assert precision_shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_halves_are_known_only_where_the_cpu_computes_in_them(exported, computes, precision):
-    found = shares.by_precision(*exported("efficientvit_fmnist", "openvino", precision))
+    found = precision_shares.by_precision(*exported("efficientvit_fmnist", "openvino", precision))
     assert found == ({precision: 1.0} if precision in computes else {})
 
 
 def test_other_processors_are_unknown(exported):
     file, deployment = exported("efficientvit_fmnist", "openvino", "fp32")
-    assert shares.by_precision(file, replace(deployment, provider="npu")) == {}
+    assert precision_shares.by_precision(file, replace(deployment, provider="npu")) == {}
 
 
 def test_a_model_that_runs_unfused_is_counted_whole(exported, in_file):
     file, deployment = exported("vit_fmnist_p4", "openvino", "fp32")
     unfused = replace(file, options=(("fused_subgraphs", "off"),))
-    assert shares.macs(unfused, deployment) == {"fp32": in_file("vit_fmnist_p4")}
+    assert precision_shares.macs(unfused, deployment) == {"fp32": in_file("vit_fmnist_p4")}

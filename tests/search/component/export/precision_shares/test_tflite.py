@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from support.tflite_graph import Operator, Tensor, tflite_graph
-from vitsearch.export.shares import tflite
+from vitsearch.export.precision_shares import tflite
 from vitsearch_evaluators.errors import MeasurementFailed
 
 INT8 = 9

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch.export import shares
+from vitsearch.export import precision_shares
 
 
 @pytest.fixture
 def types_of(exported):
     def read(name, precision):
         file, deployment = exported(name, "onnxruntime", precision)
-        return shares.by_precision(file, replace(deployment, runtime="tensorrt", provider="gpu"))
+        return precision_shares.by_precision(file, replace(deployment, runtime="tensorrt", provider="gpu"))
 
     return read
 
@@ -25,7 +25,7 @@ def test_floats_count_by_their_type(types_of):
 
 def test_products_between_rounded_tensors_are_int8(exported):
     file, deployment = exported("vit_fmnist_p4", "tensorrt", "int8_ptq")
-    assert shares.by_precision(file, deployment) == pytest.approx({"int8": 0.952, "fp16": 0.048}, abs=2e-3)
+    assert precision_shares.by_precision(file, deployment) == pytest.approx({"int8": 0.952, "fp16": 0.048}, abs=2e-3)
 
 
 def test_what_int8_leaves_to_a_flag_is_unknown(types_of):
@@ -34,4 +34,7 @@ def test_what_int8_leaves_to_a_flag_is_unknown(types_of):
 
 def test_a_file_that_is_compiled_with_a_flag_is_unknown(exported):
     file, deployment = exported("efficientvit_fmnist", "onnxruntime", "fp32")
-    assert shares.by_precision(file, replace(deployment, runtime="tensorrt", provider="gpu", precision="fp16")) == {}
+    assert (
+        precision_shares.by_precision(file, replace(deployment, runtime="tensorrt", provider="gpu", precision="fp16"))
+        == {}
+    )

@@ -18,7 +18,7 @@ from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Deployment
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
-from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, shares, structure
+from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, precision_shares, structure
 from vitsearch.export.tensorrt.tensorrt_calibration import lines, round_at
 from vitsearch.export.tensorrt.tensorrt_file import LEAST_CHANNELS
 from vitsearch.training.inference import accuracy
@@ -84,7 +84,7 @@ def test_both_int8_precisions_have_one_graph_and_name_the_same_tensors(subject):
 def test_the_share_of_int8_is_unknown_because_tensorrt_chooses(small):
     _, folder = small.export("int8_ptq", VERSION)
     file = ExportedFile(folder / "model.onnx")
-    assert shares.by_precision(file, small.task("int8_ptq", VERSION).deployment) == {}
+    assert precision_shares.by_precision(file, small.task("int8_ptq", VERSION).deployment) == {}
 
 
 # ---- the scales
