@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vitsearch.ship.choice import Wanted
     from vitsearch.ship.ship import Bundle
     from vitsearch.ship.ship import Options as ShipOptions
-    from vitsearch.space import Judged, SearchSpace
+    from vitsearch.space import JudgedSpace, SearchSpace
     from vitsearch.study.front import Front, Point
     from vitsearch.study.results.comparison import Comparison
     from vitsearch.study.results.detail import TrialDetail
@@ -43,7 +43,7 @@ def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
     return judged.require().space
 
 
-def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judged:
+def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> JudgedSpace:
     """A space file with its problems and warnings, after everything in it was checked."""
     # timm and torch: only for those who load a space
     from vitsearch import backbones

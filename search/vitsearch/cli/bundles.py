@@ -178,12 +178,12 @@ def verify(
 
 def _verify_on(device: str, asked: argparse.Namespace) -> int:
     from vitsearch.devices.connection import connect, known_device  # not for those who verify here
-    from vitsearch.space.sections import Device
+    from vitsearch.space.sections import DeviceSection
     from vitsearch_evaluators.cli import verify as agent
     from vitsearch_evaluators.verify.bench import Bench, Remote
     from vitsearch_evaluators.verify.bundle import Bundle as OpenBundle
 
-    client = connect(device, known_device(device, Device(), os.environ), "verify")
+    client = connect(device, known_device(device, DeviceSection(), os.environ), "verify")
     repeat = FIRST_REPEAT + int(time.time()) % REPEATS
 
     def there(opened: OpenBundle) -> Bench:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.devices.token_places import TokenPlace, refuse_unnamed
 from vitsearch.errors import ResourceError, VitsearchError
-from vitsearch.space.sections import Board, Device
+from vitsearch.space.sections import BoardSection, DeviceSection
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -17,7 +17,7 @@ ANSWER_S = 30.0
 FOREVER_S = math.inf
 
 
-def known_device(name: str, board: Board, environ: Mapping[str, str]) -> KnownDevice:
+def known_device(name: str, board: BoardSection, environ: Mapping[str, str]) -> KnownDevice:
     """The address and credentials of a device of a space file. Keys that the file leaves out are looked up by name.
 
     A stored token is never sent to another address or certificate than the ones it was stored for, one of the
@@ -42,7 +42,7 @@ def known_device(name: str, board: Board, environ: Mapping[str, str]) -> KnownDe
     return KnownDevice(stored.url, token, board.fingerprint or stored.fingerprint)
 
 
-def connection_problems(devices: Mapping[str, Device], environ: Mapping[str, str]) -> list[str]:
+def connection_problems(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> list[str]:
     """Why a run on this machine could not connect to its devices, as far as it can be seen without the network."""
     problems = []
     boards = {name: each for device, section in devices.items() for name, each in section.boards_of(device).items()}

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError
-from vitsearch.space.kinds import agent_url
+from vitsearch.space.value_types import agent_url
 from vitsearch_evaluators.base.tls import checked_fingerprint
 from vitsearch_evaluators.client.transport import peer_fingerprint
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice

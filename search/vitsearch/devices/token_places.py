@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import ResourceError
-from vitsearch.space.sections import Board, Device
+from vitsearch.space.sections import BoardSection, DeviceSection
 from vitsearch.storage.atomic_files import replacing
 from vitsearch.storage.locks import locked
 from vitsearch_evaluators.agent.address import is_loopback
@@ -42,7 +42,7 @@ class TokenPlace:
     fingerprint: str | None
 
     @classmethod
-    def of(cls, board: Board) -> TokenPlace | None:
+    def of(cls, board: BoardSection) -> TokenPlace | None:
         """None for a device without a token of the environment."""
         if board.token is None or board.url is None:
             return None
@@ -91,7 +91,7 @@ class TokenPlaces:
             stream.write(json.dumps(content, indent=2).encode())
 
 
-def places_of(devices: Mapping[str, Device]) -> Iterator[tuple[str, TokenPlace]]:
+def places_of(devices: Mapping[str, DeviceSection]) -> Iterator[tuple[str, TokenPlace]]:
     """The devices and boards that get a token of the environment, by name."""
     for name, device in devices.items():
         for board, section in device.boards_of(name).items():
@@ -121,7 +121,7 @@ class TokenUse:
         return f"device {self.device}: {host_and_port(self.url)} gets the token {what}{_warned(self.url)}"
 
 
-def token_uses(devices: Mapping[str, Device], environ: Mapping[str, str]) -> Iterator[TokenUse]:
+def token_uses(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> Iterator[TokenUse]:
     """What a run on these devices gives to which address, as far as it can be known without the network."""
     book: Mapping[str, KnownDevice] = {}
     with suppress(ResourceError):  # of a book that cannot be read; who connects says so
@@ -134,7 +134,7 @@ def token_uses(devices: Mapping[str, Device], environ: Mapping[str, str]) -> Ite
                 yield TokenUse(board, entry.url, None)
 
 
-def remember_places(devices: Mapping[str, Device], environ: Mapping[str, str]) -> None:
+def remember_places(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> None:
     """Remember what a space file says of tokens, which this user checks or runs."""
     TokenPlaces.of_user(environ).remember(place for _, place in places_of(devices))
 

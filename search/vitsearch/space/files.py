@@ -12,7 +12,7 @@ from pathlib import Path as FilePath
 
 from vitsearch.errors import SpaceError, did_you_mean
 from vitsearch.space.nodes import Location, Node, Unreadable, parse
-from vitsearch.space.source import report_lines
+from vitsearch.space.problems import report_lines
 
 MAX_BYTES = 1_000_000
 Problems = list[tuple[Location, str]]

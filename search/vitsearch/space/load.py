@@ -15,15 +15,15 @@ from pydantic import ValidationError
 
 from vitsearch.core import study_name
 from vitsearch.errors import SpaceError
-from vitsearch.space.checks.parts import SearchedValues, valid_data, valid_parts
 from vitsearch.space.checks.rules import find_problems
 from vitsearch.space.checks.support import Supports, find_unsupported
+from vitsearch.space.checks.valid_parts import SearchedValues, valid_data, valid_parts
+from vitsearch.space.error_messages import problems_of
 from vitsearch.space.files import Problems, override, read
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Node
-from vitsearch.space.source import Problem, Source, report_lines
+from vitsearch.space.problems import Problem, SourceMap, report_lines
 from vitsearch.space.task import Data
-from vitsearch.space.wording import problems_of
 
 NO_BUDGET = ("", "none", "null", "~")
 """What may be written for no budget, in lower case."""
@@ -33,7 +33,7 @@ class LoadedSpace(NamedTuple):
     """A space, the location of each of its values, and what it asks of backbones."""
 
     space: SearchSpace
-    source: Source
+    source: SourceMap
     searched: SearchedValues
 
 
@@ -44,7 +44,7 @@ class Draft(NamedTuple):
     is invalid. ``searched`` and ``data`` have what is valid in itself.
     """
 
-    source: Source
+    source: SourceMap
     reading_problems: Problems
     problems: list[Problem]
     space: SearchSpace | None
@@ -64,7 +64,7 @@ class Draft(NamedTuple):
         return report_lines(self.source.path, located)
 
 
-class Judged(NamedTuple):
+class JudgedSpace(NamedTuple):
     """A draft, what its backbones do not support, and warnings: the values of the file that an override made
     unusable."""
 
@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedS
     return read_draft(path, overrides).require()
 
 
-def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> Judged:
+def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> JudgedSpace:
     """Read and check everything, and collect the problems. Raises :class:`SpaceError` only for an unreadable file.
 
     A value that no backbone can use is a problem where the file says it. Where the file alone is right, and an override
@@ -96,7 +96,7 @@ def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supp
     overridden = _made_by_overrides(draft, unused, read_draft(path), supports) if overrides and unused else []
     wrong = [*problems, *(problem for problem in unused if problem not in overridden)]
     warnings = [f"{line}; it is left out" for line in draft.source.lines(overridden)]
-    return Judged(draft, wrong, warnings)
+    return JudgedSpace(draft, wrong, warnings)
 
 
 def _made_by_overrides(draft: Draft, unused: list[Problem], alone: Draft, supports: Supports) -> list[Problem]:
@@ -131,7 +131,7 @@ def _with_open_trials(overrides: Sequence[str]) -> list[str]:
 
 def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
     """The draft of a tree; ``reading_problems`` are the problems of reading it."""
-    source = Source(name, tree.locations())
+    source = SourceMap(name, tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:
         raw["study"] = study_name.suggested(FilePath(name).stem)
@@ -141,7 +141,7 @@ def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
     return Draft(source, reading_problems, problems, space, SearchedValues.of(raw), valid_data(raw))
 
 
-def _moved_tokens(space: SearchSpace, source: Source) -> Iterator[Problem]:
+def _moved_tokens(space: SearchSpace, source: SourceMap) -> Iterator[Problem]:
     """Addresses and certificates that would get a token which another file names for others."""
     for name, device in space.devices.items():
         for board, section in device.boards_of(name).items():

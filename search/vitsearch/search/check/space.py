@@ -23,9 +23,9 @@ from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
 from vitsearch.search.starting_weights import starts
 from vitsearch.search.weighted_classes import unknown_names
-from vitsearch.space import Judged, SearchSpace, judge
+from vitsearch.space import JudgedSpace, SearchSpace, judge
 from vitsearch.space.nodes import Path
-from vitsearch.space.source import Problem
+from vitsearch.space.problems import Problem
 
 ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because only problems are looked for
 
@@ -93,7 +93,7 @@ class CheckedFile:
     """A space file with what its backbones do not support; ``warnings`` are of values that do little or go badly
     together."""
 
-    judged: Judged
+    judged: JudgedSpace
     warnings: tuple[str, ...]
 
     @property
@@ -132,7 +132,7 @@ class Checked:
     of_weights: CheckedWeights
 
     @property
-    def judged(self) -> Judged:
+    def judged(self) -> JudgedSpace:
         return self.file.judged
 
     @property

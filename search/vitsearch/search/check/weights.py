@@ -16,7 +16,7 @@ from vitsearch.data import DataSpec
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.search.starting_weights import Start, starts
 from vitsearch.space import SearchSpace
-from vitsearch.space.source import Problem
+from vitsearch.space.problems import Problem
 
 if TYPE_CHECKING:
     from vitsearch.data.validation_sample import ValidationSample

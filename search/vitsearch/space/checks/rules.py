@@ -1,7 +1,7 @@
 """Rules about values of a space file that must fit together.
 
-The parameters of a rule name the parts of the file that it reads (see :data:`vitsearch.space.checks.parts.READS`). A
-rule is skipped while one of its parts is itself invalid, so that a mistake in one section hides no problem of another.
+The parameters of a rule name the parts of the file that it reads (see :data:`.valid_parts.READS`). A rule is skipped
+while one of its parts is itself invalid, so that a mistake in one section hides no problem of another.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.metrics import METRICS, NEEDS, OF_CLASSES
-from vitsearch.space.sections import FleetWeights, Limit, Measure
-from vitsearch.space.source import Problem, nearest_or_all
-from vitsearch.space.task import Data, Teacher
+from vitsearch.space.problems import Problem, nearest_or_all
+from vitsearch.space.sections import FleetWeights, LimitSection, Measure
+from vitsearch.space.task import Data, TeacherSection
 
 Problems = Iterator[Problem]
 _SEARCHED = tuple(name for name in METRICS if name not in OF_CLASSES)
@@ -51,7 +51,7 @@ def objectives_are_two(objective_names: Names) -> Problems:
         yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
-def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names, fleet_names: Names) -> Problems:
+def limits_fit_their_metric(limits: dict[str, LimitSection], device_names: Names, fleet_names: Names) -> Problems:
     for name, limit in limits.items():
         wrong = _metric_problem(name, device_names, fleet_names)
         if wrong is not None:
@@ -60,10 +60,10 @@ def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names, fleet
             yield from _limit_problems(name, limit)
 
 
-def _limit_problems(name: str, limit: Limit) -> Problems:
+def _limit_problems(name: str, limit: LimitSection) -> Problems:
     words = _limit_words(name.partition("@")[0])
     allowed = f"allowed: {', '.join(words)}"
-    bounds = [word for word in Limit.model_fields if getattr(limit, word) is not None]
+    bounds = [word for word in LimitSection.model_fields if getattr(limit, word) is not None]
     if not bounds:
         yield Problem(("limits", name), f"has no bound; {allowed}")
     for word in bounds:
@@ -99,7 +99,7 @@ def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str |
     return None
 
 
-def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[str, Limit]) -> Problems:
+def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[str, LimitSection]) -> Problems:
     names = {name.partition("@")[0] for name in (*objective_names, *limits)}
     for key, metrics in NEEDS.items():
         field = f"{key}_s"
@@ -133,7 +133,7 @@ def data_keys_fit_the_source(data: Data) -> Problems:
             yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
-def distillation_has_a_teacher(teacher: str | Teacher, distillation: Names) -> Problems:
+def distillation_has_a_teacher(teacher: str | TeacherSection, distillation: Names) -> Problems:
     for index, name in enumerate(distillation):
         if teacher == "none" and name != "none":
             message = f"{name!r} needs a teacher, but task.teacher is none; allowed: none"

@@ -7,8 +7,8 @@ import io
 import pytest
 
 from vitsearch.errors import PlanError
-from vitsearch.space.plans.words import read_words, space_path
-from vitsearch.space.source import Problem
+from vitsearch.space.plan_values import read_words, space_path
+from vitsearch.space.problems import Problem
 
 BASE = {"space": {"resolution": 28}, "task": {}, "search": {}}
 

@@ -14,10 +14,10 @@ from pydantic_core import ErrorDetails
 
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import did_you_mean
-from vitsearch.space.kinds import NOT_YET, TAGS
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
-from vitsearch.space.source import MISSING, Problem, nearest_or_all
+from vitsearch.space.problems import MISSING, Problem, nearest_or_all
+from vitsearch.space.value_types import NOT_YET, TAGS
 from vitsearch.storage.addresses import masked
 
 EMPTY = "must not be empty"

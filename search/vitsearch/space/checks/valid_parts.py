@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from vitsearch.space.knobs import Backbone, Baseline, Knobs
+from vitsearch.space.knobs import BackboneSection, Baseline, Knobs
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
-from vitsearch.space.task import Data, Teacher
+from vitsearch.space.task import Data, TeacherSection
 
 M = TypeVar("M", bound=BaseModel)
 Names = tuple[str, ...]
@@ -52,10 +52,10 @@ class SearchedValues:
     ``backbones`` and ``baseline`` are as written: the baseline has its defaults where the file leaves a key out.
     """
 
-    backbones: tuple[tuple[Path, Backbone], ...]
+    backbones: tuple[tuple[Path, BackboneSection], ...]
     values: Mapping[str, tuple[tuple[Path, Any], ...]]
     baseline: Baseline
-    teacher: Teacher | None
+    teacher: TeacherSection | None
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> SearchedValues:
@@ -66,7 +66,7 @@ class SearchedValues:
             backbones=values.pop("backbone"),
             values=values,
             baseline=baseline or Baseline(),
-            teacher=teacher if isinstance(teacher, Teacher) else None,
+            teacher=teacher if isinstance(teacher, TeacherSection) else None,
         )
 
     def choices(self, knob: str) -> tuple[Any, ...]:

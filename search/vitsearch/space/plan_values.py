@@ -13,7 +13,7 @@ from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import PlanError
 from vitsearch.space.files import Problems
 from vitsearch.space.nodes import Location, Node, Path, Unreadable, parse
-from vitsearch.space.source import Problem, Source
+from vitsearch.space.problems import Problem, SourceMap
 
 STDIN = "-"
 NAME, WEIGHTS = ("space", "backbone", "name"), ("space", "backbone", "weights")
@@ -36,11 +36,11 @@ OF_BACKBONE = ("backbone", "preprocessing")
 
 
 @dataclass(frozen=True)
-class Words:
+class PlanValues:
     """Every value of a plan file, by its path there. ``problems`` are those of other keys. ``device`` and ``options``
     (of the runtime) are what a space file does not say of a plan."""
 
-    source: Source
+    source: SourceMap
     problems: Problems
     values: dict[Path, Node]
     device: str | None
@@ -87,7 +87,7 @@ class Words:
         return path[1:] if path[0] == "space" else path
 
 
-def read_words(path: FilePath) -> Words:
+def read_words(path: FilePath) -> PlanValues:
     """The values in the plan file ``path`` (``-``: standard input), YAML or JSON.
 
     Raises :class:`~vitsearch.errors.PlanError` for a file that holds no plan.
@@ -98,8 +98,8 @@ def read_words(path: FilePath) -> Words:
     values = dict(_values(tree, problems))
     device, options = (values.pop(("deployments", 0, key), None) for key in ("device", "options"))
     locations = {own: node.location for own, node in values.items()} | {(): tree.location}
-    return Words(
-        Source(name, locations),
+    return PlanValues(
+        SourceMap(name, locations),
         problems,
         values,
         None if device is None else str(device.value),

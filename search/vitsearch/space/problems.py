@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceMap:
     """The name of the space file, and the location of every key and list item in it."""
 
     path: str

@@ -11,14 +11,14 @@ from vitsearch.core import legality
 from vitsearch.core.plan import Compression, Deployment, Plan
 from vitsearch.core.precisions import AUTO, RUNTIMES, default_provider
 from vitsearch.errors import PlanError, UnknownName
-from vitsearch.space.checks.parts import SearchedValues
 from vitsearch.space.checks.support import Supports
+from vitsearch.space.checks.valid_parts import SearchedValues
 from vitsearch.space.knobs import Distillation, Knobs, TokenPruning
 from vitsearch.space.load import Draft, draft_of
 from vitsearch.space.model import LOCAL_DEVICE, SearchSpace
-from vitsearch.space.plans.words import Words, read_words
+from vitsearch.space.plan_values import PlanValues, read_words
+from vitsearch.space.problems import Problem, report_lines
 from vitsearch.space.section_base import default_weights
-from vitsearch.space.source import Problem, report_lines
 from vitsearch.space.task import FineTune
 
 ANY_RESOLUTION = 224  # pixels; judged only when the backbone is known
@@ -70,7 +70,7 @@ def read_plan(path: FilePath, space: SearchSpace | None, backbones: Backbones) -
     return WrittenPlan(plan, _filled_in(plan, words))
 
 
-def _base(words: Words, space: SearchSpace | None, backbones: Backbones) -> dict[str, Any]:
+def _base(words: PlanValues, space: SearchSpace | None, backbones: Backbones) -> dict[str, Any]:
     """A space file with what the words of the plan leave out."""
     name = words.backbone or (space.space.backbone[0].name if space is not None else None)
     knobs: dict[str, Any] = {"resolution": ANY_RESOLUTION}
@@ -114,7 +114,7 @@ def _several_values(searched: SearchedValues) -> Iterator[Problem]:
             yield Problem(("space", knob), f"a plan has one value, not {len(values)}")
 
 
-def _plan(draft: Draft, words: Words, device: str, supports: Supports) -> Plan:
+def _plan(draft: Draft, words: PlanValues, device: str, supports: Supports) -> Plan:
     """The plan of what is valid in ``draft``; an invalid value, which is reported, is replaced by its default."""
 
     def value(knob: str) -> Any:
@@ -149,7 +149,7 @@ def _plan(draft: Draft, words: Words, device: str, supports: Supports) -> Plan:
     )
 
 
-def _deployment(value: Callable[[str], Any], device: str, words: Words) -> Deployment:
+def _deployment(value: Callable[[str], Any], device: str, words: PlanValues) -> Deployment:
     runtime = value("backend")
     provider = value("provider") or default_provider(runtime)
     is_open = value("batch") == "open" and (words.has("batch") or RUNTIMES[runtime].open_batch)
@@ -164,7 +164,7 @@ def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> 
         return ()
 
 
-def _ops(wanted: str, words: Words, possible: tuple[str, ...]) -> str | None:
+def _ops(wanted: str, words: PlanValues, possible: tuple[str, ...]) -> str | None:
     """What the file says; else what the space says, where it is possible. ``auto`` is the usual one, as of the
     batch."""
     if wanted != AUTO and words.has("quantized_ops"):
@@ -172,7 +172,7 @@ def _ops(wanted: str, words: Words, possible: tuple[str, ...]) -> str | None:
     return wanted if wanted in possible else next(iter(possible), None)
 
 
-def _filled_in(plan: Plan, words: Words) -> dict[str, Any]:
+def _filled_in(plan: Plan, words: PlanValues) -> dict[str, Any]:
     values = {
         "backbone": plan.backbone,
         "weights": plan.weights,

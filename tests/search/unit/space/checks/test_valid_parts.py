@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitsearch.space.checks.parts import SearchedValues, valid_data
+from vitsearch.space.checks.valid_parts import SearchedValues, valid_data
 
 WRONG = {
     "task": {"data": {"source": "folder", "root": "in", "seed": "x"}, "teacher": {"backbone": "vit_fmnist_p4"}},

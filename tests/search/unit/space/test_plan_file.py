@@ -12,7 +12,7 @@ from vitsearch import backbones
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.errors import PlanError
 from vitsearch.space import load
-from vitsearch.space.plans.read import Backbones, WrittenPlan, read_plan
+from vitsearch.space.plan_file import Backbones, WrittenPlan, read_plan
 
 ASKED = Backbones(backbones.supports, backbones.native_resolution)
 SMALL = Path(SPACE_FILES, "small.yaml")
