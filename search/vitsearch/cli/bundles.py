@@ -84,10 +84,10 @@ def ship(
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.ship.choice import Wanted
-    from vitsearch.ship.ship import Options
+    from vitsearch.ship.ship import ShipOptions
     from vitsearch.ship.ship import ship as write
 
-    options = Options(to, again, not no_images, allow_emulated, mlflow, sign)
+    options = ShipOptions(to, again, not no_images, allow_emulated, mlflow, sign)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
 

@@ -21,7 +21,7 @@ ANSWER_S = 10.0
 
 
 @dataclass(frozen=True)
-class Part:
+class DevicePart:
     """Something that can be there or not: a runtime, a converter, an optional package. ``install`` is the command that
     installs what is missing, None where none does."""
 
@@ -39,7 +39,7 @@ class DeviceSurvey:
     url: str
     reason: str | None
     board: str | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[DevicePart, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,25 +64,25 @@ def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
     return DeviceSurvey(name, device.url, None, board, device_parts(info))
 
 
-def device_parts(info: DeviceInfo) -> tuple[Part, ...]:
+def device_parts(info: DeviceInfo) -> tuple[DevicePart, ...]:
     """The parts of a device, by what its agent reports."""
     is_linux = info.fingerprint.get("kernel") is not None
     left_out = {"noop"} | ({"coreml"} if is_linux else set())  # Core ML runs on Apple's systems only
     parts = [_runtime(runtime) for runtime in info.runtimes if runtime.name not in left_out]
     meter = info.power_meter
-    parts.append(Part("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
+    parts.append(DevicePart("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
     parts += [
-        Part(f"restriction {restriction.name}", restriction.holds, restriction.detail)
+        DevicePart(f"restriction {restriction.name}", restriction.holds, restriction.detail)
         for restriction in info.restrictions
     ]
     if info.quarantined is not None:
-        parts.append(Part("measurements", False, f"in quarantine: {info.quarantined}"))
+        parts.append(DevicePart("measurements", False, f"in quarantine: {info.quarantined}"))
     return tuple(parts)
 
 
-def _runtime(runtime: RuntimeInfo) -> Part:
+def _runtime(runtime: RuntimeInfo) -> DevicePart:
     if runtime.available:
         providers = f": {', '.join(runtime.providers)}" if runtime.providers else ""
-        return Part(runtime.name, True, f"{runtime.version}{providers}")
+        return DevicePart(runtime.name, True, f"{runtime.version}{providers}")
     install = f"pip install {PACKAGES[runtime.name]}" if runtime.name in PACKAGES else None
-    return Part(runtime.name, False, runtime.reason or "not available", install)
+    return DevicePart(runtime.name, False, runtime.reason or "not available", install)

@@ -26,7 +26,7 @@ OF_MEASUREMENTS = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class ConditionTable:
     """A table: its heading, the names of its columns, its rows."""
 
     heading: str
@@ -40,14 +40,14 @@ def conditions(
     attributes: Mapping[str, Any],
     limits: Sequence[Bound],
     runs: Sequence[Run],
-) -> tuple[Facts, ...]:
+) -> tuple[ConditionTable, ...]:
     """Everything that a reader needs to judge the figures, or to measure them again."""
     fleets = stored_fleets(attributes)
     results = list(_results(trials, ledger, fleets))
     devices = _devices(trials, results, fleets, stored_devices(attributes))
     tables = (
-        Facts("Devices", ("device", "hardware", "kind", "id", "measurements"), tuple(devices)),
-        Facts(
+        ConditionTable("Devices", ("device", "hardware", "kind", "id", "measurements"), tuple(devices)),
+        ConditionTable(
             "Measurements",
             (
                 "protocol",
@@ -64,10 +64,12 @@ def conditions(
             tuple(_measurements(results)),
         ),
         _protocols(results),
-        Facts("Data", ("what", "value"), tuple(_data(attributes.get("data") or {}))),
-        Facts("Limits", ("metric", "bound"), tuple((each.metric, f"{each.sense} {each.value:.6g}") for each in limits)),
-        Facts("Software", ("library", "versions"), tuple(_software(trials, ledger.artifact_versions()))),
-        Facts("Runs", ("host", "cores", "from", "to"), tuple(_runs(runs))),
+        ConditionTable("Data", ("what", "value"), tuple(_data(attributes.get("data") or {}))),
+        ConditionTable(
+            "Limits", ("metric", "bound"), tuple((each.metric, f"{each.sense} {each.value:.6g}") for each in limits)
+        ),
+        ConditionTable("Software", ("library", "versions"), tuple(_software(trials, ledger.artifact_versions()))),
+        ConditionTable("Runs", ("host", "cores", "from", "to"), tuple(_runs(runs))),
     )
     return tuple(table for table in tables if table.rows)
 
@@ -128,13 +130,13 @@ def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _protocols(results: Iterable[Result]) -> Facts:
+def _protocols(results: Iterable[Result]) -> ConditionTable:
     """A column for each protocol, a row for each setting that one of them has."""
     protocols = {str(result["protocol"]["id"]): result["protocol"] for result in results}
     names = sorted(protocols)
     settings = dict.fromkeys(setting for name in names for setting in protocols[name] if setting != "id")
     rows = ((setting, *(_setting(protocols[name].get(setting)) for name in names)) for setting in settings)
-    return Facts("Protocols", ("setting", *names), tuple(row for row in rows if any(row[1:])))
+    return ConditionTable("Protocols", ("setting", *names), tuple(row for row in rows if any(row[1:])))
 
 
 def _setting(value: Any) -> str:

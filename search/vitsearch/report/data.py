@@ -18,7 +18,7 @@ from vitsearch.core.metrics import METRICS, split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
-from vitsearch.report.conditions import Facts, conditions, utc
+from vitsearch.report.conditions import ConditionTable, conditions, utc
 from vitsearch.report.knobs import Choice, knobs
 from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
@@ -64,7 +64,7 @@ class ReportData:
     runs: tuple[Run, ...]
     stages: tuple[StageRun, ...]
     lanes: tuple[Lane, ...]
-    conditions: tuple[Facts, ...]
+    conditions: tuple[ConditionTable, ...]
     reuse: Reuse
 
     def to_json(self) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
+from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.card import card
-from vitsearch.ship.described import Described
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.artifacts.coreml_file import write_package
 from vitsearch_evaluators.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
@@ -46,7 +46,7 @@ OF_A_MOMENT = ("job_id", "started_at", "queue_s", "attempts")
 """Fields of a measurement that say when it was taken, and not what it found."""
 
 
-def contents(model: Described, with_images: bool) -> dict[str, File]:
+def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
     """Every file of the bundle of a model."""
     files: dict[str, File] = {name: Path(path) for name, path in model_files(str(model.path)).items()}
     files |= {
@@ -100,7 +100,7 @@ def _package(model: Path) -> dict[str, File]:
         return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in inside}
 
 
-def manifest(model: Described, with_images: bool) -> dict[str, Any]:
+def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
     """What ``vitsearch verify`` reads (:class:`vitsearch_evaluators.verify.bundle.Manifest`)."""
     measured, shipped, times = model.confirmation, model.shipped, model.reference_times
     return {
@@ -133,7 +133,7 @@ def _judged(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def measurements(model: Described) -> dict[str, Any]:
+def measurements(model: BundledModel) -> dict[str, Any]:
     """The accuracies and figures with their intervals, and every measurement with its conditions."""
     split, names = model.shipped.split, model.data["class_names"]
     return {
@@ -176,7 +176,7 @@ def _lasting(measurement: Measurement) -> dict[str, Any]:
     return {key: value for key, value in measurement.to_json().items() if key not in OF_A_MOMENT}
 
 
-def provenance(model: Described) -> dict[str, Any]:
+def provenance(model: BundledModel) -> dict[str, Any]:
     """What made the model: weights, data, software, with their digests and licences."""
     plan, final, artifact, weights = model.final.plan, model.final, model.artifact, model.weights
     file = {} if weights.file is None else {"file": weights.file, "sha256": weights.sha256}

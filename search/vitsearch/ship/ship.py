@@ -13,10 +13,10 @@ from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers.mlflow_runs import FinalFront, ShippedModel, require_mlflow, send_bundle
 from vitsearch.ship import contents, prepare, signing, writing
+from vitsearch.ship.bundled_model import BundledModel, describe
 from vitsearch.ship.choice import Wanted, choose
-from vitsearch.ship.described import Described, describe
 from vitsearch.ship.prepare import Opened
-from vitsearch.ship.writing import Target
+from vitsearch.ship.writing import BundlePlace
 from vitsearch.space import SearchSpace, load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
@@ -25,7 +25,7 @@ from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 
 @dataclass(frozen=True)
-class Options:
+class ShipOptions:
     """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
     whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
     emulated device. ``mlflow`` is the tracking server or store whose run of the study gets the bundle. ``sign`` is the
@@ -45,7 +45,7 @@ class Bundle:
 
     folder: Path
     archive: Path
-    model: Described
+    model: BundledModel
     is_signed: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _counted(confusion: Confusion) -> dict[str, float | None]:
     return {"n": confusion.n, "correct": confusion.correct, **values}
 
 
-def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:
+def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -> Bundle:
     """Prepare one model of a study and write its bundle. What the ledger has is not made again.
 
     What is wrong with ``options`` is found before minutes of training and measuring.
@@ -100,7 +100,7 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
 
 
 @contextmanager
-def _reserved(folder: Path | None) -> Iterator[Target | None]:
+def _reserved(folder: Path | None) -> Iterator[BundlePlace | None]:
     """The place of the bundle; None for one that is named after its model, which may turn out to be a longer
     training."""
     if folder is None:
@@ -111,7 +111,7 @@ def _reserved(folder: Path | None) -> Iterator[Target | None]:
         yield target
 
 
-def _write(model: Described, options: Options, target: Target | None) -> Bundle:
+def _write(model: BundledModel, options: ShipOptions, target: BundlePlace | None) -> Bundle:
     files = contents.contents(model, options.images)
     checksums = files[CHECKSUMS]
     assert isinstance(checksums, bytes)  # made here

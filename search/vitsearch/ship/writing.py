@@ -38,7 +38,7 @@ _TRIES, _WAIT_S = 50, 0.02
 
 
 @dataclass(frozen=True)
-class Target:
+class BundlePlace:
     """The place of a bundle, to which this process alone writes."""
 
     folder: Path
@@ -125,13 +125,13 @@ def plain(name: str) -> str:
 
 
 @contextmanager
-def reserved(folder: Path) -> Iterator[Target]:
+def reserved(folder: Path) -> Iterator[BundlePlace]:
     """Keep other processes from writing a bundle to ``folder`` for the time of the block.
 
     Raises :class:`BundleError` where no bundle can be written to it, as far as that is known before the bundle is made,
     or another process is about to, and :class:`StoreError` where the place cannot be written.
     """
-    target = Target(place(folder))
+    target = BundlePlace(place(folder))
     with ExitStack() as undone:
         try:
             _make_parents(target.folder.parent, undone)
@@ -164,7 +164,7 @@ def place(folder: Path) -> Path:
         raise BundleError(f"{there} is no folder, so no bundle can be written below it: {_OTHER}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BundleError(f"{there} cannot be written to: {_OTHER}")
-    work, most = Target(target).work.name, os.pathconf(there, "PC_NAME_MAX")
+    work, most = BundlePlace(target).work.name, os.pathconf(there, "PC_NAME_MAX")
     if max(len(os.fsencode(part)) for part in (work, *path.parent.relative_to(there).parts)) > most:
         allowed = most - len(work) + len(path.name)
         raise BundleError(f"--to {shown[:40]}...: a name there has at most {allowed} bytes: {_OTHER}")
@@ -197,7 +197,7 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _locked(target: Target) -> IO[str]:
+def _locked(target: BundlePlace) -> IO[str]:
     """Make or take over the working folder of a target, and return its lock."""
     lock = target.work / LOCK
     for _ in range(_TRIES):
@@ -246,7 +246,7 @@ def _is_same(stream: IO[str], path: Path) -> bool:
     return False
 
 
-def _release(target: Target, lock: IO[str]) -> None:
+def _release(target: BundlePlace, lock: IO[str]) -> None:
     target.clear()
     with lock, suppress(OSError):
         if set(os.listdir(target.work)) == {LOCK}:

@@ -21,7 +21,7 @@ from vitsearch.cli.results.studies import print_databases
 from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
-from vitsearch.devices.survey import DeviceSurvey, Part
+from vitsearch.devices.survey import DevicePart, DeviceSurvey
 from vitsearch.search.check.machine import Machine
 from vitsearch.search.finished.housekeeping import StoredDatabase, StudySummary
 from vitsearch.study.front import Front, Point
@@ -189,8 +189,10 @@ def test_what_was_tried_of_a_backbone():
 
 
 def test_what_a_machine_and_a_device_lack():
-    parts = (Part("onnxruntime", True, "fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"),)
-    lacking = Part("openvino", False, f"no library below {'/srv' * 12}", "pip install 'vitsearch-evaluators[openvino]'")
+    parts = (DevicePart("onnxruntime", True, "fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"),)
+    lacking = DevicePart(
+        "openvino", False, f"no library below {'/srv' * 12}", "pip install 'vitsearch-evaluators[openvino]'"
+    )
     machine = Machine("3.11", "0.1", "Linux", 2, 8.0, 40.0, None, {"writes files for": (*parts, lacking)})
     has(words(print_machine, machine), "int8_mixed", "/srv" * 12, "'vitsearch-evaluators[openvino]'")
     reason = f"its token is wrong; with the right token, run: vitsearch devices add {URL} {DEVICES[0]}"

@@ -27,7 +27,7 @@ from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
 from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch.pipeline import jobs
-from vitsearch.ship.described import Accuracy, Described
+from vitsearch.ship.bundled_model import Accuracy, BundledModel
 from vitsearch.ship.prepare import Final
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
@@ -125,7 +125,7 @@ def new_key(tmp_path: Path) -> Callable[..., Path]:
 class Task:
     """A set of images, with the model that was shipped for it."""
 
-    model: Described
+    model: BundledModel
     images: data.ImageData
 
 
@@ -171,7 +171,7 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
 
 def _described(
     job: jobs.ShipJob, shipped: Shipped, found: data.ImageData, size: int, options: dict[str, Any]
-) -> Described:
+) -> BundledModel:
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
     plan = Plan("levit_128s", "none", job.source.resolution, None, Compression(), "none", recipe, (deployment,))
@@ -186,7 +186,7 @@ def _described(
     }
     agents = ON_DEVICE[deployment.runtime][0]
     request = Request(agents, {}, PROTOCOL)
-    return Described(
+    return BundledModel(
         study="tiny",
         trial=7,
         final=Final(plan, Keys("a" * 64, "b" * 64, KEY, "device"), 0),

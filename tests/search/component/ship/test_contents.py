@@ -16,9 +16,9 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
+from vitsearch.ship.bundled_model import Accuracy, Standing
 from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
-from vitsearch.ship.described import Accuracy, Standing
 from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point

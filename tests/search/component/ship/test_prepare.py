@@ -24,7 +24,7 @@ from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
 from vitsearch.ship.prepare import Final, Opened, make, stored_final
-from vitsearch.ship.ship import Options, ship
+from vitsearch.ship.ship import ShipOptions, ship
 from vitsearch.ship.ship import _opened as opened_to_ship
 from vitsearch.space import SearchSpace
 from vitsearch.storage.shipped import find
@@ -152,7 +152,7 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
         raise AssertionError("nothing is missing")
 
     monkeypatch.setattr(prepare.workplace, "opened", never)
-    one, other = (ship(shop.where, Wanted("knee"), Options(tmp_path / name), Silent()) for name in ("a", "b"))
+    one, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
     assert one.archive.read_bytes() == other.archive.read_bytes()
     tested = one.to_json()["accuracy"]["test"]
     assert (tested["n"], tested["correct"], tested["recall_min"]) == (1000, 880, 0.88)
@@ -178,7 +178,7 @@ def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_pa
     monkeypatch.chdir(tmp_path)  # where it makes folders
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     shop.prepare()
-    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", mlflow=store), notes := Notes())
+    made = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow=store), notes := Notes())
     assert notes.texts == ["MLflow has the bundle, in the run of study 'fake'"]
     (run,) = mlflow.MlflowClient(store).search_runs(["1"])
     assert (run.info.run_name, run.info.status) == ("fake", "FINISHED")
@@ -192,7 +192,7 @@ def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_pa
 def test_a_bundle_that_mlflow_does_not_take_is_written(shop, tmp_path):
     pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
     shop.prepare()
-    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
+    made = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
     assert notes.texts[0].startswith(f"MLflow did not take the bundle, which is in {tmp_path / 'here'}: ")
     assert made.archive.is_file()
 
@@ -203,12 +203,12 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
         emulated = DeviceIdentity.of(shop.study.device.info._replace(kind="emulated"))
         study.remember("devices", {"local": [emulated.to_json()]})
     with pytest.raises(ResourceError) as raised:
-        ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+        ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here"), Silent())
     assert str(raised.value) == (
         "study 'fake' was measured on an emulated device, so its figures are those of no real one; to ship them all "
         "the same, add --allow-emulated"
     )
-    ship(shop.where, Wanted("knee"), Options(tmp_path / "here", emulated=True), Silent())
+    ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", emulated=True), Silent())
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
@@ -224,7 +224,7 @@ def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_p
     """Checked by hand, as somebody without vitsearch would."""
     shop.prepare()
     key = new_key()
-    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", sign=key), Silent())
+    made = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", sign=key), Silent())
     assert made.to_json()["signed"]
     (tmp_path / "signers").write_text(f"ada {key.with_name('key.pub').read_text()}")
     verify = "ssh-keygen -Y verify -f ../signers -I ada -n vitsearch-bundle -s SHA256SUMS.sig < SHA256SUMS"
@@ -234,17 +234,17 @@ def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_p
     signature = (tmp_path / "here" / "SHA256SUMS.sig").read_bytes()
     with zipfile.ZipFile(made.archive) as archive:
         assert archive.read(f"{made.model.name}/SHA256SUMS.sig") == signature
-    again = ship(shop.where, Wanted("knee"), Options(tmp_path / "again", sign=key), Silent())
+    again = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "again", sign=key), Silent())
     assert again.archive.read_bytes() == made.archive.read_bytes()
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (Options(Path("n" * 300)), "a name there has at most "),
-        (Options(Path("file/here")), "file is no folder"),
-        (Options(Path("link")), "link is a link"),
-        (Options(Path("here"), sign=Path("no-key")), "--sign no-key: there is no such file"),
+        (ShipOptions(Path("n" * 300)), "a name there has at most "),
+        (ShipOptions(Path("file/here")), "file is no folder"),
+        (ShipOptions(Path("link")), "link is a link"),
+        (ShipOptions(Path("here"), sign=Path("no-key")), "--sign no-key: there is no such file"),
     ],
     ids=["long name", "below a file", "link", "key"],
 )
@@ -266,13 +266,13 @@ def test_a_second_ship_is_refused_while_the_first_prepares_its_model(shop, tmp_p
 
     def meanwhile(*arguments):
         with pytest.raises(BundleError) as raised:
-            ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+            ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here"), Silent())
         said.append(str(raised.value))
         return stored(*arguments)
 
     stored = prepare.stored_final
     monkeypatch.setattr(prepare, "stored_final", meanwhile)
-    ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+    ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here"), Silent())
     assert said[0].startswith(f"{tmp_path / 'here'} is being written by process {os.getpid()} of ")
     assert (tmp_path / "here" / "bundle.json").is_file()
 
@@ -295,7 +295,7 @@ def test_the_bundle_of_a_study_says_nothing_of_the_machine(make_study, tmp_path,
     shop = Shop(replace(study, folder=study.folder / "fake.files"))
     shop.prepare()
     bundle = tmp_path / "bundle"
-    ship(shop.where, Wanted("knee"), Options(bundle), Silent())
+    ship(shop.where, Wanted("knee"), ShipOptions(bundle), Silent())
     for file in (file for file in bundle.rglob("*") if file.is_file()):
         found = [word for word in (HOST, USER, HOME, "~/nets", str(tmp_path)) if word.encode() in file.read_bytes()]
         assert found == [], file.name
@@ -352,7 +352,7 @@ def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypat
 
     monkeypatch.setattr(prepare.workplace, "opened", board)
     wanted = Wanted("knee", device="nano+threads2")
-    bundle = ship(on_a_board.where, wanted, Options(tmp_path / "here"), Silent())
+    bundle = ship(on_a_board.where, wanted, ShipOptions(tmp_path / "here"), Silent())
     described = json.loads((tmp_path / "here" / "bundle.json").read_text())
     assert described["device"]["name"] == "nano"
     assert described["protocol"]["threads"] == 2
@@ -371,7 +371,7 @@ def test_the_baseline_is_shipped(shop, tmp_path, monkeypatch):
         yield SimpleNamespace(device=shop.study.device, pipeline=lambda: nullcontext(shop.study.pipeline(ledger)))
 
     monkeypatch.setattr(prepare.workplace, "opened", opened)
-    bundle = ship(shop.where, Wanted("baseline"), Options(tmp_path / "here"), Silent())
+    bundle = ship(shop.where, Wanted("baseline"), ShipOptions(tmp_path / "here"), Silent())
     assert bundle.model.name == "fake-baseline"
     assert bundle.to_json()["trial"] is None
     card = " ".join((tmp_path / "here" / "README.md").read_text().split())

@@ -6,7 +6,7 @@ from support.terminal import shown
 from vitsearch.cli.doctor import print_devices
 from vitsearch.devices import descriptions
 from vitsearch.devices.registry import KnownDevice
-from vitsearch.devices.survey import DeviceSurvey, Part, device_parts, survey
+from vitsearch.devices.survey import DevicePart, DeviceSurvey, device_parts, survey
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
@@ -14,7 +14,7 @@ def test_a_missing_runtime_has_the_line_that_installs_it_there():
     info = descriptions.find("jetson_nano").info
     lacking = RuntimeInfo("openvino", False, "No module named 'openvino'", None, ())
     parts = {part.name: part for part in device_parts(info._replace(runtimes=(*info.runtimes, lacking)))}
-    assert parts["openvino"] == Part("openvino", False, "No module named 'openvino'", "pip install openvino")
+    assert parts["openvino"] == DevicePart("openvino", False, "No module named 'openvino'", "pip install openvino")
     assert any(part.works for name, part in parts.items() if name != "power meter")
 
 
@@ -51,5 +51,5 @@ def test_no_device_says_how_to_add_one():
 
 
 def test_what_comes_from_a_device_is_escaped():
-    found = DeviceSurvey("nano", "http://x", None, "board\x1b[2J", (Part("onnxruntime", True, "1.0\x1b]0;x"),))
+    found = DeviceSurvey("nano", "http://x", None, "board\x1b[2J", (DevicePart("onnxruntime", True, "1.0\x1b]0;x"),))
     assert "\x1b" not in shown(print_devices, [found])

@@ -18,6 +18,8 @@ from vitsearch_evaluators.base import json_reader
 from vitsearch_evaluators.errors import EvaluatorError
 from vitsearch_evaluators.wire.protocol import DeviceInfo
 
+_SHIPPED = resources.files("vitsearch.devices") / "shipped_descriptions"
+
 
 @dataclass(frozen=True)
 class DeviceDescription:
@@ -32,9 +34,8 @@ class DeviceDescription:
 
 
 def shipped() -> tuple[str, ...]:
-    """The names of the descriptions in this package, sorted."""
-    files = resources.files(__name__).iterdir()
-    return tuple(sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json")))
+    """The names of the descriptions in ``shipped_descriptions/``, sorted."""
+    return tuple(sorted(file.name.removesuffix(".json") for file in _SHIPPED.iterdir()))
 
 
 def find(name_or_file: str) -> DeviceDescription:
@@ -44,7 +45,7 @@ def find(name_or_file: str) -> DeviceDescription:
     :class:`~vitsearch.errors.ResourceError` for a file that cannot be read or holds no description.
     """
     if name_or_file in shipped():
-        return read((resources.files(__name__) / f"{name_or_file}.json").read_bytes(), name_or_file, name_or_file)
+        return read((_SHIPPED / f"{name_or_file}.json").read_bytes(), name_or_file, name_or_file)
     path = Path(name_or_file)
     try:
         content = path.read_bytes()

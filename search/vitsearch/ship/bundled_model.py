@@ -44,7 +44,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class StartingWeights:
+class WeightsSource:
     """Where a training started: ``kind`` is ``builtin``, ``hub``, ``none`` or ``file``. A file has its name without its
     folder, and the digest of its bytes."""
 
@@ -69,7 +69,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Described:
+class BundledModel:
     """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
 
     ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
@@ -161,11 +161,11 @@ class Described:
         return view.settings(self.data["image_size"], self.data["channels"])
 
     @property
-    def weights(self) -> StartingWeights:
+    def weights(self) -> WeightsSource:
         kind, _, path = self.final.plan.weights.partition(":")
         if not path:
-            return StartingWeights(kind)
-        return StartingWeights(kind, PurePath(path).name, self.artifact.detail["start"])
+            return WeightsSource(kind)
+        return WeightsSource(kind, PurePath(path).name, self.artifact.detail["start"])
 
     @property
     def data_source(self) -> str:
@@ -178,7 +178,7 @@ class Described:
         return plan_text(self.final.plan)
 
 
-def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
+def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
     """Collect what the ledger knows of a prepared model."""
     ledger, study, key = opened.ledger, opened.study, final.keys.artifact_key or ""
     artifact, shipped = ledger.artifact(key), find(ledger, key, opened.fingerprint)
@@ -191,7 +191,7 @@ def describe(opened: Opened, chosen: Chosen, final: Final) -> Described:
     assert pooled is not None  # a prepared model was measured
     store = store_of(opened.ledger)
     of_file = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
-    return Described(
+    return BundledModel(
         study=study.name,
         trial=chosen.trial,
         final=final,
