@@ -19,11 +19,10 @@ from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
 from vitsearch.report.conditions import ConditionTable, conditions, utc
-from vitsearch.report.knobs import Choice, knobs
 from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.timeline import Lane, lanes
-from vitsearch.report.trials import GROUPS, ShownTrial, shown_trials
+from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_trials
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun

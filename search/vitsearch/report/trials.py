@@ -12,7 +12,10 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import Front, Point
+from vitsearch.study.knob_values import knob_values
 
+Choice = str | float
+NONE = "none"
 BASELINE, FRONT, NEAR, CONFIRMED, OVER_LIMIT, NOT_TRAINED, NOT_MEASURED, FAILED = GROUPS = (
     "baseline",
     "front",
@@ -117,3 +120,10 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
         low, high = accuracy.interval
         share = accuracy.correct / accuracy.n
         yield f"accuracy on the device itself: {share:.3f} of {accuracy.n} images ({low:.3f} to {high:.3f})"
+
+
+def knobs(plan: Plan) -> dict[str, Choice]:
+    """What was chosen for a plan, by the names of a space file. A value that a plan does not have is ``none``, and so
+    is the scope of a plan that prunes nothing."""
+    chosen = {name: NONE if value is None or value == "" else value for name, value in knob_values(plan).items()}
+    return chosen | {"pruning_scope": NONE} if plan.compression.is_identity else chosen

@@ -28,7 +28,7 @@ from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
-from vitsearch.workers.attempt import Attempt, FileAttempt
+from vitsearch.workers.backbone_check import BackboneCheck, FileCheck
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
@@ -183,8 +183,8 @@ def test_the_studies_of_a_folder():
 
 def test_what_was_tried_of_a_backbone():
     shares = {"int8": 0.957, "fp32": 0.043}
-    file = FileAttempt("onnxruntime", "int8_dynamic", "linear_and_convolution", False, None, 0.1, 123.45, 678.9, shares)
-    said = words(print_attempt, Attempt(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
+    file = FileCheck("onnxruntime", "int8_dynamic", "linear_and_convolution", False, None, 0.1, 123.45, 678.9, shares)
+    said = words(print_attempt, BackboneCheck(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
     has(said, BACKBONE, *COLUMNS, "onnxruntime", "works", "1.0e-01", "123.45", "678.90", "96%")
 
 

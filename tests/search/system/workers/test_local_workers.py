@@ -13,11 +13,11 @@ import pytest
 
 from vitsearch.devices.cores import Cores
 from vitsearch.pipeline.jobs import Job
+from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.process_tree import ProcessTree
 from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner
-from vitsearch.workers.running.resources import Resources
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="workers pause through /proc")
 

@@ -18,9 +18,9 @@ import pytest
 from vitsearch.core.activity import Work, doing
 from vitsearch.errors import StageError, WorkersLost
 from vitsearch.pipeline.jobs import Job
+from vitsearch.workers.cluster.losses import NO_MEMORY
+from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running.losses import NO_MEMORY
-from vitsearch.workers.running.resources import Resources
 
 pytestmark = pytest.mark.long
 
@@ -172,8 +172,8 @@ def _report_and_sleep(job, resources, log):
     import time
 
     from vitsearch.core.activity import current
+    from vitsearch.workers.cluster.reports import reporting
     from vitsearch.workers.ray_runner import _mailbox
-    from vitsearch.workers.running.reports import reporting
 
     with reporting(_mailbox(log), "10.0.0.2"):
         current().text = "asleep"
@@ -199,7 +199,7 @@ def test_a_lost_head_ends_the_run_with_how_to_resume_before_ray_ends_the_process
 
 
 def test_a_lost_node_is_named_and_its_stage_waits_for_another(make_cluster, tmp_path, warnings_of):
-    heard, cluster = warnings_of("vitsearch.workers.running.losses"), make_cluster(1, num_cpus=0)
+    heard, cluster = warnings_of("vitsearch.workers.cluster.losses"), make_cluster(1, num_cpus=0)
     runner = RayRunner(Resources(1, 1, 0.0), tmp_path / "logs", cluster.address)
     runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_report_and_sleep)
 

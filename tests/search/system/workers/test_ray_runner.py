@@ -17,10 +17,10 @@ from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.testing.fakes import FakeRunner
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
+from vitsearch.workers.cluster.losses import KILLED
+from vitsearch.workers.cluster.memory_demand import MemoryDemand
+from vitsearch.workers.cluster.resources import Resources, require_cluster
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, versions
-from vitsearch.workers.running.losses import KILLED
-from vitsearch.workers.running.memory_demand import MemoryDemand
-from vitsearch.workers.running.resources import Resources, require_cluster
 
 KIND = StageKind("stage", "")
 

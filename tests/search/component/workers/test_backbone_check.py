@@ -12,8 +12,8 @@ from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
 from vitsearch.errors import PlanError, StageError, UnknownName
 from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
-from vitsearch.workers import attempt as attempts
-from vitsearch.workers.attempt import attempt
+from vitsearch.workers import backbone_check
+from vitsearch.workers.backbone_check import check_backbone
 
 NAME = "test_vit4"  # RMSNorm
 
@@ -26,7 +26,7 @@ def few_precisions(monkeypatch):
 
 @exact_int8
 def test_every_precision_of_a_model_works():
-    found = attempt(NAME, 32, ["onnxruntime"])
+    found = check_backbone(NAME, 32, ["onnxruntime"])
     assert found.works
     assert [file.precision for file in found.files] == list(precisions.RUNTIMES["onnxruntime"].precisions)
     by_precision = {file.precision: file for file in found.files}
@@ -39,7 +39,7 @@ def test_every_precision_of_a_model_works():
 
 def test_a_builtin_base_keeps_its_channels_and_says_what_it_does(few_precisions):
     said = []
-    found = attempt("vit_fmnist_p4", runtimes=["onnxruntime"], doing=said.append)
+    found = check_backbone("vit_fmnist_p4", runtimes=["onnxruntime"], doing=said.append)
     assert said == [
         "vit_fmnist_p4: building it at 28 pixels",
         "vit_fmnist_p4: writing fp32 for onnxruntime and running it",
@@ -59,7 +59,7 @@ def test_a_precision_that_fails_does_not_hide_the_others(few_precisions, monkeyp
 
     original = quantize.quantize
     monkeypatch.setattr(quantize, "quantize", broken)
-    found = attempt(NAME, 32, ["onnxruntime"])
+    found = check_backbone(NAME, 32, ["onnxruntime"])
     assert not found.works
     assert [file.reason for file in found.files] == [None, "ValueError: no kernel"]
     assert found.files[1].latency_ms is None
@@ -70,7 +70,7 @@ def test_a_model_that_cannot_be_exported_has_one_reason(few_precisions, monkeypa
         raise StageError("export", "crash", "no converter")
 
     monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
-    found = attempt(NAME, 32, ["onnxruntime"])
+    found = check_backbone(NAME, 32, ["onnxruntime"])
     assert not found.works
     assert {file.reason for file in found.files} == {"exporting failed (crash): no converter"}
 
@@ -80,22 +80,22 @@ def test_a_converter_that_is_missing_says_nothing_of_the_model(few_precisions, m
         raise StageError("export", "missing", "run: vitsearch install-converter")
 
     monkeypatch.setattr(OnnxRuntimeExporter, "export", fail)
-    found = attempt(NAME, 32, ["onnxruntime"])
+    found = check_backbone(NAME, 32, ["onnxruntime"])
     assert found.works
     assert all(file.is_refused and "install-converter" in file.reason for file in found.files)
 
 
 @pytest.mark.long
 def test_openvino_is_tried_too():
-    found = attempt("vit_fmnist_p4", runtimes=["openvino"])
+    found = check_backbone("vit_fmnist_p4", runtimes=["openvino"])
     by_precision = {file.precision: file for file in found.files}
     assert by_precision["fp32"].difference < 1e-5
     assert by_precision["int8_ptq"].size_mb < by_precision["fp32"].size_mb
 
 
 def test_a_model_that_is_refused_is_not_built(monkeypatch):
-    monkeypatch.setattr(attempts, "_files", lambda *_: pytest.fail("it was built"))
-    found = attempt("vit_huge_patch14_224", 32 * 7)
+    monkeypatch.setattr(backbone_check, "_files", lambda *_: pytest.fail("it was built"))
+    found = check_backbone("vit_huge_patch14_224", 32 * 7)
     assert not found.works
     assert "cannot be exported" in found.reason
     assert found.params_m is None
@@ -103,20 +103,20 @@ def test_a_model_that_is_refused_is_not_built(monkeypatch):
 
 @pytest.mark.long
 def test_a_refused_precision_is_not_a_failure(few_precisions, monkeypatch):
-    family = type(attempts.backbones.find(NAME))
+    family = type(backbone_check.backbones.find(NAME))
     original = family.supports
 
     def supports(self, name, knob, value):
         return "not here" if (knob, value) == ("quantization", "int8_ptq") else original(self, name, knob, value)
 
     monkeypatch.setattr(family, "supports", supports)
-    found = attempt(NAME, 32, ["onnxruntime"])
+    found = check_backbone(NAME, 32, ["onnxruntime"])
     assert found.works
     assert (found.files[1].is_refused, found.files[1].reason) == (True, "not here")
 
 
 def test_wrong_names_and_sizes_are_errors():
     with pytest.raises(UnknownName, match="did you mean 'test_vit4'"):
-        attempt("test_vt4")
+        check_backbone("test_vt4")
     with pytest.raises(PlanError, match="not a multiple of the patch size 16"):
-        attempt(NAME, 33)
+        check_backbone(NAME, 33)

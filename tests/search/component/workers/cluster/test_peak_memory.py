@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitsearch.workers.running import peak_memory as peaks
-from vitsearch.workers.running.peak_memory import peak_memory
+from vitsearch.workers.cluster import peak_memory as peaks
+from vitsearch.workers.cluster.peak_memory import peak_memory
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 MB = 10**6

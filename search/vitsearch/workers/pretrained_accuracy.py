@@ -20,7 +20,7 @@ PATIENCE_CPU_S = 60.0
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class PreprocessingAccuracy:
     """Whether each of ``n`` images is classified right with a preprocessing, bool (n,)."""
 
     preprocessing: Preprocessing
@@ -35,7 +35,9 @@ class Answers:
         return int(self.right.sum())
 
 
-def judge(spec: backbones.ModelSpec, sample: ValidationSample, ways: Sequence[Preprocessing]) -> list[Answers] | None:
+def judge(
+    spec: backbones.ModelSpec, sample: ValidationSample, ways: Sequence[Preprocessing]
+) -> list[PreprocessingAccuracy] | None:
     """The answers of weights to images of ``sample``, for each of the ``ways`` to preprocess: as many as a minute
     of CPU time allows, at least one batch. None for weights that are trained first, as their classifier is another.
 
@@ -53,4 +55,4 @@ def judge(spec: backbones.ModelSpec, sample: ValidationSample, ways: Sequence[Pr
             answers.append(logits.argmax(1) == labels)
         if time.process_time() - begin > PATIENCE_CPU_S:
             break
-    return [Answers(way, np.concatenate(answers)) for way, answers in zip(ways, right, strict=True)]
+    return [PreprocessingAccuracy(way, np.concatenate(answers)) for way, answers in zip(ways, right, strict=True)]

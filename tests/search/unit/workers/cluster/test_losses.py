@@ -8,8 +8,8 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, WorkerCrashed
+from vitsearch.workers.cluster.losses import KILLED, NO_MEMORY, NODE_LOST, Losses
 from vitsearch.workers.crash_log import NativeCrash
-from vitsearch.workers.running.losses import KILLED, NO_MEMORY, NODE_LOST, Losses
 
 LOST = ConnectionError("lost")
 CRASH = NativeCrash("SIGSEGV", ("Fatal Python error: Segmentation fault",), Path("stage.log"))
@@ -44,12 +44,12 @@ def test_a_second_crash_of_native_code_is_final_and_names_each_signal():
 
 
 def test_each_loss_is_logged_with_how_many_are_allowed(warnings_of):
-    heard = warnings_of("vitsearch.workers.running.losses")
+    heard = warnings_of("vitsearch.workers.cluster.losses")
     Losses(Stage.TRAIN).count(NODE_LOST, LOST)
     assert heard == ["training: a node was lost (1 of 21); the stage runs again"]
 
 
 def test_a_lost_node_is_named(warnings_of):
-    heard = warnings_of("vitsearch.workers.running.losses")
+    heard = warnings_of("vitsearch.workers.cluster.losses")
     Losses(Stage.TRAIN).count(NODE_LOST, LOST, "trainer-2 (10.0.0.2)")
     assert heard == ["training: a node was lost: trainer-2 (10.0.0.2) (1 of 21); the stage runs again"]

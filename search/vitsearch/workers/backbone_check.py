@@ -39,7 +39,7 @@ NOT_HERE = frozenset({"missing", "runtime_unavailable"})
 
 
 @dataclass(frozen=True)
-class FileAttempt:
+class FileCheck:
     """One file. With a ``reason`` (it is refused, or it does not work) the figures are None. ``quantized_ops`` are the
     layers that its int8 covers, where there is a choice.
 
@@ -61,7 +61,7 @@ class FileAttempt:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class BackboneCheck:
     """``reason`` is why the model is refused, or cannot be built or exported at all; then there are no files."""
 
     backbone: str
@@ -70,7 +70,7 @@ class Attempt:
     params_m: float | None
     macs_m: float | None
     reason: str | None
-    files: tuple[FileAttempt, ...]
+    files: tuple[FileCheck, ...]
 
     @property
     def works(self) -> bool:
@@ -81,12 +81,12 @@ class Attempt:
         return {"works": self.works} | asdict(self)
 
 
-def attempt(
+def check_backbone(
     name: str,
     resolution: int | None = None,
     runtimes: Sequence[str] = QUICK,
     doing: Callable[[str], None] = lambda text: None,
-) -> Attempt:
+) -> BackboneCheck:
     """Try ``name`` at ``resolution`` (None: its native one) in ``runtimes``, at every precision that can be made.
 
     ``doing`` gets what begins now, in words.
@@ -98,7 +98,7 @@ def attempt(
     spec = _spec(name, resolution or family.native_resolution(name))
     macs_m: float | None = None
     params_m: float | None = None
-    files: tuple[FileAttempt, ...] = ()
+    files: tuple[FileCheck, ...] = ()
     reason = family.supports(name, "quantization", "fp32")
     if reason is None:
         try:
@@ -113,7 +113,7 @@ def attempt(
             raise
         except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
             reason = _in_one_line(error)
-    return Attempt(name, family.family, spec.resolution, params_m, macs_m, reason, files)
+    return BackboneCheck(name, family.family, spec.resolution, params_m, macs_m, reason, files)
 
 
 def _spec(name: str, resolution: int) -> ModelSpec:
@@ -130,7 +130,7 @@ def _images(spec: ModelSpec) -> torch.Tensor:
 
 def _files(
     ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Sequence[str], doing: Callable[[str], None]
-) -> Iterator[FileAttempt]:
+) -> Iterator[FileCheck]:
     family = backbones.find(spec.backbone)
     for runtime in runtimes:
         exporter = EXPORTERS.get(runtime)()
@@ -138,24 +138,24 @@ def _files(
             reason = family.supports(spec.backbone, "quantization", precision)
             reason = reason or exporter.supports(family.family, precision) or exporter.missing()
             for ops in possible_ops(spec.backbone, runtime, precision, family.supports) or (None,):
-                attempt = FileAttempt(runtime, precision, ops)
+                check = FileCheck(runtime, precision, ops)
                 if reason:
-                    yield replace(attempt, is_refused=True, reason=reason)
+                    yield replace(check, is_refused=True, reason=reason)
                     continue
                 doing(f"{spec.backbone}: writing {precision_text(precision, ops)} for {runtime} and running it")
-                yield _file(ships, images, family, attempt)
+                yield _file(ships, images, family, check)
 
 
-def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, attempt: FileAttempt) -> FileAttempt:
-    """Write the file of the ``attempt``, and run it. A mixed one keeps the last layer in fp32."""
-    model, is_mixed = ships, attempt.precision in precisions.MIXED
+def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, check: FileCheck) -> FileCheck:
+    """Write the file of the ``check``, and run it. A mixed one keeps the last layer in fp32."""
+    model, is_mixed = ships, check.precision in precisions.MIXED
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
-    runtime = precisions.RUNTIMES[attempt.runtime]
+    runtime = precisions.RUNTIMES[check.runtime]
     provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
-    deployment = Deployment("local", attempt.runtime, provider, attempt.precision, batch, attempt.quantized_ops)
+    deployment = Deployment("local", check.runtime, provider, check.precision, batch, check.quantized_ops)
     task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
     try:
-        if attempt.precision in precisions.TRAINED:
+        if check.precision in precisions.TRAINED:
             model = copy.deepcopy(ships)
             fake_quant.prepare(model, [images])
         with tempfile.TemporaryDirectory() as folder:
@@ -165,10 +165,10 @@ def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, attempt: Fil
             latency_ms = None if stands_in else evaluate.latency_ms(path, images[:1].numpy(), job=judge)
             size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
             kept = precision_shares.by_precision(written.file, deployment)
-        return replace(attempt, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=kept)
+        return replace(check, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=kept)
     except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer
         is_missing = isinstance(error, StageError) and error.kind in NOT_HERE
-        return replace(attempt, is_refused=is_missing, reason=_in_one_line(error))
+        return replace(check, is_refused=is_missing, reason=_in_one_line(error))
 
 
 def _in_one_line(error: Exception) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from vitsearch.errors import ResourceError, WorkersLost
+from vitsearch.workers.cluster import own_ray
+from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.process_tree import PROC, descendants
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running import own_ray
-from vitsearch.workers.running.resources import Resources
 
 ray = pytest.importorskip("ray")
 ONE = Resources(trainers=1, cpus=1, gpus=0)
@@ -116,8 +116,8 @@ import ray._private.services as services
 from pathlib import Path
 from vitsearch.errors import WorkersLost
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running import own_ray
-from vitsearch.workers.running.resources import Resources
+from vitsearch.workers.cluster import own_ray
+from vitsearch.workers.cluster.resources import Resources
 services.GCS_SERVER_EXECUTABLE = "/bin/false"
 own_ray.START_S = 8.0
 try:
@@ -151,7 +151,7 @@ def test_nothing_is_left_at_the_end(place, tmp_path):
 
 def test_the_next_start_removes_what_a_killed_one_has_left(place):
     script = (
-        "import time; from vitsearch.workers.running.own_ray import _new_folder; "
+        "import time; from vitsearch.workers.cluster.own_ray import _new_folder; "
         "found = _new_folder(); print(found[0], flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=_environment()) as run:

@@ -8,8 +8,8 @@ import pytest
 
 from vitsearch.core.activity import Work, doing
 from vitsearch.errors import WorkersLost
-from vitsearch.workers.running import head
-from vitsearch.workers.running.head import ClusterHead
+from vitsearch.workers.cluster import head
+from vitsearch.workers.cluster.head import ClusterHead
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from vitsearch.workers.cluster import own_ray
+from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.process_tree import PROC, descendants
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running import own_ray
-from vitsearch.workers.running.resources import Resources
 
 needs_proc = pytest.mark.skipif(not PROC.exists(), reason="needs /proc")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start a process of another user")

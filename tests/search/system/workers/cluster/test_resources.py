@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from vitsearch.errors import ResourceError
+from vitsearch.workers.cluster.resources import Resources, require_cluster
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running.resources import Resources, require_cluster
 
 
 def test_an_address_where_nobody_listens_is_refused_in_one_line(capfd, tmp_path):

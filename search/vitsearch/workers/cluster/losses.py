@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Loss:
+class WorkerLoss:
     """What ended a worker. ``allowed`` times the stage is repeated; one more fails it with ``kind`` and ``reason``."""
 
     what: str
@@ -30,14 +30,16 @@ class Loss:
     reason: str
 
 
-KILLED = Loss(
+KILLED = WorkerLoss(
     "a worker was lost",
     4,
     "crash",
     "workers were lost and left no trace: they were killed from outside, or by the kernel for lack of memory",
 )
-NODE_LOST = Loss("a node was lost", 20, "node_lost", "nodes were lost, one after the other, while they ran this stage")
-NO_MEMORY = Loss(
+NODE_LOST = WorkerLoss(
+    "a node was lost", 20, "node_lost", "nodes were lost, one after the other, while they ran this stage"
+)
+NO_MEMORY = WorkerLoss(
     "its node ran out of memory",
     4,
     "out_of_memory",
@@ -51,10 +53,10 @@ class Losses:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._counted: Counter[Loss] = Counter()
+        self._counted: Counter[WorkerLoss] = Counter()
         self._crashes: list[NativeCrash] = []
 
-    def count(self, loss: Loss, error: Exception, node: str | None = None) -> None:
+    def count(self, loss: WorkerLoss, error: Exception, node: str | None = None) -> None:
         """One more, on ``node``, where that is known. Raises :class:`StageError` if the stage is not repeated any
         more."""
         self._counted[loss] += 1

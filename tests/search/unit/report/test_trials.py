@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vitsearch.core.plan import Compression
-from vitsearch.report.knobs import knobs
+from vitsearch.report.trials import knobs
 from vitsearch.space.knobs import Knobs
 
 

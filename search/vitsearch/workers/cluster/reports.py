@@ -23,7 +23,7 @@ NAMESPACE = b"vitsearch"
 
 
 @dataclass(frozen=True)
-class Report:
+class WorkerReport:
     """What the worker on the machine ``host``, a node with this ``address``, does."""
 
     host: str
@@ -44,10 +44,10 @@ class Mailbox:
         self.node: str | None = None
         self._store = store
 
-    def write(self, report: Report) -> None:
+    def write(self, report: WorkerReport) -> None:
         self._store.internal_kv_put(self.key.encode(), json.dumps(asdict(report)).encode(), True, NAMESPACE, ANSWER_S)
 
-    def read(self) -> Report | None:
+    def read(self) -> WorkerReport | None:
         """The last report; None before the worker has begun, or where the head does not answer."""
         content = None
         with suppress(Exception):  # Ray's own errors of a head that is away, of which its users hear elsewhere
@@ -55,7 +55,7 @@ class Mailbox:
         if content is None:
             return None
         fields = json.loads(content)
-        return Report(fields["host"], fields["address"], Activity(**fields["activity"]))
+        return WorkerReport(fields["host"], fields["address"], Activity(**fields["activity"]))
 
     def remove(self) -> None:
         with suppress(Exception):
@@ -71,7 +71,7 @@ def reporting(mailbox: Mailbox, address: str) -> Iterator[None]:
         last = None
         while True:
             with suppress(Exception):  # the next report makes up for it
-                if (now := Report(host, address, work.activity)) != last:
+                if (now := WorkerReport(host, address, work.activity)) != last:
                     mailbox.write(now)
                     last = now
             if ended.wait(REPORT_S):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.errors import ResourceError
-from vitsearch.workers.running.resources import Resources, gpus_of, largest_memory_bytes, require_resources
+from vitsearch.workers.cluster.resources import Resources, gpus_of, largest_memory_bytes, require_resources
 
 SMALL = {"CPU": 4.0, "memory": 8e9}
 LARGE = {"CPU": 16.0, "GPU": 1.0, "memory": 64e9}

@@ -10,7 +10,7 @@ from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.jobs import CompressionSpec, Job, Source
 from vitsearch.storage.stage_cost import StageKind
-from vitsearch.workers.running.memory_demand import MemoryDemand, kind_of
+from vitsearch.workers.cluster.memory_demand import MemoryDemand, kind_of
 
 TRAIN, OTHER = StageKind(Stage.TRAIN, "vit"), StageKind(Stage.TRAIN, "swin")
 NODE = 64 * 10**9
