@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitsearch.data.arrays import Labels
-from vitsearch.data.estimate import Estimate, estimate, estimate_of_folder
+from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
@@ -38,7 +38,7 @@ class Review(NamedTuple):
     """What a data set takes, its classes and splits (``None`` where they were not counted), and one line for each thing
     to know before its accuracies are believed."""
 
-    estimate: Estimate
+    estimate: DataEstimate
     layout: Layout | None
     warnings: list[str]
 
@@ -190,7 +190,7 @@ def _without_copies(survey: FolderSurvey) -> FolderSurvey:
     return replace(survey, train=train, validation=validation, test=test)
 
 
-def _not_compared(estimated: Estimate) -> str:
+def _not_compared(estimated: DataEstimate) -> str:
     return (
         f"{estimated.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be "
         "training images among the validation images"

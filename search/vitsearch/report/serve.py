@@ -106,7 +106,7 @@ def application(study: LiveStudy, token: str, is_ending: Callable[[], bool], not
         from starlette.routing import Route
     except ImportError:
         raise missing() from None
-    reader = _Reader(study, is_ending, note)
+    reader = _StudyReader(study, is_ending, note)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -156,7 +156,7 @@ class _OnlyUnderOwnName:
         return await self._app(scope, receive, send)  # type: ignore[no-any-return]
 
 
-class _Reader:
+class _StudyReader:
     """Reads the study in a thread of its own, and answers."""
 
     def __init__(self, study: LiveStudy, is_ending: Callable[[], bool], note: Callable[[str], None]) -> None:

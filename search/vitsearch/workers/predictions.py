@@ -20,7 +20,7 @@ RUN_HERE = ("onnxruntime", "openvino", "litert")
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class RunnableFile:
     """An exported model, the plan that it was made for, what it sees of an image, the options that it needs, and the
     images of a run at which its accuracy was computed."""
 
@@ -31,7 +31,7 @@ class ModelFile:
     batch: int
 
 
-def predicted(file: ModelFile, images: ImageData) -> Labels:
+def predicted(file: RunnableFile, images: ImageData) -> Labels:
     """The class that the file gives each validation image, int64 (N,), run on the CPU of this machine.
 
     Raises :class:`~vitsearch.errors.ResourceError` for a file that this machine cannot run.

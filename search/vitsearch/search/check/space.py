@@ -11,7 +11,7 @@ from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
-from vitsearch.data.estimate import Estimate
+from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
@@ -41,7 +41,7 @@ class Valid:
     file: str
     space: SearchSpace
     plans: int
-    data: Estimate
+    data: DataEstimate
     layout: Layout | None
     notes: list[str]
     warnings: tuple[str, ...]

@@ -12,7 +12,7 @@ from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
-from vitsearch.workers.predictions import ModelFile, predicted
+from vitsearch.workers.predictions import RunnableFile, predicted
 
 
 class Answers:
@@ -33,7 +33,7 @@ class Answers:
         one, other = (predicted(self._file(number), self._images) == labels for number in (first, second))
         return McNemar(len(labels), int((one & ~other).sum()), int((other & ~one).sum()))
 
-    def _file(self, number: int | None) -> ModelFile:
+    def _file(self, number: int | None) -> RunnableFile:
         record = record_of(self._study, number)
         found = file_of(self._ledger, self._workspace.store, record)
         if found is None or record.keys is None:
@@ -44,7 +44,7 @@ class Answers:
         evaluated = self._ledger.accuracy(found.artifact_key, self._images.identity.fingerprint)
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
         view = ModelView(record.plan.resolution, found.preprocessing)
-        return ModelFile(store.model(found.sha256), record.plan, view, found.options, batch)
+        return RunnableFile(store.model(found.sha256), record.plan, view, found.options, batch)
 
 
 def _name(number: int | None) -> str:

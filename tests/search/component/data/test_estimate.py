@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitsearch.data import DataSpec, load
-from vitsearch.data.estimate import SAMPLE, Estimate, estimate
+from vitsearch.data.estimate import SAMPLE, DataEstimate, estimate
 from vitsearch.errors import DataError
 
 
@@ -57,13 +57,13 @@ def test_builtin_sets_are_estimated_without_reading_them(tmp_path):
 
 
 def test_description_gives_size_and_time():
-    text = Estimate(12_000, 256, 3, True, 400.0, 32).describe()
+    text = DataEstimate(12_000, 256, 3, True, 400.0, 32).describe()
     assert text == (
         "12,000 images, stored as 256x256x3: 2.36 GB on disk, mapped into memory as needed; "
         "decoding them once takes about 7 min of CPU time (estimated from 32 images)"
     )
-    assert "about 2.0 h" in Estimate(1, 8, 1, True, 7200.0, 1).describe()
-    assert "about 60 s" in Estimate(1, 8, 1, True, 60.0, 1).describe()
+    assert "about 2.0 h" in DataEstimate(1, 8, 1, True, 7200.0, 1).describe()
+    assert "about 60 s" in DataEstimate(1, 8, 1, True, 60.0, 1).describe()
 
 
 def test_problems_are_reported_without_decoding_everything(tmp_path):

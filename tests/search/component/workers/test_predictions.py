@@ -13,14 +13,14 @@ from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import DataSpec, load
 from vitsearch.errors import ResourceError
-from vitsearch.workers.predictions import ModelFile, predicted
+from vitsearch.workers.predictions import RunnableFile, predicted
 
 VIEW = ModelView(28, FASHION_MNIST)
 
 
 def test_a_file_that_this_machine_cannot_run_is_refused(plan):
     deployment = replace(plan.deployment, runtime="tensorrt", provider="gpu")
-    file = ModelFile(Path("model.onnx"), replace(plan, deployments=(deployment,)), VIEW, {}, 1)
+    file = RunnableFile(Path("model.onnx"), replace(plan, deployments=(deployment,)), VIEW, {}, 1)
     with pytest.raises(ResourceError) as caught:
         predicted(file, None)
     assert str(caught.value) == (
@@ -44,7 +44,7 @@ def test_the_file_is_run_on_the_validation_images(plan, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
     images = load(DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}))
-    found = predicted(ModelFile(path, plan, VIEW, {}, 4), images)
+    found = predicted(RunnableFile(path, plan, VIEW, {}, 4), images)
     pixels = images.validation.images[..., 0].astype(np.float64)
     assert len(found) == len(images.validation)
     assert (found == pixels[:, :10].sum(2).argmax(1)).mean() > 0.999  # sums of equal rows may tie

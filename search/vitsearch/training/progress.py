@@ -10,15 +10,15 @@ import torch
 
 from vitsearch.core.activity import current, duration
 
-TOLD_S = 1.0
+REPORT_S = 1.0
 """Between two texts: making one takes longer than counting a batch."""
-KEPT = 0.98
+MEMORY = 0.98
 """The weight of all earlier batches in the accuracy so far: it is about that of the last fifty."""
 SLOW_STEPS = 2
 """Steps that say nothing of the time left: memory is reserved and kernels are chosen in the first ones."""
 
 
-class Pace:
+class TrainingProgress:
     """Counts the ``steps`` of a training of ``epochs`` epochs, and tells the work that it belongs to."""
 
     def __init__(self, epochs: float, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,13 +33,13 @@ class Pace:
     def step(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """One step has ended, with these logits. ``targets`` are labels, or probabilities of mixed images."""
         labels = targets if targets.dim() == 1 else targets.argmax(1)
-        self._correct = KEPT * self._correct + float((logits.argmax(1) == labels).sum())
-        self._seen = KEPT * self._seen + len(labels)
+        self._correct = MEMORY * self._correct + float((logits.argmax(1) == labels).sum())
+        self._seen = MEMORY * self._seen + len(labels)
         self._done += 1
         now = self._clock()
         if self._done == SLOW_STEPS:
             self._timed_from_s = now
-        if self._done == self._steps or now - self._told >= TOLD_S:
+        if self._done == self._steps or now - self._told >= REPORT_S:
             self._told, self._work.text = now, self._text(now)
 
     def _text(self, now: float) -> str:

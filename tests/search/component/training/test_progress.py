@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitsearch.core.activity import Work, doing
-from vitsearch.training.pace import Pace
+from vitsearch.training.progress import TrainingProgress
 
 LABELS = torch.tensor([0, 1])
 RIGHT, HALF = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
@@ -24,10 +24,10 @@ def train(work):
     def steps(count, logits=RIGHT, targets=LABELS, epochs=4.0):
         now = [0.0]
         with doing(work):
-            pace = Pace(epochs, 20, lambda: now[0])
+            progress = TrainingProgress(epochs, 20, lambda: now[0])
         for step in range(count):
             now[0] += 30.0 if step == 0 else 3.0
-            pace.step(logits, targets)
+            progress.step(logits, targets)
         return work.text
 
     return steps
