@@ -27,9 +27,9 @@ KINDS = ("50%", "75%", "2:4")
 IMAGES = 32
 
 
-def kl(reference, found):
+def kl(reference, other_logits):
     return float(
-        functional.kl_div(found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
+        functional.kl_div(other_logits.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
     )
 
 
@@ -38,19 +38,19 @@ def zeros(model):
 
 
 def share(model):
-    found = zeros(model).values()
-    return float(sum(zero.sum() for zero in found)) / sum(zero.numel() for zero in found)
+    masks = zeros(model).values()
+    return float(sum(zero.sum() for zero in masks)) / sum(zero.numel() for zero in masks)
 
 
 @pytest.fixture(scope="module")
 def fitted(base):
-    made = {}
+    by_kind = {}
 
     def make(kind):
-        if kind not in made:
-            made[kind] = base.model()
-            sparsity.fit(made[kind], kind, base.calibration[0][:IMAGES])
-        return copy.deepcopy(made[kind])
+        if kind not in by_kind:
+            by_kind[kind] = base.model()
+            sparsity.fit(by_kind[kind], kind, base.calibration[0][:IMAGES])
+        return copy.deepcopy(by_kind[kind])
 
     return make
 

@@ -25,25 +25,25 @@ def photos(root: Path, count: int, size=(320, 240)) -> Path:
 
 def test_a_folder_is_estimated_from_a_sample(tmp_path):
     spec = DataSpec("folder", root=str(photos(tmp_path / "in", 120)), image_size=64)
-    found = estimate(spec)
-    assert (found.images, found.image_size, found.channels, found.mapped) == (120, 64, 3, True)
-    assert found.sampled == SAMPLE
-    assert found.bytes == 120 * 64 * 64 * 3
-    assert found.to_json()["bytes"] == found.bytes
+    estimated = estimate(spec)
+    assert (estimated.images, estimated.image_size, estimated.channels, estimated.mapped) == (120, 64, 3, True)
+    assert estimated.sampled == SAMPLE
+    assert estimated.bytes == 120 * 64 * 64 * 3
+    assert estimated.to_json()["bytes"] == estimated.bytes
     started = time.process_time()
     data = load(spec, tmp_path / "cache")
     taken = time.process_time() - started
-    assert len(data.train) + len(data.validation) == found.images
-    assert data.train.images.nbytes + data.validation.images.nbytes == found.bytes
-    assert 0.2 * taken < found.decode_cpu_s < 3 * taken
+    assert len(data.train) + len(data.validation) == estimated.images
+    assert data.train.images.nbytes + data.validation.images.nbytes == estimated.bytes
+    assert 0.2 * taken < estimated.decode_cpu_s < 3 * taken
 
 
 @pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
 def test_sources_agree_on_sizes(tmp_path, source):
     photos(tmp_path / "train", 20, (48, 48))
     photos(tmp_path / "val", 6, (48, 48))
-    found = estimate(DataSpec(source, root=str(tmp_path)))
-    assert (found.images, found.image_size, found.channels) == (26, 48, 3)
+    estimated = estimate(DataSpec(source, root=str(tmp_path)))
+    assert (estimated.images, estimated.image_size, estimated.channels) == (26, 48, 3)
     assert not list(tmp_path.glob("*.json"))
 
 

@@ -72,18 +72,18 @@ def shop(finished_copy) -> Shop:
 def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop):
     assert shop.stored_final() is None
     final = shop.prepare()
-    made = shop.made()
+    counts = shop.made()
     assert shop.stored_final() == final
     shop.prepare()
-    assert shop.made() == made
+    assert shop.made() == counts
     shop.prepare(again=True)
-    assert shop.made() == (made[0] + 1, made[1] + 1)
+    assert shop.made() == (counts[0] + 1, counts[1] + 1)
 
 
 def test_the_accuracy_on_the_test_images_is_found_in_the_ledger(shop):
     final = shop.prepare()
-    found = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
-    assert (found.split, found.n, found.correct) == ("test", 1000, 880)
+    accuracy = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
+    assert (accuracy.split, accuracy.n, accuracy.correct) == ("test", 1000, 880)
 
 
 def test_a_deleted_model_is_exported_again(shop):
@@ -152,9 +152,9 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
         raise AssertionError("nothing is missing")
 
     monkeypatch.setattr(prepare.workplace, "opened", never)
-    one, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
-    assert one.archive.read_bytes() == other.archive.read_bytes()
-    tested = one.to_json()["accuracy"]["test"]
+    first, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
+    assert first.archive.read_bytes() == other.archive.read_bytes()
+    tested = first.to_json()["accuracy"]["test"]
     assert (tested["n"], tested["correct"], tested["recall_min"]) == (1000, 880, 0.88)
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
     assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
@@ -178,23 +178,23 @@ def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_pa
     monkeypatch.chdir(tmp_path)  # where it makes folders
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     shop.prepare()
-    made = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow=store), notes := Notes())
+    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow=store), notes := Notes())
     assert notes.texts == ["MLflow has the bundle, in the run of study 'fake'"]
     (run,) = mlflow.MlflowClient(store).search_runs(["1"])
     assert (run.info.run_name, run.info.status) == ("fake", "FINISHED")
-    assert run.data.tags["vitsearch.shipped"] == made.model.name
+    assert run.data.tags["vitsearch.shipped"] == bundle.model.name
     assert run.data.metrics["shipped/accuracy_test"] == 0.88
-    archive = mlflow.MlflowClient(store).download_artifacts(run.info.run_id, f"shipped/{made.model.name}/here.zip")
-    assert Path(archive).read_bytes() == made.archive.read_bytes()
+    archive = mlflow.MlflowClient(store).download_artifacts(run.info.run_id, f"shipped/{bundle.model.name}/here.zip")
+    assert Path(archive).read_bytes() == bundle.archive.read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore")  # of MLflow
 def test_a_bundle_that_mlflow_does_not_take_is_written(shop, tmp_path):
     pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
     shop.prepare()
-    made = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
+    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
     assert notes.texts[0].startswith(f"MLflow did not take the bundle, which is in {tmp_path / 'here'}: ")
-    assert made.archive.is_file()
+    assert bundle.archive.is_file()
 
 
 def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_path):
@@ -224,18 +224,18 @@ def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_p
     """Checked by hand, as somebody without vitsearch would."""
     shop.prepare()
     key = new_key()
-    made = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", sign=key), Silent())
-    assert made.to_json()["signed"]
+    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", sign=key), Silent())
+    assert bundle.to_json()["signed"]
     (tmp_path / "signers").write_text(f"ada {key.with_name('key.pub').read_text()}")
     verify = "ssh-keygen -Y verify -f ../signers -I ada -n vitsearch-bundle -s SHA256SUMS.sig < SHA256SUMS"
     for check in (verify, "sha256sum --quiet -c SHA256SUMS"):
         done = subprocess.run(check, shell=True, cwd=tmp_path / "here", capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     signature = (tmp_path / "here" / "SHA256SUMS.sig").read_bytes()
-    with zipfile.ZipFile(made.archive) as archive:
-        assert archive.read(f"{made.model.name}/SHA256SUMS.sig") == signature
+    with zipfile.ZipFile(bundle.archive) as archive:
+        assert archive.read(f"{bundle.model.name}/SHA256SUMS.sig") == signature
     again = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "again", sign=key), Silent())
-    assert again.archive.read_bytes() == made.archive.read_bytes()
+    assert again.archive.read_bytes() == bundle.archive.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -297,8 +297,8 @@ def test_the_bundle_of_a_study_says_nothing_of_the_machine(make_study, tmp_path,
     bundle = tmp_path / "bundle"
     ship(shop.where, Wanted("knee"), ShipOptions(bundle), Silent())
     for file in (file for file in bundle.rglob("*") if file.is_file()):
-        found = [word for word in (HOST, USER, HOME, "~/nets", str(tmp_path)) if word.encode() in file.read_bytes()]
-        assert found == [], file.name
+        words = [word for word in (HOST, USER, HOME, "~/nets", str(tmp_path)) if word.encode() in file.read_bytes()]
+        assert words == [], file.name
     assert json.loads((bundle / "plan.json").read_text())["weights"] == "file:best.safetensors"
 
 

@@ -44,7 +44,7 @@ def test_the_file_is_run_on_the_validation_images(plan, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
     images = load(DataSpec.from_json({"source": "builtin:fashion-mnist-14k"}))
-    found = predicted(RunnableFile(path, plan, VIEW, {}, 4), images)
+    labels = predicted(RunnableFile(path, plan, VIEW, {}, 4), images)
     pixels = images.validation.images[..., 0].astype(np.float64)
-    assert len(found) == len(images.validation)
-    assert (found == pixels[:, :10].sum(2).argmax(1)).mean() > 0.999  # sums of equal rows may tie
+    assert len(labels) == len(images.validation)
+    assert (labels == pixels[:, :10].sum(2).argmax(1)).mean() > 0.999  # sums of equal rows may tie

@@ -33,20 +33,20 @@ def make_cluster(monkeypatch):
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
     from ray.cluster_utils import Cluster
 
-    made = []
+    clusters = []
 
     def make(nodes, **arguments):
         ensure_token_if_auth_enabled()  # as ray.init does for a cluster of its own
-        made.append(Cluster(initialize_head=True, head_node_args=arguments))
+        clusters.append(Cluster(initialize_head=True, head_node_args=arguments))
         for _ in range(nodes):
-            made[0].add_node(num_cpus=1)
-        return made[0]
+            clusters[0].add_node(num_cpus=1)
+        return clusters[0]
 
     # A short path, for sockets; and of its own, because Ray notes the newest cluster of a machine there.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         yield make
-        for cluster in made:
+        for cluster in clusters:
             cluster.shutdown()
 
 
@@ -82,8 +82,8 @@ class Start:
 
 
 def starts(folder: Path) -> list[Start]:
-    found = [Start(*path.name.split(".")) for path in folder.glob("cache/starts/*")]
-    return sorted(found, key=lambda start: start.time)
+    starts_of = [Start(*path.name.split(".")) for path in folder.glob("cache/starts/*")]
+    return sorted(starts_of, key=lambda start: start.time)
 
 
 class LosesANode(threading.Thread):
@@ -120,16 +120,16 @@ def test_a_lost_node_repeats_only_the_stage_that_it_was_making(make_cluster, mak
     runner.close()
     assert ended.complete
     assert study.trained == 3
-    made = starts(tmp_path)
-    (repeated,) = [job for job, times in Counter(start.job for start in made).items() if times > 1]
-    first, second = (start for start in made if start.job == repeated)
+    begun = starts(tmp_path)
+    (repeated,) = [job for job, times in Counter(start.job for start in begun).items() if times > 1]
+    first, second = (start for start in begun if start.job == repeated)
     assert (first.stage, first.node) == ("train", losing.node)
     assert second.node != losing.node
     with closing(sqlite3.connect(tmp_path / "fake.db")) as database:
         in_ledger = Counter(
             stage for (stage,) in database.execute("SELECT stage FROM vs_stage_cost WHERE ran_on LIKE 'worker%'")
         )
-    assert in_ledger == Counter(start.stage for start in {start.job: start for start in made}.values())
+    assert in_ledger == Counter(start.stage for start in {start.job: start for start in begun}.values())
 
 
 @dataclass(frozen=True)

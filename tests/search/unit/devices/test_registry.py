@@ -62,9 +62,9 @@ def test_adding_a_device_waits_for_another_process_that_adds_one(book, monkeypat
     read, write = second.devices, book._write
 
     def read_and_signal():
-        found = read()
+        devices = read()
         has_read.set()
-        return found
+        return devices
 
     def let_the_other_in(devices):
         other.start()
@@ -115,10 +115,10 @@ def test_a_space_file_with_only_the_name_uses_the_stored_device(book, environ):
 def test_keys_of_the_space_file_take_precedence(book, environ):
     book.put("nano", NANO)
     other = "sha256:" + "cd" * 32
-    asked = DeviceSection(url=NANO.url, token="env:VITSEARCH_NANO", fingerprint=other)
-    remember_places({"nano": asked}, environ)
-    found = known_device("nano", asked, environ | {"VITSEARCH_NANO": "s" * 64})
-    assert found == KnownDevice(NANO.url, "s" * 64, other)
+    section = DeviceSection(url=NANO.url, token="env:VITSEARCH_NANO", fingerprint=other)
+    remember_places({"nano": section}, environ)
+    device = known_device("nano", section, environ | {"VITSEARCH_NANO": "s" * 64})
+    assert device == KnownDevice(NANO.url, "s" * 64, other)
 
 
 def test_a_stored_token_is_not_sent_to_another_address(book, environ):
@@ -138,11 +138,11 @@ def test_a_stored_token_is_not_sent_to_another_certificate(book, environ):
 
 
 def test_an_unknown_device_is_reached_with_the_keys_of_the_space_file(environ):
-    asked = DeviceSection(url="https://nano:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
-    remember_places({"nano": asked}, environ)
-    assert known_device("nano", asked, environ | {"VITSEARCH_NANO": "t" * 64}) == NANO
+    section = DeviceSection(url="https://nano:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
+    remember_places({"nano": section}, environ)
+    assert known_device("nano", section, environ | {"VITSEARCH_NANO": "t" * 64}) == NANO
     with pytest.raises(ResourceError, match="VITSEARCH_NANO must hold the token, but it is not set"):
-        known_device("nano", asked, environ)
+        known_device("nano", section, environ)
 
 
 def test_an_invalid_token_is_reported_without_showing_it():

@@ -81,8 +81,8 @@ def test_where_nothing_can_be_written_a_file_counts_in_its_process(environ, monk
 
     monkeypatch.setattr(token_places, "replacing", full)
     remember_places({"nano": NANO}, environ)
-    found = known_device("nano", DeviceSection.model_validate(NANO.model_dump(by_alias=True)), environ)
-    assert found.token == "s" * 64
+    device = known_device("nano", DeviceSection.model_validate(NANO.model_dump(by_alias=True)), environ)
+    assert device.token == "s" * 64
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "places": [3]}', '{"version": 1, "places": 7}'])

@@ -15,9 +15,9 @@ def test_the_words_are_those_of_a_space_file(plan):
 
 def test_a_plan_that_cuts_nothing_has_no_scope(plan):
     cut = replace(plan, compression=Compression(0.5, scope="global"))
-    assert [knobs(one)["pruning_scope"] for one in (plan, cut)] == ["none", "global"]
+    assert [knobs(variant)["pruning_scope"] for variant in (plan, cut)] == ["none", "global"]
 
 
 def test_a_file_for_any_batch_is_open(plan):
     any_batch = replace(plan, deployments=(replace(plan.deployment, batch=None),))
-    assert [knobs(one)["batch"] for one in (plan, any_batch)] == ["1", "open"]
+    assert [knobs(variant)["batch"] for variant in (plan, any_batch)] == ["1", "open"]

@@ -154,7 +154,7 @@ def test_tokens_are_pruned_with_the_default_method(read):
 
 
 def test_all_reasons_are_given_at_once(problems):
-    found = problems(
+    problem_lines = problems(
         """
 backbone: vit_fmnist_p4
 resolutoin: 24
@@ -179,12 +179,12 @@ recipe: {lr: fast}
         "line 10: quantization: 'int9' is not a valid value; allowed: fp32, fp16,",
         "line 11: recipe.lr: 'fast' is not a valid value; allowed: auto, a number",
     ]
-    assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
-    assert "allowed: none, logits, feature" in found[6]
+    assert [line[: len(start)] for line, start in zip(problem_lines, expected, strict=True)] == expected
+    assert "allowed: none, logits, feature" in problem_lines[6]
 
 
 def test_problems_of_the_form_of_the_front_keep_its_keys(problems):
-    found = problems(
+    problem_lines = problems(
         '{"backbone": "vit_fmnist_p5", "compression": {"head_ratio": 0.5, "scope": "local"}, "deployments": '
         '[{"device": "local", "runtime": "abacus", "provider": "CUDA", "precision": "bf16", "options": {}}]}'
     )
@@ -197,8 +197,8 @@ def test_problems_of_the_form_of_the_front_keep_its_keys(problems):
         "did you mean 'cuda'?",
         "deployments[0].precision: 'bf16'",
     ):
-        assert any(expected in line for line in found), expected
-    assert len(found) == 6
+        assert any(expected in line for line in problem_lines), expected
+    assert len(problem_lines) == 6
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ def test_each_key_has_a_path_in_a_space_file(own, expected):
 
 
 def test_words_replace_the_values_of_the_base(words):
-    found = words("backbone: vit\nresolution: 24\nrecipe: {lr: 0.1}\n").over(BASE).plain()
-    assert found["space"] == {"resolution": 24, "backbone": {"name": "vit"}}
-    assert found["task"]["fine_tune"] == {"lr": 0.1}
+    values = words("backbone: vit\nresolution: 24\nrecipe: {lr: 0.1}\n").over(BASE).plain()
+    assert values["space"] == {"resolution": 24, "backbone": {"name": "vit"}}
+    assert values["task"]["fine_tune"] == {"lr": 0.1}
 
 
 def test_one_list_of_blocks_becomes_a_list_of_lists(words):
@@ -55,10 +55,10 @@ def test_empty_values_count_as_left_out(words):
 
 
 def test_problems_keep_the_path_of_the_plan_file(words):
-    found = words("compression:\n  scope: local\n")
-    own = found.own(Problem(("space", "pruning_scope"), "is wrong"))
+    values = words("compression:\n  scope: local\n")
+    own = values.own(Problem(("space", "pruning_scope"), "is wrong"))
     assert own.path == ("compression", "scope")
-    assert found.source.location(own.path).line == 2
+    assert values.source.location(own.path).line == 2
 
 
 def test_standard_input_is_read(monkeypatch):

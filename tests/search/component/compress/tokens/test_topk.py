@@ -42,9 +42,9 @@ def test_equals_the_whole_model_with_the_dropped_tokens_masked(vit, images, prun
     whole = vit()
     with torch.no_grad():
         expected = masked_logits(whole, images, 1, most_attended(vit(), images, 1, 8))
-        found = pruned(vit(), "topk", 0.5, (1,))(images)
+        actual = pruned(vit(), "topk", 0.5, (1,))(images)
         assert float((whole(images) - expected).abs().max()) > 1e-3, "the mask changed nothing"
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [TopKBlock, EViTBlock])

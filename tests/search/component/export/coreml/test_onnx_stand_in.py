@@ -34,12 +34,12 @@ def test_weights_of_linear_layers_are_found_transposed_and_of_convolutions_as_th
     layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(6, 5), nn.Linear(5, 6, bias=False)).eval()
     weights = [rounded(layers[index].weight) for index in (0, 1, 2)]
     onnx_stand_in.write(plain(layers, (1, 1, 8, 8)), tmp_path / "judged.onnx", weights, is_half=False)
-    found = constants(tmp_path / "judged.onnx")
-    for one in weights:
+    tensors = constants(tmp_path / "judged.onnx")
+    for weight in weights:
         assert any(
-            array.shape in (one.after.shape, one.after.T.shape)
-            and (np.array_equal(array, one.after) or (array.ndim == 2 and np.array_equal(array.T, one.after)))
-            for array in found
+            array.shape in (weight.after.shape, weight.after.T.shape)
+            and (np.array_equal(array, weight.after) or (array.ndim == 2 and np.array_equal(array.T, weight.after)))
+            for array in tensors
         )
 
 

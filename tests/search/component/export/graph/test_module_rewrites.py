@@ -14,8 +14,8 @@ def test_linear_attention_has_the_same_numbers_with_fewer_and_with_more_tokens_t
     with torch.inference_mode():
         expected = attention(images)
         with export_forms(attention):
-            found = attention(images)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+            actual = attention(images)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_module_is_itself_again_after_an_error():

@@ -27,15 +27,15 @@ IMAGES = torch.randn((4, 1, 28, 28), generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="session")
 def base():
     """base(name) -> (a base as it ships, its MACs by torch's counter); each is made once."""
-    made = {}
+    by_name = {}
 
     def get(name: str) -> tuple[torch.nn.Module, int]:
-        if name not in made:
+        if name not in by_name:
             family = backbones.find(name)
             model = family.build(ModelSpec(name, "builtin", 28, 10, 1)).model.eval()
             ships = deploy.deployed(model, family, tuple(IMAGES.shape))
-            made[name] = ships, round(macs.count(ships, IMAGES[:1])[0] * 1e6)
-        return made[name]
+            by_name[name] = ships, round(macs.count(ships, IMAGES[:1])[0] * 1e6)
+        return by_name[name]
 
     return get
 

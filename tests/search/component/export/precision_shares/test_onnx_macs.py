@@ -57,23 +57,23 @@ def test_an_open_batch_is_counted_at_the_batch_that_is_asked(count):
 
 def test_products_of_floats_that_are_quantized_at_run_time_are_int8(count):
     weight, scale, zero = np.ones((8, 6), np.int8), np.float32(0.1), np.int8(0)
-    found = count("DynamicQuantizeMatMul", [5, 8], weight, np.array(scale), np.array(zero), domain=MICROSOFT)
-    assert found == {"int8": 5 * 6 * 8}
+    counted = count("DynamicQuantizeMatMul", [5, 8], weight, np.array(scale), np.array(zero), domain=MICROSOFT)
+    assert counted == {"int8": 5 * 6 * 8}
 
 
 @pytest.mark.parametrize(("level", "kind"), [(0, "fp32"), (1, "fp32"), (4, "int8")])
 def test_blocks_of_8_bits_are_multiplied_as_their_accuracy_level_says(count, level, kind):
     weight, scales = np.ones((6, 1, 32), np.uint8), np.ones((6, 1), np.float32)
-    asked = {"K": 32, "N": 6, "bits": 8, "block_size": 32, "accuracy_level": level}
-    assert count("MatMulNBits", [5, 32], weight, scales, domain=MICROSOFT, **asked) == {kind: 5 * 6 * 32}
+    settings = {"K": 32, "N": 6, "bits": 8, "block_size": 32, "accuracy_level": level}
+    assert count("MatMulNBits", [5, 32], weight, scales, domain=MICROSOFT, **settings) == {kind: 5 * 6 * 32}
 
 
 def test_attention_in_one_operator_counts_both_of_its_products(count):
     keys = (1, 7, 8)
-    found = count("MultiHeadAttention", [1, 5, 8], keys, keys, domain=MICROSOFT, num_heads=2)
-    assert found == {"fp32": 2 * 5 * 7 * 8}
+    counted = count("MultiHeadAttention", [1, 5, 8], keys, keys, domain=MICROSOFT, num_heads=2)
+    assert counted == {"fp32": 2 * 5 * 7 * 8}
 
 
 def test_attention_with_its_weights_counts_the_projection_too(count):
-    found = count("Attention", [1, 5, 8], (8, 24), (24,), domain=MICROSOFT, num_heads=2)
-    assert found == {"fp32": 5 * 8 * 24 + 2 * 5 * 5 * 8}
+    counted = count("Attention", [1, 5, 8], (8, 24), (24,), domain=MICROSOFT, num_heads=2)
+    assert counted == {"fp32": 5 * 8 * 24 + 2 * 5 * 5 * 8}

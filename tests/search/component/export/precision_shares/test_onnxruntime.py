@@ -22,18 +22,18 @@ def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batc
 @pytest.mark.parametrize("precision", ["int8_ptq", *long("int8_dynamic", "int8_qat")])
 @pytest.mark.parametrize(("name", "share"), [*zip(BASES, (0.952, 0.010, 0.445), strict=True)])
 def test_the_share_of_int8_is_that_of_linear_layers(exported, in_file, name, precision, share):
-    found = exported(name, "onnxruntime", precision)
-    assert sum(precision_shares.macs(*found).values()) == in_file(name)
-    assert precision_shares.by_precision(*found) == pytest.approx({"int8": share, "fp32": 1 - share}, abs=1e-3)
+    file = exported(name, "onnxruntime", precision)
+    assert sum(precision_shares.macs(*file).values()) == in_file(name)
+    assert precision_shares.by_precision(*file) == pytest.approx({"int8": share, "fp32": 1 - share}, abs=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["int8_ptq", "int8_qat"])
 @pytest.mark.parametrize(("name", "share"), [("efficientvit_fmnist", 0.835), ("mobilevit_fmnist", 0.871)])
 @pytest.mark.long
 def test_quantized_convolutions_count_as_int8(exported, in_file, name, precision, share):
-    found = exported(name, "onnxruntime", precision, ops="all")
-    assert sum(precision_shares.macs(*found).values()) == in_file(name)
-    assert precision_shares.by_precision(*found) == pytest.approx({"int8": share, "fp32": 1 - share}, abs=1e-3)
+    file = exported(name, "onnxruntime", precision, ops="all")
+    assert sum(precision_shares.macs(*file).values()) == in_file(name)
+    assert precision_shares.by_precision(*file) == pytest.approx({"int8": share, "fp32": 1 - share}, abs=1e-3)
 
 
 def test_fp16_is_cast_to_fp32_on_a_cpu(exported):
@@ -46,9 +46,9 @@ def test_weights_in_int8_are_multiplied_in_int8(exported):
 
 
 def test_the_largest_share_comes_first_and_all_are_one(exported):
-    found = precision_shares.by_precision(*exported("vit_fmnist_p4", "onnxruntime", "int8_dynamic"))
-    assert list(found) == ["int8", "fp32"]
-    assert sum(found.values()) == pytest.approx(1)
+    shares = precision_shares.by_precision(*exported("vit_fmnist_p4", "onnxruntime", "int8_dynamic"))
+    assert list(shares) == ["int8", "fp32"]
+    assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_a_provider_that_this_machine_lacks_is_unknown(exported):

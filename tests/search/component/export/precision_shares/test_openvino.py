@@ -31,23 +31,23 @@ def test_all_macs_of_a_base_are_found_and_are_fp32(exported, in_file, name, batc
 @pytest.mark.long
 def test_static_int8_has_most_convolutions_and_products(exported, in_file, name, share):
     pytest.importorskip("nncf")
-    found = exported(name, "openvino", "int8_ptq")
-    assert sum(precision_shares.macs(*found).values()) == in_file(name)
-    assert precision_shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
+    file = exported(name, "openvino", "int8_ptq")
+    assert sum(precision_shares.macs(*file).values()) == in_file(name)
+    assert precision_shares.by_precision(*file)["int8"] == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize(("name", "share"), [*zip(BASES, (0.952, 0.010, 0.445), strict=True)])
 @pytest.mark.long
 def test_trained_int8_has_the_layers_whose_ranges_were_learned(exported, in_file, name, share):
-    found = exported(name, "openvino", "int8_qat")
-    assert sum(precision_shares.macs(*found).values()) == in_file(name)
-    assert precision_shares.by_precision(*found)["int8"] == pytest.approx(share, abs=0.02)
+    file = exported(name, "openvino", "int8_qat")
+    assert sum(precision_shares.macs(*file).values()) == in_file(name)
+    assert precision_shares.by_precision(*file)["int8"] == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_halves_are_known_only_where_the_cpu_computes_in_them(exported, computes, precision):
-    found = precision_shares.by_precision(*exported("efficientvit_fmnist", "openvino", precision))
-    assert found == ({precision: 1.0} if precision in computes else {})
+    shares = precision_shares.by_precision(*exported("efficientvit_fmnist", "openvino", precision))
+    assert shares == ({precision: 1.0} if precision in computes else {})
 
 
 def test_other_processors_are_unknown(exported):

@@ -34,8 +34,8 @@ def count(tmp_path):
     ],
 )
 def test_macs_follow_from_the_shapes(count, code, shapes, macs):
-    found = count([Tensor(shape) for shape in shapes], [Operator(code, [0, 1, -1], [2])])
-    assert sum(found.values()) == macs
+    counted = count([Tensor(shape) for shape in shapes], [Operator(code, [0, 1, -1], [2])])
+    assert sum(counted.values()) == macs
 
 
 def test_a_transposed_convolution_counts_each_pixel_of_its_input(count):

@@ -27,9 +27,9 @@ def base_mb():
 def test_memory_that_is_free_again_at_the_end_counts():
     before = base_mb()
     with peak_memory() as peak:
-        held = np.ones(300 * MB, np.uint8)
+        block = np.ones(300 * MB, np.uint8)
         time.sleep(LONG_S)
-        del held
+        del block
     assert 250 < peak.megabytes - before < 350
 
 

@@ -121,9 +121,9 @@ def _session(runner):
 @needs_proc
 def test_its_servers_listen_on_loopback_alone(runner):
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-    found = set(_listening())
-    assert found
-    assert found <= loopback
+    addresses = set(_listening())
+    assert addresses
+    assert addresses <= loopback
 
 
 def test_no_token_is_written(runner, home):
@@ -136,11 +136,11 @@ def test_the_token_is_not_in_the_environment_of_the_driver_afterwards(runner):
 
 def _attack(runner, home, *tokens):
     address = runner._ray.get_runtime_context().gcs_address
-    asked = json.dumps([address, [str(home / ".ray" / "auth_token")], [str(_session(runner) / "logs")]])
-    command = [sys.executable, "-c", ATTACK, asked, *tokens]
-    found = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=120)
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout)
+    arguments = json.dumps([address, [str(home / ".ray" / "auth_token")], [str(_session(runner) / "logs")]])
+    command = [sys.executable, "-c", ATTACK, arguments, *tokens]
+    process = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=120)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 @needs_root

@@ -125,12 +125,12 @@ try:
 except WorkersLost as error:
     print(error)
 """
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment())
-    assert found.returncode == 0
-    assert found.stdout.startswith("Ray did not start on this machine: ")
-    assert found.stdout.count("\n") == 1
-    assert found.stderr.count("\n") == 1, found.stderr
-    assert found.stderr.endswith("; trying once more\n")
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=_environment())
+    assert process.returncode == 0
+    assert process.stdout.startswith("Ray did not start on this machine: ")
+    assert process.stdout.count("\n") == 1
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert process.stderr.endswith("; trying once more\n")
     assert folders(place) == []
 
 
@@ -206,10 +206,10 @@ def test_without_a_place_for_its_sockets_it_says_so(monkeypatch):
 
 
 def test_a_cluster_that_cannot_be_joined_is_one_line_and_nothing_is_started(place, tmp_path, monkeypatch):
-    asked = []
+    calls = []
 
     def init(**arguments):
-        asked.append(arguments)
+        calls.append(arguments)
         raise ConnectionError("Failed to connect to Ray cluster at head:6379\n\x1b[31mlong paragraph")
 
     monkeypatch.setattr(ray, "init", init)
@@ -219,6 +219,6 @@ def test_a_cluster_that_cannot_be_joined_is_one_line_and_nothing_is_started(plac
     assert str(error.value) == (
         "the Ray cluster at head:6379 cannot be joined: Failed to connect to Ray cluster at head:6379"
     )
-    assert [one["address"] for one in asked] == ["head:6379"]
-    assert not any("_temp_dir" in one for one in asked)
+    assert [call["address"] for call in calls] == ["head:6379"]
+    assert not any("_temp_dir" in call for call in calls)
     assert folders(place) == []

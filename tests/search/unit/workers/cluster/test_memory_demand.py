@@ -37,11 +37,11 @@ def test_the_largest_peak_counts_and_an_unmeasured_one_does_not():
 
 
 def test_what_found_no_memory_asks_for_half_a_node_then_for_more_then_for_all_of_it():
-    demand, asked = MemoryDemand({TRAIN: 1000.0}), []
+    demand, amounts = MemoryDemand({TRAIN: 1000.0}), []
     for _ in range(3):
         demand.grow(TRAIN, NODE)
-        asked.append(demand.request_bytes(TRAIN, NODE))
-    assert asked == [32 * 10**9, 48 * 10**9, NODE]
+        amounts.append(demand.request_bytes(TRAIN, NODE))
+    assert amounts == [32 * 10**9, 48 * 10**9, NODE]
 
 
 def all_jobs(above=Job):
@@ -57,5 +57,5 @@ def test_every_job_that_starts_from_a_model_has_its_backbone(job):
     source = Source("vit", "none", 28, FASHION_MNIST)
     values = {"source": source, "spec": CompressionSpec(source, None, "")}
     names = [field.name for field in fields(job)]
-    made = job(**{name: values.get(name) for name in names})
-    assert kind_of(made) == (job.stage, "vit" if values.keys() & names else "")
+    each_job = job(**{name: values.get(name) for name in names})
+    assert kind_of(each_job) == (job.stage, "vit" if values.keys() & names else "")
