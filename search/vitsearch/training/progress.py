@@ -26,7 +26,7 @@ class TrainingProgress:
         self._steps = steps
         self._clock = clock
         self._work = current()
-        self._timed_from_s = self._told = clock()
+        self._timed_from_s = self._reported_s = clock()
         self._done = 0
         self._correct = self._seen = 0.0
 
@@ -39,8 +39,8 @@ class TrainingProgress:
         now = self._clock()
         if self._done == SLOW_STEPS:
             self._timed_from_s = now
-        if self._done == self._steps or now - self._told >= REPORT_S:
-            self._told, self._work.text = now, self._text(now)
+        if self._done == self._steps or now - self._reported_s >= REPORT_S:
+            self._reported_s, self._work.text = now, self._text(now)
 
     def _text(self, now: float) -> str:
         epoch = max(1, math.ceil(self._done / self._steps * self._epochs))

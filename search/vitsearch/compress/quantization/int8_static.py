@@ -170,7 +170,7 @@ class _Int8Graph:
     def __init__(self, graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Ranges) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
-        self._known = constants(graph)
+        self._tensors = constants(graph)
         self._ranges = ranges
         self._quantized: dict[tuple[str, Range], str] = {}
         covered = {layer.node.output[0] for layer in layers}
@@ -188,7 +188,7 @@ class _Int8Graph:
 
     def add_convolution(self, layer: Layer) -> None:
         q, y, seen = self._input(layer), layer.output, self._ranges.outputs[layer.output]
-        bias = numpy_helper.to_array(self._known[layer.bias]).astype(np.float64) if layer.bias else None
+        bias = numpy_helper.to_array(self._tensors[layer.bias]).astype(np.float64) if layer.bias else None
         least = 0.0 if bias is None else np.abs(bias) / (self.constants[f"{q}/scale"] * MOST_BIAS_STEPS)
         weight, scales = symmetric(layer.weight, axis=0, least=least)
         to = self._named(y, seen)

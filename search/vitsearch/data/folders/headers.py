@@ -39,7 +39,7 @@ class HeaderCache:
         self._folder = folder
         name = digest(str(folder.resolve()))[:16]
         self._file = cache_dir / f"listing-{name}.json" if cache_dir is not None else None
-        self._known = self._load()
+        self._entries = self._load()
         self._seen: dict[str, list[Any]] = {}
         self._changed = False
 
@@ -50,7 +50,7 @@ class HeaderCache:
         """
         status = path.stat()
         name, stamp = self._name(path), [status.st_size, status.st_mtime_ns]
-        entry = self._known.get(name)
+        entry = self._entries.get(name)
         if entry is None or entry[:2] != stamp:
             entry = [*stamp, *_read_header(path), None]
             self._changed = True
