@@ -26,7 +26,7 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.fashion_mnist import CLASS_NAMES, subset_split
-from vitsearch.models.graph import OPSET
+from vitsearch.models.onnx_format import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore

@@ -26,14 +26,13 @@ import torch
 from vitsearch import backbones, data
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import FASHION_MNIST
-from vitsearch.compress import prune, tokens
-from vitsearch.compress.sparsity import sparse_file, sparsity
+from vitsearch.compress import prune, sparse_file, sparsity, tokens
 from vitsearch.core import legality, precisions
 from vitsearch.core.plan import Compression, Deployment, Distillation, Plan, QuantizationAware, Recipe, Scope
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.data.tensors import to_tensor
-from vitsearch.models.graph import OPSET
+from vitsearch.models.onnx_format import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.storage.files import FileStore

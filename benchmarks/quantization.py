@@ -24,7 +24,6 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant, quantize, sensitivity
 from vitsearch.compress.quantization.layers import Coverage
-from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core import precisions
 from vitsearch.core.plan import QuantizationAware, Recipe
 from vitsearch.core.preprocessing import Preprocessing
@@ -32,6 +31,7 @@ from vitsearch.core.resolve import sensitive_layers
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.testing.outliers import add_outliers
 from vitsearch.training import fine_tune, inference
 
 MEAN, STD = (0.286,), (0.353,)

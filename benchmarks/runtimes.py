@@ -41,7 +41,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Floats
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError, VitsearchError
-from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, shares
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
 from vitsearch.export.device_jobs import DeviceJob
 from vitsearch.export.litert import converters
 from vitsearch.models.surgery import raise_layer_scales
@@ -174,7 +174,7 @@ def ours(subject: Subject, deployment: Deployment, folder: Path) -> Row:
     except VitsearchError as error:
         return Row(runtime, what, note=str(error))
     path, job = evaluate.judging_job(written.file, deployment)
-    kept = shares.by_precision(written.file, deployment)
+    kept = precision_shares.by_precision(written.file, deployment)
     int8 = kept.get("int8", 0.0) if kept else None
     if job.runtime != runtime:  # another runtime stands in to judge it
         return Row(runtime, what, written.file.path, None, written.parity, int8, time.process_time() - begin)

@@ -20,9 +20,8 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.compress import batch_norms
+from vitsearch.compress import batch_norms, sparse_file, sparsity
 from vitsearch.compress.quantization import quantize
-from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.export.graph.onnx_file import write_onnx

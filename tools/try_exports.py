@@ -19,7 +19,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones import FAMILIES
 from vitsearch.testing.families.subject import smaller_models
-from vitsearch.workers.attempt import Attempt, attempt
+from vitsearch.workers.backbone_check import BackboneCheck, check_backbone
 
 SIZES = range(32, 1025, 4)
 SMALL = {"vit": {"depth": 2, "embed_dim": 192, "num_heads": 3}}
@@ -70,18 +70,18 @@ def unbuilt(name: str) -> Any:
     return family.unbuilt(name)
 
 
-def try_small(name: str) -> Attempt:
+def try_small(name: str) -> BackboneCheck:
     fits = (pixels for pixels in SIZES if backbones.supports(name, "resolution", pixels) is None)
     resolution = next(fits, backbones.native_resolution(name))
     with smaller_models(name, SMALL.get(backbones.find(name).family, {})):
-        return attempt(name, resolution)
+        return check_backbone(name, resolution)
 
 
 def is_refused(name: str) -> bool:
     return backbones.supports(name, "quantization", "fp32") is not None
 
 
-def reasons(found: Attempt) -> str:
+def reasons(found: BackboneCheck) -> str:
     broken = [f"{file.precision}: {file.reason}" for file in found.files if file.reason and not file.is_refused]
     return found.reason or "; ".join(broken)
 

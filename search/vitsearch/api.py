@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from vitsearch.search.driver import SearchEnd
     from vitsearch.search.observers.observe import Observing
     from vitsearch.ship.choice import Wanted
-    from vitsearch.ship.ship import Bundle
-    from vitsearch.ship.ship import Options as ShipOptions
-    from vitsearch.space import Judged, SearchSpace
+    from vitsearch.ship.ship import Bundle, ShipOptions
+    from vitsearch.space import JudgedSpace, SearchSpace
     from vitsearch.study.front import Front, Point
     from vitsearch.study.results.comparison import Comparison
     from vitsearch.study.results.detail import TrialDetail
@@ -43,7 +42,7 @@ def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
     return judged.require().space
 
 
-def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judged:
+def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> JudgedSpace:
     """A space file with its problems and warnings, after everything in it was checked."""
     # timm and torch: only for those who load a space
     from vitsearch import backbones
@@ -230,9 +229,9 @@ class StoredStudy:
         """Write the bundle of one model, as ``vitsearch ship`` does. Reports to ``progress`` (default: nothing)."""
         # optuna, sqlalchemy, and ray where something is missing: only for those who ship
         from vitsearch.pipeline.progress import Silent
-        from vitsearch.ship.ship import Options, ship
+        from vitsearch.ship.ship import ShipOptions, ship
 
-        return ship(self.where, wanted, options or Options(), progress or Silent())
+        return ship(self.where, wanted, options or ShipOptions(), progress or Silent())
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:

@@ -82,8 +82,8 @@ def find(name: str) -> Backbone:
     for family in families:
         if family.claims(name):
             return family
-    known = [variant for family in families for variant in family.variants()]
-    near = difflib.get_close_matches(name.partition(".")[0], known, n=NEAR_NAMES, cutoff=0.4)
+    variants = [variant for family in families for variant in family.variants()]
+    near = difflib.get_close_matches(name.partition(".")[0], variants, n=NEAR_NAMES, cutoff=0.4)
     kind = f"backbone of a supported family ({', '.join(FAMILIES.names())})"
     raise UnknownName(kind, name, near or BUILTIN)
 

@@ -52,8 +52,8 @@ class EdgeNeXtFamily(TimmFamily):
         return tuple(_unit(name, block) for name, block in _blocks(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, found = _blocks(model)[block]
-        attention: Any = getattr(found, "xca", None)
+        name, module = _blocks(model)[block]
+        attention: Any = getattr(module, "xca", None)
         if not isinstance(attention, CrossCovarianceAttn) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         slice_qkv(attention, _head_dim(attention), kept)
@@ -72,8 +72,8 @@ class FewerHeads(CrossCovarianceAttn):  # type: ignore[misc]  # timm has no type
         similarity = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).transpose(-2, -1)
         attention = self.attn_drop((similarity * self.temperature).softmax(dim=-1))
         x = (attention @ v).permute(0, 3, 1, 2).reshape(batch, tokens, self.proj.in_features)
-        found: torch.Tensor = self.proj_drop(self.proj(x))
-        return found
+        output: torch.Tensor = self.proj_drop(self.proj(x))
+        return output
 
 
 def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -89,12 +89,12 @@ class FewerValues(Attention2d):  # type: ignore[misc]  # timm has no types
         local = self.v_local(v)
         attention = self.talking_head1((q @ k) * self.scale + self.get_attention_biases(x.device))
         attention = self.talking_head2(attention.softmax(dim=-1))
-        given = attention @ v.reshape(batch, self.dh // self.d, self.d, self.N).transpose(2, 3)
-        x = given.transpose(2, 3).reshape(batch, self.dh, *self.resolution) + local
+        attended = attention @ v.reshape(batch, self.dh // self.d, self.d, self.N).transpose(2, 3)
+        x = attended.transpose(2, 3).reshape(batch, self.dh, *self.resolution) + local
         if self.upsample is not None:
             x = self.upsample(x)
-        found: torch.Tensor = self.proj(self.act(x))
-        return found
+        output: torch.Tensor = self.proj(self.act(x))
+        return output
 
 
 def _slice_values(attention: Any, kept: Sequence[int]) -> None:

@@ -57,8 +57,8 @@ class FastViTFamily(TimmFamily):
         return tuple(_unit(name, block) for name, block in _blocks(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, found = _blocks(model)[block]
-        attention: Any = found.token_mixer
+        name, module = _blocks(model)[block]
+        attention: Any = module.token_mixer
         if not isinstance(attention, Attention) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         slice_qkv(attention, attention.head_dim, kept)
@@ -79,11 +79,11 @@ class FewerHeads(Attention):  # type: ignore[misc]  # timm has no types
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if self.fused_attn:
             dropped = self.attn_drop.p if self.training else 0.0
-            given = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
+            attended = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
         else:
-            given = self.attn_drop((q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)) @ v
-        found = self.proj(given.transpose(1, 2).reshape(batch, height * width, self.proj.in_features))
-        mapped: torch.Tensor = self.proj_drop(found).transpose(1, 2).reshape(batch, channels, height, width)
+            attended = self.attn_drop((q * self.scale @ k.transpose(-2, -1)).softmax(dim=-1)) @ v
+        projected = self.proj(attended.transpose(1, 2).reshape(batch, height * width, self.proj.in_features))
+        mapped: torch.Tensor = self.proj_drop(projected).transpose(1, 2).reshape(batch, channels, height, width)
         return mapped
 
 

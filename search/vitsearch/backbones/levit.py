@@ -73,17 +73,17 @@ class LevitFamily(TimmFamily):
 
 def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
     """Name, attention, MLP and whole module of each block and of each downsampling between stages, in order."""
-    found: list[tuple[str, Any, Any, Any]] = []
+    parts: list[tuple[str, Any, Any, Any]] = []
     stages: Any = cast(Levit, model).stages
     for number, stage in enumerate(stages):
         if not isinstance(stage.downsample, nn.Identity):
             down = stage.downsample
-            found.append((f"stages.{number}.downsample", down.attn_downsample, down.mlp, down))
+            parts.append((f"stages.{number}.downsample", down.attn_downsample, down.mlp, down))
         for index, block in enumerate(stage.blocks):
-            found.append(
+            parts.append(
                 (f"stages.{number}.blocks.{index}", getattr(block, "attn", None), getattr(block, "mlp", None), block)
             )
-    return found
+    return parts
 
 
 def _attention(model: nn.Module, block: int) -> Any:

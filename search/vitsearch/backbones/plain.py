@@ -24,8 +24,8 @@ def block_units(name: str, block: Any) -> BlockUnits:
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     heads = attention if is_plain_attention(attention) else None
     ffn = mlp if is_plain_mlp(mlp) else None
-    known = type(block) is Block or isinstance(block, TokenBlock)
-    attends, mixes = branches(block) if known else (None, None)
+    is_supported = type(block) is Block or isinstance(block, TokenBlock)
+    attends, mixes = branches(block) if is_supported else (None, None)
     return BlockUnits(
         name,
         heads.num_heads if heads else 0,
@@ -35,7 +35,7 @@ def block_units(name: str, block: Any) -> BlockUnits:
         ffn.fc2 if ffn else None,
         proj_branch=attends,
         fc2_branch=mixes,
-        removable=known and (heads is not None or ffn is not None),
+        removable=is_supported and (heads is not None or ffn is not None),
     )
 
 
@@ -44,13 +44,13 @@ def branches(block: Any) -> tuple[Branch, Branch]:
     return Branch(block.norm1, block.norm2, at_input=True), Branch(block.norm2, block)
 
 
-def is_plain_attention(found: Any) -> bool:
+def is_plain_attention(module: Any) -> bool:
     """Whether heads are independent: a norm over all heads, or a gate, would make them depend on each other."""
-    return type(found) is Attention and type(found.norm) is nn.Identity and found.gate is None
+    return type(module) is Attention and type(module.norm) is nn.Identity and module.gate is None
 
 
-def is_plain_mlp(found: Any) -> bool:
-    return type(found) in (Mlp, ConvMlp) and type(found.norm) is nn.Identity
+def is_plain_mlp(module: Any) -> bool:
+    return type(module) in (Mlp, ConvMlp) and type(module.norm) is nn.Identity
 
 
 def slice_attention(name: str, attention: Any, kept: Sequence[int]) -> None:

@@ -72,8 +72,8 @@ class SwinFamily(TimmFamily):
         return tuple(self._unit(name, block) for name, block in named_blocks(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, found = named_blocks(model)[block]
-        attention: Any = found.attn
+        name, module = named_blocks(model)[block]
+        attention: Any = module.attn
         if not isinstance(attention, WindowAttention) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         slice_qkv(attention, head_dim(attention), kept)

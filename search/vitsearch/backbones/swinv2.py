@@ -53,8 +53,8 @@ class SwinV2Family(SwinFamily):
         return None, None
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, found = named_blocks(model)[block]
-        attention: Any = found.attn
+        name, module = named_blocks(model)[block]
+        attention: Any = module.attn
         if not isinstance(attention, WindowAttention) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         columns = head_columns(kept, head_dim(attention))
@@ -86,8 +86,8 @@ class FewerHeads(WindowAttention):  # type: ignore[misc]  # timm has no types
             logits = of_images.view(-1, self.num_heads, tokens, tokens)
         attention = self.attn_drop(self.softmax(logits))
         x = (attention @ v).transpose(1, 2).reshape(windows, tokens, self.proj.in_features)
-        found: torch.Tensor = self.proj_drop(self.proj(x))
-        return found
+        output: torch.Tensor = self.proj_drop(self.proj(x))
+        return output
 
     def _position_bias(self, tokens: int) -> torch.Tensor:
         """Position biases (1, heads, tokens, tokens), each between 0 and 16."""

@@ -20,12 +20,12 @@ from torch import nn
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import Recipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
-from vitsearch.compress.sparsity import sparsity
+from vitsearch.compress import sparsity
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import BlockUnits, Built, ModelSpec, Reader
-from vitsearch.models.graph import MAX_BYTES
+from vitsearch.models.onnx_format import MAX_BYTES
 from vitsearch.training.distillation import supports_token
 
 

@@ -68,8 +68,8 @@ class TinyViTFamily(TimmFamily):
         return tuple(_unit(name, block) for name, block in _blocks(model))
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        name, found = _blocks(model)[block]
-        attention = getattr(found, "attn", None)
+        name, module = _blocks(model)[block]
+        attention = getattr(module, "attn", None)
         if type(attention) is not Attention or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
         slice_biased_attention(attention, kept)

@@ -53,7 +53,7 @@ class ViTFamily(TimmFamily):
         vit = cast(VisionTransformer, self.unbuilt(name))
         if not all(map(tokens.is_plain_block, vit.blocks)):
             return f"{name} {self.why_no_tokens}"
-        if knob == "token_pruning_method" and value in NEEDS_CLASS_TOKEN and not tokens.Layout.of(vit).readers:
+        if knob == "token_pruning_method" and value in NEEDS_CLASS_TOKEN and not tokens.TokenLayout.of(vit).readers:
             return f"{name} {NEEDS_CLASS_TOKEN[value]}"
         reason = position_problem(value, len(vit.blocks)) if knob == "token_pruning_at" else None
         return None if reason is None else f"{name} {reason}"

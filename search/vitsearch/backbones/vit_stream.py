@@ -62,8 +62,8 @@ def keep(vit: Any, kept: Sequence[int]) -> None:
 def readers(vit: Any) -> Iterator[Reader]:
     """The two readers of each plain block that is left, including blocks that prune tokens."""
     for index, block in enumerate(vit.blocks):
-        known = type(block) is Block or isinstance(block, TokenBlock)
-        if known and is_plain_attention(block.attn) and is_plain_mlp(block.mlp):
+        is_supported = type(block) is Block or isinstance(block, TokenBlock)
+        if is_supported and is_plain_attention(block.attn) and is_plain_mlp(block.mlp):
             yield Reader(f"blocks.{index}.attn.qkv", block.norm1, block.attn.qkv)
             yield Reader(f"blocks.{index}.mlp.fc1", block.norm2, block.mlp.fc1)
 

@@ -92,10 +92,10 @@ def weights_path(spec: ModelSpec) -> Path:
     kind, _, path = spec.weights.partition(":")
     if kind != "file" or not path:
         raise WeightsError(f"weights {spec.weights!r}: must be builtin, hub, none or file:PATH")
-    found = Path(path).expanduser()
-    if not found.is_file():
-        raise WeightsError(f"weights of {spec.backbone}: there is no file {found}")
-    return found
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise WeightsError(f"weights of {spec.backbone}: there is no file {file}")
+    return file
 
 
 def digest_of(spec: ModelSpec) -> str:
@@ -205,8 +205,8 @@ def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: 
     kinds = (("missing", missing), ("not of this model", extra), ("of another shape", shapes))
     wrong = "; ".join(f"{what}: {some(keys)}" for what, keys in kinds if keys)
     fitting = len(state) - len(extra) - len(shapes)
-    held = f"{fitting} of its {len(state)} tensors fit, and the model has {len(wanted)}"
-    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {held}; {wrong or first_line(error)}")
+    summary = f"{fitting} of its {len(state)} tensors fit, and the model has {len(wanted)}"
+    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {summary}; {wrong or first_line(error)}")
 
 
 @contextmanager

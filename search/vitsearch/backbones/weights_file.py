@@ -30,18 +30,18 @@ def read_state(path: Path) -> State:
     Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
     ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
     """
-    found = _unpacked(path)
+    state = _unpacked(path)
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
             break
-    if not isinstance(found, dict) or not found or not all(_is_tensor_of_a_name(item) for item in found.items()):
+    if not isinstance(state, dict) or not state or not all(_is_tensor_of_a_name(item) for item in state.items()):
         raise WeightsError(
-            f"{path} holds no weights but {_content(found)}; expected is a state dict, which maps names to tensors"
+            f"{path} holds no weights but {_content(state)}; expected is a state dict, which maps names to tensors"
         )
     return {
         key.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for key, value in found.items()
+        for key, value in state.items()
     }
 
 
@@ -70,11 +70,11 @@ def _is_tensor_of_a_name(item: tuple[Any, Any]) -> bool:
     return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
-def _content(found: Any) -> str:
+def _content(state: Any) -> str:
     """What a file holds that is no state dict."""
-    if not isinstance(found, dict):
-        return f"a value of type {type(found).__name__}"
-    return f"a mapping with the keys {some([*map(str, found)])}" if found else "an empty mapping"
+    if not isinstance(state, dict):
+        return f"a value of type {type(state).__name__}"
+    return f"a mapping with the keys {some([*map(str, state)])}" if state else "an empty mapping"
 
 
 def some(keys: list[str]) -> str:

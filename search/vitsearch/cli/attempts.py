@@ -19,7 +19,7 @@ from vitsearch.errors import UnknownName
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
-    from vitsearch.workers.attempt import Attempt, FileAttempt
+    from vitsearch.workers.backbone_check import BackboneCheck, FileCheck
 
 COLUMNS = ["precision", "runtime", "result", "MACs", "difference", "size_mb", "latency_ms"]
 LEGEND = (
@@ -42,11 +42,11 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
         if runtime not in RUNTIMES:
             raise UnknownName("runtime", runtime, RUNTIMES)
     _say(f"trying {', '.join(names)}: loading torch")
-    from vitsearch.workers.attempt import QUICK, attempt  # torch, onnx and onnxruntime
+    from vitsearch.workers.backbone_check import QUICK, check_backbone  # torch, onnx and onnxruntime
 
     console, attempts = Terminal(), []
     for name in names:
-        attempts.append(attempt(name, resolution, runtimes or QUICK, _say))
+        attempts.append(check_backbone(name, resolution, runtimes or QUICK, _say))
         if not as_json:
             print_attempt(attempts[-1], console)
     if as_json:
@@ -59,7 +59,7 @@ def _say(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def print_attempt(found: Attempt, console: Console) -> None:
+def print_attempt(found: BackboneCheck, console: Console) -> None:
     title = f"{found.backbone} ({found.family}) at {found.resolution} pixels"
     if found.params_m is not None and found.macs_m is not None:
         title += f": {found.params_m:.1f} million parameters, {found.macs_m:.0f} million MACs"
@@ -73,7 +73,7 @@ def print_attempt(found: Attempt, console: Console) -> None:
     console.print(LEGEND, style="dim", markup=False)
 
 
-def _row(file: FileAttempt) -> list[str]:
+def _row(file: FileCheck) -> list[str]:
     result = "works" if file.reason is None else "refused" if file.is_refused else "fails"
     figures = (file.difference, ".1e"), (file.size_mb, ".2f"), (file.latency_ms, ".2f")
     return [
@@ -85,7 +85,7 @@ def _row(file: FileAttempt) -> list[str]:
     ]
 
 
-def _reasons(files: Sequence[FileAttempt]) -> Iterator[str]:
+def _reasons(files: Sequence[FileCheck]) -> Iterator[str]:
     """Each reason once, with the files that it concerns."""
     concerned: dict[str, list[str]] = {}
     for file in files:

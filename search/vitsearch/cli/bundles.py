@@ -84,10 +84,10 @@ def ship(
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.ship.choice import Wanted
-    from vitsearch.ship.ship import Options
+    from vitsearch.ship.ship import ShipOptions
     from vitsearch.ship.ship import ship as write
 
-    options = Options(to, again, not no_images, allow_emulated, mlflow, sign)
+    options = ShipOptions(to, again, not no_images, allow_emulated, mlflow, sign)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
 
@@ -178,12 +178,12 @@ def verify(
 
 def _verify_on(device: str, asked: argparse.Namespace) -> int:
     from vitsearch.devices.connection import connect, known_device  # not for those who verify here
-    from vitsearch.space.sections import Device
+    from vitsearch.space.sections import DeviceSection
     from vitsearch_evaluators.cli import verify as agent
     from vitsearch_evaluators.verify.bundle import Bundle as OpenBundle
     from vitsearch_evaluators.verify.model_runner import DeviceRunner, ModelRunner
 
-    client = connect(device, known_device(device, Device(), os.environ), "verify")
+    client = connect(device, known_device(device, DeviceSection(), os.environ), "verify")
     repeat = FIRST_REPEAT + int(time.time()) % REPEATS
 
     def there(opened: OpenBundle) -> ModelRunner:

@@ -53,7 +53,7 @@ def add(
     from vitsearch.devices import pairing
 
     book = _book()
-    asked = pairing.Asked(url, name or pairing.name_from(url), fingerprint)
+    asked = pairing.PairingRequest(url, name or pairing.name_from(url), fingerprint)
     pinned = pairing.pin(asked, book, _confirm)
     found = pairing.verified(asked, pinned, _token(token_file))
     book.put(asked.name, found.device)

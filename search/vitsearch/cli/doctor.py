@@ -13,7 +13,7 @@ from rich.console import Console
 from vitsearch.cli.rows import Pairs
 from vitsearch.cli.terminal import Terminal
 from vitsearch.devices.registry import DeviceBook
-from vitsearch.devices.survey import DeviceSurvey, Part, survey
+from vitsearch.devices.survey import DevicePart, DeviceSurvey, survey
 from vitsearch.search.check.machine import Machine, this_machine
 from vitsearch.search.check.weights_hub import weights_hub
 from vitsearch_evaluators.base.printable import printable
@@ -55,7 +55,7 @@ def print_devices(found: Sequence[DeviceSurvey], console: Console | None = None)
         _print_parts(device.parts, console)
 
 
-def _print_parts(parts: Sequence[Part], console: Console) -> None:
+def _print_parts(parts: Sequence[DevicePart], console: Console) -> None:
     width = max((len(part.name) for part in parts), default=0)
     for part in parts:
         name = f"  {'yes' if part.works else 'no '} {part.name:<{width}}"

@@ -44,12 +44,12 @@ def init(
     Asks for what is not given, where a person can answer. Looks at the data, and never replaces a file.
     """
     from vitsearch.search.first_space import BOARDS, GOALS, HERE, write, write_example
-    from vitsearch.space import shipped
+    from vitsearch.space import shipped_spaces
 
     if list_boards:
         width = max(map(len, BOARDS))
         typer.echo("\n".join(f"{name:{width}}  {board.about}" for name, board in BOARDS.items()))
-        typer.echo(f"--example: {', '.join(shipped.names())}")
+        typer.echo(f"--example: {', '.join(shipped_spaces.names())}")
         return
     if example is not None:
         write_example(file, example)

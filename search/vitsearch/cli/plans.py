@@ -7,7 +7,7 @@ from pathlib import Path
 from vitsearch import api, backbones
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.plan import plan_text
-from vitsearch.space.plans.read import Backbones, WrittenPlan, read_plan
+from vitsearch.space.plan_file import Backbones, WrittenPlan, read_plan
 
 
 def read(file: Path, space_file: Path | None) -> WrittenPlan:

@@ -12,7 +12,7 @@
     batch_norms.py    recalibration of batch norms
     macs.py           multiply-accumulates and parameters
     tokens/           token pruning
-    sparsity/         weights that are zero and stay zero
+    sparsity.py       weights that are zero and stay zero; sparse_file.py: those of an exported file
     quantization/     files of lower precision, and training for int8
 
 Importing this package imports none of them.

@@ -92,7 +92,7 @@ def _verify(units: tuple[BlockUnits, ...], resolved: ResolvedPlan) -> None:
     for unit, kept in zip(units, resolved.blocks, strict=True):
         columns = [len(kept.heads) * unit.head_dim, len(kept.ffn), len(kept.ffn)]
         layers = [(unit.proj, 1), (unit.fc1, 0), (unit.fc2, 1)]
-        found = [0 if layer is None else layer.weight.shape[axis] for layer, axis in layers]
-        if found != columns or unit.heads != len(kept.heads):
-            wrong = f"{unit.name}: columns of proj, rows of fc1, columns of fc2 are {found}, not {columns}"
+        sizes = [0 if layer is None else layer.weight.shape[axis] for layer, axis in layers]
+        if sizes != columns or unit.heads != len(kept.heads):
+            wrong = f"{unit.name}: columns of proj, rows of fc1, columns of fc2 are {sizes}, not {columns}"
             raise StageError("prune", "shape", wrong)

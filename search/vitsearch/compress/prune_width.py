@@ -106,7 +106,7 @@ def _fitted(
         if reading.bias is not None:
             reader.layer.bias.copy_(reading.bias)
             matrices.add_constant(reader.layer, None, moved)
-        found: torch.Tensor = reader.layer.forward(inputs[0])
-        return found
+        output: torch.Tensor = reader.layer.forward(inputs[0])
+        return output
 
     return hook

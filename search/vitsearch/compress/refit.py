@@ -44,8 +44,8 @@ def refit(
     for old, new, norm, kept, seen in _cuts(pruned, base, backbone, resolved, statistics):
         weight = matrices.weight(old)
         if seen is None or len(seen.mean) != weight.shape[1]:
-            held = 0 if seen is None else len(seen.mean)
-            wrong = f"statistics of {held} columns for a layer of {weight.shape[1]}"
+            columns = 0 if seen is None else len(seen.mean)
+            wrong = f"statistics of {columns} columns for a layer of {weight.shape[1]}"
             raise StageError("refit", "mismatch", wrong)
         mean, moments = seen.mean.astype(np.float64), seen.covariance.astype(np.float64)
         centred = matrices.has_constant(new, norm)

@@ -77,8 +77,8 @@ def _block_score(terms: Sequence[torch.Tensor], images: int) -> float:
 
 def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
     """The layers that read the residual stream, classifiers included; none if the family does not cut it."""
-    found = [reader.layer for reader in backbone.stream_readers(model)]
-    return [*found, *classifiers(model)] if found else []
+    readers = [reader.layer for reader in backbone.stream_readers(model)]
+    return [*readers, *classifiers(model)] if readers else []
 
 
 def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading]) -> None:

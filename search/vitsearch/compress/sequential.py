@@ -62,7 +62,7 @@ class _Seen:
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class FitTarget:
     """``total`` (images, positions, outputs): the output of the layer in the base plus the stream in front of it, in
     the scale and layout of the output. ``stream`` describes that layout."""
 
@@ -70,7 +70,7 @@ class Target:
     total: torch.Tensor
 
 
-Targets = Mapping[int, Target]
+Targets = Mapping[int, FitTarget]
 """By index of the layer; float32, together as large as the inputs of all blocks for all images."""
 Reduction = Callable[[torch.Tensor], torch.Tensor]
 """The linear map of a token-pruning block: (images, tokens, outputs) to fewer tokens, the same in every output."""
@@ -85,20 +85,20 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
     """
     layers = _layers(base, backbone)
     branches = [(it.layer, it.branch) if it is not None and it.branch is not None else None for it in layers]
-    known = streams(base, branches, images[:1])
-    found: dict[int, Target] = {}
+    base_streams = streams(base, branches, images[:1])
+    by_layer: dict[int, FitTarget] = {}
 
     def keep(index: int, fitted: Fitted, seen: _Seen) -> None:
-        stream, total = known[index], matrices.rows(fitted.layer, seen.output)
+        stream, total = base_streams[index], matrices.rows(fitted.layer, seen.output)
         if stream is not None and seen.before is not None:
             total = total + stream.gathered(fitted.layer, seen.before, seen.output.shape)
         if embed and fitted.branch is not None:
             stream, total = stream and stream.restricted(embed), total[..., list(embed)]
-        found[index] = Target(stream, total)
+        by_layer[index] = FitTarget(stream, total)
 
     with torch.no_grad(), _watched(layers, keep):
         base.eval()(images)
-    return found
+    return by_layer
 
 
 def fit(
@@ -145,13 +145,13 @@ def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
 
 def classifiers(model: Any) -> list[nn.Linear]:
     """The linear classifier of ``model``, or the two of a distilled model, without the layers in front of them."""
-    found = model.get_classifier()
-    heads = found if isinstance(found, tuple | list) else (found,)
+    classifier = model.get_classifier()
+    heads = classifier if isinstance(classifier, tuple | list) else (classifier,)
     layers = [module for head in heads for module in head.modules() if isinstance(module, nn.Linear)]
     return [layer for layer in layers if layer.out_features == model.num_classes]
 
 
-def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:
+def _fit(fitted: Fitted, target: FitTarget, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:
     """Fit a layer and return its new output."""
     total = target.total
     if fitted.branch is not None:
@@ -164,8 +164,8 @@ def _fit(fitted: Fitted, target: Target, seen: _Seen, reductions: Sequence[Reduc
     if not float(error.norm()) <= UNCHANGED * float(total.norm()):  # NaN is not
         inputs = matrices.rows(fitted.layer, seen.inputs)
         _solve(fitted, *(least_squares.drawn(values.flatten(0, 1)) for values in (inputs, error)))
-    found: torch.Tensor = fitted.layer.forward(seen.inputs)
-    return found
+    output: torch.Tensor = fitted.layer.forward(seen.inputs)
+    return output
 
 
 @contextmanager

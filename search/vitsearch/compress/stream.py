@@ -55,9 +55,9 @@ def streams(
     outputs: dict[int, torch.Tensor] = {}
     ends: dict[int, torch.Tensor] = {}
     hooks = []
-    for index, found in enumerate(layers):
-        if found is not None:
-            layer, branch = found
+    for index, pair in enumerate(layers):
+        if pair is not None:
+            layer, branch = pair
             hooks.append(layer.register_forward_hook(_detach_output(outputs, index)))
             join = branch.joins.register_forward_pre_hook if branch.at_input else branch.joins.register_forward_hook
             hooks.append(join(_record_end(ends, index, branch.at_input)))
@@ -68,8 +68,8 @@ def streams(
         for hook in hooks:
             hook.remove()
     return [
-        None if found is None or index not in ends else _stream(found[0], outputs[index], ends[index])
-        for index, found in enumerate(layers)
+        None if pair is None or index not in ends else _stream(pair[0], outputs[index], ends[index])
+        for index, pair in enumerate(layers)
     ]
 
 

@@ -16,7 +16,7 @@ The order is that of the published methods. Each operator works on the result of
 A family says what its backbones support (``supports``), and :func:`vitsearch.core.precisions.supports` what a runtime
 supports. This module has only the rules that concern several parts of a plan. The sampler checks the same rules, so it
 never proposes an invalid plan. Plans written by a person are read by
-:mod:`vitsearch.space.plans`.
+:mod:`vitsearch.space.plan_file`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _BUILTIN_IMAGES = {"builtin:fashion-mnist-14k": 12_000, "builtin:fashion-mnist":
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DataEstimate:
     """``bytes`` is the size of the decoded training and validation images. ``decode_cpu_s`` is the CPU time of
     decoding them once, extrapolated from ``sampled`` images; 0 for sets that are not decoded."""
 
@@ -54,25 +54,25 @@ class Estimate:
         return f"{text}; decoding them once takes about {decoding}"
 
 
-def estimate(spec: DataSpec) -> Estimate:
+def estimate(spec: DataSpec) -> DataEstimate:
     """Read the headers and decode a sample of :data:`SAMPLE` images.
 
     Raises :class:`~vitsearch.errors.DataError` with every problem that these show.
     """
     if spec.source in _BUILTIN_IMAGES:
-        return Estimate(_BUILTIN_IMAGES[spec.source], 28, spec.channels or 1, False, 0.0, 0)
+        return DataEstimate(_BUILTIN_IMAGES[spec.source], 28, spec.channels or 1, False, 0.0, 0)
     return estimate_of_folder(survey_folder(spec, None)) if spec.source == "folder" else _of_timm(spec)
 
 
-def estimate_of_folder(survey: FolderSurvey) -> Estimate:
+def estimate_of_folder(survey: FolderSurvey) -> DataEstimate:
     """The estimate of a folder whose headers were read."""
     files = survey.files
     chosen = [(str(files[row].path), files[row].path) for row in _evenly_spaced(len(files))]
     decode_s = _decode_seconds(str(survey.root), chosen, survey.image_size, survey.channels)
-    return Estimate(len(files), survey.image_size, survey.channels, True, decode_s * len(files), len(chosen))
+    return DataEstimate(len(files), survey.image_size, survey.channels, True, decode_s * len(files), len(chosen))
 
 
-def _of_timm(spec: DataSpec) -> Estimate:
+def _of_timm(spec: DataSpec) -> DataEstimate:
     names = split_names(spec)
     opened = [open_split(spec, name) for name in (names.train, names.validation) if name is not None]
     images, problems = sum(map(len, opened)), Problems(spec.source)
@@ -92,7 +92,7 @@ def _of_timm(spec: DataSpec) -> Estimate:
     channels = spec.channels or (1 if all(header.mode in GREY for header in headers) else 3)
     decode_s = _decode_seconds(opened[0].where, chosen, size, channels)
     # timm_sets/source.py reads every sample twice and decodes it once.
-    return Estimate(images, size, channels, True, (decode_s + 2 * read_s / len(samples)) * images, len(samples))
+    return DataEstimate(images, size, channels, True, (decode_s + 2 * read_s / len(samples)) * images, len(samples))
 
 
 def _sampled(split: OpenSplit) -> list[Sample]:

@@ -158,8 +158,8 @@ _FILES = (
 def _folders(root: Path | None, data_folder: str | None) -> list[Path]:
     if root is not None:
         return _folders_below(root)
-    given = _folders_below(Path(data_folder).expanduser()) if data_folder else []
-    return [*given, DEBIAN_FOLDER]
+    folders = _folders_below(Path(data_folder).expanduser()) if data_folder else []
+    return [*folders, DEBIAN_FOLDER]
 
 
 def _folders_below(root: Path) -> list[Path]:

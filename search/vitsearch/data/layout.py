@@ -14,7 +14,7 @@ SPLITS = ("train", "holdout", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Origin:
+class SplitOrigin:
     """Where the images of a split are from, in words; ``share`` and ``seed`` are those of a draw."""
 
     source: str
@@ -27,7 +27,7 @@ class SplitCounts:
     """The images of one split: their number in each class, and where they are from."""
 
     counts: tuple[int, ...]
-    origin: Origin
+    origin: SplitOrigin
 
     @property
     def images(self) -> int:

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from vitsearch.data.arrays import Labels
-from vitsearch.data.estimate import Estimate, estimate, estimate_of_folder
+from vitsearch.data.estimate import DataEstimate, estimate, estimate_of_folder
 from vitsearch.data.fashion_mnist import ORIGINS, load_fashion_mnist
 from vitsearch.data.folders.reader import FolderPart, FolderSurvey, survey_folder, survey_parts
 from vitsearch.data.folders.skipped import skipped_files
 from vitsearch.data.holdout import HOLDOUT_SHARE, SEED, set_aside
-from vitsearch.data.layout import Layout, Origin, SplitCounts
+from vitsearch.data.layout import Layout, SplitCounts, SplitOrigin
 from vitsearch.data.problems import some
 from vitsearch.data.spec import DataSpec
 from vitsearch.data.splits import Split
@@ -38,7 +38,7 @@ class Review(NamedTuple):
     """What a data set takes, its classes and splits (``None`` where they were not counted), and one line for each thing
     to know before its accuracies are believed."""
 
-    estimate: Estimate
+    estimate: DataEstimate
     layout: Layout | None
     warnings: list[str]
 
@@ -50,7 +50,7 @@ class Images:
     labels: Labels
     sha256s: Sequence[str]
     names: Sequence[str]
-    origin: Origin
+    origin: SplitOrigin
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Contents:
     test_problem: str | None = None
 
     def layout(self) -> Layout:
-        held = set_aside(self.train.labels, self.holdout_images)
-        origin = Origin(
+        in_holdout = set_aside(self.train.labels, self.holdout_images)
+        origin = SplitOrigin(
             f"a tenth of train, at most {self.holdout_images:,}, drawn from its classes with seed {SEED}; they judge "
             "models in the search and train none",
             HOLDOUT_SHARE,
@@ -75,7 +75,7 @@ class Contents:
         )
         splits = {
             "train": SplitCounts(self._counts(self.train.labels), self.train.origin),
-            "holdout": SplitCounts(self._counts(self.train.labels[held]), origin),
+            "holdout": SplitCounts(self._counts(self.train.labels[in_holdout]), origin),
             "validation": SplitCounts(self._counts(self.validation.labels), self.validation.origin),
         }
         if self.test is not None:
@@ -131,9 +131,9 @@ class Contents:
             for label, sha256, name in zip(images.labels.tolist(), images.sha256s, images.names, strict=True):
                 labels[sha256].setdefault(label, name)
         several = [
-            ", ".join(f"{name} as {self.class_names[label]!r}" for label, name in found.items())
-            for found in labels.values()
-            if len(found) > 1
+            ", ".join(f"{name} as {self.class_names[label]!r}" for label, name in by_label.items())
+            for by_label in labels.values()
+            if len(by_label) > 1
         ]
         return f"images with more than one label ({len(several)}): {some(several)}" if several else None
 
@@ -156,12 +156,12 @@ def review(spec: DataSpec) -> Review:
     """
     if spec.source == "folder":
         return _review_folder(survey_folder(spec, None), spec)
-    found = estimate(spec)
+    estimated = estimate(spec)
     skipped = skipped_samples(spec)
-    if found.images > MOST_COMPARED:
-        return Review(found, None, [f"{_not_compared(found)}, nor were classes counted", *skipped])
+    if estimated.images > MOST_COMPARED:
+        return Review(estimated, None, [f"{_not_compared(estimated)}, nor were classes counted", *skipped])
     contents = _contents(spec, None)
-    return Review(found, contents.layout(), [*contents.warnings(), *skipped])
+    return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
 
 
 def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
@@ -171,12 +171,12 @@ def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
 
 
 def _review_folder(survey: FolderSurvey, spec: DataSpec) -> Review:
-    found, skipped = estimate_of_folder(survey), skipped_files(survey)
-    if found.images <= MOST_COMPARED:
+    estimated, skipped = estimate_of_folder(survey), skipped_files(survey)
+    if estimated.images <= MOST_COMPARED:
         contents = _of_folder(survey, spec)
-        return Review(found, contents.layout(), [*contents.warnings(), *skipped])
+        return Review(estimated, contents.layout(), [*contents.warnings(), *skipped])
     contents = _of_folder(_without_copies(survey), spec)
-    return Review(found, contents.layout(), [_not_compared(found), *contents.counted(), *skipped])
+    return Review(estimated, contents.layout(), [_not_compared(estimated), *contents.counted(), *skipped])
 
 
 def _without_copies(survey: FolderSurvey) -> FolderSurvey:
@@ -190,10 +190,10 @@ def _without_copies(survey: FolderSurvey) -> FolderSurvey:
     return replace(survey, train=train, validation=validation, test=test)
 
 
-def _not_compared(found: Estimate) -> str:
+def _not_compared(estimated: DataEstimate) -> str:
     return (
-        f"{found.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be training "
-        "images among the validation images"
+        f"{estimated.images:,} images were not compared (this check reads up to {MOST_COMPARED:,}): there may be "
+        "training images among the validation images"
     )
 
 
@@ -206,12 +206,12 @@ def _contents(spec: DataSpec, cache_dir: Path | None) -> Contents:
 def _of_folder(survey: FolderSurvey, spec: DataSpec) -> Contents:
     folders, parts = survey.folders, survey_parts(survey, spec)
     train = "every folder of the root is a class" if folders.train == folders.root else _folder(folders.train, survey)
-    validation = _drawn(spec) if folders.validation is None else Origin(_folder(folders.validation, survey))
+    validation = _drawn(spec) if folders.validation is None else SplitOrigin(_folder(folders.validation, survey))
     return Contents(
         survey.names,
-        _of_part(parts["train"], survey, Origin(train)),
+        _of_part(parts["train"], survey, SplitOrigin(train)),
         _of_part(parts["validation"], survey, validation),
-        _of_part(survey.test.read(), survey, Origin(_folder(folders.test, survey)))
+        _of_part(survey.test.read(), survey, SplitOrigin(_folder(folders.test, survey)))
         if survey.test is not None and folders.test is not None
         else None,
         spec.holdout_images,
@@ -222,33 +222,33 @@ def _folder(folder: Path, survey: FolderSurvey) -> str:
     return f"folder {folder.relative_to(survey.root).as_posix()}"
 
 
-def _drawn(spec: DataSpec) -> Origin:
+def _drawn(spec: DataSpec) -> SplitOrigin:
     share = f"{100 * spec.validation_share:.3g} % of the images of each class"
     source = f"{share}, drawn with seed {spec.seed}; train has the others"
-    return Origin(source, spec.validation_share, spec.seed)
+    return SplitOrigin(source, spec.validation_share, spec.seed)
 
 
-def _of_part(part: FolderPart, survey: FolderSurvey, origin: Origin) -> Images:
+def _of_part(part: FolderPart, survey: FolderSurvey, origin: SplitOrigin) -> Images:
     names = [str(file.path.relative_to(survey.root)) for file in part.files]
     return Images(part.labels, part.sha256s, names, origin)
 
 
 def _of_timm(spec: DataSpec, cache_dir: Path | None) -> Contents:
     survey = survey_timm(spec, cache_dir)
-    origin = {name: Origin(f"from {part.split.where}") for name, part in survey.parts.items()}
+    origin = {name: SplitOrigin(f"from {part.split.where}") for name, part in survey.parts.items()}
     if survey.splits.validation is None:
         origin["validation"] = _drawn(spec)
     sides = {name: _of_rows(part, origin[name]) for name, part in survey.parts.items()}
     test, problem = None, None
     try:
         part = test_part(spec, survey, cache_dir)
-        test = None if part is None else _of_rows(part, Origin(f"from {part.split.where}"))
+        test = None if part is None else _of_rows(part, SplitOrigin(f"from {part.split.where}"))
     except DataError as error:  # the search does not need them, and they may be on another machine
         problem = f"there are no test images to judge a finished model by: {error}"
     return Contents(survey.class_names, sides["train"], sides["validation"], test, spec.holdout_images, problem)
 
 
-def _of_rows(part: SplitPart, origin: Origin) -> Images:
+def _of_rows(part: SplitPart, origin: SplitOrigin) -> Images:
     return Images(
         part.labels, part.sha256s, [f"image {row} of {part.split.where}" for row in part.rows.tolist()], origin
     )
@@ -257,20 +257,22 @@ def _of_rows(part: SplitPart, origin: Origin) -> Images:
 def _of_builtin(spec: DataSpec) -> Contents:
     data = load_fashion_mnist(spec)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    found = {name: _of_split(name, split, Origin(ORIGINS[name])) for name, split in splits.items() if split is not None}
-    return Contents(data.class_names, found["train"], found["validation"], found.get("test"), spec.holdout_images)
+    parts = {
+        name: _of_split(name, split, SplitOrigin(ORIGINS[name])) for name, split in splits.items() if split is not None
+    }
+    return Contents(data.class_names, parts["train"], parts["validation"], parts.get("test"), spec.holdout_images)
 
 
-def _of_split(name: str, split: Split, origin: Origin) -> Images:
+def _of_split(name: str, split: Split, origin: SplitOrigin) -> Images:
     sha256s = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
     return Images(split.labels, sha256s, [f"image {row} of {name}" for row in range(len(split))], origin)
 
 
 def _copies(images: Images, *others: Images) -> list[str]:
     """What of ``images`` is also among the ``others``, with both names."""
-    known = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
+    by_digest = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
     pairs = zip(images.sha256s, images.names, strict=True)
-    return [f"{name} is {known[sha256]}" for sha256, name in pairs if sha256 in known]
+    return [f"{name} is {by_digest[sha256]}" for sha256, name in pairs if sha256 in by_digest]
 
 
 def _found(*lines: str | None) -> list[str]:

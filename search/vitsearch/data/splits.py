@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from vitsearch.data.arrays import Bytes, Labels
-from vitsearch.data.store import Rows, Wanted, stored
+from vitsearch.data.store import ArrayRequest, Rows, stored
 from vitsearch_evaluators.base.canonical_json import canonical_json
 
 
@@ -51,7 +51,9 @@ def stored_splits(
     parts: Mapping[str, Part], size: int, channels: int, rows: Rows, cache_dir: Path | None
 ) -> dict[str, Split]:
     """The splits of ``parts`` by name; ``rows`` decodes the images that are not in ``cache_dir`` yet."""
-    wanted = {name: Wanted((len(part.labels), size, size, channels), part.sha256s) for name, part in parts.items()}
+    wanted = {
+        name: ArrayRequest((len(part.labels), size, size, channels), part.sha256s) for name, part in parts.items()
+    }
     images = stored(wanted, rows, cache_dir)
     return {
         name: Split(images[name], part.labels, digest_of_files(part.sha256s, part.labels))

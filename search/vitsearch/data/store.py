@@ -24,7 +24,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ArrayRequest:
     """Images to store: their shape (N, H, W, C) and the digests of the contents that they are decoded from."""
 
     shape: tuple[int, int, int, int]
@@ -44,7 +44,7 @@ Rows = Callable[[frozenset[str]], Iterable[tuple[str, Bytes]]]
 in its order."""
 
 
-def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> dict[str, Bytes]:
+def stored(wanted: Mapping[str, ArrayRequest], rows: Rows, cache_dir: Path | None) -> dict[str, Bytes]:
     """The arrays ``wanted`` by name: read-only maps of files in ``cache_dir``, or arrays in memory without one.
 
     Calls ``rows`` only for arrays that are not stored yet. Of several processes one decodes and the others wait.
@@ -53,9 +53,9 @@ def stored(wanted: Mapping[str, Wanted], rows: Rows, cache_dir: Path | None) -> 
     if cache_dir is None:
         return _in_memory(wanted, rows)
     targets = {name: cache_dir / each.file_name for name, each in wanted.items()}
-    found = {name: images for name, path in targets.items() if (images := _mapped(path, wanted[name])) is not None}
-    if len(found) == len(wanted):
-        return found
+    cached = {name: images for name, path in targets.items() if (images := _mapped(path, wanted[name])) is not None}
+    if len(cached) == len(wanted):
+        return cached
     with full_disk_reported(cache_dir), _alone(cache_dir):
         # Two names may want the same images, but one file must have one writer.
         missing = {path: name for name, path in targets.items() if _mapped(path, wanted[name]) is None}
@@ -82,7 +82,7 @@ def full_disk_reported(folder: Path) -> Iterator[None]:
         raise DataError(f"{folder}: the disk is full; decoded images are stored in this folder") from error
 
 
-def _in_memory(wanted: Mapping[str, Wanted], rows: Rows) -> dict[str, Bytes]:
+def _in_memory(wanted: Mapping[str, ArrayRequest], rows: Rows) -> dict[str, Bytes]:
     size = sum(each.bytes for each in wanted.values())
     if size > MOST_IN_MEMORY:
         raise DataError(
@@ -96,7 +96,7 @@ def _in_memory(wanted: Mapping[str, Wanted], rows: Rows) -> dict[str, Bytes]:
     return arrays
 
 
-def _mapped(path: Path, wanted: Wanted) -> Bytes | None:
+def _mapped(path: Path, wanted: ArrayRequest) -> Bytes | None:
     """The stored array, or ``None`` when the file is missing, cut short or of another shape."""
     try:
         images: Bytes = np.load(path, mmap_mode="r")
@@ -105,7 +105,7 @@ def _mapped(path: Path, wanted: Wanted) -> Bytes | None:
     return images if images.shape == wanted.shape and images.dtype == np.uint8 else None
 
 
-def _write(targets: Mapping[str, Path], wanted: Mapping[str, Wanted], rows: Rows) -> None:
+def _write(targets: Mapping[str, Path], wanted: Mapping[str, ArrayRequest], rows: Rows) -> None:
     """Decode into files, as streams. Through a map, written pages would count as the process's memory until the system
     needs them, and a full disk would kill the process with a signal."""
     with ExitStack() as closing:

@@ -16,7 +16,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class ValidationSample:
     """``images`` uint8 (N, H, W, C) and ``labels`` (N,) of one split."""
 
     class_names: tuple[str, ...]
@@ -24,7 +24,7 @@ class Sample:
     labels: Labels
 
 
-def validation_sample(spec: DataSpec, most: int) -> Sample:
+def validation_sample(spec: DataSpec, most: int) -> ValidationSample:
     """Up to ``most`` validation images, drawn at random.
 
     A folder without validation images gives any of its images: which of them validate is known only when all are read.
@@ -33,15 +33,15 @@ def validation_sample(spec: DataSpec, most: int) -> Sample:
     if spec.source.startswith("builtin:"):
         data = load_fashion_mnist(spec)
         rows = _drawn(len(data.validation), most)
-        return Sample(data.class_names, data.validation.images[rows], data.validation.labels[rows])
+        return ValidationSample(data.class_names, data.validation.images[rows], data.validation.labels[rows])
     if spec.source == "folder":
         survey = survey_folder(spec, None)
         part = survey.validation or survey.train
         split = decoded_sample(survey, part, _drawn(len(part.labels), most))
-        return Sample(survey.names, split.images, split.labels)
-    found = survey_timm(spec, None)
-    split = decoded_rows(found, _drawn(len(found.parts["validation"].labels), most))
-    return Sample(found.class_names, split.images, split.labels)
+        return ValidationSample(survey.names, split.images, split.labels)
+    timm_set = survey_timm(spec, None)
+    split = decoded_rows(timm_set, _drawn(len(timm_set.parts["validation"].labels), most))
+    return ValidationSample(timm_set.class_names, split.images, split.labels)
 
 
 def _drawn(count: int, most: int) -> Labels:

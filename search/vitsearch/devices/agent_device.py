@@ -187,10 +187,10 @@ class AgentDevice:
         measurements belong to the new environment."""
         now = self._client.await_device(self._options())
         if now.device_id != self.info.device_id:
-            before, found = (DeviceIdentity.of(info).describe(self.name) for info in (self.info, now))
+            before, after = (DeviceIdentity.of(info).describe(self.name) for info in (self.info, now))
             raise DeviceLost(
                 f"another device answers at the address of {self.name}, and measurements of two devices do not "
-                f"compare: {before}; now {found}"
+                f"compare: {before}; now {after}"
             )
         self.info = now
 

@@ -45,8 +45,8 @@ class WaitingDevice(WrappedDevice):
     @property
     def outage(self) -> Outage | None:
         """The current outage; None when the device answers, or is silent for less than :data:`OUTAGE_AFTER_S`."""
-        found = self._device.outage
-        return found if found is not None and self._clock() - found.since_s >= OUTAGE_AFTER_S else None
+        outage = self._device.outage
+        return outage if outage is not None and self._clock() - outage.since_s >= OUTAGE_AFTER_S else None
 
     @property
     def is_unavailable(self) -> bool:
@@ -73,8 +73,8 @@ class WaitingDevice(WrappedDevice):
             return None
         return waiting(self.name, silent_s, outage.why)
 
-    async def _wait_for(self, asked: Awaitable[R]) -> R:
-        task, idle = asyncio.ensure_future(asked), 0
+    async def _wait_for(self, request: Awaitable[R]) -> R:
+        task, idle = asyncio.ensure_future(request), 0
         try:
             while not (await asyncio.wait({task}, timeout=POLL_S))[0]:
                 idle = 0 if self._others_work() else idle + 1

@@ -79,14 +79,14 @@ class BoardPool:
     async def measure(
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
-        found, moved = await self._on_a_board(lambda board: board.measure(artifact, deployment, protocol, repeat))
+        measurement, moved = await self._on_a_board(lambda board: board.measure(artifact, deployment, protocol, repeat))
         refuse_mixed(self._boards)  # again: one may have come back in another power mode, or updated
-        flags = (*found.flags, FAILOVER) if moved else found.flags
-        return found._replace(device_id=self._device_id, flags=flags)
+        flags = (*measurement.flags, FAILOVER) if moved else measurement.flags
+        return measurement._replace(device_id=self._device_id, flags=flags)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        found, _ = await self._on_a_board(lambda board: board.accuracy(artifact, subset, deployment))
-        return found._replace(device_id=self._device_id)
+        result, _ = await self._on_a_board(lambda board: board.accuracy(artifact, subset, deployment))
+        return result._replace(device_id=self._device_id)
 
     async def waits_in_queue(self) -> str | None:
         """What the first board waits for, if every board waits."""
@@ -145,8 +145,8 @@ def refuse_mixed(boards: Sequence[Device]) -> None:
             )
 
 
-def _difference(one: DeviceInfo, other: DeviceInfo) -> str:
-    before, after = ({**info.fingerprint, "kind": info.kind} for info in (one, other))
+def _difference(first: DeviceInfo, other: DeviceInfo) -> str:
+    before, after = ({**info.fingerprint, "kind": info.kind} for info in (first, other))
     keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
     return "; ".join(f"{key} {before.get(key)!r} and {after.get(key)!r}" for key in keys) or "their environments differ"
 

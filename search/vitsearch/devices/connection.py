@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.devices.token_places import TokenPlace, refuse_unnamed
 from vitsearch.errors import ResourceError, VitsearchError
-from vitsearch.space.sections import Board, Device
+from vitsearch.space.sections import BoardSection, DeviceSection
 from vitsearch_evaluators.client.client import DeviceClient
 from vitsearch_evaluators.errors import EvaluatorError
 
@@ -17,38 +17,38 @@ ANSWER_S = 30.0
 FOREVER_S = math.inf
 
 
-def known_device(name: str, asked: Board, environ: Mapping[str, str]) -> KnownDevice:
+def known_device(name: str, board: BoardSection, environ: Mapping[str, str]) -> KnownDevice:
     """The address and credentials of a device of a space file. Keys that the file leaves out are looked up by name.
 
     A stored token is never sent to another address or certificate than the ones it was stored for, one of the
     environment to none but the one beside it in a space file. Raises :class:`ResourceError` or
     :class:`~vitsearch.errors.UnknownName`.
     """
-    if (place := TokenPlace.of(asked)) is not None:
+    if (place := TokenPlace.of(board)) is not None:
         refuse_unnamed(name, place, environ)
     book = DeviceBook.of_user(environ)
-    if asked.url is None:
+    if board.url is None:
         stored = book.get(name)
     else:
-        found = book.devices().get(name)
-        stored = found if found is not None and found.url == asked.url else KnownDevice(asked.url)
-    token = stored.token if asked.token is None else token_from(asked.token, environ)
-    if asked.token is None and token is not None and asked.fingerprint not in (None, stored.fingerprint):
+        entry = book.devices().get(name)
+        stored = entry if entry is not None and entry.url == board.url else KnownDevice(board.url)
+    token = stored.token if board.token is None else token_from(board.token, environ)
+    if board.token is None and token is not None and board.fingerprint not in (None, stored.fingerprint):
         raise ResourceError(
-            f"device {name}: the space file has the certificate {asked.fingerprint}, but the stored token belongs to "
+            f"device {name}: the space file has the certificate {board.fingerprint}, but the stored token belongs to "
             f"the certificate {stored.fingerprint}; if the space file is right, run: vitsearch devices add "
-            f"{stored.url} {name} --fingerprint {asked.fingerprint}"
+            f"{stored.url} {name} --fingerprint {board.fingerprint}"
         )
-    return KnownDevice(stored.url, token, asked.fingerprint or stored.fingerprint)
+    return KnownDevice(stored.url, token, board.fingerprint or stored.fingerprint)
 
 
-def connection_problems(devices: Mapping[str, Device], environ: Mapping[str, str]) -> list[str]:
+def connection_problems(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> list[str]:
     """Why a run on this machine could not connect to its devices, as far as it can be seen without the network."""
     problems = []
-    boards = {name: board for device, asked in devices.items() for name, board in asked.boards_of(device).items()}
-    for name, asked in boards.items():
+    boards = {name: each for device, section in devices.items() for name, each in section.boards_of(device).items()}
+    for name, board in boards.items():
         try:
-            known_device(name, asked, environ)
+            known_device(name, board, environ)
         except VitsearchError as error:
             problems.append(str(error))
     return problems

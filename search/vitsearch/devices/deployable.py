@@ -10,7 +10,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
-from vitsearch.models.graph import OLDEST_OPSET, OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]
@@ -52,8 +52,8 @@ def on_device(info: DeviceInfo, deployment: Deployment) -> RuntimeInfo | None:
 
 def opset_for(info: DeviceInfo, deployment: Deployment) -> int:
     """The ONNX opset of the files for a device: ours, or the newest one that its runtime reads if that is older."""
-    found = on_device(info, deployment)
-    return OPSET if found is None or found.max_opset is None else min(OPSET, found.max_opset)
+    runtime = on_device(info, deployment)
+    return OPSET if runtime is None or runtime.max_opset is None else min(OPSET, runtime.max_opset)
 
 
 def opset_on(devices: Sequence[Described], deployment: Deployment) -> int:
@@ -72,29 +72,29 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]
 
 
-def refuse_unable_on(devices: Sequence[Described], asked: Sequence[Deployment]) -> None:
+def refuse_unable_on(devices: Sequence[Described], deployments: Sequence[Deployment]) -> None:
     """Raise :class:`ResourceError` when one of the devices cannot run the models of a study, or when they can run no
     common deployment of a runtime."""
     for device in devices:
-        refuse_unable(device.name, device.info, asked)
+        refuse_unable(device.name, device.info, deployments)
     why_not = deployable_on(devices)
-    for runtime in dict.fromkeys(deployment.runtime for deployment in asked):
-        reasons = [why_not(deployment) for deployment in asked if deployment.runtime == runtime]
+    for runtime in dict.fromkeys(deployment.runtime for deployment in deployments):
+        reasons = [why_not(deployment) for deployment in deployments if deployment.runtime == runtime]
         if None not in reasons:
             names = ", ".join(device.name for device in devices)
-            found = "; ".join(dict.fromkeys(filter(None, reasons)))
-            raise ResourceError(f"no {runtime} model of the file runs on all of {names}: {found}")
+            listed = "; ".join(dict.fromkeys(filter(None, reasons)))
+            raise ResourceError(f"no {runtime} model of the file runs on all of {names}: {listed}")
 
 
-def refuse_unable(device: str, info: DeviceInfo, asked: Iterable[Deployment]) -> None:
+def refuse_unable(device: str, info: DeviceInfo, deployments: Iterable[Deployment]) -> None:
     """Raise :class:`ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
-    runtime is missing, or runs nothing of what is ``asked``."""
+    runtime is missing, or runs nothing of the ``deployments``."""
     reasons: dict[str, list[str | None]] = {}
-    for deployment in asked:
+    for deployment in deployments:
         reasons.setdefault(deployment.runtime, []).append(_why_not(device, info, deployment))
-    for runtime, found in reasons.items():
-        if None not in found:
-            raise ResourceError("; ".join(dict.fromkeys(filter(None, found))) + _install(runtime))
+    for runtime, causes in reasons.items():
+        if None not in causes:
+            raise ResourceError("; ".join(dict.fromkeys(filter(None, causes))) + _install(runtime))
 
 
 def _install(runtime: str) -> str:
@@ -102,19 +102,19 @@ def _install(runtime: str) -> str:
 
 
 def _why_not(device: str, info: DeviceInfo, deployment: Deployment) -> str | None:
-    there = {runtime.name: runtime for runtime in info.runtimes}
-    usable = [name for name, runtime in there.items() if runtime.available]
+    there = {each.name: each for each in info.runtimes}
+    usable = [name for name, each in there.items() if each.available]
     job = device_job(deployment, usable)
-    found = there.get(job.runtime)
-    if found is None:
+    runtime = there.get(job.runtime)
+    if runtime is None:
         names = ", ".join(sorted(usable)) or "none"
         return f"device {device} has no runtime {_wanted(deployment.runtime)}; available: {names}"
-    if not found.available:
-        return f"device {device}: the runtime {found.name} is not usable: {found.reason}"
+    if not runtime.available:
+        return f"device {device}: the runtime {runtime.name} is not usable: {runtime.reason}"
     return (
-        _too_old(device, found)
-        or _missing_provider(device, found, deployment)
-        or _missing_precision(device, found, deployment)
+        _too_old(device, runtime)
+        or _missing_provider(device, runtime, deployment)
+        or _missing_precision(device, runtime, deployment)
     )
 
 
@@ -122,30 +122,32 @@ def _wanted(runtime: str) -> str:
     return " or ".join(ON_DEVICE.get(runtime, (runtime,)))
 
 
-def _too_old(device: str, found: RuntimeInfo) -> str | None:
-    if "onnx" not in found.artifacts or found.max_opset is None or found.max_opset >= OLDEST_OPSET:
+def _too_old(device: str, runtime: RuntimeInfo) -> str | None:
+    if "onnx" not in runtime.artifacts or runtime.max_opset is None or runtime.max_opset >= OLDEST_OPSET:
         return None
     return (
         f"device {device}: models are exported with opset {OLDEST_OPSET} or newer, "
-        f"but its {found.name} ({found.version}) reads at most {found.max_opset}"
+        f"but its {runtime.name} ({runtime.version}) reads at most {runtime.max_opset}"
     )
 
 
-def _missing_provider(device: str, found: RuntimeInfo, deployment: Deployment) -> str | None:
-    if found.name == "litert" and deployment.provider != "cpu":
-        return f"device {device}: its litert ({found.version}) computes on the CPU only, not on {deployment.provider}"
-    if found.name not in NAMES_PROVIDERS or (found.name == "benchmark_model" and not found.providers):
+def _missing_provider(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:
+    if runtime.name == "litert" and deployment.provider != "cpu":
+        return f"device {device}: its litert ({runtime.version}) computes on the CPU only, not on {deployment.provider}"
+    if runtime.name not in NAMES_PROVIDERS or (runtime.name == "benchmark_model" and not runtime.providers):
         return None
     name = RUNTIMES[deployment.runtime].providers[deployment.provider]
-    if name in found.providers:
+    if name in runtime.providers:
         return None
-    listed = ", ".join(found.providers) or "none"
-    return f"device {device}: its {found.name} ({found.version}) has no {name}; it has {listed}"
+    listed = ", ".join(runtime.providers) or "none"
+    return f"device {device}: its {runtime.name} ({runtime.version}) has no {name}; it has {listed}"
 
 
-def _missing_precision(device: str, found: RuntimeInfo, deployment: Deployment) -> str | None:
+def _missing_precision(device: str, runtime: RuntimeInfo, deployment: Deployment) -> str | None:
     kind = "int8" if deployment.precision.startswith("int8") else deployment.precision
-    if found.name not in NAMES_PRECISIONS or kind in found.precisions:
+    if runtime.name not in NAMES_PRECISIONS or kind in runtime.precisions:
         return None
-    listed = ", ".join(found.precisions) or "none"
-    return f"device {device}: its {found.name} ({found.version}) does not compute in {kind}; it computes in {listed}"
+    listed = ", ".join(runtime.precisions) or "none"
+    return (
+        f"device {device}: its {runtime.name} ({runtime.version}) does not compute in {kind}; it computes in {listed}"
+    )

@@ -36,8 +36,8 @@ class LocalDevice(AgentDevice):
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         return await self._noting(super().accuracy(artifact, subset, deployment))
 
-    async def _noting(self, asked: Awaitable[R]) -> R:
-        task = asyncio.ensure_future(asked)
+    async def _noting(self, request: Awaitable[R]) -> R:
+        task = asyncio.ensure_future(request)
         try:
             while not (await asyncio.wait({task}, timeout=LOOK_S))[0]:
                 self._note_other()

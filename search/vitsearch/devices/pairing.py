@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError
-from vitsearch.space.kinds import agent_url
+from vitsearch.space.value_types import agent_url
 from vitsearch_evaluators.base.tls import checked_fingerprint
 from vitsearch_evaluators.client.transport import peer_fingerprint
 from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
-class Asked:
+class PairingRequest:
     """The arguments of the command. Raises :class:`ResourceError` for an invalid address, name or fingerprint."""
 
     url: str
@@ -55,40 +55,40 @@ def name_from(url: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", label).strip("-_") or "device"
 
 
-def pin(asked: Asked, book: DeviceBook, confirm: Callable[[str, str], None]) -> str | None:
+def pin(request: PairingRequest, book: DeviceBook, confirm: Callable[[str, str], None]) -> str | None:
     """The fingerprint to trust: the given one, the stored one of this address, or one that ``confirm`` accepts.
 
     None for an http address. Raises :class:`DeviceLost` when the device does not answer.
     """
-    if asked.fingerprint is not None or asked.url.startswith("http:"):
-        return asked.fingerprint
-    known = book.devices().get(asked.name)
-    if known is not None and known.url == asked.url and known.fingerprint is not None:
-        return known.fingerprint
+    if request.fingerprint is not None or request.url.startswith("http:"):
+        return request.fingerprint
+    entry = book.devices().get(request.name)
+    if entry is not None and entry.url == request.url and entry.fingerprint is not None:
+        return entry.fingerprint
     try:
-        found = peer_fingerprint(asked.url, _ANSWER_S)
+        fingerprint = peer_fingerprint(request.url, _ANSWER_S)
     except EvaluatorError as error:
         raise DeviceLost(str(error)) from error
-    confirm(asked.url, found)
-    return found
+    confirm(request.url, fingerprint)
+    return fingerprint
 
 
-def verified(asked: Asked, fingerprint: str | None, token: str) -> Paired:
+def verified(request: PairingRequest, fingerprint: str | None, token: str) -> Paired:
     """Test the token with a request. Raises :class:`DeviceLost` with the reason when the device refuses it."""
-    device = KnownDevice(asked.url, token, fingerprint)
-    with connect(asked.name, device, "devices") as client:
+    device = KnownDevice(request.url, token, fingerprint)
+    with connect(request.name, device, "devices") as client:
         try:
-            if asked.url.startswith("http:"):
-                _refuse_tls_behind(asked)
+            if request.url.startswith("http:"):
+                _refuse_tls_behind(request)
             return Paired(device, client.device())
         except UntrustedDevice as error:
             again = "if the certificate has changed, add the device again with the new --fingerprint"
-            raise DeviceLost(f"device {asked.name} was not added: {error}; {again}") from error
+            raise DeviceLost(f"device {request.name} was not added: {error}; {again}") from error
         except EvaluatorError as error:
-            raise DeviceLost(f"device {asked.name} was not added: {error}") from error
+            raise DeviceLost(f"device {request.name} was not added: {error}") from error
 
 
-def _refuse_tls_behind(asked: Asked) -> None:
+def _refuse_tls_behind(request: PairingRequest) -> None:
     """Ask without the token first. With http:// by mistake, the token would cross the network unencrypted."""
-    with connect(asked.name, KnownDevice(asked.url), "devices") as client, suppress(Unauthorized):
+    with connect(request.name, KnownDevice(request.url), "devices") as client, suppress(Unauthorized):
         client.device()

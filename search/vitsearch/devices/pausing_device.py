@@ -107,11 +107,11 @@ class PausingDevice(WrappedDevice):
             if not self._wanted:
                 asyncio.get_running_loop().call_later(LINGER_S, self._end_if_unwanted)
 
-    async def _measure_with_room(self, asked: Awaitable[R]) -> R:
+    async def _measure_with_room(self, request: Awaitable[R]) -> R:
         self._need_room += 1
         self._arrange()
         try:
-            return await asked
+            return await request
         finally:
             self._need_room -= 1
             asyncio.get_running_loop().call_later(LINGER_S, self._arrange)
@@ -158,9 +158,9 @@ class PausingDevice(WrappedDevice):
         self._workers.pause()
         self._resumed_by_outage = False
 
-    async def _stay_paused(self, asked: Awaitable[R]) -> R:
+    async def _stay_paused(self, request: Awaitable[R]) -> R:
         """Keep the workers paused while the device measures; they run while it is unavailable."""
-        task = asyncio.ensure_future(asked)
+        task = asyncio.ensure_future(request)
         try:
             while not (await asyncio.wait({task}, timeout=LOOK_S if self._resumed_by_outage else RENEW_S))[0]:
                 if self._device.outage is None:

@@ -42,10 +42,10 @@ class Phases:
     @classmethod
     def of(cls, metrics: Iterable[str], measure: Measure) -> Phases:
         """The phases for ``metrics``, which are those of the objectives and the limits."""
-        asked = {split(name)[0].name for name in metrics}
+        wanted = {split(name)[0].name for name in metrics}
 
-        def seconds(key: str, given: float) -> float:
-            return given if asked & set(NEEDS[key]) else 0.0
+        def seconds(key: str, configured_s: float) -> float:
+            return configured_s if wanted & set(NEEDS[key]) else 0.0
 
         return cls(
             threads=measure.threads,
@@ -95,8 +95,8 @@ class Protocols:
 def settled_by_screens(metrics: Iterable[str], measure: Measure) -> bool:
     """Whether screening measurements are enough for ``metrics`` where times are taken beside references. Throughput has
     no reference, and a phase of its own that is longer in a confirmation."""
-    asked = list(metrics)
-    return not needs_confirmation(asked) and not Phases.of(asked, measure).throughput_s
+    names = list(metrics)
+    return not needs_confirmation(names) and not Phases.of(names, measure).throughput_s
 
 
 PLAIN = Protocols()

@@ -33,13 +33,13 @@ class RecognizedDevice(WrappedDevice):
         self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int
     ) -> Measurement:
         self.adopt()
-        found = await self._device.measure(artifact, deployment, protocol, repeat)
-        return found._replace(device_id=self._device_id)
+        measurement = await self._device.measure(artifact, deployment, protocol, repeat)
+        return measurement._replace(device_id=self._device_id)
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         self.adopt()
-        found = await self._device.accuracy(artifact, subset, deployment)
-        return found._replace(device_id=self._device_id)
+        result = await self._device.accuracy(artifact, subset, deployment)
+        return result._replace(device_id=self._device_id)
 
     def adopt(self) -> None:
         if not self._is_adopted:

@@ -66,12 +66,12 @@ class DeviceBook:
     def get(self, name: str) -> KnownDevice:
         """The device called ``name``. Raises :class:`UnknownName` with the nearest name, or :class:`ResourceError` when
         no device is known at all."""
-        known = self.devices()
-        if name not in known:
-            if not known:
+        devices = self.devices()
+        if name not in devices:
+            if not devices:
                 raise ResourceError(f"device {name!r} is not known here; add it: vitsearch devices add URL {name}")
-            raise UnknownName("device", name, known)
-        return known[name]
+            raise UnknownName("device", name, devices)
+        return devices[name]
 
     def put(self, name: str, device: KnownDevice) -> None:
         """Add a device, or replace the one of that name."""

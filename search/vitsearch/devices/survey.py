@@ -21,7 +21,7 @@ ANSWER_S = 10.0
 
 
 @dataclass(frozen=True)
-class Part:
+class DevicePart:
     """Something that can be there or not: a runtime, a converter, an optional package. ``install`` is the command that
     installs what is missing, None where none does."""
 
@@ -39,16 +39,16 @@ class DeviceSurvey:
     url: str
     reason: str | None
     board: str | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[DevicePart, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def survey(known: Mapping[str, KnownDevice]) -> list[DeviceSurvey]:
+def survey(devices: Mapping[str, KnownDevice]) -> list[DeviceSurvey]:
     """Ask all devices at the same time."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(_survey, known, known.values()))
+        return list(pool.map(_survey, devices, devices.values()))
 
 
 def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
@@ -64,22 +64,25 @@ def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
     return DeviceSurvey(name, device.url, None, board, device_parts(info))
 
 
-def device_parts(info: DeviceInfo) -> tuple[Part, ...]:
+def device_parts(info: DeviceInfo) -> tuple[DevicePart, ...]:
     """The parts of a device, by what its agent reports."""
     is_linux = info.fingerprint.get("kernel") is not None
     left_out = {"noop"} | ({"coreml"} if is_linux else set())  # Core ML runs on Apple's systems only
-    parts = [_runtime(one) for one in info.runtimes if one.name not in left_out]
+    parts = [_runtime(runtime) for runtime in info.runtimes if runtime.name not in left_out]
     meter = info.power_meter
-    parts.append(Part("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
-    parts += [Part(f"restriction {one.name}", one.holds, one.detail) for one in info.restrictions]
+    parts.append(DevicePart("power meter", meter is not None, meter or "none: energy_mj and power_w are not measured"))
+    parts += [
+        DevicePart(f"restriction {restriction.name}", restriction.holds, restriction.detail)
+        for restriction in info.restrictions
+    ]
     if info.quarantined is not None:
-        parts.append(Part("measurements", False, f"in quarantine: {info.quarantined}"))
+        parts.append(DevicePart("measurements", False, f"in quarantine: {info.quarantined}"))
     return tuple(parts)
 
 
-def _runtime(found: RuntimeInfo) -> Part:
-    if found.available:
-        providers = f": {', '.join(found.providers)}" if found.providers else ""
-        return Part(found.name, True, f"{found.version}{providers}")
-    install = f"pip install {PACKAGES[found.name]}" if found.name in PACKAGES else None
-    return Part(found.name, False, found.reason or "not available", install)
+def _runtime(runtime: RuntimeInfo) -> DevicePart:
+    if runtime.available:
+        providers = f": {', '.join(runtime.providers)}" if runtime.providers else ""
+        return DevicePart(runtime.name, True, f"{runtime.version}{providers}")
+    install = f"pip install {PACKAGES[runtime.name]}" if runtime.name in PACKAGES else None
+    return DevicePart(runtime.name, False, runtime.reason or "not available", install)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import ResourceError
-from vitsearch.space.sections import Board, Device
+from vitsearch.space.sections import BoardSection, DeviceSection
 from vitsearch.storage.atomic_files import replacing
 from vitsearch.storage.locks import locked
 from vitsearch_evaluators.agent.address import is_loopback
@@ -42,7 +42,7 @@ class TokenPlace:
     fingerprint: str | None
 
     @classmethod
-    def of(cls, board: Board) -> TokenPlace | None:
+    def of(cls, board: BoardSection) -> TokenPlace | None:
         """None for a device without a token of the environment."""
         if board.token is None or board.url is None:
             return None
@@ -71,9 +71,9 @@ class TokenPlaces:
         with suppress(OSError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with locked(self.path.parent / ".token_places.lock"):
-                known = self._read()
-                if added - set(known):
-                    self._write([*(place for place in known if place not in added), *added])
+                stored = self._read()
+                if added - set(stored):
+                    self._write([*(place for place in stored if place not in added), *added])
 
     def __contains__(self, place: TokenPlace) -> bool:
         return place in _named_here or place in self._read()
@@ -91,11 +91,11 @@ class TokenPlaces:
             stream.write(json.dumps(content, indent=2).encode())
 
 
-def places_of(devices: Mapping[str, Device]) -> Iterator[tuple[str, TokenPlace]]:
+def places_of(devices: Mapping[str, DeviceSection]) -> Iterator[tuple[str, TokenPlace]]:
     """The devices and boards that get a token of the environment, by name."""
     for name, device in devices.items():
-        for board, asked in device.boards_of(name).items():
-            if (place := TokenPlace.of(asked)) is not None:
+        for board, section in device.boards_of(name).items():
+            if (place := TokenPlace.of(section)) is not None:
                 yield board, place
 
 
@@ -121,20 +121,20 @@ class TokenUse:
         return f"device {self.device}: {host_and_port(self.url)} gets the token {what}{_warned(self.url)}"
 
 
-def token_uses(devices: Mapping[str, Device], environ: Mapping[str, str]) -> Iterator[TokenUse]:
+def token_uses(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> Iterator[TokenUse]:
     """What a run on these devices gives to which address, as far as it can be known without the network."""
     book: Mapping[str, KnownDevice] = {}
     with suppress(ResourceError):  # of a book that cannot be read; who connects says so
         book = DeviceBook.of_user(environ).devices()
     for name, device in devices.items():
-        for board, asked in device.boards_of(name).items():
-            if (place := TokenPlace.of(asked)) is not None:
+        for board, section in device.boards_of(name).items():
+            if (place := TokenPlace.of(section)) is not None:
                 yield TokenUse(board, place.url, place.variable)
-            elif (known := book.get(board)) is not None and known.token and asked.url in (None, known.url):
-                yield TokenUse(board, known.url, None)
+            elif (entry := book.get(board)) is not None and entry.token and section.url in (None, entry.url):
+                yield TokenUse(board, entry.url, None)
 
 
-def remember_places(devices: Mapping[str, Device], environ: Mapping[str, str]) -> None:
+def remember_places(devices: Mapping[str, DeviceSection], environ: Mapping[str, str]) -> None:
     """Remember what a space file says of tokens, which this user checks or runs."""
     TokenPlaces.of_user(environ).remember(place for _, place in places_of(devices))
 

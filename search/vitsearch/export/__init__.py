@@ -7,9 +7,9 @@
     tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
     tensorrt_graph.py     which nodes of it stay in fp32, and which operators a version reads
     tensorrt_calibration.py  the scales that old versions take for int8
-    coreml_file.py        Core ML: programs as pairs of files; coreml_weights.py and coreml_judged.py belong to it
+    coreml_file.py        Core ML: programs as pairs of files; coreml_weights.py and onnx_stand_in.py belong to it
     onnx_file.py          the fp32 ONNX file from which most of them start
-    forms.py              modules as they are exported, in fewer nodes
+    module_rewrites.py    modules as they are exported, in fewer nodes
     simplify.py           fewer nodes by standard operators: constant_folding.py, token_rows.py, onnx_rewrite.py
     onnxruntime_fusions.py  operators that only onnxruntime has
     symbolics.py          ONNX nodes for operators that torch's exporter cannot convert

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vitsearch.core import precisions
 from vitsearch.core.plan import Deployment, Options
-from vitsearch.models.graph import OPSET
+from vitsearch.models.onnx_format import OPSET
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +44,9 @@ class ExportTask:
     @property
     def quantized_ops(self) -> str:
         """The layers that int8 covers: those of the deployment, else the default of its runtime and precision."""
-        one = self.deployment
-        default = next(iter(precisions.quantized_ops_of(one.runtime, one.precision)), precisions.LINEAR)
-        return one.quantized_ops or default
+        deployment = self.deployment
+        default = next(iter(precisions.quantized_ops_of(deployment.runtime, deployment.precision)), precisions.LINEAR)
+        return deployment.quantized_ops or default
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,6 @@ def deployed(model: nn.Module, backbone: Backbone, example_shape: tuple[int, ...
         expected, logits = model(images), merged.eval()(images)
     off = float((logits - expected).abs().max()) / max(float(expected.abs().max()), torch.finfo().tiny)
     if not off <= PARITY_LIMIT:
-        found = f"the merged model and the trained one differ by {off:.1e} of the largest logit"
-        raise StageError("export", "parity", f"{found}, allowed {PARITY_LIMIT:.0e}")
+        difference = f"the merged model and the trained one differ by {off:.1e} of the largest logit"
+        raise StageError("export", "parity", f"{difference}, allowed {PARITY_LIMIT:.0e}")
     return merged

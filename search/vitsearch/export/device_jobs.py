@@ -29,8 +29,8 @@ class DeviceJob:
 
 def device_job(deployment: Deployment, available: Collection[str] = ()) -> DeviceJob:
     """The job of a deployment on an agent that has the runtimes ``available`` (empty: any)."""
-    known = ON_DEVICE.get(deployment.runtime, (deployment.runtime,))
-    runtime = next((name for name in known if name in available), known[0])
+    candidates = ON_DEVICE.get(deployment.runtime, (deployment.runtime,))
+    runtime = next((name for name in candidates if name in available), candidates[0])
     return DeviceJob(runtime, _options(deployment, runtime) | dict(deployment.options))
 
 

@@ -46,8 +46,8 @@ def _onnx(path: Path, metadata: Mapping[str, str]) -> None:
 def _openvino(path: Path, metadata: Mapping[str, str]) -> None:
     tree = ElementTree.parse(path)
     root = tree.getroot()
-    found = root.find("rt_info")
-    info = ElementTree.SubElement(root, "rt_info") if found is None else found
+    existing = root.find("rt_info")
+    info = ElementTree.SubElement(root, "rt_info") if existing is None else existing
     section = ElementTree.SubElement(info, PREFIX)
     for name, text in metadata.items():
         ElementTree.SubElement(section, name, value=text)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.core.precisions import ALL, LINEAR
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
-from vitsearch.models.graph import INPUT
+from vitsearch.models.onnx_format import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,10 +70,10 @@ class OpenVinoExporter(Exporter):
             if precision == "int8_qat":
                 covered = Coverage(task.quantized_ops, least_channels=LEAST_CHANNELS)
                 write_pairs(plain, plain, task.images, learned, covered)
-            found = openvino.Core().read_model(plain)
+            converted = openvino.Core().read_model(plain)
             if precision == "int8_ptq":
-                found = _quantized(found, task)
-            openvino.save_model(found, final, compress_to_fp16=precision == "fp16")
+                converted = _quantized(converted, task)
+            openvino.save_model(converted, final, compress_to_fp16=precision == "fp16")
         except (RuntimeError, ValueError) as error:
             raise StageError("export", "crash", f"openvino: {_last_line(error)}") from error
         return ExportedFile(final, options=options, rounds_more=task.quantized_ops == ALL)

@@ -18,5 +18,5 @@ def _is_x86() -> bool:
 
 
 def _capabilities() -> dict[str, object]:
-    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return found
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return capabilities

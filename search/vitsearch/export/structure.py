@@ -103,8 +103,8 @@ def _openvino(path: Path) -> Iterator[Any]:
     numbers: dict[str | None, int] = {}
     for layer in root.iterfind("layers/layer"):
         number = numbers.setdefault(layer.get("id"), len(numbers))
-        found = layer.find("data")
-        data = {} if found is None else dict(found.attrib)
+        element = layer.find("data")
+        data = {} if element is None else dict(element.attrib)
         if layer.get("type") == "Const":
             start, size = int(data.pop("offset")), int(data.pop("size"))
             data["values"] = _values(content[start : start + size], data["element_type"])

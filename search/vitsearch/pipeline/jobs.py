@@ -291,7 +291,7 @@ class QatJob(TrainJob):
 class Exported:
     """The file that would be shipped, in the store, and the counts of its answers on its own runtime. ``only_class`` is
     the name of the class that it predicts for every validation image, if it predicts no other. ``shares`` are those of
-    its MACs that the runtime computes in each precision (:mod:`vitsearch.export.shares`)."""
+    its MACs that the runtime computes in each precision (:mod:`vitsearch.export.precision_shares`)."""
 
     graph: Graph
     confusion: Confusion

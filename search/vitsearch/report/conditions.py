@@ -26,7 +26,7 @@ OF_MEASUREMENTS = (
 
 
 @dataclass(frozen=True)
-class Facts:
+class ConditionTable:
     """A table: its heading, the names of its columns, its rows."""
 
     heading: str
@@ -40,14 +40,14 @@ def conditions(
     attributes: Mapping[str, Any],
     limits: Sequence[Bound],
     runs: Sequence[Run],
-) -> tuple[Facts, ...]:
+) -> tuple[ConditionTable, ...]:
     """Everything that a reader needs to judge the figures, or to measure them again."""
     fleets = stored_fleets(attributes)
     results = list(_results(trials, ledger, fleets))
     devices = _devices(trials, results, fleets, stored_devices(attributes))
     tables = (
-        Facts("Devices", ("device", "hardware", "kind", "id", "measurements"), tuple(devices)),
-        Facts(
+        ConditionTable("Devices", ("device", "hardware", "kind", "id", "measurements"), tuple(devices)),
+        ConditionTable(
             "Measurements",
             (
                 "protocol",
@@ -64,10 +64,12 @@ def conditions(
             tuple(_measurements(results)),
         ),
         _protocols(results),
-        Facts("Data", ("what", "value"), tuple(_data(attributes.get("data") or {}))),
-        Facts("Limits", ("metric", "bound"), tuple((one.metric, f"{one.sense} {one.value:.6g}") for one in limits)),
-        Facts("Software", ("library", "versions"), tuple(_software(trials, ledger.artifact_versions()))),
-        Facts("Runs", ("host", "cores", "from", "to"), tuple(_runs(runs))),
+        ConditionTable("Data", ("what", "value"), tuple(_data(attributes.get("data") or {}))),
+        ConditionTable(
+            "Limits", ("metric", "bound"), tuple((each.metric, f"{each.sense} {each.value:.6g}") for each in limits)
+        ),
+        ConditionTable("Software", ("library", "versions"), tuple(_software(trials, ledger.artifact_versions()))),
+        ConditionTable("Runs", ("host", "cores", "from", "to"), tuple(_runs(runs))),
     )
     return tuple(table for table in tables if table.rows)
 
@@ -89,7 +91,7 @@ def _devices(
     trials: Iterable[ShownTrial],
     results: Iterable[Result],
     fleets: Mapping[str, Fleet],
-    known: Mapping[str, NamedDevice],
+    stored: Mapping[str, NamedDevice],
 ) -> Iterator[tuple[str, ...]]:
     counts = Counter(str(result["device_id"]) for result in results)
     names = {
@@ -99,8 +101,8 @@ def _devices(
         for name, device in devices_of(trial.keys, fleets).items()
     }
     for device, name in names.items():
-        if found := known.get(name):
-            shown = found.label, found.latest.hardware.describe(), found.latest.kind
+        if named := stored.get(name):
+            shown = named.label, named.latest.hardware.describe(), named.latest.kind
         else:
             shown = name, "", ""
         yield *shown, device, str(counts[device])
@@ -112,14 +114,14 @@ def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
         runtime = f"{result['runtime']} {result['runtime_version']}"
         key = str(result["protocol"]["id"]), runtime, str(result["environment_id"])[:12], str(result["basis"])
         groups.setdefault(key, []).append(result)
-    for names, found in sorted(groups.items()):
-        times = sorted(str(result["started_at"]) for result in found)
-        flags = Counter(flag for result in found for flag in result["flags"])
-        waits = [wait for result in found if (wait := result["contention"]["wait_over_cpu"]) is not None]
-        hottest = [result["temperature"]["max_c"] for result in found if result["temperature"]]
+    for names, group in sorted(groups.items()):
+        times = sorted(str(result["started_at"]) for result in group)
+        flags = Counter(flag for result in group for flag in result["flags"])
+        waits = [wait for result in group if (wait := result["contention"]["wait_over_cpu"]) is not None]
+        hottest = [result["temperature"]["max_c"] for result in group if result["temperature"]]
         yield (
             *names,
-            str(len(found)),
+            str(len(group)),
             times[0],
             times[-1],
             ", ".join(f"{flag} {count}" for flag, count in sorted(flags.items())) or "none",
@@ -128,13 +130,13 @@ def _measurements(results: Iterable[Result]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _protocols(results: Iterable[Result]) -> Facts:
+def _protocols(results: Iterable[Result]) -> ConditionTable:
     """A column for each protocol, a row for each setting that one of them has."""
-    known = {str(result["protocol"]["id"]): result["protocol"] for result in results}
-    names = sorted(known)
-    settings = dict.fromkeys(setting for name in names for setting in known[name] if setting != "id")
-    rows = ((setting, *(_setting(known[name].get(setting)) for name in names)) for setting in settings)
-    return Facts("Protocols", ("setting", *names), tuple(row for row in rows if any(row[1:])))
+    protocols = {str(result["protocol"]["id"]): result["protocol"] for result in results}
+    names = sorted(protocols)
+    settings = dict.fromkeys(setting for name in names for setting in protocols[name] if setting != "id")
+    rows = ((setting, *(_setting(protocols[name].get(setting)) for name in names)) for setting in settings)
+    return ConditionTable("Protocols", ("setting", *names), tuple(row for row in rows if any(row[1:])))
 
 
 def _setting(value: Any) -> str:
@@ -153,12 +155,12 @@ def _data(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _software(trials: Iterable[ShownTrial], versions: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, ...]]:
-    found: dict[str, set[str]] = {}
+    by_library: dict[str, set[str]] = {}
     for trial in trials:
         key = trial.keys.artifact_key if trial.keys else None
         for library, version in versions.get(key or "", {}).items():
-            found.setdefault(library, set()).add(version)
-    for library, seen in sorted(found.items()):
+            by_library.setdefault(library, set()).add(version)
+    for library, seen in sorted(by_library.items()):
         yield library, ", ".join(sorted(seen))
 
 

@@ -9,12 +9,12 @@ from vitsearch.report.serve import HOST, listener_on
 from vitsearch.study.lookup import find, opened
 
 
-def dashboard(asked: str, port: int, ready: Callable[[str], None]) -> None:
+def dashboard(study_argument: str, port: int, ready: Callable[[str], None]) -> None:
     """Serve optuna-dashboard on this machine until Ctrl-C; ``ready`` gets the address.
 
     Raises :class:`~vitsearch.errors.ResourceError` where it is not installed, and for a port that is taken.
     """
-    with opened(asked):
+    with opened(study_argument):
         pass  # one clear error where there is no such study
     try:
         from optuna_dashboard import run_server
@@ -26,4 +26,4 @@ def dashboard(asked: str, port: int, ready: Callable[[str], None]) -> None:
         port = free.getsockname()[1]
     ready(f"http://{HOST}:{port}/")
     # in this process, so that no password of the database stands in a list of processes
-    run_server(find(asked).storage, host=HOST, port=port)
+    run_server(find(study_argument).storage, host=HOST, port=port)

@@ -18,12 +18,11 @@ from vitsearch.core.metrics import METRICS, split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
-from vitsearch.report.conditions import Facts, conditions, utc
-from vitsearch.report.knobs import Choice, knobs
+from vitsearch.report.conditions import ConditionTable, conditions, utc
 from vitsearch.report.progress import Step, progress
 from vitsearch.report.reuse import Reuse, reuse
 from vitsearch.report.timeline import Lane, lanes
-from vitsearch.report.trials import GROUPS, ShownTrial, shown_trials
+from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_trials
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
@@ -41,12 +40,12 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class ReportData:
-    """``asked`` is what a person typed to name the study, for the commands that the page shows; ``knee`` the number of
-    the balanced trial of the front; ``open_trials`` those that a run has not finished; ``class_warnings`` name the
-    classes that models miss."""
+    """``study_argument`` is what a person typed to name the study, for the commands that the page shows; ``knee`` the
+    number of the balanced trial of the front; ``open_trials`` those that a run has not finished; ``class_warnings``
+    name the classes that models miss."""
 
     study: str
-    asked: str
+    study_argument: str
     made_at_s: float
     emulated: bool
     objectives: Mapping[str, str]
@@ -64,14 +63,14 @@ class ReportData:
     runs: tuple[Run, ...]
     stages: tuple[StageRun, ...]
     lanes: tuple[Lane, ...]
-    conditions: tuple[Facts, ...]
+    conditions: tuple[ConditionTable, ...]
     reuse: Reuse
 
     def to_json(self) -> dict[str, Any]:
         """What the page draws from."""
         return {
             "study": self.study,
-            "asked": shlex.quote(self.asked),
+            "study_argument": shlex.quote(self.study_argument),
             "made_at": utc(self.made_at_s),
             "version": version("vitsearch"),
             "emulated": self.emulated,
@@ -86,8 +85,11 @@ class ReportData:
             "groups": list(GROUPS),
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
-            "effects": [one.to_json() for one in self.effects],
-            "predictions": {one.trial: {"interval": one.interval, "holds": one.holds} for one in self.predictions},
+            "effects": [effect.to_json() for effect in self.effects],
+            "predictions": {
+                prediction.trial: {"interval": prediction.interval, "holds": prediction.holds}
+                for prediction in self.predictions
+            },
             "calibration": list(Calibration(self.predictions).lines()) if self.predictions else [],
             "timeline": self._timeline(),
             "conditions": [asdict(table) for table in self.conditions],
@@ -96,7 +98,7 @@ class ReportData:
                 for trial in self.trials
                 if trial.outcome == "failed"
             ],
-            "reuse": {"shared": [asdict(one) for one in self.reuse.shared], "duplicates": self.reuse.duplicates},
+            "reuse": {"shared": [asdict(shared) for shared in self.reuse.shared], "duplicates": self.reuse.duplicates},
         }
 
     def _shown_metrics(self) -> list[str]:
@@ -148,9 +150,9 @@ class ReportData:
         }
 
 
-def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
-    """Everything that is known of a study now. ``asked`` is what a person typed to name it; a password in it is masked,
-    because a report is given to others."""
+def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData:
+    """Everything that is known of a study now. ``study_argument`` is what a person typed to name it; a password in
+    it is masked, because a report is given to others."""
     space, records, attributes = study.space(), study.records(), study.attributes
     front = read_front(study, ledger)
     limits = bounds(space.limits, front.baseline.metrics.values if front.baseline else {})
@@ -164,7 +166,7 @@ def read_report(study: Study, ledger: Ledger, asked: str) -> ReportData:
     reference = attributes.get("reference_point") or {}
     return ReportData(
         study=study.name,
-        asked=masked(asked) if "://" in asked else asked,
+        study_argument=masked(study_argument) if "://" in study_argument else study_argument,
         made_at_s=time.time(),
         emulated=study.is_emulated,
         objectives=dict(space.objectives),
@@ -209,9 +211,9 @@ def _short(value: float | None) -> float | None:
 
 def _words(texts: Iterable[Choice]) -> dict[str, list[Any]]:
     """Texts as an index into those that occur."""
-    known: dict[Choice, int] = {}
-    index = [known.setdefault(text, len(known)) for text in texts]
-    return {"words": list(known), "index": index}
+    index_of: dict[Choice, int] = {}
+    index = [index_of.setdefault(text, len(index_of)) for text in texts]
+    return {"words": list(index_of), "index": index}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

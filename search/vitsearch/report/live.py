@@ -22,10 +22,10 @@ class LiveStudy:
     ``gone`` is None, or a line about the study that was deleted since; it may come back.
     """
 
-    def __init__(self, asked: str) -> None:
-        self._asked = asked
+    def __init__(self, study_argument: str) -> None:
+        self._study_argument = study_argument
         self._open = ExitStack()
-        self._study, self._ledger = self._open.enter_context(opened(asked))
+        self._study, self._ledger = self._open.enter_context(opened(study_argument))
         self._seen: tuple[object, object] = ((), ())
         self._made_at_s = 0.0
         self._data = ""
@@ -38,9 +38,9 @@ class LiveStudy:
             return True
         self._open.close()
         self._data, self._seen = "", ((), ())
-        self.gone = f"study {self._asked!r} is gone: it was deleted"
+        self.gone = f"study {self._study_argument!r} is gone: it was deleted"
         try:
-            self._study, self._ledger = self._open.enter_context(opened(self._asked))
+            self._study, self._ledger = self._open.enter_context(opened(self._study_argument))
         except VitsearchError:
             return False
         self.gone = None
@@ -58,8 +58,8 @@ class LiveStudy:
         if (trials, rest) == self._seen or is_quiet:
             return False
         self._ledger.forget()
-        found = read_report(self._study, self._ledger, self._asked).to_json()
-        self._data = json.dumps(found, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        content = read_report(self._study, self._ledger, self._study_argument).to_json()
+        self._data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         self._seen = trials, rest
         self._made_at_s = time.monotonic()
         self.version += 1

@@ -31,7 +31,7 @@ def page(data: Mapping[str, Any], live: bool) -> str:
         "plotly": get_plotlyjs(),
         "scripts": "\n".join(map(_template, SCRIPTS)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _template("report.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("report.html"))
 
 
 def policy(live: bool) -> str:

@@ -71,7 +71,7 @@ def front_picture(data: ReportData) -> Picture:
     if not any(trial.is_model for trial in shown):
         raise StudyError(
             f"study {data.study!r} has no model within its limits yet, so there is no front to draw; "
-            f"see 'vitsearch status {data.asked}'"
+            f"see 'vitsearch status {data.study_argument}'"
         )
     x = _axis(across, shown, LEFT, RIGHT)
     y = _axis(up, shown, BOTTOM, TOP)

@@ -44,7 +44,7 @@ def progress(
     spent = _Spending(runs, stages)
     front: list[Loss] = []
     volume, trainings, steps = 0.0, 0, []
-    for trial in sorted((one for one in trials if one.ended_s is not None), key=lambda one: one.ended_s or 0.0):
+    for trial in sorted((each for each in trials if each.ended_s is not None), key=lambda each: each.ended_s or 0.0):
         trainings += trial.number in first_trained
         point = loss(objectives, trial.metrics.values) if trial.is_model else None
         if point is None or trial.ended_s is None:

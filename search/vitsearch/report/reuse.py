@@ -44,21 +44,21 @@ def reuse(trials: Sequence[ShownTrial], made_at: Mapping[str, float], since_s: f
     used, older = (dict.fromkeys((kind for kind, _ in KINDS), 0) for _ in range(2))
     sources: dict[int, str] = {}
     for trial in trials:
-        found = []
+        origins = []
         for kind, key in _results(trial):
             used[kind] += 1
             if (kind, key) in first:
-                found.append(f"{kind} of {_name(first[kind, key])}")
+                origins.append(f"{kind} of {_name(first[kind, key])}")
                 continue
             first[kind, key] = trial.number
             if made_at.get(key, since_s) < since_s:
                 older[kind] += 1
-                found.append(f"{kind} of an earlier study")
+                origins.append(f"{kind} of an earlier study")
         if trial.duplicate_of is not None:
-            found = [f"everything of trial {trial.duplicate_of}"]
-        if found and trial.number is not None:
-            sources[trial.number] = ", ".join(found)
-    different = {kind: sum(known == kind for known, _ in first) for kind, _ in KINDS}
+            origins = [f"everything of trial {trial.duplicate_of}"]
+        if origins and trial.number is not None:
+            sources[trial.number] = ", ".join(origins)
+    different = {kind: sum(other == kind for other, _ in first) for kind, _ in KINDS}
     shared = tuple(Shared(words, used[kind], different[kind], older[kind]) for kind, words in KINDS)
     return Reuse(shared, sum(trial.outcome == "duplicate" for trial in trials), sources)
 

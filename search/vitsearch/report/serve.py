@@ -106,7 +106,7 @@ def application(study: LiveStudy, token: str, is_ending: Callable[[], bool], not
         from starlette.routing import Route
     except ImportError:
         raise missing() from None
-    reader = _Reader(study, is_ending, note)
+    reader = _StudyReader(study, is_ending, note)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -131,8 +131,8 @@ class _OnlyWithToken:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)  # type: ignore[no-any-return]
-        given, slash, rest = scope["path"].removeprefix("/").partition("/")
-        if not slash or not secrets.compare_digest(given.encode(), self._token):
+        token, slash, rest = scope["path"].removeprefix("/").partition("/")
+        if not slash or not secrets.compare_digest(token.encode(), self._token):
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             return await send({"type": "http.response.body"})  # type: ignore[no-any-return]
         return await self._app(dict(scope, path=f"/{rest}", raw_path=None), receive, send)  # type: ignore[no-any-return]
@@ -149,14 +149,14 @@ class _OnlyUnderOwnName:
         from starlette.responses import PlainTextResponse
 
         if scope["type"] == "http":
-            given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-            if len(given) != 1 or given[0] not in self._names:
-                refusal = PlainTextResponse(MISDIRECTED.format(host=", ".join(given)[:80]), 421, HEADERS)
+            hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+            if len(hosts) != 1 or hosts[0] not in self._names:
+                refusal = PlainTextResponse(MISDIRECTED.format(host=", ".join(hosts)[:80]), 421, HEADERS)
                 return await refusal(scope, receive, send)
         return await self._app(scope, receive, send)  # type: ignore[no-any-return]
 
 
-class _Reader:
+class _StudyReader:
     """Reads the study in a thread of its own, and answers."""
 
     def __init__(self, study: LiveStudy, is_ending: Callable[[], bool], note: Callable[[str], None]) -> None:
@@ -186,8 +186,8 @@ class _Reader:
 
         if self._study.gone is not None:
             return self._is_gone()
-        found = await self._in_thread(self._study.data)
-        return Response(found, media_type="application/json", headers=HEADERS)
+        content = await self._in_thread(self._study.data)
+        return Response(content, media_type="application/json", headers=HEADERS)
 
     async def events(self, request: Request) -> Response:
         from starlette.responses import StreamingResponse

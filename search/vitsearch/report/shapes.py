@@ -83,10 +83,10 @@ class Picture:
         draw = ImageDraw.Draw(image)
         for shape in self.shapes:
             _paint(image, draw, shape, scale)
-        found = io.BytesIO()
+        file = io.BytesIO()
         smooth = image.resize((self.width * SHARPNESS, self.height * SHARPNESS), Image.Resampling.LANCZOS)
-        smooth.save(found, "PNG", optimize=True)
-        return found.getvalue()
+        smooth.save(file, "PNG", optimize=True)
+        return file.getvalue()
 
 
 _ANCHORS = {"start": "lm", "middle": "mm", "end": "rm"}
@@ -149,9 +149,9 @@ def _dashed(points: Sequence[Where], dash: float) -> list[list[Where]]:
     """The dashes of a straight line."""
     (x0, y0), (x1, y1) = points[0], points[-1]
     length = max(abs(x1 - x0), abs(y1 - y0)) or 1.0
-    found, at = [], 0.0
+    dashes, at = [], 0.0
     while at < length:
         to = min(at + dash, length)
-        found.append([(x0 + (x1 - x0) * part / length, y0 + (y1 - y0) * part / length) for part in (at, to)])
+        dashes.append([(x0 + (x1 - x0) * part / length, y0 + (y1 - y0) * part / length) for part in (at, to)])
         at += 2 * dash
-    return found
+    return dashes

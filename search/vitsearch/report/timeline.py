@@ -29,10 +29,10 @@ def lanes(runs: Sequence[Run], stages: Sequence[StageRun]) -> tuple[Lane, ...]:
     by_name: dict[str, list[StageRun]] = {}
     for stage in stages:
         by_name.setdefault(stage.ran_on, []).append(stage)
-    found = []
+    rows = []
     for name in sorted(by_name, reverse=True):  # worker ..., then device ...
         there_s = sum(lengths.get(run, 0.0) for run in {stage.run for stage in by_name[name]})
         busy = union((stage.started_at, stage.started_at + stage.wall_seconds) for stage in by_name[name])
         busy_s = sum(end - start for start, end in busy)
-        found.append(Lane(name, busy_s, max(there_s, busy_s)))
-    return tuple(found)
+        rows.append(Lane(name, busy_s, max(there_s, busy_s)))
+    return tuple(rows)

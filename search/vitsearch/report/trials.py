@@ -12,7 +12,10 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import Front, Point
+from vitsearch.study.knob_values import knob_values
 
+Choice = str | float
+NONE = "none"
 BASELINE, FRONT, NEAR, CONFIRMED, OVER_LIMIT, NOT_TRAINED, NOT_MEASURED, FAILED = GROUPS = (
     "baseline",
     "front",
@@ -65,7 +68,7 @@ def shown_trials(
     """The baseline, if it is known, and all finished trials by number."""
     points = {point.trial: point for point in front.points}
     near = {point.trial for point in front.near}
-    found = [] if front.baseline is None else [_shown_baseline(front.baseline)]
+    shown = [] if front.baseline is None else [_shown_baseline(front.baseline)]
     for number, record in records.items():
         point = points.get(number)
         metrics, flags = (point.metrics, point.flags) if point else results.now(record)
@@ -86,8 +89,8 @@ def shown_trials(
             *times.get(number, (None, None)),
         )
         group = FRONT if point else NEAR if number in near else _group(record, trial)
-        found.append(replace(trial, group=group))
-    return tuple(found)
+        shown.append(replace(trial, group=group))
+    return tuple(shown)
 
 
 def _group(record: Record, trial: ShownTrial) -> str:
@@ -113,7 +116,14 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
         return
     yield from point.class_warnings
     yield from point.warnings
-    if found := point.on_device:
-        low, high = found.interval
-        share = found.correct / found.n
-        yield f"accuracy on the device itself: {share:.3f} of {found.n} images ({low:.3f} to {high:.3f})"
+    if accuracy := point.on_device:
+        low, high = accuracy.interval
+        share = accuracy.correct / accuracy.n
+        yield f"accuracy on the device itself: {share:.3f} of {accuracy.n} images ({low:.3f} to {high:.3f})"
+
+
+def knobs(plan: Plan) -> dict[str, Choice]:
+    """What was chosen for a plan, by the names of a space file. A value that a plan does not have is ``none``, and so
+    is the scope of a plan that prunes nothing."""
+    chosen = {name: NONE if value is None or value == "" else value for name, value in knob_values(plan).items()}
+    return chosen | {"pruning_scope": NONE} if plan.compression.is_identity else chosen

@@ -19,7 +19,7 @@ from vitsearch.data.review import MOST_UNEQUAL, Review, review
 from vitsearch.data.spec import DataSpec
 from vitsearch.devices import descriptions
 from vitsearch.errors import DataError, SpaceError, UnknownName
-from vitsearch.space import shipped
+from vitsearch.space import shipped_spaces
 
 HERE = "here"
 GOALS = ("latency", "energy", "size")
@@ -92,7 +92,7 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
         allowed = ", ".join(one for one in GOALS if one != "energy")
         raise SpaceError("--goal energy", [f"{BOARDS[board].about}: reports no energy; allowed: {allowed}"])
     _refuse_existing(file)
-    found, problems = _look(data, shipped.text(BOARDS[board].file))
+    found, problems = _look(data, shipped_spaces.text(BOARDS[board].file))
     text = _filled(_Wishes(file, board, data, goal, found is not None and _is_unequal(found)))
     _write(file, text)
     return FirstSpace(file, board, found, problems)
@@ -108,7 +108,7 @@ def write_example(file: Path, name: str) -> None:
 
     Raises :class:`SpaceError` where the file exists, and :class:`UnknownName`.
     """
-    text = shipped.text(name)
+    text = shipped_spaces.text(name)
     _refuse_existing(file)
     _write(file, text.replace(f"spaces/{name}.yaml", str(file)).split("\n#\n", 1)[1])
 
@@ -158,7 +158,7 @@ def _filled(wishes: _Wishes) -> str:
     from ruamel.yaml import YAML  # which keeps comments, unlike the reader of all other commands
 
     name = BOARDS[wishes.board].file
-    head, body = shipped.text(name).split("\n\n", 1)
+    head, body = shipped_spaces.text(name).split("\n\n", 1)
     editor = YAML()
     editor.width = 120
     editor.indent(mapping=2, sequence=4, offset=2)

@@ -7,7 +7,7 @@ import os
 from vitsearch.devices.cores import CAN_PIN, Cores
 from vitsearch.errors import ResourceError
 from vitsearch.space import SearchSpace
-from vitsearch.workers.running.resources import Resources
+from vitsearch.workers.cluster.resources import Resources
 
 
 def cores_here(space: SearchSpace) -> Cores | None:

@@ -15,8 +15,7 @@ from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.jobs import Source
 from vitsearch.space import SearchSpace
 from vitsearch.space.section_base import StartingWeights
-from vitsearch.space.task import Data
-from vitsearch.space.task import Teacher as TeacherSection
+from vitsearch.space.task import Data, TeacherSection
 from vitsearch.study.sampling import PlanSpace
 
 MOST_PIXELS = 4096

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from vitsearch.core.class_weights import unknown_classes
 from vitsearch.errors import DataError
 from vitsearch.space import SearchSpace
-from vitsearch.space.source import Problem, nearest_or_all
-from vitsearch.space.task import Teacher, Training
+from vitsearch.space.problems import Problem, nearest_or_all
+from vitsearch.space.task import TeacherSection, Training
 
 LISTED = 20
 """Classes that a message lists at most."""
@@ -18,7 +18,7 @@ def weighted(space: SearchSpace) -> Mapping[str, Mapping[str, float]]:
     """The weights that are given to classes by their names, by the key of the training in the section ``task``."""
     task = space.task
     trainings: dict[str, Training] = {"base": task.base, "fine_tune": task.fine_tune}
-    if isinstance(task.teacher, Teacher):
+    if isinstance(task.teacher, TeacherSection):
         trainings["teacher"] = task.teacher
     found = {key: one.class_weights for key, one in trainings.items()}
     return {key: weights for key, weights in found.items() if not isinstance(weights, str)}

@@ -11,7 +11,7 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
-from vitsearch.ship.described import Accuracy, Described
+from vitsearch.ship.bundled_model import Accuracy, BundledModel
 from vitsearch_evaluators.base import single_file
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.verify.checksums import SIGNATURE
@@ -33,7 +33,7 @@ TITLES = {
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
 
-def card(model: Described, with_images: bool) -> str:
+def card(model: BundledModel, with_images: bool) -> str:
     """The whole page."""
     parts = (_head, _standing, _accuracy, _figures, _run, _tool, _preprocessing, _made, _licences, _limits)
     sections = ["\n".join(map(printable, part(model))) for part in parts]
@@ -41,7 +41,7 @@ def card(model: Described, with_images: bool) -> str:
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def _head(model: Described) -> Iterator[str]:
+def _head(model: BundledModel) -> Iterator[str]:
     plan = model.final.plan
     yield f"# {escaped(model.name)}"
     yield ""
@@ -63,7 +63,7 @@ def _head(model: Described) -> Iterator[str]:
         yield "**The figures below are those of an EMULATED device: they describe no real one.**"
 
 
-def _standing(model: Described) -> Iterator[str]:
+def _standing(model: BundledModel) -> Iterator[str]:
     """What there is to say for the choice of this model; nothing for the baseline itself."""
     standing = model.standing
     if standing is None:
@@ -84,7 +84,7 @@ def _standing(model: Described) -> Iterator[str]:
     yield f"{which}: {escaped(standing.place)}."
 
 
-def _share(name: str, model: Described, unpruned: Metrics) -> str | None:
+def _share(name: str, model: BundledModel, unpruned: Metrics) -> str | None:
     """A cost as a share of the baseline's; None where one of the two was not measured."""
     own, base = model.metrics.value(name), unpruned.value(name)
     if name not in TITLES or own is None or not base:
@@ -92,7 +92,7 @@ def _share(name: str, model: Described, unpruned: Metrics) -> str | None:
     return f"{100 * own / base:.0f} % of its {TITLES[name]} ({own:.4g} of {base:.4g} {METRICS[name].unit})"
 
 
-def _points(model: Described, unpruned: Metrics) -> str | None:
+def _points(model: BundledModel, unpruned: Metrics) -> str | None:
     base = unpruned.value("accuracy")
     if base is None:
         return None
@@ -100,16 +100,16 @@ def _points(model: Described, unpruned: Metrics) -> str | None:
     return f"{100 * (own - base):+.2f} points of accuracy on the validation images ({own:.4f}, baseline {base:.4f})"
 
 
-def _accuracy(model: Described) -> Iterator[str]:
+def _accuracy(model: BundledModel) -> Iterator[str]:
     yield "## Accuracy"
     yield ""
     yield "| images | correct | accuracy | 95 % interval |"
     yield "|---|---|---|---|"
     test, validation = model.on_test, model.validation
-    for title, one in (("test", test), ("validation", validation)):
-        if one is not None:
-            low, high = one.interval
-            yield f"| {title} | {one.correct} of {one.n} | {one.share:.4f} | {low:.4f} to {high:.4f} |"
+    for title, accuracy in (("test", test), ("validation", validation)):
+        if accuracy is not None:
+            low, high = accuracy.interval
+            yield f"| {title} | {accuracy.correct} of {accuracy.n} | {accuracy.share:.4f} | {low:.4f} to {high:.4f} |"
     yield ""
     yield from _classes(model)
     yield ""
@@ -124,7 +124,7 @@ def _accuracy(model: Described) -> Iterator[str]:
         yield _longer(model)
 
 
-def _classes(model: Described) -> Iterator[str]:
+def _classes(model: BundledModel) -> Iterator[str]:
     """What the accuracy hides: the mean recall, the worst class, and the classes that the model misses."""
     names = model.data["class_names"]
     yield "| images | mean recall | recall of the worst class | F1, mean of the classes |"
@@ -143,7 +143,7 @@ def _classes(model: Described) -> Iterator[str]:
 def _difference(test: Accuracy, validation: Accuracy) -> str:
     """How far the accuracies of two sets of images are apart, beside what chance explains."""
     points = 100 * (test.share - validation.share)
-    spread = 1.96 * sum(one.share * (1 - one.share) / one.n for one in (test, validation)) ** 0.5
+    spread = 1.96 * sum(accuracy.share * (1 - accuracy.share) / accuracy.n for accuracy in (test, validation)) ** 0.5
     direction = "above" if points > 0 else "below"
     verdict = "which chance may explain" if abs(points) <= 100 * spread else "which is more than chance explains"
     if points == 0:
@@ -152,7 +152,7 @@ def _difference(test: Accuracy, validation: Accuracy) -> str:
     return f"on the test images the accuracy is {away}."
 
 
-def _longer(model: Described) -> str:
+def _longer(model: BundledModel) -> str:
     final = model.final
     what = (
         f"A training of {final.epochs} epochs gave {final.correct} correct validation images, the search {final.before}"
@@ -160,12 +160,12 @@ def _longer(model: Described) -> str:
     return f"{what}; the {'first' if final.is_longer else 'second'} model is in this bundle."
 
 
-def _figures(model: Described) -> Iterator[str]:
+def _figures(model: BundledModel) -> Iterator[str]:
     device, measured = model.device, model.confirmation
-    known = device["fingerprint"]
+    fingerprint = device["fingerprint"]
     yield "## Measurements"
     yield ""
-    where = escaped(str(known.get("cpu") or known.get("board") or device["kind"]))
+    where = escaped(str(fingerprint.get("cpu") or fingerprint.get("board") or device["kind"]))
     yield f"On {where} (device {escaped(device['name'])}), {model.job.runtime} {measured.runtime_version},"
     threads = measured.protocol.threads
     images = "image" if measured.batch == 1 else "images"
@@ -181,7 +181,7 @@ def _figures(model: Described) -> Iterator[str]:
             yield f"| {TITLES[name]} | {figure.value:.4g} {METRICS[name].unit} | {_interval(figure)} |"
     yield ""
     yield "`measurements.json` has every measurement with its conditions, and why a figure is missing."
-    flags = sorted({flag for one in model.measurements for flag in one.flags})
+    flags = sorted({flag for measurement in model.measurements for flag in measurement.flags})
     if flags:
         yield f"Flags of these measurements: {', '.join(flags)}."
     if measured.basis == "paired":
@@ -194,7 +194,7 @@ def _interval(figure: Figure) -> str:
     return "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
 
 
-def _run(model: Described) -> Iterator[str]:
+def _run(model: BundledModel) -> Iterator[str]:
     yield "## Run it"
     yield ""
     if examples.python_example(model) is None:
@@ -213,7 +213,7 @@ def _run(model: Described) -> Iterator[str]:
         yield "`example.cpp` does the same with the C++ interface of onnxruntime."
 
 
-def _tool(model: Described) -> Iterator[str]:
+def _tool(model: BundledModel) -> Iterator[str]:
     yield "## The runtime's own benchmark"
     yield ""
     command = examples.tool_command(model)
@@ -225,7 +225,7 @@ def _tool(model: Described) -> Iterator[str]:
     yield "```"
 
 
-def _verify(model: Described, with_images: bool) -> Iterator[str]:
+def _verify(model: BundledModel, with_images: bool) -> Iterator[str]:
     yield "## Verify it"
     yield ""
     yield f"`{single_file.NAME}`, the agent of vitsearch, checks the files, the accuracy and the measurements. It needs"
@@ -249,7 +249,7 @@ def _verify(model: Described, with_images: bool) -> Iterator[str]:
         yield f"the accuracy is {inside.share:.4f}, on all of them {model.judged.share:.4f}."
 
 
-def _preprocessing(model: Described) -> Iterator[str]:
+def _preprocessing(model: BundledModel) -> Iterator[str]:
     settings = model.preprocessing
     mode = "grey" if settings["channels"] == 1 else "colour"
     yield "## Preprocessing"
@@ -270,7 +270,7 @@ def _preprocessing(model: Described) -> Iterator[str]:
     yield "classes."
 
 
-def _made(model: Described) -> Iterator[str]:
+def _made(model: BundledModel) -> Iterator[str]:
     yield "## What made it"
     yield ""
     weights = model.weights
@@ -291,14 +291,14 @@ def _made(model: Described) -> Iterator[str]:
     yield "`plan.json` has the plan, `provenance.json` the whole list."
 
 
-def _licences(model: Described) -> Iterator[str]:
+def _licences(model: BundledModel) -> Iterator[str]:
     yield "## Licences"
     yield ""
     for what, licence in sorted(model.shipped.licences.items()):
         yield f"- {what}: {escaped(licence) if licence else 'unknown; whoever provided them knows'}"
 
 
-def _limits(model: Described) -> Iterator[str]:
+def _limits(model: BundledModel) -> Iterator[str]:
     yield "## Limits"
     yield ""
     yield "The model gives one of its classes for every image, also for images of something else. Nothing was tested"

@@ -109,7 +109,7 @@ def picked(front: Front, text: str) -> int:
     left = selection.of_points(front.points)
     if selection.where is not None and not left:
         raise StudyError(f"--pick: no model of the front meets {where}: {why_none(selection.where, front.points)}")
-    known = [(value, point) for point in left if isinstance(value := values_of(point).get(target), float)]
-    if not known:
+    measured = [(value, point) for point in left if isinstance(value := values_of(point).get(target), float)]
+    if not measured:
         raise StudyError(f"--pick: {target} was not measured for any model of the front that meets the rule")
-    return _number((min if sense == "min" else max)(known, key=lambda pair: pair[0])[1])
+    return _number((min if sense == "min" else max)(measured, key=lambda pair: pair[0])[1])

@@ -21,8 +21,8 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.pareto import wilson
 from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
+from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.card import card
-from vitsearch.ship.described import Described
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.artifacts.coreml_file import write_package
 from vitsearch_evaluators.base import single_file
@@ -47,7 +47,7 @@ OF_A_MOMENT = ("job_id", "started_at", "queue_s", "attempts")
 """Fields of a measurement that say when it was taken, and not what it found."""
 
 
-def contents(model: Described, with_images: bool) -> dict[str, File]:
+def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
     """Every file of the bundle of a model."""
     files: dict[str, File] = {name: Path(path) for name, path in model_files(str(model.path)).items()}
     files |= {
@@ -101,7 +101,7 @@ def _package(model: Path) -> dict[str, File]:
         return {path.relative_to(folder.parent).as_posix(): path.read_bytes() for path in inside}
 
 
-def manifest(model: Described, with_images: bool) -> dict[str, Any]:
+def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
     """What ``vitsearch verify`` reads (:class:`vitsearch_evaluators.verify.bundle.Manifest`)."""
     measured, shipped, times = model.confirmation, model.shipped, model.reference_times
     return {
@@ -134,31 +134,39 @@ def _judged(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def measurements(model: Described) -> dict[str, Any]:
+def measurements(model: BundledModel) -> dict[str, Any]:
     """The accuracies and figures with their intervals, and every measurement with its conditions."""
     split, names = model.shipped.split, model.data["class_names"]
     return {
         "accuracy": {
             **({"test": None} | {split: _counted(counts) for split, counts in model.counts.items()}),
-            "classes": {one.name: _of_class(one, split) for one in model.shipped.confusion.by_class(names)},
+            "classes": {
+                of_class.name: _of_class(of_class, split) for of_class in model.shipped.confusion.by_class(names)
+            },
             "confusion": {split: counts.to_json() for split, counts in model.counts.items()},
         },
         **model.metrics.to_json(),
         "device": model.device,
-        "measurements": [_lasting(one) for one in model.measurements],
+        "measurements": [_lasting(measurement) for measurement in model.measurements],
     }
 
 
 def _counted(counts: Confusion) -> dict[str, Any]:
     low, high = wilson(counts.correct, counts.n)
     of_classes = {name: _figure(figure) for name, figure in counts.figures().items()}
-    found = {"n": counts.n, "correct": counts.correct, "accuracy": counts.accuracy, "low": low, "high": high}
-    return found | of_classes
+    totals = {"n": counts.n, "correct": counts.correct, "accuracy": counts.accuracy, "low": low, "high": high}
+    return totals | of_classes
 
 
-def _of_class(one: ClassAccuracy, split: str) -> dict[str, Any]:
-    found = {"n": one.n, "correct": one.correct, "low": one.low, "high": one.high, "predicted": one.predicted}
-    return {"split": split} | found
+def _of_class(accuracy: ClassAccuracy, split: str) -> dict[str, Any]:
+    totals = {
+        "n": accuracy.n,
+        "correct": accuracy.correct,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "predicted": accuracy.predicted,
+    }
+    return {"split": split} | totals
 
 
 def _figure(figure: Figure) -> dict[str, float | None]:
@@ -169,7 +177,7 @@ def _lasting(measurement: Measurement) -> dict[str, Any]:
     return {key: value for key, value in measurement.to_json().items() if key not in OF_A_MOMENT}
 
 
-def provenance(model: Described) -> dict[str, Any]:
+def provenance(model: BundledModel) -> dict[str, Any]:
     """What made the model: weights, data, software, with their digests and licences."""
     plan, final, artifact, weights = model.final.plan, model.final, model.artifact, model.weights
     file = {} if weights.file is None else {"file": weights.file, "sha256": weights.sha256}
@@ -208,7 +216,10 @@ def provenance(model: Described) -> dict[str, Any]:
                 | {model.shipped.split: {"images": model.shipped.n, "sha256": model.shipped.sha256}},
                 "licence": model.shipped.licences["data"] or "unknown",
             },
-            *({"type": "software", "name": name, "version": one} for name, one in sorted(model.versions.items())),
+            *(
+                {"type": "software", "name": name, "version": version}
+                for name, version in sorted(model.versions.items())
+            ),
             {
                 "type": "software",
                 "name": model.job.runtime,

@@ -15,8 +15,8 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from vitsearch.models.graph import INPUT, OUTPUT
-from vitsearch.ship.described import Described
+from vitsearch.models.onnx_format import INPUT, OUTPUT
+from vitsearch.ship.bundled_model import BundledModel
 from vitsearch_evaluators import runtimes
 from vitsearch_evaluators.artifacts import calibration
 from vitsearch_evaluators.base.printable import printable
@@ -38,39 +38,39 @@ class Example:
     packages: tuple[str, ...]
 
 
-def python_example(model: Described) -> str | None:
+def python_example(model: BundledModel) -> str | None:
     """The content of ``example.py``; None for a runtime without an example."""
     example = _example(model)
     if example is None:
         return None
-    known = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
-    known["printable"] = inspect.getsource(printable).rstrip()
-    return _template("example.py.in").substitute(known)
+    fields = {"imports": example.imports, "open": example.open, "run": example.run, "batch": _batch(model)}
+    fields["printable"] = inspect.getsource(printable).rstrip()
+    return _template("example.py.in").substitute(fields)
 
 
-def packages(model: Described) -> tuple[str, ...]:
+def packages(model: BundledModel) -> tuple[str, ...]:
     """The packages that ``example.py`` needs, as lines of a requirements file."""
     example = _example(model)
     return () if example is None else ("numpy", "pillow", *example.packages)
 
 
-def _example(model: Described) -> Example | None:
-    found = _EXAMPLES.get(model.job.runtime)
-    return None if found is None else found(model)
+def _example(model: BundledModel) -> Example | None:
+    write = _EXAMPLES.get(model.job.runtime)
+    return None if write is None else write(model)
 
 
-def cpp_example(model: Described) -> str | None:
+def cpp_example(model: BundledModel) -> str | None:
     """The content of ``example.cpp``; None for other runtimes than onnxruntime on a CPU."""
     if model.deployment.runtime != "onnxruntime" or model.deployment.provider != "cpu":
         return None
     settings = model.preprocessing
-    known = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
-    known |= _FILTERS[settings["interpolation"]]
-    known |= {"level": ort.LEVELS[_options(model)["graph_optimization_level"]], "config": _cpp_config()}
+    fields = {key: settings[key] for key in ("image_size", "crop_size", "channels", "resolution", "interpolation")}
+    fields |= _FILTERS[settings["interpolation"]]
+    fields |= {"level": ort.LEVELS[_options(model)["graph_optimization_level"]], "config": _cpp_config()}
     numbers = {key: ", ".join(f"{value!r}f" for value in settings[key]) for key in ("mean", "std")}
     netpbm = "pgm" if settings["channels"] == 1 else "ppm"
     run = {"netpbm": netpbm, "batch": _batch(model), "threads": model.confirmation.protocol.threads}
-    return _template("onnxruntime.cpp.in").substitute(known | numbers | run)
+    return _template("onnxruntime.cpp.in").substitute(fields | numbers | run)
 
 
 _FILTERS = {
@@ -84,7 +84,7 @@ _FILTERS = {
 """The weight of a pixel by its distance in C++, and how far it reaches; the cubics are those of Keys (1981)."""
 
 
-def tool_command(model: Described) -> tuple[str, ...] | None:
+def tool_command(model: BundledModel) -> tuple[str, ...] | None:
     """The command line of the runtime's own tool for this model, in its folder; None where there is no such tool."""
     match model.deployment.runtime:
         case "onnxruntime":
@@ -102,7 +102,7 @@ def tool_command(model: Described) -> tuple[str, ...] | None:
     return None
 
 
-def _onnxruntime_perf_test(model: Described) -> tuple[str, ...] | None:
+def _onnxruntime_perf_test(model: BundledModel) -> tuple[str, ...] | None:
     """It takes an open batch for 1 image; a batch that it is told of would be a constant of the graph, and another
     graph than the one that was measured."""
     options, threads = _options(model), model.confirmation.protocol.threads
@@ -114,29 +114,31 @@ def _onnxruntime_perf_test(model: Described) -> tuple[str, ...] | None:
     return ("onnxruntime_perf_test", "-e", provider, *flags, "-m", "times", "-r", "1000", "-I", "-s", "model.onnx")
 
 
-def _benchmark_app(model: Described) -> tuple[str, ...]:
+def _benchmark_app(model: BundledModel) -> tuple[str, ...]:
     """Without ``-ip`` it would change the input of a model for three channels to bytes."""
     options = _options(model)
-    known = openvino_runtime.properties(options, model.confirmation.protocol.threads)
+    properties = openvino_runtime.properties(options, model.confirmation.protocol.threads)
     run = ["-shape", f"{INPUT}[{','.join(map(str, _shape(model)))}]", "-ip", "f32", "-api", "sync", "-t", "10"]
     run += ["-hint", options["hint"]]
     for name, flag in _BENCHMARK_APP_FLAGS.items():
-        run += [flag, str(known[name])] if name in known else []
+        run += [flag, str(properties[name])] if name in properties else []
     run += ["-load_config", BENCHMARK_APP] if benchmark_app_config(model) is not None else []
     return ("benchmark_app", "-m", "model.xml", "-d", options["device"], *run)
 
 
-def benchmark_app_config(model: Described) -> str | None:
+def benchmark_app_config(model: BundledModel) -> str | None:
     """The content of :data:`BENCHMARK_APP`; None for a model that needs none."""
     if model.job.runtime != "openvino":
         return None
     options = _options(model)
-    known = openvino_runtime.properties(options, model.confirmation.protocol.threads)
-    further = {name: value for name, value in known.items() if name not in (*_BENCHMARK_APP_FLAGS, "PERFORMANCE_HINT")}
+    properties = openvino_runtime.properties(options, model.confirmation.protocol.threads)
+    further = {
+        name: value for name, value in properties.items() if name not in (*_BENCHMARK_APP_FLAGS, "PERFORMANCE_HINT")
+    }
     return json.dumps({options["device"]: further}) + "\n" if further else None
 
 
-def calibration_cache(model: Described) -> str | None:
+def calibration_cache(model: BundledModel) -> str | None:
     """The content of the calibration cache that trtexec reads for this model; None for a model without one."""
     if model.job.runtime != "trtexec" or model.job.options["precision"] != "int8":
         return None
@@ -144,7 +146,7 @@ def calibration_cache(model: Described) -> str | None:
     return None if scales is None else trtexec_flags.calibration_cache(_tensorrt(model), scales)
 
 
-def _trtexec(model: Described, shape: Sequence[int]) -> list[str]:
+def _trtexec(model: BundledModel, shape: Sequence[int]) -> list[str]:
     """The flags that build the engine as the device built it, and run it."""
     options = model.job.options
     flags = trtexec_flags.build_flags(
@@ -156,33 +158,33 @@ def _trtexec(model: Described, shape: Sequence[int]) -> list[str]:
     return kept if model.deployment.batch else [*kept, f"--shapes={INPUT}:{'x'.join(map(str, shape))}"]
 
 
-def _tensorrt(model: Described) -> trtexec_flags.Version:
+def _tensorrt(model: BundledModel) -> trtexec_flags.Version:
     """The version that measured the model."""
     version = tuple(int(part) for part in model.confirmation.runtime_version.split(".")[:3])
-    known = (*version, 0, 0)[:3]
-    return known[0], known[1], known[2]
+    padded = (*version, 0, 0)[:3]
+    return padded[0], padded[1], padded[2]
 
 
 def _template(name: str) -> Template:
     return Template((resources.files("vitsearch") / "ship" / "templates" / name).read_text())
 
 
-def _batch(model: Described) -> int:
+def _batch(model: BundledModel) -> int:
     return model.deployment.batch or model.shipped.batch
 
 
-def _shape(model: Described) -> tuple[int, ...]:
+def _shape(model: BundledModel) -> tuple[int, ...]:
     """The shape of the images of a run."""
     resolution = model.final.plan.resolution
     return (_batch(model), model.data["channels"], resolution, resolution)
 
 
-def _options(model: Described) -> Mapping[str, Any]:
+def _options(model: BundledModel) -> Mapping[str, Any]:
     """The options of the agent's runtime, all of them."""
     return runtimes.create(model.job.runtime).check_options(model.job.options)
 
 
-def _onnxruntime(model: Described) -> Example:
+def _onnxruntime(model: BundledModel) -> Example:
     threads, options = model.confirmation.protocol.threads, _options(model)
     provider, level = options["provider"], ort.LEVELS[options["graph_optimization_level"]]
     config = "".join(f'OPTIONS.add_session_config_entry("{key}", "{value}")\n' for key, value in _SESSION_CONFIG)
@@ -205,7 +207,7 @@ def _cpp_config() -> str:
     return "\n".join(f'    options.AddConfigEntry("{key}", "{value}");' for key, value in _SESSION_CONFIG)
 
 
-def _openvino(model: Described) -> Example:
+def _openvino(model: BundledModel) -> Example:
     """A model with an open batch gets that of the measurement before it is compiled, as there: the graph of an open
     one takes 1.3 times the CPU time, and in bf16 it gives other logits."""
     options = _options(model)
@@ -222,7 +224,7 @@ def _openvino(model: Described) -> Example:
     return Example("import openvino", opened, "MODEL([images])[0][0]", (_pinned("openvino", model),))
 
 
-def _litert(model: Described) -> Example | None:
+def _litert(model: BundledModel) -> Example | None:
     """None for a delegate that Python's interpreter does not have."""
     threads, delegate = model.confirmation.protocol.threads, model.job.options["delegate"]
     if delegate not in ("xnnpack", "none"):
@@ -241,7 +243,7 @@ def _litert(model: Described) -> Example | None:
     return Example(f"from ai_edge_litert.interpreter import {imports}", opened, run, (package,))
 
 
-def _coreml(model: Described) -> Example:
+def _coreml(model: BundledModel) -> Example:
     units = {"all": "ALL", "cpu": "CPU_ONLY", "cpu_and_gpu": "CPU_AND_GPU", "cpu_and_ane": "CPU_AND_NE"}
     unit = units[str(model.job.options["compute_units"])]
     opened = (
@@ -270,7 +272,7 @@ _ONNXRUNTIMES = {
     "DmlExecutionProvider": "onnxruntime-directml",
 }
 """The package that has a provider, where it is not the plain one."""
-_EXAMPLES: Mapping[str, Callable[[Described], Example | None]] = {
+_EXAMPLES: Mapping[str, Callable[[BundledModel], Example | None]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "litert": _litert,
@@ -280,7 +282,7 @@ _EXAMPLES: Mapping[str, Callable[[Described], Example | None]] = {
 """By the runtime of the device's agent. An engine of TensorRT is built by the tool's command line."""
 
 
-def _pinned(package: str, model: Described, runtime: str | None = None) -> str:
+def _pinned(package: str, model: BundledModel, runtime: str | None = None) -> str:
     """The package in the version that measured the model, if its runtime did. The version is what a device says."""
     version = model.confirmation.runtime_version
     is_known = model.job.runtime == (runtime or package) and re.fullmatch(r"[0-9A-Za-z.+!_-]+", version) is not None

@@ -88,7 +88,7 @@ class Final:
         return self.correct is not None and self.before is not None and self.correct > self.before
 
 
-def known(opened: Opened, chosen: Chosen) -> Final | None:
+def stored_final(opened: Opened, chosen: Chosen) -> Final | None:
     """What is shipped for a trial, if the ledger has everything that its bundle needs; else None."""
     final = _final(opened, chosen)
     if final is None or final.keys.artifact_key is None:
@@ -100,7 +100,9 @@ def known(opened: Opened, chosen: Chosen) -> Final | None:
         return None
     device_id = final.keys.device_id
     results = DeviceResults(opened.ledger, device_id, opened.space.measure.threads)
-    confirmed = [one for one in results.last(final.keys.graph_key) if one.protocol.id == opened.protocol]
+    confirmed = [
+        measurement for measurement in results.last(final.keys.graph_key) if measurement.protocol.id == opened.protocol
+    ]
     environments = opened.study.attributes.get(ENVIRONMENTS) or {}
     return final if confirmed and measured_in(device_id, confirmed[-1].environment_id) in environments else None
 
@@ -159,7 +161,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     except StageError as error:
         raise error.about(f"{chosen.name}, {plan_text(final.plan)}") from error
     _remember(opened.study, device)
-    if known(opened, chosen) is None:
+    if stored_final(opened, chosen) is None:
         raise StudyError(
             f"{chosen.name} of study {opened.study.name!r} was confirmed by another protocol than "
             f"{opened.protocol!r}; run 'vitsearch run' on its space file first"
@@ -168,8 +170,10 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
 
 
 def _measured_on(study: Study, keys: Keys) -> str:
-    found = (one.latest.describe(one.name) for one in study.devices.values() if one.device_id == keys.device_id)
-    return next(found, "another device")
+    names = (
+        device.latest.describe(device.name) for device in study.devices.values() if device.device_id == keys.device_id
+    )
+    return next(names, "another device")
 
 
 def _was_elsewhere(opened: Opened, final: Final, device: DeviceGroup) -> bool:
@@ -193,8 +197,8 @@ async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) ->
         opened.ledger.accuracy(key or "", opened.fingerprint) for key in (keys.artifact_key, chosen.keys.artifact_key)
     ]
     after, before = (0 if row is None else row.correct for row in counts)
-    found = {"plan": plan.to_json(), "keys": asdict(keys), "correct": after, "before": before}
-    study.change(LONGER, lambda known: (known or {}) | {_longer_name(chosen, epochs): found})
+    outcome = {"plan": plan.to_json(), "keys": asdict(keys), "correct": after, "before": before}
+    study.change(LONGER, lambda earlier: (earlier or {}) | {_longer_name(chosen, epochs): outcome})
     kept = "it is shipped" if after > before else "the model of the search is shipped"
     pipeline.context.progress.note(
         f"trained for {epochs} epochs: {after} validation images are correct, {before} after the search; {kept}"
@@ -214,4 +218,4 @@ def _remember(study: Study, device: DeviceGroup) -> None:
         "runtimes": sorted(runtime.name for runtime in info.runtimes if runtime.available),
     }
     where = measured_in(info.device_id, info.environment_id)
-    study.change(ENVIRONMENTS, lambda known: (known or {}) | {where: described})
+    study.change(ENVIRONMENTS, lambda earlier: (earlier or {}) | {where: described})

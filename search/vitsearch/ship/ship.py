@@ -13,10 +13,10 @@ from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers.mlflow_runs import FinalFront, ShippedModel, require_mlflow, send_bundle
 from vitsearch.ship import contents, prepare, signing, writing
+from vitsearch.ship.bundled_model import BundledModel, describe
 from vitsearch.ship.choice import Wanted, choose
-from vitsearch.ship.described import Described, describe
 from vitsearch.ship.prepare import Opened
-from vitsearch.ship.writing import Target
+from vitsearch.ship.writing import BundlePlace
 from vitsearch.space import SearchSpace, load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
@@ -25,7 +25,7 @@ from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 
 @dataclass(frozen=True)
-class Options:
+class ShipOptions:
     """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
     whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
     emulated device. ``mlflow`` is the tracking server or store whose run of the study gets the bundle. ``sign`` is the
@@ -45,12 +45,12 @@ class Bundle:
 
     folder: Path
     archive: Path
-    model: Described
+    model: BundledModel
     is_signed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         model = self.model
-        counts = {split: _counted(one) for split, one in model.counts.items()}
+        counts = {split: _counted(confusion) for split, confusion in model.counts.items()}
         return {
             "folder": str(self.folder),
             "zip": str(self.archive),
@@ -71,7 +71,7 @@ def _counted(confusion: Confusion) -> dict[str, float | None]:
     return {"n": confusion.n, "correct": confusion.correct, **values}
 
 
-def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bundle:
+def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -> Bundle:
     """Prepare one model of a study and write its bundle. What the ledger has is not made again.
 
     What is wrong with ``options`` is found before minutes of training and measuring.
@@ -87,7 +87,7 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
                 "one; to ship them all the same, add --allow-emulated"
             )
         chosen = choose(opened.study, opened.ledger, wanted)
-        final = None if options.again else prepare.known(opened, chosen)
+        final = None if options.again else prepare.stored_final(opened, chosen)
         if final is None:
             final = prepare.prepare(opened, chosen, progress, options.again)
         model = describe(opened, chosen, final)
@@ -100,7 +100,7 @@ def ship(where: str, wanted: Wanted, options: Options, progress: Progress) -> Bu
 
 
 @contextmanager
-def _reserved(folder: Path | None) -> Iterator[Target | None]:
+def _reserved(folder: Path | None) -> Iterator[BundlePlace | None]:
     """The place of the bundle; None for one that is named after its model, which may turn out to be a longer
     training."""
     if folder is None:
@@ -111,7 +111,7 @@ def _reserved(folder: Path | None) -> Iterator[Target | None]:
         yield target
 
 
-def _write(model: Described, options: Options, target: Target | None) -> Bundle:
+def _write(model: BundledModel, options: ShipOptions, target: BundlePlace | None) -> Bundle:
     files = contents.contents(model, options.images)
     checksums = files[CHECKSUMS]
     assert isinstance(checksums, bytes)  # made here
@@ -126,7 +126,7 @@ def _write(model: Described, options: Options, target: Target | None) -> Bundle:
 def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progress: Progress) -> None:
     """Send the bundle to MLflow; it is written, whatever becomes of that."""
     model = bundle.model
-    accuracies = {f"accuracy_{one.split}": one.share for one in (model.validation, model.judged)}
+    accuracies = {f"accuracy_{accuracy.split}": accuracy.share for accuracy in (model.validation, model.judged)}
     measured = {name: value for name, value in model.metrics.values.items() if value is not None}
     shipped = ShippedModel(
         model.name,
@@ -155,9 +155,9 @@ def _opened(where: str, device: str | None) -> Iterator[Opened]:
             names = " or ".join(f"--device {name}" for name in own.fleet_names)
             raise StudyError(f"study {study.name!r} was searched on a fleet; a bundle is for one device: add {names}")
         there = None if device in (None, own.device_name) else find(study, device or "")
-        known = own.model_copy(
-            update={"devices": {name: newer.devices.get(name, one) for name, one in own.devices.items()}}
+        readdressed = own.model_copy(
+            update={"devices": {name: newer.devices.get(name, section) for name, section in own.devices.items()}}
         )
-        space = known if there is None else there.target.space(own, newer.devices)
+        space = readdressed if there is None else there.target.space(own, newer.devices)
         adopted = {"storage": lookup.find(where).storage, "ship": newer.ship}
         yield Opened(study, ledger, space.model_copy(update=adopted), there)

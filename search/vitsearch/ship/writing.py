@@ -38,7 +38,7 @@ _TRIES, _WAIT_S = 50, 0.02
 
 
 @dataclass(frozen=True)
-class Target:
+class BundlePlace:
     """The place of a bundle, to which this process alone writes."""
 
     folder: Path
@@ -125,13 +125,13 @@ def plain(name: str) -> str:
 
 
 @contextmanager
-def reserved(folder: Path) -> Iterator[Target]:
+def reserved(folder: Path) -> Iterator[BundlePlace]:
     """Keep other processes from writing a bundle to ``folder`` for the time of the block.
 
     Raises :class:`BundleError` where no bundle can be written to it, as far as that is known before the bundle is made,
     or another process is about to, and :class:`StoreError` where the place cannot be written.
     """
-    target = Target(place(folder))
+    target = BundlePlace(place(folder))
     with ExitStack() as undone:
         try:
             _make_parents(target.folder.parent, undone)
@@ -156,40 +156,40 @@ def place(folder: Path) -> Path:
         path, present = Path(os.path.abspath(folder)), Path.cwd()
     except FileNotFoundError:
         raise BundleError("the folder in which this command runs was removed: go to another one") from None
-    found = Path(os.path.realpath(path.parent)) / path.name
-    if present.is_relative_to(found):
-        raise BundleError(f"{found} would be replaced by the bundle: name a folder inside it with --to")
+    target = Path(os.path.realpath(path.parent)) / path.name
+    if present.is_relative_to(target):
+        raise BundleError(f"{target} would be replaced by the bundle: name a folder inside it with --to")
     there = _nearest(path.parent)
     if not os.path.isdir(there):
         raise BundleError(f"{there} is no folder, so no bundle can be written below it: {_OTHER}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BundleError(f"{there} cannot be written to: {_OTHER}")
-    work, most = Target(found).work.name, os.pathconf(there, "PC_NAME_MAX")
+    work, most = BundlePlace(target).work.name, os.pathconf(there, "PC_NAME_MAX")
     if max(len(os.fsencode(part)) for part in (work, *path.parent.relative_to(there).parts)) > most:
         allowed = most - len(work) + len(path.name)
         raise BundleError(f"--to {shown[:40]}...: a name there has at most {allowed} bytes: {_OTHER}")
-    return found
+    return target
 
 
 def _nearest(path: Path) -> Path:
     """The path, or the nearest of its parents that exists."""
-    for one in (path, *path.parents):
+    for candidate in (path, *path.parents):
         try:
-            os.lstat(one)
+            os.lstat(candidate)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise BundleError(f"--to {printable(str(path))[:40]}...: {error.strerror}: {_OTHER}") from error
-        return one
+        return candidate
     return Path(path.anchor)
 
 
 def _make_parents(folder: Path, undone: ExitStack) -> None:
     """Make a folder with its parents; those that stay empty are removed in the end."""
-    for one in reversed([one for one in (folder, *folder.parents) if not one.is_dir()]):
+    for parent in reversed([parent for parent in (folder, *folder.parents) if not parent.is_dir()]):
         with suppress(FileExistsError):  # another process has made it just now
-            one.mkdir()
-            undone.callback(_remove_empty, one)
+            parent.mkdir()
+            undone.callback(_remove_empty, parent)
 
 
 def _remove_empty(folder: Path) -> None:
@@ -197,7 +197,7 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _locked(target: Target) -> IO[str]:
+def _locked(target: BundlePlace) -> IO[str]:
     """Make or take over the working folder of a target, and return its lock."""
     lock = target.work / LOCK
     for _ in range(_TRIES):
@@ -220,12 +220,12 @@ def _locked(target: Target) -> IO[str]:
 def _foreign(work: Path) -> str | None:
     """Why a working folder that exists was not left by a process of this user; None if it was."""
     with suppress(FileNotFoundError):
-        found = os.lstat(work)
-        if not stat.S_ISDIR(found.st_mode):
+        status = os.lstat(work)
+        if not stat.S_ISDIR(status.st_mode):
             return "it is no folder"
-        if found.st_uid != os.geteuid():
-            return f"it belongs to user {found.st_uid}"
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if status.st_uid != os.geteuid():
+            return f"it belongs to user {status.st_uid}"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return "others may write to it"
         names = set(os.listdir(work))  # once: its owner may make or remove the lock just now
         if others := names - {LOCK, NEW, NEW_ZIP, EARLIER}:
@@ -246,7 +246,7 @@ def _is_same(stream: IO[str], path: Path) -> bool:
     return False
 
 
-def _release(target: Target, lock: IO[str]) -> None:
+def _release(target: BundlePlace, lock: IO[str]) -> None:
     target.clear()
     with lock, suppress(OSError):
         if set(os.listdir(target.work)) == {LOCK}:
@@ -272,11 +272,11 @@ def _obstacle(path: Path, name: str | None) -> str | None:
     try:
         with bundle.opened(str(path)) as folder:
             _, wrong = bundle.damaged(folder)
-            found = json.loads((Path(folder) / bundle.MANIFEST).read_bytes())["name"]
+            present = json.loads((Path(folder) / bundle.MANIFEST).read_bytes())["name"]
     except (EvaluatorError, OSError, ValueError, KeyError, TypeError):
         return "is not a bundle"
-    if name is not None and found != name:
-        return f"is another bundle, {printable(str(found))}"
+    if name is not None and present != name:
+        return f"is another bundle, {printable(str(present))}"
     return f"is not as it was shipped ({printable('; '.join(wrong))})" if wrong else None
 
 

@@ -9,18 +9,18 @@ judge("spaces/quickstart.yaml", [], supports)                    # both, also wh
 from __future__ import annotations
 
 from vitsearch.space.checks.support import Supports
-from vitsearch.space.load import Judged, LoadedSpace, check, judge, load, read_draft
+from vitsearch.space.load import JudgedSpace, LoadedSpace, check, judge, load, read_draft
 from vitsearch.space.model import LOCAL_DEVICE, SearchSpace
+from vitsearch.space.problems import Problem, SourceMap
 from vitsearch.space.schema import json_schema
-from vitsearch.space.source import Problem, Source
 
 __all__ = [
     "LOCAL_DEVICE",
-    "Judged",
+    "JudgedSpace",
     "LoadedSpace",
     "Problem",
     "SearchSpace",
-    "Source",
+    "SourceMap",
     "Supports",
     "check",
     "json_schema",

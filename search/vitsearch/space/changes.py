@@ -42,8 +42,8 @@ class SpaceChange:
 
 def _searched(space: SearchSpace) -> dict[str, Any]:
     """Without what says where; of the devices only the names, of a backbone its weights where they are named."""
-    known = {name: value for name, value in space.to_json().items() if name not in ELSEWHERE}
-    return known | {"devices": list(space.device_names)}
+    searched = {name: value for name, value in space.to_json().items() if name not in ELSEWHERE}
+    return searched | {"devices": list(space.device_names)}
 
 
 def _lines(before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -51,7 +51,7 @@ def _lines(before: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -
         old, new, key = before.get(name), now.get(name), f"{above}{name}"
         if old == new:
             continue
-        if all(one is None or isinstance(one, Mapping) for one in (old, new)):
+        if all(side is None or isinstance(side, Mapping) for side in (old, new)):
             yield from _lines(old or {}, new or {}, f"{key}.")
         elif isinstance(old, list) and isinstance(new, list):
             yield f"{key}: {_of_lists(old, new)}"
@@ -73,5 +73,5 @@ def _shown(value: Any) -> str:
         weights = value.get("weights")
         return f"{name} ({weights})" if weights else str(name)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {_shown(one)}" for name, one in value.items() if one is not None) + "}"
+        return "{" + ", ".join(f"{name}: {_shown(item)}" for name, item in value.items() if item is not None) + "}"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

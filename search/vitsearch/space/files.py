@@ -12,36 +12,36 @@ from pathlib import Path as FilePath
 
 from vitsearch.errors import SpaceError, did_you_mean
 from vitsearch.space.nodes import Location, Node, Unreadable, parse
-from vitsearch.space.source import report_lines
+from vitsearch.space.problems import report_lines
 
 MAX_BYTES = 1_000_000
-Found = list[tuple[Location, str]]
+Problems = list[tuple[Location, str]]
 
 
-def read(path: FilePath, found: Found) -> Node:
+def read(path: FilePath, problems: Problems) -> Node:
     """The merged tree of ``path`` and the files that it extends.
 
-    Appends to ``found`` the problems that leave the rest readable; raises :class:`SpaceError` for the others.
+    Appends to ``problems`` the problems that leave the rest readable; raises :class:`SpaceError` for the others.
     """
     chain: list[FilePath] = []
-    node = _read_one(path, str(path), found)
+    node = _read_one(path, str(path), problems)
     merged = node
-    while (parent := _extended(node, path, found)) is not None:
+    while (parent := _extended(node, path, problems)) is not None:
         chain.append(path.resolve())
         extends = _entries(node)["extends"].location
         if not _is_file(parent):
-            raise SpaceError(str(path), _lines(path, found, extends, f"extends: {_no_file(parent)}"))
+            raise SpaceError(str(path), _lines(path, problems, extends, f"extends: {_no_file(parent)}"))
         if parent.resolve() in chain:
             names = " -> ".join(p.name for p in (*chain, parent))
             raise SpaceError(
-                str(path), _lines(path, found, extends, f"extends: the files extend each other in a circle: {names}")
+                str(path), _lines(path, problems, extends, f"extends: the files extend each other in a circle: {names}")
             )
-        path, node = parent, _read_one(parent, str(parent), found)
+        path, node = parent, _read_one(parent, str(parent), problems)
         merged = _merged(node, merged)
     return Node(merged.location, {key: value for key, value in _entries(merged).items() if key != "extends"})
 
 
-def _read_one(path: FilePath, name: str, found: Found) -> Node:
+def _read_one(path: FilePath, name: str, problems: Problems) -> Node:
     if not _is_file(path):
         raise SpaceError(name, [_no_file(path)])
     try:
@@ -56,7 +56,7 @@ def _read_one(path: FilePath, name: str, found: Found) -> Node:
         line = data.count(b"\n", 0, error.start) + 1
         raise SpaceError(name, [f"line {line}: the text is not UTF-8"]) from None
     try:
-        node = parse(text, name, found)
+        node = parse(text, name, problems)
     except Unreadable as error:
         where = f"line {error.line}, column {error.column}" if error.column else f"line {error.line}"
         raise SpaceError(name, [f"{where}: {error.message}"]) from None
@@ -68,12 +68,12 @@ def _read_one(path: FilePath, name: str, found: Found) -> Node:
     return node
 
 
-def _extended(node: Node, path: FilePath, found: Found) -> FilePath | None:
+def _extended(node: Node, path: FilePath, problems: Problems) -> FilePath | None:
     entry = _entries(node).get("extends")
     if entry is None or entry.value is None:
         return None
     if not isinstance(entry.value, str) or "\0" in entry.value or not entry.value:
-        raise SpaceError(str(path), _lines(path, found, entry.location, "extends: must be the name of a file"))
+        raise SpaceError(str(path), _lines(path, problems, entry.location, "extends: must be the name of a file"))
     return path.parent / entry.value
 
 
@@ -102,8 +102,8 @@ def _missing(path: FilePath) -> str:
     return f"the file {str(path)!r} does not exist{did_you_mean(path.name, yamls)}"
 
 
-def _lines(path: FilePath, found: Found, location: Location, message: str) -> list[str]:
-    return report_lines(str(path), [*found, (location, message)])
+def _lines(path: FilePath, problems: Problems, location: Location, message: str) -> list[str]:
+    return report_lines(str(path), [*problems, (location, message)])
 
 
 def _entries(node: Node) -> dict[str, Node]:
@@ -120,34 +120,36 @@ def _merged(parent: Node, child: Node) -> Node:
     return Node(child.location, entries)
 
 
-def override(root: Node, texts: Sequence[str], found: Found) -> Node:
+def override(root: Node, texts: Sequence[str], problems: Problems) -> Node:
     """Apply each text, such as ``search.trials=10``, to the tree. The value is YAML; null removes the key."""
     location = Location(root.location.file, 0)
     for text in texts:
         key, equals, value = text.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            found.append((location, f"{key!r} is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10"))
+            problems.append(
+                (location, f"{key!r} is not a valid key path; write KEY.PATH=VALUE, such as search.trials=10")
+            )
             continue
         try:
-            given = parse(value, location.file, found)
+            parsed = parse(value, location.file, problems)
         except Unreadable as error:
-            found.append((location, f"{key}: {error.message}"))
+            problems.append((location, f"{key}: {error.message}"))
             continue
-        root = _with(root, parts, _at(given, location) if given else Node(location, None), found, key)
+        root = _with(root, parts, _at(parsed, location) if parsed else Node(location, None), problems, key)
     return root
 
 
-def _with(node: Node, parts: list[str], value: Node, found: Found, key: str) -> Node:
+def _with(node: Node, parts: list[str], value: Node, problems: Problems, key: str) -> Node:
     """``node`` with ``value`` at the path ``parts``; ``key`` is that path as the user typed it."""
     if not parts:
         return value
     if isinstance(node.value, list):
-        found.append((value.location, f"{key}: an item of a list cannot be overridden; give the whole list"))
+        problems.append((value.location, f"{key}: an item of a list cannot be overridden; give the whole list"))
         return node
     entries = dict(_entries(node))
     child = entries.get(parts[0], Node(value.location, None))
-    entries[parts[0]] = _with(child, parts[1:], value, found, key)
+    entries[parts[0]] = _with(child, parts[1:], value, problems, key)
     if len(parts) == 1 and value.value is None:
         del entries[parts[0]]
     return Node(node.location if isinstance(node.value, dict) else value.location, entries)

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from vitsearch.core.preprocessing import OWN
-from vitsearch.space.kinds import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
 from vitsearch.space.section_base import Pixels, Section, StartingWeights, Weights, default_weights, with_weights
+from vitsearch.space.value_types import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
 
 
-class Backbone(StartingWeights):
+class BackboneSection(StartingWeights):
     """A backbone and its starting weights."""
 
     name: Text
@@ -36,9 +36,9 @@ class Range(Section):
         return tuple(round(self.low + index * self.step, 6) for index in range(count))
 
 
-_Named = Annotated[Text, AfterValidator(lambda name: Backbone(name=name, weights=default_weights(name)))]
-_OneBackbone = Annotated[Any, Either(word_or("<mapping>"), {"<word>": _Named, "<mapping>": Backbone})]
-Backbones = Annotated[tuple[Backbone, ...], Choices(_OneBackbone, name_of=lambda it: it.name)]
+_Named = Annotated[Text, AfterValidator(lambda name: BackboneSection(name=name, weights=default_weights(name)))]
+_OneBackbone = Annotated[Any, Either(word_or("<mapping>"), {"<word>": _Named, "<mapping>": BackboneSection})]
+Backbones = Annotated[tuple[BackboneSection, ...], Choices(_OneBackbone, name_of=lambda it: it.name)]
 Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
 _Window = Annotated[Int, Field(ge=1, le=256)]
 _Block = Annotated[Int, Field(ge=0, le=255)]

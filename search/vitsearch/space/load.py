@@ -1,7 +1,7 @@
 """Loading of a space file: the result is a SearchSpace, or one SpaceError with all problems.
 
 text --nodes--> tree --files: extends, overrides--> tree --sections--> SearchSpace --rules--> LoadedSpace
-                                                    tree --parts--> Asked --support--> values that nothing supports
+                                                    tree --parts--> SearchedValues --support--> values that nothing has
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pydantic import ValidationError
 
 from vitsearch.core import study_name
 from vitsearch.errors import SpaceError
-from vitsearch.space.checks.parts import Asked, valid_data, valid_parts
 from vitsearch.space.checks.rules import find_problems
 from vitsearch.space.checks.support import Supports, find_unsupported
-from vitsearch.space.files import Found, override, read
+from vitsearch.space.checks.valid_parts import SearchedValues, valid_data, valid_parts
+from vitsearch.space.error_messages import problems_of
+from vitsearch.space.files import Problems, override, read
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Node
-from vitsearch.space.source import Problem, Source, report_lines
+from vitsearch.space.problems import Problem, SourceMap, report_lines
 from vitsearch.space.task import Data
-from vitsearch.space.wording import problems_of
 
 NO_BUDGET = ("", "none", "null", "~")
 """What may be written for no budget, in lower case."""
@@ -33,22 +33,22 @@ class LoadedSpace(NamedTuple):
     """A space, the location of each of its values, and what it asks of backbones."""
 
     space: SearchSpace
-    source: Source
-    asked: Asked
+    source: SourceMap
+    searched: SearchedValues
 
 
 class Draft(NamedTuple):
     """What a space file says, valid or not.
 
-    ``found`` are the problems of reading it, ``problems`` those of its values; ``space`` is ``None`` where a value is
-    invalid. ``asked`` and ``data`` have what is valid in itself.
+    ``reading_problems`` are those of reading it, ``problems`` those of its values; ``space`` is ``None`` where a value
+    is invalid. ``searched`` and ``data`` have what is valid in itself.
     """
 
-    source: Source
-    found: Found
+    source: SourceMap
+    reading_problems: Problems
     problems: list[Problem]
     space: SearchSpace | None
-    asked: Asked
+    searched: SearchedValues
     data: Data | None
 
     def require(self, more: Sequence[Problem] = ()) -> LoadedSpace:
@@ -56,15 +56,15 @@ class Draft(NamedTuple):
         lines = self.lines(more)
         if lines or self.space is None:
             raise SpaceError(self.source.path, lines)
-        return LoadedSpace(self.space, self.source, self.asked)
+        return LoadedSpace(self.space, self.source, self.searched)
 
     def lines(self, more: Sequence[Problem] = ()) -> list[str]:
         """One line for each problem, those of ``more`` among them, in the order of the file."""
-        found = [*self.found, *map(self.source.located, [*self.problems, *more])]
-        return report_lines(self.source.path, found)
+        located = [*self.reading_problems, *map(self.source.located, [*self.problems, *more])]
+        return report_lines(self.source.path, located)
 
 
-class Judged(NamedTuple):
+class JudgedSpace(NamedTuple):
     """A draft, what its backbones do not support, and warnings: the values of the file that an override made
     unusable."""
 
@@ -85,22 +85,22 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedS
     return read_draft(path, overrides).require()
 
 
-def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> Judged:
+def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> JudgedSpace:
     """Read and check everything, and collect the problems. Raises :class:`SpaceError` only for an unreadable file.
 
     A value that no backbone can use is a problem where the file says it. Where the file alone is right, and an override
     has made the value unusable, it is a warning.
     """
     draft = read_draft(path, overrides)
-    problems, unused = find_unsupported(draft.asked, supports)
-    made = _made_by_overrides(draft, unused, read_draft(path), supports) if overrides and unused else []
-    wrong = [*problems, *(problem for problem in unused if problem not in made)]
-    warnings = [f"{line}; it is left out" for line in draft.source.lines(made)]
-    return Judged(draft, wrong, warnings)
+    problems, unused = find_unsupported(draft.searched, supports)
+    overridden = _made_by_overrides(draft, unused, read_draft(path), supports) if overrides and unused else []
+    wrong = [*problems, *(problem for problem in unused if problem not in overridden)]
+    warnings = [f"{line}; it is left out" for line in draft.source.lines(overridden)]
+    return JudgedSpace(draft, wrong, warnings)
 
 
 def _made_by_overrides(draft: Draft, unused: list[Problem], alone: Draft, supports: Supports) -> list[Problem]:
-    written = {problem.path for problem in find_unsupported(alone.asked, supports).unused}
+    written = {problem.path for problem in find_unsupported(alone.searched, supports).unused}
     return [
         problem
         for problem in unused
@@ -110,49 +110,49 @@ def _made_by_overrides(draft: Draft, unused: list[Problem], alone: Draft, suppor
 
 def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
     """Lines for the user about unknown backbones and about values that no backbone of the file supports."""
-    problems, unused = find_unsupported(loaded.asked, supports)
+    problems, unused = find_unsupported(loaded.searched, supports)
     return loaded.source.lines([*problems, *unused])
 
 
 def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Draft:
     """Read a space file. Raises :class:`~vitsearch.errors.SpaceError` only where the text itself is unreadable."""
     file = FilePath(path)
-    found: Found = []
-    return draft_of(override(read(file, found), _with_open_trials(overrides), found), str(file), found)
+    problems: Problems = []
+    return draft_of(override(read(file, problems), _with_open_trials(overrides), problems), str(file), problems)
 
 
 def _with_open_trials(overrides: Sequence[str]) -> list[str]:
     """A budget on the command line replaces the number of trainings of the file, unless that is given there too, or the
     budget is none."""
-    values = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in overrides)}
+    values = {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in overrides)}
     is_open = values.get("search.budget", "none").lower() not in NO_BUDGET and "search.trials" not in values
     return ["search.trials=null", *overrides] if is_open else [*overrides]
 
 
-def draft_of(tree: Node, name: str, found: Found) -> Draft:
-    """The draft of a tree; ``found`` are the problems of reading it."""
-    source = Source(name, tree.locations())
+def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
+    """The draft of a tree; ``reading_problems`` are the problems of reading it."""
+    source = SourceMap(name, tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:
         raw["study"] = study_name.suggested(FilePath(name).stem)
     space, problems = _validated(raw)
     if space is not None:
         problems += _moved_tokens(space, source)
-    return Draft(source, found, problems, space, Asked.of(raw), valid_data(raw))
+    return Draft(source, reading_problems, problems, space, SearchedValues.of(raw), valid_data(raw))
 
 
-def _moved_tokens(space: SearchSpace, source: Source) -> Iterator[Problem]:
+def _moved_tokens(space: SearchSpace, source: SourceMap) -> Iterator[Problem]:
     """Addresses and certificates that would get a token which another file names for others."""
     for name, device in space.devices.items():
-        for board, asked in device.boards_of(name).items():
+        for board, section in device.boards_of(name).items():
             path = ("devices", name, "boards", board) if device.boards else ("devices", name)
             token = source.locations.get((*path, "token"))
-            if asked.token is None or token is None or token.is_override:
+            if section.token is None or token is None or token.is_override:
                 continue
             where = f"of {token.file} line {token.line}; write url, fingerprint and token in one place"
             url, pin = (source.locations.get((*path, key)) for key in ("url", "fingerprint"))
             if url is not None and (url.is_override or url.file != token.file):
-                yield Problem((*path, "url"), f"{asked.url!r} is not the address beside the token {where}")
+                yield Problem((*path, "url"), f"{section.url!r} is not the address beside the token {where}")
             if pin is not None and (pin.is_override or pin.file != token.file):
                 yield Problem((*path, "fingerprint"), f"this is not the certificate beside the token {where}")
 

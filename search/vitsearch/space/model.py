@@ -12,11 +12,21 @@ from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StudyError
-from vitsearch.space.kinds import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.space.knobs import Baseline, Knobs
 from vitsearch.space.section_base import Section, StartingWeights
-from vitsearch.space.sections import Device, Devices, FleetRule, FleetWeights, Limit, Measure, Resources, Search, Ship
+from vitsearch.space.sections import (
+    Devices,
+    DeviceSection,
+    FleetRule,
+    FleetWeights,
+    LimitSection,
+    Measure,
+    ResourcesSection,
+    Search,
+    Ship,
+)
 from vitsearch.space.task import Task
+from vitsearch.space.value_types import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.storage.addresses import masked
 from vitsearch_evaluators.base.printable import printable
 
@@ -31,7 +41,7 @@ class SearchSpace(Section):
     task: Task
     objectives: dict[str, Direction]
     """Two or more metrics to trade off, each with its direction."""
-    limits: dict[str, Limit] = {}
+    limits: dict[str, LimitSection] = {}
     """Bounds that a model must satisfy, by metric."""
     space: Knobs
     baseline: Annotated[Baseline, Field(validate_default=True)] = Baseline()
@@ -44,7 +54,7 @@ class SearchSpace(Section):
     one of them is METRIC@DEVICE, such as latency_ms_p50@nano."""
     measure: Measure = Measure()
     search: Search = Search()
-    resources: Resources = Resources()
+    resources: ResourcesSection = ResourcesSection()
     ship: Ship = Ship()
     storage: Annotated[Text, Field(validate_default=True)] = ""
     """Database of the study (default: sqlite:///studies/NAME.db)."""
@@ -92,7 +102,7 @@ class SearchSpace(Section):
         """The weights of the devices of a fleet; None for the worst case."""
         return dict(self.fleet.weights) if isinstance(self.fleet, FleetWeights) else None
 
-    def on_device(self, name: str, device: Device | None) -> SearchSpace:
+    def on_device(self, name: str, device: DeviceSection | None) -> SearchSpace:
         """The space of one device, None for this machine. Of a fleet, what is said of a metric of ``name`` holds for
         the metric itself, and what is said of another device is left out."""
         others = {f"@{other}" for other in self.fleet_names if other != name}

@@ -46,14 +46,14 @@ class Node:
 
     def locations(self, path: Path = ()) -> dict[Path, Location]:
         """The location of this node and of all nodes below it, by key path."""
-        found = {path: self.location}
+        by_path = {path: self.location}
         if isinstance(self.value, dict):
             for key, node in self.value.items():
-                found |= node.locations((*path, key))
+                by_path |= node.locations((*path, key))
         elif isinstance(self.value, list):
             for index, node in enumerate(self.value):
-                found |= node.locations((*path, index))
-        return found
+                by_path |= node.locations((*path, index))
+        return by_path
 
 
 class Unreadable(Exception):
@@ -66,10 +66,10 @@ class Unreadable(Exception):
         super().__init__(message)
 
 
-def parse(text: str, file: str, found: list[tuple[Location, str]]) -> Node | None:
+def parse(text: str, file: str, problems: list[tuple[Location, str]]) -> Node | None:
     """Parse the document into a tree; None when it is empty.
 
-    Appends to ``found`` the problems that leave the rest readable (tags, keys written twice). Raises
+    Appends to ``problems`` the problems that leave the rest readable (tags, keys written twice). Raises
     :class:`Unreadable` for the others.
     """
     try:
@@ -88,8 +88,8 @@ def parse(text: str, file: str, found: list[tuple[Location, str]]) -> Node | Non
         raise Unreadable(line, f"character {error.character!r} is not allowed in YAML") from None
     except (ValueError, OverflowError):  # PyYAML on "\UFFFFFFFF"
         raise Unreadable(1, "not valid YAML: a \\U escape does not name a character") from None
-    found += [(Location(file, line), message) for line, message in loader.refused]
-    return _tree(root, Location(file, 1), found) if root is not None else None
+    problems += [(Location(file, line), message) for line, message in loader.refused]
+    return _tree(root, Location(file, 1), problems) if root is not None else None
 
 
 class _Loader(yaml.SafeLoader):
@@ -124,26 +124,26 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]{1,6})?|[-+]?
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
-def _tree(node: yaml.Node, location: Location, found: list[tuple[Location, str]]) -> Node:
+def _tree(node: yaml.Node, location: Location, problems: list[tuple[Location, str]]) -> Node:
     if isinstance(node, yaml.MappingNode):
-        return Node(location, _mapping(node, location.file, found))
+        return Node(location, _mapping(node, location.file, problems))
     if isinstance(node, yaml.SequenceNode):
-        return Node(location, [_tree(item, _at(item, location.file), found) for item in node.value])
+        return Node(location, [_tree(item, _at(item, location.file), problems) for item in node.value])
     plain = isinstance(node, yaml.ScalarNode) and node.style is None
     return Node(location, _scalar(node.value) if plain else node.value)
 
 
-def _mapping(node: yaml.MappingNode, file: str, found: list[tuple[Location, str]]) -> dict[str, Node]:
+def _mapping(node: yaml.MappingNode, file: str, problems: list[tuple[Location, str]]) -> dict[str, Node]:
     entries: dict[str, Node] = {}
     for key, value in node.value:
         location = _at(key, file)
         if not isinstance(key, yaml.ScalarNode):
-            found.append((location, "a key must be a plain word, not a list or a mapping"))
+            problems.append((location, "a key must be a plain word, not a list or a mapping"))
         elif key.value in entries:
             first = entries[key.value].location.line
-            found.append((location, f"key {key.value!r} is written twice; first on line {first}"))
+            problems.append((location, f"key {key.value!r} is written twice; first on line {first}"))
         else:
-            entries[key.value] = _tree(value, location, found)
+            entries[key.value] = _tree(value, location, problems)
     return entries
 
 

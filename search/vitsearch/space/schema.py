@@ -17,7 +17,7 @@ def json_schema() -> dict[str, Any]:
         schema["$defs"][name].pop("required", None)
     for hidden in ("backbone", "weights", "resolution"):
         schema["$defs"]["Baseline"]["properties"][hidden].pop("default", None)
-    for owner in ("Teacher", "Backbone"):
+    for owner in ("TeacherSection", "BackboneSection"):
         schema["$defs"][owner]["properties"]["weights"].pop("default", None)
     properties = schema.pop("properties")
     for computed in ("baseline", "storage"):

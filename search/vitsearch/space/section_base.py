@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from vitsearch.core.preprocessing import Interpolation, PreprocessingKeys
-from vitsearch.space.kinds import Either, Int, Number, Text, channel_number, list_or, one_for_each, weights_name
+from vitsearch.space.value_types import Either, Int, Number, Text, channel_number, list_or, one_for_each, weights_name
 
 BUILTIN_BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 """Backbones whose starting weights are part of vitsearch; every other backbone starts from the hub by default."""
@@ -24,18 +24,23 @@ ChannelDeviations = Annotated[tuple[float, ...], Either(list_or("<number>"), one
 Pixels = Annotated[Int, Field(ge=8, le=4096)]
 
 
+def _title(section: type) -> str:
+    """The title of a section in the JSON Schema."""
+    return section.__name__.removesuffix("Section")
+
+
 class Section(BaseModel):
     """A frozen section that refuses unknown keys. A key without a value counts as left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, model_title_generator=_title)
 
     @model_validator(mode="before")
     @classmethod
     def _without_empty_keys(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        return {key: value for key, value in data.items() if value is not None or key not in known}
+        names = {field.alias or name for name, field in cls.model_fields.items()}
+        return {key: value for key, value in data.items() if value is not None or key not in names}
 
 
 class StartingWeights(Section):

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from vitsearch.space.kinds import (
+from vitsearch.space.section_base import Count, Positive, Section, Seed
+from vitsearch.space.value_types import (
     Either,
     Int,
     Number,
@@ -24,14 +25,13 @@ from vitsearch.space.kinds import (
     token_name,
     word_or,
 )
-from vitsearch.space.section_base import Count, Positive, Section, Seed
 
 
-def boards_by_name(boards: tuple[str, ...]) -> dict[str, Board]:
+def boards_by_name(boards: tuple[str, ...]) -> dict[str, BoardSection]:
     """Boards that are given by the names under which they are known, or by their addresses: these are named by host
     and port."""
     _refuse_equal(boards)
-    return {_name_of(board): Board(url=agent_url(board) if "://" in board else None) for board in boards}
+    return {_name_of(board): BoardSection(url=agent_url(board) if "://" in board else None) for board in boards}
 
 
 def _refuse_equal(boards: tuple[str, ...]) -> None:
@@ -52,7 +52,7 @@ _UpTo2Hours = Annotated[float, BeforeValidator(duration_up_to(120)), _DURATION]
 _UpTo7Days = Annotated[float, BeforeValidator(duration_up_to(7 * 24 * 60)), _DURATION]
 
 
-class Limit(Section):
+class LimitSection(Section):
     """A bound that models must satisfy, absolute or relative to the baseline."""
 
     min: Number | None = None
@@ -67,7 +67,7 @@ class Limit(Section):
     """Smallest allowed value as a multiple of the baseline's, for metrics where more is better (throughput_ips)."""
 
 
-class Board(Section):
+class BoardSection(Section):
     """A device with a running agent. Keys that are left out come from 'vitsearch devices add' under the same name."""
 
     url: Annotated[Text, AfterValidator(agent_url)] | None = None
@@ -95,18 +95,18 @@ class Board(Section):
 
 
 _Boards = Annotated[
-    dict[str, Board],
+    dict[str, BoardSection],
     Either(
         list_or("<mapping>"),
         {
             "<list>": Annotated[tuple[Text, ...], AfterValidator(boards_by_name)],
-            "<mapping>": dict[str, Board],
+            "<mapping>": dict[str, BoardSection],
         },
     ),
 ]
 
 
-class Device(Board):
+class DeviceSection(BoardSection):
     """A device with a running agent, or several boards of one class that share its work. Keys that are left out come
     from 'vitsearch devices add' under the same name."""
 
@@ -120,28 +120,28 @@ class Device(Board):
 
     @field_validator("boards")
     @classmethod
-    def _instead_of_an_address(cls, value: dict[str, Board], info: ValidationInfo) -> dict[str, Board]:
+    def _instead_of_an_address(cls, value: dict[str, BoardSection], info: ValidationInfo) -> dict[str, BoardSection]:
         if value and info.data.get("url") is not None:
             raise problem("the device has a url of its own; put it among the boards")
         return value
 
-    def boards_of(self, name: str) -> dict[str, Board]:
+    def boards_of(self, name: str) -> dict[str, BoardSection]:
         """The boards of the device called ``name``: itself, where it is one."""
         return self.boards or {name: self}
 
 
-def _device_at(address: str) -> Device:
-    return Device(url=agent_url(address))
+def _device_at(address: str) -> DeviceSection:
+    return DeviceSection(url=agent_url(address))
 
 
-def _device_of_boards(boards: tuple[str, ...]) -> Device:
+def _device_of_boards(boards: tuple[str, ...]) -> DeviceSection:
     _refuse_equal(boards)
-    return Device.model_validate({"boards": boards})
+    return DeviceSection.model_validate({"boards": boards})
 
 
-def _devices_listed(names: tuple[str, ...]) -> dict[str, Device]:
+def _devices_listed(names: tuple[str, ...]) -> dict[str, DeviceSection]:
     """A device without keys of its own; several names are boards of one class, called like the first."""
-    return {} if not names else {names[0]: Device() if len(names) == 1 else _device_of_boards(names)}
+    return {} if not names else {names[0]: DeviceSection() if len(names) == 1 else _device_of_boards(names)}
 
 
 def _kind_of_device(value: Any) -> str:
@@ -149,18 +149,18 @@ def _kind_of_device(value: Any) -> str:
 
 
 _Device = Annotated[
-    Device,
+    DeviceSection,
     Either(
         _kind_of_device,
         {
             "<word>": Annotated[Text, AfterValidator(_device_at)],
             "<list>": Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(_device_of_boards)],
-            "<mapping>": Device,
+            "<mapping>": DeviceSection,
         },
     ),
 ]
 Devices = Annotated[
-    dict[str, Device],
+    dict[str, DeviceSection],
     Either(
         list_or("<mapping>"),
         {
@@ -260,7 +260,7 @@ class Ship(Section):
     images is shipped: the one of this training or the one of the search."""
 
 
-class Resources(Section):
+class ResourcesSection(Section):
     """Resources that trainings may use. A run on a machine that lacks them stops at the start with a message."""
 
     trainers: Annotated[

@@ -14,8 +14,8 @@ from vitsearch.core import plan
 from vitsearch.core.class_weights import ClassWeights
 from vitsearch.core.data_sources import SOURCE_PATTERN, SOURCES
 from vitsearch.core.tuning import tuning_of
-from vitsearch.space.kinds import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
 from vitsearch.space.section_base import Count, Pixels, Positive, Section, Seed, Share, StartingWeights, with_weights
+from vitsearch.space.value_types import Either, Int, Number, Text, data_source, mixing_alpha, rising_rungs, word_or
 
 _Alpha = Annotated[Number, Field(ge=0, le=10), AfterValidator(mixing_alpha)]
 Rate = Annotated[
@@ -70,7 +70,7 @@ class Data(Section):
     """Whether to fetch a torch or hfds data set that is not on this machine."""
 
 
-class Augmentation(Section):
+class AugmentationSection(Section):
     """Random changes of training images. The teacher then runs on every changed image, which takes time."""
 
     flip: Share = 0.0
@@ -98,8 +98,8 @@ class Training(Section):
     warmup_steps: Annotated[Int, Field(ge=0)] = 8
     """Number of steps in which the learning rate rises to its peak."""
     augmentation: Annotated[
-        Literal["none", "light"] | Augmentation,
-        Either(word_or("<mapping>"), {"<word>": Literal["none", "light"], "<mapping>": Augmentation}),
+        Literal["none", "light"] | AugmentationSection,
+        Either(word_or("<mapping>"), {"<word>": Literal["none", "light"], "<mapping>": AugmentationSection}),
     ] = "none"
     """none (the default; best for fewer than about ten epochs), light (flip 0.5, crop 0.7), or a mapping of changes."""
     label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -142,7 +142,7 @@ def _class_weights(value: str | dict[str, float]) -> ClassWeights:
     return value if isinstance(value, str) else tuple(sorted(value.items()))
 
 
-def _augmentation(value: str | Augmentation) -> plan.Augmentation:
+def _augmentation(value: str | AugmentationSection) -> plan.Augmentation:
     return AUGMENTATIONS[value] if isinstance(value, str) else plan.Augmentation(**value.model_dump())
 
 
@@ -176,7 +176,7 @@ class FineTune(Training):
         )
 
 
-class QuantizationAware(Section):
+class QuantizationAwareSection(Section):
     """Quantization-aware training for the precision int8_qat: after the last rung, training continues with simulated
     int8 rounding."""
 
@@ -189,7 +189,7 @@ class QuantizationAware(Section):
         return plan.QuantizationAware(self.epochs_share, None if self.lr == "auto" else self.lr)
 
 
-class Base(Training):
+class BaseSection(Training):
     """Training of every unpruned backbone with a new classifier for the classes of the data; without distillation."""
 
     epochs: Count = 3
@@ -206,7 +206,7 @@ class Base(Training):
         return self.to_recipe((0, self.epochs), self.images_per_epoch or 0, seed, self.lr)
 
 
-class Teacher(StartingWeights, Base):
+class TeacherSection(StartingWeights, BaseSection):
     """A model to distil from. Training keys that are left out are taken from task.base."""
 
     backbone: Text
@@ -217,9 +217,9 @@ class Teacher(StartingWeights, Base):
     def _with_weights(cls, data: Any) -> Any:
         return with_weights(data, "backbone")
 
-    def filled(self, base: Base) -> Teacher:
+    def filled(self, base: BaseSection) -> TeacherSection:
         """The teacher with the keys that the file leaves out taken from ``base``."""
-        left_out = Base.model_fields.keys() - self.model_fields_set
+        left_out = BaseSection.model_fields.keys() - self.model_fields_set
         return self.model_copy(update={name: getattr(base, name) for name in left_out})
 
 
@@ -238,11 +238,11 @@ class Task(Section):
 
     data: Data
     fine_tune: FineTune = FineTune()
-    quantization_aware: QuantizationAware = QuantizationAware()
-    base: Base = Base()
+    quantization_aware: QuantizationAwareSection = QuantizationAwareSection()
+    base: BaseSection = BaseSection()
     teacher: Annotated[
-        Literal["none", "self"] | Teacher,
-        Either(word_or("<mapping>"), {"<word>": Literal["none", "self"], "<mapping>": Teacher}),
+        Literal["none", "self"] | TeacherSection,
+        Either(word_or("<mapping>"), {"<word>": Literal["none", "self"], "<mapping>": TeacherSection}),
     ] = "self"
     """self: each backbone's own unpruned model, trained as in task.base; none: no distillation; or a mapping that
     describes a model."""
@@ -250,5 +250,5 @@ class Task(Section):
 
     @field_validator("teacher")
     @classmethod
-    def _filled_teacher(cls, value: str | Teacher, info: ValidationInfo) -> str | Teacher:
-        return value.filled(info.data["base"]) if isinstance(value, Teacher) and "base" in info.data else value
+    def _filled_teacher(cls, value: str | TeacherSection, info: ValidationInfo) -> str | TeacherSection:
+        return value.filled(info.data["base"]) if isinstance(value, TeacherSection) and "base" in info.data else value

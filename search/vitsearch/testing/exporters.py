@@ -53,10 +53,10 @@ class ExporterTests:
 
     @pytest.fixture
     def exporter(self) -> Exporter:
-        found: Exporter = EXPORTERS.get(self.runtime)()
-        if reason := found.missing():
+        exporter: Exporter = EXPORTERS.get(self.runtime)()
+        if reason := exporter.missing():
             pytest.skip(reason)
-        return found
+        return exporter
 
     @pytest.fixture
     def model(self) -> nn.Module:
@@ -91,10 +91,10 @@ class ExporterTests:
             file = exporter.export(model, task, folder)
             assert all(Path(path).is_file() for path in model_files(str(file.path)).values())
             path, job = evaluate.judging_job(file, task.deployment)
-            found = evaluate.logits(path, images, 1, job=job)
+            logits = evaluate.logits(path, images, 1, job=job)
             limit = PARITY_LIMIT if precision == "fp32" else ROUNDING
-            off = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-            assert found.shape == expected.shape
+            off = float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
+            assert logits.shape == expected.shape
             assert off <= limit, f"{precision}: {off:.2g}"
 
     def test_int8_covers_the_layers_of_the_deployment(
@@ -116,7 +116,7 @@ class ExporterTests:
                 path, job = evaluate.judging_job(file, task.deployment)
                 off = np.linalg.norm(evaluate.logits(path, images, 1, job=job) - expected) / np.linalg.norm(expected)
                 assert off <= ROUNDING, f"{precision} of {ops}: {off:.2g}"
-                sizes[ops] = sum(Path(one).stat().st_size for one in model_files(str(file.path)).values())
+                sizes[ops] = sum(Path(written).stat().st_size for written in model_files(str(file.path)).values())
             assert len(sizes) < 2 or sizes[ALL] < sizes[LINEAR], precision
 
     def test_the_batch_is_that_of_the_deployment(
@@ -126,8 +126,8 @@ class ExporterTests:
             pytest.skip(f"files of {self.runtime} have a fixed batch")
         task = self.task(images, "fp32", None)
         path, job = evaluate.judging_job(exporter.export(model, task, tmp_path), task.deployment)
-        one, all_of_them = (evaluate.logits(path, images, batch, job=job) for batch in (1, IMAGES))
-        np.testing.assert_allclose(one, all_of_them, atol=1e-4)
+        single, batched = (evaluate.logits(path, images, batch, job=job) for batch in (1, IMAGES))
+        np.testing.assert_allclose(single, batched, atol=1e-4)
 
     def test_the_model_is_not_changed(
         self, exporter: Exporter, model: nn.Module, images: np.ndarray, tmp_path: Path

@@ -118,16 +118,16 @@ def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
 
 @dataclass
 class FakeRunner:
-    """``made`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what it is
+    """``runs`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what it is
     said to have cost."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
     cost: Callable[[Job[Any]], StageCost] = lambda job: StageCost(0.0)
-    made: Counter[Stage] = field(default_factory=Counter)
+    runs: Counter[Stage] = field(default_factory=Counter)
 
     async def run(self, job: Job[R_co]) -> tuple[R_co, StageCost]:
         self.before(job)
-        self.made[job.stage] += 1
+        self.runs[job.stage] += 1
         return cast(R_co, self._answer(job)), self.cost(job)
 
     def close(self) -> None:
@@ -159,8 +159,8 @@ class FakeRunner:
             case jobs.TrainJob():
                 accuracy = fake_accuracy(job.spec.resolved, trained=True)
                 checkpoint = _stored(job.workspace.store, {"trained": job.spec.resolved.to_json(), "to": job.end})
-                found = jobs.Evaluation(accuracy, 0.1, DATA["holdout_images"])
-                return jobs.Trained(found, checkpoint, 10, kept="last")
+                evaluation = jobs.Evaluation(accuracy, 0.1, DATA["holdout_images"])
+                return jobs.Trained(evaluation, checkpoint, 10, kept="last")
             case jobs.ExportJob():
                 resolved = job.spec.resolved
                 graph = _graph(job.workspace.store, resolved, {"of": resolved.to_json()})

@@ -5,4 +5,5 @@ inference.py     logits, features, accuracy
 optimizer.py     AdamW, learning rates, numerical precision
 distillation.py  losses against a teacher
 augment.py       augmentation
+progress.py      how far a training is, for people who wait for it
 """

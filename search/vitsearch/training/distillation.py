@@ -192,5 +192,5 @@ def _separate_heads(model: nn.Module) -> Iterator[None]:
 
 
 def _classifier(model: nn.Module) -> nn.Module:
-    found: Any = cast(Any, model).get_classifier()
-    return cast(nn.Module, found[0] if isinstance(found, tuple) else found)
+    classifier: Any = cast(Any, model).get_classifier()
+    return cast(nn.Module, classifier[0] if isinstance(classifier, tuple) else classifier)

@@ -44,7 +44,7 @@ from vitsearch.training.optimizer import (
     schedule_of,
     training_precision,
 )
-from vitsearch.training.pace import Pace
+from vitsearch.training.progress import TrainingProgress
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -228,7 +228,7 @@ def _train(
         optimizer.add_param_group({"params": method.parameters(), "lr": recipe.lr, "weight_decay": 0.0})
     schedule = schedule_of(optimizer, len(batches), recipe)
     scaler = gradient_scaler(task.device, precision)
-    losses, pace = [], Pace(task.epochs, len(batches))
+    losses, progress = [], TrainingProgress(task.epochs, len(batches))
     for step, rows in enumerate(batches):
         schedule.step_update(step)
         optimizer.zero_grad(set_to_none=True)
@@ -246,7 +246,7 @@ def _train(
         scaler.step(optimizer)
         scaler.update()
         average.update(model)
-        pace.step(method.class_logits(outputs).detach(), batch.targets)
+        progress.step(method.class_logits(outputs).detach(), batch.targets)
     return losses
 
 

@@ -16,8 +16,8 @@ from vitsearch.errors import PlanError
 from vitsearch.space import SearchSpace
 from vitsearch.tune.knobs import Knobs
 from vitsearch.tune.rungs import RungTrial, opened, unmeasured
+from vitsearch.workers.cluster.resources import Resources, gpus_of
 from vitsearch.workers.ray_runner import configure_ray
-from vitsearch.workers.running.resources import Resources, gpus_of
 
 CHECKPOINT = "rungs.json"
 

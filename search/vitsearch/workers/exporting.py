@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
+from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
@@ -68,12 +68,12 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     file = EXPORTERS.get(deployment.runtime)().export(model, task, folder)
     path, judge = evaluate.judging_job(file, deployment)
     batch = deployment.batch or len(task.images)
-    found = evaluate.logits(path, task.images, batch, job=judge)
+    logits = evaluate.logits(path, task.images, batch, job=judge)
     with torch.inference_mode():
         expected = model.eval()(torch.from_numpy(task.images)).numpy()
-    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+    if not (np.isfinite(logits).all() and np.isfinite(expected).all()):
         raise StageError("export", "not_finite", "the logits of the calibration images have NaN or infinity")
-    relative = float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
+    relative = float(np.abs(logits - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
     limit = math.inf if file.rounds_more else _parity_limit(model, deployment.precision)
     if relative > limit:
         differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.compress import batch_norms, prune, prune_width, refit, sequential, tokens
+from vitsearch.compress import batch_norms, prune, prune_width, refit, sequential, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.compress.statistics import Statistics
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration

@@ -64,8 +64,8 @@ class ProcessTree:
     def scan(self) -> None:
         """Remember the descendants of the driver and of all processes seen before; forget those that ended."""
         table = _table()
-        known = {pid: process.started for pid, process in self._seen.items()} | {self._driver: self._driver_started}
-        tree = {pid for pid, start in known.items() if pid > 1 and pid in table and table[pid].started == start}
+        starts = {pid: process.started for pid, process in self._seen.items()} | {self._driver: self._driver_started}
+        tree = {pid for pid, start in starts.items() if pid > 1 and pid in table and table[pid].started == start}
         tree = _with_descendants(tree, table) - {self._driver, os.getpid()}
         self._seen = {pid: table[pid] for pid in tree if ProcessId(pid, table[pid].started) not in self._before}
 
@@ -145,8 +145,8 @@ def descendants(pid: int) -> set[int]:
 
 def process_id(pid: int) -> ProcessId:
     """The identity of a process; ``started`` is empty when there is none with this pid."""
-    found = _process(PROC / str(pid))
-    return ProcessId(pid, "" if found is None else found.started)
+    process = _process(PROC / str(pid))
+    return ProcessId(pid, "" if process is None else process.started)
 
 
 def kill_stopped_orphans() -> None:
@@ -181,8 +181,8 @@ def _driver_of(environment: list[bytes]) -> ProcessId | None:
 
 def _table() -> dict[int, Process]:
     """Every living process of this machine by pid."""
-    found = ((int(folder.name), _process(folder)) for folder in PROC.glob("[0-9]*"))
-    return {pid: process for pid, process in found if process is not None}
+    processes = ((int(folder.name), _process(folder)) for folder in PROC.glob("[0-9]*"))
+    return {pid: process for pid, process in processes if process is not None}
 
 
 def _process(folder: Path) -> Process | None:
@@ -200,11 +200,11 @@ def stat_fields(folder: Path) -> list[str]:
 
 
 def _with_descendants(pids: set[int], table: dict[int, Process]) -> set[int]:
-    found, size = set(pids), -1
-    while size != len(found):
-        size = len(found)
-        found |= {pid for pid, process in table.items() if process.parent in found}
-    return found
+    tree, size = set(pids), -1
+    while size != len(tree):
+        size = len(tree)
+        tree |= {pid for pid, process in table.items() if process.parent in tree}
+    return tree
 
 
 def _environment(pid: int) -> list[bytes]:

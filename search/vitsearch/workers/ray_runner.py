@@ -27,21 +27,21 @@ from vitsearch.errors import ResourceError, StageError, StoreError, VitsearchErr
 from vitsearch.pipeline.jobs import Job
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.stage_cost import StageCost, StageKind
-from vitsearch.workers.crash_log import NativeCrash, stderr_to
-from vitsearch.workers.running import losses
-from vitsearch.workers.running.head import ClusterHead
-from vitsearch.workers.running.losses import Losses
-from vitsearch.workers.running.memory_demand import MemoryDemand, kind_of
-from vitsearch.workers.running.own_ray import OwnRay, in_one_line, take_back_umask
-from vitsearch.workers.running.peak_memory import peak_memory
-from vitsearch.workers.running.reports import REPORT_S, Mailbox, reporting
-from vitsearch.workers.running.resources import (
+from vitsearch.workers.cluster import losses
+from vitsearch.workers.cluster.head import ClusterHead
+from vitsearch.workers.cluster.losses import Losses
+from vitsearch.workers.cluster.memory_demand import MemoryDemand, kind_of
+from vitsearch.workers.cluster.own_ray import OwnRay, in_one_line, take_back_umask
+from vitsearch.workers.cluster.peak_memory import peak_memory
+from vitsearch.workers.cluster.reports import REPORT_S, Mailbox, reporting
+from vitsearch.workers.cluster.resources import (
     Resources,
     gpus_of,
     largest_memory_bytes,
     require_cluster,
     require_resources,
 )
+from vitsearch.workers.crash_log import NativeCrash, stderr_to
 
 R = TypeVar("R")
 NODES_S = 30.0
@@ -70,7 +70,7 @@ class RayRunner:
     A stage also asks for the memory that stages of its kind took before; ``peaks_mb`` are those of earlier runs.
     ``logs`` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
     ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine that only this run
-    can use (:mod:`vitsearch.workers.running.own_ray`), and which ends with this process.
+    can use (:mod:`vitsearch.workers.cluster.own_ray`), and which ends with this process.
     ``resources`` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
     GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs,
     and :class:`WorkersLost` when Ray does not start.
@@ -345,10 +345,10 @@ async def _follow(mailbox: Mailbox, work: Work, awaited: str) -> None:
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that decide the results of a stage."""
-    found = {}
+    installed = {}
     for name in VERSIONS_OF:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -19,8 +19,8 @@ from vitsearch_evaluators.verify.preprocessing import prepare
 
 def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
     """Classify every test image with the file that ships, in its own runtime."""
-    found, store = load_data(job.workspace), job.workspace.store
-    name, split = ("validation", found.validation) if found.test is None else ("test", found.test)
+    data_set, store = load_data(job.workspace), job.workspace.store
+    name, split = ("validation", data_set.validation) if data_set.test is None else ("test", data_set.test)
     judged = None if job.judged_sha256 is None else store.model(job.judged_sha256)
     path, judge = evaluate.judging_job(ExportedFile(store.model(job.model_sha256), judged), job.deployment)
     logits = evaluate.logits(path, batches(split.images, job.source.view), job.batch, job=judge)
@@ -28,7 +28,7 @@ def evaluate_on_test(job: jobs.ShipJob) -> Shipped:
         raise StageError("ship", "not_finite", f"{path.name}: NaN or infinity among the logits of the {name} images")
     confusion = Confusion.of(split.labels, logits.argmax(1))
     chosen = np.linspace(0, len(split) - 1, min(job.images, len(split))).astype(np.int64)
-    settings = job.source.view.settings(found.image_size, found.channels)
+    settings = job.source.view.settings(data_set.image_size, data_set.channels)
     images = np.ascontiguousarray(split.images[chosen])
     inputs = (prepare(images[at : at + EVALUATION_BATCH], settings) for at in range(0, len(images), EVALUATION_BATCH))
     predicted = evaluate.logits(path, inputs, job.batch, job=judge).argmax(1)

@@ -22,9 +22,8 @@ from torch import nn
 
 from vitsearch import backbones, data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
-from vitsearch.compress import macs, scores, tokens
+from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.class_weights import class_weights
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Recipe
@@ -32,7 +31,7 @@ from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
-from vitsearch.export import evaluate, shares
+from vitsearch.export import evaluate, precision_shares
 from vitsearch.models.divergence import kl_divergence
 from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
@@ -88,13 +87,13 @@ def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFoun
     model = base_model(job.source, job.workspace).to(torch_device())
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]
-    found = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
+    statistics = scores.collect(model, backbone, inputs, torch.tensor(labels, device=inputs.device))
     block_structure = backbone.block_structure(model, model_spec(job.source, job.workspace))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statistics.safetensors"
-        found.save(path)
+        statistics.save(path)
         sha256 = job.workspace.store.put(path)
-    return jobs.BlockStructureFound(block_structure.to_json(), found.scores().to_json(), sha256)
+    return jobs.BlockStructureFound(block_structure.to_json(), statistics.scores().to_json(), sha256)
 
 
 def study_sensitivity(job: jobs.SensitivityJob) -> jobs.Stored:
@@ -175,9 +174,9 @@ def _tuned(model: nn.Module, job: jobs.TrainJob, before: jobs.Evaluation) -> job
         "average": (_judged(model, job), report.average),
     }
     kept = min(ends, key=lambda end: ends[end][0].kl)
-    found, state = ends[kept]
+    evaluation, state = ends[kept]
     model.load_state_dict(state)
-    return jobs.Trained(found, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
+    return jobs.Trained(evaluation, _save_weights(model.cpu(), job.workspace.store), report.steps, kept)
 
 
 def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
@@ -201,7 +200,7 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         graph = _graph(job.workspace.store, written, macs_m, params_m)
         if written.file.judged is not None:
             graph = replace(graph, judged_sha256=job.workspace.store.put_model(written.file.judged).sha256)
-        kept = shares.by_precision(written.file, job.deployment)
+        kept = precision_shares.by_precision(written.file, job.deployment)
         return jobs.Exported(graph, confusion, only_class, kept)
 
 

@@ -31,15 +31,15 @@ class WorkerUsage:
 
 def worker_usage(driver: int | None = None) -> dict[int, WorkerUsage]:
     """By pid, of the workers below the process ``driver`` (default: this one) that run a stage now."""
-    found = {}
+    by_pid = {}
     for pid in descendants(os.getpid() if driver is None else driver):
         folder = PROC / str(pid)
         try:
             if (folder / "cmdline").read_bytes().startswith(TITLE):
-                found[pid] = _usage(folder)
+                by_pid[pid] = _usage(folder)
         except (OSError, ValueError, IndexError):
             continue  # it has just ended
-    return found
+    return by_pid
 
 
 def why_slow(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage], seconds: float) -> str | None:

@@ -18,7 +18,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.preprocessing import HALF
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import evaluate
-from vitsearch.models.graph import OPSET
+from vitsearch.models.onnx_format import OPSET
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.calibration import Calibration, Calibrations
 from vitsearch.space import load

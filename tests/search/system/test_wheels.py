@@ -15,10 +15,11 @@ USES = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 import vitsearch
-from vitsearch.space import shipped
+from vitsearch.space import shipped_spaces
 from vitsearch.devices import descriptions
 assert sys.argv[1] in vitsearch.__file__
-print(" ".join(shipped.names()), len(shipped.text("jetson_nano")) > 1000, "jetson_nano" in descriptions.shipped())
+print(" ".join(shipped_spaces.names()), len(shipped_spaces.text("jetson_nano")) > 1000)
+print("jetson_nano" in descriptions.shipped())
 """
 
 

@@ -6,6 +6,5 @@ int8_weights.py  int8 in the file, fp32 in the arithmetic
 half.py          fp16
 fake_quant.py    training with the rounding of int8_static
 sensitivity.py   effect of rounding one layer on the outputs
-outliers.py      models that are hard to quantize, for tests and benchmarks
 onnx_graph.py    constants and nodes of ONNX files
 """

@@ -132,16 +132,16 @@ def _constant_layers(model: nn.Module, images: torch.Tensor) -> set[nn.Module]:
     inputs: dict[nn.Module, list[torch.Tensor]] = {}
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     handles = [
-        layer.register_forward_pre_hook(lambda one, given: inputs.setdefault(one, []).append(given[0]))
+        layer.register_forward_pre_hook(lambda called, arguments: inputs.setdefault(called, []).append(arguments[0]))
         for layer in layers
     ]
-    for one in (images[:1], 1.0 - images[:1]):
-        model(one)
+    for image in (images[:1], 1.0 - images[:1]):
+        model(image)
     for handle in handles:
         handle.remove()
     constant = set()
-    for layer, found in inputs.items():
-        first, second = found[: len(found) // 2], found[len(found) // 2 :]  # of the one image and of the other
+    for layer, seen in inputs.items():
+        first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]  # of the one image and of the other
         if all(map(torch.equal, first, second)):
             constant.add(layer)
     return constant
@@ -167,17 +167,17 @@ def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 def weights_of(model: nn.Module, names: Iterable[str]) -> tuple[Floats, ...]:
     """Weights (inputs, outputs) of those linear layers of ``names`` that ``model`` still has."""
     layers = dict(model.named_modules())
-    found = [layers[name] for name in names if isinstance(layers.get(name), nn.Linear)]
-    return tuple(cast(nn.Linear, layer).weight.detach().cpu().numpy().T for layer in found)
+    linears = [layers[name] for name in names if isinstance(layers.get(name), nn.Linear)]
+    return tuple(cast(nn.Linear, layer).weight.detach().cpu().numpy().T for layer in linears)
 
 
 def learned(model: nn.Module) -> tuple[Learned, ...]:
     """Weights and range of each quantized layer, for the exporter."""
-    found = []
+    layers = []
     for _, layer in quantized(model):
         low, high = layer.ends().tolist()
-        found.append(Learned(layer.weight.detach().cpu().numpy().T, (low, high)))
-    return tuple(found)
+        layers.append(Learned(layer.weight.detach().cpu().numpy().T, (low, high)))
+    return tuple(layers)
 
 
 @contextmanager

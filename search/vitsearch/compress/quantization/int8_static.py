@@ -31,7 +31,7 @@ from vitsearch.compress.quantization.int8_weights import symmetric
 from vitsearch.compress.quantization.layers import LINEAR_LAYERS, Coverage, Floats, Layer
 from vitsearch.compress.quantization.onnx_graph import attributes, constants, replace_nodes
 from vitsearch.errors import StageError
-from vitsearch.models.graph import INPUT
+from vitsearch.models.onnx_format import INPUT
 
 Range = tuple[float, float]
 RUNTIME_DOMAIN = "com.microsoft"
@@ -69,8 +69,8 @@ def quantize_static(
     model = onnx.load(onnx_in)
     layers = covered.layers(model.graph)
     _rewrite(model.graph, layers, ranges_of(model, layers, images, learned))
-    known = {entry.domain for entry in model.opset_import}
-    if RUNTIME_DOMAIN not in known and any(node.domain == RUNTIME_DOMAIN for node in model.graph.node):
+    domains = {entry.domain for entry in model.opset_import}
+    if RUNTIME_DOMAIN not in domains and any(node.domain == RUNTIME_DOMAIN for node in model.graph.node):
         model.opset_import.append(helper.make_opsetid(RUNTIME_DOMAIN, 1))
     onnx.checker.check_model(model)
     onnx.save(model, onnx_out)
@@ -81,12 +81,12 @@ def quantize_static(
 
 def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, learned: Sequence[Learned]) -> Ranges:
     """The ranges of ``layers``: the learned ones, otherwise those on ``images``."""
-    known = matched(layers, learned)
-    made = [layer.output for layer in layers if layer.is_convolution]
-    read = (layer.input for layer in layers if layer.output not in known)
-    seen = observed(model, sorted({*read, *made}), images)
-    inputs = {layer.output: known.get(layer.output) or seen[layer.input] for layer in layers}
-    return Ranges(inputs, {output: seen[output] for output in made})
+    learned_ranges = matched(layers, learned)
+    outputs = [layer.output for layer in layers if layer.is_convolution]
+    read = (layer.input for layer in layers if layer.output not in learned_ranges)
+    seen = observed(model, sorted({*read, *outputs}), images)
+    inputs = {layer.output: learned_ranges.get(layer.output) or seen[layer.input] for layer in layers}
+    return Ranges(inputs, {output: seen[output] for output in outputs})
 
 
 def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
@@ -98,9 +98,9 @@ def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> 
     del watched.graph.output[:]
     for name in tensors:
         for kind in ("ReduceMin", "ReduceMax"):
-            found = f"{name}/{kind}"
-            watched.graph.node.append(helper.make_node(kind, [name], [found], keepdims=0))
-            watched.graph.output.append(helper.make_tensor_value_info(found, onnx.TensorProto.FLOAT, []))
+            output = f"{name}/{kind}"
+            watched.graph.node.append(helper.make_node(kind, [name], [output], keepdims=0))
+            watched.graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL_ONLY
@@ -116,15 +116,15 @@ def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> 
 def matched(layers: Sequence[Layer], learned: Sequence[Learned]) -> dict[str, Range]:
     """The learned range of each layer by its output. Layers of equal weights are matched in their order."""
     left = list(learned)
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for layer in layers:
-        mine = next((index for index, one in enumerate(left) if np.array_equal(one.weight, layer.weight)), None)
+        mine = next((index for index, entry in enumerate(left) if np.array_equal(entry.weight, layer.weight)), None)
         if mine is not None:
-            found[layer.output] = left.pop(mine).range
+            ranges[layer.output] = left.pop(mine).range
     if left:
         wrong = f"{len(left)} of {len(learned)} layers that were trained for int8 are not in the graph"
         raise StageError("export", "mismatch", wrong)
-    return found
+    return ranges
 
 
 def refuse_infinite(name: str, seen: Range) -> None:
@@ -148,16 +148,16 @@ def _rewrite(graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Ranges) ->
     """Replace each layer by one node, behind a node that quantizes its input."""
     starts = {layer.node.output[0]: layer for layer in layers}
     sums = {layer.output for layer in layers} - starts.keys()
-    made = _Int8Graph(graph, layers, ranges)
+    rewritten = _Int8Graph(graph, layers, ranges)
     for node in graph.node:
         layer = starts.get(node.output[0])
         if layer is None:
-            made.nodes += [] if node.output[0] in sums else [node]
+            rewritten.nodes += [] if node.output[0] in sums else [node]
         elif layer.is_convolution:
-            made.add_convolution(layer)
+            rewritten.add_convolution(layer)
         else:
-            made.add_linear(layer)
-    replace_nodes(graph, made.nodes, made.constants)
+            rewritten.add_linear(layer)
+    replace_nodes(graph, rewritten.nodes, rewritten.constants)
 
 
 class _Int8Graph:
@@ -170,7 +170,7 @@ class _Int8Graph:
     def __init__(self, graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Ranges) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
-        self._known = constants(graph)
+        self._tensors = constants(graph)
         self._ranges = ranges
         self._quantized: dict[tuple[str, Range], str] = {}
         covered = {layer.node.output[0] for layer in layers}
@@ -188,7 +188,7 @@ class _Int8Graph:
 
     def add_convolution(self, layer: Layer) -> None:
         q, y, seen = self._input(layer), layer.output, self._ranges.outputs[layer.output]
-        bias = numpy_helper.to_array(self._known[layer.bias]).astype(np.float64) if layer.bias else None
+        bias = numpy_helper.to_array(self._tensors[layer.bias]).astype(np.float64) if layer.bias else None
         least = 0.0 if bias is None else np.abs(bias) / (self.constants[f"{q}/scale"] * MOST_BIAS_STEPS)
         weight, scales = symmetric(layer.weight, axis=0, least=least)
         to = self._named(y, seen)

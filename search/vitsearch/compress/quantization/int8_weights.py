@@ -42,12 +42,12 @@ def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
     for node in model.graph.node:
         weight = by_node.get(node.output[0])
         if weight is not None:
-            known = f"{weight.name}/{weight.axis}"
-            if f"{known}/int8" not in new:
-                new[f"{known}/int8"], new[f"{known}/scale"] = symmetric(weight.values, weight.axis)
-                inputs, output = [f"{known}/int8", f"{known}/scale"], [f"{known}/fp32"]
+            prefix = f"{weight.name}/{weight.axis}"
+            if f"{prefix}/int8" not in new:
+                new[f"{prefix}/int8"], new[f"{prefix}/scale"] = symmetric(weight.values, weight.axis)
+                inputs, output = [f"{prefix}/int8", f"{prefix}/scale"], [f"{prefix}/fp32"]
                 nodes.append(helper.make_node("DequantizeLinear", inputs, output, axis=weight.axis))
-            node.input[1] = f"{known}/fp32"
+            node.input[1] = f"{prefix}/fp32"
         nodes.append(node)
     replace_nodes(model.graph, nodes, new)
     onnx.checker.check_model(model)
@@ -68,10 +68,10 @@ def symmetric(
 
 
 def _weights(graph: onnx.GraphProto) -> Iterator[Weight]:
-    known = constants(graph)
+    tensors = constants(graph)
     for node in graph.node:
         axis = _channels(node)
-        tensor = known.get(node.input[1]) if axis is not None else None
+        tensor = tensors.get(node.input[1]) if axis is not None else None
         if axis is None or tensor is None or tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(tensor)

@@ -63,14 +63,14 @@ class Coverage:
 
     def layers(self, graph: onnx.GraphProto) -> list[Layer]:
         """The layers of ``graph``. :class:`StageError` when one of ``left`` is not in it."""
-        found = list(linears(graph))
+        linear = list(linears(graph))
         for weight in self.left:
-            mine = next((layer for layer in found if np.array_equal(layer.weight, weight)), None)
+            mine = next((layer for layer in linear if np.array_equal(layer.weight, weight)), None)
             if mine is None:
                 wrong = f"a layer of {weight.shape[0]} inputs that should stay in fp32 is not in the graph"
                 raise StageError("export", "mismatch", wrong)
-            found.remove(mine)
-        return [*found, *convolutions(graph, self.least_channels)] if self.ops == ALL else found
+            linear.remove(mine)
+        return [*linear, *convolutions(graph, self.least_channels)] if self.ops == ALL else linear
 
 
 LINEAR_LAYERS = Coverage()
@@ -78,47 +78,47 @@ LINEAR_LAYERS = Coverage()
 
 def linears(graph: onnx.GraphProto) -> Iterator[Layer]:
     """The linear layers, in the order of the graph."""
-    known = constants(graph)
-    biases = {value: (bias, output) for value, bias, output in _biases(graph, known)}
+    tensors = constants(graph)
+    biases = {value: (bias, output) for value, bias, output in _biases(graph, tensors)}
     for node in graph.node:
-        weight = known.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
+        weight = tensors.get(node.input[1]) if node.op_type in ("MatMul", "Gemm") else None
         if weight is None or len(weight.dims) != 2:
             continue
         values = numpy_helper.to_array(weight)
         if node.op_type == "MatMul":
             yield Layer(node, values, *biases.get(node.output[0], ("", node.output[0])))
-        elif _is_plain(node, known):
+        elif _is_plain(node, tensors):
             bias = node.input[2] if len(node.input) > 2 else ""
             yield Layer(node, values.T if attributes(node).get("transB") else values, bias, node.output[0])
 
 
-def _biases(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
+def _biases(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, str, str]]:
     """Each Add of a constant vector to a tensor without other readers, as names: the tensor, the vector, the sum."""
     reads = Counter(name for node in graph.node for name in node.input)
     reads.update(output.name for output in graph.output)
     for node in graph.node:
         if node.op_type == "Add":
             for value, vector in (node.input, node.input[::-1]):
-                if reads[value] == 1 and _is_vector(vector, known):
+                if reads[value] == 1 and _is_vector(vector, tensors):
                     yield value, vector, node.output[0]
 
 
-def _is_plain(gemm: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
+def _is_plain(gemm: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> bool:
     """Whether a Gemm has no factors, an untransposed ``x`` and a vector as its bias."""
-    found = attributes(gemm)
-    factors = found.get("alpha", 1.0), found.get("beta", 1.0), found.get("transA", 0)
-    return factors == (1.0, 1.0, 0) and all(_is_vector(bias, known) for bias in gemm.input[2:])
+    settings = attributes(gemm)
+    factors = settings.get("alpha", 1.0), settings.get("beta", 1.0), settings.get("transA", 0)
+    return factors == (1.0, 1.0, 0) and all(_is_vector(bias, tensors) for bias in gemm.input[2:])
 
 
-def _is_vector(name: str, known: Mapping[str, onnx.TensorProto]) -> bool:
-    return name in known and len(known[name].dims) == 1
+def _is_vector(name: str, tensors: Mapping[str, onnx.TensorProto]) -> bool:
+    return name in tensors and len(tensors[name].dims) == 1
 
 
 def convolutions(graph: onnx.GraphProto, least_channels: int = 1) -> Iterator[Layer]:
     """The convolutions with constant weights and at least ``least_channels`` inputs of a group and outputs."""
-    known = constants(graph)
+    tensors = constants(graph)
     for node in graph.node:
-        weight = known.get(node.input[1]) if node.op_type == CONV else None
+        weight = tensors.get(node.input[1]) if node.op_type == CONV else None
         if weight is not None and min(weight.dims[:2]) >= least_channels:
             bias = node.input[2] if len(node.input) > 2 else ""
             yield Layer(node, numpy_helper.to_array(weight), bias, node.output[0])

@@ -14,11 +14,11 @@ from onnx import helper, numpy_helper
 def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Constants by name, aliases included: the exporter stores equal tensors once and refers to them through
     Identity."""
-    found = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-    return found
+        if node.op_type == "Identity" and node.input[0] in tensors:
+            tensors[node.output[0]] = tensors[node.input[0]]
+    return tensors
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -111,12 +111,12 @@ def _with_inputs(node: onnx.NodeProto, inputs: Sequence[str]) -> onnx.NodeProto:
 
 def quantize_in_graph(graph: onnx.GraphProto) -> None:
     """Replace integer weights by their fp32 values and a QuantizeLinear, for runtimes that read no integers."""
-    known = constants(graph)
+    tensors = constants(graph)
     nodes: list[onnx.NodeProto] = []
     new: dict[str, NDArray[Any]] = {}
     for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in known:
-            steps, scales, _ = (numpy_helper.to_array(known[name]) for name in node.input)
+        if node.op_type == "DequantizeLinear" and node.input[0] in tensors:
+            steps, scales, _ = (numpy_helper.to_array(tensors[name]) for name in node.input)
             axis = attributes(node)["axis"]
             shape = [-1 if index == axis else 1 for index in range(steps.ndim)]
             name = f"{node.output[0]}/fp32"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class QuantizationTask:
     """Further inputs of a maker; see :func:`quantize`."""
 
     images: NDArray[np.float32]
@@ -51,26 +51,26 @@ def quantize(
     """
     if precision not in _MAKERS:
         raise PlanError(f"unknown precision {precision!r}; known: {', '.join(_MAKERS)}")
-    _MAKERS[precision](onnx_in, onnx_out, Task(images, learned, covered))
+    _MAKERS[precision](onnx_in, onnx_out, QuantizationTask(images, learned, covered))
 
 
-def _fp32(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
+def _fp32(onnx_in: Path, onnx_out: Path, _task: QuantizationTask) -> None:
     shutil.copyfile(onnx_in, onnx_out)
 
 
-def _fp16(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
+def _fp16(onnx_in: Path, onnx_out: Path, _task: QuantizationTask) -> None:
     from vitsearch.compress.quantization.half import halve
 
     halve(onnx_in, onnx_out)
 
 
-def _int8_weights(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
+def _int8_weights(onnx_in: Path, onnx_out: Path, _task: QuantizationTask) -> None:
     from vitsearch.compress.quantization.int8_weights import quantize_weights
 
     quantize_weights(onnx_in, onnx_out)
 
 
-def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
+def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: QuantizationTask) -> None:
     """int8 weights of MatMul and Gemm, one scale per output channel; activations are quantized at run time.
 
     Convolutions stay fp32 (quantized dynamically they are slower), and so do products of two activations in attention.
@@ -88,14 +88,14 @@ def _int8_dynamic(onnx_in: Path, onnx_out: Path, _task: Task) -> None:
         )
 
 
-def _int8_static(onnx_in: Path, onnx_out: Path, task: Task) -> None:
+def _int8_static(onnx_in: Path, onnx_out: Path, task: QuantizationTask) -> None:
     from vitsearch.compress.quantization.int8_static import quantize_static
     from vitsearch.compress.quantization.layers import LINEAR_LAYERS
 
     quantize_static(onnx_in, onnx_out, task.images, task.learned, task.covered or LINEAR_LAYERS)
 
 
-_MAKERS: Mapping[str, Callable[[Path, Path, Task], None]] = MappingProxyType(
+_MAKERS: Mapping[str, Callable[[Path, Path, QuantizationTask], None]] = MappingProxyType(
     {
         "fp32": _fp32,
         "fp16": _fp16,

@@ -36,5 +36,5 @@ def rounding_sensitivity(model: nn.Module, images: torch.Tensor) -> dict[str, fl
 def _logits(model: nn.Module, images: torch.Tensor) -> Floats:
     with torch.inference_mode():
         logits: torch.Tensor = model.eval()(images)
-    found: Floats = logits.float().cpu().numpy()
-    return found
+    values: Floats = logits.float().cpu().numpy()
+    return values

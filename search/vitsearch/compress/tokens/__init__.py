@@ -22,7 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vitsearch.compress.tokens.auxiliary_loss import auxiliary_loss
-from vitsearch.compress.tokens.base import DroppingBlock, Layout, TokenBlock, is_plain_block
+from vitsearch.compress.tokens.base import DroppingBlock, TokenBlock, TokenLayout, is_plain_block
 from vitsearch.compress.tokens.dynamicvit import PolicyBlock
 from vitsearch.compress.tokens.evit import EViTBlock
 from vitsearch.compress.tokens.fit import fit_predictors
@@ -32,7 +32,7 @@ from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.token_counts import METHODS
 from vitsearch.errors import StageError
 
-__all__ = ["Layout", "apply", "fit_predictors", "is_plain_block", "auxiliary_loss"]
+__all__ = ["TokenLayout", "apply", "fit_predictors", "is_plain_block", "auxiliary_loss"]
 
 
 def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
@@ -44,7 +44,7 @@ def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
     if not resolved.tokens:
         return
     vit = cast(VisionTransformer, model)
-    layout = Layout.of(vit)
+    layout = TokenLayout.of(vit)
     came = (int(vit.patch_embed.num_patches) + layout.prefix, *resolved.tokens[:-1])
     _check(vit, layout, came, resolved)
     if resolved.token_pruning_method == "tome":
@@ -59,14 +59,14 @@ _DROPPING: dict[str, tuple[type[DroppingBlock], int]] = {"topk": (TopKBlock, 0),
 """The block of each method, and the number of fused tokens that it adds."""
 
 
-def _drop(blocks: Any, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
-    kind, made = _DROPPING[str(resolved.token_pruning_method)]
+def _drop(blocks: Any, layout: TokenLayout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
+    kind, added = _DROPPING[str(resolved.token_pruning_method)]
     for index, (before, left) in enumerate(zip(came, resolved.tokens, strict=True)):
         if left < before:
-            _replace(blocks, index, kind(blocks[index], layout, left - layout.prefix - made))
+            _replace(blocks, index, kind(blocks[index], layout, left - layout.prefix - added))
 
 
-def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
+def _merge(blocks: Any, layout: TokenLayout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
     """Replace every block from the first that merges on, because their attention takes token sizes into account."""
     plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
     for index in plain:
@@ -75,7 +75,7 @@ def _merge(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int
             _replace(blocks, index, MergingBlock(blocks[index], layout, patches, merged, index == plain[-1]))
 
 
-def _decide(blocks: Any, layout: Layout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
+def _decide(blocks: Any, layout: TokenLayout, came: tuple[int, ...], tokens: tuple[int, ...]) -> None:
     """Replace every block from the first that chooses on, because their attention is masked in training."""
     plain = [index for index, block in enumerate(blocks) if is_plain_block(block)]
     for index in plain:
@@ -90,7 +90,7 @@ def _replace(blocks: Any, index: int, block: TokenBlock) -> None:
     blocks[index] = block.train(blocks[index].training)
 
 
-def _check(vit: VisionTransformer, layout: Layout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
+def _check(vit: VisionTransformer, layout: TokenLayout, came: tuple[int, ...], resolved: ResolvedPlan) -> None:
     if resolved.token_pruning_method not in METHODS:
         raise StageError(
             "tokens",

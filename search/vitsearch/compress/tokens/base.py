@@ -24,24 +24,24 @@ PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """The first ``prefix`` tokens are never pruned; the classifier reads the first ``readers`` (0: all patches)."""
 
     prefix: int
     readers: int
 
     @classmethod
-    def of(cls, vit: VisionTransformer) -> Layout:
+    def of(cls, vit: VisionTransformer) -> TokenLayout:
         if vit.attn_pool is not None or vit.global_pool != "token":
             return cls(int(vit.num_prefix_tokens), 0)
         return cls(int(vit.num_prefix_tokens), 2 if isinstance(vit, VisionTransformerDistilled) else 1)
 
 
-def is_plain_block(found: Any) -> bool:
+def is_plain_block(module: Any) -> bool:
     """Whether this module can replace a block; it would ignore a gate or a norm over all heads."""
-    if type(found) is not Block or type(found.attn) is not Attention:
+    if type(module) is not Block or type(module.attn) is not Attention:
         return False
-    return type(found.attn.norm) is nn.Identity and found.attn.gate is None
+    return type(module.attn.norm) is nn.Identity and module.attn.gate is None
 
 
 class TokenBlock(nn.Module):
@@ -77,7 +77,7 @@ class TokenBlock(nn.Module):
 class DroppingBlock(TokenBlock):
     """Keeps the ``kept`` most attended patch tokens; the others are dropped between attention and MLP."""
 
-    def __init__(self, block: Any, layout: Layout, kept: int) -> None:
+    def __init__(self, block: Any, layout: TokenLayout, kept: int) -> None:
         super().__init__(block)
         self.layout = layout
         self.kept = kept

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from vitsearch.compress.tokens import attention
-from vitsearch.compress.tokens.base import Layout, TokenBlock, most, take
+from vitsearch.compress.tokens.base import TokenBlock, TokenLayout, most, take
 
 EPSILON = 1e-6
 SEED = 0
@@ -63,7 +63,7 @@ class PolicyBlock(TokenBlock):
     decision pass on :class:`Masked`; the ``last`` returns plain tokens.
     """
 
-    def __init__(self, block: Any, layout: Layout, kept: int, last: bool) -> None:
+    def __init__(self, block: Any, layout: TokenLayout, kept: int, last: bool) -> None:
         super().__init__(block)
         self.layout = layout
         self.kept = kept
@@ -125,9 +125,9 @@ def _seeded(kind: type[Predictor], width: int) -> Predictor:
     """Draw weights as timm does for ViTs, from a fixed seed, so that building a plan twice gives the same model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        made = kind(width)
-        for module in made.modules():
+        predictor = kind(width)
+        for module in predictor.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-    return made
+    return predictor

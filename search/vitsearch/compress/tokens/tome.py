@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from vitsearch.compress.tokens.base import Layout, TokenBlock
+from vitsearch.compress.tokens.base import TokenBlock, TokenLayout
 
 
 class Sized(NamedTuple):
@@ -30,7 +30,7 @@ class MergingBlock(TokenBlock):
     From the first merging block on, blocks pass on :class:`Sized`; the ``last`` of the model returns plain tokens.
     """
 
-    def __init__(self, block: Any, layout: Layout, patches: int, merged: int, last: bool) -> None:
+    def __init__(self, block: Any, layout: TokenLayout, patches: int, merged: int, last: bool) -> None:
         super().__init__(block)
         self.layout = layout
         self.patches = patches

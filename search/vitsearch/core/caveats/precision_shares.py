@@ -1,6 +1,6 @@
 """What the name of a precision promises, and what a file keeps of it: the shares of its MACs by precision.
 
-The shares are read by :mod:`vitsearch.export.shares`.
+The shares are read by :mod:`vitsearch.export.precision_shares`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class HeaderCache:
         self._folder = folder
         name = digest(str(folder.resolve()))[:16]
         self._file = cache_dir / f"listing-{name}.json" if cache_dir is not None else None
-        self._known = self._load()
+        self._entries = self._load()
         self._seen: dict[str, list[Any]] = {}
         self._changed = False
 
@@ -50,12 +50,12 @@ class HeaderCache:
         """
         status = path.stat()
         name, stamp = self._name(path), [status.st_size, status.st_mtime_ns]
-        known = self._known.get(name)
-        if known is None or known[:2] != stamp:
-            known = [*stamp, *_read_header(path), None]
+        entry = self._entries.get(name)
+        if entry is None or entry[:2] != stamp:
+            entry = [*stamp, *_read_header(path), None]
             self._changed = True
-        self._seen[name] = known
-        return ImageFile(path, *known[2:5])
+        self._seen[name] = entry
+        return ImageFile(path, *entry[2:5])
 
     def sha256(self, file: ImageFile) -> str:
         """The digest of a file's bytes; :meth:`header` must have read the file before."""
@@ -86,13 +86,13 @@ class HeaderCache:
 def _read_header(path: Path) -> tuple[int, int, str]:
     with path.open("rb") as stream:
         with Image.open(stream) as image:
-            found = image.width, image.height, image.mode
+            header = image.width, image.height, image.mode
             whole = _ends_well(stream, image.format or "")
         if not whole:  # the file may be cut short, which only decoding shows
             stream.seek(0)
             with Image.open(stream) as image:
                 image.load()
-    return found
+    return header
 
 
 def _ends_well(stream: BinaryIO, file_format: str) -> bool:

@@ -58,37 +58,37 @@ def split_folders(spec: DataSpec) -> SplitFolders:
 
 @dataclass(frozen=True)
 class _Layout:
-    """``names`` are the folders of ``root``; ``given`` is what the keys say."""
+    """``names`` are the folders of ``root``; ``configured`` is what the keys say."""
 
     root: Path
     names: tuple[str, ...]
-    given: dict[Role, str | None]
+    configured: dict[Role, str | None]
 
     def folders(self) -> SplitFolders:
         if self._has_classes():
             return SplitFolders(self.root, self.root)
         train, validation, test = (self._folder(role) for role in ROLES)
         assert train is not None  # _has_classes refuses a root without it
-        found = SplitFolders(self.root, train, validation, test)
-        self._refuse_shared(found)
-        self._refuse_look_alikes(found)
-        if self.given["train"] is None:
+        splits = SplitFolders(self.root, train, validation, test)
+        self._refuse_shared(splits)
+        self._refuse_look_alikes(splits)
+        if self.configured["train"] is None:
             self._refuse_misplaced(train, validation)
-        return found
+        return splits
 
     def _has_classes(self) -> bool:
         """Whether the folders of the root are classes; otherwise there is a folder of training images."""
-        if self.given["train"] == HERE:
+        if self.configured["train"] == HERE:
             for role in ROLES[1:]:
-                if self.given[role] not in (None, NONE):
+                if self.configured[role] not in (None, NONE):
                     raise DataError(
-                        f"data.{KEYS[role]}: {self.given[role]!r} cannot be a split while data.train_split is "
+                        f"data.{KEYS[role]}: {self.configured[role]!r} cannot be a split while data.train_split is "
                         f"'{HERE}', which makes every folder of {self.root} a class"
                     )
             return True
-        if self.given["train"] is not None:
+        if self.configured["train"] is not None:
             return False
-        is_open = not any(given not in (None, NONE) for given in self.given.values())
+        is_open = not any(folder not in (None, NONE) for folder in self.configured.values())
         like = self._called_like_splits()
         if is_open and _are_classes(self.root, like, self.names):
             self._refuse_splits_in_classes()
@@ -101,50 +101,50 @@ class _Layout:
         return False
 
     def _called_like_splits(self) -> list[str]:
-        return [name for name in self.names if role_of(name) is not None and name not in self.given.values()]
+        return [name for name in self.names if role_of(name) is not None and name not in self.configured.values()]
 
     def _folder(self, role: Role) -> Path | None:
-        given = self.given[role]
-        if given is None:
-            taken = self.given.values() if role != "train" else ()  # a taken train is refused, see _refuse_shared
-            found = [name for name in ALLOWED[role] if name in self.names and name not in taken]
-            if len(found) > 1:
-                listed = " and ".join(map(repr, found))
-                keys = " or ".join(f"data.{key_line(role, name)}" for name in found)
+        configured = self.configured[role]
+        if configured is None:
+            taken = self.configured.values() if role != "train" else ()  # a taken train is refused, see _refuse_shared
+            matches = [name for name in ALLOWED[role] if name in self.names and name not in taken]
+            if len(matches) > 1:
+                listed = " and ".join(map(repr, matches))
+                keys = " or ".join(f"data.{key_line(role, name)}" for name in matches)
                 raise DataError(f"{self.root}: has both {listed}; keep one, or set {keys}")
-            return self.root / found[0] if found else None
-        if given == NONE and role != "train":
+            return self.root / matches[0] if matches else None
+        if configured == NONE and role != "train":
             return None
-        path = PurePath(given)
+        path = PurePath(configured)
         if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise DataError(f"data.{KEYS[role]}: {given!r} is not a folder below data.root; {self._there()}")
-        if not (self.root / given).is_dir():
-            near = did_you_mean(given, self.names)
-            raise DataError(f"data.{KEYS[role]}: {self.root} has no folder {given!r}; {self._there()}{near}")
-        return self.root / given
+            raise DataError(f"data.{KEYS[role]}: {configured!r} is not a folder below data.root; {self._there()}")
+        if not (self.root / configured).is_dir():
+            near = did_you_mean(configured, self.names)
+            raise DataError(f"data.{KEYS[role]}: {self.root} has no folder {configured!r}; {self._there()}{near}")
+        return self.root / configured
 
     def _there(self) -> str:
         return f"it has {some(map(repr, self.names)) or 'no folder'}"
 
-    def _refuse_shared(self, found: SplitFolders) -> None:
-        for folder in found.all:
-            for other in found.all:
+    def _refuse_shared(self, splits: SplitFolders) -> None:
+        for folder in splits.all:
+            for other in splits.all:
                 if folder is not other and (folder == other or folder in other.parents):
                     raise DataError(
-                        f"{self.root}: {found.shown(other)!r} cannot be a split of its own, because "
-                        f"{found.shown(folder)!r} is one that contains it"
+                        f"{self.root}: {splits.shown(other)!r} cannot be a split of its own, because "
+                        f"{splits.shown(folder)!r} is one that contains it"
                     )
 
-    def _refuse_look_alikes(self, found: SplitFolders) -> None:
-        read = {folder.relative_to(self.root).parts[0] for folder in found.all}
-        chosen = dict(zip(ROLES, (found.train, found.validation, found.test), strict=True))
+    def _refuse_look_alikes(self, splits: SplitFolders) -> None:
+        read = {folder.relative_to(self.root).parts[0] for folder in splits.all}
+        chosen = dict(zip(ROLES, (splits.train, splits.validation, splits.test), strict=True))
         lines = [
             self._way_out(name, role, chosen)
             for name in self.names
-            if name not in read and (role := role_of(name)) is not None and self.given[role] is None
+            if name not in read and (role := role_of(name)) is not None and self.configured[role] is None
         ]
         for name in _dead_links(self.root):
-            if (role := role_of(name)) is not None and self.given[role] is None:
+            if (role := role_of(name)) is not None and self.configured[role] is None:
                 lines.append(f"{name!r}: a link to nothing")
         if lines:
             raise DataError(f"{self.root}: has folders that are called like splits and are not read; {_listed(lines)}")
@@ -173,7 +173,7 @@ class _Layout:
         named = [(name, role) for name in like if (role := role_of(name)) is not None]
         trains = [name for name, role in named if role == "train"]
         wrong = [(name, role) for name, role in named if name not in ALLOWED[role]]
-        lines = [self._move(name, role) for name, role in wrong if [one for _, one in wrong].count(role) == 1]
+        lines = [self._move(name, role) for name, role in wrong if [other for _, other in wrong].count(role) == 1]
         if trains:
             keys = {role: name for name, role in reversed(wrong)}
             lines.append("or, without renaming, in the section task.data:")
@@ -215,15 +215,15 @@ class _Layout:
     def _refuse_splits_in_classes(self) -> None:
         """Refuse ROOT/CLASS/train beside ROOT/CLASS/val: all their images would be one split."""
         for name in self.names:
-            inside = [one for one in _folder_names(self.root / name) if role_of(one) is not None]
-            if len({role_of(one) for one in inside}) > 1:
+            inside = [folder for folder in _folder_names(self.root / name) if role_of(folder) is not None]
+            if len({role_of(folder) for folder in inside}) > 1:
                 split = self.root / ALLOWED[role_of(inside[0]) or "train"][0]
                 lines = [
                     f"one after the other: mkdir -p {shlex.quote(str(split))}; "
                     + _mv(self.root / name / inside[0], split / name),
                     f"or, if these folders mean nothing: data.train_split: {HERE}",
                 ]
-                seen = some(f"{name}/{one}" for one in inside)
+                seen = some(f"{name}/{folder}" for folder in inside)
                 raise DataError(f"{self.root}: has splits inside a class: {seen}; {_listed(lines)}")
 
 

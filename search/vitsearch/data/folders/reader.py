@@ -42,8 +42,8 @@ class FolderPart:
     @classmethod
     def of(cls, classes: Classes, names: tuple[str, ...], cache: HeaderCache) -> FolderPart:
         labels = {name: label for label, name in enumerate(names)}
-        found = [(file, labels[name]) for name, files in classes.items() if name in labels for file in files]
-        return cls(tuple(file for file, _ in found), np.array([label for _, label in found], np.int64), cache)
+        labelled = [(file, labels[name]) for name, files in classes.items() if name in labels for file in files]
+        return cls(tuple(file for file, _ in labelled), np.array([label for _, label in labelled], np.int64), cache)
 
     def read(self) -> FolderPart:
         """The same files with the digests of their contents."""
@@ -165,8 +165,8 @@ def _other_split(
     classes = scan_classes(folder, cache, problems)
     unknown = [name for name in classes if name not in names]
     if unknown and names:
-        known = some(repr(name) for name in names)
-        lines = [f"{part} has classes that train lacks: {some(map(repr, unknown))}; train has {known}"]
+        listed = some(repr(name) for name in names)
+        lines = [f"{part} has classes that train lacks: {some(map(repr, unknown))}; train has {listed}"]
         alike = {_letters(name): name for name in names if name not in classes}
         for name in unknown:
             if (target := alike.get(_letters(name))) is not None:

@@ -42,8 +42,8 @@ def _class_folders(folder: Path, problems: Problems) -> list[Path]:
 
 
 def _images(folder: Path, parent: Path, problems: Problems) -> list[Path]:
-    found = _walk(folder, (parent.resolve(), folder.resolve()), problems)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    files = _walk(folder, (parent.resolve(), folder.resolve()), problems)
+    return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _walk(folder: Path, around: tuple[Path, ...], problems: Problems) -> Iterator[Path]:

@@ -17,22 +17,22 @@ OTHER_ENDING = f"whose names do not end in {', '.join(SUFFIXES)}"
 def skipped_files(survey: FolderSurvey) -> list[str]:
     """One line for each reason, with the number of files and the first ones."""
     root, folders = survey.root, survey.folders.all
-    found: dict[str, list[str]] = defaultdict(list)
+    by_reason: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
         for path in _files(folder):
             if (why := _why_skipped(path.relative_to(folder))) is not None:
-                found[why].append(str(path.relative_to(root)))
+                by_reason[why].append(str(path.relative_to(root)))
     if root not in folders:
         used = {folder.relative_to(root).parts[0] for folder in folders}
         for entry in sorted(root.iterdir()):
             if entry.name not in used:
-                found["beside the folders of the splits"].append(entry.name + ("/" if entry.is_dir() else ""))
-    return skipped_lines(str(root), found)
+                by_reason["beside the folders of the splits"].append(entry.name + ("/" if entry.is_dir() else ""))
+    return skipped_lines(str(root), by_reason)
 
 
-def skipped_lines(where: str, found: dict[str, list[str]]) -> list[str]:
-    """``found`` maps a reason to names."""
-    return [f"{where}: {len(names)} skipped, {why}: {some(names)}" for why, names in found.items()]
+def skipped_lines(where: str, by_reason: dict[str, list[str]]) -> list[str]:
+    """``by_reason`` maps a reason to names."""
+    return [f"{where}: {len(names)} skipped, {why}: {some(names)}" for why, names in by_reason.items()]
 
 
 def _files(folder: Path) -> Iterator[Path]:

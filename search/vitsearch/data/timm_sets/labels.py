@@ -59,6 +59,6 @@ def relabelled(labels: Labels, names: Sequence[str], train: Sequence[str], part:
     label_in_train = {name: label for label, name in enumerate(train)}
     unknown = [repr(name) for label, name in enumerate(names) if name not in label_in_train and label in labels]
     if unknown:
-        known = some(repr(name) for name in train)
-        problems.add(f"{part} has classes that train lacks: {some(unknown)}; train has {known}")
+        listed = some(repr(name) for name in train)
+        problems.add(f"{part} has classes that train lacks: {some(unknown)}; train has {listed}")
     return np.array([label_in_train.get(name, -1) for name in names], np.int64)[labels]

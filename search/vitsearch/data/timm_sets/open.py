@@ -90,13 +90,13 @@ def _open_wds(spec: DataSpec, split: str) -> OpenSplit:
     from timm.data import create_dataset
 
     root = _root(spec)
-    given = spec.input_key.split(";") if spec.input_key else _WDS_IMAGES
+    image_keys = spec.input_key.split(";") if spec.input_key else _WDS_IMAGES
     dataset = create_dataset(
         spec.source,
         root=str(root),
         split=split,
         input_img_mode="",  # keeps the stored mode, so that grey stays grey
-        input_key=";".join(dict.fromkeys([*given, "jpg"])),  # timm stores the decoded image under the key jpg
+        input_key=";".join(dict.fromkeys([*image_keys, "jpg"])),  # timm stores the decoded image under the key jpg
         target_key=spec.target_key,
     )
     shards = [root / name for name in dataset.reader.split_info.filenames]
@@ -123,9 +123,9 @@ def _root(spec: DataSpec) -> Path:
 
 def _distinct(names: Sequence[Any]) -> tuple[str, ...]:
     """Class names as distinct texts: ImageNet has several words for one class, and one word for two classes."""
-    found = [name if isinstance(name, str) else ", ".join(name) for name in names]
-    times = Counter(found)
-    return tuple(f"{name} ({index})" if times[name] > 1 else name for index, name in enumerate(found))
+    texts = [name if isinstance(name, str) else ", ".join(name) for name in names]
+    times = Counter(texts)
+    return tuple(f"{name} ({index})" if times[name] > 1 else name for index, name in enumerate(texts))
 
 
 def _stamp(path: Path) -> list[Any]:

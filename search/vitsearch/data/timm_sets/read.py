@@ -80,13 +80,13 @@ class MapSplit:
                 yield Sample(row, UnreadableImage("there is no image"))
 
 
-def _content(given: Any) -> bytes | Image.Image:
-    if isinstance(given, Image.Image):
-        return given
-    if isinstance(given, str):
-        return Path(given).read_bytes()
-    with given:
-        return bytes(given.read())
+def _content(value: Any) -> bytes | Image.Image:
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, str):
+        return Path(value).read_bytes()
+    with value:
+        return bytes(value.read())
 
 
 @dataclass(frozen=True)

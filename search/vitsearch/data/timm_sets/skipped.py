@@ -24,15 +24,15 @@ def skipped_samples(spec: DataSpec) -> list[str]:
     if kind != "tar" and name not in ("folder", "image_folder"):
         return []
     root, splits = Path(spec.root or "").expanduser(), split_names(spec)
-    found: dict[str, list[str]] = defaultdict(list)
+    by_reason: dict[str, list[str]] = defaultdict(list)
     for split in (splits.train, splits.validation):
         if split is None:
             continue
         where, endings = root / split, _endings(kind)
         for member in _members(where) if kind == "tar" else _files(where):
             if not member.lower().endswith(endings):
-                found[f"whose names do not end in {', '.join(endings)}"].append(f"{split}/{member}".lstrip("/"))
-    return skipped_lines(spec.source, found)
+                by_reason[f"whose names do not end in {', '.join(endings)}"].append(f"{split}/{member}".lstrip("/"))
+    return skipped_lines(spec.source, by_reason)
 
 
 def _endings(kind: str) -> tuple[str, ...]:

@@ -130,8 +130,8 @@ def read_index(split: OpenSplit, spec: DataSpec, cache_dir: Path | None) -> Inde
     named = {"schema": SCHEMA, "where": split.where, "stamp": split.stamp}
     keys = {"input_key": spec.input_key, "target_key": spec.target_key}
     file = cache_dir / f"index-{digest(named | keys)}.json" if cache_dir else None
-    if file is not None and file.is_file() and (known := Index.from_bytes(file.read_bytes())) is not None:
-        return known
+    if file is not None and file.is_file() and (cached := Index.from_bytes(file.read_bytes())) is not None:
+        return cached
     index = _scan(split)
     if file is not None:
         write_to_cache(file, index.to_bytes())
@@ -171,13 +171,13 @@ def _parts(
     if len(set(index.labels.tolist())) < 2:
         problems.add(f"only one class, {names[index.labels[0]]!r}; at least 2 are needed")
     if len(opened) > 1:
-        held = relabelled(indexes[1].labels, opened[1].class_names, train.class_names, "validation", problems)
-        lacking = sorted(set(held.tolist()) - set(index.labels.tolist()) - {-1})
+        labels = relabelled(indexes[1].labels, opened[1].class_names, train.class_names, "validation", problems)
+        lacking = sorted(set(labels.tolist()) - set(index.labels.tolist()) - {-1})
         if lacking:
             shown = some(repr(names[label]) for label in lacking)
             problems.add(f"validation has images of classes without a training image: {shown}")
-        every = np.arange(len(held))
-        validation = SplitPart(opened[1], every, held, indexes[1].sha256s)
+        every = np.arange(len(labels))
+        validation = SplitPart(opened[1], every, labels, indexes[1].sha256s)
         return {"train": SplitPart.of(train, index, np.arange(len(index.labels))), "validation": validation}
     chosen = held_out(index.sha256s, index.labels, names, spec.validation_share, spec.seed, problems)
     return {

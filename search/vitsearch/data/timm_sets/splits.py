@@ -66,18 +66,18 @@ def _chosen(spec: DataSpec, names: Sequence[str]) -> SplitNames:
     return _different(spec, chosen)
 
 
-def _named(given: str | None, usual: Sequence[str], names: Sequence[str], taken: Set[str | None]) -> str | None:
+def _named(configured: str | None, usual: Sequence[str], names: Sequence[str], taken: Set[str | None]) -> str | None:
     """The split that a key gives; without the key, the first of the ``usual`` ones that is there and not ``taken``."""
-    if given == NONE:
+    if configured == NONE:
         return None
-    return given or next((name for name in usual if name in names and name not in taken), None)
+    return configured or next((name for name in usual if name in names and name not in taken), None)
 
 
 def _refuse_look_alikes(spec: DataSpec, names: Sequence[str], chosen: SplitNames) -> None:
     """Refuse a set without a validation or test split that has one called like it."""
     used = [split.partition("[")[0] for split in (chosen.train, chosen.validation, chosen.test) if split]
-    found: dict[Role, str | None] = {"validation": chosen.validation, "test": chosen.test}
-    for role, split in found.items():
+    splits: dict[Role, str | None] = {"validation": chosen.validation, "test": chosen.test}
+    for role, split in splits.items():
         like = [name for name in names if name not in used and role_of(name) == role]
         if split is None and like and getattr(spec, KEYS[role]) is None:
             raise DataError(
@@ -105,13 +105,13 @@ def _two_splits(spec: DataSpec) -> SplitNames:
     """Check the words here, because timm opens the test split for every word but train, even a misspelt one."""
     words = dict.fromkeys(_TRAIN, "train") | dict.fromkeys((*_TEST, *_VALIDATION), "test")
     chosen: dict[Role, str | None] = {}
-    given = {role: getattr(spec, key) for role, key in KEYS.items()}
-    for role, split in given.items():
+    configured = {role: getattr(spec, key) for role, key in KEYS.items()}
+    for role, split in configured.items():
         if split not in (None, NONE) and split not in words:
             raise DataError(f"data.{KEYS[role]}: {spec.source} has no split {split!r}; it has train, test")
         chosen[role] = words.get(split or "")
     train, validation, test = chosen["train"] or "train", chosen["validation"], chosen["test"]
-    if given["test"] is None and "test" not in (train, validation):
+    if configured["test"] is None and "test" not in (train, validation):
         test = "test"
     return _different(spec, SplitNames(train, validation, test))
 
@@ -156,21 +156,21 @@ def _tar_splits(root: Path) -> SplitNames:
     if not root.is_dir():
         raise DataError(f"data.root: {root} is neither a .tar file nor a folder")
     names = [path.name for path in root.glob("*.tar")]
-    found = {
+    files = {
         part: next((f"{word}.tar" for word in words if f"{word}.tar" in names), None)
         for part, words in (("train", _TRAIN), ("validation", _VALIDATION), ("test", _TEST))
     }
-    if found["train"] is None:
+    if files["train"] is None:
         raise DataError(f"data.root: {root} has no train.tar; it has {', '.join(sorted(names)) or 'no .tar file'}")
-    for name in sorted(set(names) - set(found.values())):
+    for name in sorted(set(names) - set(files.values())):
         role = role_of(name.removesuffix(".tar"))
         if role is not None:
             target = root / f"{ALLOWED[role][0]}.tar"
             way = f"mv {shlex.quote(str(root / name))} {shlex.quote(str(target))}"
-            if found[role] is not None:
-                way = f"{found[role]} has the {role} images; move {name} elsewhere"
+            if files[role] is not None:
+                way = f"{files[role]} has the {role} images; move {name} elsewhere"
             raise DataError(f"{root}: {name} is called like a {role} split and is not read: {way}")
-    return SplitNames(found["train"], found["validation"], found["test"])
+    return SplitNames(files["train"], files["validation"], files["test"])
 
 
 def _hub_splits(spec: DataSpec) -> list[str]:

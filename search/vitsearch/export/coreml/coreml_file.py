@@ -6,7 +6,7 @@
 
 coremltools converts the graph of ``torch.export``; where that fails, the one of ``torch.jit.trace``, which with numpy
 2.4 and coremltools 9 fails itself for most models. Core ML predicts on macOS only. What is judged is an ONNX file of
-the same weights and precision in onnxruntime (:mod:`vitsearch.export.coreml.coreml_judged`).
+the same weights and precision in onnxruntime (:mod:`vitsearch.export.coreml.onnx_stand_in`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
 from vitsearch.export.coreml import coreml_weights
-from vitsearch.models.graph import INPUT, OUTPUT
+from vitsearch.models.onnx_format import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +41,7 @@ class CoreMlExporter(Exporter):
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.compress.quantization import fake_quant
-        from vitsearch.export.coreml import coreml_judged
+        from vitsearch.export.coreml import onnx_stand_in
         from vitsearch.export.graph.onnx_file import convert
 
         final, plain, judged = folder / "model.mlmodel", folder / "fp32.onnx", folder / "judged.onnx"
@@ -56,7 +56,7 @@ class CoreMlExporter(Exporter):
             coreml_weights.forget(small.program)
         finally:
             coreml_weights.forget(program)
-        coreml_judged.write(plain, judged, small.rounded, is_half=precision != "fp32")
+        onnx_stand_in.write(plain, judged, small.rounded, is_half=precision != "fp32")
         return ExportedFile(final, judged=judged)
 
 

@@ -66,12 +66,12 @@ def _weights(program: Any) -> dict[str, NDArray[np.floating[Any]]]:
     """The weights of linear and convolution layers by their names in the program."""
     from coremltools.optimize import coreml
 
-    found = {}
+    weights = {}
     for name, entry in coreml.get_weights_metadata(program, weight_threshold=SMALLEST).items():
         readers = [(reader.op_type, reader.params_name_mapping.get("weight")) for reader in entry.child_ops]
         if readers and all(kind in LAYERS and weight == name for kind, weight in readers):
-            found[name] = entry.val
-    return found
+            weights[name] = entry.val
+    return weights
 
 
 def _original(name: str) -> str:

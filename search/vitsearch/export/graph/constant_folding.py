@@ -72,9 +72,9 @@ def _run(graph: Rewrite, batch: int) -> Values:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        known = session.get_inputs()[0]
-        images = np.random.default_rng(0).standard_normal([batch, *known.shape[1:]]).astype(np.float32)
-        found = session.run(None, {known.name: images})
+        image_input = session.get_inputs()[0]
+        images = np.random.default_rng(0).standard_normal([batch, *image_input.shape[1:]]).astype(np.float32)
+        outputs = session.run(None, {image_input.name: images})
     except Exception as error:  # its exceptions have no other common class
         raise StageError("export", "crash", f"onnxruntime: {str(error).strip().splitlines()[-1]}") from error
-    return dict(zip(names, found, strict=True)) | {known.name: images}
+    return dict(zip(names, outputs, strict=True)) | {image_input.name: images}

@@ -21,9 +21,9 @@ from vitsearch.errors import StageError
 from vitsearch.export import evaluate
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.graph import symbolics
-from vitsearch.export.graph.forms import export_forms
+from vitsearch.export.graph.module_rewrites import export_forms
 from vitsearch.export.graph.simplify import simplify
-from vitsearch.models.graph import INPUT, OPSET, OUTPUT
+from vitsearch.models.onnx_format import INPUT, OPSET, OUTPUT
 from vitsearch.models.surgery import unfused_attention
 
 OPEN_BATCHES = (1, 3)
@@ -105,10 +105,10 @@ def _parity(model: nn.Module, shape: tuple[int, ...], path: Path, batches: Itera
         images = torch.randn(batch, *shape, generator=generator)
         with torch.inference_mode():
             expected = model(images).numpy()
-        found = evaluate.logits(path, images.numpy(), batch_size=batch)
-        if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        logits = evaluate.logits(path, images.numpy(), batch_size=batch)
+        if not (np.isfinite(expected).all() and np.isfinite(logits).all()):
             raise StageError("export", "not_finite", "the logits of random images have NaN or infinity")
-        off, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+        off, largest = float(np.abs(logits - expected).max()), float(np.abs(expected).max())
         absolute = max(absolute, off)
         relative = max(relative, off / largest if off else 0.0)
     model.train(was_training)

@@ -38,11 +38,11 @@ class Rewrite:
         return {name: node for node in self.nodes for name in node.output}
 
     def readers(self) -> Readers:
-        found: Readers = defaultdict(list)
+        readers: Readers = defaultdict(list)
         for node in self.nodes:
             for name in node.input:
-                found[name].append(node)
-        return found
+                readers[name].append(node)
+        return readers
 
     def is_private(self, name: str, readers: Readers) -> bool:
         """Whether one node alone reads ``name``, once."""
@@ -94,7 +94,7 @@ class Rewrite:
 
     def replace(self, new: dict[int, list[onnx.NodeProto]]) -> None:
         """Put other nodes in the places of those whose ``id`` is a key of ``new``."""
-        self.nodes = [one for node in self.nodes for one in new.get(id(node), [node])]
+        self.nodes = [replacement for node in self.nodes for replacement in new.get(id(node), [node])]
 
     def prune(self) -> None:
         """Remove the nodes and constants whose results nothing reads."""

@@ -44,9 +44,9 @@ def fuse(path: Path) -> None:
     if len(graph.nodes) == count:
         return
     if any(node.domain == DOMAIN for node in graph.nodes):
-        known = [one for one in graph.model.opset_import if one.domain != DOMAIN]
+        opsets = [opset for opset in graph.model.opset_import if opset.domain != DOMAIN]
         del graph.model.opset_import[:]
-        graph.model.opset_import.extend([*known, helper.make_opsetid(DOMAIN, 1)])
+        graph.model.opset_import.extend([*opsets, helper.make_opsetid(DOMAIN, 1)])
     onnx.save(graph.finish(), path)
 
 
@@ -58,22 +58,22 @@ def fuse_attention(graph: Rewrite) -> None:
     makers, readers = graph.makers(), graph.readers()
     new: dict[int, list[onnx.NodeProto]] = {}
     for softmax in graph.nodes:
-        found = _attention(graph, softmax, makers, readers) if softmax.op_type == "Softmax" else None
-        if found is None:
+        attention = _attention(graph, softmax, makers, readers) if softmax.op_type == "Softmax" else None
+        if attention is None:
             continue
-        first = found.inside[0]
+        first = attention.inside[0]
         shape = graph.shapes[first.output[0]]
         heads, channels = shape[0][2] // 3, shape[0][3]
         joined = tuple((run[0], run[1], run[2] * run[3]) for run in shape)
         reshape = graph.reshape(first.input[0], graph.fresh(first.output[0]), joined)
         if reshape is None:
             continue
-        parts = [graph.fresh(f"{found.last.output[0]}/{part}") for part in "qkv"]
+        parts = [graph.fresh(f"{attention.last.output[0]}/{part}") for part in "qkv"]
         width = graph.constant(np.full(3, heads * channels, np.int64))
         split = helper.make_node("Split", [reshape.output[0], width], parts, axis=2)
-        settings = {"num_heads": heads, "scale": found.scale}
-        fused = helper.make_node("MultiHeadAttention", parts, list(found.last.output), domain=DOMAIN, **settings)
-        new |= {id(node): [] for node in found.inside} | {id(found.last): [reshape, split, fused]}
+        settings = {"num_heads": heads, "scale": attention.scale}
+        fused = helper.make_node("MultiHeadAttention", parts, list(attention.last.output), domain=DOMAIN, **settings)
+        new |= {id(node): [] for node in attention.inside} | {id(attention.last): [reshape, split, fused]}
     graph.replace(new)
 
 
@@ -136,10 +136,10 @@ def _folded(graph: Rewrite, norm: onnx.NodeProto, product: onnx.NodeProto) -> li
     weight, parameters = graph.value(product.input[1]), [graph.value(name) for name in norm.input[1:]]
     if weight is None or weight.ndim != 2:
         return None
-    known = [np.asarray(one, np.float64) for one in parameters if one is not None]
-    if len(known) != 4:
+    arrays = [np.asarray(parameter, np.float64) for parameter in parameters if parameter is not None]
+    if len(arrays) != 4:
         return None
-    gain, shift, mean, variance = known
+    gain, shift, mean, variance = arrays
     factor = gain / np.sqrt(variance + named(norm, "epsilon", 1e-5))
     x, rows = product.input[0], graph.shapes[norm.input[0]]
     before = graph.reshape(x, graph.fresh(x), tuple((run[0], weight.shape[0]) for run in rows))

@@ -52,9 +52,9 @@ def _as_reshapes(graph: Rewrite) -> None:
     new: dict[int, list[onnx.NodeProto]] = {}
     for node in graph.nodes:
         if node.op_type in MOVES or (node.op_type == "Transpose" and _only_ones_move(graph, node)):
-            found = graph.reshape(node.input[0], node.output[0], graph.shapes[node.output[0]])
-            if found is not None:
-                new[id(node)] = [found]
+            reshape = graph.reshape(node.input[0], node.output[0], graph.shapes[node.output[0]])
+            if reshape is not None:
+                new[id(node)] = [reshape]
     graph.replace(new)
 
 
@@ -75,7 +75,7 @@ def _drop_noops(graph: Rewrite) -> None:
             elif len(graph.readers()[node.input[0]]) == 1 and node.input[0] in graph.makers():
                 maker, old = graph.makers()[node.input[0]], node.input[0]
                 maker.output[list(maker.output).index(old)] = node.output[0]
-                graph.nodes = [one for one in graph.nodes if one is not node]
+                graph.nodes = [other for other in graph.nodes if other is not node]
 
 
 def _does_nothing(graph: Rewrite, node: onnx.NodeProto) -> bool:
@@ -155,7 +155,7 @@ def _split_without_squeezes(graph: Rewrite) -> None:
         transpose = graph.node("Transpose", reshape.output, turned, shape, perm=[0, 2, 1, 3])
         heads = graph.constant(np.full(3, y[0][3], np.int64))
         split = onnx.helper.make_node("Split", [turned, heads], outputs, graph.fresh("split"), axis=1)
-        new |= {id(move): [], id(node): [reshape, transpose, split], **{id(one): [] for one in gone}}
+        new |= {id(move): [], id(node): [reshape, transpose, split], **{id(squeeze): [] for squeeze in gone}}
     graph.replace(new)
 
 
@@ -170,9 +170,9 @@ def _parts(graph: Rewrite, name: str, readers: Readers) -> tuple[list[onnx.NodeP
         if named(split, "axis", 0) == 0 and len(moves) == 3 and squeezes:
             return [split, *moves], [move.output[0] for move in moves]
     if len(reading) == 3 and all(node.op_type == "Gather" and named(node, "axis", 0) == 0 for node in reading):
-        found = {
+        by_index = {
             int(index): node for node in reading if (index := graph.value(node.input[1])) is not None and not index.ndim
         }
-        if sorted(found) == [0, 1, 2]:
-            return reading, [found[index].output[0] for index in range(3)]
+        if sorted(by_index) == [0, 1, 2]:
+            return reading, [by_index[index].output[0] for index in range(3)]
     return None

@@ -36,7 +36,7 @@ def rows_of(graph: Rewrite, node: onnx.NodeProto) -> list[str] | None:
         return None
     full = [name for name in node.input if name not in graph.tensors]
     others = [graph.tensors[name] for name in node.input if name in graph.tensors]
-    if any(graph.shapes.get(name) != shape for name in full) or any(len(one.dims) > 1 for one in others):
+    if any(graph.shapes.get(name) != shape for name in full) or any(len(tensor.dims) > 1 for tensor in others):
         return None
     return full or None
 
@@ -61,19 +61,19 @@ def _move_one(graph: Rewrite) -> bool:
         axis = named(gather, "axis", 0)
         new: list[onnx.NodeProto] = []
         for row in dict.fromkeys(rows):
-            found, shape = graph.fresh(row), graph.shapes[row]
+            gathered, shape = graph.fresh(row), graph.shapes[row]
             taken = tuple((*run[:axis], *run[axis + 1 :]) for run in shape)
-            new.append(graph.node("Gather", [row, gather.input[1]], found, taken, axis=axis))
-            for index, one in enumerate(maker.input):
-                if one == row:
-                    maker.input[index] = found
+            new.append(graph.node("Gather", [row, gather.input[1]], gathered, taken, axis=axis))
+            for index, source in enumerate(maker.input):
+                if source == row:
+                    maker.input[index] = gathered
         graph.shapes[name] = graph.shapes[picked[0]]
         for attribute in maker.attribute:
             if attribute.name == "axis":
                 attribute.i = -1
         graph.replace({id(maker): [*new, maker], **{id(node): [] for node in reading}})
-        for one in picked:
-            graph.redirect(one, name)
+        for output in picked:
+            graph.redirect(output, name)
         _merge_gathers(graph)
         return True
     return False
@@ -89,11 +89,11 @@ def _are_one_gather(graph: Rewrite, name: str, reading: list[onnx.NodeProto]) ->
     return all(_same_gather(first, node) for node in reading)
 
 
-def _same_gather(one: onnx.NodeProto, other: onnx.NodeProto) -> bool:
+def _same_gather(gather: onnx.NodeProto, other: onnx.NodeProto) -> bool:
     return (
         other.op_type == "Gather"
-        and list(one.input) == list(other.input)
-        and named(one, "axis", 0) == named(other, "axis", 0)
+        and list(gather.input) == list(other.input)
+        and named(gather, "axis", 0) == named(other, "axis", 0)
     )
 
 
@@ -180,9 +180,9 @@ def _rewire(
     for node in graph.nodes:
         change = before if id(node) in mine else after
         for index, name in enumerate(node.input):
-            found = change.get(name)
-            if found is not None:
-                node.input[index] = found.output[0]
+            reshaped = change.get(name)
+            if reshaped is not None:
+                node.input[index] = reshaped.output[0]
     new: dict[int, list[onnx.NodeProto]] = {}
     for name, reshape in (*before.items(), *after.items()):
         assert reshape is not None
@@ -221,9 +221,9 @@ def fuse_biases(graph: Rewrite) -> None:
         if node.op_type != "MatMul" or len(graph.shapes[node.input[0]][0]) != 2:
             continue
         weight = graph.tensors.get(node.input[1])
-        found = _bias(graph, node, readers) if weight is not None and len(weight.dims) == 2 else None
-        if found is not None:
-            add, vector = found
+        bias = _bias(graph, node, readers) if weight is not None and len(weight.dims) == 2 else None
+        if bias is not None:
+            add, vector = bias
             gemm = graph.node("Gemm", [*node.input, vector], add.output[0], graph.shapes[add.output[0]])
             gemm.name = node.name
             new |= {id(node): [], id(add): [gemm]}

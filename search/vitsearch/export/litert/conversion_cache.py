@@ -17,13 +17,13 @@ KEPT = 16
 
 def program_digest(program: Path) -> str:
     """The sha256 of what a torch.export program (a zip archive) holds; the archive itself differs each time."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with zipfile.ZipFile(program) as archive:
         for name in sorted(archive.namelist()):
             inner = name.partition("/")[2]  # the first part is the name of the file
-            found.update(f"{inner}\0{archive.getinfo(name).file_size}\0".encode())
-            found.update(archive.read(name))
-    return found.hexdigest()
+            digest.update(f"{inner}\0{archive.getinfo(name).file_size}\0".encode())
+            digest.update(archive.read(name))
+    return digest.hexdigest()
 
 
 def cached(folder: Path, key: str, path: Path, make: Callable[[], None]) -> None:

@@ -59,11 +59,11 @@ def requirements_of(name: str) -> tuple[str, ...]:
 def converter_missing(name: str) -> str | None:
     """Why the converter cannot be used, with the command that installs it; None when it can."""
     needed = f"run: vitsearch install-converter {name}"
-    found = _installed(name)
-    if found is None or not python_of(name).exists():
+    installed = _installed(name)
+    if installed is None or not python_of(name).exists():
         return f"the {name} converter is not installed; {needed}"
-    if found != list(requirements_of(name)):
-        return f"the {name} converter was installed for other versions ({', '.join(found)}); {needed}"
+    if installed != list(requirements_of(name)):
+        return f"the {name} converter was installed for other versions ({', '.join(installed)}); {needed}"
     return None
 
 
@@ -115,10 +115,10 @@ def call(python: Path, script: Path, arguments: Sequence[str | Path], timeout_s:
 
 def _installed(name: str) -> list[str] | None:
     try:
-        found = json.loads((folder_of(name) / INSTALLED).read_text())
+        requirements = json.loads((folder_of(name) / INSTALLED).read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, list) else None
+    return requirements if isinstance(requirements, list) else None
 
 
 def _step(command: Sequence[str]) -> None:

@@ -43,9 +43,9 @@ def convert(program: Path, plain: Path) -> None:
 def quantize(plain: Path, final: Path, way: str, images: Path | None = None) -> None:
     from ai_edge_quantizer import quantizer
 
-    made = quantizer.Quantizer(str(plain), _recipe(way))
-    ranges = _calibrated(made, plain, images) if made.need_calibration else None
-    made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).export_model(str(final))
+    model_quantizer = quantizer.Quantizer(str(plain), _recipe(way))
+    ranges = _calibrated(model_quantizer, plain, images) if model_quantizer.need_calibration else None
+    model_quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).export_model(str(final))
 
 
 def _recipe(way: str) -> Any:
@@ -62,12 +62,12 @@ def _recipe(way: str) -> Any:
         for op in (Op.FULLY_CONNECTED, *convolutions):
             manager.add_static_config(".*", op, 8, 8)
     else:
-        known = "int8_weights, int8_dynamic, int8_ptq, int8_ptq_linear"
-        raise ValueError(f"unknown way to quantize {way!r}; known: {known}")
+        allowed = "int8_weights, int8_dynamic, int8_ptq, int8_ptq_linear"
+        raise ValueError(f"unknown way to quantize {way!r}; known: {allowed}")
     return manager.get_quantization_recipe()
 
 
-def _calibrated(made: Any, plain: Path, images: Path | None) -> Any:
+def _calibrated(model_quantizer: Any, plain: Path, images: Path | None) -> Any:
     """The lowest and highest value of each tensor; the quantizer's own default is a moving average of them."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
@@ -76,22 +76,22 @@ def _calibrated(made: Any, plain: Path, images: Path | None) -> Any:
 
     if images is None:
         raise ValueError("this way to quantize needs calibration images")
-    given = np.load(images)
+    samples = np.load(images)
     size = int(Interpreter(str(plain)).get_input_details()[0]["shape"][0])
-    batches = [{INPUT: given[start : start + size]} for start in range(0, len(given) - size + 1, size)]
+    batches = [{INPUT: samples[start : start + size]} for start in range(0, len(samples) - size + 1, size)]
     if not batches:
-        raise ValueError(f"{len(given)} calibration images are less than a batch of {size}")
+        raise ValueError(f"{len(samples)} calibration images are less than a batch of {size}")
     watching = calibrator.Calibrator(str(plain), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    watching.calibrate({SIGNATURE: batches}, made._recipe_manager)
+    watching.calibrate({SIGNATURE: batches}, model_quantizer._recipe_manager)
     return watching.get_model_qsvs()
 
 
 def main(arguments: list[str]) -> None:
-    task, *given = arguments
+    task, *rest = arguments
     if task == "convert":
-        convert(Path(given[0]), Path(given[1]))
+        convert(Path(rest[0]), Path(rest[1]))
     else:
-        quantize(Path(given[0]), Path(given[1]), given[2], Path(given[3]) if len(given) > 3 else None)
+        quantize(Path(rest[0]), Path(rest[1]), rest[2], Path(rest[3]) if len(rest) > 3 else None)
 
 
 if __name__ == "__main__":

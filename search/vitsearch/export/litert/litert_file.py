@@ -85,9 +85,9 @@ def _way(task: ExportTask) -> str:
 def _quantize(python: Path, plain: Path, final: Path, way: str, images: NDArray[np.float32]) -> None:
     import numpy as np
 
-    given = final.with_name("images.npy")
-    np.save(given, images)
-    converters.call(python, SCRIPT, ["quantize", plain, final, way, given])
+    images_file = final.with_name("images.npy")
+    np.save(images_file, images)
+    converters.call(python, SCRIPT, ["quantize", plain, final, way, images_file])
     _require(final)
 
 
@@ -100,7 +100,7 @@ def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     """The program of ``model`` for images of ``shape``, with the names of our files."""
     import torch
 
-    from vitsearch.models.graph import INPUT, OUTPUT
+    from vitsearch.models.onnx_format import INPUT, OUTPUT
 
     class Named(torch.nn.Module):
         def __init__(self) -> None:

@@ -38,14 +38,14 @@ def calibrated(model: onnx.ModelProto, images: Floats, learned: Sequence[Learned
 
     Ranges are those of :func:`vitsearch.compress.quantization.qdq.write_symmetric`.
     """
-    known = matched(list(linears(model.graph)), learned)
+    learned_ranges = matched(list(linears(model.graph)), learned)
     linear, kept = _write_convolutions(model), kept_in_fp32(model.graph)
     layers = [
         layer
         for layer in convolutions(model.graph, covered.least_channels)
         if layer.output not in kept and (covered.ops == ALL or layer.output in linear)
     ]
-    ranges = {_input_of(output): ends for output, ends in known.items()}
+    ranges = {_input_of(output): ends for output, ends in learned_ranges.items()}
     tensors = sorted({name for layer in layers for name in (layer.input, layer.output)})
     ranges |= observed(model, [name for name in tensors if name not in ranges], images)
     return {name: float(int8_scale(name, ranges[name])[0]) for name in tensors}
@@ -59,7 +59,11 @@ def lines(scales: Scales) -> str:
 def round_at(model: onnx.ModelProto, scales: Scales) -> None:
     """Round, in place, all that TensorRT may round: the tensors of ``scales``, and the weights of the convolutions
     between two of them."""
-    between = {one.output: one.weight for one in convolutions(model.graph) if {one.input, one.output} <= scales.keys()}
+    between = {
+        layer.output: layer.weight
+        for layer in convolutions(model.graph)
+        if {layer.input, layer.output} <= scales.keys()
+    }
     nodes: list[onnx.NodeProto] = []
     new: dict[str, NDArray[Any]] = {}
     for node in model.graph.node:
@@ -83,8 +87,8 @@ def _write_convolutions(model: onnx.ModelProto) -> set[str]:
     """Replace the linear layers but the classifiers: (..., tokens, inputs) -> (tokens, inputs, 1, 1) and back. Return
     the outputs of the new convolutions."""
     graph = model.graph
-    known, kept, shapes = constants(graph), kept_in_fp32(graph), _shapes(model)
-    layers = {one.node.output[0]: one for one in linears(graph) if one.node.output[0] not in kept}
+    tensors, kept, shapes = constants(graph), kept_in_fp32(graph), _shapes(model)
+    layers = {layer.node.output[0]: layer for layer in linears(graph) if layer.node.output[0] not in kept}
     sums = {layer.output for layer in layers.values()} - layers.keys()
     nodes: list[onnx.NodeProto] = []
     new: dict[str, NDArray[Any]] = {}
@@ -99,7 +103,7 @@ def _write_convolutions(model: onnx.ModelProto) -> set[str]:
         new[f"{y}/tokens"] = np.array([-1, *shapes[layer.input][1:-1], outputs])
         parameters = [f"{y}/weight"]
         if layer.bias:  # a copy: TensorRT takes constants only, not what an Identity makes of them
-            new[f"{y}/bias"] = numpy_helper.to_array(known[layer.bias])
+            new[f"{y}/bias"] = numpy_helper.to_array(tensors[layer.bias])
             parameters.append(f"{y}/bias")
         nodes.append(helper.make_node("Reshape", [layer.input, f"{y}/pixels"], [_input_of(y)]))
         nodes.append(helper.make_node("Conv", [_input_of(y), *parameters], [f"{y}/output"], node.name))

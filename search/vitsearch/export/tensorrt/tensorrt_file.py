@@ -47,7 +47,7 @@ LEAST_CHANNELS = 16
 
 
 @dataclass(frozen=True)
-class Form:
+class FileForm:
     """The form of a file from version ``since`` on. With ``has_scales`` int8 is left to TensorRT, by the scales of
     tensors; without, Q/DQ pairs say what is in int8."""
 
@@ -58,10 +58,10 @@ class Form:
 
 
 FORMS = (
-    Form((10, 0), 20, is_typed=True),
-    Form((8, 6), 17),
-    Form((8, 4), 13),
-    Form((8, 0), 13, has_scales=True),
+    FileForm((10, 0), 20, is_typed=True),
+    FileForm((8, 6), 17),
+    FileForm((8, 4), 13),
+    FileForm((8, 0), 13, has_scales=True),
 )
 """Newest first."""
 
@@ -74,9 +74,9 @@ class TensorRtExporter(Exporter):
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
         from vitsearch.export.tensorrt.tensorrt_graph import as_numbers, operators
 
-        known = None if task.version is None else as_numbers(task.version)
-        form = _form(task, known)
-        version = known or as_numbers(operators()[-1].since)
+        device_version = None if task.version is None else as_numbers(task.version)
+        form = _form(task, device_version)
+        version = device_version or as_numbers(operators()[-1].since)
         final, precision = folder / "model.onnx", task.deployment.precision
         _write(model, task, final, form, version)
         options: Options = (("precision", "typed"),) if form.is_typed else ()
@@ -90,17 +90,17 @@ class TensorRtExporter(Exporter):
         return ExportedFile(final, judged, options, rounds_more=precision.startswith("int8"))
 
 
-def _form(task: ExportTask, version: Version | None) -> Form:
+def _form(task: ExportTask, version: Version | None) -> FileForm:
     """The form for a version, the newest for an unknown one; :class:`StageError` when none fits."""
     form = FORMS[0] if version is None else next((form for form in FORMS if form.since <= version), None)
     if form is None:
         oldest = ".".join(map(str, FORMS[-1].since))
-        found = f"the device has TensorRT {task.version}, files are made for {oldest} and newer"
-        raise StageError("export", "unsupported", found)
+        reason = f"the device has TensorRT {task.version}, files are made for {oldest} and newer"
+        raise StageError("export", "unsupported", reason)
     return form
 
 
-def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: Version) -> None:
+def _write(model: nn.Module, task: ExportTask, path: Path, form: FileForm, version: Version) -> None:
     """Write the file in one form, checked against the operators of ``version``."""
     import onnx
 
@@ -129,7 +129,7 @@ def _write(model: nn.Module, task: ExportTask, path: Path, form: Form, version: 
     onnx.save(written, path)
 
 
-def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], covered: Coverage, form: Form) -> None:
+def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], covered: Coverage, form: FileForm) -> None:
     """Put the scales of int8 into the metadata of an fp32 file, in place; a typed file rounds at them instead."""
     import onnx
 
@@ -146,8 +146,8 @@ def _write_scales(path: Path, task: ExportTask, learned: Sequence[Learned], cove
 
 def _is_sparse(path: Path) -> bool:
     """Whether a layer has two zeros in four neighbouring weights, as the kernels for sparse weights need them."""
-    from vitsearch.compress.sparsity import sparse_file
-    from vitsearch.compress.sparsity.sparsity import GROUP, LEAST_INPUTS
+    from vitsearch.compress import sparse_file
+    from vitsearch.compress.sparsity import GROUP, LEAST_INPUTS
 
     masks = (mask for mask in sparse_file.zeros(path) if mask.shape[1] >= LEAST_INPUTS and mask.shape[1] % GROUP == 0)
     return any(int(mask.reshape(-1, GROUP).sum(1).min()) >= GROUP // 2 for mask in masks)

@@ -79,20 +79,20 @@ class _Graph:
 
 def kept_in_fp32(graph: onnx.GraphProto) -> set[str]:
     """The first outputs of the nodes that an fp16 graph computes in fp32."""
-    found = _Graph(graph)
+    linked = _Graph(graph)
     kept: set[str] = set()
-    for node in found.nodes:
+    for node in linked.nodes:
         if node.op_type in NORMS:
             kept.add(node.output[0])
-        elif node.op_type == "Div" and next(found.before([node.input[1]]), None) is not None:
+        elif node.op_type == "Div" and next(linked.before([node.input[1]]), None) is not None:
             kept.add(node.output[0])
-            _keep_sums(found, node.input[1], kept)
-            if any(one.op_type == "MatMul" for one in found.before(node.input[:1])):
-                _keep_sums(found, node.input[0], kept)
-    _keep_classifier(found, kept)
-    for node in found.nodes:
-        if node.output[0] in kept and found.is_layer(node):
-            kept.update(pair.output[0] for pair in _pairs(found, node))
+            _keep_sums(linked, node.input[1], kept)
+            if any(source.op_type == "MatMul" for source in linked.before(node.input[:1])):
+                _keep_sums(linked, node.input[0], kept)
+    _keep_classifier(linked, kept)
+    for node in linked.nodes:
+        if node.output[0] in kept and linked.is_layer(node):
+            kept.update(pair.output[0] for pair in _pairs(linked, node))
     return kept
 
 
@@ -109,8 +109,8 @@ def _keep_sums(graph: _Graph, name: str, kept: set[str]) -> None:
             continue
         inner = graph.before(node.input)
         if is_sum:  # what is summed: squares, or another product
-            inner = (one for one in inner if one.op_type in SUMS or one.op_type in ("Pow", "Mul", "Abs"))
-        todo += [(one, is_sum) for one in inner]
+            inner = (source for source in inner if source.op_type in SUMS or source.op_type in ("Pow", "Mul", "Abs"))
+        todo += [(source, is_sum) for source in inner]
 
 
 def _keep_classifier(graph: _Graph, kept: set[str]) -> None:
@@ -145,13 +145,13 @@ class Operators:
 @cache
 def operators() -> tuple[Operators, ...]:
     """The table in ``tensorrt_operators.json``, oldest version first."""
-    found = []
+    tables = []
     for since, entry in json.loads(OPERATORS.read_text())["versions"].items():
         types = {
             name: frozenset(kinds.split()) for kinds, names in entry["operators"].items() for name in names.split()
         }
-        found.append(Operators(since, entry["opset"], types))
-    return tuple(found)
+        tables.append(Operators(since, entry["opset"], types))
+    return tuple(tables)
 
 
 def operators_of(version: Version) -> Operators:
@@ -168,7 +168,7 @@ def refuse_unread(model: onnx.ModelProto, version: Version) -> None:
     """Raise :class:`StageError` for a node that TensorRT ``version`` does not read, by operator and type."""
     entry = operators_of(version)
     shown, table = ".".join(map(str, version)), f"{OPERATORS.name}, {entry.since}"
-    opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    opset = next(imported.version for imported in model.opset_import if imported.domain in ("", "ai.onnx"))
     if opset > entry.opset:
         raise StageError(
             "export", "unsupported", f"TensorRT {shown} reads opsets up to {entry.opset}, not {opset} ({table})"

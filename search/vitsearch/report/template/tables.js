@@ -113,7 +113,7 @@ class PointsTable {
 
   shipCell(trial) {
     if (!trial.isModel && trial.number !== null) return element("td", {});
-    const line = `vitsearch ship ${this.current().asked} ${trial.number ?? trial.name}`;
+    const line = `vitsearch ship ${this.current().study_argument} ${trial.number ?? trial.name}`;
     const button = element("button", { type: "button", "aria-label": `Copy the line that ships ${trial.name}` }, "Copy");
     button.addEventListener("click", async () => {
       const isCopied = await copied(line, button);

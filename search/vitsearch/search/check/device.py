@@ -14,7 +14,7 @@ from vitsearch.devices.deployable import deployable, deployable_on, on_device, o
 from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import device_job
-from vitsearch.models.graph import OPSET
+from vitsearch.models.onnx_format import OPSET
 from vitsearch.search.check.space import Checked, Valid
 from vitsearch.search.plans import asked_deployments, deployments_of, plan_space
 from vitsearch.space import Problem, SearchSpace

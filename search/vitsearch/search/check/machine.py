@@ -15,7 +15,7 @@ from typing import Any
 
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.devices.deployable import PACKAGES
-from vitsearch.devices.survey import Part
+from vitsearch.devices.survey import DevicePart
 from vitsearch.export import EXPORTERS
 from vitsearch_evaluators.runtimes.needs import NEEDS
 
@@ -49,7 +49,7 @@ class Machine:
     memory_gb: float | None
     disk_free_gb: float
     gpu: str | None
-    parts: dict[str, tuple[Part, ...]]
+    parts: dict[str, tuple[DevicePart, ...]]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,32 +89,32 @@ def _gpu() -> str | None:
     return str(torch.cuda.get_device_name())
 
 
-def _writes(runtime: str) -> Part:
+def _writes(runtime: str) -> DevicePart:
     missing = EXPORTERS.get(runtime)().missing()
     if missing is None:
-        return Part(runtime, True, ", ".join(RUNTIMES[runtime].precisions))
+        return DevicePart(runtime, True, ", ".join(RUNTIMES[runtime].precisions))
     said = missing.split("; ")
     commands = [one.removeprefix("run: ") for one in said if one.startswith("run: ")]
     reasons = [one for one in said if not one.startswith("run: ")]
-    return Part(runtime, False, "; ".join(reasons), " && ".join(commands) or None)
+    return DevicePart(runtime, False, "; ".join(reasons), " && ".join(commands) or None)
 
 
-def _runs(runtime: str) -> Part:
+def _runs(runtime: str) -> DevicePart:
     """Whether a program or a library is there that runs the files of a runtime; it is not started."""
     if runtime == "coreml" and sys.platform != "darwin":
-        return Part(runtime, False, "Core ML runs on Apple's systems only")
+        return DevicePart(runtime, False, "Core ML runs on Apple's systems only")
     lacking = []
     for name in RUN_WITH.get(runtime, (runtime,)):
         needs = NEEDS[name]
         for library in needs.libraries:
             if importlib.util.find_spec(library) is not None:
-                return Part(runtime, True, f"{library} {_version(library)}")
+                return DevicePart(runtime, True, f"{library} {_version(library)}")
         for tool in needs.tools:
             if (found := shutil.which(tool)) is not None:
-                return Part(runtime, True, found)
+                return DevicePart(runtime, True, found)
         lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
     install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in PACKAGES else None
-    return Part(runtime, False, f"needs {' or '.join(lacking)}", install)
+    return DevicePart(runtime, False, f"needs {' or '.join(lacking)}", install)
 
 
 def _version(library: str) -> str:
@@ -124,7 +124,7 @@ def _version(library: str) -> str:
         return "of unknown version"
 
 
-def _optional() -> Iterator[Part]:
+def _optional() -> Iterator[DevicePart]:
     for package, (purpose, command) in OPTIONAL.items():
         is_there = importlib.util.find_spec(package) is not None
-        yield Part(package, is_there, purpose, None if is_there else command)
+        yield DevicePart(package, is_there, purpose, None if is_there else command)

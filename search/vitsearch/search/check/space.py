@@ -11,7 +11,7 @@ from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
-from vitsearch.data.estimate import Estimate
+from vitsearch.data.estimate import DataEstimate
 from vitsearch.data.layout import Layout
 from vitsearch.data.review import Review, review
 from vitsearch.devices.connection import connection_problems
@@ -23,9 +23,9 @@ from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
 from vitsearch.search.starting_weights import starts
 from vitsearch.search.weighted_classes import unknown_names
-from vitsearch.space import Judged, SearchSpace, judge
+from vitsearch.space import JudgedSpace, SearchSpace, judge
 from vitsearch.space.nodes import Path
-from vitsearch.space.source import Problem
+from vitsearch.space.problems import Problem
 
 ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because only problems are looked for
 
@@ -41,7 +41,7 @@ class Valid:
     file: str
     space: SearchSpace
     plans: int
-    data: Estimate
+    data: DataEstimate
     layout: Layout | None
     notes: list[str]
     warnings: tuple[str, ...]
@@ -93,7 +93,7 @@ class CheckedFile:
     """A space file with what its backbones do not support; ``warnings`` are of values that do little or go badly
     together."""
 
-    judged: Judged
+    judged: JudgedSpace
     warnings: tuple[str, ...]
 
     @property
@@ -132,7 +132,7 @@ class Checked:
     of_weights: CheckedWeights
 
     @property
-    def judged(self) -> Judged:
+    def judged(self) -> JudgedSpace:
         return self.file.judged
 
     @property
@@ -177,7 +177,7 @@ def check_data(file: CheckedFile) -> CheckedData:
     draft = file.judged.draft
     if draft.data is None:
         return CheckedData(None, None, ())
-    asked = (*draft.asked.choices("resolution"), draft.asked.baseline.resolution)
+    asked = (*draft.searched.choices("resolution"), draft.searched.baseline.resolution)
     stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(asked) or ANY_SIZE)
     try:
         spec = DataSpec.from_json(stored)

@@ -16,11 +16,11 @@ from vitsearch.data import DataSpec
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.search.starting_weights import Start, starts
 from vitsearch.space import SearchSpace
-from vitsearch.space.source import Problem
+from vitsearch.space.problems import Problem
 
 if TYPE_CHECKING:
-    from vitsearch.data.validation_sample import Sample
-    from vitsearch.workers.finished_weights import Answers
+    from vitsearch.data.validation_sample import ValidationSample
+    from vitsearch.workers.pretrained_accuracy import PreprocessingAccuracy
 
 MOST_IMAGES = 500
 TRAINED_FIRST = (
@@ -56,7 +56,7 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
     if not own:
         return checked
     from vitsearch.data.validation_sample import validation_sample
-    from vitsearch.workers.finished_weights import judge  # torch: only where there is a file
+    from vitsearch.workers.pretrained_accuracy import judge  # torch: only where there is a file
 
     sample = validation_sample(spec, MOST_IMAGES)
     for start, preprocessing in own:
@@ -75,7 +75,9 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
     return checked
 
 
-def _report(start: Start, answers: list[Answers], sample: Sample, checked: CheckedWeights) -> None:
+def _report(
+    start: Start, answers: list[PreprocessingAccuracy], sample: ValidationSample, checked: CheckedWeights
+) -> None:
     own, *others = answers
     better = _clearly_better(own, others)
     hint = "" if better is None else f"; with '{normalisation_text(better.preprocessing)}' beside them {_said(better)}"
@@ -96,7 +98,7 @@ def _others(own: Preprocessing, channels: int) -> Iterator[Preprocessing]:
             yield Preprocessing(numbers.mean, numbers.std, own.interpolation, own.crop_share)
 
 
-def _clearly_better(own: Answers, others: list[Answers]) -> Answers | None:
+def _clearly_better(own: PreprocessingAccuracy, others: list[PreprocessingAccuracy]) -> PreprocessingAccuracy | None:
     """By the images that only one of two preprocessings has right (McNemar 1947)."""
     best = max(others, key=lambda answers: answers.correct, default=None)
     if best is None:
@@ -105,15 +107,15 @@ def _clearly_better(own: Answers, others: list[Answers]) -> Answers | None:
     return best if gained - lost > CLEARLY * math.sqrt(gained + lost) else None
 
 
-def _is_chance(answers: Answers, sample: Sample) -> bool:
+def _is_chance(answers: PreprocessingAccuracy, sample: ValidationSample) -> bool:
     return wilson(answers.correct, answers.n)[0] <= _largest(sample)[1]
 
 
-def _largest(sample: Sample) -> tuple[str, float]:
+def _largest(sample: ValidationSample) -> tuple[str, float]:
     """The largest class and its share of the images."""
     counts = np.bincount(sample.labels)
     return sample.class_names[int(counts.argmax())], float(counts.max() / counts.sum())
 
 
-def _said(answers: Answers) -> str:
+def _said(answers: PreprocessingAccuracy) -> str:
     return f"{answers.correct} of {answers.n} images right"

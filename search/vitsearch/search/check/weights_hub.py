@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from vitsearch.devices.survey import Part
+from vitsearch.devices.survey import DevicePart
 
 HUB = "https://huggingface.co"
 FILE = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k/resolve/main/config.json"
@@ -18,7 +18,7 @@ ANSWER_S = 4.0
 """Longest wait, looking for the host included."""
 
 
-def weights_hub(environment: Mapping[str, str], timeout_s: float = ANSWER_S) -> Part:
+def weights_hub(environment: Mapping[str, str], timeout_s: float = ANSWER_S) -> DevicePart:
     """Ask for one file of the hub, or of the mirror that HF_ENDPOINT names."""
     hub = environment.get("HF_ENDPOINT") or HUB
     name = urlsplit(hub).hostname or hub
@@ -28,8 +28,8 @@ def weights_hub(environment: Mapping[str, str], timeout_s: float = ANSWER_S) -> 
     asking.join(timeout_s)
     reason = reasons[0] if reasons else f"no answer within {timeout_s:.0f} s"
     if not reason:
-        return Part(name, True, "answers: weights can be downloaded")
-    return Part(
+        return DevicePart(name, True, "answers: weights can be downloaded")
+    return DevicePart(
         name, False, f"{reason}: without weights in the cache, write 'weights: none' or 'weights: \"file:PATH\"'"
     )
 

@@ -12,7 +12,7 @@ from vitsearch.storage.stores import store_of
 from vitsearch.study.results.comparison import McNemar
 from vitsearch.study.results.detail import file_of, record_of
 from vitsearch.study.study import Study
-from vitsearch.workers.answers import StoredFile, predicted
+from vitsearch.workers.predictions import RunnableFile, predicted
 
 
 class Answers:
@@ -37,7 +37,7 @@ class Answers:
             len(labels), int((first_is_right & ~second_is_right).sum()), int((second_is_right & ~first_is_right).sum())
         )
 
-    def _file(self, number: int | None) -> StoredFile:
+    def _file(self, number: int | None) -> RunnableFile:
         record = record_of(self._study, number)
         file = file_of(self._ledger, self._workspace.store, record)
         if file is None or record.keys is None:
@@ -48,7 +48,7 @@ class Answers:
         evaluated = self._ledger.accuracy(file.artifact_key, self._images.identity.fingerprint)
         batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
         view = ModelView(record.plan.resolution, file.preprocessing)
-        return StoredFile(store.model(file.sha256), record.plan, view, file.options, batch)
+        return RunnableFile(store.model(file.sha256), record.plan, view, file.options, batch)
 
 
 def _name(number: int | None) -> str:

@@ -1,7 +1,7 @@
 """Rules about values of a space file that must fit together.
 
-The parameters of a rule name the parts of the file that it reads (see :data:`vitsearch.space.checks.parts.READS`). A
-rule is skipped while one of its parts is itself invalid, so that a mistake in one section hides no problem of another.
+The parameters of a rule name the parts of the file that it reads (see :data:`.valid_parts.READS`). A rule is skipped
+while one of its parts is itself invalid, so that a mistake in one section hides no problem of another.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from vitsearch.core.data_sources import missing_root, unfitting_keys
 from vitsearch.core.fleet import FLEET
 from vitsearch.core.metrics import METRICS, NEEDS, OF_CLASSES
-from vitsearch.space.sections import FleetWeights, Limit, Measure
-from vitsearch.space.source import Problem, nearest_or_all
-from vitsearch.space.task import Data, Teacher
+from vitsearch.space.problems import Problem, nearest_or_all
+from vitsearch.space.sections import FleetWeights, LimitSection, Measure
+from vitsearch.space.task import Data, TeacherSection
 
-Found = Iterator[Problem]
+Problems = Iterator[Problem]
 _SEARCHED = tuple(name for name in METRICS if name not in OF_CLASSES)
 Names = tuple[str, ...]
 
@@ -35,7 +35,7 @@ def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
 
 def objectives_are_metrics(
     objectives: dict[str, str], objective_names: Names, device_names: Names, fleet_names: Names
-) -> Found:
+) -> Problems:
     for name in objective_names:
         wrong = _metric_problem(name, device_names, fleet_names)
         if wrong is None and name in objectives:
@@ -46,12 +46,12 @@ def objectives_are_metrics(
             yield Problem(("objectives", name), wrong)
 
 
-def objectives_are_two(objective_names: Names) -> Found:
+def objectives_are_two(objective_names: Names) -> Problems:
     if len(objective_names) < 2:
         yield Problem(("objectives",), f"must have two or more metrics, has {len(objective_names)}")
 
 
-def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names, fleet_names: Names) -> Found:
+def limits_fit_their_metric(limits: dict[str, LimitSection], device_names: Names, fleet_names: Names) -> Problems:
     for name, limit in limits.items():
         wrong = _metric_problem(name, device_names, fleet_names)
         if wrong is not None:
@@ -60,13 +60,13 @@ def limits_fit_their_metric(limits: dict[str, Limit], device_names: Names, fleet
             yield from _limit_problems(name, limit)
 
 
-def _limit_problems(name: str, limit: Limit) -> Found:
+def _limit_problems(name: str, limit: LimitSection) -> Problems:
     words = _limit_words(name.partition("@")[0])
     allowed = f"allowed: {', '.join(words)}"
-    given = [word for word in Limit.model_fields if getattr(limit, word) is not None]
-    if not given:
+    bounds = [word for word in LimitSection.model_fields if getattr(limit, word) is not None]
+    if not bounds:
         yield Problem(("limits", name), f"has no bound; {allowed}")
-    for word in given:
+    for word in bounds:
         if word not in words:
             yield Problem(("limits", name, word), f"{word!r} cannot limit {name}; {allowed}")
     if name == "accuracy" and limit.min is not None and not 0 <= limit.min <= 1:
@@ -92,22 +92,22 @@ def _metric_problem(name: str, device_names: Names, fleet_names: Names) -> str |
     if at and not METRICS[metric].on_device:
         return f"{metric} is not measured on a device; write {metric}"
     if at and device not in device_names:
-        known = nearest_or_all(device, device_names) if device_names else "; the file has no devices"
-        return f"unknown device {device!r}{known}"
+        nearest = nearest_or_all(device, device_names) if device_names else "; the file has no devices"
+        return f"unknown device {device!r}{nearest}"
     if at and not fleet_names:
         return f"the file has one device; write {metric}"
     return None
 
 
-def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[str, Limit]) -> Found:
-    asked = {name.partition("@")[0] for name in (*objective_names, *limits)}
+def phases_have_a_metric(measure: Measure, objective_names: Names, limits: dict[str, LimitSection]) -> Problems:
+    names = {name.partition("@")[0] for name in (*objective_names, *limits)}
     for key, metrics in NEEDS.items():
         field = f"{key}_s"
-        if getattr(measure, field) != Measure.model_fields[field].default and not asked & set(metrics):
+        if getattr(measure, field) != Measure.model_fields[field].default and not names & set(metrics):
             yield Problem(("measure", key), f"has no effect without {' or '.join(metrics)} in objectives or limits")
 
 
-def devices_have_names(device_names: Names) -> Found:
+def devices_have_names(device_names: Names) -> Problems:
     for name in device_names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             yield Problem(("devices", name), "is not a valid device name; allowed: a-z, 0-9, - and _")
@@ -115,7 +115,7 @@ def devices_have_names(device_names: Names) -> Found:
             yield Problem(("devices", name), "is what all devices together are called; give it another name")
 
 
-def fleet_fits_its_devices(fleet: str | FleetWeights, fleet_names: Names, written: Names) -> Found:
+def fleet_fits_its_devices(fleet: str | FleetWeights, fleet_names: Names, written: Names) -> Problems:
     if "fleet" in written and not fleet_names:
         yield Problem(("fleet",), "has no effect without several devices")
     elif isinstance(fleet, FleetWeights):
@@ -125,7 +125,7 @@ def fleet_fits_its_devices(fleet: str | FleetWeights, fleet_names: Names, writte
             yield Problem(("fleet", "weights"), f"has no weight for {', '.join(missing)}")
 
 
-def data_keys_fit_the_source(data: Data) -> Found:
+def data_keys_fit_the_source(data: Data) -> Problems:
     if data.root is None and (message := missing_root(data.source)):
         yield Problem(("task", "data", "root"), message)
     for key in unfitting_keys(data.source):
@@ -133,14 +133,14 @@ def data_keys_fit_the_source(data: Data) -> Found:
             yield Problem(("task", "data", key), f"has no effect with source {data.source!r}")
 
 
-def distillation_has_a_teacher(teacher: str | Teacher, distillation: Names) -> Found:
+def distillation_has_a_teacher(teacher: str | TeacherSection, distillation: Names) -> Problems:
     for index, name in enumerate(distillation):
         if teacher == "none" and name != "none":
             message = f"{name!r} needs a teacher, but task.teacher is none; allowed: none"
             yield Problem(("space", "distillation", index), message)
 
 
-RULES: tuple[Callable[..., Found], ...] = (
+RULES: tuple[Callable[..., Problems], ...] = (
     objectives_are_metrics,
     objectives_are_two,
     limits_fit_their_metric,

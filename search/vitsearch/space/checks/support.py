@@ -1,19 +1,21 @@
-"""A check that at least one backbone of a space file supports each value in it.
+"""A check that at least one backbone and one runtime of a space file support each value in it.
 
 The backbones are asked through a function, so that this package depends on no backbone and imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from vitsearch.core import precisions
+from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch
 from vitsearch.errors import UnknownName
-from vitsearch.space.checks.parts import Asked
-from vitsearch.space.checks.runtimes import why_no_runtime
+from vitsearch.space.checks.valid_parts import SearchedValues
 from vitsearch.space.nodes import Path
+from vitsearch.space.problems import Problem
 from vitsearch.space.section_base import default_weights
-from vitsearch.space.source import Problem
 
 NAMED = 3
 """Largest number of backbones that a message names for one reason."""
@@ -34,35 +36,35 @@ class Unsupported(NamedTuple):
     unused: list[Problem]
 
 
-def find_unsupported(asked: Asked, supports: Supports) -> Unsupported:
+def find_unsupported(searched: SearchedValues, supports: Supports) -> Unsupported:
     """Unknown backbones, and values that no backbone of the file supports."""
-    unknown = dict(_unknown(asked, supports))
+    unknown = dict(_unknown(searched, supports))
     problems = [Problem(path, message) for path, (_, message) in unknown.items()]
     missing = {name for name, _ in unknown.values()}
-    known = [choice.name for _, choice in asked.backbones if choice.name not in missing]
-    problems += _weights(asked, missing, supports)
+    backbones = [choice.name for _, choice in searched.backbones if choice.name not in missing]
+    problems += _weights(searched, missing, supports)
     unused: list[Problem] = []
-    if known:
-        unusable = list(_unusable_values(asked, known, supports))
-        unused = [problem for problem in unusable if not _is_missed(asked, problem, unusable)]
+    if backbones:
+        unusable = list(_unusable_values(searched, backbones, supports))
+        unused = [problem for problem in unusable if not _is_missed(searched, problem, unusable)]
         problems += [problem for problem in unusable if problem not in unused]
-        problems += _unusable_backbones(asked, known, supports, {problem.path for problem in unusable})
-    problems += _baseline(asked, missing, supports, {problem.path for problem in [*problems, *unused]})
+        problems += _unusable_backbones(searched, backbones, supports, {problem.path for problem in unusable})
+    problems += _baseline(searched, missing, supports, {problem.path for problem in [*problems, *unused]})
     return Unsupported(problems, unused)
 
 
-def _is_missed(asked: Asked, problem: Problem, unusable: list[Problem]) -> bool:
+def _is_missed(searched: SearchedValues, problem: Problem, unusable: list[Problem]) -> bool:
     """Whether no value is left of a knob of which every plan needs one."""
     knob, gone = str(problem.path[1]), {each.path for each in unusable}
-    return knob in NEEDED and all(path in gone for path, _ in asked.values[knob])
+    return knob in NEEDED and all(path in gone for path, _ in searched.values[knob])
 
 
-def _unknown(asked: Asked, supports: Supports) -> Iterator[tuple[Path, tuple[str, str]]]:
-    named: list[tuple[Path, str]] = [((*path,), choice.name) for path, choice in asked.backbones]
-    if asked.baseline.backbone and asked.baseline.backbone not in {name for _, name in named}:
-        named.append((("baseline", "backbone"), asked.baseline.backbone))
-    if asked.teacher is not None:
-        named.append((("task", "teacher", "backbone"), asked.teacher.backbone))
+def _unknown(searched: SearchedValues, supports: Supports) -> Iterator[tuple[Path, tuple[str, str]]]:
+    named: list[tuple[Path, str]] = [((*path,), choice.name) for path, choice in searched.backbones]
+    if searched.baseline.backbone and searched.baseline.backbone not in {name for _, name in named}:
+        named.append((("baseline", "backbone"), searched.baseline.backbone))
+    if searched.teacher is not None:
+        named.append((("task", "teacher", "backbone"), searched.teacher.backbone))
     for path, name in named:
         try:
             supports(name, "backbone", name)
@@ -70,25 +72,25 @@ def _unknown(asked: Asked, supports: Supports) -> Iterator[tuple[Path, tuple[str
             yield path, (name, str(error))
 
 
-def _weights(asked: Asked, missing: set[str], supports: Supports) -> Iterator[Problem]:
-    given: list[tuple[Path, str, str]] = [(path, choice.name, choice.weights) for path, choice in asked.backbones]
-    if asked.teacher is not None:
-        given.append((("task", "teacher", "weights"), asked.teacher.backbone, asked.teacher.weights))
-    for path, name, weights in given:
+def _weights(searched: SearchedValues, missing: set[str], supports: Supports) -> Iterator[Problem]:
+    uses: list[tuple[Path, str, str]] = [(path, choice.name, choice.weights) for path, choice in searched.backbones]
+    if searched.teacher is not None:
+        uses.append((("task", "teacher", "weights"), searched.teacher.backbone, searched.teacher.weights))
+    for path, name, weights in uses:
         reason = supports(name, "weights", weights) if name not in missing else None
         if reason is not None:
             yield Problem(path, f"weights {weights!r}: {reason}" if path[0] == "space" else f"{weights!r}: {reason}")
 
 
-def _unusable_values(asked: Asked, known: list[str], supports: Supports) -> Iterator[Problem]:
-    for knob, values in asked.values.items():
-        if knob == "width_multiple" or not _is_searched(asked, knob, known, supports):
+def _unusable_values(searched: SearchedValues, backbones: list[str], supports: Supports) -> Iterator[Problem]:
+    for knob, values in searched.values.items():
+        if knob == "width_multiple" or not _is_searched(searched, knob, backbones, supports):
             continue
         for path, value in values:
-            if why := why_no_runtime(asked, knob, value):
+            if why := why_no_runtime(searched, knob, value):
                 yield Problem(path, why)
                 continue
-            reasons = {name: _reason(asked, supports, name, (knob, value)) for name in known}
+            reasons = {name: _reason(searched, supports, name, (knob, value)) for name in backbones}
             if all(reason is not None for reason in reasons.values()):
                 yield Problem(path, f"no backbone of the file supports {value!r} ({_grouped(reasons)})")
 
@@ -105,50 +107,109 @@ def _grouped(reasons: dict[str, str | None]) -> str:
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in named.items())
 
 
-def _reason(asked: Asked, supports: Supports, name: str, wanted: tuple[str, Any]) -> str | None:
+def _reason(searched: SearchedValues, supports: Supports, name: str, wanted: tuple[str, Any]) -> str | None:
     """Why a backbone does not support a knob's value, or None. A window must divide the maps at one of the resolutions
     at least; the reason is that of the last one."""
     knob, value = wanted
     reason = supports(name, knob, value)
     if reason is not None or knob != "window_size":
         return reason
-    fits = [supports(name, f"{knob}@{pixels}", value) for pixels in asked.choices("resolution")]
+    fits = [supports(name, f"{knob}@{pixels}", value) for pixels in searched.choices("resolution")]
     return None if not fits or None in fits else fits[-1]
 
 
-def _is_searched(asked: Asked, knob: str, known: list[str], supports: Supports) -> bool:
+def _is_searched(searched: SearchedValues, knob: str, backbones: list[str], supports: Supports) -> bool:
     """Whether the knob matters: method and positions of token pruning do only when a backbone supports some ratio above
     0."""
     if knob not in ("token_pruning_method", "token_pruning_at"):
         return True
-    ratios = filter(None, asked.choices("token_pruning_ratio"))
-    return any(supports(name, "token_pruning_ratio", ratio) is None for ratio in ratios for name in known)
+    ratios = filter(None, searched.choices("token_pruning_ratio"))
+    return any(supports(name, "token_pruning_ratio", ratio) is None for ratio in ratios for name in backbones)
 
 
-def _unusable_backbones(asked: Asked, known: list[str], supports: Supports, reported: set[Path]) -> Iterator[Problem]:
+def _unusable_backbones(
+    searched: SearchedValues, backbones: list[str], supports: Supports, reported: set[Path]
+) -> Iterator[Problem]:
     """Backbones that support no value of a knob, although other backbones do."""
     for knob in ("resolution", "distillation", "quantization"):
-        values = asked.values[knob]
+        values = searched.values[knob]
         if any(path in reported for path, _ in values):
             continue
-        for path, choice in asked.backbones:
-            reasons = [supports(choice.name, knob, value) for _, value in values] if choice.name in known else []
+        for path, choice in searched.backbones:
+            reasons = [supports(choice.name, knob, value) for _, value in values] if choice.name in backbones else []
             if reasons and all(reason is not None for reason in reasons):
                 yield Problem(path, f"supports no {knob} of the file: {reasons[-1]}")
 
 
-def _baseline(asked: Asked, missing: set[str], supports: Supports, reported: set[Path]) -> Iterator[Problem]:
+def _baseline(
+    searched: SearchedValues, missing: set[str], supports: Supports, reported: set[Path]
+) -> Iterator[Problem]:
     """Values that the baseline does not support, except those taken from a knob that is already reported."""
-    base, listed = asked.baseline, {choice.name: (path, choice.weights) for path, choice in asked.backbones}
+    base, listed = searched.baseline, {choice.name: (path, choice.weights) for path, choice in searched.backbones}
     name = base.backbone or next(iter(listed), "")
     if not name or name in missing:
         return
     path, weights = listed.get(name, ((), default_weights(name)))
     if (base.weights or path not in reported) and (reason := supports(name, "weights", base.weights or weights)):
         yield Problem(("baseline", "weights"), f"{name} does not support {base.weights or weights!r}: {reason}")
-    largest = max(((value, path) for path, value in asked.values["resolution"]), default=(0, ()))
+    largest = max(((value, path) for path, value in searched.values["resolution"]), default=(0, ()))
     pixels, path = (base.resolution, ()) if base.resolution else largest
     if pixels and path not in reported and (reason := supports(name, "resolution", pixels)):
         yield Problem(("baseline", "resolution"), f"{name} does not support {pixels!r}: {reason}")
     if name not in listed and (reason := supports(name, "quantization", "fp32")):  # it is measured in fp32 too
         yield Problem(("baseline", "backbone"), reason)
+
+
+def why_no_runtime(searched: SearchedValues, knob: str, value: Any) -> str | None:
+    """Why no plan of the file can have ``value``, whatever its backbone, or None when a runtime of the file has it."""
+    judge = _JUDGES.get(knob)
+    return None if judge is None or not searched.choices("backend") else judge(searched, value)
+
+
+def _why_not_made(searched: SearchedValues, precision: str) -> str | None:
+    reasons = [precisions.supports(runtime, precision) for runtime in searched.choices("backend")]
+    return None if None in reasons else "; ".join(map(str, reasons))
+
+
+def _why_no_provider(searched: SearchedValues, provider: str) -> str | None:
+    reasons = [precisions.supports_provider(runtime, provider) for runtime in searched.choices("backend")]
+    return None if None in reasons else "; ".join(map(str, reasons))
+
+
+def _why_no_backend(searched: SearchedValues, runtime: str) -> str | None:
+    """A runtime needs one of the providers and one of the precisions that the file lists."""
+    support = RUNTIMES[runtime]
+    for kind, knob, has in (
+        ("providers", "provider", tuple(support.providers)),
+        ("precisions", "quantization", support.precisions),
+    ):
+        listed = searched.choices(knob)
+        if listed and not set(listed) & set(has):
+            return f"{runtime} has none of the {kind} of the file ({', '.join(listed)}); it has {', '.join(has)}"
+    return None
+
+
+def _why_no_batch(searched: SearchedValues, batch: str) -> str | None:
+    if batch != "open":
+        return None
+    reasons = [supports_batch(runtime, None) for runtime in searched.choices("backend")]
+    return None if None in reasons else "; ".join(map(str, reasons))
+
+
+def _why_no_ops(searched: SearchedValues, ops: str) -> str | None:
+    """The layers need an int8 precision and a runtime of the file that quantize them."""
+    runtimes, named = searched.choices("backend"), searched.choices("quantization")
+    if ops == AUTO or any(ops in quantized_ops_of(runtime, precision) for runtime in runtimes for precision in named):
+        return None
+    return f"none of {', '.join(named)} quantizes {ops!r} in {', '.join(runtimes)}"
+
+
+_JUDGES: Mapping[str, Callable[[SearchedValues, Any], str | None]] = MappingProxyType(
+    {
+        "quantization": _why_not_made,
+        "provider": _why_no_provider,
+        "backend": _why_no_backend,
+        "batch": _why_no_batch,
+        "quantized_ops": _why_no_ops,
+    }
+)

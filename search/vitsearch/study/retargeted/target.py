@@ -11,7 +11,7 @@ from vitsearch.core.metrics import split
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES, default_provider
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
-from vitsearch.space.sections import Device
+from vitsearch.space.sections import DeviceSection
 
 CPU_TIME, LATENCY = "cpu_ms_p50", "latency_ms_p50"
 
@@ -43,10 +43,10 @@ class Target:
         moved = moved.at(self.quantization or own.precision)
         return moved if self.provider is None else replace(moved, provider=self.provider)
 
-    def space(self, own: SearchSpace, known: Mapping[str, Device] = MappingProxyType({})) -> SearchSpace:
+    def space(self, own: SearchSpace, known: Mapping[str, DeviceSection] = MappingProxyType({})) -> SearchSpace:
         """The space of the study with this device, its threads, and the time that counts there. ``known`` are devices
         of a newer space file."""
-        described = {**own.devices, **known}.get(self.device) or Device()
+        described = {**own.devices, **known}.get(self.device) or DeviceSection()
         threads = self.threads or own.measure.threads
         measure = own.measure.model_copy(update={"threads": threads})
         there = own.on_device(self.device, None if self.device == LOCAL_DEVICE else described)

@@ -88,10 +88,10 @@ class CuttingTests(Subject):
         for norm in masked.modules():
             if isinstance(norm, nn.LayerNorm):
                 norm.register_forward_hook(partial(_norm_over, list(channels)))
-        expected, found, before = (self._logits(model) for model in (masked, narrow, wide))
+        expected, actual, before = (self._logits(model) for model in (masked, narrow, wide))
         scale = float(expected.abs().max())
-        assert float((found - expected).abs().max()) <= TOLERANCE * scale
-        assert float((found - before).abs().max()) > 10 * TOLERANCE * scale
+        assert float((actual - expected).abs().max()) <= TOLERANCE * scale
+        assert float((actual - before).abs().max()) > 10 * TOLERANCE * scale
         costs = macs.count(wide, example), macs.count(narrow, example)
         assert all(after < 0.9 * before for before, after in zip(*costs, strict=True))
         assert self._export(narrow).parity_rel <= EXPORT_PARITY
@@ -105,9 +105,9 @@ class CuttingTests(Subject):
         for unit, kept in zip(units, resolved.blocks, strict=True):
             _zero_columns(unit.proj, unit.head_columns(kept.heads))
             _zero_columns(unit.fc2, list(kept.ffn))
-        before, expected, found = (self._logits(m) for m in (whole, masked, self._pruned(whole, resolved)))
+        before, expected, actual = (self._logits(m) for m in (whole, masked, self._pruned(whole, resolved)))
         scale = float(expected.abs().max())
-        assert float((found - expected).abs().max()) <= TOLERANCE * scale
+        assert float((actual - expected).abs().max()) <= TOLERANCE * scale
         if heads or ffn:
             assert float((before - expected).abs().max()) > 10 * TOLERANCE * scale, "the mask changed nothing"
 
@@ -123,10 +123,10 @@ def _silence(units: Sequence[BlockUnits]) -> None:
 
 def _norm_over(channels: list[int], norm: nn.LayerNorm, inputs: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
     """The norm with mean and variance over ``channels`` only; zero in all others."""
-    found, read = torch.zeros_like(inputs[0]), inputs[0][..., channels]
+    output, read = torch.zeros_like(inputs[0]), inputs[0][..., channels]
     normalised = nn.functional.layer_norm(read, (len(channels),), norm.weight[channels], norm.bias[channels], norm.eps)
-    found[..., channels] = normalised
-    return found
+    output[..., channels] = normalised
+    return output
 
 
 def _zero_columns(layer: Layer | None, kept: list[int]) -> None:

@@ -70,8 +70,8 @@ class FamilyTests(Subject):
         units = backbones.find(self.spec.backbone).units(model)
         pairs = [(unit.proj, unit.proj_branch) for unit in units] + [(unit.fc2, unit.fc2_branch) for unit in units]
         named = [(layer, branch) for layer, branch in pairs if layer is not None and branch is not None]
-        for (layer, branch), found in zip(named, stream.streams(model, named, self._images()[:1]), strict=True):
-            assert found is not None, f"{layer} does not add its output to what {type(branch.leaves).__name__} reads"
+        for (layer, branch), of_layer in zip(named, stream.streams(model, named, self._images()[:1]), strict=True):
+            assert of_layer is not None, f"{layer} does not add its output to what {type(branch.leaves).__name__} reads"
 
     def test_int8_has_a_choice_of_layers_where_there_are_convolutions_behind_the_patch_embedding(self) -> None:
         model, _ = self._model()

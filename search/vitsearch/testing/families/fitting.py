@@ -86,17 +86,17 @@ class _Consumer:
 
     @torch.inference_mode()
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.layer(inputs)
+        output: torch.Tensor = self.layer(inputs)
         if self.norm is None:
-            return found
-        rows = found if isinstance(self.layer, nn.Conv2d) else found.flatten(0, -2)
-        return cast(torch.Tensor, self.norm(rows)).reshape_as(found)
+            return output
+        rows = output if isinstance(self.layer, nn.Conv2d) else output.flatten(0, -2)
+        return cast(torch.Tensor, self.norm(rows)).reshape_as(output)
 
 
 def _consumers(units: Sequence[BlockUnits]) -> list[_Consumer]:
     layers = [(f"{unit.name} {part}", unit, part) for unit in units for part in ("proj", "fc2")]
-    found = [_Consumer(name, getattr(unit, part), getattr(unit, f"{part}_norm")) for name, unit, part in layers]
-    return [consumer for consumer in found if consumer.layer is not None]
+    consumers = [_Consumer(name, getattr(unit, part), getattr(unit, f"{part}_norm")) for name, unit, part in layers]
+    return [consumer for consumer in consumers if consumer.layer is not None]
 
 
 def _kept_columns(units: Sequence[BlockUnits], resolved: ResolvedPlan) -> list[list[int]]:

@@ -13,9 +13,8 @@ from timm.layers import DropPath
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.compress import macs, tokens
+from vitsearch.compress import macs, sparse_file, sparsity, tokens
 from vitsearch.compress.quantization import quantize
-from vitsearch.compress.sparsity import sparse_file, sparsity
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import HALF, Preprocessing
 from vitsearch.core.token_counts import METHODS, tokens_left
@@ -67,8 +66,8 @@ class LearningTests(Subject):
 
     @pytest.mark.parametrize("method", METHODS)
     def test_a_cut_model_with_fewer_tokens_trains_exports_and_costs_less(self, method: str) -> None:
-        asked = (("token_pruning_ratio", 0.5), ("token_pruning_method", method))
-        if any(backbones.supports(self.spec.backbone, knob, value) for knob, value in asked):
+        knobs = (("token_pruning_ratio", 0.5), ("token_pruning_method", method))
+        if any(backbones.supports(self.spec.backbone, knob, value) for knob, value in knobs):
             return
         whole, block_structure = self._model()
         resolved = self._narrow(block_structure)
@@ -116,9 +115,9 @@ def _halves(spec: ModelSpec) -> Preprocessing:
 
 def _assert_zeros_of(model: nn.Module, path: Path, precision: str) -> None:
     """Assert that the file at ``path`` holds each sparse layer of ``model`` with its zeros; rounding may add some."""
-    found = list(sparse_file.zeros(path))
+    masks = list(sparse_file.zeros(path))
     for name, layer in sparsity.layers(model).items():
         zero = sparsity.zeros(layer)
-        mine = next((i for i, other in enumerate(found) if other.shape == zero.shape and bool(other[zero].all())), None)
+        mine = next((i for i, other in enumerate(masks) if other.shape == zero.shape and bool(other[zero].all())), None)
         assert mine is not None, f"the {precision} file does not hold {name} with its zeros"
-        del found[mine]
+        del masks[mine]

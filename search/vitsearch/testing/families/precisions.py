@@ -43,12 +43,12 @@ class PrecisionTests(Subject):
         linear = [name for name, module in cut.named_modules() if isinstance(module, nn.Linear)]
         left = fake_quant.weights_of(cut, linear[-1:] if precision in precisions.MIXED else ())
         quantize.quantize(plain, small, precision, images, covered=Coverage(left=left))
-        found = evaluate.logits(small, images, batch_size=2)
+        actual = evaluate.logits(small, images, batch_size=2)
         units = backbones.find(self.spec.backbone).units(cut)
         if not computes_in_int8 or any(isinstance(unit.proj or unit.fc2, nn.Linear) for unit in units):
             assert small.stat().st_size < plain.stat().st_size
         expected = self._logits(cut).numpy()
-        assert np.linalg.norm(found - expected) <= INT8_ERROR * np.linalg.norm(expected)
+        assert np.linalg.norm(actual - expected) <= INT8_ERROR * np.linalg.norm(expected)
 
     def test_convolutions_of_a_cut_model_are_quantized(self, exported: ExportedModel, tmp_path: Path) -> None:
         if reason := backbones.supports(self.spec.backbone, "quantized_ops", precisions.ALL):
@@ -57,9 +57,9 @@ class PrecisionTests(Subject):
             pytest.skip(SATURATES)
         small, images = tmp_path / "small.onnx", self._images().numpy()
         quantize.quantize(exported.path, small, "int8_ptq", images, covered=Coverage(precisions.ALL))
-        found = evaluate.logits(small, images, batch_size=2)
+        actual = evaluate.logits(small, images, batch_size=2)
         expected = self._logits(exported.cut).numpy()
-        assert np.linalg.norm(found - expected) <= CONVOLUTIONS_ERROR * np.linalg.norm(expected)
+        assert np.linalg.norm(actual - expected) <= CONVOLUTIONS_ERROR * np.linalg.norm(expected)
         assert small.stat().st_size < exported.path.stat().st_size
 
     def test_a_cut_model_trains_for_int8_and_its_file_agrees(self, tmp_path: Path) -> None:
@@ -86,6 +86,6 @@ class PrecisionTests(Subject):
         with fake_quant.unrounded(ships):
             write_onnx(ships, images.shape, plain)
         quantize.quantize(plain, small, "int8_qat", images, fake_quant.learned(ships))
-        found = evaluate.logits(small, images, batch_size=2)
+        actual = evaluate.logits(small, images, batch_size=2)
         expected = self._logits(cut).numpy()
-        assert np.linalg.norm(found - expected) <= ROUNDING_ERROR * np.linalg.norm(expected)
+        assert np.linalg.norm(actual - expected) <= ROUNDING_ERROR * np.linalg.norm(expected)

@@ -97,8 +97,8 @@ class Subject:
 
     def _logits(self, model: nn.Module, resolution: int | None = None) -> torch.Tensor:
         with torch.inference_mode():
-            found: torch.Tensor = model.eval()(self._images(resolution))
-        return found
+            logits: torch.Tensor = model.eval()(self._images(resolution))
+        return logits
 
     def _ships(self, model: nn.Module) -> nn.Module:
         return backbones.find(self.spec.backbone).deployable(model)
@@ -150,8 +150,8 @@ def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
             original = family.recipe
 
             def recipe(name: str, resolution: int | None = None) -> Recipe:
-                found: Recipe = original(name, resolution)
-                return replace(found, arguments={**found.arguments, **arguments})
+                base_recipe: Recipe = original(name, resolution)
+                return replace(base_recipe, arguments={**base_recipe.arguments, **arguments})
 
             patch.setattr(family, "recipe", recipe)
         yield

@@ -97,9 +97,9 @@ def test_cached_biases_are_cleared_by_slicing():
     with torch.inference_mode():
         model(images)
         FAMILY.slice_heads(model, 0, (1, 2))
-        found = model(images)
+        output = model(images)
         fresh = model.train().eval()(images)
-    assert torch.equal(found, fresh)
+    assert torch.equal(output, fresh)
 
 
 def test_slicing_to_no_head_is_refused():
@@ -109,16 +109,16 @@ def test_slicing_to_no_head_is_refused():
 
 def test_constant_biases_stay_constant():
     state = {name: torch.full_like(value, 0.5) for name, value in biases(build(64)).items()}
-    found = resample_biases(state, build(224))
-    assert {value.shape[1] for value in found.values()} == {14 * 14, 7 * 7, 4 * 4}
-    assert all(torch.allclose(value, torch.full_like(value, 0.5), atol=1e-6) for value in found.values())
+    resampled = resample_biases(state, build(224))
+    assert {value.shape[1] for value in resampled.values()} == {14 * 14, 7 * 7, 4 * 4}
+    assert all(torch.allclose(value, torch.full_like(value, 0.5), atol=1e-6) for value in resampled.values())
 
 
 def test_biases_of_the_same_size_are_untouched():
     model = with_biases(64)
     assert all(torch.equal(value, biases(model)[name]) for name, value in biases(with_biases(64)).items())
-    found = resample_biases(model.state_dict(), build(64))
-    assert all(torch.equal(value, found[name]) for name, value in model.state_dict().items())
+    resampled = resample_biases(model.state_dict(), build(64))
+    assert all(torch.equal(value, resampled[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("before", "after"), [(96, 224), (224, 80)])

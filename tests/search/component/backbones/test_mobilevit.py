@@ -45,8 +45,8 @@ def test_every_attention_and_every_inverted_residual_is_a_unit():
     with_heads = [unit.name for unit in family.units(model) if unit.heads]
     without = [unit.name for unit in family.units(model) if not unit.heads]
     modules = dict(model.named_modules())
-    assert with_heads == [name.removesuffix(".attn") for name, found in modules.items() if type(found) is Attention]
-    assert without == [name for name, found in modules.items() if type(found) is BottleneckBlock]
+    assert with_heads == [name.removesuffix(".attn") for name, module in modules.items() if type(module) is Attention]
+    assert without == [name for name, module in modules.items() if type(module) is BottleneckBlock]
     assert (len(with_heads), len(without)) == (9, 7)
 
 

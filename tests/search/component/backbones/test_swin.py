@@ -107,9 +107,9 @@ def test_bias_tables_are_resampled_about_their_centre(tmp_path):
     tables = [name for name in state if name.endswith(TABLE)]
     state[tables[0]] = torch.full((9, 3), 0.25)
     save_file(state, tmp_path / "weights")
-    found = build(128, f"file:{tmp_path / 'weights'}").state_dict()
-    assert torch.allclose(found[tables[0]], torch.full((49, 3), 0.25), atol=1e-6)
+    resampled = build(128, f"file:{tmp_path / 'weights'}").state_dict()
+    assert torch.allclose(resampled[tables[0]], torch.full((49, 3), 0.25), atol=1e-6)
     for name in tables:
-        assert found[name].shape == (49, state[name].shape[1])
-        assert torch.allclose(found[name][24], state[name][4], atol=1e-6)
+        assert resampled[name].shape == (49, state[name].shape[1])
+        assert torch.allclose(resampled[name][24], state[name][4], atol=1e-6)
     assert torch.equal(build(64, f"file:{tmp_path / 'weights'}").state_dict()[tables[1]], state[tables[1]])

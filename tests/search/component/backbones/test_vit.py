@@ -165,5 +165,5 @@ def test_blocks_of_a_single_layer_are_not_cut_and_have_no_scores():
     for knob in ("head_pruning_ratio", "ffn_pruning_ratio"):
         assert backbones.supports(spec.backbone, knob, 0.5).startswith(spec.backbone)
     family = backbones.find(spec.backbone)
-    found = scores.collect(family.build(spec).model, family, torch.zeros(1, 3, 32, 32), torch.tensor([0]))
-    assert {(block.heads, block.ffn) for block in found.blocks} == {(None, None)}
+    collected = scores.collect(family.build(spec).model, family, torch.zeros(1, 3, 32, 32), torch.tensor([0]))
+    assert {(block.heads, block.ffn) for block in collected.blocks} == {(None, None)}

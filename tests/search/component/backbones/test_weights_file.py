@@ -19,7 +19,7 @@ def test_arbitrary_bytes_are_refused_with_a_message(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "held"),
+    ("content", "description"),
     [
         ({"epoch": 3, "weight": torch.zeros(1)}, "a mapping with the keys epoch, weight"),
         ({1: torch.zeros(1)}, "a mapping with the keys 1"),
@@ -27,9 +27,9 @@ def test_arbitrary_bytes_are_refused_with_a_message(tmp_path, content):
         ([1, 2], "a value of type list"),
     ],
 )
-def test_a_torch_file_without_a_state_dict_says_what_it_holds(tmp_path, content, held):
+def test_a_torch_file_without_a_state_dict_says_what_it_holds(tmp_path, content, description):
     torch.save(content, tmp_path / "file.pth")
-    with pytest.raises(WeightsError, match=f"holds no weights but {held}; expected is a state dict"):
+    with pytest.raises(WeightsError, match=f"holds no weights but {description}; expected is a state dict"):
         read_state(tmp_path / "file.pth")
 
 

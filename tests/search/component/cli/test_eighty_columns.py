@@ -21,14 +21,14 @@ from vitsearch.cli.results.studies import print_databases
 from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
-from vitsearch.devices.survey import DeviceSurvey, Part
+from vitsearch.devices.survey import DevicePart, DeviceSurvey
 from vitsearch.search.check.machine import Machine
 from vitsearch.search.finished.housekeeping import StoredDatabase, StudySummary
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
-from vitsearch.workers.attempt import Attempt, FileAttempt
+from vitsearch.workers.backbone_check import BackboneCheck, FileCheck
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
@@ -183,14 +183,16 @@ def test_the_studies_of_a_folder():
 
 def test_what_was_tried_of_a_backbone():
     shares = {"int8": 0.957, "fp32": 0.043}
-    file = FileAttempt("onnxruntime", "int8_dynamic", "linear_and_convolution", False, None, 0.1, 123.45, 678.9, shares)
-    said = words(print_attempt, Attempt(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
+    file = FileCheck("onnxruntime", "int8_dynamic", "linear_and_convolution", False, None, 0.1, 123.45, 678.9, shares)
+    said = words(print_attempt, BackboneCheck(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
     has(said, BACKBONE, *COLUMNS, "onnxruntime", "works", "1.0e-01", "123.45", "678.90", "96%")
 
 
 def test_what_a_machine_and_a_device_lack():
-    parts = (Part("onnxruntime", True, "fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"),)
-    lacking = Part("openvino", False, f"no library below {'/srv' * 12}", "pip install 'vitsearch-evaluators[openvino]'")
+    parts = (DevicePart("onnxruntime", True, "fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"),)
+    lacking = DevicePart(
+        "openvino", False, f"no library below {'/srv' * 12}", "pip install 'vitsearch-evaluators[openvino]'"
+    )
     machine = Machine("3.11", "0.1", "Linux", 2, 8.0, 40.0, None, {"writes files for": (*parts, lacking)})
     has(words(print_machine, machine), "int8_mixed", "/srv" * 12, "'vitsearch-evaluators[openvino]'")
     reason = f"its token is wrong; with the right token, run: vitsearch devices add {URL} {DEVICES[0]}"

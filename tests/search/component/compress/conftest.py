@@ -36,8 +36,8 @@ class Base:
 
     def resolved(self, heads: int = 6, ffn: int = 768) -> ResolvedPlan:
         """Keep the most important units of each block."""
-        found = self.statistics.scores()
-        rows = zip(found.heads, found.ffn, strict=True)
+        scores = self.statistics.scores()
+        rows = zip(scores.heads, scores.ffn, strict=True)
         blocks = tuple(ResolvedBlock(best(h, heads), best(f, ffn), "fp32") for h, f in rows)
         return ResolvedPlan(SPEC.backbone, 28, None, blocks)
 
@@ -68,7 +68,7 @@ def images(start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def logits() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
     def run(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            found: torch.Tensor = model.eval()(inputs)
-        return found
+            output: torch.Tensor = model.eval()(inputs)
+        return output
 
     return run

@@ -62,9 +62,9 @@ def test_weights_do_not_depend_on_the_number_of_threads(script, threads):
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), number)
         command = [sys.executable, "-c", script]
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    one, several = (each.communicate()[0].split() for each in running)
+    single, several = (each.communicate()[0].split() for each in running)
     assert [each.returncode for each in running] == [0, 0]
-    assert one == several
+    assert single == several
 
 
 def test_the_number_of_threads_is_afterwards_what_it_was():

@@ -18,9 +18,9 @@ IMAGES = 96
 CHANNELS = tuple(channel for channel in range(192) if channel % 4)
 
 
-def kl(reference, found):
+def kl(reference, other_logits):
     return float(
-        functional.kl_div(found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
+        functional.kl_div(other_logits.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
     )
 
 
@@ -43,7 +43,7 @@ def test_fitted_readers_more_than_halve_the_divergence_from_the_base(base, logit
     expected = base.held_out_logits
     prune.apply(model, base.family, dataclasses.replace(base.resolved(), embed=CHANNELS), EXAMPLE)
     without, fitted_too = (fitted(base, base.resolved(), readers) for readers in (False, True))
-    losses = [kl(expected, logits(found, inputs)) for found in (model, without, fitted_too)]
+    losses = [kl(expected, logits(candidate, inputs)) for candidate in (model, without, fitted_too)]
     assert losses[1] < 0.4 * losses[0]
     assert losses[2] < 0.5 * losses[1]
     assert not any(module._forward_hooks for module in fitted_too.modules())

@@ -61,9 +61,9 @@ def cut(base, resolved, model=None):
     return model
 
 
-def kl(reference, found):
+def kl(reference, other_logits):
     divergence = functional.kl_div(
-        found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True
+        other_logits.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True
     )
     return float(divergence)
 
@@ -117,8 +117,8 @@ def test_halving_the_ffn_costs_little_accuracy(base, logits):
     resolved, (inputs, labels) = base.resolved(ffn=384), base.held_out
     model = cut(base, resolved)
     refit.refit(model, base.model(), base.family, resolved, base.statistics)
-    found = base.held_out_logits, logits(model, inputs)
-    whole, half = ((values.argmax(1) == labels).float().mean() for values in found)
+    pair = base.held_out_logits, logits(model, inputs)
+    whole, half = ((values.argmax(1) == labels).float().mean() for values in pair)
     assert half >= whole - 0.02
 
 

@@ -9,9 +9,9 @@ from vitsearch.errors import StageError
 
 
 def test_shapes_match_the_block_structure(base):
-    found = base.statistics.scores()
-    assert [len(row) for row in found.heads] == [6] * 6
-    assert [len(row) for row in found.ffn] == [768] * 6
+    scores = base.statistics.scores()
+    assert [len(row) for row in scores.heads] == [6] * 6
+    assert [len(row) for row in scores.ffn] == [768] * 6
     assert base.statistics.images == 256
     block = base.statistics.blocks[3]
     assert (block.heads.mean.shape, block.heads.covariance.shape) == ((192,), (192, 192))
@@ -36,11 +36,11 @@ def seen(model, layer, inputs, labels):
 @pytest.mark.long
 def test_statistics_agree_with_autograd_and_numpy(base):
     model, (inputs, labels) = base.model(), [part[:40] for part in base.calibration]
-    found = scores.collect(model, base.family, inputs, labels, batch_size=16)
+    collected = scores.collect(model, base.family, inputs, labels, batch_size=16)
     values, slopes = seen(model, model.blocks[2].attn.proj, inputs, labels)
     taylor = (values * slopes).sum(1).reshape(40, 6, 32).sum(2).abs().sum(0)
     rows = values.flatten(0, 1).double().numpy()
-    heads = found.blocks[2].heads
+    heads = collected.blocks[2].heads
     np.testing.assert_allclose(heads.taylor, taylor, rtol=1e-3)
     np.testing.assert_allclose(heads.mean, rows.mean(0), atol=1e-5)
     np.testing.assert_allclose(heads.covariance, np.cov(rows.T, bias=True), atol=1e-5)
@@ -60,10 +60,10 @@ def test_the_batch_size_does_not_matter(base):
 
 def test_the_score_of_a_block_is_that_of_its_consumers_together(base):
     model, (inputs, labels) = base.model(), [part[:24] for part in base.calibration]
-    found = scores.collect(model, base.family, inputs, labels, batch_size=5)
+    collected = scores.collect(model, base.family, inputs, labels, batch_size=5)
     terms = [seen(model, layer, inputs, labels) for layer in (model.blocks[2].attn.proj, model.blocks[2].mlp.fc2)]
     expected = sum((values * slopes).flatten(1).sum(1) for values, slopes in terms).abs().sum()
-    assert found.depth[2] == pytest.approx(float(expected), rel=1e-3)
+    assert collected.depth[2] == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_scores_of_windows_are_summed_over_their_image():

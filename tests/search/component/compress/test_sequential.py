@@ -32,9 +32,9 @@ def cut(base, resolved):
     return model
 
 
-def kl(reference, found):
+def kl(reference, other_logits):
     return float(
-        functional.kl_div(found.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
+        functional.kl_div(other_logits.log_softmax(1), reference.log_softmax(1), reduction="batchmean", log_target=True)
     )
 
 

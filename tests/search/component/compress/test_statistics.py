@@ -15,11 +15,11 @@ def test_file_round_trip(tmp_path_factory, sizes, images):
     blocks = tuple(BlockStatistics(unit(h, 2 * h) if h else None, unit(f, f) if f else None) for h, f in sizes)
     path = tmp_path_factory.mktemp("statistics") / "any"
     Statistics(blocks, images).save(path)
-    found = Statistics.load(path)
-    assert found.images == images
-    assert found.scores() == Statistics(blocks, images).scores()
-    assert found.scores("variance") == Statistics(blocks, images).scores("variance")
-    for (heads, ffn), block in zip(sizes, found.blocks, strict=True):
+    read_back = Statistics.load(path)
+    assert read_back.images == images
+    assert read_back.scores() == Statistics(blocks, images).scores()
+    assert read_back.scores("variance") == Statistics(blocks, images).scores("variance")
+    for (heads, ffn), block in zip(sizes, read_back.blocks, strict=True):
         assert ((block.heads is None), (block.ffn is None)) == (not heads, not ffn)
         if block.heads is not None:
             assert block.heads.covariance.shape == (2 * heads, 2 * heads)

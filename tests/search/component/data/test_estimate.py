@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitsearch.data import DataSpec, load
-from vitsearch.data.estimate import SAMPLE, Estimate, estimate
+from vitsearch.data.estimate import SAMPLE, DataEstimate, estimate
 from vitsearch.errors import DataError
 
 
@@ -25,25 +25,25 @@ def photos(root: Path, count: int, size=(320, 240)) -> Path:
 
 def test_a_folder_is_estimated_from_a_sample(tmp_path):
     spec = DataSpec("folder", root=str(photos(tmp_path / "in", 120)), image_size=64)
-    found = estimate(spec)
-    assert (found.images, found.image_size, found.channels, found.mapped) == (120, 64, 3, True)
-    assert found.sampled == SAMPLE
-    assert found.bytes == 120 * 64 * 64 * 3
-    assert found.to_json()["bytes"] == found.bytes
+    estimated = estimate(spec)
+    assert (estimated.images, estimated.image_size, estimated.channels, estimated.mapped) == (120, 64, 3, True)
+    assert estimated.sampled == SAMPLE
+    assert estimated.bytes == 120 * 64 * 64 * 3
+    assert estimated.to_json()["bytes"] == estimated.bytes
     started = time.process_time()
     data = load(spec, tmp_path / "cache")
     taken = time.process_time() - started
-    assert len(data.train) + len(data.validation) == found.images
-    assert data.train.images.nbytes + data.validation.images.nbytes == found.bytes
-    assert 0.2 * taken < found.decode_cpu_s < 3 * taken
+    assert len(data.train) + len(data.validation) == estimated.images
+    assert data.train.images.nbytes + data.validation.images.nbytes == estimated.bytes
+    assert 0.2 * taken < estimated.decode_cpu_s < 3 * taken
 
 
 @pytest.mark.parametrize("source", ["torch/image_folder", "folder"])
 def test_sources_agree_on_sizes(tmp_path, source):
     photos(tmp_path / "train", 20, (48, 48))
     photos(tmp_path / "val", 6, (48, 48))
-    found = estimate(DataSpec(source, root=str(tmp_path)))
-    assert (found.images, found.image_size, found.channels) == (26, 48, 3)
+    estimated = estimate(DataSpec(source, root=str(tmp_path)))
+    assert (estimated.images, estimated.image_size, estimated.channels) == (26, 48, 3)
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -57,13 +57,13 @@ def test_builtin_sets_are_estimated_without_reading_them(tmp_path):
 
 
 def test_description_gives_size_and_time():
-    text = Estimate(12_000, 256, 3, True, 400.0, 32).describe()
+    text = DataEstimate(12_000, 256, 3, True, 400.0, 32).describe()
     assert text == (
         "12,000 images, stored as 256x256x3: 2.36 GB on disk, mapped into memory as needed; "
         "decoding them once takes about 7 min of CPU time (estimated from 32 images)"
     )
-    assert "about 2.0 h" in Estimate(1, 8, 1, True, 7200.0, 1).describe()
-    assert "about 60 s" in Estimate(1, 8, 1, True, 60.0, 1).describe()
+    assert "about 2.0 h" in DataEstimate(1, 8, 1, True, 7200.0, 1).describe()
+    assert "about 60 s" in DataEstimate(1, 8, 1, True, 60.0, 1).describe()
 
 
 def test_problems_are_reported_without_decoding_everything(tmp_path):

@@ -135,7 +135,7 @@ def test_classes_are_counted_by_split(root, source):
         {"name": "bolt", "train": 12, "holdout": 1, "validation": 10, "test": 3},
         {"name": "nut", "train": 12, "holdout": 1, "validation": 10, "test": 0},
     ]
-    assert {name: one["images"] for name, one in said["splits"].items()} == {
+    assert {name: row["images"] for name, row in said["splits"].items()} == {
         "train": 24,
         "holdout": 2,
         "validation": 20,
@@ -148,7 +148,7 @@ def test_classes_are_counted_by_split(root, source):
 def test_images_that_are_drawn_for_validation_say_so(tmp_path, source):
     images(tmp_path, {"bolt": 40, "nut": 60}, seed=3)
     said = found(tmp_path, source, validation_share=0.25, seed=7)
-    assert [(one["train"], one["validation"], one["test"]) for one in said["classes"]] == [
+    assert [(row["train"], row["validation"], row["test"]) for row in said["classes"]] == [
         (30, 10, None),
         (45, 15, None),
     ]

@@ -21,8 +21,10 @@ from vitsearch.errors import DataError
 COUNT, SIDE = 5, 4
 
 
-def wanted(*names: str) -> dict[str, store.Wanted]:
-    return {name: store.Wanted((COUNT, SIDE, SIDE, 3), [f"{name}{row}" for row in range(COUNT)]) for name in names}
+def wanted(*names: str) -> dict[str, store.ArrayRequest]:
+    return {
+        name: store.ArrayRequest((COUNT, SIDE, SIDE, 3), [f"{name}{row}" for row in range(COUNT)]) for name in names
+    }
 
 
 def counted(names: frozenset[str]):
@@ -53,20 +55,20 @@ def test_arrays_are_written_in_order_and_mapped_read_only(tmp_path):
 
 def test_only_missing_arrays_are_decoded(tmp_path):
     store.stored(wanted("a"), counted, tmp_path)
-    asked = []
+    decoded = []
 
     def rows(names):
-        asked.append(names)
+        decoded.append(names)
         yield from counted(names)
 
     assert set(store.stored(wanted("a", "b"), rows, tmp_path)) == {"a", "b"}
-    assert asked == [{"b"}]
+    assert decoded == [{"b"}]
 
 
 def test_equal_arrays_share_one_file(tmp_path):
     same = wanted("a")["a"]
-    found = store.stored({"train": same, "validation": same}, counted, tmp_path)
-    assert (found["train"] == found["validation"]).all()
+    arrays = store.stored({"train": same, "validation": same}, counted, tmp_path)
+    assert (arrays["train"] == arrays["validation"]).all()
     assert len(list(tmp_path.glob("images-*.npy"))) == 1
 
 

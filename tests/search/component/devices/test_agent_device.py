@@ -59,9 +59,9 @@ def measure(device, path):
 
 @pytest.mark.long
 def test_a_model_is_measured(device, tmp_path):
-    found = measure(device, write_model(tmp_path / "a.onnx", "a"))
-    assert found.latency_ms.n >= 11
-    assert found.device_id == device.info.device_id
+    measurement = measure(device, write_model(tmp_path / "a.onnx", "a"))
+    assert measurement.latency_ms.n >= 11
+    assert measurement.device_id == device.info.device_id
 
 
 @pytest.mark.long
@@ -110,13 +110,13 @@ def test_a_measurement_behind_that_of_another_study_names_it(device, agent, tmp_
             while not (jobs := await asyncio.to_thread(watching.jobs)):
                 await asyncio.sleep(0.01)
             ours = asyncio.ensure_future(device.measure(second, DEPLOYMENT, QUICK, repeat=0))
-            while (found := await device.waits_in_queue()) is None:
+            while (line := await device.waits_in_queue()) is None:
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(watching.cancel, jobs[0].id)
             with pytest.raises(JobCancelled):
                 await before
             await ours
-            return found
+            return line
 
     expected = "waits for device local: 1 job is before ours, the first of study 'kim'"
     assert asyncio.run(queued()) == expected
@@ -170,10 +170,10 @@ def test_a_device_that_does_not_answer_has_an_outage(agent, make_proxy, tmp_path
         proxy.restore()
         return why, await measuring
 
-    why, found = asyncio.run(cut_and_restore())
+    why, outage = asyncio.run(cut_and_restore())
     device.close()
     assert proxy.url in why
-    assert (found.attempts, device.outage) == (1, None)
+    assert (outage.attempts, device.outage) == (1, None)
 
 
 def test_connecting_to_a_silent_device_fails_with_one_message(monkeypatch):
@@ -210,8 +210,8 @@ def test_accuracy_on_the_device_and_its_failure(device, tmp_path):
     labels[0] = (labels[0] + 1) % 8
     np.save(tmp_path / "labels.npy", labels)
     subset = Subset(str(tmp_path / "images.npy"), str(tmp_path / "labels.npy"))
-    found = asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT))
-    assert (found.correct, found.n, found.classes) == (8, 9, 8)
+    result = asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT))
+    assert (result.correct, result.n, result.classes) == (8, 9, 8)
     here = device.info.environment_id
     device.info = device.info._replace(environment_id="ab" * 32)  # a runtime was updated since
     assert asyncio.run(device.accuracy(tmp_path / "flat", subset, DEPLOYMENT)).environment_id == here

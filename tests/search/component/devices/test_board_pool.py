@@ -26,7 +26,7 @@ class Board(FakeDevice):
     now: int = 0
     most: list[int] = field(default_factory=lambda: [0])
 
-    async def measure(self, *asked):
+    async def measure(self, *arguments):
         self.now += 1
         self.most[0] = max(self.most[0], self.now)
         try:
@@ -36,7 +36,7 @@ class Board(FakeDevice):
                 self.outage = Outage(time.monotonic() - 60.0, "timed out")
                 await self.answers.wait()
                 self.outage = None
-            return await super().measure(*asked)
+            return await super().measure(*arguments)
         finally:
             self.now -= 1
 
@@ -59,17 +59,17 @@ def soon(monkeypatch):
 
 
 async def measured(pool, model, plan, count):
-    asked = [pool.measure(model, plan.deployment, SCREEN, repeat) for repeat in range(count)]
-    return await asyncio.gather(*asked)
+    requests = [pool.measure(model, plan.deployment, SCREEN, repeat) for repeat in range(count)]
+    return await asyncio.gather(*requests)
 
 
 def test_each_board_measures_one_model_at_a_time_and_all_of_them_work(model, plan):
     boards = [board(name) for name in ("a", "b", "c")]
     pool = BoardPool("class", boards, print)
-    found = asyncio.run(measured(pool, model, plan, 9))
-    assert {one.device_id for one in found} == {pool.info.device_id}
-    assert [one.most[0] for one in boards] == [1, 1, 1]
-    assert sorted(one.measured[SCREEN.id] for one in boards) == [3, 3, 3]
+    measurements = asyncio.run(measured(pool, model, plan, 9))
+    assert {measurement.device_id for measurement in measurements} == {pool.info.device_id}
+    assert [board.most[0] for board in boards] == [1, 1, 1]
+    assert sorted(board.measured[SCREEN.id] for board in boards) == [3, 3, 3]
 
 
 def test_the_work_of_a_silent_board_goes_on_on_another_and_is_flagged(model, plan):
@@ -79,12 +79,12 @@ def test_the_work_of_a_silent_board_goes_on_on_another_and_is_flagged(model, pla
         boards = [board("a"), board("b")]
         boards[0].answers = asyncio.Event()
         pool = BoardPool("class", boards, said.append)
-        found = await measured(pool, model, plan, 4)
+        measurements = await measured(pool, model, plan, 4)
         assert pool.outage is None, "the other one answers"
         boards[0].answers.set()
-        return found
+        return measurements
 
-    flags = [one.flags for one in asyncio.run(run())]
+    flags = [measurement.flags for measurement in asyncio.run(run())]
     assert flags.count((FAILOVER,)) == 1
     assert said == ["device a does not answer; its work goes on on b"]
 
@@ -110,8 +110,8 @@ def test_a_model_that_fails_fails_on_one_board_and_leaves_it_free(model, plan):
         raise StageError("measure", "crash", "boom")
 
     boards = [board("a"), board("b")]
-    for one in boards:
-        one.before = fail
+    for failing in boards:
+        failing.before = fail
     pool = BoardPool("class", boards, print)
 
     async def run():

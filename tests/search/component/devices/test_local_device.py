@@ -39,7 +39,7 @@ def test_it_notes_once_which_other_process_it_waits_for(lock, tmp_path, monkeypa
 
     with EmbeddedAgent(str(tmp_path / "agent")) as agent:
         device = LocalDevice("local", agent, "study", note, 0)
-        found = asyncio.run(device.measure(tmp_path / "model.onnx", DEPLOYMENT, QUICK, repeat=0))
+        measurement = asyncio.run(device.measure(tmp_path / "model.onnx", DEPLOYMENT, QUICK, repeat=0))
         device.close()
-    assert found.latency_ms.n >= 11
+    assert measurement.latency_ms.n >= 11
     assert said == [f"waiting for pid {os.getpid()}, which measures a model; from now on they take turns"]

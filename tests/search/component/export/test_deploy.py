@@ -29,8 +29,8 @@ def test_a_merged_model_that_disagrees_does_not_ship(monkeypatch):
     model = family.build(REPVIT).model
     merge = family.deployable
 
-    def badly(found):
-        ships = merge(found)
+    def badly(original):
+        ships = merge(original)
         with torch.no_grad():
             ships.head.weight *= 1.01
         return ships

@@ -24,11 +24,11 @@ def test_every_image_is_run_once_and_in_order(saved, batch_size):
     images = np.random.default_rng(0).normal(size=(10, 3, 2, 2)).astype(np.float32)
     with torch.inference_mode():
         expected = model(torch.from_numpy(images)).numpy()
-    found = logits(path, images, batch_size)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    actual = logits(path, images, batch_size)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
     pieces = (images[start : start + 3] for start in range(0, 10, 3))
-    np.testing.assert_allclose(logits(path, pieces, batch_size, threads=2), found, atol=1e-6)
+    np.testing.assert_allclose(logits(path, pieces, batch_size, threads=2), actual, atol=1e-6)
 
 
 def test_views_and_other_float_types_are_accepted(saved):

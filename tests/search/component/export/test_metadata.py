@@ -45,7 +45,7 @@ def inspected(path):
 
 
 def read_onnx(path):
-    return {one.key.removeprefix("vitsearch."): one.value for one in onnx.load(path).metadata_props}
+    return {entry.key.removeprefix("vitsearch."): entry.value for entry in onnx.load(path).metadata_props}
 
 
 def read_openvino(path):

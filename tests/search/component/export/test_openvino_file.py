@@ -15,7 +15,7 @@ from vitsearch.compress import prune
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Deployment
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
-from vitsearch.export import ExportTask, deploy, evaluate, shares
+from vitsearch.export import ExportTask, deploy, evaluate, precision_shares
 from vitsearch.export.openvino_file import OpenVinoExporter
 from vitsearch.workers.exporting import write
 
@@ -83,8 +83,8 @@ def test_other_ffns_are_fused(images, tmp_path, channels, precision):
 def test_an_open_batch_takes_any_number_of_images(vit, images, tmp_path):
     file = OpenVinoExporter().export(vit, task(images, "fp32", None), tmp_path)
     path, job = evaluate.judging_job(file, task(images, "fp32", None).deployment)
-    found = [evaluate.logits(path, images, batch, job=job) for batch in (1, 8)]
-    np.testing.assert_allclose(*found, atol=1e-4)
+    actual = [evaluate.logits(path, images, batch, job=job) for batch in (1, 8)]
+    np.testing.assert_allclose(*actual, atol=1e-4)
 
 
 def test_bf16_is_a_setting_of_the_run_and_not_of_the_file(vit, images, tmp_path):
@@ -106,10 +106,10 @@ def test_fp16_halves_the_file(vit, images, tmp_path):
 
 @pytest.mark.long
 def test_static_int8_is_small_and_close(vit, images, tmp_path):
-    asked = task(images, "int8_ptq")
-    written = write(vit, asked, tmp_path)
+    export_task = task(images, "int8_ptq")
+    written = write(vit, export_task, tmp_path)
     assert written.parity < 0.1
-    assert shares.by_precision(written.file, asked.deployment)["int8"] > 0.9
+    assert precision_shares.by_precision(written.file, export_task.deployment)["int8"] > 0.9
     assert written.file.path.with_suffix(".bin").stat().st_size < 4e6
 
 
@@ -119,16 +119,18 @@ def efficientvit():
 
 
 def int8_share(model, images, precision, ops, folder):
-    asked = task(images, precision)
-    asked = replace(asked, deployment=replace(asked.deployment, quantized_ops=ops))
-    return shares.by_precision(write(model, asked, folder).file, asked.deployment).get("int8", 0.0)
+    export_task = task(images, precision)
+    export_task = replace(export_task, deployment=replace(export_task.deployment, quantized_ops=ops))
+    return precision_shares.by_precision(write(model, export_task, folder).file, export_task.deployment).get(
+        "int8", 0.0
+    )
 
 
 @pytest.mark.long
 def test_static_int8_of_linear_layers_leaves_convolutions_in_fp32(efficientvit, images, tmp_path):
-    found = {ops: int8_share(efficientvit, images, "int8_ptq", ops, tmp_path) for ops in ("linear", "all", None)}
-    assert found["linear"] < 0.05
-    assert found["all"] == found[None] > 0.9
+    shares = {ops: int8_share(efficientvit, images, "int8_ptq", ops, tmp_path) for ops in ("linear", "all", None)}
+    assert shares["linear"] < 0.05
+    assert shares["all"] == shares[None] > 0.9
 
 
 @pytest.mark.long
@@ -137,9 +139,9 @@ def test_convolutions_of_a_model_that_was_trained_for_int8_are_quantized_where_t
 ):
     model = copy.deepcopy(efficientvit)
     fake_quant.prepare(model, [torch.from_numpy(images)])
-    found = {ops: int8_share(model, images, "int8_qat", ops, tmp_path) for ops in ("linear", "all", None)}
-    assert found["linear"] == found[None] < 0.05
-    assert found["all"] > 0.5
+    shares = {ops: int8_share(model, images, "int8_qat", ops, tmp_path) for ops in ("linear", "all", None)}
+    assert shares["linear"] == shares[None] < 0.05
+    assert shares["all"] > 0.5
 
 
 @pytest.mark.long
@@ -152,6 +154,6 @@ def test_a_model_that_was_trained_for_int8_keeps_its_ranges(vit, images, tmp_pat
     with torch.inference_mode():
         plain = vit(torch.from_numpy(images)).numpy()
     path, job = evaluate.judging_job(written.file, task(images, "int8_qat").deployment)
-    found = evaluate.logits(path, images, 1, job=job)
+    actual = evaluate.logits(path, images, 1, job=job)
     assert written.parity < 0.05, "it computes what the rounding model computes"
-    assert np.abs(found - plain).max() > 0.1 * np.abs(plain).max(), "and not what the model in fp32 computes"
+    assert np.abs(actual - plain).max() > 0.1 * np.abs(plain).max(), "and not what the model in fp32 computes"

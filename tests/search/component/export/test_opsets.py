@@ -11,7 +11,7 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.export import ExportTask
-from vitsearch.models.graph import OLDEST_OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET
 from vitsearch.workers import exporting
 
 IR_VERSIONS = {OLDEST_OPSET: 7, 15: 8}
@@ -23,8 +23,8 @@ def written(name: str, precision: str, opset: int, folder):
     images = np.random.default_rng(0).standard_normal((2, 1, 28, 28)).astype(np.float32)
     deployment = Deployment("nano", "onnxruntime", "cpu", precision, 1)
     family = backbones.find(name).family
-    found = exporting.write(model, ExportTask(family, deployment, images, opset, version="1.10.0"), folder)
-    return onnx.load(found.file.path), found.parity
+    file = exporting.write(model, ExportTask(family, deployment, images, opset, version="1.10.0"), folder)
+    return onnx.load(file.file.path), file.parity
 
 
 @pytest.mark.parametrize("opset", IR_VERSIONS)
@@ -33,7 +33,7 @@ def written(name: str, precision: str, opset: int, folder):
 def test_the_same_model_is_written_in_an_older_opset(name, opset, tmp_path):
     model, parity = written(name, "fp32", opset, tmp_path)
     assert parity < 1e-4
-    assert [(one.domain, one.version) for one in model.opset_import] == [("", opset)]
+    assert [(imported.domain, imported.version) for imported in model.opset_import] == [("", opset)]
     assert model.ir_version <= IR_VERSIONS[opset]
     assert not {node.op_type for node in model.graph.node} & {"LayerNormalization", "Gelu"}
 
@@ -41,5 +41,5 @@ def test_the_same_model_is_written_in_an_older_opset(name, opset, tmp_path):
 @pytest.mark.parametrize("precision", RUNTIMES["onnxruntime"].precisions)
 def test_no_precision_raises_the_opset_or_the_ir_version(precision, tmp_path):
     model, _ = written("efficientvit_fmnist", precision, OLDEST_OPSET, tmp_path)
-    assert {one.version for one in model.opset_import if one.domain == ""} == {OLDEST_OPSET}
+    assert {imported.version for imported in model.opset_import if imported.domain == ""} == {OLDEST_OPSET}
     assert model.ir_version <= IR_VERSIONS[OLDEST_OPSET]

@@ -27,8 +27,8 @@ def write(backbone: str, runtime: str, precision: str, folder: Path) -> None:
     images = np.random.default_rng(0).standard_normal((4, 1, 28, 28)).astype(np.float32)
     deployment = Deployment("local", runtime, default_provider(runtime), precision, 1)
     file = EXPORTERS.get(runtime)().export(model, ExportTask(family.family, deployment, images), folder)
-    found = sorted(model_files(str(file.path)).items())
-    print(*(hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in found))
+    files = sorted(model_files(str(file.path)).items())
+    print(*(hashlib.sha256(Path(path).read_bytes()).hexdigest() for _, path in files))
 
 
 @pytest.mark.long
@@ -56,8 +56,8 @@ def test_a_file_does_not_depend_on_the_seed_of_hashes(backbone, runtime, precisi
         command = [sys.executable, __file__, backbone, runtime, precision, str(folder)]
         environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    first, second = (one.communicate()[0] for one in running)
-    assert [one.returncode for one in running] == [0, 0]
+    first, second = (process.communicate()[0] for process in running)
+    assert [process.returncode for process in running] == [0, 0]
     assert first == second
 
 

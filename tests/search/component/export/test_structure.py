@@ -60,7 +60,7 @@ def test_int8_of_a_model_without_linear_layers_is_its_fp32_file(structure):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_another_precision_batch_or_option_is_another_structure(structure, runtime):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
-    found = [
+    digests = [
         structure(model, runtime),
         structure(model, runtime, "fp16"),
         structure(model, runtime, batch=2),
@@ -68,7 +68,7 @@ def test_another_precision_batch_or_option_is_another_structure(structure, runti
         structure(model, runtime, options=(("another", 1),)),
         structure(model, runtime, needed=(("fused_subgraphs", "off"),)),
     ]
-    assert len(set(found)) == len(found)
+    assert len(set(digests)) == len(digests)
 
 
 def test_an_int8_file_differs_from_fp32_where_layers_are_quantized(structure):

@@ -65,7 +65,7 @@ ONCE = {
 def test_all_stages_are_made_once(pipeline, cut, fake_study):
     _, metrics = asyncio.run(through(pipeline, cut))
     assert metrics.value("cpu_ms_p50") == pytest.approx(2.0)
-    assert fake_study.runner.made == ONCE
+    assert fake_study.runner.runs == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -81,7 +81,7 @@ def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, f
 def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
     found = asyncio.run(through(pipeline, cut))
     assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == found
-    assert fake_study.runner.made == ONCE
+    assert fake_study.runner.runs == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -90,7 +90,7 @@ def test_what_was_deleted_is_made_again(pipeline, cut, fake_study, ledger):
     shutil.rmtree(fake_study.folder / "artifacts")
     again = fake_study.pipeline(ledger)
     assert asyncio.run(through(again, cut)) == (keys, metrics)
-    assert fake_study.runner.made == {**ONCE, "base": 2, "block_structure": 2, "logits": 4, "train": 2, "export": 2}
+    assert fake_study.runner.runs == {**ONCE, "base": 2, "block_structure": 2, "logits": 4, "train": 2, "export": 2}
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -101,7 +101,7 @@ def test_a_deleted_checkpoint_is_trained_again_for_a_further_rung(pipeline, cut,
     checkpoint = ledger.training(weights, 1).checkpoint_sha256
     pipeline.context.workspace.store.get(checkpoint).unlink()
     asyncio.run(train_to_the_end(pipeline, plan))
-    assert fake_study.runner.made["train"] == 3
+    assert fake_study.runner.runs["train"] == 3
     assert pipeline.context.workspace.store.holds(checkpoint)
 
 
@@ -111,7 +111,7 @@ def test_two_that_want_a_stage_at_once_make_it_once(pipeline, cut, fake_study):
 
     one, other = asyncio.run(both())
     assert one == other
-    assert fake_study.runner.made == ONCE
+    assert fake_study.runner.runs == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -119,7 +119,7 @@ def test_one_training_serves_every_precision(pipeline, cut, fake_study):
     quantized = replace(cut, deployments=(replace(cut.deployment, precision="int8_dynamic"),))
     for plan in (cut, quantized):
         asyncio.run(through(pipeline, plan))
-    made = fake_study.runner.made
+    made = fake_study.runner.runs
     assert (made["train"], made["proxy"]) == (1, 1)
     assert (made["export"], made["screen"]) == (2, 2)
 
@@ -133,7 +133,7 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
     fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob | ExportJob) else None
     for plan in (cut, quantization_aware(cut)):
         asyncio.run(through(pipeline, plan))
-    made = fake_study.runner.made
+    made = fake_study.runner.runs
     assert (made["proxy"], made["train"], made["train_int8"], made["export"]) == (1, 1, 1, 2)
     trained, _, rounded, _ = seen
     assert (rounded.start, rounded.end) == (1, 2.0)
@@ -147,7 +147,7 @@ def test_a_deleted_int8_model_is_exported_from_its_own_checkpoint(pipeline, cut,
     store.drop_model(ledger.artifact(keys.artifact_key).sha256)
     store.get(ledger.training(keys.weights_key, 1).checkpoint_sha256).unlink()
     asyncio.run(confirm(pipeline, quantization_aware(cut)))
-    made = fake_study.runner.made
+    made = fake_study.runner.runs
     assert (made["train"], made["train_int8"], made["export"]) == (1, 1, 2)
 
 
@@ -155,8 +155,8 @@ def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, c
     plan = quantization_aware(cut)
     with_options = replace(plan, deployments=(replace(plan.deployment, options=(("graph_optimization", "basic"),)),))
     one, other = (asyncio.run(through(pipeline, it))[0] for it in (plan, with_options))
-    assert fake_study.runner.made["train_int8"] == 1
-    assert fake_study.runner.made["export"] == 2
+    assert fake_study.runner.runs["train_int8"] == 1
+    assert fake_study.runner.runs["export"] == 2
     assert one.weights_key == other.weights_key
     assert one.graph_key != other.graph_key
 
@@ -167,7 +167,7 @@ def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, c
 def test_other_settings_are_another_training_for_int8_and_the_same_float_training(fake_study, ledger, cut, change):
     plan = quantization_aware(cut)
     keys = [asyncio.run(through(fake_study.pipeline(ledger, **it), plan))[0] for it in ({}, change)]
-    made = fake_study.runner.made
+    made = fake_study.runner.runs
     assert (made["train"], made["train_int8"], made["export"]) == (1, 2, 2)
     assert keys[0].artifact_key != keys[1].artifact_key
     assert keys[0].weights_key == keys[1].weights_key
@@ -181,7 +181,7 @@ def test_mixed_precisions_share_one_look_at_the_layers_and_the_training(pipeline
         return [await pipeline.resolve(plan) for plan in (cut, mixed, lighter)]
 
     plain, one, other = asyncio.run(trial())
-    assert fake_study.runner.made["sensitivity"] == 1
+    assert fake_study.runner.runs["sensitivity"] == 1
     assert plain.spec.resolved.fp32_layers == ()
     assert one.spec.resolved.fp32_layers == other.spec.resolved.fp32_layers == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
     assert plain.keys.weights_key == one.keys.weights_key
@@ -192,8 +192,8 @@ def test_the_leaderboard_does_not_train_for_int8(pipeline, cut, fake_study):
         return await pipeline.confirm(await pipeline.resolve(quantization_aware(cut)), 0)
 
     asyncio.run(unpruned())
-    assert fake_study.runner.made["train_int8"] == 0
-    assert fake_study.runner.made["export"] == 1
+    assert fake_study.runner.runs["train_int8"] == 0
+    assert fake_study.runner.runs["export"] == 1
 
 
 def files_of(fake_study, ledger, plan, **changes):
@@ -233,7 +233,7 @@ def test_two_that_fail_together_fail_alike_and_may_try_again(pipeline, cut, fake
     assert [error.kind for error in asyncio.run(both())] == ["not_finite"] * 2
     fake_study.runner.before = lambda job: None
     asyncio.run(through(pipeline, cut))
-    assert fake_study.runner.made["proxy"] == 1
+    assert fake_study.runner.runs["proxy"] == 1
 
 
 def test_one_that_gives_up_does_not_stop_the_other(pipeline, cut, fake_study):
@@ -277,7 +277,7 @@ def test_a_stage_that_another_driver_makes_is_waited_for(pipeline, cut, fake_stu
     monkeypatch.setattr(single_flight.asyncio, "sleep", poll)
     asyncio.run(through(pipeline, cut))
     assert polls == [single_flight.CLAIM_POLL_S]
-    assert fake_study.runner.made == ONCE
+    assert fake_study.runner.runs == ONCE
 
 
 def test_what_was_ended_between_look_and_claim_is_not_made_again(pipeline, cut, fake_study, ledger, monkeypatch):
@@ -294,7 +294,7 @@ def test_what_was_ended_between_look_and_claim_is_not_made_again(pipeline, cut, 
 
     monkeypatch.setattr(Ledger, "training", late)
     asyncio.run(through(pipeline, cut))
-    assert fake_study.runner.made == ONCE
+    assert fake_study.runner.runs == ONCE
     assert ledger.claims() == {}
 
 
@@ -376,7 +376,7 @@ def test_a_scratch_file_that_was_lost_is_built_again(pipeline, cut, fake_study):
         asyncio.run(through(pipeline, cut))
     fake_study.device.before = lambda path: None
     asyncio.run(through(pipeline, cut))
-    assert fake_study.runner.made["screen"] == 2
+    assert fake_study.runner.runs["screen"] == 2
     assert fake_study.device.measured[SCREEN.id] == 1
 
 
@@ -388,7 +388,7 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
     fake_study.device.info = fake_study.device.info._replace(environment_id="1" * 64)
     asyncio.run(through(fake_study.pipeline(ledger), cut))
     assert fake_study.device.measured == {SCREEN.id: 2}
-    assert fake_study.runner.made["train"] == 1
+    assert fake_study.runner.runs["train"] == 1
 
 
 @pytest.mark.parametrize(("basis", "measured"), [("raw", {SCREEN.id: 1, CONFIRM.id: 1}), ("paired", {SCREEN.id: 2})])
@@ -414,7 +414,7 @@ def test_where_an_objective_needs_it_every_model_is_confirmed(cut, fake_study, l
 
 def test_without_distillation_no_teacher_is_asked(pipeline, cut, fake_study):
     asyncio.run(through(pipeline, replace(cut, distillation="none")))
-    assert fake_study.runner.made["logits"] == 1  # of the base, for the divergence
+    assert fake_study.runner.runs["logits"] == 1  # of the base, for the divergence
 
 
 def test_a_named_teacher_is_a_base_of_its_own(fake_study, ledger, cut):
@@ -437,7 +437,7 @@ def test_a_teacher_of_the_same_name_with_a_budget_of_its_own_is_another_stage(fa
     for recipe, bases in ((fake_stage_config().base_recipe, 1), (own, 2)):
         pipeline = fake_study.pipeline(ledger, teacher=Teacher("fake_vit", "builtin", recipe))
         asyncio.run(through(pipeline, cut))
-        assert fake_study.runner.made["base"] == bases
+        assert fake_study.runner.runs["base"] == bases
 
 
 def test_a_study_that_finds_all_measurements_in_the_ledger_adopts_its_device_too(fake_study, ledger, cut):
@@ -476,7 +476,7 @@ def test_hints_need_the_features_of_the_teacher_once(fake_study, ledger, cut):
     for ratio in (0.25, 0.5):
         plan = replace(cut, distillation="feature", compression=replace(cut.compression, ffn_pruning_ratio=ratio))
         asyncio.run(through(pipeline, plan))
-    assert fake_study.runner.made["features"] == 1
+    assert fake_study.runner.runs["features"] == 1
     assert {(job.targets.method, job.targets.features_sha256 is None) for job in seen} == {("feature", False)}
 
 
@@ -496,7 +496,7 @@ def test_augmented_images_are_distilled_from_the_live_teacher_at_its_own_resolut
     assert live.targets.logits_sha256 is None
     assert (live.targets.live_teacher.backbone, live.targets.live_teacher.resolution) == ("big_vit", 56)
     assert live.targets.live_teacher.weights.startswith("stored:")
-    assert fake_study.runner.made["logits"] == 2  # the teacher's for the first plan, the base's for both
+    assert fake_study.runner.runs["logits"] == 2  # the teacher's for the first plan, the base's for both
 
 
 def test_another_window_is_another_block_structure_and_graph(fake_study, pipeline, plan):
@@ -505,4 +505,4 @@ def test_another_window_is_another_block_structure_and_graph(fake_study, pipelin
     assert own.keys.graph_key != other.keys.graph_key
     assert own.keys.weights_key != other.keys.weights_key
     assert other.spec.calibrations.batch_norms is not None
-    assert fake_study.runner.made["block_structure"] == 2
+    assert fake_study.runner.runs["block_structure"] == 2

@@ -20,8 +20,10 @@ def measured(ledger):
     """Writes a measurement of a graph."""
 
     def write(graph, protocol, repeat=0, **changes):
-        found = fake_measurement(1.0, protocol, device_id="device")._replace(**changes)
-        row = MeasurementRow(graph, "s", "device", found.environment_id, protocol.id, repeat, found.to_json())
+        measurement = fake_measurement(1.0, protocol, device_id="device")._replace(**changes)
+        row = MeasurementRow(
+            graph, "s", "device", measurement.environment_id, protocol.id, repeat, measurement.to_json()
+        )
         ledger.add(row, StageCost(0.0))
 
     return write
@@ -86,10 +88,10 @@ def test_the_libraries_that_made_the_files_are_listed(ledger, tables):
 
 def test_a_data_set_with_many_classes_is_cut_short(tables):
     data = {"fingerprint": "abc", "class_names": [f"class {number}" for number in range(1000)], "splits": {}}
-    found = dict(tables({"data": data})["Data"].rows)
-    assert found["fingerprint"] == "abc"
-    assert found["classes"].startswith("1000: class 0, class 1, ")
-    assert found["classes"].endswith("class 19, ...")
+    rows = dict(tables({"data": data})["Data"].rows)
+    assert rows["fingerprint"] == "abc"
+    assert rows["classes"].startswith("1000: class 0, class 1, ")
+    assert rows["classes"].endswith("class 19, ...")
 
 
 def test_tables_without_rows_are_left_out(tables):

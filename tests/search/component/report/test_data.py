@@ -27,7 +27,7 @@ def test_the_front_of_the_report_is_that_of_the_front_command(finished, report):
     with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
     assert [trial.number for trial in report.trials if trial.group == FRONT] == sorted(
-        one.trial for one in front.points
+        point.trial for point in front.points
     )
     assert report.knee == front.points[front.knee].trial
     assert {t.number: t.metrics for t in report.trials if t.group == FRONT} == {
@@ -49,10 +49,15 @@ def test_every_column_has_a_value_for_each_trial(report):
     trials, count = report.to_json()["trials"], len(report.trials)
     columns = [trials["knobs"], trials["metrics"]]
     lengths = {
-        len(one["index"]) for one in [*trials["knobs"].values(), *(m["reason"] for m in trials["metrics"].values())]
+        len(column["index"])
+        for column in [*trials["knobs"].values(), *(m["reason"] for m in trials["metrics"].values())]
     }
     lengths |= {len(metric[name]) for metric in trials["metrics"].values() for name in ("value", "low", "high")}
-    lengths |= {len(one["index"] if isinstance(one, dict) else one) for one in trials.values() if one not in columns}
+    lengths |= {
+        len(column["index"] if isinstance(column, dict) else column)
+        for column in trials.values()
+        if column not in columns
+    }
     assert lengths == {count}
 
 
@@ -87,14 +92,14 @@ def test_only_plain_json_comes_out(report):
 
 
 def test_the_name_is_quoted_for_a_shell(report):
-    assert replace(report, asked="studies/my study.db").to_json()["asked"] == "'studies/my study.db'"
+    assert replace(report, study_argument="studies/my study.db").to_json()["study_argument"] == "'studies/my study.db'"
 
 
 def test_a_password_does_not_enter_the_report(finished):
     with finished.opened() as (study, ledger):
-        found = read_report(study, ledger, "postgresql+psycopg://me:secret@host/base#fake")
-    assert "secret" not in json.dumps(found.to_json())
-    assert found.asked == "postgresql+psycopg://me:***@host/base#fake"
+        content = read_report(study, ledger, "postgresql+psycopg://me:secret@host/base#fake")
+    assert "secret" not in json.dumps(content.to_json())
+    assert content.study_argument == "postgresql+psycopg://me:***@host/base#fake"
 
 
 def test_limits_runs_and_conditions_are_there(report):
@@ -117,7 +122,7 @@ def test_stages_are_shown_where_they_ran(make_study):
 
 
 @pytest.fixture
-def told(space, plan, fake_study):
+def report_of(space, plan, fake_study):
     """The report of a study with these records alone."""
 
     def tell(*records):
@@ -131,25 +136,25 @@ def told(space, plan, fake_study):
     return tell
 
 
-def test_a_study_without_trials_has_an_empty_report(told):
-    found = told()
-    assert (found.trials, found.steps, found.knee) == ((), (), None)
-    assert [one.backbones for one in found.effects] == [(), ()]
-    assert found.to_json()["trials"]["number"] == []
+def test_a_study_without_trials_has_an_empty_report(report_of):
+    report = report_of()
+    assert (report.trials, report.steps, report.knee) == ((), (), None)
+    assert [effect.backbones for effect in report.effects] == [(), ()]
+    assert report.to_json()["trials"]["number"] == []
 
 
-def test_a_failure_is_shown_with_its_reason(told, plan):
+def test_a_failure_is_shown_with_its_reason(report_of, plan):
     failure = {"stage": "train", "kind": "not_finite", "message": "loss is nan"}
-    found = told(Record("failed", plan, "training failed (not_finite): loss is nan", failure=failure))
-    assert [trial.group for trial in found.trials] == [FAILED]
-    (shown,) = found.to_json()["failures"]
+    report = report_of(Record("failed", plan, "training failed (not_finite): loss is nan", failure=failure))
+    assert [trial.group for trial in report.trials] == [FAILED]
+    (shown,) = report.to_json()["failures"]
     assert (shown["trial"], shown["stage"], shown["message"]) == (0, "train", "loss is nan")
 
 
-def test_what_breaks_a_limit_and_what_was_not_trained_are_told_apart(told, plan):
+def test_what_breaks_a_limit_and_what_was_not_trained_are_told_apart(report_of, plan):
     metrics = Metrics.of({"cpu_ms_p50": 1.0, "accuracy": None})
-    found = told(
+    report = report_of(
         Record("infeasible", plan, "too slow", metrics=metrics, constraints={"cpu_ms_p50<=0.5": 1.0}),
         Record("not_promoted", plan, "no gain", metrics=metrics),
     )
-    assert [trial.group for trial in found.trials] == [OVER_LIMIT, NOT_TRAINED]
+    assert [trial.group for trial in report.trials] == [OVER_LIMIT, NOT_TRAINED]

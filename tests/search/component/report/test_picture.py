@@ -22,8 +22,8 @@ def texts(report):
 
 def test_every_model_of_the_front_is_named(report):
     numbers = {str(trial.number) for trial in report.trials if trial.group == FRONT}
-    found = {text.removesuffix(" (knee)") for text in texts(report)}
-    assert numbers <= found
+    names = {text.removesuffix(" (knee)") for text in texts(report)}
+    assert numbers <= names
     assert {"accuracy", "cpu_ms_p50", "baseline", f"{report.knee} (knee)"} <= set(texts(report))
 
 

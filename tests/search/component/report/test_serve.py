@@ -34,8 +34,8 @@ def port(finished):
 def answer(port, path, method="GET", host="127.0.0.1"):
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request(method, path, headers={"Host": f"{host}:{port}"})
-        found = connection.getresponse()
-        return found.status, found.read().decode(), found.headers
+        response = connection.getresponse()
+        return response.status, response.read().decode(), response.headers
 
 
 class Events:
@@ -179,9 +179,9 @@ def test_a_site_that_stands_for_this_machine_gets_nothing(port, host):
         connection.putrequest("GET", f"/{TOKEN}/data.json", skip_host=True)
         connection.putheader("Host", host)
         connection.endheaders()
-        found = connection.getresponse()
-        assert found.status == 421
-        assert b"trials" not in found.read()
+        response = connection.getresponse()
+        assert response.status == 421
+        assert b"trials" not in response.read()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "localhost:8000"])

@@ -44,9 +44,9 @@ def test_a_run_trains_what_the_file_asks_for_and_ends_with_a_front(finished):
 
 
 def test_a_second_run_makes_nothing_new(finished):
-    before = Counter(finished.runner.made), Counter(finished.device.measured), len(finished.records())
+    before = Counter(finished.runner.runs), Counter(finished.device.measured), len(finished.records())
     assert finished.run().complete
-    assert (finished.runner.made, finished.device.measured, len(finished.records())) == before
+    assert (finished.runner.runs, finished.device.measured, len(finished.records())) == before
 
 
 @pytest.mark.long
@@ -80,7 +80,7 @@ def test_a_model_that_cannot_be_made_again_does_not_end_the_run(fake_study):
 
 
 def test_each_stage_is_made_once(finished):
-    made = finished.runner.made
+    made = finished.runner.runs
     assert made["base"] == 1
     assert made["block_structure"] == 2  # one for each resolution
     assert made["logits"] == 2  # validation and training images
@@ -132,7 +132,7 @@ def test_a_larger_number_of_trials_goes_on(fake_study):
     for trials in (2, 4):
         assert fake_study.with_space(search__trials=trials).run().complete
         assert fake_study.trained == trials
-        assert fake_study.runner.made["train"] == fake_study.trained
+        assert fake_study.runner.runs["train"] == fake_study.trained
 
 
 def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
@@ -140,7 +140,7 @@ def test_no_trials_are_the_baseline_and_the_leaderboard_alone(fake_study):
     assert none.run() == SearchEnd("0 plans are trained", complete=True)
     assert {record.rung for record in none.records().values()} == {0}
     assert len(none.records()) == len(list(none.plans().leaderboard()))
-    assert none.runner.made.keys() == {"base", "block_structure", "export"}
+    assert none.runner.runs.keys() == {"base", "block_structure", "export"}
     with none.opened() as (study, _):
         assert [row["values"]["accuracy"] for row in study.attributes["leaderboard"]] == [0.89, 0.89]
 
@@ -163,7 +163,7 @@ def test_a_plan_that_fails_in_training_is_replaced_by_another(fake_study):
     few = fake_study.with_space(search__trials=3)
 
     def break_the_last(job):
-        if isinstance(job, ExportJob) and few.runner.made["export"] == 4:
+        if isinstance(job, ExportJob) and few.runner.runs["export"] == 4:
             few.runner.before = lambda job: None
             raise StageError("export", "parity", "outputs differ")
 
@@ -258,7 +258,7 @@ def test_the_leaderboard_is_complete_and_takes_no_training(finished):
     found = [record for record in finished.records().values() if record.plan in leaders]
     assert {record.plan for record in found} == leaders
     assert all(record.is_confirmed and not record.was_trained and record.rung == 0 for record in found)
-    assert finished.runner.made["train"] == finished.trained == finished.space.search.trials
+    assert finished.runner.runs["train"] == finished.trained == finished.space.search.trials
 
 
 def test_what_is_shown_is_confirmed_once_when_idle(finished):
@@ -292,7 +292,7 @@ def again(trial):
 
 
 def test_fakes_count_what_they_made():
-    assert FakeRunner().made == FakeDevice().measured == Counter()
+    assert FakeRunner().runs == FakeDevice().measured == Counter()
 
 
 def test_an_objective_decides_how_the_device_is_asked(fake_study):
@@ -357,7 +357,7 @@ def test_a_device_that_cannot_evaluate_does_not_end_the_run(fake_study):
 
 def test_this_machine_is_not_asked_again(finished):
     assert finished.device.measured["accuracy"] == 0
-    assert finished.runner.made["subset"] == 0
+    assert finished.runner.runs["subset"] == 0
 
 
 # ---- a device that is slower than the trainers

@@ -49,7 +49,7 @@ def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, 
     assert study.run().complete
     assert study.trained == 2
     assert study.numbers_by_state().keys() <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
-    made = study.runner.made
+    made = study.runner.runs
     assert (made["base"], made["logits"]) == (1, 2)
     assert made["train"] == study.trained
     assert made["export"] == study.artifacts
@@ -79,7 +79,7 @@ def test_a_crash_while_measuring_repeats_nothing(fake_study, nth, error):
     study.device.before = lambda path: None
     assert study.run().complete
     assert study.trained == 2
-    assert study.runner.made["train"] == study.trained
+    assert study.runner.runs["train"] == study.trained
     with study.opened() as (opened, ledger):
         keys = {record.keys.graph_key for record in opened.records().values()}
         rows = [row for key in keys for row in ledger.measurements(key, study.device.info.device_id)]
@@ -96,7 +96,7 @@ spec.loader.exec_module(conftest)
 study = conftest.FakeStudy(pathlib.Path(folder), conftest.SearchSpace.from_json(json.loads(space)))
 
 def before(job):
-    if job.stage == stage and study.runner.made[stage] == int(nth) - 1:
+    if job.stage == stage and study.runner.runs[stage] == int(nth) - 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
 study.runner.before = before
@@ -118,7 +118,7 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
         assert ledger.claims() != {}
     assert study.run().complete
     assert study.trained == 2
-    made = study.runner.made
+    made = study.runner.runs
     assert made["base"] == 0  # found in the ledger
     assert made["train"] <= study.trained - (nth > 1)
     with study.opened() as (opened, ledger):

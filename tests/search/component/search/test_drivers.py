@@ -30,7 +30,7 @@ def together(fake_study, storage):
 def test_drivers_train_together_what_the_file_asks_for(together):
     study, ends = together
     assert ends == [SearchEnd("8 plans are trained", complete=True)] * DRIVERS
-    assert study.trained == study.runner.made[Stage.TRAIN] == 8
+    assert study.trained == study.runner.runs[Stage.TRAIN] == 8
     assert study.numbers_by_state().keys() <= {TrialState.COMPLETE, TrialState.PRUNED}
 
 
@@ -40,7 +40,7 @@ def test_drivers_make_no_stage_twice(together):
     counted = "SELECT count(*) FROM vs_artifact WHERE kind IN ('screen', 'model')"
     with study.opened() as (_, ledger), ledger._engine.connect() as connection:
         results = connection.exec_driver_sql(counted).scalar_one()
-    assert study.runner.made[Stage.SCREEN] + study.runner.made[Stage.EXPORT] == results
+    assert study.runner.runs[Stage.SCREEN] + study.runner.runs[Stage.EXPORT] == results
 
 
 def test_drivers_of_an_exhausted_space_wait_for_each_other(fake_study, storage):
@@ -59,7 +59,7 @@ def test_trials_that_another_driver_took_for_lost_are_asked_again_and_nothing_is
     study, taken = make_study(trials=4), []
 
     def take_all(job):
-        if isinstance(job, moment) and study.runner.made[Stage.SCREEN] > 3 and not taken:
+        if isinstance(job, moment) and study.runner.runs[Stage.SCREEN] > 3 and not taken:
             taken.append(take_for_lost(study.space))
 
     study.runner.before = take_all
@@ -67,7 +67,7 @@ def test_trials_that_another_driver_took_for_lost_are_asked_again_and_nothing_is
     assert taken
     assert study.numbers_by_state()[TrialState.FAIL] == taken[0] > 0
     assert study.numbers_by_state()[TrialState.RUNNING] == study.numbers_by_state()[TrialState.WAITING] == 0
-    assert study.trained == study.runner.made[Stage.TRAIN] == 4
+    assert study.trained == study.runner.runs[Stage.TRAIN] == 4
 
 
 def take_for_lost(space):

@@ -101,10 +101,13 @@ def test_an_unknown_word_names_the_nearest(data, tmp_path, board, goal, near):
 
 
 def test_each_board_of_the_list_has_its_space_file():
-    assert {board.file for board in BOARDS.values()} == set(first_space.shipped.names()) - {"quickstart", "everything"}
+    assert {board.file for board in BOARDS.values()} == set(first_space.shipped_spaces.names()) - {
+        "quickstart",
+        "everything",
+    }
 
 
-@pytest.mark.parametrize("name", first_space.shipped.names())
+@pytest.mark.parametrize("name", first_space.shipped_spaces.names())
 def test_an_example_is_written_as_it_is(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_example(Path("mine.yaml"), name)

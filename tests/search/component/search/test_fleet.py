@@ -87,9 +87,9 @@ def test_every_model_has_the_worst_case_and_the_figures_of_each_device(study):
 
 def test_a_second_run_measures_nothing_again(study, boards):
     study.run()
-    before = measured(boards), Counter(study.runner.made)
+    before = measured(boards), Counter(study.runner.runs)
     assert study.run().complete
-    assert (measured(boards), study.runner.made) == before
+    assert (measured(boards), study.runner.runs) == before
 
 
 def test_a_device_that_was_measured_alone_before_is_not_measured_again(fake_study, boards):

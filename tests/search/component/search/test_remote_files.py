@@ -55,17 +55,17 @@ def test_a_finished_study_makes_nothing_on_another_machine(study, to_machine, tm
     to_machine("second")
     other = elsewhere(study, tmp_path)
     assert other.run().complete
-    assert (+other.runner.made, +other.device.measured) == (Counter(), Counter())
+    assert (+other.runner.runs, +other.device.measured) == (Counter(), Counter())
 
 
 def test_a_study_goes_on_on_another_machine(study, to_machine, tmp_path):
-    before = Counter(study.runner.made)
+    before = Counter(study.runner.runs)
     to_machine("second")
     more = elsewhere(study, tmp_path).with_space(search__trials=5)
     assert more.run().complete
     assert more.trained == 5
-    assert more.runner.made["train"] == 5 - before["train"]
-    assert more.runner.made["base"] == more.runner.made["block_structure"] == 0
+    assert more.runner.runs["train"] == 5 - before["train"]
+    assert more.runner.runs["base"] == more.runner.runs["block_structure"] == 0
 
 
 @pytest.mark.long
@@ -92,4 +92,4 @@ def test_a_store_that_is_away_ends_the_run_and_loses_nothing(study, to_machine, 
             more.run()
     assert more.run().complete
     assert more.trained == 5
-    assert more.runner.made["base"] == 0
+    assert more.runner.runs["base"] == 0

@@ -24,7 +24,7 @@ from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
 from vitsearch.workers import tasks
-from vitsearch.workers.running.resources import Resources
+from vitsearch.workers.cluster.resources import Resources
 
 
 def plans_of(space: SearchSpace, *_: object, **__: object) -> PlanSpace:

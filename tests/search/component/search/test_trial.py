@@ -67,7 +67,7 @@ def test_what_is_infeasible_at_the_screen_is_never_trained(run, cut, fake_study)
     (record,) = run(cut, bounds=(Bound("cpu_ms_p50", "<=", 1.0),))
     assert (record.outcome, record.reason) == ("infeasible", "its screening measurement breaks cpu_ms_p50<=1")
     assert record.metrics.value("cpu_ms_p50") > 1
-    made = fake_study.runner.made
+    made = fake_study.runner.runs
     assert (made["screen"], made["proxy"], made["train"], made["export"]) == (1, 0, 0, 0)
     assert fake_study.device.measured == {SCREEN.id: 1}
 
@@ -121,7 +121,7 @@ def test_what_the_device_cannot_hold_does_not_fit(run, cut, fake_study, kind):
     (record,) = run(cut)
     assert (record.outcome, record.reason) == ("does_not_fit", "512 MB are not enough")
     assert record.constraints == {"fits": 1.0}
-    assert fake_study.runner.made["train"] == 0
+    assert fake_study.runner.runs["train"] == 0
 
 
 def test_a_worker_without_memory_is_a_failure(plan):
@@ -148,7 +148,7 @@ def test_a_plan_whose_interval_decides_is_measured_again_before_anything_is_trai
     asked = []
 
     def decides(scheduler, trial):
-        asked.append(fake_study.runner.made["train"])
+        asked.append(fake_study.runner.runs["train"])
         return len(asked) == 1
 
     monkeypatch.setattr(TrialScheduler, "interval_decides", decides)

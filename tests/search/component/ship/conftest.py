@@ -27,7 +27,7 @@ from vitsearch.core.record import Keys, Shipped
 from vitsearch.export import EXPORTERS, ExportTask, metadata
 from vitsearch.export.device_jobs import ON_DEVICE
 from vitsearch.pipeline import jobs
-from vitsearch.ship.described import Accuracy, Described
+from vitsearch.ship.bundled_model import Accuracy, BundledModel
 from vitsearch.ship.prepare import Final
 from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
@@ -125,7 +125,7 @@ def new_key(tmp_path: Path) -> Callable[..., Path]:
 class Task:
     """A set of images, with the model that was shipped for it."""
 
-    model: Described
+    model: BundledModel
     images: data.ImageData
 
 
@@ -152,26 +152,26 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         spec = data.DataSpec("folder", str(root / "data"), image_size=image_size, channels=1 if grey else 3)
         stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
         workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
-        found = images.load_data(workspace)
+        loaded = images.load_data(workspace)
         provider = next(iter(RUNTIMES[runtime].providers))
         deployment = Deployment("local", runtime, provider, precision, batch)
-        blank = np.zeros((1, found.channels, resolution, resolution), np.float32)
-        written = exporting.write(network(found.channels, runtime), ExportTask("levit", deployment, blank), root)
-        source = jobs.Source("levit_128s", "none", resolution, preprocessing or Preprocessing(found.mean, found.std))
-        settings = source.view.settings(found.image_size, found.channels)
-        metadata.write(written.file.path, metadata.describe(KEY, settings, found.class_names))
+        blank = np.zeros((1, loaded.channels, resolution, resolution), np.float32)
+        written = exporting.write(network(loaded.channels, runtime), ExportTask("levit", deployment, blank), root)
+        source = jobs.Source("levit_128s", "none", resolution, preprocessing or Preprocessing(loaded.mean, loaded.std))
+        settings = source.view.settings(loaded.image_size, loaded.channels)
+        metadata.write(written.file.path, metadata.describe(KEY, settings, loaded.class_names))
         stored = stores[0].put_model(written.file.path)
         judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
         job = jobs.ShipJob(workspace, source, deployment, stored.sha256, judged, batch or 1, 20)
         needed = dict(written.file.options) | (options or {})
-        return Task(_described(job, shipping.evaluate_on_test(job), found, stored.size_bytes, needed), found)
+        return Task(_described(job, shipping.evaluate_on_test(job), loaded, stored.size_bytes, needed), loaded)
 
     return make
 
 
 def _described(
-    job: jobs.ShipJob, shipped: Shipped, found: data.ImageData, size: int, options: dict[str, Any]
-) -> Described:
+    job: jobs.ShipJob, shipped: Shipped, described: data.ImageData, size: int, options: dict[str, Any]
+) -> BundledModel:
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
     plan = Plan("levit_128s", "none", job.source.resolution, None, Compression(), "none", recipe, (deployment,))
@@ -186,18 +186,18 @@ def _described(
     }
     agents = ON_DEVICE[deployment.runtime][0]
     request = Request(agents, {}, PROTOCOL)
-    return Described(
+    return BundledModel(
         study="tiny",
         trial=7,
         final=Final(plan, Keys("a" * 64, "b" * 64, KEY, "device"), 0),
-        data=found.to_json(),
+        data=described.to_json(),
         source={"source": "folder"},
         artifact=ArtifactRow(KEY, "model", job.model_sha256, size, "", detail),
         path=store.model(job.model_sha256),
         images=store.get(shipped.images_sha256),
         shipped=shipped,
-        validation=Accuracy("validation", len(found.validation), 6),
-        confusion=Confusion(((0, 0, 6), (0, 1, len(found.validation) - 6))),
+        validation=Accuracy("validation", len(described.validation), 6),
+        confusion=Confusion(((0, 0, 6), (0, 1, len(described.validation) - 6))),
         device={
             "name": "local",
             "kind": "physical",

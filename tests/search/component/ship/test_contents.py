@@ -16,9 +16,9 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Compression
 from vitsearch.export import metadata
+from vitsearch.ship.bundled_model import Accuracy, Standing
 from vitsearch.ship.card import card
 from vitsearch.ship.contents import contents
-from vitsearch.ship.described import Accuracy, Standing
 from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point
@@ -67,8 +67,8 @@ def test_a_bundle_holds_everything_that_a_user_needs(folder):
 
 
 def test_a_second_bundle_is_byte_for_byte_the_same(task, tmp_path):
-    one, other = (write("tiny", contents(task.model, True), tmp_path / name).read_bytes() for name in ("a", "b"))
-    assert one == other
+    first, other = (write("tiny", contents(task.model, True), tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == other
 
 
 ROOTS = rb"home|root|tmp|usr|opt|var|etc|mnt|srv|data|media|Users"
@@ -98,7 +98,9 @@ def test_a_bundle_has_no_date_and_no_path_of_a_machine(make_task, tmp_path, runt
 def test_weights_of_a_file_are_told_by_its_name_and_digest(task):
     plan = replace(task.model.final.plan, weights="file:~/secret/best.safetensors")
     files = contents(replace(task.model, final=replace(task.model.final, plan=plan)), with_images=False)
-    (weights,) = (one for one in json.loads(files["provenance.json"])["components"] if one["type"] == "weights")
+    (weights,) = (
+        component for component in json.loads(files["provenance.json"])["components"] if component["type"] == "weights"
+    )
     assert (weights["source"], weights["file"], weights["sha256"]) == ("file", "best.safetensors", "ef" * 32)
     assert json.loads(files["plan.json"])["weights"] == "file:best.safetensors"
     said = f"- starting weights: `levit_128s`, file best.safetensors, SHA-256 `{'ef' * 32}`"
@@ -124,7 +126,9 @@ def hostile(task):
         data=model.data | {"class_names": names},
         confusion=Confusion(((0, 0, 40), (1, 0, 9), (1, 1, 1), (2, 2, 20), (3, 3, 20))),
         device=model.device | device,
-        measurements=tuple(one._replace(runtime_version=f"1.2{INVISIBLE}") for one in model.measurements),
+        measurements=tuple(
+            measurement._replace(runtime_version=f"1.2{INVISIBLE}") for measurement in model.measurements
+        ),
         versions={f"torch{INVISIBLE}": f"2{INVISIBLE}"},
         standing=Standing(f"dominated{INVISIBLE}", ("accuracy",), baseline),
     )
@@ -135,7 +139,7 @@ def test_no_file_for_people_has_a_character_that_nobody_sees(hostile):
     texts = {name: content.decode() for name, content in files.items() if name.endswith(TEXTS)}
     assert texts.keys() >= {"README.md", "example.py", "example.cpp", "requirements.txt", "labels.json", "bundle.json"}
     for name, text in texts.items():
-        assert {one for one in text if not one.isprintable()} == {"\n"}, name
+        assert {character for character in text if not character.isprintable()} == {"\n"}, name
 
 
 TEXTS = (".md", ".py", ".cpp", ".txt", ".json", "SHA256SUMS")
@@ -152,7 +156,7 @@ def test_the_labels_of_a_bundle_are_the_true_ones(hostile):
 def test_the_metadata_of_a_model_has_the_true_labels_as_escapes(hostile):
     said = metadata.describe("ab" * 32, {}, tuple(hostile.data["class_names"]))["labels"]
     assert json.loads(said) == hostile.data["class_names"]
-    assert all(one.isprintable() for one in said)
+    assert all(text.isprintable() for text in said)
 
 
 def test_the_card_shows_what_nobody_sees_as_escapes(hostile):
@@ -275,7 +279,9 @@ def test_the_card_says_that_an_uncut_model_was_trained(task, rung, words):
 
 def test_the_card_says_which_figures_are_those_of_a_quiet_machine(task):
     """Beside a median of 0.1776 ms stood a 95th percentile of 2.468 ms and 2,064 images a second."""
-    shared = replace(task.model, measurements=tuple(one._replace(basis="paired") for one in task.model.measurements))
+    shared = replace(
+        task.model, measurements=tuple(measurement._replace(basis="paired") for measurement in task.model.measurements)
+    )
     assert "as they were read, beside other work" in card(shared, True)
     assert "as they were read" not in card(task.model, True)
 
@@ -300,7 +306,7 @@ def test_an_earlier_bundle_that_was_more_accurate_raises_the_alarm(task, folder,
 
 
 def test_the_model_itself_says_what_its_input_is(task, folder):
-    said = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
+    said = {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
     assert json.loads(said["vitsearch.preprocessing"]) == json.loads((folder / "preprocessing.json").read_text())
     assert json.loads(said["vitsearch.labels"]) == list(task.images.class_names)
     assert said["vitsearch.artifact_key"] == json.loads((folder / "bundle.json").read_text())["artifact_key"]
@@ -331,7 +337,8 @@ def test_the_card_says_what_the_accuracy_hides(task):
 
 def test_unknown_licences_are_said_to_be_unknown(folder):
     licences = {
-        one["type"]: one.get("licence") for one in json.loads((folder / "provenance.json").read_text())["components"]
+        component["type"]: component.get("licence")
+        for component in json.loads((folder / "provenance.json").read_text())["components"]
     }
     assert licences["data"] == licences["weights"] == "unknown"
     assert "- data: unknown" in (folder / "README.md").read_text()

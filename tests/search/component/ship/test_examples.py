@@ -43,12 +43,12 @@ TASKS = {
 
 def by_the_search(task, files):
     """The classes that the evaluation of the search gives: its own decoding, its own tensors, the file's runtime."""
-    model, found = task.model, task.images
-    pixels = np.stack([decode_image(file, found.image_size, found.channels) for file in files])
+    model, labels = task.model, task.images
+    pixels = np.stack([decode_image(file, labels.image_size, labels.channels) for file in files])
     deployment = model.deployment
     inputs = batches(pixels, ModelView(model.final.plan.resolution, model.artifact.preprocessing))
     logits = evaluate.logits(model.path, inputs, deployment.batch or 1, job=device_job(deployment))
-    return [found.class_names[index] for index in logits.argmax(1)]
+    return [labels.class_names[index] for index in logits.argmax(1)]
 
 
 @pytest.mark.parametrize("name", ["crop", "openvino", *long("grey", "colour", "224", "litert", "a batch of 3")])
@@ -82,7 +82,9 @@ np.savez(target, images=names["images"], logits=names["logits"], **graph)
 def kernels(executed):
     """The kernels of a graph that OpenVINO executes, with their shapes."""
     ops = executed.get_ordered_ops()
-    return sorted(f"{one.get_rt_info()['layerType'].value} {one.get_output_partial_shape(0)}" for one in ops)
+    return sorted(
+        f"{operator.get_rt_info()['layerType'].value} {operator.get_output_partial_shape(0)}" for operator in ops
+    )
 
 
 @pytest.fixture
@@ -90,11 +92,11 @@ def run_example(without_vitsearch, tmp_path):
     """run_example(bundle, file): what :data:`RUN` writes."""
 
     def run(bundle: Path, file: Path):
-        script, found = tmp_path / "run.py", tmp_path / "found.npz"
+        script, results = tmp_path / "run.py", tmp_path / "found.npz"
         script.write_text(inspect.getsource(kernels) + RUN)
-        done = without_vitsearch(bundle, str(script), str(file), str(found))
+        done = without_vitsearch(bundle, str(script), str(file), str(results))
         assert done.returncode == 0, done.stderr
-        return np.load(found)
+        return np.load(results)
 
     return run
 
@@ -129,11 +131,11 @@ def test_the_example_runs_the_graph_that_was_judged(
     task = make_task(False, 40, 32, runtime, batch, precision=precision)
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
     (file,) = pictures(tmp_path / "unseen", 1, 40, False, 7000)
-    found, session = run_example(tmp_path / "bundle", file), judged(task)
-    np.testing.assert_array_equal(found["logits"], session.infer(found["images"])[0])
+    classes, session = run_example(tmp_path / "bundle", file), judged(task)
+    np.testing.assert_array_equal(classes["logits"], session.infer(classes["images"])[0])
     if runtime == "openvino":
-        assert found["shape"].item() == "[1,3,32,32]".replace("1", str(batch or 1), 1)
-        assert found["kernels"].tolist() == kernels(session.executed_graph())
+        assert classes["shape"].item() == "[1,3,32,32]".replace("1", str(batch or 1), 1)
+        assert classes["kernels"].tolist() == kernels(session.executed_graph())
 
 
 def described(runtime, options, threads=1, version="1.30.0"):
@@ -202,9 +204,9 @@ def test_the_tool_of_openvino_compiles_the_graph_that_was_judged(make_task, tmp_
         pytest.skip("openvino came without benchmark_app")
     task = make_task(False, 40, 32, "openvino", None, options={"fused_subgraphs": "off"})
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
-    _, *asked = examples.tool_command(task.model)
+    _, *options = examples.tool_command(task.model)
     more = ["-niter", "1", "-exec_graph_path", str(tmp_path / "graph.xml")]
-    done = subprocess.run([tool, *asked, *more], cwd=tmp_path / "bundle", capture_output=True, text=True)
+    done = subprocess.run([tool, *options, *more], cwd=tmp_path / "bundle", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     layers = ElementTree.parse(tmp_path / "graph.xml").iter("layer")
     shapes = [
@@ -289,13 +291,13 @@ def test_the_cpp_example_gives_the_classes_of_the_search(make_task, pictures, bu
     folder = tmp_path / "bundle"
     write("tiny", contents(task.model, with_images=False), folder)
     build(folder)
-    found, files = task.images, pictures(tmp_path / "unseen", UNSEEN, TASKS[name][1], TASKS[name][0], 6000)
+    data_set, files = task.images, pictures(tmp_path / "unseen", UNSEEN, TASKS[name][1], TASKS[name][0], 6000)
     images = []
     for number, file in enumerate(files):
-        pixels = decode_image(file, found.image_size, found.channels)
-        images.append(tmp_path / f"{number}.{'pgm' if found.channels == 1 else 'ppm'}")
-        Image.fromarray(pixels.squeeze(2) if found.channels == 1 else pixels).save(images[-1])
+        pixels = decode_image(file, data_set.image_size, data_set.channels)
+        images.append(tmp_path / f"{number}.{'pgm' if data_set.channels == 1 else 'ppm'}")
+        Image.fromarray(pixels.squeeze(2) if data_set.channels == 1 else pixels).save(images[-1])
     done = subprocess.run(["./example", *map(str, images)], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    classes = [found.class_names[int(line.split("\t")[1])] for line in done.stdout.splitlines()]
+    classes = [data_set.class_names[int(line.split("\t")[1])] for line in done.stdout.splitlines()]
     assert classes == by_the_search(task, files)

@@ -23,8 +23,8 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
-from vitsearch.ship.prepare import Final, Opened, known, make
-from vitsearch.ship.ship import Options, ship
+from vitsearch.ship.prepare import Final, Opened, make, stored_final
+from vitsearch.ship.ship import ShipOptions, ship
 from vitsearch.ship.ship import _opened as opened_to_ship
 from vitsearch.space import SearchSpace
 from vitsearch.storage.shipped import find
@@ -56,12 +56,12 @@ class Shop:
 
         return self.with_opened(work, **section)
 
-    def known(self, **section: int) -> Final | None:
-        return self.with_opened(known, **section)
+    def stored_final(self, **section: int) -> Final | None:
+        return self.with_opened(stored_final, **section)
 
     def made(self) -> tuple[int, int]:
         """How often the test images were evaluated and models confirmed."""
-        return self.study.runner.made[Stage.SHIP], self.study.device.measured[CONFIRM.id]
+        return self.study.runner.runs[Stage.SHIP], self.study.device.measured[CONFIRM.id]
 
 
 @pytest.fixture
@@ -70,29 +70,29 @@ def shop(finished_copy) -> Shop:
 
 
 def test_a_model_is_evaluated_and_confirmed_once_and_again_only_on_request(shop):
-    assert shop.known() is None
+    assert shop.stored_final() is None
     final = shop.prepare()
-    made = shop.made()
-    assert shop.known() == final
+    counts = shop.made()
+    assert shop.stored_final() == final
     shop.prepare()
-    assert shop.made() == made
+    assert shop.made() == counts
     shop.prepare(again=True)
-    assert shop.made() == (made[0] + 1, made[1] + 1)
+    assert shop.made() == (counts[0] + 1, counts[1] + 1)
 
 
 def test_the_accuracy_on_the_test_images_is_found_in_the_ledger(shop):
     final = shop.prepare()
-    found = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
-    assert (found.split, found.n, found.correct) == ("test", 1000, 880)
+    accuracy = shop.with_opened(lambda opened, _: find(opened.ledger, final.keys.artifact_key, opened.fingerprint))
+    assert (accuracy.split, accuracy.n, accuracy.correct) == ("test", 1000, 880)
 
 
 def test_a_deleted_model_is_exported_again(shop):
     shop.prepare()
     for path in (shop.study.folder / "artifacts").rglob("*.onnx"):
         path.unlink()
-    assert shop.known() is None
+    assert shop.stored_final() is None
     shop.prepare()
-    assert shop.known() is not None
+    assert shop.stored_final() is not None
     assert shop.made()[0] == 1
 
 
@@ -103,18 +103,19 @@ def test_a_device_that_fails_leaves_the_model_unprepared(shop):
     shop.study.device.before = broken
     with pytest.raises(StageError, match="the device burns"):
         shop.prepare(again=True)
-    assert shop.known() is None  # nothing is known of the device
+    assert shop.stored_final() is None  # nothing is known of the device
 
 
 def test_a_longer_training_is_made_once_and_the_better_model_is_shipped(shop):
-    trained = shop.study.runner.made[Stage.TRAIN]
+    trained = shop.study.runner.runs[Stage.TRAIN]
     final = shop.prepare(epochs=30)
-    assert shop.study.runner.made[Stage.TRAIN] == trained + 1
+    assert shop.study.runner.runs[Stage.TRAIN] == trained + 1
     assert final.epochs == 30
     assert final.plan.recipe.rungs == ((0, 30) if final.is_longer else (0, 1))
-    assert shop.prepare(epochs=30) == shop.known(epochs=30) == final
-    assert shop.study.runner.made[Stage.TRAIN] == trained + 1
-    assert shop.known() is None or shop.known().epochs is None  # without the section, the model of the search
+    assert shop.prepare(epochs=30) == shop.stored_final(epochs=30) == final
+    assert shop.study.runner.runs[Stage.TRAIN] == trained + 1
+    final = shop.stored_final()  # without the section, the model of the search
+    assert final is None or final.epochs is None
 
 
 @pytest.mark.long
@@ -126,7 +127,7 @@ def test_a_longer_training_is_confirmed_on_each_device_for_itself(shop):
         there = replace(
             chosen, keys=replace(chosen.keys, device_id="pi5"), plan=replace(chosen.plan, deployments=deployments)
         )
-        assert known(opened, there) is None
+        assert stored_final(opened, there) is None
         return prepare._final(opened, there)
 
     final = shop.with_opened(elsewhere, epochs=30)
@@ -151,9 +152,9 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
         raise AssertionError("nothing is missing")
 
     monkeypatch.setattr(prepare.workplace, "opened", never)
-    one, other = (ship(shop.where, Wanted("knee"), Options(tmp_path / name), Silent()) for name in ("a", "b"))
-    assert one.archive.read_bytes() == other.archive.read_bytes()
-    tested = one.to_json()["accuracy"]["test"]
+    first, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
+    assert first.archive.read_bytes() == other.archive.read_bytes()
+    tested = first.to_json()["accuracy"]["test"]
     assert (tested["n"], tested["correct"], tested["recall_min"]) == (1000, 880, 0.88)
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
     assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
@@ -177,23 +178,23 @@ def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_pa
     monkeypatch.chdir(tmp_path)  # where it makes folders
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     shop.prepare()
-    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", mlflow=store), notes := Notes())
+    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow=store), notes := Notes())
     assert notes.texts == ["MLflow has the bundle, in the run of study 'fake'"]
     (run,) = mlflow.MlflowClient(store).search_runs(["1"])
     assert (run.info.run_name, run.info.status) == ("fake", "FINISHED")
-    assert run.data.tags["vitsearch.shipped"] == made.model.name
+    assert run.data.tags["vitsearch.shipped"] == bundle.model.name
     assert run.data.metrics["shipped/accuracy_test"] == 0.88
-    archive = mlflow.MlflowClient(store).download_artifacts(run.info.run_id, f"shipped/{made.model.name}/here.zip")
-    assert Path(archive).read_bytes() == made.archive.read_bytes()
+    archive = mlflow.MlflowClient(store).download_artifacts(run.info.run_id, f"shipped/{bundle.model.name}/here.zip")
+    assert Path(archive).read_bytes() == bundle.archive.read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore")  # of MLflow
 def test_a_bundle_that_mlflow_does_not_take_is_written(shop, tmp_path):
     pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
     shop.prepare()
-    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
+    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
     assert notes.texts[0].startswith(f"MLflow did not take the bundle, which is in {tmp_path / 'here'}: ")
-    assert made.archive.is_file()
+    assert bundle.archive.is_file()
 
 
 def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_path):
@@ -202,12 +203,12 @@ def test_figures_of_an_emulated_device_are_refused_without_the_flag(shop, tmp_pa
         emulated = DeviceIdentity.of(shop.study.device.info._replace(kind="emulated"))
         study.remember("devices", {"local": [emulated.to_json()]})
     with pytest.raises(ResourceError) as raised:
-        ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+        ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here"), Silent())
     assert str(raised.value) == (
         "study 'fake' was measured on an emulated device, so its figures are those of no real one; to ship them all "
         "the same, add --allow-emulated"
     )
-    ship(shop.where, Wanted("knee"), Options(tmp_path / "here", emulated=True), Silent())
+    ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", emulated=True), Silent())
     assert (tmp_path / "here" / "bundle.json").is_file()
 
 
@@ -223,27 +224,27 @@ def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_p
     """Checked by hand, as somebody without vitsearch would."""
     shop.prepare()
     key = new_key()
-    made = ship(shop.where, Wanted("knee"), Options(tmp_path / "here", sign=key), Silent())
-    assert made.to_json()["signed"]
+    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", sign=key), Silent())
+    assert bundle.to_json()["signed"]
     (tmp_path / "signers").write_text(f"ada {key.with_name('key.pub').read_text()}")
     verify = "ssh-keygen -Y verify -f ../signers -I ada -n vitsearch-bundle -s SHA256SUMS.sig < SHA256SUMS"
     for check in (verify, "sha256sum --quiet -c SHA256SUMS"):
         done = subprocess.run(check, shell=True, cwd=tmp_path / "here", capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     signature = (tmp_path / "here" / "SHA256SUMS.sig").read_bytes()
-    with zipfile.ZipFile(made.archive) as archive:
-        assert archive.read(f"{made.model.name}/SHA256SUMS.sig") == signature
-    again = ship(shop.where, Wanted("knee"), Options(tmp_path / "again", sign=key), Silent())
-    assert again.archive.read_bytes() == made.archive.read_bytes()
+    with zipfile.ZipFile(bundle.archive) as archive:
+        assert archive.read(f"{bundle.model.name}/SHA256SUMS.sig") == signature
+    again = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "again", sign=key), Silent())
+    assert again.archive.read_bytes() == bundle.archive.read_bytes()
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (Options(Path("n" * 300)), "a name there has at most "),
-        (Options(Path("file/here")), "file is no folder"),
-        (Options(Path("link")), "link is a link"),
-        (Options(Path("here"), sign=Path("no-key")), "--sign no-key: there is no such file"),
+        (ShipOptions(Path("n" * 300)), "a name there has at most "),
+        (ShipOptions(Path("file/here")), "file is no folder"),
+        (ShipOptions(Path("link")), "link is a link"),
+        (ShipOptions(Path("here"), sign=Path("no-key")), "--sign no-key: there is no such file"),
     ],
     ids=["long name", "below a file", "link", "key"],
 )
@@ -265,13 +266,13 @@ def test_a_second_ship_is_refused_while_the_first_prepares_its_model(shop, tmp_p
 
     def meanwhile(*arguments):
         with pytest.raises(BundleError) as raised:
-            ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+            ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here"), Silent())
         said.append(str(raised.value))
-        return known(*arguments)
+        return stored(*arguments)
 
-    known = prepare.known
-    monkeypatch.setattr(prepare, "known", meanwhile)
-    ship(shop.where, Wanted("knee"), Options(tmp_path / "here"), Silent())
+    stored = prepare.stored_final
+    monkeypatch.setattr(prepare, "stored_final", meanwhile)
+    ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here"), Silent())
     assert said[0].startswith(f"{tmp_path / 'here'} is being written by process {os.getpid()} of ")
     assert (tmp_path / "here" / "bundle.json").is_file()
 
@@ -294,10 +295,10 @@ def test_the_bundle_of_a_study_says_nothing_of_the_machine(make_study, tmp_path,
     shop = Shop(replace(study, folder=study.folder / "fake.files"))
     shop.prepare()
     bundle = tmp_path / "bundle"
-    ship(shop.where, Wanted("knee"), Options(bundle), Silent())
+    ship(shop.where, Wanted("knee"), ShipOptions(bundle), Silent())
     for file in (file for file in bundle.rglob("*") if file.is_file()):
-        found = [word for word in (HOST, USER, HOME, "~/nets", str(tmp_path)) if word.encode() in file.read_bytes()]
-        assert found == [], file.name
+        words = [word for word in (HOST, USER, HOME, "~/nets", str(tmp_path)) if word.encode() in file.read_bytes()]
+        assert words == [], file.name
     assert json.loads((bundle / "plan.json").read_text())["weights"] == "file:best.safetensors"
 
 
@@ -351,7 +352,7 @@ def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypat
 
     monkeypatch.setattr(prepare.workplace, "opened", board)
     wanted = Wanted("knee", device="nano+threads2")
-    bundle = ship(on_a_board.where, wanted, Options(tmp_path / "here"), Silent())
+    bundle = ship(on_a_board.where, wanted, ShipOptions(tmp_path / "here"), Silent())
     described = json.loads((tmp_path / "here" / "bundle.json").read_text())
     assert described["device"]["name"] == "nano"
     assert described["protocol"]["threads"] == 2
@@ -370,7 +371,7 @@ def test_the_baseline_is_shipped(shop, tmp_path, monkeypatch):
         yield SimpleNamespace(device=shop.study.device, pipeline=lambda: nullcontext(shop.study.pipeline(ledger)))
 
     monkeypatch.setattr(prepare.workplace, "opened", opened)
-    bundle = ship(shop.where, Wanted("baseline"), Options(tmp_path / "here"), Silent())
+    bundle = ship(shop.where, Wanted("baseline"), ShipOptions(tmp_path / "here"), Silent())
     assert bundle.model.name == "fake-baseline"
     assert bundle.to_json()["trial"] is None
     card = " ".join((tmp_path / "here" / "README.md").read_text().split())

@@ -43,8 +43,8 @@ IMAGES = {
 def test_a_file_is_read_as_the_search_reads_it(tmp_path, name, channels):
     path = tmp_path / name
     IMAGES[name].save(path)
-    found = load(str(path), {"image_size": 40, "channels": channels})
-    assert (found == decode_image(path, 40, channels)).all()
+    pixels = load(str(path), {"image_size": 40, "channels": channels})
+    assert (pixels == decode_image(path, 40, channels)).all()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -55,12 +55,12 @@ def test_a_file_is_read_as_the_search_reads_it(tmp_path, name, channels):
 def test_the_input_of_the_model_is_the_one_of_the_search(size, crop_share, resolution, interpolation):
     images = DRAW.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
     preprocessing = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), interpolation, crop_share)
-    found = prepare(images, ModelView(resolution, preprocessing).settings(size, 3))
+    pixels = prepare(images, ModelView(resolution, preprocessing).settings(size, 3))
     expected = to_tensor(images, resolution, preprocessing).numpy()
-    assert found.dtype == np.float32
-    assert found.flags.c_contiguous
+    assert pixels.dtype == np.float32
+    assert pixels.flags.c_contiguous
     is_resized = round(size * crop_share) != resolution
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 if is_resized else 0)
+    np.testing.assert_allclose(pixels, expected, rtol=0, atol=1e-5 if is_resized else 0)
 
 
 def test_a_crop_is_the_centre_of_the_image():

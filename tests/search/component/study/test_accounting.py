@@ -26,17 +26,17 @@ def accounted(study):
 
 def test_each_stage_is_counted_once_however_many_trials_use_it(study):
     found = accounted(study)
-    assert found.together.trainer == 0.5 * sum(study.runner.made.values())
+    assert found.together.trainer == 0.5 * sum(study.runner.runs.values())
     of_trials = sum(seconds.trainer for seconds in found.of_trials.values())
     assert 0.0 < of_trials < found.together.trainer, "the base belongs to no trial alone"
 
 
 def test_what_another_study_has_made_is_reused(study):
     other = study.with_space(study="other")
-    before = sum(study.runner.made.values())
+    before = sum(study.runner.runs.values())
     other.run()
     found = accounted(other)
-    assert found.together.trainer == 0.5 * (sum(study.runner.made.values()) - before)
+    assert found.together.trainer == 0.5 * (sum(study.runner.runs.values()) - before)
     assert found.together.reused > 0.0
 
 

@@ -29,7 +29,7 @@ def test_status_has_what_each_kind_of_stage_has_cost_and_the_busy_share(make_stu
     study.run()
     with study.opened() as (opened, ledger):
         state = status(opened, ledger)
-    spent = {str(stage): 0.25 * number for stage, number in study.runner.made.items()}
+    spent = {str(stage): 0.25 * number for stage, number in study.runner.runs.items()}
     assert {stage: seconds for stage, seconds in state["cpu_seconds"].items() if seconds} == spent
     assert state["cpu_seconds"]["measure"] == 0.0, "the fake device takes no time"
     assert state["busy_share"] > 0.0

@@ -44,8 +44,8 @@ def test_each_augmentation_changes_the_images_and_keeps_shape_and_type(batch, au
 
 @pytest.mark.parametrize("augmentation", WAYS)
 def test_views_depend_only_on_the_seed(batch, augmentation):
-    (one, targets), (again, same) = drawn(augmentation, batch), drawn(augmentation, batch)
-    assert (one == again).all()
+    (drawn_images, targets), (again, same) = drawn(augmentation, batch), drawn(augmentation, batch)
+    assert (drawn_images == again).all()
     assert torch.equal(targets, same)
     everything = Augmentation(0.5, 0.5, 9, 0.8, 1.0)
     assert (drawn(everything, batch)[0] != drawn(everything, batch, seed=1)[0]).any()

@@ -63,9 +63,9 @@ def task(data, **values) -> fine_tune.FineTuneTask:
     )
 
 
-def wrong(asked: fine_tune.FineTuneTask) -> fine_tune.FineTuneTask:
+def wrong(changed: fine_tune.FineTuneTask) -> fine_tune.FineTuneTask:
     """The same task with wrong labels."""
-    return dataclasses.replace(asked, labels=(asked.labels + 1) % 10)
+    return dataclasses.replace(changed, labels=(changed.labels + 1) % 10)
 
 
 def targets() -> distillation.TargetBatch:
@@ -98,8 +98,8 @@ def test_a_hint_brings_the_features_nearer(data, teacher_outputs):
     distances = {}
     for name, student in students.items():
         fine_tune.fine_tune(student, task(data, distillation=name, epochs=4, **teacher_outputs))
-        found = inference.predict_features(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
-        distances[name] = float(np.square(found - teacher_outputs["teacher_features"]).mean())
+        features = inference.predict_features(student, data.train.images[:ROWS], 28, Preprocessing(data.mean, data.std))
+        distances[name] = float(np.square(features - teacher_outputs["teacher_features"]).mean())
     assert distances["feature"] < 0.75 * distances["logits"]
 
 

@@ -111,8 +111,8 @@ def test_distillation_follows_the_teacher_not_the_labels(data):
     recipe = dataclasses.replace(RECIPE, distillation_weight=1.0)
     wrong = (data.train.labels[:256] + 1) % 10
     student = tiny()
-    asked = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
-    report = fine_tune.fine_tune(student, dataclasses.replace(asked, labels=wrong))
+    training = task(data, recipe=recipe, epochs=8, teacher_logits=logits)
+    report = fine_tune.fine_tune(student, dataclasses.replace(training, labels=wrong))
     predicted = inference.predict_logits(student, images, 28, Preprocessing(data.mean, data.std))
     assert report.loss_last < report.loss_first
     assert kl_divergence(logits, predicted) < kl_divergence(
@@ -125,12 +125,14 @@ def test_the_loss_weighs_labels_and_teacher(data):
     model, rng = tiny().eval(), np.random.default_rng(0)
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
     batch = np.arange(8)
-    asked = task(data, teacher_logits=teacher)
-    made = fine_tune._batch(asked, None, batch, "fp32")
-    logits = torch.tensor(inference.predict_logits(model, asked.images[batch], 28, Preprocessing(data.mean, data.std)))
-    with distillation.method("logits", model, asked.recipe, None) as method:
-        seen = fine_tune._loss(method, model(made.inputs), made, asked).item()
-    ce = torch.nn.functional.cross_entropy(logits, torch.tensor(asked.labels[batch])).item()
+    training = task(data, teacher_logits=teacher)
+    loss = fine_tune._batch(training, None, batch, "fp32")
+    logits = torch.tensor(
+        inference.predict_logits(model, training.images[batch], 28, Preprocessing(data.mean, data.std))
+    )
+    with distillation.method("logits", model, training.recipe, None) as method:
+        seen = fine_tune._loss(method, model(loss.inputs), loss, training).item()
+    ce = torch.nn.functional.cross_entropy(logits, torch.tensor(training.labels[batch])).item()
     soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert seen == pytest.approx(0.5 * ce + 0.5 * 4 * soft, rel=1e-4)
 
@@ -140,17 +142,17 @@ def test_weights_of_classes_multiply_the_loss_of_the_labels_and_not_that_of_the_
     weights, rng = tuple(float(weight) for weight in range(1, 11)), np.random.default_rng(0)
     logits, batch = torch.tensor(rng.normal(size=(8, 10)), dtype=torch.float32), np.arange(8)
     teacher = rng.normal(size=(256, 10)).astype(np.float32)
-    asked = task(data, teacher_logits=teacher, recipe=dataclasses.replace(RECIPE, label_smoothing=smoothing))
-    made = fine_tune._batch(asked, None, batch, "fp32")
-    with distillation.method("logits", tiny(), asked.recipe, None) as method:
+    training = task(data, teacher_logits=teacher, recipe=dataclasses.replace(RECIPE, label_smoothing=smoothing))
+    loss = fine_tune._batch(training, None, batch, "fp32")
+    with distillation.method("logits", tiny(), training.recipe, None) as method:
         losses = [
-            fine_tune._loss(method, logits, made, dataclasses.replace(asked, class_weights=one)).item()
-            for one in (None, (1.0,) * 10, weights)
+            fine_tune._loss(method, logits, loss, dataclasses.replace(training, class_weights=weighting)).item()
+            for weighting in (None, (1.0,) * 10, weights)
         ]
     assert losses[0] == pytest.approx(losses[1])
     log = logits.log_softmax(1).numpy()
     spread = np.full((8, 10), smoothing / 10)
-    spread[np.arange(8), asked.labels[batch]] += 1 - smoothing
+    spread[np.arange(8), training.labels[batch]] += 1 - smoothing
     labels = -(spread * np.array(weights) * log).sum(1).mean()
     soft = kl_divergence(teacher[batch] / 2, logits.numpy() / 2)
     assert losses[2] == pytest.approx(0.5 * labels + 0.5 * 4 * soft, rel=1e-4)
@@ -164,8 +166,8 @@ def test_images_that_count_more_are_learned(data):
     for weights in ((4.0, 0.25), (0.25, 4.0)):
         model = tiny()
         images, seen = data.train.images[rows], Preprocessing(data.mean, data.std)
-        asked = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
-        fine_tune.fine_tune(model, asked)
+        training = fine_tune.FineTuneTask(images, labels, 28, seen, RECIPE, 2.0, class_weights=weights + (1.0,) * 8)
+        fine_tune.fine_tune(model, training)
         predicted = inference.predict_logits(model, images, 28, seen).argmax(1)
         learned.append((predicted == 0).mean())
     assert learned == [1.0, 0.0]
@@ -244,12 +246,12 @@ def test_only_rows_of_the_pool_are_read_and_never_all_at_once(data):
     pool = np.arange(0, 256, 2)
     images, labels = data.train.images[:256].view(Watched), data.train.labels[:256].copy()
     labels[1::2] = -1  # a label outside the pool would raise
-    one, other = tiny(), tiny()
-    fine_tune.fine_tune(one, dataclasses.replace(task(data, pool=pool), images=images, labels=labels))
+    single, other = tiny(), tiny()
+    fine_tune.fine_tune(single, dataclasses.replace(task(data, pool=pool), images=images, labels=labels))
     assert max(Watched.read) <= RECIPE.batch_size
     fine_tune.fine_tune(other, task(data, pool=pool))
-    assert torch.equal(weights(one), weights(other))
-    inference.predict_logits(one, images, 28, Preprocessing(data.mean, data.std), batch_size=32, rows=pool)
+    assert torch.equal(weights(single), weights(other))
+    inference.predict_logits(single, images, 28, Preprocessing(data.mean, data.std), batch_size=32, rows=pool)
     assert max(Watched.read) <= RECIPE.batch_size
 
 
@@ -391,10 +393,10 @@ SMALLEST = {
 def test_every_family_trains_at_two_resolutions():
     """On images as they come from files. With channels_last strides FastViT corrupts the heap at 96 pixels."""
     assert SMALLEST.keys() == set(backbones.FAMILIES.names())
-    asked = [f"{name}@{pixels}" for name in SMALLEST.values() for pixels in (64, 96)]
-    command = [sys.executable, "-X", "faulthandler", os.path.join(SUPPORT, "train_models.py"), *asked]
+    names = [f"{name}@{pixels}" for name in SMALLEST.values() for pixels in (64, 96)]
+    command = [sys.executable, "-X", "faulthandler", os.path.join(SUPPORT, "train_models.py"), *names]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert (ended.returncode, ended.stdout.split("\n")) == (0, [*(f"{name} 2 steps" for name in asked), ""]), (
+    assert (ended.returncode, ended.stdout.split("\n")) == (0, [*(f"{name} 2 steps" for name in names), ""]), (
         ended.stderr
     )

@@ -53,11 +53,11 @@ def layer_decay(value: float) -> Recipe:
 
 @pytest.mark.parametrize("make", [tiny, pruned])
 def test_layer_decay_slows_each_layer_by_its_factor(make):
-    found = rates(make(), layer_decay(0.5), step=4)
-    assert found["head.weight"] == pytest.approx(1e-3)
+    rates_of_layers = rates(make(), layer_decay(0.5), step=4)
+    assert rates_of_layers["head.weight"] == pytest.approx(1e-3)
     for depth, name in enumerate(["blocks.2.mlp.fc2.weight", "blocks.1.attn.qkv.weight", "blocks.0.norm1.bias"]):
-        assert found[name] == pytest.approx(1e-3 * 0.5 ** (depth + 1))
-    assert found["pos_embed"] == found["patch_embed.proj.weight"] == pytest.approx(1e-3 * 0.5**4)
+        assert rates_of_layers[name] == pytest.approx(1e-3 * 0.5 ** (depth + 1))
+    assert rates_of_layers["pos_embed"] == rates_of_layers["patch_embed.proj.weight"] == pytest.approx(1e-3 * 0.5**4)
 
 
 def test_without_layer_decay_all_rates_are_equal():

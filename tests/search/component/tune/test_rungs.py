@@ -81,13 +81,13 @@ def test_each_step_is_a_rung_and_the_last_one_confirms(fake_study, trial_of):
 def test_a_second_process_goes_on_at_its_rung_and_repeats_nothing(fake_study, trial_of):
     with trial_of(CUT) as trial:
         steps(trial, 0, 1)
-    made, measured = fake_study.runner.made.copy(), fake_study.device.measured.copy()
+    made, measured = fake_study.runner.runs.copy(), fake_study.device.measured.copy()
     with trial_of(CUT) as trial:
         (again,) = steps(trial, 1)
-        assert (fake_study.runner.made, fake_study.device.measured) == (made, measured)
+        assert (fake_study.runner.runs, fake_study.device.measured) == (made, measured)
         (confirmed,) = steps(trial, 2)
     assert again["rung"] == 1
-    assert fake_study.runner.made - made == {Stage.EXPORT: 1}
+    assert fake_study.runner.runs - made == {Stage.EXPORT: 1}
     with trial_of(CUT) as trial:
         assert steps(trial, 2) == [confirmed]
     assert len(fake_study.records()) == 1
@@ -97,7 +97,7 @@ def test_a_plan_that_needs_no_training_is_confirmed_at_once(fake_study, trial_of
     with trial_of(CUT | {"head_pruning_ratio": 0.0, "ffn_pruning_ratio": 0.0}) as trial:
         _, confirmed = steps(trial, 0, 1)
     assert (confirmed["done"], confirmed["outcome"], confirmed["rung"]) == (True, "confirmed", 0)
-    assert fake_study.runner.made[Stage.TRAIN] == 0
+    assert fake_study.runner.runs[Stage.TRAIN] == 0
 
 
 def test_a_plan_that_breaks_a_limit_ends_with_the_reason(fake_study, trial_of):
@@ -108,7 +108,7 @@ def test_a_plan_that_breaks_a_limit_ends_with_the_reason(fake_study, trial_of):
     assert "breaks cpu_ms_p50<=0.5" in ended["reason"]
     assert math.isnan(ended["accuracy"])
     assert tight.records()[ended["trial"]].outcome == "infeasible"
-    assert tight.runner.made[Stage.TRAIN] == 0
+    assert tight.runner.runs[Stage.TRAIN] == 0
 
 
 def test_a_plan_that_the_device_cannot_hold_ends_with_the_reason(fake_study, trial_of):

@@ -14,8 +14,8 @@ from vitsearch.workers.space_costs import count, training_seconds_per_image
 def test_what_is_removed_is_not_counted(plan):
     whole = replace(plan, backbone="vit_fmnist_p4", weights="builtin")
     cut = replace(whole, compression=Compression(head_pruning_ratio=0.5, ffn_pruning_ratio=0.5))
-    found = count(whole, 10, 1)
-    assert (found.params_m, found.macs_m) == pytest.approx((2.684554, 138.622848))
+    counts = count(whole, 10, 1)
+    assert (counts.params_m, counts.macs_m) == pytest.approx((2.684554, 138.622848))
     params, macs = count(cut, 10, 1).params_m, count(cut, 10, 1).macs_m
     assert 0.4 * 2.684554 < params < 0.6 * 2.684554
     assert macs < 0.6 * 138.622848

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
+from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
-from vitsearch.compress.sparsity import sparse_file
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
 from vitsearch.core.preprocessing import Preprocessing
@@ -66,9 +66,9 @@ def few_validation_images():
 
     @lru_cache
     def load(spec, cache):
-        found = original(spec, cache)
-        split = found.validation
-        return replace(found, validation=Split.of(split.images[:VALIDATION], split.labels[:VALIDATION]))
+        loaded = original(spec, cache)
+        split = loaded.validation
+        return replace(loaded, validation=Split.of(split.images[:VALIDATION], split.labels[:VALIDATION]))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "_load_data", load)
@@ -137,7 +137,7 @@ def fewer_tokens(cut):
 
 
 def test_every_job_has_exactly_one_task():
-    stages = {found for found in vars(jobs).values() if isinstance(found, type) and issubclass(found, jobs.Job)}
+    stages = {kind for kind in vars(jobs).values() if isinstance(kind, type) and issubclass(kind, jobs.Job)}
     assert tasks.TASKS.keys() == {stage for stage in stages if hasattr(stage, "stage")}
     assert len(set(tasks.TASKS.values())) == len(tasks.TASKS)
     assert {task: get_type_hints(task)["job"] for task in tasks.TASKS.values()} == {
@@ -149,7 +149,7 @@ def test_every_job_has_exactly_one_task():
 def test_an_exported_file_says_what_its_input_and_its_classes_are(workspace, cut):
     job = jobs.ScreenJob(workspace, cut(0.33, 0.5), FP32, OPSET, CALIBRATION, artifact_key="ab" * 32)
     graph = tasks.build_graph(job)
-    said = {one.key: one.value for one in onnx.load(workspace.scratch.model(graph.sha256)).metadata_props}
+    said = {entry.key: entry.value for entry in onnx.load(workspace.scratch.model(graph.sha256)).metadata_props}
     assert said.keys() == {"vitsearch.artifact_key", "vitsearch.labels", "vitsearch.preprocessing"}
     assert said["vitsearch.artifact_key"] == "ab" * 32
     assert json.loads(said["vitsearch.labels"])[0] == "T-shirt/top"
@@ -259,7 +259,7 @@ def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, 
     targets, seen = jobs.DistillationTargets("none"), []
     job = jobs.TrainJob(workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, targets, reference, UNKNOWN)
     judge = tasks._judged
-    monkeypatch.setattr(tasks, "_judged", lambda *asked: seen.append(judge(*asked)) or seen[-1])
+    monkeypatch.setattr(tasks, "_judged", lambda *arguments: seen.append(judge(*arguments)) or seen[-1])
     trained = tasks.train_rung(job)
     last, average = seen
     assert trained.found == min(seen, key=lambda end: end.kl)
@@ -267,12 +267,12 @@ def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, 
 
 
 def test_nothing_learns_from_the_holdout(workspace, source, base, cut, monkeypatch):
-    found = images.load_data(workspace)
-    assert len(found.holdout) == 100
-    pool = fine_tune.training_pool(found.learned, replace(RECIPE, images_per_epoch=10**6))
-    drawn = images.drawn_rows(found, Calibration(10**6, 0))
-    assert set(found.holdout.tolist()).isdisjoint([*pool.tolist(), *drawn.tolist()])
-    assert len(pool) == len(drawn) == len(found.train) - 100
+    loaded = images.load_data(workspace)
+    assert len(loaded.holdout) == 100
+    pool = fine_tune.training_pool(loaded.learned, replace(RECIPE, images_per_epoch=10**6))
+    drawn = images.drawn_rows(loaded, Calibration(10**6, 0))
+    assert set(loaded.holdout.tolist()).isdisjoint([*pool.tolist(), *drawn.tolist()])
+    assert len(pool) == len(drawn) == len(loaded.train) - 100
 
 
 def test_a_base_is_as_accurate_as_on_the_validation_split(workspace, cut, base, reference):
@@ -319,11 +319,11 @@ def test_dynamic_int8_is_judged_at_the_batch_it_is_measured_at(workspace, cut, t
     spec, deployment = cut(0.67, 0.875), replace(FP32, precision="int8_dynamic")
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     exported = tasks.export_artifact(job)
-    found, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
-    inputs = to_tensor(found.validation.images, 28, Preprocessing(found.mean, found.std)).numpy()
+    loaded, path = images.load_data(workspace), workspace.store.model(exported.graph.sha256)
+    inputs = to_tensor(loaded.validation.images, 28, Preprocessing(loaded.mean, loaded.std)).numpy()
 
     def counted(batch: int) -> Confusion:
-        return Confusion.of(found.validation.labels, evaluate.logits(path, inputs, batch).argmax(1))
+        return Confusion.of(loaded.validation.labels, evaluate.logits(path, inputs, batch).argmax(1))
 
     assert exported.confusion == counted(1)
     assert tasks.export_artifact(replace(job, batch=100)).confusion == counted(100)
@@ -410,8 +410,8 @@ def test_a_sparse_model_stays_sparse_through_every_stage(workspace, cut, referen
     )
     job = jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, rounded.checkpoint_sha256)
     for path in (workspace.scratch.model(graph.sha256), workspace.store.model(tasks.export_artifact(job).graph.sha256)):
-        found = [zero for zero in sparse_file.zeros(path) if (zero.reshape(-1, 4).sum(1) >= 2).all()]
-        assert len(found) == 4 * 6
+        sparse = [zero for zero in sparse_file.zeros(path) if (zero.reshape(-1, 4).sum(1) >= 2).all()]
+        assert len(sparse) == 4 * 6
 
 
 @pytest.mark.long
@@ -431,14 +431,14 @@ def test_training_for_int8_starts_from_a_rung_and_its_file_agrees_with_it(worksp
     )
     assert 0 < exported.graph.parity < 0.02
     screened = tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, CALIBRATION))
-    costs = [(made.macs_m, made.params_m, made.size_bytes) for made in (screened, exported.graph)]
+    costs = [(graph.macs_m, graph.params_m, graph.size_bytes) for graph in (screened, exported.graph)]
     assert costs[0] == pytest.approx(costs[1], rel=1e-3)
 
 
 @pytest.mark.long
 def test_a_mixed_precision_leaves_the_named_layers_of_a_cut_model_in_fp32(workspace, source, cut, screened):
-    found = tasks.study_sensitivity(jobs.SensitivityJob(workspace, source, Calibration(16, 0)))
-    sensitivity = json.loads(workspace.store.get(found.sha256).read_text())
+    stored = tasks.study_sensitivity(jobs.SensitivityJob(workspace, source, Calibration(16, 0)))
+    sensitivity = json.loads(workspace.store.get(stored.sha256).read_text())
     assert len(sensitivity) == 4 * 6 + 1
     spec = cut(0.5, 0.5, "int8_mixed")
     named = replace(spec, resolved=replace(spec.resolved, fp32_layers=("blocks.1.mlp.fc1", "head")))
@@ -482,10 +482,10 @@ def test_a_rung_with_hints_reads_the_cached_features(workspace, source, cut, ref
 def test_the_student_may_be_smaller_than_its_teacher(workspace, source, reference):
     """The teacher's logits are computed at its own resolution."""
     small = replace(source, resolution=24)
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
+    structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("vit_fmnist_p4", "builtin", 24, None, Compression(), "logits", RECIPE, (FP32,))
-    resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
-    spec = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
+    resolved = resolve(plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores))
+    spec = jobs.CompressionSpec(small, resolved, structure.statistics_sha256)
     recipe = replace(RECIPE, frozen_blocks=2, layer_decay=0.75, gradient_checkpointing=True)
     teacher = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe)).sha256
     seen = tasks.train_rung(
@@ -504,10 +504,10 @@ def test_the_student_may_be_smaller_than_its_teacher(workspace, source, referenc
 @pytest.mark.long
 def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(workspace):
     small = jobs.Source("efficientvit_fmnist", "builtin", 20, FASHION_MNIST)
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
+    structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     plan = Plan("efficientvit_fmnist", "builtin", 20, None, Compression(), "logits", RECIPE, (FP32,))
-    resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
-    unchanged = jobs.CompressionSpec(small, resolved, found.statistics_sha256)
+    resolved = resolve(plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores))
+    unchanged = jobs.CompressionSpec(small, resolved, structure.statistics_sha256)
     few = replace(workspace, data=DATA | {"holdout_images": 500})
     logits = tasks.cache_logits(jobs.LogitsJob(few, replace(small, resolution=28), "holdout", RECIPE)).sha256
     recalibrated = replace(unchanged, calibrations=Calibrations(batch_norms=Calibration(512, 0)))
@@ -520,13 +520,16 @@ def test_recalibrated_batch_norms_come_nearer_to_the_base_at_another_resolution(
 def test_batch_norms_are_recalibrated_in_the_base_before_the_cut(workspace):
     """Recalibrated after the cut they would adapt to its errors, and no fit knows their scale."""
     small, whole = jobs.Source("efficientvit_fmnist", "builtin", 20, FASHION_MNIST), Compression()
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
+    structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, small, Calibration(32, 0)))
     variances = []
     for cut in (whole, replace(whole, ffn_pruning_ratio=0.5)):
         plan = Plan("efficientvit_fmnist", "builtin", 20, None, cut, "logits", RECIPE, (FP32,))
-        resolved = resolve(plan, BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores))
+        resolved = resolve(
+            plan, BlockStructure.from_json(structure.block_structure), Scores.from_json(structure.scores)
+        )
         model = models.refitted(
-            jobs.CompressionSpec(small, resolved, found.statistics_sha256, Calibrations(Calibration(64, 0))), workspace
+            jobs.CompressionSpec(small, resolved, structure.statistics_sha256, Calibrations(Calibration(64, 0))),
+            workspace,
         ).state_dict()
         variances.append({name: value for name, value in model.items() if name.endswith("running_var")})
     uncut = [name for name, value in variances[0].items() if value.shape == variances[1][name].shape]
@@ -589,5 +592,5 @@ def test_a_subset_is_the_first_validation_images_as_the_model_takes_them(workspa
     model = models.base_model(source, workspace)
     logits = images.predict(model, split.images[:40], source.view)
     with torch.inference_mode():
-        found = model(torch.from_numpy(np.load(stored_images)))
-    np.testing.assert_allclose(found.numpy(), logits, atol=1e-4)
+        output = model(torch.from_numpy(np.load(stored_images)))
+    np.testing.assert_allclose(output.numpy(), logits, atol=1e-4)

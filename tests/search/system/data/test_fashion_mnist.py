@@ -61,7 +61,7 @@ def test_weights_reach_what_the_card_says(name, data):
     logits = inference.predict_logits(
         model, data.validation.images, base.resolution, Preprocessing(data.mean, data.std)
     )
-    found = inference.accuracy(logits, data.validation.labels)
+    accuracy = inference.accuracy(logits, data.validation.labels)
     assert len(data.validation) == card["accuracy"]["validation_images"]
-    assert found == pytest.approx(card["accuracy"]["validation"], abs=0.0015)  # other kernels may turn a few images
-    assert found >= 0.9
+    assert accuracy == pytest.approx(card["accuracy"]["validation"], abs=0.0015)  # other kernels may turn a few images
+    assert accuracy >= 0.9

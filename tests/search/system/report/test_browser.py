@@ -138,10 +138,10 @@ def test_columns_sort(tab):
 
 def test_the_line_that_ships_a_model_is_copied(browser, file, data):
     with opened(browser, file, permissions=["clipboard-read", "clipboard-write"]) as (tab, _):
-        for name, asked in ((f"trial {data.knee}", data.knee), ("baseline", "baseline")):
+        for name, model in ((f"trial {data.knee}", data.knee), ("baseline", "baseline")):
             tab.click(f"[aria-label='Copy the line that ships {name}']")
-            tab.wait_for_selector(f"text=Copied: vitsearch ship fake {asked}")
-            assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake {asked}"
+            tab.wait_for_selector(f"text=Copied: vitsearch ship fake {model}")
+            assert tab.evaluate("navigator.clipboard.readText()") == f"vitsearch ship fake {model}"
 
 
 def test_on_paper_everything_is_drawn_on_white(browser, file):
@@ -161,9 +161,10 @@ def test_texts_from_outside_stay_texts(browser, data, tmp_path):
     )
     chosen = tuple(dict(knobs, backbone=NASTY if index % 2 else "b") for index, knobs in enumerate(data.chosen))
     effects = tuple(
-        replace(one, backbones=tuple(replace(fake, backbone=NASTY) for fake in one.backbones)) for one in data.effects
+        replace(effect, backbones=tuple(replace(fake, backbone=NASTY) for fake in effect.backbones))
+        for effect in data.effects
     )
-    nasty = replace(data, study=NASTY, asked=NASTY, trials=trials, chosen=chosen, effects=effects)
+    nasty = replace(data, study=NASTY, study_argument=NASTY, trials=trials, chosen=chosen, effects=effects)
     path = tmp_path / "nasty.html"
     path.write_text(page(nasty.to_json(), live=False))
     with opened(browser, path) as (tab, complaints):
@@ -197,7 +198,7 @@ def test_a_new_trial_comes_to_the_live_page_by_itself(browser, make_study):
     elsewhere = ThreadPoolExecutor(1)  # playwright has an event loop in this thread
     elsewhere.submit(study.run).result()
     with server(f"{study.folder / 'fake.db'}") as port:
-        with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, asked):
+        with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, requested):
             tab.check("#points-table tbody tr:nth-child(1) input")
             before, kept = tab.evaluate("page.data.trials.length"), selected(tab)
             elsewhere.submit(study.with_space(search__trials=3).run).result()
@@ -206,7 +207,7 @@ def test_a_new_trial_comes_to_the_live_page_by_itself(browser, make_study):
             assert count > before
             assert selected(tab) == kept
             assert "new trial" in tab.text_content("#live")
-            assert {url.split("/")[3] for url in asked} == {TOKEN}  # no complaint, and nobody else was asked
+            assert {url.split("/")[3] for url in requested} == {TOKEN}  # no complaint, and nobody else was asked
         with opened(browser, f"http://127.0.0.1:{port}/{TOKEN}/") as (tab, _):
             assert tab.evaluate("page.data.trials.length") == count
     elsewhere.shutdown()
@@ -221,9 +222,10 @@ def large(data):
         model, factor = data.trials[index], 1.0 + len(trials) / MANY
         figures = {
             name: Figure(
-                *(None if value is None else value * factor for value in (one.value, one.low, one.high)), one.reason
+                *(None if value is None else value * factor for value in (figure.value, figure.low, figure.high)),
+                figure.reason,
             )
-            for name, one in model.metrics.figures.items()
+            for name, figure in model.metrics.figures.items()
         }
         group = CONFIRMED if model.is_model else model.group
         trials.append(replace(model, number=len(trials), metrics=Metrics(figures), group=group))
@@ -264,5 +266,5 @@ def ready_cpu_s(browser, file):
         tools.send("Performance.enable", {"timeDomain": "threadTicks"})
         tab.goto(file.as_uri(), wait_until="commit")
         tab.wait_for_selector("html[data-ready]", state="attached")
-        found = tools.send("Performance.getMetrics")["metrics"]
-    return next(one["value"] for one in found if one["name"] == "TaskDuration")
+        metrics = tools.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")

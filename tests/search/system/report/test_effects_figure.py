@@ -36,19 +36,19 @@ def effects_of(tab, objective):
 @pytest.mark.parametrize("objective", ["accuracy", "cpu_ms_p50"])
 def test_each_effect_is_a_dot_with_its_interval(tab, data, objective):
     drawn, words, rows = effects_of(tab, objective)
-    (found,) = (one for one in data.effects if one.name == objective)
-    (fake,) = found.backbones
+    (shown,) = (effect for effect in data.effects if effect.name == objective)
+    (fake,) = shown.backbones
     factor = 100 if objective == "accuracy" else 1  # points; the logarithms of shares
-    expected = [[factor * end for end in (one.estimate, one.low, one.high)] for one in fake.effects]
+    expected = [[factor * end for end in (each.estimate, each.low, each.high)] for each in fake.effects]
     assert len(expected) > 2
-    assert sorted(drawn) == [pytest.approx(one, abs=1e-4) for one in sorted(expected)]
-    assert [row[1:4] for row in rows] == [[one.knob, one.start, one.to] for one in fake.effects]
+    assert sorted(drawn) == [pytest.approx(end, abs=1e-4) for end in sorted(expected)]
+    assert [row[1:4] for row in rows] == [[each.knob, each.start, each.to] for each in fake.effects]
     assert f"fake_vit: {fake.about()}".replace(" %", "\u00a0%") in words
 
 
 def test_a_backbone_is_looked_at_alone(browser, data, tmp_path):
     effects = tuple(
-        replace(one, backbones=(*one.backbones, BackboneEffects("other", 3, None, ()))) for one in data.effects
+        replace(each, backbones=(*each.backbones, BackboneEffects("other", 3, None, ()))) for each in data.effects
     )
     path = tmp_path / "two.html"
     path.write_text(page(replace(data, effects=effects).to_json(), live=False))

@@ -75,11 +75,11 @@ def test_a_ticked_row_is_marked_in_the_figure(tab, data):
     tab.wait_for_function(
         "document.querySelector('[data-figure=front] .js-plotly-plot').data.some((one) => one.selectedpoints?.length)"
     )
-    found = tab.evaluate(
+    marked = tab.evaluate(
         """() => document.querySelector("[data-figure=front] .js-plotly-plot").data
           .flatMap((one) => (one.selectedpoints || []).map((place) => one.customdata[place]))"""
     )
-    assert found == [index]
+    assert marked == [index]
 
 
 def test_conditions_select_what_meets_them(tab, data):

@@ -13,11 +13,11 @@ import pytest
 
 from vitsearch.devices.cores import Cores
 from vitsearch.pipeline.jobs import Job
+from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.local_workers import LocalWorkers
 from vitsearch.workers.process_guard import ProcessGuard
 from vitsearch.workers.process_tree import ProcessTree
 from vitsearch.workers.ray_runner import KEEPALIVE_MS, RayRunner
-from vitsearch.workers.running.resources import Resources
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="workers pause through /proc")
 
@@ -71,11 +71,11 @@ def run():
 
 def states() -> dict[str, str]:
     """The state of every process that this one has started, by its title."""
-    found = {}
+    by_pid = {}
     for pid, _ in ProcessTree("no such token", os.getpid()).ids():
         title = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
-        found[Path(title).name] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return found
+        by_pid[Path(title).name] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return by_pid
 
 
 async def soon(condition: Callable[[], bool]) -> bool:

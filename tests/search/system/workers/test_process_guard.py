@@ -109,10 +109,10 @@ def kill(pid: int) -> None:
 def state(pid: int) -> str:
     """The letter in /proc; "gone" for a process that has ended."""
     try:
-        found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "gone"
-    return "gone" if found in "ZX" else found
+    return "gone" if letter in "ZX" else letter
 
 
 def soon(condition: Callable[[], bool]) -> bool:

@@ -48,8 +48,8 @@ def test_workers_are_told_from_the_rest_of_a_ray_node(command, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "process"),
     [("12.345", ProcessId(12, "345")), ("12.345.ab", ProcessId(12, "345")), ("", None), ("ab12", None), ("12", None)],
 )
-def test_a_process_is_read_back_from_its_text(text, found):
-    assert ProcessId.of_text(text) == found
+def test_a_process_is_read_back_from_its_text(text, process):
+    assert ProcessId.of_text(text) == process

@@ -18,9 +18,9 @@ import pytest
 from vitsearch.core.activity import Work, doing
 from vitsearch.errors import StageError, WorkersLost
 from vitsearch.pipeline.jobs import Job
+from vitsearch.workers.cluster.losses import NO_MEMORY
+from vitsearch.workers.cluster.resources import Resources
 from vitsearch.workers.ray_runner import RayRunner
-from vitsearch.workers.running.losses import NO_MEMORY
-from vitsearch.workers.running.resources import Resources
 
 pytestmark = pytest.mark.long
 
@@ -33,20 +33,20 @@ def make_cluster(monkeypatch):
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
     from ray.cluster_utils import Cluster
 
-    made = []
+    clusters = []
 
     def make(nodes, **arguments):
         ensure_token_if_auth_enabled()  # as ray.init does for a cluster of its own
-        made.append(Cluster(initialize_head=True, head_node_args=arguments))
+        clusters.append(Cluster(initialize_head=True, head_node_args=arguments))
         for _ in range(nodes):
-            made[0].add_node(num_cpus=1)
-        return made[0]
+            clusters[0].add_node(num_cpus=1)
+        return clusters[0]
 
     # A short path, for sockets; and of its own, because Ray notes the newest cluster of a machine there.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         yield make
-        for cluster in made:
+        for cluster in clusters:
             cluster.shutdown()
 
 
@@ -82,8 +82,8 @@ class Start:
 
 
 def starts(folder: Path) -> list[Start]:
-    found = [Start(*path.name.split(".")) for path in folder.glob("cache/starts/*")]
-    return sorted(found, key=lambda start: start.time)
+    starts_of = [Start(*path.name.split(".")) for path in folder.glob("cache/starts/*")]
+    return sorted(starts_of, key=lambda start: start.time)
 
 
 class LosesANode(threading.Thread):
@@ -120,16 +120,16 @@ def test_a_lost_node_repeats_only_the_stage_that_it_was_making(make_cluster, mak
     runner.close()
     assert ended.complete
     assert study.trained == 3
-    made = starts(tmp_path)
-    (repeated,) = [job for job, times in Counter(start.job for start in made).items() if times > 1]
-    first, second = (start for start in made if start.job == repeated)
+    begun = starts(tmp_path)
+    (repeated,) = [job for job, times in Counter(start.job for start in begun).items() if times > 1]
+    first, second = (start for start in begun if start.job == repeated)
     assert (first.stage, first.node) == ("train", losing.node)
     assert second.node != losing.node
     with closing(sqlite3.connect(tmp_path / "fake.db")) as database:
         in_ledger = Counter(
             stage for (stage,) in database.execute("SELECT stage FROM vs_stage_cost WHERE ran_on LIKE 'worker%'")
         )
-    assert in_ledger == Counter(start.stage for start in {start.job: start for start in made}.values())
+    assert in_ledger == Counter(start.stage for start in {start.job: start for start in begun}.values())
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def _report_and_sleep(job, resources, log):
     import time
 
     from vitsearch.core.activity import current
+    from vitsearch.workers.cluster.reports import reporting
     from vitsearch.workers.ray_runner import _mailbox
-    from vitsearch.workers.running.reports import reporting
 
     with reporting(_mailbox(log), "10.0.0.2"):
         current().text = "asleep"
@@ -199,7 +199,7 @@ def test_a_lost_head_ends_the_run_with_how_to_resume_before_ray_ends_the_process
 
 
 def test_a_lost_node_is_named_and_its_stage_waits_for_another(make_cluster, tmp_path, warnings_of):
-    heard, cluster = warnings_of("vitsearch.workers.running.losses"), make_cluster(1, num_cpus=0)
+    heard, cluster = warnings_of("vitsearch.workers.cluster.losses"), make_cluster(1, num_cpus=0)
     runner = RayRunner(Resources(1, 1, 0.0), tmp_path / "logs", cluster.address)
     runner._run_task = runner._ray.remote(num_cpus=1, max_retries=0)(_report_and_sleep)
 

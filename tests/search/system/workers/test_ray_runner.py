@@ -17,10 +17,10 @@ from vitsearch.storage.stage_cost import StageCost, StageKind
 from vitsearch.testing.fakes import FakeRunner
 from vitsearch.workers import ray_runner as runners
 from vitsearch.workers import tasks
+from vitsearch.workers.cluster.losses import KILLED
+from vitsearch.workers.cluster.memory_demand import MemoryDemand
+from vitsearch.workers.cluster.resources import Resources, require_cluster
 from vitsearch.workers.ray_runner import InlineRunner, RayRunner, versions
-from vitsearch.workers.running.losses import KILLED
-from vitsearch.workers.running.memory_demand import MemoryDemand
-from vitsearch.workers.running.resources import Resources, require_cluster
 
 KIND = StageKind("stage", "")
 
@@ -200,11 +200,11 @@ def test_a_worker_without_a_gpu_sees_none(monkeypatch, tmp_path, gpus, visible):
 
 def test_the_inline_runner_measures_the_cost_of_a_stage(monkeypatch):
     monkeypatch.setitem(tasks.TASKS, StageJob, lambda job: 7)
-    result, made = asyncio.run(InlineRunner().run(StageJob(None, "well")))
+    result, cost = asyncio.run(InlineRunner().run(StageJob(None, "well")))
     assert result == 7
-    assert made.cpu_seconds >= 0.0
-    assert made.peak_memory_mb is None or made.peak_memory_mb > 10.0
-    assert "torch" in made.versions
+    assert cost.cpu_seconds >= 0.0
+    assert cost.peak_memory_mb is None or cost.peak_memory_mb > 10.0
+    assert "torch" in cost.versions
 
 
 def test_versions_are_those_of_the_installed_distributions():

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from vitsearch.data.layout import MOST_LISTED, Layout, Origin, SplitCounts
+from vitsearch.data.layout import MOST_LISTED, Layout, SplitCounts, SplitOrigin
 
-DRAWN = Origin("10 %, drawn with seed 3", 0.1, 3)
+DRAWN = SplitOrigin("10 %, drawn with seed 3", 0.1, 3)
 
 
 def layout(train: dict[str, int]) -> Layout:
     counts = tuple(train.values())
-    held = tuple(n // 10 for n in counts)
+    holdout = tuple(n // 10 for n in counts)
     splits = {
-        "train": SplitCounts(counts, Origin("folder train")),
-        "holdout": SplitCounts(held, Origin("a tenth", 0.1, 0)),
-        "validation": SplitCounts(held, DRAWN),
+        "train": SplitCounts(counts, SplitOrigin("folder train")),
+        "holdout": SplitCounts(holdout, SplitOrigin("a tenth", 0.1, 0)),
+        "validation": SplitCounts(holdout, DRAWN),
     }
     return Layout(tuple(train), splits)
 
@@ -41,18 +41,18 @@ def test_of_many_classes_the_largest_and_the_smallest_are_shown_with_their_numbe
 
 
 def test_as_many_classes_as_fit_are_all_shown():
-    found = layout({f"class {n:02}": 10 for n in range(MOST_LISTED)}).describe()
-    assert all(f"class {n:02}" in found for n in range(MOST_LISTED))
+    counts = layout({f"class {n:02}": 10 for n in range(MOST_LISTED)}).describe()
+    assert all(f"class {n:02}" in counts for n in range(MOST_LISTED))
 
 
 def test_json_has_every_class_and_how_the_splits_came_about():
-    found = layout({f"class {n:02}": 10 * n for n in range(1, 41)}).to_json()
-    assert len(found["classes"]) == 40
-    assert found["classes"][2] == {"name": "class 03", "train": 30, "holdout": 3, "validation": 3, "test": None}
-    assert found["splits"]["validation"] == {
+    written = layout({f"class {n:02}": 10 * n for n in range(1, 41)}).to_json()
+    assert len(written["classes"]) == 40
+    assert written["classes"][2] == {"name": "class 03", "train": 30, "holdout": 3, "validation": 3, "test": None}
+    assert written["splits"]["validation"] == {
         "images": 820, "source": "10 %, drawn with seed 3", "share": 0.1, "seed": 3
     }  # fmt: skip
-    assert found["splits"]["test"] is None
+    assert written["splits"]["test"] is None
 
 
 def test_a_class_name_cannot_send_control_characters():

@@ -81,12 +81,12 @@ def test_measurement_arrives_after_the_outage(single_flight, clock, model):
     device = WaitingDevice(silent, lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
-        asked = measuring(device, model)
+        request = measuring(device, model)
         clock.now_s = silent.deadline_s - 1
         await some_polls()
-        assert not asked.done()
+        assert not request.done()
         silent.answers.set()
-        return await asked
+        return await request
 
     assert asyncio.run(wait()).latency_ms.p50 == 2.0
     assert not device.is_unavailable
@@ -97,10 +97,10 @@ def test_the_device_is_lost_after_its_deadline_without_other_work(single_flight,
     device = WaitingDevice(Silent(deadline_s=60.0), lambda: Stage.TRAIN in single_flight.running, clock)
 
     async def wait():
-        asked = measuring(device, model)
+        request = measuring(device, model)
         await some_polls()
         clock.now_s = 61.0
-        await asked
+        await request
 
     with pytest.raises(DeviceLost, match=r"^device nano: no route to host \(gave up after 61 s without a "):
         asyncio.run(wait())
@@ -117,13 +117,13 @@ def test_the_device_is_not_lost_while_other_work_runs(single_flight, clock, mode
             return TrainingRow("ab" * 32, 1, 0.9, None, 100, None), StageCost(1.0, {})
 
         training = asyncio.ensure_future(single_flight.get(StageKey(Stage.TRAIN, "it"), lambda: None, train))
-        asked = measuring(device, model)
+        request = measuring(device, model)
         for clock.now_s in (61.0, 1e4, 1e5):
             await some_polls()
-            assert not asked.done()
+            assert not request.done()
         trained.set()
         await training
-        await asked
+        await request
 
     with pytest.raises(DeviceLost):
         asyncio.run(wait())

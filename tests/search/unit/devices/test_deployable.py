@@ -16,7 +16,7 @@ from vitsearch.devices.deployable import (
     version_on,
 )
 from vitsearch.errors import ResourceError
-from vitsearch.models.graph import OLDEST_OPSET, OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
 from vitsearch.testing.fakes import FakeDevice
 from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
 
@@ -73,10 +73,10 @@ def test_the_opset_of_one_runtime_does_not_limit_another():
 
 
 def test_one_precision_that_runs_is_enough():
-    asked = [on("openvino", precision=precision) for precision in ("bf16", "fp32")]
-    refuse_unable("pc", device(OPENVINO), asked)
+    choices = [on("openvino", precision=precision) for precision in ("bf16", "fp32")]
+    refuse_unable("pc", device(OPENVINO), choices)
     with pytest.raises(ResourceError, match="does not compute in bf16; it computes in fp32, int8"):
-        refuse_unable("pc", device(OPENVINO), asked[:1])
+        refuse_unable("pc", device(OPENVINO), choices[:1])
 
 
 def test_a_provider_that_the_device_lacks_is_named_with_those_that_it_has():
@@ -120,7 +120,7 @@ def test_devices_that_run_nothing_in_common_are_refused_with_each_reason():
 
 
 def test_the_one_file_is_for_the_oldest_runtime():
-    old, new = (ORT._replace(version=one, max_opset=opset) for one, opset in (("1.9.1", 15), ("1.22.0", 23)))
+    old, new = (ORT._replace(version=version, max_opset=opset) for version, opset in (("1.9.1", 15), ("1.22.0", 23)))
     devices = [named("pi5", new), named("nano", old)]
     assert version_on(devices, on("onnxruntime")) == "1.9.1"
     assert opset_on(devices, on("onnxruntime")) == opset_for(devices[1].info, on("onnxruntime"))

@@ -47,9 +47,9 @@ def test_a_description_is_what_an_agent_could_report(shipped):
 def test_a_file_is_read_back_as_it_was_written(tmp_path):
     path = tmp_path / "my_board.json"
     path.write_text(json.dumps(descriptions.find(NANO).to_json()))
-    found = descriptions.find(str(path))
-    assert (found.name, found.info) == ("my_board", descriptions.find(NANO).info)
-    assert found.source == descriptions.find(NANO).source
+    description = descriptions.find(str(path))
+    assert (description.name, description.info) == ("my_board", descriptions.find(NANO).info)
+    assert description.source == descriptions.find(NANO).source
 
 
 def test_the_plain_report_of_an_agent_is_a_description(tmp_path):

@@ -56,7 +56,7 @@ def silent(monkeypatch):
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 5.0)
     devices = [device("nano"), device("pi5")]
     clock = [100.0]
-    group = WaitingFleet([WaitingDevice(one, lambda: False, lambda: clock[0]) for one in devices])
+    group = WaitingFleet([WaitingDevice(board, lambda: False, lambda: clock[0]) for board in devices])
     return group, devices, clock
 
 
@@ -87,6 +87,6 @@ def test_the_queue_of_a_device_is_told(silent):
 
 
 def test_one_device_waits_by_itself():
-    one = device("nano")
-    assert isinstance(waiting(one, lambda: False), WaitingDevice)
+    single = device("nano")
+    assert isinstance(waiting(single, lambda: False), WaitingDevice)
     assert isinstance(waiting(fleet("nano", "pi5"), lambda: False), WaitingFleet)

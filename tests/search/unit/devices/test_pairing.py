@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitsearch.devices.pairing import Asked, name_from
+from vitsearch.devices.pairing import PairingRequest, name_from
 from vitsearch.errors import ResourceError
 
 
@@ -26,17 +26,19 @@ def test_default_name_comes_from_the_host(url, name):
 @pytest.mark.parametrize("url", ["nano.local", "ftp://nano", "https://me:hunter2@nano"])
 def test_invalid_addresses_are_refused_without_showing_passwords(url):
     with pytest.raises(ResourceError) as caught:
-        Asked(url, "nano", None)
+        PairingRequest(url, "nano", None)
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "Nano", "a b", "../x", "-x"])
 def test_invalid_names_are_refused(name):
     with pytest.raises(ResourceError, match="a-z, 0-9"):
-        Asked("https://nano", name, None)
+        PairingRequest("https://nano", name, None)
 
 
 def test_fingerprints_in_the_form_of_openssl_are_accepted():
-    assert Asked("https://nano/", "nano", ":".join(["AB"] * 32)) == Asked("https://nano", "nano", "sha256:" + "ab" * 32)
+    assert PairingRequest("https://nano/", "nano", ":".join(["AB"] * 32)) == PairingRequest(
+        "https://nano", "nano", "sha256:" + "ab" * 32
+    )
     with pytest.raises(ResourceError, match="64 hex digits"):
-        Asked("https://nano", "nano", "sha256:12")
+        PairingRequest("https://nano", "nano", "sha256:12")

@@ -76,8 +76,8 @@ class Machine:
         return self.workers.log
 
     async def measure(self, *repeats: int) -> None:
-        asked = (self.pausing.measure(Path("model"), DEPLOYMENT, CONFIRM, repeat) for repeat in repeats)
-        await asyncio.gather(*asked)
+        requests = (self.pausing.measure(Path("model"), DEPLOYMENT, CONFIRM, repeat) for repeat in repeats)
+        await asyncio.gather(*requests)
 
     async def ended(self) -> None:
         """Return when the pause is over."""

@@ -27,15 +27,15 @@ def test_metrics_of_every_measurement_need_no_phase(device):
 
 
 def test_throughput_is_in_both_protocols_with_one_stream_per_core(device):
-    found = asked(["throughput_ips"], device, throughput="8s")
-    assert found.screen == SCREEN._replace(id="screen-1+ips1x4", throughput_s=1.0, streams=4)
-    assert found.confirm == CONFIRM._replace(id="confirm-1+ips8x4", throughput_s=8.0, streams=4)
+    both = asked(["throughput_ips"], device, throughput="8s")
+    assert both.screen == SCREEN._replace(id="screen-1+ips1x4", throughput_s=1.0, streams=4)
+    assert both.confirm == CONFIRM._replace(id="confirm-1+ips8x4", throughput_s=8.0, streams=4)
 
 
 def test_soak_is_only_in_the_confirmation(device):
-    found = asked(["latency_ms_sustained_p50@nano"], device, soak="10m")
-    assert found.screen == SCREEN
-    assert found.confirm == CONFIRM._replace(id="confirm-1+soak600", soak_s=600.0)
+    both = asked(["latency_ms_sustained_p50@nano"], device, soak="10m")
+    assert both.screen == SCREEN
+    assert both.confirm == CONFIRM._replace(id="confirm-1+soak600", soak_s=600.0)
 
 
 @pytest.mark.parametrize("metric", ["energy_mj", "power_w"])
@@ -46,10 +46,10 @@ def test_power_phase_needs_a_meter(metric, device):
 
 
 def test_threads_and_cooldown_are_in_both_protocols(device):
-    found = asked([], device, threads=4, start_max_c=45, cooldown="2m")
+    both = asked([], device, threads=4, start_max_c=45, cooldown="2m")
     changes = {"threads": 4, "start_max_c": 45, "cooldown_max_s": 120.0}
-    assert found.screen == SCREEN._replace(id="screen-1+threads4+cool45-120", **changes)
-    assert found.confirm == CONFIRM._replace(id="confirm-1+threads4+cool45-120", **changes)
+    assert both.screen == SCREEN._replace(id="screen-1+threads4+cool45-120", **changes)
+    assert both.confirm == CONFIRM._replace(id="confirm-1+threads4+cool45-120", **changes)
 
 
 def test_different_protocols_have_different_ids_that_fit_the_ledger(device):

@@ -31,7 +31,7 @@ def test_results_have_the_id_by_which_the_study_knows_the_device(model):
     assert adopted == []
     measured = [asyncio.run(device.measure(model, DEPLOYMENT, SCREEN, repeat)) for repeat in (0, 1)]
     evaluated = asyncio.run(device.accuracy(model, Subset("images", "labels"), DEPLOYMENT))
-    assert {found.device_id for found in (*measured, evaluated)} == {"first"}
+    assert {result.device_id for result in (*measured, evaluated)} == {"first"}
     assert adopted == [1]
 
 

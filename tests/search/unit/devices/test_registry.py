@@ -13,7 +13,7 @@ from vitsearch.devices.connection import connect, known_device
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError, UnknownName
-from vitsearch.space.sections import Device
+from vitsearch.space.sections import DeviceSection
 
 PIN = "sha256:" + "ab" * 32
 NANO = KnownDevice("https://nano:8470", "t" * 64, PIN)
@@ -62,9 +62,9 @@ def test_adding_a_device_waits_for_another_process_that_adds_one(book, monkeypat
     read, write = second.devices, book._write
 
     def read_and_signal():
-        found = read()
+        devices = read()
         has_read.set()
-        return found
+        return devices
 
     def let_the_other_in(devices):
         other.start()
@@ -108,22 +108,22 @@ def test_repr_does_not_show_the_token():
 
 def test_a_space_file_with_only_the_name_uses_the_stored_device(book, environ):
     book.put("nano", NANO)
-    assert known_device("nano", Device(), environ) == NANO
-    assert known_device("nano", Device(url=NANO.url), environ) == NANO
+    assert known_device("nano", DeviceSection(), environ) == NANO
+    assert known_device("nano", DeviceSection(url=NANO.url), environ) == NANO
 
 
 def test_keys_of_the_space_file_take_precedence(book, environ):
     book.put("nano", NANO)
     other = "sha256:" + "cd" * 32
-    asked = Device(url=NANO.url, token="env:VITSEARCH_NANO", fingerprint=other)
-    remember_places({"nano": asked}, environ)
-    found = known_device("nano", asked, environ | {"VITSEARCH_NANO": "s" * 64})
-    assert found == KnownDevice(NANO.url, "s" * 64, other)
+    section = DeviceSection(url=NANO.url, token="env:VITSEARCH_NANO", fingerprint=other)
+    remember_places({"nano": section}, environ)
+    device = known_device("nano", section, environ | {"VITSEARCH_NANO": "s" * 64})
+    assert device == KnownDevice(NANO.url, "s" * 64, other)
 
 
 def test_a_stored_token_is_not_sent_to_another_address(book, environ):
     book.put("nano", NANO)
-    assert known_device("nano", Device(url="https://elsewhere"), environ) == KnownDevice("https://elsewhere")
+    assert known_device("nano", DeviceSection(url="https://elsewhere"), environ) == KnownDevice("https://elsewhere")
 
 
 def test_a_stored_token_is_not_sent_to_another_certificate(book, environ):
@@ -133,16 +133,16 @@ def test_a_stored_token_is_not_sent_to_another_certificate(book, environ):
     with pytest.raises(
         ResourceError, match=f"if the space file is right, run: vitsearch devices add .* --fingerprint {other}"
     ):
-        known_device("nano", Device(url=NANO.url, fingerprint=other), environ)
-    assert known_device("nano", Device(url=NANO.url, fingerprint=PIN), environ) == NANO
+        known_device("nano", DeviceSection(url=NANO.url, fingerprint=other), environ)
+    assert known_device("nano", DeviceSection(url=NANO.url, fingerprint=PIN), environ) == NANO
 
 
 def test_an_unknown_device_is_reached_with_the_keys_of_the_space_file(environ):
-    asked = Device(url="https://nano:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
-    remember_places({"nano": asked}, environ)
-    assert known_device("nano", asked, environ | {"VITSEARCH_NANO": "t" * 64}) == NANO
+    section = DeviceSection(url="https://nano:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
+    remember_places({"nano": section}, environ)
+    assert known_device("nano", section, environ | {"VITSEARCH_NANO": "t" * 64}) == NANO
     with pytest.raises(ResourceError, match="VITSEARCH_NANO must hold the token, but it is not set"):
-        known_device("nano", asked, environ)
+        known_device("nano", section, environ)
 
 
 def test_an_invalid_token_is_reported_without_showing_it():

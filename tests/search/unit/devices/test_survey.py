@@ -6,7 +6,7 @@ from support.terminal import shown
 from vitsearch.cli.doctor import print_devices
 from vitsearch.devices import descriptions
 from vitsearch.devices.registry import KnownDevice
-from vitsearch.devices.survey import DeviceSurvey, Part, device_parts, survey
+from vitsearch.devices.survey import DevicePart, DeviceSurvey, device_parts, survey
 from vitsearch_evaluators.wire.device_info import RuntimeInfo
 
 
@@ -14,16 +14,16 @@ def test_a_missing_runtime_has_the_line_that_installs_it_there():
     info = descriptions.find("jetson_nano").info
     lacking = RuntimeInfo("openvino", False, "No module named 'openvino'", None, ())
     parts = {part.name: part for part in device_parts(info._replace(runtimes=(*info.runtimes, lacking)))}
-    assert parts["openvino"] == Part("openvino", False, "No module named 'openvino'", "pip install openvino")
+    assert parts["openvino"] == DevicePart("openvino", False, "No module named 'openvino'", "pip install openvino")
     assert any(part.works for name, part in parts.items() if name != "power meter")
 
 
 def test_core_ml_is_not_offered_to_a_linux_board():
     info = descriptions.find("jetson_nano").info
     lacking = RuntimeInfo("coreml", False, "No module named 'coremltools'", None, ())
-    known = info._replace(runtimes=(*info.runtimes, lacking))
-    on_linux = known._replace(fingerprint={**info.fingerprint, "kernel": "6.1.0"})
-    assert "coreml" in [part.name for part in device_parts(known)]
+    extended = info._replace(runtimes=(*info.runtimes, lacking))
+    on_linux = extended._replace(fingerprint={**info.fingerprint, "kernel": "6.1.0"})
+    assert "coreml" in [part.name for part in device_parts(extended)]
     assert "coreml" not in [part.name for part in device_parts(on_linux)]
 
 
@@ -36,11 +36,11 @@ def test_a_device_without_a_meter_says_what_is_not_measured():
 
 def test_a_device_that_does_not_answer_has_a_reason(monkeypatch):
     monkeypatch.setattr("vitsearch.devices.survey.ANSWER_S", 0.2)
-    (found,) = survey({"nano": KnownDevice("http://127.0.0.1:9", None)})
-    assert found.reason
-    assert found.parts == ()
-    assert shown(print_devices, [found]).startswith(
-        f"Device nano (http://127.0.0.1:9)\n  does not answer: {found.reason}"
+    (survey_row,) = survey({"nano": KnownDevice("http://127.0.0.1:9", None)})
+    assert survey_row.reason
+    assert survey_row.parts == ()
+    assert shown(print_devices, [survey_row]).startswith(
+        f"Device nano (http://127.0.0.1:9)\n  does not answer: {survey_row.reason}"
     )
 
 
@@ -51,5 +51,7 @@ def test_no_device_says_how_to_add_one():
 
 
 def test_what_comes_from_a_device_is_escaped():
-    found = DeviceSurvey("nano", "http://x", None, "board\x1b[2J", (Part("onnxruntime", True, "1.0\x1b]0;x"),))
-    assert "\x1b" not in shown(print_devices, [found])
+    survey_row = DeviceSurvey(
+        "nano", "http://x", None, "board\x1b[2J", (DevicePart("onnxruntime", True, "1.0\x1b]0;x"),)
+    )
+    assert "\x1b" not in shown(print_devices, [survey_row])

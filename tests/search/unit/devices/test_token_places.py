@@ -13,10 +13,10 @@ from vitsearch.devices.connection import connection_problems, known_device
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.devices.token_places import TokenPlaces, remember_places, token_uses
 from vitsearch.errors import ResourceError
-from vitsearch.space.sections import Device
+from vitsearch.space.sections import DeviceSection
 
 PIN = "sha256:" + "ab" * 32
-NANO = Device(url="https://nano.example:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
+NANO = DeviceSection(url="https://nano.example:8470", token="env:VITSEARCH_NANO", fingerprint=PIN)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_token_goes_where_a_file_has_said_also_later(environ, later):
 def test_what_only_a_database_says_gets_no_token(environ, later, changes):
     remember_places({"nano": NANO}, environ)
     later()
-    stored = Device.model_validate(NANO.model_dump(by_alias=True) | changes)
+    stored = DeviceSection.model_validate(NANO.model_dump(by_alias=True) | changes)
     with pytest.raises(
         ResourceError, match="^device nano: by the database of the study, .* gets the token in VITSEARCH"
     ):
@@ -81,8 +81,8 @@ def test_where_nothing_can_be_written_a_file_counts_in_its_process(environ, monk
 
     monkeypatch.setattr(token_places, "replacing", full)
     remember_places({"nano": NANO}, environ)
-    found = known_device("nano", Device.model_validate(NANO.model_dump(by_alias=True)), environ)
-    assert found.token == "s" * 64
+    device = known_device("nano", DeviceSection.model_validate(NANO.model_dump(by_alias=True)), environ)
+    assert device.token == "s" * 64
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "places": [3]}', '{"version": 1, "places": 7}'])
@@ -109,7 +109,7 @@ def test_the_file_is_private_and_holds_no_token(environ):
 
 def test_the_newest_places_are_kept(environ, later, monkeypatch):
     monkeypatch.setattr(token_places, "_KEPT", 3)
-    boards = [Device(url=f"https://b{n}.example", token="env:VITSEARCH_NANO") for n in range(5)]
+    boards = [DeviceSection(url=f"https://b{n}.example", token="env:VITSEARCH_NANO") for n in range(5)]
     for board in boards:
         remember_places({"b": board}, environ)
     later()
@@ -122,10 +122,10 @@ def test_each_address_that_gets_a_token_is_described(environ):
     boards = {"a": {"url": "https://A.example", "token": "env:VITSEARCH_A"}, "b": {"url": "http://127.0.0.1:8470"}}
     devices = {
         "nano": NANO,
-        "pool": Device.model_validate({"boards": boards}),
-        "pi": Device(),
-        "lan": Device(url="http://lan.example", token="env:VITSEARCH_LAN"),
-        "v6": Device(url="http://[::1]:8470", token="env:VITSEARCH_LAN"),
+        "pool": DeviceSection.model_validate({"boards": boards}),
+        "pi": DeviceSection(),
+        "lan": DeviceSection(url="http://lan.example", token="env:VITSEARCH_LAN"),
+        "v6": DeviceSection(url="http://[::1]:8470", token="env:VITSEARCH_LAN"),
     }
     assert [use.describe() for use in token_uses(devices, environ)] == [
         "device nano: nano.example:8470 gets the token in VITSEARCH_NANO",

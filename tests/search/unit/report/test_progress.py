@@ -26,18 +26,18 @@ def steps(*trials, trained=None, reference=REFERENCE, runs=RUNS):
 def test_the_hypervolume_grows_with_each_model_of_the_front(trial):
     first = trial(0, "front", accuracy=0.9, cpu_ms_p50=2.0, ended_s=150.0)
     better = trial(1, "front", accuracy=0.9, cpu_ms_p50=1.0, ended_s=1050.0)
-    found = steps(first, better)
-    assert [step.hypervolume for step in found] == pytest.approx(
+    curve = steps(first, better)
+    assert [step.hypervolume for step in curve] == pytest.approx(
         [0.1 * math.log(2), 0.1 * math.log(4), 0.1 * math.log(4)]
     )
 
 
 def test_a_dominated_model_does_not_add(trial):
-    found = steps(
+    curve = steps(
         trial(0, "front", accuracy=0.9, cpu_ms_p50=1.0, ended_s=150.0),
         trial(1, "dominated", accuracy=0.85, cpu_ms_p50=2.0, ended_s=160.0),
     )
-    assert found[0].hypervolume == found[1].hypervolume
+    assert curve[0].hypervolume == curve[1].hypervolume
 
 
 def test_trials_that_are_no_models_have_no_step(trial):
@@ -46,16 +46,16 @@ def test_trials_that_are_no_models_have_no_step(trial):
 
 
 def test_breaks_between_runs_cost_nothing(trial):
-    found = steps(trial(0, "front", accuracy=0.9, cpu_ms_p50=1.0, ended_s=1050.0))
-    assert [step.run_s for step in found] == [150.0, 200.0]
+    curve = steps(trial(0, "front", accuracy=0.9, cpu_ms_p50=1.0, ended_s=1050.0))
+    assert [step.run_s for step in curve] == [150.0, 200.0]
 
 
 def test_spending_is_that_of_stages_that_had_ended(trial):
-    found = steps(
+    curve = steps(
         trial(0, "front", accuracy=0.9, cpu_ms_p50=2.0, ended_s=125.0),
         trial(1, "front", accuracy=0.9, cpu_ms_p50=1.0, ended_s=1060.0),
     )
-    assert [(step.worker_cpu_s, step.device_s) for step in found] == [(15.0, 0.0), (55.0, 10.0), (55.0, 10.0)]
+    assert [(step.worker_cpu_s, step.device_s) for step in curve] == [(15.0, 0.0), (55.0, 10.0), (55.0, 10.0)]
 
 
 def test_a_training_counts_once(trial):

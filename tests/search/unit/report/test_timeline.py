@@ -20,8 +20,8 @@ def test_stages_at_the_same_time_count_once():
 
 
 def test_a_worker_is_there_in_the_runs_in_which_it_did_something():
-    found = lanes(RUNS, [stage(0, 50), stage(500, 10, "worker here/2", run=2), stage(20, 10, "device local")])
-    assert {lane.name: lane.there_s for lane in found} == {
+    rows = lanes(RUNS, [stage(0, 50), stage(500, 10, "worker here/2", run=2), stage(20, 10, "device local")])
+    assert {lane.name: lane.there_s for lane in rows} == {
         "worker here/2": 100,
         "worker here/1": 100,
         "device local": 100,

@@ -45,8 +45,8 @@ def test_the_folder_and_the_zip_have_every_file(tmp_path):
 
 
 def test_a_second_bundle_has_the_same_bytes_wherever_it_is_written(tmp_path):
-    one, other = (write("tiny", FILES, tmp_path / name).read_bytes() for name in ("a", "b"))
-    assert one == other
+    first, other = (write("tiny", FILES, tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == other
 
 
 def test_a_bundle_replaces_an_earlier_one(tmp_path):
@@ -89,11 +89,11 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path):
     refused(tmp_path / "here", f"{tmp_path / 'here'} exists and is not a bundle: name another folder with --to")
 
 
-@pytest.mark.parametrize("asked", [".", ".."])
-def test_the_folder_of_the_process_is_left_alone(tmp_path, monkeypatch, asked):
+@pytest.mark.parametrize("name", [".", ".."])
+def test_the_folder_of_the_process_is_left_alone(tmp_path, monkeypatch, name):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    folder = tmp_path / "work" / asked
+    folder = tmp_path / "work" / name
     message = f"{folder.resolve()} would be replaced by the bundle: name a folder inside it with --to"
     refused(folder, message)
 
@@ -360,7 +360,7 @@ def test_of_many_at_once_each_succeeds_or_is_refused_and_the_bundle_is_whole(tmp
         for _ in range(40):
             said = list(pool.map(ship, [FILES, NEWER, FILES, NEWER]))
             assert "written" in said
-            assert all(one == "written" or "is being written by " in one for one in said)
+            assert all(line == "written" or "is being written by " in line for line in said)
             assert contents(tmp_path / "here") in (FILES, NEWER)
             with zipfile.ZipFile(tmp_path / "here.zip") as archive:
                 assert archive.testzip() is None
@@ -432,7 +432,7 @@ def test_a_write_that_is_killed_at_any_step_leaves_no_bundle_or_a_whole_one(tmp_
             child.stdin.write("\n")
             child.stdin.flush()
     assert contents(here) == NEWER
-    assert all(found in (None, FILES, NEWER) for found in seen)
+    assert all(content in (None, FILES, NEWER) for content in seen)
     assert FILES in seen
     assert None in seen
     assert NEWER in seen
@@ -497,13 +497,13 @@ def test_a_name_that_no_bundle_can_have_is_one_line_at_once(tmp_path, name, reas
     assert sorted(os.listdir(tmp_path)) == ["file", "nothing"]
 
 
-@pytest.mark.parametrize("asked", ["here", "absolute"])
-def test_a_present_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, asked):
+@pytest.mark.parametrize("name", ["here", "absolute"])
+def test_a_present_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, name):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     with pytest.raises(BundleError, match="the folder in which this command runs was removed"):
-        write("tiny", FILES, tmp_path / "here" if asked == "absolute" else Path("here"))
+        write("tiny", FILES, tmp_path / "here" if name == "absolute" else Path("here"))
 
 
 def test_a_name_that_just_fits_is_taken(tmp_path):

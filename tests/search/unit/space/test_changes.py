@@ -48,6 +48,6 @@ def test_where_a_study_lives_and_with_how_much_it_runs_changes_nothing(override)
 
 
 def test_it_survives_json():
-    found = change("search.trials=20")
-    assert SpaceChange.from_json(found.to_json()) == found
-    assert found.trials == 7
+    read_back = change("search.trials=20")
+    assert SpaceChange.from_json(read_back.to_json()) == read_back
+    assert read_back.trials == 7

@@ -65,8 +65,8 @@ def test_invalid_overrides_are_reported_with_the_problems_of_the_file():
 
 
 def test_an_override_of_a_secret_is_not_shown():
-    found = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
-    assert found == [
+    problem_lines = problems(SMALL, ["devices.pi.url=https://pi", "devices.pi.token=hunter2"])
+    assert problem_lines == [
         "override: devices.pi.token: a token does not belong in a space file; write env:VITSEARCH_NAME, an environment "
         "variable"
     ]
@@ -202,9 +202,9 @@ def make(kind, path):
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as made, pytest.MonkeyPatch.context() as patch:
+        with socket.socket(socket.AF_UNIX) as server, pytest.MonkeyPatch.context() as patch:
             patch.chdir(path.parent)  # the name of a socket is short
-            made.bind(path.name)
+            server.bind(path.name)
     elif kind == "device":
         path.symlink_to("/dev/zero")
     elif kind == "dangling":

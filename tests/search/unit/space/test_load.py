@@ -128,13 +128,13 @@ def test_the_teacher_takes_missing_keys_from_the_base(full):
 
 def test_augmentation_is_off_by_default():
     key = "task.fine_tune.augmentation"
-    found = {
+    off = {
         written: load(SMALL, [f"{key}={written}"]).space.recipe("vit").augmentation
         for written in ("none", "light", "{mixup: 0.2}")
     }
-    assert load(SMALL).space.recipe("vit").augmentation == found["none"] == Augmentation()
-    assert found["light"] == Augmentation(flip=0.5, crop=0.7)
-    assert found["{mixup: 0.2}"] == Augmentation(mixup=0.2)
+    assert load(SMALL).space.recipe("vit").augmentation == off["none"] == Augmentation()
+    assert off["light"] == Augmentation(flip=0.5, crop=0.7)
+    assert off["{mixup: 0.2}"] == Augmentation(mixup=0.2)
 
 
 def test_every_field_of_a_training_enters_its_recipe():

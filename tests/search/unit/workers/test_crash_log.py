@@ -25,10 +25,10 @@ Extension modules: numpy, torch (total: 2)
 def test_the_signal_and_the_lines_about_the_crash_are_found(tmp_path, words):
     log = tmp_path / "train.log"
     log.write_text("loading\n" + TRACE.format(words))
-    found = NativeCrash.read(log)
-    assert found is not None
-    assert found.signal == SIGNALS[words]
-    assert found.last_lines == (
+    crash = NativeCrash.read(log)
+    assert crash is not None
+    assert crash.signal == SIGNALS[words]
+    assert crash.last_lines == (
         "step 3",
         "free(): invalid pointer",
         f"Fatal Python error: {words}",
@@ -36,7 +36,7 @@ def test_the_signal_and_the_lines_about_the_crash_are_found(tmp_path, words):
         'File "__init__.py", line 364 in backward',
         'File "_tensor.py", line 630 in backward',
     )
-    assert found.evidence.endswith(f"; log: {log}")
+    assert crash.evidence.endswith(f"; log: {log}")
 
 
 @pytest.mark.parametrize("written", ["", "a warning\n", "Fatal Python error: init_import_site: Failed\n"])

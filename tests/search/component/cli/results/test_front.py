@@ -16,7 +16,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import stated_limits
 from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
-from vitsearch.space.sections import Limit
+from vitsearch.space.sections import LimitSection
 from vitsearch.study.front import Classified, Front, Point
 from vitsearch.study.results.nearest import Candidate, nearest
 from vitsearch.study.results.selection import Selection
@@ -199,7 +199,7 @@ def test_all_models_have_their_place(front):
 
 
 def test_the_nearest_models_and_the_way_out_are_shown(plan):
-    limits = {"accuracy": Limit(min=0.9), "cpu_ms_p50": Limit(max=1.0)}
+    limits = {"accuracy": LimitSection(min=0.9), "cpu_ms_p50": LimitSection(max=1.0)}
     candidates = [
         Candidate(3, plan, {"accuracy": 0.8841, "cpu_ms_p50": 0.5}),
         Candidate(4, plan, {"accuracy": None, "cpu_ms_p50": 1.5}),

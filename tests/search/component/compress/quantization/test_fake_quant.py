@@ -21,13 +21,13 @@ from vitsearch.backbones import ModelSpec
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.fake_quant import QuantizedLinear
 from vitsearch.compress.quantization.int8_static import quantize_static
-from vitsearch.compress.quantization.outliers import add_outliers
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
 from vitsearch.export.evaluate import logits as run
 from vitsearch.export.graph.onnx_file import write_onnx
+from vitsearch.testing.outliers import add_outliers
 from vitsearch.training.fine_tune import FineTuneTask, fine_tune, training_pool
 from vitsearch.training.inference import accuracy, predict_logits
 
@@ -79,72 +79,72 @@ def layer(low=-1.0, high=3.0, seed=0):
 
 
 def test_inputs_and_weights_are_on_their_grids():
-    made = layer()
+    quantized = layer()
     inputs = torch.randn(50, 6)
     scale = 4.0 / 255
     zero = round(1.0 / scale)
     steps = (torch.round(inputs / scale) + zero).clamp(0, 255) - zero
-    w_scale = made.weight.abs().amax(1, keepdim=True) / 127
-    expected = nn.functional.linear(steps * scale, torch.round(made.weight / w_scale) * w_scale, made.bias)
-    torch.testing.assert_close(made(inputs), expected)
+    w_scale = quantized.weight.abs().amax(1, keepdim=True) / 127
+    expected = nn.functional.linear(steps * scale, torch.round(quantized.weight / w_scale) * w_scale, quantized.bias)
+    torch.testing.assert_close(quantized(inputs), expected)
 
 
-def straight_through(made, inputs):
+def straight_through(quantized, inputs):
     """The forward pass of the layer in plain operations that torch differentiates."""
 
     def rounded(values):
         return values + (values.round() - values).detach()
 
-    low, high = made.ends()
+    low, high = quantized.ends()
     scale = (high - low) / 255
     zero = rounded(-low / scale)
     steps = (rounded(inputs / scale) + zero).clamp(0, 255) - zero
-    w_scale = (made.weight.abs().amax(1, keepdim=True) / 127).detach()
-    return nn.functional.linear(steps * scale, rounded(made.weight / w_scale) * w_scale, made.bias)
+    w_scale = (quantized.weight.abs().amax(1, keepdim=True) / 127).detach()
+    return nn.functional.linear(steps * scale, rounded(quantized.weight / w_scale) * w_scale, quantized.bias)
 
 
 def test_gradients_pass_rounding_unchanged():
-    made, inputs = layer(), (torch.randn(50, 6) * 2).requires_grad_()
-    wanted = [inputs, made.weight, made.bias, made.stretch]
+    quantized, inputs = layer(), (torch.randn(50, 6) * 2).requires_grad_()
+    wanted = [inputs, quantized.weight, quantized.bias, quantized.stretch]
     slope = torch.randn(50, 4)
-    found = torch.autograd.grad(made(inputs), wanted, slope)
-    expected = torch.autograd.grad(straight_through(made, inputs), wanted, slope)
-    for ours, theirs in zip(found[:3], expected[:3], strict=True):
+    gradients = torch.autograd.grad(quantized(inputs), wanted, slope)
+    expected = torch.autograd.grad(straight_through(quantized, inputs), wanted, slope)
+    for ours, theirs in zip(gradients[:3], expected[:3], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
     damping = (inputs.numel() * 255) ** -0.5
-    torch.testing.assert_close(found[3], expected[3] * damping, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(gradients[3], expected[3] * damping, atol=1e-4, rtol=1e-3)
 
 
 def test_training_shrinks_a_range_stretched_by_an_outlier():
     torch.manual_seed(0)
     plain, inputs = nn.Linear(64, 32), torch.randn(256, 64)
-    made = QuantizedLinear(copy.deepcopy(plain), (-300.0, 300.0))
-    optimizer = torch.optim.AdamW([made.stretch], lr=1e-3)
+    quantized = QuantizedLinear(copy.deepcopy(plain), (-300.0, 300.0))
+    optimizer = torch.optim.AdamW([quantized.stretch], lr=1e-3)
     errors = []
     for _ in range(60):
-        error = (made(inputs) - plain(inputs).detach()).square().mean()
+        error = (quantized(inputs) - plain(inputs).detach()).square().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
         errors.append(float(error.detach()))
-    assert float(made.ends().detach()[1]) < 15
+    assert float(quantized.ends().detach()[1]) < 15
     assert errors[-1] < 0.01 * errors[0]
 
 
 @pytest.mark.parametrize("ends", [(0.0, 0.0), (2.0, 3.0), (-3.0, -2.0)])
 def test_zero_is_always_in_the_range_and_an_empty_range_gives_finite_outputs(ends):
-    made = layer(*ends)
-    assert torch.isfinite(made(torch.randn(3, 6))).all()
-    assert made.ends()[0] <= 0 <= made.ends()[1]
-    torch.testing.assert_close(made(torch.zeros(1, 6))[0], made.bias)
+    quantized = layer(*ends)
+    assert torch.isfinite(quantized(torch.randn(3, 6))).all()
+    assert quantized.ends()[0] <= 0 <= quantized.ends()[1]
+    torch.testing.assert_close(quantized(torch.zeros(1, 6))[0], quantized.bias)
 
 
 def test_integers_are_multiplied_exactly_under_autocast():
-    made, inputs = layer(), torch.randn(50, 6)
+    quantized, inputs = layer(), torch.randn(50, 6)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = made(inputs)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), made(inputs), atol=0.03, rtol=0.02)
+        output = quantized(inputs)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), quantized(inputs), atol=0.03, rtol=0.02)
 
 
 # ---- a model
@@ -162,9 +162,9 @@ def test_an_untrained_model_equals_post_training_quantization(base, rounded, ima
     write_onnx(base.model(), (1, 1, 28, 28), tmp_path / "fp32.onnx")
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "ptq.onnx", images.numpy())
     inputs = base.held_out[0][:64]
-    expected, found = run(tmp_path / "ptq.onnx", inputs.numpy(), 64), logits(rounded, inputs).numpy()
-    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
-    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
+    expected, actual = run(tmp_path / "ptq.onnx", inputs.numpy(), 64), logits(rounded, inputs).numpy()
+    assert np.abs(actual - expected).max() < 0.02 * np.abs(expected).max()
+    assert (actual.argmax(1) == expected.argmax(1)).mean() >= 0.98
 
 
 @pytest.mark.long
@@ -178,9 +178,9 @@ def test_training_changes_weights_and_ranges(rounded, trained):
 def test_the_file_agrees_with_the_trained_model(base, trained, files, logits):
     """Values between two steps may be rounded either way, so the difference is larger than in fp32."""
     inputs = base.held_out[0][:64]
-    expected, found = logits(trained, inputs).numpy(), run(files[1], inputs.numpy(), 64)
-    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
-    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
+    expected, actual = logits(trained, inputs).numpy(), run(files[1], inputs.numpy(), 64)
+    assert np.abs(actual - expected).max() < 0.02 * np.abs(expected).max()
+    assert (actual.argmax(1) == expected.argmax(1)).mean() >= 0.98
 
 
 @pytest.mark.long
@@ -257,8 +257,8 @@ def test_layers_that_are_not_in_the_file_are_an_error(rounded, files, images, tm
 
 
 def archive(name):
-    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as found:
-        return found[f"{name}_images"][..., None], found[f"{name}_labels"].astype(np.int64)
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as data:
+        return data[f"{name}_images"][..., None], data[f"{name}_labels"].astype(np.int64)
 
 
 @pytest.mark.long
@@ -279,12 +279,12 @@ def test_training_recovers_more_than_half_of_the_loss_from_outliers(base, images
         pixels, labels, 28, Preprocessing((0.286,), (0.353,)), recipe, 1, teacher_logits=teacher, pool=pool
     )
     fine_tune(rounded, task)
-    found = {}
+    accuracies = {}
     for name, subject in (start | {"qat": rounded}).items():
         (tmp_path / name).mkdir()
         plain, small = exported(subject, images, tmp_path / name)
-        found[name] = accuracy(run(plain if name == "fp32" else small, inputs, 100), answers)
-    lost = {name: found["fp32"] - value for name, value in found.items()}
+        accuracies[name] = accuracy(run(plain if name == "fp32" else small, inputs, 100), answers)
+    lost = {name: accuracies["fp32"] - value for name, value in accuracies.items()}
     assert lost["ptq"] >= 0.1
     assert lost["qat"] <= lost["ptq"] / 2
 

@@ -15,9 +15,9 @@ def test_the_file_is_half_as_large_and_agrees_with_fp32(base, plain, tmp_path):
     halve(plain, tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").stat().st_size < 0.52 * plain.stat().st_size
     inputs = base.held_out[0][:64].numpy()
-    expected, found = (run(path, inputs, 64) for path in (plain, tmp_path / "half.onnx"))
-    assert found.dtype == np.float32
-    assert np.abs(found - expected).max() < 5e-3 * np.abs(expected).max()
+    expected, actual = (run(path, inputs, 64) for path in (plain, tmp_path / "half.onnx"))
+    assert actual.dtype == np.float32
+    assert np.abs(actual - expected).max() < 5e-3 * np.abs(expected).max()
 
 
 def of_weight(values, path):
@@ -49,8 +49,8 @@ def test_kept_nodes_compute_in_fp32_without_a_detour_between_them():
     nodes = [helper.make_node("Softmax" if end in "bc" else "Relu", [start], [end]) for start, end in steps]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
     half = halved(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), {"b", "c"})
-    found = onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True).graph
-    operators = [node.op_type for node in found.node]
+    inferred = onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True).graph
+    operators = [node.op_type for node in inferred.node]
     assert operators == ["Cast", "Relu", "Cast", "Softmax", "Softmax", "Cast", "Relu", "Cast"]
-    types = {value.name: value.type.tensor_type.elem_type for value in found.value_info}
-    assert {types[node.input[0]] for node in found.node if node.op_type == "Softmax"} == {TensorProto.FLOAT}
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    assert {types[node.input[0]] for node in inferred.node if node.op_type == "Softmax"} == {TensorProto.FLOAT}

@@ -25,7 +25,7 @@ LAYER = "MatMulIntegerToFloat"
 
 
 @pytest.fixture(scope="module")
-def made(plain, images, tmp_path_factory):
+def small(plain, images, tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "int8.onnx"
     quantize_static(plain, path, images)
     return path
@@ -42,40 +42,40 @@ def layers(path):
 
 
 @pytest.mark.long
-def test_the_file_is_as_accurate_as_fp32_on_validation_images(plain, made):
+def test_the_file_is_as_accurate_as_fp32_on_validation_images(plain, small):
     with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as archive:
         pixels, labels = archive["validation_images"][:500, ..., None], archive["validation_labels"][:500]
     inputs = to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))).numpy()
-    whole, small = ((run(path, inputs, 50).argmax(1) == labels).mean() for path in (plain, made))
+    whole, small_share = ((run(path, inputs, 50).argmax(1) == labels).mean() for path in (plain, small))
     assert whole > 0.88
-    assert small >= whole - 0.01
+    assert small_share >= whole - 0.01
 
 
-def test_weights_are_int8_with_a_scale_for_each_output(made):
-    for _, weight, _, scales, _, zero, bias in layers(made):
+def test_weights_are_int8_with_a_scale_for_each_output(small):
+    for _, weight, _, scales, _, zero, bias in layers(small):
         assert weight.dtype == np.int8
         assert scales.shape == bias.shape == weight.shape[1:]
         assert zero is None  # symmetric
         assert np.abs(weight.astype(int)).max(axis=0).min() == 127  # the whole range is used
 
 
-def test_activations_are_uint8_with_one_scale(made):
-    for _, _, scale, _, zero, _, _ in layers(made):
+def test_activations_are_uint8_with_one_scale(small):
+    for _, _, scale, _, zero, _, _ in layers(small):
         assert (scale.shape, zero.shape, zero.dtype) == ((), (), np.uint8)
 
 
-def test_no_fp32_copy_of_a_weight_stays(plain, made):
-    assert made.stat().st_size < 0.3 * plain.stat().st_size
+def test_no_fp32_copy_of_a_weight_stays(plain, small):
+    assert small.stat().st_size < 0.3 * plain.stat().st_size
 
 
-def test_the_same_images_give_the_same_file(plain, made, images, tmp_path):
+def test_the_same_images_give_the_same_file(plain, small, images, tmp_path):
     quantize_static(plain, tmp_path / "again.onnx", images)
-    assert (tmp_path / "again.onnx").read_bytes() == made.read_bytes()
+    assert (tmp_path / "again.onnx").read_bytes() == small.read_bytes()
 
 
-def test_ranges_come_from_the_images(plain, made, images, tmp_path):
+def test_ranges_come_from_the_images(plain, small, images, tmp_path):
     quantize_static(plain, tmp_path / "bright.onnx", images * 3)
-    first, bright = layers(made)[0], layers(tmp_path / "bright.onnx")[0]
+    first, bright = layers(small)[0], layers(tmp_path / "bright.onnx")[0]
     assert not np.array_equal(first[2], bright[2])
     assert np.array_equal(first[1], bright[1])
 
@@ -91,11 +91,11 @@ def test_images_with_nan_are_refused(plain, images, tmp_path):
         quantize_static(plain, tmp_path / "out.onnx", np.full_like(images, np.nan))
 
 
-def test_named_layers_stay_in_fp32(plain, made, images, tmp_path):
+def test_named_layers_stay_in_fp32(plain, small, images, tmp_path):
     left = [numpy_helper.to_array(tensor) for tensor in onnx.load(plain).graph.initializer if len(tensor.dims) == 2]
     head = next(weight for weight in left if weight.shape == (10, 192))
     quantize_static(plain, tmp_path / "out.onnx", images, covered=Coverage(left=[head.T]))
-    assert len(layers(tmp_path / "out.onnx")) == len(layers(made)) - 1
+    assert len(layers(tmp_path / "out.onnx")) == len(layers(small)) - 1
     with pytest.raises(StageError, match="a layer of 10 inputs that should stay in fp32 is not in the graph"):
         quantize_static(plain, tmp_path / "out.onnx", images, covered=Coverage(left=[head]))
 
@@ -138,8 +138,8 @@ def test_every_family_is_quantized_and_stays_close(family, tmp_path):
     quantize_static(plain, small, seen)
     linear = sum(isinstance(module, torch.nn.Linear) for module in model.modules())
     assert len(layers(small)) == linear
-    expected, found = run(plain, unseen, 16), run(small, unseen, 16)
-    signal_to_noise_db = 10 * np.log10(np.square(expected).sum() / np.square(found - expected).sum())
+    expected, actual = run(plain, unseen, 16), run(small, unseen, 16)
+    signal_to_noise_db = 10 * np.log10(np.square(expected).sum() / np.square(actual - expected).sum())
     assert signal_to_noise_db > 25
 
 
@@ -153,10 +153,10 @@ def graph(*nodes, **constants):
         for name, size in (("images", 4), ("logits", None))
     ]
     tensors = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
-    made = helper.make_graph(
+    graph_proto = helper.make_graph(
         [helper.make_node(*node[:3], **node[3]) for node in nodes], "g", ends[:1], ends[1:], tensors
     )
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph_proto, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 DRAW = np.random.default_rng(1)
@@ -234,8 +234,8 @@ def test_layers_are_found_and_nothing_else_changes(case, tmp_path):
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images)
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node)
     assert (kinds[LAYER], kinds["QuantizeLinear"]) == (count, min(count, 1))
-    expected, found = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
-    np.testing.assert_allclose(found, expected, atol=0.02 * max(1.0, np.abs(expected).max()))
+    expected, actual = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
+    np.testing.assert_allclose(actual, expected, atol=0.02 * max(1.0, np.abs(expected).max()))
 
 
 # ---- convolutions
@@ -301,8 +301,8 @@ def test_convolutions_are_quantized_where_they_are_covered(case, tmp_path):
     images = np.random.default_rng(0).standard_normal((24, 32, 6, 6)).astype(np.float32)
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, covered=Coverage(ALL))
     assert [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node] == kinds
-    expected, found = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
-    assert np.linalg.norm(found - expected) < 0.03 * np.linalg.norm(expected)
+    expected, actual = (run(tmp_path / name, images, 24) for name in ("fp32.onnx", "int8.onnx"))
+    assert np.linalg.norm(actual - expected) < 0.03 * np.linalg.norm(expected)
 
 
 @exact_int8
@@ -314,8 +314,8 @@ def test_a_channel_whose_weights_are_nearly_zero_keeps_its_bias(weights, tmp_pat
     onnx.save(feature_maps(("Conv", ["images", "k", "b"], ["logits"], SAME), k=kernel, b=bias), tmp_path / "fp32.onnx")
     images = np.random.default_rng(0).standard_normal((24, 32, 6, 6)).astype(np.float32)
     quantize_static(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", images, covered=Coverage(ALL))
-    found = run(tmp_path / "int8.onnx", images, 24)
-    assert found[:, 0] == pytest.approx(-1.0, abs=0.1)
+    actual = run(tmp_path / "int8.onnx", images, 24)
+    assert actual[:, 0] == pytest.approx(-1.0, abs=0.1)
 
 
 def test_convolutions_stay_in_fp32_where_linear_layers_alone_are_covered(tmp_path):

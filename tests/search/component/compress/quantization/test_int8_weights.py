@@ -36,9 +36,9 @@ def test_every_weight_is_int8_in_the_file_and_nothing_else_changes(plain, small)
 @pytest.mark.long
 def test_the_file_computes_with_the_rounded_weights(base, plain, small):
     inputs = base.held_out[0].numpy()
-    expected, found = (run(path, inputs, 50) for path in (plain, small))
-    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
-    assert (found.argmax(1) == expected.argmax(1)).mean() > 0.98
+    expected, actual = (run(path, inputs, 50) for path in (plain, small))
+    assert np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
+    assert (actual.argmax(1) == expected.argmax(1)).mean() > 0.98
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(5, 3), (3, 2, 1, 1)]), st.sampled_from([0, 1]))

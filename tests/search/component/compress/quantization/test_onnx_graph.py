@@ -13,25 +13,25 @@ def graph(*nodes, **values):
 
 
 def test_an_aliased_constant_is_found_under_every_name():
-    made = graph(("Identity", ["a"], ["b"]), ("Identity", ["b"], ["c"]), ("MatMul", ["x", "c"], ["y"]), a=1.0)
-    found = constants(made)
-    assert set(found) == {"a", "b", "c"}
-    assert found["c"].name == "a"
+    model = graph(("Identity", ["a"], ["b"]), ("Identity", ["b"], ["c"]), ("MatMul", ["x", "c"], ["y"]), a=1.0)
+    tensors = constants(model)
+    assert set(tensors) == {"a", "b", "c"}
+    assert tensors["c"].name == "a"
 
 
 def test_unread_constants_and_identities_are_removed():
-    made = graph(("Identity", ["a"], ["b"]), ("MatMul", ["x", "b"], ["y"]), a=1.0)
-    nodes = list(made.node)
+    model = graph(("Identity", ["a"], ["b"]), ("MatMul", ["x", "b"], ["y"]), a=1.0)
+    nodes = list(model.node)
     nodes[1].input[1] = "new"
-    replace_nodes(made, nodes, {"new": np.zeros((2, 2), np.float32)})
-    assert [node.op_type for node in made.node] == ["MatMul"]
-    assert [tensor.name for tensor in made.initializer] == ["new"]
+    replace_nodes(model, nodes, {"new": np.zeros((2, 2), np.float32)})
+    assert [node.op_type for node in model.node] == ["MatMul"]
+    assert [tensor.name for tensor in model.initializer] == ["new"]
 
 
 def test_an_identity_that_is_an_output_stays():
-    made = graph(("Relu", ["x"], ["b"]), ("Identity", ["b"], ["y"]))
-    replace_nodes(made, list(made.node), {})
-    assert [node.op_type for node in made.node] == ["Relu", "Identity"]
+    model = graph(("Relu", ["x"], ["b"]), ("Identity", ["b"], ["y"]))
+    replace_nodes(model, list(model.node), {})
+    assert [node.op_type for node in model.node] == ["Relu", "Identity"]
 
 
 def test_attributes_are_plain_values():

@@ -40,6 +40,6 @@ def test_a_layer_with_outliers_is_the_most_sensitive(base, images, sensitivity):
         block.norm2.weight[:4] *= 300
         block.norm2.bias[:4] *= 300
         block.mlp.fc1.weight[:, :4] /= 300
-    found = rounding_sensitivity(copy.deepcopy(model), images)
-    assert max(found, key=found.get) == "blocks.3.mlp.fc1"
-    assert found["blocks.3.mlp.fc1"] > 10 * sensitivity["blocks.3.mlp.fc1"]
+    with_outliers = rounding_sensitivity(copy.deepcopy(model), images)
+    assert max(with_outliers, key=with_outliers.get) == "blocks.3.mlp.fc1"
+    assert with_outliers["blocks.3.mlp.fc1"] > 10 * sensitivity["blocks.3.mlp.fc1"]

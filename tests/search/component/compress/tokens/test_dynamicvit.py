@@ -68,12 +68,12 @@ def test_a_dropped_token_stays_dropped(vit, images, pruned):
 
 
 def test_initial_networks_do_not_depend_on_the_global_seed(vit, pruned):
-    found = []
+    predictors = []
     for seed in (1, 2):
         whole = vit()
         torch.manual_seed(seed)
-        found.append(pruned(whole, "dynamicvit", 0.5, (1,)).blocks[1].predictor.decide.weight)
-    assert torch.equal(*found)
+        predictors.append(pruned(whole, "dynamicvit", 0.5, (1,)).blocks[1].predictor.decide.weight)
+    assert torch.equal(*predictors)
 
 
 def test_the_shared_features_are_averaged_over_the_tokens_not_dropped():
@@ -130,8 +130,8 @@ def test_a_dropped_block_is_skipped_by_the_fit(model, deciding, images):
 
 def test_fitting_is_reproducible(model, images):
     other = copy.deepcopy(model)
-    for made in (model, other):
-        tokens.fit_predictors(made, [images])
+    for subject in (model, other):
+        tokens.fit_predictors(subject, [images])
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vitsearch.compress.tokens.base import Layout
+from vitsearch.compress.tokens.base import TokenLayout
 from vitsearch.compress.tokens.evit import EViTBlock
 
 
 def test_the_last_token_is_the_attention_weighted_sum_of_the_dropped_ones(vit):
-    block = EViTBlock(vit().blocks[0], Layout(1, 1), kept=2)
+    block = EViTBlock(vit().blocks[0], TokenLayout(1, 1), kept=2)
     x, attended = torch.randn(1, 6, 32), torch.tensor([[0.3, 0.1, 0.2, 0.25, 0.15]])
     reduced = block.reduce(x, attended)
     gone = 0.1 * x[:, 2] + 0.2 * x[:, 3] + 0.15 * x[:, 5]

@@ -135,8 +135,8 @@ def test_trains_for_int8_and_exports(vit, images, pruned, method, tmp_path):
     quantize.quantize(plain, small, "int8_qat", images.numpy(), fake_quant.learned(model))
     with torch.no_grad():
         expected = model(images)
-    found = torch.tensor(evaluate.logits(small, images.numpy(), batch_size=3))
-    assert float((found - expected).norm()) <= 0.2 * float(expected.norm())
+    actual = torch.tensor(evaluate.logits(small, images.numpy(), batch_size=3))
+    assert float((actual - expected).norm()) <= 0.2 * float(expected.norm())
 
 
 def test_macs_fall_with_the_tokens(vit, images, pruned, method):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.compress.tokens.base import Layout
+from vitsearch.compress.tokens.base import TokenLayout
 from vitsearch.compress.tokens.tome import MergingBlock, destinations, merge
 
 
@@ -14,7 +14,7 @@ def chain(model, merged):
     """The blocks of ``model``, the first of which merges."""
     patches = [8, *[8 - merged] * 3]
     for index, (block, came) in enumerate(zip(list(model.blocks), patches, strict=True)):
-        model.blocks[index] = MergingBlock(block, Layout(1, 1), came, merged if index == 0 else 0, index == 3)
+        model.blocks[index] = MergingBlock(block, TokenLayout(1, 1), came, merged if index == 0 else 0, index == 3)
     return model.blocks
 
 
@@ -24,10 +24,10 @@ def test_merging_equal_tokens_does_not_change_the_others(vit):
     equal = torch.cat([others, first.expand(-1, -1, 2, -1).reshape(2, 8, 32)], dim=1)  # 1 and 2, 3 and 4, ...
     with torch.no_grad():
         expected = vit().blocks(equal)
-        found = chain(vit(), merged=4)(equal)
-    assert found.shape == (2, 5, 32)
-    torch.testing.assert_close(found[:, 0], expected[:, 0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found[:, 1:], expected[:, [1, 5, 3, 7]], rtol=1e-4, atol=1e-5)
+        output = chain(vit(), merged=4)(equal)
+    assert output.shape == (2, 5, 32)
+    torch.testing.assert_close(output[:, 0], expected[:, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output[:, 1:], expected[:, [1, 5, 3, 7]], rtol=1e-4, atol=1e-5)
 
 
 def test_the_most_similar_pair_is_merged():
@@ -37,8 +37,8 @@ def test_the_most_similar_pair_is_merged():
 
 def test_a_merged_token_is_the_mean_weighted_by_size():
     x, sizes = torch.tensor([[[1.0], [2.0], [6.0]]]), torch.tensor([[[1.0, 3.0, 1.0]]])
-    found, counted = merge(x, sizes, torch.tensor([[0, 1, 1]]), [0, 1])
-    assert found.flatten().tolist() == [1.0, (3 * 2.0 + 6.0) / 4]
+    merged, counted = merge(x, sizes, torch.tensor([[0, 1, 1]]), [0, 1])
+    assert merged.flatten().tolist() == [1.0, (3 * 2.0 + 6.0) / 4]
     assert counted.tolist() == [[[1.0, 4.0]]]
 
 

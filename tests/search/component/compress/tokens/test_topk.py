@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitsearch.compress.tokens import attention
-from vitsearch.compress.tokens.base import Layout
+from vitsearch.compress.tokens.base import TokenLayout
 from vitsearch.compress.tokens.evit import EViTBlock
 from vitsearch.compress.tokens.topk import TopKBlock
 
@@ -42,14 +42,14 @@ def test_equals_the_whole_model_with_the_dropped_tokens_masked(vit, images, prun
     whole = vit()
     with torch.no_grad():
         expected = masked_logits(whole, images, 1, most_attended(vit(), images, 1, 8))
-        found = pruned(vit(), "topk", 0.5, (1,))(images)
+        actual = pruned(vit(), "topk", 0.5, (1,))(images)
         assert float((whole(images) - expected).abs().max()) > 1e-3, "the mask changed nothing"
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [TopKBlock, EViTBlock])
 def test_prefix_tokens_stay_whatever_their_attention(vit, kind):
-    block = kind(vit().blocks[0], Layout(3, 1), kept=2)
+    block = kind(vit().blocks[0], TokenLayout(3, 1), kept=2)
     x = torch.randn(2, 9, 32)
     reduced = block.reduce(x, torch.rand(2, 6))
     assert torch.equal(reduced[:, :3], x[:, :3])
@@ -69,11 +69,11 @@ def test_attention_is_paid_by_the_tokens_that_the_classifier_reads(vit, images, 
 @pytest.mark.parametrize(
     ("arguments", "layout"),
     [
-        ({}, Layout(1, 1)),
-        ({"reg_tokens": 4}, Layout(5, 1)),
-        ({"global_pool": "avg"}, Layout(1, 0)),
-        ({"global_pool": "map", "class_token": False}, Layout(0, 0)),
+        ({}, TokenLayout(1, 1)),
+        ({"reg_tokens": 4}, TokenLayout(5, 1)),
+        ({"global_pool": "avg"}, TokenLayout(1, 0)),
+        ({"global_pool": "map", "class_token": False}, TokenLayout(0, 0)),
     ],
 )
 def test_layout_of_prefix_and_readers(vit, arguments, layout):
-    assert Layout.of(vit(**arguments)) == layout
+    assert TokenLayout.of(vit(**arguments)) == layout

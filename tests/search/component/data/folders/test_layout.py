@@ -25,8 +25,8 @@ def made(root: Path, *folders: str, images: int = 2) -> Path:
 
 def splits(root: Path, **keys: str) -> tuple[str | None, ...]:
     """The folders of train, validation and test."""
-    found: SplitFolders = split_folders(DataSpec("folder", root=str(root), **keys))
-    shown = (found.train, found.validation, found.test)
+    resolved: SplitFolders = split_folders(DataSpec("folder", root=str(root), **keys))
+    shown = (resolved.train, resolved.validation, resolved.test)
     return tuple(None if folder is None else folder.relative_to(root).as_posix() for folder in shown)
 
 
@@ -57,7 +57,7 @@ def test_folders_of_other_names_are_classes(tmp_path):
 
 @pytest.mark.parametrize("names", [("Train", "Valid"), ("TRAIN", "VAL", "TEST"), ("training", "validation", "testing")])
 def test_splits_in_other_words_are_refused_and_the_lines_to_type_repair_them(tmp_path, names):
-    made(tmp_path, *(f"{name}/{one}" for name in names for one in "ab"))
+    made(tmp_path, *(f"{name}/{letter}" for name in names for letter in "ab"))
     text = refused(tmp_path, *map(repr, names), "allowed names: train; val or validation; test", "train_split: .")
     moved(text)
     assert splits(tmp_path)[0] == "train"

@@ -433,8 +433,8 @@ def test_missing_shards_or_descriptions_are_reported(tmp_path):
 
 @pytest.mark.parametrize(("source", "package"), [("hfds/x", "datasets"), ("wds/x", "webdataset")])
 def test_missing_libraries_are_reported_with_the_install_command(monkeypatch, tmp_path, source, package):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    original = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else original(name))
     kind = source.partition("/")[0]
     refused(f"needs the package {package}", f"pip install 'vitsearch[{kind}]'", source=source, root=tmp_path)
 

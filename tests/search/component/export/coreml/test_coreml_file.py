@@ -43,10 +43,10 @@ def export(model, folder, images, precision="fp32", batch=1):
     return EXPORTERS.get("coreml")().export(model, task(images, precision, batch), folder)
 
 
-def difference(found, expected):
+def difference(actual, expected):
     """The largest difference, over the largest logit."""
-    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
-    return float((found - expected).abs().max() / expected.abs().max())
+    actual, expected = torch.as_tensor(actual), torch.as_tensor(expected)
+    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +86,17 @@ def test_the_judged_file_computes_what_the_program_computes(precision, exported,
     from support import mil_interpreter
 
     file = exported(precision)
-    found = mil_interpreter.predict(file.path, images)
-    assert difference(evaluate.logits(file.judged, images.numpy(), 1), found) < 3e-3
+    actual = mil_interpreter.predict(file.path, images)
+    assert difference(evaluate.logits(file.judged, images.numpy(), 1), actual) < 3e-3
 
 
 @pytest.mark.long
 def test_compressed_weights_change_the_logits_more_the_fewer_bits_they_have(exported, images):
     plain = evaluate.logits(exported("fp32").judged, images.numpy(), 1)
-    off = [difference(evaluate.logits(exported(one).judged, images.numpy(), 1), plain) for one in PRECISIONS[1:]]
+    off = [
+        difference(evaluate.logits(exported(precision).judged, images.numpy(), 1), plain)
+        for precision in PRECISIONS[1:]
+    ]
     assert 0 < off[0] < off[1] < off[2]
 
 
@@ -130,7 +133,7 @@ def test_coremltools_loads_the_pair_as_a_package(exported, tmp_path):
     assert (image.name, list(image.type.multiArrayType.shape)) == ("images", [1, 1, 28, 28])
     assert (logits.name, list(logits.type.multiArrayType.shape)) == ("logits", [1, 10])
     function = loaded.get_spec().mlProgram.functions["main"]
-    operators = [one.type for one in function.block_specializations[function.opset].operations]
+    operators = [operator.type for operator in function.block_specializations[function.opset].operations]
     assert operators.count("constexpr_lut_to_dense") == operators.count("linear") + operators.count("conv") - 1
 
 

@@ -65,4 +65,4 @@ def test_a_file_without_places_for_fused_operators_is_not_touched(tmp_path):
     before = path.read_bytes()
     fuse(path)
     assert path.read_bytes() == before
-    assert DOMAIN not in {one.domain for one in onnx.load(path).opset_import}
+    assert DOMAIN not in {imported.domain for imported in onnx.load(path).opset_import}

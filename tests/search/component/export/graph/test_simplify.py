@@ -62,7 +62,7 @@ def test_what_depends_on_shapes_alone_is_computed(tmp_path):
 def test_the_file_has_standard_operators_alone(base, tmp_path):
     write_onnx(base[1], SHAPE, tmp_path / "model.onnx", batch=1)
     model = onnx.load(tmp_path / "model.onnx")
-    assert [(one.domain, one.version) for one in model.opset_import] == [("", 17)]
+    assert [(imported.domain, imported.version) for imported in model.opset_import] == [("", 17)]
     assert {node.domain for node in model.graph.node} == {""}
 
 
@@ -70,10 +70,10 @@ def test_the_file_has_standard_operators_alone(base, tmp_path):
 def test_all_linear_layers_are_found_with_their_weights_and_biases(base, batch, tmp_path):
     name, model = base
     write_onnx(model, SHAPE, tmp_path / "model.onnx", batch=batch)
-    found = list(linears(onnx.load(tmp_path / "model.onnx").graph))
+    in_file = list(linears(onnx.load(tmp_path / "model.onnx").graph))
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    assert len(found) == len(layers) == LAYERS[name]
-    for layer, module in zip(found, layers, strict=True):
+    assert len(in_file) == len(layers) == LAYERS[name]
+    for layer, module in zip(in_file, layers, strict=True):
         np.testing.assert_array_equal(layer.weight, module.weight.detach().numpy().T)
         assert bool(layer.bias) == (module.bias is not None)
 
@@ -87,11 +87,11 @@ def test_every_precision_is_near_torch(base, precision, batch, tmp_path):
     deployment = Deployment("here", "onnxruntime", "cpu", precision, batch)
     task = ExportTask("", deployment, images.numpy())
     path = onnxruntime_file.OnnxRuntimeExporter().export(base[1], task, tmp_path).path
-    found = evaluate.logits(path, images.numpy(), batch_size=batch or 4)
+    actual = evaluate.logits(path, images.numpy(), batch_size=batch or 4)
     with torch.inference_mode():
         expected = base[1](images).numpy()
     allowed = 1e-5 if precision == "fp32" else 0.2
-    assert np.abs(found - expected).max() <= allowed * np.abs(expected).max()
+    assert np.abs(actual - expected).max() <= allowed * np.abs(expected).max()
 
 
 def test_weights_stay_int8_in_the_file(base, tmp_path):
@@ -136,7 +136,7 @@ def test_a_token_is_picked_before_the_layers_of_all_tokens(batch, tmp_path):
     report = write_onnx(LastToken().eval(), (1, 3, 5, 4), tmp_path / "model.onnx", batch=batch)
     assert report.parity_rel <= 1e-5
     graph = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "model.onnx")).graph
-    shapes = {one.name: len(one.type.tensor_type.shape.dim) for one in graph.value_info}
+    shapes = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
     norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
     assert len(norms) == 2
     assert [shapes[node.input[0]] for node in norms] == [2, 2]

@@ -6,9 +6,9 @@ from torch import nn
 from vitsearch.export.litert.conversion_cache import KEPT, cached, program_digest
 
 
-def put(folder, key, path, made):
+def put(folder, key, path, conversions):
     def make():
-        made.append(key)
+        conversions.append(key)
         path.write_text(f"file of {key}")
 
     cached(folder, key, path, make)
@@ -16,20 +16,20 @@ def put(folder, key, path, made):
 
 
 def test_a_file_is_made_once(tmp_path):
-    made = []
-    assert put(tmp_path / "kept", "a", tmp_path / "one", made) == "file of a"
-    assert put(tmp_path / "kept", "a", tmp_path / "two", made) == "file of a"
-    assert put(tmp_path / "kept", "b", tmp_path / "one", made) == "file of b"
-    assert made == ["a", "b"]
+    conversions = []
+    assert put(tmp_path / "kept", "a", tmp_path / "one", conversions) == "file of a"
+    assert put(tmp_path / "kept", "a", tmp_path / "two", conversions) == "file of a"
+    assert put(tmp_path / "kept", "b", tmp_path / "one", conversions) == "file of b"
+    assert conversions == ["a", "b"]
 
 
 def test_the_files_that_were_used_last_are_kept(tmp_path):
-    made, kept = [], tmp_path / "kept"
+    conversions, kept = [], tmp_path / "kept"
     for number in range(KEPT):
-        put(kept, str(number), tmp_path / "file", made)
+        put(kept, str(number), tmp_path / "file", conversions)
         os.utime(kept / str(number), (number, number))
-    put(kept, "0", tmp_path / "file", made)  # used again
-    put(kept, "new", tmp_path / "file", made)
+    put(kept, "0", tmp_path / "file", conversions)  # used again
+    put(kept, "new", tmp_path / "file", conversions)
     assert {path.name for path in kept.iterdir()} == {"new", "0", *map(str, range(2, KEPT))}
 
 

@@ -122,9 +122,9 @@ def test_the_program_has_our_names_and_the_batch_of_the_deployment(fake, tmp_pat
     arguments, named = program.example_inputs
     assert (arguments, {name: tuple(value.shape) for name, value in named.items()}) == ((), {"images": (2, 1, 8, 8)})
     images = torch.randn(2, 1, 8, 8)
-    found = program.module()(images=images)
-    assert list(found) == ["logits"]
-    assert torch.allclose(found["logits"], model.eval()(images), atol=1e-6)
+    actual = program.module()(images=images)
+    assert list(actual) == ["logits"]
+    assert torch.allclose(actual["logits"], model.eval()(images), atol=1e-6)
 
 
 def test_the_model_is_not_changed(fake, tmp_path):
@@ -189,8 +189,8 @@ def test_files_of_every_precision_run_as_torch_computes(precision, tmp_path):
 def test_a_batch_runs_as_a_whole(tmp_path):
     model, wanted = small().eval(), task(batch=3)
     path, job = evaluate.judging_job(export(wanted, tmp_path, model), wanted.deployment)
-    found = evaluate.logits(path, wanted.images, 3, job=job)
-    assert np.abs(found - model(torch.from_numpy(wanted.images)).detach().numpy()).max() < 1e-5
+    actual = evaluate.logits(path, wanted.images, 3, job=job)
+    assert np.abs(actual - model(torch.from_numpy(wanted.images)).detach().numpy()).max() < 1e-5
 
 
 @pytest.mark.long

@@ -63,9 +63,9 @@ class Subject:
         """The largest difference of a file to torch, over the largest logit."""
         with torch.inference_mode():
             expected = (model or self.model)(self.images).numpy()
-        found = evaluate.logits(path, self.images.numpy(), 1)
-        assert found.dtype == np.float32
-        return np.abs(found - expected).max() / np.abs(expected).max()
+        actual = evaluate.logits(path, self.images.numpy(), 1)
+        assert actual.dtype == np.float32
+        return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 @pytest.fixture(scope="module", params=["vit", "efficientvit", *long("mobilevit", "levit")])

@@ -42,9 +42,9 @@ def build_call(tmp_path, subject, precision, version, banner):
     settings = {"tool": str(tool / "trtexec"), "writable": [str(tool)]}  # the fake one records its calls there
     (state / "config.json").write_text(json.dumps({"runtimes": {"trtexec": settings}}))
     with EmbeddedAgent(str(state)) as agent, agent.client("study") as client:
-        info, found = measured(client, subject, precision, tmp_path)
+        info, measurement = measured(client, subject, precision, tmp_path)
     assert (info.available, info.version) == (True, version)
-    assert found.latency_ms.p50 == 2.5
+    assert measurement.latency_ms.p50 == 2.5
     build, _run = map(json.loads, (tool / "calls.jsonl").read_text().splitlines())
     return build
 

@@ -18,7 +18,7 @@ from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.plan import Deployment
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.tensors import to_tensor
-from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, shares, structure
+from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, precision_shares, structure
 from vitsearch.export.tensorrt.tensorrt_calibration import lines, round_at
 from vitsearch.export.tensorrt.tensorrt_file import LEAST_CHANNELS
 from vitsearch.training.inference import accuracy
@@ -29,8 +29,8 @@ VERSION = "8.2.1"
 
 def scales_of(folder):
     """The scales in a file's metadata, by tensor."""
-    found = (line.rpartition(": ") for line in artifacts.calibration(str(folder / "model.onnx")).splitlines())
-    return {name: struct.unpack(">f", bytes.fromhex(bits))[0] for name, _, bits in found}
+    lines = (line.rpartition(": ") for line in artifacts.calibration(str(folder / "model.onnx")).splitlines())
+    return {name: struct.unpack(">f", bytes.fromhex(bits))[0] for name, _, bits in lines}
 
 
 def between(model, scales):
@@ -55,8 +55,8 @@ def test_the_layers_of_explicit_int8_may_be_in_int8_but_not_the_classifier(subje
     rounded = {node.output[0] for node in explicit.graph.node if node.op_type == "DequantizeLinear"}
     layers = [node for node in explicit.graph.node if node.input[0] in rounded]
     channels = {tensor.name: min(tensor.dims[:2]) for tensor in model.graph.initializer if len(tensor.dims) == 4}
-    found = [node for node in between(model, scales_of(folder)) if node.op_type == "Conv"]
-    wide = [node for node in found if channels[node.input[1]] >= LEAST_CHANNELS]
+    nodes = [node for node in between(model, scales_of(folder)) if node.op_type == "Conv"]
+    wide = [node for node in nodes if channels[node.input[1]] >= LEAST_CHANNELS]
     assert len(wide) == len(layers) - subject.heads > 10
 
 
@@ -84,7 +84,7 @@ def test_both_int8_precisions_have_one_graph_and_name_the_same_tensors(subject):
 def test_the_share_of_int8_is_unknown_because_tensorrt_chooses(small):
     _, folder = small.export("int8_ptq", VERSION)
     file = ExportedFile(folder / "model.onnx")
-    assert shares.by_precision(file, small.task("int8_ptq", VERSION).deployment) == {}
+    assert precision_shares.by_precision(file, small.task("int8_ptq", VERSION).deployment) == {}
 
 
 # ---- the scales
@@ -95,8 +95,8 @@ def test_a_scale_is_the_largest_value_on_the_calibration_images_over_127(small):
     with torch.inference_mode():
         flat = small.model[0](small.images)
         values = {"input": flat, "output": small.model[1](flat)}
-    found = {name.rpartition("/")[2]: scale for name, scale in scales_of(folder).items()}
-    assert found == pytest.approx({name: float(value.abs().max()) / 127 for name, value in values.items()}, rel=1e-5)
+    scales = {name.rpartition("/")[2]: scale for name, scale in scales_of(folder).items()}
+    assert scales == pytest.approx({name: float(value.abs().max()) / 127 for name, value in values.items()}, rel=1e-5)
 
 
 def test_a_learned_range_keeps_its_larger_end(small, tmp_path):
@@ -148,8 +148,8 @@ def multiplied(pixels, weight):
 
 def archive(name):
     """The first 1000 images of a split, as inputs, and their labels."""
-    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as found:
-        pixels, labels = found[f"{name}_images"][:1000, ..., None], found[f"{name}_labels"][:1000]
+    with np.load(str(resources.files("vitsearch") / "assets" / "fashion_mnist_14k.npz")) as data:
+        pixels, labels = data[f"{name}_images"][:1000, ..., None], data[f"{name}_labels"][:1000]
     return to_tensor(pixels, 28, Preprocessing((0.286,), (0.353,))).numpy(), labels
 
 

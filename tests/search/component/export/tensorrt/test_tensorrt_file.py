@@ -16,9 +16,9 @@ from support.int8 import exact_int8
 from support.marks import long
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
+from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.compress.quantization.onnx_graph import attributes, constants
-from vitsearch.compress.sparsity import sparsity
 from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
@@ -61,7 +61,7 @@ class Graph:
 
 
 def opset(model):
-    return next(one.version for one in model.opset_import if one.domain == "")
+    return next(imported.version for imported in model.opset_import if imported.domain == "")
 
 
 # ---- the form by version
@@ -247,8 +247,8 @@ def test_the_rest_of_a_typed_int8_graph_is_fp16(subject):
 
 
 def test_both_int8_precisions_have_one_graph(subject):
-    one, other = (subject.export(precision, "11.4.0")[0].graph for precision in ("int8_ptq", "int8_qat"))
-    assert [node.op_type for node in one.node] == [node.op_type for node in other.node]
+    single, other = (subject.export(precision, "11.4.0")[0].graph for precision in ("int8_ptq", "int8_qat"))
+    assert [node.op_type for node in single.node] == [node.op_type for node in other.node]
 
 
 def test_a_learned_range_keeps_its_larger_end(tmp_path):
@@ -284,10 +284,10 @@ def test_fp16_agrees_with_torch(subject):
 @exact_int8
 def test_int8_with_a_flag_computes_what_the_judged_file_computes(subject):
     _, folder = subject.export("int8_ptq", "8.6.1")
-    found, judged = (
+    actual, judged = (
         evaluate.logits(folder / name, subject.images.numpy(), 1) for name in ("model.onnx", "judged.onnx")
     )
-    assert np.abs(found - judged).max() < 0.1 * np.abs(found).max()
+    assert np.abs(actual - judged).max() < 0.1 * np.abs(actual).max()
 
 
 def test_the_difference_of_an_int8_file_to_the_model_that_rounds_does_not_refuse_it(small, monkeypatch):

@@ -82,7 +82,7 @@ def test_a_finished_study_makes_nothing_in_the_copy(study, other):
     copy(study.space.storage, other)
     again = at(study, other)
     assert again.run().complete
-    assert +again.runner.made == Counter()
+    assert +again.runner.runs == Counter()
     assert +again.device.measured == Counter()
 
 
@@ -92,7 +92,7 @@ def test_a_study_goes_on_in_the_copy_with_what_it_has_trained(study, other):
     trained = more.trained
     assert more.run().complete
     assert more.trained == 5
-    assert more.runner.made["train"] == 5 - trained
+    assert more.runner.runs["train"] == 5 - trained
     assert study.trained == trained
 
 
@@ -179,7 +179,7 @@ def test_files_go_where_they_are_asked_to_and_the_database_remembers(study, othe
     assert copy(study.space.storage, other).files.files == 0
     again = replace(at(study, other), store=FileStore(place))
     assert again.run().complete
-    assert +again.runner.made == Counter()
+    assert +again.runner.runs == Counter()
 
 
 def test_files_come_from_a_server_and_go_to_one(study, tmp_path, monkeypatch):

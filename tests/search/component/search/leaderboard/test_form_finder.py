@@ -130,19 +130,19 @@ def test_why_a_form_is_kept_is_said(int8, speed, lost, said):
 
 @pytest.mark.parametrize(("speed", "evaluated"), [(1.0, 2), (1.5, 3)], ids=["no gain", "a gain"])
 def test_accuracy_is_evaluated_only_where_convolutions_gain(int8, speed, evaluated):
-    assert int8(speed).runner.made["export"] == evaluated
+    assert int8(speed).runner.runs["export"] == evaluated
 
 
 def test_a_second_run_tries_nothing_again(int8):
     study = int8(1.5)
-    before = study.runner.made.copy(), study.device.measured.copy()
+    before = study.runner.runs.copy(), study.device.measured.copy()
     study.run()
-    assert (study.runner.made, study.device.measured) == before
+    assert (study.runner.runs, study.device.measured) == before
 
 
 def test_named_layers_are_not_tried(int8):
     study = int8(1.5, space__quantized_ops="linear")
-    assert (kept(study), study.runner.made["screen"]) == ("linear", 0)
+    assert (kept(study), study.runner.runs["screen"]) == ("linear", 0)
 
 
 def test_the_batch_is_found_in_the_form_that_is_kept(int8):

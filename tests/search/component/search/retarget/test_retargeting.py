@@ -41,9 +41,9 @@ def test_the_front_is_that_of_all_models_measured(moved):
 
 
 def test_nothing_is_trained_and_no_file_is_made_where_the_stored_one_runs(moved):
-    before = Counter(moved.study.runner.made)
+    before = Counter(moved.study.runner.runs)
     moved.retarget(every=True)
-    assert moved.study.runner.made == before
+    assert moved.study.runner.runs == before
 
 
 @pytest.mark.long
@@ -143,12 +143,12 @@ def test_the_own_front_of_the_study_stays_as_it_is(moved):
 @pytest.mark.long
 def test_another_runtime_gets_files_from_the_trained_weights_once(moved):
     found = moved.retarget(OPENVINO, every=True)
-    made = Counter(moved.study.runner.made)
+    made = Counter(moved.study.runner.runs)
     assert (made[Stage.TRAIN], made[Stage.PROXY], made[Stage.BASE]) == (0, 0, 0)
     assert made[Stage.EXPORT] == len(found.models)
     assert {record.plan.deployment.runtime for record in found.models.values()} == {"openvino"}
     moved.retarget(OPENVINO, every=True)
-    assert moved.study.runner.made == made
+    assert moved.study.runner.runs == made
 
 
 def test_the_baseline_stays_in_fp32(moved):
@@ -196,7 +196,7 @@ def test_a_model_whose_weights_are_gone_is_left_out_and_not_trained(moved):
         checkpoint = ledger.training(trained.keys.weights_key, trained.rung).checkpoint_sha256
     FileStore(moved.study.folder / "artifacts").get(checkpoint).unlink()
     found = moved.retarget(OPENVINO, every=True)
-    assert moved.study.runner.made[Stage.TRAIN] == 0
+    assert moved.study.runner.runs[Stage.TRAIN] == 0
     assert any("the weights are gone" in reason for reason in found.left_out.values())
 
 

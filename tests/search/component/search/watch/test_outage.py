@@ -79,7 +79,7 @@ def status(study):
 
 
 def test_training_goes_on_and_every_trial_is_told_once(study):
-    device, made, seen = study.device, study.runner.made, {}
+    device, made, seen = study.device, study.runner.runs, {}
 
     def has_trained_without_it():
         if made["train"] and device.waiting and not seen.get("status"):
@@ -133,29 +133,29 @@ def test_a_device_that_stays_away_ends_the_run_and_the_same_command_goes_on(stud
     device.deadline_s = 0.1
     with pytest.raises(DeviceLost, match=r"device local: no route to host \(gave up after .* useful answer\)"):
         study.run()
-    assert study.runner.made["train"] >= 1  # all that could be done without it
+    assert study.runner.runs["train"] >= 1  # all that could be done without it
     assert status(study) is None
     assert not states(study).keys() & {TrialState.FAIL, TrialState.RUNNING}
     device.outage, device.is_back = None, lambda: True
     assert study.run().complete
-    assert study.runner.made["train"] == len(trainings(study.records())) == 4
+    assert study.runner.runs["train"] == len(trainings(study.records())) == 4
 
 
 def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(study):
     two = [{"name": name, "weights": "builtin"} for name in ("fake_vit", "another_vit")]
     both = study.with_space(space__backbone=two)
     both.device.leaves_at = 1
-    both.device.is_back = lambda: both.runner.made["base"] == 2
+    both.device.is_back = lambda: both.runner.runs["base"] == 2
     assert both.run().complete  # else it would be away for ever
     assert not states(both).keys() & {TrialState.FAIL, TrialState.RUNNING}
 
 
 def test_plans_that_wait_to_be_screened_get_their_proxy_score(study):
     study.device.leaves_at = 3  # the first screen of the search
-    study.device.is_back = lambda: study.runner.made["proxy"] >= 1
+    study.device.is_back = lambda: study.runner.runs["proxy"] >= 1
     assert study.run().complete  # else it would be away for ever
     proxies = {record.keys.weights_key for record in study.records().values() if record.proxy}
-    assert study.runner.made["proxy"] == len(proxies)
+    assert study.runner.runs["proxy"] == len(proxies)
 
 
 def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):

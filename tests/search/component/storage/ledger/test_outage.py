@@ -158,7 +158,7 @@ def test_a_run_whose_database_is_killed_waits_for_it_and_loses_nothing(make_stud
     made.runner.before = kill_once
     assert made.run().complete
     assert killed
-    assert made.runner.made == undisturbed.runner.made
+    assert made.runner.runs == undisturbed.runner.runs
     assert made.device.measured == undisturbed.device.measured
     assert made.numbers_by_state() == undisturbed.numbers_by_state()
     assert made.numbers_by_state()[TrialState.RUNNING] == 0

@@ -32,4 +32,4 @@ def test_a_training_is_refused_with_what_makes_the_weights_again():
 def test_other_stages_are_passed_on():
     runner = FakeRunner()
     asyncio.run(UntrainedRunner(runner).run(DataJob(WORKSPACE)))
-    assert runner.made.total() == 1
+    assert runner.runs.total() == 1

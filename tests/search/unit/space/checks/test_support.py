@@ -45,8 +45,8 @@ def test_a_backbone_without_a_supported_resolution_is_reported():
 
 
 def test_a_backbone_without_a_supported_distillation_is_reported():
-    asked = "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=24", "space.distillation=token"
-    assert lines(*asked) == [
+    overrides = "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=24", "space.distillation=token"
+    assert lines(*overrides) == [
         "override: space.backbone[1]: supports no distillation of the file: has no distillation head"
     ]
 
@@ -73,8 +73,8 @@ def test_an_unsupported_baseline_is_reported():
 
 
 def test_unknown_backbones_are_reported_with_the_nearest():
-    found = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
-    assert [line.partition("; known")[0] for line in found] == [
+    reported = lines("space.backbone=[vit_fmnist_p5]", "task.teacher={backbone: vit_p9}", "baseline.backbone=vit_p88")
+    assert [line.partition("; known")[0] for line in reported] == [
         "override: space.backbone[0]: no backbone is called 'vit_fmnist_p5'; did you mean 'vit_fmnist_p4'?",
         "override: baseline.backbone: no backbone is called 'vit_p88'; did you mean 'vit_p8'?",
         "override: task.teacher.backbone: no backbone is called 'vit_p9'; did you mean 'vit_p8'?",
@@ -93,8 +93,8 @@ def test_a_window_that_divides_no_map_is_reported():
         pixels = knob.partition("@")[2]
         return f"{value} does not divide {pixels}" if pixels and int(pixels) % value else None
 
-    asked = ("space.resolution=[24, 28]", "space.window_size=[4, 5, 7]")
-    assert check(load(SMALL, asked), windowed) == [
+    overrides = ("space.resolution=[24, 28]", "space.window_size=[4, 5, 7]")
+    assert check(load(SMALL, overrides), windowed) == [
         "override: space.window_size[1]: no backbone of the file supports 5 (vit_fmnist_p4: 5 does not divide 28)"
     ]
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.limits import bounds, stated_limits
-from vitsearch.space.sections import Limit
+from vitsearch.space.sections import LimitSection
 from vitsearch.study.results.nearest import Candidate, Miss, near_text, nearest
 
-LIMITS = {"accuracy": Limit(max_drop=0.02), "cpu_ms_p50": Limit(max=2.0)}
+LIMITS = {"accuracy": LimitSection(max_drop=0.02), "cpu_ms_p50": LimitSection(max=2.0)}
 BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0}
 
 
@@ -76,7 +76,7 @@ KEYS = {"min": 0.5, "max": 0.5, "max_drop": 0.1, "max_ratio": 0.7, "min_ratio": 
 @given(times=st.floats(1.001, 1e3), base=st.floats(0.2, 1.0))
 def test_a_loosened_limit_lets_the_model_pass_and_is_no_looser_than_needed(key, times, base):
     metric = "accuracy" if key in ("min", "max_drop") else "throughput_ips" if key == "min_ratio" else "cpu_ms_p50"
-    (limit,) = stated_limits({metric: Limit(**{key: KEYS[key]})}, {metric: base})
+    (limit,) = stated_limits({metric: LimitSection(**{key: KEYS[key]})}, {metric: base})
     seen = limit.bound.value * times if limit.bound.sense == "<=" else limit.bound.value / times
     assert limit.bound.violation(seen) > 0.0
     loosened = Miss(limit, seen).loosened

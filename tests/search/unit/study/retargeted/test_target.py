@@ -8,7 +8,7 @@ import pytest
 
 from vitsearch.core.plan import Deployment
 from vitsearch.space import SearchSpace
-from vitsearch.space.sections import Device
+from vitsearch.space.sections import DeviceSection
 from vitsearch.study.retargeted import Target
 
 OWN = Deployment("local", "onnxruntime", "cpu", "fp32", None, options=(("graph_optimization", "basic"),))
@@ -57,10 +57,10 @@ def test_the_space_has_the_device_and_the_threads(space):
 
 
 def test_a_device_is_described_by_the_newest_file(remote):
-    newer = {"nano": Device(url="https://nano:9000", fingerprint=FINGERPRINT)}
+    newer = {"nano": DeviceSection(url="https://nano:9000", fingerprint=FINGERPRINT)}
     assert Target("nano").space(remote).devices["nano"].url == "https://nano:8470"
     assert Target("nano").space(remote, newer).devices == newer
-    assert Target("orin").space(remote).devices == {"orin": Device()}
+    assert Target("orin").space(remote).devices == {"orin": DeviceSection()}
 
 
 @pytest.mark.parametrize("target", [Target("nano"), Target("local", threads=2)])

@@ -1,1 +1,0 @@
-"""Weights that are zero: a share of them, or 2 of 4."""

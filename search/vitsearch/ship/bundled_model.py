@@ -1,0 +1,221 @@
+"""Everything that is known of a model that is shipped, read from the ledger: neither device nor workers are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import Metrics
+from vitsearch.core.pareto import wilson
+from vitsearch.core.plan import Deployment, plan_text
+from vitsearch.core.preprocessing import ModelView
+from vitsearch.core.record import Shipped
+from vitsearch.errors import StudyError
+from vitsearch.export.device_jobs import DeviceJob, device_job
+from vitsearch.ship.choice import Chosen
+from vitsearch.ship.prepare import ENVIRONMENTS, Final, Opened, measured_in
+from vitsearch.storage.ledger import ArtifactRow
+from vitsearch.storage.measurements import DeviceResults
+from vitsearch.storage.shipped import find
+from vitsearch.storage.stores import store_of
+from vitsearch.study.front import Point, read_front, records_on
+from vitsearch.study.results.detail import place_of, point_of
+from vitsearch_evaluators.wire.paired import ReferenceTimes
+from vitsearch_evaluators.wire.protocol import Measurement
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """``correct`` of ``n`` images of a ``split``."""
+
+    split: str
+    n: int
+    correct: int
+
+    @property
+    def share(self) -> float:
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.correct, self.n)
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where a training started: ``kind`` is ``builtin``, ``hub``, ``none`` or ``file``. A file has its name without its
+    folder, and the digest of its bytes."""
+
+    kind: str
+    file: str | None = None
+    sha256: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As a plan names them."""
+        return self.kind if self.file is None else f"{self.kind}:{self.file}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a model of the search stands in its study: its ``place`` as ``vitsearch show`` words it, and the ``baseline``
+    (None before it was measured) beside which it is judged by the ``objectives``."""
+
+    place: str
+    objectives: tuple[str, ...]
+    baseline: Point | None
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
+
+    ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
+    its present environment, ``metrics`` their pooled figures. ``confusion`` counts the answers on validation images.
+    ``trial`` is None for the baseline. ``target`` is that of ``vitsearch retarget``; None for the study's own device.
+    ``standing`` is None for the baseline itself.
+    """
+
+    study: str
+    trial: int | None
+    final: Final
+    data: dict[str, Any]
+    source: dict[str, Any]
+    artifact: ArtifactRow
+    path: Path
+    images: Path
+    shipped: Shipped
+    validation: Accuracy
+    confusion: Confusion
+    device: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    metrics: Metrics
+    versions: dict[str, str]
+    target: str | None = None
+    standing: Standing | None = None
+
+    @property
+    def name(self) -> str:
+        longer = f"-{self.final.epochs}-epochs" if self.final.is_longer else ""
+        there = "" if self.target is None else f"-{self.target}"
+        which = "baseline" if self.trial is None else f"trial-{self.trial}"
+        return f"{self.study}-{which}{there}{longer}"
+
+    @property
+    def origin(self) -> str:
+        """Which model of which study it is."""
+        return f"{'baseline' if self.trial is None else f'trial {self.trial}'} of study {self.study}"
+
+    @property
+    def deployment(self) -> Deployment:
+        """With the options that its file needs."""
+        options = tuple(sorted(self.artifact.detail.get("options", {}).items()))
+        return self.final.plan.deployment.with_options(options)
+
+    @property
+    def job(self) -> DeviceJob:
+        """How the device's agent runs it."""
+        return device_job(self.deployment, self.device["runtimes"])
+
+    @property
+    def confirmation(self) -> Measurement:
+        """The last measurement by the confirmation protocol."""
+        return self.measurements[-1]
+
+    @property
+    def reference_times(self) -> ReferenceTimes | None:
+        """The times of the reference models by which the figures are shown; None where none ran."""
+        return next(
+            (measurement.paired.times for measurement in reversed(self.measurements) if measurement.paired is not None),
+            None,
+        )
+
+    @property
+    def on_test(self) -> Accuracy | None:
+        """None for data without test images."""
+        return self.judged if self.shipped.split == "test" else None
+
+    @property
+    def judged(self) -> Accuracy:
+        """On the test images; on the validation images where the data has no others."""
+        return Accuracy(self.shipped.split, self.shipped.n, self.shipped.correct)
+
+    @property
+    def counts(self) -> dict[str, Confusion]:
+        """The counts of its answers, by split: on the test images first, where the data has any."""
+        return ({"test": self.shipped.confusion} if self.on_test else {}) | {"validation": self.confusion}
+
+    @property
+    def on_images(self) -> Accuracy:
+        """On the images in the bundle."""
+        labels, predicted = self.shipped.labels, self.shipped.predicted
+        right = sum(label == other for label, other in zip(labels, predicted, strict=True))
+        return Accuracy(self.shipped.split, len(labels), right)
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
+        view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
+        return view.settings(self.data["image_size"], self.data["channels"])
+
+    @property
+    def weights(self) -> WeightsSource:
+        kind, _, path = self.final.plan.weights.partition(":")
+        if not path:
+            return WeightsSource(kind)
+        return WeightsSource(kind, PurePath(path).name, self.artifact.detail["start"])
+
+    @property
+    def data_source(self) -> str:
+        """The source of the images, such as ``folder`` or ``hfds/cifar10``; of a folder its name alone."""
+        kind, _, name = self.source["source"].partition("/")
+        return f"{kind}/{PurePath(name).name}" if name.startswith(("/", "~", ".")) else self.source["source"]
+
+    @property
+    def text(self) -> str:
+        return plan_text(self.final.plan)
+
+
+def describe(opened: Opened, chosen: Chosen, final: Final) -> BundledModel:
+    """Collect what the ledger knows of a prepared model."""
+    ledger, study, key = opened.ledger, opened.study, final.keys.artifact_key or ""
+    artifact, shipped = ledger.artifact(key), find(ledger, key, opened.fingerprint)
+    evaluated = ledger.accuracy(key, opened.fingerprint)
+    if artifact is None or shipped is None or evaluated is None:
+        raise StudyError(f"{chosen.name} of study {study.name!r} is not prepared: its results are gone")
+    results = DeviceResults(ledger, final.keys.device_id, opened.space.measure.threads)
+    measurements = results.last(final.keys.graph_key)
+    pooled = results.pooled(final.keys.graph_key)
+    assert pooled is not None  # a prepared model was measured
+    store = store_of(opened.ledger)
+    of_file = {name: artifact.detail[name] for name in ("macs_m", "params_m")} | {"size_mb": artifact.size_bytes / 1e6}
+    return BundledModel(
+        study=study.name,
+        trial=chosen.trial,
+        final=final,
+        data=dict(study.attributes["data"]),
+        source=opened.space.task.data.model_dump(mode="json"),
+        artifact=artifact,
+        path=store.model(artifact.sha256),
+        images=store.get(shipped.images_sha256),
+        shipped=shipped,
+        validation=Accuracy("validation", evaluated.n, evaluated.correct),
+        confusion=evaluated.counts,
+        device=study.attributes[ENVIRONMENTS][measured_in(final.keys.device_id, measurements[-1].environment_id)],
+        measurements=tuple(sorted(measurements, key=lambda measurement: measurement.protocol.id == opened.protocol)),
+        metrics=pooled.metrics | Metrics.of(of_file),
+        versions=ledger.versions(artifact),
+        target=None if opened.retargeted is None else opened.retargeted.target.name,
+        standing=_standing(opened, chosen),
+    )
+
+
+def _standing(opened: Opened, chosen: Chosen) -> Standing | None:
+    if chosen.trial is None:
+        return None
+    device = None if opened.retargeted is None else opened.retargeted.target.name
+    models, record = read_front(opened.study, opened.ledger, device), records_on(opened.study, device)[chosen.trial]
+    place = place_of(models, point_of(models, chosen.trial, record), record)
+    return Standing(place, models.objectives, models.baseline)

@@ -1,0 +1,169 @@
+"""The parts of a space file that are valid in themselves, so that a mistake in one hides no problem of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from vitsearch.space.knobs import BackboneSection, Baseline, Knobs
+from vitsearch.space.model import SearchSpace
+from vitsearch.space.nodes import Path
+from vitsearch.space.task import Data, TeacherSection
+
+M = TypeVar("M", bound=BaseModel)
+Names = tuple[str, ...]
+
+READS: dict[str, Names] = {
+    "objectives": ("objectives",),
+    "limits": ("limits",),
+    "data": ("task", "data"),
+    "teacher": ("task", "teacher"),
+    "distillation": ("space", "distillation"),
+    "measure": ("measure",),
+    "fleet": ("fleet",),
+}
+"""A part that rules read -> its key path."""
+
+
+def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
+    """Each part of :data:`READS` that is valid, or its default; of objectives, limits and data, what is valid in each.
+
+    ``objective_names``, ``device_names`` and ``fleet_names`` are all names, valid or not; ``written`` are the keys of
+    the file. A list of devices is one device with several boards.
+    """
+    parts = {name: _part(raw, path) for name, path in READS.items()}
+    parts["data"] = valid_data(raw)
+    parts["objective_names"] = _names(raw, "objectives")
+    mapped = _names(raw, "devices") or ()
+    parts["device_names"] = mapped or _listed(raw, "devices")
+    parts["fleet_names"] = mapped if len(mapped) > 1 else ()
+    parts["written"] = tuple(name for name, value in raw.items() if value is not None)
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+@dataclass(frozen=True)
+class SearchedValues:
+    """What a space file asks of backbones and runtimes: the valid values of each knob, each with its key path.
+
+    ``backbones`` and ``baseline`` are as written: the baseline has its defaults where the file leaves a key out.
+    """
+
+    backbones: tuple[tuple[Path, BackboneSection], ...]
+    values: Mapping[str, tuple[tuple[Path, Any], ...]]
+    baseline: Baseline
+    teacher: TeacherSection | None
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> SearchedValues:
+        values = {knob: tuple(_values(raw, knob)) for knob in Knobs.model_fields}
+        baseline = _without_invalid_keys(Baseline, raw.get("baseline"))
+        teacher = _part(raw, READS["teacher"])
+        return cls(
+            backbones=values.pop("backbone"),
+            values=values,
+            baseline=baseline or Baseline(),
+            teacher=teacher if isinstance(teacher, TeacherSection) else None,
+        )
+
+    def choices(self, knob: str) -> tuple[Any, ...]:
+        return tuple(value for _, value in self.values[knob])
+
+
+def valid_data(raw: dict[str, Any]) -> Data | None:
+    """The section ``task.data`` without its invalid keys; ``None`` when the source or the root is invalid."""
+    task = raw.get("task")
+    raw_data = task.get("data") if isinstance(task, dict) else None
+    data = _without_invalid_keys(Data, raw_data)
+    if data is None or (isinstance(raw_data, dict) and raw_data.get("root") is not None and data.root is None):
+        return None
+    return data
+
+
+def _values(raw: dict[str, Any], knob: str) -> list[tuple[Path, Any]]:
+    """The valid values of a knob. The items of a list are judged one by one."""
+    path, section = ("space", knob), raw.get("space")
+    raw_values = section.get(knob) if isinstance(section, dict) else None
+    if not isinstance(raw_values, list):
+        part = _part(raw, path)
+        items = part if isinstance(part, tuple) else () if part is None else (part,)
+        return [((*path, index), value) for index, value in enumerate(items)]
+    judged = [(index, _valid(path, [item])) for index, item in enumerate(raw_values)]
+    return [((*path, index), valid[0]) for index, valid in judged if valid]
+
+
+def _names(raw: dict[str, Any], section: str) -> Names | None:
+    value = raw.get(section)
+    return tuple(value) if isinstance(value, dict) else None
+
+
+def _listed(raw: dict[str, Any], section: str) -> Names:
+    value = raw.get(section)
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
+
+
+def _part(raw: Any, path: Names) -> Any:
+    for key in path[:-1]:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    value = raw.get(path[-1]) if isinstance(raw, dict) else None
+    if value is None:
+        field = _field(path)
+        return None if field.is_required() else field.get_default()
+    if path in (("objectives",), ("limits",)) and isinstance(value, dict):
+        return _valid_entries(value, _adapter(path))
+    return _valid(path, value)
+
+
+def _valid(path: Names, value: Any) -> Any:
+    try:
+        return _adapter(path).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _field(path: Names) -> Any:
+    section: type[BaseModel] = SearchSpace
+    for key in path[:-1]:
+        section = cast(type[BaseModel], section.model_fields[key].annotation)
+    return section.model_fields[path[-1]]
+
+
+@cache
+def _adapter(path: Names) -> TypeAdapter[Any]:
+    field = _field(path)
+    kind: Any = field.annotation
+    for metadata in field.metadata:
+        kind = Annotated[kind, metadata]
+    return TypeAdapter[Any](kind)
+
+
+def _valid_entries(entries: dict[str, Any], adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    try:
+        return cast(dict[str, Any], adapter.validate_python(entries))
+    except ValidationError as error:
+        wrong = {detail["loc"][:2] for detail in error.errors()}
+    kept = {}
+    for name, value in entries.items():
+        part = _without(value, {at[1] for at in wrong if at[0] == name and len(at) > 1})
+        if (name,) not in wrong and (part or part == value):
+            kept[name] = part
+    return cast(dict[str, Any], adapter.validate_python(kept))
+
+
+def _without_invalid_keys(section: type[M], value: Any) -> M | None:
+    """A flat section without the keys that are invalid; ``None`` when nothing valid is left of it."""
+    try:
+        return section.model_validate(value)
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    try:
+        return section.model_validate(_without(value, wrong))
+    except ValidationError:
+        return None
+
+
+def _without(value: Any, keys: set[Any]) -> Any:
+    return {key: part for key, part in value.items() if key not in keys} if isinstance(value, dict) else value

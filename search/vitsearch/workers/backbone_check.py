@@ -1,0 +1,176 @@
+"""Try a backbone: build it with random weights, write its file at every precision, and run each file here.
+
+This needs no data, no download and no training. It finds in seconds what a search would find after training a base.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitsearch import backbones
+from vitsearch.backbones import Backbone, ModelSpec
+from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.compress import macs
+from vitsearch.compress.quantization import fake_quant
+from vitsearch.core import precisions
+from vitsearch.core.legality import possible_ops
+from vitsearch.core.plan import Deployment, precision_text
+from vitsearch.errors import PlanError, StageError, VitsearchError
+from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
+from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.workers.exporting import write
+from vitsearch_evaluators.artifacts import model_files
+
+IMAGENET_CLASSES = 1000
+QUICK = ("onnxruntime", "openvino")
+"""Runtimes whose files are written in seconds."""
+IMAGES = 4
+"""Random images that calibrate the files and compare them with torch."""
+NOT_HERE = frozenset({"missing", "runtime_unavailable"})
+"""Kinds of failures that say nothing of the model: a converter or a kernel is missing on this machine."""
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One file. With a ``reason`` (it is refused, or it does not work) the figures are None. ``quantized_ops`` are the
+    layers that its int8 covers, where there is a choice.
+
+    ``difference`` is the largest difference between its logits and those of torch in fp32 (of a model that trains for
+    its precision: those of the model that rounds), over the largest logit. ``latency_ms`` is the median wall time of
+    a run with one image and one thread on this machine, if its runtime runs here. ``shares`` are those of its MACs in
+    each precision.
+    """
+
+    runtime: str
+    precision: str
+    quantized_ops: str | None = None
+    is_refused: bool = False
+    reason: str | None = None
+    difference: float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackboneCheck:
+    """``reason`` is why the model is refused, or cannot be built or exported at all; then there are no files."""
+
+    backbone: str
+    family: str
+    resolution: int
+    params_m: float | None
+    macs_m: float | None
+    reason: str | None
+    files: tuple[FileCheck, ...]
+
+    @property
+    def works(self) -> bool:
+        """Whether every file works that is not refused."""
+        return self.reason is None and all(file.is_refused or file.reason is None for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"works": self.works} | asdict(self)
+
+
+def check_backbone(
+    name: str,
+    resolution: int | None = None,
+    runtimes: Sequence[str] = QUICK,
+    doing: Callable[[str], None] = lambda text: None,
+) -> BackboneCheck:
+    """Try ``name`` at ``resolution`` (None: its native one) in ``runtimes``, at every precision that can be made.
+
+    ``doing`` gets what begins now, in words.
+
+    :class:`~vitsearch.errors.UnknownName` for a backbone of no family, :class:`~vitsearch.errors.PlanError` for a
+    resolution that it does not support.
+    """
+    family = backbones.find(name)
+    spec = _spec(name, resolution or family.native_resolution(name))
+    macs_m: float | None = None
+    params_m: float | None = None
+    files: tuple[FileCheck, ...] = ()
+    reason = family.supports(name, "quantization", "fp32")
+    if reason is None:
+        try:
+            doing(f"{name}: building it at {spec.resolution} pixels")
+            model = family.build(spec).model.eval()
+            raise_layer_scales(model)
+            images = _images(spec)
+            ships = deploy.deployed(model, family, tuple(images.shape))
+            macs_m, params_m = macs.count(ships, images[:1])
+            files = tuple(_files(ships, images, spec, runtimes, doing))
+        except PlanError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever timm, torch or onnx raises is the answer
+            reason = _in_one_line(error)
+    return BackboneCheck(name, family.family, spec.resolution, params_m, macs_m, reason, files)
+
+
+def _spec(name: str, resolution: int) -> ModelSpec:
+    """With the classes and channels of a built-in base, or those of ImageNet-1k."""
+    base = BUILTIN.get(name)
+    classes, channels = (base.classes, base.channels) if base else (IMAGENET_CLASSES, 3)
+    return ModelSpec(name, "none", resolution, classes, channels)
+
+
+def _images(spec: ModelSpec) -> torch.Tensor:
+    shape = IMAGES, spec.channels, spec.resolution, spec.resolution
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _files(
+    ships: nn.Module, images: torch.Tensor, spec: ModelSpec, runtimes: Sequence[str], doing: Callable[[str], None]
+) -> Iterator[FileCheck]:
+    family = backbones.find(spec.backbone)
+    for runtime in runtimes:
+        exporter = EXPORTERS.get(runtime)()
+        for precision in precisions.RUNTIMES[runtime].precisions:
+            reason = family.supports(spec.backbone, "quantization", precision)
+            reason = reason or exporter.supports(family.family, precision) or exporter.missing()
+            for ops in possible_ops(spec.backbone, runtime, precision, family.supports) or (None,):
+                check = FileCheck(runtime, precision, ops)
+                if reason:
+                    yield replace(check, is_refused=True, reason=reason)
+                    continue
+                doing(f"{spec.backbone}: writing {precision_text(precision, ops)} for {runtime} and running it")
+                yield _file(ships, images, family, check)
+
+
+def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, check: FileCheck) -> FileCheck:
+    """Write the file of the ``check``, and run it. A mixed one keeps the last layer in fp32."""
+    model, is_mixed = ships, check.precision in precisions.MIXED
+    linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
+    runtime = precisions.RUNTIMES[check.runtime]
+    provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
+    deployment = Deployment("local", check.runtime, provider, check.precision, batch, check.quantized_ops)
+    task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
+    try:
+        if check.precision in precisions.TRAINED:
+            model = copy.deepcopy(ships)
+            fake_quant.prepare(model, [images])
+        with tempfile.TemporaryDirectory() as folder:
+            written = write(model, task, Path(folder))
+            path, judge = evaluate.judging_job(written.file, deployment)
+            stands_in = written.file.judged is not None  # its time would be that of another runtime
+            latency_ms = None if stands_in else evaluate.latency_ms(path, images[:1].numpy(), job=judge)
+            size_mb = sum(Path(file).stat().st_size for file in model_files(str(written.file.path)).values()) / 1e6
+            kept = precision_shares.by_precision(written.file, deployment)
+        return replace(check, difference=written.parity, size_mb=size_mb, latency_ms=latency_ms, shares=kept)
+    except Exception as error:  # noqa: BLE001 - whatever the converter or the runtime raises is the answer
+        is_missing = isinstance(error, StageError) and error.kind in NOT_HERE
+        return replace(check, is_refused=is_missing, reason=_in_one_line(error))
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, VitsearchError) and text else f"{type(error).__name__}: {text}"

@@ -1,1 +1,0 @@
-"""How a stage runs on a worker: what it asks for, what it took, and whether it is repeated after a loss. No Ray."""
