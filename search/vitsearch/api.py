@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitsearch.errors import ResourceError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vitsearch.study.results.exports import Conditions
     from vitsearch.study.results.nearest import Nearest
     from vitsearch.study.retargeted import Retargeted, Target
+    from vitsearch.study.status import Status
 
 
 def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
@@ -192,7 +193,7 @@ class StoredStudy:
         shown = rows(found, points, self.conditions(points))
         return pandas.DataFrame(shown, columns=None if shown else columns(found)).set_index("trial")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Outcomes, leaderboard, cost so far and what the study takes on disk, as ``vitsearch status --json`` prints
         them."""
         from vitsearch.search.finished.disk_use import disk_use
@@ -200,7 +201,7 @@ class StoredStudy:
         from vitsearch.study.status import status
 
         with opened(self.where) as (study, ledger):
-            return status(study, ledger) | {"disk": disk_use(find(self.where), ledger).to_json()}
+            return status(study, ledger, disk=disk_use(find(self.where), ledger))
 
     def report(self) -> ReportData:
         """Everything that ``vitsearch report`` shows; ``to_json`` is what its page draws from."""

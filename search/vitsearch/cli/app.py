@@ -15,6 +15,7 @@ from vitsearch import __version__
 from vitsearch.cli import bundles, device_commands, first_files, report_commands
 from vitsearch.cli.results import commands, database_commands, retarget, study_commands
 from vitsearch.cli.results.study_commands import AsJson
+from vitsearch.core.json_value import json_text
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
 from vitsearch_evaluators.base.printable import printable, printable_lines
@@ -109,8 +110,9 @@ def run(
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(130) from None
     if as_json:
-        said = {"study": loaded.study, "reason": ended.reason, "complete": ended.complete}
-        typer.echo(json.dumps(said, indent=2))
+        from vitsearch.cli.printed import PrintedRun
+
+        typer.echo(json_text(PrintedRun(loaded.study, ended.reason, ended.complete)))
         return
     from vitsearch.study.lookup import text_for  # optuna and sqlalchemy, which the run has loaded
 
@@ -190,7 +192,7 @@ def plan(
     written = read(file, space)
     if known := warning(written):
         typer.echo(f"warning: {known}", err=True)
-    typer.echo(json.dumps(written.plan.to_json(), indent=2) if as_json else describe(file, written))
+    typer.echo(json_text(written.plan.to_json()) if as_json else describe(file, written))
 
 
 @app.command()
@@ -262,7 +264,9 @@ def install_converter(
 
     install(name, to_stderr=as_json)
     if as_json:
-        typer.echo(json.dumps({"installed": name}, indent=2))
+        from vitsearch.cli.printed import PrintedConverter
+
+        typer.echo(json_text(PrintedConverter(name)))
 
 
 app.command("agent-pyz")(first_files.agent_pyz)

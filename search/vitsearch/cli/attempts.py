@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,14 @@ from vitsearch import backbones
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.terminal import Terminal
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
+from vitsearch.core.json_value import json_text
 from vitsearch.core.plan import precision_text
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import UnknownName
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
-    from vitsearch.workers.backbone_check import BackboneCheck, FileCheck
+    from vitsearch.core.backbone_check import BackboneCheck, FileCheck
 
 COLUMNS = ["precision", "runtime", "result", "MACs", "difference", "size_mb", "latency_ms"]
 LEGEND = (
@@ -50,7 +50,7 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
         if not as_json:
             print_attempt(attempts[-1], console)
     if as_json:
-        console.out(json.dumps([found.to_json() for found in attempts], indent=2), highlight=False)
+        console.out(json_text(attempts), highlight=False)
     return all(found.works for found in attempts)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -82,14 +81,15 @@ def ship(
         example = printable(f"vitsearch ship {study} knee")
         raise typer.BadParameter(f"name a model (a trial, baseline or knee): {example}; or choose one by --pick RULE")
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
+    from vitsearch.core.json_value import json_text
     from vitsearch.pipeline.progress import PlainLines
     from vitsearch.ship.choice import Wanted
-    from vitsearch.ship.ship import ShipOptions
+    from vitsearch.ship.ship import PrintedBundle, ShipOptions
     from vitsearch.ship.ship import ship as write
 
     options = ShipOptions(to, again, not no_images, allow_emulated, mlflow, sign)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
-    typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
+    typer.echo(json_text(PrintedBundle.of(bundle)) if as_json else summary(bundle))
 
 
 def summary(bundle: Bundle) -> str:

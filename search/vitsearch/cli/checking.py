@@ -3,18 +3,18 @@ build models are loaded."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from vitsearch.cli.tables import counted
 from vitsearch.cli.terminal import say
+from vitsearch.core.json_value import json_text
 from vitsearch.errors import SpaceError
 from vitsearch_evaluators.base.printable import printable_lines
 
@@ -55,10 +55,6 @@ class Report:
             if warning not in self.warned:
                 self.warned.add(warning)
                 say(f"warning: {warning}", err=True)
-
-    def document(self, value: dict[str, Any]) -> None:
-        if self.as_json:
-            typer.echo(json.dumps(value, indent=2))
 
     @contextmanager
     def under_way(self, what: str) -> Iterator[None]:
@@ -104,9 +100,11 @@ def check_all(asked: Asked, report: Report) -> None:
             with report.under_way("timing training steps"):
                 time = check.estimate_time(valid)
             report.part(time.describe() if time is not None else "")
-            costs = check.Costs(models.models, models.unmeetable, time).to_json()
-    connections = None if tried is None else tried.to_json()
-    report.document(found.to_json() | {"connections": connections, "costs": costs})
+            costs = check.Costs(models.models, models.unmeetable, time)
+    if report.as_json:
+        from vitsearch.search.check.printed import PrintedCheck
+
+        typer.echo(json_text(PrintedCheck.of(found, tried, costs)))
     if tried is not None and tried.problems:
         raise typer.Exit(max(problem.exit_code for problem in tried.problems))
 

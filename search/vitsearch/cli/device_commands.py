@@ -5,7 +5,6 @@ HTTP client and tables are imported inside the commands, so that ``vitsearch --h
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -69,7 +68,12 @@ def remove(name: Name, as_json: AsJson = False) -> None:
     """Remove a device and its token."""
     book = _book()
     book.remove(name)
-    _print({"removed": name}) if as_json else typer.echo(f"{name} was removed.")
+    if as_json:
+        from vitsearch.cli.printed import PrintedRemoval
+
+        _print(PrintedRemoval(name))
+        return
+    typer.echo(f"{name} was removed.")
 
 
 @app.command()
@@ -141,7 +145,10 @@ def accept(
 
     found = accept_device(study, name, lambda text: typer.echo(printable(text), err=True))
     if as_json:
-        _print(found.to_json())
+        from vitsearch.cli.printed import PrintedAcceptance
+
+        before = None if found.before is None else found.before.describe(name)
+        _print(PrintedAcceptance(found.study, found.name, before, found.now.describe(name)))
         return
     known = "is known already" if found.before is None else f"is the same as {found.before.describe(name)}"
     typer.echo(printable(f"study {found.study}: {found.now.describe(name)} {known}"))
@@ -159,7 +166,7 @@ def cancel(
 
     cancelled = device_tables.cancel(name, _book().get(name), job)
     _print(cancelled) if as_json else typer.echo(
-        printable(f"{cancelled['id'][:12]} of {cancelled['study']}: {cancelled['state']}")
+        printable(f"{cancelled.id[:12]} of {cancelled.study}: {cancelled.state}")
     )
 
 
@@ -170,7 +177,9 @@ def _book() -> Any:
 
 
 def _print(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
+    from vitsearch.core.json_value import json_text
+
+    typer.echo(json_text(value))
 
 
 def _is_interactive() -> bool:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from vitsearch.cli.printed import PrintedDevice, PrintedJob
 from vitsearch.cli.rows import Pairs, Rows
 from vitsearch.cli.terminal import Terminal, plain
 from vitsearch.devices.connection import connect
@@ -26,32 +27,31 @@ _AT_ONCE = 16
 R = TypeVar("R")
 
 
-def overview(known: Mapping[str, KnownDevice]) -> list[dict[str, Any]]:
+def overview(known: Mapping[str, KnownDevice]) -> list[PrintedDevice]:
     """One row for each device. All devices are asked at the same time."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(_row, known, known.values()))
 
 
-def _row(name: str, device: KnownDevice) -> dict[str, Any]:
+def _row(name: str, device: KnownDevice) -> PrintedDevice:
     try:
         return row(name, device, _ask(name, device, lambda client: client.device()))
     except DeviceLost as error:
-        return {"name": name, "url": device.url, "reachable": False, "reason": str(error), "kind": None, "board": None}
+        return PrintedDevice(name, device.url, reachable=False, reason=str(error))
 
 
-def row(name: str, device: KnownDevice, info: DeviceInfo) -> dict[str, Any]:
+def row(name: str, device: KnownDevice, info: DeviceInfo) -> PrintedDevice:
     """The row of a device that answered."""
-    return {
-        "name": name,
-        "url": device.url,
-        "reachable": True,
-        "reason": None,
-        "kind": info.kind,
-        "board": info.fingerprint.get("board") or info.fingerprint.get("cpu"),
-        "queued": info.queued,
-        "running": info.running,
-        "quarantined": info.quarantined,
-    }
+    return PrintedDevice(
+        name,
+        device.url,
+        reachable=True,
+        kind=info.kind,
+        board=info.fingerprint.get("board") or info.fingerprint.get("cpu"),
+        queued=info.queued,
+        running=info.running,
+        quarantined=info.quarantined,
+    )
 
 
 def describe(info: DeviceInfo) -> str:
@@ -84,7 +84,7 @@ def _last_event(client: DeviceClient, job: JobStatus) -> dict[str, Any] | None:
     return events[-1].to_json() if events else None
 
 
-def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
+def cancel(name: str, device: KnownDevice, beginning: str) -> PrintedJob:
     """Cancel the job whose id begins with ``beginning``.
 
     Raises :class:`UnknownName` when there is no such job, and :class:`ResourceError` when there are several.
@@ -103,7 +103,7 @@ def cancel(name: str, device: KnownDevice, beginning: str) -> dict[str, Any]:
             raise UnknownName("waiting or running job", beginning, [identifier[:_SHORT_ID] for identifier in ids])
         return client.cancel(matching[0])
 
-    return _job(_ask(name, device, ask))
+    return PrintedJob(**_job(_ask(name, device, ask)))
 
 
 def peaks(name: str, device: KnownDevice, runtime: str, threads: int | None) -> dict[str, Any]:
@@ -142,18 +142,18 @@ def _peaks_notes(found: dict[str, Any]) -> list[str]:
     return notes
 
 
-def print_overview(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+def print_overview(rows: list[PrintedDevice], console: Console | None = None) -> None:
     console = console or Terminal()
     if not rows:
         console.print("No device is known here. To add one, run: vitsearch devices add https://nano.local:8470")
         return
-    cells = [[one["name"], one["url"], one["board"] or "", one["kind"] or "", _state_of(one)] for one in rows]
-    away = [one["name"] for one in rows if not one["reachable"]]
+    cells = [[row.name, row.url, row.board or "", row.kind or "", _state_of(row)] for row in rows]
+    away = [row.name for row in rows if not row.reachable]
     headings = ("device", "address", "board", "kind", "queue")
     console.print(Rows(headings, cells, headings, dimmed=away))
-    for found in rows:
-        if found["reason"]:
-            console.print(plain(found["reason"]), style="dim")
+    for row in rows:
+        if row.reason:
+            console.print(plain(row.reason), style="dim")
 
 
 def print_status(found: dict[str, Any], console: Console | None = None) -> None:
@@ -193,7 +193,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             conditions["reason"] if temperature is None else f"{temperature:.1f} °C ({conditions['zone']})",
         ),
         ("power meter", found["power_meter"] or "none"),
-        ("queue", _queue_text(found)),
+        ("queue", _queue_text(found["queued"], found["running"], found["quarantined"])),
     ]
     for one in found["restrictions"]:
         lines.append(("restriction", f"{one['name']}: {'yes' if one['holds'] else 'NO'}, {one['detail']}"))
@@ -215,12 +215,12 @@ def _runtime_text(runtime: dict[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _state_of(found: dict[str, Any]) -> str:
-    return _queue_text(found) if found["reachable"] else "unavailable, see below"
+def _state_of(row: PrintedDevice) -> str:
+    return _queue_text(row.queued, row.running, row.quarantined) if row.reachable else "unavailable, see below"
 
 
-def _queue_text(found: dict[str, Any]) -> str:
-    return f"{found['queued']} waiting, {found['running']} running" + (", QUARANTINED" if found["quarantined"] else "")
+def _queue_text(queued: int | None, running: int | None, quarantined: str | None) -> str:
+    return f"{queued} waiting, {running} running" + (", QUARANTINED" if quarantined else "")
 
 
 def _state_text(job: dict[str, Any]) -> str:

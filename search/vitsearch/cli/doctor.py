@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import typer
 from rich.console import Console
 
 from vitsearch.cli.rows import Pairs
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.json_value import json_text
 from vitsearch.devices.registry import DeviceBook
 from vitsearch.devices.survey import DevicePart, DeviceSurvey, survey
 from vitsearch.search.check.machine import Machine, this_machine
@@ -19,12 +19,22 @@ from vitsearch.search.check.weights_hub import weights_hub
 from vitsearch_evaluators.base.printable import printable
 
 
+@dataclass(frozen=True)
+class PrintedDoctor:
+    """What can run here and on devices."""
+
+    machine: Machine
+    """This machine."""
+    devices: tuple[DeviceSurvey, ...]
+    """Each known device."""
+
+
 def examine(as_json: bool) -> bool:
     """Print what is there and what is missing; returns whether every known device answers."""
     found, devices = this_machine(), survey(DeviceBook.of_user(os.environ).devices())
     machine = replace(found, parts=found.parts | {"network": (weights_hub(os.environ),)})
     if as_json:
-        typer.echo(json.dumps({"machine": machine.to_json(), "devices": [one.to_json() for one in devices]}, indent=2))
+        typer.echo(json_text(PrintedDoctor(machine, tuple(devices))))
     else:
         print_machine(machine)
         print_devices(devices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,8 +14,10 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.stage import Stage
-from vitsearch.space.changes import SpaceChange
 from vitsearch_evaluators.base.printable import printable
+
+if TYPE_CHECKING:
+    from vitsearch.study.status import DiskUse, Status
 
 BASELINE = "baseline"
 EMULATED = "EMULATED: "
@@ -24,7 +26,7 @@ DISK_PARTS = {"files": "files", "database": "database", "images": "images", "age
 EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
-def plan_cell(plan: Plan, shares: dict[str, float], with_model: bool = True) -> str:
+def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True) -> str:
     """A plan, and behind its precision how much of the arithmetic has it: ``int8_ptq (96% in int8)``."""
     kept = shown(plan.deployment.precision, shares)
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
@@ -67,49 +69,49 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def print_status(state: dict[str, Any], console: Console | None = None) -> None:
+def print_status(state: Status, console: Console | None = None) -> None:
     console = console or Terminal()
-    marked = EMULATED if state["emulated"] else ""
-    of_wanted = "" if state["wanted"] is None else f" of {state['wanted']}"
-    trained = f"{state['trained']}{of_wanted} plans trained"
-    console.print(printable(f"{marked}Study {state['study']}: {trained}, {state['open']} in progress"), markup=False)
-    named = "Device" if len(state["devices"]) == 1 else "Devices"
-    console.print(printable(f"{named}: {', '.join(state['devices'])}"), markup=False)
-    for run in state["runs"]:
-        work = "Searched" if run["purpose"] == "search" else "Worked with"
-        since = f"{run['since'][:16].replace('T', ' ')} UTC"
-        who = f"by {run['user']} on {run['host']} (pid {run['pid']})"
+    marked = EMULATED if state.emulated else ""
+    of_wanted = "" if state.wanted is None else f" of {state.wanted}"
+    trained = f"{state.trained}{of_wanted} plans trained"
+    console.print(printable(f"{marked}Study {state.study}: {trained}, {state.open} in progress"), markup=False)
+    named = "Device" if len(state.devices) == 1 else "Devices"
+    console.print(printable(f"{named}: {', '.join(state.devices)}"), markup=False)
+    for run in state.runs:
+        work = "Searched" if run.purpose == "search" else "Worked with"
+        since = f"{run.since[:16].replace('T', ' ')} UTC"
+        who = f"by {run.user} on {run.host} (pid {run.pid})"
         console.print(printable(f"{work} {who} since {since}"), markup=False)
-        for stage, how_far in run["doing"].items():
+        for stage, how_far in run.doing.items():
             console.print(printable(f"  {stage}, {how_far}"), markup=False)
-        if run["waits"] and not state["waits"]:
-            console.print(printable(f"  {run['waits']}"), style="yellow", markup=False)
-    if not state["runs"]:
+        if run.waits and not state.waits:
+            console.print(printable(f"  {run.waits}"), style="yellow", markup=False)
+    if not state.runs:
         console.print("No run is under way", markup=False)
-    if state["waits"]:
-        console.print(printable(f"A run {state['waits']}"), style="yellow", markup=False)
-    for change in map(SpaceChange.from_json, state["space_changes"]):
+    if state.waits:
+        console.print(printable(f"A run {state.waits}"), style="yellow", markup=False)
+    for change in state.space_changes:
         when = f"{change.time[:10]} after {counted(change.trials, 'trial')}"
         console.print(printable(f"Space changed on {when}: {change.describe()}"), markup=False)
-    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state["outcomes"].items()))
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(state.outcomes.items()))
     console.print(f"Outcomes: {outcomes or 'none yet'}", markup=False)
-    for number, reason in state["failures"].items():
+    for number, reason in state.failures.items():
         console.print(printable(f"  trial {number}: {reason}"), style="red", markup=False)
-    for line in state["class_warnings"]:
+    for line in state.class_warnings:
         console.print(printable(line), style="yellow", markup=False)
-    console.print(_spent(state["cpu_seconds"], state["busy_share"]), markup=False)
+    console.print(_spent(state.cpu_seconds, state.busy_share), markup=False)
     console.print(_times(state), markup=False)
-    console.print(printable(_disk(state["disk"])), markup=False)
-    if state["leaderboard"]:
+    if state.disk is not None:
+        console.print(printable(_disk(state.disk)), markup=False)
+    if state.leaderboard:
         console.print(leaderboard_table(state))
-        leaders = {plan_text(Plan.from_json(row["plan"])): Metrics.from_json(row) for row in state["leaderboard"]}
-        for note in missing_notes([*state["objectives"], *EXTRA], leaders):
+        leaders = {plan_text(leader.model): leader.metrics for leader in state.leaderboard}
+        for note in missing_notes([*state.objectives, *EXTRA], leaders):
             console.print(note, style="dim", markup=False)
         print_value_notes(leaders, console)
-        for row in state["leaderboard"]:
-            name = plan_text(Plan.from_json(row["plan"]))
-            for warning in row["warnings"]:
-                console.print(printable(f"{name}: {warning}"), style="yellow", markup=False)
+        for leader in state.leaderboard:
+            for warning in leader.warnings:
+                console.print(printable(f"{plan_text(leader.model)}: {warning}"), style="yellow", markup=False)
 
 
 def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:
@@ -120,25 +122,25 @@ def _spent(cpu_seconds: Mapping[str, float], busy_share: float | None) -> str:
     return text if busy_share is None else f"{text}; {busy_share:.0%} of the cores' time"
 
 
-def _times(state: dict[str, Any]) -> str:
+def _times(state: Status) -> str:
     """How long trainers and devices worked, and what was there already."""
-    trainers, devices, reused = (state[f"{name}_seconds"] for name in ("trainer", "device", "reused"))
-    text = f"Seconds: trainers {trainers:.0f}, devices {devices:.0f}, reused {reused:.0f}"
-    if state["eta"] is None:
+    worked = f"trainers {state.trainer_seconds:.0f}, devices {state.device_seconds:.0f}"
+    text = f"Seconds: {worked}, reused {state.reused_seconds:.0f}"
+    if state.eta is None:
         return text
-    return f"{text}; a perfect schedule takes {state['eta']:.0%} of the {state['wall_seconds']:.0f} s"
+    return f"{text}; a perfect schedule takes {state.eta:.0%} of the {state.wall_seconds:.0f} s"
 
 
-def _disk(use: dict[str, Any]) -> str:
+def _disk(use: DiskUse) -> str:
     """What a study takes on this machine, by what it is for."""
-    sizes = {words: use[f"{name}_bytes"] for name, words in DISK_PARTS.items()}
+    sizes = {words: getattr(use, f"{name}_bytes") for name, words in DISK_PARTS.items()}
     parts = ", ".join(f"{words} {disk(size)}" for words, size in sizes.items() if size)
-    least = "" if use["is_complete"] else "at least "
+    least = "" if use.is_complete else "at least "
     text = f"On disk: {least}{disk(sum(size or 0 for size in sizes.values()))}" + (f" ({parts})" if parts else "")
-    if use["files_bytes"] is None and use["files_place"]:
-        text += f"; its files in {use['files_place']} are not counted"
-    if use["shared_with"]:
-        text += f"; shared with {', '.join(use['shared_with'])}"
+    if use.files_bytes is None and use.files_place:
+        text += f"; its files in {use.files_place} are not counted"
+    if use.shared_with:
+        text += f"; shared with {', '.join(use.shared_with)}"
     return text
 
 
@@ -150,15 +152,15 @@ def print_value_notes(models: dict[str, Metrics], console: Console) -> None:
             console.print(said, style="yellow", markup=False)
 
 
-def leaderboard_table(state: dict[str, Any]) -> Rows:
-    objectives = list(state["objectives"])
-    of_devices = columns_of_devices(objectives, map(Metrics.from_json, state["leaderboard"]))
+def leaderboard_table(state: Status) -> Rows:
+    objectives = list(state.objectives)
+    of_devices = columns_of_devices(objectives, (leader.metrics for leader in state.leaderboard))
     columns = [*objectives, *of_devices, *(name for name in EXTRA if name not in objectives)]
     rows = []
-    for leader in state["leaderboard"]:
-        metrics = Metrics.from_json(leader)
+    for leader in state.leaderboard:
+        metrics = leader.metrics
         cells = ["not measured" if (v := metrics.value(name)) is None else f"{v:.4g}" for name in columns]
-        rows.append([plan_cell(Plan.from_json(leader["plan"]), leader["shares"]), *cells])
-    title = f"{EMULATED if state['emulated'] else ''}Leaderboard: unpruned models as they would be shipped"
+        rows.append([plan_cell(leader.model, leader.shares), *cells])
+    title = f"{EMULATED if state.emulated else ''}Leaderboard: unpruned models as they would be shipped"
     needed = 1 + len(objectives) + len(of_devices)
     return Rows(["model", *map(heading, columns)], rows, ["model"], title, needed)

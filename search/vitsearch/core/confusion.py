@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.pareto import wilson
@@ -70,9 +70,6 @@ class ClassAccuracy:
     def f1(self) -> float:
         """The harmonic mean of recall and precision."""
         return 2 * self.correct / (self.n + self.predicted)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"accuracy": self.accuracy, "precision": self.precision, "f1": self.f1}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,20 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class PrintedMetrics:
+    """The figures of a model as ``--json`` prints them."""
+
+    values: Mapping[str, float | None]
+    """Each metric; null where it was not measured."""
+    intervals: Mapping[str, tuple[float, float]]
+    """Lower and upper end of the 95 % interval, of metrics that have one."""
+    reasons: Mapping[str, str]
+    """Why a metric was not measured."""
+    notes: Mapping[str, str]
+    """What to know before a value is believed."""
+
+
+@dataclass(frozen=True)
 class Metrics:
     """The figures of a model, by the names in :mod:`vitsearch.core.metrics`. A name that is missing was not asked."""
 
@@ -103,6 +117,9 @@ class Metrics:
         here = {key.partition("@")[0]: figure for key, figure in self.figures.items() if key.endswith(f"@{name}")}
         plain = {key: figure for key, figure in self.figures.items() if "@" not in key and not split(key)[0].on_device}
         return Metrics(plain | here)
+
+    def printed(self) -> PrintedMetrics:
+        return PrintedMetrics(self.values, self.intervals, self.reasons, self.notes)
 
     def to_json(self) -> dict[str, Any]:
         intervals = {name: list(pair) for name, pair in self.intervals.items()}

@@ -22,9 +22,13 @@ class Preprocessing:
     """
 
     mean: Numbers
+    """Of pixels in [0, 1], for each channel."""
     std: Numbers
+    """Of pixels in [0, 1], for each channel."""
     interpolation: Interpolation = "bilinear"
+    """How an image is resized."""
     crop_share: float = 1.0
+    """Share of each side of the image that the model sees."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Preprocessing:

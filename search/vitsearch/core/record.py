@@ -42,21 +42,29 @@ class Keys:
     """The ledger keys of a trial's results."""
 
     weights_key: str
+    """Of the training."""
     graph_key: str
+    """Of the measurements."""
     artifact_key: str | None
+    """Of the exported file."""
     device_id: str
+    """The device that measured it."""
 
 
 @dataclass(frozen=True)
 class ProxyScore:
-    """Rung 0: accuracy, divergence from the base (nats) and accuracy lost against it of the refitted, untrained model;
-    and the accuracy that is predicted after its fine-tune, with one standard deviation."""
+    """Rung 0: what the refitted, untrained model shows, and what that predicts."""
 
     accuracy: float
+    """Of the refitted model without training, on the holdout."""
     kl: float
+    """Divergence from the unpruned model, in nats."""
     lost: float
+    """Accuracy lost against the unpruned model."""
     predicted_accuracy: float
+    """Predicted after the fine-tune."""
     deviation: float
+    """One standard deviation of the prediction."""
 
     @property
     def predicted(self) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -39,9 +38,6 @@ class DataEstimate:
     @property
     def bytes(self) -> int:
         return self.images * self.image_size**2 * self.channels
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"bytes": self.bytes}
 
     def describe(self) -> str:
         """The estimate in words."""

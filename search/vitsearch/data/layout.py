@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from vitsearch_evaluators.base.printable import printable
 
@@ -35,25 +34,72 @@ class SplitCounts:
 
 
 @dataclass(frozen=True)
+class PrintedClassCounts:
+    """The images of a class."""
+
+    name: str
+    """The class."""
+    train: int
+    """Training images, those of the holdout among them."""
+    holdout: int
+    """Those of them that judge models in the search and train none."""
+    validation: int
+    """Validation images."""
+    test: int | None
+    """Test images; null where there are none."""
+
+
+@dataclass(frozen=True)
+class PrintedSplit:
+    """The images of a split."""
+
+    images: int
+    """In all."""
+    source: str
+    """Where they are from."""
+    share: float | None
+    """Of the images that they were drawn from; null where they were not drawn."""
+    seed: int | None
+    """Of that draw."""
+
+    @classmethod
+    def of(cls, split: SplitCounts) -> PrintedSplit:
+        return cls(split.images, split.origin.source, split.origin.share, split.origin.seed)
+
+
+@dataclass(frozen=True)
+class PrintedSplits:
+    """The splits of a data set."""
+
+    train: PrintedSplit
+    """Training images, those of the holdout among them."""
+    holdout: PrintedSplit
+    """Those of them that judge models in the search and train none."""
+    validation: PrintedSplit
+    """Validation images."""
+    test: PrintedSplit | None
+    """Test images, which the search never uses; null where there are none."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """The ``splits`` are a part of :data:`SPLITS`: the holdout is a part of train, and test may be missing."""
 
     class_names: tuple[str, ...]
     splits: dict[str, SplitCounts]
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "classes": [
-                {"name": name} | {split: self._count(split, row) for split in SPLITS}
-                for row, name in enumerate(self.class_names)
-            ],
-            "splits": {
-                name: {"images": self.splits[name].images, **asdict(self.splits[name].origin)}
-                if name in self.splits
-                else None
-                for name in SPLITS
-            },
-        }
+    def printed_classes(self) -> tuple[PrintedClassCounts, ...]:
+        def counts(split: str) -> tuple[int, ...]:
+            return self.splits[split].counts
+
+        test = counts("test") if "test" in self.splits else [None] * len(self.class_names)
+        rows = zip(self.class_names, counts("train"), counts("holdout"), counts("validation"), test, strict=True)
+        return tuple(PrintedClassCounts(*row) for row in rows)
+
+    def printed_splits(self) -> PrintedSplits:
+        train, holdout, validation = (PrintedSplit.of(self.splits[name]) for name in SPLITS[:3])
+        test = PrintedSplit.of(self.splits["test"]) if "test" in self.splits else None
+        return PrintedSplits(train, holdout, validation, test)
 
     def describe(self) -> str:
         """A line for each split, and a table of the classes."""

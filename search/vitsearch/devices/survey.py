@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from vitsearch.devices.connection import connect
 from vitsearch.devices.deployable import PACKAGES
@@ -22,27 +21,32 @@ ANSWER_S = 10.0
 
 @dataclass(frozen=True)
 class DevicePart:
-    """Something that can be there or not: a runtime, a converter, an optional package. ``install`` is the command that
-    installs what is missing, None where none does."""
+    """Something that can be there or not: a runtime, a converter, an optional package."""
 
     name: str
+    """A runtime, a package, a meter."""
     works: bool
+    """Whether it is there."""
     detail: str
+    """Its version, or what is missing."""
     install: str | None = None
+    """The command that installs it; null where none does."""
 
 
 @dataclass(frozen=True)
 class DeviceSurvey:
-    """A device with its parts. ``reason`` says why it does not answer, None when it does."""
+    """A device with its parts."""
 
     name: str
+    """As 'vitsearch devices list' shows it."""
     url: str
+    """Address."""
     reason: str | None
+    """Why it does not answer; null where it does."""
     board: str | None = None
+    """What it is."""
     parts: tuple[DevicePart, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    """Its runtimes, meter and restrictions."""
 
 
 def survey(devices: Mapping[str, KnownDevice]) -> list[DeviceSurvey]:

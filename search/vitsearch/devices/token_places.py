@@ -108,14 +108,6 @@ class TokenUse:
     url: str
     variable: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "device": self.device,
-            "address": host_and_port(self.url),
-            "variable": self.variable,
-            "private": is_private(self.url),
-        }
-
     def describe(self) -> str:
         what = f"in {self.variable}" if self.variable is not None else "stored by 'vitsearch devices add'"
         return f"device {self.device}: {host_and_port(self.url)} gets the token {what}{_warned(self.url)}"

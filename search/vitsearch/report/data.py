@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+from vitsearch.core.json_value import json_of
 from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.core.plan import plan_text
@@ -29,6 +30,7 @@ from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import read_front
+from vitsearch.study.printed.effects import PrintedObjectiveEffects
 from vitsearch.study.results.explanation import Calibration, Prediction, predictions_of
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.spans import union
@@ -85,7 +87,7 @@ class ReportData:
             "groups": list(GROUPS),
             "trials": self._trials(),
             "steps": _columns([asdict(step) for step in self.steps]),
-            "effects": [effect.to_json() for effect in self.effects],
+            "effects": [json_of(PrintedObjectiveEffects.of(effects)) for effects in self.effects],
             "predictions": {
                 prediction.trial: {"interval": prediction.interval, "holds": prediction.holds}
                 for prediction in self.predictions

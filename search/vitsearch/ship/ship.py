@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.confusion import Confusion
+from vitsearch.core.figures import PrintedMetrics
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
 from vitsearch.search.observers.mlflow_runs import FinalFront, ShippedModel, require_mlflow, send_bundle
@@ -48,27 +49,71 @@ class Bundle:
     model: BundledModel
     is_signed: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        model = self.model
-        counts = {split: _counted(confusion) for split, confusion in model.counts.items()}
-        return {
-            "folder": str(self.folder),
-            "zip": str(self.archive),
-            "signed": self.is_signed,
-            "study": model.study,
-            "trial": model.trial,
-            "artifact_key": model.artifact.artifact_key,
-            "accuracy": {
-                "test": counts.get("test"),
-                "validation": counts["validation"],
-            },
-            **model.metrics.to_json(),
-        }
+
+@dataclass(frozen=True)
+class PrintedCounts:
+    """How many images of a split a model classifies correctly."""
+
+    n: int
+    """Images."""
+    correct: int
+    """Of them classified correctly."""
+    accuracy_balanced: float
+    """Mean of the recalls of the classes."""
+    recall_min: float
+    """Recall of the worst class."""
+    f1_macro: float
+    """Mean of the F1 scores of the classes."""
+
+    @classmethod
+    def of(cls, confusion: Confusion) -> PrintedCounts:
+        values: dict[str, Any] = {name: figure.value for name, figure in confusion.figures().items()}
+        return cls(confusion.n, confusion.correct, **values)
 
 
-def _counted(confusion: Confusion) -> dict[str, float | None]:
-    values = {name: figure.value for name, figure in confusion.figures().items()}
-    return {"n": confusion.n, "correct": confusion.correct, **values}
+@dataclass(frozen=True)
+class PrintedAccuracy:
+    """The accuracy of a shipped file."""
+
+    test: PrintedCounts | None
+    """On the test images; null where the data has none."""
+    validation: PrintedCounts
+    """On the validation images."""
+
+
+@dataclass(frozen=True)
+class PrintedBundle(PrintedMetrics):
+    """A bundle that was written."""
+
+    folder: Path
+    """The bundle."""
+    zip: Path
+    """The same as one file."""
+    signed: bool
+    """Whether SHA256SUMS.sig is in it (--sign)."""
+    study: str
+    """Name of the study."""
+    trial: int | None
+    """Number of the trial; null for the baseline."""
+    artifact_key: str
+    """Its key in the ledger."""
+    accuracy: PrintedAccuracy
+    """Accuracy of the shipped file."""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> PrintedBundle:
+        model = bundle.model
+        counts = {split: PrintedCounts.of(confusion) for split, confusion in model.counts.items()}
+        return cls(
+            **vars(model.metrics.printed()),
+            folder=bundle.folder,
+            zip=bundle.archive,
+            signed=bundle.is_signed,
+            study=model.study,
+            trial=model.trial,
+            artifact_key=model.artifact.artifact_key,
+            accuracy=PrintedAccuracy(counts.get("test"), counts["validation"]),
+        )
 
 
 def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -> Bundle:

@@ -15,12 +15,14 @@ ELSEWHERE = ("study", "storage", "files", "resources")
 
 @dataclass(frozen=True)
 class SpaceChange:
-    """``time`` is ISO 8601 in UTC; ``trials`` is how many had finished by then; ``lines`` say what changed, such as
-    ``space.backbone: added levit_128s``."""
+    """An edit of a space file."""
 
     time: str
+    """When a run adopted the edited file (ISO 8601)."""
     trials: int
+    """Trials that had finished by then."""
     lines: tuple[str, ...]
+    """What changed, such as 'space.backbone: added levit_128s'."""
 
     @classmethod
     def between(cls, before: SearchSpace, now: SearchSpace, trials: int) -> SpaceChange | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
@@ -22,9 +22,6 @@ class Seconds:
     trainer: float = 0.0
     device: float = 0.0
     reused: float = 0.0
-
-    def to_json(self) -> dict[str, float]:
-        return {f"{name}_seconds": seconds for name, seconds in asdict(self).items()}
 
 
 @dataclass(frozen=True)

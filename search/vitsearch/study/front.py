@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.caveats.beside import REFERENCES, Beside, Graph, beside, graph_of
@@ -38,9 +37,6 @@ class Classified:
     @property
     def interval(self) -> tuple[float, float]:
         return wilson(self.correct, self.n)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"correct": self.correct, "n": self.n, "interval": list(self.interval)}
 
     def agrees(self, accuracy: float) -> bool:
         """Whether chance may explain the difference to the worker's accuracy on the whole split."""
@@ -97,30 +93,6 @@ class Point:
     @property
     def name(self) -> str:
         return "baseline" if self.trial is None else f"trial {self.trial}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "trial": self.trial,
-            "plan": self.plan.to_json(),
-            **self.metrics.to_json(),
-            "feasible": self.feasible,
-            "breaks": list(self.breaks),
-            "flags": list(self.flags),
-            "basis": self.basis,
-            "shares": self.shares,
-            "warnings": [*self.class_warnings, *self.warnings],
-            "on_device": self._on_device(),
-            "on_test": None if self.on_test is None else self.on_test.to_json(),
-            "sha256": self.sha256,
-            "file": None if self.file is None else str(self.file),
-        }
-
-    def _on_device(self) -> dict[str, Any] | None:
-        found, accuracy = self.on_device, self.metrics.value("accuracy")
-        if found is None:
-            return None
-        agrees = None if accuracy is None else found.agrees(accuracy)
-        return found.to_json() | {"agrees": agrees}
 
 
 def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]) -> tuple[str, ...]:
@@ -180,17 +152,6 @@ class Front:
         named = {name: point.classes for name, point in chosen.items() if point and point.classes}
         others = {f"{point.trial}": point.classes for point in self.points if point is not knee and point.classes}
         return list(class_warnings(named, others))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "study": self.study,
-            "device": self.device,
-            "shown_device": self.shown_device,
-            "emulated": self.emulated,
-            "class_warnings": self.class_warnings(),
-            "baseline": self.baseline.to_json() if self.baseline else None,
-            "points": [point.to_json() for point in self.points],
-        }
 
 
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:

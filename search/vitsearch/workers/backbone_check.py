@@ -8,9 +8,8 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
+from vitsearch.core.backbone_check import BackboneCheck, FileCheck
 from vitsearch.core.legality import possible_ops
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.errors import PlanError, StageError, VitsearchError
@@ -36,49 +36,6 @@ IMAGES = 4
 """Random images that calibrate the files and compare them with torch."""
 NOT_HERE = frozenset({"missing", "runtime_unavailable"})
 """Kinds of failures that say nothing of the model: a converter or a kernel is missing on this machine."""
-
-
-@dataclass(frozen=True)
-class FileCheck:
-    """One file. With a ``reason`` (it is refused, or it does not work) the figures are None. ``quantized_ops`` are the
-    layers that its int8 covers, where there is a choice.
-
-    ``difference`` is the largest difference between its logits and those of torch in fp32 (of a model that trains for
-    its precision: those of the model that rounds), over the largest logit. ``latency_ms`` is the median wall time of
-    a run with one image and one thread on this machine, if its runtime runs here. ``shares`` are those of its MACs in
-    each precision.
-    """
-
-    runtime: str
-    precision: str
-    quantized_ops: str | None = None
-    is_refused: bool = False
-    reason: str | None = None
-    difference: float | None = None
-    size_mb: float | None = None
-    latency_ms: float | None = None
-    shares: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BackboneCheck:
-    """``reason`` is why the model is refused, or cannot be built or exported at all; then there are no files."""
-
-    backbone: str
-    family: str
-    resolution: int
-    params_m: float | None
-    macs_m: float | None
-    reason: str | None
-    files: tuple[FileCheck, ...]
-
-    @property
-    def works(self) -> bool:
-        """Whether every file works that is not refused."""
-        return self.reason is None and all(file.is_refused or file.reason is None for file in self.files)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"works": self.works} | asdict(self)
 
 
 def check_backbone(

@@ -38,7 +38,7 @@ def test_a_stored_study_has_a_front_and_a_status(finished):
     for point in front.points:
         low, high = point.metrics.intervals["accuracy"]
         assert low <= point.metrics.value("accuracy") <= high
-    assert study.status()["trained"] == finished.space.search.trials
+    assert study.status().trained == finished.space.search.trials
 
 
 def test_a_study_is_found_by_its_database_file(finished):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -19,9 +18,10 @@ def status(study: StudyName, as_json: AsJson = False) -> None:
     """Show the state of a study: outcomes and cost so far."""
     from vitsearch import api
     from vitsearch.cli import tables
+    from vitsearch.core.json_value import json_text
 
     state = api.open_study(study).status()
-    typer.echo(json.dumps(state, indent=2)) if as_json else tables.print_status(state)
+    typer.echo(json_text(state)) if as_json else tables.print_status(state)
 
 
 def front(
@@ -118,6 +118,8 @@ def explain(study: StudyName, as_json: AsJson = False) -> None:
     """
     from vitsearch import api
     from vitsearch.cli.results.explain import print_explanation
+    from vitsearch.core.json_value import json_text
+    from vitsearch.study.printed.effects import PrintedExplanation
 
     found = api.open_study(study).explain()
-    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else print_explanation(found)
+    typer.echo(json_text(PrintedExplanation.of(found))) if as_json else print_explanation(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
@@ -12,8 +11,10 @@ from vitsearch.api import StoredStudy
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import EMULATED, heading
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.json_value import json_text
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
+from vitsearch.study.printed.details import PrintedComparison
 from vitsearch.study.results.comparison import Comparison, MetricCompared
 from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
@@ -24,7 +25,7 @@ KNOBS = ("knob", "A", "B")
 def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
     """Print the comparison of two models that a person names: a trial's number, ``baseline`` or ``knee``."""
     found = stored.compare(number_of(first, stored.front), number_of(second, stored.front), paired)
-    typer.echo(json.dumps(found.to_json(), indent=2)) if as_json else print_comparison(found)
+    typer.echo(json_text(PrintedComparison.of(found))) if as_json else print_comparison(found)
 
 
 def print_comparison(found: Comparison, console: Console | None = None) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from vitsearch.cli.results.study_commands import AsJson, stored_names
+from vitsearch.core.json_value import json_text
 
 app = typer.Typer(help="Upgrade a database; copy studies into another.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def upgrade(
     from vitsearch.study.lookup import find_database
 
     done = upgrade(find_database(storage))
-    typer.echo(json.dumps(done.to_json(), indent=2) if as_json else upgraded_text(done))
+    typer.echo(json_text(done) if as_json else upgraded_text(done))
 
 
 @app.command()
@@ -67,4 +67,4 @@ def copy(
     from vitsearch.search.finished.copying import copy
 
     done = copy(source, destination, files)
-    typer.echo(json.dumps(done.to_json(), indent=2) if as_json else copied_text(done))
+    typer.echo(json_text(done) if as_json else copied_text(done))

@@ -25,10 +25,10 @@ def _change(versions: Versions) -> str:
 
 def copied_text(done: Copied) -> str:
     lines = [_study(study) for study in done.studies] or ["No study to copy."]
-    files = f"{counted(done.files.files, 'file')} ({disk(done.files.bytes)})"
+    files = f"{counted(done.files, 'file')} ({disk(done.files_bytes)})"
     lines.append(f"{counted(done.results, 'result')} and {files} were added to {done.destination}.")
-    if done.files.gone:
-        gone = counted(done.files.gone, "file")
+    if done.files_gone:
+        gone = counted(done.files_gone, "file")
         lines.append(f"Gone from the store of {done.source}: {gone}. A run that needs them makes them again.")
     return "\n".join(map(printable, lines))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -24,15 +23,17 @@ from vitsearch.cli.tables import (
     print_value_notes,
 )
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.json_value import json_text
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import model_text
 from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
+from vitsearch.study.printed.models import PrintedFront, PrintedSelection
 from vitsearch.study.results import exports
 from vitsearch.study.results.expression import Expression
 from vitsearch.study.results.nearest import Nearest, near_text
 from vitsearch.study.results.none_chosen import why_none
-from vitsearch.study.results.selection import Selection, front_json, ties
+from vitsearch.study.results.selection import Selection, ties
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
 
@@ -56,8 +57,7 @@ def show(stored: StoredStudy, query: Query, form: Form) -> bool:
     chosen = selection.of_points(known)
     nearest = None if found.points else stored.nearest(query.device)
     if form == Form.JSON:
-        near = None if nearest is None else nearest.to_json()
-        typer.echo(json.dumps(front_json(found, chosen) | {"nearest": near}, indent=2))
+        typer.echo(json_text(PrintedSelection.with_nearest(PrintedFront.of(found, chosen), nearest)))
     elif form == Form.TABLE and selection.where is not None and known and not chosen:
         print_nothing(selection.where, known)
     elif form == Form.TABLE:

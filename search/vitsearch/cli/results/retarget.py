@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +13,6 @@ from vitsearch.cli.results.study_commands import AsJson, StudyName
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
-    from vitsearch.study.front import Front
     from vitsearch.study.retargeted import Fit, Prediction, Retargeted
 
 SHOWN = 5
@@ -61,7 +58,9 @@ def retarget(
     # optuna and sqlalchemy; ray to measure: only for those who retarget
     from vitsearch import api
     from vitsearch.cli.results.front import print_front
+    from vitsearch.core.json_value import json_text
     from vitsearch.pipeline.progress import PlainLines
+    from vitsearch.study.printed.models import PrintedRetargeting
     from vitsearch.study.retargeted import Target
 
     stored = api.open_study(study)
@@ -74,23 +73,12 @@ def retarget(
         raise typer.Exit(130) from None
     front = stored.front(target.name)
     if as_json:
-        typer.echo(json.dumps(to_json(found, front), indent=2))
+        typer.echo(json_text(PrintedRetargeting.of(found, front)))
         return
     print_front(front)
     for line in lines(found):
         typer.echo(printable(line))
     typer.echo(printable(f"The same front again: vitsearch front {study} --device {target.name}"))
-
-
-def to_json(found: Retargeted, front: Front) -> dict[str, Any]:
-    """The front, with what was predicted of the models that are not measured."""
-    return {
-        "measured": len(found.models),
-        "fits": [asdict(fit) for fit in found.fits],
-        "predictions": [prediction.to_json() for prediction in found.predictions],
-        "left_out": [{"trial": trial, "reason": reason} for trial, reason in found.left_out.items()],
-        "front": front.to_json(),
-    }
 
 
 def lines(found: Retargeted) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from vitsearch.cli.results.front import QUIET, disagreement
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import EMULATED, counted, heading
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.json_value import json_text
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import plan_text
 from vitsearch.core.preprocessing import preprocessing_text
@@ -24,6 +24,7 @@ from vitsearch.core.record import ProxyScore
 from vitsearch.space import LOCAL_DEVICE
 from vitsearch.storage.ledger import StageResult
 from vitsearch.study.knob_values import knob_values
+from vitsearch.study.printed.details import PrintedDetail
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch.study.results.model_names import number_of
 from vitsearch_evaluators.base.printable import printable
@@ -39,8 +40,7 @@ def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None
     found = stored.show(trial)
     classes = stored.class_accuracies(trial) if per_class else None
     if as_json:
-        by_class = None if classes is None else [one.to_json() for one in classes]
-        typer.echo(json.dumps(found.to_json() | {"classes": by_class}, indent=2))
+        typer.echo(json_text(PrintedDetail.of(found, classes)))
         return
     print_detail(found)
     if classes is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vitsearch.core.json_value import json_text
 from vitsearch_evaluators.base.printable import printable
 
 app = typer.Typer(help="List studies and their size on disk; delete, clean.")
@@ -50,7 +50,7 @@ def list_studies(
     """List the studies in a folder: trials, last run, size on disk."""
     from vitsearch.cli.results.studies import print_databases
     from vitsearch.errors import StudyError
-    from vitsearch.search.finished.housekeeping import databases
+    from vitsearch.search.finished.housekeeping import PrintedDatabase, databases
     from vitsearch.storage.addresses import masked
 
     if "://" in place:
@@ -58,7 +58,7 @@ def list_studies(
         raise StudyError(f"{url} is a database, not a folder; vitsearch status '{url}' shows its study or names them")
     folder = Path(place)
     found = databases(folder)
-    typer.echo(json.dumps([one.to_json() for one in found], indent=2)) if as_json else print_databases(folder, found)
+    typer.echo(json_text(list(map(PrintedDatabase.of, found)))) if as_json else print_databases(folder, found)
 
 
 @app.command()
@@ -84,9 +84,13 @@ def delete(
     if force and planned.live_runs:
         housekeeping.end_runs(planned, lambda text: typer.echo(text, err=True))
     housekeeping.delete(planned)
-    deleted = {"deleted": planned.study, "freed_bytes": planned.bytes, "others": list(planned.others)}
+    if as_json:
+        from vitsearch.cli.printed import PrintedDeletion
+
+        typer.echo(json_text(PrintedDeletion(planned.study, planned.bytes, planned.others)))
+        return
     kept = f" Its files in {planned.kept_files} stay." if planned.kept_files else ""
-    typer.echo(json.dumps(deleted, indent=2) if as_json else printable(f"Study {planned.study} was deleted.{kept}"))
+    typer.echo(printable(f"Study {planned.study} was deleted.{kept}"))
 
 
 @app.command()
@@ -104,4 +108,9 @@ def clean(
     from vitsearch.search.finished.housekeeping import clean
 
     freed = clean(study, dry_run)
-    typer.echo(json.dumps(freed.to_json() | {"dry_run": dry_run}, indent=2) if as_json else freed_text(freed, dry_run))
+    if as_json:
+        from vitsearch.cli.printed import PrintedCleaning
+
+        typer.echo(json_text(PrintedCleaning(freed.files, freed.bytes, dry_run)))
+        return
+    typer.echo(freed_text(freed, dry_run))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.connection import connect, known_device
@@ -75,9 +75,6 @@ class Connections:
             raise self.problems[0]
         if self.problems:
             raise NotReady(where, self.problems)
-
-    def to_json(self) -> list[dict[str, Any]]:
-        return [one.to_json() for one in self.answers]
 
     def describe(self) -> str:
         return "\n".join(one.describe() for one in self.answers if one.found is not None)

@@ -6,8 +6,8 @@ import random
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.plan import Plan
@@ -61,7 +61,9 @@ class Span:
     """The smallest and the largest value that was found."""
 
     low: float
+    """Smallest."""
     high: float
+    """Largest."""
 
     def __str__(self) -> str:
         low, high = _three_digits(self.low), _three_digits(self.high)
@@ -74,13 +76,16 @@ def _three_digits(value: float) -> str:
 
 @dataclass(frozen=True)
 class Models:
-    """``counted`` models, the largest and the smallest of each backbone among them. ``size_mb`` is that of the weights
-    alone: of the model and precision of the space for which it is least, and of those for which it is most."""
+    """Models of a space."""
 
     counted: int
+    """Plans that were counted, the largest and the smallest of each backbone among them."""
     params_m: Span
+    """Million parameters."""
     macs_m: Span
+    """Million MACs."""
     size_mb: Span
+    """MB of the weights: of the model and precision for which it is least, and of those for which it is most."""
 
     def describe(self) -> str:
         return (
@@ -102,16 +107,22 @@ class CountedModels:
 
 @dataclass(frozen=True)
 class Time:
-    """Seconds of all ``trainers`` together, of the device and of the whole run, the number of screening measurements,
-    and what they are based on."""
+    """What a search takes."""
 
     trainings: int
+    """Trainings that the file allows."""
     screened: Span
+    """Screening measurements."""
     trainers: int
+    """The number that a run on this machine has."""
     trainers_s: Span
+    """Seconds of all trainers together."""
     device_s: Span
+    """Seconds of the device."""
     wall_s: Span
+    """Seconds of the whole run with these trainers."""
     basis: tuple[str, ...]
+    """What the estimate is based on."""
 
     def describe(self) -> str:
         wall, trained, device = map(_durations, (self.wall_s, self.trainers_s, self.device_s))
@@ -122,14 +133,14 @@ class Time:
 
 @dataclass(frozen=True)
 class Costs:
-    """``unmeetable`` has a line for each limit that no model of the space can meet."""
+    """What a search of a space costs."""
 
     models: Models
+    """The models of the space."""
     unmeetable: tuple[str, ...]
+    """Limits that no model of the space can meet."""
     time: Time | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    """Null where the file sets a time instead of a number of trainings."""
 
     def describe(self) -> str:
         counted = CountedModels(self.models, self.unmeetable)

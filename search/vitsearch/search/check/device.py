@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vitsearch.core import precisions
 from vitsearch.core.metrics import metrics_on
@@ -30,18 +29,6 @@ class JudgedDeployment:
     runs_in: str | None
     opset: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        one = self.deployment
-        return {
-            "runtime": one.runtime,
-            "provider": one.provider,
-            "precision": one.precision,
-            "runs": self.reason is None,
-            "reason": self.reason,
-            "runs_in": self.runs_in,
-            "opset": self.opset,
-        }
-
 
 @dataclass(frozen=True)
 class JudgedDevice:
@@ -49,13 +36,6 @@ class JudgedDevice:
 
     description: DeviceDescription
     judged: tuple[JudgedDeployment, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.description.name,
-            "source": self.description.source,
-            "deployments": [one.to_json() for one in self.judged],
-        }
 
     def describe(self) -> Iterator[str]:
         yield f"on {self.description.name}:"
@@ -80,9 +60,6 @@ class CheckedDevices:
 
     valid: Valid
     devices: tuple[JudgedDevice, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.valid.to_json(), "devices": [one.to_json() for one in self.devices]}
 
     def describe(self) -> str:
         """The lines of the space, then those of each device."""

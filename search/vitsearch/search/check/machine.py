@@ -8,10 +8,9 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.devices.deployable import PACKAGES
@@ -40,19 +39,24 @@ RUN_WITH = {"tensorrt": ("trtexec",), "litert": ("litert", "benchmark_model")}
 
 @dataclass(frozen=True)
 class Machine:
-    """``parts`` are in groups: name of the group -> what can be there."""
+    """This machine, and what it can do."""
 
     python: str
+    """Version of Python."""
     vitsearch: str
+    """Version of vitsearch."""
     system: str
+    """Operating system."""
     cores: int
+    """That this process may use."""
     memory_gb: float | None
+    """In all."""
     disk_free_gb: float
+    """On the disk of the current folder."""
     gpu: str | None
+    """That torch finds."""
     parts: dict[str, tuple[DevicePart, ...]]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    """Group -> what can be there."""
 
 
 def this_machine(folder: Path = Path()) -> Machine:

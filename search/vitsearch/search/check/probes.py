@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from vitsearch.errors import NoAnswer, VitsearchError
 
@@ -37,10 +36,6 @@ class Answer:
     probe: Probe
     found: str | None = None
     error: VitsearchError | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        error = None if self.error is None else str(self.error)
-        return {"what": self.probe.what, "where": self.probe.where, "found": self.found, "problem": error}
 
     def describe(self) -> str:
         return f"{self.probe.what}: {self.probe.where}: {self.found}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from vitsearch import backbones
 from vitsearch.core.caveats import known_bad
@@ -47,20 +46,6 @@ class Valid:
     warnings: tuple[str, ...]
     tried: Mapping[str, str]
     tokens: tuple[TokenUse, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "study": self.space.study,
-            "plans": self.plans,
-            "trials": self.space.search.wanted,
-            "notes": self.notes,
-            "warnings": list(self.warnings),
-            "data": self.data.to_json() | (self.layout.to_json() if self.layout else {"classes": None, "splits": None}),
-            "inputs": self.inputs(),
-            "weights": dict(self.tried),
-            "tokens": [one.to_json() for one in self.tokens],
-            "space": self.space.to_json(),
-        }
 
     def _wanted(self) -> str:
         search = self.space.search

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from vitsearch.core.device_identity import DeviceIdentity
 from vitsearch.devices.token_places import remember_places
@@ -25,14 +24,6 @@ class Accepted:
     name: str
     before: DeviceIdentity | None
     now: DeviceIdentity
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "study": self.study,
-            "name": self.name,
-            "before": None if self.before is None else self.before.describe(self.name),
-            "now": self.now.describe(self.name),
-        }
 
 
 def accept(where: str, name: str, note: Callable[[str], None]) -> Accepted:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
@@ -28,38 +27,36 @@ OF_A_RUN = ("waits",)
 
 @dataclass(frozen=True)
 class CopiedStudy:
-    """A study in its new database. ``open`` trials wait for a run there. ``is_new`` is false for one that was there
-    already."""
+    """A study in its new database."""
 
     study: str
+    """Name of the study."""
     trials: int
+    """All trials."""
     open: int
+    """Trials that wait for a run."""
     is_new: bool
-
-
-@dataclass(frozen=True)
-class CopiedFiles:
-    """Files that were copied, and their bytes. Of ``gone`` ones the old store has only the name: the stages that make
-    them run again where they are needed."""
-
-    files: int
-    bytes: int
-    gone: int
+    """False where it was there already, with equal trials and runs."""
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy has added to a database. ``results`` are those of stages."""
+    """What a copy has added to a database."""
 
     source: str
+    """The database that was copied, without its password."""
     destination: str
+    """The other database, without its password."""
     studies: tuple[CopiedStudy, ...]
+    """Each study that was asked for."""
     results: int
-    files: CopiedFiles
-
-    def to_json(self) -> dict[str, Any]:
-        files = {"files": self.files.files, "files_bytes": self.files.bytes, "files_gone": self.files.gone}
-        return asdict(self) | files
+    """Results of stages that were added."""
+    files: int
+    """Files that were added."""
+    files_bytes: int
+    """Their size."""
+    files_gone: int
+    """Files that results name and the old store has lost: the stages that make them run again where they are needed."""
 
 
 def copy(source: str, destination: str, files: str | None = None) -> Copied:
@@ -83,7 +80,7 @@ def copy(source: str, destination: str, files: str | None = None) -> Copied:
                 written.add_study(study)
     new_names = {study.name for study in added}
     copied = tuple(CopiedStudy(study.name, len(study.trials), study.open, study.name in new_names) for study in studies)
-    return Copied(masked(old), masked(new), copied, count, done)
+    return Copied(masked(old), masked(new), copied, count, *done)
 
 
 def _place(storage: str) -> str | Path:
@@ -124,7 +121,7 @@ def _refusal(here: StudyRows, there: StudyRows, storage: str) -> str:
     )
 
 
-def _copy_files(named: ResultRows, old: Store, new: Store) -> CopiedFiles:
+def _copy_files(named: ResultRows, old: Store, new: Store) -> tuple[int, int, int]:
     """Copy the files that a store lacks."""
     copied, gone = [], 0
     for digests, find, put in ((named.files(), old.get, new.put), (named.models(), old.model, new.put_model)):
@@ -135,7 +132,7 @@ def _copy_files(named: ResultRows, old: Store, new: Store) -> CopiedFiles:
                 copied.append(_copy_file(sha256, find, put))
             else:
                 gone += 1
-    return CopiedFiles(len(copied), sum(copied), gone)
+    return len(copied), sum(copied), gone
 
 
 def _copy_file(sha256: str, find: Callable[[str], Path], put: Callable[[Path], object]) -> int:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
@@ -16,30 +14,9 @@ from vitsearch.storage.ledger import Ledger, database_files, files_folder, sqlit
 from vitsearch.storage.stores import store_of
 from vitsearch.study.database.opening import study_names
 from vitsearch.study.lookup import Found
+from vitsearch.study.status import DiskUse
 
 COUNT_S = 1.0
-
-
-@dataclass(frozen=True)
-class DiskUse:
-    """Bytes by what they are for. None: on a server, where they are not counted.
-
-    Database, files and decoded images are shared with the studies ``shared_with``. ``agent_bytes`` are those of the
-    agent that runs start on this machine: its queue and, during a run, copies of the models that it measures.
-    ``is_complete`` is False where counting took too long: the sums are at least these.
-    """
-
-    database_bytes: int | None
-    files_bytes: int | None
-    files_place: str | None
-    images_bytes: int
-    agent_bytes: int
-    other_bytes: int
-    shared_with: tuple[str, ...]
-    is_complete: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"shared_with": list(self.shared_with)}
 
 
 def disk_use(location: Found, ledger: Ledger, count_s: float = COUNT_S) -> DiskUse:

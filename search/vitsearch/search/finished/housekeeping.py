@@ -15,10 +15,9 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from vitsearch.errors import StudyError
 from vitsearch.search.home import Home
@@ -56,14 +55,46 @@ class StoredDatabase:
     database_bytes: int
     files_bytes: int
 
-    def to_json(self) -> dict[str, Any]:
-        studies = [asdict(study) | {"last_run": _when(study.last_run)} for study in self.studies]
-        sizes = {"database_bytes": self.database_bytes, "files_bytes": self.files_bytes}
-        return {"database": str(self.path), **sizes, "studies": studies}
+
+@dataclass(frozen=True)
+class PrintedSummary:
+    """A study of a database."""
+
+    name: str
+    """Name of the study."""
+    trials: int
+    """All trials."""
+    models: int
+    """Trials with a result."""
+    open: int
+    """Trials that run or wait."""
+    last_run: str | None
+    """End of the last run (ISO 8601)."""
+
+    @classmethod
+    def of(cls, study: StudySummary) -> PrintedSummary:
+        seconds = study.last_run
+        last_run = None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+        return cls(study.name, study.trials, study.models, study.open, last_run)
 
 
-def _when(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+@dataclass(frozen=True)
+class PrintedDatabase:
+    """A database with its studies."""
+
+    database: Path
+    """The .db file."""
+    database_bytes: int
+    """On disk."""
+    files_bytes: int
+    """Of the folder of its files."""
+    studies: tuple[PrintedSummary, ...]
+    """Its studies."""
+
+    @classmethod
+    def of(cls, database: StoredDatabase) -> PrintedDatabase:
+        studies = tuple(map(PrintedSummary.of, database.studies))
+        return cls(database.path, database.database_bytes, database.files_bytes, studies)
 
 
 @dataclass(frozen=True)
@@ -75,9 +106,6 @@ class Freed:
 
     def __add__(self, other: Freed) -> Freed:
         return Freed(self.files + other.files, self.bytes + other.bytes)
-
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -133,14 +133,14 @@ def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
     state, search, runs = status(study, ledger, front), study.space().search, ledger.costs.runs(study.name)
     budgets = {
         "run": (search.budget_s, runs[-1].seconds if runs else 0.0),
-        "trainers": (search.trainer_budget_s, state["trainer_seconds"]),
-        "devices": (search.device_budget_s, state["device_seconds"]),
+        "trainers": (search.trainer_budget_s, state.trainer_seconds),
+        "devices": (search.device_budget_s, state.device_seconds),
     }
-    return state | {
+    return vars(state) | {
         "claimed": study.trained_elsewhere(),
         "budget_left_s": {of: limit - spent for of, (limit, spent) in budgets.items() if limit is not None},
         "front_models": len(front.points),
-        "hypervolume": front.hypervolume(state["reference_point"] or {}),
+        "hypervolume": front.hypervolume(state.reference_point or {}),
     }
 
 

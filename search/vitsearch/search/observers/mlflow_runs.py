@@ -9,7 +9,6 @@ What is shipped is added to it later.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.json_value import json_text
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.errors import ResourceError
@@ -32,6 +32,7 @@ from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger, sqlite_file
 from vitsearch.study.front import Front, read_front
 from vitsearch.study.knob_values import knob_values
+from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.exports import rows, to_csv
 from vitsearch.study.study import Study
 
@@ -247,7 +248,7 @@ class StudyRuns:
         summary = {"front_models": float(len(front.points))}
         summary |= {} if found.hypervolume is None else {"hypervolume": found.hypervolume}
         client.log_batch(self._parent, _metrics(summary, now))
-        client.log_text(self._parent, json.dumps(front.to_json(), indent=2) + "\n", "front.json")
+        client.log_text(self._parent, json_text(PrintedFront.of(front, front.points)) + "\n", "front.json")
         client.log_text(self._parent, to_csv(front, rows(front, front.shown(), {})), "front.csv")
 
     def log_bundle(self, shipped: ShippedModel) -> None:

@@ -105,12 +105,6 @@ class LiveRun:
         since = datetime.fromtimestamp(self.started_at, UTC)
         return f"by {self.driver.user} on {self.driver.host} (pid {self.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
 
-    def to_json(self) -> dict[str, Any]:
-        since = datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds")
-        driver = self.driver
-        who = {"user": driver.user, "host": driver.host, "pid": driver.pid}
-        return who | {"purpose": self.purpose, "since": since, "doing": dict(self.now.doing), "waits": self.now.waits}
-
 
 def _state(stored: Any) -> RunState:
     """What a run has stored of what it does now."""

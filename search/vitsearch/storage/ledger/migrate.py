@@ -31,10 +31,12 @@ _LOCK = 5_283_117_090
 
 @dataclass(frozen=True)
 class Versions:
-    """The version of some tables, ``before`` and ``after`` an upgrade. None: there were no tables."""
+    """The version of some tables before and after an upgrade."""
 
     before: str | None
+    """Version that was found; null where there were no tables."""
     after: str
+    """Version now."""
 
     @property
     def is_change(self) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from unittest.mock import patch
 
 from optuna.storages import RDBStorage
@@ -28,14 +27,14 @@ _KNOWN: list[str] = []
 
 @dataclass(frozen=True)
 class Upgraded:
-    """What an upgrade has changed. ``storage`` is shown without a password; ``trials`` are Optuna's tables."""
+    """What an upgrade has changed."""
 
     storage: str
+    """The database, without its password."""
     results: Versions
+    """The tables of results."""
     trials: Versions
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    """Optuna's tables."""
 
 
 def upgrade(storage: str) -> Upgraded:

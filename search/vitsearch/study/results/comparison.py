@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vitsearch.core.figures import Metrics
@@ -36,15 +36,22 @@ Verdict = Literal["first", "second", "not significant", "equal", "no interval", 
 
 @dataclass(frozen=True)
 class MetricCompared:
-    """``change`` is the second value over the first, or, of accuracies, minus the first, with its 95 % interval."""
+    """A metric of two models."""
 
     name: str
+    """The metric."""
     first: float | None
+    """Value of the first model."""
     second: float | None
+    """Value of the second."""
     change: float | None
+    """The second value over the first; of accuracies the second minus the first."""
     low: float | None
+    """Lower end of its 95 % interval."""
     high: float | None
+    """Upper end."""
     verdict: Verdict
+    """Which model is better, or why that is not known."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,6 @@ class McNemar:
         both = (first + second) / self.n
         return (2.0 * float(low) - 1.0) * both, (2.0 * float(high) - 1.0) * both
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"p": self.p}
-
 
 def most_differing(apart: int, n: int) -> int | None:
     """Two models of which one classifies ``apart`` more of ``n`` images correctly: how many images they may judge
@@ -112,18 +116,6 @@ class Comparison:
     knobs: dict[str, tuple[Any, Any]]
     images: int | None
     paired: McNemar | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "study": self.study,
-            "emulated": self.emulated,
-            "first": self.first.to_json(),
-            "second": self.second.to_json(),
-            "metrics": [asdict(metric) for metric in self.metrics],
-            "knobs": {name: list(values) for name, values in self.knobs.items()},
-            "images": self.images,
-            "paired": None if self.paired is None else self.paired.to_json(),
-        }
 
     def with_answers(self, counted: McNemar) -> Comparison:
         """The same with the answers of both files: the accuracies are judged by them."""

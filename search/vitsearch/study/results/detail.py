@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,30 @@ from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
 from vitsearch.study.current import devices_of
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import Front, OwnTimes, Point, read_models
-from vitsearch.study.knob_values import knob_values
 from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
 class File:
-    """The exported model in the ``store`` (a folder or URL) of the study. ``path`` is None where it is not on this
-    machine: gone from a folder, or on a server and not used here yet.
-
-    ``preprocessing`` is how it reads images. ``parity`` is the largest difference of its logits to torch, over the
-    largest logit, on the calibration images.
-    """
+    """The exported model in the store of the study."""
 
     sha256: str
+    """Digest; of a model of several files, that of their digests."""
     path: Path | None
+    """The file that the runtime opens; null where it is not on this machine: gone from a folder, or on a server and not
+    used here yet."""
     store: str
+    """The store that has it: a folder or a URL."""
     size_bytes: int
+    """Of all its files."""
     artifact_key: str
+    """Its key in the ledger."""
     parity: float | None
+    """Largest difference of its logits to torch on the calibration images, over the largest logit."""
     preprocessing: Preprocessing
+    """How it reads an image."""
     options: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"path": None if self.path is None else str(self.path), "options": dict(self.options)}
+    """Options of the runtime that it needs."""
 
 
 @dataclass(frozen=True)
@@ -75,44 +74,6 @@ class TrialDetail:
     baseline: Point | None
     emulated: bool
     shown_device: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "study": self.study,
-            "emulated": self.emulated,
-            "shown_device": self.shown_device,
-            **self.point.to_json(),
-            "place": self.place,
-            "outcome": self.record.shown_outcome,
-            "duplicate_of": self.record.duplicate_of,
-            "reason": self.record.reason,
-            "failure": self.record.failure,
-            "knobs": knob_values(self.point.plan),
-            "keys": None if self.record.keys is None else asdict(self.record.keys),
-            "limits": [{"name": one.name, "value": one.value, "is_met": one.is_met} for one in self.limits],
-            "rung": self.record.rung,
-            "proxy": None if self.record.proxy is None else asdict(self.record.proxy),
-            "file": None if self.file is None else self.file.to_json(),
-            "stages": [_stage_json(run) for run in self.stages],
-            "measurements": [
-                {"protocol": row.protocol, "repeat": row.repeat, "environment_id": row.environment_id}
-                | row.measurement.to_json()
-                for row in self.measurements
-            ],
-        }
-
-
-def _stage_json(run: StageResult) -> dict[str, Any]:
-    cost = run.cost
-    return {
-        "stage": run.stage.value,
-        "detail": run.detail,
-        "made_at": datetime.fromtimestamp(run.made_at, UTC).isoformat(timespec="seconds"),
-        "wall_seconds": None if cost is None else cost.wall_seconds,
-        "cpu_seconds": None if cost is None else cost.cpu_seconds,
-        "ran_on": None if cost is None else cost.ran_on,
-        "versions": run.versions,
-    }
 
 
 def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) -> TrialDetail:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.record import Record
@@ -46,9 +45,6 @@ class Prediction:
         """Whether what was measured lies within :attr:`interval`."""
         low, high = self.interval
         return low <= self.measured <= high
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"error": self.error, "interval": list(self.interval), "holds": self.holds}
 
 
 @dataclass(frozen=True)
@@ -113,17 +109,6 @@ class Explanation:
     objectives: tuple[ObjectiveEffects, ...]
     predictions: tuple[Prediction, ...]
     shown_devices: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "study": self.study,
-            "emulated": self.emulated,
-            "devices": list(self.shown_devices),
-            "objectives": [one.to_json() for one in self.objectives],
-            "lines": list(self.lines()),
-            "predictions": [one.to_json() for one in self.predictions],
-            "calibration": [] if self.calibration is None else list(self.calibration.lines()),
-        }
 
     def lines(self) -> Iterator[str]:
         """What a person should know, one sentence for each: what gains nothing, and what makes it worse."""

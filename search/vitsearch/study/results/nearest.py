@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vitsearch.core.limits import StatedLimit, stated_limits
 from vitsearch.core.plan import Plan, plan_text
@@ -53,16 +52,6 @@ class Miss:
         values = (float(f"{needed + steps * loose:.{DIGITS}g}") for steps in range(3))
         return next((one for one in values if self.limit.bound_at(one).violation(self.seen) <= 0.0), needed)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "limit": self.limit.path,
-            "bound": self.limit.bound.name,
-            "seen": self.seen,
-            "by": self.by,
-            "now": self.limit.value,
-            "loosened": self.loosened,
-        }
-
 
 @dataclass(frozen=True)
 class NearModel:
@@ -76,16 +65,6 @@ class NearModel:
     def distance(self) -> float:
         """The sum of what the limits are missed by, each relative to its limit."""
         return sum(miss.by for miss in self.misses)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "trial": self.candidate.trial,
-            "plan": self.candidate.plan.to_json(),
-            "values": dict(self.candidate.values),
-            "accuracy_is_predicted": self.candidate.is_predicted,
-            "misses": [miss.to_json() for miss in self.misses],
-            "unjudged": list(self.unjudged),
-        }
 
 
 @dataclass(frozen=True)
@@ -108,12 +87,6 @@ class Nearest:
             if open_:
                 passes = f"may pass; {'; '.join(open_)}"
             yield f"loosen {' and '.join(texts)}: trial {near.candidate.trial} {passes}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "models": [near.to_json() for near in self.models],
-            "single": [near.to_json() for near in self.single],
-        }
 
 
 def nearest(candidates: Iterable[Candidate], limits: Sequence[StatedLimit]) -> Nearest:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import split
@@ -24,6 +24,8 @@ from vitsearch.study.results.effects import (
 
 SMALL_CHANGE, SMALL_LOSS = 0.05, 0.005
 """A gain that is certainly smaller counts as none: as a share of a cost, and as accuracy."""
+
+EffectVerdict = Literal["better", "worse", "nothing", "open"]
 
 LARGEST = 700.0
 """A difference of logarithms whose power is still a finite number."""
@@ -52,37 +54,12 @@ class ObjectiveEffects:
         hopelessly wide interval stays a number."""
         return difference if self.is_accuracy else math.expm1(min(difference, LARGEST))
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "objective": self.name,
-            "measured": self.measured,
-            "predicted": self.predicted,
-            "explained": self.explained,
-            "importances": dict(self.importances),
-            "backbones": [self._backbone_json(one) for one in self.backbones],
-        }
-
-    def _backbone_json(self, found: BackboneEffects) -> dict[str, Any]:
-        effects = [
-            asdict(effect)
-            | {name: self.change(getattr(effect, name)) for name in ("estimate", "low", "high")}
-            | {"verdict": self.verdict(effect)}
-            for effect in found.effects
-        ]
-        return {
-            "backbone": found.backbone,
-            "models": found.models,
-            "r_squared": found.r_squared,
-            "about": found.about(),
-            "effects": effects,
-        }
-
     def gain(self, difference: float) -> float:
         """The change in the better direction."""
         sign = 1.0 if split(self.name)[0].direction == "maximize" else -1.0
         return sign * self.change(difference)
 
-    def verdict(self, effect: Effect) -> str:
+    def verdict(self, effect: Effect) -> EffectVerdict:
         """``better``, ``worse``, ``nothing`` (a gain is certainly small) or ``open``."""
         ends = [self.gain(end) for end in (effect.low, effect.high)]
         if min(ends) > 0.0:

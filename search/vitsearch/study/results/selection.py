@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
-from vitsearch.study.front import Front, Point
+from vitsearch.study.front import Point
 from vitsearch.study.knob_values import NUMBERS, knob_values
 from vitsearch.study.results.comparison import compared
 from vitsearch.study.results.expression import Expression, Kind, Value, parse
@@ -125,20 +124,3 @@ def _is_open(one: Metrics, other: Metrics, name: str) -> bool:
 def _span(metrics: Metrics, name: str) -> tuple[float, float]:
     value = metrics.values[name] or 0.0
     return metrics.intervals.get(name, (value, value))
-
-
-def front_json(front: Front, shown: Sequence[Point]) -> dict[str, Any]:
-    """A front with the models ``shown``: what :meth:`Front.to_json` gives, and for each model whether it is on the
-    front, whether it is the knee, and with which neighbours it is tied in which objective."""
-    tied = {point.trial: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
-    knee = None if front.knee is None else front.points[front.knee].trial
-    points = [
-        point.to_json()
-        | {
-            "on_front": point.trial in tied,
-            "is_knee": point.trial == knee,
-            "tied": {name: list(others) for name, others in tied.get(point.trial, {}).items()},
-        }
-        for point in shown
-    ]
-    return front.to_json() | {"points": points}

@@ -41,15 +41,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a metric is predicted: each of the ``graphs`` that were measured, from all others. ``median_error`` is
-    relative to the measured value, ``covered`` the share of values within their 95 % intervals; ``spearman`` is None
-    where all values are equal."""
+    """How well a metric is predicted."""
 
     metric: str
+    """The metric."""
     graphs: int
+    """Graphs that were measured, each predicted from the others."""
     median_error: float
+    """Median of the errors, relative to the measured values."""
     spearman: float | None
+    """Rank correlation; null where all values are equal."""
     covered: float
+    """Share of the measured values within their 95 % intervals."""
 
 
 @dataclass(frozen=True)

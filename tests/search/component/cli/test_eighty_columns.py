@@ -13,11 +13,13 @@ from vitsearch.cli import device_tables, tables
 from vitsearch.cli.attempts import COLUMNS, print_attempt
 from vitsearch.cli.doctor import print_devices, print_machine
 from vitsearch.cli.live import LiveView
+from vitsearch.cli.printed import PrintedDevice
 from vitsearch.cli.results.compare import print_comparison
 from vitsearch.cli.results.explain import print_explanation
 from vitsearch.cli.results.front import print_front, print_models
 from vitsearch.cli.results.show import print_classes, print_detail
 from vitsearch.cli.results.studies import print_databases
+from vitsearch.core.backbone_check import BackboneCheck, FileCheck
 from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
@@ -28,7 +30,7 @@ from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
-from vitsearch.workers.backbone_check import BackboneCheck, FileCheck
+from vitsearch.study.status import DiskUse, Leader, PrintedLiveRun, Status
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
@@ -84,49 +86,41 @@ def test_the_front_of_a_fleet(show, fleet):
 
 def test_the_state_of_a_study(long_plan):
     metrics = Metrics.of(FIGURES)
-    state = {
-        "study": STUDY,
-        "emulated": False,
-        "devices": DEVICES,
-        "trained": 3,
-        "wanted": 8,
-        "open": 1,
-        "runs": [
-            {
-                "user": "ana-of-the-orchard",
-                "host": HOST,
-                "pid": 12,
-                "purpose": "search",
-                "since": "2026-11-29T18:00:00+00:00",
-                "doing": {f"training a base: {BACKBONE}": "epoch 2/5, train accuracy 0.61, 3 min left"},
-                "waits": None,
-            }
-        ],
-        "space_changes": [],
-        "waits": f"waits for device {DEVICES[0]}, no answer for 3 min: {URL} refused the connection",
-        "outcomes": {"dominated": 2},
-        "failures": {5: f"measuring failed (timeout): device {DEVICES[1]}, {BACKBONE}@160"},
-        "cpu_seconds": {"train": 61.7},
-        "busy_share": None,
-        "trainer_seconds": 61.2,
-        "device_seconds": 80.4,
-        "reused_seconds": 0.0,
-        "wall_seconds": 100.0,
-        "eta": None,
-        "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
-        "leaderboard": [{"plan": long_plan.to_json(), "shares": {}, "warnings": [], **metrics.to_json()}],
-        "class_warnings": [],
-        "disk": {
-            "database_bytes": 3_400_000,
-            "files_bytes": None,
-            "files_place": PLACE,
-            "images_bytes": 0,
-            "agent_bytes": 95_000_000,
-            "other_bytes": 20_400,
-            "shared_with": [],
-            "is_complete": True,
-        },
-    }
+    run = PrintedLiveRun(
+        user="ana-of-the-orchard",
+        host=HOST,
+        pid=12,
+        purpose="search",
+        since="2026-11-29T18:00:00+00:00",
+        doing={f"training a base: {BACKBONE}": "epoch 2/5, train accuracy 0.61, 3 min left"},
+        waits=None,
+    )
+    state = Status(
+        study=STUDY,
+        emulated=False,
+        devices=tuple(DEVICES),
+        trained=3,
+        wanted=8,
+        open=1,
+        runs=(run,),
+        space_changes=(),
+        waits=f"waits for device {DEVICES[0]}, no answer for 3 min: {URL} refused the connection",
+        outcomes={"dominated": 2},
+        failures={5: f"measuring failed (timeout): device {DEVICES[1]}, {BACKBONE}@160"},
+        objectives={"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+        data=None,
+        reference_point=None,
+        leaderboard=(Leader(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
+        class_warnings=(),
+        cpu_seconds={"train": 61.7},
+        busy_share=None,
+        trainer_seconds=61.2,
+        device_seconds=80.4,
+        reused_seconds=0.0,
+        wall_seconds=100.0,
+        eta=None,
+        disk=DiskUse(3_400_000, None, PLACE, 0, 95_000_000, 20_400, (), is_complete=True),
+    )
     has(
         words(tables.print_status, state), STUDY, *DEVICES, HOST, PLACE, URL, *FLEET, f"{BACKBONE}@28", "1.512", "2.568"
     )
@@ -134,23 +128,15 @@ def test_the_state_of_a_study(long_plan):
 
 def test_devices_and_their_addresses():
     rows = [
-        {
-            "name": name,
-            "url": URL,
-            "reachable": away is None,
-            "reason": away,
-            "kind": "physical",
-            "board": "Jetson Nano",
-        }
-        | {"queued": 3, "running": 1, "quarantined": None}
+        PrintedDevice(name, URL, away is None, away, "physical", "Jetson Nano", queued=3, running=1)
         for name, away in zip(DEVICES, (None, f"device {DEVICES[1]}: {URL} does not answer"), strict=True)
     ]
     has(words(device_tables.print_overview, rows), *DEVICES, URL, "Jetson", "physical", "unavailable")
 
 
 def test_devices_with_short_names_are_lines():
-    row = {"name": "nano", "url": "https://nano.local:8470", "reachable": True, "reason": None, "kind": "physical"}
-    row |= {"board": "NVIDIA Jetson Nano", "queued": 0, "running": 0, "quarantined": None}
+    url, board = "https://nano.local:8470", "NVIDIA Jetson Nano"
+    row = PrintedDevice("nano", url, True, None, "physical", board, queued=0, running=0)
     text = shown(device_tables.print_overview, [row], width=80)
     assert "https://nano.local:8470" in text
     assert text.splitlines()[0].split() == ["device", "address", "board", "kind", "queue"]

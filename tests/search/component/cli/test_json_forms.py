@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from support import REPOSITORY, SPACE_FILES
 from vitsearch.cli.app import app
-from vitsearch.cli.json_forms import FORMS, json_form
-from vitsearch.cli.json_forms.page import page
+from vitsearch.cli.json_forms import FORMS, json_form, page
 from vitsearch.errors import UnknownName
 from vitsearch.search.check import costs
 from vitsearch.search.driver import SearchEnd
@@ -57,6 +56,14 @@ def test_the_page_is_that_of_the_schemas():
 def test_every_form_is_a_valid_schema(command):
     jsonschema.Draft202012Validator.check_schema(json_form(command))
     assert FORMS[command].text
+
+
+@pytest.mark.parametrize("command", FORMS)
+def test_every_field_says_what_it_is(command):
+    schema = json_form(command)
+    objects = [schema, *schema.get("$defs", {}).values()]
+    fields = [field for one in objects for field in one.get("properties", {}).items()]
+    assert [name for name, field in fields if not field.get("description")] == []
 
 
 def commands(group: click.Command, before: str = "") -> Iterator[tuple[str, click.Command]]:

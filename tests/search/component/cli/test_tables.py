@@ -8,6 +8,8 @@ from support.terminal import shown
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import missing_notes, print_status
 from vitsearch.core.figures import Metrics
+from vitsearch.space.changes import SpaceChange
+from vitsearch.study.status import DiskUse, Leader, PrintedLiveRun, Status
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
 LEADERBOARD = """\
@@ -19,7 +21,7 @@ peak_memory_mb is not measured (all): VmHWM cannot be read"""
 
 def row_of(plan, metrics, warnings=(), **shares):
     """A row of the leaderboard."""
-    return {"plan": plan.to_json(), "shares": shares, "warnings": list(warnings), **metrics.to_json()}
+    return Leader(**vars(metrics.printed()), plan=plan.to_json(), shares=shares, warnings=tuple(warnings))
 
 
 def test_a_reason_from_a_device_stays_on_its_line():
@@ -34,7 +36,7 @@ def test_the_leaderboard_shows_what_is_in_int8(plan):
         row_of(int8, metrics, int8=0.957, fp32=0.043),
         row_of(int8, metrics, ["int8 in name only"], fp32=0.99, int8=0.01),
     ]
-    lines = shown(print_status, STATE | {"leaderboard": rows}).splitlines()
+    lines = shown(print_status, replace(STATE, leaderboard=rows)).splitlines()
     assert [line[:36].rstrip() for line in lines[-4:-2]] == [
         "fake_vit@28 int8_ptq (96% in int8)",
         "fake_vit@28 int8_ptq (1% in int8)",
@@ -43,57 +45,55 @@ def test_the_leaderboard_shows_what_is_in_int8(plan):
 
 
 def test_what_was_changed_in_the_space_is_a_line():
-    change = {
-        "time": "2026-11-27T10:00:00+00:00",
-        "trials": 31,
-        "lines": ["space.backbone: added x", "limits: none -> 1"],
-    }
-    lines = shown(print_status, STATE | {"space_changes": [change]}).splitlines()
+    change = SpaceChange("2026-11-27T10:00:00+00:00", 31, ("space.backbone: added x", "limits: none -> 1"))
+    lines = shown(print_status, replace(STATE, space_changes=[change])).splitlines()
     assert lines[3] == "Space changed on 2026-11-27 after 31 trials: space.backbone: added x; limits: none -> 1"
 
 
-RUN = {
-    "user": "ana",
-    "host": "trainer-1",
-    "pid": 12,
-    "purpose": "search",
-    "since": "2026-11-29T18:00:00+00:00",
-    "doing": {},
-    "waits": None,
-}
-STATE = {
-    "study": "fake",
-    "emulated": False,
-    "devices": ["local@workstation"],
-    "trained": 3,
-    "wanted": 8,
-    "open": 1,
-    "runs": [RUN],
-    "space_changes": [],
-    "waits": None,
-    "outcomes": {"dominated": 2, "confirmed": 3},
-    "failures": {5: "training failed (not_finite): loss is nan"},
-    "cpu_seconds": {"block_structure": 2.4, "train": 61.7, "export": 0.0},
-    "busy_share": 0.756,
-    "trainer_seconds": 61.2,
-    "device_seconds": 80.4,
-    "reused_seconds": 0.0,
-    "wall_seconds": 100.0,
-    "eta": 0.804,
-    "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
-    "leaderboard": [],
-    "class_warnings": [],
-    "disk": {
-        "database_bytes": 3_400_000,
-        "files_bytes": 60_100_000,
-        "files_place": "studies/fake.files/artifacts",
-        "images_bytes": 0,
-        "agent_bytes": 95_000_000,
-        "other_bytes": 20_400,
-        "shared_with": [],
-        "is_complete": True,
-    },
-}
+RUN = PrintedLiveRun(
+    user="ana",
+    host="trainer-1",
+    pid=12,
+    purpose="search",
+    since="2026-11-29T18:00:00+00:00",
+    doing={},
+    waits=None,
+)
+STATE = Status(
+    study="fake",
+    emulated=False,
+    devices=("local@workstation",),
+    trained=3,
+    wanted=8,
+    open=1,
+    runs=(RUN,),
+    space_changes=(),
+    waits=None,
+    outcomes={"dominated": 2, "confirmed": 3},
+    failures={5: "training failed (not_finite): loss is nan"},
+    objectives={"accuracy": "maximize", "cpu_ms_p50": "minimize"},
+    data=None,
+    reference_point=None,
+    leaderboard=(),
+    class_warnings=(),
+    cpu_seconds={"block_structure": 2.4, "train": 61.7, "export": 0.0},
+    busy_share=0.756,
+    trainer_seconds=61.2,
+    device_seconds=80.4,
+    reused_seconds=0.0,
+    wall_seconds=100.0,
+    eta=0.804,
+    disk=DiskUse(
+        database_bytes=3_400_000,
+        files_bytes=60_100_000,
+        files_place="studies/fake.files/artifacts",
+        images_bytes=0,
+        agent_bytes=95_000_000,
+        other_bytes=20_400,
+        shared_with=(),
+        is_complete=True,
+    ),
+)
 
 
 def test_what_a_study_takes_on_disk_is_a_line():
@@ -103,7 +103,8 @@ def test_what_a_study_takes_on_disk_is_a_line():
 
 def test_what_was_not_counted_on_disk_is_said():
     elsewhere = {"files_bytes": None, "files_place": "s3://bucket/vit", "database_bytes": None, "agent_bytes": 0}
-    state = STATE | {"disk": STATE["disk"] | elsewhere | {"shared_with": ["other"], "is_complete": False}}
+    disk = replace(STATE.disk, **elsewhere, shared_with=("other",), is_complete=False)
+    state = replace(STATE, disk=disk)
     lines = shown(print_status, state).splitlines()
     says = "its files in s3://bucket/vit are not counted; shared with other"
     assert f"On disk: at least 20.4 kB (other 20.4 kB); {says}" in lines
@@ -111,18 +112,18 @@ def test_what_was_not_counted_on_disk_is_said():
 
 def test_classes_that_are_missed_are_named(plan):
     missed = "trial 7, the knee, finds 12 of 150 'local': less than half of the mean recall, 0.61"
-    assert missed in shown(print_status, STATE | {"class_warnings": [missed]}).splitlines()
+    assert missed in shown(print_status, replace(STATE, class_warnings=(missed,))).splitlines()
 
 
 def test_a_model_that_predicts_one_class_is_named_under_the_leaderboard(plan):
     metrics = Metrics.of({"accuracy": 0.1}, notes={"accuracy": ONE_CLASS})
-    text = shown(print_status, STATE | {"leaderboard": [row_of(plan, metrics)]})
+    text = shown(print_status, replace(STATE, leaderboard=[row_of(plan, metrics)]))
     assert text.splitlines()[-1] == f"fake_vit@28 fp32: accuracy 0.1, but {ONE_CLASS}"
 
 
 def test_what_was_emulated_is_marked_in_the_state_and_the_leaderboard(plan):
     rows = [row_of(plan, Metrics.of({"accuracy": 0.8912}))]
-    lines = shown(print_status, STATE | {"leaderboard": rows, "emulated": True}).splitlines()
+    lines = shown(print_status, replace(STATE, leaderboard=rows, emulated=True)).splitlines()
     assert [line.split(":")[0] for line in lines if "EMULATED" in line] == ["EMULATED", "EMULATED"]
 
 
@@ -141,12 +142,12 @@ def test_a_status_in_words():
 
 def test_a_run_that_waits_for_its_device_is_shown():
     waits = "waits for device nano, no answer for 3 min: no route to host"
-    lines = shown(print_status, STATE | {"waits": waits}).splitlines()
+    lines = shown(print_status, replace(STATE, waits=waits)).splitlines()
     assert lines[3] == f"A run {waits}"
 
 
 def test_a_status_before_the_first_trial():
-    text = shown(print_status, STATE | {"outcomes": {}, "failures": {}, "trained": 0, "open": 0, "runs": []})
+    text = shown(print_status, replace(STATE, outcomes={}, failures={}, trained=0, open=0, runs=()))
     first = ("Study fake: 0 of 8 plans trained, 0 in progress", "Device: local@workstation", "No run is under way")
     assert tuple(text.splitlines()[:3]) == first
 
@@ -155,12 +156,12 @@ def test_the_leaderboard_stands_below(plan):
     values = {"accuracy": 0.8912, "cpu_ms_p50": 3.6, "peak_memory_mb": None, "size_mb": None}
     metrics = Metrics.of(values, reasons={"peak_memory_mb": "VmHWM cannot be read"})
     rows = [row_of(plan, metrics)]
-    text = shown(print_status, STATE | {"leaderboard": rows, "failures": {}})
+    text = shown(print_status, replace(STATE, leaderboard=rows, failures={}))
     assert "\n".join(text.splitlines()[7:]) == LEADERBOARD
 
 
 def test_reasons_are_printed_literally():
-    state = STATE | {"failures": {5: "exporting failed (crash): no [/home/ada/model.onnx] and no [bold]"}}
+    state = replace(STATE, failures={5: "exporting failed (crash): no [/home/ada/model.onnx] and no [bold]"})
     assert "  trial 5: exporting failed (crash): no [/home/ada/model.onnx] and no [bold]" in shown(print_status, state)
 
 
@@ -173,7 +174,7 @@ def test_what_looks_like_markup_is_shown_as_it_is():
 def test_what_a_run_does_and_waits_for_stands_below_it():
     doing = {"training a base: vit": "epoch 2/5, train accuracy 0.81, 40 s left"}
     waits = "waits for files s3://team/vit, 12 s so far: refused"
-    lines = shown(print_status, STATE | {"runs": [RUN | {"doing": doing, "waits": waits}]}).splitlines()
+    lines = shown(print_status, replace(STATE, runs=(replace(RUN, doing=doing, waits=waits),))).splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("Searched by ana on trainer-1"))
     assert lines[at + 1 : at + 3] == [
         "  training a base: vit, epoch 2/5, train accuracy 0.81, 40 s left",
@@ -182,4 +183,4 @@ def test_what_a_run_does_and_waits_for_stands_below_it():
 
 
 def test_a_study_that_nobody_runs_says_so():
-    assert "No run is under way" in shown(print_status, STATE | {"runs": []}).splitlines()
+    assert "No run is under way" in shown(print_status, replace(STATE, runs=[])).splitlines()

@@ -29,7 +29,6 @@ def test_a_folder_is_estimated_from_a_sample(tmp_path):
     assert (estimated.images, estimated.image_size, estimated.channels, estimated.mapped) == (120, 64, 3, True)
     assert estimated.sampled == SAMPLE
     assert estimated.bytes == 120 * 64 * 64 * 3
-    assert estimated.to_json()["bytes"] == estimated.bytes
     started = time.process_time()
     data = load(spec, tmp_path / "cache")
     taken = time.process_time() - started

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.json_value import json_of
 from vitsearch.core.pareto import hypervolume, loss
 from vitsearch.core.record import Record
 from vitsearch.report.data import read_report
@@ -15,6 +16,7 @@ from vitsearch.report.trials import FAILED, FRONT, NOT_TRAINED, OVER_LIMIT
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
+from vitsearch.study.printed.effects import PrintedExplanation
 from vitsearch.study.results.explanation import read_explanation
 from vitsearch.study.study import Study
 
@@ -84,7 +86,7 @@ def test_effects_are_those_of_the_explain_command(finished, report):
     with finished.opened() as (study, ledger):
         expected = read_explanation(study, ledger)
     assert report.effects == expected.objectives
-    assert report.to_json()["effects"] == expected.to_json()["objectives"]
+    assert report.to_json()["effects"] == json_of(PrintedExplanation.of(expected))["objectives"]
 
 
 def test_only_plain_json_comes_out(report):

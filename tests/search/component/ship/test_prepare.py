@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from vitsearch.core.device_identity import DeviceIdentity
+from vitsearch.core.json_value import json_of
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device
 from vitsearch.errors import BundleError, ResourceError, StageError, StudyError
@@ -24,7 +25,7 @@ from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
 from vitsearch.ship.prepare import Final, Opened, make, stored_final
-from vitsearch.ship.ship import ShipOptions, ship
+from vitsearch.ship.ship import PrintedBundle, ShipOptions, ship
 from vitsearch.ship.ship import _opened as opened_to_ship
 from vitsearch.space import SearchSpace
 from vitsearch.storage.shipped import find
@@ -154,7 +155,7 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     monkeypatch.setattr(prepare.workplace, "opened", never)
     first, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
     assert first.archive.read_bytes() == other.archive.read_bytes()
-    tested = first.to_json()["accuracy"]["test"]
+    tested = json_of(PrintedBundle.of(first))["accuracy"]["test"]
     assert (tested["n"], tested["correct"], tested["recall_min"]) == (1000, 880, 0.88)
     described = json.loads((tmp_path / "a" / "bundle.json").read_text())
     assert described["accuracy"] == {"split": "test", "n": 1000, "correct": 880}
@@ -225,7 +226,7 @@ def test_a_signed_bundle_has_its_signature_in_the_folder_and_the_zip(shop, tmp_p
     shop.prepare()
     key = new_key()
     bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", sign=key), Silent())
-    assert bundle.to_json()["signed"]
+    assert bundle.is_signed
     (tmp_path / "signers").write_text(f"ada {key.with_name('key.pub').read_text()}")
     verify = "ssh-keygen -Y verify -f ../signers -I ada -n vitsearch-bundle -s SHA256SUMS.sig < SHA256SUMS"
     for check in (verify, "sha256sum --quiet -c SHA256SUMS"):
@@ -324,11 +325,10 @@ def test_a_study_with_another_confirmation_is_to_be_run_first(shop):
 
 
 def test_the_front_names_the_file_of_each_model_and_its_digest(shop):
-    points = shop.with_opened(lambda opened, _: read_front(opened.study, opened.ledger).to_json()["points"])
+    points = shop.with_opened(lambda opened, _: read_front(opened.study, opened.ledger).points)
     for point in points:
-        path = Path(point["file"])
-        assert path.is_file()
-        assert path.parent.name + path.stem == point["sha256"]
+        assert point.file.is_file()
+        assert point.file.parent.name + point.file.stem == point.sha256
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def test_the_baseline_is_shipped(shop, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare.workplace, "opened", opened)
     bundle = ship(shop.where, Wanted("baseline"), ShipOptions(tmp_path / "here"), Silent())
     assert bundle.model.name == "fake-baseline"
-    assert bundle.to_json()["trial"] is None
+    assert bundle.model.trial is None
     card = " ".join((tmp_path / "here" / "README.md").read_text().split())
     assert "the unpruned `fake_vit`, exported by vitsearch (baseline of study fake), as a file for" in card
 

@@ -10,6 +10,7 @@ import pytest
 from vitsearch.cli.results.front import print_front
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.json_value import json_of, json_text
 from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.plan import Plan
@@ -22,6 +23,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
 from vitsearch.study.identity import adopt_data
+from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -78,10 +80,14 @@ def names(front):
     return [point.name for point in front.points]
 
 
+def printed(front):
+    return PrintedFront.of(front, front.points)
+
+
 def test_an_empty_study_has_an_empty_front(front_of):
     front = front_of()
     assert (front.points, front.knee, front.baseline) == ((), None, None)
-    assert front.to_json() == {
+    assert json_of(printed(front)) == {
         "study": "fake",
         "device": "local",
         "shown_device": "local",
@@ -179,7 +185,7 @@ def test_a_point_has_the_shares_of_its_file(front_of):
     front_of.ledger.add(ArtifactRow("a-a", "model", "5" * 64, 1, "here", {"shares": shares}), StageCost(0, {}))
     (point,) = front_of().points
     assert point.shares == shares
-    assert point.to_json()["shares"] == shares
+    assert point.shares == shares
 
 
 def test_the_baseline_is_shown_as_it_was_measured(front_of):
@@ -217,14 +223,14 @@ def test_the_knee_is_the_balanced_point(front_of):
 
 def test_the_json_form_has_values_intervals_and_reasons(finished):
     with finished.opened() as (study, ledger):
-        value = json.loads(json.dumps(read_front(study, ledger).to_json()))
+        value = json.loads(json_text(printed(read_front(study, ledger))))
     assert value.keys() == {"study", "device", "shown_device", "emulated", "class_warnings", "baseline", "points"}
     assert value["emulated"] is False
     keys = {"trial", "plan", "values", "intervals", "reasons", "notes", "feasible", "flags", "basis", "on_device"}
     keys |= {"shares", "warnings", "breaks", "sha256", "file", "on_test"}
     assert value["baseline"].keys() == keys
     for point in value["points"]:
-        assert point.keys() == keys
+        assert point.keys() == keys | {"on_front", "is_knee", "tied"}
         assert Plan.from_json(point["plan"]).backbone == "fake_vit"
         assert all(len(pair) == 2 for pair in point["intervals"].values())
         assert point["values"]["energy_mj"] is None
@@ -245,7 +251,7 @@ def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees
     counts = [[0, 0, correct], [0, 1, 100 - correct]]
     front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
-    found = front.to_json()["points"][0]["on_device"]
+    found = json_of(printed(front))["points"][0]["on_device"]
     assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
     print_front(front)
     assert ("classifies 0.700 of 100 images correctly" in capsys.readouterr().out) is not agrees
@@ -264,7 +270,11 @@ def test_what_was_shipped_has_its_accuracy_on_the_test_images(front_of):
     key = shipped.key_of("a-a", DATA["fingerprint"])
     front_of.ledger.add(ArtifactRow(key, Stage.SHIP, "e" * 64, 1, "here", tested), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
-    assert front.to_json()["points"][0]["on_test"] | {"interval": None} == {"correct": 84, "n": 100, "interval": None}
+    assert json_of(printed(front))["points"][0]["on_test"] | {"interval": None} == {
+        "correct": 84,
+        "n": 100,
+        "interval": None,
+    }
 
 
 class TestInt8InNameOnly:
@@ -352,7 +362,7 @@ def test_a_front_names_the_classes_that_its_knee_and_its_other_models_miss(front
 
 
 def test_each_model_says_which_class_it_misses(front_of_defects):
-    by_trial = {point["trial"]: point["warnings"] for point in front_of_defects.to_json()["points"]}
+    by_trial = {point.trial: list(point.warnings) for point in printed(front_of_defects).points}
     assert by_trial[0] == ["trial 0 finds 8 of 90 'local': less than half of the mean recall, 0.67"]
     assert by_trial[2] == []
 

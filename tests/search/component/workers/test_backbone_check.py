@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from support.int8 import exact_int8
 from vitsearch.compress.quantization import quantize
 from vitsearch.core import precisions
+from vitsearch.core.json_value import json_of
 from vitsearch.errors import PlanError, StageError, UnknownName
 from vitsearch.export.onnxruntime_file import OnnxRuntimeExporter
 from vitsearch.workers import backbone_check
@@ -34,7 +34,7 @@ def test_every_precision_of_a_model_works():
     assert 1e-4 < by_precision["int8_ptq"].difference < 0.2
     assert by_precision["int8_ptq"].size_mb < by_precision["fp32"].size_mb
     assert all(file.latency_ms > 0 for file in check.files)
-    assert json.loads(json.dumps(check.to_json()))["works"] is True
+    assert json_of(check)["works"] is True
 
 
 def test_a_builtin_base_keeps_its_channels_and_says_what_it_does(few_precisions):

@@ -7,12 +7,12 @@ import io
 from rich.console import Console
 
 from vitsearch.cli import device_tables
+from vitsearch.cli.printed import PrintedDevice
 
 
 def test_text_of_a_device_is_printed_literally():
     board = "Rev [/b] [bold]x \x1b[2J"
-    row = {"name": "nano", "url": "http://nano:1", "reachable": True, "reason": "[/dim] gone", "kind": "physical"}
-    row |= {"board": board, "queued": 1, "running": 0, "quarantined": None}
+    row = PrintedDevice("nano", "http://nano:1", True, "[/dim] gone", "physical", board, queued=1, running=0)
     console = Console(file=io.StringIO(), width=200)
     device_tables.print_overview([row], console)
     shown = console.file.getvalue()

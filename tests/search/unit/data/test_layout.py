@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitsearch.data.layout import MOST_LISTED, Layout, SplitCounts, SplitOrigin
+from vitsearch.data.layout import MOST_LISTED, Layout, PrintedClassCounts, PrintedSplit, SplitCounts, SplitOrigin
 
 DRAWN = SplitOrigin("10 %, drawn with seed 3", 0.1, 3)
 
@@ -46,13 +46,12 @@ def test_as_many_classes_as_fit_are_all_shown():
 
 
 def test_json_has_every_class_and_how_the_splits_came_about():
-    written = layout({f"class {n:02}": 10 * n for n in range(1, 41)}).to_json()
-    assert len(written["classes"]) == 40
-    assert written["classes"][2] == {"name": "class 03", "train": 30, "holdout": 3, "validation": 3, "test": None}
-    assert written["splits"]["validation"] == {
-        "images": 820, "source": "10 %, drawn with seed 3", "share": 0.1, "seed": 3
-    }  # fmt: skip
-    assert written["splits"]["test"] is None
+    forty = layout({f"class {n:02}": 10 * n for n in range(1, 41)})
+    classes, splits = forty.printed_classes(), forty.printed_splits()
+    assert len(classes) == 40
+    assert classes[2] == PrintedClassCounts("class 03", train=30, holdout=3, validation=3, test=None)
+    assert splits.validation == PrintedSplit(820, "10 %, drawn with seed 3", share=0.1, seed=3)
+    assert splits.test is None
 
 
 def test_a_class_name_cannot_send_control_characters():

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from vitsearch.cli.app import app
 from vitsearch.cli.results.databases import copied_text, upgraded_text
 from vitsearch.errors import StudyError
-from vitsearch.search.finished.copying import Copied, CopiedFiles, CopiedStudy
+from vitsearch.search.finished.copying import Copied, CopiedStudy
 from vitsearch.storage.ledger import Versions
 from vitsearch.study.database.versions import Upgraded
 
@@ -33,7 +33,7 @@ def said(*arguments):
 
 def test_a_copy_says_what_it_has_added():
     studies = CopiedStudy("parts", 30, 2, True), CopiedStudy("nuts", 1, 0, False)
-    text = copied_text(Copied("sqlite:///a.db", URL, studies, 1, CopiedFiles(2, 3_000_000, 0)))
+    text = copied_text(Copied("sqlite:///a.db", URL, studies, 1, 2, 3_000_000, 0))
     assert text.splitlines() == [
         "Study parts was copied: 30 trials, of which 2 wait for a run there.",
         "Study nuts (1 trial) is there already, and is the same.",
@@ -42,7 +42,7 @@ def test_a_copy_says_what_it_has_added():
 
 
 def test_a_copy_names_the_files_that_are_gone():
-    text = copied_text(Copied("sqlite:///a.db", URL, (), 0, CopiedFiles(0, 0, 3)))
+    text = copied_text(Copied("sqlite:///a.db", URL, (), 0, 0, 0, 3))
     assert text.splitlines()[0] == "No study to copy."
     assert text.splitlines()[-1] == (
         "Gone from the store of sqlite:///a.db: 3 files. A run that needs them makes them again."

@@ -18,6 +18,7 @@ from vitsearch.core.plan import Compression
 from vitsearch.core.record import Keys
 from vitsearch.space.sections import LimitSection
 from vitsearch.study.front import Classified, Front, Point
+from vitsearch.study.printed.models import PrintedModel
 from vitsearch.study.results.nearest import Candidate, nearest
 from vitsearch.study.results.selection import Selection
 
@@ -125,7 +126,7 @@ def test_a_known_bad_combination_has_its_reason_under_the_front(front):
     half = replace(first, plan=replace(first.plan, deployments=(deployment,)))
     last = shown(print_front, replace(front, points=(half,), knee=None), width=400).splitlines()[-1]
     assert last.startswith("trial 4: onnxruntime has no fp16 kernels on CPUs")
-    assert half.to_json()["warnings"] == [last.removeprefix("trial 4: ")]
+    assert PrintedModel.of(half).warnings == (last.removeprefix("trial 4: "),)
 
 
 def test_a_study_without_a_model_says_where_to_look(front):

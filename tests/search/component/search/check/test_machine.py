@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from support.terminal import shown
 from vitsearch.cli.doctor import print_machine
+from vitsearch.core.json_value import json_text
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.search.check import machine
 from vitsearch.search.check.machine import this_machine
@@ -33,7 +32,7 @@ def test_every_runtime_is_judged():
     assert [part.name for part in found.parts["writes files for"]] == list(RUNTIMES)
     assert [part.name for part in found.parts["runs files of"]] == list(RUNTIMES)
     assert found.cores >= 1
-    json.dumps(found.to_json())
+    json_text(found)
 
 
 def test_onnxruntime_is_always_there():

@@ -69,6 +69,6 @@ def test_links_are_not_followed(stored, space):
 
 
 def test_the_state_of_a_study_has_it(finished):
-    disk = vs.open_study(finished.space.storage).status()["disk"]
-    assert disk["database_bytes"] > 0
-    assert disk["is_complete"]
+    disk = vs.open_study(finished.space.storage).status().disk
+    assert disk.database_bytes > 0
+    assert disk.is_complete

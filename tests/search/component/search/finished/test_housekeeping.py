@@ -11,7 +11,7 @@ import pytest
 
 from vitsearch.cli.results.studies import deletion_text
 from vitsearch.errors import StudyError
-from vitsearch.search.finished.housekeeping import Freed, clean, databases, delete, plan_deletion
+from vitsearch.search.finished.housekeeping import Freed, PrintedDatabase, clean, databases, delete, plan_deletion
 from vitsearch.search.home import Home
 from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore
@@ -73,7 +73,7 @@ def test_a_finished_study_has_its_counts(finished):
     records = finished.records()
     assert (study.name, study.trials, study.open) == ("fake", len(records), 0)
     assert study.models > 0
-    assert found.to_json()["studies"][0]["last_run"].endswith("+00:00")
+    assert PrintedDatabase.of(found).studies[0].last_run.endswith("+00:00")
 
 
 def test_listing_changes_no_file(tmp_path):

@@ -53,23 +53,23 @@ def state(finished):
 
 
 def test_trials_are_counted_by_outcome(scraped, state):
-    assert Counter({of[0]: n for (name, *of), n in scraped.items() if name == "trials_total"}) == state["outcomes"]
+    assert Counter({of[0]: n for (name, *of), n in scraped.items() if name == "trials_total"}) == state.outcomes
 
 
 def test_trainings_and_times_are_those_of_status(scraped, state):
     assert (scraped["trainings_total",], scraped["trainings_left",], scraped["trainings_claimed",]) == (8, 0, 0)
     for name, key in (("trainer", "trainer"), ("device", "device"), ("reused", "reused"), ("run", "wall")):
-        assert scraped[f"{name}_seconds_total",] == state[f"{key}_seconds"]
-    assert scraped["busy_share",] == state["busy_share"]
+        assert scraped[f"{name}_seconds_total",] == getattr(state, f"{key}_seconds")
+    assert scraped["busy_share",] == state.busy_share
     assert scraped["devices_waiting",] == 0
 
 
 def test_the_hypervolume_is_that_of_the_front(scraped, finished, state):
     with finished.opened() as (study, ledger):
         points = read_front(study, ledger).points
-    objectives = list(state["objectives"])
+    objectives = list(state.objectives)
     losses = [loss(objectives, point.metrics.values) for point in points]
-    expected = hypervolume(losses, loss(objectives, state["reference_point"]))
+    expected = hypervolume(losses, loss(objectives, state.reference_point))
     assert scraped["hypervolume",] == pytest.approx(expected)
     assert scraped["front_models",] == len(points)
 

@@ -15,6 +15,7 @@ from werkzeug.serving import make_server
 
 from support.marks import long
 from vitsearch.core.figures import Metrics
+from vitsearch.core.json_value import json_of
 from vitsearch.core.record import Record
 from vitsearch.errors import ResourceError
 from vitsearch.search.observers.mlflow_runs import (
@@ -26,6 +27,7 @@ from vitsearch.search.observers.mlflow_runs import (
     send_bundle,
 )
 from vitsearch.storage.ledger import Ledger
+from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.study import Study
 
 LENIENT = pytest.mark.filterwarnings("ignore")
@@ -203,7 +205,7 @@ def test_the_run_of_the_study_has_the_front_and_its_hypervolume(sent, found, sto
     assert metrics["front_models"] == len(front.points)
     assert metrics["hypervolume"] == pytest.approx(found.hypervolume)
     assert found.hypervolume > 0
-    assert json.loads(artifact("front.json")) == front.to_json()
+    assert json.loads(artifact("front.json")) == json_of(PrintedFront.of(front, front.points))
     table = list(csv.DictReader(artifact("front.csv").splitlines()))
     assert [row["trial"] for row in table] == ["", *(str(point.trial) for point in front.points)]
 

@@ -104,7 +104,7 @@ def test_what_a_run_does_now_is_known_elsewhere(ledger):
     ledger.costs.tell(told)
     (run,) = ledger.inventory.live_runs("fake")
     assert run.now == told
-    assert run.to_json()["doing"] == {"training a base: vit": "epoch 2/5"}
+    assert run.now.doing == {"training a base: vit": "epoch 2/5"}
 
 
 @pytest.mark.parametrize("stored", ['{"doing": 7}', '{"doing": {}, "more": 1}', "[]"])

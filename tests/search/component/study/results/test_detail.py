@@ -10,6 +10,7 @@ import pytest
 from support.terminal import shown
 from vitsearch.cli.results.show import print_detail
 from vitsearch.core.figures import NO_METRICS
+from vitsearch.core.json_value import json_text
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.driver_id import DriverId
@@ -17,6 +18,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_models
+from vitsearch.study.printed.details import PrintedDetail
 from vitsearch.study.results.detail import place_of, point_of, read_detail
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
@@ -61,7 +63,7 @@ def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detai
 def test_every_trial_can_be_shown_and_is_json(finished, detail):
     for number in finished.records():
         found = detail(number)
-        value = json.loads(json.dumps(found.to_json()))
+        value = json.loads(json_text(PrintedDetail.of(found)))
         assert value["trial"] == number
         assert shown(print_detail, found, width=80).startswith(f"Trial {number} of study fake\nfake_vit@")
 
@@ -150,7 +152,7 @@ def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):
     failure = {"stage": "export", "kind": "crash", "message": "boom"}
     study.tell(asked, Record("failed", asked.plan, "exporting failed (crash): boom", failure=failure))
     found = read_detail(study, ledger, FileStore(tmp_path), asked.number)
-    value = json.loads(json.dumps(found.to_json()))
+    value = json.loads(json_text(PrintedDetail.of(found)))
     assert (value["keys"], value["file"], value["stages"], value["failure"]) == (None, None, [], failure)
     text = shown(print_detail, found)
     assert "failure: stage export, kind crash, message boom" in text

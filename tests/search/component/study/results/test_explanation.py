@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from support.terminal import shown
 from vitsearch.cli.results.explain import print_explanation
+from vitsearch.core.json_value import json_text
+from vitsearch.study.printed.effects import PrintedExplanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Calibration, Explanation, Prediction, read_explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
@@ -34,7 +36,7 @@ def explanation():
 def test_the_effects_of_a_study_are_json(finished):
     with finished.opened() as (study, ledger):
         found = read_explanation(study, ledger)
-    value = json.loads(json.dumps(found.to_json()))
+    value = json.loads(json_text(PrintedExplanation.of(found)))
     assert [one["objective"] for one in value["objectives"]] == ["accuracy", "cpu_ms_p50"]
     accuracy, cost = value["objectives"]
     assert accuracy["predicted"] > 0

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.json_value import json_of
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
 from vitsearch.core.record import Keys
 from vitsearch.study.front import Front, Point
+from vitsearch.study.printed.details import PrintedComparison
 from vitsearch.study.results.comparison import McNemar, compare, most_differing
 
 RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
@@ -194,7 +196,7 @@ def test_the_summary_names_what_is_better_without_raw_times(point):
     other = {"cpu_ms_p50": 1.05, "cpu_ms_p50_raw": 2.0, "size_mb": 1.0}, spans | {"cpu_ms_p50_raw": (1.9, 2.1)}
     found = compare(MODELS, point(1, *one), point(2, *other), None)
     assert list(found.summary()) == ["trial 2 is better in size_mb", "not significant: cpu_ms_p50"]
-    assert found.to_json()["metrics"][2] == {
+    assert json_of(PrintedComparison.of(found))["metrics"][2] == {
         "name": "size_mb",
         "first": 2.0,
         "second": 1.0,

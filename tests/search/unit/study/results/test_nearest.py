@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitsearch.core.json_value import json_of
 from vitsearch.core.limits import bounds, stated_limits
 from vitsearch.space.sections import LimitSection
+from vitsearch.study.printed.models import PrintedNearest
 from vitsearch.study.results.nearest import Candidate, Miss, near_text, nearest
 
 LIMITS = {"accuracy": LimitSection(max_drop=0.02), "cpu_ms_p50": LimitSection(max=2.0)}
@@ -65,7 +67,7 @@ def test_a_predicted_accuracy_is_called_so(plan):
 
 def test_the_json_form_has_the_key_of_the_file(plan):
     near = found(replace(candidate(1, 0.87, 1.0), plan=plan))
-    value = near.to_json()["models"][0]["misses"][0]
+    value = json_of(PrintedNearest.of(near))["models"][0]["misses"][0]
     assert (value["limit"], value["now"], value["loosened"]) == ("limits.accuracy.max_drop", 0.02, 0.03)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, ProxyScore, Record
+from vitsearch.study.printed.effects import PrintedObjectiveEffects
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 
@@ -57,8 +58,8 @@ def test_the_verdict_of_an_effect(name, ends, verdict):
 @pytest.mark.parametrize(("name", "shown"), [("cpu_ms_p50", [-0.5, -0.75, 0.25]), ("accuracy", [-0.02, -0.03, -0.01])])
 def test_costs_are_shown_as_shares_and_accuracies_as_they_are(name, shown):
     values = shown if name == "accuracy" else map(math.log1p, shown)
-    (found,) = of(name, effect(*values)).to_json()["backbones"][0]["effects"]
-    assert [found["estimate"], found["low"], found["high"]] == pytest.approx(shown)
+    (found,) = PrintedObjectiveEffects.of(of(name, effect(*values))).backbones[0].effects
+    assert [found.estimate, found.low, found.high] == pytest.approx(shown)
 
 
 def test_a_hopelessly_wide_interval_is_finite():

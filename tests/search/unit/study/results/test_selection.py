@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.figures import Metrics
+from vitsearch.core.json_value import json_of
 from vitsearch.core.record import Keys
 from vitsearch.errors import UnknownName
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
+from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.comparison import compared
-from vitsearch.study.results.selection import KNOBS, Selection, front_json, names_of, ties, values_of
+from vitsearch.study.results.selection import KNOBS, Selection, names_of, ties, values_of
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 
@@ -122,7 +124,7 @@ def test_a_tie_is_mutual_and_only_with_neighbours(found):
 def test_the_json_form_says_what_is_on_the_front_and_tied(point):
     on_front, other = point(1, intervals={"cpu_ms_p50": (0.9, 1.1)}), replace(point(2), breaks=("accuracy>=0.95",))
     front = Front("fake", OBJECTIVES, None, (on_front,), 0, others=(other,))
-    points = front_json(front, [on_front, other])["points"]
+    points = json_of(PrintedFront.of(front, [on_front, other]))["points"]
     assert [(one["trial"], one["on_front"], one["is_knee"], one["tied"], one["breaks"]) for one in points] == [
         (1, True, True, {}, []),
         (2, False, False, {}, ["accuracy>=0.95"]),

@@ -1,0 +1,159 @@
+"""What each knob did, as ``--json`` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vitsearch.study.results.effects import BackboneEffects, Effect
+from vitsearch.study.results.explanation import Explanation, Prediction
+from vitsearch.study.results.objectives import EffectVerdict, ObjectiveEffects
+
+
+@dataclass(frozen=True)
+class PrintedEffect:
+    """What a value of a knob does."""
+
+    knob: str
+    """The knob."""
+    start: str
+    """From this value."""
+    to: str
+    """To this one."""
+    estimate: float
+    """Of a cost as a share (-0.1: 10 % less), of the accuracy as a difference."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end."""
+    models: int
+    """Models with the value 'to'."""
+    verdict: EffectVerdict
+    """Whether it is better or worse, nothing (a gain is certainly small) or open."""
+
+    @classmethod
+    def of(cls, effect: Effect, objective: ObjectiveEffects) -> PrintedEffect:
+        change = objective.change
+        return cls(
+            effect.knob,
+            effect.start,
+            effect.to,
+            change(effect.estimate),
+            change(effect.low),
+            change(effect.high),
+            effect.models,
+            objective.verdict(effect),
+        )
+
+
+@dataclass(frozen=True)
+class PrintedBackboneEffects:
+    """What the knobs did to the models of a backbone."""
+
+    backbone: str
+    """The backbone."""
+    models: int
+    """Its models."""
+    r_squared: float | None
+    """Share of the variance that these effects explain."""
+    about: str
+    """How many models there are, and how far to believe these effects, in words."""
+    effects: tuple[PrintedEffect, ...]
+    """Empty where there are too few models."""
+
+    @classmethod
+    def of(cls, backbone: BackboneEffects, objective: ObjectiveEffects) -> PrintedBackboneEffects:
+        effects = tuple(PrintedEffect.of(effect, objective) for effect in backbone.effects)
+        return cls(backbone.backbone, backbone.models, backbone.r_squared, backbone.about(), effects)
+
+
+@dataclass(frozen=True)
+class PrintedObjectiveEffects:
+    """What the knobs did to an objective."""
+
+    objective: str
+    """The metric."""
+    measured: int
+    """Models with a measured value."""
+    predicted: int
+    """Models with a predicted accuracy."""
+    explained: float | None
+    """Share of the variance that all knobs explain together."""
+    importances: Mapping[str, float]
+    """Knob -> share of the variance that it explains alone."""
+    backbones: tuple[PrintedBackboneEffects, ...]
+    """Backbone by backbone."""
+
+    @classmethod
+    def of(cls, objective: ObjectiveEffects) -> PrintedObjectiveEffects:
+        return cls(
+            objective.name,
+            objective.measured,
+            objective.predicted,
+            objective.explained,
+            objective.importances,
+            tuple(PrintedBackboneEffects.of(backbone, objective) for backbone in objective.backbones),
+        )
+
+
+@dataclass(frozen=True)
+class PrintedPredictedAccuracy:
+    """An accuracy that was predicted and measured later."""
+
+    trial: int
+    """Number of the trial."""
+    predicted: float
+    """Accuracy predicted without training."""
+    deviation: float
+    """One standard deviation."""
+    measured: float
+    """Accuracy of the exported file."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end."""
+    was_trained: bool
+    """Whether it was trained in between."""
+    error: float
+    """The measured accuracy minus the predicted one."""
+    interval: tuple[float, float]
+    """Where a measured accuracy lies with 95 % probability, by the errors of the prediction and the images."""
+    holds: bool
+    """Whether the measured one lies within it."""
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> PrintedPredictedAccuracy:
+        error, interval = prediction.error, prediction.interval
+        return cls(**vars(prediction), error=error, interval=interval, holds=prediction.holds)
+
+
+@dataclass(frozen=True)
+class PrintedExplanation:
+    """What each knob did to each objective."""
+
+    study: str
+    """Name of the study."""
+    emulated: bool
+    """Whether its times are those of an emulated device."""
+    devices: tuple[str, ...]
+    """Its devices, each with its host."""
+    objectives: tuple[PrintedObjectiveEffects, ...]
+    """Objective by objective."""
+    lines: tuple[str, ...]
+    """What gains nothing, in plain lines."""
+    predictions: tuple[PrintedPredictedAccuracy, ...]
+    """Accuracies that were predicted and measured later."""
+    calibration: tuple[str, ...]
+    """What the predictions were worth, in plain lines."""
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> PrintedExplanation:
+        return cls(
+            explanation.study,
+            explanation.emulated,
+            explanation.shown_devices,
+            tuple(map(PrintedObjectiveEffects.of, explanation.objectives)),
+            tuple(explanation.lines()),
+            tuple(map(PrintedPredictedAccuracy.of, explanation.predictions)),
+            () if explanation.calibration is None else tuple(explanation.calibration.lines()),
+        )
