@@ -12,6 +12,7 @@ from pathlib import Path
 from vitsearch.core.activity import current
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.plan import Deployment, Options, Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
@@ -20,14 +21,11 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
-from vitsearch.storage.pooled import APART_S, PooledMeasurement
+from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
-ATTEMPTS = 2
-"""A confirmation that other work disturbed beyond correction is repeated until it was tried so often. A screening
-measurement has a wider interval then, and is repeated where that decides."""
 NO_COST = StageCost(0.0)
 SHORT_ID = 12
 """Characters of a device id that tell two devices apart in the key of a claim."""
@@ -66,11 +64,11 @@ def final_confirmations(record: Record | None) -> int:
 def rounds_of(repeats: Iterable[int]) -> int:
     """How often a graph was measured, from the numbers of its measurements: disturbed attempts count as one with the
     attempt that followed."""
-    return max((1 + repeat // ATTEMPTS for repeat in repeats), default=0)
+    return max((1 + repeat // POLICY.measuring.attempts for repeat in repeats), default=0)
 
 
 def _round_of(row: MeasurementRow) -> int:
-    return row.repeat // ATTEMPTS
+    return row.repeat // POLICY.measuring.attempts
 
 
 class DeviceMeasurements:
@@ -148,11 +146,11 @@ class DeviceMeasurements:
             return
         if found.basis != PAIRED or screen.throughput_s:
             return await self.measure(trial, file, self.protocols.confirm)
-        ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
-        if (apart_s := min(APART_S, APART_S - ago_s)) > 0.0:
-            why = f"it begins {APART_S:.0f} s after the last, because another minute says more than the same one"
+        apart_s, ago_s = POLICY.measuring.apart_s, (datetime.now(UTC) - found.last_at).total_seconds()
+        if (wait_s := min(apart_s, apart_s - ago_s)) > 0.0:
+            why = f"it begins {apart_s:.0f} s after the last, because another minute says more than the same one"
             with current().awaiting("a further measurement of the same model", why):
-                await asyncio.sleep(apart_s)
+                await asyncio.sleep(wait_s)
         await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
 
     async def _round(
@@ -169,10 +167,10 @@ class DeviceMeasurements:
             for row in others:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
-        attempts = 1 if protocol == self.protocols.screen else ATTEMPTS
+        attempts = 1 if protocol == self.protocols.screen else POLICY.measuring.attempts
         disturbed: list[tuple[MeasurementRow, StageCost]] = []
         for attempt in range(attempts):
-            repeat = number * ATTEMPTS + attempt
+            repeat = number * POLICY.measuring.attempts + attempt
             path = await file.path()
             with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(path, deployment, protocol, repeat)
@@ -201,7 +199,7 @@ class DeviceMeasurements:
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
         """The last row of a round that was measured before."""
-        if all(repeat // ATTEMPTS != number for repeat in self._repeats(graph, protocol)):
+        if all(repeat // POLICY.measuring.attempts != number for repeat in self._repeats(graph, protocol)):
             return None
         info = self._device.info
         rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)

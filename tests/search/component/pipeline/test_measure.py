@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from vitsearch.core.policy import POLICY
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
-from vitsearch.pipeline.measure import ATTEMPTS, DeviceMeasurements, rounds_of
+from vitsearch.pipeline.measure import DeviceMeasurements, rounds_of
 from vitsearch.pipeline.progress import Silent
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
@@ -99,7 +100,7 @@ def test_a_confirmation_that_stays_disturbed_is_flagged(ledger, trial, file):
     asked = contended(device, 99)
     run = measuring(ledger, device)
     asyncio.run(run.measure(trial, file, CONFIRM))
-    assert len(asked) == ATTEMPTS
+    assert len(asked) == POLICY.measuring.attempts
     assert run.pooled(GRAPH).flags == ("contended",)
 
 
