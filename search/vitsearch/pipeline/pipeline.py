@@ -114,7 +114,7 @@ class Pipeline:
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
-                    file = _file(row, scratch, StoredModel(trial.plan, trial.keys))
+                    file = _file(row, scratch, graph_key, trial.plan)
                     await self._measurements.measure(file, self.protocols.screen, rounds)
         elif self._measurements.pooled(graph_key) is None:  # another driver has measured it
             self._measurements.reload(graph_key)
@@ -168,7 +168,7 @@ class Pipeline:
 
     async def _measured(self, trial: ResolvedTrial, rung: int, protocol: MeasureProtocol) -> tuple[Keys, Metrics]:
         row, keys = await self._artifact(trial, rung), trial.exported(rung)
-        file = _file(row, self._workspace.store, StoredModel(trial.plan, keys))
+        file = _file(row, self._workspace.store, keys.graph_key, trial.plan)
         await self._measurements.measure(file, protocol)
         return keys, self._metrics(row, keys.graph_key)
 
@@ -200,7 +200,7 @@ class Pipeline:
         row = await self._stored_artifact(model.keys)
         if row is None or self._measurements.is_settled(model.keys.graph_key):
             return False
-        await self._measurements.settle(_file(row, self._workspace.store, model))
+        await self._measurements.settle(self._stored_file(row, model))
         return True
 
     def last_measured(self, keys: Keys) -> float:
@@ -226,8 +226,7 @@ class Pipeline:
         if self._measurements.rounds(model.keys.graph_key, self.protocols.confirm) >= confirmations:
             self._measurements.reload(model.keys.graph_key)  # perhaps by another driver
             return False
-        file = _file(row, self._workspace.store, model)
-        await self._measurements.measure(file, self.protocols.confirm, confirmations)
+        await self._measurements.measure(self._stored_file(row, model), self.protocols.confirm, confirmations)
         return True
 
     async def accuracy_on_device(self, name: str, model: StoredModel) -> AccuracyRow | None:
@@ -235,13 +234,16 @@ class Pipeline:
         file is gone."""
         row = await self._stored_artifact(model.keys)
         ask = self._device_accuracies[name].ask
-        return None if row is None else await ask(row, _file(row, self._workspace.store, model), model.plan.resolution)
+        return None if row is None else await ask(row, self._stored_file(row, model), model.plan.resolution)
 
     # ---- parts of the stages
 
     async def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
         row = self._ledger.artifact(keys.artifact_key or "")
         return row if row is not None and await self.context.single_flight.holds(row.sha256) else None
+
+    def _stored_file(self, row: ArtifactRow, model: StoredModel) -> ModelFile:
+        return _file(row, self._workspace.store, model.keys.graph_key, model.plan)
 
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)
@@ -388,7 +390,7 @@ def _evaluation(row: TrainingRow) -> Evaluation:
     return Evaluation(row.accuracy, row.kl or 0.0, row.n)
 
 
-def _file(row: ArtifactRow, store: Store, model: StoredModel) -> ModelFile:
+def _file(row: ArtifactRow, store: Store, graph_key: str, plan: Plan) -> ModelFile:
     detail = row.detail
-    deployment = model.plan.deployment.with_options(tuple(detail.get("options", {}).items()))
-    return ModelFile(partial(store.model, row.sha256), model.keys.graph_key, deployment, detail.get("structure"))
+    deployment = plan.deployment.with_options(tuple(detail.get("options", {}).items()))
+    return ModelFile(partial(store.model, row.sha256), graph_key, deployment, detail.get("structure"))
