@@ -10,6 +10,8 @@ import os
 import random
 import tempfile
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +96,16 @@ def gain(_: object, trial: RunningTrial, *_known: object) -> float:
 
 
 def train_the_list() -> None:
-    from vitsearch.search import driver, outlook, requests, scheduler
+    from vitsearch.core.policy import POLICY
+    from vitsearch.search import outlook, run
+    from vitsearch.search.session import Session
 
-    patched: Any
-    for patched in (requests, scheduler):
-        patched.LOW_GAIN = patched.NEGLIGIBLE_GAIN = -1.0
+    training = replace(POLICY.training, least_gain=-1.0, negligible_gain=-1.0)
+    policy = replace(POLICY, training=training, ending=replace(POLICY.ending, trials_without_gain=10**9))
+    patched: Any = run
+    patched.Session = partial(Session, policy=policy)
     patched = outlook.Outlook
     patched.gain = gain
-    driver.TRIALS_WITHOUT_GAIN = 10**9
 
 
 def measure_for_a_moment() -> None:

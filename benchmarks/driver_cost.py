@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,13 +31,14 @@ from unittest.mock import patch
 import optuna
 from sqlalchemy import Engine, create_engine, event, make_url, text
 
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import trainings
 from vitsearch.pipeline import jobs
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search import driver, scheduler
+from vitsearch.search.driver import Driver
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -57,6 +58,12 @@ SERVER: list[str] = []
 """The URL of the database server, where there is one."""
 STAGES: list[float] = []
 """CPU-seconds of the stages that do nothing, each of which writes a small file."""
+ENDLESS = replace(
+    POLICY,
+    training=replace(POLICY.training, least_gain=-1.0, negligible_gain=-1.0),
+    ending=replace(POLICY.ending, trials_without_gain=10**9),
+)
+"""The policy of a search that goes on although nothing gains any more."""
 CURVE_STEP = 1.2
 """A point of a curve has this many times the trials of the one before."""
 
@@ -145,15 +152,12 @@ def vitsearch(folder: Path, trials: int, sampler: str) -> None:
     space = space_for(folder, trials, sampler)
     ledger, study, me = Ledger.open(space.storage), Study.open(space), DriverId.current()
     runner, device = EverBetter(trials=trials), FakeDevice()
-    session = Session(space, study, ledger, runner, device, me, 1, Silent())
+    session = Session(space, study, ledger, runner, device, me, 1, Silent(), ENDLESS)
     workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
     context = StageContext.of(workspace, ledger, runner, me, Silent())
     pipeline = Pipeline(fake_stage_config(), context, device)
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
-    # A search stops by itself when nothing gains any more; this one goes on to its end.
-    scheduler.LOW_GAIN = scheduler.NEGLIGIBLE_GAIN = -1.0
-    driver.TRIALS_WITHOUT_GAIN = 1000 * trials
-    ended = asyncio.run(driver.Driver(session, pipeline, plans).run())
+    ended = asyncio.run(Driver(session, pipeline, plans).run())
     if len(trainings(study.records())) < trials:
         raise SystemExit(f"the search ended early: {ended.reason}")
 

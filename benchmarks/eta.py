@@ -16,9 +16,8 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from driver_cost import EverBetter, space_for
+from driver_cost import ENDLESS, EverBetter, space_for
 
 from vitsearch.core.plan import Deployment
 from vitsearch.core.stage import Stage
@@ -27,7 +26,7 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.jobs import Workspace
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search import driver, scheduler
+from vitsearch.search.driver import Driver
 from vitsearch.search.session import Session
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -91,12 +90,12 @@ def run(folder: Path, trials: int, trainers: int, devices: int, sampler: str, ti
     ledger.costs.start_run(space.study, trainers, trainers)
     runner = SleepingRunner(trials=trials, trainers=trainers, times=times)
     device = SleepingDevice("board0", parallel=devices, times=times)
-    session = Session(space, study, ledger, runner, device, me, trainers, Silent())
+    session = Session(space, study, ledger, runner, device, me, trainers, Silent(), ENDLESS)
     workspace = Workspace({}, FileStore(folder / "artifacts"), FileStore(folder / "scratch"), folder)
     pipeline = Pipeline(fake_stage_config(), StageContext.of(workspace, ledger, runner, me, Silent()), device)
     plans = PlanSpace(space, "board0", lambda backbone, knob, value: None, lambda backbone: 28)
     started, cpu = time.monotonic(), time.process_time()
-    asyncio.run(driver.Driver(session, pipeline, plans).run())
+    asyncio.run(Driver(session, pipeline, plans).run())
     wall, cpu = time.monotonic() - started, time.process_time() - cpu
     ledger.costs.write()
     return shares(space, ledger, study, wall, trainers, devices) | {"driver_cpu_share": cpu / wall}
@@ -124,10 +123,6 @@ def main() -> None:
     parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
     parser.add_argument("--times", type=float, default=1.0, help="stretches all stages")
     asked = parser.parse_args()
-    # A search stops by itself when nothing gains any more; this one goes on to its end.
-    patched: Any = scheduler
-    patched.LOW_GAIN = patched.NEGLIGIBLE_GAIN = -1.0
-    driver.TRIALS_WITHOUT_GAIN = 10**9
     with tempfile.TemporaryDirectory() as folder:
         found = run(Path(folder), asked.trials, asked.trainers, asked.devices, asked.sampler, asked.times)
         for name, value in found.items():

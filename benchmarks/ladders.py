@@ -36,10 +36,10 @@ from own_table_search import OBJECTIVES, every_parameters, facts, keys_of, metri
 
 from vitsearch.core.pareto import Loss, front, hypervolume, loss
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import RUNG_DEVIATION, Outlook
-from vitsearch.search.scheduler import LOW_GAIN, NEGLIGIBLE_GAIN
+from vitsearch.search.outlook import Outlook
 from vitsearch.study.pool import PlanParameters
 
 RUNGS = (1, 3)
@@ -140,9 +140,9 @@ class Ladder:
         known = self._outlook.known(self._training.values())
         gains = [self._outlook.gain(self._now(one), known) for one in self._waiting]
         pairs = list(zip(gains, self._waiting, strict=True))
-        self._waiting = [one for gain, one in pairs if gain > NEGLIGIBLE_GAIN * known.hypervolume]
+        self._waiting = [one for gain, one in pairs if gain > POLICY.training.negligible_gain * known.hypervolume]
         gain, best = max(pairs, key=lambda pair: pair[0], default=(0.0, None))
-        return best if gain > LOW_GAIN * known.hypervolume else None
+        return best if gain > POLICY.training.least_gain * known.hypervolume else None
 
     def _now(self, running: RunningTrial) -> RunningTrial:
         if running.rung or running.proxy is None:
@@ -161,13 +161,13 @@ class Ladder:
             self._confirm(running.plan, rung, running)
             return
         found = table().rung_holdout(self._built(running), rung)
-        after = replace(running, rung=rung, accuracy=found, deviation=RUNG_DEVIATION)
+        after = replace(running, rung=rung, accuracy=found, deviation=POLICY.equality.accuracy_of_rungs)
         if self.way == "halving":
             self._halved[rung].append(after)
         elif self.way == "stopped":
-            best = running.after_rung(rung, found, RUNG_DEVIATION)
+            best = running.after_rung(rung, found, POLICY.equality.accuracy_of_rungs)
             known = self._outlook.known(self._training.values())
-            if self._outlook.gain(best, known) > LOW_GAIN * known.hypervolume:
+            if self._outlook.gain(best, known) > POLICY.training.least_gain * known.hypervolume:
                 self._waiting.append(best)
         else:
             self._waiting.append(after)

@@ -32,7 +32,8 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from vitsearch.storage.pooled import APART_S, pool
+from vitsearch.core.policy import POLICY
+from vitsearch.storage.pooled import pool
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
@@ -181,7 +182,9 @@ def print_pooled(model: str, timed: Sequence[tuple[float, str, Measurement]]) ->
     shown_as = {
         "screen": [[found] for _, found in screens],
         "confirm": [[found] for _, protocol, found in timed if protocol == "confirm"],
-        "two screens": [[a, b] for (at, a), (then, b) in combinations(screens, 2) if abs(then - at) >= APART_S],
+        "two screens": [
+            [a, b] for (at, a), (then, b) in combinations(screens, 2) if abs(then - at) >= POLICY.measuring.apart_s
+        ],
     }
     grand = statistics.median(shown(found, "cpu_ms").p50 for _, _, found in timed)
     for name, groups in shown_as.items():

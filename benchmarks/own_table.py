@@ -50,8 +50,8 @@ from vitsearch import backbones
 from vitsearch.backbones.builtin import FASHION_MNIST
 from vitsearch.compress import macs
 from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
-from vitsearch.core.record import SMALL_KL
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan, Scores, resolve
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate
 from vitsearch.models.divergence import kl_divergence
@@ -148,7 +148,7 @@ class Builder:
         base = np.load(self.workspace.store.get(reference.logits_sha256))
         labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
         remembered = inference.accuracy(base, labels) - reference.accuracy
-        kept = remembered * math.exp(-kl / tasks.FORGETTING_KL)
+        kept = remembered * math.exp(-kl / POLICY.rung_zero.forgetting_kl)
         return jobs.Evaluation(inference.accuracy(logits, labels) - kept, kl, len(logits))
 
     def right(self, model: nn.Module, cut: Cut, first: int | None = None) -> np.ndarray:
@@ -223,7 +223,9 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     made = time.process_time()
     found = builder.judged(model, cut)
     judged = time.process_time()
-    whole = plan.backbone != "vit_fmnist_p4" or found.kl < SMALL_KL  # where it decides, or costs little
+    whole = (
+        plan.backbone != "vit_fmnist_p4" or found.kl < POLICY.rung_zero.small_kl
+    )  # where it decides, or costs little
     right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
     pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
     macs_m, params_m = macs.count(model, torch.zeros(pixels))

@@ -11,7 +11,7 @@ from typing import Any
 from own_table_plans import Shape
 
 from vitsearch.core.plan import Compression
-from vitsearch.core.record import SMALL_KL
+from vitsearch.core.policy import POLICY
 from vitsearch.search.forecast.accuracy_model import RungZero
 
 DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "openvino bf16", "openvino int8_ptq")
@@ -65,7 +65,7 @@ class Built:
 
     @property
     def needs_no_training(self) -> bool:
-        return self.kl < SMALL_KL
+        return self.kl < POLICY.rung_zero.small_kl
 
 
 def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]], about: Mapping[str, Any]) -> bytes:

@@ -27,12 +27,12 @@ from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.limits import bounds, constraints, reference_values
 from vitsearch.core.pareto import Loss, hypervolume, loss
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import ACCURACY_TOLERANCE, Goals, Outlook
+from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader
-from vitsearch.search.sampler import COST_TOLERANCE, AsUnpruned, KnownTrials
-from vitsearch.search.scheduler import LOW_GAIN
+from vitsearch.search.sampler import AsUnpruned, KnownTrials
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.pool import PlanParameters
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
@@ -171,7 +171,7 @@ class TableSearch:
             pool=pool,
             prior=AsUnpruned(pool, self._outlook, self._facts.leaders),
             evidence=KnownTrials(self._outlook),
-            tolerances=[ACCURACY_TOLERANCE, COST_TOLERANCE],
+            tolerances=[POLICY.equality.accuracy_of_models, POLICY.equality.cost_of_models],
             reference=[1.0 - corner[0], math.exp(corner[1])],
         )
 
@@ -228,7 +228,7 @@ class TableSearch:
         if keys.weights_key in self._outlook.trained or running.needs_no_training:
             if keys.weights_key in self._outlook.trained:
                 running = self._outlook.as_trained(running)
-            if self._gain(running) <= LOW_GAIN:
+            if self._gain(running) <= POLICY.training.least_gain:
                 return running.to_record("not_promoted", "", {})
             return self._confirmed(trial.number, plan, running.rung, running)
         self._waiting[keys.graph_key] = trial, running
@@ -256,11 +256,11 @@ class TableSearch:
                 self._tell(trial, running.to_record("not_promoted", "", {}))
         gains = {key: self._outlook.gain(self._now(one), known) for key, (_, one) in self._waiting.items()}
         for key, gain in gains.items():
-            if gain <= LOW_GAIN / 2 * known.hypervolume:
+            if gain <= POLICY.training.least_gain / 2 * known.hypervolume:
                 trial, running = self._waiting.pop(key)
                 self._tell(trial, running.to_record("not_promoted", "", {}))
         best = max(gains, key=gains.__getitem__, default=None)
-        return best if best is not None and gains[best] > LOW_GAIN * known.hypervolume else None
+        return best if best is not None and gains[best] > POLICY.training.least_gain * known.hypervolume else None
 
     def _now(self, running: RunningTrial) -> RunningTrial:
         """With the accuracy that is predicted of it by now."""

@@ -25,10 +25,11 @@ import numpy as np
 
 from vitsearch import backbones
 from vitsearch.core import legality
-from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Deployment, Plan, plan_text
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import StageError
@@ -37,7 +38,7 @@ from vitsearch.search.finished import workplace
 from vitsearch.search.finished.workplace import Workplace
 from vitsearch.search.retarget.candidates import Candidate, Finder
 from vitsearch.search.retarget.order import Goals
-from vitsearch.search.retarget.standing import FIRST, HALF, Standing, deviation
+from vitsearch.search.retarget.standing import Standing, deviation
 from vitsearch.search.retarget.transfer_model import TransferModel, spearman
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import SearchSpace
@@ -165,8 +166,8 @@ def _accuracy_of(candidate: Candidate) -> Metrics:
 
 @dataclass(frozen=True)
 class Judged:
-    """Of one cost: relative errors of the ``graphs`` that are not among the first ``FIRST``, by the model and by a
-    plain ratio (the median of those of the first), and how many lie in the intervals of the model."""
+    """Of one cost: relative errors of the ``graphs`` that are not among the first ones, by the model and by a plain
+    ratio (the median of those of the first), and how many lie in the intervals of the model."""
 
     graphs: int
     median_error: float
@@ -179,8 +180,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Walk:
-    """What the order of ``vitsearch retarget`` gave. ``first`` is what was known after the first ``FIRST`` graphs,
-    ``order`` are all that were measured until no other was likely on the front, ``front`` those on the true front."""
+    """What the order of ``vitsearch retarget`` gave. ``first`` is what was known after the graphs that
+    are measured for the predictions, ``order`` are all that were measured until no other was likely on the front,
+    ``front`` those on the true front."""
 
     first: Standing
     order: tuple[int, ...]
@@ -202,7 +204,7 @@ def walk(surface: Surface) -> Walk:
         known = (*standing.known[:index], surface.there[index], *standing.known[index + 1 :])
         standing = replace(standing, known=known)
         order.append(index)
-        if len(standing.graphs) <= FIRST:
+        if len(standing.graphs) <= POLICY.retargeting.first_graphs:
             first = standing
     everything = replace(standing, known=surface.there)
     front = frozenset(index for index, chance in enumerate(everything.chances) if chance >= 0.5)
@@ -229,7 +231,7 @@ def judge(surface: Surface, first: Standing, name: str) -> Judged:
         float(np.median(relative)),
         float(relative.max()),
         spearman(predicted.means[rest], there[rest]) or 0.0,
-        float((np.abs(errors) <= HALF * np.hypot(predicted.deviations[rest], noise)).mean()),
+        float((np.abs(errors) <= Z_95 * np.hypot(predicted.deviations[rest], noise)).mean()),
         float(np.median(np.abs(np.expm1((plain - there)[rest])))),
         spearman(plain[rest], there[rest]) or 0.0,
     )

@@ -25,6 +25,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.plan import Compression, Deployment, Plan, Recipe
+from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.record import Record, trainings
 from vitsearch.devices.fleet import FleetDevice
 from vitsearch.devices.protocols import Phases
@@ -92,6 +93,7 @@ class FakeStudy:
     device_images: int = 0
     store: Store | None = None
     ended: SearchEnd | None = None
+    policy: SearchPolicy = POLICY
 
     def with_space(self, **changes: object) -> FakeStudy:
         value = self.space.to_json()
@@ -99,6 +101,11 @@ class FakeStudy:
             section, _, key = path.partition("__")
             value[section] = value[section] | {key: change} if key else change
         return replace(self, space=SearchSpace.from_json(value))
+
+    def ending(self, **changes: float) -> FakeStudy:
+        """The study with another policy of when its search ends."""
+        ending = replace(self.policy.ending, **changes)
+        return replace(self, policy=replace(self.policy, ending=ending))
 
     def run(self, retry_failed: bool = False) -> SearchEnd:
         ledger = Ledger.open(self.space.storage)
@@ -118,9 +125,9 @@ class FakeStudy:
     async def _search(self, study: Study, ledger: Ledger, retry_failed: bool) -> SearchEnd:
         study.recover()
         adopt_data(study, DATA)
-        driver = DriverId.current()
-        session = Session(self.space, study, ledger, self.runner, self.device, driver, self.slots, self.progress)
-        return await Driver(session, self.pipeline(ledger, driver), self.plans()).run(retry_failed)
+        me, using = DriverId.current(), self.policy
+        session = Session(self.space, study, ledger, self.runner, self.device, me, self.slots, self.progress, using)
+        return await Driver(session, self.pipeline(ledger, me), self.plans()).run(retry_failed)
 
     def plans(self) -> PlanSpace:
         return PlanSpace(self.space, self.device.name, everything_supported, lambda backbone: 28)

@@ -11,10 +11,10 @@ from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, 
 from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
+from vitsearch_evaluators.wire.distribution import Z_95
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import NO_CLASS, AccuracyResult
 
-_Z95 = 1.959963984540054
 _PHASE = "accuracy"
 
 
@@ -94,8 +94,8 @@ def _check_counts(report: AccuracyReport) -> None:
 
 def wilson(correct: int, n: int) -> Tuple[float, float]:
     """Return the 95 % confidence interval of the share `correct / n` (Wilson 1927)."""
-    share, spread = correct / n, _Z95 * _Z95 / n
+    share, spread = correct / n, Z_95 * Z_95 / n
     middle = (share + spread / 2) / (1 + spread)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
     # A share of 0 or 1 is exactly the end of its interval; rounding must not change that.
     return 0.0 if correct == 0 else middle - half, 1.0 if correct == n else middle + half

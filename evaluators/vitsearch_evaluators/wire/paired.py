@@ -9,6 +9,7 @@ import math
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
+from vitsearch_evaluators.wire.distribution import Z_95
 
 
 class ReferenceTimes(NamedTuple):
@@ -141,4 +142,4 @@ def disagreement(ratio: Ratio, quiet_references: float) -> float:
     When one reference was slowed more than the other, the time depends on the weight, which is known only to within
     its error.
     """
-    return 1.96 * ratio.weight_error * abs(math.log(ratio.references / quiet_references))
+    return Z_95 * ratio.weight_error * abs(math.log(ratio.references / quiet_references))

@@ -9,12 +9,11 @@ from typing import Any
 
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
+from vitsearch_evaluators.wire.distribution import Z_95 as Z_95
 from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import Latency, Measurement
 
 NO_REASON = "the device gave no reason"
-Z_95 = 1.96
-"""Half a 95 % interval of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True)

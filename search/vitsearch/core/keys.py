@@ -8,16 +8,18 @@
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
     artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
 
-A key contains no path and no library version; contents enter as digests. Raise ``SCHEMA`` by hand when the meaning of
+All keys of a plan are made at once, where it is resolved (:func:`trial_keys`), and carried on from there. A key
+contains no path and no library version; contents enter as digests. Raise ``SCHEMA`` by hand when the meaning of
 a key changes. Golden values: ``tests/search/unit/core/test_keys.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
-from vitsearch.core.precisions import VERSIONED, reads_fused
+from vitsearch.core.precisions import TRAINED, VERSIONED, reads_fused
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
@@ -53,6 +55,53 @@ class Origin:
     base: Unpruned
     teacher: Unpruned | None = None
     closed_form: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """How the files of a plan are made beside what its deployment says: ``opset`` and ``version`` follow from the
+    runtime on the device. ``calibration`` is the digest of the images of static int8, None where no file depends on
+    any; ``qat`` are the settings of a training for int8."""
+
+    opset: int
+    version: str | None
+    calibration: str | None
+    qat: QuantizationAware
+
+
+@dataclass(frozen=True)
+class ExportKeys:
+    """``weights`` are those that are exported, perhaps trained further for int8; ``artifact`` is their file."""
+
+    weights: str
+    artifact: str
+
+
+@dataclass(frozen=True)
+class TrialKeys:
+    """The keys of a resolved plan. ``screened`` is the file of its graph with the starting weights, ``exports`` what is
+    exported after each rung of its recipe."""
+
+    weights: str
+    graph: str
+    screened: str
+    exports: Mapping[int, ExportKeys]
+
+
+def trial_keys(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataIdentity, target: Target) -> TrialKeys:
+    """Every key of a plan, from all that its results depend on."""
+    weights = weights_key(resolved, plan, origin, data)
+    graph = graph_key(resolved, plan.deployment, data, target.opset, target.version)
+    screened = artifact_key(origin.base.weights, 0, graph, target.calibration)
+    is_trained_for_int8 = plan.deployment.precision in TRAINED
+
+    def export(rung: int) -> ExportKeys:
+        exported = weights
+        if rung and is_trained_for_int8:
+            exported = qat_key(weights, rung, target.qat, target.calibration or "")
+        return ExportKeys(exported, artifact_key(exported, rung, graph, target.calibration))
+
+    return TrialKeys(weights, graph, screened, {rung: export(rung) for rung in {0, *plan.recipe.rungs}})
 
 
 def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataIdentity) -> str:

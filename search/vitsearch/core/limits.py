@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vitsearch.core.metrics import split
-
-COST_MARGIN = 1.1
-"""Factor between the baseline's cost and the cost of the reference point."""
-DEFAULT_DROP = 0.05
-"""Difference between the baseline's accuracy and that of the reference point, when the file has no accuracy limit."""
+from vitsearch.core.policy import POLICY
 
 
 class Limit(Protocol):
@@ -136,14 +132,14 @@ def reference_values(
     Raises ValueError when an objective was not measured for the baseline.
     """
     accuracy_floor = [bound.value for bound in limits if bound.metric == "accuracy" and bound.sense == ">="]
-    corner = {}
+    policy, corner = POLICY.reference_point, {}
     for name in objectives:
         seen = baseline.get(name)
         if seen is None:
             raise ValueError(f"objective {name} was not measured for the baseline")
         if name == "accuracy":
-            corner[name] = max(accuracy_floor, default=seen - DEFAULT_DROP)
+            corner[name] = max(accuracy_floor, default=seen - policy.accuracy_drop)
         else:
-            worse = COST_MARGIN if split(name)[0].direction == "minimize" else 1.0 / COST_MARGIN
+            worse = policy.cost_factor if split(name)[0].direction == "minimize" else 1.0 / policy.cost_factor
             corner[name] = seen * worse
     return corner

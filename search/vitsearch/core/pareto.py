@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import split
 
 Loss = tuple[float, ...]
@@ -80,7 +80,7 @@ def knee(points: Sequence[Loss]) -> int | None:
     return min(range(len(points)), key=lambda index: distance(points[index]))
 
 
-def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
     """The confidence interval of a share (Wilson 1927); 95 % by default."""
     share = correct / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)

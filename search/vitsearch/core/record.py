@@ -24,6 +24,7 @@ from typing import Any, Literal
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import NO_METRICS, Z_95, Metrics
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import TRAINED
 
 Outcome = Literal[
@@ -32,9 +33,6 @@ Outcome = Literal[
 PRUNED: frozenset[Outcome] = frozenset(
     {"duplicate", "infeasible", "dominated", "not_promoted", "does_not_fit", "off_space"}
 )
-
-SMALL_KL = 0.005
-"""Nats. Below, a fine-tune did not move the accuracy of any of 9 cut models by more than its error."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class RunningTrial:
     @property
     def needs_no_training(self) -> bool:
         """Whether its refitted weights are so near to their base that a fine-tune would move nothing."""
-        is_near = self.proxy is not None and self.proxy.kl < SMALL_KL
+        is_near = self.proxy is not None and self.proxy.kl < POLICY.rung_zero.small_kl
         return is_near and self.plan.deployment.precision not in TRAINED and len(self.plan.recipe.rungs) > 1
 
     def with_proxy(self, proxy: ProxyScore) -> RunningTrial:

@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vitsearch.core.policy import POLICY
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan
 from vitsearch_evaluators.base.canonical_json import digest
-
-BATCH_NORM_IMAGES = 2048
-"""Training images of :data:`FULL_COUNT_PIXELS` a side that recalibrate batch norms: 512 cost an unpruned EfficientViT
-0.2 points in noise, 4096 gained nothing more."""
-MIN_BATCH_NORM_IMAGES = 256
-MIN_REFIT_IMAGES = 128
-"""With fewer, the sequential fit was no better than the parallel one on 256."""
-FULL_COUNT_PIXELS = 28
-
 
 Purpose = Literal["fit", "quantization"]
 
@@ -62,8 +54,10 @@ class Calibrations:
         that the norms have.
         """
         is_like_base = resolved.resolution == base_resolution and not resolved.window_size
-        recalibrating = _fewer(BATCH_NORM_IMAGES, MIN_BATCH_NORM_IMAGES, resolved.resolution)
-        fitting = _fewer(structure_images.images, min(structure_images.images, MIN_REFIT_IMAGES), resolved.resolution)
+        policy = POLICY.rung_zero
+        recalibrating = _fewer(policy.batch_norm_images, policy.least_batch_norm_images, resolved.resolution)
+        least = min(structure_images.images, policy.least_refit_images)
+        fitting = _fewer(structure_images.images, least, resolved.resolution)
         return cls(
             None if is_like_base else Calibration(recalibrating, structure_images.seed),
             None if resolved.keeps_all(block_structure) else Calibration(fitting, structure_images.seed),
@@ -91,6 +85,6 @@ NO_CALIBRATIONS = Calibrations()
 
 
 def _fewer(images: int, least: int, resolution: int) -> int:
-    """Images larger than :data:`FULL_COUNT_PIXELS` have more positions to average over, so fewer are enough."""
-    share = min(1.0, (FULL_COUNT_PIXELS / resolution) ** 2)
+    """Larger images have more positions to average over, so fewer are enough."""
+    share = min(1.0, (POLICY.rung_zero.full_count_pixels / resolution) ** 2)
     return max(least, round(images * share))

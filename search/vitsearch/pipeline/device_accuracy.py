@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vitsearch.core.plan import Plan
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
@@ -39,9 +38,9 @@ class DeviceAccuracy:
             images, labels = await self._shared.subset(view, count), await self._shared.subset(None, count)
             self._subsets[view] = Subset(str(images), str(labels))
 
-    async def ask(self, artifact: ArtifactRow, file: ModelFile, plan: Plan) -> AccuracyRow | None:
+    async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: int) -> AccuracyRow | None:
         """None when there is no subset to classify; :class:`StageError` when the device cannot classify it."""
-        subset = self._subsets.get(ModelView(plan.resolution, artifact.preprocessing))
+        subset = self._subsets.get(ModelView(resolution, artifact.preprocessing))
         if subset is None:
             return None
         key, where, split = artifact.artifact_key, self._device.info.device_id, self._config.data.fingerprint
@@ -49,10 +48,10 @@ class DeviceAccuracy:
         async def make() -> tuple[AccuracyRow, StageCost]:
             path = await file.path()
             with self._context.stage(Stage.DEVICE_ACCURACY):
-                found = await self._device.accuracy(path, subset, file.deployment(plan))
+                found = await self._device.accuracy(path, subset, file.deployment)
             counts = [list(cell) for cell in found.confusion]
             row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch, counts)
-            versions = {plan.deployment.runtime: found.runtime_version}
+            versions = {file.deployment.runtime: found.runtime_version}
             cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
             self._context.ledger.costs.note(Stage.DEVICE_ACCURACY, cost)
             return row, cost

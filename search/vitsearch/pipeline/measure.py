@@ -11,23 +11,20 @@ from pathlib import Path
 
 from vitsearch.core.activity import current
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.plan import Deployment, Options, Plan
+from vitsearch.core.plan import Deployment
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.protocols import PLAIN, Protocols
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
-from vitsearch.storage.pooled import APART_S, PooledMeasurement
+from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import MeasureProtocol
 
-ATTEMPTS = 2
-"""A confirmation that other work disturbed beyond correction is repeated until it was tried so often. A screening
-measurement has a wider interval then, and is repeated where that decides."""
 NO_COST = StageCost(0.0)
 SHORT_ID = 12
 """Characters of a device id that tell two devices apart in the key of a claim."""
@@ -42,19 +39,18 @@ DEVICE_FLAGS = {
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model to measure; its store, where ``find`` looks for it, may be far away. ``options`` are those of the runtime
-    that it needs beside those of its plan; files of the same ``structure`` have the same cost."""
+    """A model to measure; its store, where ``find`` looks for it, may be far away. ``graph`` is the key of its graph,
+    ``deployment`` has the options that the file needs beside those of its plan; files of the same ``structure`` have
+    the same cost."""
 
     find: Callable[[], Path]
-    options: Options = ()
+    graph: str
+    deployment: Deployment
     structure: str | None = None
 
     async def path(self) -> Path:
         """Its path on this machine."""
         return await asyncio.to_thread(self.find)
-
-    def deployment(self, plan: Plan) -> Deployment:
-        return plan.deployment.with_options(self.options)
 
 
 def final_confirmations(record: Record | None) -> int:
@@ -66,11 +62,11 @@ def final_confirmations(record: Record | None) -> int:
 def rounds_of(repeats: Iterable[int]) -> int:
     """How often a graph was measured, from the numbers of its measurements: disturbed attempts count as one with the
     attempt that followed."""
-    return max((1 + repeat // ATTEMPTS for repeat in repeats), default=0)
+    return max((1 + repeat // POLICY.measuring.attempts for repeat in repeats), default=0)
 
 
 def _round_of(row: MeasurementRow) -> int:
-    return row.repeat // ATTEMPTS
+    return row.repeat // POLICY.measuring.attempts
 
 
 class DeviceMeasurements:
@@ -115,16 +111,16 @@ class DeviceMeasurements:
         """How often a graph was measured by a protocol in the present environment."""
         return rounds_of(self._repeats(graph, protocol))
 
-    async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
-        """Measure the file of a trial's graph until it was measured ``rounds`` times by this protocol."""
+    async def measure(self, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
+        """Measure the file of a graph until it was measured ``rounds`` times by this protocol."""
         self._device.adopt()
-        graph = trial.keys.graph_key
+        graph = file.graph
         for number in range(self.rounds(graph, protocol), rounds):
             key = StageKey(Stage.MEASURE, f"{graph}:{self.device_id[:SHORT_ID]}:{protocol.id}:{number}")
             await self._context.single_flight.get(
                 key,
                 partial(self._last_of, graph, protocol, number),
-                partial(self._round, trial, file, protocol, number),
+                partial(self._round, file, protocol, number),
             )
         self._results.reload(graph)
 
@@ -136,43 +132,41 @@ class DeviceMeasurements:
         found = self.pooled(graph)
         return found is not None and found.is_settled
 
-    async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph once more if it is not settled. A screening measurement waits until the
+    async def settle(self, file: ModelFile) -> None:
+        """Measure the file of a graph once more if it is not settled. A screening measurement waits until the
         last one is long enough ago to say something new."""
-        graph, screen = trial.keys.graph_key, self.protocols.screen
+        graph, screen = file.graph, self.protocols.screen
         if self.pooled(graph) is None:
-            await self.measure(trial, file, screen)
+            await self.measure(file, screen)
         found = self.pooled(graph)
         assert found is not None  # it was measured
         if self.is_settled(graph):
             return
         if found.basis != PAIRED or screen.throughput_s:
-            return await self.measure(trial, file, self.protocols.confirm)
-        ago_s = (datetime.now(UTC) - found.last_at).total_seconds()
-        if (apart_s := min(APART_S, APART_S - ago_s)) > 0.0:
-            why = f"it begins {APART_S:.0f} s after the last, because another minute says more than the same one"
+            return await self.measure(file, self.protocols.confirm)
+        apart_s, ago_s = POLICY.measuring.apart_s, (datetime.now(UTC) - found.last_at).total_seconds()
+        if (wait_s := min(apart_s, apart_s - ago_s)) > 0.0:
+            why = f"it begins {apart_s:.0f} s after the last, because another minute says more than the same one"
             with current().awaiting("a further measurement of the same model", why):
-                await asyncio.sleep(apart_s)
-        await self.measure(trial, file, screen, self.rounds(graph, screen) + 1)
+                await asyncio.sleep(wait_s)
+        await self.measure(file, screen, self.rounds(graph, screen) + 1)
 
-    async def _round(
-        self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, number: int
-    ) -> tuple[MeasurementRow, StageCost]:
+    async def _round(self, file: ModelFile, protocol: MeasureProtocol, number: int) -> tuple[MeasurementRow, StageCost]:
         """Measure once, and again if other work disturbed it beyond correction. Every attempt is kept, but no disturbed
         one counts before the last: whoever looks meanwhile, or resumes, would take it for the round.
 
         Nothing is measured where a file of the same structure was: its results hold for this graph too.
         """
-        graph, deployment = trial.keys.graph_key, file.deployment(trial.plan)
+        graph, deployment = file.graph, file.deployment
         if same := self._of_structure(file, protocol, number):
             *others, last = (replace(row, graph_key=graph) for row in same)
             for row in others:
                 self._context.ledger.add(row, NO_COST)
             return last, NO_COST
-        attempts = 1 if protocol == self.protocols.screen else ATTEMPTS
+        attempts = 1 if protocol == self.protocols.screen else POLICY.measuring.attempts
         disturbed: list[tuple[MeasurementRow, StageCost]] = []
         for attempt in range(attempts):
-            repeat = number * ATTEMPTS + attempt
+            repeat = number * POLICY.measuring.attempts + attempt
             path = await file.path()
             with self._context.stage(Stage.MEASURE):
                 found = await self._device.measure(path, deployment, protocol, repeat)
@@ -201,7 +195,7 @@ class DeviceMeasurements:
 
     def _last_of(self, graph: str, protocol: MeasureProtocol, number: int) -> MeasurementRow | None:
         """The last row of a round that was measured before."""
-        if all(repeat // ATTEMPTS != number for repeat in self._repeats(graph, protocol)):
+        if all(repeat // POLICY.measuring.attempts != number for repeat in self._repeats(graph, protocol)):
             return None
         info = self._device.info
         rows = self._context.ledger.measurements(graph, info.device_id, protocol.id)

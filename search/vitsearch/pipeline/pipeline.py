@@ -7,31 +7,32 @@ the same time is made once; a stage that another driver is making (its claim is 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.keys import Origin, Unpruned, artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.keys import Origin, Target, Unpruned, trial_keys
 from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import wilson
-from vitsearch.core.plan import Deployment, Plan, Recipe
+from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
+from vitsearch.core.preprocessing import ModelView
 from vitsearch.core.record import Keys
-from vitsearch.core.resolve import ResolvedPlan, resolve
+from vitsearch.core.resolve import resolve
 from vitsearch.core.stage import Stage, StageKey
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import opset_on, version_on
 from vitsearch.devices.fleet import waiting
 from vitsearch.pipeline.calibration import Calibrations
-from vitsearch.pipeline.config import StageConfig, Teacher
+from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet.measure import measurements_on
 from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import ModelFile
-from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.pipeline.resolved_trial import ResolvedTrial, StoredModel
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
@@ -75,54 +76,53 @@ class Pipeline:
         calibrations = Calibrations.of(
             resolved, shared.structure, config.base_resolution(plan.backbone), config.structure_calibration
         )
-        base = self._unpruned(plan, shared.base)
-        teacher = None
+        base, teacher = _unpruned(config.base_view(plan), shared.base), None
         if config.teacher is not None and shared.teacher is not None:
-            teacher = self._unpruned(config.teacher, shared.teacher)
-        origin = Origin(base, teacher, calibrations.digest(config.structure_calibration))
-        keys = Keys(
-            weights_key(resolved, plan, origin, config.data),
-            self._graph_key(resolved, plan.deployment),
-            None,
-            self.device.info.device_id,
-        )
+            teacher = _unpruned(config.base_view(config.teacher), shared.teacher)
+        origin, target = Origin(base, teacher, calibrations.digest(config.structure_calibration)), self._target(plan)
+        keys = trial_keys(resolved, plan, origin, config.data, target)
         spec = CompressionSpec(shared.source, resolved, shared.statistics_sha256, calibrations)
-        return ResolvedTrial(plan, shared, spec, keys)
+        return ResolvedTrial(plan, shared, spec, target, keys, self.device.info.device_id)
 
-    def _unpruned(self, model: Plan | Teacher, base: Base) -> Unpruned:
-        view = self.config.base_view(model)
-        return Unpruned(base.weights_sha256, view.resolution, view.preprocessing)
+    def _target(self, plan: Plan) -> Target:
+        devices, deployment = self.device.devices, plan.deployment
+        method, calibration = CALIBRATED.get(deployment.precision), None
+        if method is not None:
+            images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
+            calibration = digest(images)
+        qat = self.config.qat.of(plan.backbone)
+        return Target(opset_on(devices, deployment), version_on(devices, deployment), calibration, qat)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
 
         It is measured ``rounds`` times by the screening protocol, counting earlier ones.
         """
-        calibration, scratch = self._calibration_digest(trial.plan), self._workspace.scratch
-        key = artifact_key(trial.shared.base.weights_sha256, 0, trial.keys.graph_key, calibration)
+        key, graph_key, scratch = trial.stage_keys.screened, trial.stage_keys.graph, self._workspace.scratch
 
         async def make() -> tuple[ArtifactRow, StageCost]:
-            deployment, calibration = trial.plan.deployment, self.config.calibration
-            opset, version = self._opset(deployment), self._runtime_version(deployment)
-            job = ScreenJob(self._workspace, trial.spec, deployment, opset, calibration, version, key)
+            deployment, target = trial.plan.deployment, trial.target
+            calibration = self.config.calibration
+            job = ScreenJob(self._workspace, trial.spec, deployment, target.opset, calibration, target.version, key)
             graph, cost = await self.context.run(job)
             where = scratch.address
             return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
 
         row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
-        if self._measurements.rounds(trial.keys.graph_key, self.protocols.screen) < rounds:
+        if self._measurements.rounds(graph_key, self.protocols.screen) < rounds:
             with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
                     row, _ = await make()
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
-                    await self._measurements.measure(trial, _model(row, scratch), self.protocols.screen, rounds)
-        elif self._measurements.pooled(trial.keys.graph_key) is None:  # another driver has measured it
-            self._measurements.reload(trial.keys.graph_key)
-        return self._metrics(row, trial.keys.graph_key)
+                    file = _file(row, scratch, graph_key, trial.plan)
+                    await self._measurements.measure(file, self.protocols.screen, rounds)
+        elif self._measurements.pooled(graph_key) is None:  # another driver has measured it
+            self._measurements.reload(graph_key)
+        return self._metrics(row, graph_key)
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
         """Rung 0: accuracy and divergence of the refitted model, without a gradient step."""
-        key = trial.keys.weights_key
+        key = trial.stage_keys.weights
 
         async def make() -> tuple[TrainingRow, StageCost]:
             reference = await self._shared.reference(trial.plan, trial.shared.base)
@@ -140,12 +140,12 @@ class Pipeline:
         async def job() -> TrainJob:
             return await self._training(TrainJob, trial, recipe, before, rung)
 
-        return await self._trained(Stage.TRAIN, trial.keys.weights_key, rung, job)
+        return await self._trained(Stage.TRAIN, trial.stage_keys.weights, rung, job)
 
     def is_trained(self, trial: ResolvedTrial) -> bool:
         """Whether the weights of a plan have all their rungs already: one training serves every deployment."""
         last = trial.plan.recipe.rungs[-1]
-        return last > 0 and self._ledger.training(trial.keys.weights_key, last) is not None
+        return last > 0 and self._ledger.training(trial.stage_keys.weights, last) is not None
 
     async def export(self, trial: ResolvedTrial, rung: int) -> None:
         """Make the model of a trained trial and evaluate it: the last of its stages that a worker makes."""
@@ -167,9 +167,10 @@ class Pipeline:
         return await self._measured(trial, rung, self.protocols.screen)
 
     async def _measured(self, trial: ResolvedTrial, rung: int, protocol: MeasureProtocol) -> tuple[Keys, Metrics]:
-        row = await self._artifact(trial, rung)
-        await self._measurements.measure(trial, _model(row, self._workspace.store), protocol)
-        return replace(trial.keys, artifact_key=row.artifact_key), self._metrics(row, trial.keys.graph_key)
+        row, keys = await self._artifact(trial, rung), trial.exported(rung)
+        file = _file(row, self._workspace.store, keys.graph_key, trial.plan)
+        await self._measurements.measure(file, protocol)
+        return keys, self._metrics(row, keys.graph_key)
 
     # ---- the end of a run
 
@@ -179,28 +180,27 @@ class Pipeline:
         for one in self._device_accuracies.values():
             await one.prepare(views)
 
-    async def restore(self, plan: Plan, keys: Keys, rung: int) -> None:
+    async def restore(self, model: StoredModel, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
-        if await self._stored_artifact(keys) is None:
-            await self._artifact(await self.resolve(plan), rung)
+        if await self._stored_artifact(model.keys) is None:
+            await self._artifact(await self.resolve(model.plan), rung)
         else:
-            await self._shared.parts(plan)
+            await self._shared.parts(model.plan)
 
     def stop_workers(self) -> None:
         """From here on only the device works."""
         self.context.runner.close()
 
-    async def remeasure(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
+    async def remeasure(self, model: StoredModel, confirmations: int) -> bool:
         """Measure an artifact once more if it is not settled or, in a study that confirms every model, until it was
         confirmed so often; False when that was done before or its file is gone."""
         if self.config.confirms:
-            return await self._confirm_until(keys, plan, confirmations)
-        self._measurements.reload(keys.graph_key)  # another driver may have measured it
-        row = await self._stored_artifact(keys)
-        if row is None or self._measurements.is_settled(keys.graph_key):
+            return await self._confirm_until(model, confirmations)
+        self._measurements.reload(model.keys.graph_key)  # another driver may have measured it
+        row = await self._stored_artifact(model.keys)
+        if row is None or self._measurements.is_settled(model.keys.graph_key):
             return False
-        trial = replace(await self.resolve(plan), keys=keys)
-        await self._measurements.settle(trial, _model(row, self._workspace.store))
+        await self._measurements.settle(self._stored_file(row, model))
         return True
 
     def last_measured(self, keys: Keys) -> float:
@@ -213,36 +213,37 @@ class Pipeline:
         found = self._measurements.pooled(keys.graph_key)
         return None if found is None else found.waited
 
-    async def measure_to_ship(self, keys: Keys, plan: Plan, again: bool) -> None:
+    async def measure_to_ship(self, model: StoredModel, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; ``again`` adds a measurement."""
-        done = self._measurements.rounds(keys.graph_key, self.protocols.confirm)
-        await self._confirm_until(keys, plan, done + 1 if again else 1)
+        done = self._measurements.rounds(model.keys.graph_key, self.protocols.confirm)
+        await self._confirm_until(model, done + 1 if again else 1)
 
-    async def _confirm_until(self, keys: Keys, plan: Plan, confirmations: int) -> bool:
+    async def _confirm_until(self, model: StoredModel, confirmations: int) -> bool:
         """Confirm an artifact until it was so often; False when that was done before or its file is gone."""
-        row = await self._stored_artifact(keys)
+        row = await self._stored_artifact(model.keys)
         if row is None:
             return False
-        if self._measurements.rounds(keys.graph_key, self.protocols.confirm) >= confirmations:
-            self._measurements.reload(keys.graph_key)  # perhaps by another driver
+        if self._measurements.rounds(model.keys.graph_key, self.protocols.confirm) >= confirmations:
+            self._measurements.reload(model.keys.graph_key)  # perhaps by another driver
             return False
-        trial = replace(await self.resolve(plan), keys=keys)
-        model = _model(row, self._workspace.store)
-        await self._measurements.measure(trial, model, self.protocols.confirm, confirmations)
+        await self._measurements.measure(self._stored_file(row, model), self.protocols.confirm, confirmations)
         return True
 
-    async def accuracy_on_device(self, name: str, keys: Keys, plan: Plan) -> AccuracyRow | None:
+    async def accuracy_on_device(self, name: str, model: StoredModel) -> AccuracyRow | None:
         """The accuracy of an artifact on the device ``name`` itself; None when the study does not request it or its
         file is gone."""
-        row = await self._stored_artifact(keys)
+        row = await self._stored_artifact(model.keys)
         ask = self._device_accuracies[name].ask
-        return None if row is None else await ask(row, _model(row, self._workspace.store), plan)
+        return None if row is None else await ask(row, self._stored_file(row, model), model.plan.resolution)
 
     # ---- parts of the stages
 
     async def _stored_artifact(self, keys: Keys) -> ArtifactRow | None:
         row = self._ledger.artifact(keys.artifact_key or "")
         return row if row is not None and await self.context.single_flight.holds(row.sha256) else None
+
+    def _stored_file(self, row: ArtifactRow, model: StoredModel) -> ModelFile:
+        return _file(row, self._workspace.store, model.keys.graph_key, model.plan)
 
     def _workers_are_busy(self) -> bool:
         return any(not stage.needs_device for stage in self.context.single_flight.running)
@@ -261,11 +262,7 @@ class Pipeline:
             calibrated = partial(QatJob, calibration=self.config.calibration)
             return await self._training(calibrated, trial, recipe, rung, end)
 
-        return await self._trained(Stage.TRAIN_INT8, self._int8_key(trial, rung), rung, job)
-
-    def _int8_key(self, trial: ResolvedTrial, rung: int) -> str:
-        calibration = self._calibration_digest(trial.plan) or ""
-        return qat_key(trial.keys.weights_key, rung, self.config.qat.of(trial.plan.backbone), calibration)
+        return await self._trained(Stage.TRAIN_INT8, trial.stage_keys.exports[rung].weights, rung, job)
 
     async def _training(
         self, kind: Callable[..., J], trial: ResolvedTrial, recipe: Recipe, start: int, end: float
@@ -292,22 +289,16 @@ class Pipeline:
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
-    def keys_of(self, trial: ResolvedTrial, rung: int) -> Keys:
-        """The keys of a trial with that of the model exported after ``rung``, whether there is one yet or not."""
-        weights = self._int8_key(trial, rung) if _is_int8(trial, rung) else trial.keys.weights_key
-        calibration = self._calibration_digest(trial.plan)
-        return replace(trial.keys, artifact_key=artifact_key(weights, rung, trial.keys.graph_key, calibration))
-
     async def _artifact(self, trial: ResolvedTrial, rung: int) -> ArtifactRow:
         """The exported model after ``rung``; its weights are trained again when their file is gone."""
-        key = self.keys_of(trial, rung).artifact_key or ""
+        key = trial.stage_keys.exports[rung].artifact
         train = self._train_int8 if _is_int8(trial, rung) else self.train
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             checkpoint = (await train(trial, rung)).checkpoint_sha256 if rung else None
             deployment, calibration = trial.plan.deployment, self.config.calibration
             batch = deployment.batch or self.protocols.confirm.batch or 1
-            opset, version = self._opset(deployment), self._runtime_version(deployment)
+            opset, version = trial.target.opset, trial.target.version
             job = ExportJob(
                 self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
             )
@@ -323,21 +314,10 @@ class Pipeline:
 
         return await self._once(Stage.EXPORT, key, lambda: self._ledger.artifact(key), make)
 
-    def _runtime_version(self, deployment: Deployment) -> str | None:
-        """The version of the runtime on the device, on which the form of some files depends."""
-        return version_on(self.device.devices, deployment)
-
     def shares(self, keys: Keys) -> dict[str, float]:
         """The shares of the MACs of an artifact in each precision; empty where they are unknown."""
         row = self._ledger.artifact(keys.artifact_key or "")
         return {} if row is None else dict(row.detail.get("shares", {}))
-
-    def _graph_key(self, resolved: ResolvedPlan, deployment: Deployment) -> str:
-        opset, version = self._opset(deployment), self._runtime_version(deployment)
-        return graph_key(resolved, deployment, self.config.data, opset, version)
-
-    def _opset(self, deployment: Deployment) -> int:
-        return opset_on(self.device.devices, deployment)
 
     @property
     def fleet(self) -> Fleet | None:
@@ -396,12 +376,9 @@ class Pipeline:
             self._of_classes[key] = evaluated.counts.figures()
         return self._of_classes[key]
 
-    def _calibration_digest(self, plan: Plan) -> str | None:
-        """The digest of the calibration of a quantized file; None when the file depends on no images."""
-        method = CALIBRATED.get(plan.deployment.precision)
-        if method is None:
-            return None
-        return digest({"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration))
+
+def _unpruned(view: ModelView, base: Base) -> Unpruned:
+    return Unpruned(base.weights_sha256, view.resolution, view.preprocessing)
 
 
 def _is_int8(trial: ResolvedTrial, rung: int) -> bool:
@@ -413,8 +390,7 @@ def _evaluation(row: TrainingRow) -> Evaluation:
     return Evaluation(row.accuracy, row.kl or 0.0, row.n)
 
 
-def _model(row: ArtifactRow, store: Store) -> ModelFile:
+def _file(row: ArtifactRow, store: Store, graph_key: str, plan: Plan) -> ModelFile:
     detail = row.detail
-    return ModelFile(
-        partial(store.model, row.sha256), tuple(detail.get("options", {}).items()), detail.get("structure")
-    )
+    deployment = plan.deployment.with_options(tuple(detail.get("options", {}).items()))
+    return ModelFile(partial(store.model, row.sha256), graph_key, deployment, detail.get("structure"))

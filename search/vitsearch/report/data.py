@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+from vitsearch.core.figures import Z_95
 from vitsearch.core.json_value import json_of
 from vitsearch.core.limits import Bound, bounds
 from vitsearch.core.metrics import METRICS, split
@@ -128,7 +129,7 @@ class ReportData:
             "rung": [trial.rung for trial in trials],
             "ended_s": [None if trial.ended_s is None else round(trial.ended_s, 1) for trial in trials],
             "predicted": [None if proxy is None else _short(proxy.predicted_accuracy) for proxy in proxies],
-            "deviation": [None if proxy is None else _short(proxy.deviation) for proxy in proxies],
+            "error": [None if proxy is None else _short(Z_95 * proxy.deviation) for proxy in proxies],
             "knobs": {name: _words(chosen[name] for chosen in self.chosen) for name in self._knobs()},
             "metrics": {name: _figures(name, trials) for name in self._shown_metrics()},
         }

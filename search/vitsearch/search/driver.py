@@ -23,7 +23,7 @@ from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.outlook import Outlook
 from vitsearch.search.requests import Leader, Requests, lost_beside_fp32
 from vitsearch.search.sampler import auto_sampler, expected_gain, searched_plans
-from vitsearch.search.scheduler import LOW_GAIN, LOW_ROUNDS, Rules, TrialScheduler, equal_price
+from vitsearch.search.scheduler import Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
 from vitsearch.search.untried import UntriedPlans
@@ -44,17 +44,6 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
 REPORT_S = 1.0
-AHEAD_OF_BOARDS = 2
-"""Trials that are measured or prepared for each board: the next one is ready when a board becomes free."""
-WAITING_FOR_DEVICE = 4
-"""Maximum number of trials that may wait for an unreachable device: more would be drawn without a result to learn
-from."""
-TRIALS_WITHOUT_GAIN = 40
-"""Trials in a row that add nothing, after which the search ends."""
-PROPOSALS_WITHOUT_GAIN = 15
-"""The same of proposals by ``auto``, each of which was expected to add more than any other plan."""
-LOW_PROPOSALS = 3
-"""Proposals by ``auto`` in a row that were expected to add less than ``LOW_GAIN``, after which the search ends."""
 WITHOUT_GAIN = frozenset({"infeasible", "dominated", "duplicate", "not_promoted", "off_space", "does_not_fit"})
 
 
@@ -76,6 +65,7 @@ class Driver:
     def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace) -> None:
         self._session = session
         self._space = session.space
+        self._policy = session.policy
         self._study = session.study
         self._slots = session.slots
         self._driver = session.driver
@@ -113,7 +103,7 @@ class Driver:
             self._leaders = await unpruned.leaderboard()
             self._scheduler = self._make_scheduler(baseline)
             self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
-            self._untried = UntriedPlans(searched_plans(self._plans, self._leaders))
+            self._untried = UntriedPlans(searched_plans(self._plans, self._leaders), self._policy.ending.listed_plans)
             if self._space.search.sampler == "auto":
                 self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.outlook, self._leaders))
             if retry_failed:
@@ -135,7 +125,7 @@ class Driver:
         leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._leaders.items()}
         lost = lost_beside_fp32(leaders)
         outlook = Outlook(goals, self._study.records(), pipeline.base_accuracy, *known, lost)
-        rules = Rules(search.candidates, self._slots, search.most_trainings)
+        rules = Rules(search.candidates, self._slots, search.most_trainings, self._policy)
         price = equal_price if search.budget_s is None else training_seconds
         return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self)
 
@@ -206,16 +196,16 @@ class Driver:
         return coming == 0 and not self._study.has_waiting() and self._is_exhausted()
 
     def _why_converged(self) -> str | None:
-        scheduler = self._scheduler
+        scheduler, ending = self._scheduler, self._policy.ending
         if scheduler.converged:
             return (
-                f"{_trained(scheduler.trained)}, and in {LOW_ROUNDS} rounds no candidate was expected to add "
-                f"{LOW_GAIN:.1%} to the hypervolume: the front has converged"
+                f"{_trained(scheduler.trained)}, and in {ending.low_rounds} rounds no candidate was expected to add "
+                f"{scheduler.least_gain:.1%} to the hypervolume: the front has converged"
             )
-        if self._low_proposals >= LOW_PROPOSALS:
+        if self._low_proposals >= ending.low_proposals:
             return (
-                f"{_trained(scheduler.trained)}, and no plan of the space is expected to add {LOW_GAIN:.1%} to "
-                "the hypervolume: the front has converged"
+                f"{_trained(scheduler.trained)}, and no plan of the space is expected to add "
+                f"{ending.least_gain_of_proposal:.1%} to the hypervolume: the front has converged"
             )
         if self._without_gain >= self._patience:
             return f"{self._patience} trials in a row brought no improvement: the front has converged"
@@ -235,7 +225,8 @@ class Driver:
 
     @property
     def _patience(self) -> int:
-        return PROPOSALS_WITHOUT_GAIN if self._space.search.sampler == "auto" else TRIALS_WITHOUT_GAIN
+        ending = self._policy.ending
+        return ending.proposals_without_gain if self._space.search.sampler == "auto" else ending.trials_without_gain
 
     def _may_ask(self) -> bool:
         """Keep one full round of candidates coming for each slot, and no more; none for the last plans to train, but
@@ -250,19 +241,22 @@ class Driver:
         before_training = len(self._open) - len(scheduler.in_rungs)  # or behind it, where only the device works
         if self._low_proposals and before_training > scheduler.competing:
             return False  # what is under way may show that there is more to gain
-        wanted = max(rules.candidates * rules.slots, AHEAD_OF_BOARDS * self._pipeline.device.parallel)
+        wanted = max(
+            rules.candidates * rules.slots, self._policy.asking.ahead_of_boards * self._pipeline.device.parallel
+        )
         return before_training - scheduler.losers_waiting < wanted
 
     def _sampler_is_starved(self) -> bool:
         """Whether enough trials were started without the device: they wait for it, or brought no gain."""
         in_rungs = self._scheduler.in_training - self._scheduler.confirming
         waiting = len(self._open) - self._scheduler.competing - in_rungs
-        return waiting >= WAITING_FOR_DEVICE or self._without_gain >= self._patience // 2
+        return waiting >= self._policy.asking.waiting_for_device or self._without_gain >= self._patience // 2
 
     def _count_low(self, asked: Asked) -> None:
         gain = expected_gain(asked) if self._space.search.sampler == "auto" else None
         if gain is not None:
-            self._low_proposals = self._low_proposals + 1 if gain < LOW_GAIN else 0
+            is_low = gain < self._policy.ending.least_gain_of_proposal
+            self._low_proposals = self._low_proposals + 1 if is_low else 0
 
     def _start(self, asked: Asked) -> None:
         known = asked.record or self._known(asked.number, asked.plan)

@@ -9,7 +9,7 @@ from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, dominates
 from vitsearch.core.record import Record, RunningTrial, with_error
 from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
-from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
+from vitsearch.search.scheduler import TrialScheduler
 
 
 def not_promoted(trial: RunningTrial, reason: str, scheduler: TrialScheduler) -> Record:
@@ -17,7 +17,7 @@ def not_promoted(trial: RunningTrial, reason: str, scheduler: TrialScheduler) ->
     outlook, estimate = scheduler.outlook, _estimate(trial)
     text = f"{reason}: {estimate}"
     if reason == NO_GAIN:
-        text = f"{estimate} {_why_no_gain(trial, outlook, scheduler.known())}"
+        text = f"{estimate} {_why_no_gain(trial, scheduler)}"
     return trial.to_record("not_promoted", text, outlook.screened_constraints(trial.metrics))
 
 
@@ -27,9 +27,10 @@ def _estimate(trial: RunningTrial) -> str:
     return f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
 
 
-def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> str:
+def _why_no_gain(trial: RunningTrial, scheduler: TrialScheduler) -> str:
     """The scheduler weighs a candidate with its costs at the worse end of their intervals. So does this text, and says
     so where the costs as measured would have been enough."""
+    outlook, known = scheduler.outlook, scheduler.known()
     as_measured, at_worst = outlook.losses_of(trial)
     if as_measured is None or at_worst is None:
         return "has no expected gain, because not all objectives were measured"
@@ -46,7 +47,7 @@ def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> st
         return f"would add nothing to {counts}"
     # Without a volume there is no share: the plan that had one was in training, and has failed since.
     if known.hypervolume and (gain := outlook.gain(trial, known)):
-        return _small(gain / known.hypervolume, trial, outlook, known)
+        return _small(gain / known.hypervolume, trial, scheduler, known)
     for number, other in outlook.front_losses():
         if other == as_measured or dominates(other, as_measured):
             return f"would be no better than trial {number} ({_values(outlook, other)})"
@@ -56,10 +57,11 @@ def _why_no_gain(trial: RunningTrial, outlook: Outlook, known: KnownFront) -> st
     return "would add nothing beside the plans that are being trained"
 
 
-def _small(share: float, trial: RunningTrial, outlook: Outlook, known: KnownFront) -> str:
-    text = f"would add {_percent(share)} to the hypervolume, less than {_percent(LOW_GAIN)}"
+def _small(share: float, trial: RunningTrial, scheduler: TrialScheduler, known: KnownFront) -> str:
+    outlook, least = scheduler.outlook, scheduler.least_gain
+    text = f"would add {_percent(share)} to the hypervolume, less than {_percent(least)}"
     measured = outlook.gain_as_measured(trial, known) / known.hypervolume
-    if measured <= LOW_GAIN:
+    if measured <= least:
         return text
     return f"{text}, at the worse end of the intervals ({_percent(measured)} as measured): {_spans(trial, outlook)}"
 

@@ -17,7 +17,8 @@ from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import Bound, constraints, screened
 from vitsearch.core.pareto import Loss, dominates, front, hypervolume, loss
 from vitsearch.core.plan import Deployment, Plan
-from vitsearch.core.record import SMALL_KL, Keys, ProxyScore, Record, RunningTrial, trainings
+from vitsearch.core.policy import POLICY
+from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial, trainings
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, Predicted, RungZero
 from vitsearch.search.forecast.cost_model import predict_costs
@@ -25,14 +26,6 @@ from vitsearch.search.forecast.cost_model import predict_costs
 NO_GAIN = "no predicted gain"
 FITS = "fits"
 """The constraint that a model breaks which the device cannot hold or run."""
-DEPLOYED_DEVIATION = 0.005
-"""How far the accuracies of one model in two runtimes or precisions lie apart."""
-RUNG_DEVIATION = 0.007
-"""How far the accuracy on the holdout after a rung lies from that on validation images (``workers/tasks.py``)."""
-FOUND_DEVIATION = 0.003
-"""How far a second training of the same plan lies from the first; on the same images."""
-ACCURACY_TOLERANCE = 0.004
-"""By how much the accuracies of models that are equally good differ: no reason to train or to ask for one more."""
 QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697, 0.01126), (2.85697, 0.01126))
 """Standard deviations from the mean of a normal distribution, and their weights (Gauss-Hermite, five nodes)."""
 
@@ -169,7 +162,7 @@ class Outlook:
         if first is None or found is None:
             return trial
         moved = found + self.lost_in(self.records[first].plan) - self.lost_in(trial.plan)
-        return replace(trial, accuracy=moved, deviation=DEPLOYED_DEVIATION)
+        return replace(trial, accuracy=moved, deviation=POLICY.equality.accuracy_of_deployments)
 
     def lost_in(self, plan: Plan) -> float:
         """The accuracy that the unpruned model loses in the deployment of a plan beside fp32."""
@@ -179,7 +172,7 @@ class Outlook:
         """The accuracy of a finished trial: found, or predicted from its rung 0 as the line lies now."""
         accuracy, base = record.metrics.value("accuracy"), self.base_accuracy.get(record.plan.backbone)
         if record.outcome == "confirmed" and accuracy is not None:
-            return Predicted(accuracy, FOUND_DEVIATION)
+            return Predicted(accuracy, POLICY.equality.accuracy_of_trainings)
         if record.proxy is None or base is None:
             return None
         start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
@@ -188,7 +181,7 @@ class Outlook:
     def _predicted(self, base_accuracy: float, start: RungZero) -> Predicted:
         """What is so near to its base that it is not trained has the accuracy that it has; more would be luck."""
         found = self._accuracy_model().predict(base_accuracy, start)
-        return replace(found, deviation=0.0) if start.kl < SMALL_KL else found
+        return replace(found, deviation=0.0) if start.kl < POLICY.rung_zero.small_kl else found
 
     def _accuracy_model(self) -> AccuracyModel:
         if self._model is None:
@@ -213,8 +206,8 @@ class Outlook:
 
     def gain(self, trial: RunningTrial, known: KnownFront) -> float:
         """The hypervolume that a trial is expected to add, with its costs at the worse end of their intervals: what is
-        better only within them would be chosen for its luck, and so would what is better only within
-        :data:`ACCURACY_TOLERANCE`. 0 where it is likelier to miss the reference than to reach it: the next candidate
+        better only within them would be chosen for its luck, and so would what is better only within what counts as an
+        equal accuracy. 0 where it is likelier to miss the reference than to reach it: the next candidate
         costs little beside a training."""
         return self.gain_as_measured(replace(trial, metrics=trial.metrics.at_end(better=False)), known)
 
@@ -223,7 +216,7 @@ class Outlook:
         expected = self._allowed_loss(trial, trial.accuracy)
         if expected is None or any(one >= worst for one, worst in zip(expected, self.goals.reference, strict=True)):
             return 0.0
-        deviation = math.sqrt(max(trial.deviation**2 - ACCURACY_TOLERANCE**2, 0.0))
+        deviation = math.sqrt(max(trial.deviation**2 - POLICY.equality.accuracy_of_models**2, 0.0))
         if deviation == 0.0 or trial.accuracy is None:
             return self._added(expected, known)
         return sum(

@@ -10,19 +10,13 @@ from vitsearch.core.caveats.precision_shares import in_name_only
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Deployment, Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
-from vitsearch.search.outlook import DEPLOYED_DEVIATION
-from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
+from vitsearch.search.scheduler import TrialScheduler
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
-
-UNSEEN_TRIES = 200
-COST_ERROR = 0.02
-"""How far the cost of a cut model in another deployment may lie from the ratio that the unpruned models show."""
-QAT_DROP = 0.01
-"""int8_qat is asked for where int8 after training has lost more accuracy than this on the unpruned model."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class Requests:
     def unseen(self, untried: UntriedPlans, running: Set[Plan]) -> None:
         """The sampler repeats itself: ask for a plan that was not asked for yet."""
         taken = self._scheduler.outlook.plans | running
-        drawn = (self._plans.random(self._random) for _ in range(UNSEEN_TRIES))
+        drawn = (self._plans.random(self._random) for _ in range(POLICY.asking.unseen_draws))
         if untried.is_listed:
             plan = untried.draw(self._random, taken)
         else:
@@ -100,7 +94,7 @@ class Requests:
             for number, record in outlook.records.items()
             if record.plan not in trained and self._plans.contains(record.plan)
         }
-        least = LOW_GAIN * outlook.known().hypervolume
+        least = self._scheduler.least_gain * outlook.known().hypervolume
         improving = sorted((plan for plan, gain in gains.items() if gain > least), key=lambda plan: -gains[plan])
         for plan in improving[:wanted]:
             self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)
@@ -130,7 +124,7 @@ class Requests:
         if deployment.precision in TRAINED:
             there = self._quantized_in_training(backbone, deployment)
             rounded = replace(record.plan, deployments=(deployment.at("int8_ptq"),))
-            if self._scheduler.outlook.lost_in(rounded) < QAT_DROP:
+            if self._scheduler.outlook.lost_in(rounded) < POLICY.equality.accuracy_of_rounding:
                 return None
         if here is None or there is None or record.keys is None:
             return None
@@ -140,7 +134,8 @@ class Requests:
         now, before, after = map(float, accuracies)  # type: ignore[arg-type]  # none is None
         plan = replace(record.plan, deployments=(deployment,))
         costs = _moved(record.metrics, here.metrics, there.metrics)
-        return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, DEPLOYED_DEVIATION)
+        deviation = POLICY.equality.accuracy_of_deployments
+        return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, deviation)
 
     def _quantized_in_training(self, backbone: str, deployment: Deployment) -> Leader | None:
         """The costs of int8 after training with the accuracy of fp32."""
@@ -157,7 +152,8 @@ def _moved(figures: Metrics, before: Metrics, after: Metrics) -> Metrics:
         old, new = before.value(name), after.value(name)
         if figure.value is None or not old or new is None:
             return Figure(None, reason="it is not known of the unpruned model")
-        better = 1.0 / (1.0 + COST_ERROR) if split(name)[0].direction == "minimize" else 1.0 + COST_ERROR
+        most = 1.0 + POLICY.equality.cost_of_deployments
+        better = 1.0 / most if split(name)[0].direction == "minimize" else most
         return Figure(figure.value * new / old * better)
 
     return Metrics({name: moved(name, figure) for name, figure in figures.figures.items() if name != "accuracy"})

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vitsearch.core.figures import NO_METRICS, Z_95, Figure
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
-from vitsearch.search.outlook import ACCURACY_TOLERANCE, FOUND_DEVIATION, Outlook
+from vitsearch.search.outlook import Outlook
 from vitsearch.search.requests import Leader, same_as_fp32
 from vitsearch.study.pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
@@ -17,13 +18,6 @@ from vitsearch.study.study import Asked, Study
 
 if TYPE_CHECKING:
     from vitsearch.study.auto_sampler import AutoSampler, Evidence
-
-COST_DEVIATION = 0.03
-"""Of a cost without an interval, relative to it."""
-PUT_ASIDE_DEVIATION = 0.01
-"""At most, of the accuracy that was predicted of a plan that was put aside: its like would be put aside as well."""
-COST_TOLERANCE = 0.05
-"""By how much measurements of one model differ, relative, as a standard deviation: no reason to ask for its like."""
 
 
 def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> AutoSampler:
@@ -51,8 +45,8 @@ def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, Leader]) -> PlanPara
 def _tolerance(name: str, outlook: Outlook) -> float:
     """Of costs relative, of what is maximised in its unit."""
     if name == "accuracy":
-        return ACCURACY_TOLERANCE
-    return COST_TOLERANCE * _unit(name, outlook.goals.baseline.value(name))
+        return POLICY.equality.accuracy_of_models
+    return POLICY.equality.cost_of_models * _unit(name, outlook.goals.baseline.value(name))
 
 
 def _unit(name: str, value: float | None) -> float:
@@ -113,13 +107,12 @@ class KnownTrials:
         from vitsearch.study.auto_sampler import Evidence
 
         metrics, values, deviations = self._outlook.metrics_now(record), [], []
+        least, most = POLICY.equality.accuracy_of_trainings, POLICY.equality.accuracy_of_shelved
         for name in self._outlook.goals.objectives:
             if name == "accuracy":
                 found = self._outlook.accuracy_of(record)
                 values.append(None if found is None else found.accuracy)
-                deviations.append(
-                    0.0 if found is None else min(max(found.deviation, FOUND_DEVIATION), PUT_ASIDE_DEVIATION)
-                )
+                deviations.append(0.0 if found is None else min(max(found.deviation, least), most))
             else:
                 values.append(metrics.value(name))
                 deviations.append(_relative_deviation(metrics.figures.get(name)) * _unit(name, metrics.value(name)))
@@ -128,5 +121,5 @@ class KnownTrials:
 
 def _relative_deviation(figure: Figure | None) -> float:
     if figure is None or not figure.value or figure.low is None or figure.high is None:
-        return COST_DEVIATION
+        return POLICY.equality.cost_without_interval
     return (figure.high - figure.low) / (2 * Z_95) / abs(figure.value)

@@ -13,18 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
 
 FINAL = frozenset({"confirmed", "failed"})
 ENDED = "the search has ended"
-LOW_GAIN = 0.001
-"""A round whose best candidate is expected to add less than this share of the hypervolume trains nothing."""
-NEGLIGIBLE_GAIN = 0.0005
-"""A candidate that is expected to add less than this share is dropped: the front only moves further away."""
-LOW_ROUNDS = 3
-"""Such rounds in a row, after which the search has converged."""
 
 
 @dataclass
@@ -42,6 +37,7 @@ class Rules:
     candidates: int
     slots: int
     wanted: int
+    policy: SearchPolicy = POLICY
 
 
 def never() -> bool:
@@ -117,6 +113,11 @@ class TrialScheduler:
         self._training: dict[int, RunningTrial] = {}
         self._confirming: set[int] = set()
         self._low_rounds = 0
+
+    @property
+    def least_gain(self) -> float:
+        """The share of the hypervolume that a plan has to be expected to add to be trained."""
+        return self.rules.policy.training.least_gain
 
     # ---- duplicates
 
@@ -225,7 +226,7 @@ class TrialScheduler:
     def may_gain(self, trial: RunningTrial, known: KnownFront | None = None) -> bool:
         """Whether a trial is expected to add enough; one whose accuracy is not predicted yet may."""
         known = known or self.known()
-        return trial.accuracy is None or self.outlook.gain(trial, known) > LOW_GAIN * known.hypervolume
+        return trial.accuracy is None or self.outlook.gain(trial, known) > self.least_gain * known.hypervolume
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
         """Wait until a slot is free and a round is full; None when this trial is chosen, else the reason."""
@@ -274,9 +275,9 @@ class TrialScheduler:
         for waiting in self._waiting:
             waiting.lost_round = True
         gains, known = self._weigh()
-        if not gains or max(gains) <= LOW_GAIN * known.hypervolume:
+        if not gains or max(gains) <= self.least_gain * known.hypervolume:
             self._low_rounds += 1
-            self.converged = self._low_rounds >= LOW_ROUNDS
+            self.converged = self._low_rounds >= self.rules.policy.ending.low_rounds
             if self.is_last_round:
                 self._drop(self._waiting, NO_GAIN)
             return None
@@ -288,7 +289,7 @@ class TrialScheduler:
         """The expected gain of each candidate, without those that would add next to nothing: they are dropped."""
         known = self.known()
         gains = [self.outlook.gain(waiting.candidate, known) for waiting in self._waiting]
-        least = NEGLIGIBLE_GAIN * known.hypervolume
+        least = self.rules.policy.training.negligible_gain * known.hypervolume
         self._drop([waiting for gain, waiting in zip(gains, self._waiting, strict=True) if gain <= least], NO_GAIN)
         return [gain for gain in gains if gain > least], known
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vitsearch.core.figures import Metrics
 from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
+from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.runner import Runner
@@ -29,6 +30,7 @@ class Session:
     driver: DriverId
     slots: int
     progress: Progress
+    policy: SearchPolicy = POLICY
 
     def goals(self, baseline: Metrics) -> Goals:
         """Objectives and limits, beside the metrics of the unpruned baseline. The corner of the hypervolume is stored

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import DOES_NOT_FIT
@@ -25,7 +26,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.not_promoted import not_promoted
-from vitsearch.search.outlook import FITS, NO_GAIN, RUNG_DEVIATION, Outlook
+from vitsearch.search.outlook import FITS, NO_GAIN, Outlook
 from vitsearch.search.scheduler import TrialScheduler
 
 
@@ -47,7 +48,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     outlook, recipe = scheduler.outlook, trial.plan.recipe
     running = RunningTrial(number, trial.plan, trial.keys, await pipeline.screen(trial))
     if scheduler.interval_decides(running):
-        running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
+        running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
     if verdict := outlook.judge_screen(running):
         return verdict
     running = outlook.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
@@ -55,7 +56,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
     if is_trained:
         running = outlook.as_trained(running)
     if scheduler.interval_decides(running):
-        running = replace(running, metrics=await pipeline.screen(trial, rounds=2))
+        running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
     if is_trained or running.needs_no_training:
         if not scheduler.may_gain(running):
             return not_promoted(running, NO_GAIN, scheduler)
@@ -65,7 +66,7 @@ async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, schedul
         if reason is not None:
             return not_promoted(running, reason, scheduler)
         found = (await pipeline.train(trial, rung)).accuracy - outlook.lost_in(trial.plan)
-        running = running.after_rung(rung, found, RUNG_DEVIATION)
+        running = running.after_rung(rung, found, POLICY.equality.accuracy_of_rungs)
     await pipeline.export(trial, running.rung)
     scheduler.mark_confirming(number)
     return await _confirm(trial, running, pipeline, outlook)

@@ -7,17 +7,16 @@ from collections.abc import Collection
 from functools import cached_property
 
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.study.pool import PlanParameters
-
-LARGEST_LISTED = 500
-"""Plans of the largest space that is listed. A larger one is never exhausted by a study."""
 
 
 class UntriedPlans:
-    """The plans of a space that have no trial. A larger space than :data:`LARGEST_LISTED` always has some."""
+    """The plans of a space that have no trial. A space of more than ``listed`` plans always has some."""
 
-    def __init__(self, parameters: PlanParameters) -> None:
+    def __init__(self, parameters: PlanParameters, listed: int = POLICY.ending.listed_plans) -> None:
         self._parameters = parameters
+        self._most = listed
         self._tried: set[Plan] = set()
 
     def draw(self, rng: random.Random, taken: Collection[Plan]) -> Plan | None:
@@ -39,7 +38,7 @@ class UntriedPlans:
 
     @cached_property
     def is_listed(self) -> bool:
-        return self._parameters.plans.count() <= LARGEST_LISTED
+        return self._parameters.plans.count() <= self._most
 
     @cached_property
     def _listed(self) -> tuple[Plan, ...]:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 
 from vitsearch.core.caveats.classes import class_caveats
-from vitsearch.core.figures import Figure, Metrics
+from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
@@ -143,7 +143,7 @@ def _classes(model: BundledModel) -> Iterator[str]:
 def _difference(test: Accuracy, validation: Accuracy) -> str:
     """How far the accuracies of two sets of images are apart, beside what chance explains."""
     points = 100 * (test.share - validation.share)
-    spread = 1.96 * sum(accuracy.share * (1 - accuracy.share) / accuracy.n for accuracy in (test, validation)) ** 0.5
+    spread = Z_95 * sum(accuracy.share * (1 - accuracy.share) / accuracy.n for accuracy in (test, validation)) ** 0.5
     direction = "above" if points > 0 else "below"
     verdict = "which chance may explain" if abs(points) <= 100 * spread else "which is more than chance explains"
     if points == 0:

@@ -15,6 +15,7 @@ from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
+from vitsearch.pipeline.resolved_trial import StoredModel
 from vitsearch.pipeline.shipping import on_test
 from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished import workplace
@@ -150,14 +151,15 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     await _trained_longer(opened, chosen, pipeline)
     final = _final(opened, chosen)
     assert final is not None
-    await pipeline.restore(final.plan, final.keys, final.rung)
+    model = StoredModel(final.plan, final.keys)
+    await pipeline.restore(model, final.rung)
     if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
         context.progress.note("evaluating the test images, which the search never uses")
     await on_test(context, final.plan, final.keys, opened.fingerprint, again)
     pipeline.stop_workers()
     context.progress.note(f"confirming {chosen.name} on {DeviceIdentity.of(device.info).label(device.name)}")
     try:
-        await pipeline.measure_to_ship(final.keys, final.plan, again or _was_elsewhere(opened, final, device))
+        await pipeline.measure_to_ship(model, again or _was_elsewhere(opened, final, device))
     except StageError as error:
         raise error.about(f"{chosen.name}, {plan_text(final.plan)}") from error
     _remember(opened.study, device)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from vitsearch.core.figures import Figure, Metrics, metrics_of
+from vitsearch.core.figures import Z_95, Figure, Metrics, metrics_of
+from vitsearch.core.policy import POLICY
 from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import Measurement
 
@@ -26,15 +27,6 @@ DOUBTFUL = frozenset({"unverified_device", "sustained_throttling", "throttled", 
 """Flags of a measurement that counts only while there is none without them."""
 CONFIRMS = "confirm-"
 """How the ids of confirmation protocols begin."""
-APART_S = 60.0
-"""Measurements whose beginnings lie so far apart are taken for independent."""
-SHARED = 0.5
-"""Of the variance of measurements that lie closer together. Pairs 11 to 22 s apart differed by .47 to 1.0 of what pairs
-minutes apart did, by their squares (three models, two records of ``benchmarks/noise.py``)."""
-SETTLED_TIMES, MOST_SCREENS, SETTLED_HALF_WIDTH = 2, 3, 0.04
-"""Beside references most of an interval is what differs from minute to minute. So two screening measurements at
-different times say more than the processes of a confirmation, which follow one another: half-widths of 3.4 to 3.7 %
-instead of 4.4 to 4.6 %, in half the time (``benchmarks/noise.py report``)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ def _times(at: Sequence[datetime]) -> list[list[int]]:
     """The places of what began at about the same time, by time."""
     groups: list[list[int]] = []
     for place in sorted(range(len(at)), key=at.__getitem__):
-        if groups and (at[place] - at[groups[-1][0]]).total_seconds() < APART_S:
+        if groups and (at[place] - at[groups[-1][0]]).total_seconds() < POLICY.measuring.apart_s:
             groups[-1].append(place)
         else:
             groups.append([place])
@@ -86,10 +78,10 @@ def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mappin
         return True
     if basis != PAIRED:
         return False
-    if len(measurements) >= MOST_SCREENS:
+    if len(measurements) >= POLICY.measuring.most_screens:
         return True
-    return len(_times([_began(one) for one in measurements])) >= SETTLED_TIMES and all(
-        _half(figure) <= SETTLED_HALF_WIDTH
+    return len(_times([_began(one) for one in measurements])) >= POLICY.measuring.settled_times and all(
+        _half(figure) <= POLICY.equality.cost_settled
         for figure in (figures[name] for name in SHOWN_MEDIANS)
         if figure.low and figure.high
     )
@@ -111,7 +103,8 @@ def _pooled(name: str, figures: Sequence[Figure], at: Sequence[datetime]) -> Fig
 def _together(figures: Sequence[Figure]) -> Figure:
     """Those of one time as one."""
     found = _weighted(figures)
-    half = max(_half(found), min(map(_half, figures)) * math.sqrt(SHARED + (1.0 - SHARED) / len(figures)))
+    shared = POLICY.measuring.shared_variance
+    half = max(_half(found), min(map(_half, figures)) * math.sqrt(shared + (1.0 - shared) / len(figures)))
     middle = math.log(max(found.value or 0.0, 1e-12))
     return Figure(found.value, math.exp(middle - half), math.exp(middle + half))
 
@@ -130,7 +123,7 @@ def _weighted(figures: Sequence[Figure]) -> Figure:
     middle = sum(weight * one for weight, one in zip(weights, logs, strict=True)) / sum(weights)
     half = sum(weights) ** -0.5
     if len(figures) > 1:
-        # 1.96 standard errors make a half-width; for few measurements this is the reduced chi squared.
-        chi_squared = sum(weight * (1.96 * (one - middle)) ** 2 for weight, one in zip(weights, logs, strict=True))
+        # Z_95 standard errors make a half-width; for few measurements this is the reduced chi squared.
+        chi_squared = sum(weight * (Z_95 * (one - middle)) ** 2 for weight, one in zip(weights, logs, strict=True))
         half *= max(1.0, math.sqrt(chi_squared / (len(figures) - 1)))
     return Figure(math.exp(middle), math.exp(middle - half), math.exp(middle + half))

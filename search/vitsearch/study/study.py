@@ -24,6 +24,7 @@ from vitsearch.core.device_identity import NamedDevice, stored_devices
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet, stored_fleets
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import PRUNED, Keys, Record
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
@@ -51,9 +52,6 @@ TRAINS = "trains"
 """The user attribute with the weights that a trial trains, from the moment at which it was chosen."""
 DRIVER = "driver"
 """The user attribute with the driver that runs a trial."""
-REDRAWS = 5
-"""How often a sampler is asked for another plan than those that run, before one is drawn at random."""
-REDRAWS_AT_RANDOM = 50
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 logger = logging.getLogger(__name__)
@@ -199,9 +197,9 @@ class Study:
     def _draw_another(self, trial: Trial, plans: PlanSpace, running: Set[Plan]) -> tuple[Trial, OptunaSuggest, Plan]:
         """Draw the plan of a trial again until it is none of these; the last one drawn where all are."""
         usual = self._study.sampler
-        at_random = make_sampler("random", trial.number)
+        at_random, policy = make_sampler("random", trial.number), POLICY.asking
         try:
-            for sampler in [usual] * REDRAWS + [at_random] * REDRAWS_AT_RANDOM:
+            for sampler in [usual] * policy.redraws + [at_random] * policy.redraws_at_random:
                 self._study.sampler = sampler
                 self._view.forget_params(trial._trial_id)
                 trial = Trial(self._study, trial._trial_id)

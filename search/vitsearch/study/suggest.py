@@ -9,13 +9,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.study.knob_values import knob_values
 
 if TYPE_CHECKING:
     import optuna
-
-STARTUP_TRIALS = 20
-EVOLUTION_POPULATION = 20
 
 
 class Suggest(Protocol):
@@ -162,5 +160,5 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "gp":  # imports torch; models only the knobs that all plans have
         return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
     if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=EVOLUTION_POPULATION, seed=seed)
-    return optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=False, seed=seed)
+        return optuna.samplers.NSGAIISampler(population_size=POLICY.asking.population, seed=seed)
+    return optuna.samplers.TPESampler(n_startup_trials=POLICY.asking.startup_trials, multivariate=False, seed=seed)

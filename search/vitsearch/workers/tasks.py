@@ -27,6 +27,7 @@ from vitsearch.compress.quantization import fake_quant, sensitivity
 from vitsearch.core.class_weights import class_weights
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Recipe
+from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
@@ -49,9 +50,6 @@ from vitsearch.workers.images import (
 )
 from vitsearch.workers.models import base_model, compressed, model_spec, refitted, shaped
 from vitsearch.workers.shipping import evaluate_on_test
-
-FORGETTING_KL = 0.2
-"""KL to the base, in nats, at which a model has forgotten all but 1/e of what the base learned by heart."""
 
 
 def describe_data(job: jobs.DataJob) -> jobs.DataReady:
@@ -222,7 +220,9 @@ def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evalua
     logits = predict(model, images.train.images, job.spec.source.view, images.holdout)
     base = np.load(job.workspace.store.get(reference.logits_sha256), mmap_mode="r")
     labels, kl = images.train.labels[images.holdout], kl_divergence(base, logits)
-    remembered = (inference.accuracy(base, labels) - reference.accuracy) * math.exp(-kl / FORGETTING_KL)
+    remembered = (inference.accuracy(base, labels) - reference.accuracy) * math.exp(
+        -kl / POLICY.rung_zero.forgetting_kl
+    )
     return jobs.Evaluation(inference.accuracy(logits, labels) - remembered, kl, len(logits))
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vitsearch.core.policy import POLICY
+
 PROMISED: Mapping[str, str] = MappingProxyType(
     {
         "fp16": "fp16",
@@ -19,8 +21,6 @@ PROMISED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Precision of a plan -> the precision of the arithmetic that it promises. Others promise a smaller file only."""
-IN_NAME_ONLY = 0.05
-"""Below this share of its MACs a file keeps nothing of its promise that could be measured."""
 
 
 def shown(precision: str, shares: Mapping[str, float]) -> str:
@@ -34,7 +34,7 @@ def shown(precision: str, shares: Mapping[str, float]) -> str:
 def in_name_only(precision: str, shares: Mapping[str, float]) -> str | None:
     """One sentence, when next to nothing is computed in the precision that the name promises."""
     kind = PROMISED.get(precision)
-    if kind is None or not shares or (share := shares.get(kind, 0.0)) >= IN_NAME_ONLY:
+    if kind is None or not shares or (share := shares.get(kind, 0.0)) >= POLICY.asking.share_in_name_only:
         return None
     rest, most = next(iter(shares.items()))
     return f"{kind} in name only: {percent(share)} of its MACs, {percent(most)} are in {rest}"

@@ -12,7 +12,6 @@ from vitsearch.devices.protocols import Phases, Protocols
 from vitsearch.errors import StageError
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
-from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.pooled import PooledMeasurement
 from vitsearch.storage.pooled_fleet import FleetPool
@@ -51,16 +50,16 @@ class Measurements(Protocol):
         """How often every device has measured a graph by one of the :attr:`protocols`."""
         ...
 
-    async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
-        """Measure the file of a trial's graph until every device has measured it ``rounds`` times."""
+    async def measure(self, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
+        """Measure the file of a graph until every device has measured it ``rounds`` times."""
         ...
 
     def is_settled(self, graph: str) -> bool:
         """Whether every device has measured a graph as often as the models that a study shows in the end."""
         ...
 
-    async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        """Measure the file of a trial's graph once more on the devices on which it is not settled."""
+    async def settle(self, file: ModelFile) -> None:
+        """Measure the file of a graph once more on the devices on which it is not settled."""
         ...
 
 
@@ -107,14 +106,14 @@ class FleetMeasurements:
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
         return min(one.rounds(graph, self._of(one, protocol)) for one in self._each.values())
 
-    async def measure(self, trial: ResolvedTrial, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
-        await self._on_all(lambda one: one.measure(trial, file, self._of(one, protocol), rounds))
+    async def measure(self, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
+        await self._on_all(lambda one: one.measure(file, self._of(one, protocol), rounds))
 
     def is_settled(self, graph: str) -> bool:
         return all(one.is_settled(graph) for one in self._each.values())
 
-    async def settle(self, trial: ResolvedTrial, file: ModelFile) -> None:
-        await self._on_all(lambda one: one.settle(trial, file))
+    async def settle(self, file: ModelFile) -> None:
+        await self._on_all(lambda one: one.settle(file))
 
     async def _on_all(self, measure: Callable[[DeviceMeasurements], Awaitable[None]]) -> None:
         """The devices that can measure a model end, and their results are kept, before the failure of another is

@@ -16,7 +16,7 @@ function decoded(raw) {
     }
     const trial = {
       index, number, figures, plan: columns.plan[index], rung: columns.rung[index], ended_s: columns.ended_s[index],
-      predicted: columns.predicted[index], deviation: columns.deviation[index],
+      predicted: columns.predicted[index], error: columns.error[index],
       knobs: Object.fromEntries(knobs.map((name) => [name, word(columns.knobs[name], index)])),
     };
     for (const name of ["group", "outcome", "reason", "notes", "broken", "shared"]) trial[name] = word(columns[name], index);
@@ -37,8 +37,7 @@ function drawn(trial, metric) {
   const figure = trial.figures[metric];
   if (figure && figure.value !== null) return figure;
   if (metric !== "accuracy" || trial.predicted === null) return null;
-  const half = 1.96 * trial.deviation;
-  return { value: trial.predicted, low: trial.predicted - half, high: trial.predicted + half, predicted: true };
+  return { value: trial.predicted, low: trial.predicted - trial.error, high: trial.predicted + trial.error, predicted: true };
 }
 
 function short(value, metric) {
@@ -86,7 +85,7 @@ function factsOf(data, trial) {
     else if (figure.reason) facts.push([metric, `not measured: ${figure.reason}`]);
   }
   if (trial.predicted !== null) {
-    facts.push(["accuracy predicted", `${short(trial.predicted, "accuracy")} ± ${short(1.96 * trial.deviation, "accuracy")}`]);
+    facts.push(["accuracy predicted", `${short(trial.predicted, "accuracy")} ± ${short(trial.error, "accuracy")}`]);
   }
   for (const name of data.knobNames) facts.push([name, String(trial.knobs[name])]);
   if (trial.rung) facts.push(["epochs trained", String(trial.rung)]);

@@ -205,7 +205,7 @@ function figurePredicted(data) {
       { type: "scatter", mode: "lines", x: ends, y: ends, line: { color: theme.colour("quiet"), dash: "dot" }, hoverinfo: "skip", showlegend: false },
       { type: "scatter", mode: "markers", x: trials.map((trial) => trial.predicted), y: trials.map((trial) => trial.figures.accuracy.value),
         customdata: trials.map((trial) => trial.index), ...marked(trials), showlegend: false,
-        error_x: { type: "data", array: trials.map((trial) => 1.96 * trial.deviation), thickness: 1, width: 0, color: theme.colour("quiet") },
+        error_x: { type: "data", array: trials.map((trial) => trial.error), thickness: 1, width: 0, color: theme.colour("quiet") },
         error_y: bars(data, trials, "accuracy"), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
         marker: { size: 9, color: trials.map((trial) => theme.group(trial.group)), symbol: trials.map((trial) => GROUP_LOOKS[trial.group].symbol) } },
     ],

@@ -12,15 +12,13 @@ from collections.abc import Mapping
 from vitsearch.core.figures import Figure
 from vitsearch.core.metrics import TIMES, split
 from vitsearch.core.plan import Plan, model_text
+from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import ALL, LINEAR
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.session import Session
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.sampling import FORM_KNOBS, QUANTIZED_OPS, PlanSpace, Unpruned
-
-MOST_LOST = 0.01
-"""Accuracy that faster files may lose because their convolutions are quantized."""
 
 
 class FormFinder:
@@ -79,9 +77,10 @@ class FormFinder:
             return LINEAR, f"{why}, but its accuracy is not known: its files fail"
         if linear is None:
             return ALL, f"{why}; the files of {LINEAR} fail"
-        if linear - covering <= MOST_LOST:
+        most = POLICY.equality.accuracy_of_files
+        if linear - covering <= most:
             return ALL, f"{why}; accuracy {covering:.4f}, {LINEAR} {linear:.4f}"
-        lost = f"more than {MOST_LOST:g} is lost"
+        lost = f"more than {most:g} is lost"
         return LINEAR, f"{why}, but has accuracy {covering:.4f}, {LINEAR} {linear:.4f}: {lost}"
 
     async def _accuracy(self, plan: Plan) -> float | None:

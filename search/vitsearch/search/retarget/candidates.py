@@ -105,7 +105,7 @@ class Finder:
 
     async def _candidate(self, trial: int | None, record: Record, deployment: Deployment) -> Candidate:
         plan = _on(record.plan, deployment)
-        keys = self.pipeline.keys_of(await self.pipeline.resolve(plan), record.rung)
+        keys = (await self.pipeline.resolve(plan)).exported(record.rung)
         return Candidate(trial, record.plan.deployment, self.here(record), plan, record.rung, keys)
 
 

@@ -21,8 +21,6 @@ from vitsearch.study.auto_sampler.improvement import expected_improvement
 
 Floats = npt.NDArray[np.float64]
 DRAWS = 256
-LIKELY = 0.05
-"""A model with a smaller chance to be on the front is not measured."""
 UNLIMITED = 1e6
 """A loss that is worse than any."""
 LEAST_DEVIATION = 1e-9

@@ -9,19 +9,12 @@ from functools import cached_property
 
 import numpy as np
 
-from vitsearch.core.figures import Figure, Metrics
-from vitsearch.search.outlook import DEPLOYED_DEVIATION
+from vitsearch.core.figures import Z_95, Figure, Metrics
+from vitsearch.core.policy import POLICY
 from vitsearch.search.retarget.candidates import Candidate
-from vitsearch.search.retarget.order import LIKELY, Estimate, Estimates, Floats, Goals, chances, gains, scaled, unscaled
+from vitsearch.search.retarget.order import Estimate, Estimates, Floats, Goals, chances, gains, scaled, unscaled
 from vitsearch.search.retarget.transfer_model import Predicted, TransferModel, spearman
 from vitsearch.study.retargeted import Fit, Prediction
-
-FIRST = 10
-"""Graphs that are measured for the predictions, the baseline among them."""
-HALF = 1.96
-"""Half of a 95 % interval, in standard deviations."""
-LEAST_WEIGHT = 0.01
-"""Of a model that is hardly on the front, among those whose predictions are to become narrow."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +54,10 @@ class Standing:
     def next(self) -> int | None:
         """The model to measure next: at first the one that narrows the predictions most, where the front may be; then
         the one that is expected to add most to the front. None when none is likely to be on it."""
-        if len(self.graphs) < FIRST and self.open:
-            return self._predictor.most_informative(self.graphs, self.open, self.chances + LEAST_WEIGHT)
-        likely = [index for index in self.open if self.chances[index] >= LIKELY]
+        policy = POLICY.retargeting
+        if len(self.graphs) < policy.first_graphs and self.open:
+            return self._predictor.most_informative(self.graphs, self.open, self.chances + policy.least_weight)
+        likely = [index for index in self.open if self.chances[index] >= policy.least_chance]
         return self.best(likely) if likely else None
 
     def best(self, among: Sequence[int]) -> int:
@@ -90,7 +84,7 @@ class Standing:
         candidate, metrics = self.candidates[index], self.known[index]
         accuracy = Estimate(metrics.value("accuracy") or candidate.here.value("accuracy") or 0.0)
         if metrics.value("accuracy") is None:
-            accuracy = Estimate(accuracy.mean, DEPLOYED_DEVIATION)
+            accuracy = Estimate(accuracy.mean, POLICY.equality.accuracy_of_deployments)
         return {"accuracy": accuracy} | {name: self._cost(name, index) for name in self.predictors}
 
     def _cost(self, name: str, index: int) -> Estimate:
@@ -131,7 +125,7 @@ class Standing:
     def interval(self, name: str, index: int) -> tuple[float, float]:
         """The 95 % interval of what a metric of a model is expected to be."""
         estimate = self.estimates[index][name]
-        low, high = (estimate.mean + side * HALF * estimate.deviation for side in (-1, 1))
+        low, high = (estimate.mean + side * Z_95 * estimate.deviation for side in (-1, 1))
         return unscaled(name, low), unscaled(name, high)
 
     def fits(self) -> tuple[Fit, ...]:
@@ -142,7 +136,7 @@ class Standing:
         logs, deviations = self._measured(name)
         predicted = self.predictors[name].leave_one_out(self.graphs, logs, deviations)
         errors = predicted.means - logs
-        covered = np.abs(errors) <= HALF * np.hypot(predicted.deviations, deviations)
+        covered = np.abs(errors) <= Z_95 * np.hypot(predicted.deviations, deviations)
         return Fit(
             name,
             len(logs),
@@ -156,4 +150,4 @@ def deviation(figure: Figure) -> float:
     """That of the logarithm of a measured value."""
     if figure.low is None or figure.high is None:
         return 0.0
-    return math.log(figure.high / figure.low) / (2 * HALF)
+    return math.log(figure.high / figure.low) / (2 * Z_95)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.metrics import split
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, read_models
@@ -26,8 +26,6 @@ from vitsearch.study.knob_values import knob_values
 from vitsearch.study.results.detail import point_of, record_of
 from vitsearch.study.study import Study
 
-Z = 1.959964
-"""Standard errors of half a 95 % interval."""
 SIGNIFICANT = 0.05
 """A smaller probability is called significant."""
 Verdict = Literal["first", "second", "not significant", "equal", "no interval", "not measured"]
@@ -94,7 +92,9 @@ class McNemar:
 def most_differing(apart: int, n: int) -> int | None:
     """Two models of which one classifies ``apart`` more of ``n`` images correctly: how many images they may judge
     differently at most for the exact test to be significant. None where no number is small enough: below 6."""
-    above = math.ceil(apart * apart / (Z * Z)) + 2  # the test without its correction for small numbers allows more
+    above = (
+        math.ceil(apart * apart / (Z_95 * Z_95)) + 2
+    )  # the test without its correction for small numbers allows more
     most = min(n, above)
     for both in range(most - (most - apart) % 2, apart - 1, -2):
         few = (both - apart) // 2

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from vitsearch.core.confusion import Confusion
-from vitsearch.core.record import SMALL_KL, trainings
+from vitsearch.core.policy import POLICY
+from vitsearch.core.record import trainings
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import rounds_of
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
@@ -101,7 +101,9 @@ def test_trained_weights_are_asked_for_in_the_deployments_that_may_be_on_the_fro
 
 
 def test_a_plan_next_to_its_base_is_confirmed_without_training(finished):
-    near = [record for record in finished.records().values() if record.proxy and record.proxy.kl < SMALL_KL]
+    near = [
+        record for record in finished.records().values() if record.proxy and record.proxy.kl < POLICY.rung_zero.small_kl
+    ]
     assert all(record.rung == 0 or record.outcome != "confirmed" for record in near)
 
 
@@ -221,10 +223,10 @@ def test_a_base_that_predicts_one_class_only_is_named_wherever_it_is_kept(fake_s
         assert read_front(study, ledger).baseline.metrics.notes == {"accuracy": reason}
 
 
-def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
-
-    few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
+def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study):
+    few = fake_study.ending(proposals_without_gain=8).with_space(
+        space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2
+    )
     few.runner.before = refuse_int8
     few.run()
     failed = {
@@ -241,10 +243,10 @@ def test_a_failed_plan_is_not_made_again_by_a_second_run(fake_study, monkeypatch
 
 
 @pytest.mark.long
-def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
-
-    few = fake_study.with_space(space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2)
+def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study):
+    few = fake_study.ending(proposals_without_gain=8).with_space(
+        space__head_pruning_ratio=[0.0], space__resolution=[28], search__trials=2
+    )
     few.runner.before = refuse_int8
     few.run()
     failed = {record.plan for record in few.records().values() if record.outcome == "failed"}
@@ -268,9 +270,8 @@ def test_what_is_shown_is_confirmed_once_when_idle(finished):
     assert set(rounds.values()) == {1}
 
 
-def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 8)
-    small = fake_study.with_space(
+def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study):
+    small = fake_study.ending(proposals_without_gain=8).with_space(
         space__head_pruning_ratio=[0.0, 0.5], space__ffn_pruning_ratio=[0.0, 0.5], space__resolution=[28],
         space__pruning_scope=["uniform"], limits={"cpu_ms_p50": {"max": 1.3}}, search__trials=2,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from support.marks import long
-from vitsearch.search import driver, untried
+from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
 from vitsearch.study.pool import PlanParameters
 
@@ -20,10 +20,8 @@ def test_a_spent_budget_ends_the_search(fake_study):
         assert study.unfinished() == 2  # the leaderboard's, for the next run
 
 
-def test_a_search_without_improvement_ends(fake_study, monkeypatch):
-    monkeypatch.setattr(untried, "LARGEST_LISTED", 0)
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
-    small = fake_study.with_space(
+def test_a_search_without_improvement_ends(fake_study):
+    small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     ended = small.run()
@@ -31,9 +29,8 @@ def test_a_search_without_improvement_ends(fake_study, monkeypatch):
     assert small.trained <= 2
 
 
-def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
-    ended = fake_study.with_space(search__trials=50).run()
+def test_a_search_ends_when_the_sampler_expects_no_gain(fake_study):
+    ended = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50).run()
     trains = fake_study.trained
     assert ended == SearchEnd(
         f"{trains} plans are trained, and no plan of the space is expected to add 50.0% to the hypervolume: the front "
@@ -54,17 +51,16 @@ def test_a_search_that_has_converged_keeps_to_its_budget_while_it_trains_what_wa
         def why_spent(self):
             return "the budget is spent" if fake_study.trained >= 5 else None
 
-    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)  # it converges after two, and twelve wait
     monkeypatch.setattr(driver, "Budget", SpentByFiveTrainings)
-    ended = fake_study.with_space(search__trials=50, search__candidates=12).run()
+    expecting = fake_study.ending(least_gain_of_proposal=0.5)  # it converges after two, and twelve wait
+    ended = expecting.with_space(search__trials=50, search__candidates=12).run()
     assert ended.reason == "the budget is spent"
     assert fake_study.trained <= 6  # the next one is chosen when the fifth is told
 
 
 @pytest.mark.long
-def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study, monkeypatch):
-    monkeypatch.setattr(driver, "LOW_GAIN", 0.5)
-    small = fake_study.with_space(search__trials=50)
+def test_a_search_that_has_converged_makes_nothing_new_until_its_space_changes(fake_study):
+    small = fake_study.ending(least_gain_of_proposal=0.5).with_space(search__trials=50)
     first = small.run()
     records = small.records()
     assert small.run() == first
@@ -80,10 +76,8 @@ def test_what_was_still_open_when_a_search_converged_does_not_start_it_again(fak
         await finish_open(self)
         self._without_gain = 0
 
-    monkeypatch.setattr(untried, "LARGEST_LISTED", 0)
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
     monkeypatch.setattr(driver.Driver, "_finish_open", with_a_gain_at_the_end)
-    small = fake_study.with_space(
+    small = fake_study.ending(listed_plans=0, proposals_without_gain=6).with_space(
         space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], space__resolution=[28], search__trials=50
     )
     first = small.run()

@@ -8,11 +8,12 @@ import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.search.forecast.accuracy_model import LOST, SLOPE
-from vitsearch.search.outlook import FOUND_DEVIATION, Goals, Outlook
+from vitsearch.search.outlook import Goals, Outlook
 from vitsearch.search.requests import Leader, same_as_fp32
-from vitsearch.search.sampler import COST_DEVIATION, AsUnpruned, KnownTrials, auto_sampler
+from vitsearch.search.sampler import AsUnpruned, KnownTrials, auto_sampler
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.pool import PlanParameters
@@ -36,15 +37,15 @@ def metrics(**figures):
 def test_a_confirmed_trial_is_known_with_little_error(plan):
     found = known(Record("confirmed", plan, metrics=metrics(accuracy=0.88, cpu_ms_p50=Figure(2.0, 1.96, 2.04))))
     assert found.values == (0.88, 2.0)
-    assert found.deviations == pytest.approx((FOUND_DEVIATION, 0.04 / 3.92))
+    assert found.deviations == pytest.approx((POLICY.equality.accuracy_of_trainings, 0.04 / 3.92))
 
 
 def test_a_trial_that_was_not_trained_counts_with_what_is_predicted(plan):
     record = Record("not_promoted", plan, metrics=metrics(cpu_ms_p50=2.0), proxy=ProxyScore(0.7, 0.25, 0.2, 0.5, 0.5))
     found = known(record)
     assert found.values[0] == pytest.approx(0.9 + SLOPE * 0.5 - LOST * 0.2)
-    assert found.deviations[0] > FOUND_DEVIATION
-    assert (found.values[1], found.deviations[1]) == (2.0, COST_DEVIATION)
+    assert found.deviations[0] > POLICY.equality.accuracy_of_trainings
+    assert (found.values[1], found.deviations[1]) == (2.0, POLICY.equality.cost_without_interval)
 
 
 def test_a_dominated_trial_tells_its_costs_alone(plan):

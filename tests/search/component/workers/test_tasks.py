@@ -26,6 +26,7 @@ from vitsearch.compress import sparse_file
 from vitsearch.compress.quantization import quantize
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Augmentation, Compression, Deployment, Plan, Recipe
+from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import BlockStructure, Scores, resolve
 from vitsearch.data.splits import Split
@@ -281,7 +282,7 @@ def test_a_base_is_as_accurate_as_on_the_validation_split(workspace, cut, base, 
     assert seen.accuracy == pytest.approx(base.accuracy, abs=1e-4)
     heavy = jobs.ProxyJob(workspace, cut(0.67, 0.875), reference)
     far = tasks.score_proxy(replace(heavy, reference=replace(reference, accuracy=reference.accuracy - 0.1)))
-    kept = math.exp(-far.kl / tasks.FORGETTING_KL)
+    kept = math.exp(-far.kl / POLICY.rung_zero.forgetting_kl)
     assert 0 < kept < 0.5
     assert tasks.score_proxy(heavy).accuracy - far.accuracy == pytest.approx(0.1 * kept)
 

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from support.real_search import write_images
+from vitsearch.core.policy import POLICY
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import AgentDevice
 from vitsearch.devices.connection import FOREVER_S
@@ -149,7 +150,8 @@ def board(tmp_path, make_proxy, monkeypatch):
         "vitsearch.pipeline.fleet.measure.Protocols.of",
         lambda phases, info: Protocols(QUICK, QUICK._replace(id="full")),
     )
-    monkeypatch.setattr("vitsearch.core.record.SMALL_KL", 0.0)  # 20 images train a model that hardly moves
+    training_all = replace(POLICY, rung_zero=replace(POLICY.rung_zero, small_kl=0.0))
+    monkeypatch.setattr("vitsearch.core.record.POLICY", training_all)  # 20 images train a model that hardly moves
     monkeypatch.setattr(availability, "OUTAGE_AFTER_S", 0.3)
     monkeypatch.setattr(availability, "POLL_S", 0.2)
     monkeypatch.setattr(outage, "LOOK_EVERY_S", 0.05)

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from support import GOLDEN
-from vitsearch.core.keys import DataIdentity, Origin, Unpruned, artifact_key, graph_key, qat_key, weights_key
+from vitsearch.core.keys import (
+    DataIdentity,
+    ExportKeys,
+    Origin,
+    Target,
+    Unpruned,
+    artifact_key,
+    graph_key,
+    qat_key,
+    trial_keys,
+    weights_key,
+)
 from vitsearch.core.plan import Augmentation, Plan, QuantizationAware
 from vitsearch.core.preprocessing import HALF, NONE
 from vitsearch.core.resolve import ResolvedPlan
@@ -192,3 +203,35 @@ def test_qat_key_depends_on_training_settings_and_calibration():
     ]
     assert len({key, *others}) == 5
     assert key == qat_key("w", 1, QuantizationAware(1.0, None), "c")
+
+
+# ---- all keys of a trial
+
+
+def at(asked, precision):
+    return replace(asked, deployments=(asked.deployment.at(precision),))
+
+
+def test_all_keys_of_a_trial_are_those_of_its_stages(asked, resolved):
+    plan = replace(at(asked, "fp32"), recipe=replace(asked.recipe, rungs=(0, 1, 3)))
+    keys = trial_keys(resolved, plan, ORIGIN, DATA, Target(17, None, None, QuantizationAware()))
+    weights, graph = weights_key(resolved, plan, ORIGIN, DATA), graph_key(resolved, plan.deployment, DATA, 17)
+    assert (keys.weights, keys.graph) == (weights, graph)
+    assert keys.screened == artifact_key(ORIGIN.base.weights, 0, graph, None)
+    assert keys.exports == {rung: ExportKeys(weights, artifact_key(weights, rung, graph, None)) for rung in (0, 1, 3)}
+
+
+def test_a_model_that_is_trained_for_int8_is_exported_from_weights_of_their_own(asked, resolved):
+    plan, settings = replace(at(asked, "int8_qat"), recipe=replace(asked.recipe, rungs=(0, 1))), QuantizationAware(2.0)
+    keys = trial_keys(resolved, plan, ORIGIN, DATA, Target(17, None, "c", settings))
+    trained = qat_key(keys.weights, 1, settings, "c")
+    assert keys.exports[1] == ExportKeys(trained, artifact_key(trained, 1, keys.graph, "c"))
+    assert keys.exports[0].weights == keys.weights, "an unpruned model of the leaderboard is never trained"
+
+
+def test_the_version_of_the_runtime_enters_the_keys_of_a_file(asked, resolved):
+    plan = replace(asked, deployments=(replace(asked.deployment, runtime="tensorrt"),))
+    targets = (Target(17, version, None, QuantizationAware()) for version in ("8.6", "10.3"))
+    old, new = (trial_keys(resolved, plan, ORIGIN, DATA, target) for target in targets)
+    assert old.weights == new.weights
+    assert {old.graph, old.screened} & {new.graph, new.screened} == set()

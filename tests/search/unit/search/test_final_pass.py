@@ -11,8 +11,8 @@ from vitsearch.search.final_pass import FinalPass
 def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan):
     records, asked = {}, []
 
-    async def remeasure(keys, plan, rounds):
-        asked.append((keys, rounds))
+    async def remeasure(model, rounds):
+        asked.append((model.keys, rounds))
         return True
 
     config, context = SimpleNamespace(confirms=False), SimpleNamespace(progress=None)
@@ -27,7 +27,7 @@ def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan)
 def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on(plan):
     said = []
 
-    async def remeasure(keys, plan, rounds):
+    async def remeasure(model, rounds):
         raise StageError("measure", "timeout", "measuring failed (timeout)")
 
     config, context = SimpleNamespace(confirms=False), SimpleNamespace(progress=SimpleNamespace(note=said.append))
@@ -47,9 +47,9 @@ class Device:
     def __init__(self):
         self.asked = []
 
-    async def remeasure(self, keys, plan, confirmations):
-        self.asked.append(keys)
-        return keys == "unsettled" or self.asked.count(keys) == 1
+    async def remeasure(self, model, confirmations):
+        self.asked.append(model.keys)
+        return model.keys == "unsettled" or self.asked.count(model.keys) == 1
 
 
 def test_what_is_not_settled_is_measured_once_more_after_all_others():
@@ -86,7 +86,7 @@ def test_what_is_not_settled_is_measured_once_more_after_all_others():
 def test_a_count_goes_to_its_end_when_a_model_leaves_the_front_meanwhile():
     """Retargeting counted 1/4, 2/3, 3/3."""
 
-    async def remeasure(keys, plan, confirmations):
+    async def remeasure(model, confirmations):
         near[:] = [one for one in near if one.name != "third"]
         return True
 

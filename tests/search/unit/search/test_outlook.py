@@ -10,9 +10,10 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import gain, loss
 from vitsearch.core.plan import Compression, Plan, Recipe
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, ProxyScore, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import ACCURACY_TOLERANCE, Goals, Outlook
+from vitsearch.search.outlook import Goals, Outlook
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 PLAN = Plan("fake_vit", "builtin", 28, None, Compression(), "none", Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0))
@@ -192,7 +193,7 @@ def test_a_plan_that_may_become_better_than_predicted_has_an_expected_gain(confi
 
 def test_a_plan_that_may_be_better_only_within_the_tolerance_has_no_gain(confirmed):
     outlook = outlook_of({0: confirmed(0.9, 2.0)})
-    assert outlook.gain(candidate(0.9, 2.0, ACCURACY_TOLERANCE), outlook.known()) == 0.0
+    assert outlook.gain(candidate(0.9, 2.0, POLICY.equality.accuracy_of_models), outlook.known()) == 0.0
 
 
 def test_the_expected_gain_is_the_mean_over_what_the_accuracy_may_become(confirmed):

@@ -18,9 +18,10 @@ from support.schedulers import (
 )
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.search.outlook import NO_GAIN
-from vitsearch.search.scheduler import ENDED, LOW_ROUNDS
+from vitsearch.search.scheduler import ENDED
 
 
 @pytest.fixture
@@ -171,16 +172,16 @@ def test_a_candidate_that_lost_rounds_is_not_forgotten():
 
 
 def test_rounds_without_a_candidate_worth_training_end_the_search(confirmed):
-    scheduler = scheduler_of({0: confirmed(0.95, 0.5)}, candidates=1)
+    scheduler, low_rounds = scheduler_of({0: confirmed(0.95, 0.5)}, candidates=1), POLICY.ending.low_rounds
 
     async def ask():
         seen = []
-        for number in range(1, LOW_ROUNDS + 1):
+        for number in range(1, low_rounds + 1):
             await scheduler.wait_for_slot(candidate(number, 0.85, 2.0))
             seen.append(scheduler.converged)
         return seen
 
-    assert asyncio.run(ask()) == [False] * (LOW_ROUNDS - 1) + [True]
+    assert asyncio.run(ask()) == [False] * (low_rounds - 1) + [True]
 
 
 def test_the_price_of_a_training_decides_between_equal_gains():

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from vitsearch.search import untried
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.space import SearchSpace
 from vitsearch.study.pool import PlanParameters
@@ -54,8 +53,7 @@ def test_a_plan_is_drawn_from_those_that_are_left(parameters, plans):
     assert space.draw(rng, {left, *plans}) is None
 
 
-def test_a_space_that_is_too_large_to_list_always_has_plans_left(parameters, plans, monkeypatch):
-    monkeypatch.setattr(untried, "LARGEST_LISTED", 5)
-    space = UntriedPlans(parameters)
+def test_a_space_that_is_too_large_to_list_always_has_plans_left(parameters, plans):
+    space = UntriedPlans(parameters, listed=5)
     assert space.are_left(plans, set())
     assert space.draw(random.Random(0), set()) is None

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.study.suggest import EVOLUTION_POPULATION, STARTUP_TRIALS, OptunaSuggest, make_sampler, nearest
+from vitsearch.core.policy import POLICY
+from vitsearch.study.suggest import OptunaSuggest, make_sampler, nearest
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, unique=True).map(lambda v: tuple(sorted(v))), st.floats(-1, 2))
@@ -42,7 +43,7 @@ def test_a_word_that_is_the_only_one_left_is_not_drawn(waited_with):
 def test_tpe_starts_late_and_takes_each_knob_by_itself():
     sampler = make_sampler("tpe", 0)
     assert isinstance(sampler, optuna.samplers.TPESampler)
-    assert sampler._n_startup_trials == STARTUP_TRIALS
+    assert sampler._n_startup_trials == POLICY.asking.startup_trials
     assert sampler._multivariate is False
 
 
@@ -61,4 +62,4 @@ def test_each_name_gives_its_sampler(name, kind):
 
 
 def test_nsga2_has_a_small_population():
-    assert make_sampler("nsga2", 0)._population_size == EVOLUTION_POPULATION
+    assert make_sampler("nsga2", 0)._population_size == POLICY.asking.population

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import ExportJob, ScreenJob
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.leaderboard.form_finder import MOST_LOST, FormFinder, fastest, why_fastest
+from vitsearch.search.leaderboard.form_finder import FormFinder, fastest, why_fastest
 from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_confusion
 
 
@@ -84,8 +85,8 @@ def kept(study):
     ("speed", "lost", "ops"),
     [
         (1.5, 0.0, "all"),
-        (1.5, 0.9 * MOST_LOST, "all"),
-        (1.5, 2 * MOST_LOST, "linear"),
+        (1.5, 0.9 * POLICY.equality.accuracy_of_files, "all"),
+        (1.5, 2 * POLICY.equality.accuracy_of_files, "linear"),
         (1.0, 0.0, "linear"),
         (0.5, 0.0, "linear"),
     ],

@@ -9,16 +9,17 @@ import pytest
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.pareto import front, loss
+from vitsearch.core.policy import POLICY
 from vitsearch.core.stage import Stage
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.search.retarget.retargeting import Retargeting
-from vitsearch.search.retarget.standing import FIRST
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front, read_models
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.retargeted import Target, find
 from vitsearch_evaluators.wire.protocol import SCREEN
 
+FIRST_GRAPHS = POLICY.retargeting.first_graphs
 OBJECTIVES = ("accuracy", "latency_ms_p50")
 DYNAMIC, OPENVINO = Target("local", quantization="int8_dynamic"), Target("local", "openvino")
 
@@ -50,7 +51,7 @@ def test_nothing_is_trained_and_no_file_is_made_where_the_stored_one_runs(moved)
 @pytest.mark.long
 def test_ten_graphs_are_measured_before_any_is_predicted_to_be_off_the_front(moved):
     found = moved.retarget()
-    assert moved.board.measured[SCREEN.id] >= FIRST
+    assert moved.board.measured[SCREEN.id] >= FIRST_GRAPHS
     assert len(found.models) + len(found.predictions) == len(moved.retarget(every=True).models)
     assert all(prediction.chance < 0.05 for prediction in found.predictions)
 
@@ -82,7 +83,7 @@ def test_a_model_that_the_device_measures_without_an_objective_is_left_out(moved
 
 def test_every_measured_graph_is_predicted_from_the_others(moved):
     (fit,) = moved.retarget().fits
-    assert (fit.metric, fit.graphs) == ("latency_ms_p50", FIRST)
+    assert (fit.metric, fit.graphs) == ("latency_ms_p50", FIRST_GRAPHS)
     assert fit.median_error < 0.05
     assert fit.spearman > 0.97
 
@@ -117,7 +118,7 @@ def test_a_call_that_is_cut_off_loses_no_measurement(moved):
     moved.retarget()
     first = moved.board.measured[SCREEN.id]
     moved.retarget(every=True)
-    assert first == FIRST
+    assert first == FIRST_GRAPHS
     assert moved.board.measured[SCREEN.id] == len(find_of(moved).models)
 
 

@@ -13,12 +13,13 @@ import pytest
 from optuna.trial import TrialState
 
 from support.progress import Lines
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import trainings
 from vitsearch.devices import availability
 from vitsearch.devices.agent_device import Outage
 from vitsearch.errors import DeviceLost, StageError
 from vitsearch.pipeline.jobs import ProxyJob
-from vitsearch.search import driver, untried
+from vitsearch.search import driver
 from vitsearch.search.watch import outage
 from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice
@@ -104,10 +105,10 @@ def test_training_goes_on_and_every_trial_is_told_once(study):
 
 
 @pytest.mark.parametrize(("may_wait", "waiting"), [(1, 3), (9, 4)])
-def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, waiting):
+def test_no_more_is_asked_for_when_enough_waits(study, may_wait, waiting):
     """Four plans are asked for before the first is seen to wait; one of them is still screened, and not replaced."""
-    monkeypatch.setattr(driver, "WAITING_FOR_DEVICE", may_wait)
-    many = study.with_space(search__candidates=4)
+    policy = replace(POLICY, asking=replace(POLICY.asking, waiting_for_device=may_wait))
+    many = replace(study, policy=policy).with_space(search__candidates=4)
     many.device.leaves_at = 5
     many.device.deadline_s = 0.1
     with pytest.raises(DeviceLost):
@@ -116,11 +117,11 @@ def test_no_more_is_asked_for_when_enough_waits(study, monkeypatch, may_wait, wa
 
 
 @pytest.mark.parametrize(("listed", "fewest", "most"), [(0, 3, 12), (500, 0, 0)])
-def test_plans_that_are_known_end_no_search_while_others_wait(study, monkeypatch, listed, fewest, most):
+def test_plans_that_are_known_end_no_search_while_others_wait(study, listed, fewest, most):
     """In a space that is not listed, the sampler repeats them."""
-    monkeypatch.setattr(untried, "LARGEST_LISTED", listed)
-    monkeypatch.setattr(driver, "PROPOSALS_WITHOUT_GAIN", 6)
-    two = study.with_space(space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], search__candidates=4)
+    two = study.ending(listed_plans=listed, proposals_without_gain=6).with_space(
+        space__head_pruning_ratio=[0.0], space__ffn_pruning_ratio=[0.0], search__candidates=4
+    )
     two.device.leaves_at = 4
     two.device.deadline_s = 0.1
     with pytest.raises(DeviceLost):
