@@ -19,7 +19,7 @@ PLACES = {
     "README.md": "index.md",
     "evaluators/README.md": "agent/index.md",
     "evaluators/INSTALL.md": "agent/install.md",
-    "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/README.md": "benchmarks/index.md",
     "ARCHITECTURE.md": "project/architecture.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",

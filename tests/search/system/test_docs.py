@@ -20,7 +20,9 @@ from vitsearch.space import check, load
 
 REPOSITORY = Path(support.REPOSITORY)
 AGENT_PAGES = sorted((REPOSITORY / "evaluators").glob("*.md"))
-PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md")), *AGENT_PAGES]
+BENCHMARKS = REPOSITORY / "benchmarks" / "README.md"
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md")), *AGENT_PAGES, BENCHMARKS]
+SCREEN_LINES = 45
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
@@ -33,6 +35,17 @@ EXTRAS = re.compile(r"vitsearch\S*?\[([\w,]+)\]")
 def test_files_that_a_page_names_exist(page):
     named = [page.parent / (first or second) for first, second in LINK.findall(page.read_text())]
     assert [str(path) for path in named if not path.exists()] == []
+
+
+def test_each_page_of_the_benchmarks_answers_a_question_on_one_screen():
+    """The summary of all is one screen, too, and names each page by its question."""
+    summary = BENCHMARKS.read_text()
+    assert len(summary.splitlines()) <= SCREEN_LINES
+    for page in (REPOSITORY / "docs" / "benchmarks").glob("*.md"):
+        title, answer = page.read_text().split("\n\n")[:2]
+        assert title.endswith("?")
+        assert len(answer.splitlines()) <= 4
+        assert f"[{title.removeprefix('# ')}](../docs/benchmarks/{page.name})" in summary
 
 
 def test_what_is_installed_without_a_release_needs_no_package_index():
