@@ -31,8 +31,11 @@ def main(*overrides: str) -> None:
 
         space = vs.load_space(SPACE, "study=two_boards", "search.trials=2", f"devices={devices}", *overrides)
         print(vs.run(space).reason)
-        for name, agent in agents.items():
-            print(f"{name} has measured {len(agent.client('example').jobs())} times")
+
+    for name in agents:
+        audit = Path(f"studies/{name}/audit.jsonl").read_text()  # who asked the board for what, and when it ended
+        ended = sum(json.loads(line)["what"] == "ended" for line in audit.splitlines())
+        print(f"{name} has measured {ended} times")
 
     for point in vs.open_study("two_boards").front().points:
         print(point.name, point.plan.backbone, point.metrics.value("accuracy"), point.metrics.value("cpu_ms_p50"))
