@@ -9,7 +9,7 @@ All three use SQLite, two objectives and the same sampler settings. Measured is 
 and the SQL statements. Every plan that is asked for is trained and better than those before it, so that no trial ends
 early and the search does not stop before it has trained ``--trials`` of them. Plans are drawn at random: a sampler
 that learns would repeat itself here, where no plan is worse than another (``--sampler auto`` shows what it takes). The
-results are in ``benchmarks/README.md``.
+results are in ``docs/benchmarks/driver_cost.md``.
 """
 
 from __future__ import annotations

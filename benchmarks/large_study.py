@@ -3,7 +3,7 @@
     python benchmarks/large_study.py --trials 5000
 
 Makes a study with no-op stages, repeats its trials with other parameters, keys and measurements until there are enough,
-and reads it again. The results are in ``benchmarks/README.md``.
+and reads it again. The results are in ``docs/benchmarks/driver_cost.md``.
 """
 
 from __future__ import annotations

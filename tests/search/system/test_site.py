@@ -75,6 +75,14 @@ def test_links_lead_to_pages_of_the_site(pages, markdown, source, expected):
     assert pages.with_site_links(markdown, source) == expected
 
 
+def test_a_paragraph_that_is_a_link_to_an_example_is_the_example(pages, tmp_path):
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "a.py").write_text("a = 1\n")
+    linked = "See:\n\n[examples/a.py](../examples/a.py)\n\nAnd [a](../examples/a.py), [b](../b.py).\n\n[b](../b.py)\n"
+    shown = linked.replace("[examples/a.py](../examples/a.py)", '```py title="examples/a.py"\na = 1\n```')
+    assert pages.with_examples(linked, "docs/a.md", tmp_path) == shown
+
+
 def test_every_page_has_its_place(pages):
     nav = json.dumps(Path(REPOSITORY, "mkdocs.yml").read_text())
     lying = [path.relative_to(Path(REPOSITORY, "docs")) for path in Path(REPOSITORY, "docs").rglob("*.md")]

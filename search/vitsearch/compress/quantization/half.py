@@ -1,7 +1,7 @@
 """fp16 in the file and, where the runtime has kernels for it, in the arithmetic; images and logits stay fp32.
 
 onnxruntime has few fp16 kernels for CPUs and converts to fp32 and back around the other nodes, so half the size costs
-time (``benchmarks/README.md``). On a GPU the matrix units compute in fp16.
+time (``docs/benchmarks/precisions.md``). On a GPU the matrix units compute in fp16.
 """
 
 from __future__ import annotations

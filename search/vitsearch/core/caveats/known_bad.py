@@ -62,7 +62,7 @@ OF_CONVOLUTIONS = (
     "repvit_*",
 )
 
-ON_EPYC = "measured on an AMD EPYC with AVX512-VNNI, onnxruntime 1.32.0, 2026-11-26; benchmarks/README.md"
+ON_EPYC = "measured on an AMD EPYC with AVX512-VNNI, onnxruntime 1.32.0, 2026-11-26; docs/benchmarks/runtimes.md"
 
 KNOWN: tuple[KnownBad, ...] = (
     KnownBad(

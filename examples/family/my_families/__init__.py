@@ -1,0 +1,1 @@
+"""A family of backbones in a package of its own."""

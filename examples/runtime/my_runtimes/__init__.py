@@ -1,0 +1,1 @@
+"""A runtime of the device agent in a package of its own."""

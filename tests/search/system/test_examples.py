@@ -1,0 +1,141 @@
+"""The scripts and packages of examples/ do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from support import REPOSITORY
+from vitsearch import backbones
+from vitsearch.space import check, load
+
+EXAMPLES = Path(REPOSITORY, "examples")
+
+
+def run(folder: Path, *command: str | Path, packages: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python in ``folder``. ``packages`` has packages that are installed there."""
+    places = [*([str(packages)] if packages else []), *sys.path]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": os.pathsep.join(places)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def install(package: Path, into: Path) -> Path:
+    """What pip does with a package of plain modules: its files, and the entry points of its pyproject.toml."""
+    shutil.copytree(package, into)
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    information = into / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    lines = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
+    ]
+    (information / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    return into
+
+
+def run_its_tests(package: Path, folder: Path) -> str:
+    installed = install(package, folder / package.name)
+    (installed / "pytest.ini").write_text("[pytest]\n")
+    done = run(installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "tests", packages=installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_quickly(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of examples/ with short measurements."""
+    return run(folder, "-m", "support.quick_script", EXAMPLES / script, *arguments)
+
+
+SMALLEST = (
+    "search.trials=1",
+    "search.candidates=1",
+    "space.backbone=vit_fmnist_p4",
+    "space.resolution=28",
+    "space.quantization=[fp32, int8_ptq]",
+)
+SMALLEST_QUICKSTART = (*SMALLEST, "space.backend=onnxruntime", "task.fine_tune.images_per_epoch=256")
+
+
+def test_the_space_file_of_the_examples_is_valid():
+    assert check(load(EXAMPLES / "clothes.yaml", []), backbones.supports) == []
+
+
+@pytest.mark.long
+def test_the_quickstart_prints_its_front_with_intervals(tmp_path):
+    done = run_quickly(tmp_path, "quickstart.py", *SMALLEST_QUICKSTART)
+    assert done.returncode == 0, done.stderr
+    assert "1 plan is trained" in done.stdout
+    assert re.search(r"^  accuracy 0\.\d+ \(0\.\d+ to 0\.\d+\)$", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.long
+def test_a_folder_is_searched_once_its_problems_are_gone(tmp_path):
+    images = tmp_path / "clothes"
+    assert run(tmp_path, Path(REPOSITORY, "tools", "make_example_folder.py"), images).returncode == 0
+    short = (*SMALLEST, "task.base.epochs=1", "task.fine_tune.rungs=[0,1]")
+
+    refused = run_quickly(tmp_path, "own_folder.py", str(images), *short)
+    assert refused.returncode == 1
+    for problem in ("no images in 'Hat'", "cut short.jpg", "page.png: not an image"):
+        assert problem in refused.stderr
+
+    (images / "Hat").rmdir()
+    for name in ("cut short.jpg", "page.png"):
+        (images / "Ankle boot" / name).unlink()
+    done = run_quickly(tmp_path, "own_folder.py", str(images), *short)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^  Trouser: \d+ of 15 found$", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.long
+def test_two_boards_share_the_measurements(tmp_path):
+    done = run_quickly(tmp_path, "two_boards.py", *SMALLEST_QUICKSTART)
+    assert done.returncode == 0, done.stderr
+    shares = [int(share) for share in re.findall(r"^nano-\d has measured (\d+) times$", done.stdout, re.MULTILINE)]
+    assert len(shares) == 2
+    assert min(shares) > 0
+    assert re.search(r"^trial \d+ vit_fmnist_p4 0\.\d+ ", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.long
+def test_a_model_is_shipped_verified_and_run(unpruned):
+    """Its figures are not compared: they depend on what else runs on this machine."""
+    done = run_quickly(unpruned, "ship_and_verify.py", "unpruned", "knee")
+    assert done.returncode in (0, 1), done.stderr
+    assert re.search(
+        r"^passed +accuracy .* every image gets the same class as when shipped$", done.stdout, re.MULTILINE
+    )
+    assert re.search(r"^images/0.png\t\w", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.long
+def test_the_family_passes_its_own_conformance_test(tmp_path):
+    assert " passed" in run_its_tests(EXAMPLES / "family", tmp_path)
+
+
+@pytest.mark.long
+def test_the_family_can_be_searched_once_it_is_installed(tmp_path):
+    installed = install(EXAMPLES / "family", tmp_path / "family")
+    done = run(tmp_path, "-m", "vitsearch", "check", installed / "relpos.yaml", "--no-costs", packages=installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "relpos.yaml: fine. 6 plans" in done.stdout
+
+
+@pytest.mark.long
+def test_the_runtime_passes_its_own_conformance_test_and_an_agent_measures_with_it(tmp_path):
+    assert " passed" in run_its_tests(EXAMPLES / "runtime", tmp_path)
