@@ -9,10 +9,10 @@ from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, dominates
 from vitsearch.core.record import Record, RunningTrial, with_error
 from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
-from vitsearch.search.scheduler import LOW_GAIN, TrialScheduler
+from vitsearch.search.scheduler import LOW_GAIN, Scheduler
 
 
-def not_promoted(trial: RunningTrial, reason: str, scheduler: TrialScheduler) -> Record:
+def not_promoted(trial: RunningTrial, reason: str, scheduler: Scheduler) -> Record:
     """The record of a trial that stops before it is trained to its end; ``reason`` is what the scheduler answered."""
     outlook, estimate = scheduler.outlook, _estimate(trial)
     text = f"{reason}: {estimate}"
