@@ -64,6 +64,10 @@ def ship(
             metavar="URI", help="Add the bundle to the study's run on an MLflow server or store.", show_default=False
         ),
     ] = None,
+    observer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SETTING", help="Add the bundle to an observer that takes it.", show_default=False),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -83,11 +87,12 @@ def ship(
         raise typer.BadParameter(f"name a model (a trial, baseline or knee): {example}; or choose one by --pick RULE")
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.pipeline.progress import PlainLines
+    from vitsearch.search.observers.observe import settings_of
     from vitsearch.ship.choice import Wanted
     from vitsearch.ship.ship import Options
     from vitsearch.ship.ship import ship as write
 
-    options = Options(to, again, not no_images, allow_emulated, mlflow, sign)
+    options = Options(to, again, not no_images, allow_emulated, settings_of(observer, mlflow=mlflow), sign)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json.dumps(bundle.to_json(), indent=2) if as_json else summary(bundle))
 
