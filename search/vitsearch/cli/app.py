@@ -85,6 +85,10 @@ def run(
         str | None,
         typer.Option(metavar="URI", help="Send trials to an MLflow server or store.", show_default=False),
     ] = None,
+    observer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SETTING", help="Report to an observer that is installed.", show_default=False),
+    ] = None,
 ) -> None:
     """Search for the best models; the same command resumes.
 
@@ -92,16 +96,16 @@ def run(
     """
     from vitsearch import api
     from vitsearch.cli import live
-    from vitsearch.search.observers.observe import Observing
+    from vitsearch.search.observers.observe import Observing, settings_of
 
     judged = api.judged_space(space, overrides or ())
     for warning in judged.warnings:
         typer.echo(f"warning: {warning}", err=True)
     loaded = judged.require().space
+    observing = Observing(log_file, settings_of(observer, mlflow=mlflow, prometheus=metrics))
     stream = sys.stderr if as_json else sys.stdout
     try:
         with live.progress(loaded, plain or as_json or not sys.stdout.isatty(), stream) as progress:
-            observing = Observing(log_file, metrics, mlflow)
             ended = api.run(
                 loaded, ray_address=ray_address, retry_failed=retry_failed, progress=progress, observing=observing
             )

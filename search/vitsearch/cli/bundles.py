@@ -63,6 +63,10 @@ def ship(
             metavar="URI", help="Add the bundle to the study's run on an MLflow server or store.", show_default=False
         ),
     ] = None,
+    observer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SETTING", help="Add the bundle to an observer that takes it.", show_default=False),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -83,11 +87,12 @@ def ship(
     # optuna, sqlalchemy, and ray where something is missing: only for those who ship
     from vitsearch.core.json_value import json_text
     from vitsearch.pipeline.progress import PlainLines
+    from vitsearch.search.observers.observe import settings_of
     from vitsearch.ship.choice import Wanted
     from vitsearch.ship.ship import PrintedBundle, ShipOptions
     from vitsearch.ship.ship import ship as write
 
-    options = ShipOptions(to, again, not no_images, allow_emulated, mlflow, sign)
+    options = ShipOptions(to, again, not no_images, allow_emulated, settings_of(observer, mlflow=mlflow), sign)
     bundle = write(study, Wanted(model, pick, device), options, PlainLines((), sys.stderr))
     typer.echo(json_text(PrintedBundle.of(bundle)) if as_json else summary(bundle))
 

@@ -17,7 +17,7 @@ stays open and is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -88,7 +88,7 @@ def trainings(records: Mapping[int, Record]) -> dict[str, int]:
 class RunningTrial:
     """A trial between its screening measurement and its record. ``metrics`` are those of the screening
     measurement, ``accuracy`` is the best estimate so far, with one standard ``deviation``: predicted at rung 0, then
-    that of the last rung."""
+    that of the last rung, which alone is ``rung_accuracy``."""
 
     number: int
     plan: Plan
@@ -98,6 +98,7 @@ class RunningTrial:
     rung: int = 0
     accuracy: float | None = None
     deviation: float = 0.0
+    rung_accuracy: float | None = None
 
     @property
     def needs_no_training(self) -> bool:
@@ -112,8 +113,13 @@ class RunningTrial:
         """After a rung with this accuracy. A lower one than was predicted of the last rung changes nothing: a training
         loses some at its begin."""
         if self.accuracy is not None and accuracy <= self.accuracy:
-            return replace(self, rung=rung)
-        return replace(self, rung=rung, accuracy=accuracy, deviation=deviation)
+            return replace(self, rung=rung, rung_accuracy=accuracy)
+        return replace(self, rung=rung, accuracy=accuracy, deviation=deviation, rung_accuracy=accuracy)
+
+    def interval_decides(self, goes_on: Callable[[RunningTrial], bool]) -> bool:
+        """Whether the trial goes on at one end of the intervals of its costs and not at the other."""
+        better, worse = (replace(self, metrics=self.metrics.at_end(better)) for better in (True, False))
+        return goes_on(better) != goes_on(worse)
 
     def to_record(self, outcome: Outcome, reason: str, constraints: Mapping[str, float]) -> Record:
         """The record of a trial that stops before it is confirmed."""

@@ -9,10 +9,10 @@ from vitsearch.core.metrics import split
 from vitsearch.core.pareto import Loss, dominates
 from vitsearch.core.record import Record, RunningTrial, with_error
 from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
-from vitsearch.search.scheduler import TrialScheduler
+from vitsearch.search.scheduler import Scheduler
 
 
-def not_promoted(trial: RunningTrial, reason: str, scheduler: TrialScheduler) -> Record:
+def not_promoted(trial: RunningTrial, reason: str, scheduler: Scheduler) -> Record:
     """The record of a trial that stops before it is trained to its end; ``reason`` is what the scheduler answered."""
     outlook, estimate = scheduler.outlook, _estimate(trial)
     text = f"{reason}: {estimate}"
@@ -27,7 +27,7 @@ def _estimate(trial: RunningTrial) -> str:
     return f"predicted accuracy {with_error(trial.accuracy or 0.0, trial.deviation)}"
 
 
-def _why_no_gain(trial: RunningTrial, scheduler: TrialScheduler) -> str:
+def _why_no_gain(trial: RunningTrial, scheduler: Scheduler) -> str:
     """The scheduler weighs a candidate with its costs at the worse end of their intervals. So does this text, and says
     so where the costs as measured would have been enough."""
     outlook, known = scheduler.outlook, scheduler.known()
@@ -57,7 +57,7 @@ def _why_no_gain(trial: RunningTrial, scheduler: TrialScheduler) -> str:
     return "would add nothing beside the plans that are being trained"
 
 
-def _small(share: float, trial: RunningTrial, scheduler: TrialScheduler, known: KnownFront) -> str:
+def _small(share: float, trial: RunningTrial, scheduler: Scheduler, known: KnownFront) -> str:
     outlook, least = scheduler.outlook, scheduler.least_gain
     text = f"would add {_percent(share)} to the hypervolume, less than {_percent(least)}"
     measured = outlook.gain_as_measured(trial, known) / known.hypervolume

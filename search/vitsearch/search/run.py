@@ -24,7 +24,7 @@ from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
 from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
-from vitsearch.search.observers.mlflow_runs import FinalFront
+from vitsearch.search.observers import FinalFront
 from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plans import deployments_of, lacking, plan_space

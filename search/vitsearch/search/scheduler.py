@@ -69,6 +69,39 @@ class OwnTrainings:
 OWN = OwnTrainings()
 
 
+class Scheduler(Protocol):
+    """Decides how far a plan goes: :class:`TrialScheduler` in a run, Ray Tune elsewhere (``tune/rungs.py``)."""
+
+    outlook: Outlook
+    skips_trained: bool
+    """Whether a plan whose weights are trained already is confirmed without going through its rungs."""
+
+    def duplicate_of(self, number: int, plan: Plan, keys: Keys) -> Record | None:
+        """The record of the trial that resolved to the same plan; None for a plan that is made."""
+        ...
+
+    def judge_screen(self, trial: RunningTrial) -> Record | None:
+        """The record of a trial that ends with its screening measurement; None when it continues."""
+        ...
+
+    def interval_decides(self, trial: RunningTrial) -> bool:
+        """Whether a trial would continue at one end of the intervals of its costs and not at the other."""
+        ...
+
+    async def promote(self, trial: RunningTrial) -> str | None:
+        """Wait until a trial may go on, to its next rung or from its last one to its confirmation: None then, else why
+        it ends."""
+        ...
+
+    def mark_confirming(self, number: int) -> None:
+        """The trial is exported: only the device works on it."""
+        ...
+
+    def known(self) -> KnownFront:
+        """The front that a plan is compared with."""
+        ...
+
+
 def equal_price(trial: RunningTrial) -> float:
     return 1.0
 
@@ -86,6 +119,8 @@ class TrialScheduler:
     Trainings never wait for a device. A trial that is measured for its confirmation leaves its slot to the next; while
     the device is unavailable nothing new is measured, and a round is then what has come so far.
     """
+
+    skips_trained = True
 
     def __init__(
         self,
@@ -211,6 +246,10 @@ class TrialScheduler:
 
     # ---- choosing the next plan to train
 
+    def judge_screen(self, trial: RunningTrial) -> Record | None:
+        """The record of a trial that is infeasible or dominated; None when it may continue."""
+        return self.outlook.judge_screen(trial)
+
     def interval_decides(self, trial: RunningTrial) -> bool:
         """Whether the trial would go on at one end of the intervals of its costs and not at the other.
 
@@ -219,14 +258,22 @@ class TrialScheduler:
         if self._is_unavailable():
             return False
         known = self.known()
-        ends = [replace(trial, metrics=trial.metrics.at_end(better)) for better in (True, False)]
-        lives = [self.outlook.judge_screen(end) is None and self.may_gain(end, known) for end in ends]
-        return lives[0] != lives[1]
+        return trial.interval_decides(lambda end: self.judge_screen(end) is None and self.may_gain(end, known))
 
     def may_gain(self, trial: RunningTrial, known: KnownFront | None = None) -> bool:
         """Whether a trial is expected to add enough; one whose accuracy is not predicted yet may."""
         known = known or self.known()
         return trial.accuracy is None or self.outlook.gain(trial, known) > self.least_gain * known.hypervolume
+
+    async def promote(self, trial: RunningTrial) -> str | None:
+        """A trial in training goes on while it may add enough, to the end of its last rung; what needs no training is
+        confirmed if it may; all others compete for a slot."""
+        is_trained = trial.rung == trial.plan.recipe.rungs[-1]
+        if trial.number in self._training:
+            return None if is_trained else self.why_stop(trial)
+        if is_trained or trial.needs_no_training:
+            return None if self.may_gain(trial) else NO_GAIN
+        return await self.wait_for_slot(trial)
 
     async def wait_for_slot(self, trial: RunningTrial) -> str | None:
         """Wait until a slot is free and a round is full; None when this trial is chosen, else the reason."""

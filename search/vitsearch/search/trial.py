@@ -11,6 +11,8 @@ A plan stops after its screening measurement when it breaks a limit, or when it 
 with the best accuracy known for its backbone. Weights that were trained for another deployment, and those
 that the refit has left next to their base, are confirmed as they are. Each stage is looked up in the ledger
 first, so a trial that is resumed after a crash repeats nothing.
+
+How far a plan goes is decided by a :class:`Scheduler`: that of a run, or Ray Tune (``tune/rungs.py``).
 """
 
 from __future__ import annotations
@@ -26,14 +28,19 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.not_promoted import not_promoted
-from vitsearch.search.outlook import FITS, NO_GAIN, Outlook
-from vitsearch.search.scheduler import TrialScheduler
+from vitsearch.search.outlook import FITS
+from vitsearch.search.scheduler import Scheduler
 
 
-async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
+async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: Scheduler) -> Record:
     """A failure of the plan becomes its record; transient faults are raised."""
-    keys = None
     pipeline.context.start_trial(number, plan)
+    return await run_plan(number, plan, pipeline, scheduler)
+
+
+async def run_plan(number: int, plan: Plan, pipeline: Pipeline, scheduler: Scheduler) -> Record:
+    """The same for a plan that has no trial in the study yet: ``number`` only names it to ``scheduler``."""
+    keys = None
     try:
         trial = await pipeline.resolve(plan)
         keys = trial.keys
@@ -44,35 +51,28 @@ async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: Tria
         return failure(plan, error, keys)
 
 
-async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, scheduler: TrialScheduler) -> Record:
+async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, scheduler: Scheduler) -> Record:
     outlook, recipe = scheduler.outlook, trial.plan.recipe
     running = RunningTrial(number, trial.plan, trial.keys, await pipeline.screen(trial))
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
-    if verdict := outlook.judge_screen(running):
+    if verdict := scheduler.judge_screen(running):
         return verdict
     running = outlook.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
-    is_trained = pipeline.is_trained(trial)
+    is_trained = scheduler.skips_trained and pipeline.is_trained(trial)
     if is_trained:
         running = outlook.as_trained(running)
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
-    if is_trained or running.needs_no_training:
-        if not scheduler.may_gain(running):
-            return not_promoted(running, NO_GAIN, scheduler)
-        return await _confirm(trial, running, pipeline, outlook)
-    for rung in recipe.rungs[1:]:
-        reason = scheduler.why_stop(running) if running.rung else await scheduler.wait_for_slot(running)
-        if reason is not None:
+    for rung in () if is_trained or running.needs_no_training else recipe.rungs[1:]:
+        if (reason := await scheduler.promote(running)) is not None:
             return not_promoted(running, reason, scheduler)
-        found = (await pipeline.train(trial, rung)).accuracy - outlook.lost_in(trial.plan)
-        running = running.after_rung(rung, found, POLICY.equality.accuracy_of_rungs)
+        accuracy = (await pipeline.train(trial, rung)).accuracy - outlook.lost_in(trial.plan)
+        running = running.after_rung(rung, accuracy, POLICY.equality.accuracy_of_rungs)
+    if (reason := await scheduler.promote(running)) is not None:
+        return not_promoted(running, reason, scheduler)
     await pipeline.export(trial, running.rung)
     scheduler.mark_confirming(number)
-    return await _confirm(trial, running, pipeline, outlook)
-
-
-async def _confirm(trial: ResolvedTrial, running: RunningTrial, pipeline: Pipeline, outlook: Outlook) -> Record:
     return outlook.confirmed(running, *await pipeline.confirm(trial, running.rung))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.figures import PrintedMetrics
 from vitsearch.errors import ResourceError, StudyError
 from vitsearch.pipeline.progress import Progress
-from vitsearch.search.observers.mlflow_runs import FinalFront, ShippedModel, require_mlflow, send_bundle
+from vitsearch.search.observers import FinalFront, ShippedModel
+from vitsearch.search.observers.observe import usable_for_bundles
 from vitsearch.ship import contents, prepare, signing, writing
 from vitsearch.ship.bundled_model import BundledModel, describe
 from vitsearch.ship.choice import Wanted, choose
 from vitsearch.ship.prepare import Opened
 from vitsearch.ship.writing import BundlePlace
-from vitsearch.space import SearchSpace, load
+from vitsearch.space import load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
 from vitsearch_evaluators.verify.bundle import CHECKSUMS
@@ -29,14 +30,14 @@ from vitsearch_evaluators.verify.checksums import SIGNATURE
 class ShipOptions:
     """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
     whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
-    emulated device. ``mlflow`` is the tracking server or store whose run of the study gets the bundle. ``sign`` is the
-    OpenSSH key that signs its checksums."""
+    emulated device. ``observers`` are those that get the bundle, by their names with their settings, such as the URI of
+    ``mlflow``. ``sign`` is the OpenSSH key that signs its checksums."""
 
     folder: Path | None = None
     again: bool = False
     images: bool = True
     emulated: bool = False
-    mlflow: str | None = None
+    observers: Mapping[str, str] = field(default_factory=dict)
     sign: Path | None = None
 
 
@@ -121,8 +122,7 @@ def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -
 
     What is wrong with ``options`` is found before minutes of training and measuring.
     """
-    if options.mlflow is not None:
-        require_mlflow()
+    observers = {name: usable_for_bundles(name) for name in options.observers}
     if options.sign is not None:
         signing.require(options.sign)
     with _opened(where, wanted.device) as opened, _reserved(options.folder) as target:
@@ -137,10 +137,17 @@ def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -
             final = prepare.prepare(opened, chosen, progress, options.again)
         model = describe(opened, chosen, final)
         space = opened.space
-        front = None if options.mlflow is None else FinalFront.read(opened.study, opened.ledger)
+        front = FinalFront.read(opened.study, opened.ledger) if observers else None
         bundle = _write(model, options, target)
-    if options.mlflow is not None and front is not None:
-        _send(options.mlflow, space, front, bundle, progress)
+    if front is not None:
+        shipped = _shipped(bundle)
+        for name, observer in observers.items():
+            try:
+                observer.send_bundle(options.observers[name], space, front, shipped)
+            except Exception as error:  # noqa: BLE001 - whatever a server or its client raised: the bundle is written
+                progress.note(f"{name} did not take the bundle, which is in {bundle.folder}: {error}")
+            else:
+                progress.note(f"{name} has the bundle, in the run of study {bundle.model.study!r}")
     return bundle
 
 
@@ -168,12 +175,12 @@ def _write(model: BundledModel, options: ShipOptions, target: BundlePlace | None
     return Bundle(folder, writing.write(model.name, files, folder), model, options.sign is not None)
 
 
-def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progress: Progress) -> None:
-    """Send the bundle to MLflow; it is written, whatever becomes of that."""
+def _shipped(bundle: Bundle) -> ShippedModel:
+    """What observers get of a bundle."""
     model = bundle.model
     accuracies = {f"accuracy_{accuracy.split}": accuracy.share for accuracy in (model.validation, model.judged)}
     measured = {name: value for name, value in model.metrics.values.items() if value is not None}
-    shipped = ShippedModel(
+    return ShippedModel(
         model.name,
         model.trial,
         model.artifact.artifact_key,
@@ -181,12 +188,6 @@ def _send(uri: str, space: SearchSpace, front: FinalFront, bundle: Bundle, progr
         bundle.archive,
         measured | accuracies,
     )
-    try:
-        send_bundle(uri, space, front, shipped)
-    except Exception as error:  # noqa: BLE001 - whatever the server or its client raised
-        progress.note(f"MLflow did not take the bundle, which is in {bundle.folder}: {error}")
-    else:
-        progress.note(f"MLflow has the bundle, in the run of study {model.study!r}")
 
 
 @contextmanager

@@ -35,10 +35,10 @@ def trainable(space: Space) -> type:
     from vitsearch.search.plans import lacking  # timm and torch: only for those who search
     from vitsearch.tune.actor import trainable_of
 
-    found = _loaded(space)
-    if missing := lacking(found):
+    loaded = _loaded(space)
+    if missing := lacking(loaded):
         raise ResourceError("; ".join(missing))
-    return trainable_of(found, os.getcwd())
+    return trainable_of(loaded, os.getcwd())
 
 
 def search_space(space: Space) -> dict[str, Any]:

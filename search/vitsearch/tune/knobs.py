@@ -46,21 +46,20 @@ class Knobs:
         Whether a knob is asked depends on the backbone and on one answer before: each answer of each backbone is tried
         once, with the last value of all other knobs.
         """
-        found: dict[str, Choices] = {}
+        choices: dict[str, Choices] = {}
         for backbone in self._plans.backbones():
-            seen: set[str] = set()
+            tried: set[str] = set()
             open_answers: list[dict[str, Any]] = [{"backbone": backbone}]
             while open_answers:
-                given = open_answers.pop(0)
-                asked = _Asked(given)
-                self._plans.plan(asked)
-                for name, offered in asked.choices.items():
-                    known = found.get(name, ())
-                    found[name] = (*known, *(value for value in offered if value not in known))
-                    if name != "backbone" and name not in seen:
-                        seen.add(name)
-                        open_answers += [asked.answers_before(name) | {name: value} for value in offered]
-        return found
+                questions = _Questions(open_answers.pop(0))
+                self._plans.plan(questions)
+                for name, offered in questions.choices.items():
+                    values = choices.get(name, ())
+                    choices[name] = (*values, *(value for value in offered if value not in values))
+                    if name != "backbone" and name not in tried:
+                        tried.add(name)
+                        open_answers += [questions.answers_before(name) | {name: value} for value in offered]
+        return choices
 
     def plan(self, config: Mapping[str, Any], found_form: FoundForm | None = None) -> Plan:
         """The plan of a config. A number becomes the nearest value of the space.
@@ -104,23 +103,23 @@ class _Answers:
         raise NotImplementedError
 
 
-class _Asked(_Answers):
-    """Answers as ``given``, otherwise with the last choice, and keeps what was asked."""
+class _Questions(_Answers):
+    """Keeps what is asked: answered as in ``fixed``, otherwise with the last choice."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
+    def __init__(self, fixed: Mapping[str, Any]) -> None:
+        self._fixed = fixed
         self._answers: dict[str, Any] = {}
         self.choices: dict[str, Choices] = {}
 
     def _chosen(self, name: str, choices: tuple[V, ...]) -> V:
         self.choices[name] = choices
-        answer: V = self._given.get(name, choices[-1])
+        answer: V = self._fixed.get(name, choices[-1])
         self._answers[name] = answer
         return answer
 
     def answers_before(self, name: str) -> dict[str, Any]:
         names = list(self._answers)
-        return {one: self._answers[one] for one in names[: names.index(name)]}
+        return {earlier: self._answers[earlier] for earlier in names[: names.index(name)]}
 
 
 class _Reached(Exception):

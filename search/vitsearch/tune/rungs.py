@@ -1,4 +1,4 @@
-"""One trial of Tune: a plan that is made rung by rung, by the stages of a run, in this process.
+"""One trial of Tune: a plan that takes the flow of a run (``search/trial.py``) in this process, a rung for each step.
 
 To the study it is a run of its own: the database says who makes which stage, all of a machine share one agent, and
 models are measured one at a time.
@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vitsearch.core.figures import Metrics
@@ -31,10 +31,10 @@ from vitsearch.search.home import Home
 from vitsearch.search.leaderboard.form_finder import FormFinder
 from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.open_device import cores_kept_free, open_device
-from vitsearch.search.outlook import FITS, Outlook
+from vitsearch.search.outlook import FITS, KnownFront, Outlook
 from vitsearch.search.plans import plan_space
 from vitsearch.search.session import Session
-from vitsearch.search.trial import failure
+from vitsearch.search.trial import run_plan
 from vitsearch.space import SearchSpace
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.driver_id import DriverId
@@ -49,7 +49,49 @@ from vitsearch.tune.knobs import Knobs
 from vitsearch.workers.ray_runner import run_task
 
 R = TypeVar("R")
+NEXT_STEP = "the next step of Tune goes on"
+
 logger = logging.getLogger(__name__)
+
+
+class StepScheduler:
+    """The scheduler of a plan for one step of Tune, which decides itself how far a plan goes.
+
+    Promotes it ``promotions`` times, through what earlier steps have made. ``reached`` is how far it is then; None
+    where it has ended before.
+    """
+
+    skips_trained = False  # Tune compares plans rung by rung, and what is trained is looked up
+
+    def __init__(self, outlook: Outlook, promotions: int) -> None:
+        self.outlook = outlook
+        self.reached: RunningTrial | None = None
+        self._promotions = promotions
+
+    def duplicate_of(self, number: int, plan: Plan, keys: Keys) -> Record | None:
+        """None: Tune has a result for each of its trials."""
+        return None
+
+    def judge_screen(self, trial: RunningTrial) -> Record | None:
+        """Only what breaks a limit ends: whether a dominated plan does is up to Tune."""
+        verdict = self.outlook.judge_screen(trial)
+        return verdict if verdict is not None and verdict.outcome == "infeasible" else None
+
+    def interval_decides(self, trial: RunningTrial) -> bool:
+        return trial.interval_decides(lambda end: self.judge_screen(end) is None)
+
+    async def promote(self, trial: RunningTrial) -> str | None:
+        if self._promotions == 0:
+            self.reached = trial
+            return NEXT_STEP
+        self._promotions -= 1
+        return None
+
+    def mark_confirming(self, number: int) -> None:
+        pass
+
+    def known(self) -> KnownFront:
+        return self.outlook.known()
 
 
 @dataclass(frozen=True)
@@ -79,50 +121,40 @@ class RungTrial:
         ready = self._ready = self._ready or await self._prepare()
         if reason := self._can_run(ready.plan.deployment):
             return self._ended(Record("does_not_fit", ready.plan, reason, constraints={FITS: 1.0}))
-        try:
-            return await self._rung(ready, number)
-        except StageError as error:
-            record = failure(ready.plan, error)
-            ended = self._ended(record)
-            if record.outcome == "failed":
-                raise
-            return ended
+        scheduler = StepScheduler(ready.outlook, number)
+        record = await run_plan(0, ready.plan, self._pipeline, scheduler)
+        if scheduler.reached is not None:
+            return self._goes_on(scheduler.reached, ready.outlook)
+        ended = self._ended(record)
+        if record.failure is not None:
+            raise StageError(**record.failure)
+        return ended
 
     async def _prepare(self) -> _Ready:
         """What a run does before its search, for this plan alone. The first trial of a study makes it for all."""
         session, knobs = self._session, Knobs(self._session.space)
-        baseline = await UnprunedModels(session, self._pipeline, self._plans, self._forms).baseline()
+        unpruned = UnprunedModels(session, self._pipeline, self._plans, self._forms)
+        baseline = await unpruned.baseline()
         plan = knobs.plan(self._config)
-        deployed = plan.deployment
-        if not self._can_run(deployed):
+        deployed, is_runnable = plan.deployment, not self._can_run(plan.deployment)
+        if is_runnable:
             model = Unpruned(plan.backbone, deployed.runtime, deployed.provider, deployed.precision)
             await FormFinder(session, self._pipeline, self._plans, self._forms).find(model)
+        plan = knobs.plan(self._config, self._forms)
+        lost = await unpruned.lost_accuracy(plan) if is_runnable else {}
         pipeline, records = self._pipeline, session.study.records()
-        outlook = Outlook(session.goals(baseline), records, pipeline.base_accuracy, pipeline.device_metrics)
-        return _Ready(knobs.plan(self._config, self._forms), outlook)
+        measured = pipeline.device_metrics, pipeline.device_changes
+        return _Ready(plan, Outlook(session.goals(baseline), records, pipeline.base_accuracy, *measured, lost))
 
-    async def _rung(self, ready: _Ready, number: int) -> dict[str, Any]:
-        pipeline, outlook, recipe = self._pipeline, ready.outlook, ready.plan.recipe
-        trial = await pipeline.resolve(ready.plan)
-        running = RunningTrial(0, ready.plan, trial.keys, await pipeline.screen(trial))
-        verdict = outlook.judge_screen(running)
-        if verdict is not None and verdict.outcome == "infeasible":  # whether a dominated plan ends is up to Tune
-            return self._ended(verdict)
-        found = await pipeline.proxy(trial)
-        running = outlook.predict(running, trial.shared.base.accuracy, found)
-        rungs = (0,) if running.needs_no_training else recipe.rungs
-        if number == 0:
-            return self._goes_on(replace(running, accuracy=found.accuracy))
-        if number < len(rungs):
-            accuracy = (await pipeline.train(trial, rungs[number])).accuracy
-            return self._goes_on(replace(running, rung=rungs[number], accuracy=accuracy))
-        keys, metrics = await pipeline.confirm(trial, rungs[-1])
-        return self._ended(outlook.confirmed(replace(running, rung=rungs[-1]), keys, metrics))
-
-    def _goes_on(self, running: RunningTrial) -> dict[str, Any]:
-        values = _measured(running.metrics) | {"accuracy": running.accuracy}
-        predicted = running.proxy.predicted_accuracy if running.proxy else None
-        return unmeasured(self._session.space) | values | {"rung": running.rung, "predicted_accuracy": predicted}
+    def _goes_on(self, running: RunningTrial, outlook: Outlook) -> dict[str, Any]:
+        """The accuracy is that of the rung as it was evaluated, not what a run expects of the last rung."""
+        assert running.proxy is not None  # it was promoted, and so predicted
+        accuracy = running.rung_accuracy
+        if accuracy is None:
+            accuracy = running.proxy.accuracy - outlook.lost_in(running.plan)
+        values = _measured(running.metrics) | {"accuracy": accuracy}
+        predicted = {"rung": running.rung, "predicted_accuracy": running.proxy.predicted_accuracy}
+        return unmeasured(self._session.space) | values | predicted
 
     def _ended(self, record: Record) -> dict[str, Any]:
         reason = record.reason or "; ".join(name for name, by in record.constraints.items() if by > 0.0)
@@ -133,8 +165,8 @@ class RungTrial:
         """The number of the trial of the study that has this result; None for a plan that it cannot hold. A trial of
         Tune that is repeated is the same one."""
         study = self._session.study
-        for number, known in study.records().items():
-            if known.outcome == record.outcome and (known.plan == record.plan or _same(known.keys, record.keys)):
+        for number, stored in study.records().items():
+            if stored.outcome == record.outcome and (stored.plan == record.plan or _same(stored.keys, record.keys)):
                 return number
         return study.add(self._plans, record) if self._plans.contains(record.plan) else None
 
@@ -155,8 +187,8 @@ def _measured(metrics: Metrics) -> dict[str, Any]:
     return {name: value for name, value in metrics.values.items() if value is not None}
 
 
-def _same(one: Keys | None, other: Keys | None) -> bool:
-    return one is not None and one == other
+def _same(keys: Keys | None, others: Keys | None) -> bool:
+    return keys is not None and keys == others
 
 
 @asynccontextmanager
@@ -175,8 +207,8 @@ async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator
         study = Study.open(space)
         closing.callback(study.close)
         device = closing.enter_context(open_device(study, space, cores, notes.note))
-        for one in device.devices:
-            refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
+        for board in device.devices:
+            refuse_unmetered(board.name, board.info, metrics_on(board.name, (*space.objectives, *space.limits)))
         session = Session(space, study, ledger, ThreadRunner(), device, DriverId.current(), 1, notes)
         async with Workplace(study, ledger, space, session.runner, device, notes).pipeline() as pipeline:
             study.remember("protocol", pipeline.protocols.confirm.id)

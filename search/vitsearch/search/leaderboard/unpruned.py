@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Metrics
-from vitsearch.core.plan import Plan, plan_text
+from vitsearch.core.plan import Deployment, Plan, plan_text
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys
 from vitsearch.errors import StageError, StudyError
@@ -16,7 +16,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.leaderboard.form_finder import FormFinder
-from vitsearch.search.requests import Leader
+from vitsearch.search.requests import Leader, lost_beside_fp32
 from vitsearch.search.session import Session
 from vitsearch.study.found_forms import FoundForms
 from vitsearch.study.sampling import PlanSpace, Unpruned
@@ -98,6 +98,33 @@ class UnprunedModels:
         return {
             plan: leader for plan, leader in found if leader is not None and plan.deployment.precision not in TRAINED
         }
+
+    async def lost_accuracy(self, plan: Plan) -> dict[tuple[str, Deployment], float]:
+        """What the unpruned model of a plan loses in its deployment beside fp32, where the space has both. No device is
+        asked but for the form of the files. One whose export fails is said and counts as unknown."""
+        models = self._models_beside(plan)
+        leaders = {}
+        for model in models if len(models) > 1 else ():
+            await self._finder.find(model)
+            unpruned = self._plans.unpruned(model)
+            try:
+                trial = await self._pipeline.resolve(unpruned)
+                await self._pipeline.export(trial, 0)
+            except StageError as error:
+                self._progress.note(f"{plan_text(unpruned)}: {error}")
+            else:
+                keys = self._pipeline.keys_of(trial, 0)
+                leader = Leader(keys, self._pipeline.file_metrics(keys))
+                leaders[unpruned.backbone, unpruned.deployment] = leader
+        return lost_beside_fp32(leaders)
+
+    def _models_beside(self, plan: Plan) -> list[Unpruned]:
+        """The leaders of the deployment of a plan and of fp32 in the same runtime; nothing for a trained precision."""
+        runtime, provider, precision = plan.deployment.runtime, plan.deployment.provider, plan.deployment.precision
+        if precision in TRAINED:
+            return []
+        beside = {Unpruned(plan.backbone, runtime, provider, each) for each in (precision, "fp32")}
+        return [model for model in self._plans.unpruned_models() if model in beside]
 
     async def _lead(self, model: Unpruned) -> tuple[Plan, Leader | None]:
         """Make one model of the leaderboard. One that fails here does not end the run; as a trial it is recorded."""

@@ -36,10 +36,10 @@ class HostNames:
 
     def __contains__(self, header: object) -> bool:
         """Whether a header ``Host`` names the server, with any port: a tunnel has another one."""
-        found = _HOST.fullmatch(header) if isinstance(header, str) else None
-        if found is None:
+        match = _HOST.fullmatch(header) if isinstance(header, str) else None
+        if match is None:
             return False
-        host = found[1].strip("[]").rstrip(".").lower()
+        host = match[1].strip("[]").rstrip(".").lower()
         return host in self.names or (self.any_number and _is_number(host))
 
 

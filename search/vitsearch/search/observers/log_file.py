@@ -137,8 +137,8 @@ class LogFile:
         if self._stream is None:
             return
         where = {"trial": current_trial.get(), "stage": _current_stage.get()}
-        known = {name: value for name, value in where.items() if value is not None}
-        line = {"time": datetime.now(UTC).isoformat(), "event": event, **self._always, **known, **more}
+        where = {name: value for name, value in where.items() if value is not None}
+        line = {"time": datetime.now(UTC).isoformat(), "event": event, **self._always, **where, **more}
         try:
             print(json.dumps(line), file=self._stream, flush=True)
         except OSError as error:

@@ -15,26 +15,22 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitsearch.core.figures import Metrics
 from vitsearch.core.json_value import json_text
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
-from vitsearch.errors import ResourceError
-from vitsearch.pipeline.progress import Silent
+from vitsearch.search.observers.base import FinalFront, RunObserver, ShippedModel, SilentRun
 from vitsearch.space import SearchSpace
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger import Ledger, sqlite_file
-from vitsearch.study.front import Front, read_front
+from vitsearch.storage.ledger import sqlite_file
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.exports import rows, to_csv
-from vitsearch.study.study import Study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,65 +63,37 @@ class FinishedTrial:
     ended_ms: int
 
 
-@dataclass(frozen=True)
-class FinalFront:
-    """The front of a study by what is measured now, and its hypervolume (None without a reference point)."""
+class Mlflow:
+    """The setting is the URI of a tracking server or store."""
 
-    front: Front
-    hypervolume: float | None
+    def missing(self) -> str | None:
+        """Sets MLflow's variables first: it is imported here."""
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        try:
+            import mlflow  # noqa: F401 - optional
+        except ImportError:
+            return "--mlflow needs MLflow; run: pip install 'vitsearch[mlflow]'"
+        return None
 
-    @classmethod
-    def read(cls, study: Study, ledger: Ledger) -> FinalFront:
-        front = read_front(study, ledger)
-        return cls(front, front.hypervolume(study.attributes.get("reference_point") or {}))
+    @contextmanager
+    def observe(self, setting: str, space: SearchSpace, note: Callable[[str], None]) -> Iterator[RunObserver]:
+        """Sends trials and front; after the block waits for what is not sent yet."""
+        sender = MlflowRuns(StudyRuns(setting, space))
+        try:
+            yield sender
+        finally:
+            sender.close()
 
-
-@dataclass(frozen=True)
-class ShippedModel:
-    """A bundle: its ``name``, the model card and the ``archive``, and the figures that it promises. ``trial`` is None
-    for the baseline."""
-
-    name: str
-    trial: int | None
-    artifact_key: str
-    card: Path
-    archive: Path
-    figures: Mapping[str, float]
-
-
-@contextmanager
-def mlflow_runs(uri: str, space: SearchSpace) -> Iterator[MlflowRuns]:
-    """The observer that sends the trials of ``space`` to the server or store at ``uri``; closed after the block.
-
-    Raises :class:`ResourceError` where MLflow is not installed.
-    """
-    require_mlflow()
-    sender = MlflowRuns(StudyRuns(uri, space))
-    try:
-        yield sender
-    finally:
-        sender.close()
+    def send_bundle(self, setting: str, space: SearchSpace, front: FinalFront, shipped: ShippedModel) -> None:
+        """Add a bundle to the run of its study. Raises what MLflow's client raises."""
+        runs = StudyRuns(setting, space)
+        runs.log_front(front)
+        runs.log_bundle(shipped)
+        runs.end()
 
 
-def require_mlflow() -> None:
-    """Set MLflow's variables; :class:`ResourceError` where it is not installed."""
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import mlflow  # noqa: F401 - optional
-    except ImportError:
-        raise ResourceError("--mlflow needs MLflow; run: pip install 'vitsearch[mlflow]'") from None
-
-
-def send_bundle(uri: str, space: SearchSpace, found: FinalFront, shipped: ShippedModel) -> None:
-    """Add a bundle to the run of its study, with the front as it is now. Raises what MLflow's client raises."""
-    runs = StudyRuns(uri, space)
-    runs.log_front(found)
-    runs.log_bundle(shipped)
-    runs.end()
-
-
-class MlflowRuns(Silent):
+class MlflowRuns(SilentRun):
     """Hands trials that have ended, and the front of the end, to the thread that sends them."""
 
     def __init__(self, runs: StudyRuns) -> None:
@@ -146,9 +114,9 @@ class MlflowRuns(Silent):
     def ended(self, number: int, record: Record) -> None:
         self._ended.put(FinishedTrial(number, record, self._started_ms.pop(number, None), _now_ms()))
 
-    def finished(self, found: FinalFront) -> None:
-        """The search is over, and this is its front. A run of the study that was killed did not end its run there."""
-        self._ended.put(found)
+    def finished(self, read_front: Callable[[], FinalFront]) -> None:
+        """The search is over. A run of the study that was killed did not end its run there."""
+        self._ended.put(read_front())
 
     def close(self) -> None:
         """Send what is left, and end the run of the study; gives up after ``CLOSE_S``."""
@@ -159,8 +127,8 @@ class MlflowRuns(Silent):
 
     def _send_all(self) -> None:
         waiting: list[FinishedTrial | FinalFront] = []
-        while (one := self._ended.get()) is not None:
-            waiting.append(one)
+        while (item := self._ended.get()) is not None:
+            waiting.append(item)
             self._send(waiting)
         if self._send(waiting):
             self._end()
@@ -169,12 +137,12 @@ class MlflowRuns(Silent):
         """Send until nothing waits, or the server fails."""
         try:
             while waiting:
-                one = waiting[0]
-                if isinstance(one, FinalFront):
+                item = waiting[0]
+                if isinstance(item, FinalFront):
                     self._runs.resume()
-                    self._runs.log_front(one)
+                    self._runs.log_front(item)
                 else:
-                    self._runs.log(one)
+                    self._runs.log(item)
                 del waiting[0]
         except Exception as error:  # noqa: BLE001 - whatever the server or its client raised, the search goes on
             self._warn(error)
@@ -210,11 +178,11 @@ class StudyRuns:
 
         client = self._connected()
         self.resume()
-        known = self._find(client, {"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
-        if known is not None and known.info.status != "RUNNING":
+        sent = self._find(client, {"mlflow.parentRunId": self._parent, "vitsearch.trial": str(trial.number)})
+        if sent is not None and sent.info.status != "RUNNING":
             return
         tags = self._tags(trial) | {"mlflow.parentRunId": self._parent}
-        run = known or client.create_run(self._experiment, trial.started_ms, tags, f"trial {trial.number}")
+        run = sent or client.create_run(self._experiment, trial.started_ms, tags, f"trial {trial.number}")
         record = trial.record
         knobs = {name: str(value) for name, value in knob_values(record.plan).items() if value not in (None, "")}
         figures = _metrics(_measured(record.metrics), trial.ended_ms)
@@ -229,24 +197,24 @@ class StudyRuns:
             client.update_run(self._parent, "RUNNING")
             self._is_running = True
 
-    def log_front(self, found: FinalFront) -> None:
+    def log_front(self, final: FinalFront) -> None:
         """Give the trials that are there the figures of the front, and the run of the study the front itself."""
-        client, now, front = self._connected(), _now_ms(), found.front
+        client, now, front = self._connected(), _now_ms(), final.front
         points = {str(point.trial): point for point in (*front.points, *front.others)}
         on_front = {str(point.trial) for point in front.points}
         for run in self._trials(client):
             number = run.data.tags.get("vitsearch.trial", "")
             if number not in points:
                 continue
-            known = _measured(points[number].metrics)
-            new = {name: value for name, value in known.items() if run.data.metrics.get(_allowed(name)) != value}
+            figures = _measured(points[number].metrics)
+            new = {name: value for name, value in figures.items() if run.data.metrics.get(_allowed(name)) != value}
             if new:
                 client.log_batch(run.info.run_id, _metrics(new, now))
-            said = str(number in on_front).lower()
-            if run.data.tags.get(ON_FRONT) != said:
-                client.set_tag(run.info.run_id, ON_FRONT, said)
+            tag = str(number in on_front).lower()
+            if run.data.tags.get(ON_FRONT) != tag:
+                client.set_tag(run.info.run_id, ON_FRONT, tag)
         summary = {"front_models": float(len(front.points))}
-        summary |= {} if found.hypervolume is None else {"hypervolume": found.hypervolume}
+        summary |= {} if final.hypervolume is None else {"hypervolume": final.hypervolume}
         client.log_batch(self._parent, _metrics(summary, now))
         client.log_text(self._parent, json_text(PrintedFront.of(front, front.points)) + "\n", "front.json")
         client.log_text(self._parent, to_csv(front, rows(front, front.shown(), {})), "front.csv")
@@ -256,7 +224,8 @@ class StudyRuns:
         client, now = self._connected(), _now_ms()
         for file in (shipped.card, shipped.archive):
             client.log_artifact(self._parent, str(file), f"shipped/{shipped.name}")
-        client.log_batch(self._parent, _metrics({f"shipped/{name}": one for name, one in shipped.figures.items()}, now))
+        figures = {f"shipped/{name}": value for name, value in shipped.figures.items()}
+        client.log_batch(self._parent, _metrics(figures, now))
         trial = "baseline" if shipped.trial is None else str(shipped.trial)
         tags = {"shipped": shipped.name, "shipped_trial": trial, "shipped_artifact_key": shipped.artifact_key}
         for name, value in tags.items():
@@ -264,9 +233,9 @@ class StudyRuns:
 
     def _trials(self, client: MlflowClient) -> Iterator[Run]:
         """The runs below that of the study."""
-        asked, token = f"tags.`mlflow.parentRunId` = '{self._parent}'", None
+        condition, token = f"tags.`mlflow.parentRunId` = '{self._parent}'", None
         while True:
-            page = client.search_runs([self._experiment], asked, max_results=PAGE, page_token=token)
+            page = client.search_runs([self._experiment], condition, max_results=PAGE, page_token=token)
             yield from page
             if not (token := page.token):
                 return
@@ -294,19 +263,19 @@ class StudyRuns:
         """The run of the study: that of an earlier run, or a new one."""
         tags = {"vitsearch.study": self._space.study, "vitsearch.storage": _storage(self._space.storage)}
         tags |= {"vitsearch.kind": "study"}
-        if (known := self._find(client, tags)) is not None:
-            return str(known.info.run_id)
+        if (earlier := self._find(client, tags)) is not None:
+            return str(earlier.info.run_id)
         self._is_running = True
-        made = client.create_run(self._experiment, tags=tags, run_name=self._space.study)
+        run = client.create_run(self._experiment, tags=tags, run_name=self._space.study)
         for name, direction in self._space.objectives.items():
-            client.log_param(made.info.run_id, f"objectives.{_allowed(name)}", direction)
-        return str(made.info.run_id)
+            client.log_param(run.info.run_id, f"objectives.{_allowed(name)}", direction)
+        return str(run.info.run_id)
 
     def _find(self, client: MlflowClient, tags: Mapping[str, str]) -> Run | None:
         quoted = {name: value.replace("'", "''") for name, value in tags.items()}
-        asked = " and ".join(f"tags.`{name}` = '{value}'" for name, value in quoted.items())
-        found = client.search_runs([self._experiment], asked, max_results=1)
-        return found[0] if found else None
+        condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in quoted.items())
+        runs = client.search_runs([self._experiment], condition, max_results=1)
+        return runs[0] if runs else None
 
     def _tags(self, trial: FinishedTrial) -> dict[str, str]:
         record = trial.record

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitsearch.errors import ResourceError
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search.observers import OBSERVERS, BundleObserver, FinalFront, Observer
 from vitsearch.search.observers.log_file import LogFile, new_log_file
-from vitsearch.search.observers.metrics import serve_metrics
-from vitsearch.search.observers.mlflow_runs import FinalFront, mlflow_runs
-from vitsearch.search.observers.together import Together
+from vitsearch.search.observers.progress_group import ProgressGroup
 from vitsearch.search.observers.traces import traces
 from vitsearch.space import SearchSpace
 
@@ -20,13 +20,13 @@ from vitsearch.space import SearchSpace
 class Observing:
     """What a run reports to beside its view.
 
-    ``log_file`` takes its JSON lines (default: a new file in the logs folder of the study). ``metrics`` is where
-    Prometheus reads: a port of the loopback address, or HOST:PORT. ``mlflow`` is the URI of a tracking server or store.
+    ``log_file`` takes its JSON lines (default: a new file in the logs folder of the study). ``observers`` are plugins
+    by their names, each with its setting: ``prometheus`` a port of the loopback address or HOST:PORT, ``mlflow`` the
+    URI of a tracking server or store.
     """
 
     log_file: Path | None = None
-    metrics: str | None = None
-    mlflow: str | None = None
+    observers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,50 @@ class Observers:
 def observed(view: Progress, space: SearchSpace, logs: Path, observing: Observing) -> Iterator[Observers]:
     """``view`` and everything else that is to be told of a run of ``space``. ``logs`` is the logs folder of the study.
 
-    Raises :class:`~vitsearch.errors.ResourceError` for what is not installed or an address that cannot be used, and
+    Raises :class:`~vitsearch.errors.ResourceError` for what is not installed or an address that cannot be used,
+    :class:`~vitsearch.errors.UnknownName` for an observer that does not exist, and
     :class:`~vitsearch.errors.StoreError` for a log file that cannot be written.
     """
+    plugins = [(usable(name), setting) for name, setting in observing.observers.items()]
     with ExitStack() as closing:
         log = closing.enter_context(LogFile.opened(observing.log_file or new_log_file(logs), space.study))
-        progress = Together(view, log, traces(space.study))
-        sent = None
-        if observing.mlflow is not None:
-            sent = closing.enter_context(mlflow_runs(observing.mlflow, space))
-            progress = Together(progress, sent)
-        if observing.metrics is not None:
-            address = closing.enter_context(serve_metrics(observing.metrics, space))
-            progress.note(f"metrics for Prometheus: {address}")
+        progress = ProgressGroup(view, log, traces(space.study))
+        runs = [closing.enter_context(plugin.observe(setting, space, progress.note)) for plugin, setting in plugins]
 
-        def finished(read: Callable[[], FinalFront]) -> None:
-            if sent is not None:
-                sent.finished(read())
+        def finished(read_front: Callable[[], FinalFront]) -> None:
+            for run in runs:
+                run.finished(read_front)
 
-        yield Observers(progress, finished)
+        yield Observers(ProgressGroup(progress, *runs), finished)
+
+
+def usable(name: str) -> Observer:
+    """An observer by its name. Raises :class:`~vitsearch.errors.UnknownName`, and
+    :class:`~vitsearch.errors.ResourceError` with the command that installs what it lacks."""
+    observer = OBSERVERS.get(name)()
+    if reason := observer.missing():
+        raise ResourceError(reason)
+    return observer
+
+
+def usable_for_bundles(name: str) -> BundleObserver:
+    """The same for what takes bundles: :class:`~vitsearch.errors.ResourceError` too for one that does not."""
+    observer = usable(name)
+    if not isinstance(observer, BundleObserver):
+        raise ResourceError(f"observer {name!r} takes no bundles")
+    return observer
+
+
+def settings_of(pairs: Sequence[str] | None, **short: str | None) -> dict[str, str]:
+    """The settings of observers by their names, from words ``NAME=SETTING`` and from options of their own.
+
+    Raises :class:`~vitsearch.errors.ResourceError` for another form, and for a name with two settings.
+    """
+    settings = {name: setting for name, setting in short.items() if setting is not None}
+    for pair in pairs or ():
+        name, equals, setting = pair.partition("=")
+        if not (name and equals):
+            raise ResourceError(f"observer {pair!r} is not valid: write NAME=SETTING, such as prometheus=9464")
+        if settings.setdefault(name, setting) != setting:
+            raise ResourceError(f"observer {name!r} has two settings, {settings[name]!r} and {setting!r}: give one")
+    return settings

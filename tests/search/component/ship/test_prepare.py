@@ -179,8 +179,10 @@ def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_pa
     monkeypatch.chdir(tmp_path)  # where it makes folders
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     shop.prepare()
-    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow=store), notes := Notes())
-    assert notes.texts == ["MLflow has the bundle, in the run of study 'fake'"]
+    bundle = ship(
+        shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", observers={"mlflow": store}), notes := Notes()
+    )
+    assert notes.texts == ["mlflow has the bundle, in the run of study 'fake'"]
     (run,) = mlflow.MlflowClient(store).search_runs(["1"])
     assert (run.info.run_name, run.info.status) == ("fake", "FINISHED")
     assert run.data.tags["vitsearch.shipped"] == bundle.model.name
@@ -193,8 +195,9 @@ def test_what_is_shipped_is_added_to_the_run_of_the_study_in_mlflow(shop, tmp_pa
 def test_a_bundle_that_mlflow_does_not_take_is_written(shop, tmp_path):
     pytest.importorskip("mlflow", reason="pip install 'vitsearch[mlflow]'")
     shop.prepare()
-    bundle = ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / "here", mlflow="ftp://nowhere"), notes := Notes())
-    assert notes.texts[0].startswith(f"MLflow did not take the bundle, which is in {tmp_path / 'here'}: ")
+    options = ShipOptions(tmp_path / "here", observers={"mlflow": "ftp://nowhere"})
+    bundle = ship(shop.where, Wanted("knee"), options, notes := Notes())
+    assert notes.texts[0].startswith(f"mlflow did not take the bundle, which is in {tmp_path / 'here'}: ")
     assert bundle.archive.is_file()
 
 

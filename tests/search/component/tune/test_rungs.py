@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
-from vitsearch.pipeline.jobs import ScreenJob, TrainJob
+from vitsearch.pipeline.jobs import ExportJob, ScreenJob, TrainJob
 from vitsearch.search.session import Session
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
-from vitsearch.testing.fakes import DATA
+from vitsearch.testing.fakes import DATA, FakeRunner, fake_accuracy, fake_confusion
 from vitsearch.tune import knobs, rungs
 from vitsearch.tune.rungs import RungTrial, ThreadRunner
 
@@ -153,3 +154,37 @@ def test_stages_run_beside_the_event_loop_and_fail_as_stages(monkeypatch):
     job = object.__new__(ScreenJob)
     with pytest.raises(StageError, match=r"RuntimeError.*CUDA error"):
         asyncio.run(ThreadRunner().run(job))
+
+
+@dataclass
+class LossyRunner(FakeRunner):
+    """Files in int8 classify 5 % of the images worse than the weights do."""
+
+    def _answer(self, job):
+        answer = super()._answer(job)
+        if isinstance(job, ExportJob) and job.deployment.precision != "fp32":
+            accuracy = fake_accuracy(job.spec.resolved, trained=job.checkpoint_sha256 is not None)
+            return replace(answer, confusion=fake_confusion(accuracy - 0.05))
+        return answer
+
+
+def test_rungs_count_what_the_unpruned_model_loses_in_the_deployment(fake_study, trial_of):
+    fake_study.runner = LossyRunner()
+    with trial_of(CUT) as trial:
+        whole = steps(trial, 0, 1)
+    with trial_of(CUT | {"quantization@onnxruntime": "int8_dynamic"}) as trial:
+        rounded = steps(trial, 0, 1)
+    for name in ("accuracy", "predicted_accuracy"):
+        lost = [fp32[name] - int8[name] for fp32, int8 in zip(whole, rounded, strict=True)]
+        assert lost == pytest.approx([0.05, 0.05])
+    assert fake_study.runner.made[Stage.TRAIN] == 1
+
+
+@pytest.mark.parametrize(("limit", "times"), [(2.0, 2), (3.0, 1)])
+def test_a_plan_of_which_only_the_interval_breaks_a_limit_is_measured_again(fake_study, trial_of, limit, times):
+    """CUT takes 2.0 ms, and 2.0002 at the worse end."""
+    screened = []
+    fake_study.device.before = lambda path: screened.append(path) if '"cost_ms": 2.0' in path.read_text() else None
+    with trial_of(CUT, fake_study.with_space(limits={"cpu_ms_p50": {"max": limit}})) as trial:
+        steps(trial, 0)
+    assert len(screened) == times

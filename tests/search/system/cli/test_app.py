@@ -151,7 +151,12 @@ def test_a_run_is_told_what_it_reports_to(vitsearch, monkeypatch):
     monkeypatch.setattr("vitsearch.api.run", lambda space, **more: asked.append(more) or SearchEnd("done", True))
     vitsearch("run", str(SMALL), "--plain")
     vitsearch("run", str(SMALL), "--plain", "--log-file", "x.jsonl", "--metrics", "9464", "--mlflow", "http://far")
-    assert [one["observing"] for one in asked] == [Observing(), Observing(Path("x.jsonl"), "9464", "http://far")]
+    vitsearch("run", str(SMALL), "--plain", "--observer", "mine=there")
+    assert [options["observing"] for options in asked] == [
+        Observing(),
+        Observing(Path("x.jsonl"), {"prometheus": "9464", "mlflow": "http://far"}),
+        Observing(observers={"mine": "there"}),
+    ]
 
 
 def test_check_warns_and_is_fine(vitsearch):

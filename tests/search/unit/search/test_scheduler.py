@@ -134,6 +134,27 @@ def test_a_trial_in_training_stops_with_the_search():
     assert scheduler.why_stop(training) == ENDED
 
 
+def promoted(scheduler, trial):
+    return asyncio.run(scheduler.promote(trial))
+
+
+def test_a_trial_is_promoted_into_training_and_after_its_last_rung():
+    scheduler = scheduler_of(candidates=1)
+    training = candidate(0, 0.86, 2.0)
+    assert promoted(scheduler, training) is None
+    assert scheduler.in_training == 1
+    scheduler.closed = True
+    assert promoted(scheduler, training) == ENDED
+    assert promoted(scheduler, replace(training, rung=1)) is None
+
+
+def test_what_is_trained_elsewhere_is_promoted_if_it_may_add_enough(confirmed):
+    scheduler = scheduler_of({0: confirmed(0.89, 1.0)}, candidates=9)
+    assert promoted(scheduler, replace(candidate(1, 0.895, 0.9), rung=1)) is None
+    assert promoted(scheduler, replace(candidate(2, 0.87, 2.0), rung=1)) == NO_GAIN
+    assert scheduler.in_training == 0
+
+
 @pytest.mark.parametrize(("measured", "known"), [(0.85, 0.86), (0.87, 0.87)])
 def test_a_rung_only_raises_what_was_predicted_of_the_last_one(measured, known):
     after = candidate(0, 0.86, 2.0).after_rung(1, measured, 0.007)

@@ -17,18 +17,12 @@ from support.marks import long
 from vitsearch.core.figures import Metrics
 from vitsearch.core.json_value import json_of
 from vitsearch.core.record import Record
-from vitsearch.errors import ResourceError
-from vitsearch.search.observers.mlflow_runs import (
-    FinalFront,
-    FinishedTrial,
-    MlflowRuns,
-    ShippedModel,
-    mlflow_runs,
-    send_bundle,
-)
+from vitsearch.search.observers import FinalFront, ShippedModel
+from vitsearch.search.observers.mlflow_runs import FinishedTrial, Mlflow, MlflowRuns
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.study import Study
+from vitsearch.testing.observers import ObserverTests
 
 LENIENT = pytest.mark.filterwarnings("ignore")
 """MLflow uses what SQLAlchemy, Starlette and others have announced to remove, each with a warning of its own."""
@@ -72,10 +66,15 @@ def test_a_server_that_never_answers_does_not_end_the_study(run_with, warnings_o
     assert heard == ["MLflow did not take a trial; it is sent again with the next one: no answer"]
 
 
-def test_mlflow_that_is_not_installed_is_named_with_its_command(space, monkeypatch):
+def test_mlflow_that_is_not_installed_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(ResourceError, match=r"pip install 'vitsearch\[mlflow\]'"), mlflow_runs("x", space):
-        pass
+    assert "pip install 'vitsearch[mlflow]'" in Mlflow().missing()
+
+
+def observed(store, space):
+    plugin = Mlflow()
+    assert plugin.missing() is None
+    return plugin.observe(store, space, pytest.fail)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +121,7 @@ def runs(mlflow, store):
 
 @pytest.fixture
 def sent(store, run_with, make_study):
-    with mlflow_runs(store, make_study(trials=1).space) as sender:
+    with observed(store, make_study(trials=1).space) as sender:
         return run_with(sender)
 
 
@@ -149,7 +148,7 @@ def test_each_trial_is_a_run_below_that_of_the_study(sent, runs, capsys):
 def test_a_resumed_study_adds_to_its_run(sent, store, runs):
     before = runs()[1].keys()
     more = sent.with_space(search__trials=3)
-    with mlflow_runs(store, more.space) as sender:
+    with observed(store, more.space) as sender:
         more.progress = sender
         sender.known(more.records())  # as a run does when it begins
         more.run()
@@ -159,13 +158,13 @@ def test_a_resumed_study_adds_to_its_run(sent, store, runs):
 
 
 @pytest.fixture
-def found(sent):
+def final(sent):
     """The front of the study that was sent."""
     ledger, study = Ledger.open(sent.space.storage), Study.open(sent.space)
-    found = FinalFront.read(study, ledger)
+    final = FinalFront.read(study, ledger)
     study.close()
     ledger.close()
-    return found
+    return final
 
 
 @pytest.fixture
@@ -181,15 +180,15 @@ def artifact(mlflow, store, runs):
 
 @pytest.mark.long
 @LENIENT
-def test_what_is_measured_again_at_the_end_reaches_its_trial(sent, found, store, runs):
+def test_what_is_measured_again_at_the_end_reaches_its_trial(sent, final, store, runs):
     """A re-measurement of the front changes no record: .0735 in the front, .0821 in MLflow."""
-    front = found.front
+    front = final.front
     name = front.objectives[1]
     again = Metrics.of({name: 0.9 * front.points[0].metrics.values[name]})
     first = replace(front.points[0], metrics=front.points[0].metrics | again)
     before = runs()[1]
-    with mlflow_runs(store, sent.space) as sender:
-        sender.finished(replace(found, front=replace(front, points=(first, *front.points[1:]))))
+    with observed(store, sent.space) as sender:
+        sender.finished(lambda: replace(final, front=replace(front, points=(first, *front.points[1:]))))
     parent, trials = runs()
     assert trials[first.trial].data.metrics[name] == again.values[name] < before[first.trial].data.metrics[name]
     shown = {number for number, run in trials.items() if run.data.tags.get("vitsearch.on_front") == "true"}
@@ -198,13 +197,13 @@ def test_what_is_measured_again_at_the_end_reaches_its_trial(sent, found, store,
 
 
 @LENIENT
-def test_the_run_of_the_study_has_the_front_and_its_hypervolume(sent, found, store, runs, artifact):
-    with mlflow_runs(store, sent.space) as sender:
-        sender.finished(found)
-    metrics, front = runs()[0].data.metrics, found.front
+def test_the_run_of_the_study_has_the_front_and_its_hypervolume(sent, final, store, runs, artifact):
+    with observed(store, sent.space) as sender:
+        sender.finished(lambda: final)
+    metrics, front = runs()[0].data.metrics, final.front
     assert metrics["front_models"] == len(front.points)
-    assert metrics["hypervolume"] == pytest.approx(found.hypervolume)
-    assert found.hypervolume > 0
+    assert metrics["hypervolume"] == pytest.approx(final.hypervolume)
+    assert final.hypervolume > 0
     assert json.loads(artifact("front.json")) == json_of(PrintedFront.of(front, front.points))
     table = list(csv.DictReader(artifact("front.csv").splitlines()))
     assert [row["trial"] for row in table] == ["", *(str(point.trial) for point in front.points)]
@@ -213,12 +212,12 @@ def test_the_run_of_the_study_has_the_front_and_its_hypervolume(sent, found, sto
 @pytest.mark.long
 @LENIENT
 @pytest.mark.parametrize("is_known", [True, *long(False)])
-def test_a_bundle_is_added_to_the_run_of_its_study(is_known, sent, found, store, runs, artifact, tmp_path):
+def test_a_bundle_is_added_to_the_run_of_its_study(is_known, sent, final, store, runs, artifact, tmp_path):
     space = sent.space if is_known else sent.with_space(study="other").space
     (card := tmp_path / "README.md").write_text("# fake-trial-0\n")
     (archive := tmp_path / "fake-trial-0.zip").write_bytes(b"zip")
     shipped = ShippedModel("fake-trial-0", 0, "ab" * 32, card, archive, {"accuracy_test": 0.9})
-    send_bundle(store, space, found, shipped)
+    Mlflow().send_bundle(store, space, final, shipped)
     if not is_known:
         return  # a study that no run has sent gets its run then
     parent, _ = runs()
@@ -227,3 +226,14 @@ def test_a_bundle_is_added_to_the_run_of_its_study(is_known, sent, found, store,
     assert artifact("shipped/fake-trial-0/README.md") == "# fake-trial-0\n"
     assert artifact("shipped/fake-trial-0/fake-trial-0.zip") == "zip"
     assert parent.info.status == "FINISHED"
+
+
+@pytest.mark.long
+@LENIENT
+class TestMlflow(ObserverTests):
+    name = "mlflow"
+
+    @pytest.fixture
+    def setting(self, mlflow, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # where it makes folders
+        return f"sqlite:///{tmp_path / 'mlflow.db'}"

@@ -11,7 +11,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.pipeline.progress import Progress
 
 
-class Together:
+class ProgressGroup:
     """Reports everything to each of its observers, in their order."""
 
     def __init__(self, *observers: Progress) -> None:
@@ -20,38 +20,38 @@ class Together:
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
         with ExitStack() as running:
-            for one in self._observers:
-                running.enter_context(one.stage(stage))
+            for observer in self._observers:
+                running.enter_context(observer.stage(stage))
             yield
 
     def note(self, text: str) -> None:
-        for one in self._observers:
-            one.note(text)
+        for observer in self._observers:
+            observer.note(text)
 
     def doing(self, stages: Mapping[str, str]) -> None:
-        for one in self._observers:
-            one.doing(stages)
+        for observer in self._observers:
+            observer.doing(stages)
 
     def waits(self, text: str | None) -> None:
-        for one in self._observers:
-            one.waits(text)
+        for observer in self._observers:
+            observer.waits(text)
 
     def counted(self, what: str, done: int, wanted: int | None) -> None:
-        for one in self._observers:
-            one.counted(what, done, wanted)
+        for observer in self._observers:
+            observer.counted(what, done, wanted)
 
     def left(self, text: str) -> None:
-        for one in self._observers:
-            one.left(text)
+        for observer in self._observers:
+            observer.left(text)
 
     def known(self, records: Mapping[int, Record]) -> None:
-        for one in self._observers:
-            one.known(records)
+        for observer in self._observers:
+            observer.known(records)
 
     def started(self, number: int, plan: Plan) -> None:
-        for one in self._observers:
-            one.started(number, plan)
+        for observer in self._observers:
+            observer.started(number, plan)
 
     def ended(self, number: int, record: Record) -> None:
-        for one in self._observers:
-            one.ended(number, record)
+        for observer in self._observers:
+            observer.ended(number, record)

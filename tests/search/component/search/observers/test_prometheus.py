@@ -20,11 +20,12 @@ from vitsearch.errors import ResourceError
 from vitsearch.pipeline.jobs import TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.observers.host_names import HostNames
-from vitsearch.search.observers.metrics import Address, serve_metrics
+from vitsearch.search.observers.prometheus import Address, Prometheus, serve_metrics
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.front import read_front
 from vitsearch.study.status import status
 from vitsearch.testing.fakes import FakeRunner
+from vitsearch.testing.observers import ObserverTests
 
 
 def scrape(url):
@@ -116,7 +117,7 @@ def test_budgets_have_what_is_left(make_study):
 
 
 def test_a_database_that_fails_is_opened_again(make_study, monkeypatch, warnings_of):
-    heard = warnings_of("vitsearch.search.observers.metrics")
+    heard = warnings_of("vitsearch.search.observers.prometheus")
     study = make_study(trials=1)
     study.run()
 
@@ -125,7 +126,7 @@ def test_a_database_that_fails_is_opened_again(make_study, monkeypatch, warnings
 
     with serve_metrics("0", study.space) as url:
         with monkeypatch.context() as patch:
-            patch.setattr("vitsearch.search.observers.metrics.status", fail)
+            patch.setattr("vitsearch.search.observers.prometheus.status", fail)
             assert scrape(url) == {("database_up",): 0}
         assert scrape(url)["database_up",] == 1
     assert heard == ["the metrics could not be read: gone"]
@@ -155,10 +156,18 @@ def test_a_port_that_is_taken_is_refused(space):
             pass
 
 
-def test_a_missing_library_is_named_with_its_command(space, monkeypatch):
+def test_a_missing_library_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ResourceError, match=r"pip install 'vitsearch\[metrics\]'"), serve_metrics("0", space):
-        pass
+    assert "pip install 'vitsearch[metrics]'" in Prometheus().missing()
+
+
+class TestPrometheus(ObserverTests):
+    name = "prometheus"
+    unusable = "no port"
+
+    @pytest.fixture
+    def setting(self):
+        return "0"
 
 
 def ask(url, host, method="GET"):

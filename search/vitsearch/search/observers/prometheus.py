@@ -1,4 +1,4 @@
-"""Prometheus metrics of a study: ``vitsearch run SPACE --metrics 9464`` serves them while it runs.
+"""The observer of Prometheus: ``vitsearch run SPACE --metrics 9464`` serves the metrics of a study while it runs.
 
 They are read from the database when Prometheus asks, so they are those of all runs of the study together, on every
 machine. The address is on this machine only, unless a host is given: nobody has to log in. A request under a name
@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.errors import ResourceError, StudyError
+from vitsearch.search.observers.base import RunObserver, SilentRun
 from vitsearch.search.observers.host_names import HostNames
 from vitsearch.search.observers.metrics_server import MetricsServer
 from vitsearch.space import SearchSpace
@@ -49,16 +50,32 @@ class Address:
         return cls(host.strip("[]") or LOOPBACK, int(port))
 
 
+class Prometheus:
+    """The setting is a port of the loopback address, or HOST:PORT."""
+
+    def missing(self) -> str | None:
+        try:
+            import prometheus_client  # noqa: F401 - optional
+        except ImportError:
+            return "--metrics needs prometheus_client; run: pip install 'vitsearch[metrics]'"
+        return None
+
+    @contextmanager
+    def observe(self, setting: str, space: SearchSpace, note: Callable[[str], None]) -> Iterator[RunObserver]:
+        """Prometheus asks for what it wants to know: the run tells nothing."""
+        with serve_metrics(setting, space) as url:
+            note(f"metrics for Prometheus: {url}")
+            yield SilentRun()
+
+
 @contextmanager
 def serve_metrics(text: str, space: SearchSpace) -> Iterator[str]:
     """Serve the metrics of a study at the address ``text`` during the block, and give the URL.
 
-    Raises :class:`ResourceError` where prometheus_client is not installed, or the address cannot be used.
+    Raises :class:`ResourceError` where the address cannot be used.
     """
-    try:
-        from prometheus_client import CollectorRegistry, make_wsgi_app  # optional
-    except ImportError:
-        raise ResourceError("--metrics needs prometheus_client; run: pip install 'vitsearch[metrics]'") from None
+    from prometheus_client import CollectorRegistry, make_wsgi_app  # optional
+
     address = Address.parse(text)
     with ExitStack() as closing:
         collector = StudyCollector(f"{space.storage}#{space.study}", space.study)
@@ -66,8 +83,8 @@ def serve_metrics(text: str, space: SearchSpace) -> Iterator[str]:
         registry = CollectorRegistry()
         registry.register(collector)
         try:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            bound = str(found[0][4][0]), address.port
+            addresses = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            bound = str(addresses[0][4][0]), address.port
             server = MetricsServer(bound, make_wsgi_app(registry), HostNames.of(address.host))
         except OSError as error:
             raise ResourceError(f"metrics address {address.host}:{address.port}: {error.strerror}") from error

@@ -9,7 +9,7 @@ import pytest
 
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.progress import Progress
-from vitsearch.search.observers.together import Together
+from vitsearch.search.observers.progress_group import ProgressGroup
 
 
 class Recorder:
@@ -48,12 +48,12 @@ def test_every_call_of_the_protocol_is_tried():
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_call_reaches_each(name):
     recorders = Recorder(), Recorder()
-    getattr(Together(*recorders), name)(*ARGUMENTS[name])
-    assert [one.calls for one in recorders] == [[(name, *ARGUMENTS[name])]] * 2
+    getattr(ProgressGroup(*recorders), name)(*ARGUMENTS[name])
+    assert [recorder.calls for recorder in recorders] == [[(name, *ARGUMENTS[name])]] * 2
 
 
 def test_a_stage_begins_and_ends_for_each():
     recorders = Recorder(), Recorder()
-    with Together(*recorders).stage(Stage.TRAIN):
-        assert [one.calls for one in recorders] == [[("stage", Stage.TRAIN)]] * 2
-    assert [one.calls[-1] for one in recorders] == [("left", Stage.TRAIN)] * 2
+    with ProgressGroup(*recorders).stage(Stage.TRAIN):
+        assert [recorder.calls for recorder in recorders] == [[("stage", Stage.TRAIN)]] * 2
+    assert [recorder.calls[-1] for recorder in recorders] == [("left", Stage.TRAIN)] * 2
