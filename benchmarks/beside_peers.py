@@ -41,7 +41,7 @@ BOOTSTRAPS = 1000
 
 @dataclass(frozen=True)
 class Entry:
-    """A file; ``resolution`` in pixels."""
+    """A file; `resolution` in pixels."""
 
     what: str
     row: Row

@@ -3,7 +3,7 @@
     python benchmarks/chaos.py --plans 100 --kills 200 --restarts 5
 
 Two `vitsearch run` work on one list of plans: a Ray cluster of a head and three nodes, four agents, a PostgreSQL server
-and an S3 store, all on this machine (``chaos_study.py``). At random moments a process gets SIGKILL: a driver or an
+and an S3 store, all on this machine (`chaos_study.py`). At random moments a process gets SIGKILL: a driver or an
 agent, which is started again, a worker, a measuring child, or the raylet of a node, which another one replaces; now and
 then the database server restarts. Stages are short; CHAOS_STAGES=real takes the real ones. Each plan is trained once
 and exported in two precisions, so there are about twice as many trials as plans.

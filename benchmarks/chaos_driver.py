@@ -1,7 +1,7 @@
-"""``vitsearch`` for ``chaos.py``: the plans of a list are trained, a measurement takes a moment, and so does a stage.
+"""`vitsearch` for `chaos.py`: the plans of a list are trained, a measurement takes a moment, and so does a stage.
 
-A short stage sleeps in its Ray worker and answers with what depends on its job alone: numbers of ``FakeRunner``, and a
-real ONNX file for the agents. ``CHAOS_STAGES=real`` leaves stages as they are.
+A short stage sleeps in its Ray worker and answers with what depends on its job alone: numbers of `FakeRunner`, and a
+real ONNX file for the agents. `CHAOS_STAGES=real` leaves stages as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What ``chaos.py`` breaks: drivers, agents, a Ray cluster, a PostgreSQL server and an S3 store, all on this machine.
+"""What `chaos.py` breaks: drivers, agents, a Ray cluster, a PostgreSQL server and an S3 store, all on this machine.
 
-Real Ray and real measurements; the stages between them are short (``chaos_driver.py``). What all studies share is made
-once (:class:`Services`); each study has a database, a folder and agents of its own.
+Real Ray and real measurements; the stages between them are short (`chaos_driver.py`). What all studies share is made
+once (`Services`); each study has a database, a folder and agents of its own.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Agent:
 
 @dataclass
 class Services:
-    """What all studies share. The nodes of ``cluster`` beside its head do the work."""
+    """What all studies share. The nodes of `cluster` beside its head do the work."""
 
     folder: Path
     server: Any
@@ -176,7 +176,7 @@ def _s3_store(bucket: str) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _ray_cluster() -> Iterator[Any]:
-    """A head without work, which is never killed, and :data:`NODES` nodes of one core each."""
+    """A head without work, which is never killed, and `NODES` nodes of one core each."""
     from vitsearch.workers.ray_runner import configure_ray
 
     configure_ray()
@@ -197,7 +197,7 @@ def _ray_cluster() -> Iterator[Any]:
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """The command lines of the living processes that work for this ``folder``, by pid, without this one."""
+    """The command lines of the living processes that work for this `folder`, by pid, without this one."""
     mark, found = f"{MARK}={folder}".encode(), {}
     for place in Path("/proc").glob("[0-9]*"):
         try:

@@ -3,7 +3,7 @@
     python benchmarks/class_intervals.py --studies 400
 
 Models with known chances of each answer classify images that are drawn anew each time; a 95 % interval should hold the
-true value in 95 % of these studies. Beside the intervals of ``vitsearch.core.confusion`` stands a plain bootstrap of
+true value in 95 % of these studies. Beside the intervals of `vitsearch.core.confusion` stands a plain bootstrap of
 the same counts. About 20 CPU-seconds.
 """
 

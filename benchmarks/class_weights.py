@@ -1,11 +1,11 @@
-"""Measure what ``class_weights: balanced`` does to a rare class: base training, and fine-tune of a pruned model.
+"""Measure what `class_weights: balanced` does to a rare class: base training, and fine-tune of a pruned model.
 
     python benchmarks/class_weights.py                   # from the weights that ship with vitsearch
     python benchmarks/class_weights.py --weights none    # from random weights, with 20 epochs for the base
 
-800 pullovers, 260 T-shirts and 90 shirts of ``builtin:fashion-mnist-14k`` to learn from, 400 others of each class to
-judge by. A row is the mean of three seeds, which choose the images, their order and the new classifier. ``base`` and
-``fine_tune`` are the values of the key in these sections. The pruned model has half of the FFNs, and is trained for
+800 pullovers, 260 T-shirts and 90 shirts of `builtin:fashion-mnist-14k` to learn from, 400 others of each class to
+judge by. A row is the mean of three seeds, which choose the images, their order and the new classifier. `base` and
+`fine_tune` are the values of the key in these sections. The pruned model has half of the FFNs, and is trained for
 three epochs with distillation from its base.
 """
 
@@ -40,7 +40,7 @@ CALIBRATION = Calibration(256, 0)
 
 
 def write_images(root: Path, seed: int) -> None:
-    """A folder with ``train`` and ``val``; the images to learn from are drawn, those to judge by are the same."""
+    """A folder with `train` and `val`; the images to learn from are drawn, those to judge by are the same."""
     rng = np.random.default_rng(seed)
     for split in ("train", "validation", "test"):
         found = subset_split(split)

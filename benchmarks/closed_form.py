@@ -99,7 +99,7 @@ class PlanRunner:
         return Outcome(named(plan), hard, self.steps, cost, accuracy, kl, seconds, tuned, report.cpu_seconds)
 
     def made(self, plan: Plan, proxy: str) -> nn.Module:
-        """The model of ``plan``, made in the way of ``proxy``."""
+        """The model of `plan`, made in the way of `proxy`."""
         by = self._magnitudes() if proxy == "magnitude" else self.statistics.scores()
         resolved = resolve(plan, self.block_structure, by)
         model = self.family.build(SPEC).model
@@ -117,7 +117,7 @@ class PlanRunner:
         return inference.accuracy(self._logits(model, self.reference.images), self.reference.labels)
 
     def _magnitudes(self) -> Scores:
-        """Norms as scores: of a head its rows of ``qkv`` and columns of ``proj``, of a neuron input times output
+        """Norms as scores: of a head its rows of `qkv` and columns of `proj`, of a neuron input times output
         norm."""
         heads, ffn = [], []
         blocks: Any = self.base.blocks  # timm's, without types

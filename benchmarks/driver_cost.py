@@ -5,11 +5,11 @@
     python benchmarks/driver_cost_curves.py FILE SVG                                  draws them
 
 All three use SQLite, two objectives and the same sampler settings. Measured is the CPU time of the driver's process
-(``time.process_time``), because wall time depends on the load of the machine, the part of it that the sampler takes,
+(`time.process_time`), because wall time depends on the load of the machine, the part of it that the sampler takes,
 and the SQL statements. Every plan that is asked for is trained and better than those before it, so that no trial ends
-early and the search does not stop before it has trained ``--trials`` of them. Plans are drawn at random: a sampler
-that learns would repeat itself here, where no plan is worse than another (``--sampler auto`` shows what it takes). The
-results are in ``docs/benchmarks/driver_cost.md``.
+early and the search does not stop before it has trained `--trials` of them. Plans are drawn at random: a sampler
+that learns would repeat itself here, where no plan is worse than another (`--sampler auto` shows what it takes). The
+results are in `docs/benchmarks/driver_cost.md`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class EverBetter(FakeRunner):
 
 
 def database(folder: Path, name: str) -> str:
-    """The URL of a new database: a SQLite file, or one of the server in ``SERVER``."""
+    """The URL of a new database: a SQLite file, or one of the server in `SERVER`."""
     if not SERVER:
         return f"sqlite:///{folder / name}.db"
     engine = create_engine(SERVER[0], isolation_level="AUTOCOMMIT")

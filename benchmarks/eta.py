@@ -1,8 +1,8 @@
-"""How near a run comes to a perfect schedule: ``eta`` with trainers and devices whose stages sleep for known times.
+"""How near a run comes to a perfect schedule: `eta` with trainers and devices whose stages sleep for known times.
 
     python benchmarks/eta.py --trials 40 --trainers 2 --devices 8
 
-``eta`` is what ``vitsearch status`` prints: the time that a perfect schedule would have needed (the work of trainers by
+`eta` is what `vitsearch status` prints: the time that a perfect schedule would have needed (the work of trainers by
 their number, that of devices over theirs, the longest trial) over the time of the run. Stages wait and compute nothing,
 so the driver is what is measured. They are 30 times shorter than those of a small model: each moment that the driver
 loses counts 30 times.
@@ -65,7 +65,7 @@ class SleepingRunner(EverBetter):
 
 @dataclass
 class SleepingDevice(FakeDevice):
-    """As many boards as ``parallel``, each of which measures one file at a time."""
+    """As many boards as `parallel`, each of which measures one file at a time."""
 
     times: float = 1.0
     _boards: asyncio.Semaphore = field(init=False)

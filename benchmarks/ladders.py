@@ -50,7 +50,7 @@ RESAMPLES = 4000
 
 @dataclass
 class Ladder:
-    """One search: ``reached`` has the trainer's seconds and the share of what can be gained after each training."""
+    """One search: `reached` has the trainer's seconds and the share of what can be gained after each training."""
 
     way: str
     seed: int

@@ -3,7 +3,7 @@
     python benchmarks/large_study.py --trials 5000
 
 Makes a study with no-op stages, repeats its trials with other parameters, keys and measurements until there are enough,
-and reads it again. The results are in ``docs/benchmarks/driver_cost.md``.
+and reads it again. The results are in `docs/benchmarks/driver_cost.md`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KNOBS = ("head_pruning_ratio", "ffn_pruning_ratio", "resolution@fake_vit")
 
 
 def make(folder: Path, trials: int) -> None:
-    """A study of so many trials in ``folder``."""
+    """A study of so many trials in `folder`."""
     vitsearch(folder, SEED_TRIALS, "random")
     space, draw = space_for(folder, SEED_TRIALS, "random"), random.Random(0)
     ledger, study = Ledger.open(space.storage), Study.open(space)

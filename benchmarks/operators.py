@@ -48,7 +48,7 @@ STUDIED, QUANTIZED = Calibration(256, 0), Calibration(32, 0)
 
 @dataclass(frozen=True)
 class Row:
-    """Accuracies: ``cut``, ``compensated`` and ``tuned`` of the torch model, ``shipped`` of the file in its runtime."""
+    """Accuracies: `cut`, `compensated` and `tuned` of the torch model, `shipped` of the file in its runtime."""
 
     name: str
     cut: float

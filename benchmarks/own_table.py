@@ -95,7 +95,7 @@ class Builder:
         self.workspace = jobs.Workspace({"source": "builtin:fashion-mnist-14k"}, *stores, folder / "cache")
         self.images = load_data(self.workspace)
         self.names: dict[str, list[Shape]] = {}
-        """The shapes that resolve to each of :attr:`cuts`."""
+        """The shapes that resolve to each of `cuts`."""
         self._structures: dict[jobs.Source, tuple[BlockStructure, Scores, str]] = {}
         self._references: dict[str, jobs.Reference] = {}
         self._targets: dict[str, jobs.DistillationTargets] = {}
@@ -142,7 +142,7 @@ class Builder:
         return self._targets[name]
 
     def judged(self, model: nn.Module, cut: Cut) -> jobs.Evaluation:
-        """As the worker judges rung 0 (``workers/tasks.py``)."""
+        """As the worker judges rung 0 (`workers/tasks.py`)."""
         images, reference, plan = self.images, self.reference(cut.plan), cut.plan
         logits = predict(model, images.train.images, view_of(plan), images.holdout)
         base = np.load(self.workspace.store.get(reference.logits_sha256))
@@ -184,7 +184,7 @@ def in_turn(shapes: dict[Shape, list[Plan]]) -> Iterator[tuple[Shape, list[Plan]
 
 
 def build(lines: Lines, seconds: float, part: int, parts: int) -> None:
-    """Every shape, then the files that take longest to write; of ``parts`` processes this is number ``part``."""
+    """Every shape, then the files that take longest to write; of `parts` processes this is number `part`."""
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         builder = Builder(Path(folder))

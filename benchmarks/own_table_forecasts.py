@@ -37,7 +37,7 @@ class Forecast:
 
 
 class Line:
-    """The line of the product (:mod:`vitsearch.search.forecast.accuracy_model`)."""
+    """The line of the product (`vitsearch.search.forecast.accuracy_model`)."""
 
     def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
         self._model = AccuracyModel.fit([Observed(one.start, one.base - accuracy) for one, accuracy in pairs])

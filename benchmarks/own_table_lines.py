@@ -36,7 +36,7 @@ class Lines:
 
 
 def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``work`` returns in a forked child: OpenVINO ends its process on some shapes.
+    """What `work` returns in a forked child: OpenVINO ends its process on some shapes.
 
     The modules that the child imports are imported here too, so that the next one has them.
     """

@@ -19,7 +19,7 @@ DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "ope
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU milliseconds with one relative standard deviation; predicted where they are not ``measured``."""
+    """CPU milliseconds with one relative standard deviation; predicted where they are not `measured`."""
 
     ms: float
     deviation: float
@@ -28,8 +28,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung of a training. ``holdout``, the accuracy that decides, and ``validation`` are of different images;
-    ``cpu_s`` is what it took since the rung before."""
+    """One rung of a training. `holdout`, the accuracy that decides, and `validation` are of different images;
+    `cpu_s` is what it took since the rung before."""
 
     epochs: int
     holdout: float

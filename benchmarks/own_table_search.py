@@ -5,7 +5,7 @@
     choose        of three new candidates and all that wait, the one of the largest expected gain is trained
     tell          its accuracy, and, as its weights serve every deployment, those of the others that gain anything
 
-The sampler alone differs between searches (:mod:`vitsearch.search` has the rest, which is used here as it is).
+The sampler alone differs between searches (`vitsearch.search` has the rest, which is used here as it is).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ASKS_OF_A_ROUND = 40
 """After so many, a round has no more than it has."""
 SCREEN_DEVIATION, TRAINING_DEVIATION = 0.025, 0.003
 """How far a screening measurement (relative) and a training of one search lie from the table: half the half-width of a
-screen on a quiet machine, and what a second training of the same plan differs by (``search/outlook.py``). Without them
+screen on a quiet machine, and what a second training of the same plan differs by (`search/outlook.py`). Without them
 every search by a sampler that draws nothing would be the same. Hypervolume counts the values of the table."""
 
 
@@ -142,8 +142,8 @@ def keys_of(plan: Plan) -> Keys:
 
 @dataclass
 class TableSearch:
-    """``volumes`` has, after each round, the share of what can be gained over the leaderboard: the best point that a
-    round has found worth a training, or none. ``asked`` plans were measured and ``trained`` ones trained."""
+    """`volumes` has, after each round, the share of what can be gained over the leaderboard: the best point that a
+    round has found worth a training, or none. `asked` plans were measured and `trained` ones trained."""
 
     sampler: str
     seed: int

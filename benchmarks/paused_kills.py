@@ -217,7 +217,7 @@ def paused_moment(study: Study, kind: str, driver: subprocess.Popen[bytes]) -> t
 
 
 def require(problem: str, condition: Callable[[], bool], at_most_s: float) -> None:
-    """Wait until the condition holds; :class:`Lost` when it does not in time."""
+    """Wait until the condition holds; `Lost` when it does not in time."""
     deadline = time.monotonic() + at_most_s
     while not condition():
         if time.monotonic() > deadline:

@@ -35,7 +35,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``error``: what came, less what was predicted; ``deviation``: the predicted one."""
+    """`error`: what came, less what was predicted; `deviation`: the predicted one."""
 
     error: float
     deviation: float

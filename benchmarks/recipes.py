@@ -7,7 +7,7 @@ images, which decides what a rung keeps; accuracy is that on the 2,000 validatio
     python benchmarks/recipes.py run FILE [--backbone NAME]
     python benchmarks/recipes.py report FILE
 
-``run`` writes every row when it is done, and goes on after the last one. The whole takes about an hour.
+`run` writes every row when it is done, and goes on after the last one. The whole takes about an hour.
 """
 
 from __future__ import annotations

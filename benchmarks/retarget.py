@@ -5,9 +5,9 @@ another runtime or another precision.
     python benchmarks/retarget.py measure STUDY FILE --backend openvino
     python benchmarks/retarget.py report FILE...
 
-``measure`` measures every graph of the study there, also those of plans that were only screened, by ``--rounds``
-screening measurements, and adds them to FILE. ``report`` goes through them in the order of ``vitsearch retarget``. Run
-``measure`` on a copy of the study: its results are written to the database of the study.
+`measure` measures every graph of the study there, also those of plans that were only screened, by `--rounds`
+screening measurements, and adds them to FILE. `report` goes through them in the order of `vitsearch retarget`. Run
+`measure` on a copy of the study: its results are written to the database of the study.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _candidate_of(row: dict[str, Any]) -> Candidate:
 
 
 def measure(where: str, target: Target, rounds: int, file: Path) -> None:
-    """Measure every graph of a study on a target until it was measured ``rounds`` times, and add them to ``file``."""
+    """Measure every graph of a study on a target until it was measured `rounds` times, and add them to `file`."""
     progress = PlainLines((), sys.stderr)
     with lookup.opened(where) as (study, ledger):
         space = target.space(study.space()).model_copy(update={"storage": lookup.find(where).storage})
@@ -166,7 +166,7 @@ def _accuracy_of(candidate: Candidate) -> Metrics:
 
 @dataclass(frozen=True)
 class Judged:
-    """Of one cost: relative errors of the ``graphs`` that are not among the first ones, by the model and by a plain
+    """Of one cost: relative errors of the `graphs` that are not among the first ones, by the model and by a plain
     ratio (the median of those of the first), and how many lie in the intervals of the model."""
 
     graphs: int
@@ -180,9 +180,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Walk:
-    """What the order of ``vitsearch retarget`` gave. ``first`` is what was known after the graphs that
-    are measured for the predictions, ``order`` are all that were measured until no other was likely on the front,
-    ``front`` those on the true front."""
+    """What the order of `vitsearch retarget` gave. `first` is what was known after the graphs that
+    are measured for the predictions, `order` are all that were measured until no other was likely on the front,
+    `front` those on the true front."""
 
     first: Standing
     order: tuple[int, ...]
@@ -190,7 +190,7 @@ class Walk:
 
 
 def walk(surface: Surface) -> Walk:
-    """Measure the graphs of a surface in the order of ``vitsearch retarget``."""
+    """Measure the graphs of a surface in the order of `vitsearch retarget`."""
     objectives, baseline = tuple(surface.space.objectives), surface.there[0]
     limits = bounds(surface.space.limits, baseline.values)
     reference = loss(objectives, reference_values(objectives, limits, baseline.values))

@@ -94,7 +94,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Row:
-    """One file; ``path`` is None where ``note`` says why there is none, ``job`` where its runtime is not here."""
+    """One file; `path` is None where `note` says why there is none, `job` where its runtime is not here."""
 
     runtime: str
     what: str

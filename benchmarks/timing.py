@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 WARM_UP, ROUNDS, RUNS = 5, 60, 5
-"""``RUNS`` consecutive runs are timed together, because one may be shorter than the resolution of the clock."""
+"""`RUNS` consecutive runs are timed together, because one may be shorter than the resolution of the clock."""
 
 
 def cpu_ms(files: Mapping[str, Path]) -> dict[str, float]:

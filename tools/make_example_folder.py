@@ -2,7 +2,7 @@
 
     python tools/make_example_folder.py PATH
 
-600 pictures of clothing from the test images of ``builtin:fashion-mnist-14k``, 60 of each of 10 classes, enlarged to
+600 pictures of clothing from the test images of `builtin:fashion-mnist-14k`, 60 of each of 10 classes, enlarged to
 sizes from 40 to 80 pixels: JPEG and PNG, grey and on coloured paper. One file is truncated, one is not an image, one
 class is empty, and the names of two classes contain a space. The tutorial uses it.
 """

@@ -2,7 +2,7 @@
 
     PYTHONPATH=search:evaluators python tools/make_fashion_mnist_14k.py --source DIR
 
-DIR holds the four official IDX files, gzipped or plain (Debian: package ``dataset-fashion-mnist``,
+DIR holds the four official IDX files, gzipped or plain (Debian: package `dataset-fashion-mnist`,
 /usr/share/datasets/fashion-mnist). Training and validation images come from the official training set, test images from
 the official test set; each split has equally many images of every class. Images whose bytes occur more than once in the
 two official sets are left out, so that the splits are disjoint by content too. The same seed gives the same file.
@@ -24,7 +24,7 @@ PER_CLASS = {"train": 1000, "validation": 200, "test": 200}
 
 
 def drawn(labels: Labels, usable: np.ndarray, per_class: int, rng: np.random.Generator) -> Labels:
-    """Indices of ``per_class`` usable images of each class, in shuffled order."""
+    """Indices of `per_class` usable images of each class, in shuffled order."""
     picks = [rng.permutation(np.flatnonzero((labels == label) & usable))[:per_class] for label in np.unique(labels)]
     return rng.permutation(np.concatenate(picks)).astype(np.int64)
 

@@ -66,7 +66,7 @@ def main(folder: Path, study: str, page: Path) -> None:
 
 
 def captured(folder: Path, words: list[str], width: int) -> str:
-    """What tmux shows of a command in ``folder``."""
+    """What tmux shows of a command in `folder`."""
     with tempfile.TemporaryDirectory(prefix="tour-") as scratch:
         ended, server = Path(scratch, "ended"), Path(scratch, "tmux")
 

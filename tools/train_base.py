@@ -2,8 +2,8 @@
 
     PYTHONPATH=search:evaluators python tools/train_base.py --base NAME --source DIR
 
-DIR is that of ``make_fashion_mnist_14k.py``. ``vitsearch.backbones.builtin`` defines NAME (architecture, resolution,
-file), ``RECIPES`` below its training. It uses the official training set without the 2,000 validation images, one
+DIR is that of `make_fashion_mnist_14k.py`. `vitsearch.backbones.builtin` defines NAME (architecture, resolution,
+file), `RECIPES` below its training. It uses the official training set without the 2,000 validation images, one
 thread, and phases with a budget of CPU-seconds each. Budgets are times, so two runs differ slightly; the card next to
 the weights describes the run and the accuracy of the stored weights (fp16).
 
@@ -45,10 +45,10 @@ BATCH_NORM_BATCHES = 100
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase. A resolution is drawn from ``resolutions`` for each batch; one that is listed twice comes twice as
+    """One phase. A resolution is drawn from `resolutions` for each batch; one that is listed twice comes twice as
     often.
 
-    ``arguments`` override those of the base in the constructor.
+    `arguments` override those of the base in the constructor.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a base is trained. ``sized``: the constructor has an argument ``img_size``.
+    """How a base is trained. `sized`: the constructor has an argument `img_size`.
 
-    ``optimizer`` ``muon``: Muon (Jordan 2024) for the 2-D weights of the blocks, AdamW for the rest; ``adamw``: AdamW
+    `optimizer` `muon`: Muon (Jordan 2024) for the 2-D weights of the blocks, AdamW for the rest; `adamw`: AdamW
     for all weights, without decay on vectors.
     """
 
@@ -110,7 +110,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Module | None) -> nn.Module:
-    """A new model, with the weights of ``before`` if given; patch and position tables are resampled where they
+    """A new model, with the weights of `before` if given; patch and position tables are resampled where they
     differ."""
     sized = {"img_size": base.resolution, "dynamic_img_size": True} if recipe.sized else {}
     arguments = base.arguments | sized | phase.arguments
@@ -126,7 +126,7 @@ def make_model(base: BuiltinBase, recipe: Recipe, phase: Phase, before: nn.Modul
 
 
 def resampled(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """``state`` with the patch embedding and position table of a ViT in the sizes of ``model``."""
+    """`state` with the patch embedding and position table of a ViT in the sizes of `model`."""
     wanted = model.state_dict()
     patch = wanted.get("patch_embed.proj.weight")
     if patch is None or patch.shape == state["patch_embed.proj.weight"].shape:
@@ -154,14 +154,14 @@ def optimizers(model: nn.Module, kind: str, lr: float) -> list[torch.optim.Optim
 
 
 class Batches:
-    """Endless batches of ``data``; every image comes once, in random order, before any comes again."""
+    """Endless batches of `data`; every image comes once, in random order, before any comes again."""
 
     def __init__(self, base: BuiltinBase, data: Split, rng: np.random.Generator) -> None:
         self._base, self._data, self._rng = base, data, rng
         self._order = np.empty(0, dtype=np.int64)
 
     def next(self, phase: Phase) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (BATCH, C, H, W) at one of the resolutions of ``phase``, and labels (BATCH,)."""
+        """Images (BATCH, C, H, W) at one of the resolutions of `phase`, and labels (BATCH,)."""
         if len(self._order) < BATCH:
             self._order = np.concatenate([self._order, self._rng.permutation(len(self._data))])
         batch, self._order = self._order[:BATCH], self._order[BATCH:]

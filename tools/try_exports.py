@@ -5,7 +5,7 @@
 
 Names of one structure have the same kinds of modules and the same tokens and pooling; of these the smallest is tried.
 Weights are random, sizes the smallest supported, and plain ViTs have two narrow blocks. The exit code is 1 if a name
-fails that is not refused. ``vitsearch capabilities NAME --try`` tries one whole model.
+fails that is not refused. `vitsearch capabilities NAME --try` tries one whole model.
 """
 
 from __future__ import annotations

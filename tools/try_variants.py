@@ -4,7 +4,7 @@
     PYTHONPATH=search:evaluators python tools/try_variants.py --list levit
 
 vitsearch supports whole families, not a list of models: this checks variants that no test names. Further arguments,
-after ``--``, go to pytest.
+after `--`, go to pytest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Python API. ``import vitsearch as vs`` gives these names; everything else is internal."""
+"""The Python API. `import vitsearch as vs` gives these names; everything else is internal."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
-    """Read a space file and apply ``KEY=VALUE`` overrides.
+    """Read a space file and apply `KEY=VALUE` overrides.
 
-    Raises :class:`vitsearch.errors.SpaceError` with every problem of the file, among them values that no
+    Raises `vitsearch.errors.SpaceError` with every problem of the file, among them values that no
     backbone or runtime supports. Warns of values that only the overrides made unusable.
     """
     judged = judged_space(path, overrides)
@@ -62,9 +62,9 @@ def run(
 ) -> SearchEnd:
     """Search until the study is complete, and resume it when it was interrupted.
 
-    ``ray_address`` is that of a running Ray cluster (host:port); by default Ray runs on this machine alone.
-    ``retry_failed`` tries failed plans again. Reports to ``progress`` (default: plain lines on standard output) and to
-    what ``observing`` names (default: a log file in the folder of the study). Ctrl-C ends the run cleanly and raises
+    `ray_address` is that of a running Ray cluster (host:port); by default Ray runs on this machine alone.
+    `retry_failed` tries failed plans again. Reports to `progress` (default: plain lines on standard output) and to
+    what `observing` names (default: a log file in the folder of the study). Ctrl-C ends the run cleanly and raises
     KeyboardInterrupt.
     """
     # ray, optuna and torch: only for those who search
@@ -85,15 +85,15 @@ class StoredStudy:
     where: str
 
     def device(self) -> str:
-        """The name of the device on which the study was searched; ``local`` for the machine of the search."""
+        """The name of the device on which the study was searched; `local` for the machine of the search."""
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
 
         with opened(self.where) as (study, _):
             return study.space().device_name
 
     def front(self, device: str | None = None) -> Front:
-        """The Pareto front: feasible trained models that nothing dominates, by cost. ``device`` names a target of
-        :meth:`retarget`; default: the study's own device."""
+        """The Pareto front: feasible trained models that nothing dominates, by cost. `device` names a target of
+        `retarget`; default: the study's own device."""
         from vitsearch.study.front import read_front  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
@@ -101,7 +101,7 @@ class StoredStudy:
             return read_front(study, ledger, device)
 
     def models(self, device: str | None = None) -> Front:
-        """The front with all other trained models in ``others``: dominated ones, and those that break a limit."""
+        """The front with all other trained models in `others`: dominated ones, and those that break a limit."""
         from vitsearch.study.front import read_models  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
@@ -125,8 +125,8 @@ class StoredStudy:
             return read_conditions(ledger, points, study.fleets)
 
     def show(self, trial: int | str | None) -> TrialDetail:
-        """One finished trial in full: its number, ``"baseline"`` (or None) or ``"knee"``. Raises
-        :class:`vitsearch.errors.StudyError` where there is none."""
+        """One finished trial in full: its number, `"baseline"` (or None) or `"knee"`. Raises
+        `vitsearch.errors.StudyError` where there is none."""
         from vitsearch.storage.stores import store_of  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
         from vitsearch.study.results.detail import read_detail
@@ -137,7 +137,7 @@ class StoredStudy:
 
     def class_accuracies(self, trial: int | str | None) -> list[ClassAccuracy]:
         """What a trial's file finds of each class of the validation images, as it was counted when the file was
-        exported. The trial is named as in :meth:`show`. Raises :class:`vitsearch.errors.StudyError` where there is no
+        exported. The trial is named as in `show`. Raises `vitsearch.errors.StudyError` where there is no
         file."""
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.detail import read_classes
@@ -147,7 +147,7 @@ class StoredStudy:
             return read_classes(study, ledger, number)
 
     def compare(self, first: int | str | None, second: int | str | None, paired: bool = False) -> Comparison:
-        """Two models, named as in :meth:`show`. ``paired`` computes the answers of both
+        """Two models, named as in `show`. `paired` computes the answers of both
         files on the validation images now, for McNemar's test."""
         from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.comparison import read_comparison
@@ -178,9 +178,9 @@ class StoredStudy:
 
     def to_frame(self) -> pandas.DataFrame:
         """All trained models as a pandas data frame: one row for each, with its trial as the index, timm's benchmark
-        columns, the knobs, and each metric with the ends of its 95 % interval (``..._low``, ``..._high``).
+        columns, the knobs, and each metric with the ends of its 95 % interval (`..._low`, `..._high`).
 
-        Raises :class:`vitsearch.errors.ResourceError` where pandas is not installed.
+        Raises `vitsearch.errors.ResourceError` where pandas is not installed.
         """
         try:
             import pandas  # optional: only for those who want a frame
@@ -194,7 +194,7 @@ class StoredStudy:
         return pandas.DataFrame(shown, columns=None if shown else columns(found)).set_index("trial")
 
     def status(self) -> Status:
-        """Outcomes, leaderboard, cost so far and what the study takes on disk, as ``vitsearch status --json`` prints
+        """Outcomes, leaderboard, cost so far and what the study takes on disk, as `vitsearch status --json` prints
         them."""
         from vitsearch.search.finished.disk_use import disk_use
         from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
@@ -204,7 +204,7 @@ class StoredStudy:
             return status(study, ledger, disk=disk_use(find(self.where), ledger))
 
     def report(self) -> ReportData:
-        """Everything that ``vitsearch report`` shows; ``to_json`` is what its page draws from."""
+        """Everything that `vitsearch report` shows; `to_json` is what its page draws from."""
         from vitsearch.report.data import read_report  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
@@ -213,8 +213,8 @@ class StoredStudy:
 
     def retarget(self, target: Target, every: bool = False, progress: Progress | None = None) -> Retargeted:
         """Measure the models on another device, or with other threads, another runtime or precision, until no other is
-        likely to be on the front there (or ``every`` model). Nothing is trained. :meth:`front` shows the result under
-        ``target.name``. Reports to ``progress`` (default: nothing)."""
+        likely to be on the front there (or `every` model). Nothing is trained. `front` shows the result under
+        `target.name`. Reports to `progress` (default: nothing)."""
         # ray and torch: only for those who measure
         from vitsearch.pipeline.progress import Silent
         from vitsearch.search.retarget.run import retarget
@@ -227,7 +227,7 @@ class StoredStudy:
         options: ShipOptions | None = None,
         progress: Progress | None = None,
     ) -> Bundle:
-        """Write the bundle of one model, as ``vitsearch ship`` does. Reports to ``progress`` (default: nothing)."""
+        """Write the bundle of one model, as `vitsearch ship` does. Reports to `progress` (default: nothing)."""
         # optuna, sqlalchemy, and ray where something is missing: only for those who ship
         from vitsearch.pipeline.progress import Silent
         from vitsearch.ship.ship import ShipOptions, ship
@@ -236,10 +236,10 @@ class StoredStudy:
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:
-    """A study by its name (in ``studies/``), its space file, or its ``.db`` file or storage URL, with ``#NAME`` behind
+    """A study by its name (in `studies/`), its space file, or its `.db` file or storage URL, with `#NAME` behind
     it if that holds several.
 
-    Raises :class:`vitsearch.errors.StudyError` where there is none.
+    Raises `vitsearch.errors.StudyError` where there is none.
     """
     from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
 

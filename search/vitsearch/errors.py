@@ -53,13 +53,13 @@ STAGE_WORDS = {
 
 
 class VitsearchError(Exception):
-    """Base class of all errors; ``str(error)`` is what the user reads."""
+    """Base class of all errors; `str(error)` is what the user reads."""
 
     exit_code = 1
 
 
 class SpaceError(VitsearchError):
-    """All problems of one space file; ``problems`` has one line for each."""
+    """All problems of one space file; `problems` has one line for each."""
 
     exit_code = 2
 
@@ -127,7 +127,7 @@ class NoAnswer(VitsearchError):
 
 
 class NotReady(VitsearchError):
-    """What was tried before a run, and failed; ``problems`` has an error for each."""
+    """What was tried before a run, and failed; `problems` has an error for each."""
 
     def __init__(self, where: str, problems: Iterable[VitsearchError]) -> None:
         self.where = where
@@ -150,8 +150,8 @@ class DeviceLost(VitsearchError):
 class StageError(VitsearchError):
     """A stage of one trial failed. The failure is final; a run retries it only on request.
 
-    ``stage`` is the stage (screen, proxy, train, export, measure, ...), ``kind`` the class of the failure (crash,
-    timeout, not_finite, parity, ...), ``message`` the explanation for the user.
+    `stage` is the stage (screen, proxy, train, export, measure, ...), `kind` the class of the failure (crash,
+    timeout, not_finite, parity, ...), `message` the explanation for the user.
     """
 
     def __init__(self, stage: str, kind: str, message: str) -> None:
@@ -173,7 +173,7 @@ class WorkerCrashed(StageError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` when a known name is similar in any case or begins like this, otherwise an empty
+    """`"; did you mean 'x'?"` when a known name is similar in any case or begins like this, otherwise an empty
     string."""
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)

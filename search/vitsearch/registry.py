@@ -1,4 +1,4 @@
-"""A lazy registry of plugins: names refer to ``"module:attribute"``, which is imported on first use."""
+"""A lazy registry of plugins: names refer to `"module:attribute"`, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Plugins of one kind: ours from a table, those of other packages from an entry-point group.
 
-    A name has one target; a second registration with another target raises :class:`VitsearchError`.
+    A name has one target; a second registration with another target raises `VitsearchError`.
     """
 
     def __init__(self, kind: str, table: dict[str, str], group: str) -> None:
@@ -26,7 +26,7 @@ class Registry(Generic[T]):
             self.register(point.name, point.value)
 
     def register(self, name: str, target: str) -> None:
-        """Add ``name``; ``target`` is ``"package.module:attribute"``."""
+        """Add `name`; `target` is `"package.module:attribute"`."""
         if ":" not in target:
             raise VitsearchError(f"{self.kind} {name!r}: {target!r} is not a valid target; write 'module:attribute'")
         held = self._targets.setdefault(name, target)
@@ -37,7 +37,7 @@ class Registry(Generic[T]):
         return tuple(sorted(self._targets))
 
     def get(self, name: str) -> T:
-        """Import and return a plugin. Raises :class:`UnknownName`, with the nearest name, for an unknown one."""
+        """Import and return a plugin. Raises `UnknownName`, with the nearest name, for an unknown one."""
         if name not in self._targets:
             raise UnknownName(self.kind, name, self._targets)
         module, _, attribute = self._targets[name].partition(":")

@@ -74,7 +74,7 @@ def migrations_are_read_once() -> Iterator[None]:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """An empty one; a study of its own has :meth:`FakeStudy.opened`."""
+    """An empty one; a study of its own has `FakeStudy.opened`."""
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'study.db'}")
     yield ledger
     ledger.close()
@@ -82,7 +82,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @dataclass
 class FakeStudy:
-    """``run`` is one `vitsearch run` with the fakes; call it again to resume."""
+    """`run` is one `vitsearch run` with the fakes; call it again to resume."""
 
     folder: Path
     space: SearchSpace
@@ -245,7 +245,7 @@ def make_study(tmp_path: Path) -> Callable[..., FakeStudy]:
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    """A plan of the space of ``space_json``; tests vary it with ``dataclasses.replace``."""
+    """A plan of the space of `space_json`; tests vary it with `dataclasses.replace`."""
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32", 1)
     return Plan("fake_vit", "builtin", 28, None, Compression(), "logits", RECIPE, (deployment,))
 
@@ -308,7 +308,7 @@ def golden() -> Callable[[str], dict[str, object]]:
 
 @pytest.fixture
 def warnings_of(monkeypatch) -> Callable[[str], list[str]]:
-    """``warnings_of(module)``: the list of the warnings that the module logs, however libraries of other tests have set
+    """`warnings_of(module)`: the list of the warnings that the module logs, however libraries of other tests have set
     up the logging of this process."""
 
     def heard_of(module: str) -> list[str]:

@@ -23,7 +23,7 @@ with open({log!r}, "a") as log:
 
 
 class FakeConverter:
-    """A converter's environment in ``root``, whose Python does what ``body`` says."""
+    """A converter's environment in `root`, whose Python does what `body` says."""
 
     def __init__(self, root: Path, body: str = WRITES, name: str = "litert") -> None:
         self.folder, self.log = root / name, root / "calls.jsonl"

@@ -1,7 +1,7 @@
-"""What became of each test, as JSON: ``--outcomes=FILE`` writes it, ``--only-skipped-in=FILE`` reads it.
+"""What became of each test, as JSON: `--outcomes=FILE` writes it, `--only-skipped-in=FILE` reads it.
 
 One environment runs all of the device agent's tests and skips those whose runtime it lacks; the next one runs
-only what the first one skipped. ``python outcomes.py FILE...`` then prints the tests that no environment ran.
+only what the first one skipped. `python outcomes.py FILE...` then prints the tests that no environment ran.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A script with short measurements: ``python -m support.quick_script FILE ARGUMENTS``. See ``quick_search``."""
+"""A script with short measurements: `python -m support.quick_script FILE ARGUMENTS`. See `quick_search`."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""The command line with short measurements: ``python -m support.quick_search run space.yaml``.
+"""The command line with short measurements: `python -m support.quick_search run space.yaml`.
 
 A real device measures by the real protocols for some six seconds a screen and twenty a confirmation, which is most of
 the time of a search with tiny models. Tests of what a search does beside measuring need one process of a few runs.

@@ -9,7 +9,7 @@ from vitsearch.report.live import LiveStudy
 
 
 def commands(where, page):
-    """Each with its arguments; ``page`` is the file that the report is written to."""
+    """Each with its arguments; `page` is the file that the report is written to."""
     return {
         "front": ["front", where],
         "show": ["show", where, "0"],
@@ -23,7 +23,7 @@ def commands(where, page):
 
 
 def outcomes(where, page):
-    """What came of each command: empty where it has shown the study, else what was raised. Without a ``page`` no report
+    """What came of each command: empty where it has shown the study, else what was raised. Without a `page` no report
     is written."""
     asked = {name: arguments for name, arguments in commands(where, page).items() if page or name != "report"}
     found = {name: _outcome(arguments) for name, arguments in asked.items()}

@@ -69,7 +69,7 @@ storage: "sqlite:///{folder}/{study}.db"
 
 @dataclass
 class RealSearch:
-    """``vitsearch run`` with short measurements, in a folder that has the images and the space file of the study."""
+    """`vitsearch run` with short measurements, in a folder that has the images and the space file of the study."""
 
     folder: Path
     study: str
@@ -77,7 +77,7 @@ class RealSearch:
 
     @classmethod
     def write(cls, folder: Path, study: str, space: str, trials: int) -> "RealSearch":
-        """Write a space file in which ``{folder}`` and ``{study}`` stand for those of the study."""
+        """Write a space file in which `{folder}` and `{study}` stand for those of the study."""
         (folder / f"{study}.yaml").write_text(space.format(folder=folder, study=study))
         return cls(folder, study, trials)
 
@@ -99,7 +99,7 @@ class RealSearch:
         assert self.start().wait(PATIENCE_S) == 0, self.log()
 
     def command(self, *arguments: str) -> str:
-        """What a command of ``vitsearch`` prints, in the folder of the study."""
+        """What a command of `vitsearch` prints, in the folder of the study."""
         command = [sys.executable, "-m", "support.quick_search", *arguments]
         ended = subprocess.run(command, cwd=self.folder, env=self._environment(), capture_output=True, text=True)
         assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,4 +1,4 @@
-"""``vitsearch serve`` in a thread of a test."""
+"""`vitsearch serve` in a thread of a test."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ TOKEN = "a-token"
 
 @contextmanager
 def server(asked, note=print):
-    """A server in a thread; gives its port. ``note`` gets a line when the study is gone."""
+    """A server in a thread; gives its port. `note` gets a line when the study is gone."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()

@@ -1,7 +1,7 @@
 """In which order tests start, and when no more of them do.
 
 Files stay together, for their fixtures. Those of the system level come first, so that no worker begins a long test
-when the others have ended. ``--shuffle=SEED`` puts the files in a random order instead, and ``--until=TIME`` (seconds
+when the others have ended. `--shuffle=SEED` puts the files in a random order instead, and `--until=TIME` (seconds
 since 1970) skips what has not begun by then: another part of a long suite on another day.
 """
 

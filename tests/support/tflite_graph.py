@@ -7,14 +7,14 @@ import flatbuffers
 
 
 class Tensor(NamedTuple):
-    """``type`` is its number in the schema (0: float32, 9: int8)."""
+    """`type` is its number in the schema (0: float32, 9: int8)."""
 
     shape: Sequence[int]
     type: int = 0
 
 
 class Operator(NamedTuple):
-    """``code`` is its number in the schema; inputs and outputs are indices of tensors, -1 for one that is left out."""
+    """`code` is its number in the schema; inputs and outputs are indices of tensors, -1 for one that is left out."""
 
     code: int
     inputs: Sequence[int]

@@ -1,4 +1,4 @@
-"""The example of docs/ray_cluster.md on a tiny space: ``python -m support.tune_example FOLDER CODE TRIALS``.
+"""The example of docs/ray_cluster.md on a tiny space: `python -m support.tune_example FOLDER CODE TRIALS`.
 
 Measurements are short. The first trial that reaches its second rung is killed there, once; Tune restores it.
 """

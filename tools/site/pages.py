@@ -39,7 +39,7 @@ def place_of(path: str) -> str | None:
 
 
 def with_examples(markdown: str, source: str, repository: Path) -> str:
-    """A page in which each paragraph that is only a link to a file of ``examples/`` is that file."""
+    """A page in which each paragraph that is only a link to a file of `examples/` is that file."""
 
     def included(link: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["path"]))
@@ -51,7 +51,7 @@ def with_examples(markdown: str, source: str, repository: Path) -> str:
 
 
 def with_site_links(markdown: str, source: str) -> str:
-    """A page whose links to files of the repository lead to pages of the site. ``source`` is its place in the
+    """A page whose links to files of the repository lead to pages of the site. `source` is its place in the
     repository. A link to a file that is no page becomes the name of that file."""
 
     def moved(link: re.Match[str]) -> str:
@@ -148,7 +148,7 @@ def _text(text: str) -> str:
 
 
 def api() -> str:
-    """What ``vitsearch`` exports, for mkdocstrings to fill in."""
+    """What `vitsearch` exports, for mkdocstrings to fill in."""
     homes = vitsearch._HOMES
     parts = ["# Python API\n\n[From Python](../python_api.md) shows how the parts belong together.\n"]
     parts += [f"::: {homes[name]}.{name}\n" for name in vitsearch.__all__ if name in homes]

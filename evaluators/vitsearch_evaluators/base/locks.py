@@ -63,7 +63,7 @@ def _signed(stream: IO[Any], work: str) -> IO[Any]:
 
 
 def share_lock(path: str, work: str = "") -> Optional[IO[Any]]:
-    """Take the lock of a file as :func:`try_lock` does, together with others that share it; None if one process holds
+    """Take the lock of a file as `try_lock` does, together with others that share it; None if one process holds
     it alone."""
     stream = open(path, "a+")  # noqa: SIM115 - stays open as long as the lock is held
     try:

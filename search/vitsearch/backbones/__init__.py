@@ -22,8 +22,8 @@
     repvit.py       RepViT: likewise, convolutions only
 
 Importing this package imports no torch; looking up a name does. Other packages add families through the entry-point
-group ``vitsearch.backbones`` (``name = "module:Class"``). :class:`vitsearch.models.backbone.Backbone` is the protocol,
-:class:`vitsearch.testing.families.BackboneTestCase` its conformance test.
+group `vitsearch.backbones` (`name = "module:Class"`). `vitsearch.models.backbone.Backbone` is the protocol,
+`vitsearch.testing.families.BackboneTestCase` its conformance test.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ NEAR_NAMES = 8
 
 @cache
 def find(name: str) -> Backbone:
-    """The family that ``name`` belongs to; otherwise :class:`UnknownName` with the nearest names."""
+    """The family that `name` belongs to; otherwise `UnknownName` with the nearest names."""
     families = [FAMILIES.get(family)() for family in FAMILIES.names()]
     for family in families:
         if family.claims(name):
@@ -89,41 +89,41 @@ def find(name: str) -> Backbone:
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:
-    """``None`` if ``name`` can be built with ``knob`` at ``value``, else the reason in one sentence."""
+    """`None` if `name` can be built with `knob` at `value`, else the reason in one sentence."""
     return find(name).supports(name, knob, value)
 
 
 def native_resolution(name: str) -> int:
-    """Pixels at which the weights of ``name`` were trained."""
+    """Pixels at which the weights of `name` were trained."""
     return find(name).native_resolution(name)
 
 
 def windows(name: str, resolution: int) -> tuple[int, ...]:
-    """Sides of windows, in tokens, that ``name`` can be built with at ``resolution``; empty without windows."""
+    """Sides of windows, in tokens, that `name` can be built with at `resolution`; empty without windows."""
     return find(name).windows(name, resolution)
 
 
 def own_window(name: str, resolution: int) -> int | None:
-    """The default window of ``name`` at ``resolution``; ``None`` if it is not one of :func:`windows`."""
+    """The default window of `name` at `resolution`; `None` if it is not one of `windows`."""
     return find(name).own_window(name, resolution)
 
 
 def starting_digest(spec: ModelSpec) -> str:
-    """Names the weights that ``spec`` starts from; see :func:`vitsearch.backbones.weights.digest_of`."""
+    """Names the weights that `spec` starts from; see `vitsearch.backbones.weights.digest_of`."""
     from vitsearch.backbones.weights import digest_of  # torch: only for a run that resolves plans
 
     return digest_of(spec)
 
 
 def preprocessing(name: str, weights: str) -> Preprocessing | None:
-    """How the starting weights of ``name`` read images; None for random weights, which read them as the data says."""
+    """How the starting weights of `name` read images; None for random weights, which read them as the data says."""
     from vitsearch.backbones.weights import preprocessing_of  # torch: only for a run that resolves plans
 
     return preprocessing_of(name, weights)
 
 
 def licence(name: str, weights: str) -> str | None:
-    """The licence of the starting weights of ``name``, where it is known."""
+    """The licence of the starting weights of `name`, where it is known."""
     if weights == "builtin":
         return BUILTIN[name].licence()
     if weights != "hub":

@@ -17,9 +17,9 @@ from vitsearch.errors import WeightsError
 
 @dataclass(frozen=True)
 class BuiltinBase:
-    """One base. ``architecture`` is the timm model that gets ``arguments``; ``asset`` its weights (safetensors, fp16)
-    at ``resolution``, trained on ``class_names`` as ``preprocessing`` says. It classifies
-    ``correct`` of the validation images of :data:`JUDGED_ON` correctly."""
+    """One base. `architecture` is the timm model that gets `arguments`; `asset` its weights (safetensors, fp16)
+    at `resolution`, trained on `class_names` as `preprocessing` says. It classifies
+    `correct` of the validation images of `JUDGED_ON` correctly."""
 
     family: str
     architecture: str
@@ -36,7 +36,7 @@ class BuiltinBase:
         return len(self.class_names)
 
     def path(self) -> Path:
-        """The file of the weights; :class:`WeightsError` when the installation lacks it."""
+        """The file of the weights; `WeightsError` when the installation lacks it."""
         path = Path(str(resources.files("vitsearch") / "assets" / self.asset))
         if not path.is_file():
             raise WeightsError(f"built-in weights {self.asset} are missing from this installation ({path})")
@@ -57,7 +57,7 @@ class Judged:
 
 
 JUDGED_ON = Judged("311ea9cc3947638c251e4645bb2e7f6d49766ab36277a7b4d5b111f10d4e739f", 2000)
-"""``builtin:fashion-mnist-14k``."""
+"""`builtin:fashion-mnist-14k`."""
 
 
 FASHION_MNIST = Preprocessing((0.2860,), (0.3530,))

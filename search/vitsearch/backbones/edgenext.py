@@ -1,7 +1,7 @@
 """EdgeNeXt (Maaz et al. 2022): convolutions, and attention across channels (XCA) behind split depthwise ones.
 
-A head of XCA attends among its own channels: it owns three runs of the rows of ``qkv``, one run of the columns of
-``proj``, and a temperature. The MLPs of both kinds of block are cut as well. No module depends on the image size, so
+A head of XCA attends among its own channels: it owns three runs of the rows of `qkv`, one run of the columns of
+`proj`, and a temperature. The MLPs of both kinds of block are cut as well. No module depends on the image size, so
 every size from 32 pixels on is supported.
 """
 
@@ -25,7 +25,7 @@ STRIDE = 32
 
 
 class EdgeNeXtFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "edgenext"
     modules = ("edgenext",)
@@ -65,7 +65,7 @@ class FewerHeads(CrossCovarianceAttn):  # type: ignore[misc]  # timm has no type
     """timm's attention for any number of heads: timm reshapes the output to the width of the input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x``: (batch, tokens, channels)."""
+        """`x`: (batch, tokens, channels)."""
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 4, 1)
         q, k, v = qkv.unbind(0)

@@ -1,7 +1,7 @@
 """EfficientFormerV2 (Li et al. 2023): depthwise MLPs everywhere, attention in the last two stages.
 
 The heads of an attention inside a stage are mixed: one convolution mixes their logits, another their attentions. So
-only the output side of a head is cut (its values, its row of the second convolution, its columns of ``proj``); its
+only the output side of a head is cut (its values, its row of the second convolution, its columns of `proj`); its
 queries and keys are read by the other heads and stay. The attention of a downsampling has no such mixing: there a
 head is cut whole. Position biases fit one map and are interpolated to others.
 """
@@ -29,7 +29,7 @@ FIRST_ATTENTION_STRIDE = 32
 
 
 class EfficientFormerV2Family(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "efficientformer_v2"
     modules = ("efficientformer_v2",)
@@ -79,7 +79,7 @@ class FewerValues(Attention2d):  # type: ignore[misc]  # timm has no types
     """timm's attention for any number of value heads: timm assumes as many as query heads."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x``: (batch, channels, height, width)."""
+        """`x`: (batch, channels, height, width)."""
         batch = x.shape[0]
         if self.stride_conv is not None:
             x = self.stride_conv(x)

@@ -24,7 +24,7 @@ STAGE_STRIDE = 2
 
 
 class EfficientViTMITFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "efficientvit_mit"
     modules = ("efficientvit_mit",)
@@ -82,7 +82,7 @@ def _branch(residual: Any) -> Branch | None:
 
 
 def _hidden(block: Any) -> tuple[Any, Any, Any]:
-    """The layer that makes the hidden channels, the one that reads them, and its norm; ``None`` for other blocks."""
+    """The layer that makes the hidden channels, the one that reads them, and its norm; `None` for other blocks."""
     if type(block) is MBConv:
         return block.inverted_conv.conv, block.point_conv.conv, block.point_conv.norm
     if type(block) is FusedMBConv:
@@ -95,7 +95,7 @@ def _heads(attention: LiteMLA) -> int:
 
 
 def _slice_attention(attention: Any, unit: BlockUnits, kept: Sequence[int]) -> None:
-    """``qkv`` and its aggregates are laid out ``[heads, 3, dim]``: a head owns one run of their rows."""
+    """`qkv` and its aggregates are laid out `[heads, 3, dim]`: a head owns one run of their rows."""
     width = 3 * attention.dim
     rows = [head * width + row for head in kept for row in range(width)]
     keep_rows(attention.qkv.conv, rows)
@@ -106,6 +106,6 @@ def _slice_attention(attention: Any, unit: BlockUnits, kept: Sequence[int]) -> N
 
 
 def _keep_groups(convolution: nn.Conv2d, rows: Sequence[int], groups: int) -> None:
-    """Keep ``rows``, which are whole groups, each as wide at its input as at its output."""
+    """Keep `rows`, which are whole groups, each as wide at its input as at its output."""
     keep_rows(convolution, rows)
     convolution.in_channels, convolution.groups = len(rows), groups

@@ -21,7 +21,7 @@ PATCH = 16
 
 
 class EfficientViTMSRAFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "efficientvit_msra"
     modules = ("efficientvit_msra",)

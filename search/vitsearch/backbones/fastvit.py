@@ -27,7 +27,7 @@ STEM_STRIDE = 4
 
 
 class FastViTFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "fastvit"
     modules = ("fastvit",)
@@ -72,7 +72,7 @@ class FewerHeads(Attention):  # type: ignore[misc]  # timm has no types
     """timm's attention for any number of heads: timm reshapes the output to the width of the input."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x``: (batch, channels, height, width)."""
+        """`x`: (batch, channels, height, width)."""
         batch, channels, height, width = x.shape
         tokens = x.flatten(2).transpose(1, 2)
         qkv = self.qkv(tokens).reshape(batch, height * width, 3, self.num_heads, self.head_dim)

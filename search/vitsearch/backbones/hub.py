@@ -25,7 +25,7 @@ AWAY = f"run where it does, name a mirror in HF_ENDPOINT, or {ELSE}"
 
 @dataclass(frozen=True)
 class HubWeights:
-    """Weights of timm that a run downloads: one of ``files`` of ``repository``, or for None the file at ``url``."""
+    """Weights of timm that a run downloads: one of `files` of `repository`, or for None the file at `url`."""
 
     backbone: str
     repository: str | None
@@ -57,8 +57,8 @@ class HubWeights:
         )
 
     def ask(self, timeout_s: float) -> None:
-        """Ask the server for the file, which is not downloaded. Raises :class:`WeightsError` where it has none, and
-        :class:`NoAnswer`."""
+        """Ask the server for the file, which is not downloaded. Raises `WeightsError` where it has none, and
+        `NoAnswer`."""
         try:
             self._head(timeout_s)
         except (RepositoryNotFoundError, EntryNotFoundError) as error:
@@ -81,7 +81,7 @@ class HubWeights:
 
 
 def hub_weights(backbone: str) -> HubWeights:
-    """Where timm's loader would look for the weights of a model. Raises :class:`WeightsError` where timm knows none."""
+    """Where timm's loader would look for the weights of a model. Raises `WeightsError` where timm knows none."""
     config = timm.models.get_pretrained_cfg(backbone)
     if config is None or not config.has_weights:
         raise WeightsError(f"timm has no pretrained weights for {backbone}; {ELSE}")

@@ -1,8 +1,8 @@
-"""LeViT of timm (Graham et al. 2021), with linear layers (``levit_*``) or 1x1 convolutions (``levit_conv_*``).
+"""LeViT of timm (Graham et al. 2021), with linear layers (`levit_*`) or 1x1 convolutions (`levit_conv_*`).
 
-Queries and keys are narrower than values: ``qkv`` is laid out ``[heads, k | k | v]``, and each head has a row of
-position biases. Between two stages an attention with fewer queries than keys (``kv`` ``[heads, k | v]``, ``q``
-``[heads, k]``) shrinks the map; it and its MLP are cut like blocks. Every layer has a batch norm behind it and no
+Queries and keys are narrower than values: `qkv` is laid out `[heads, k | k | v]`, and each head has a row of
+position biases. Between two stages an attention with fewer queries than keys (`kv` `[heads, k | v]`, `q`
+`[heads, k]`) shrinks the map; it and its MLP are cut like blocks. Every layer has a batch norm behind it and no
 bias.
 """
 
@@ -24,7 +24,7 @@ from vitsearch.models.surgery import head_columns, keep_columns, keep_norm_chann
 
 
 class LevitFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "levit"
     modules = ("levit",)

@@ -23,7 +23,7 @@ FIRST_TRANSFORMER_STRIDE = 8
 
 
 class MobileViTFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "mobilevit"
     modules = ("mobilevit",)

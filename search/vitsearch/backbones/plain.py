@@ -1,7 +1,7 @@
-"""timm's plain attention over ``qkv`` and its MLP of two layers, which most families use.
+"""timm's plain attention over `qkv` and its MLP of two layers, which most families use.
 
-``qkv`` is laid out ``[3, heads, head_dim]``, so a head owns three runs of its rows and one run of the columns of
-``proj`` (Dosovitskiy et al. 2021).
+`qkv` is laid out `[3, heads, head_dim]`, so a head owns three runs of its rows and one run of the columns of
+`proj` (Dosovitskiy et al. 2021).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitsearch.models.surgery import head_columns, keep_columns, keep_rows
 
 
 def block_units(name: str, block: Any) -> BlockUnits:
-    """The units of a block's ``attn`` and ``mlp``; one that is not plain has none."""
+    """The units of a block's `attn` and `mlp`; one that is not plain has none."""
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     heads = attention if is_plain_attention(attention) else None
     ffn = mlp if is_plain_mlp(mlp) else None
@@ -40,7 +40,7 @@ def block_units(name: str, block: Any) -> BlockUnits:
 
 
 def branches(block: Any) -> tuple[Branch, Branch]:
-    """The branches of ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``."""
+    """The branches of `x + attn(norm1(x))`, then `x + mlp(norm2(x))`."""
     return Branch(block.norm1, block.norm2, at_input=True), Branch(block.norm2, block)
 
 
@@ -54,7 +54,7 @@ def is_plain_mlp(module: Any) -> bool:
 
 
 def slice_attention(name: str, attention: Any, kept: Sequence[int]) -> None:
-    """Keep the heads ``kept`` (ascending) of a plain attention, in place."""
+    """Keep the heads `kept` (ascending) of a plain attention, in place."""
     if not is_plain_attention(attention) or not kept:
         raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
     slice_qkv(attention, attention.head_dim, kept)
@@ -62,7 +62,7 @@ def slice_attention(name: str, attention: Any, kept: Sequence[int]) -> None:
 
 
 def slice_qkv(attention: Any, head_dim: int, kept: Sequence[int]) -> None:
-    """Rows of ``qkv`` (laid out ``[3, heads, head_dim]``), columns of ``proj``, and ``num_heads``."""
+    """Rows of `qkv` (laid out `[3, heads, head_dim]`), columns of `proj`, and `num_heads`."""
     columns, width = head_columns(kept, head_dim), attention.num_heads * head_dim
     keep_rows(attention.qkv, [part * width + column for part in range(3) for column in columns])
     keep_columns(attention.proj, columns)

@@ -24,7 +24,7 @@ TWO_CLASSIFIERS = {"distillation": True}
 
 
 class RepViTFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "repvit"
     modules = ("repvit",)

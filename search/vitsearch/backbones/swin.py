@@ -1,7 +1,7 @@
 """Swin transformers of timm (Liu et al. 2021) and Swin-S3 (Chen et al. 2021): attention in shifted windows.
 
-A head owns its rows of ``qkv``, its columns of ``proj`` and its column of the relative position table. By default
-windows grow and shrink with the image, as in timm's ``set_input_size``: each keeps its share of its map, so that no
+A head owns its rows of `qkv`, its columns of `proj` and its column of the relative position table. By default
+windows grow and shrink with the image, as in timm's `set_input_size`: each keeps its share of its map, so that no
 map is padded, which would cost more than whole windows do. Any other window that divides the maps can be requested.
 Patch merging is not cut.
 """
@@ -25,7 +25,7 @@ from vitsearch.models.surgery import keep_of_table
 
 
 class SwinFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     attention: ClassVar[type[nn.Module]] = WindowAttention
     family = "swin"

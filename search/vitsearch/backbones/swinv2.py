@@ -1,8 +1,8 @@
 """Swin transformers V2 (Liu et al. 2022): cosine attention in shifted windows, norms behind the branches.
 
 Positions are a continuous function of the distance, computed by a small network with one output for each head, so no
-table has to be resampled. A head owns its rows of ``qkv`` (whose bias is separate: queries and values have one each),
-its columns of ``proj``, its row of that network, and a scale.
+table has to be resampled. A head owns its rows of `qkv` (whose bias is separate: queries and values have one each),
+its columns of `proj`, its row of that network, and a scale.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ LARGEST_SCALE, LARGEST_BIAS = 100.0, 16.0
 
 
 class SwinV2Family(SwinFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "swinv2"
     modules = ("swin_transformer_v2",)
     attention = WindowAttention
 
     def build(self, spec: ModelSpec) -> Built:
-        """Make timm call ``qkv`` as a layer and add its bias afterwards, so that hooks on the layer see its input."""
+        """Make timm call `qkv` as a layer and add its bias afterwards, so that hooks on the layer see its input."""
         built = super().build(spec)
         for _, block in named_blocks(built.model):
             cast(Any, block.attn).qkv_bias_separate = True
@@ -72,7 +72,7 @@ class FewerHeads(WindowAttention):  # type: ignore[misc]  # timm has no types
     """timm's attention for any number of heads: timm reshapes the output to the width of the input."""
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """``x``: (windows, tokens, channels); ``mask``: (windows of an image, tokens, tokens)."""
+        """`x`: (windows, tokens, channels); `mask`: (windows of an image, tokens, tokens)."""
         windows, tokens, _ = x.shape
         qkv = self.qkv(x)
         if self.q_bias is not None:

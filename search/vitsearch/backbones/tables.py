@@ -9,7 +9,7 @@ from vitsearch.backbones.weights_file import State
 
 
 def resample_biases(state: State, model: nn.Module) -> State:
-    """``state`` with its position biases (heads, height x width) interpolated to the maps of ``model``.
+    """`state` with its position biases (heads, height x width) interpolated to the maps of `model`.
 
     For attentions that have one bias for each distance between two tokens (LeViT and its successors). Bicubic, as in
     TinyViT (Wu et al. 2022); timm itself refuses them at another resolution.

@@ -1,6 +1,6 @@
 """Base class of families of timm models: names, starting weights, and reasons that hold for all of them.
 
-A family is one file with a subclass of :class:`TimmFamily`. It gives the timm modules of its models, the units of a
+A family is one file with a subclass of `TimmFamily`. It gives the timm modules of its models, the units of a
 model, how heads are sliced, and which resolutions are valid.
 """
 
@@ -30,9 +30,9 @@ from vitsearch.training.distillation import supports_token
 
 
 class TimmFamily(ABC):
-    """See :class:`vitsearch.models.backbone.Backbone`.
+    """See `vitsearch.models.backbone.Backbone`.
 
-    Each ``why_no_*`` completes the sentence "NAME ..." for models of the family that do not support this.
+    Each `why_no_*` completes the sentence "NAME ..." for models of the family that do not support this.
     """
 
     family: ClassVar[str]
@@ -56,7 +56,7 @@ class TimmFamily(ABC):
 
     @abstractmethod
     def tokens(self, model: nn.Module, resolution: int) -> int:
-        """Tokens (prefix tokens too) that the first attention of ``model`` sees at ``resolution``; 0 without one."""
+        """Tokens (prefix tokens too) that the first attention of `model` sees at `resolution`; 0 without one."""
 
     @abstractmethod
     def embed_dim(self, model: nn.Module) -> int:
@@ -67,18 +67,18 @@ class TimmFamily(ABC):
         return 0
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        """Why ``name`` cannot be built for images of ``pixels``; ``None`` if it can."""
+        """Why `name` cannot be built for images of `pixels`; `None` if it can."""
         return None
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
-        """Arguments of timm's constructor for images of ``pixels``."""
+        """Arguments of timm's constructor for images of `pixels`."""
         return {"img_size": pixels}
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
 
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
-        """Called only for families that support ``embed_pruning_ratio``."""
+        """Called only for families that support `embed_pruning_ratio`."""
         raise PlanError(f"family {self.family}: a model {self.why_no_embed}")
 
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
@@ -89,13 +89,13 @@ class TimmFamily(ABC):
         return ()
 
     def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
-        """The default side of the windows of each of :meth:`maps`."""
+        """The default side of the windows of each of `maps`."""
         return ()
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        """Arguments of timm's constructor for windows of ``window`` tokens, one of :meth:`windows`, at ``pixels``.
+        """Arguments of timm's constructor for windows of `window` tokens, one of `windows`, at `pixels`.
 
-        Called only for families that have :meth:`maps`.
+        Called only for families that have `maps`.
         """
         raise NotImplementedError
 
@@ -163,7 +163,7 @@ class TimmFamily(ABC):
         return build(spec, recipe)
 
     def recipe(self, name: str, resolution: int | None = None) -> Recipe:
-        """The recipe of ``name`` at ``resolution`` (native when ``None``), with its default windows."""
+        """The recipe of `name` at `resolution` (native when `None`), with its default windows."""
         if name in BUILTIN:
             base = BUILTIN[name]
             size = self.resolution_arguments(name, resolution or base.resolution)
@@ -179,25 +179,25 @@ class TimmFamily(ABC):
         return BlockStructure(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
 
     def _refused_export(self, name: str) -> str | None:
-        """Why no file of ``name`` can be written, at any precision: all are made from the fp32 file."""
+        """Why no file of `name` can be written, at any precision: all are made from the fp32 file."""
         size = _fp32_bytes(type(self), name)
         if size < MAX_BYTES:
             return None
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
 
     def _has_convolutions(self, name: str) -> bool:
-        """Whether ``name`` has more convolutions than the one that a patch embedding is."""
+        """Whether `name` has more convolutions than the one that a patch embedding is."""
         return sum(isinstance(module, nn.Conv2d) for module in self.unbuilt(name).modules()) > 1
 
     def _removable(self, name: str) -> int:
         return sum(unit.removable for unit in self._unbuilt_units(name))
 
     def unbuilt(self, name: str) -> nn.Module:
-        """``name`` at its native size, without memory for its weights (torch's meta device)."""
+        """`name` at its native size, without memory for its weights (torch's meta device)."""
         return _unbuilt(type(self), name)
 
     def _refused_window(self, name: str, resolution: str, window: int) -> str | None:
-        """Why ``window`` does not fit. Without a resolution, any window of at least two tokens is accepted."""
+        """Why `window` does not fit. Without a resolution, any window of at least two tokens is accepted."""
         pixels = int(resolution or self.native_resolution(name))
         if not self.maps(name, pixels):
             return f"{name} {self.why_no_windows}"
@@ -211,7 +211,7 @@ class TimmFamily(ABC):
         return f"windows of side {window} do not divide the maps of {name} at {pixels} pixels; allowed: {allowed}"
 
     def _misfit(self, name: str, weights: str) -> str | None:
-        """Why the file of ``file:PATH`` does not hold weights of ``name``."""
+        """Why the file of `file:PATH` does not hold weights of `name`."""
         if not weights.startswith("file:"):
             return None
         path = weights_path(ModelSpec(name, weights, 0, 0))
@@ -229,7 +229,7 @@ def _unbuilt(family: type[TimmFamily], name: str) -> nn.Module:
 
 @cache
 def _misfit(family: type[TimmFamily], name: str, path: Path, changed_ns: int) -> str | None:
-    """Why the weights in the file ``path``, last changed at ``changed_ns``, are not those of ``name``."""
+    """Why the weights in the file `path`, last changed at `changed_ns`, are not those of `name`."""
     try:
         family().build(ModelSpec(name, f"file:{path}", family().native_resolution(name), classes=1))
     except WeightsError as error:

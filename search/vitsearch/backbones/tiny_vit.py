@@ -1,6 +1,6 @@
 """TinyViT (Wu et al. 2022): a stage of inverted residuals, then attention in unshifted windows, with LeViT's biases.
 
-A head owns its rows of ``qkv`` (laid out ``[heads, k | k | v]``), its columns of ``proj`` and its row of position
+A head owns its rows of `qkv` (laid out `[heads, k | k | v]`), its columns of `proj` and its row of position
 biases. By default windows keep their share of the map at every resolution, so that none is padded; others that divide
 the maps can be requested. The MLPs and the hidden channels of the inverted residuals are cut as well. Mergings are
 not cut.
@@ -24,7 +24,7 @@ STRIDE = 32
 
 
 class TinyViTFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "tiny_vit"
     modules = ("tiny_vit",)
@@ -81,7 +81,7 @@ class TinyViTFamily(TimmFamily):
 
 
 def slice_biased_attention(attention: Any, kept: Sequence[int]) -> None:
-    """Cut rows of ``qkv`` (laid out ``[heads, k | k | v]``), columns of ``proj``, rows of the biases, and counters."""
+    """Cut rows of `qkv` (laid out `[heads, k | k | v]`), columns of `proj`, rows of the biases, and counters."""
     key, value = attention.key_dim, attention.val_dim
     keep_rows(attention.qkv, head_columns(kept, 2 * key + value))
     keep_columns(attention.proj, head_columns(kept, value))

@@ -1,8 +1,8 @@
 """Plain vision transformers of timm: ViT, DeiT, distilled DeiT (two prefix tokens), DeiT-III.
 
-A block is ``x + proj(attention(qkv(norm(x))))`` then ``x + fc2(act(fc1(norm(x))))`` (Dosovitskiy et al. 2021).
+A block is `x + proj(attention(qkv(norm(x))))` then `x + fc2(act(fc1(norm(x))))` (Dosovitskiy et al. 2021).
 Variants of timm's two modules with another attention or MLP belong to the family too: they are built and measured,
-and ``supports`` gives the reason why parts of them cannot be cut.
+and `supports` gives the reason why parts of them cannot be cut.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NEEDS_CLASS_TOKEN = {
 
 
 class ViTFamily(TimmFamily):
-    """See :class:`vitsearch.models.backbone.Backbone`."""
+    """See `vitsearch.models.backbone.Backbone`."""
 
     family = "vit"
     modules = ("vision_transformer", "deit")

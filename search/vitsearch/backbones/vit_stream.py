@@ -1,12 +1,12 @@
 """The residual stream of a plain ViT: which layers write to it and read it, and how to keep fewer of its channels.
 
-Patches, positions, prefix tokens, ``proj`` and ``fc2`` write; ``qkv``, ``fc1`` and the classifiers read, each through a
+Patches, positions, prefix tokens, `proj` and `fc2` write; `qkv`, `fc1` and the classifiers read, each through a
 LayerNorm. The width of a head does not change, only its inputs and outputs get narrower.
 
 A LayerNorm over fewer channels is another function, because its mean and variance cover only these channels. So a
 narrower model does not equal the whole one with masked channels. It equals, to 1e-5, the whole one whose LayerNorms
 take mean and variance over the kept channels and give zero for the others. The difference to the whole model is
-fitted by :mod:`vitsearch.compress.prune_width`.
+fitted by `vitsearch.compress.prune_width`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WIDTHS = ("embed_dim", "num_features", "head_hidden_size")
 
 
 def can_be_cut(vit: Any) -> bool:
-    """Whether this module can cut every part of ``vit`` that touches the stream; tokens are not pruned yet."""
+    """Whether this module can cut every part of `vit` that touches the stream; tokens are not pruned yet."""
     blocks = all(is_plain_block(block) and is_plain_mlp(block.mlp) for block in _blocks(vit))
     plain = blocks and type(vit.patch_embed) is PatchEmbed and vit.attn_pool is None
     return (
@@ -39,7 +39,7 @@ def can_be_cut(vit: Any) -> bool:
 
 
 def keep(vit: Any, kept: Sequence[int]) -> None:
-    """Drop the channels that are not in ``kept``, in place."""
+    """Drop the channels that are not in `kept`, in place."""
     for name in TABLES:
         if getattr(vit, name, None) is not None:
             setattr(vit, name, keep_of_table(getattr(vit, name), 2, kept))

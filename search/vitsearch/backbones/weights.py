@@ -34,8 +34,8 @@ RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
 class Recipe:
     """How timm builds the architecture: its name (tag included) and constructor arguments.
 
-    ``resample(state, model)`` fits tensors of a state that depend on the resolution to ``model``, for families whose
-    weights timm's loader refuses at another one. ``classifier`` holds arguments for ``reset_classifier``, besides the
+    `resample(state, model)` fits tensors of a state that depend on the resolution to `model`, for families whose
+    weights timm's loader refuses at another one. `classifier` holds arguments for `reset_classifier`, besides the
     number of classes.
     """
 
@@ -46,7 +46,7 @@ class Recipe:
 
     @property
     def config(self) -> Any:
-        """timm's ``PretrainedCfg`` for the name."""
+        """timm's `PretrainedCfg` for the name."""
         return timm.models.get_pretrained_cfg(self.name)
 
     def create(self, **arguments: Any) -> nn.Module:
@@ -64,7 +64,7 @@ class Recipe:
         return model
 
     def fitted(self, state: State, **arguments: Any) -> State:
-        """``state`` resampled to fit the model of :meth:`create`."""
+        """`state` resampled to fit the model of `create`."""
         if self.resample is None:
             return state
         with torch.device("meta"):
@@ -72,7 +72,7 @@ class Recipe:
 
 
 def build(spec: ModelSpec, recipe: Recipe) -> Built:
-    """The model of ``spec`` with its weights; see :meth:`Backbone.build` for errors."""
+    """The model of `spec` with its weights; see `Backbone.build` for errors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         if spec.weights == "none":
@@ -83,7 +83,7 @@ def build(spec: ModelSpec, recipe: Recipe) -> Built:
 
 
 def weights_path(spec: ModelSpec) -> Path:
-    """The file of ``builtin`` or ``file:PATH`` weights; :class:`WeightsError` when it does not exist."""
+    """The file of `builtin` or `file:PATH` weights; `WeightsError` when it does not exist."""
     if spec.weights == "builtin":
         if spec.backbone not in BUILTIN:
             having = ", ".join(sorted(BUILTIN))
@@ -101,8 +101,8 @@ def weights_path(spec: ModelSpec) -> Path:
 def digest_of(spec: ModelSpec) -> str:
     """sha256 that identifies the starting weights, in hexadecimal.
 
-    ``builtin`` and ``file:``: of the bytes of the file. ``hub``: of the name of the weights (architecture, tag,
-    repository); weights of the hub are assumed not to change under a name. ``none``: of the architecture, because the
+    `builtin` and `file:`: of the bytes of the file. `hub`: of the name of the weights (architecture, tag,
+    repository); weights of the hub are assumed not to change under a name. `none`: of the architecture, because the
     weights are drawn from a fixed seed.
     """
     if spec.weights == "hub":

@@ -25,10 +25,10 @@ State = dict[str, torch.Tensor]
 
 
 def read_state(path: Path) -> State:
-    """The tensors in ``path``, floats as float32.
+    """The tensors in `path`, floats as float32.
 
-    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under ``state_dict``, ``model`` or
-    ``model_ema``. Does not execute code in the file. :class:`WeightsError` for anything else.
+    Accepts safetensors (under any file name) and PyTorch state dicts, plain or under `state_dict`, `model` or
+    `model_ema`. Does not execute code in the file. `WeightsError` for anything else.
     """
     state = _unpacked(path)
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
@@ -78,7 +78,7 @@ def _content(state: Any) -> str:
 
 
 def some(keys: list[str]) -> str:
-    """The first of ``keys`` and the number of the others."""
+    """The first of `keys` and the number of the others."""
     more = len(keys) - KEYS_SHOWN
     return ", ".join(keys[:KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -12,7 +12,7 @@ SMALLEST_WINDOW = 2
 
 
 def fitting(maps: Sequence[int]) -> tuple[int, ...]:
-    """Sides of windows that divide each of ``maps`` (tokens a side, one for each stage), in ascending order.
+    """Sides of windows that divide each of `maps` (tokens a side, one for each stage), in ascending order.
 
     A map that is smaller than the window counts as one window.
     """
@@ -21,5 +21,5 @@ def fitting(maps: Sequence[int]) -> tuple[int, ...]:
 
 
 def clipped(window: int, maps: Sequence[int]) -> tuple[int, ...]:
-    """The side of the windows of each stage if all should be ``window``."""
+    """The side of the windows of each stage if all should be `window`."""
     return tuple(min(window, size) for size in maps)

@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stay inside the commands: ``vitsearch --help`` loads none of them."""
+"""The command line. Heavy imports stay inside the commands: `vitsearch --help` loads none of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of ``vitsearch capabilities BACKBONE --try``."""
+"""The output of `vitsearch capabilities BACKBONE --try`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ LEGEND = (
 def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequence[str], as_json: bool) -> bool:
     """Try each backbone and print what works; returns whether all of it does.
 
-    Without ``runtimes``, they are tried in those whose files are written in seconds.
+    Without `runtimes`, they are tried in those whose files are written in seconds.
 
-    Raises :class:`~vitsearch.errors.UnknownName` before anything is tried.
+    Raises `UnknownName` before anything is tried.
     """
     for name in names:
         backbones.find(name)

@@ -1,4 +1,4 @@
-"""The commands ``ship`` and ``verify``."""
+"""The commands `ship` and `verify`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The tables of the operators that each backbone supports, and of the precisions that each runtime supports.
 
-They are built by asking ``supports``, so they cannot differ from it. ``vitsearch capabilities`` prints what
-:func:`describe` returns; ``docs/capabilities.md`` contains that output.
+They are built by asking `supports`, so they cannot differ from it. `vitsearch capabilities` prints what
+`describe` returns; `docs/capabilities.md` contains that output.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Notes:
 
 
 def examples() -> tuple[str, ...]:
-    """At least one backbone of every registered family, in the order of :data:`EXAMPLES`."""
+    """At least one backbone of every registered family, in the order of `EXAMPLES`."""
     families = {name: backbones.FAMILIES.get(name)() for name in backbones.FAMILIES.names()}
     claimed = [name for name in EXAMPLES if any(family.claims(name) for family in families.values())]
     missing = [f for f in families.values() if not any(f.claims(name) for name in claimed)]
@@ -73,7 +73,7 @@ def examples() -> tuple[str, ...]:
 
 
 def describe(names: Sequence[str]) -> str:
-    """Two tables and the reasons, in Markdown. Raises :class:`~vitsearch.errors.UnknownName` for an unknown name."""
+    """Two tables and the reasons, in Markdown. Raises `UnknownName` for an unknown name."""
     notes = _Notes()
     heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]

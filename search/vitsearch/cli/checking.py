@@ -1,4 +1,4 @@
-"""``vitsearch check``: each part is printed as soon as it is known, what the file alone shows before the libraries that
+"""`vitsearch check`: each part is printed as soon as it is known, what the file alone shows before the libraries that
 build models are loaded."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SILENT_S = 2.0
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command is asked to check. ``devices`` are descriptions; ``costs`` and ``connect`` add those parts."""
+    """What the command is asked to check. `devices` are descriptions; `costs` and `connect` add those parts."""
 
     space: Path
     overrides: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Report:
 def check_all(asked: Asked, report: Report) -> None:
     """Check a space file, and print each part as soon as it is known.
 
-    Raises :class:`SpaceError` with every problem, and ``typer.Exit`` where all of them were printed already."""
+    Raises `SpaceError` with every problem, and `typer.Exit` where all of them were printed already."""
     with saying_only_what_is_new(of_file(asked.space, asked.overrides)):
         with report.under_way("loading PyTorch and the backbones"):
             from vitsearch.devices import descriptions

@@ -1,4 +1,4 @@
-"""The output of ``vitsearch install-converter``."""
+"""The output of `vitsearch install-converter`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vitsearch_evaluators.base.printable import printable
 
 
 def install(name: str, to_stderr: bool = False) -> None:
-    """Make the environment of a converter; :class:`~vitsearch.errors.UnknownName` for one that does not exist. Its
+    """Make the environment of a converter; `UnknownName` for one that does not exist. Its
     progress may go to standard error."""
     from vitsearch.export.litert import litert_file
 

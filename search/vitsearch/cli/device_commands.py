@@ -1,6 +1,6 @@
-"""``vitsearch devices``: the devices that this user has added, their properties and their queues.
+"""`vitsearch devices`: the devices that this user has added, their properties and their queues.
 
-HTTP client and tables are imported inside the commands, so that ``vitsearch --help`` loads neither.
+HTTP client and tables are imported inside the commands, so that `vitsearch --help` loads neither.
 """
 
 from __future__ import annotations

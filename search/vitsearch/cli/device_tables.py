@@ -1,4 +1,4 @@
-"""The output of ``vitsearch devices``, as JSON and as tables."""
+"""The output of `vitsearch devices`, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def row(name: str, device: KnownDevice, info: DeviceInfo) -> PrintedDevice:
 
 
 def describe(info: DeviceInfo) -> str:
-    """A device in words: ``NVIDIA Jetson Nano (physical)``."""
+    """A device in words: `NVIDIA Jetson Nano (physical)`."""
     return printable(f"{info.fingerprint.get('board') or info.fingerprint.get('cpu') or 'a device'} ({info.kind})")
 
 
@@ -66,7 +66,7 @@ def description(name: str, device: KnownDevice) -> DeviceDescription:
 
 
 def status(name: str, device: KnownDevice) -> dict[str, Any]:
-    """Everything that the agent reports. ``queue`` is in the order of execution, running jobs first."""
+    """Everything that the agent reports. `queue` is in the order of execution, running jobs first."""
 
     def ask(client: DeviceClient) -> tuple[DeviceInfo, list[dict[str, Any]], Mapping[str, Any]]:
         queue = [_job(job) | {"last": _last_event(client, job)} for job in client.jobs()]
@@ -85,9 +85,9 @@ def _last_event(client: DeviceClient, job: JobStatus) -> dict[str, Any] | None:
 
 
 def cancel(name: str, device: KnownDevice, beginning: str) -> PrintedJob:
-    """Cancel the job whose id begins with ``beginning``.
+    """Cancel the job whose id begins with `beginning`.
 
-    Raises :class:`UnknownName` when there is no such job, and :class:`ResourceError` when there are several.
+    Raises `UnknownName` when there is no such job, and `ResourceError` when there are several.
     """
 
     def ask(client: DeviceClient) -> JobStatus:
@@ -224,7 +224,7 @@ def _queue_text(queued: int | None, running: int | None, quarantined: str | None
 
 
 def _state_text(job: dict[str, Any]) -> str:
-    """The state of a job with its last event: ``running: phase latency-2``."""
+    """The state of a job with its last event: `running: phase latency-2`."""
     last = job["last"]
     if last is None or last["what"] == "started":
         return str(job["state"])

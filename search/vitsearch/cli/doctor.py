@@ -1,4 +1,4 @@
-"""The output of ``vitsearch doctor``: what can run here and on each known device, and what installs the rest."""
+"""The output of `vitsearch doctor`: what can run here and on each known device, and what installs the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that write a first file: ``init`` a space file, ``agent-pyz`` the agent for a board."""
+"""The commands that write a first file: `init` a space file, `agent-pyz` the agent for a board."""
 
 from __future__ import annotations
 

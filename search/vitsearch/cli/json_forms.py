@@ -1,7 +1,7 @@
-"""The forms of everything that ``--json`` prints, as JSON Schemas. ``vitsearch schema COMMAND`` prints one of them.
+"""The forms of everything that `--json` prints, as JSON Schemas. `vitsearch schema COMMAND` prints one of them.
 
-Each form is that of a frozen value, by pydantic; what stands under a field describes it. ``docs/json.md`` is made from
-them: ``python -m vitsearch.cli.json_forms > docs/json.md``. Tests hold what the commands print against the forms.
+Each form is that of a frozen value, by pydantic; what stands under a field describes it. `docs/json.md` is made from
+them: `python -m vitsearch.cli.json_forms > docs/json.md`. Tests hold what the commands print against the forms.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEFINITIONS = "#/$defs/"
 
 @dataclass(frozen=True)
 class JsonForm:
-    """What a command prints with ``--json``: a value of the type ``MODULE:NAME``, or a list of such."""
+    """What a command prints with `--json`: a value of the type `MODULE:NAME`, or a list of such."""
 
     command: str
     text: str
@@ -115,7 +115,7 @@ FORMS: Mapping[str, JsonForm] = {
 
 
 def json_form(command: str) -> Schema:
-    """The JSON Schema of what a command prints. Raises :class:`~vitsearch.errors.UnknownName` with those that print
+    """The JSON Schema of what a command prints. Raises `UnknownName` with those that print
     JSON."""
     if command not in FORMS:
         raise UnknownName("command with --json", command, FORMS)
@@ -125,7 +125,7 @@ def json_form(command: str) -> Schema:
 
 
 def page() -> str:
-    """The text of ``docs/json.md``."""
+    """The text of `docs/json.md`."""
     lines = [
         "# What `--json` prints",
         "",
@@ -145,12 +145,12 @@ def page() -> str:
 
 @dataclass(frozen=True)
 class _Table:
-    """The fields of a schema with these ``definitions``."""
+    """The fields of a schema with these `definitions`."""
 
     definitions: Mapping[str, Schema]
 
     def rows(self, schema: Schema, before: str) -> Iterator[str]:
-        """A row for each field; those of inner objects are written ``points[].trial``, ``models.params_m.low``."""
+        """A row for each field; those of inner objects are written `points[].trial`, `models.params_m.low`."""
         schema = self._value(schema)
         more = schema.get("additionalProperties")
         if schema.get("type") == "array":

@@ -31,7 +31,7 @@ LONG_S = 30.0
 
 @contextmanager
 def progress(space: SearchSpace, plain: bool, stream: TextIO | None = None) -> Iterator[Progress]:
-    """The view of a run. ``stream`` takes plain lines; default: standard output."""
+    """The view of a run. `stream` takes plain lines; default: standard output."""
     objectives = tuple(space.objectives)
     if plain:
         yield PlainLines(objectives, stream or sys.stdout)

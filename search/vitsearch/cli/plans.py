@@ -1,4 +1,4 @@
-"""The command ``vitsearch plan``: a plan file read, filled in, judged and described."""
+"""The command `vitsearch plan`: a plan file read, filled in, judged and described."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vitsearch.space.plan_file import Backbones, WrittenPlan, read_plan
 
 
 def read(file: Path, space_file: Path | None) -> WrittenPlan:
-    """The plan in ``file``. Raises PlanError with every reason why it cannot be built, SpaceError for a space file with
+    """The plan in `file`. Raises PlanError with every reason why it cannot be built, SpaceError for a space file with
     problems."""
     space = api.judged_space(space_file, ()).require().space if space_file is not None else None
     return read_plan(file, space, Backbones(backbones.supports, backbones.native_resolution))

@@ -1,4 +1,4 @@
-"""The page ``docs/policy.md``, made from the policy: ``python -m vitsearch.cli.policy_page > docs/policy.md``."""
+"""The page `docs/policy.md`, made from the policy: `python -m vitsearch.cli.policy_page > docs/policy.md`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ and how the agent measures."""
 
 
 def page(policy: SearchPolicy = POLICY) -> str:
-    """The text of ``docs/policy.md``."""
+    """The text of `docs/policy.md`."""
     sections = [_section(group.name, getattr(policy, group.name)) for group in fields(policy)]
     return "\n\n".join([HEAD, *sections]) + "\n"
 

@@ -1,4 +1,4 @@
-"""What the commands print with ``--json`` that no other part of the program has as a value."""
+"""What the commands print with `--json` that no other part of the program has as a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vitsearch report``, ``serve`` and ``dashboard``: a study as a page, as the same page live, in optuna-dashboard."""
+"""`vitsearch report`, `serve` and `dashboard`: a study as a page, as the same page live, in optuna-dashboard."""
 
 from __future__ import annotations
 

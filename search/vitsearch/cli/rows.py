@@ -2,7 +2,7 @@
 
 A row is one line where that fits. Where it does not, further columns are left out and named below; then columns of
 words wrap between words; and where that is not enough, each row is a block: its name, and under it every value with its
-heading. Psql's ``\\x auto`` does the same.
+heading. Psql's `\\x auto` does the same.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Names with a text each, which wraps beside its name. ``pairs`` are of name, text and style."""
+    """Names with a text each, which wraps beside its name. `pairs` are of name, text and style."""
 
     pairs: Sequence[tuple[str, str, str]]
 

@@ -27,13 +27,13 @@ EXTRA = ("latency_ms_p50", "peak_memory_mb", "size_mb", "params_m", "macs_m")
 
 
 def plan_cell(plan: Plan, shares: Mapping[str, float], with_model: bool = True) -> str:
-    """A plan, and behind its precision how much of the arithmetic has it: ``int8_ptq (96% in int8)``."""
+    """A plan, and behind its precision how much of the arithmetic has it: `int8_ptq (96% in int8)`."""
     kept = shown(plan.deployment.precision, shares)
     return plan_text(plan, with_model) + (f" ({kept})" if kept else "")
 
 
 def columns_of_devices(objectives: Collection[str], models: Iterable[Metrics]) -> list[str]:
-    """The metrics of the single devices of a fleet of which an objective is made: ``cpu_ms_p50@nano``."""
+    """The metrics of the single devices of a fleet of which an objective is made: `cpu_ms_p50@nano`."""
     names = dict.fromkeys(name for metrics in models for name in metrics.figures if "@" in name)
     return [name for name in names if name.partition("@")[0] in objectives and name not in objectives]
 
@@ -58,7 +58,7 @@ def missing_notes(columns: list[str], models: dict[str, Metrics]) -> list[str]:
 
 
 def disk(size: int) -> str:
-    """A size on disk, in units of 1000: ``1.7 MB``."""
+    """A size on disk, in units of 1000: `1.7 MB`."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(UNITS) - 1:
         value, unit = value / 1000.0, unit + 1

@@ -61,5 +61,5 @@ def say(text: str, err: bool = False) -> None:
 
 
 def plain(text: str) -> Text:
-    """One line of text that is printed literally, markup such as ``[/x]`` included."""
+    """One line of text that is printed literally, markup such as `[/x]` included."""
     return Text(printable(text))

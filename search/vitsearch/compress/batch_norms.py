@@ -17,10 +17,10 @@ from torch import nn
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Set the statistics of each norm to the plain mean over ``batches`` (N, C, H, W), in place.
+    """Set the statistics of each norm to the plain mean over `batches` (N, C, H, W), in place.
 
     Only the norms are in training mode during this; every module gets its mode back. A model without batch norms is
-    left as it is, and ``batches`` are not read.
+    left as it is, and `batches` are not read.
     """
     norms = [(norm, norm.momentum, norm.training) for norm in _norms(model)]
     if not norms:

@@ -14,7 +14,7 @@ ROWS = 8192
 
 
 def drawn(rows: torch.Tensor) -> torch.Tensor:
-    """At most :data:`ROWS` of ``rows``, the same indices for every tensor of equal length."""
+    """At most `ROWS` of `rows`, the same indices for every tensor of equal length."""
     if len(rows) <= ROWS:
         return rows
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]
@@ -23,10 +23,10 @@ def drawn(rows: torch.Tensor) -> torch.Tensor:
 
 @one_thread()
 def fit(inputs: torch.Tensor, error: torch.Tensor, ridge: float, centred: bool) -> tuple[Matrix, Matrix]:
-    """Regress ``error`` (rows, outputs) on ``inputs`` (rows, columns), with a ridge that pulls the change to zero.
+    """Regress `error` (rows, outputs) on `inputs` (rows, columns), with a ridge that pulls the change to zero.
 
-    Returns the change of the weights (outputs, columns) and the constant (outputs,), which is zero unless ``centred``.
-    :class:`StageError` when the result is not finite.
+    Returns the change of the weights (outputs, columns) and the constant (outputs,), which is zero unless `centred`.
+    `StageError` when the result is not finite.
     """
     mean_input, mean_error = inputs.mean(0), error.mean(0)
     if centred:

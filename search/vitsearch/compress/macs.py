@@ -10,7 +10,7 @@ from vitsearch.models.surgery import frozen, unfused_attention
 
 
 def count(model: nn.Module, example_input: torch.Tensor) -> tuple[float, float]:
-    """Millions of multiply-accumulates for one image of ``example_input``, and millions of parameters.
+    """Millions of multiply-accumulates for one image of `example_input`, and millions of parameters.
 
     Matrix products and convolutions count; norms, activations and softmax do not. Attention runs unfused, because the
     counter has no formula for the fused kernel of CPUs and would miss it. Parameters are frozen, because the

@@ -16,7 +16,7 @@ Matrix = NDArray[np.float64]
 
 
 def rows(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
-    """``inputs`` of ``layer`` as (images, positions, columns).
+    """`inputs` of `layer` as (images, positions, columns).
 
     Positions are the tokens of a linear layer or the pixels of a convolution, and one where a linear layer reads a
     vector.
@@ -33,19 +33,19 @@ def weight(layer: Layer) -> Matrix:
 
 
 def set_weight(layer: Layer, values: Matrix) -> None:
-    """Write ``values`` (outputs, inputs) into ``layer``, which must have this shape."""
+    """Write `values` (outputs, inputs) into `layer`, which must have this shape."""
     new = torch.from_numpy(values).to(layer.weight.dtype).reshape(layer.weight.shape)
     with torch.no_grad():
         layer.weight.copy_(new)
 
 
 def has_constant(layer: Layer, norm: nn.Module | None) -> bool:
-    """Whether :func:`add_constant` has an effect: there is a bias, or a batch norm behind the layer."""
+    """Whether `add_constant` has an effect: there is a bias, or a batch norm behind the layer."""
     return layer.bias is not None or isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
 
 
 def add_constant(layer: Layer, norm: nn.Module | None, constant: Matrix) -> None:
-    """Add ``constant`` (outputs,) to the output of ``layer``.
+    """Add `constant` (outputs,) to the output of `layer`.
 
     It goes into the bias, or else off the mean that the batch norm behind the layer subtracts.
     """

@@ -2,7 +2,7 @@
 
 The only module that imports torch_pruning. Heads and the residual stream are sliced by the family, which knows its
 layout. FFN channels go through torch_pruning's dependency graph, which also follows the norms and depthwise
-convolutions between the two layers. Its ``BasePruner`` is not used: on half of the families it fails or silently
+convolutions between the two layers. Its `BasePruner` is not used: on half of the families it fails or silently
 prunes nothing, and its default arguments keep models alive.
 """
 
@@ -20,10 +20,10 @@ from vitsearch.models.backbone import Backbone, BlockUnits
 
 
 def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_input: torch.Tensor) -> None:
-    """Cut the unpruned ``model`` down to ``resolved``, in place.
+    """Cut the unpruned `model` down to `resolved`, in place.
 
-    ``example_input`` (1, channels, height, width) is used for tracing. Blocks that keep everything are not touched.
-    :class:`StageError` when the resolved plan does not fit the model or the cut went wrong.
+    `example_input` (1, channels, height, width) is used for tracing. Blocks that keep everything are not touched.
+    `StageError` when the resolved plan does not fit the model or the cut went wrong.
     """
     units = backbone.units(model)
     if len(units) != len(resolved.blocks):

@@ -1,6 +1,6 @@
 """Refit of the layers that read a narrower residual stream, to their output on all channels.
 
-A reader is ``W norm(x) + b`` on the stream x. Let z = norm(x) in the base, and z' the output of the norm on the kept
+A reader is `W norm(x) + b` on the stream x. Let z = norm(x) in the base, and z' the output of the norm on the kept
 channels S in the cut model: it has another mean and variance, and the errors of the layers in front. The missing part
 of z is predicted linearly from z', and the prediction is folded into the weights:
 
@@ -8,7 +8,7 @@ of z is predicted linearly from z', and the prediction is folded into the weight
     W'     = W_S + W D,   b' = b + W d
 
 W are the rows that the reader keeps, on all channels. Each reader is fitted when it runs, in the pass of
-:mod:`vitsearch.compress.sequential`, which fits the layers that write to the stream, and the classifiers.
+`vitsearch.compress.sequential`, which fits the layers that write to the stream, and the classifiers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from vitsearch.models.backbone import Backbone, Reader
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One reader on all channels: the ``norm`` of the base, the ``stream`` (images, tokens, channels) that the norm
-    read, ``weight`` and ``bias`` of the rows that are kept."""
+    """One reader on all channels: the `norm` of the base, the `stream` (images, tokens, channels) that the norm
+    read, `weight` and `bias` of the rows that are kept."""
 
     norm: nn.Module
     stream: torch.Tensor
@@ -41,9 +41,9 @@ class Reading:
 
 
 def readings(base: nn.Module, wide: nn.Module, backbone: Backbone, images: torch.Tensor) -> dict[str, Reading]:
-    """The readings of all readers of ``base`` that ``wide`` still has, by the name of the reader.
+    """The readings of all readers of `base` that `wide` still has, by the name of the reader.
 
-    ``wide`` is the cut model before it lost channels; ``images`` (n, channels, height, width), normalised. The streams
+    `wide` is the cut model before it lost channels; `images` (n, channels, height, width), normalised. The streams
     are float32 and take as much memory as the inputs of all blocks for all images.
     """
     layers = {reader.name: reader.layer for reader in backbone.stream_readers(wide)}
@@ -73,9 +73,9 @@ def fitting(
     read: Mapping[str, Reading],
     reductions: Sequence[Reduction],
 ) -> Iterator[None]:
-    """Fit the readers of ``pruned`` that are named in ``read`` whenever they run inside this context.
+    """Fit the readers of `pruned` that are named in `read` whenever they run inside this context.
 
-    ``pruned`` has the channels ``embed`` left. Each fit starts from the weights in ``read``, not from an earlier fit.
+    `pruned` has the channels `embed` left. Each fit starts from the weights in `read`, not from an earlier fit.
     """
     hooks = [
         reader.layer.register_forward_hook(_fitted(reader, read[reader.name], list(embed), reductions))

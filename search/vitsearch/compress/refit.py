@@ -1,7 +1,7 @@
 """Parallel refit: fit the layers behind a cut in closed form, from statistics of the unpruned base alone.
 
-For a consumer ``y = W a + b`` (``proj`` or ``fc2``) that keeps the columns S of its input, with mean mu and centred
-covariance C of ``a`` (R = ridge x mean of C's diagonal):
+For a consumer `y = W a + b` (`proj` or `fc2`) that keeps the columns S of its input, with mean mu and centred
+covariance C of `a` (R = ridge x mean of C's diagonal):
 
     W' = (W C_:S + R W_S)(C_SS + R I)^-1,   b' = b + W mu - W' mu_S
 
@@ -36,9 +36,9 @@ RIDGE = 1e-2
 def refit(
     pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
 ) -> None:
-    """Fit every consumer of ``pruned`` that lost columns by least squares, in place.
+    """Fit every consumer of `pruned` that lost columns by least squares, in place.
 
-    ``base`` is the unpruned model that ``statistics`` were collected from, with its weights. :class:`StageError` when
+    `base` is the unpruned model that `statistics` were collected from, with its weights. `StageError` when
     the statistics do not fit the model.
     """
     for old, new, norm, kept, seen in _cuts(pruned, base, backbone, resolved, statistics):
@@ -58,7 +58,7 @@ def refit(
 
 
 def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float = RIDGE) -> Matrix:
-    """W' (outputs, kept) whose outputs come nearest to those of ``weight``, for second ``moments`` (inputs, inputs)."""
+    """W' (outputs, kept) whose outputs come nearest to those of `weight`, for second `moments` (inputs, inputs)."""
     pull = ridge * float(np.mean(np.diag(moments)))
     left = moments[np.ix_(kept, kept)] + pull * np.eye(len(kept))
     right = weight @ moments[:, kept] + pull * weight[:, kept]

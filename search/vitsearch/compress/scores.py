@@ -41,10 +41,10 @@ def collect(
     labels: torch.Tensor,
     batch_size: int = BATCH_SIZE,
 ) -> Statistics:
-    """Statistics of ``model`` on ``images`` (n, channels, height, width), normalised, ``labels`` (n,).
+    """Statistics of `model` on `images` (n, channels, height, width), normalised, `labels` (n,).
 
-    Memory grows with ``batch_size`` (16 images of a DeiT-base at 224 pixels: about 3 GB), not with n. The model is left
-    unchanged, in evaluation mode. :class:`StageError` when a loss is not finite.
+    Memory grows with `batch_size` (16 images of a DeiT-base at 224 pixels: about 3 GB), not with n. The model is left
+    unchanged, in evaluation mode. `StageError` when a loss is not finite.
     """
     model.eval()
     units = backbone.units(model)
@@ -114,7 +114,7 @@ class _Reading:
 class _Watch:
     """Sums of Taylor terms, first and second moments over the inputs of one consumer.
 
-    The columns of a consumer are laid out ``[runs, units, columns of a unit in one run]``.
+    The columns of a consumer are laid out `[runs, units, columns of a unit in one run]`.
     """
 
     def __init__(self, layer: Layer, units: int, runs: int) -> None:
@@ -151,7 +151,7 @@ class _Watch:
         return UnitStatistics(_float32(self._taylor), variance, _float32(mean), _float32(covariance))
 
     def _variance(self, covariance: torch.Tensor) -> Array:
-        """``tr(W_u C_uu W_u^T)`` for the columns u of each unit."""
+        """`tr(W_u C_uu W_u^T)` for the columns u of each unit."""
         units = len(self._taylor)
         order = torch.arange(len(covariance)).reshape(self._runs, units, -1).transpose(0, 1).reshape(units, -1)
         columns = torch.from_numpy(matrices.weight(self.layer))[:, order].transpose(0, 1)

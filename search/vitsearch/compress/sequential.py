@@ -1,6 +1,6 @@
 """Sequential refit: fit a cut model in closed form, layer by layer, on the outputs of the layers already fitted.
 
-Base and cut model see the same images. A consumer (``proj`` or ``fc2``) whose output y is added to the residual
+Base and cut model see the same images. A consumer (`proj` or `fc2`) whose output y is added to the residual
 stream z is fitted so that the stream behind it equals that of the base:
 
     target       T = y_base + z_base - z
@@ -8,7 +8,7 @@ stream z is fitted so that the stream behind it equals that of the base:
     constant     b' = mean(T) - W' mean(A)
 
 A is the input of the consumer in the cut model, centred where the consumer has a constant, R = ridge x mean of the
-diagonal, and W comes from the parallel refit (:mod:`vitsearch.compress.refit`). The target also corrects the remaining
+diagonal, and W comes from the parallel refit (`vitsearch.compress.refit`). The target also corrects the remaining
 error of the layers in front, which a fit to the base's own output would not. Last, the classifier is fitted to the
 logits of the base. No labels, no gradient step. Where the cut model drops or fuses tokens, the target of a remaining
 token is the base's value for it.
@@ -44,7 +44,7 @@ UNCHANGED = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A layer to fit; ``norm`` is the batch norm that holds its constant, ``branch`` where its output is added."""
+    """A layer to fit; `norm` is the batch norm that holds its constant, `branch` where its output is added."""
 
     layer: Layer
     norm: nn.Module | None = None
@@ -54,7 +54,7 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Inputs and output of a layer in one pass; ``before`` is the stream in front of its branch."""
+    """Inputs and output of a layer in one pass; `before` is the stream in front of its branch."""
 
     inputs: torch.Tensor
     output: torch.Tensor
@@ -63,8 +63,8 @@ class _Seen:
 
 @dataclass(frozen=True, eq=False)
 class FitTarget:
-    """``total`` (images, positions, outputs): the output of the layer in the base plus the stream in front of it, in
-    the scale and layout of the output. ``stream`` describes that layout."""
+    """`total` (images, positions, outputs): the output of the layer in the base plus the stream in front of it, in
+    the scale and layout of the output. `stream` describes that layout."""
 
     stream: Stream | None
     total: torch.Tensor
@@ -79,9 +79,9 @@ See = Callable[[int, Fitted, _Seen], "torch.Tensor | None"]
 
 
 def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Sequence[int] = ()) -> Targets:
-    """The targets that an unpruned model gives for ``images`` (n, channels, height, width), normalised.
+    """The targets that an unpruned model gives for `images` (n, channels, height, width), normalised.
 
-    ``embed`` restricts them to the channels of the stream that are kept; empty means all.
+    `embed` restricts them to the channels of the stream that are kept; empty means all.
     """
     layers = _layers(base, backbone)
     branches = [(it.layer, it.branch) if it is not None and it.branch is not None else None for it in layers]
@@ -104,11 +104,11 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
 def fit(
     pruned: nn.Module, backbone: Backbone, wanted: Targets, images: torch.Tensor, alongside: Alongside | None = None
 ) -> None:
-    """Fit every consumer of ``pruned`` behind the first cut, and its classifier, in place.
+    """Fit every consumer of `pruned` behind the first cut, and its classifier, in place.
 
-    ``wanted`` are the targets of its base on the same ``images``, which are shown all at once. Layers in front of the
-    first cut stay as they are. ``alongside`` is a context that fits other layers in the same pass; it gets the
-    reductions of the token-pruning blocks that have run. :class:`~vitsearch.errors.StageError` when a fit is not
+    `wanted` are the targets of its base on the same `images`, which are shown all at once. Layers in front of the
+    first cut stay as they are. `alongside` is a context that fits other layers in the same pass; it gets the
+    reductions of the token-pruning blocks that have run. `StageError` when a fit is not
     finite.
     """
 
@@ -125,7 +125,7 @@ def fit(
 def follows(resolved: ResolvedPlan) -> bool:
     """Whether to fit the model after it has lost tokens, to the base's values for the tokens that it keeps.
 
-    With ``tome`` the model is fitted before: a merged token has no counterpart in the base, and the mean of several
+    With `tome` the model is fitted before: a merged token has no counterpart in the base, and the mean of several
     tokens is a poor target (KL .071 instead of .068 without).
     """
     return resolved.token_pruning_method in ("topk", "evit", "dynamicvit")
@@ -144,7 +144,7 @@ def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
 
 
 def classifiers(model: Any) -> list[nn.Linear]:
-    """The linear classifier of ``model``, or the two of a distilled model, without the layers in front of them."""
+    """The linear classifier of `model`, or the two of a distilled model, without the layers in front of them."""
     classifier = model.get_classifier()
     heads = classifier if isinstance(classifier, tuple | list) else (classifier,)
     layers = [module for head in heads for module in head.modules() if isinstance(module, nn.Linear)]
@@ -170,7 +170,7 @@ def _fit(fitted: Fitted, target: FitTarget, seen: _Seen, reductions: Sequence[Re
 
 @contextmanager
 def _reducing(model: nn.Module, reductions: list[Reduction]) -> Iterator[None]:
-    """Append to ``reductions``, as ``model`` runs, the linear map that each token-pruning block applies to the
+    """Append to `reductions`, as `model` runs, the linear map that each token-pruning block applies to the
     stream."""
     blocks = [module for module in model.modules() if isinstance(module, TokenBlock)]
 
@@ -188,7 +188,7 @@ def _reducing(model: nn.Module, reductions: list[Reduction]) -> Iterator[None]:
 
 
 def _solve(fitted: Fitted, inputs: torch.Tensor, error: torch.Tensor) -> None:
-    """Change the layer so that its output for ``inputs`` (rows, columns) moves by ``error`` (rows, outputs)."""
+    """Change the layer so that its output for `inputs` (rows, columns) moves by `error` (rows, outputs)."""
     centred = matrices.has_constant(fitted.layer, fitted.norm)
     change, constant = least_squares.fit(inputs, error, fitted.ridge, centred)
     matrices.set_weight(fitted.layer, matrices.weight(fitted.layer) + change)
@@ -198,7 +198,7 @@ def _solve(fitted: Fitted, inputs: torch.Tensor, error: torch.Tensor) -> None:
 
 @contextmanager
 def _watched(layers: Sequence[Fitted | None], see: See) -> Iterator[None]:
-    """Call ``see`` for each layer as it runs; a tensor that it returns replaces the output of the layer."""
+    """Call `see` for each layer as it runs; a tensor that it returns replaces the output of the layer."""
     handles = []
     for index, fitted in enumerate(layers):
         if fitted is None:

@@ -6,7 +6,7 @@
 
 The graph does not change, nor does its cost, unless a runtime has sparse kernels; the file compresses better.
 
-:func:`magnitude` keeps the largest weights of each layer. :func:`fit` goes through the layers in the order of the
+`magnitude` keeps the largest weights of each layer. `fit` goes through the layers in the order of the
 forward pass, and chooses and corrects weights in closed form (SparseGPT, Frantar and Alistarh 2023). Let U^T U be the
 inverse of the second moments of the layer's inputs in the model as sparsified so far, U upper triangular. The weights w
 with the smallest (w / U_cc)^2, c being their column, become zero, and the columns behind them take over their
@@ -16,7 +16,7 @@ A share is spread over the layers by one ranking of all weights, by their contri
 output, which is normalised to 1 for each layer. The same share in each layer would cost convolutional families their
 small layers (EfficientViT, 75 %: 0.32 instead of 0.91); ranked by magnitude, a ViT loses more (0.84 instead of 0.89).
 
-Zeros survive a fine-tune because they get no gradient (:func:`frozen_zeros`), int8 because weights are rounded
+Zeros survive a fine-tune because they get no gradient (`frozen_zeros`), int8 because weights are rounded
 symmetrically, and the folding of norms because norms scale whole outputs.
 """
 
@@ -55,10 +55,10 @@ COLUMNS = 64
 TOLERANCE = 0.01
 RIDGE = 1e-2
 IMAGES = 128
-"""Number of images for :func:`fit`; twice as many gave no better model (KL on three bases)."""
+"""Number of images for `fit`; twice as many gave no better model (KL on three bases)."""
 ROWS = 8192
 TABLES = "cpb_mlp"
-"""The network with which Swin V2 makes its position biases. Like those of timm's :class:`RelPosMlp`, they are constants
+"""The network with which Swin V2 makes its position biases. Like those of timm's `RelPosMlp`, they are constants
 in the exported file."""
 
 
@@ -83,7 +83,7 @@ def layers(model: nn.Module) -> dict[str, Layer]:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which weights of a layer become zero: this ``share`` of all of them, or of every four."""
+    """Which weights of a layer become zero: this `share` of all of them, or of every four."""
 
     share: float
     in_fours: bool
@@ -94,7 +94,7 @@ class Choice:
         return GROUP if self.in_fours else COLUMNS
 
     def kept(self, scores: Matrix) -> NDArray[np.bool_]:
-        """Mask of the larger ``scores`` (outputs, columns)."""
+        """Mask of the larger `scores` (outputs, columns)."""
         rows = scores.reshape(-1, GROUP) if self.in_fours else scores.reshape(1, -1)
         gone = int(rows.shape[1] * self.share)
         kept = np.ones_like(rows, dtype=bool)
@@ -110,10 +110,10 @@ def magnitude(model: nn.Module, sparsity: str) -> None:
 
 @torch.no_grad()
 def fit(model: nn.Module, sparsity: str, images: torch.Tensor) -> None:
-    """Sparsify each layer on its inputs for ``images`` (n, channels, height, width), normalised, in place.
+    """Sparsify each layer on its inputs for `images` (n, channels, height, width), normalised, in place.
 
-    Each layer sees the outputs of the layers in front of it after they were sparsified. A layer whose ``forward`` is
-    never called keeps its largest weights. :class:`StageError` when a fit is not finite.
+    Each layer sees the outputs of the layers in front of it after they were sparsified. A layer whose `forward` is
+    never called keeps its largest weights. `StageError` when a fit is not finite.
     """
     all_layers = list(layers(model).values())
     share, in_fours = SHARES[sparsity], sparsity == PATTERN
@@ -152,7 +152,7 @@ def _without(gone: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
 
 
 def verify(model: nn.Module, sparsity: str) -> None:
-    """:class:`StageError` ``sparsity`` when ``model`` has more weights than ``sparsity`` leaves."""
+    """`StageError` `sparsity` when `model` has more weights than `sparsity` leaves."""
     zero = {name: zeros(layer) for name, layer in layers(model).items()}
     share = sum(int(part.sum()) for part in zero.values()) / max(sum(part.size for part in zero.values()), 1)
     if share < SHARES[sparsity] - TOLERANCE:
@@ -197,7 +197,7 @@ def _set_columns(layer: Layer, values: Matrix) -> None:
 
 
 def _rows(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
-    """The vectors that ``layer`` multiplies, one row for each position."""
+    """The vectors that `layer` multiplies, one row for each position."""
     if isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1) == layer.stride:
         return matrices.rows(layer, inputs).flatten(0, 1)
     padding = cast("tuple[int, int]", layer.padding)
@@ -218,7 +218,7 @@ def _drawn(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _shares(model: nn.Module, all_layers: Sequence[Layer], share: float, images: torch.Tensor) -> dict[Layer, float]:
-    """The share of zeros in each layer, so that ``share`` of all weights is zero."""
+    """The share of zeros in each layer, so that `share` of all weights is zero."""
     spread: dict[Layer, Matrix] = {}
 
     def look(layer: Layer, inputs: torch.Tensor) -> None:
@@ -235,7 +235,7 @@ def _shares(model: nn.Module, all_layers: Sequence[Layer], share: float, images:
 
 @contextmanager
 def _watched(watched: Sequence[Layer], see: Callable[[Layer, torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
-    """Call ``see`` with each layer as it runs and its input; a tensor that it returns replaces the output."""
+    """Call `see` with each layer as it runs and its input; a tensor that it returns replaces the output."""
     handles = [
         layer.register_forward_hook(lambda layer, inputs, _: see(cast("Layer", layer), inputs[0])) for layer in watched
     ]
@@ -266,9 +266,9 @@ def _fit(layer: Layer, choice: Choice, inputs: torch.Tensor) -> None:
 
 
 def sparsified(weight: Matrix, moments: Matrix, choice: Choice) -> Matrix:
-    """``weight`` (outputs, inputs) with the zeros of ``choice``, and the other weights corrected for them.
+    """`weight` (outputs, inputs) with the zeros of `choice`, and the other weights corrected for them.
 
-    ``moments`` (inputs, inputs) are the second moments of the inputs.
+    `moments` (inputs, inputs) are the second moments of the inputs.
     """
     factor = _factor(moments)
     weight, scale = weight.copy(), np.diag(factor)
@@ -288,7 +288,7 @@ def sparsified(weight: Matrix, moments: Matrix, choice: Choice) -> Matrix:
 
 
 def _factor(moments: Matrix) -> Matrix:
-    """The upper triangular U of the inverse of ``moments``, with a ridge."""
+    """The upper triangular U of the inverse of `moments`, with a ridge."""
     pull = RIDGE * float(np.mean(np.diag(moments)))
     try:
         return np.asarray(np.linalg.cholesky(np.linalg.inv(moments + pull * np.eye(len(moments)))).T)

@@ -1,6 +1,6 @@
 """Statistics of the unpruned base on the calibration images: plain arrays, kept in a file.
 
-:mod:`vitsearch.compress.scores` collects them once for each base, resolution and calibration set.
+`vitsearch.compress.scores` collects them once for each base, resolution and calibration set.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Criterion = Literal["taylor", "variance"]
 
 @dataclass(frozen=True, eq=False)
 class UnitStatistics:
-    """Statistics of one consumer, ``proj`` or ``fc2``, whose ``columns`` inputs come from ``units`` heads or neurons.
+    """Statistics of one consumer, `proj` or `fc2`, whose `columns` inputs come from `units` heads or neurons.
 
-    ``taylor`` (units,): sum over images, or windows of images, of ``|sum over positions and columns of a dCE/da|``
-    (Molchanov et al. 2017, Michel et al. 2019). ``variance`` (units,): variance of the contribution of the unit to the
-    consumer's output, summed over outputs. ``mean`` (columns,) and ``covariance`` (columns, columns, centred) of the
+    `taylor` (units,): sum over images, or windows of images, of `|sum over positions and columns of a dCE/da|`
+    (Molchanov et al. 2017, Michel et al. 2019). `variance` (units,): variance of the contribution of the unit to the
+    consumer's output, summed over outputs. `mean` (columns,) and `covariance` (columns, columns, centred) of the
     inputs over all positions of all images, prefix tokens included.
     """
 
@@ -38,7 +38,7 @@ class UnitStatistics:
 
 @dataclass(frozen=True, eq=False)
 class BlockStatistics:
-    """Statistics of one block; ``None`` where the block has no units of that kind."""
+    """Statistics of one block; `None` where the block has no units of that kind."""
 
     heads: UnitStatistics | None
     ffn: UnitStatistics | None
@@ -46,9 +46,9 @@ class BlockStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Statistics of all blocks of the block structure, on ``images`` calibration images.
+    """Statistics of all blocks of the block structure, on `images` calibration images.
 
-    ``depth`` is the score of each block as a whole: ``taylor`` with all of its columns as one unit. ``embed`` is the
+    `depth` is the score of each block as a whole: `taylor` with all of its columns as one unit. `embed` is the
     score of each channel of the residual stream, summed over its readers; empty for families that do not cut the
     stream.
     """
@@ -59,7 +59,7 @@ class Statistics:
     embed: tuple[float, ...] = ()
 
     def scores(self, criterion: Criterion = "taylor") -> Scores:
-        """Importance of each unit. Only ``taylor`` depends on labels."""
+        """Importance of each unit. Only `taylor` depends on labels."""
         return Scores(
             tuple(_row(block.heads, criterion) for block in self.blocks),
             tuple(_row(block.ffn, criterion) for block in self.blocks),

@@ -25,19 +25,19 @@ MAX_ERROR = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """``scale`` (outputs,) multiplies the channels of the layer on their way to the stream. ``order`` gives, for each
-    value of the flat output for one image, its index in the flat stream; ``None`` when both have the same layout."""
+    """`scale` (outputs,) multiplies the channels of the layer on their way to the stream. `order` gives, for each
+    value of the flat output for one image, its index in the flat stream; `None` when both have the same layout."""
 
     scale: torch.Tensor
     order: torch.Tensor | None
 
     def restricted(self, channels: Sequence[int]) -> Stream:
-        """The same for ``channels`` only; the stream must have the layout of the output."""
+        """The same for `channels` only; the stream must have the layout of the output."""
         assert self.order is None
         return Stream(self.scale[list(channels)], None)
 
     def gathered(self, layer: Layer, stream: torch.Tensor, like: torch.Size) -> torch.Tensor:
-        """``stream`` in the scale and layout of the output of ``layer``, which has shape ``like``.
+        """`stream` in the scale and layout of the output of `layer`, which has shape `like`.
 
         Returned as (images, positions, outputs).
         """
@@ -48,9 +48,9 @@ class Stream:
 def streams(
     model: nn.Module, layers: Sequence[tuple[Layer, Branch] | None], image: torch.Tensor
 ) -> list[Stream | None]:
-    """The stream of each layer, found with ``image`` (1, channels, height, width).
+    """The stream of each layer, found with `image` (1, channels, height, width).
 
-    ``None`` where the output of a layer is mixed on its way, instead of only scaled and moved.
+    `None` where the output of a layer is mixed on its way, instead of only scaled and moved.
     """
     outputs: dict[int, torch.Tensor] = {}
     ends: dict[int, torch.Tensor] = {}

@@ -1,7 +1,7 @@
 """What a piece of work does at this moment and what it waits for: told by the code that does it, for people who wait.
 
-The code that trains or reaches a server knows how far it is, but not who asks. So it tells :func:`current`, and whoever
-shows a run opens a :class:`Work` for it with :func:`doing`.
+The code that trains or reaches a server knows how far it is, but not who asks. So it tells `current`, and whoever
+shows a run opens a `Work` for it with `doing`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ AWAITED_S = 10.0
 
 @dataclass(frozen=True)
 class Activity:
-    """``text`` is how far the work is, such as ``epoch 2/5``, empty where it does not say; ``awaits`` what it waits
+    """`text` is how far the work is, such as `epoch 2/5`, empty where it does not say; `awaits` what it waits
     for, None while it works. Both are for people."""
 
     text: str = ""
@@ -27,7 +27,7 @@ class Activity:
 
 @dataclass
 class Awaited:
-    """Something that work waits for. ``why`` is what is known of the reason: with one, the wait is shown at once."""
+    """Something that work waits for. `why` is what is known of the reason: with one, the wait is shown at once."""
 
     what: str
     since_s: float
@@ -42,7 +42,7 @@ class Awaited:
 
 
 class Work:
-    """One piece of work, of this process or of a worker elsewhere, whose last :class:`Activity` is ``elsewhere``."""
+    """One piece of work, of this process or of a worker elsewhere, whose last `Activity` is `elsewhere`."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -51,7 +51,7 @@ class Work:
 
     @contextmanager
     def awaiting(self, what: str, why: str = "") -> Iterator[Awaited]:
-        """The work waits for ``what`` inside this block, maybe a moment only."""
+        """The work waits for `what` inside this block, maybe a moment only."""
         awaited = Awaited(what, time.monotonic(), why)
         self._awaited.append(awaited)
         try:
@@ -78,7 +78,7 @@ def current() -> Work:
 
 @contextmanager
 def doing(work: Work) -> Iterator[Work]:
-    """What runs inside this block, in its tasks too, is ``work``."""
+    """What runs inside this block, in its tasks too, is `work`."""
     token = _current.set(work)
     try:
         yield work
@@ -87,7 +87,7 @@ def doing(work: Work) -> Iterator[Work]:
 
 
 def duration(seconds: float) -> str:
-    """``40 s``, ``3 min``, ``2 h 5 min``."""
+    """`40 s`, `3 min`, `2 h 5 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(int(seconds // 60), 60)

@@ -1,4 +1,4 @@
-"""How much the images of each class count in a loss: ``none``, ``balanced``, or weights by the names of the classes."""
+"""How much the images of each class count in a loss: `none`, `balanced`, or weights by the names of the classes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 
 ClassWeights = str | tuple[tuple[str, float], ...]
-"""``none``, ``balanced``, or names with weights; a class without one has the weight 1."""
+"""`none`, `balanced`, or names with weights; a class without one has the weight 1."""
 NONE, BALANCED = "none", "balanced"
 
 
 def class_weights(asked: ClassWeights, names: Sequence[str], images: Sequence[int]) -> tuple[float, ...] | None:
-    """The weight of each class; None for no weights. ``names`` and ``images`` are the name and the number of training
+    """The weight of each class; None for no weights. `names` and `images` are the name and the number of training
     images of each class, in the same order.
 
-    ``balanced`` weighs a class by the inverse of its number of images. The mean over all images is 1, so that the loss
+    `balanced` weighs a class by the inverse of its number of images. The mean over all images is 1, so that the loss
     of the labels keeps its size beside that of the distillation: only ratios of weights matter. A class without images
     has the weight 1.
     """

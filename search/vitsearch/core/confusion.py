@@ -5,11 +5,11 @@ than images: a model of 1,000 classes that is right on 80 % of 50,000 images has
 0.2 MB of JSON.
 
 A *recall* is the share of the images of one class that are found. The figures are those of the classes that have an
-image: ``accuracy_balanced`` is the mean of the recalls, ``recall_min`` the recall of the worst class, ``f1_macro`` the
+image: `accuracy_balanced` is the mean of the recalls, `recall_min` the recall of the worst class, `f1_macro` the
 mean of the F1 scores. 95 % intervals: of one recall that of Wilson (1927); of their mean the one that Zou and Donner
 (2008) make of those; of the F1 score that of a bootstrap over images (Efron 1979), at least as wide to each side as
 that of the mean recall: images of a small class that are all right, or all wrong, do not vary when they are drawn
-again. In simulations with 3 and 10 classes and 100 to 2,000 images (``benchmarks/class_intervals.py``) the intervals
+again. In simulations with 3 and 10 classes and 100 to 2,000 images (`benchmarks/class_intervals.py`) the intervals
 hold the true value in 89 to 97 % (mean recall) and 95 to 100 % (F1) of the cases; a bootstrap alone in 72 to 96 %.
 """
 
@@ -33,7 +33,7 @@ NO_CLASS = -1
 DRAWS = 1000
 """Resamples of the bootstrap: the ends of a 95 % interval are its 25th and 975th value."""
 DRAWN_CELLS = 2_000_000
-"""Above so many cells in all resamples together there are fewer of those, down to :data:`FEWEST_DRAWS`."""
+"""Above so many cells in all resamples together there are fewer of those, down to `FEWEST_DRAWS`."""
 FEWEST_DRAWS = 200
 SEED = 0
 Cell = tuple[int, int, int]
@@ -42,9 +42,9 @@ Cell = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """How many of the ``n`` images of a class are found, with the 95 % interval of this share, its recall.
+    """How many of the `n` images of a class are found, with the 95 % interval of this share, its recall.
 
-    ``predicted`` images of any class are taken for it. ``confused_with`` is the class that most of the others are taken
+    `predicted` images of any class are taken for it. `confused_with` is the class that most of the others are taken
     for, None where all are right.
     """
 
@@ -74,9 +74,9 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images of each class were taken for which. ``cells`` are sorted, each with one image or more.
+    """How many images of each class were taken for which. `cells` are sorted, each with one image or more.
 
-    Raises :class:`ValueError` for other cells, and where there are none.
+    Raises `ValueError` for other cells, and where there are none.
     """
 
     cells: tuple[Cell, ...]
@@ -91,7 +91,7 @@ class Confusion:
 
     @classmethod
     def of(cls, labels: npt.ArrayLike, predicted: npt.ArrayLike) -> Confusion:
-        """Count the ``predicted`` classes of images with these ``labels``, both int (N,)."""
+        """Count the `predicted` classes of images with these `labels`, both int (N,)."""
         import numpy as np  # here, as the command line starts without it
 
         pairs, counts = np.unique(np.stack([np.asarray(labels), np.asarray(predicted)]), axis=1, return_counts=True)
@@ -103,7 +103,7 @@ class Confusion:
         return cls(tuple((label, predicted, count) for label, predicted, count in rows))
 
     def to_json(self) -> list[list[int]]:
-        """A list of ``[class, predicted class, images]``."""
+        """A list of `[class, predicted class, images]`."""
         return [list(cell) for cell in self.cells]
 
     @cached_property
@@ -119,7 +119,7 @@ class Confusion:
         return self.correct / self.n
 
     def by_class(self, names: Sequence[str]) -> list[ClassAccuracy]:
-        """The accuracy of each class that has an image, in the order of the classes, which are called ``names``."""
+        """The accuracy of each class that has an image, in the order of the classes, which are called `names`."""
         wrong: dict[int, tuple[int, int]] = {}
         for label, other, count in self.cells:
             if label != other and count > wrong.get(label, (NO_CLASS, 0))[1]:
@@ -215,7 +215,7 @@ class Confusion:
 
 
 def _summed(drawn: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:
-    """The columns of ``drawn`` (resamples, cells) added up by their group: (resamples, ``number``)."""
+    """The columns of `drawn` (resamples, cells) added up by their group: (resamples, `number`)."""
     import numpy as np  # here, as the command line starts without it
 
     found = np.zeros((len(drawn), number), np.int64)

@@ -1,6 +1,6 @@
-"""The sources of labelled images: their names, and the keys of ``task.data`` that each one uses.
+"""The sources of labelled images: their names, and the keys of `task.data` that each one uses.
 
-Both :mod:`vitsearch.space` and :mod:`vitsearch.data` use this module, so it imports nothing heavy.
+Both `vitsearch.space` and `vitsearch.data` use this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ TORCH_NAMES = (
     "cifar10", "cifar100", "fashion_mnist", "folder", "image_folder", "imagenet", "inat", "inaturalist",
     "kmnist", "mnist", "places365", "qmnist",
 )  # fmt: skip
-"""The names that timm's ``create_dataset`` accepts after ``torch/``."""
+"""The names that timm's `create_dataset` accepts after `torch/`."""
 SOURCE_PATTERN = "^(torch|hfds|wds)/."
 ALLOWED_SOURCES = f"{', '.join(SOURCES)}, torch/NAME, hfds/NAME_OR_FOLDER, wds/NAME"
 
@@ -36,12 +36,12 @@ _ROOTS = {
 
 
 def kind_of(source: str) -> str:
-    """The kind of a source: ``hfds`` for ``hfds/NAME``; a source without a name is its own kind."""
+    """The kind of a source: `hfds` for `hfds/NAME`; a source without a name is its own kind."""
     return source if source in SOURCES else source.partition("/")[0]
 
 
 def source_problem(source: str) -> str | None:
-    """Why ``source`` is not valid, or ``None`` when it is."""
+    """Why `source` is not valid, or `None` when it is."""
     kind, _, name = source.partition("/")
     if source in SOURCES or (kind in ("hfds", "wds") and name):
         return None
@@ -55,12 +55,12 @@ def source_problem(source: str) -> str | None:
 
 
 def unfitting_keys(source: str) -> tuple[str, ...]:
-    """The keys of ``task.data`` that have no effect with ``source``."""
+    """The keys of `task.data` that have no effect with `source`."""
     every = dict.fromkeys(key for keys in _KEYS.values() for key in keys)
     return tuple(key for key in every if key not in _KEYS[kind_of(source)])
 
 
 def missing_root(source: str) -> str | None:
-    """The message for a missing ``root`` when ``source`` needs one, otherwise ``None``."""
+    """The message for a missing `root` when `source` needs one, otherwise `None`."""
     needed = _ROOTS.get(kind_of(source))
     return f"is missing; 'source: {source}' needs {needed}" if needed else None

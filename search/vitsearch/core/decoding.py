@@ -2,7 +2,7 @@
 
 A database may come from somebody else, be damaged, or be edited by hand. So whatever is decoded is compared with the
 types of the fields that it becomes, down to the last number, and an error names the row and the path within it:
-``record of trial 3: metrics.figures.accuracy.value is 'high', allowed: a finite number``.
+`record of trial 3: metrics.figures.accuracy.value is 'high', allowed: a finite number`.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Damaged(StudyError):
 
 
 def damaged(where: str, reason: str) -> Damaged:
-    """The error for a stored value; ``where`` names it."""
+    """The error for a stored value; `where` names it."""
     return Damaged(
         f"{where}: {' '.join(reason.split())[:300]}; it was damaged or edited: restore a copy of the database"
     )
 
 
 def shown(value: Any) -> str:
-    """A value in at most :data:`SHOWN` characters. Long texts are cut before they are formatted."""
+    """A value in at most `SHOWN` characters. Long texts are cut before they are formatted."""
     text = repr(value[: SHOWN + 1]) if isinstance(value, str | bytes) else f"a {type(value).__name__}"
     if value is None or isinstance(value, bool | int | float):
         text = repr(value)
@@ -53,7 +53,7 @@ def shown(value: Any) -> str:
 
 
 def parsed(text: Any, where: str) -> Any:
-    """The value of a JSON text. Raises :class:`Damaged`."""
+    """The value of a JSON text. Raises `Damaged`."""
     try:
         value = json.loads(text)
         if "\\ud" in text or "\\uD" in text:  # JSON can name half a character, which no terminal and no file takes
@@ -66,8 +66,8 @@ def parsed(text: Any, where: str) -> Any:
 
 
 def decoded(read: Callable[[Any], T], value: Any, where: str, expected: Any = None) -> T:
-    """What ``read`` makes of a stored value, if all of it has the types of its fields. ``expected`` is the type of the
-    result where that is no dataclass. Raises :class:`Damaged`."""
+    """What `read` makes of a stored value, if all of it has the types of its fields. `expected` is the type of the
+    result where that is no dataclass. Raises `Damaged`."""
     try:
         found = read(value)
     except Damaged:
@@ -83,7 +83,7 @@ def decoded(read: Callable[[Any], T], value: Any, where: str, expected: Any = No
 
 
 def expect(expected: Any, value: Any, where: str) -> None:
-    """Raise :class:`Damaged` unless a value and all in it are of the ``expected`` type."""
+    """Raise `Damaged` unless a value and all in it are of the `expected` type."""
     if (wrong := _check(expected)(value)) is not None:
         path, found, allowed = wrong
         raise damaged(where, f"{path.lstrip('.') or 'it'} is {shown(found)}, allowed: {allowed}")

@@ -2,7 +2,7 @@
 
 An identity is the id that the agent stores in its state folder, and what the hardware says of itself. A study keeps the
 identity of each of its names from the first measurement on, and with it those that a person has accepted as the same
-device (``vitsearch devices accept``). The first of them gives its id to all measurements.
+device (`vitsearch devices accept`). The first of them gives its id to all measurements.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHORT_ID = 8
 
 @dataclass(frozen=True)
 class DeviceIdentity:
-    """A device, or a class of boards. ``kind`` is ``physical`` or ``emulated``."""
+    """A device, or a class of boards. `kind` is `physical` or `emulated`."""
 
     device_id: str
     kind: str
@@ -50,7 +50,7 @@ class DeviceIdentity:
         return set(self.differences(other)) <= {MACHINE_ID}
 
     def label(self, name: str) -> str:
-        """``nano@jetson-3``: the name with the host, where that says more."""
+        """`nano@jetson-3`: the name with the host, where that says more."""
         host = self.hardware.host
         return name if not host or host == name else f"{name}@{host}"
 
@@ -71,7 +71,7 @@ class DeviceIdentity:
 
 @dataclass(frozen=True)
 class NamedDevice:
-    """What a name of a study stands for: ``identities`` are the one that measured first and those that were accepted
+    """What a name of a study stands for: `identities` are the one that measured first and those that were accepted
     later as the same device."""
 
     name: str
@@ -97,7 +97,7 @@ class NamedDevice:
         return any(known.may_be_same(found) for known in self.identities)
 
     def differences(self, found: DeviceIdentity) -> tuple[str, ...]:
-        """What shows that ``found`` is other hardware than the one that was here last."""
+        """What shows that `found` is other hardware than the one that was here last."""
         return self.latest.differences(found)
 
     def to_json(self) -> list[dict[str, Any]]:

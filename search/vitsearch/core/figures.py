@@ -18,8 +18,8 @@ NO_REASON = "the device gave no reason"
 
 @dataclass(frozen=True)
 class Figure:
-    """``value`` in the metric's unit, ``low`` and ``high`` its 95 % interval where there is one. A figure that was
-    not measured has the value None and a ``reason``; a ``note`` says what to know before a value is believed."""
+    """`value` in the metric's unit, `low` and `high` its 95 % interval where there is one. A figure that was
+    not measured has the value None and a `reason`; a `note` says what to know before a value is believed."""
 
     value: float | None
     low: float | None = None
@@ -30,7 +30,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class PrintedMetrics:
-    """The figures of a model as ``--json`` prints them."""
+    """The figures of a model as `--json` prints them."""
 
     values: Mapping[str, float | None]
     """Each metric; null where it was not measured."""
@@ -44,14 +44,14 @@ class PrintedMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The figures of a model, by the names in :mod:`vitsearch.core.metrics`. A name that is missing was not asked."""
+    """The figures of a model, by the names in `vitsearch.core.metrics`. A name that is missing was not asked."""
 
     figures: Mapping[str, Figure]
 
     def value(self, name: str) -> float | None:
-        """The value of a metric; None for one that was not measured (:attr:`reasons` says why) or not asked for.
+        """The value of a metric; None for one that was not measured (`reasons` says why) or not asked for.
 
-        Raises :class:`~vitsearch.errors.UnknownName` for a name that is no metric, and for a device that is none of
+        Raises `UnknownName` for a name that is no metric, and for a device that is none of
         those with figures of this metric.
         """
         figure = self.figures.get(name)
@@ -91,7 +91,7 @@ class Metrics:
         return {name: figure.note for name, figure in self.figures.items() if figure.note is not None}
 
     def __or__(self, other: Metrics) -> Metrics:
-        """These figures, replaced by those of ``other`` where it has them."""
+        """These figures, replaced by those of `other` where it has them."""
         return Metrics({**self.figures, **other.figures})
 
     def at_end(self, better: bool) -> Metrics:
@@ -108,7 +108,7 @@ class Metrics:
     def on_device(self, name: str) -> Metrics:
         """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device.
 
-        Raises :class:`~vitsearch.errors.UnknownName` where there are figures of devices, and none of this one.
+        Raises `UnknownName` where there are figures of devices, and none of this one.
         """
         devices = {key.partition("@")[2] for key in self.figures if "@" in key}
         if name not in devices and any(split(key)[0].on_device for key in self.figures):

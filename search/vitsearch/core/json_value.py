@@ -1,4 +1,4 @@
-"""Frozen values as JSON, by their types. ``vitsearch.cli.json_forms`` makes their schemas of the same types."""
+"""Frozen values as JSON, by their types. `vitsearch.cli.json_forms` makes their schemas of the same types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def json_of(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """What a command prints with ``--json``. It is ASCII, whatever a device or a file name says: pydantic's own text
+    """What a command prints with `--json`. It is ASCII, whatever a device or a file name says: pydantic's own text
     has the control characters of terminals above 127, and refuses the paths that are no UTF-8."""
     return json.dumps(json_of(value), indent=2)
 

@@ -8,9 +8,9 @@
     graph_key      counts, resolution, precision, runtime, options, opset      measurements
     artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
 
-All keys of a plan are made at once, where it is resolved (:func:`trial_keys`), and carried on from there. A key
-contains no path and no library version; contents enter as digests. Raise ``SCHEMA`` by hand when the meaning of
-a key changes. Golden values: ``tests/search/unit/core/test_keys.py``.
+All keys of a plan are made at once, where it is resolved (`trial_keys`), and carried on from there. A key
+contains no path and no library version; contents enter as digests. Raise `SCHEMA` by hand when the meaning of
+a key changes. Golden values: `tests/search/unit/core/test_keys.py`.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Unpruned:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a training starts. ``base`` is what is compressed and compared with; it teaches where ``teacher`` is None.
+    """Where a training starts. `base` is what is compressed and compared with; it teaches where `teacher` is None.
 
-    ``closed_form`` is the digest of the steps that make rung 0; None when there are none.
+    `closed_form` is the digest of the steps that make rung 0; None when there are none.
     """
 
     base: Unpruned
@@ -59,9 +59,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class Target:
-    """How the files of a plan are made beside what its deployment says: ``opset`` and ``version`` follow from the
-    runtime on the device. ``calibration`` is the digest of the images of static int8, None where no file depends on
-    any; ``qat`` are the settings of a training for int8."""
+    """How the files of a plan are made beside what its deployment says: `opset` and `version` follow from the
+    runtime on the device. `calibration` is the digest of the images of static int8, None where no file depends on
+    any; `qat` are the settings of a training for int8."""
 
     opset: int
     version: str | None
@@ -71,7 +71,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ExportKeys:
-    """``weights`` are those that are exported, perhaps trained further for int8; ``artifact`` is their file."""
+    """`weights` are those that are exported, perhaps trained further for int8; `artifact` is their file."""
 
     weights: str
     artifact: str
@@ -79,7 +79,7 @@ class ExportKeys:
 
 @dataclass(frozen=True)
 class TrialKeys:
-    """The keys of a resolved plan. ``screened`` is the file of its graph with the starting weights, ``exports`` what is
+    """The keys of a resolved plan. `screened` is the file of its graph with the starting weights, `exports` what is
     exported after each rung of its recipe."""
 
     weights: str
@@ -126,9 +126,9 @@ def weights_key(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataId
 
 
 def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: str) -> str:
-    """The key of a quantization-aware training that starts from the float training ``weights`` at ``rung``.
+    """The key of a quantization-aware training that starts from the float training `weights` at `rung`.
 
-    ``calibration`` is the digest of the images from which the ranges start. All deployments that need this training
+    `calibration` is the digest of the images from which the ranges start. All deployments that need this training
     share it.
     """
     return digest(
@@ -148,7 +148,7 @@ def graph_key(
 ) -> str:
     """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
 
-    ``version`` is that of the runtime on the device; it enters where the form of the file depends on it: for
+    `version` is that of the runtime on the device; it enters where the form of the file depends on it: for
     onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
     sets of them.
     """

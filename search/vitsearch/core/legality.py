@@ -13,10 +13,10 @@ The order is that of the published methods. Each operator works on the result of
     quantization          last, because ranges and rounding must be those of the final weights
     export, measurement   of the resulting artifact
 
-A family says what its backbones support (``supports``), and :func:`vitsearch.core.precisions.supports` what a runtime
+A family says what its backbones support (`supports`), and `vitsearch.core.precisions.supports` what a runtime
 supports. This module has only the rules that concern several parts of a plan. The sampler checks the same rules, so it
 never proposes an invalid plan. Plans written by a person are read by
-:mod:`vitsearch.space.plan_file`.
+`vitsearch.space.plan_file`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TRAINED_METHODS = frozenset({"dynamicvit"})
 
 
 class Reason(NamedTuple):
-    """Why one value of a plan is refused; ``knob`` is its name in a space file."""
+    """Why one value of a plan is refused; `knob` is its name in a space file."""
 
     knob: str
     text: str
@@ -46,7 +46,7 @@ class Reason(NamedTuple):
 
 
 def reasons(plan: Plan, supports: Supports) -> list[Reason]:
-    """Every reason why ``plan`` cannot be built, in the order of the operators; empty when it can be built."""
+    """Every reason why `plan` cannot be built, in the order of the operators; empty when it can be built."""
     found = [*_ratios(plan.compression), *_unsupported(plan, supports), *_tokens(plan.compression), *_untrained(plan)]
     for deployment in plan.deployments:
         if (reason := precisions.supports(deployment.runtime, deployment.precision)) is not None:
@@ -67,7 +67,7 @@ def possible_ops(backbone: str, runtime: str, precision: str, supports: Supports
 
 
 def refuse(plan: Plan, supports: Supports) -> None:
-    """Raise :class:`~vitsearch.errors.PlanError` with every reason when ``plan`` cannot be built."""
+    """Raise `PlanError` with every reason when `plan` cannot be built."""
     found = reasons(plan, supports)
     if found:
         raise PlanError("\n".join(["the plan cannot be built:", *(f"  {reason}" for reason in found)]))

@@ -31,7 +31,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound on a metric: ``sense`` is ``<=`` or ``>=``."""
+    """A bound on a metric: `sense` is `<=` or `>=`."""
 
     metric: str
     sense: str
@@ -66,9 +66,9 @@ def bounds(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) ->
 
 @dataclass(frozen=True)
 class StatedLimit:
-    """A limit as the space file states it: ``limits.METRIC.KEY: value``, and the bound that follows from it.
+    """A limit as the space file states it: `limits.METRIC.KEY: value`, and the bound that follows from it.
 
-    ``base`` is what a relative limit refers to, None for ``min`` and ``max``.
+    `base` is what a relative limit refers to, None for `min` and `max`.
     """
 
     bound: Bound
@@ -81,7 +81,7 @@ class StatedLimit:
         return f"limits.{self.bound.metric}.{self.key}"
 
     def needed(self, seen: float) -> float:
-        """The value of the key with which ``seen`` would just satisfy the limit."""
+        """The value of the key with which `seen` would just satisfy the limit."""
         if self.base is None:
             return seen
         if self.key == "max_drop":
@@ -101,7 +101,7 @@ def _bound(metric: str, key: str, value: float, base: float | None) -> Bound:
 
 
 def stated_limits(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[StatedLimit, ...]:
-    """Every limit with its bound, in the order of the file; as :func:`bounds`."""
+    """Every limit with its bound, in the order of the file; as `bounds`."""
     found = []
     for metric, limit in limits.items():
         absolute = {"min": limit.min, "max": limit.max}

@@ -1,10 +1,10 @@
 """The metrics and their names, the same in space files, database, JSON and reports.
 
-``latency_ms_p50`` and ``cpu_ms_p50`` are, on a machine that others use too, those of a quiet machine, by reference
-models that ran beside each model; ``..._raw`` are the times as they were read. On a quiet device both are the same.
-Other times, such as ``latency_ms_p95``, are as they were read.
+`latency_ms_p50` and `cpu_ms_p50` are, on a machine that others use too, those of a quiet machine, by reference
+models that ran beside each model; `..._raw` are the times as they were read. On a quiet device both are the same.
+Other times, such as `latency_ms_p95`, are as they were read.
 
-A study with several devices writes ``latency_ms_p50@nano``; :func:`split` separates metric and device.
+A study with several devices writes `latency_ms_p50@nano`; `split` separates metric and device.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric. ``direction`` is the better one; ``on_device``: a device measures it;
-    ``screened`` whether the screening measurement before training gives it."""
+    """One metric. `direction` is the better one; `on_device`: a device measures it;
+    `screened` whether the screening measurement before training gives it."""
 
     name: str
     unit: str
@@ -58,7 +58,7 @@ METRICS: dict[str, Metric] = {
 }
 
 OF_CLASSES = ("accuracy_balanced", "recall_min", "f1_macro")
-"""What is shown beside every accuracy (:mod:`vitsearch.core.confusion`); neither an objective nor a limit yet."""
+"""What is shown beside every accuracy (`vitsearch.core.confusion`); neither an objective nor a limit yet."""
 TIMES = ("latency_ms_p50", "cpu_ms_p50", "latency_ms_p50_raw", "cpu_ms_p50_raw")
 """How long one run takes, as every measurement gives it."""
 NEEDS = {
@@ -67,22 +67,22 @@ NEEDS = {
     "power": ("energy_mj", "power_w"),
     "idle": ("energy_mj", "power_w"),
 }
-"""A key of the section ``measure`` -> the metrics that need it."""
+"""A key of the section `measure` -> the metrics that need it."""
 
 
 def split(name: str) -> tuple[Metric, str | None]:
-    """Split ``"cpu_ms_p50@pi"`` into the metric and ``"pi"``. Raises KeyError for an unknown metric."""
+    """Split `"cpu_ms_p50@pi"` into the metric and `"pi"`. Raises KeyError for an unknown metric."""
     base, _, device = name.partition("@")
     return METRICS[base], device or None
 
 
 def at_device(name: str, device: str) -> str:
-    """The name of a metric on one device of several: ``cpu_ms_p50@pi``."""
+    """The name of a metric on one device of several: `cpu_ms_p50@pi`."""
     return f"{name}@{device}"
 
 
 def metrics_on(device: str, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that need a measurement on ``device``: all but the ones of other devices."""
+    """Those of `names` that need a measurement on `device`: all but the ones of other devices."""
     return [name for name in names if split(name)[1] in (None, device)]
 
 

@@ -16,7 +16,7 @@ Loss = tuple[float, ...]
 
 
 def loss(objectives: Sequence[str], values: Mapping[str, float | None]) -> Loss | None:
-    """The loss for ``values``, in the order of ``objectives``; None when an objective was not measured."""
+    """The loss for `values`, in the order of `objectives`; None when an objective was not measured."""
     losses = []
     for name in objectives:
         value = values.get(name)
@@ -31,7 +31,7 @@ def loss(objectives: Sequence[str], values: Mapping[str, float | None]) -> Loss 
 
 
 def dominates(one: Loss, other: Loss) -> bool:
-    """Whether ``one`` is nowhere worse than ``other`` and somewhere better."""
+    """Whether `one` is nowhere worse than `other` and somewhere better."""
     return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
 
 
@@ -51,7 +51,7 @@ def front(points: Sequence[Loss]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Loss], reference: Loss) -> float:
-    """The volume that ``points`` dominate up to ``reference``. Points beyond ``reference`` add nothing."""
+    """The volume that `points` dominate up to `reference`. Points beyond `reference` add nothing."""
     # Imported here to keep start-up fast: only the hypervolume needs them.
     import numpy as np
     from moocore import hypervolume as volume
@@ -63,7 +63,7 @@ def hypervolume(points: Sequence[Loss], reference: Loss) -> float:
 
 
 def gain(point: Loss, points: Sequence[Loss], reference: Loss) -> float:
-    """The hypervolume that ``point`` would add to ``points``."""
+    """The hypervolume that `point` would add to `points`."""
     return max(0.0, hypervolume([*points, point], reference) - hypervolume(points, reference))
 
 

@@ -1,7 +1,7 @@
 """A plan: the description of the model that one trial builds. Plain frozen values that convert to and from JSON.
 
 A plan has ratios; the heads and channels that they select on one backbone are its
-:class:`~vitsearch.core.resolve.ResolvedPlan`. The JSON form is a contract: ``tests/search/golden/plan.json``.
+`ResolvedPlan`. The JSON form is a contract: `tests/search/golden/plan.json`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Options = tuple[tuple[str, str | int], ...]
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where and how the model runs. ``device`` is the name of the device in the space file, ``provider`` what computes
-    (:data:`vitsearch.core.precisions.RUNTIMES`). ``batch`` is the number of images in a run that the file is made for;
-    None for a file that takes any. ``quantized_ops`` are the layers that int8 covers (``linear`` or ``all``); None for
-    a precision without int8 arithmetic and for a backbone without convolutions, which have one form only. ``options``
+    """Where and how the model runs. `device` is the name of the device in the space file, `provider` what computes
+    (`vitsearch.core.precisions.RUNTIMES`). `batch` is the number of images in a run that the file is made for;
+    None for a file that takes any. `quantized_ops` are the layers that int8 covers (`linear` or `all`); None for
+    a precision without int8 arithmetic and for a backbone without convolutions, which have one form only. `options`
     are further ones of the runtime."""
 
     device: str
@@ -48,10 +48,10 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images (none by default). See :mod:`vitsearch.training.augment`.
+    """Random changes of training images (none by default). See `vitsearch.training.augment`.
 
-    ``flip`` is the probability of mirroring; ``crop`` the smallest share of the area that a random resized crop keeps;
-    ``randaugment`` the magnitude, 0 to 30, of two random operations for each image; ``mixup`` and ``cutmix`` the alpha
+    `flip` is the probability of mirroring; `crop` the smallest share of the area that a random resized crop keeps;
+    `randaugment` the magnitude, 0 to 30, of two random operations for each image; `mixup` and `cutmix` the alpha
     of their Beta distributions, 0 for off.
     """
 
@@ -70,12 +70,12 @@ class Augmentation:
 class Recipe:
     """How a promoted plan is fine-tuned.
 
-    ``rungs`` are epochs, rising from 0 (closed form, no gradient step). Each rung starts from the weights of the one
+    `rungs` are epochs, rising from 0 (closed form, no gradient step). Each rung starts from the weights of the one
     before and decays its own learning rate to zero, so that every rung ends with a finished model.
-    ``images_per_epoch`` is the number of training images in one epoch. ``layer_decay`` multiplies the learning rate
+    `images_per_epoch` is the number of training images in one epoch. `layer_decay` multiplies the learning rate
     once for each layer between a weight and the classifier (1 for equal rates). The stem and the first
-    ``frozen_blocks`` blocks are not trained. With ``frozen_statistics`` batch norms keep the statistics that they start
-    with. ``class_weights`` say how much the images of each class count in the loss of the labels.
+    `frozen_blocks` blocks are not trained. With `frozen_statistics` batch norms keep the statistics that they start
+    with. `class_weights` say how much the images of each class count in the loss of the labels.
     """
 
     rungs: tuple[int, ...]
@@ -115,15 +115,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class QuantizationAware:
-    """Quantization-aware training for ``int8_qat``, which follows the last rung with the same recipe, except that it
-    has ``epochs_share`` of that rung's epochs and a peak learning rate of its own, ``lr`` (None: the backbone's), and
+    """Quantization-aware training for `int8_qat`, which follows the last rung with the same recipe, except that it
+    has `epochs_share` of that rung's epochs and a peak learning rate of its own, `lr` (None: the backbone's), and
     that batch norms keep their statistics: under rounding they moved away from the weights that follow them."""
 
     epochs_share: float = 1.0
     lr: float | None = None
 
     def of(self, backbone: str) -> QuantizationAware:
-        """The same settings with the learning rate of ``backbone`` where they have none."""
+        """The same settings with the learning rate of `backbone` where they have none."""
         return replace(self, lr=self._lr(backbone))
 
     def recipe(self, recipe: Recipe, backbone: str) -> Recipe:
@@ -140,9 +140,9 @@ class QuantizationAware:
 class Compression:
     """What is removed from the backbone. Each ratio, in [0, 1), is the share that is removed.
 
-    ``width_multiple`` rounds the widths of the FFNs and of the stream. ``depth_pruning_ratio`` counts only removable
-    blocks. ``token_pruning_at`` are the blocks (from 0) after which tokens are dropped; empty for the method's default
-    positions. ``weight_sparsity`` is ``none``, a share (``50%``) or a pattern (``2:4``).
+    `width_multiple` rounds the widths of the FFNs and of the stream. `depth_pruning_ratio` counts only removable
+    blocks. `token_pruning_at` are the blocks (from 0) after which tokens are dropped; empty for the method's default
+    positions. `weight_sparsity` is `none`, a share (`50%`) or a pattern (`2:4`).
     """
 
     head_pruning_ratio: float = 0.0
@@ -172,8 +172,8 @@ class Compression:
 
 @dataclass(frozen=True)
 class Plan:
-    """The model that one trial builds. ``weights`` are the starting weights: ``builtin``, ``hub``, ``none`` or
-    ``file:PATH``; ``preprocessing`` is what the space file says of theirs."""
+    """The model that one trial builds. `weights` are the starting weights: `builtin`, `hub`, `none` or
+    `file:PATH`; `preprocessing` is what the space file says of theirs."""
 
     backbone: str
     weights: str
@@ -221,7 +221,7 @@ class Plan:
 
 
 def model_text(plan: Plan) -> str:
-    """The model of a plan, such as ``vit_fmnist_p4@28``."""
+    """The model of a plan, such as `vit_fmnist_p4@28`."""
     return f"{plan.backbone}@{plan.resolution}"
 
 
@@ -252,7 +252,7 @@ def plan_text(plan: Plan, with_model: bool = True) -> str:
 
 
 def precision_text(precision: str, quantized_ops: str | None) -> str:
-    """A precision, such as ``int8_ptq``; ``int8_ptq+conv`` where convolutions are quantized too."""
+    """A precision, such as `int8_ptq`; `int8_ptq+conv` where convolutions are quantized too."""
     return f"{precision}+conv" if quantized_ops == ALL else precision
 
 

@@ -1,12 +1,12 @@
 """The constants that decide a search, in one frozen value: what is trained, when a search ends, what counts as equal.
 
-The driver and the scheduler of a run take theirs from its ``Session``, so that a test or a benchmark can search by
-other ones. All else takes :data:`POLICY`, because everybody who reads a study has to see the same figures. Each
+The driver and the scheduler of a run take theirs from its `Session`, so that a test or a benchmark can search by
+other ones. All else takes `POLICY`, because everybody who reads a study has to see the same figures. Each
 constant has its reason beside it and, where there is one, the benchmark in which a change of it shows.
-``docs/policy.md`` is made from this module (``vitsearch.cli.policy_page``).
+`docs/policy.md` is made from this module (`vitsearch.cli.policy_page`).
 
 Elsewhere are what a person sets in the space file, the waits of a run (polls, timeouts), the priors of the models that
-predict (``search/forecast``, ``search/retarget/transfer_model.py``, ``study/auto_sampler``), and how the agent
+predict (`search/forecast`, `search/retarget/transfer_model.py`, `study/auto_sampler`), and how the agent
 measures.
 """
 

@@ -11,10 +11,10 @@ from types import MappingProxyType
 class Runtime:
     """A runtime that plans may name.
 
-    ``providers`` are what computes, the default first, as a space file and a plan name them -> the name that the
-    runtime on the device has for it. ``refused`` are precisions that it cannot run, with the reason. ``open_batch``:
-    its files may take any number of images in a run. ``quantized_ops``: a precision that computes in int8 -> the layers
-    that its files may quantize, the default first: ``linear`` layers, or ``all`` (convolutions too).
+    `providers` are what computes, the default first, as a space file and a plan name them -> the name that the
+    runtime on the device has for it. `refused` are precisions that it cannot run, with the reason. `open_batch`:
+    its files may take any number of images in a run. `quantized_ops`: a precision that computes in int8 -> the layers
+    that its files may quantize, the default first: `linear` layers, or `all` (convolutions too).
     """
 
     name: str
@@ -91,9 +91,9 @@ CALIBRATED: Mapping[str, str] = MappingProxyType(
 )
 """Precision whose files depend on calibration images -> how ranges are found on them. The text enters keys."""
 MIXED = frozenset({"int8_mixed"})
-"""Precisions that leave the most sensitive layers in fp32 (see :mod:`vitsearch.compress.quantization.sensitivity`)."""
+"""Precisions that leave the most sensitive layers in fp32 (see `vitsearch.compress.quantization.sensitivity`)."""
 TRAINED = frozenset({"int8_qat"})
-"""Precisions that need training after the fine-tuning (see :mod:`vitsearch.compress.quantization.fake_quant`)."""
+"""Precisions that need training after the fine-tuning (see `vitsearch.compress.quantization.fake_quant`)."""
 
 SAME_GRAPH: Mapping[tuple[str, str], str] = MappingProxyType(
     {("onnxruntime", "int8_qat"): "int8_ptq", ("tensorrt", "int8_qat"): "int8_ptq"}
@@ -122,13 +122,13 @@ def default_provider(runtime: str) -> str:
 
 
 def providers_of(runtime: str, named: Collection[str]) -> tuple[str, ...]:
-    """Those of the ``named`` providers that ``runtime`` has; its default one when none is named."""
+    """Those of the `named` providers that `runtime` has; its default one when none is named."""
     wanted = named or (default_provider(runtime),)
     return tuple(provider for provider in wanted if provider in RUNTIMES[runtime].providers)
 
 
 def supports(runtime: str, precision: str) -> str | None:
-    """Why ``precision`` cannot be made for ``runtime``, in one sentence; ``None`` when it can."""
+    """Why `precision` cannot be made for `runtime`, in one sentence; `None` when it can."""
     found = RUNTIMES.get(runtime)
     if found is None:
         return f"runtime {runtime!r} is not supported; allowed: {', '.join(RUNTIMES)}"
@@ -140,7 +140,7 @@ def supports(runtime: str, precision: str) -> str | None:
 
 
 def supports_provider(runtime: str, provider: str) -> str | None:
-    """Why ``runtime`` has no such provider, in one sentence; ``None`` when it has, or is not one of ours."""
+    """Why `runtime` has no such provider, in one sentence; `None` when it has, or is not one of ours."""
     found = RUNTIMES.get(runtime)
     if found is None or provider in found.providers:
         return None
@@ -162,8 +162,8 @@ def quantized_ops_of(runtime: str, precision: str) -> tuple[str, ...]:
 
 
 def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str | None:
-    """Why ``precision`` in ``runtime`` cannot quantize these layers (None: has no such choice), in one sentence;
-    ``None`` when it can."""
+    """Why `precision` in `runtime` cannot quantize these layers (None: has no such choice), in one sentence;
+    `None` when it can."""
     allowed = quantized_ops_of(runtime, precision)
     if ops is None or runtime not in RUNTIMES or ops in allowed:
         return None
@@ -174,7 +174,7 @@ def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str
 
 
 def supports_batch(runtime: str, batch: int | None) -> str | None:
-    """Why files of ``runtime`` cannot have such a batch (None: open), in one sentence; ``None`` when they can."""
+    """Why files of `runtime` cannot have such a batch (None: open), in one sentence; `None` when they can."""
     found = RUNTIMES.get(runtime)
     if batch is not None or found is None or found.open_batch:
         return None

@@ -16,8 +16,8 @@ Numbers = tuple[float, ...]
 class Preprocessing:
     """The way from a stored image, a square of 8-bit pixels, to the input of a model.
 
-    ``crop_share`` of each side of the image, around its centre, is resized to the resolution of the model with
-    ``interpolation`` (antialiased) where it has another size. Then ``(pixel / 255 - mean) / std``, with one number for
+    `crop_share` of each side of the image, around its centre, is resized to the resolution of the model with
+    `interpolation` (antialiased) where it has another size. Then `(pixel / 255 - mean) / std`, with one number for
     each channel.
     """
 
@@ -35,7 +35,7 @@ class Preprocessing:
         return cls(**value | {"mean": tuple(value["mean"]), "std": tuple(value["std"])})
 
     def on_channels(self, channels: int) -> Preprocessing:
-        """For images of ``channels`` (1 or 3). Weights for colour read grey images by the averages of their numbers,
+        """For images of `channels` (1 or 3). Weights for colour read grey images by the averages of their numbers,
         those for grey read each colour as grey."""
         mean, std = (_on_channels(numbers, channels) for numbers in (self.mean, self.std))
         return Preprocessing(mean, std, self.interpolation, self.crop_share)
@@ -53,7 +53,7 @@ class ModelView:
     preprocessing: Preprocessing
 
     def settings(self, image_size: int, channels: int) -> dict[str, Any]:
-        """Those of :mod:`vitsearch_evaluators.verify.preprocessing` for stored images of this size."""
+        """Those of `vitsearch_evaluators.verify.preprocessing` for stored images of this size."""
         return {
             "image_size": image_size,
             "channels": channels,
@@ -74,8 +74,8 @@ USUAL = (IMAGENET, HALF, NONE)
 
 @dataclass(frozen=True)
 class PreprocessingKeys:
-    """What a space file says of the preprocessing of weights; None for what it leaves to the weights. ``mean`` and
-    ``std`` have one number for all channels, or one for each."""
+    """What a space file says of the preprocessing of weights; None for what it leaves to the weights. `mean` and
+    `std` have one number for all channels, or one for each."""
 
     mean: Numbers | None = None
     std: Numbers | None = None
@@ -92,9 +92,9 @@ class PreprocessingKeys:
         return cls(**value | numbers)
 
     def over(self, default: Preprocessing, channels: int) -> Preprocessing:
-        """The preprocessing of images with ``channels``: what is said here, and the rest of ``default``.
+        """The preprocessing of images with `channels`: what is said here, and the rest of `default`.
 
-        Raises :class:`PlanError` where the images have another number of channels than ``mean`` or ``std``.
+        Raises `PlanError` where the images have another number of channels than `mean` or `std`.
         """
         own = default.on_channels(channels)
         for name, numbers in (("mean", self.mean), ("std", self.std)):
@@ -116,7 +116,7 @@ OWN = PreprocessingKeys()
 
 
 def normalisation_text(preprocessing: Preprocessing) -> str:
-    """The normalisation as keys of a space file, such as ``mean: 0.5, std: 0.5``."""
+    """The normalisation as keys of a space file, such as `mean: 0.5, std: 0.5`."""
     return f"mean: {_text(preprocessing.mean)}, std: {_text(preprocessing.std)}"
 
 

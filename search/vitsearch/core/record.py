@@ -7,8 +7,8 @@
     infeasible     PRUNED, constraints, reason                no                  again when the limits change
     dominated      PRUNED, reason                             no                  again when the cap changes
     not_promoted   PRUNED, proxy score, reason                no                  resumed when the front moves
-    does_not_fit   PRUNED, constraint ``fits``                no                  the device is asked again
-    off_space      PRUNED, constraint ``in_space``            no                  the file dropped a choice
+    does_not_fit   PRUNED, constraint `fits`                  no                  the device is asked again
+    off_space      PRUNED, constraint `in_space`              no                  the file dropped a choice
     failed         FAIL with stage, kind, message             no                  only with --retry-failed
 
 Transient faults (network, reboot, a lost node) and a killed driver report nothing to Optuna: the trial
@@ -75,7 +75,7 @@ def with_error(accuracy: float, deviation: float) -> str:
 
 
 def trainings(records: Mapping[int, Record]) -> dict[str, int]:
-    """The trainings of a study, which ``search.trials`` counts: the key of each and the first trial that has it. One
+    """The trainings of a study, which `search.trials` counts: the key of each and the first trial that has it. One
     training serves all deployments of its weights."""
     first: dict[str, int] = {}
     for number, record in sorted(records.items()):
@@ -86,9 +86,9 @@ def trainings(records: Mapping[int, Record]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial between its screening measurement and its record. ``metrics`` are those of the screening
-    measurement, ``accuracy`` is the best estimate so far, with one standard ``deviation``: predicted at rung 0, then
-    that of the last rung, which alone is ``rung_accuracy``."""
+    """A trial between its screening measurement and its record. `metrics` are those of the screening
+    measurement, `accuracy` is the best estimate so far, with one standard `deviation`: predicted at rung 0, then
+    that of the last rung, which alone is `rung_accuracy`."""
 
     number: int
     plan: Plan
@@ -137,7 +137,7 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class Record:
-    """The result of one trial. ``metrics`` are those of its last measurement: of the screening one when it was
+    """The result of one trial. `metrics` are those of its last measurement: of the screening one when it was
     never trained."""
 
     outcome: Outcome
@@ -201,11 +201,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What shipping has found out about a model. ``correct`` of ``n`` images of ``split`` (``test``; ``validation`` for
-    data without test images) with the digest ``sha256`` are classified correctly; ``confusion`` counts the answers. The
-    file ``images_sha256`` (uint8, images x height x width x channels) has the images of the
-    bundle, with their ``labels`` and the classes ``predicted`` by the model from what the bundle's own preprocessing
-    makes of them. Licences are None where they are unknown; ``batch`` is how many images the model took at once."""
+    """What shipping has found out about a model. `correct` of `n` images of `split` (`test`; `validation` for
+    data without test images) with the digest `sha256` are classified correctly; `confusion` counts the answers. The
+    file `images_sha256` (uint8, images x height x width x channels) has the images of the
+    bundle, with their `labels` and the classes `predicted` by the model from what the bundle's own preprocessing
+    makes of them. Licences are None where they are unknown; `batch` is how many images the model took at once."""
 
     split: str
     sha256: str

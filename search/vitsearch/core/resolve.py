@@ -1,7 +1,7 @@
 """Resolution of a plan on one backbone: pure arithmetic without torch, run in the driver.
 
-``resolve(plan, block_structure, scores)`` turns ratios into the indices that each block keeps. Two plans with the same
-resolved plan are duplicates; :mod:`vitsearch.core.keys` makes the keys of its results.
+`resolve(plan, block_structure, scores)` turns ratios into the indices that each block keeps. Two plans with the same
+resolved plan are duplicates; `vitsearch.core.keys` makes the keys of its results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vitsearch.core.token_counts import tokens_left
 @dataclass(frozen=True)
 class BlockShape:
     """The dimensions of one transformer block: number and width of its heads, width of its FFN; 0 for a part that
-    cannot be pruned. A ``removable`` block adds to a stream of the same shape, so the model works without it."""
+    cannot be pruned. A `removable` block adds to a stream of the same shape, so the model works without it."""
 
     name: str
     heads: int
@@ -29,7 +29,7 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class BlockStructure:
-    """The parts of a backbone that can be pruned. ``tokens`` includes the ``prefix_tokens``. ``window_size`` None means
+    """The parts of a backbone that can be pruned. `tokens` includes the `prefix_tokens`. `window_size` None means
     the family's own window at this resolution."""
 
     backbone: str
@@ -50,8 +50,8 @@ class BlockStructure:
 
 @dataclass(frozen=True)
 class Scores:
-    """Importance scores; larger is more important. ``heads`` and ``ffn`` have a row for each block, ``depth`` a score
-    for each block, ``embed`` a score for each channel of the residual stream."""
+    """Importance scores; larger is more important. `heads` and `ffn` have a row for each block, `depth` a score
+    for each block, `embed` a score for each channel of the residual stream."""
 
     heads: tuple[tuple[float, ...], ...]
     ffn: tuple[tuple[float, ...], ...]
@@ -70,7 +70,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class ResolvedBlock:
-    """The indices kept in one block, ascending, and the ``precision`` of its linear layers. A block that has heads or
+    """The indices kept in one block, ascending, and the `precision` of its linear layers. A block that has heads or
     neurons and keeps none of them is removed."""
 
     heads: tuple[int, ...]
@@ -80,9 +80,9 @@ class ResolvedBlock:
 
 @dataclass(frozen=True)
 class ResolvedPlan:
-    """A plan with indices instead of ratios. ``tokens`` is the number of tokens that leave each block, prefix tokens
-    included (empty when all stay); ``embed`` the channels of the residual stream that stay (empty when all stay);
-    ``fp32_layers`` the layers that a mixed precision leaves in fp32."""
+    """A plan with indices instead of ratios. `tokens` is the number of tokens that leave each block, prefix tokens
+    included (empty when all stay); `embed` the channels of the residual stream that stay (empty when all stay);
+    `fp32_layers` the layers that a mixed precision leaves in fp32."""
 
     backbone: str
     resolution: int
@@ -95,7 +95,7 @@ class ResolvedPlan:
     weight_sparsity: str = "none"
 
     def keeps_all(self, block_structure: BlockStructure) -> bool:
-        """Whether nothing of ``block_structure`` is pruned, tokens included."""
+        """Whether nothing of `block_structure` is pruned, tokens included."""
         if self.tokens or self.embed:
             return False
         pairs = zip(self.blocks, block_structure.blocks, strict=True)
@@ -115,7 +115,7 @@ class ResolvedPlan:
         }
 
     def kept_counts(self, runtime: str) -> dict[str, Any]:
-        """The kept counts, on which the cost of the graph in ``runtime`` depends. Sparsity does not enter: zero weights
+        """The kept counts, on which the cost of the graph in `runtime` depends. Sparsity does not enter: zero weights
         cost as much as others, except in a runtime whose file depends on them."""
         blocks = [
             {
@@ -148,7 +148,7 @@ sensitivity, but never more than MIXED_LAYERS of the layers."""
 
 
 def sensitive_layers(sensitivity: Mapping[str, float]) -> tuple[str, ...]:
-    """The layers that a mixed precision leaves in fp32, sorted. ``sensitivity`` is the error from rounding each layer
+    """The layers that a mixed precision leaves in fp32, sorted. `sensitivity` is the error from rounding each layer
     alone."""
     worst = sorted(sensitivity, key=lambda name: (-sensitivity[name], name))[: int(len(sensitivity) * MIXED_LAYERS)]
     left, wanted = sum(sensitivity.values()), sum(sensitivity.values()) * MIXED_SHARE
@@ -164,14 +164,14 @@ def sensitive_layers(sensitivity: Mapping[str, float]) -> tuple[str, ...]:
 def resolve(
     plan: Plan, block_structure: BlockStructure, scores: Scores, sensitivity: Mapping[str, float] | None = None
 ) -> ResolvedPlan:
-    """Resolve ``plan`` to the indices that it keeps.
+    """Resolve `plan` to the indices that it keeps.
 
-    A block that is not removed keeps at least one head and ``width_multiple`` channels; the stream keeps at least
-    ``width_multiple`` channels; at least one of the removable blocks stays. ``sensitivity``, the error from rounding
+    A block that is not removed keeps at least one head and `width_multiple` channels; the stream keeps at least
+    `width_multiple` channels; at least one of the removable blocks stays. `sensitivity`, the error from rounding
     each layer alone, decides which layers a mixed precision leaves in fp32.
 
-    The scope ``uniform`` removes the same share from each block; ``global`` ranks all units of the backbone together,
-    after dividing each block's scores by their mean; ``isomorphic`` ranks the units of blocks of the same shape
+    The scope `uniform` removes the same share from each block; `global` ranks all units of the backbone together,
+    after dividing each block's scores by their mean; `isomorphic` ranks the units of blocks of the same shape
     together, by their unscaled scores (Fang et al. 2024, "Isomorphic pruning").
     """
     cut = plan.compression
@@ -228,7 +228,7 @@ def _tokens(cut: Compression, block_structure: BlockStructure, blocks: tuple[Res
 
 @dataclass(frozen=True)
 class _Units:
-    """The heads or neurons of all blocks: ``sizes`` and ``scores`` by block; counts are multiples of ``multiple``."""
+    """The heads or neurons of all blocks: `sizes` and `scores` by block; counts are multiples of `multiple`."""
 
     shapes: list[BlockShape]
     sizes: list[int]
@@ -262,7 +262,7 @@ def _kept(cut: Compression, ratio: float, units: _Units) -> list[tuple[int, ...]
 def _ranked_together(
     ratio: float, units: _Units, groups: Sequence[Hashable], weigh: Callable[[Sequence[float]], list[float]]
 ) -> list[float]:
-    """How many units each block keeps when ``ratio`` of the units of each group of blocks is removed, lowest first."""
+    """How many units each block keeps when `ratio` of the units of each group of blocks is removed, lowest first."""
     kept = [float(size) for size in units.sizes]
     for group in set(groups):
         members = [index for index, other in enumerate(groups) if other == group and units.sizes[index]]
@@ -278,7 +278,7 @@ def _over_mean(row: Sequence[float]) -> list[float]:
 
 
 def _rounded(count: float, size: int, multiple: int) -> int:
-    """``count`` rounded to the nearest multiple, at least one multiple, at most ``size``; a ``size`` of 0 gives 0."""
+    """`count` rounded to the nearest multiple, at least one multiple, at most `size`; a `size` of 0 gives 0."""
     if size == 0 or count >= size:
         return size
     return min(size, max(multiple, round(count / multiple) * multiple))

@@ -27,7 +27,7 @@ class Stage(StrEnum):
 
     @property
     def words(self) -> str:
-        """What the stage does, as users read it: ``training``."""
+        """What the stage does, as users read it: `training`."""
         return STAGE_WORDS[self]
 
     @property
@@ -38,7 +38,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class StageKey:
-    """Names one result of a stage. ``str`` of it is the key of a claim in the ledger."""
+    """Names one result of a stage. `str` of it is the key of a claim in the ledger."""
 
     stage: Stage
     key: str

@@ -14,7 +14,7 @@ def is_name(name: str) -> bool:
 
 
 def checked(name: str) -> str:
-    """``name`` as it is. Raises :class:`StudyError` for what no space file can call a study."""
+    """`name` as it is. Raises `StudyError` for what no space file can call a study."""
     if not is_name(name):
         raise StudyError(
             f"{name[:80]!r} is not the name of a study; allowed: up to 64 of a-z, 0-9, _ and -, not _ or - first"
@@ -23,5 +23,5 @@ def checked(name: str) -> str:
 
 
 def suggested(text: str) -> str:
-    """A name that is like ``text``, such as the name of a file."""
+    """A name that is like `text`, such as the name of a file."""
     return re.sub(r"[^a-z0-9_-]+", "_", text.lower()).strip("_-")[:64] or "study"

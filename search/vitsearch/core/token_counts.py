@@ -1,6 +1,6 @@
 """The number of tokens that leave each block of a plain ViT. Arithmetic only, without torch.
 
-``token_pruning_ratio`` is the share of the patch tokens that is dropped or merged at each position. A position is the
+`token_pruning_ratio` is the share of the patch tokens that is dropped or merged at each position. A position is the
 index of a block; tokens are dropped after it. The tokens before the patches (class, distillation, registers) always
 stay. The default positions:
 
@@ -21,7 +21,7 @@ LARGEST_MERGE = 0.5
 
 
 def default_positions(method: str, depth: int) -> tuple[int, ...]:
-    """The positions of ``method`` in a ViT of ``depth`` blocks, counted from 0.
+    """The positions of `method` in a ViT of `depth` blocks, counted from 0.
 
     dynamicvit decides before a block, so its positions are one block earlier. When a quarter of the depth is not a
     whole number, it is rounded up. Measured on 6 blocks with a ratio of 0.3: after blocks 1, 2 and 4 KL .012 and
@@ -38,7 +38,7 @@ def default_positions(method: str, depth: int) -> tuple[int, ...]:
 
 
 def position_problem(positions: tuple[int, ...], depth: int) -> str | None:
-    """Why tokens cannot be dropped at ``positions`` of ``depth`` blocks, as the predicate of a sentence about the
+    """Why tokens cannot be dropped at `positions` of `depth` blocks, as the predicate of a sentence about the
     backbone; None when they can."""
     if list(positions) != sorted(set(positions)):
         return f"needs blocks in ascending order, not {list(positions)}"

@@ -1,4 +1,4 @@
-"""How a backbone is trained where the space file leaves it open: what won on it (``benchmarks/recipes.py``)."""
+"""How a backbone is trained where the space file leaves it open: what won on it (`benchmarks/recipes.py`)."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ FASHION_MNIST_LICENCE = "MIT; Fashion-MNIST, Zalando SE"
 
 
 def load(spec: DataSpec, cache_dir: Path | None = None) -> ImageData:
-    """Load the data set of ``spec``.
+    """Load the data set of `spec`.
 
-    Decoded images are stored in ``cache_dir`` and mapped from there; without ``cache_dir`` every call decodes them into
-    memory. Raises :class:`~vitsearch.errors.DataError`.
+    Decoded images are stored in `cache_dir` and mapped from there; without `cache_dir` every call decodes them into
+    memory. Raises `DataError`.
     """
     return replace(_read(spec, cache_dir), holdout_images=spec.holdout_images)
 
@@ -50,5 +50,5 @@ def _read(spec: DataSpec, cache_dir: Path | None) -> ImageData:
 
 
 def licence(spec: Mapping[str, Any]) -> str | None:
-    """The licence of the data set of a :class:`DataSpec` in its JSON form, where it is known."""
+    """The licence of the data set of a `DataSpec` in its JSON form, where it is known."""
     return FASHION_MNIST_LICENCE if str(spec["source"]).startswith("builtin:") else None

@@ -25,8 +25,8 @@ _BUILTIN_IMAGES = {"builtin:fashion-mnist-14k": 12_000, "builtin:fashion-mnist":
 
 @dataclass(frozen=True)
 class DataEstimate:
-    """``bytes`` is the size of the decoded training and validation images. ``decode_cpu_s`` is the CPU time of
-    decoding them once, extrapolated from ``sampled`` images; 0 for sets that are not decoded."""
+    """`bytes` is the size of the decoded training and validation images. `decode_cpu_s` is the CPU time of
+    decoding them once, extrapolated from `sampled` images; 0 for sets that are not decoded."""
 
     images: int
     image_size: int
@@ -51,9 +51,9 @@ class DataEstimate:
 
 
 def estimate(spec: DataSpec) -> DataEstimate:
-    """Read the headers and decode a sample of :data:`SAMPLE` images.
+    """Read the headers and decode a sample of `SAMPLE` images.
 
-    Raises :class:`~vitsearch.errors.DataError` with every problem that these show.
+    Raises `DataError` with every problem that these show.
     """
     if spec.source in _BUILTIN_IMAGES:
         return DataEstimate(_BUILTIN_IMAGES[spec.source], 28, spec.channels or 1, False, 0.0, 0)

@@ -41,7 +41,7 @@ ORIGINS = {
 
 
 def load_fashion_mnist(spec: DataSpec) -> ImageData:
-    """Load ``builtin:fashion-mnist-14k`` or ``builtin:fashion-mnist``; 3 channels repeat the grey one."""
+    """Load `builtin:fashion-mnist-14k` or `builtin:fashion-mnist`; 3 channels repeat the grey one."""
     if spec.image_size not in (None, 28):
         raise DataError(
             f"data.image_size: {spec.image_size} cannot be used with {spec.source}, which has images of 28 pixels; "
@@ -63,7 +63,7 @@ def load_fashion_mnist(spec: DataSpec) -> ImageData:
 
 
 def _repeated(split: Split, channels: int) -> Split:
-    """The split with its grey channel repeated ``channels`` times, under the same digest."""
+    """The split with its grey channel repeated `channels` times, under the same digest."""
     images: Bytes = np.repeat(split.images, channels, axis=3) if channels > 1 else split.images
     return Split(images, split.labels, split.sha256)
 
@@ -73,7 +73,7 @@ def _read_repeated(read: Callable[[str], Split], name: str, channels: int) -> Sp
 
 
 def subset_split(name: str) -> Split:
-    """Read ``train`` (10,000 images), ``validation`` (2,000) or ``test`` (2,000) of the committed subset."""
+    """Read `train` (10,000 images), `validation` (2,000) or `test` (2,000) of the committed subset."""
     with np.load(SUBSET_ASSET, allow_pickle=False) as arrays:
         return Split.of(arrays[f"{name}_images"][..., None], arrays[f"{name}_labels"].astype(np.int64))
 
@@ -86,7 +86,7 @@ def validation_index() -> Labels:
 
 
 def full_split(folder: Path, name: str) -> Split:
-    """Read ``train`` (58,000 images), ``validation`` (the subset's 2,000) or ``test`` (10,000) of the full set."""
+    """Read `train` (58,000 images), `validation` (the subset's 2,000) or `test` (10,000) of the full set."""
     if name == "test":
         return read_official(folder, "t10k")
     official, held_out = read_official(folder, "train"), validation_index()
@@ -97,7 +97,7 @@ def full_split(folder: Path, name: str) -> Split:
 
 
 def read_official(folder: Path, prefix: str) -> Split:
-    """Read the official files in ``folder`` that begin with ``prefix``: ``train`` or ``t10k``."""
+    """Read the official files in `folder` that begin with `prefix`: `train` or `t10k`."""
     images = read_idx(_file(folder, f"{prefix}-images-idx3-ubyte"))
     labels = read_idx(_file(folder, f"{prefix}-labels-idx1-ubyte"))
     count = {"train": 60_000, "t10k": 10_000}[prefix]
@@ -113,7 +113,7 @@ def read_idx(path: Path) -> Bytes:
     """Read an IDX file (the format of MNIST), plain or gzipped: a uint8 array in the shape that its header states.
 
     Format: two zero bytes, a type byte (8: unsigned byte), the number of dimensions, each dimension as a big-endian
-    32-bit integer, then the values. Raises :class:`~vitsearch.errors.DataError` when the file has another form or
+    32-bit integer, then the values. Raises `DataError` when the file has another form or
     type, or is cut short.
     """
     try:

@@ -18,11 +18,11 @@ HOLDOUT_SHARE = 0.1
 def held_out(
     sha256s: Sequence[str], labels: Labels, names: Sequence[str], share: float, seed: int, problems: Problems
 ) -> NDArray[np.bool_]:
-    """A mask that is True for the validation images: ``share`` of each class, at least one image.
+    """A mask that is True for the validation images: `share` of each class, at least one image.
 
     Images are ranked by the sha256 of the seed and their content. So a renamed or added file moves no other file to
     the other side, and copies of one image stay on the same side. A class with fewer than two different images is
-    added to ``problems``.
+    added to `problems`.
     """
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -38,9 +38,9 @@ def held_out(
 
 
 def set_aside(labels: Labels, most: int) -> Labels:
-    """Ascending rows of the training images, with ``labels`` (N,), that judge models during the search.
+    """Ascending rows of the training images, with `labels` (N,), that judge models during the search.
 
-    A tenth of each class, but at most ``most`` in all, and at least one image of two. The images of a class are spread
+    A tenth of each class, but at most `most` in all, and at least one image of two. The images of a class are spread
     evenly over 0 to 1 and those with the lowest places are taken, so a class with a share s of the images, among k
     classes, gives its tenth to within (1 + k s) / 2 images. The draw depends on the labels alone, so all studies on the
     same data hold out the same images.

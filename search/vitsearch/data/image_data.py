@@ -22,12 +22,12 @@ HOLDOUT_IMAGES = 2000
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Square images with ``image_size`` pixels a side, and their classes in stored order.
+    """Square images with `image_size` pixels a side, and their classes in stored order.
 
-    ``mean`` and ``std`` (one number per channel, of pixels in [0, 1]) come from the training images.
-    At most ``holdout_images`` of the training images judge models in the search; no training sees them.
-    ``identity`` does not cover the test images, because no result of the search depends on them. They are read on the
-    first use of :attr:`test`; the search itself never uses it.
+    `mean` and `std` (one number per channel, of pixels in [0, 1]) come from the training images.
+    At most `holdout_images` of the training images judge models in the search; no training sees them.
+    `identity` does not cover the test images, because no result of the search depends on them. They are read on the
+    first use of `test`; the search itself never uses it.
     """
 
     class_names: tuple[str, ...]
@@ -48,18 +48,18 @@ class ImageData:
 
     @cached_property
     def test(self) -> Split | None:
-        """The test images, for the final report only; ``None`` when the data has none."""
+        """The test images, for the final report only; `None` when the data has none."""
         return self.read_test() if self.read_test is not None else None
 
     @cached_property
     def holdout(self) -> Labels:
-        """Ascending rows of ``train`` on which compressed models are compared with their base. Nothing is trained,
+        """Ascending rows of `train` on which compressed models are compared with their base. Nothing is trained,
         fitted or calibrated on them."""
         return set_aside(self.train.labels, self.holdout_images)
 
     @cached_property
     def learned(self) -> Labels:
-        """The other rows of ``train``, ascending."""
+        """The other rows of `train`, ascending."""
         return np.setdiff1d(np.arange(len(self.train)), self.holdout, assume_unique=True)
 
     @cached_property
@@ -79,7 +79,7 @@ class ImageData:
         return DataIdentity(fingerprint, classes=len(self.class_names), channels=self.channels)
 
     def to_json(self) -> dict[str, Any]:
-        """The description that a study stores and :func:`describe_difference` compares."""
+        """The description that a study stores and `describe_difference` compares."""
         return {
             "fingerprint": self.identity.fingerprint,
             "class_names": list(self.class_names),
@@ -96,9 +96,9 @@ class ImageData:
 
 
 def describe_difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """One line for each difference between two data sets, both as :meth:`ImageData.to_json` describes them.
+    """One line for each difference between two data sets, both as `ImageData.to_json` describes them.
 
-    Empty when the fingerprints are equal: ``mean`` and ``std`` follow from the images.
+    Empty when the fingerprints are equal: `mean` and `std` follow from the images.
     """
     if stored["fingerprint"] == current["fingerprint"]:
         return []

@@ -14,7 +14,7 @@ SPLITS = ("train", "holdout", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitOrigin:
-    """Where the images of a split are from, in words; ``share`` and ``seed`` are those of a draw."""
+    """Where the images of a split are from, in words; `share` and `seed` are those of a draw."""
 
     source: str
     share: float | None = None
@@ -83,7 +83,7 @@ class PrintedSplits:
 
 @dataclass(frozen=True)
 class Layout:
-    """The ``splits`` are a part of :data:`SPLITS`: the holdout is a part of train, and test may be missing."""
+    """The `splits` are a part of `SPLITS`: the holdout is a part of train, and test may be missing."""
 
     class_names: tuple[str, ...]
     splits: dict[str, SplitCounts]

@@ -25,8 +25,8 @@ def decode_image(content: Content, image_size: int, channels: int) -> Bytes:
     """Decode an image to uint8 (image_size, image_size, channels).
 
     The image is turned as its EXIF data says, transparent pixels become white, the mode becomes grey or colour, the
-    shorter side is resized to ``image_size`` (bicubic, antialiased), and the centre is cropped. 16-bit images keep
-    their upper 8 bits; of several frames the first is used. Raises one of :data:`UNREADABLE`.
+    shorter side is resized to `image_size` (bicubic, antialiased), and the centre is cropped. 16-bit images keep
+    their upper 8 bits; of several frames the first is used. Raises one of `UNREADABLE`.
     """
     if isinstance(content, Image.Image):
         return _pixels(content, image_size, channels)

@@ -12,7 +12,7 @@ _LISTED_FILES = 20
 
 
 class Problems:
-    """Problems found at ``where``; :meth:`raise_any` raises them as one :class:`~vitsearch.errors.DataError`."""
+    """Problems found at `where`; `raise_any` raises them as one `DataError`."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -38,7 +38,7 @@ class Problems:
         return len(self._lines) + len(self._unreadable)
 
     def raise_any(self) -> None:
-        """Raise :class:`~vitsearch.errors.DataError` when there are problems."""
+        """Raise `DataError` when there are problems."""
         problems = [*self._lines, *([self._describe_unreadable()] if self._unreadable else [])]
         if len(problems) == 1:
             raise DataError("\n  ".join([f"{self._where}: {problems[0]}", *self._advice]))
@@ -54,7 +54,7 @@ class Problems:
 
 
 def some(values: Iterable[str]) -> str:
-    """The first five of ``values`` and the number of the others."""
+    """The first five of `values` and the number of the others."""
     shown = list(values)
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
     return ", ".join(shown[:_LISTED]) + more

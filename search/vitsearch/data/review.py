@@ -35,7 +35,7 @@ MOST_UNEQUAL = 3  # largest to smallest class of train; beyond, an accuracy says
 
 
 class Review(NamedTuple):
-    """What a data set takes, its classes and splits (``None`` where they were not counted), and one line for each thing
+    """What a data set takes, its classes and splits (`None` where they were not counted), and one line for each thing
     to know before its accuracies are believed."""
 
     estimate: DataEstimate
@@ -55,8 +55,8 @@ class Images:
 
 @dataclass(frozen=True)
 class Contents:
-    """The images of a data set. ``test`` is ``None`` where there are none, or where ``test_problem`` says why they
-    cannot be used. At most ``holdout_images`` of ``train`` judge models in the search."""
+    """The images of a data set. `test` is `None` where there are none, or where `test_problem` says why they
+    cannot be used. At most `holdout_images` of `train` judge models in the search."""
 
     class_names: tuple[str, ...]
     train: Images
@@ -152,7 +152,7 @@ class Contents:
 def review(spec: DataSpec) -> Review:
     """Read the whole data set, without storing anything.
 
-    Raises :class:`~vitsearch.errors.DataError` with every problem of the data.
+    Raises `DataError` with every problem of the data.
     """
     if spec.source == "folder":
         return _review_folder(survey_folder(spec, None), spec)
@@ -166,7 +166,7 @@ def review(spec: DataSpec) -> Review:
 
 def notes(spec: DataSpec, cache_dir: Path) -> list[str]:
     """The lines that a run says at its start: unequal classes, and images on two sides. What was read of the images
-    before is taken from ``cache_dir``."""
+    before is taken from `cache_dir`."""
     return _contents(spec, cache_dir).notes()
 
 
@@ -269,7 +269,7 @@ def _of_split(name: str, split: Split, origin: SplitOrigin) -> Images:
 
 
 def _copies(images: Images, *others: Images) -> list[str]:
-    """What of ``images`` is also among the ``others``, with both names."""
+    """What of `images` is also among the `others`, with both names."""
     by_digest = {sha256: name for other in others for sha256, name in zip(other.sha256s, other.names, strict=True)}
     pairs = zip(images.sha256s, images.names, strict=True)
     return [f"{name} is {by_digest[sha256]}" for sha256, name in pairs if sha256 in by_digest]

@@ -1,4 +1,4 @@
-"""Which data a study uses: the section ``task.data`` of a space file."""
+"""Which data a study uses: the section `task.data` of a space file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from vitsearch.errors import DataError
 class DataSpec:
     """The source of the images and how to read it.
 
-    ``source`` is one of :data:`vitsearch.core.data_sources.SOURCES`, or torch/, hfds/ or wds/ followed by a name.
-    ``root`` is its folder or file (see :func:`vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
-    Hugging Face. ``image_size`` (pixels) and ``channels`` (1 grey, 3 colour) describe the stored images; ``None``
-    takes them from the data. ``train_split``, ``validation_split`` and ``test_split`` are names of splits, or of
-    folders below ``root``; ``"none"`` stands for no split (see :mod:`vitsearch.data.split_words`). Without a
-    validation split, ``validation_share`` and ``seed`` choose the validation images. ``input_key`` and ``target_key``
-    name the columns of hfds and the members of wds. ``class_names`` name classes whose labels are only numbers.
-    ``download`` allows fetching a set from the network. ``holdout_images`` is the largest number of training images
+    `source` is one of `vitsearch.core.data_sources.SOURCES`, or torch/, hfds/ or wds/ followed by a name.
+    `root` is its folder or file (see `vitsearch.core.data_sources.missing_root`); for hfds it is the cache of
+    Hugging Face. `image_size` (pixels) and `channels` (1 grey, 3 colour) describe the stored images; `None`
+    takes them from the data. `train_split`, `validation_split` and `test_split` are names of splits, or of
+    folders below `root`; `"none"` stands for no split (see `vitsearch.data.split_words`). Without a
+    validation split, `validation_share` and `seed` choose the validation images. `input_key` and `target_key`
+    name the columns of hfds and the members of wds. `class_names` name classes whose labels are only numbers.
+    `download` allows fetching a set from the network. `holdout_images` is the largest number of training images
     (never more than a tenth of them) that judge models during the search and train none.
 
-    Raises :class:`~vitsearch.errors.DataError` for a value that is not allowed.
+    Raises `DataError` for a value that is not allowed.
     """
 
     source: str

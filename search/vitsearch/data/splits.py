@@ -17,8 +17,8 @@ from vitsearch_evaluators.base.canonical_json import canonical_json
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and labels. ``images`` is uint8 (N, H, W, C) with C 1 or 3, possibly a read-only memory map; ``labels``
-    is int64 (N,), indices into the class names; ``sha256`` depends on the contents and their order, not on paths."""
+    """Images and labels. `images` is uint8 (N, H, W, C) with C 1 or 3, possibly a read-only memory map; `labels`
+    is int64 (N,), indices into the class names; `sha256` depends on the contents and their order, not on paths."""
 
     images: Bytes
     labels: Labels
@@ -50,7 +50,7 @@ class Part(Protocol):
 def stored_splits(
     parts: Mapping[str, Part], size: int, channels: int, rows: Rows, cache_dir: Path | None
 ) -> dict[str, Split]:
-    """The splits of ``parts`` by name; ``rows`` decodes the images that are not in ``cache_dir`` yet."""
+    """The splits of `parts` by name; `rows` decodes the images that are not in `cache_dir` yet."""
     wanted = {
         name: ArrayRequest((len(part.labels), size, size, channels), part.sha256s) for name, part in parts.items()
     }

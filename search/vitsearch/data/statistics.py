@@ -14,7 +14,7 @@ _AT_ONCE = 16  # images that are held as float64 at a time
 
 
 def common_size(sizes: Iterable[tuple[int, int]], problems: Problems) -> int:
-    """The side in pixels when all images are squares of one size; otherwise 0, and a line in ``problems``."""
+    """The side in pixels when all images are squares of one size; otherwise 0, and a line in `problems`."""
     different = sorted(set(sizes))
     if len(different) == 1 and different[0][0] == different[0][1]:
         return different[0][0]

@@ -40,15 +40,15 @@ class ArrayRequest:
 
 
 Rows = Callable[[frozenset[str]], Iterable[tuple[str, Bytes]]]
-"""``rows(names)`` yields (name, image (H, W, C)) for every image of the arrays ``names``; the images of one array come
+"""`rows(names)` yields (name, image (H, W, C)) for every image of the arrays `names`; the images of one array come
 in its order."""
 
 
 def stored(wanted: Mapping[str, ArrayRequest], rows: Rows, cache_dir: Path | None) -> dict[str, Bytes]:
-    """The arrays ``wanted`` by name: read-only maps of files in ``cache_dir``, or arrays in memory without one.
+    """The arrays `wanted` by name: read-only maps of files in `cache_dir`, or arrays in memory without one.
 
-    Calls ``rows`` only for arrays that are not stored yet. Of several processes one decodes and the others wait.
-    Raises :class:`DataError` when the disk is full or the images do not fit in memory.
+    Calls `rows` only for arrays that are not stored yet. Of several processes one decodes and the others wait.
+    Raises `DataError` when the disk is full or the images do not fit in memory.
     """
     if cache_dir is None:
         return _in_memory(wanted, rows)
@@ -66,14 +66,14 @@ def stored(wanted: Mapping[str, ArrayRequest], rows: Rows, cache_dir: Path | Non
 
 
 def write_to_cache(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` in one step. Raises :class:`DataError` when the disk is full."""
+    """Replace the file `path` in one step. Raises `DataError` when the disk is full."""
     with full_disk_reported(path.parent), replacing(path) as stream:
         stream.write(content)
 
 
 @contextmanager
 def full_disk_reported(folder: Path) -> Iterator[None]:
-    """Raise :class:`DataError` when a write in the block finds no space on the disk."""
+    """Raise `DataError` when a write in the block finds no space on the disk."""
     try:
         yield
     except OSError as error:
@@ -97,7 +97,7 @@ def _in_memory(wanted: Mapping[str, ArrayRequest], rows: Rows) -> dict[str, Byte
 
 
 def _mapped(path: Path, wanted: ArrayRequest) -> Bytes | None:
-    """The stored array, or ``None`` when the file is missing, cut short or of another shape."""
+    """The stored array, or `None` when the file is missing, cut short or of another shape."""
     try:
         images: Bytes = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -125,7 +125,7 @@ def _write(targets: Mapping[str, Path], wanted: Mapping[str, ArrayRequest], rows
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time decode into ``folder``, and remove the incomplete files of killed ones.
+    """Let one process at a time decode into `folder`, and remove the incomplete files of killed ones.
 
     On a file system without locks several processes decode at once; each replaces the file by an equal one.
     """

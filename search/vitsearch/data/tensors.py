@@ -12,13 +12,13 @@ from vitsearch.data.arrays import Bytes
 def to_tensor(
     images: Bytes, resolution: int, preprocessing: Preprocessing, device: str | torch.device = "cpu"
 ) -> torch.Tensor:
-    """Convert uint8 (N, H, W, C) to contiguous float32 (N, C, resolution, resolution), as ``preprocessing`` says.
+    """Convert uint8 (N, H, W, C) to contiguous float32 (N, C, resolution, resolution), as `preprocessing` says.
 
     What is resized is antialiased, as in timm's evaluation.
     """
     # torch.tensor copies: memory maps and views are often read-only, which from_numpy warns about.
     # The strides of the permuted tensor would make every convolution run channels_last, and torch 2.13 corrupts the
-    # heap in the backward pass of FastViT there. ``contiguous()`` keeps such strides where there is one channel.
+    # heap in the backward pass of FastViT there. `contiguous()` keeps such strides where there is one channel.
     pixels = torch.tensor(_centre(images, preprocessing), device=device).permute(0, 3, 1, 2)
     values = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if values.shape[2:] != (resolution, resolution):

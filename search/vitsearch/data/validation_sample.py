@@ -17,7 +17,7 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class ValidationSample:
-    """``images`` uint8 (N, H, W, C) and ``labels`` (N,) of one split."""
+    """`images` uint8 (N, H, W, C) and `labels` (N,) of one split."""
 
     class_names: tuple[str, ...]
     images: Bytes
@@ -25,10 +25,10 @@ class ValidationSample:
 
 
 def validation_sample(spec: DataSpec, most: int) -> ValidationSample:
-    """Up to ``most`` validation images, drawn at random.
+    """Up to `most` validation images, drawn at random.
 
     A folder without validation images gives any of its images: which of them validate is known only when all are read.
-    Raises :class:`~vitsearch.errors.DataError`.
+    Raises `DataError`.
     """
     if spec.source.startswith("builtin:"):
         data = load_fashion_mnist(spec)

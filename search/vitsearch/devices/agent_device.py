@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outage:
-    """A device gives no useful answer since ``since_s`` (``time.monotonic``), because of ``why``."""
+    """A device gives no useful answer since `since_s` (`time.monotonic`), because of `why`."""
 
     since_s: float
     why: str
@@ -44,8 +44,8 @@ class Outage:
 class DeviceGroup(Protocol):
     """One device, or several of which each measures every model.
 
-    Guarantees: a group measures ``parallel`` models at a time; it waits for the end of a transient fault, which
-    ``outage`` describes in the meantime.
+    Guarantees: a group measures `parallel` models at a time; it waits for the end of a transient fault, which
+    `outage` describes in the meantime.
     """
 
     @property
@@ -73,7 +73,7 @@ class DeviceGroup(Protocol):
 
 
 class Device(DeviceGroup, Protocol):
-    """A device that measures models. A run that has no other work waits for it at most ``deadline_s``."""
+    """A device that measures models. A run that has no other work waits for it at most `deadline_s`."""
 
     @property
     def deadline_s(self) -> float: ...
@@ -94,9 +94,9 @@ class AgentDevice:
     parallel = 1
 
     def __init__(self, name: str, client: DeviceClient, failures: int = 0, deadline_s: float = DEADLINE_S) -> None:
-        """Connect to the agent. Raises :class:`DeviceLost` when it does not answer.
+        """Connect to the agent. Raises `DeviceLost` when it does not answer.
 
-        ``failures`` is the number of earlier failures that are retried; this run numbers its repeats after theirs.
+        `failures` is the number of earlier failures that are retried; this run numbers its repeats after theirs.
         """
         self.name = name
         self.deadline_s = deadline_s
@@ -130,7 +130,7 @@ class AgentDevice:
     ) -> Measurement:
         """Measure an artifact.
 
-        Raises :class:`StageError` when the artifact fails, and :class:`DeviceLost` when the agent stays unavailable.
+        Raises `StageError` when the artifact fails, and `DeviceLost` when the agent stays unavailable.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._measure, artifact, deployment, protocol, repeat)
@@ -152,7 +152,7 @@ class AgentDevice:
             self.outage = None
 
     def _in_present_environment(self, ask: Callable[..., T]) -> T:
-        """What ``ask`` answers, not that of an earlier environment: its runtime may have another version now."""
+        """What `ask` answers, not that of an earlier environment: its runtime may have another version now."""
         for _ in range(MAX_ENVIRONMENTS):
             try:
                 return ask(request=self._options(self.info.environment_id))
@@ -174,7 +174,7 @@ class AgentDevice:
         return RequestOptions(environment_id, cancel=self._stop, on_trouble=self._note_trouble)
 
     def _note_trouble(self, trouble: EvaluatorError | None) -> None:
-        """Called from the device's thread. A reader of ``outage`` sees the old value or the new one."""
+        """Called from the device's thread. A reader of `outage` sees the old value or the new one."""
         if trouble is None:
             self.outage = None
         elif self.outage is None:
@@ -197,7 +197,7 @@ class AgentDevice:
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
         """Measure the accuracy of an artifact on the device.
 
-        Raises :class:`StageError` when the device cannot do it, for this artifact or for any, and :class:`DeviceLost`
+        Raises `StageError` when the device cannot do it, for this artifact or for any, and `DeviceLost`
         when the agent stays unavailable.
         """
         loop = asyncio.get_running_loop()
@@ -246,7 +246,7 @@ class AgentDevice:
 
 
 def refuse_unmetered(name: str, info: DeviceInfo, metrics: Iterable[str]) -> None:
-    """Raise :class:`ResourceError` when objectives or limits need a power meter and the device has none."""
+    """Raise `ResourceError` when objectives or limits need a power meter and the device has none."""
     metered = [metric for metric in metrics if split(metric)[0].name in NEEDS["power"]]
     if metered and info.power_meter is None:
         raise ResourceError(

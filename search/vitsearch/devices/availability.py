@@ -30,9 +30,9 @@ R = TypeVar("R")
 
 
 class WaitingDevice(WrappedDevice):
-    """The device of a run. A caller waits through an outage, and gets :class:`DeviceLost` when waiting is useless.
+    """The device of a run. A caller waits through an outage, and gets `DeviceLost` when waiting is useless.
 
-    ``others_work`` says whether the run has work that does not need the device.
+    `others_work` says whether the run has work that does not need the device.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class WaitingDevice(WrappedDevice):
 
     @property
     def outage(self) -> Outage | None:
-        """The current outage; None when the device answers, or is silent for less than :data:`OUTAGE_AFTER_S`."""
+        """The current outage; None when the device answers, or is silent for less than `OUTAGE_AFTER_S`."""
         outage = self._device.outage
         return outage if outage is not None and self._clock() - outage.since_s >= OUTAGE_AFTER_S else None
 
@@ -98,13 +98,13 @@ def waiting(name: str, silent_s: float, why: str) -> str:
 
 
 def stored(name: str, outage: Outage, driver: DriverId) -> dict[str, Any]:
-    """What a study stores while a run waits; ``since`` is wall-clock time."""
+    """What a study stores while a run waits; `since` is wall-clock time."""
     since = time.time() - (time.monotonic() - outage.since_s)
     return {"device": name, "since": since, "why": outage.why, "driver": driver.to_json()}
 
 
 def still_waiting(remembered: Mapping[str, Any] | None) -> str | None:
-    """The message for what :func:`stored` wrote; None when no run waits, or the waiting run was killed."""
+    """The message for what `stored` wrote; None when no run waits, or the waiting run was killed."""
     if remembered is None or DriverId.from_json(remembered["driver"]).is_dead_here():
         return None
     return waiting(remembered["device"], max(0.0, time.time() - remembered["since"]), remembered["why"])

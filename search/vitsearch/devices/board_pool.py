@@ -25,10 +25,10 @@ R = TypeVar("R")
 
 
 class BoardPool:
-    """A device called ``name``. Its boards have equal fingerprints, so their measurements are of one environment and
+    """A device called `name`. Its boards have equal fingerprints, so their measurements are of one environment and
     one device.
 
-    ``note`` gets a line about each board that is replaced by another during a measurement.
+    `note` gets a line about each board that is replaced by another during a measurement.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BoardPool:
         note: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises :class:`ResourceError` with the difference where the boards are not of one class."""
+        """Raises `ResourceError` with the difference where the boards are not of one class."""
         self.name = name
         self._boards = tuple(boards)
         self._note = note
@@ -133,7 +133,7 @@ class BoardPool:
 
 
 def refuse_mixed(boards: Sequence[Device]) -> None:
-    """Raise :class:`ResourceError` with what differs, unless all boards are of one class."""
+    """Raise `ResourceError` with what differs, unless all boards are of one class."""
     first = boards[0]
     for board in boards[1:]:
         if board.info.device_id == first.info.device_id:

@@ -21,8 +21,8 @@ def known_device(name: str, board: BoardSection, environ: Mapping[str, str]) -> 
     """The address and credentials of a device of a space file. Keys that the file leaves out are looked up by name.
 
     A stored token is never sent to another address or certificate than the ones it was stored for, one of the
-    environment to none but the one beside it in a space file. Raises :class:`ResourceError` or
-    :class:`~vitsearch.errors.UnknownName`.
+    environment to none but the one beside it in a space file. Raises `ResourceError` or
+    `UnknownName`.
     """
     if (place := TokenPlace.of(board)) is not None:
         refuse_unnamed(name, place, environ)
@@ -57,9 +57,9 @@ def connection_problems(devices: Mapping[str, DeviceSection], environ: Mapping[s
 def connect(
     name: str, way: KnownDevice, owner: str, deadline_s: float = DEADLINE_S, timeout_s: float = ANSWER_S
 ) -> DeviceClient:
-    """Make a client without sending anything; ``timeout_s`` is for each answer.
+    """Make a client without sending anything; `timeout_s` is for each answer.
 
-    Raises :class:`ResourceError` for an invalid token or fingerprint.
+    Raises `ResourceError` for an invalid token or fingerprint.
     """
     try:
         return DeviceClient(way.url, way.token, owner, timeout_s, deadline_s, fingerprint=way.fingerprint)
@@ -68,7 +68,7 @@ def connect(
 
 
 def token_from(reference: str, environ: Mapping[str, str]) -> str:
-    """The value of the variable in ``env:NAME``. Raises :class:`ResourceError` when it is not set."""
+    """The value of the variable in `env:NAME`. Raises `ResourceError` when it is not set."""
     name = reference.removeprefix("env:")
     if name not in environ:
         raise ResourceError(f"devices: the environment variable {name} must hold the token, but it is not set")

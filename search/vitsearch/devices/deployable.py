@@ -18,7 +18,7 @@ Deployable = Callable[[Deployment], str | None]
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert", "coreml": "coremltools"}
 """What pip installs on a device for a runtime. The agent may be one file there, so no extra of it is named."""
 NAMES_PROVIDERS = frozenset({"onnxruntime", "openvino", "coreml", "benchmark_model"})
-"""Runtimes of agents that list their providers by the names of :data:`vitsearch.core.precisions.RUNTIMES`."""
+"""Runtimes of agents that list their providers by the names of `vitsearch.core.precisions.RUNTIMES`."""
 NAMES_PRECISIONS = frozenset({"openvino", "trtexec"})
 """Runtimes of agents whose list of precisions is complete. onnxruntime converts fp16 where it has no kernels."""
 
@@ -57,12 +57,12 @@ def opset_for(info: DeviceInfo, deployment: Deployment) -> int:
 
 
 def opset_on(devices: Sequence[Described], deployment: Deployment) -> int:
-    """The opset of the one file that all ``devices`` get."""
+    """The opset of the one file that all `devices` get."""
     return min(opset_for(device.info, deployment) for device in devices)
 
 
 def version_on(devices: Sequence[Described], deployment: Deployment) -> str | None:
-    """The version of the runtime for which the one file that all ``devices`` get is made: the oldest."""
+    """The version of the runtime for which the one file that all `devices` get is made: the oldest."""
     runtimes = [on_device(device.info, deployment) for device in devices]
     versions = [runtime.version for runtime in runtimes if runtime is not None and runtime.version is not None]
     return min(versions, key=_numbers, default=None)
@@ -73,7 +73,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def refuse_unable_on(devices: Sequence[Described], deployments: Sequence[Deployment]) -> None:
-    """Raise :class:`ResourceError` when one of the devices cannot run the models of a study, or when they can run no
+    """Raise `ResourceError` when one of the devices cannot run the models of a study, or when they can run no
     common deployment of a runtime."""
     for device in devices:
         refuse_unable(device.name, device.info, deployments)
@@ -87,8 +87,8 @@ def refuse_unable_on(devices: Sequence[Described], deployments: Sequence[Deploym
 
 
 def refuse_unable(device: str, info: DeviceInfo, deployments: Iterable[Deployment]) -> None:
-    """Raise :class:`ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
-    runtime is missing, or runs nothing of the ``deployments``."""
+    """Raise `ResourceError`, before anything is trained, when a device cannot run the models of a study: when a
+    runtime is missing, or runs nothing of the `deployments`."""
     reasons: dict[str, list[str | None]] = {}
     for deployment in deployments:
         reasons.setdefault(deployment.runtime, []).append(_why_not(device, info, deployment))

@@ -1,8 +1,8 @@
 """Descriptions of devices, as their agents report them at GET /v1/device: those that ship here, and files of the user.
 
-With one, a space is judged for a device that is not connected: ``vitsearch check SPACE --as jetson_nano``. A file has
-the agent's report under ``device``, and under ``source`` where and when it was recorded, or from what it was assembled.
-``vitsearch devices describe NAME`` writes such a file.
+With one, a space is judged for a device that is not connected: `vitsearch check SPACE --as jetson_nano`. A file has
+the agent's report under `device`, and under `source` where and when it was recorded, or from what it was assembled.
+`vitsearch devices describe NAME` writes such a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHIPPED = resources.files("vitsearch.devices") / "shipped_descriptions"
 
 @dataclass(frozen=True)
 class DeviceDescription:
-    """What the agent of a device called ``name`` reports, and where that comes from, in some sentences."""
+    """What the agent of a device called `name` reports, and where that comes from, in some sentences."""
 
     name: str
     source: str
@@ -34,15 +34,15 @@ class DeviceDescription:
 
 
 def shipped() -> tuple[str, ...]:
-    """The names of the descriptions in ``shipped_descriptions/``, sorted."""
+    """The names of the descriptions in `shipped_descriptions/`, sorted."""
     return tuple(sorted(file.name.removesuffix(".json") for file in _SHIPPED.iterdir()))
 
 
 def find(name_or_file: str) -> DeviceDescription:
     """The shipped description of that name, otherwise the one in the file.
 
-    :class:`~vitsearch.errors.UnknownName` when there is neither, with the nearest name;
-    :class:`~vitsearch.errors.ResourceError` for a file that cannot be read or holds no description.
+    `UnknownName` when there is neither, with the nearest name;
+    `ResourceError` for a file that cannot be read or holds no description.
     """
     if name_or_file in shipped():
         return read((_SHIPPED / f"{name_or_file}.json").read_bytes(), name_or_file, name_or_file)
@@ -57,13 +57,13 @@ def find(name_or_file: str) -> DeviceDescription:
 
 
 def find_named(text: str) -> DeviceDescription:
-    """``jetson_nano`` as :func:`find`; ``nano=jetson_nano`` is called ``nano``, as in a space file."""
+    """`jetson_nano` as `find`; `nano=jetson_nano` is called `nano`, as in a space file."""
     name, _, device = text.rpartition("=")
     return replace(find(device), name=name) if name else find(device)
 
 
 def read(content: bytes, name: str, where: str) -> DeviceDescription:
-    """The description in ``content``, which comes from ``where``. The plain report of an agent is one too."""
+    """The description in `content`, which comes from `where`. The plain report of an agent is one too."""
     try:
         value = json.loads(content)
         if isinstance(value, dict) and "device" not in value:

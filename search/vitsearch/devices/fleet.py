@@ -1,7 +1,7 @@
 """Devices of several classes on which every model is measured: each has its own queue, and all of them work at once.
 
 A fleet measures nothing by itself. Each of its devices is asked for its own measurements, which the ledger keeps under
-that device, and :mod:`vitsearch.core.fleet` makes the figures of the fleet of them. So a device that was measured once
+that device, and `vitsearch.core.fleet` makes the figures of the fleet of them. So a device that was measured once
 is never measured again because another one joins it.
 """
 
@@ -19,12 +19,12 @@ from vitsearch_evaluators.wire.protocol import DeviceInfo
 
 
 class FleetDevice:
-    """A :class:`DeviceGroup` of several devices, whose names differ."""
+    """A `DeviceGroup` of several devices, whose names differ."""
 
     name = FLEET
 
     def __init__(self, devices: Sequence[Device]) -> None:
-        """Raises :class:`ResourceError` where two of them are the same device, or one is emulated and another not."""
+        """Raises `ResourceError` where two of them are the same device, or one is emulated and another not."""
         self.devices = tuple(devices)
         _refuse_equal(self.devices)
         _refuse_mixed_kinds(self.devices)
@@ -83,7 +83,7 @@ class WaitingFleet(FleetDevice):
 
 
 def waiting(group: DeviceGroup, others_work: Callable[[], bool]) -> WaitingDevice | WaitingFleet:
-    """The device or fleet of a run; ``others_work`` as for :class:`WaitingDevice`."""
+    """The device or fleet of a run; `others_work` as for `WaitingDevice`."""
     devices = [WaitingDevice(device, others_work) for device in group.devices]
     return devices[0] if len(devices) == 1 else WaitingFleet(devices)
 

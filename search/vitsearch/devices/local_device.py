@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class LocalDevice(AgentDevice):
-    """``note`` gets one line about each other process that this run waits for."""
+    """`note` gets one line about each other process that this run waits for."""
 
     def __init__(self, name: str, agent: EmbeddedAgent, study: str, note: Callable[[str], None], failures: int) -> None:
         super().__init__(name, agent.client(study, deadline_s=FOREVER_S), failures)

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 @dataclass(frozen=True)
 class PairingRequest:
-    """The arguments of the command. Raises :class:`ResourceError` for an invalid address, name or fingerprint."""
+    """The arguments of the command. Raises `ResourceError` for an invalid address, name or fingerprint."""
 
     url: str
     name: str
@@ -49,16 +49,16 @@ class Paired:
 
 
 def name_from(url: str) -> str:
-    """The default name of a device: ``nano`` for ``https://nano.local:8470``; an IP address as a whole, with dashes."""
+    """The default name of a device: `nano` for `https://nano.local:8470`; an IP address as a whole, with dashes."""
     host = (urlsplit(url).hostname or "").lower()
     label = host if re.fullmatch(r"[0-9.:a-f]*[.:][0-9.:a-f]*", host) else host.partition(".")[0]
     return re.sub(r"[^a-z0-9_-]+", "-", label).strip("-_") or "device"
 
 
 def pin(request: PairingRequest, book: DeviceBook, confirm: Callable[[str, str], None]) -> str | None:
-    """The fingerprint to trust: the given one, the stored one of this address, or one that ``confirm`` accepts.
+    """The fingerprint to trust: the given one, the stored one of this address, or one that `confirm` accepts.
 
-    None for an http address. Raises :class:`DeviceLost` when the device does not answer.
+    None for an http address. Raises `DeviceLost` when the device does not answer.
     """
     if request.fingerprint is not None or request.url.startswith("http:"):
         return request.fingerprint
@@ -74,7 +74,7 @@ def pin(request: PairingRequest, book: DeviceBook, confirm: Callable[[str, str],
 
 
 def verified(request: PairingRequest, fingerprint: str | None, token: str) -> Paired:
-    """Test the token with a request. Raises :class:`DeviceLost` with the reason when the device refuses it."""
+    """Test the token with a request. Raises `DeviceLost` with the reason when the device refuses it."""
     device = KnownDevice(request.url, token, fingerprint)
     with connect(request.name, device, "devices") as client:
         try:

@@ -1,9 +1,9 @@
 """A device that is this machine: the workers of the run make room for it, or pause, while it measures.
 
 While nothing is measured they use all cores. A screening measurement runs beside them, and they keep to the other
-cores: its ratio to the reference models moves by less than its interval (``benchmarks/noise.py``, one busy neighbour).
+cores: its ratio to the reference models moves by less than its interval (`benchmarks/noise.py`, one busy neighbour).
 For a confirmation, and for what cannot run the references, the workers stop, everything of that kind that waits for the
-device is measured in one pause, and they continue. How often they pause is a matter of :func:`seconds_to_wait`.
+device is measured in one pause, and they continue. How often they pause is a matter of `seconds_to_wait`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LINGER_S = 0.1
 LOOK_S = 0.25
 """Seconds between two looks at how many workers are busy."""
 RENEW_S = 2.0
-"""Seconds between two requests to stay paused; ``workers.process_guard.LEASE_S`` must be several times as long."""
+"""Seconds between two requests to stay paused; `workers.process_guard.LEASE_S` must be several times as long."""
 BESIDE_REFERENCES = {("onnxruntime", "cpu"), ("openvino", "cpu"), ("litert", "cpu")}
 """Runtimes and providers that run the reference models beside a model, as the agent's runtimes do."""
 R = TypeVar("R")
@@ -40,9 +40,9 @@ R = TypeVar("R")
 class PausableWorkers(Protocol):
     """The workers of a run on this machine.
 
-    Guarantees: after ``pause`` no worker runs and no stage starts until ``resume`` or ``make_room``. A pause whose
-    request is not repeated ends after some seconds, and also when this process is killed. After ``make_room`` workers
-    run, but on no core of the device, until ``resume``.
+    Guarantees: after `pause` no worker runs and no stage starts until `resume` or `make_room`. A pause whose
+    request is not repeated ends after some seconds, and also when this process is killed. After `make_room` workers
+    run, but on no core of the device, until `resume`.
     """
 
     @property
@@ -65,7 +65,7 @@ class PausableWorkers(Protocol):
 def seconds_to_wait(busy: float, ran_s: float, paused_s: float) -> float:
     """The time until workers may pause again; 0 when they may now.
 
-    ``busy`` is the share of them that has work; they have run for ``ran_s`` since a pause of ``paused_s``.
+    `busy` is the share of them that has work; they have run for `ran_s` since a pause of `paused_s`.
     """
     return max(0.0, RUN_PER_PAUSE * busy * min(paused_s, MAX_PAUSE_S) - ran_s)
 

@@ -41,7 +41,7 @@ class Phases:
 
     @classmethod
     def of(cls, metrics: Iterable[str], measure: Measure) -> Phases:
-        """The phases for ``metrics``, which are those of the objectives and the limits."""
+        """The phases for `metrics`, which are those of the objectives and the limits."""
         wanted = {split(name)[0].name for name in metrics}
 
         def seconds(key: str, configured_s: float) -> float:
@@ -93,7 +93,7 @@ class Protocols:
 
 
 def settled_by_screens(metrics: Iterable[str], measure: Measure) -> bool:
-    """Whether screening measurements are enough for ``metrics`` where times are taken beside references. Throughput has
+    """Whether screening measurements are enough for `metrics` where times are taken beside references. Throughput has
     no reference, and a phase of its own that is longer in a confirmation."""
     names = list(metrics)
     return not needs_confirmation(names) and not Phases.of(names, measure).throughput_s

@@ -13,9 +13,9 @@ from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measu
 
 
 class RecognizedDevice(WrappedDevice):
-    """Measures as ``device``, whose agent may have got another id since the study began: results have ``device_id``.
+    """Measures as `device`, whose agent may have got another id since the study began: results have `device_id`.
 
-    ``adopt`` is called once, before the first figure is used, be it a new one or one of the ledger. It raises where
+    `adopt` is called once, before the first figure is used, be it a new one or one of the ledger. It raises where
     another device measures for the study under this name by now.
     """
 

@@ -1,8 +1,8 @@
 """The devices that this user has added: address, pinned certificate and token of each, outside every space file.
 
-They are stored in ``~/.config/vitsearch/devices.json``, which only its owner can read. A command that changes the
+They are stored in `~/.config/vitsearch/devices.json`, which only its owner can read. A command that changes the
 file holds a lock file beside it, so that two commands at the same time both keep their device, and replaces the file
-in one step. A space file then names a device: ``devices: [nano]``.
+in one step. A space file then names a device: `devices: [nano]`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class KnownDevice:
-    """The address and credentials of an agent. ``token`` is None only for an agent that asks for none."""
+    """The address and credentials of an agent. `token` is None only for an agent that asks for none."""
 
     url: str
     token: str | None = field(default=None, repr=False)
@@ -46,7 +46,7 @@ class DeviceBook:
         return cls(base / "vitsearch" / "devices.json")
 
     def devices(self) -> dict[str, KnownDevice]:
-        """The known devices by name. Raises :class:`ResourceError` when others can read the tokens or the file is
+        """The known devices by name. Raises `ResourceError` when others can read the tokens or the file is
         damaged."""
         try:
             with self.path.open() as stream:
@@ -64,7 +64,7 @@ class DeviceBook:
         return self._read(content)
 
     def get(self, name: str) -> KnownDevice:
-        """The device called ``name``. Raises :class:`UnknownName` with the nearest name, or :class:`ResourceError` when
+        """The device called `name`. Raises `UnknownName` with the nearest name, or `ResourceError` when
         no device is known at all."""
         devices = self.devices()
         if name not in devices:
@@ -79,7 +79,7 @@ class DeviceBook:
             self._write({**self.devices(), name: device})
 
     def remove(self, name: str) -> None:
-        """Forget a device. Raises :class:`UnknownName` when there is none of that name."""
+        """Forget a device. Raises `UnknownName` when there is none of that name."""
         with self._alone():
             self.get(name)
             self._write({other: device for other, device in self.devices().items() if other != name})

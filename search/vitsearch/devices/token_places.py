@@ -1,8 +1,8 @@
 """Which address gets which token of the environment: the one beside it in a space file that this user has used.
 
-``vitsearch check`` shows it. A study keeps the devices of its space file, but whoever can write in a database can
+`vitsearch check` shows it. A study keeps the devices of its space file, but whoever can write in a database can
 change them; so what a database says of tokens counts only where a space file of this user has said the same. What files
-that were checked or run have said is in ``token_places.json`` beside the known devices, without any token.
+that were checked or run have said is in `token_places.json` beside the known devices, without any token.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNENCRYPTED = ", unencrypted: who is on the way can read it"
 
 @dataclass(frozen=True)
 class TokenPlace:
-    """``variable`` holds the token that goes to ``url``, if the certificate has this ``fingerprint``; None where an
+    """`variable` holds the token that goes to `url`, if the certificate has this `fingerprint`; None where an
     authority that this machine trusts has to have signed it, or where there is no certificate."""
 
     variable: str
@@ -101,7 +101,7 @@ def places_of(devices: Mapping[str, DeviceSection]) -> Iterator[tuple[str, Token
 
 @dataclass(frozen=True)
 class TokenUse:
-    """The address at which a device of a space file gets a token: that in ``variable``, or for None the one that this
+    """The address at which a device of a space file gets a token: that in `variable`, or for None the one that this
     user has stored for the device."""
 
     device: str
@@ -132,7 +132,7 @@ def remember_places(devices: Mapping[str, DeviceSection], environ: Mapping[str, 
 
 
 def refuse_unnamed(name: str, place: TokenPlace, environ: Mapping[str, str]) -> None:
-    """Raise :class:`ResourceError` for a place that no space file has named to this user."""
+    """Raise `ResourceError` for a place that no space file has named to this user."""
     if place not in TokenPlaces.of_user(environ):
         raise ResourceError(
             f"device {name}: by the database of the study, {place.describe()}, but no space file that you have checked "

@@ -11,7 +11,7 @@ from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measu
 
 
 class WrappedDevice:
-    """Passes everything on to ``device``."""
+    """Passes everything on to `device`."""
 
     def __init__(self, device: Device) -> None:
         self._device = device

@@ -17,7 +17,7 @@
     evaluate.py           logits of an exported file, in its runtime
 
 Importing this package imports neither torch nor onnx. Other packages add exporters through the entry-point group
-``vitsearch.exporters`` (``runtime = "module:Class"``).
+`vitsearch.exporters` (`runtime = "module:Class"`).
 """
 
 from __future__ import annotations

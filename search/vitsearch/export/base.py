@@ -25,8 +25,8 @@ PARITY_LIMIT = 1e-4
 class ExportTask:
     """What a file is made for.
 
-    ``images`` float32 (n, channels, height, width), normalised, calibrate it. ``fp32_layers`` are the names of linear
-    layers that a mixed precision leaves in fp32. ``version`` is that of the runtime on the device, if it is known.
+    `images` float32 (n, channels, height, width), normalised, calibrate it. `fp32_layers` are the names of linear
+    layers that a mixed precision leaves in fp32. `version` is that of the runtime on the device, if it is known.
     """
 
     family: str
@@ -51,11 +51,11 @@ class ExportTask:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """``path`` is the model file; the agent's ``artifacts.model_files`` names the files beside it that belong to it.
+    """`path` is the model file; the agent's `artifacts.model_files` names the files beside it that belong to it.
 
-    ``judged`` is an ONNX file of the same arithmetic, whose accuracy in onnxruntime stands for that of a runtime that
-    does not run on this machine; None when the runtime itself judges ``path``. ``options`` are those of the runtime
-    that this file needs beside those of its deployment. ``rounds_more``: the file rounds what the model in torch does
+    `judged` is an ONNX file of the same arithmetic, whose accuracy in onnxruntime stands for that of a runtime that
+    does not run on this machine; None when the runtime itself judges `path`. `options` are those of the runtime
+    that this file needs beside those of its deployment. `rounds_more`: the file rounds what the model in torch does
     not, so that its accuracy decides and not its difference to torch.
     """
 
@@ -66,11 +66,11 @@ class ExportedFile:
 
 
 class Exporter(Protocol):
-    """Writes the file of a model for one ``runtime``.
+    """Writes the file of a model for one `runtime`.
 
-    Guarantees: the file takes float32 ``images`` (batch, channels, height, width) and gives float32 ``logits``
+    Guarantees: the file takes float32 `images` (batch, channels, height, width) and gives float32 `logits`
     (batch, classes); its batch is that of the deployment. The model is not changed. Modules of exporters import
-    neither torch nor the runtime at their top, so that ``supports`` can be asked anywhere.
+    neither torch nor the runtime at their top, so that `supports` can be asked anywhere.
     """
 
     runtime: ClassVar[str]
@@ -78,21 +78,21 @@ class Exporter(Protocol):
     """Names under which this process imports what writes and judges the files; an extra has the runtime's name."""
 
     def supports(self, family: str, precision: str) -> str | None:
-        """Why the runtime cannot run models of ``family`` at ``precision``, in one sentence; ``None`` when it can."""
+        """Why the runtime cannot run models of `family` at `precision`, in one sentence; `None` when it can."""
         return precisions.supports(self.runtime, precision)
 
     def missing(self) -> str | None:
-        """What this machine lacks to write and judge files, with the command that installs it; ``None`` if nothing."""
+        """What this machine lacks to write and judge files, with the command that installs it; `None` if nothing."""
         lacking = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if not lacking:
             return None
         return f"files for {self.runtime} need {' and '.join(lacking)}; run: pip install 'vitsearch[{self.runtime}]'"
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
-        """Write the file of ``model`` into ``folder``.
+        """Write the file of `model` into `folder`.
 
-        Layers of ``model`` may round (:mod:`vitsearch.compress.quantization.fake_quant`); the file then has their
-        ranges. :class:`~vitsearch.errors.StageError` ``export`` when the model cannot be converted, with the tool's own
+        Layers of `model` may round (`vitsearch.compress.quantization.fake_quant`); the file then has their
+        ranges. `StageError` `export` when the model cannot be converted, with the tool's own
         last words.
         """
         ...

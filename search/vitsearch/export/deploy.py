@@ -14,10 +14,10 @@ IMAGES = 2
 
 @torch.inference_mode()
 def deployed(model: nn.Module, backbone: Backbone, example_shape: tuple[int, ...]) -> nn.Module:
-    """``model`` with those branches merged that only training needs; ``model`` itself if it has none.
+    """`model` with those branches merged that only training needs; `model` itself if it has none.
 
-    :class:`StageError` ``export`` ``parity`` when the two differ by more than :data:`PARITY_LIMIT` of the largest
-    logit on random images of ``example_shape`` (without its batch size). Both are compared as floats: the smallest
+    `StageError` `export` `parity` when the two differ by more than `PARITY_LIMIT` of the largest
+    logit on random images of `example_shape` (without its batch size). Both are compared as floats: the smallest
     difference can change how a value is rounded to int8.
     """
     from vitsearch.compress.quantization.fake_quant import unrounded

@@ -21,14 +21,14 @@ ON_DEVICE: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class DeviceJob:
-    """``runtime`` and ``options`` as the agent knows them."""
+    """`runtime` and `options` as the agent knows them."""
 
     runtime: str
     options: dict[str, Any]
 
 
 def device_job(deployment: Deployment, available: Collection[str] = ()) -> DeviceJob:
-    """The job of a deployment on an agent that has the runtimes ``available`` (empty: any)."""
+    """The job of a deployment on an agent that has the runtimes `available` (empty: any)."""
     candidates = ON_DEVICE.get(deployment.runtime, (deployment.runtime,))
     runtime = next((name for name in candidates if name in available), candidates[0])
     return DeviceJob(runtime, _options(deployment, runtime) | dict(deployment.options))

@@ -30,7 +30,7 @@ ONNXRUNTIME = DeviceJob("onnxruntime", {})
 
 
 def judging_job(file: ExportedFile, deployment: Deployment) -> tuple[Path, DeviceJob]:
-    """The file whose logits stand for those of ``file``, and how the CPU of this machine runs it."""
+    """The file whose logits stand for those of `file`, and how the CPU of this machine runs it."""
     if file.judged is not None:
         return file.judged, ONNXRUNTIME
     return file.path, device_job(replace(deployment, provider=CPU).with_options(file.options))
@@ -39,10 +39,10 @@ def judging_job(file: ExportedFile, deployment: Deployment) -> tuple[Path, Devic
 def logits(
     path: Path, images: Floats | Iterable[Floats], batch_size: int, threads: int = 1, job: DeviceJob = ONNXRUNTIME
 ) -> Floats:
-    """Logits, float32 (n, classes), of ``images``: one array (n, channels, height, width), normalised, or several.
+    """Logits, float32 (n, classes), of `images`: one array (n, channels, height, width), normalised, or several.
 
-    ``batch_size`` images are run at once; missing ones of the last run are zeros. A processor that does not compute in
-    the precision of the job does so in fp32. :class:`StageError` ``export`` when the runtime refuses the file or the
+    `batch_size` images are run at once; missing ones of the last run are zeros. A processor that does not compute in
+    the precision of the job does so in fp32. `StageError` `export` when the runtime refuses the file or the
     images.
     """
     with _refusals():
@@ -56,9 +56,9 @@ def logits(
 
 
 def latency_ms(path: Path, images: Floats, threads: int = 1, job: DeviceJob = ONNXRUNTIME) -> float:
-    """Median wall time of :data:`RUNS` runs on this machine, after a first one; ``images`` are one batch.
+    """Median wall time of `RUNS` runs on this machine, after a first one; `images` are one batch.
 
-    :class:`StageError` ``export`` as for :func:`logits`, and where the processor lacks the precision of the job.
+    `StageError` `export` as for `logits`, and where the processor lacks the precision of the job.
     """
     with _refusals():
         session = _open(path, len(images), threads, job)

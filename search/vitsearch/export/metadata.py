@@ -1,11 +1,11 @@
-"""What a file says of itself: how images become its input, the names of its classes, and its ``artifact_key``.
+"""What a file says of itself: how images become its input, the names of its classes, and its `artifact_key`.
 
     ONNX        metadata_props of the model
-    OpenVINO    rt_info of the model, under ``vitsearch``
-    TFLite      a zip behind the model, as TFLite's own tools append one: ``unzip -p model.tflite vitsearch.json``
+    OpenVINO    rt_info of the model, under `vitsearch`
+    TFLite      a zip behind the model, as TFLite's own tools append one: `unzip -p model.tflite vitsearch.json`
     Core ML     the user-defined metadata of the model
 
-Nothing here changes what the file computes, nor :mod:`vitsearch.export.structure`, which does not read it: files that
+Nothing here changes what the file computes, nor `vitsearch.export.structure`, which does not read it: files that
 differ in this alone are one measurement. Study, trial and plan are left out, because one file serves many.
 """
 

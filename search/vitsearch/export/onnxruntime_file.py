@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class OnnxRuntimeExporter(Exporter):
-    """See :class:`vitsearch.export.base.Exporter`."""
+    """See `vitsearch.export.base.Exporter`."""
 
     runtime = "onnxruntime"
 

@@ -47,7 +47,7 @@ CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "G
 
 
 class OpenVinoExporter(Exporter):
-    """See :class:`vitsearch.export.base.Exporter`."""
+    """See `vitsearch.export.base.Exporter`."""
 
     runtime = "openvino"
     packages = ("openvino", "nncf")
@@ -95,7 +95,7 @@ def _has_as_many_tokens_as_heads(graph: onnx.GraphProto) -> bool:
 
 
 def _has_narrow_ffn(graph: onnx.GraphProto) -> bool:
-    """Whether an FFN with a GELU has at most ``NARROW_FFN`` channels: it is fused to one operator, and that is a
+    """Whether an FFN with a GELU has at most `NARROW_FFN` channels: it is fused to one operator, and that is a
     segmentation fault while a model is compiled for fp32."""
     widths = {weight.name: weight.dims[-1] for weight in graph.initializer if len(weight.dims) == 2}
     narrow = {

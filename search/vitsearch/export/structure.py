@@ -1,6 +1,6 @@
 """What the cost of a file depends on: its operators, shapes and types, and how it is run, but not its weights.
 
-Two plans whose files have the same structure are one measurement: ``int8_ptq`` of a model in which nothing can be
+Two plans whose files have the same structure are one measurement: `int8_ptq` of a model in which nothing can be
 quantized is its fp32 file.
 """
 
@@ -27,7 +27,7 @@ INDICES = frozenset({"i64", "boolean"})
 
 
 def digest_of(file: ExportedFile, deployment: Deployment) -> str | None:
-    """Digest of the structure of ``file`` and of the job that runs it; None for a format whose structure is not read.
+    """Digest of the structure of `file` and of the job that runs it; None for a format whose structure is not read.
 
     Weights that are zero may be skipped by a runtime, so the share of zeros in each counts, in tenths.
     """

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 def kl_divergence(base_logits: NDArray[Any], logits: NDArray[Any]) -> float:
-    """Mean over rows of ``KL(softmax(base) || softmax(model))`` in nats; 0 for equal softmaxes."""
+    """Mean over rows of `KL(softmax(base) || softmax(model))` in nats; 0 for equal softmaxes."""
     base, model = (_log_softmax(values.astype(np.float64)) for values in (base_logits, logits))
     return max(0.0, float((np.exp(base) * (base - model)).sum(axis=1).mean()))
 
@@ -22,7 +22,7 @@ def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """``T^2 KL(teacher || student)`` of logits (n, classes), mean over n, in nats."""
+    """`T^2 KL(teacher || student)` of logits (n, classes), mean over n, in nats."""
     nats = functional.kl_div(
         functional.log_softmax(student / temperature, dim=1),
         functional.log_softmax(teacher / temperature, dim=1),

@@ -17,7 +17,7 @@ SMALL_SCALE = 0.1
 
 
 def keep_rows(layer: Layer, kept: Sequence[int]) -> None:
-    """Drop the outputs of ``layer`` that are not in ``kept``, with their bias."""
+    """Drop the outputs of `layer` that are not in `kept`, with their bias."""
     index = torch.tensor(kept)
     layer.weight = _cut(layer.weight, 0, index)
     if layer.bias is not None:
@@ -26,23 +26,23 @@ def keep_rows(layer: Layer, kept: Sequence[int]) -> None:
 
 
 def keep_columns(layer: Layer, kept: Sequence[int]) -> None:
-    """Drop the inputs of ``layer`` that are not in ``kept``."""
+    """Drop the inputs of `layer` that are not in `kept`."""
     layer.weight = _cut(layer.weight, 1, torch.tensor(kept))
     setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", len(kept))
 
 
 def head_columns(heads: Sequence[int], head_dim: int) -> list[int]:
-    """Columns of ``proj`` that belong to ``heads``: ``head_dim`` for each, in the order of ``heads``."""
+    """Columns of `proj` that belong to `heads`: `head_dim` for each, in the order of `heads`."""
     return [head * head_dim + column for head in heads for column in range(head_dim)]
 
 
 def keep_of_table(table: nn.Parameter, dim: int, kept: Sequence[int]) -> nn.Parameter:
-    """The entries ``kept`` of ``table`` along ``dim``, as a new parameter."""
+    """The entries `kept` of `table` along `dim`, as a new parameter."""
     return _cut(table, dim, torch.tensor(kept))
 
 
 def keep_norm_channels(norm: nn.BatchNorm1d | nn.BatchNorm2d, kept: Sequence[int]) -> None:
-    """Drop the channels of a batch norm, running statistics too, that are not in ``kept``."""
+    """Drop the channels of a batch norm, running statistics too, that are not in `kept`."""
     index = torch.tensor(kept)
     if norm.affine:
         norm.weight, norm.bias = _cut(norm.weight, 0, index), _cut(norm.bias, 0, index)
@@ -53,7 +53,7 @@ def keep_norm_channels(norm: nn.BatchNorm1d | nn.BatchNorm2d, kept: Sequence[int
 
 
 def keep_layer_norm_channels(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
-    """Drop the channels of a layer norm that are not in ``kept``; its mean and variance then cover the rest."""
+    """Drop the channels of a layer norm that are not in `kept`; its mean and variance then cover the rest."""
     index = torch.tensor(kept)
     if norm.elementwise_affine:
         norm.weight = _cut(norm.weight, 0, index)

@@ -14,9 +14,9 @@ Purpose = Literal["fit", "quantization"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """The training images that a step looks at: ``images`` of them, drawn by ``seed``.
+    """The training images that a step looks at: `images` of them, drawn by `seed`.
 
-    The seed puts all images in one order. A ``fit`` takes the first of them and ``quantization`` the last, so that
+    The seed puts all images in one order. A `fit` takes the first of them and `quantization` the last, so that
     ranges are not found on the images to which the weights were fitted, where there are enough for both.
     """
 
@@ -29,9 +29,9 @@ class Calibration:
 class Calibrations:
     """The images of each closed-form step, None where it has nothing to do.
 
-    ``batch_norms`` recalibrate them (None: they keep what they have); ``refit`` is the sequential refit (None:
-    nothing is cut); ``token_predictors`` start the networks that choose tokens (None: there are none);
-    ``sparsity`` decides which weights become zero and recalibrates the batch norms behind them (None: none do).
+    `batch_norms` recalibrate them (None: they keep what they have); `refit` is the sequential refit (None:
+    nothing is cut); `token_predictors` start the networks that choose tokens (None: there are none);
+    `sparsity` decides which weights become zero and recalibrates the batch norms behind them (None: none do).
     """
 
     batch_norms: Calibration | None = None
@@ -47,7 +47,7 @@ class Calibrations:
         base_resolution: int,
         structure_images: Calibration,
     ) -> Calibrations:
-        """``structure_images`` are the images that block structures are found on.
+        """`structure_images` are the images that block structures are found on.
 
         Batch norms are recalibrated at another resolution or window than the base's, and behind a layer of
         which weights became zero. Elsewhere the sequential refit brings every layer back to the statistics
@@ -67,7 +67,7 @@ class Calibrations:
 
     def digest(self, structure_images: Calibration) -> str | None:
         """The digest of the closed-form steps for the weights key, which has the seed of the recipe. Before the
-        sequential refit there is a parallel one, from statistics of ``structure_images``."""
+        sequential refit there is a parallel one, from statistics of `structure_images`."""
         steps: dict[str, Any] = {}
         if self.refit is not None:
             steps |= {"method": "sequential", "images": self.refit.images}

@@ -25,11 +25,11 @@ class Teacher:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """``teacher`` None: each backbone is distilled from its own unpruned base. ``starting_digest`` gives the digest of
-    a backbone's starting weights, ``preprocessing`` that of a backbone with weights, as far as the keys of the space
-    file leave it to them. ``confirms``: the objectives and limits need the confirmation measurement of every
+    """`teacher` None: each backbone is distilled from its own unpruned base. `starting_digest` gives the digest of
+    a backbone's starting weights, `preprocessing` that of a backbone with weights, as far as the keys of the space
+    file leave it to them. `confirms`: the objectives and limits need the confirmation measurement of every
     model; otherwise its screening measurement decides until the end. The device evaluates the models of the front on
-    ``device_images`` images; ``fleet_weights`` are the weights of several devices, None for the worst case."""
+    `device_images` images; `fleet_weights` are the weights of several devices, None for the worst case."""
 
     data: DataIdentity
     base_recipe: Recipe
@@ -52,7 +52,7 @@ class StageConfig:
         return ModelView(self.base_resolution(model.backbone), preprocessing)
 
     def view(self, plan: Plan) -> ModelView:
-        """What the model of ``plan`` sees of an image."""
+        """What the model of `plan` sees of an image."""
         return replace(self.base_view(plan), resolution=plan.resolution)
 
     @property

@@ -59,7 +59,7 @@ class StageContext:
         return result, cost
 
     async def file(self, key: str, job: FileJob) -> str:
-        """The digest of the file that ``job`` makes, once for every trial and every rung."""
+        """The digest of the file that `job` makes, once for every trial and every rung."""
 
         async def make() -> tuple[ArtifactRow, StageCost]:
             stored, cost = await self.run(job)

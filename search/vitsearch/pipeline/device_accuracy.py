@@ -21,7 +21,7 @@ SUBSET_MAX_BYTES = 256 * 2**20
 
 
 class DeviceAccuracy:
-    """Sends ``config.device_images`` validation images to the device; 0 turns this off. One per run."""
+    """Sends `config.device_images` validation images to the device; 0 turns this off. One per run."""
 
     def __init__(self, config: StageConfig, context: StageContext, shared: SharedStages, device: Device) -> None:
         self._config = config
@@ -39,7 +39,7 @@ class DeviceAccuracy:
             self._subsets[view] = Subset(str(images), str(labels))
 
     async def ask(self, artifact: ArtifactRow, file: ModelFile, resolution: int) -> AccuracyRow | None:
-        """None when there is no subset to classify; :class:`StageError` when the device cannot classify it."""
+        """None when there is no subset to classify; `StageError` when the device cannot classify it."""
         subset = self._subsets.get(ModelView(resolution, artifact.preprocessing))
         if subset is None:
             return None

@@ -1,6 +1,6 @@
 """What goes to a worker and what comes back: one frozen job and one frozen result for each stage.
 
-Jobs carry digests and plain values, never modules or database addresses. :mod:`vitsearch.workers.tasks` does the
+Jobs carry digests and plain values, never modules or database addresses. `vitsearch.workers.tasks` does the
 work; only a worker imports it.
 """
 
@@ -22,7 +22,7 @@ from vitsearch.storage.files import FileStore, Store
 
 @dataclass(frozen=True)
 class Workspace:
-    """What every stage of a study shares. ``scratch`` holds files that are measured once and deleted."""
+    """What every stage of a study shares. `scratch` holds files that are measured once and deleted."""
 
     data: dict[str, Any]
     store: Store
@@ -37,7 +37,7 @@ STORED = "stored:"
 @dataclass(frozen=True)
 class Source:
     """A model to start from: a backbone at a resolution with weights ('builtin', 'hub', 'none', 'file:PATH', or
-    'stored:SHA256' for those of a base that the study has made), and how it reads images. ``window_size`` None: the
+    'stored:SHA256' for those of a base that the study has made), and how it reads images. `window_size` None: the
     family's own at this resolution."""
 
     backbone: str
@@ -64,7 +64,7 @@ class Job(Generic[R_co]):
 
 @dataclass(frozen=True)
 class DataReady:
-    """``description`` is what the study stores and compares on resume (fingerprint, class names, sizes). ``notes`` are
+    """`description` is what the study stores and compares on resume (fingerprint, class names, sizes). `notes` are
     to be said before accuracies of this data are believed."""
 
     description: dict[str, Any]
@@ -78,7 +78,7 @@ class DataJob(Job[DataReady]):
 
 @dataclass(frozen=True)
 class Base:
-    """An unpruned model on the user's classes. ``accuracy`` on the validation split (torch); ``confusion`` counts the
+    """An unpruned model on the user's classes. `accuracy` on the validation split (torch); `confusion` counts the
     answers, None where the accuracy was known."""
 
     weights_sha256: str
@@ -137,7 +137,7 @@ class SensitivityJob(FileJob):
 
 @dataclass(frozen=True)
 class LogitsJob(FileJob):
-    """Logits of an unpruned model on the images a fine-tune will see (``train``) or on the ``holdout``: a .npy
+    """Logits of an unpruned model on the images a fine-tune will see (`train`) or on the `holdout`: a .npy
     file, float32 (images, classes)."""
 
     stage = Stage.LOGITS
@@ -169,9 +169,9 @@ class CompressionSpec:
 
 @dataclass(frozen=True)
 class Graph:
-    """An exported file in a store. ``parity`` is the largest difference to torch over the largest logit; ``options``
-    are those of the runtime that the file needs; ``structure`` names what its cost depends on
-    (:mod:`vitsearch.export.structure`). ``judged_sha256`` is the file whose accuracy stands for that of a runtime that
+    """An exported file in a store. `parity` is the largest difference to torch over the largest logit; `options`
+    are those of the runtime that the file needs; `structure` names what its cost depends on
+    (`vitsearch.export.structure`). `judged_sha256` is the file whose accuracy stands for that of a runtime that
     does not run on this machine; None where the runtime itself judges."""
 
     sha256: str
@@ -192,8 +192,8 @@ class Graph:
 
 @dataclass(frozen=True)
 class ScreenJob(Job[Graph]):
-    """The file of a plan with its starting weights. ``runtime_version`` is that of the runtime on the device;
-    ``artifact_key`` stands in the metadata of the file."""
+    """The file of a plan with its starting weights. `runtime_version` is that of the runtime on the device;
+    `artifact_key` stands in the metadata of the file."""
 
     stage = Stage.SCREEN
     spec: CompressionSpec
@@ -215,7 +215,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``n`` images of the holdout say of a model: its KL to the base in nats, and its accuracy, without what it
+    """What `n` images of the holdout say of a model: its KL to the base in nats, and its accuracy, without what it
     still remembers of a base that had the holdout in its own training."""
 
     accuracy: float
@@ -254,7 +254,7 @@ class FeaturesJob(LogitsJob):
 @dataclass(frozen=True)
 class DistillationTargets:
     """What a fine-tune learns from beside the labels. Files of a teacher's logits and features, one row
-    for each image of the training pool, or a ``live_teacher``, where the recipe augments images."""
+    for each image of the training pool, or a `live_teacher`, where the recipe augments images."""
 
     method: Distillation
     logits_sha256: str | None = None
@@ -264,7 +264,7 @@ class DistillationTargets:
 
 @dataclass(frozen=True)
 class TrainJob(Job[Trained]):
-    """From rung ``start``, which has ``before``, to rung ``end`` (epochs). Of the start, the last weights and their
+    """From rung `start`, which has `before`, to rung `end` (epochs). Of the start, the last weights and their
     average the rung keeps what is nearest to the base on the holdout."""
 
     stage = Stage.TRAIN
@@ -280,8 +280,8 @@ class TrainJob(Job[Trained]):
 
 @dataclass(frozen=True)
 class QatJob(TrainJob):
-    """From the weights of rung ``start``, with the rounding of static int8 in place; ranges start as seen on
-    the ``calibration`` images. The start is what post-training quantization gives."""
+    """From the weights of rung `start`, with the rounding of static int8 in place; ranges start as seen on
+    the `calibration` images. The start is what post-training quantization gives."""
 
     stage = Stage.TRAIN_INT8
     calibration: Calibration
@@ -289,9 +289,9 @@ class QatJob(TrainJob):
 
 @dataclass(frozen=True)
 class Exported:
-    """The file that would be shipped, in the store, and the counts of its answers on its own runtime. ``only_class`` is
-    the name of the class that it predicts for every validation image, if it predicts no other. ``shares`` are those of
-    its MACs that the runtime computes in each precision (:mod:`vitsearch.export.precision_shares`)."""
+    """The file that would be shipped, in the store, and the counts of its answers on its own runtime. `only_class` is
+    the name of the class that it predicts for every validation image, if it predicts no other. `shares` are those of
+    its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`)."""
 
     graph: Graph
     confusion: Confusion
@@ -305,9 +305,9 @@ class Exported:
 
 @dataclass(frozen=True)
 class ExportJob(Job[Exported]):
-    """``checkpoint_sha256`` None: the closed-form weights (the unpruned base when nothing is cut).
+    """`checkpoint_sha256` None: the closed-form weights (the unpruned base when nothing is cut).
 
-    The accuracy is that of runs of ``batch`` images, as the device measures the file: activations that are quantized
+    The accuracy is that of runs of `batch` images, as the device measures the file: activations that are quantized
     at run time share one scale in a run.
     """
 
@@ -324,8 +324,8 @@ class ExportJob(Job[Exported]):
 
 @dataclass(frozen=True)
 class ShipJob(Job[Shipped]):
-    """Evaluate an exported file on the test images, which only this stage reads, and choose up to ``images`` for its
-    bundle. ``source`` has the starting weights of its plan; ``judged_sha256`` is the file that stands for one that does
+    """Evaluate an exported file on the test images, which only this stage reads, and choose up to `images` for its
+    bundle. `source` has the starting weights of its plan; `judged_sha256` is the file that stands for one that does
     not run here."""
 
     stage = Stage.SHIP

@@ -39,8 +39,8 @@ DEVICE_FLAGS = {
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model to measure; its store, where ``find`` looks for it, may be far away. ``graph`` is the key of its graph,
-    ``deployment`` has the options that the file needs beside those of its plan; files of the same ``structure`` have
+    """A model to measure; its store, where `find` looks for it, may be far away. `graph` is the key of its graph,
+    `deployment` has the options that the file needs beside those of its plan; files of the same `structure` have
     the same cost."""
 
     find: Callable[[], Path]
@@ -112,7 +112,7 @@ class DeviceMeasurements:
         return rounds_of(self._repeats(graph, protocol))
 
     async def measure(self, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
-        """Measure the file of a graph until it was measured ``rounds`` times by this protocol."""
+        """Measure the file of a graph until it was measured `rounds` times by this protocol."""
         self._device.adopt()
         graph = file.graph
         for number in range(self.rounds(graph, protocol), rounds):

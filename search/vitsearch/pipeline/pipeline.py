@@ -69,7 +69,7 @@ class Pipeline:
     # ---- the stages, in order
 
     async def resolve(self, plan: Plan) -> ResolvedTrial:
-        """Resolve ``plan`` on its backbone. Trains the backbone's base first when its classifier is new."""
+        """Resolve `plan` on its backbone. Trains the backbone's base first when its classifier is new."""
         config, shared = self.config, await self._shared.parts(plan)
         self.base_accuracy[plan.backbone] = shared.base.accuracy
         resolved = resolve(plan, shared.structure, shared.scores, shared.sensitivity)
@@ -96,7 +96,7 @@ class Pipeline:
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
 
-        It is measured ``rounds`` times by the screening protocol, counting earlier ones.
+        It is measured `rounds` times by the screening protocol, counting earlier ones.
         """
         key, graph_key, scratch = trial.stage_keys.screened, trial.stage_keys.graph, self._workspace.scratch
 
@@ -133,7 +133,7 @@ class Pipeline:
         return _evaluation(row)
 
     async def train(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
-        """Fine-tune from the rung before to ``rung``."""
+        """Fine-tune from the rung before to `rung`."""
         recipe = trial.plan.recipe
         before = recipe.rungs[recipe.rungs.index(rung) - 1]
 
@@ -163,7 +163,7 @@ class Pipeline:
         )
 
     async def evaluate(self, trial: ResolvedTrial, rung: int) -> tuple[Keys, Metrics]:
-        """The exported artifact, as :meth:`confirm`, with the screening measurement."""
+        """The exported artifact, as `confirm`, with the screening measurement."""
         return await self._measured(trial, rung, self.protocols.screen)
 
     async def _measured(self, trial: ResolvedTrial, rung: int, protocol: MeasureProtocol) -> tuple[Keys, Metrics]:
@@ -214,7 +214,7 @@ class Pipeline:
         return None if found is None else found.waited
 
     async def measure_to_ship(self, model: StoredModel, again: bool) -> None:
-        """Confirm an artifact in the present environment, unless that was done before; ``again`` adds a measurement."""
+        """Confirm an artifact in the present environment, unless that was done before; `again` adds a measurement."""
         done = self._measurements.rounds(model.keys.graph_key, self.protocols.confirm)
         await self._confirm_until(model, done + 1 if again else 1)
 
@@ -230,7 +230,7 @@ class Pipeline:
         return True
 
     async def accuracy_on_device(self, name: str, model: StoredModel) -> AccuracyRow | None:
-        """The accuracy of an artifact on the device ``name`` itself; None when the study does not request it or its
+        """The accuracy of an artifact on the device `name` itself; None when the study does not request it or its
         file is gone."""
         row = await self._stored_artifact(model.keys)
         ask = self._device_accuracies[name].ask
@@ -254,7 +254,7 @@ class Pipeline:
         return await self.context.single_flight.get(StageKey(stage, key), find, make)
 
     async def _train_int8(self, trial: ResolvedTrial, rung: int) -> TrainingRow:
-        """What was trained up to ``rung``, trained further with the rounding of static int8 in place."""
+        """What was trained up to `rung`, trained further with the rounding of static int8 in place."""
         plan, settings = trial.plan, self.config.qat
         recipe, end = settings.recipe(plan.recipe, plan.backbone), rung + settings.epochs(rung)
 
@@ -267,7 +267,7 @@ class Pipeline:
     async def _training(
         self, kind: Callable[..., J], trial: ResolvedTrial, recipe: Recipe, start: int, end: float
     ) -> J:
-        """The job that trains from rung ``start`` of the plan's own training."""
+        """The job that trains from rung `start` of the plan's own training."""
         row = await self.train(trial, start) if start else None
         return kind(
             workspace=self._workspace,
@@ -290,7 +290,7 @@ class Pipeline:
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
     async def _artifact(self, trial: ResolvedTrial, rung: int) -> ArtifactRow:
-        """The exported model after ``rung``; its weights are trained again when their file is gone."""
+        """The exported model after `rung`; its weights are trained again when their file is gone."""
         key = trial.stage_keys.exports[rung].artifact
         train = self._train_int8 if _is_int8(trial, rung) else self.train
 

@@ -1,4 +1,4 @@
-"""What a run reports while it runs: a protocol, and plain lines for logs. The live view is ``cli/live.py``."""
+"""What a run reports while it runs: a protocol, and plain lines for logs. The live view is `cli/live.py`."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ class Silent:
 
 
 class Paced:
-    """Which of the things that are reported every second get a line now: each at once, then every ``seconds``."""
+    """Which of the things that are reported every second get a line now: each at once, then every `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._said: dict[str, float] = {}
 
     def due(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names``, which are all there are now, that get a line."""
+        """Those of `names`, which are all there are now, that get a line."""
         now, names = time.monotonic(), list(names)
         self._said = {name: self._said[name] for name in names if name in self._said}
         found = [name for name in names if name not in self._said or now - self._said[name] >= self._seconds]

@@ -13,8 +13,8 @@ from vitsearch.pipeline.shared_stages import SharedParts
 
 @dataclass(frozen=True)
 class ResolvedTrial:
-    """``shared`` is what all trials of this backbone, resolution and window have, ``target`` how its files are made,
-    ``stage_keys`` has the keys of all its stages."""
+    """`shared` is what all trials of this backbone, resolution and window have, `target` how its files are made,
+    `stage_keys` has the keys of all its stages."""
 
     plan: Plan
     shared: SharedParts
@@ -29,7 +29,7 @@ class ResolvedTrial:
         return Keys(self.stage_keys.weights, self.stage_keys.graph, None, self.device_id)
 
     def exported(self, rung: int) -> Keys:
-        """The keys of its record with the model that is exported after ``rung``, whether there is one yet or not."""
+        """The keys of its record with the model that is exported after `rung`, whether there is one yet or not."""
         return replace(self.keys, artifact_key=self.stage_keys.exports[rung].artifact)
 
 

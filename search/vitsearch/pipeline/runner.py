@@ -1,4 +1,4 @@
-"""The protocol of what runs jobs: Ray workers, or this process (:mod:`vitsearch.workers`)."""
+"""The protocol of what runs jobs: Ray workers, or this process (`vitsearch.workers`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 
 class Runner(Protocol):
-    """Guarantees: a stage's own failure arrives as :class:`StageError`, and as :class:`WorkerCrashed` if it ended its
+    """Guarantees: a stage's own failure arrives as `StageError`, and as `WorkerCrashed` if it ended its
     workers; a worker that something else killed is not a failure."""
 
     async def run(self, job: Job[R]) -> tuple[R, StageCost]: ...

@@ -40,8 +40,8 @@ BLOCK_STRUCTURE_SCHEMA = 1
 class SharedParts:
     """What trials of one backbone at one resolution and window share.
 
-    ``start`` is the digest of the starting weights, ``source`` the unpruned model there; ``sensitivity`` the KL in nats
-    that rounding each layer alone gives (None where no precision is mixed); ``teacher`` is None without distillation.
+    `start` is the digest of the starting weights, `source` the unpruned model there; `sensitivity` the KL in nats
+    that rounding each layer alone gives (None where no precision is mixed); `teacher` is None without distillation.
     """
 
     start: str
@@ -131,7 +131,7 @@ class SharedStages:
         return DistillationTargets(plan.distillation, logits, features)
 
     async def subset(self, view: ModelView | None, images: int) -> Path:
-        """The file of the first ``images`` validation images as a model sees them, or (None) of their labels."""
+        """The file of the first `images` validation images as a model sees them, or (None) of their labels."""
         seen = None if view is None else asdict(view)
         described = {"stage": Stage.SUBSET, "data": self._config.data.fingerprint, "view": seen}
         job = SubsetJob(self._workspace, view, images)
@@ -193,7 +193,7 @@ class SharedStages:
         return await self._base(start, self._config.starting_digest(start), named.recipe)
 
     async def _outputs(self, job: LogitsJob, model: Base) -> str:
-        """The file of what ``model`` gives for the images of ``job``."""
+        """The file of what `model` gives for the images of `job`."""
         pool = [job.recipe.images_per_epoch, job.recipe.rungs[-1], job.recipe.seed]
         key = digest(
             {
@@ -214,5 +214,5 @@ class SharedStages:
 
 
 def _unpruned(start: Source, base: Base) -> Source:
-    """The base that was made of ``start``."""
+    """The base that was made of `start`."""
     return replace(start, weights=f"{STORED}{base.weights_sha256}")

@@ -15,8 +15,8 @@ BUNDLED_IMAGES = 500
 
 
 async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: str, again: bool = False) -> Shipped:
-    """Evaluate the stored artifact of ``keys`` on the test images of the data with this fingerprint, once, or
-    ``again``."""
+    """Evaluate the stored artifact of `keys` on the test images of the data with this fingerprint, once, or
+    `again`."""
     ledger = context.ledger
     artifact = ledger.artifact(keys.artifact_key or "")
     assert artifact is not None  # a confirmed trial has one

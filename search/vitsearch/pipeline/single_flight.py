@@ -43,9 +43,9 @@ class SingleFlight:
     async def get(
         self, key: StageKey, find: Callable[[], R | None], make: Callable[[], Awaitable[tuple[R, StageCost]]]
     ) -> R:
-        """What ``find`` finds, else what ``make`` makes, written to the ledger; one maker at a time per key.
+        """What `find` finds, else what `make` makes, written to the ledger; one maker at a time per key.
 
-        Once ``make`` has raised :class:`WorkerCrashed`, so does every later call with this key.
+        Once `make` has raised `WorkerCrashed`, so does every later call with this key.
         """
         found = find()
         if found is not None:
@@ -130,7 +130,7 @@ class SingleFlight:
         return DriverId.from_json(json.loads(holders[0])) if holders else None
 
     def renew(self) -> None:
-        """Called well within ``CLAIM_S`` while the run lasts. Whoever waits for a driver that has died here meanwhile
+        """Called well within `CLAIM_S` while the run lasts. Whoever waits for a driver that has died here meanwhile
         goes on."""
         self.drop_dead()
         for key in list(self._making):

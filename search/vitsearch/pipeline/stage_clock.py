@@ -29,7 +29,7 @@ class UnderWay:
 
 
 class StageClock:
-    """One per run. Times are seconds of ``now``; a stage that waits for a worker is under way too. ``run`` is what the
+    """One per run. Times are seconds of `now`; a stage that waits for a worker is under way too. `run` is what the
     run does outside its stages."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -59,12 +59,12 @@ class StageClock:
         return {one.stage: now - one.started_s for one in newest_first}
 
     def quiet_s(self, waits: bool = False) -> float:
-        """How long nothing has ended while something was under way, here or (``waits``) in another run."""
+        """How long nothing has ended while something was under way, here or (`waits`) in another run."""
         started = [one.started_s for one in self._started] or ([self.last_end_s] if waits else [])
         return self.now() - max(self.last_end_s, min(started)) if started else 0.0
 
     def long_stages(self) -> dict[str, str]:
-        """The stages that take long, each with how far it is in words: ``{"training a base: tiny_vit": "epoch 2/5"}``;
+        """The stages that take long, each with how far it is in words: `{"training a base: tiny_vit": "epoch 2/5"}`;
         those of the same name count as one, the oldest."""
         found: dict[str, str] = {}
         for one in sorted(self._started, key=lambda one: one.started_s):

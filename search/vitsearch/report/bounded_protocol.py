@@ -1,4 +1,4 @@
-"""The protocol of ``vitsearch serve``: uvicorn's own, which would wait for a request for ever."""
+"""The protocol of `vitsearch serve`: uvicorn's own, which would wait for a request for ever."""
 
 from __future__ import annotations
 

@@ -170,5 +170,5 @@ def _runs(runs: Iterable[Run]) -> Iterator[tuple[str, ...]]:
 
 
 def utc(time_s: float) -> str:
-    """A time in seconds since 1970, such as ``2026-11-27T04:30:02Z``."""
+    """A time in seconds since 1970, such as `2026-11-27T04:30:02Z`."""
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

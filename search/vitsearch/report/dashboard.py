@@ -10,9 +10,9 @@ from vitsearch.study.lookup import find, opened
 
 
 def dashboard(study_argument: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve optuna-dashboard on this machine until Ctrl-C; ``ready`` gets the address.
+    """Serve optuna-dashboard on this machine until Ctrl-C; `ready` gets the address.
 
-    Raises :class:`~vitsearch.errors.ResourceError` where it is not installed, and for a port that is taken.
+    Raises `ResourceError` where it is not installed, and for a port that is taken.
     """
     with opened(study_argument):
         pass  # one clear error where there is no such study

@@ -43,8 +43,8 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class ReportData:
-    """``study_argument`` is what a person typed to name the study, for the commands that the page shows; ``knee`` the
-    number of the balanced trial of the front; ``open_trials`` those that a run has not finished; ``class_warnings``
+    """`study_argument` is what a person typed to name the study, for the commands that the page shows; `knee` the
+    number of the balanced trial of the front; `open_trials` those that a run has not finished; `class_warnings`
     name the classes that models miss."""
 
     study: str
@@ -154,7 +154,7 @@ class ReportData:
 
 
 def read_report(study: Study, ledger: Ledger, study_argument: str) -> ReportData:
-    """Everything that is known of a study now. ``study_argument`` is what a person typed to name it; a password in
+    """Everything that is known of a study now. `study_argument` is what a person typed to name it; a password in
     it is masked, because a report is given to others."""
     space, records, attributes = study.space(), study.records(), study.attributes
     front = read_front(study, ledger)

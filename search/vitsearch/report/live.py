@@ -16,10 +16,10 @@ QUIET_S = 10.0
 
 
 class LiveStudy:
-    """Not for several threads at once. ``version`` names what :meth:`data` returns; it changes with it.
+    """Not for several threads at once. `version` names what `data` returns; it changes with it.
 
-    Opens the study when it is first read; raises :class:`~vitsearch.errors.StudyError` where there is none.
-    ``gone`` is None, or a line about the study that was deleted since; it may come back.
+    Opens the study when it is first read; raises `StudyError` where there is none.
+    `gone` is None, or a line about the study that was deleted since; it may come back.
     """
 
     def __init__(self, study_argument: str) -> None:
@@ -49,7 +49,7 @@ class LiveStudy:
     def look(self) -> bool:
         """Read the study again if it has changed; whether it has. A finished or new trial is seen at once.
 
-        Raises :class:`~vitsearch.errors.StudyError` where it is gone.
+        Raises `StudyError` where it is gone.
         """
         if not self.find():
             raise StudyError(str(self.gone))

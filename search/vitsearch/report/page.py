@@ -15,11 +15,11 @@ POLICY = (
     "connect-src {allowed}"
 )
 """What the page may load and run: nothing from elsewhere. The live page asks the server that it came from. plotly makes
-the programs of its parallel coordinates as text, hence ``unsafe-eval``."""
+the programs of its parallel coordinates as text, hence `unsafe-eval`."""
 
 
 def page(data: Mapping[str, Any], live: bool) -> str:
-    """The whole page. ``live``: it follows the server that it came from."""
+    """The whole page. `live`: it follows the server that it came from."""
     from plotly.offline import get_plotlyjs  # plotly: only for those who make a report
 
     parts = {
@@ -40,7 +40,7 @@ def policy(live: bool) -> str:
 
 
 def as_script(data: Mapping[str, Any]) -> str:
-    """JSON that no text in it can end: a name such as ``</script>`` stays data."""
+    """JSON that no text in it can end: a name such as `</script>` stays data."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

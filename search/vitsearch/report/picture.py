@@ -32,7 +32,7 @@ MARGIN = 0.06
 
 @dataclass(frozen=True)
 class Axis:
-    """A metric between two values; ``start`` and ``end`` are pixels."""
+    """A metric between two values; `start` and `end` are pixels."""
 
     metric: str
     low: float
@@ -64,7 +64,7 @@ class Axis:
 def front_picture(data: ReportData) -> Picture:
     """The front in its first two objectives, accuracy upwards.
 
-    Raises :class:`~vitsearch.errors.StudyError` where there is no model within the limits yet.
+    Raises `StudyError` where there is no model within the limits yet.
     """
     across, up = _objectives(data)
     shown = [trial for trial in data.trials if trial.group in LOOKS and _has(trial, across) and _has(trial, up)]

@@ -13,7 +13,7 @@ from vitsearch.storage.stage_cost import DEVICE
 
 @dataclass(frozen=True)
 class Step:
-    """The hypervolume when ``trial`` had ended (None: at the end), and what had been spent by then: seconds of the
+    """The hypervolume when `trial` had ended (None: at the end), and what had been spent by then: seconds of the
     runs without the breaks between them, CPU-seconds of the workers, seconds of the devices, trainings."""
 
     trial: int | None

@@ -17,7 +17,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Shared:
-    """``used`` trials needed such a result, and ``different`` ones served them, of which ``older`` were in the ledger
+    """`used` trials needed such a result, and `different` ones served them, of which `older` were in the ledger
     before the study began."""
 
     what: str
@@ -28,7 +28,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Reuse:
-    """``sources``: for each trial that shares something, what, and with which earlier trial."""
+    """`sources`: for each trial that shares something, what, and with which earlier trial."""
 
     shared: tuple[Shared, ...]
     duplicates: int
@@ -38,7 +38,7 @@ class Reuse:
 def reuse(trials: Sequence[ShownTrial], made_at: Mapping[str, float], since_s: float) -> Reuse:
     """What the trials of a study share with each other, and with studies before it.
 
-    ``made_at`` has the time of each result by its key in the ledger, ``since_s`` is when the study began.
+    `made_at` has the time of each result by its key in the ledger, `since_s` is when the study began.
     """
     first: dict[tuple[str, str], int | None] = {}
     used, older = (dict.fromkeys((kind for kind, _ in KINDS), 0) for _ in range(2))

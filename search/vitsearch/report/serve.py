@@ -2,7 +2,7 @@
 
     GET /TOKEN/            the page
     GET /TOKEN/data.json   what it draws from
-    GET /TOKEN/events      server-sent events: ``version`` when there is something new, ``problem`` with a text when the
+    GET /TOKEN/events      server-sent events: `version` when there is something new, `problem` with a text when the
                            study cannot be read
 
 Any other path, and any other token, gets an empty 404; a name that is not one of this machine gets a 421, a study that
@@ -49,10 +49,10 @@ T = TypeVar("T")
 
 
 def serve(study: LiveStudy, port: int, ready: Callable[[str], None], note: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C. ``ready`` gets the address with its token; port 0 is any free one. ``note`` gets a line when
+    """Serve until Ctrl-C. `ready` gets the address with its token; port 0 is any free one. `note` gets a line when
     the study is gone.
 
-    Raises :class:`~vitsearch.errors.ResourceError` where the libraries are missing or the port is taken.
+    Raises `ResourceError` where the libraries are missing or the port is taken.
     """
     try:
         import uvicorn  # starlette and uvicorn: the extra 'serve'
@@ -66,7 +66,7 @@ def serve(study: LiveStudy, port: int, ready: Callable[[str], None], note: Calla
 
 
 def config(app: Starlette) -> uvicorn.Config:
-    """The settings of the server of :func:`application`."""
+    """The settings of the server of `application`."""
     import uvicorn  # as above
 
     from vitsearch.report.bounded_protocol import BoundedProtocol
@@ -84,7 +84,7 @@ def missing() -> ResourceError:
 
 
 def listener_on(port: int) -> socket.socket:
-    """A socket of this machine that listens; :class:`ResourceError` for a port that is taken."""
+    """A socket of this machine that listens; `ResourceError` for a port that is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -99,7 +99,7 @@ def listener_on(port: int) -> socket.socket:
 
 
 def application(study: LiveStudy, token: str, is_ending: Callable[[], bool], note: Callable[[str], None]) -> Starlette:
-    """The ASGI application. Its streams of events end when ``is_ending``; ``note`` gets a line when the study goes."""
+    """The ASGI application. Its streams of events end when `is_ending`; `note` gets a line when the study goes."""
     try:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware

@@ -19,7 +19,7 @@ FONT = "system-ui, 'Segoe UI', Roboto, 'Noto Sans', Helvetica, Arial, sans-serif
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points; ``dash``: the length of its dashes, 0 for none."""
+    """A line through points; `dash`: the length of its dashes, 0 for none."""
 
     points: tuple[Where, ...]
     colour: str
@@ -45,7 +45,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Text:
-    """One line of text; ``turned`` reads from bottom to top. The point is at the middle of its height."""
+    """One line of text; `turned` reads from bottom to top. The point is at the middle of its height."""
 
     at: Where
     text: str
@@ -60,7 +60,7 @@ Shape = Line | Dot | Text
 
 @dataclass(frozen=True)
 class Picture:
-    """Shapes on a white ground; later ones cover earlier ones. ``title`` is for those who do not see it."""
+    """Shapes on a white ground; later ones cover earlier ones. `title` is for those who do not see it."""
 
     width: int
     height: int
@@ -75,7 +75,7 @@ class Picture:
         return f'{head}\n<title>{title}</title>\n<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
 
     def to_png(self) -> bytes:
-        """Has :data:`SHARPNESS` times as many pixels on each side as the SVG."""
+        """Has `SHARPNESS` times as many pixels on each side as the SVG."""
         from PIL import Image, ImageDraw  # Pillow: only for those who want a picture
 
         scale = SHARPNESS * FINER

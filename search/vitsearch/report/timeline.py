@@ -11,7 +11,7 @@ from vitsearch.study.spans import union
 
 @dataclass(frozen=True)
 class Lane:
-    """A worker or a device. ``there_s`` is the length of the runs in which it did something, ``busy_s`` the part of it
+    """A worker or a device. `there_s` is the length of the runs in which it did something, `busy_s` the part of it
     in which a stage ran there."""
 
     name: str

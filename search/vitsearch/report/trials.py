@@ -26,14 +26,14 @@ BASELINE, FRONT, NEAR, CONFIRMED, OVER_LIMIT, NOT_TRAINED, NOT_MEASURED, FAILED 
     "not measured",
     "failed",
 )
-"""What a trial is in the figures. ``near the front``: dominated only within the intervals of its costs. ``not trained``
+"""What a trial is in the figures. `near the front`: dominated only within the intervals of its costs. `not trained`
 has no accuracy of its own, perhaps a predicted one."""
 
 
 @dataclass(frozen=True)
 class ShownTrial:
-    """A trial, or the baseline, whose ``number`` is None. ``broken`` are the limits that it does not keep; ``notes``
-    what to know before its figures are believed; ``started_s`` and ``ended_s`` are seconds since 1970."""
+    """A trial, or the baseline, whose `number` is None. `broken` are the limits that it does not keep; `notes`
+    what to know before its figures are believed; `started_s` and `ended_s` are seconds since 1970."""
 
     number: int | None
     plan: Plan
@@ -123,7 +123,7 @@ def _notes(metrics: Metrics, flags: Sequence[str], point: Point | None) -> Itera
 
 
 def knobs(plan: Plan) -> dict[str, Choice]:
-    """What was chosen for a plan, by the names of a space file. A value that a plan does not have is ``none``, and so
+    """What was chosen for a plan, by the names of a space file. A value that a plan does not have is `none`, and so
     is the scope of a plan that prunes nothing."""
     chosen = {name: NONE if value is None or value == "" else value for name, value in knob_values(plan).items()}
     return chosen | {"pruning_scope": NONE} if plan.compression.is_identity else chosen

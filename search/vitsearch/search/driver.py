@@ -1,4 +1,4 @@
-"""One ``vitsearch run``: baseline, leaderboard, search, and the front re-measured while nothing is trained.
+"""One `vitsearch run`: baseline, leaderboard, search, and the front re-measured while nothing is trained.
 
 Asks Optuna, starts each trial as a task of the event loop, tells Optuna. Trials overlap: while one is
 trained, the next are built, measured and given their proxy score. Stopping at any point loses no stage.
@@ -82,7 +82,7 @@ class Driver:
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         """Search until it is complete or its budget is spent. Raises
-        :class:`~vitsearch.errors.StudyDeleted` when somebody deletes the study meanwhile."""
+        `StudyDeleted` when somebody deletes the study meanwhile."""
         renew = self._pipeline.context.single_flight.renew
         async with alive(renew, self._beat, self._study.recover):
             return await self._run(retry_failed)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
-    """As ``asyncio.run``; where the thread has a running loop, in a thread of its own, which Ctrl-C ends as cleanly."""
+    """As `asyncio.run`; where the thread has a running loop, in a thread of its own, which Ctrl-C ends as cleanly."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

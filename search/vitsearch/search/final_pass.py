@@ -16,8 +16,8 @@ from vitsearch.study.front import Front, Point
 
 
 class FinalPass:
-    """Re-measures and evaluates a front. ``records`` gives those of all trials, to which other drivers may add while
-    this works, ``read_front`` the front by what is measured then, and ``left`` the time left in words when some models
+    """Re-measures and evaluates a front. `records` gives those of all trials, to which other drivers may add while
+    this works, `read_front` the front by what is measured then, and `left` the time left in words when some models
     are still to be re-measured."""
 
     def __init__(
@@ -88,7 +88,7 @@ class FinalPass:
             return False
 
     def _todo(self, measured: set[str], known: set[str]) -> list[Point]:
-        """What is still to be measured; ``known`` gets the names of all that ever were, so that a count goes to its
+        """What is still to be measured; `known` gets the names of all that ever were, so that a count goes to its
         end also where a model has left the neighbourhood of the front meanwhile."""
         todo = [one for one in self._near() if one.name not in measured]
         known.update(one.name for one in todo)

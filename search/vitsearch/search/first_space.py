@@ -1,6 +1,6 @@
 """The first space file of a user: one of those that come with vitsearch, for their board, with their data and goal.
 
-What is measured on a board, and what runs there, stands in ``spaces/``; this only fills in what is the user's.
+What is measured on a board, and what runs there, stands in `spaces/`; this only fills in what is the user's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _METRICS = {"latency": "latency_ms_p50", "energy": "energy_mj", "size": "size_mb
 
 @dataclass(frozen=True)
 class Board:
-    """A device that a space file comes for; ``file`` is in ``spaces/``."""
+    """A device that a space file comes for; `file` is in `spaces/`."""
 
     file: str
     about: str
@@ -47,7 +47,7 @@ BOARDS = {
 
 @dataclass(frozen=True)
 class FirstSpace:
-    """What was written. ``problems`` are those of the data: the file needs another line before it can run."""
+    """What was written. `problems` are those of the data: the file needs another line before it can run."""
 
     file: Path
     board: str
@@ -76,9 +76,9 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
 
     Args:
         file: Where; a file that is there is not replaced.
-        board: One of :data:`BOARDS`.
+        board: One of `BOARDS`.
         data: The root of a folder of images.
-        goal: What is minimized beside the accuracy, one of :data:`GOALS`.
+        goal: What is minimized beside the accuracy, one of `GOALS`.
 
     Raises:
         SpaceError: The file exists, or the board does not report what the goal needs.
@@ -106,7 +106,7 @@ def meters(board: str) -> bool:
 def write_example(file: Path, name: str) -> None:
     """Write a space file that comes with vitsearch, as it is.
 
-    Raises :class:`SpaceError` where the file exists, and :class:`UnknownName`.
+    Raises `SpaceError` where the file exists, and `UnknownName`.
     """
     text = shipped_spaces.text(name)
     _refuse_existing(file)
@@ -128,7 +128,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _look(data: str, text: str) -> tuple[Review | None, str | None]:
-    """What ``check`` sees in the data, in the size of the largest model of a space file; or what it refuses."""
+    """What `check` sees in the data, in the size of the largest model of a space file; or what it refuses."""
     size = max(yaml.safe_load(text)["space"]["resolution"])
     try:
         return review(DataSpec("folder", root=str(Path(data).expanduser()), image_size=size)), None
@@ -137,7 +137,7 @@ def _look(data: str, text: str) -> tuple[Review | None, str | None]:
 
 
 def _is_unequal(found: Review) -> bool:
-    """Whether an accuracy would hide the smallest class: the limit is that of the warning of ``check``."""
+    """Whether an accuracy would hide the smallest class: the limit is that of the warning of `check`."""
     if found.layout is None:
         return False
     counts = found.layout.splits["train"].counts

@@ -23,7 +23,7 @@ from vitsearch_evaluators.base import locks
 
 @dataclass(frozen=True)
 class Home:
-    """``shared`` belongs to all studies of one database, ``own`` to one of them.
+    """`shared` belongs to all studies of one database, `own` to one of them.
 
     studies/x.db                   the database, with the results of every stage
     studies/x.files/VITSEARCH.txt  says that the folder is ours
@@ -123,7 +123,7 @@ class Home:
     def alone(self) -> Iterator[None]:
         """Keep runs of this study on this machine out for the block.
 
-        Raises :class:`StudyError` when one is under way, and when the folder cannot be written. Runs on other
+        Raises `StudyError` when one is under way, and when the folder cannot be written. Runs on other
         machines may share the database.
         """
         with self._holding(locks.try_lock):
@@ -131,9 +131,9 @@ class Home:
 
     @contextmanager
     def running(self, note: Callable[[str], None]) -> Iterator[None]:
-        """Be one of the runs of this study on this machine for the block; ``note`` gets a line about another.
+        """Be one of the runs of this study on this machine for the block; `note` gets a line about another.
 
-        Raises :class:`StudyError` when the folder cannot be written, or when a command uses it alone.
+        Raises `StudyError` when the folder cannot be written, or when a command uses it alone.
         """
         if other := locks.holder(self._lock):
             note(f"study {self.study!r} is also run {_by(other)}: this run joins it")

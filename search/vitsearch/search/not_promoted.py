@@ -13,7 +13,7 @@ from vitsearch.search.scheduler import Scheduler
 
 
 def not_promoted(trial: RunningTrial, reason: str, scheduler: Scheduler) -> Record:
-    """The record of a trial that stops before it is trained to its end; ``reason`` is what the scheduler answered."""
+    """The record of a trial that stops before it is trained to its end; `reason` is what the scheduler answered."""
     outlook, estimate = scheduler.outlook, _estimate(trial)
     text = f"{reason}: {estimate}"
     if reason == NO_GAIN:
@@ -71,7 +71,7 @@ def _percent(share: float) -> str:
 
 
 def _chance_below(trial: RunningTrial, value: float) -> str | None:
-    """How likely the accuracy is below a value, as it is predicted: ``52 %``; None where it has no deviation."""
+    """How likely the accuracy is below a value, as it is predicted: `52 %`; None where it has no deviation."""
     if not trial.deviation or trial.accuracy is None:
         return None
     return f"{100 * NormalDist(trial.accuracy, trial.deviation).cdf(value):.0f} %"
@@ -85,7 +85,7 @@ def _missed(point: Loss, outlook: Outlook) -> str | None:
 
 
 def _corner(name: str, outlook: Outlook) -> str:
-    """``accuracy above 0.8755``: what the hypervolume counts of an objective."""
+    """`accuracy above 0.8755`: what the hypervolume counts of an objective."""
     side = "above" if split(name)[0].direction == "maximize" else "below"
     return f"{name} {side} {_worst(name, outlook):.4g}"
 
@@ -110,7 +110,7 @@ def _value(name: str, one: float) -> float:
 
 
 def _spans(trial: RunningTrial, outlook: Outlook) -> str:
-    """The objectives that have intervals: ``cpu_ms_p50 0.09249 (0.08876 to 0.09638)``."""
+    """The objectives that have intervals: `cpu_ms_p50 0.09249 (0.08876 to 0.09638)`."""
     spans = trial.metrics.intervals
     return ", ".join(
         f"{name} {trial.metrics.value(name):.4g} ({spans[name][0]:.4g} to {spans[name][1]:.4g})"

@@ -42,9 +42,9 @@ def open_device(
 ) -> Iterator[DeviceGroup]:
     """The device of the space file (several are a fleet), else an agent of our own on this machine.
 
-    Raises :class:`~vitsearch.errors.StudyError` for a device that is not the one that measured for the study before.
-    ``note`` gets a line about others that measure on this machine.
-    ``failures`` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
+    Raises `StudyError` for a device that is not the one that measured for the study before.
+    `note` gets a line about others that measure on this machine.
+    `failures` counts the failed trials that are tried again: the agent keeps failures as final under their numbers.
     """
     with connected(space, cores, note, failures) as connections:
         devices = [_recognized(study, space, device) for device in connections]
@@ -58,7 +58,7 @@ def connected(
     """The devices of the space file, else an agent of our own on this machine, pinned to the cores that measure.
 
     Our own agent watches its standard input and so ends with this process, also when it is killed. The client itself
-    waits without end; ``devices.availability`` decides when waiting makes no sense any more.
+    waits without end; `devices.availability` decides when waiting makes no sense any more.
     """
     with ExitStack() as closing:
         if cores is None:

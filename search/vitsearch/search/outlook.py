@@ -34,7 +34,7 @@ QUADRATURE = ((0.0, 0.53333), (-1.35563, 0.22208), (1.35563, 0.22208), (-2.85697
 class Goals:
     """What does not change while a study runs: objectives, limits, the corner from which hypervolume is measured, the
     metrics of the unpruned baseline, and how much better than the best known accuracy a backbone's plans may become
-    (``margin``)."""
+    (`margin`)."""
 
     objectives: tuple[str, ...]
     bounds: tuple[Bound, ...]
@@ -59,10 +59,10 @@ def as_recorded(keys: Keys) -> Metrics:
 
 
 class Outlook:
-    """One per run; holds the records of all finished trials, and their ``plans``.
+    """One per run; holds the records of all finished trials, and their `plans`.
 
-    ``device_metrics`` is what is known of a graph now: more than when its record was written, if it was measured again
-    or the reference times have moved. ``changes`` names the graphs of which more became known, in order (None: all).
+    `device_metrics` is what is known of a graph now: more than when its record was written, if it was measured again
+    or the reference times have moved. `changes` names the graphs of which more became known, in order (None: all).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Outlook:
         changes: Callable[[], Sequence[str | None]] = tuple,
         lost_accuracy: Mapping[tuple[str, Deployment], float] = NOTHING_LOST,
     ) -> None:
-        """``lost_accuracy`` is what a backbone loses in a deployment beside fp32."""
+        """`lost_accuracy` is what a backbone loses in a deployment beside fp32."""
         self.goals = goals
         self.records: dict[int, Record] = {}
         self.plans: set[Plan] = set()
@@ -94,7 +94,7 @@ class Outlook:
             self.add(number, record)
 
     def add(self, number: int, record: Record) -> None:
-        """A trial has ended. ``trained`` has the first trial of each training (:func:`trainings`)."""
+        """A trial has ended. `trained` has the first trial of each training (`trainings`)."""
         self.records[number] = record
         self.plans.add(record.plan)
         self._model = None
@@ -281,7 +281,7 @@ class Outlook:
         return record.metrics if record.keys is None else record.metrics | self._device_metrics(record.keys)
 
     def constraints_of(self, record: Record, metrics: Metrics) -> dict[str, float]:
-        """By how much a finished trial with these ``metrics`` breaks today's limits, which may be others than those of
+        """By how much a finished trial with these `metrics` breaks today's limits, which may be others than those of
         its time. Whether the device can hold a model is a limit too."""
         if record.outcome == "off_space":
             return {}  # no plan of the space is like it

@@ -19,7 +19,7 @@ from vitsearch.study.sampling import FoundForm, PlanSpace
 def plan_space(
     space: SearchSpace, deployable: Deployable | None = None, found_form: FoundForm | None = None
 ) -> PlanSpace:
-    """The plans on the first device of ``space``. Without ``deployable`` it is assumed to run everything."""
+    """The plans on the first device of `space`. Without `deployable` it is assumed to run everything."""
     # What a backbone supports is read off its modules, and a plan asks for dozens of values: they are remembered.
     supports = functools.cache(backbones.supports)
     plans = PlanSpace(space, space.device_name, supports, backbones.native_resolution, backbones.own_window)
@@ -49,7 +49,7 @@ def asked_deployments(space: SearchSpace, device: str) -> list[Deployment]:
 
 
 def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
-    """Those of :func:`asked_deployments` that can be made, whatever the device runs."""
+    """Those of `asked_deployments` that can be made, whatever the device runs."""
     return [one for one in asked_deployments(space, device) if supports(one.runtime, one.precision) is None]
 
 

@@ -86,7 +86,7 @@ class Requests:
                 self._study.enqueue(self._plans.parameters(plan), "retry of a failed plan", again=True)
 
     def put_aside(self, wanted: int) -> None:
-        """The best ``wanted`` of the plans that were put aside and fit today's limits, cap or front."""
+        """The best `wanted` of the plans that were put aside and fit today's limits, cap or front."""
         outlook = self._scheduler.outlook
         trained = {record.plan for record in outlook.records.values() if record.is_confirmed}
         gains = {

@@ -28,7 +28,7 @@ def trainers_here(space: SearchSpace) -> int:
 
 
 def resources_of(space: SearchSpace, cores: Cores | None) -> Resources:
-    """What each trainer gets; :class:`ResourceError` for a request for more than this machine has."""
+    """What each trainer gets; `ResourceError` for a request for more than this machine has."""
     wanted, free, trainers = space.resources, _free(cores), trainers_of(space, cores)
     if trainers * wanted.cpus > free:
         measuring = " besides the one that measures" if cores and free < len(cores.all) else ""
@@ -59,6 +59,6 @@ def cores_of(space: SearchSpace, cores: Cores | None, ray_address: str | None) -
 
 
 def resources_in_cluster(space: SearchSpace) -> Resources:
-    """What each trainer gets in a cluster; RayRunner checks its size. ``auto`` is one trainer."""
+    """What each trainer gets in a cluster; RayRunner checks its size. `auto` is one trainer."""
     wanted = space.resources
     return Resources(1 if wanted.trainers == "auto" else wanted.trainers, wanted.cpus, wanted.gpus)

@@ -1,4 +1,4 @@
-"""The sampler ``auto`` of a run: our own, with the plans of the space and what the outlook knows of each trial."""
+"""The sampler `auto` of a run: our own, with the plans of the space and what the outlook knows of each trial."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _unit(name: str, value: float | None) -> float:
 
 
 def expected_gain(asked: Asked) -> float | None:
-    """The share of the hypervolume that ``auto`` expected a plan to add; None for plans that it did not propose."""
+    """The share of the hypervolume that `auto` expected a plan to add; None for plans that it did not propose."""
     from vitsearch.study.auto_sampler import EXPECTED_GAIN
 
     gain: float | None = asked.notes.get(EXPECTED_GAIN)

@@ -31,7 +31,7 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class Rules:
-    """``slots`` plans are trained at the same time, ``wanted`` in all; each is chosen from a round of ``candidates``
+    """`slots` plans are trained at the same time, `wanted` in all; each is chosen from a round of `candidates`
     new ones and all that were not chosen before."""
 
     candidates: int
@@ -70,7 +70,7 @@ OWN = OwnTrainings()
 
 
 class Scheduler(Protocol):
-    """Decides how far a plan goes: :class:`TrialScheduler` in a run, Ray Tune elsewhere (``tune/rungs.py``)."""
+    """Decides how far a plan goes: `TrialScheduler` in a run, Ray Tune elsewhere (`tune/rungs.py`)."""
 
     outlook: Outlook
     skips_trained: bool
@@ -114,7 +114,7 @@ def _identity(plan: Plan, keys: Keys) -> tuple[str, str, bool]:
 class TrialScheduler:
     """One per run; used from the driver's event loop only.
 
-    ``closed``: whoever waits is dropped. ``is_last_round``: nobody else comes, so a round is who waits by now.
+    `closed`: whoever waits is dropped. `is_last_round`: nobody else comes, so a round is who waits by now.
 
     Trainings never wait for a device. A trial that is measured for its confirmation leaves its slot to the next; while
     the device is unavailable nothing new is measured, and a round is then what has come so far.
@@ -130,7 +130,7 @@ class TrialScheduler:
         price: Callable[[RunningTrial], float] = equal_price,
         trainings: Trainings = OWN,
     ) -> None:
-        """``price`` is what a training costs: with a budget of time its seconds, otherwise 1."""
+        """`price` is what a training costs: with a budget of time its seconds, otherwise 1."""
         self.rules = rules
         self.outlook = outlook
         self.closed = False
@@ -217,7 +217,7 @@ class TrialScheduler:
 
     @property
     def trained(self) -> int:
-        """The trainings that count towards ``search.trials``."""
+        """The trainings that count towards `search.trials`."""
         return len(self.outlook.trained)
 
     @property
@@ -285,7 +285,7 @@ class TrialScheduler:
     def why_stop(self, trial: RunningTrial) -> str | None:
         """Why a trial in training is not trained further; None when it is: it may still add enough beside what was
         found since it was chosen. It does not compete again. Against new candidates, whose accuracy may be anything,
-        most trainings were left half done, and a study ended lower (``benchmarks/ladders.py``)."""
+        most trainings were left half done, and a study ended lower (`benchmarks/ladders.py`)."""
         if self.closed:
             return ENDED
         others = [one for number, one in self._training.items() if number != trial.number]

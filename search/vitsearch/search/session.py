@@ -1,4 +1,4 @@
-"""What one ``vitsearch run`` works with."""
+"""What one `vitsearch run` works with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vitsearch.study.study import Study
 
 @dataclass(frozen=True)
 class Session:
-    """What was opened for one run. ``slots`` plans are trained at the same time."""
+    """What was opened for one run. `slots` plans are trained at the same time."""
 
     space: SearchSpace
     study: Study

@@ -56,7 +56,7 @@ def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
 
 def data_spec(space: SearchSpace, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The data set as workers read it. The user's images are stored so that the crop of each model has the largest
-    resolution that is searched. A study whose data is ``known`` keeps their size, as long as no resolution is larger:
+    resolution that is searched. A study whose data is `known` keeps their size, as long as no resolution is larger:
     another one would be other data, whenever a backbone with another crop is added."""
     largest = max(*space.space.resolution, space.baseline.resolution)
     if known is not None and known["image_size"] >= largest:
@@ -85,6 +85,6 @@ def preprocessing_with(data: dict[str, Any]) -> Callable[[str, str, Preprocessin
 
 
 def stored_data(data: Data, largest: int) -> dict[str, Any]:
-    """The data set with the size in pixels at which its images are stored: ``largest`` unless the file says it."""
+    """The data set with the size in pixels at which its images are stored: `largest` unless the file says it."""
     own_size = data.source.startswith("builtin:")
     return data.model_dump() | {"image_size": data.image_size or (None if own_size else largest)}

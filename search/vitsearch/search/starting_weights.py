@@ -21,9 +21,9 @@ class Start:
     section: StartingWeights
 
     def preprocessing(self, channels: int) -> Preprocessing | None:
-        """How they read images of ``channels``; None for random weights, which read them as the data says.
+        """How they read images of `channels`; None for random weights, which read them as the data says.
 
-        Raises :class:`~vitsearch.errors.PlanError` for another number of channels than the file says.
+        Raises `PlanError` for another number of channels than the file says.
         """
         default = backbones.preprocessing(self.backbone, self.section.weights)
         keys = self.section.preprocessing
@@ -46,7 +46,7 @@ def starts(space: SearchSpace) -> list[Start]:
 
 
 def refuse_other_channels(space: SearchSpace, channels: int) -> None:
-    """Raise :class:`~vitsearch.errors.DataError` for weights whose mean or deviation is of another number of channels
+    """Raise `DataError` for weights whose mean or deviation is of another number of channels
     than the images have."""
     for start in starts(space):
         try:

@@ -12,7 +12,7 @@ with the best accuracy known for its backbone. Weights that were trained for ano
 that the refit has left next to their base, are confirmed as they are. Each stage is looked up in the ledger
 first, so a trial that is resumed after a crash repeats nothing.
 
-How far a plan goes is decided by a :class:`Scheduler`: that of a run, or Ray Tune (``tune/rungs.py``).
+How far a plan goes is decided by a `Scheduler`: that of a run, or Ray Tune (`tune/rungs.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def run_trial(number: int, plan: Plan, pipeline: Pipeline, scheduler: Sche
 
 
 async def run_plan(number: int, plan: Plan, pipeline: Pipeline, scheduler: Scheduler) -> Record:
-    """The same for a plan that has no trial in the study yet: ``number`` only names it to ``scheduler``."""
+    """The same for a plan that has no trial in the study yet: `number` only names it to `scheduler`."""
     keys = None
     try:
         trial = await pipeline.resolve(plan)

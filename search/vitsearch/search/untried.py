@@ -12,7 +12,7 @@ from vitsearch.study.pool import PlanParameters
 
 
 class UntriedPlans:
-    """The plans of a space that have no trial. A space of more than ``listed`` plans always has some."""
+    """The plans of a space that have no trial. A space of more than `listed` plans always has some."""
 
     def __init__(self, parameters: PlanParameters, listed: int = POLICY.ending.listed_plans) -> None:
         self._parameters = parameters
@@ -20,7 +20,7 @@ class UntriedPlans:
         self._tried: set[Plan] = set()
 
     def draw(self, rng: random.Random, taken: Collection[Plan]) -> Plan | None:
-        """A plan of a small space that is not among ``taken``; None where there is none, or the space is larger."""
+        """A plan of a small space that is not among `taken`; None where there is none, or the space is larger."""
         left = [plan for plan in self._listed if plan not in taken]
         return rng.choice(left) if left else None
 

@@ -15,7 +15,7 @@ LISTED = 20
 
 
 def weighted(space: SearchSpace) -> Mapping[str, Mapping[str, float]]:
-    """The weights that are given to classes by their names, by the key of the training in the section ``task``."""
+    """The weights that are given to classes by their names, by the key of the training in the section `task`."""
     task = space.task
     trainings: dict[str, Training] = {"base": task.base, "fine_tune": task.fine_tune}
     if isinstance(task.teacher, TeacherSection):
@@ -33,7 +33,7 @@ def unknown_names(space: SearchSpace, class_names: Sequence[str]) -> Iterator[Pr
 
 
 def refuse_unknown_names(space: SearchSpace, class_names: Sequence[str]) -> None:
-    """Raise :class:`~vitsearch.errors.DataError` for weights of classes that the data does not have."""
+    """Raise `DataError` for weights of classes that the data does not have."""
     if found := [f"{'.'.join(map(str, path))}: {message}" for path, message, _ in unknown_names(space, class_names)]:
         raise DataError("; ".join(found))
 

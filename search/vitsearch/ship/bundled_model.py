@@ -28,7 +28,7 @@ from vitsearch_evaluators.wire.protocol import Measurement
 
 @dataclass(frozen=True)
 class Accuracy:
-    """``correct`` of ``n`` images of a ``split``."""
+    """`correct` of `n` images of a `split`."""
 
     split: str
     n: int
@@ -45,7 +45,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where a training started: ``kind`` is ``builtin``, ``hub``, ``none`` or ``file``. A file has its name without its
+    """Where a training started: `kind` is `builtin`, `hub`, `none` or `file`. A file has its name without its
     folder, and the digest of its bytes."""
 
     kind: str
@@ -60,8 +60,8 @@ class WeightsSource:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a model of the search stands in its study: its ``place`` as ``vitsearch show`` words it, and the ``baseline``
-    (None before it was measured) beside which it is judged by the ``objectives``."""
+    """How a model of the search stands in its study: its `place` as `vitsearch show` words it, and the `baseline`
+    (None before it was measured) beside which it is judged by the `objectives`."""
 
     place: str
     objectives: tuple[str, ...]
@@ -70,12 +70,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A model and what was found of it. ``path`` is its file in the store, ``images`` that of its test images.
+    """A model and what was found of it. `path` is its file in the store, `images` that of its test images.
 
-    ``device`` describes what measured it (:data:`vitsearch.ship.prepare.ENVIRONMENTS`), ``measurements`` are those in
-    its present environment, ``metrics`` their pooled figures. ``confusion`` counts the answers on validation images.
-    ``trial`` is None for the baseline. ``target`` is that of ``vitsearch retarget``; None for the study's own device.
-    ``standing`` is None for the baseline itself.
+    `device` describes what measured it (`vitsearch.ship.prepare.ENVIRONMENTS`), `measurements` are those in
+    its present environment, `metrics` their pooled figures. `confusion` counts the answers on validation images.
+    `trial` is None for the baseline. `target` is that of `vitsearch retarget`; None for the study's own device.
+    `standing` is None for the baseline itself.
     """
 
     study: str
@@ -156,7 +156,7 @@ class BundledModel:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """The settings of :mod:`vitsearch_evaluators.verify.preprocessing`."""
+        """The settings of `vitsearch_evaluators.verify.preprocessing`."""
         view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
         return view.settings(self.data["image_size"], self.data["channels"])
 
@@ -169,7 +169,7 @@ class BundledModel:
 
     @property
     def data_source(self) -> str:
-        """The source of the images, such as ``folder`` or ``hfds/cifar10``; of a folder its name alone."""
+        """The source of the images, such as `folder` or `hfds/cifar10`; of a folder its name alone."""
         kind, _, name = self.source["source"].partition("/")
         return f"{kind}/{PurePath(name).name}" if name.startswith(("/", "~", ".")) else self.source["source"]
 

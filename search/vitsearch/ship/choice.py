@@ -23,10 +23,10 @@ _PICK = re.compile(r"\s*(min|max)\s+(\S+)(?:\s+where\s+(.+?))?\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Either a ``model`` (the number of a trial, ``"baseline"`` or ``"knee"``), or a ``pick`` (:data:`FORM`) among the
+    """Either a `model` (the number of a trial, `"baseline"` or `"knee"`), or a `pick` (`FORM`) among the
     models of the front.
 
-    ``device`` names a target of ``vitsearch retarget``; None for where the study was searched.
+    `device` names a target of `vitsearch retarget`; None for where the study was searched.
     """
 
     model: int | str | None = None
@@ -36,7 +36,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A confirmed trial of a study, or its baseline (``trial`` None)."""
+    """A confirmed trial of a study, or its baseline (`trial` None)."""
 
     trial: int | None
     plan: Plan
@@ -49,7 +49,7 @@ class Chosen:
 
 
 def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
-    """The model that is wanted; :class:`StudyError` when there is none, or when it has no exported model."""
+    """The model that is wanted; `StudyError` when there is none, or when it has no exported model."""
     if (wanted.model is None) == (wanted.pick is None):
         both = "neither was" if wanted.pick is None else f"both, {wanted.model!r} and {wanted.pick!r}, were"
         raise StudyError(f"name the wanted model, or the rule that picks it; {both} given; the form of a rule: {FORM}")
@@ -91,8 +91,8 @@ def _number(point: Point) -> int:
 
 
 def picked(front: Front, text: str) -> int:
-    """The trial of the model of the front that ``text`` describes, such as ``min cpu_ms_p50 where accuracy >= 0.9``;
-    the rest is an expression as ``vitsearch front --where`` takes it."""
+    """The trial of the model of the front that `text` describes, such as `min cpu_ms_p50 where accuracy >= 0.9`;
+    the rest is an expression as `vitsearch front --where` takes it."""
     if not front.points:
         raise StudyError(f"study {front.study!r} has no feasible model yet: 'vitsearch status' says how far it is")
     match = _PICK.match(text)

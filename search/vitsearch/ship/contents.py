@@ -38,7 +38,7 @@ JUDGED_FIGURES = frozenset(
         "power_w", "peak_memory_mb", "load_ms",
     }
 )  # fmt: skip
-"""The figures that are measured again when a bundle is verified (``verify.checks`` of the agent)."""
+"""The figures that are measured again when a bundle is verified (`verify.checks` of the agent)."""
 _FASHION_MNIST = {*BUILTIN, "builtin:fashion-mnist", "builtin:fashion-mnist-14k"}
 """Data and backbones whose licence asks for its notice."""
 PICTURES = 3
@@ -93,7 +93,7 @@ def _pictures(images: Path) -> dict[str, File]:
 
 
 def _package(model: Path) -> dict[str, File]:
-    """A Core ML program in the form that Xcode and ``example.py`` open."""
+    """A Core ML program in the form that Xcode and `example.py` open."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model.mlpackage"
         write_package(str(model), str(model.with_suffix(".bin")), str(folder))
@@ -102,7 +102,7 @@ def _package(model: Path) -> dict[str, File]:
 
 
 def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
-    """What ``vitsearch verify`` reads (:class:`vitsearch_evaluators.verify.bundle.Manifest`)."""
+    """What `vitsearch verify` reads (`vitsearch_evaluators.verify.bundle.Manifest`)."""
     measured, shipped, times = model.confirmation, model.shipped, model.reference_times
     return {
         "schema": bundle.SCHEMA,
@@ -231,7 +231,7 @@ def provenance(model: BundledModel) -> dict[str, Any]:
 
 
 def _checksums(files: Mapping[str, File]) -> bytes:
-    """As ``sha256sum -c`` reads them."""
+    """As `sha256sum -c` reads them."""
     lines = [f"{_sha256(content)}  {name}\n" for name, content in sorted(files.items())]
     return "".join(lines).encode()
 
@@ -244,7 +244,7 @@ def _sha256(content: File) -> str:
 
 
 def _json(value: object) -> bytes:
-    """ASCII, in which characters that nobody sees are escapes; ``json`` leaves DEL as it is."""
+    """ASCII, in which characters that nobody sees are escapes; `json` leaves DEL as it is."""
     return (json.dumps(value, indent=2, sort_keys=True).replace("\x7f", "\\u007f") + "\n").encode()
 
 

@@ -29,7 +29,7 @@ BENCHMARK_APP = "benchmark_app.json"
 
 @dataclass(frozen=True)
 class Example:
-    """Of one runtime: the lines that import it and open the model, the expression of the logits of ``images``, and the
+    """Of one runtime: the lines that import it and open the model, the expression of the logits of `images`, and the
     packages that it needs."""
 
     imports: str
@@ -39,7 +39,7 @@ class Example:
 
 
 def python_example(model: BundledModel) -> str | None:
-    """The content of ``example.py``; None for a runtime without an example."""
+    """The content of `example.py`; None for a runtime without an example."""
     example = _example(model)
     if example is None:
         return None
@@ -49,7 +49,7 @@ def python_example(model: BundledModel) -> str | None:
 
 
 def packages(model: BundledModel) -> tuple[str, ...]:
-    """The packages that ``example.py`` needs, as lines of a requirements file."""
+    """The packages that `example.py` needs, as lines of a requirements file."""
     example = _example(model)
     return () if example is None else ("numpy", "pillow", *example.packages)
 
@@ -60,7 +60,7 @@ def _example(model: BundledModel) -> Example | None:
 
 
 def cpp_example(model: BundledModel) -> str | None:
-    """The content of ``example.cpp``; None for other runtimes than onnxruntime on a CPU."""
+    """The content of `example.cpp`; None for other runtimes than onnxruntime on a CPU."""
     if model.deployment.runtime != "onnxruntime" or model.deployment.provider != "cpu":
         return None
     settings = model.preprocessing
@@ -115,7 +115,7 @@ def _onnxruntime_perf_test(model: BundledModel) -> tuple[str, ...] | None:
 
 
 def _benchmark_app(model: BundledModel) -> tuple[str, ...]:
-    """Without ``-ip`` it would change the input of a model for three channels to bytes."""
+    """Without `-ip` it would change the input of a model for three channels to bytes."""
     options = _options(model)
     properties = openvino_runtime.properties(options, model.confirmation.protocol.threads)
     run = ["-shape", f"{INPUT}[{','.join(map(str, _shape(model)))}]", "-ip", "f32", "-api", "sync", "-t", "10"]
@@ -127,7 +127,7 @@ def _benchmark_app(model: BundledModel) -> tuple[str, ...]:
 
 
 def benchmark_app_config(model: BundledModel) -> str | None:
-    """The content of :data:`BENCHMARK_APP`; None for a model that needs none."""
+    """The content of `BENCHMARK_APP`; None for a model that needs none."""
     if model.job.runtime != "openvino":
         return None
     options = _options(model)

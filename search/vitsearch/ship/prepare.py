@@ -31,7 +31,7 @@ from vitsearch.study.retargeted import Retargeted
 from vitsearch.study.study import Study
 
 ENVIRONMENTS, LONGER = "environments", "longer_trainings"
-"""Attributes of a study: the devices that measured what was shipped (:func:`measured_in`); the longer trainings."""
+"""Attributes of a study: the devices that measured what was shipped (`measured_in`); the longer trainings."""
 
 
 def measured_in(device_id: str, environment_id: str) -> str:
@@ -41,8 +41,8 @@ def measured_in(device_id: str, environment_id: str) -> str:
 
 @dataclass(frozen=True)
 class Opened:
-    """A study to ship from. ``space`` has the storage at which the study was found, and the section ``ship`` that
-    holds now. ``retargeted`` are the models on the target whose model is shipped; None for the study's own device."""
+    """A study to ship from. `space` has the storage at which the study was found, and the section `ship` that
+    holds now. `retargeted` are the models on the target whose model is shipped; None for the study's own device."""
 
     study: Study
     ledger: Ledger
@@ -72,7 +72,7 @@ class Opened:
 class Final:
     """The model that is shipped for a chosen trial: the one of the search, or the one of a longer training.
 
-    ``epochs`` are those of the longer training, None without one; ``correct`` and ``before`` how many validation images
+    `epochs` are those of the longer training, None without one; `correct` and `before` how many validation images
     it and the model of the search classify correctly.
     """
 
@@ -187,7 +187,7 @@ def _was_elsewhere(opened: Opened, final: Final, device: DeviceGroup) -> bool:
 
 
 async def _trained_longer(opened: Opened, chosen: Chosen, pipeline: Pipeline) -> None:
-    """Train the plan for the epochs that ``ship`` asks for, once, from the start, and remember what came of it."""
+    """Train the plan for the epochs that `ship` asks for, once, from the start, and remember what came of it."""
     epochs, study = opened.space.ship.epochs, opened.study
     stored: dict[str, Any] = dict(study.attributes.get(LONGER) or {})
     if not epochs or _longer_name(chosen, epochs) in stored:

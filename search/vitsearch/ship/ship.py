@@ -1,4 +1,4 @@
-"""``vitsearch ship``: from a trial of a study to its bundle."""
+"""`vitsearch ship`: from a trial of a study to its bundle."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 @dataclass(frozen=True)
 class ShipOptions:
-    """``folder`` None: named after the study and the trial, in the present folder. ``again``: evaluate and measure,
-    whatever the ledger has. ``images`` puts test images into the bundle; ``emulated`` allows the figures of an
-    emulated device. ``observers`` are those that get the bundle, by their names with their settings, such as the URI of
-    ``mlflow``. ``sign`` is the OpenSSH key that signs its checksums."""
+    """`folder` None: named after the study and the trial, in the present folder. `again`: evaluate and measure,
+    whatever the ledger has. `images` puts test images into the bundle; `emulated` allows the figures of an
+    emulated device. `observers` are those that get the bundle, by their names with their settings, such as the URI of
+    `mlflow`. `sign` is the OpenSSH key that signs its checksums."""
 
     folder: Path | None = None
     again: bool = False
@@ -43,7 +43,7 @@ class ShipOptions:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was written; ``is_signed`` with ``--sign``."""
+    """A bundle that was written; `is_signed` with `--sign`."""
 
     folder: Path
     archive: Path
@@ -120,7 +120,7 @@ class PrintedBundle(PrintedMetrics):
 def ship(where: str, wanted: Wanted, options: ShipOptions, progress: Progress) -> Bundle:
     """Prepare one model of a study and write its bundle. What the ledger has is not made again.
 
-    What is wrong with ``options`` is found before minutes of training and measuring.
+    What is wrong with `options` is found before minutes of training and measuring.
     """
     observers = {name: usable_for_bundles(name) for name in options.observers}
     if options.sign is not None:
@@ -192,8 +192,8 @@ def _shipped(bundle: Bundle) -> ShippedModel:
 
 @contextmanager
 def _opened(where: str, device: str | None) -> Iterator[Opened]:
-    """The study with its space, on its own device or on a target; the section ``ship`` and the addresses of devices are
-    those of a space file where ``where`` is one."""
+    """The study with its space, on its own device or on a target; the section `ship` and the addresses of devices are
+    those of a space file where `where` is one."""
     with lookup.opened_to_change(where) as (study, ledger):
         own = study.space()
         newer = load(where).space if where.endswith((".yaml", ".yml")) else own

@@ -1,4 +1,4 @@
-"""The signature of a bundle: that of its SHA256SUMS, which ``ssh-keygen`` of OpenSSH makes and checks."""
+"""The signature of a bundle: that of its SHA256SUMS, which `ssh-keygen` of OpenSSH makes and checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsearch_evaluators.verify.signature import NAMESPACE
 
 
 def require(key: Path) -> None:
-    """Raise :class:`ResourceError` where nothing can be signed here, and :class:`BundleError` for what is no key."""
+    """Raise `ResourceError` where nothing can be signed here, and `BundleError` for what is no key."""
     if shutil.which("ssh-keygen") is None:
         raise ResourceError("--sign needs ssh-keygen of OpenSSH 8.1 or newer; install openssh-client (or openssh)")
     if not os.path.isfile(key):

@@ -1,6 +1,6 @@
 """A bundle on disk: a folder, and a zip of it beside it. Each is whole or not there.
 
-A process that writes to ``NAME`` holds the lock in ``.NAME.ship`` beside it, a folder of its own that nobody else can
+A process that writes to `NAME` holds the lock in `.NAME.ship` beside it, a folder of its own that nobody else can
 write to. There it makes the new bundle, and there the earlier one goes before it is deleted; what is renamed from there
 is complete. What a killed process left there is removed by the next one. No other name is touched, and no link is
 followed.
@@ -53,9 +53,9 @@ class BundlePlace:
         return self.folder.with_name(f".{self.folder.name}.ship")
 
     def write(self, name: str, files: Mapping[str, File]) -> Path:
-        """Write a bundle in the place of an earlier one, and return its zip, which unpacks to a folder called ``name``.
+        """Write a bundle in the place of an earlier one, and return its zip, which unpacks to a folder called `name`.
 
-        Raises :class:`BundleError` where there is anything but an intact bundle of this name, and :class:`StoreError`
+        Raises `BundleError` where there is anything but an intact bundle of this name, and `StoreError`
         where nothing can be written.
         """
         plain(name)
@@ -73,7 +73,7 @@ class BundlePlace:
         return self.archive
 
     def refuse(self, name: str | None = None) -> None:
-        """Raise :class:`BundleError` where there is anything but a bundle called ``name`` (None: any bundle)."""
+        """Raise `BundleError` where there is anything but a bundle called `name` (None: any bundle)."""
         for path, is_kind, kind in ((self.folder, stat.S_ISDIR, "folder"), (self.archive, stat.S_ISREG, "file")):
             mode = _mode(path)
             if mode is None:
@@ -86,7 +86,7 @@ class BundlePlace:
                 raise BundleError(f"{path} exists and {obstacle}: {_OTHER}")
 
     def _replace(self, new: Path) -> None:
-        """Rename ``new`` to the folder. An earlier bundle there is moved away first, as a folder with files cannot be
+        """Rename `new` to the folder. An earlier bundle there is moved away first, as a folder with files cannot be
         replaced in one step."""
         earlier = self.work / EARLIER
         if _mode(self.folder) is not None:
@@ -112,13 +112,13 @@ class BundlePlace:
 
 
 def write(name: str, files: Mapping[str, File], folder: Path) -> Path:
-    """Write a bundle to ``folder`` and return the zip beside it (:meth:`Target.write`)."""
+    """Write a bundle to `folder` and return the zip beside it (`Target.write`)."""
     with reserved(folder) as target:
         return target.write(name, files)
 
 
 def plain(name: str) -> str:
-    """The name of a bundle, which comes from a database; :class:`BundleError` where it would lead elsewhere."""
+    """The name of a bundle, which comes from a database; `BundleError` where it would lead elsewhere."""
     if "/" in name or name.startswith(".") or not name.isprintable() or not name:
         raise BundleError(f"{printable(name)!r} cannot be the name of a bundle: {_OTHER}")
     return name
@@ -126,10 +126,10 @@ def plain(name: str) -> str:
 
 @contextmanager
 def reserved(folder: Path) -> Iterator[BundlePlace]:
-    """Keep other processes from writing a bundle to ``folder`` for the time of the block.
+    """Keep other processes from writing a bundle to `folder` for the time of the block.
 
-    Raises :class:`BundleError` where no bundle can be written to it, as far as that is known before the bundle is made,
-    or another process is about to, and :class:`StoreError` where the place cannot be written.
+    Raises `BundleError` where no bundle can be written to it, as far as that is known before the bundle is made,
+    or another process is about to, and `StoreError` where the place cannot be written.
     """
     target = BundlePlace(place(folder))
     with ExitStack() as undone:
@@ -147,7 +147,7 @@ def reserved(folder: Path) -> Iterator[BundlePlace]:
 def place(folder: Path) -> Path:
     """The absolute path of a folder for a bundle, with no link among its parents.
 
-    Raises :class:`BundleError` for a name that no folder can have, and for a place where none can be made.
+    Raises `BundleError` for a name that no folder can have, and for a place where none can be made.
     """
     shown = printable(str(folder))
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(folder)):
@@ -267,7 +267,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _obstacle(path: Path, name: str | None) -> str | None:
-    """Why a folder or zip must not be replaced by the bundle called ``name`` (None: by any bundle); None for an earlier
+    """Why a folder or zip must not be replaced by the bundle called `name` (None: by any bundle); None for an earlier
     one of that name with nothing in it but what we wrote."""
     try:
         with bundle.opened(str(path)) as folder:

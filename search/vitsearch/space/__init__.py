@@ -1,4 +1,4 @@
-"""The space file: YAML in, one checked and frozen :class:`SearchSpace` out.
+"""The space file: YAML in, one checked and frozen `SearchSpace` out.
 
 loaded = load("spaces/quickstart.yaml", ["search.trials=10"])    # SpaceError lists all problems
 loaded.space.choices()                                           # every knob with its values

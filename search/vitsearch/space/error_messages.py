@@ -136,7 +136,7 @@ def _mapping(schema: dict[str, Any]) -> str:
 
 
 def _bounds(path: Path, below: bool = False) -> str:
-    """The allowed range; for a value ``below`` it, a huge upper bound is left out."""
+    """The allowed range; for a value `below` it, a huge upper bound is left out."""
     low, above = _first(path, "minimum"), _first(path, "exclusiveMinimum")
     high, under = _first(path, "maximum"), _first(path, "exclusiveMaximum")
     if low is not None and under is None:
@@ -168,7 +168,7 @@ def _root() -> dict[str, Any]:
 
 
 def _schemas(path: Path) -> list[dict[str, Any]]:
-    """The parts of the JSON Schema that describe ``path``."""
+    """The parts of the JSON Schema that describe `path`."""
     schemas = list(_variants(_root()))
     for part in path:
         children = [child for schema in schemas for child in _child(schema, part)]

@@ -1,4 +1,4 @@
-"""Space files on disk: reading, ``extends``, and overrides from the command line.
+"""Space files on disk: reading, `extends`, and overrides from the command line.
 
 child.yaml  --extends-->  parent.yaml  --extends--> ...      mappings merge key by key; the child's value wins
 overrides   KEY.PATH=VALUE, applied last                     null resets a key to its default
@@ -19,9 +19,9 @@ Problems = list[tuple[Location, str]]
 
 
 def read(path: FilePath, problems: Problems) -> Node:
-    """The merged tree of ``path`` and the files that it extends.
+    """The merged tree of `path` and the files that it extends.
 
-    Appends to ``problems`` the problems that leave the rest readable; raises :class:`SpaceError` for the others.
+    Appends to `problems` the problems that leave the rest readable; raises `SpaceError` for the others.
     """
     chain: list[FilePath] = []
     node = _read_one(path, str(path), problems)
@@ -111,7 +111,7 @@ def _entries(node: Node) -> dict[str, Node]:
 
 
 def _merged(parent: Node, child: Node) -> Node:
-    """Merge ``child`` over ``parent``: mappings key by key, any other value from the child."""
+    """Merge `child` over `parent`: mappings key by key, any other value from the child."""
     if not (isinstance(parent.value, dict) and isinstance(child.value, dict)):
         return child
     entries = dict(parent.value)
@@ -121,7 +121,7 @@ def _merged(parent: Node, child: Node) -> Node:
 
 
 def override(root: Node, texts: Sequence[str], problems: Problems) -> Node:
-    """Apply each text, such as ``search.trials=10``, to the tree. The value is YAML; null removes the key."""
+    """Apply each text, such as `search.trials=10`, to the tree. The value is YAML; null removes the key."""
     location = Location(root.location.file, 0)
     for text in texts:
         key, equals, value = text.partition("=")
@@ -141,7 +141,7 @@ def override(root: Node, texts: Sequence[str], problems: Problems) -> Node:
 
 
 def _with(node: Node, parts: list[str], value: Node, problems: Problems, key: str) -> Node:
-    """``node`` with ``value`` at the path ``parts``; ``key`` is that path as the user typed it."""
+    """`node` with `value` at the path `parts`; `key` is that path as the user typed it."""
     if not parts:
         return value
     if isinstance(node.value, list):
@@ -156,7 +156,7 @@ def _with(node: Node, parts: list[str], value: Node, problems: Problems, key: st
 
 
 def _at(node: Node, location: Location) -> Node:
-    """A copy of ``node`` in which every value has the location ``location``."""
+    """A copy of `node` in which every value has the location `location`."""
     if isinstance(node.value, dict):
         return Node(location, {key: _at(child, location) for key, child in node.value.items()})
     if isinstance(node.value, list):

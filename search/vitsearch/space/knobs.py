@@ -1,4 +1,4 @@
-"""The sections ``space`` and ``baseline`` of a space file: what is searched, and what it is compared with."""
+"""The sections `space` and `baseline` of a space file: what is searched, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Baseline(StartingWeights):
     """Side of the input image in pixels (default: the largest resolution of the space)."""
 
     def filled(self, knobs: Knobs) -> Baseline:
-        """The baseline with its defaults taken from ``knobs``."""
+        """The baseline with its defaults taken from `knobs`."""
         name = self.backbone or knobs.backbone[0].name
         listed = next((choice for choice in knobs.backbone if choice.name == name), None)
         weights = self.weights or (default_weights(name) if listed is None else listed.weights)

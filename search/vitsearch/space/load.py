@@ -40,8 +40,8 @@ class LoadedSpace(NamedTuple):
 class Draft(NamedTuple):
     """What a space file says, valid or not.
 
-    ``reading_problems`` are those of reading it, ``problems`` those of its values; ``space`` is ``None`` where a value
-    is invalid. ``searched`` and ``data`` have what is valid in itself.
+    `reading_problems` are those of reading it, `problems` those of its values; `space` is `None` where a value
+    is invalid. `searched` and `data` have what is valid in itself.
     """
 
     source: SourceMap
@@ -52,14 +52,14 @@ class Draft(NamedTuple):
     data: Data | None
 
     def require(self, more: Sequence[Problem] = ()) -> LoadedSpace:
-        """The valid space; otherwise one :class:`SpaceError` with every problem, those of ``more`` among them."""
+        """The valid space; otherwise one `SpaceError` with every problem, those of `more` among them."""
         lines = self.lines(more)
         if lines or self.space is None:
             raise SpaceError(self.source.path, lines)
         return LoadedSpace(self.space, self.source, self.searched)
 
     def lines(self, more: Sequence[Problem] = ()) -> list[str]:
-        """One line for each problem, those of ``more`` among them, in the order of the file."""
+        """One line for each problem, those of `more` among them, in the order of the file."""
         located = [*self.reading_problems, *map(self.source.located, [*self.problems, *more])]
         return report_lines(self.source.path, located)
 
@@ -77,16 +77,16 @@ class JudgedSpace(NamedTuple):
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedSpace:
-    """Read ``path`` and the files that it extends, apply ``KEY.PATH=VALUE`` overrides, and check everything but what
+    """Read `path` and the files that it extends, apply `KEY.PATH=VALUE` overrides, and check everything but what
     the backbones support.
 
-    Raises one :class:`~vitsearch.errors.SpaceError` with every problem.
+    Raises one `SpaceError` with every problem.
     """
     return read_draft(path, overrides).require()
 
 
 def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> JudgedSpace:
-    """Read and check everything, and collect the problems. Raises :class:`SpaceError` only for an unreadable file.
+    """Read and check everything, and collect the problems. Raises `SpaceError` only for an unreadable file.
 
     A value that no backbone can use is a problem where the file says it. Where the file alone is right, and an override
     has made the value unusable, it is a warning.
@@ -115,7 +115,7 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
 
 
 def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Draft:
-    """Read a space file. Raises :class:`~vitsearch.errors.SpaceError` only where the text itself is unreadable."""
+    """Read a space file. Raises `SpaceError` only where the text itself is unreadable."""
     file = FilePath(path)
     problems: Problems = []
     return draft_of(override(read(file, problems), _with_open_trials(overrides), problems), str(file), problems)
@@ -130,7 +130,7 @@ def _with_open_trials(overrides: Sequence[str]) -> list[str]:
 
 
 def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
-    """The draft of a tree; ``reading_problems`` are the problems of reading it."""
+    """The draft of a tree; `reading_problems` are the problems of reading it."""
     source = SourceMap(name, tree.locations())
     raw = tree.plain()
     if raw.get("study") is None:

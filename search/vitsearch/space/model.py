@@ -103,7 +103,7 @@ class SearchSpace(Section):
         return dict(self.fleet.weights) if isinstance(self.fleet, FleetWeights) else None
 
     def on_device(self, name: str, device: DeviceSection | None) -> SearchSpace:
-        """The space of one device, None for this machine. Of a fleet, what is said of a metric of ``name`` holds for
+        """The space of one device, None for this machine. Of a fleet, what is said of a metric of `name` holds for
         the metric itself, and what is said of another device is left out."""
         others = {f"@{other}" for other in self.fleet_names if other != name}
         own = [key for key in self.objectives if name not in self.fleet_names or not key.endswith(tuple(others))]
@@ -128,7 +128,7 @@ class SearchSpace(Section):
         return tuple(choice.name for choice in values) if knob == "backbone" else values
 
     def recipe(self, backbone: str) -> Recipe:
-        """The recipe with which this study fine-tunes ``backbone``."""
+        """The recipe with which this study fine-tunes `backbone`."""
         return self.task.fine_tune.recipe(self.search.seed, backbone)
 
     def to_json(self) -> dict[str, Any]:
@@ -137,8 +137,8 @@ class SearchSpace(Section):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SearchSpace:
-        """Read what :meth:`to_json` gives, under the rules for a space file: a database may have been edited. Raises
-        :class:`StudyError` with the first problem."""
+        """Read what `to_json` gives, under the rules for a space file: a database may have been edited. Raises
+        `StudyError` with the first problem."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -149,7 +149,7 @@ class SearchSpace(Section):
             ) from None
 
     def differences(self, other: SearchSpace) -> list[str]:
-        """A line such as ``search.trials: 12 -> 20`` for each key that differs; ``other`` is the newer space.
+        """A line such as `search.trials: 12 -> 20` for each key that differs; `other` is the newer space.
 
         A key whose value is null counts as absent, so that a new limit is described by the bounds that it sets.
         """

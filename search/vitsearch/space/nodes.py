@@ -1,6 +1,6 @@
 """Parsing of YAML text into a tree of plain values with their locations.
 
-A space file contains only data, as defined by YAML 1.2: ``yes`` and ``1:30`` are text, ``5e-4`` is a number. Tags,
+A space file contains only data, as defined by YAML 1.2: `yes` and `1:30` are text, `5e-4` is a number. Tags,
 anchors and aliases are refused, because they can run code, recurse, or expand a small file without limit.
 """
 
@@ -19,7 +19,7 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Location:
-    """A line of a file. ``file`` is the name that the user gave; ``line`` counts from 1, and 0 is an override on the
+    """A line of a file. `file` is the name that the user gave; `line` counts from 1, and 0 is an override on the
     command line."""
 
     file: str
@@ -57,7 +57,7 @@ class Node:
 
 
 class Unreadable(Exception):
-    """The text cannot be read as a space file. ``line``, ``column`` and ``message`` are for the user."""
+    """The text cannot be read as a space file. `line`, `column` and `message` are for the user."""
 
     def __init__(self, line: int, message: str, column: int | None = None) -> None:
         self.line = line
@@ -69,8 +69,8 @@ class Unreadable(Exception):
 def parse(text: str, file: str, problems: list[tuple[Location, str]]) -> Node | None:
     """Parse the document into a tree; None when it is empty.
 
-    Appends to ``problems`` the problems that leave the rest readable (tags, keys written twice). Raises
-    :class:`Unreadable` for the others.
+    Appends to `problems` the problems that leave the rest readable (tags, keys written twice). Raises
+    `Unreadable` for the others.
     """
     try:
         loader = _Loader(text)
@@ -93,7 +93,7 @@ def parse(text: str, file: str, problems: list[tuple[Location, str]]) -> Node | 
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader that only composes nodes and constructs no objects; it leaves scalars as text for :func:`_scalar`."""
+    """A loader that only composes nodes and constructs no objects; it leaves scalars as text for `_scalar`."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 

@@ -35,7 +35,7 @@ OF_THE_SPACE = (
 
 
 class Backbones(NamedTuple):
-    """What is asked about backbones; see :mod:`vitsearch.backbones`."""
+    """What is asked about backbones; see `vitsearch.backbones`."""
 
     supports: Supports
     native_resolution: Callable[[str], int]
@@ -43,16 +43,16 @@ class Backbones(NamedTuple):
 
 @dataclass(frozen=True)
 class WrittenPlan:
-    """A plan that can be built. ``filled_in`` has what every plan needs and the file leaves out, as key and value."""
+    """A plan that can be built. `filled_in` has what every plan needs and the file leaves out, as key and value."""
 
     plan: Plan
     filled_in: dict[str, Any]
 
 
 def read_plan(path: FilePath, space: SearchSpace | None, backbones: Backbones) -> WrittenPlan:
-    """Read the plan in ``path`` (``-``: standard input) and fill in the rest from ``space`` or from the defaults.
+    """Read the plan in `path` (`-`: standard input) and fill in the rest from `space` or from the defaults.
 
-    Raises one :class:`~vitsearch.errors.PlanError` with every reason why the plan cannot be built.
+    Raises one `PlanError` with every reason why the plan cannot be built.
     """
     words = read_words(path)
     draft = draft_of(words.over(_base(words, space, backbones)), words.source.path, [])
@@ -115,7 +115,7 @@ def _several_values(searched: SearchedValues) -> Iterator[Problem]:
 
 
 def _plan(draft: Draft, words: PlanValues, device: str, supports: Supports) -> Plan:
-    """The plan of what is valid in ``draft``; an invalid value, which is reported, is replaced by its default."""
+    """The plan of what is valid in `draft`; an invalid value, which is reported, is replaced by its default."""
 
     def value(knob: str) -> Any:
         return _first(draft.searched.choices(knob) or Knobs.model_fields[knob].default or None)
@@ -165,7 +165,7 @@ def _possible_ops(backbone: str, deployment: Deployment, supports: Supports) -> 
 
 
 def _ops(wanted: str, words: PlanValues, possible: tuple[str, ...]) -> str | None:
-    """What the file says; else what the space says, where it is possible. ``auto`` is the usual one, as of the
+    """What the file says; else what the space says, where it is possible. `auto` is the usual one, as of the
     batch."""
     if wanted != AUTO and words.has("quantized_ops"):
         return wanted

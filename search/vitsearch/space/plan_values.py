@@ -37,7 +37,7 @@ OF_BACKBONE = ("backbone", "preprocessing")
 
 @dataclass(frozen=True)
 class PlanValues:
-    """Every value of a plan file, by its path there. ``problems`` are those of other keys. ``device`` and ``options``
+    """Every value of a plan file, by its path there. `problems` are those of other keys. `device` and `options`
     (of the runtime) are what a space file does not say of a plan."""
 
     source: SourceMap
@@ -47,7 +47,7 @@ class PlanValues:
     options: Options
 
     def has(self, knob: str) -> bool:
-        """Whether the file says the value of a knob, or the ``weights``."""
+        """Whether the file says the value of a knob, or the `weights`."""
         path = {"backbone": NAME, "weights": WEIGHTS}.get(knob, ("space", knob))
         return path in map(space_path, self.values)
 
@@ -64,7 +64,7 @@ class PlanValues:
         return named[0] if named and isinstance(named[0], str) and named[0] in RUNTIMES else None
 
     def over(self, base: dict[str, Any]) -> Node:
-        """The space file ``base`` with the values of the plan."""
+        """The space file `base` with the values of the plan."""
         root = _node(base, self.source.location(()))
         for own, node in self.values.items():
             path = space_path(own)
@@ -72,7 +72,7 @@ class PlanValues:
         return root
 
     def own(self, problem: Problem) -> Problem:
-        """A problem of :meth:`over` at its path in the plan file."""
+        """A problem of `over` at its path in the plan file."""
         return problem._replace(path=self._own_path(problem.path), at=problem.at and self._own_path(problem.at))
 
     def _own_path(self, path: Path) -> Path:
@@ -88,9 +88,9 @@ class PlanValues:
 
 
 def read_words(path: FilePath) -> PlanValues:
-    """The values in the plan file ``path`` (``-``: standard input), YAML or JSON.
+    """The values in the plan file `path` (`-`: standard input), YAML or JSON.
 
-    Raises :class:`~vitsearch.errors.PlanError` for a file that holds no plan.
+    Raises `PlanError` for a file that holds no plan.
     """
     name = "standard input" if str(path) == STDIN else str(path)
     problems: Problems = []
@@ -181,7 +181,7 @@ def _node(value: Any, location: Location) -> Node:
 
 
 def _put(root: Node, path: Path, value: Node) -> None:
-    """Set the value at ``path``, in place; sections on the way are made."""
+    """Set the value at `path`, in place; sections on the way are made."""
     for part in path[:-1]:
         assert isinstance(root.value, dict)  # a path in a space file leads through sections
         root = root.value.setdefault(str(part), Node(value.location, {}))

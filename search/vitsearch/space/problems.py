@@ -15,12 +15,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@-]+")
 
 
 class Problem(NamedTuple):
-    """A problem at a key path; the path ``()`` is the whole file."""
+    """A problem at a key path; the path `()` is the whole file."""
 
     path: Path
     message: str
     at: Path | None = None
-    """The path whose location is reported, if not ``path`` (an unknown key is reported under its section)."""
+    """The path whose location is reported, if not `path` (an unknown key is reported under its section)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SourceMap:
     locations: Mapping[Path, Location]
 
     def location(self, path: Path) -> Location:
-        """The location of ``path``, or of the nearest key around it."""
+        """The location of `path`, or of the nearest key around it."""
         while path and path not in self.locations:
             path = path[:-1]
         return self.locations.get(path, Location(self.path, 1))
@@ -52,7 +52,7 @@ class SourceMap:
 
 
 def report_lines(file: str, located: Iterable[tuple[Location, str]]) -> list[str]:
-    """One line for each problem: ``line 3: ...``, ``base.yaml line 3: ...`` in another file, ``override: ...`` last."""
+    """One line for each problem: `line 3: ...`, `base.yaml line 3: ...` in another file, `override: ...` last."""
     order = sorted(dict.fromkeys(located), key=lambda item: _rank(file, item[0]))
     return [f"{_where(file, location)}: {message}" for location, message in order]
 
@@ -68,7 +68,7 @@ def _where(file: str, location: Location) -> str:
 
 
 def dotted(path: Path) -> str:
-    """``("space", "resolution", 1)`` -> ``space.resolution[1]``."""
+    """`("space", "resolution", 1)` -> `space.resolution[1]`."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -79,6 +79,6 @@ def dotted(path: Path) -> str:
 
 
 def nearest_or_all(name: str, allowed: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for a similar name, or all allowed names when none is similar."""
+    """`; did you mean 'x'?` for a similar name, or all allowed names when none is similar."""
     names = list(allowed)
     return did_you_mean(name, names) or f"; allowed: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""The JSON Schema of space files, for editors: ``vitsearch schema > spaces/schema.json``."""
+"""The JSON Schema of space files, for editors: `vitsearch schema > spaces/schema.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARTIAL = ("Task", "Knobs", "Data")
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12) with titles and descriptions, ``extends`` included."""
+    """The schema (draft 2020-12) with titles and descriptions, `extends` included."""
     schema = SearchSpace.model_json_schema()
     for name in _PARTIAL:
         schema["$defs"][name].pop("required", None)

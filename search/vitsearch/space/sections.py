@@ -1,4 +1,4 @@
-"""The sections of a space file besides ``task`` and ``space``: limits, devices, measurements, search and resources.
+"""The sections of a space file besides `task` and `space`: limits, devices, measurements, search and resources.
 
 The text under each field documents the key, for readers of this module and, through the JSON Schema, for editors.
 """
@@ -126,7 +126,7 @@ class DeviceSection(BoardSection):
         return value
 
     def boards_of(self, name: str) -> dict[str, BoardSection]:
-        """The boards of the device called ``name``: itself, where it is one."""
+        """The boards of the device called `name`: itself, where it is one."""
         return self.boards or {name: self}
 
 

@@ -1,4 +1,4 @@
-"""The space files that come with vitsearch: ``spaces/`` of the repository, which the wheel has inside the package."""
+"""The space files that come with vitsearch: `spaces/` of the repository, which the wheel has inside the package."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def names() -> list[str]:
-    """The names of the files, without ``.yaml``, sorted."""
+    """The names of the files, without `.yaml`, sorted."""
     return sorted(path.stem for path in _files())
 
 
 def text(name: str) -> str:
-    """The content of one. Raises :class:`~vitsearch.errors.UnknownName` with the nearest name."""
+    """The content of one. Raises `UnknownName` with the nearest name."""
     for path in _files():
         if path.stem == name:
             return path.read_text()

@@ -1,4 +1,4 @@
-"""The section ``task`` of a space file: the data, and how models are trained on it.
+"""The section `task` of a space file: the data, and how models are trained on it.
 
 The text under each field documents the key, for readers of this module and, through the JSON Schema, for editors.
 """
@@ -166,7 +166,7 @@ class FineTune(Training):
     """Temperature that softens the logits of model and teacher in the distillation loss."""
 
     def recipe(self, seed: int, backbone: str) -> plan.Recipe:
-        """The recipe for ``backbone``, with distillation."""
+        """The recipe for `backbone`, with distillation."""
         tuning, frozen = tuning_of(backbone), self.frozen_statistics
         return replace(
             self.to_recipe(self.rungs, self.images_per_epoch, seed, tuning.lr if self.lr == "auto" else self.lr),
@@ -218,7 +218,7 @@ class TeacherSection(StartingWeights, BaseSection):
         return with_weights(data, "backbone")
 
     def filled(self, base: BaseSection) -> TeacherSection:
-        """The teacher with the keys that the file leaves out taken from ``base``."""
+        """The teacher with the keys that the file leaves out taken from `base`."""
         left_out = BaseSection.model_fields.keys() - self.model_fields_set
         return self.model_copy(update={name: getattr(base, name) for name in left_out})
 

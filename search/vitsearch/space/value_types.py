@@ -25,12 +25,12 @@ TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<flag>", 
 
 
 def problem(message: str) -> PydanticCustomError:
-    """A validation error with our own message; braces in ``message`` stay as they are."""
+    """A validation error with our own message; braces in `message` stay as they are."""
     return PydanticCustomError("vitsearch", "{message}", {"message": message})
 
 
 class Either:
-    """A union of several kinds, in which ``tag_of(value)`` decides which kind a value is meant to be.
+    """A union of several kinds, in which `tag_of(value)` decides which kind a value is meant to be.
 
     Unlike a plain union it reports only the problems with that kind.
     """
@@ -45,19 +45,19 @@ class Either:
 
 
 def word_or(other: str) -> Callable[[Any], str]:
-    """A tag function: text is a ``<word>``, any other value is ``other``."""
+    """A tag function: text is a `<word>`, any other value is `other`."""
     return lambda value: "<word>" if isinstance(value, str) else other
 
 
 def list_or(other: str) -> Callable[[Any], str]:
-    """A tag function: a list is a ``<list>``, any other value is ``other``."""
+    """A tag function: a list is a `<list>`, any other value is `other`."""
     return lambda value: "<list>" if isinstance(value, list | tuple) else other
 
 
 class Choices:
-    """One value, a list of distinct values or, with ``span``, a range; the result is always a tuple.
+    """One value, a list of distinct values or, with `span`, a range; the result is always a tuple.
 
-    ``least`` is the smallest length of a list; ``name_of`` gives what must be distinct.
+    `least` is the smallest length of a list; `name_of` gives what must be distinct.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Choices:
 
 
 def one_for_each(item: Any) -> dict[str, Any]:
-    """The kinds of one ``item`` for all channels of an image, or of one for each; the result is a tuple."""
+    """The kinds of one `item` for all channels of an image, or of one for each; the result is a tuple."""
     return {
         "<list>": Annotated[tuple[item, ...], Field(min_length=1, max_length=3)],
         "<number>": Annotated[item, AfterValidator(lambda value: (value,))],
@@ -134,7 +134,7 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\
 
 
 def seconds(value: Any) -> float | None:
-    """Parse ``8h``, ``1h30m``, ``45s`` or a number of seconds; ``none`` means no limit."""
+    """Parse `8h`, `1h30m`, `45s` or a number of seconds; `none` means no limit."""
     if value is None or value == "none":
         return None
     value_s: float | None = None
@@ -150,7 +150,7 @@ def seconds(value: Any) -> float | None:
 
 
 def duration_up_to(max_minutes: int) -> Callable[[Any], float]:
-    """A validator like :func:`seconds` that refuses ``none`` and durations above ``max_minutes``."""
+    """A validator like `seconds` that refuses `none` and durations above `max_minutes`."""
 
     def read(value: Any) -> float:
         value_s = seconds(value)
@@ -163,7 +163,7 @@ def duration_up_to(max_minutes: int) -> Callable[[Any], float]:
 
 
 def token_name(value: Any) -> str:
-    """Check ``env:VITSEARCH_NAME``: a file that somebody else wrote can name no other secret of this user. A token
+    """Check `env:VITSEARCH_NAME`: a file that somebody else wrote can name no other secret of this user. A token
     itself is refused, and the message does not show it."""
     if isinstance(value, str) and re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
         if re.fullmatch(r"env:VITSEARCH_[A-Za-z0-9_]+", value):

@@ -10,7 +10,7 @@ SERVERS = ("s3", "gs", "sftp")
 
 
 def masked(url: str) -> str:
-    """``url`` with its passwords replaced by ``***``. What is no URL is treated as one without a scheme."""
+    """`url` with its passwords replaced by `***`. What is no URL is treated as one without a scheme."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url

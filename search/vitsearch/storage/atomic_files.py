@@ -17,11 +17,11 @@ PART = ".part"
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Open a new file beside ``path``; when the block ends without an error, put it in the place of ``path``.
+    """Open a new file beside `path`; when the block ends without an error, put it in the place of `path`.
 
-    The content is on the disk before the replacement, so a crash leaves the old file. ``mode`` holds from the first
+    The content is on the disk before the replacement, so a crash leaves the old file. `mode` holds from the first
     byte on. Makes the folder where it is missing. An error in the block removes the new file; a killed process leaves
-    it behind, under a name that ends in :data:`PART`. Raises OSError when the file cannot be written.
+    it behind, under a name that ends in `PART`. Raises OSError when the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}-", suffix=PART)
@@ -38,7 +38,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def no_room(error: BaseException) -> str | None:
-    """Why the disk takes nothing, when that is what ``error`` says: it is full or read-only. None for other errors."""
+    """Why the disk takes nothing, when that is what `error` says: it is full or read-only. None for other errors."""
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
     full = os.strerror(errno.ENOSPC)

@@ -17,8 +17,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class DriverId:
-    """The identity of a driver process. ``started`` (clock ticks since boot) distinguishes the process from a later
-    one with the same ``pid``; ``machine`` machines and containers that have the same host name."""
+    """The identity of a driver process. `started` (clock ticks since boot) distinguishes the process from a later
+    one with the same `pid`; `machine` machines and containers that have the same host name."""
 
     user: str
     host: str
@@ -30,7 +30,7 @@ class DriverId:
 
     @classmethod
     def current(cls) -> DriverId:
-        """The identity of this process; every call draws a new ``token``."""
+        """The identity of this process; every call draws a new `token`."""
         return cls(
             user=user_name(),
             host=socket.gethostname(),

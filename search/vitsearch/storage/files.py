@@ -32,7 +32,7 @@ _DATABASE = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model in a store; ``size_bytes`` is that of all its files."""
+    """A model in a store; `size_bytes` is that of all its files."""
 
     sha256: str
     size_bytes: int
@@ -40,7 +40,7 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a store by its place there, such as ``ab/cdef.onnx``."""
+    """A file of a store by its place there, such as `ab/cdef.onnx`."""
 
     place: str
     bytes: int
@@ -49,9 +49,9 @@ class StoredFile:
 class Store(Protocol):
     """Where the files of studies are. A value: it travels to the workers with their jobs.
 
-    Guarantees: what ``put`` has stored, ``get`` finds under that name on every machine that reaches the store; a second
-    ``put`` of the same bytes copies nothing; a crash leaves no incomplete file under a digest's name. Files are read
-    by their path, so ``get`` brings a file to this machine if need be.
+    Guarantees: what `put` has stored, `get` finds under that name on every machine that reaches the store; a second
+    `put` of the same bytes copies nothing; a crash leaves no incomplete file under a digest's name. Files are read
+    by their path, so `get` brings a file to this machine if need be.
     """
 
     @property
@@ -70,10 +70,10 @@ class Store(Protocol):
         several is the digest of theirs."""
 
     def get(self, sha256: str) -> Path:
-        """The path of a file on this machine. Raises :class:`StoreError` when the store does not hold it."""
+        """The path of a file on this machine. Raises `StoreError` when the store does not hold it."""
 
     def model(self, sha256: str) -> Path:
-        """The path of a model's file on this machine, with its other files beside it. Raises :class:`StoreError` when
+        """The path of a model's file on this machine, with its other files beside it. Raises `StoreError` when
         the store does not hold it."""
 
     def holds(self, sha256: str) -> bool:
@@ -86,18 +86,18 @@ class Store(Protocol):
         """The path of a model's file where it is on this machine already, else None."""
 
     def unnamed(self, named: Collection[str]) -> list[StoredFile]:
-        """Files with a digest as their name that is none of ``named``, and those that a killed process left
+        """Files with a digest as their name that is none of `named`, and those that a killed process left
         unfinished. Files with other names are not ours."""
 
     def delete(self, file: StoredFile) -> None:
         """Delete a file, if it is there."""
 
     def prepare(self) -> None:
-        """Make the place ours, by a note. Raise :class:`StoreError`, at once, where it cannot be reached or written."""
+        """Make the place ours, by a note. Raise `StoreError`, at once, where it cannot be reached or written."""
 
     def try_out(self) -> None:
         """Write one small file at the place and delete it: nothing is left, and the place becomes nobody's. Raise
-        :class:`StoreError`, at once, where that fails."""
+        `StoreError`, at once, where that fails."""
 
     def is_ours(self) -> bool:
         """Whether the place has our note: nothing is deleted in one without it."""
@@ -106,7 +106,7 @@ class Store(Protocol):
         """Whether nothing is at the place."""
 
     def register(self, database: str, about: str) -> None:
-        """Note that a database uses the store; ``about`` is what people read."""
+        """Note that a database uses the store; `about` is what people read."""
 
     def users(self) -> dict[str, str]:
         """The databases that use the store, with what people read of each."""
@@ -121,7 +121,7 @@ def name_of(path: Path) -> str:
 def place_of(sha256: str) -> str:
     """Where a store has a file, without the suffix of a model. The first two characters spread files over folders.
 
-    Raises :class:`StoreError` for what is no digest: a database may be anybody's, and this becomes a path.
+    Raises `StoreError` for what is no digest: a database may be anybody's, and this becomes a path.
     """
     if not _DIGEST.fullmatch(sha256):
         raise StoreError(f"the database names a file {sha256[:80]!r}; allowed: a SHA-256, 64 of 0-9 and a-f")
@@ -139,12 +139,12 @@ def is_place(place: str) -> bool:
 
 
 def is_unnamed(place: str, named: Collection[str]) -> bool:
-    """Whether the file at a ``place`` of a store is none of ``named``, or unfinished."""
+    """Whether the file at a `place` of a store is none of `named`, or unfinished."""
     return place.endswith(PART) or place[:2] + place[3:65] not in named
 
 
 def user_place(database: str) -> str:
-    """Where a store has the note of a database that uses it. Raises :class:`StoreError` for what is no name of one."""
+    """Where a store has the note of a database that uses it. Raises `StoreError` for what is no name of one."""
     if not _DATABASE.fullmatch(database):
         raise StoreError(f"the database calls itself {database[:80]!r}; allowed: 32 of 0-9 and a-f")
     return f"{USERS}/{database}"
@@ -152,7 +152,7 @@ def user_place(database: str) -> str:
 
 @dataclass(frozen=True)
 class FileStore:
-    """A :class:`Store` in a folder that all workers see."""
+    """A `Store` in a folder that all workers see."""
 
     root: Path
 

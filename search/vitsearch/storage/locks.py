@@ -13,7 +13,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Wait for the lock on the file ``path``, hold it for the block, and give True.
+    """Wait for the lock on the file `path`, hold it for the block, and give True.
 
     Creates the file where it is missing; its folder must exist. Gives False on a file system without locks, where
     no process waits for another. The lock is released at the latest when the process ends. Raises OSError when the

@@ -15,7 +15,7 @@ ONE_BY_ONE = 30
 
 
 class DeviceResults:
-    """The results of a device with this number of threads. What another driver measures is seen by :meth:`reload`."""
+    """The results of a device with this number of threads. What another driver measures is seen by `reload`."""
 
     def __init__(self, ledger: Ledger, device_id: str, threads: int) -> None:
         self._ledger = ledger

@@ -31,9 +31,9 @@ CONFIRMS = "confirm-"
 
 @dataclass(frozen=True)
 class PooledMeasurement:
-    """``flags`` are those that all measurements that count have; ``basis`` is that of the last one: ``raw`` or
-    ``paired``. ``is_settled``: it was measured as often as the models that a study shows in the end. The last
-    measurement began at ``last_at``, by the clock of the device; while it ran, its processes ``waited`` for a core for
+    """`flags` are those that all measurements that count have; `basis` is that of the last one: `raw` or
+    `paired`. `is_settled`: it was measured as often as the models that a study shows in the end. The last
+    measurement began at `last_at`, by the clock of the device; while it ran, its processes `waited` for a core for
     this share of their CPU time, which other work had (None: not counted)."""
 
     metrics: Metrics

@@ -29,7 +29,7 @@ class FleetPool:
 
 
 def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMeasurement:
-    """``flags`` are those of the devices, as ``throttled@nano``; the medians are ``paired`` where those of one are, and
+    """`flags` are those of the devices, as `throttled@nano`; the medians are `paired` where those of one are, and
     settled where those of all are. The device that waited longest for a core says how long."""
     flags = [at_device(flag, name) for name, part in parts.items() for flag in part.flags]
     basis = PAIRED if any(part.basis == PAIRED for part in parts.values()) else RAW

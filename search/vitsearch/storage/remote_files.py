@@ -70,7 +70,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """A :class:`~vitsearch.storage.files.Store` on a server, with a cache on each machine."""
+    """A `Store` on a server, with a cache on each machine."""
 
     url: str
 
@@ -212,7 +212,7 @@ class RemoteStore:
         _seen.add((self.url, place))
 
     def _fetch(self, sha256: str, suffix: str = "") -> None:
-        """Bring a file, or the model whose file has a ``suffix``, into the cache, checked against its name. Of the
+        """Bring a file, or the model whose file has a `suffix`, into the cache, checked against its name. Of the
         processes of this machine one downloads it, and the others wait. Files share 256 locks."""
         find, keep = (self.cache.find_model, self.cache.put_model) if suffix else (self.cache.find_file, self.cache.put)
         lock = self.cache.root / "locks" / sha256[:2]
@@ -275,7 +275,7 @@ class RemoteStore:
             return self._once(done, work)
 
     def _once(self, done: str, work: Callable[[Any, str], T]) -> T:
-        """Raises what went wrong as a :class:`StoreError`: the files cannot be ``done``."""
+        """Raises what went wrong as a `StoreError`: the files cannot be `done`."""
         try:
             return work(*_server(self.url))
         except VitsearchError:
@@ -337,7 +337,7 @@ def _connected(kind: Any, where: dict[str, Any]) -> Any:
 
 @cache
 def _sftp() -> Any:
-    """fsspec's SFTP takes whatever answers for the server. This one wants the key in ``~/.ssh/known_hosts``."""
+    """fsspec's SFTP takes whatever answers for the server. This one wants the key in `~/.ssh/known_hosts`."""
     import paramiko
     from fsspec.implementations.sftp import SFTPFileSystem
 

@@ -20,7 +20,7 @@ def key_of(artifact_key: str, fingerprint: str) -> str:
 
 
 def to_row(shipped: Shipped, key: str, folder: str) -> ArtifactRow:
-    """The file of a row is that of the images; ``folder`` is their store."""
+    """The file of a row is that of the images; `folder` is their store."""
     detail = asdict(shipped) | {"confusion": shipped.confusion.to_json()}
     sha256, size = detail.pop("images_sha256"), detail.pop("images_bytes")
     return ArtifactRow(key, Stage.SHIP, sha256, size, folder, detail)

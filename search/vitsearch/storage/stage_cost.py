@@ -24,10 +24,10 @@ class StageKind(NamedTuple):
 @dataclass(frozen=True)
 class StageCost:
     """What one run of a stage took: CPU-seconds of the worker or the device that ran it, the versions of the libraries
-    that it used, when it started (seconds since 1970), how long it took, and where it ran: ``worker HOST/PID`` or
-    ``device NAME``. ``run_id`` is that of the run, which the results name that it has made.
+    that it used, when it started (seconds since 1970), how long it took, and where it ran: `worker HOST/PID` or
+    `device NAME`. `run_id` is that of the run, which the results name that it has made.
 
-    ``backbone`` is that of the stage, empty where it works on the data alone. ``peak_memory_mb`` (10^6 bytes) is what
+    `backbone` is that of the stage, empty where it works on the data alone. `peak_memory_mb` (10^6 bytes) is what
     its worker took at most, without pages of files; None where that is not measured.
     """
 

@@ -19,24 +19,24 @@ VARIABLE = "VITSEARCH_FILES"
 
 def store_of(ledger: Ledger) -> Store:
     """The store of a database, to read: the place that it names, else the folder beside it. Raises
-    :class:`StudyError` where it names what is no place for files."""
+    `StudyError` where it names what is no place for files."""
     place = ledger.inventory.files_place()
     return _store(ledger, place.address if place else "")
 
 
 def writable_store(ledger: Ledger) -> Store:
-    """The store of a database that has one. Raises :class:`StudyError` where that place is not ours, and
-    :class:`~vitsearch.errors.StoreError` where it cannot be written."""
+    """The store of a database that has one. Raises `StudyError` where that place is not ours, and
+    `StoreError` where it cannot be written."""
     store = store_of(ledger)
     _make_ours(store, ledger)
     return store
 
 
 def adopt_store(ledger: Ledger, requested: str | None, environ: Mapping[str, str]) -> Store:
-    """The store of a database that is about to be filled. A new database remembers the place that is ``asked``, else
-    that of :data:`VARIABLE`, else the folder beside it.
+    """The store of a database that is about to be filled. A new database remembers the place that is `asked`, else
+    that of `VARIABLE`, else the folder beside it.
 
-    Raises :class:`StudyError` where it has its files elsewhere, and :class:`~vitsearch.errors.StoreError` where they
+    Raises `StudyError` where it has its files elsewhere, and `StoreError` where they
     cannot be written.
     """
     address = _wanted(requested, environ)
@@ -62,15 +62,15 @@ def adopt_store(ledger: Ledger, requested: str | None, environ: Mapping[str, str
 
 
 def planned_address(url: str, requested: str | None, environ: Mapping[str, str]) -> str:
-    """Where the files of a new database at ``url`` would go; one that has files may name another place."""
+    """Where the files of a new database at `url` would go; one that has files may name another place."""
     return _wanted(requested, environ) or str(files_folder(url).resolve() / "artifacts")
 
 
 def try_store(url: str, environ: Mapping[str, str]) -> Store:
-    """The store that :func:`adopt_store` would give for a database whose space file names no place, after one small
+    """The store that `adopt_store` would give for a database whose space file names no place, after one small
     file was written there and deleted. Nothing is remembered, and the place becomes nobody's.
 
-    Raises :class:`StudyError` and :class:`~vitsearch.errors.StoreError` as :func:`adopt_store` does.
+    Raises `StudyError` and `StoreError` as `adopt_store` does.
     """
     address, existing = _wanted(None, environ), _known_store(url)
     store = existing or store_at(planned_address(url, None, environ))
@@ -83,7 +83,7 @@ def try_store(url: str, environ: Mapping[str, str]) -> Store:
 
 
 def refuse_other_place(url: str, requested: str) -> None:
-    """Raise :class:`StudyError` where a database has its files elsewhere than a space file says."""
+    """Raise `StudyError` where a database has its files elsewhere than a space file says."""
     if (store := _known_store(url)) is not None:
         _refuse_elsewhere(masked(url), store, requested)
 
@@ -98,7 +98,7 @@ def _known_store(url: str) -> Store | None:
 
 
 def _wanted(requested: str | None, environ: Mapping[str, str]) -> str:
-    """The address that a space file asks for, else that of :data:`VARIABLE`; empty where neither does."""
+    """The address that a space file asks for, else that of `VARIABLE`; empty where neither does."""
     wanted = requested or environ.get(VARIABLE, "")
     if wanted and (problem := files_problem(wanted)):
         raise StudyError(f"{VARIABLE}: {problem}" if not requested else problem)
@@ -157,5 +157,5 @@ def _store(ledger: Ledger, address: str) -> Store:
 
 
 def store_at(address: str) -> Store:
-    """The store at a place for files, written as by :func:`~vitsearch.storage.addresses.files_address`."""
+    """The store at a place for files, written as by `files_address`."""
     return RemoteStore(address) if "://" in address else FileStore(Path(address))

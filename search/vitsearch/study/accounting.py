@@ -26,9 +26,9 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Account:
-    """``of_trials`` by number; ``together`` also has what belongs to no trial alone, such as the bases.
+    """`of_trials` by number; `together` also has what belongs to no trial alone, such as the bases.
 
-    ``wall_seconds`` is the time of all runs, ``eta`` the share of it that a perfect schedule would have needed (None
+    `wall_seconds` is the time of all runs, `eta` the share of it that a perfect schedule would have needed (None
     before anything has run): at least what the trainers took, over their number, what the busiest device took, over its
     boards, and the longest trial, whose devices measure at the same time."""
 

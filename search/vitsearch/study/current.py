@@ -18,7 +18,7 @@ NOTHING_READ: Mapping[str, DeviceResults] = MappingProxyType({})
 
 
 class CurrentFigures:
-    """The figures of a study's models with all measurements of their graphs pooled. ``fleets`` are those of the study,
+    """The figures of a study's models with all measurements of their graphs pooled. `fleets` are those of the study,
     by the id that stands for them in the keys of its trials."""
 
     def __init__(
@@ -28,7 +28,7 @@ class CurrentFigures:
         fleets: Mapping[str, Fleet] = NO_FLEETS,
         devices: Mapping[str, DeviceResults] = NOTHING_READ,
     ) -> None:
-        """``devices`` are results that somebody keeps up to date, by the id of their device."""
+        """`devices` are results that somebody keeps up to date, by the id of their device."""
         self._ledger = ledger
         self._threads = threads
         self._fleets = fleets

@@ -1,7 +1,7 @@
 """One name in a study is one device: a study goes on only with the device that measured for it before.
 
 the device of before               it goes on
-another id, the same hardware      refused until a person says that it is the same: ``vitsearch devices accept``
+another id, the same hardware      refused until a person says that it is the same: `vitsearch devices accept`
 everything else                    refused, with both identities and what can be done
 """
 
@@ -18,7 +18,7 @@ from vitsearch.storage.stage_cost import DEVICE
 
 
 class Study(Protocol):
-    """What is needed of :class:`vitsearch.study.study.Study`."""
+    """What is needed of `vitsearch.study.study.Study`."""
 
     @property
     def name(self) -> str: ...
@@ -30,10 +30,10 @@ class Study(Protocol):
 
 
 def recognize_device(study: Study, name: str, found: DeviceIdentity, where: str) -> str:
-    """The id under which a study keeps the measurements of the device that answers under a name. ``where`` is what a
+    """The id under which a study keeps the measurements of the device that answers under a name. `where` is what a
     person types to name the study.
 
-    Raises :class:`~vitsearch.errors.StudyError` where it is not the one that measured under that name before.
+    Raises `StudyError` where it is not the one that measured under that name before.
     """
     known = study.devices.get(name)
     if known is None:
@@ -45,7 +45,7 @@ def recognize_device(study: Study, name: str, found: DeviceIdentity, where: str)
 
 def adopt_device(study: Study, name: str, found: DeviceIdentity, where: str) -> None:
     """Store what a name stands for, at its first measurement. Another driver may have been faster, with another device:
-    raises as :func:`recognize_device`."""
+    raises as `recognize_device`."""
     if name not in study.devices:
         study.change("devices", lambda known: {name: [found.to_json()], **(known or {})})
     recognize_device(study, name, found, where)
@@ -54,8 +54,8 @@ def adopt_device(study: Study, name: str, found: DeviceIdentity, where: str) -> 
 def accept_device(study: Study, name: str, found: DeviceIdentity, where: str) -> bool:
     """Remember that a device is the one that measured under its name before; False where the study knows it already.
 
-    Raises :class:`~vitsearch.errors.StudyError` where the hardware is another one, and
-    :class:`~vitsearch.errors.UnknownName` for a device that has measured nothing.
+    Raises `StudyError` where the hardware is another one, and
+    `UnknownName` for a device that has measured nothing.
     """
     if name not in study.devices:
         raise UnknownName(f"device that measured for study {study.name!r}", name, sorted(study.devices))
@@ -70,7 +70,7 @@ def accept_device(study: Study, name: str, found: DeviceIdentity, where: str) ->
 
 
 def refuse_other_names(study: Study, before: tuple[str, ...], now: tuple[str, ...]) -> None:
-    """Raise :class:`~vitsearch.errors.StudyError` where a space file names other devices than those that have measured
+    """Raise `StudyError` where a space file names other devices than those that have measured
     for the study."""
     measured = [study.devices[name] for name in before if name in study.devices]
     if before == now or not measured:
@@ -86,13 +86,13 @@ def refuse_other_names(study: Study, before: tuple[str, ...], now: tuple[str, ..
 
 
 def shown_worker(ran_on: str, devices: Mapping[str, NamedDevice]) -> str:
-    """Where a stage ran, for a person: ``device nano`` is ``device nano@HOST``."""
+    """Where a stage ran, for a person: `device nano` is `device nano@HOST`."""
     known = devices.get(ran_on.removeprefix(DEVICE)) if ran_on.startswith(DEVICE) else None
     return ran_on if known is None else f"{DEVICE}{known.label}"
 
 
 def shown_target(name: str, devices: Mapping[str, NamedDevice]) -> str:
-    """A device, or a target of ``vitsearch retarget``, for a person: ``nano+threads2`` is ``nano@HOST+threads2``."""
+    """A device, or a target of `vitsearch retarget`, for a person: `nano+threads2` is `nano@HOST+threads2`."""
     device, plus, changes = name.partition("+")
     known = devices.get(device)
     return name if known is None else f"{known.label}{plus}{changes}"

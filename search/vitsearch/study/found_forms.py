@@ -1,5 +1,5 @@
 """The form of the files that the leaderboard has found for each unpruned model of a study, where the space file says
-``auto``: the value of each of :data:`~vitsearch.study.sampling.FORM_KNOBS`."""
+`auto`: the value of each of `FORM_KNOBS`."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from vitsearch.study.study import Study
 
 @dataclass(frozen=True)
 class Classified:
-    """How many of ``n`` images are classified correctly."""
+    """How many of `n` images are classified correctly."""
 
     correct: int
     n: int
@@ -46,14 +46,14 @@ class Classified:
 
 @dataclass(frozen=True)
 class Point:
-    """A model that could be shipped; ``trial`` is None for the baseline.
+    """A model that could be shipped; `trial` is None for the baseline.
 
-    ``flags`` are those that all its measurements have, such as ``throttled``. ``basis`` is what its medians are:
-    ``raw`` times, or ``paired`` with reference models; None without a measurement in the ledger. ``shares`` are those
-    of its MACs in each precision, as the runtime computes them; empty where they are unknown. ``breaks`` are the limits
-    that it does not meet, such as ``accuracy>=0.9``. ``sha256`` is the digest of its exported model, ``file`` the path
-    of that on this machine (None where it is not here). ``beside`` are its times over those of the same graph in other
-    precisions that the study has measured. ``class_counts`` are those of its answers;
+    `flags` are those that all its measurements have, such as `throttled`. `basis` is what its medians are:
+    `raw` times, or `paired` with reference models; None without a measurement in the ledger. `shares` are those
+    of its MACs in each precision, as the runtime computes them; empty where they are unknown. `breaks` are the limits
+    that it does not meet, such as `accuracy>=0.9`. `sha256` is the digest of its exported model, `file` the path
+    of that on this machine (None where it is not here). `beside` are its times over those of the same graph in other
+    precisions that the study has measured. `class_counts` are those of its answers;
     None before it was evaluated.
     """
 
@@ -96,8 +96,8 @@ class Point:
 
 
 def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]) -> tuple[str, ...]:
-    """What to know of a model's precision: what its file does not keep of it by the ``shares`` of its MACs, and what is
-    known against its combination of model and deployment, with its own ``times`` beside those of other precisions."""
+    """What to know of a model's precision: what its file does not keep of it by the `shares` of its MACs, and what is
+    known against its combination of model and deployment, with its own `times` beside those of other precisions."""
     deployment = plan.deployment
     known = known_bad.warning(plan.backbone, deployment, bool(shares), times)
     lacks = in_name_only(deployment.precision, shares)
@@ -109,12 +109,12 @@ def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]
 
 @dataclass(frozen=True)
 class Front:
-    """``points`` are feasible and sorted by the first cost; ``knee`` is the index of the balanced one.
+    """`points` are feasible and sorted by the first cost; `knee` is the index of the balanced one.
 
-    ``near`` are the feasible ones that are dominated only within the intervals of their costs. ``emulated``: the times
-    are those of an emulated device. ``others`` are all further models: dominated ones, and those that break a limit, by
-    trial. ``device`` is where the study was searched, or the target of ``vitsearch retarget`` where its models were
-    measured; ``shown_device`` names it with its host.
+    `near` are the feasible ones that are dominated only within the intervals of their costs. `emulated`: the times
+    are those of an emulated device. `others` are all further models: dominated ones, and those that break a limit, by
+    trial. `device` is where the study was searched, or the target of `vitsearch retarget` where its models were
+    measured; `shown_device` names it with its host.
     """
 
     study: str
@@ -133,14 +133,14 @@ class Front:
         return [*([self.baseline] if self.baseline else []), *self.points]
 
     def hypervolume(self, reference_point: Mapping[str, float | None]) -> float | None:
-        """What the front dominates up to the corner that its study keeps (``vitsearch status``); None without one."""
+        """What the front dominates up to the corner that its study keeps (`vitsearch status`); None without one."""
         corner = loss(self.objectives, reference_point)
         losses = (loss(self.objectives, point.metrics.values) for point in self.points)
         return None if corner is None else hypervolume([one for one in losses if one is not None], corner)
 
     @property
     def metrics_of_devices(self) -> tuple[str, ...]:
-        """The metrics of the single devices of a fleet, such as ``cpu_ms_p50@nano``; empty for one device."""
+        """The metrics of the single devices of a fleet, such as `cpu_ms_p50@nano`; empty for one device."""
         found = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
         return tuple(dict.fromkeys(found))
 
@@ -157,8 +157,8 @@ class Front:
 def read_front(study: Study, ledger: Ledger, device: str | None = None, current: CurrentFigures | None = None) -> Front:
     """Every trained trial with all its measurements pooled; the feasible ones that nothing dominates.
 
-    ``device`` names a target of ``vitsearch retarget``; None, or the name of the study's own device, for where it was
-    searched. ``current`` are figures that the caller keeps up to date; without, all measurements are read.
+    `device` names a target of `vitsearch retarget`; None, or the name of the study's own device, for where it was
+    searched. `current` are figures that the caller keeps up to date; without, all measurements are read.
     """
     found = _found(study, device)
     return _front(found, _Results.of(found, ledger, current))
@@ -279,7 +279,7 @@ class OwnTimes:
         return replace(point, beside=tuple(self.beside(point.plan, point.metrics)))
 
     def beside(self, plan: Plan, metrics: Metrics) -> Iterator[Beside]:
-        """The times of a model over those of the same graph in each of :data:`REFERENCES`, where they are known."""
+        """The times of a model over those of the same graph in each of `REFERENCES`, where they are known."""
         for precision in REFERENCES:
             if precision == plan.deployment.precision:
                 return

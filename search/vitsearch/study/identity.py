@@ -1,5 +1,5 @@
 """What makes the numbers of a study comparable: its objectives, data, baseline and fleet. A study keeps what it was
-begun with, and refuses to go on with anything else; for its devices see :mod:`vitsearch.study.devices`."""
+begun with, and refuses to go on with anything else; for its devices see `vitsearch.study.devices`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIXED = ("objectives", "task.data", "baseline", "fleet")
 
 
 class Study(Protocol):
-    """What is needed of :class:`vitsearch.study.study.Study`."""
+    """What is needed of `vitsearch.study.study.Study`."""
 
     @property
     def name(self) -> str: ...
@@ -53,7 +53,7 @@ def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
 
 
 def refuse_other_space(study: Study, space: SearchSpace) -> None:
-    """Raise :class:`~vitsearch.errors.StudyError`, with the difference, where a study cannot go on with a space."""
+    """Raise `StudyError`, with the difference, where a study cannot go on with a space."""
     stored = study.attributes.get("space")
     if stored is not None and stored != space.to_json():
         before = SearchSpace.from_json(stored)

@@ -17,7 +17,7 @@ NUMBERS = (
 
 
 def knob_values(plan: Plan) -> dict[str, str | float | None]:
-    """Every knob with the value of ``plan``; None for what its backbone does not have or its other choices leave out,
+    """Every knob with the value of `plan`; None for what its backbone does not have or its other choices leave out,
     such as windows, or the method of token pruning where no token is pruned."""
     cut, deployment = plan.compression, plan.deployment
     return {

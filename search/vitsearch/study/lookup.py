@@ -1,6 +1,6 @@
-"""Finds a study by what a person types: its name, its ``.db`` file, a storage URL, or its space file.
+"""Finds a study by what a person types: its name, its `.db` file, a storage URL, or its space file.
 
-``#NAME`` behind a file or URL names one of several studies in that database; the only study needs no name.
+`#NAME` behind a file or URL names one of several studies in that database; the only study needs no name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Found:
 
 
 def find(text: str) -> Found:
-    """Where a study is; :class:`StudyError` names the file that does not exist and similar studies."""
+    """Where a study is; `StudyError` names the file that does not exist and similar studies."""
     if "://" in text:
         storage, _, name = text.rpartition("#") if "#" in text else (text, "", "")
         found = Found(storage, name or _only_study(storage))
@@ -52,7 +52,7 @@ def find(text: str) -> Found:
 
 
 def text_for(storage: str, name: str) -> str:
-    """What :func:`find` finds a study by: its name where it is in its own file in the folder ``studies``."""
+    """What `find` finds a study by: its name where it is in its own file in the folder `studies`."""
     file = sqlite_file(storage)
     if file is None:
         return f"{masked(storage)}#{name}"
@@ -75,8 +75,8 @@ def _only_study(storage: str) -> str:
 
 
 def find_all(text: str) -> tuple[str, str | None]:
-    """The database that holds what ``text`` names, and the study; None for all studies, where ``text`` is a URL or a
-    ``.db`` file without ``#NAME``."""
+    """The database that holds what `text` names, and the study; None for all studies, where `text` is a URL or a
+    `.db` file without `#NAME`."""
     if "#" not in text and ("://" in text or text.endswith(".db")):
         storage = find_database(text)
         file = sqlite_file(storage)
@@ -88,7 +88,7 @@ def find_all(text: str) -> tuple[str, str | None]:
 
 
 def find_database(text: str) -> str:
-    """The URL of a database: a URL as it is, or that of a ``.db`` file."""
+    """The URL of a database: a URL as it is, or that of a `.db` file."""
     if "#" in text:
         raise StudyError(f"{masked(text)!r} names a study; a database is a storage URL or a .db file")
     if "://" in text:

@@ -15,7 +15,7 @@ from vitsearch.study.suggest import nearest
 
 Parameters = dict[str, str | float]
 LARGEST_DRAW = 1_000_000
-"""Plans that are drawn at once at most: ``keep`` may refuse nearly all."""
+"""Plans that are drawn at once at most: `keep` may refuse nearly all."""
 
 
 def always(plan: Plan) -> bool:
@@ -24,16 +24,16 @@ def always(plan: Plan) -> bool:
 
 @dataclass(frozen=True)
 class PlanParameters:
-    """A pool for :class:`vitsearch.study.auto_sampler.AutoSampler`: the plans that ``keep`` accepts.
+    """A pool for `vitsearch.study.auto_sampler.AutoSampler`: the plans that `keep` accepts.
 
-    A plan takes up to 20 ms, nearly all of it in ``plans.supports``: give a space that remembers what that says.
+    A plan takes up to 20 ms, nearly all of it in `plans.supports`: give a space that remembers what that says.
     """
 
     plans: PlanSpace
     keep: Callable[[Plan], bool] = always
 
     def __call__(self, rng: random.Random, count: int) -> list[Parameters]:
-        """All plans if they are fewer than ``count``, otherwise random ones, of which some can be equal."""
+        """All plans if they are fewer than `count`, otherwise random ones, of which some can be equal."""
         if self.plans.count() < count:
             return list(self.all())
         return list(islice(self._drawn(rng), count))
@@ -84,7 +84,7 @@ class _Answers(ABC):
 
     @abstractmethod
     def _index(self, count: int) -> int:
-        """The index of the answer among ``count`` choices."""
+        """The index of the answer among `count` choices."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Drawn(_Answers):
 
 @dataclass
 class _Walk(_Answers):
-    """Follows the given steps (index, number of choices), then takes first choices; ``steps`` are all it took."""
+    """Follows the given steps (index, number of choices), then takes first choices; `steps` are all it took."""
 
     given: list[tuple[int, int]]
     steps: list[tuple[int, int]] = field(default_factory=list, init=False)

@@ -1,9 +1,9 @@
 """The space of plans of a space file: the knobs of each backbone, and the conversion between plans and parameters.
 
 A parameter name never changes its meaning. When the allowed values of a knob depend on another choice, the name
-contains that choice (``resolution@deit_tiny_patch16_224``, ``quantization@onnxruntime``). Numbers are floats that are
+contains that choice (`resolution@deit_tiny_patch16_224`, `quantization@onnxruntime`). Numbers are floats that are
 rounded to the nearest choice, so a study can gain or lose choices. Words are categorical; their order is stored in the
-study, which only appends to it (``Study.word_choices``).
+study, which only appends to it (`Study.word_choices`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OPEN = "open"
 QUANTIZED_OPS, BATCH = "quantized_ops", "batch"
 FORM_KNOBS = (QUANTIZED_OPS, BATCH)
-"""Knobs of the form of a file, which the leaderboard decides about where the space file says ``auto``."""
+"""Knobs of the form of a file, which the leaderboard decides about where the space file says `auto`."""
 Supports = Callable[[str, str, Any], str | None]
 """(backbone, knob, value) -> None when the backbone supports the value, otherwise the reason why not."""
 Native = Callable[[str], int]
@@ -51,14 +51,14 @@ class Unpruned:
 
 
 FoundForm = Callable[[Unpruned, str], str | None]
-"""(unpruned model, knob) -> the value of one of :data:`FORM_KNOBS` that ``auto`` has found for it, None before."""
+"""(unpruned model, knob) -> the value of one of `FORM_KNOBS` that `auto` has found for it, None before."""
 
 
 @dataclass(frozen=True)
 class PlanSpace:
     """All plans of a space file that the backbones, the runtimes and the device support.
 
-    ``deployable`` says why the device cannot run a deployment.
+    `deployable` says why the device cannot run a deployment.
     """
 
     space: SearchSpace
@@ -70,7 +70,7 @@ class PlanSpace:
     found_form: FoundForm = lambda model, knob: None
 
     def plan(self, suggest: Suggest) -> Plan:
-        """Build a plan from the answers of ``suggest``. Only this method defines the order of the knobs."""
+        """Build a plan from the answers of `suggest`. Only this method defines the order of the knobs."""
         backbone = suggest.word("backbone", self.backbones())
         resolution = int(suggest.number(f"resolution@{backbone}", self._numbers(backbone, "resolution")))
         window = self._window(suggest, backbone, resolution)
@@ -121,13 +121,13 @@ class PlanSpace:
         return Deployment(self.device, runtime, provider, precision, _batch(batch), ops)
 
     def _form(self, suggest: Suggest, name: str, model: Unpruned) -> str | None:
-        """The value of the knob of a form. One that ``auto`` has found is no question: it differs between models, and
+        """The value of the knob of a form. One that `auto` has found is no question: it differs between models, and
         a parameter has the same choices for all."""
         offered = self._forms(name.partition("@")[0], model)
         return suggest.word(name, offered) if len(offered) > 1 else next(iter(offered), None)
 
     def _window(self, suggest: Suggest, backbone: str, resolution: int) -> int | None:
-        """The chosen window; ``None`` when the backbone has no windows, no window of the file fits, or the chosen one
+        """The chosen window; `None` when the backbone has no windows, no window of the file fits, or the chosen one
         is the backbone's default."""
         offered = self._windows(backbone, resolution)
         if not offered:
@@ -157,7 +157,7 @@ class PlanSpace:
         return self._numbers(backbone, "token_pruning_ratio") if methods else (0.0,)
 
     def _sparsities(self, backbone: str) -> tuple[str, ...]:
-        """The sparsities of the file; only ``none`` for a backbone that supports no sparsity of the file."""
+        """The sparsities of the file; only `none` for a backbone that supports no sparsity of the file."""
         return self._legal(backbone, "weight_sparsity") or ("none",)
 
     def _positions(self, backbone: str) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ class PlanSpace:
         return tuple(",".join(map(str, blocks)) for blocks in self._legal(backbone, "token_pruning_at")) or ("",)
 
     def parameters(self, plan: Plan) -> dict[str, str | float]:
-        """The parameters that lead to ``plan``. Enqueue them to try exactly this plan."""
+        """The parameters that lead to `plan`. Enqueue them to try exactly this plan."""
         answers = self._answers(plan)
         self.plan(answers)
         return answers.parameters
@@ -175,7 +175,7 @@ class PlanSpace:
         return PlanAnswers(plan, window)
 
     def contains(self, plan: Plan) -> bool:
-        """Whether the file allows ``plan``. A resumed study may have plans whose choices the file has dropped."""
+        """Whether the file allows `plan`. A resumed study may have plans whose choices the file has dropped."""
         if plan.backbone not in self.backbones():
             return False
         answers = self._answers(plan)
@@ -185,7 +185,7 @@ class PlanSpace:
             return False
 
     def leaderboard(self) -> Iterator[Plan]:
-        """The plan of each of :meth:`unpruned_models`."""
+        """The plan of each of `unpruned_models`."""
         return map(self.unpruned, self.unpruned_models())
 
     def unpruned_models(self) -> Iterator[Unpruned]:
@@ -227,7 +227,7 @@ class PlanSpace:
         return Unpruned(backbone, runtime, asked[0], "fp32")
 
     def unpruned(self, model: Unpruned, **form: str) -> Plan:
-        """The plan of a model of the leaderboard, in the form that is kept for it, but for the knobs of ``form``."""
+        """The plan of a model of the leaderboard, in the form that is kept for it, but for the knobs of `form`."""
         words = form | {
             "backbone": model.backbone,
             "backend": model.runtime,
@@ -291,7 +291,7 @@ class PlanSpace:
         return tuple(provider for provider in self.providers(runtime) if self._precisions(backbone, runtime, provider))
 
     def _forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
-        """The values of the knob that are searched: the one that ``auto`` has found, or those of the file."""
+        """The values of the knob that are searched: the one that `auto` has found, or those of the file."""
         tried = self.tried_forms(knob, model)
         if not self.finds(knob):
             return tried
@@ -300,7 +300,7 @@ class PlanSpace:
 
     def tried_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
         """The values of the file that the unpruned model can have, or the usual one if it can have none of them; with
-        ``auto`` all that it can have, the usual one first. Empty for a knob that does not concern it."""
+        `auto` all that it can have, the usual one first. Empty for a knob that does not concern it."""
         possible = self._possible_forms(knob, model)
         if self.finds(knob):
             return possible
@@ -312,7 +312,7 @@ class PlanSpace:
         return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
 
     def count_tried(self) -> int:
-        """The number of files that ``auto`` measures besides those of the leaderboard."""
+        """The number of files that `auto` measures besides those of the leaderboard."""
         models = list(self.unpruned_models())
         tried = (len(self.tried_forms(knob, model)) for knob in FORM_KNOBS if self.finds(knob) for model in models)
         return sum(max(0, count - 1) for count in tried)

@@ -146,7 +146,7 @@ class Status:
 
 
 def status(study: Study, ledger: Ledger, front: Front | None = None, disk: DiskUse | None = None) -> Status:
-    """The state of a study; ``front`` is its front, where that was read already, ``disk`` what it takes on disk, where
+    """The state of a study; `front` is its front, where that was read already, `disk` what it takes on disk, where
     that was counted."""
     records, spent, accounted = study.records(), ledger.costs.spent(study.name), account(study, ledger)
     space, attributes = study.space(), study.attributes

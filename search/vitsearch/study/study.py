@@ -59,9 +59,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """An open trial. ``record`` is set when there is nothing to run: the file no longer has a choice that was drawn.
-    ``notes`` are what Optuna and the sampler have noted of it now; nothing of one that was asked before.
-    ``is_proposal``: the sampler has drawn all of it."""
+    """An open trial. `record` is set when there is nothing to run: the file no longer has a choice that was drawn.
+    `notes` are what Optuna and the sampler have noted of it now; nothing of one that was asked before.
+    `is_proposal`: the sampler has drawn all of it."""
 
     trial: Trial
     record: Record | None
@@ -75,7 +75,7 @@ class Asked:
 
 
 class Study:
-    """Opened by :meth:`open` to run it, by :meth:`read` to read it, by :meth:`change_existing` for all else."""
+    """Opened by `open` to run it, by `read` to read it, by `change_existing` for all else."""
 
     def __init__(self, name: str, storage: RDBStorage) -> None:
         self._view = StudyView(storage, name)
@@ -88,7 +88,7 @@ class Study:
         self._in_order: dict[int, Record] = {}
         self._times: dict[int, tuple[float, float]] = {}
         self.space_change: SpaceChange | None = None
-        """What :meth:`open` has changed in the space of a study that was there."""
+        """What `open` has changed in the space of a study that was there."""
 
     @classmethod
     def open(cls, space: SearchSpace) -> Study:
@@ -111,14 +111,14 @@ class Study:
 
     @classmethod
     def read(cls, storage_url: str, name: str) -> Study:
-        """Open an existing study, which stays as it is; :class:`StudyError` lists the studies of the database."""
+        """Open an existing study, which stays as it is; `StudyError` lists the studies of the database."""
         if not holds_studies(storage_url):
             raise StudyError(f"no study {name!r} in this database; it holds: none")
         return cls._existing(open_tables_to_read(storage_url), name)
 
     @classmethod
     def change_existing(cls, storage_url: str, name: str) -> Study:
-        """Open an existing study to change it, without a run; raises as :meth:`read`."""
+        """Open an existing study to change it, without a run; raises as `read`."""
         return cls._existing(open_tables(storage_url), name)
 
     @classmethod
@@ -152,8 +152,8 @@ class Study:
         self._study.set_user_attr(key, value)
 
     def change(self, key: str, change: Callable[[Any], Any]) -> Any:
-        """Store what ``change`` makes of a stored attribute (None where there is none), and return it. Nobody else can
-        change it in between; what only one driver writes is for :meth:`remember`."""
+        """Store what `change` makes of a stored attribute (None where there is none), and return it. Nobody else can
+        change it in between; what only one driver writes is for `remember`."""
         return self._view.change_attribute(key, change)
 
     def space(self) -> SearchSpace:
@@ -172,7 +172,7 @@ class Study:
 
     def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> Asked:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one. A proposal
-        that repeats one of the plans that are ``running`` is drawn again, at last at random."""
+        that repeats one of the plans that are `running` is drawn again, at last at random."""
         with self._lock, quiet(), self._view.asking({DRIVER: driver.to_json()}):
             self._word_lists.catch_up()  # after the trials were read: they may have longer lists
             trial = self._study.ask()
@@ -212,7 +212,7 @@ class Study:
             self._study.sampler = usual
 
     def enqueue(self, parameters: Mapping[str, Any], why: str, again: bool = False) -> None:
-        """Ask these parameters next, unless a trial has them; with ``again``, unless a waiting trial has them."""
+        """Ask these parameters next, unless a trial has them; with `again`, unless a waiting trial has them."""
         asked = dict(parameters)
         with quiet():
             if again and any(fixed(trial) == asked for trial in self._trials((TrialState.WAITING,))):
@@ -222,14 +222,14 @@ class Study:
             self._study.enqueue_trial(asked, user_attrs={"enqueued": why})
 
     def claim_training(self, number: int, weights_key: str, most: int) -> bool:
-        """Whether the trial ``number`` may be trained: all drivers together train ``most`` weights. Weights that are
+        """Whether the trial `number` may be trained: all drivers together train `most` weights. Weights that are
         trained already, or are being trained, take no more. A trial that another driver has taken for lost may not."""
         with self._lock, quiet():
             running = self._running(number)
             return running is not None and self._view.claim(running, TRAINS, weights_key, most)
 
     def holds_training(self, number: int) -> bool:
-        """Whether the trial ``number``, which runs here, is one of those that may be trained: perhaps for a driver that
+        """Whether the trial `number`, which runs here, is one of those that may be trained: perhaps for a driver that
         has left it."""
         return self._view.own_has(number, TRAINS)
 
@@ -341,7 +341,7 @@ class Study:
     def spans(self, trained: Collection[int]) -> list[Span]:
         """When each finished trial started and ended, in all runs of the study.
 
-        ``trained`` are the numbers of those whose plan was trained.
+        `trained` are the numbers of those whose plan was trained.
         """
         return [Span(*times, number in trained) for number, times in self.times().items()]
 
@@ -405,7 +405,7 @@ class Study:
 
     @property
     def devices(self) -> dict[str, NamedDevice]:
-        """The devices that have measured for the study, those of ``vitsearch retarget`` too, by name."""
+        """The devices that have measured for the study, those of `vitsearch retarget` too, by name."""
         return stored_devices(self.attributes)
 
     @property

@@ -26,8 +26,8 @@ class Suggest(Protocol):
 class OptunaSuggest:
     """Answers from an Optuna trial. A knob with one choice does not become a parameter.
 
-    ``word_choices`` returns the stored order of the study. It keeps words that the file no longer has; when the trial
-    draws one of them, it is added to ``off_space``. ``enqueued`` are the parameters that the trial waited with, perhaps
+    `word_choices` returns the stored order of the study. It keeps words that the file no longer has; when the trial
+    draws one of them, it is added to `off_space`. `enqueued` are the parameters that the trial waited with, perhaps
     since before the file lost a word.
     """
 
@@ -63,7 +63,7 @@ class OptunaSuggest:
 
 
 def nearest(value: float, choices: tuple[float, ...]) -> float:
-    """The choice nearest to ``value``; halfway between two, the lower one."""
+    """The choice nearest to `value`; halfway between two, the lower one."""
     return min(choices, key=lambda choice: (abs(choice - value), choice))
 
 
@@ -90,9 +90,9 @@ class PlanAnswers:
 
 
 class StoredAnswers:
-    """Answers from the ``parameters`` of a plan, collected with the distributions of a trial that has ended.
+    """Answers from the `parameters` of a plan, collected with the distributions of a trial that has ended.
 
-    ``word_choices`` returns the stored order of the study, as for :class:`OptunaSuggest`.
+    `word_choices` returns the stored order of the study, as for `OptunaSuggest`.
     """
 
     def __init__(
@@ -148,10 +148,10 @@ class RandomChoices:
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler of Optuna. ``auto`` draws at random until the search replaces it by our own, which needs the plans and
-    the baseline (:mod:`vitsearch.search.sampler`).
+    """A sampler of Optuna. `auto` draws at random until the search replaces it by our own, which needs the plans and
+    the baseline (`vitsearch.search.sampler`).
 
-    TPE has 20 start-up trials and runs without ``multivariate``, which made results worse on conditional spaces.
+    TPE has 20 start-up trials and runs without `multivariate`, which made results worse on conditional spaces.
     """
     import optuna  # here: it takes long to import, and only studies need it
 

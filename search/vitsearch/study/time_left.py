@@ -41,7 +41,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """Between ``low_s`` and ``high_s`` seconds."""
+    """Between `low_s` and `high_s` seconds."""
 
     low_s: float
     high_s: float
@@ -53,7 +53,7 @@ class TimeLeft:
         return TimeLeft(min(self.low_s, seconds), min(self.high_s, seconds))
 
     def __str__(self) -> str:
-        """``about 4 to 7 min``."""
+        """`about 4 to 7 min`."""
         if self.high_s < 10.0:
             return "a few seconds"
         unit, seconds, step = next(entry for entry in UNITS if self.high_s < LARGEST * entry[1] or entry is UNITS[-1])
@@ -74,7 +74,7 @@ def gaps(spans: Sequence[Span]) -> list[float]:
 
 
 def _lengths_until(times: Sequence[tuple[float, float]], untils_s: Iterable[float]) -> Iterator[float]:
-    """How much of the sorted ``times`` lies before each of the sorted ``untils_s``."""
+    """How much of the sorted `times` lies before each of the sorted `untils_s`."""
     over_s, index = 0.0, 0
     for until_s in untils_s:
         while index < len(times) and times[index][1] <= until_s:
@@ -84,9 +84,9 @@ def _lengths_until(times: Sequence[tuple[float, float]], untils_s: Iterable[floa
 
 
 def time_left(past: Sequence[float], plans: int, slots: int, since_last_s: float) -> TimeLeft | None:
-    """The time until ``plans`` more are trained; None before the first one was.
+    """The time until `plans` more are trained; None before the first one was.
 
-    ``past`` are the :func:`gaps` so far, ``slots`` the plans that are trained at the same time, ``since_last_s`` the
+    `past` are the `gaps` so far, `slots` the plans that are trained at the same time, `since_last_s` the
     time since the last one ended (or since this run began to search). After the first round the interval is the mean
     of the later gaps, times and divided by what their variation allows.
     """

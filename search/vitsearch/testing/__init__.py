@@ -1,6 +1,6 @@
 """Public helpers for tests: fakes of the workers and the device, and what every backbone family must satisfy.
 
-``FakeRunner`` and ``FakeDevice`` stand at the two boundaries of a run; ``BackboneTestCase`` is the conformance
+`FakeRunner` and `FakeDevice` stand at the two boundaries of a run; `BackboneTestCase` is the conformance
 test of a family, to inherit from. Each is imported when it is first used: the last one brings torch.
 """
 

@@ -1,10 +1,10 @@
-"""A conformance test of exporters: subclass :class:`ExporterTests` and set ``runtime``.
+"""A conformance test of exporters: subclass `ExporterTests` and set `runtime`.
 
     class TestMyExporter(ExporterTests):
         runtime = "my_runtime"
 
-The exporter is found by that name in :data:`vitsearch.export.EXPORTERS`, so an entry point is tested too. Tests are
-skipped where the machine lacks what writes the files (:meth:`~vitsearch.export.base.Exporter.missing`).
+The exporter is found by that name in `vitsearch.export.EXPORTERS`, so an entry point is tested too. Tests are
+skipped where the machine lacks what writes the files (`missing`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Public fakes at the two boundaries of a run, for tests and benchmarks of everything between them.
 
-``FakeRunner`` answers each stage at once with numbers that depend only on the plan. ``FakeDevice`` reads the cost out
-of the file that FakeRunner "exported". The numbers are made up and marked ``emulated``: they describe no real model.
+`FakeRunner` answers each stage at once with numbers that depend only on the plan. `FakeDevice` reads the cost out
+of the file that FakeRunner "exported". The numbers are made up and marked `emulated`: they describe no real model.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
 
 @dataclass
 class FakeRunner:
-    """``runs`` counts the stages; ``before`` is called first and may raise (a fault to inject); ``cost`` is what it is
+    """`runs` counts the stages; `before` is called first and may raise (a fault to inject); `cost` is what it is
     said to have cost."""
 
     before: Callable[[Job[Any]], None] = lambda job: None
@@ -202,8 +202,8 @@ def _written(value: object) -> Iterator[Path]:
 
 @dataclass
 class FakeDevice:
-    """Measures the cost that is written in the file, each time two minutes after the time before, with a ``basis`` of
-    ``paired`` beside references. ``before`` runs first and may raise."""
+    """Measures the cost that is written in the file, each time two minutes after the time before, with a `basis` of
+    `paired` beside references. `before` runs first and may raise."""
 
     name: str = "local"
     basis: str = RAW
@@ -275,18 +275,18 @@ class FakeDevice:
 
 
 def fake_times(ms: float, half: float = 1e-4) -> Latency:
-    """A thousand runs that all took ``ms``, with an interval of ``half`` on either side."""
+    """A thousand runs that all took `ms`, with an interval of `half` on either side."""
     return Latency(1000, ms, ms, ms, ms, ms, ms, ms, ms * (1.0 - half), ms * (1.0 + half))
 
 
 def fake_ratio(ms: float, half: float = 1e-4) -> Paired:
-    """``ms`` beside references that take one each, with an interval of ``half`` on either side."""
+    """`ms` beside references that take one each, with an interval of `half` on either side."""
     times = ReferenceTimes(1.0, 1.0, 1.0, 1.0, processes=5, provisional=False)
     return Paired(DIGEST, Ratio(ms, 0.0, 0.0, half, 1.0), None, times)
 
 
 def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **changes: Any) -> Measurement:
-    """A measurement whose figures follow from ``cost_ms``."""
+    """A measurement whose figures follow from `cost_ms`."""
     power = Power(4.0, 2.0, 4.0 * cost_ms, 2.0 * cost_ms, "fake", "module", False, 10.0, 100, 0.01)
     plain = Measurement(
         job_id="0" * 64,

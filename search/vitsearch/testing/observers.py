@@ -1,4 +1,4 @@
-"""A conformance test of observers: subclass :class:`ObserverTests`, set ``name`` and give a ``setting``.
+"""A conformance test of observers: subclass `ObserverTests`, set `name` and give a `setting`.
 
     class TestMyObserver(ObserverTests):
         name = "my_observer"
@@ -7,8 +7,8 @@
         def setting(self, tmp_path):
             return str(tmp_path / "lines.txt")
 
-The observer is found by that name in :data:`vitsearch.search.observers.OBSERVERS`, so an entry point is tested too.
-Tests are skipped where a library is missing (:meth:`~vitsearch.search.observers.base.Observer.missing`).
+The observer is found by that name in `vitsearch.search.observers.OBSERVERS`, so an entry point is tested too.
+Tests are skipped where a library is missing (`missing`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def report_run(run: RunObserver) -> None:
 class ObserverTests:
     """What every observer guarantees.
 
-    ``unusable`` is a setting that is refused before the run; None where an observer takes any.
+    `unusable` is a setting that is refused before the run; None where an observer takes any.
     """
 
     name: ClassVar[str]

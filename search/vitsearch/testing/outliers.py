@@ -15,7 +15,7 @@ from torch import nn
 
 @torch.no_grad()
 def add_outliers(model: nn.Module, factor: float, channels: int, seed: int = 0) -> None:
-    """Scale ``channels`` random channels of each norm in the blocks of a plain vision transformer, in place."""
+    """Scale `channels` random channels of each norm in the blocks of a plain vision transformer, in place."""
     generator = torch.Generator().manual_seed(seed)
     for block in cast(Any, model).blocks:
         for norm, layer in ((block.norm1, block.attn.qkv), (block.norm2, block.mlp.fc1)):

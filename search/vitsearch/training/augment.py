@@ -20,8 +20,8 @@ OPERATIONS = 2
 class Views:
     """Draws the augmented views of a batch, which student and teacher both see.
 
-    Each image gets its own crop (Inception's, Szegedy et al. 2015: a share of the area between ``crop`` and 1,
-    stretched by up to 4/3, resized to ``size`` pixels), mirror and RandAugment operations (Cubuk et al. 2020). A
+    Each image gets its own crop (Inception's, Szegedy et al. 2015: a share of the area between `crop` and 1,
+    stretched by up to 4/3, resized to `size` pixels), mirror and RandAugment operations (Cubuk et al. 2020). A
     batch gets one mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), with equal probability where both are on.
     """
 

@@ -1,7 +1,7 @@
 """The moving average of the weights of a training, at the cost of one pass over the weights for each step.
 
 Under a learning rate that decays, the average over the last steps is about as good as the last weights; where a
-training is short or noisy it is better, so a rung keeps the better of the two (``benchmarks/recipes.py``).
+training is short or noisy it is better, so a rung keeps the better of the two (`benchmarks/recipes.py`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ SHARE = 0.1
 
 
 def copy_of(model: nn.Module) -> State:
-    """The state of ``model`` as it is now."""
+    """The state of `model` as it is now."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 class Average:
-    """An exponential moving average of the state of ``model``, from its state now.
+    """An exponential moving average of the state of `model`, from its state now.
 
-    It reaches back over a :data:`SHARE` of ``steps``, but while fewer steps were taken it is their plain mean, without
+    It reaches back over a `SHARE` of `steps`, but while fewer steps were taken it is their plain mean, without
     the start. Numbers that are no floats, such as counts of batches, are those of the last step.
     """
 

@@ -1,7 +1,7 @@
 """Distillation: the losses of a student against its teacher.
 
-With weight ``w`` and temperature ``T`` of the recipe every method trains on
-``(1 - w) CE(student, labels) + w distance(student, teacher)``, where the distance is
+With weight `w` and temperature `T` of the recipe every method trains on
+`(1 - w) CE(student, labels) + w distance(student, teacher)`, where the distance is
 
     logits      T^2 KL(teacher || student)                              Hinton et al. 2015
     feature     the same, and the hint below                            Romero et al. 2015 (FitNets)
@@ -13,7 +13,7 @@ Where the widths differ, a linear map from the student's features to the teacher
 afterwards. Of the two heads of a distilled model the class head learns from the labels and the distillation head from
 the teacher; at inference the model returns their mean, as in timm.
 
-``timm.task`` has the same losses and was tried: its tasks call a teacher that sees the student's own input tensor at
+`timm.task` has the same losses and was tried: its tasks call a teacher that sees the student's own input tensor at
 every step. Here teacher and student differ in resolution, and the teacher's outputs are computed once for all trials
 and read from a file, so the losses are implemented here.
 """
@@ -36,7 +36,7 @@ from vitsearch.models.divergence import divergence
 
 @dataclass(frozen=True, eq=False)
 class TargetBatch:
-    """The teacher's outputs for a batch: float32 ``logits`` (n, classes) and, for hints, the ``features`` (n, width)
+    """The teacher's outputs for a batch: float32 `logits` (n, classes) and, for hints, the `features` (n, width)
     that its classifier read."""
 
     logits: torch.Tensor
@@ -51,20 +51,20 @@ class Method(Protocol):
         ...
 
     def class_logits(self, outputs: Any) -> torch.Tensor:
-        """The logits that are compared with the labels, from the ``outputs`` of the model in training."""
+        """The logits that are compared with the labels, from the `outputs` of the model in training."""
         ...
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        """The loss of ``outputs`` against the teacher."""
+        """The loss of `outputs` against the teacher."""
         ...
 
 
 @contextmanager
 def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | None) -> Iterator[Method]:
-    """Set up ``model`` for the method ``name`` inside this context. ``width`` is that of the teacher's features, for
+    """Set up `model` for the method `name` inside this context. `width` is that of the teacher's features, for
     hints.
 
-    :class:`StageError` ``('train', 'unsupported')`` for a model without the distillation head that ``name`` needs.
+    `StageError` `('train', 'unsupported')` for a model without the distillation head that `name` needs.
     """
     if name in ("token", "token_hard"):
         with _separate_heads(model):
@@ -78,7 +78,7 @@ def method(name: Distillation, model: nn.Module, recipe: Recipe, width: int | No
 
 @contextmanager
 def features_of(model: nn.Module) -> Iterator[Callable[[], torch.Tensor]]:
-    """Yield a function that returns the last input of the (first) classifier of ``model``: (n, width)."""
+    """Yield a function that returns the last input of the (first) classifier of `model`: (n, width)."""
     seen: list[torch.Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -92,7 +92,7 @@ def features_of(model: nn.Module) -> Iterator[Callable[[], torch.Tensor]]:
 
 
 class Features(nn.Module):
-    """Wraps ``model`` to return the input of its classifier, (n, width), instead of its logits."""
+    """Wraps `model` to return the input of its classifier, (n, width), instead of its logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -105,13 +105,13 @@ class Features(nn.Module):
 
 
 def feature_width(model: nn.Module) -> int:
-    """Width of the features of ``model``, read from its weights: a cut makes timm's own attribute wrong."""
+    """Width of the features of `model`, read from its weights: a cut makes timm's own attribute wrong."""
     weights = [parameter for parameter in _classifier(model).parameters() if parameter.ndim == 2]
     return int(weights[0].shape[1])
 
 
 def supports_token(model: nn.Module) -> bool:
-    """Whether ``model`` has a separate head for distillation."""
+    """Whether `model` has a separate head for distillation."""
     return hasattr(model, "set_distilled_training")
 
 

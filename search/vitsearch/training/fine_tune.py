@@ -1,11 +1,11 @@
 """The training loop, in torch only: no Ray, no database.
 
-A study draws one pool of training images (:func:`training_pool`), so that the logits of a teacher are computed once for
-all plans. Every rung of every plan reads its own stretch of one seeded order of that pool (:func:`training_order`).
+A study draws one pool of training images (`training_pool`), so that the logits of a teacher are computed once for
+all plans. Every rung of every plan reads its own stretch of one seeded order of that pool (`training_order`).
 Augmented images have no cached logits: the teacher itself is run on the same view (Beyer et al. 2022, "A good teacher
 is patient and consistent").
 
-Three things make it fast on a CPU (``tools/measure_training.py`` measures it): bf16 autocast where the processor
+Three things make it fast on a CPU (`tools/measure_training.py` measures it): bf16 autocast where the processor
 multiplies bf16, unfused attention (the fused backward is slower up to about 200 tokens), and cached teacher logits.
 """
 
@@ -51,7 +51,7 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True, eq=False)
 class LiveTeacher:
-    """A teacher in memory; it sees the images at its own ``resolution``, with its own ``preprocessing``."""
+    """A teacher in memory; it sees the images at its own `resolution`, with its own `preprocessing`."""
 
     model: nn.Module
     resolution: int
@@ -66,20 +66,20 @@ AuxiliaryLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class FineTuneTask:
     """The training of one rung.
 
-    Data: ``images`` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and ``labels`` (N,) are a
-    split. ``pool`` are the rows of it that the study trains on (``None``: all). ``resolution`` and ``preprocessing``
+    Data: `images` uint8 (N, H, W, C), possibly a memory map that is read batch by batch, and `labels` (N,) are a
+    split. `pool` are the rows of it that the study trains on (`None`: all). `resolution` and `preprocessing`
     are those of the model.
 
-    Distillation, by the method ``distillation``: ``teacher_logits`` float32 (rows of the pool, classes) of the images
-    without augmentation, and ``teacher_features`` (rows of the pool, width) for hints; or a ``live_teacher``, which
-    augmented images need. ``auxiliary_loss`` opens a context that gives one more loss, specific to the model.
+    Distillation, by the method `distillation`: `teacher_logits` float32 (rows of the pool, classes) of the images
+    without augmentation, and `teacher_features` (rows of the pool, width) for hints; or a `live_teacher`, which
+    augmented images need. `auxiliary_loss` opens a context that gives one more loss, specific to the model.
 
-    Classes: ``class_weights`` multiply the loss of the labels; what is learned from the teacher is not weighted.
+    Classes: `class_weights` multiply the loss of the labels; what is learned from the teacher is not weighted.
 
-    Length: ``epochs`` after the ``epochs_before`` of earlier rungs; an epoch is at most ``recipe.images_per_epoch``
+    Length: `epochs` after the `epochs_before` of earlier rungs; an epoch is at most `recipe.images_per_epoch`
     images.
 
-    Raises :class:`ValueError` for values that do not fit together.
+    Raises `ValueError` for values that do not fit together.
     """
 
     images: Bytes
@@ -119,10 +119,10 @@ class FineTuneTask:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """``images`` seen in ``steps`` steps; losses are means over the first and the last tenth of the steps.
+    """`images` seen in `steps` steps; losses are means over the first and the last tenth of the steps.
 
-    ``precision`` is that of the matrix products; ``cpu_seconds`` are those of this process, all threads (on a GPU the
-    time of the host). ``average`` is the state with averaged weights (:mod:`vitsearch.training.average`).
+    `precision` is that of the matrix products; `cpu_seconds` are those of this process, all threads (on a GPU the
+    time of the host). `average` is the state with averaged weights (`vitsearch.training.average`).
     """
 
     steps: int
@@ -136,7 +136,7 @@ class TrainReport:
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Normalised ``inputs``, ``targets`` (labels or probabilities), and the outputs of the teacher."""
+    """Normalised `inputs`, `targets` (labels or probabilities), and the outputs of the teacher."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -150,16 +150,16 @@ class _Losses:
 
 
 def training_pool(learned: Labels, recipe: Recipe) -> Labels:
-    """Ascending rows of the training split, out of those to learn from, that any rung of ``recipe`` can see.
+    """Ascending rows of the training split, out of those to learn from, that any rung of `recipe` can see.
 
-    A seeded draw of ``images_per_epoch`` times the last rung, or all of ``learned`` where that is less.
+    A seeded draw of `images_per_epoch` times the last rung, or all of `learned` where that is less.
     """
     count = recipe.images_per_epoch * max(max(recipe.rungs), 1)
     return np.sort(np.random.default_rng(recipe.seed).permutation(learned)[:count]).astype(np.int64)
 
 
 def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: float) -> Labels:
-    """Positions in a pool of ``pool`` images, in the order in which a rung sees them.
+    """Positions in a pool of `pool` images, in the order in which a rung sees them.
 
     All rungs read one endless stream of seeded permutations. Each rung starts where the one before it stopped, so no
     image comes twice before each has come once.
@@ -173,12 +173,12 @@ def training_order(pool: int, recipe: Recipe, epochs_before: float, epochs: floa
 
 
 def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
-    """Train ``model`` in place and leave it in evaluation mode on ``task.device``.
+    """Train `model` in place and leave it in evaluation mode on `task.device`.
 
     AdamW, linear warm-up then cosine to 0, gradient norm at most 1, with the loss of
-    :mod:`vitsearch.training.distillation`. On one machine the same task and weights give the same result. The batches
-    of a rung are of nearly equal size, none of 1 (batch norm). :class:`StageError` ``('train', 'not_finite')`` when a
-    loss or a gradient is not finite, ``('train', 'unsupported')`` when the recipe or the distillation does not fit
+    `vitsearch.training.distillation`. On one machine the same task and weights give the same result. The batches
+    of a rung are of nearly equal size, none of 1 (batch norm). `StageError` `('train', 'not_finite')` when a
+    loss or a gradient is not finite, `('train', 'unsupported')` when the recipe or the distillation does not fit
     the model.
     """
     recipe, begin, precision = task.recipe, time.process_time(), training_precision(model, task.device)
@@ -205,7 +205,7 @@ def fine_tune(model: nn.Module, task: FineTuneTask) -> TrainReport:
 
 
 def _feature_width(task: FineTuneTask) -> int | None:
-    """Width of the features of the teacher; ``None`` for methods without hints."""
+    """Width of the features of the teacher; `None` for methods without hints."""
     if task.distillation != "feature":
         return None
     if task.teacher_features is not None:
@@ -221,7 +221,7 @@ def _train(
     precision: Precision,
     average: Average,
 ) -> list[float]:
-    """Take one step for each batch and add each result to ``average``; returns the losses."""
+    """Take one step for each batch and add each result to `average`; returns the losses."""
     recipe, views, method = task.recipe, _views(model, task), loss_parts.method
     optimizer = optimizer_of(model, recipe)
     if method.parameters():
@@ -251,7 +251,7 @@ def _train(
 
 
 def _views(model: nn.Module, task: FineTuneTask) -> Views | None:
-    """Augmented views, drawn at the larger of the resolutions of student and teacher; ``None`` without augmentation."""
+    """Augmented views, drawn at the larger of the resolutions of student and teacher; `None` without augmentation."""
     if task.recipe.augmentation.is_none:
         return None
     size = max(task.resolution, task.live_teacher.resolution if task.live_teacher else 0)
@@ -259,7 +259,7 @@ def _views(model: nn.Module, task: FineTuneTask) -> Views | None:
 
 
 def _batch(task: FineTuneTask, views: Views | None, positions: Labels, precision: Precision) -> _Batch:
-    """The batch of the images at ``positions`` of the pool."""
+    """The batch of the images at `positions` of the pool."""
     rows = positions if task.pool is None else task.pool[positions]
     images, targets = task.images[rows], torch.tensor(task.labels[rows])
     if views is not None:

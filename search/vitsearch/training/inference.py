@@ -22,10 +22,10 @@ def predict_logits(
     precision: Precision = "fp32",
     rows: Labels | None = None,
 ) -> Floats:
-    """Logits, float32 (N, classes), of uint8 images (N, H, W, C), or of their ``rows``; computed where the model is.
+    """Logits, float32 (N, classes), of uint8 images (N, H, W, C), or of their `rows`; computed where the model is.
 
-    Images are read batch by batch, so they may be a memory map. ``model`` predicts in evaluation mode and gets its mode
-    back. ``bf16`` uses autocast, for teachers and quick estimates; reported accuracies are fp32.
+    Images are read batch by batch, so they may be a memory map. `model` predicts in evaluation mode and gets its mode
+    back. `bf16` uses autocast, for teachers and quick estimates; reported accuracies are fp32.
     """
     device = next(model.parameters()).device
     count = len(images) if rows is None else len(rows)
@@ -51,10 +51,10 @@ def predict_features(
     preprocessing: Preprocessing,
     rows: Labels | None = None,
 ) -> Floats:
-    """Inputs of the classifier of ``model``, float32 (N, width); otherwise like :func:`predict_logits`."""
+    """Inputs of the classifier of `model`, float32 (N, width); otherwise like `predict_logits`."""
     return predict_logits(Features(model), images, resolution, preprocessing, rows=rows)
 
 
 def accuracy(logits: Floats, labels: Labels) -> float:
-    """Share of the rows of ``logits`` (N, classes) whose largest logit is that of the label, in [0, 1]."""
+    """Share of the rows of `logits` (N, classes) whose largest logit is that of the label, in [0, 1]."""
     return float(np.mean(logits.argmax(axis=1) == labels))

@@ -1,6 +1,6 @@
 """Settings of a training: which weights learn at which rate, numerical precision, memory.
 
-Layers are counted as timm groups them (``model.group_matcher``): the stem is 0, each block one more, the classifier
+Layers are counted as timm groups them (`model.group_matcher`): the stem is 0, each block one more, the classifier
 last. Grouping goes by names, so pruned models are grouped like whole ones.
 """
 
@@ -27,10 +27,10 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def training_precision(model: nn.Module, device: str) -> Precision:
-    """The fastest precision that trains ``model`` on ``device``.
+    """The fastest precision that trains `model` on `device`.
 
-    On a GPU ``bf16`` if its hardware multiplies bf16, else ``fp16``. On a CPU ``bf16`` if its hardware multiplies
-    bf16 and ``model`` consists of linear layers, else ``fp32``: CPUs have no fast bf16 convolutions.
+    On a GPU `bf16` if its hardware multiplies bf16, else `fp16`. On a CPU `bf16` if its hardware multiplies
+    bf16 and `model` consists of linear layers, else `fp32`: CPUs have no fast bf16 convolutions.
     """
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -64,8 +64,8 @@ def gradient_scaler(device: str, precision: Precision) -> torch.amp.GradScaler:
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW over the parameters that require gradients.
 
-    Biases, norms and parameters that the model exempts get no weight decay. With a ``layer_decay`` below 1 the rate
-    of each layer is that of the next layer times ``layer_decay`` (Clark et al. 2020).
+    Biases, norms and parameters that the model exempts get no weight decay. With a `layer_decay` below 1 the rate
+    of each layer is that of the next layer times `layer_decay` (Clark et al. 2020).
     """
     decay = recipe.layer_decay if recipe.layer_decay < 1.0 else None
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
@@ -89,9 +89,9 @@ def schedule_of(optimizer: torch.optim.Optimizer, steps: int, recipe: Recipe) ->
 
 @contextmanager
 def frozen_front(model: nn.Module, blocks: int) -> Iterator[None]:
-    """Freeze the stem and the first ``blocks`` blocks inside this context; 0 freezes nothing, not even the stem.
+    """Freeze the stem and the first `blocks` blocks inside this context; 0 freezes nothing, not even the stem.
 
-    Frozen modules are in evaluation mode, so that their batch norms keep their statistics. :class:`StageError` when the
+    Frozen modules are in evaluation mode, so that their batch norms keep their statistics. `StageError` when the
     model has fewer blocks, or timm does not group its layers.
     """
     frozen = [p for p in _front(model, blocks) if p.requires_grad] if blocks else []
@@ -110,7 +110,7 @@ def frozen_front(model: nn.Module, blocks: int) -> Iterator[None]:
 
 @contextmanager
 def frozen_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Keep batch norms in evaluation mode inside this context, if ``wanted``: they use and keep the statistics that
+    """Keep batch norms in evaluation mode inside this context, if `wanted`: they use and keep the statistics that
     they have; scale and shift still learn."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     for norm in norms if wanted else ():
@@ -139,9 +139,9 @@ def _front(model: nn.Module, blocks: int) -> list[nn.Parameter]:
 
 @contextmanager
 def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Recompute the activations of blocks in the backward pass (Chen et al. 2016) inside this context, if ``wanted``.
+    """Recompute the activations of blocks in the backward pass (Chen et al. 2016) inside this context, if `wanted`.
 
-    It saves memory and takes about a third more time. :class:`StageError` for a model that timm cannot checkpoint.
+    It saves memory and takes about a third more time. `StageError` for a model that timm cannot checkpoint.
     """
     if wanted:
         _set_checkpointing(model, True)

@@ -19,7 +19,7 @@ SLOW_STEPS = 2
 
 
 class TrainingProgress:
-    """Counts the ``steps`` of a training of ``epochs`` epochs, and tells the work that it belongs to."""
+    """Counts the `steps` of a training of `epochs` epochs, and tells the work that it belongs to."""
 
     def __init__(self, epochs: float, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._epochs = epochs
@@ -31,7 +31,7 @@ class TrainingProgress:
         self._correct = self._seen = 0.0
 
     def step(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """One step has ended, with these logits. ``targets`` are labels, or probabilities of mixed images."""
+        """One step has ended, with these logits. `targets` are labels, or probabilities of mixed images."""
         labels = targets if targets.dim() == 1 else targets.argmax(1)
         self._correct = MEMORY * self._correct + float((logits.argmax(1) == labels).sum())
         self._seen = MEMORY * self._seen + len(labels)

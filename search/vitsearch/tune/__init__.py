@@ -1,4 +1,4 @@
-"""Trials of a search as trials of Ray Tune, for teams whose pipelines stand on it. Needs the extra ``tune``.
+"""Trials of a search as trials of Ray Tune, for teams whose pipelines stand on it. Needs the extra `tune`.
 
     from ray import tune
     from vitsearch.tune import search_space, trainable
@@ -21,14 +21,14 @@ from vitsearch.space import SearchSpace
 
 __all__ = ["define_by_run", "search_space", "trainable"]
 Space = str | os.PathLike[str] | SearchSpace
-"""A space file, or what :func:`vitsearch.load_space` has made of one."""
+"""A space file, or what `vitsearch.load_space` has made of one."""
 
 
 def trainable(space: Space) -> type:
-    """The class to give to ``tune.Tuner``. Each of its steps is a rung: refit, fine-tunes, then the confirmed model.
+    """The class to give to `tune.Tuner`. Each of its steps is a rung: refit, fine-tunes, then the confirmed model.
 
     The paths of the space file are relative to the folder of this process, on every node. Raises
-    :class:`vitsearch.errors.SpaceError` with every problem of the file, and :class:`vitsearch.errors.ResourceError`
+    `vitsearch.errors.SpaceError` with every problem of the file, and `vitsearch.errors.ResourceError`
     where Ray Tune, or what writes files of its runtimes, is missing.
     """
     _require_tune()
@@ -42,8 +42,8 @@ def trainable(space: Space) -> type:
 
 
 def search_space(space: Space) -> dict[str, Any]:
-    """The knobs of a space file as ``param_space``. Each is drawn at random from the values that the others leave it,
-    and is None where they leave none. Replace one by a value or a ``tune.grid_search`` of some of its values."""
+    """The knobs of a space file as `param_space`. Each is drawn at random from the values that the others leave it,
+    and is None where they leave none. Replace one by a value or a `tune.grid_search` of some of its values."""
     tune = _require_tune()
     from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
 
@@ -52,7 +52,7 @@ def search_space(space: Space) -> dict[str, Any]:
 
 
 def define_by_run(space: Space) -> Callable[[Any], None]:
-    """The knobs of a space file as ``space`` of ``OptunaSearch``: it asks only for those that a plan has."""
+    """The knobs of a space file as `space` of `OptunaSearch`: it asks only for those that a plan has."""
     _require_tune()
     from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
 

@@ -23,7 +23,7 @@ CHECKPOINT = "rungs.json"
 
 
 class RungTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
-    """A plan of ``space``; paths are relative to ``folder``.
+    """A plan of `space`; paths are relative to `folder`.
 
     Weights, files and measurements are in the database and the store of the study, where every node finds them. So a
     checkpoint holds the plan and how many rungs were reported; rungs that a killed trial had finished are looked up.
@@ -35,7 +35,7 @@ class RungTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """``resources`` of the space file; with ``gpus: auto`` one GPU where the cluster has any."""
+        """`resources` of the space file; with `gpus: auto` one GPU where the cluster has any."""
         wanted = cls.space.resources
         gpus = gpus_of(Resources(1, wanted.cpus, wanted.gpus), ray.cluster_resources().get("GPU", 0.0))
         return tune.PlacementGroupFactory([{"CPU": float(wanted.cpus)} | ({"GPU": gpus} if gpus else {})])

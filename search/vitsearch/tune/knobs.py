@@ -20,7 +20,7 @@ Choices = tuple[Any, ...]
 
 
 class Knobs:
-    """The knobs by their names in the study, such as ``resolution@deit_tiny_patch16_224``.
+    """The knobs by their names in the study, such as `resolution@deit_tiny_patch16_224`.
 
     They do not depend on the device, so samplers can draw before it is known. Pickled as the space file alone; Ray
     copies what draws for each trial, which need not copy this.
@@ -64,14 +64,14 @@ class Knobs:
     def plan(self, config: Mapping[str, Any], found_form: FoundForm | None = None) -> Plan:
         """The plan of a config. A number becomes the nearest value of the space.
 
-        Raises :class:`PlanError` for a knob that is missing, and for a value that the space does not have there.
+        Raises `PlanError` for a knob that is missing, and for a value that the space does not have there.
         """
         plans = self._plans if found_form is None else replace(self._plans, found_form=found_form)
         return plans.plan(_Configured(config))
 
     def draw(self, name: str, config: Mapping[str, Any]) -> Any:
-        """A random value of a knob beside those of ``config``; None where the plan does not have the knob, or where
-        ``config`` is not valid. Ray raises an error of its own if ``config`` has yet to be drawn itself."""
+        """A random value of a knob beside those of `config`; None where the plan does not have the knob, or where
+        `config` is not valid. Ray raises an error of its own if `config` has yet to be drawn itself."""
         config = getattr(config, "config", config)  # Ray gives the config, or what has it
         try:
             self._plans.plan(_Configured(config, name))
@@ -104,7 +104,7 @@ class _Answers:
 
 
 class _Questions(_Answers):
-    """Keeps what is asked: answered as in ``fixed``, otherwise with the last choice."""
+    """Keeps what is asked: answered as in `fixed`, otherwise with the last choice."""
 
     def __init__(self, fixed: Mapping[str, Any]) -> None:
         self._fixed = fixed
@@ -128,7 +128,7 @@ class _Reached(Exception):
 
 
 class _Configured(_Answers):
-    """Answers from ``config``, up to the question ``wanted``, whose choices it raises as :class:`_Reached`."""
+    """Answers from `config`, up to the question `wanted`, whose choices it raises as `_Reached`."""
 
     def __init__(self, config: Mapping[str, Any], wanted: str = "") -> None:
         self._config = config

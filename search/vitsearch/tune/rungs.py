@@ -1,4 +1,4 @@
-"""One trial of Tune: a plan that takes the flow of a run (``search/trial.py``) in this process, a rung for each step.
+"""One trial of Tune: a plan that takes the flow of a run (`search/trial.py`) in this process, a rung for each step.
 
 To the study it is a run of its own: the database says who makes which stage, all of a machine share one agent, and
 models are measured one at a time.
@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 class StepScheduler:
     """The scheduler of a plan for one step of Tune, which decides itself how far a plan goes.
 
-    Promotes it ``promotions`` times, through what earlier steps have made. ``reached`` is how far it is then; None
+    Promotes it `promotions` times, through what earlier steps have made. `reached` is how far it is then; None
     where it has ended before.
     """
 
@@ -115,8 +115,8 @@ class RungTrial:
     async def step(self, number: int) -> dict[str, Any]:
         """Make a rung and give its metrics: 0 is the refit, the last step confirms. Steps before it are looked up.
 
-        What breaks a limit or does not fit the device ends with ``outcome`` and ``reason``. Raises
-        :class:`StageError` when a stage fails.
+        What breaks a limit or does not fit the device ends with `outcome` and `reason`. Raises
+        `StageError` when a stage fails.
         """
         ready = self._ready = self._ready or await self._prepare()
         if reason := self._can_run(ready.plan.deployment):

@@ -44,11 +44,11 @@ def check_backbone(
     runtimes: Sequence[str] = QUICK,
     doing: Callable[[str], None] = lambda text: None,
 ) -> BackboneCheck:
-    """Try ``name`` at ``resolution`` (None: its native one) in ``runtimes``, at every precision that can be made.
+    """Try `name` at `resolution` (None: its native one) in `runtimes`, at every precision that can be made.
 
-    ``doing`` gets what begins now, in words.
+    `doing` gets what begins now, in words.
 
-    :class:`~vitsearch.errors.UnknownName` for a backbone of no family, :class:`~vitsearch.errors.PlanError` for a
+    `UnknownName` for a backbone of no family, `PlanError` for a
     resolution that it does not support.
     """
     family = backbones.find(name)
@@ -104,7 +104,7 @@ def _files(
 
 
 def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, check: FileCheck) -> FileCheck:
-    """Write the file of the ``check``, and run it. A mixed one keeps the last layer in fp32."""
+    """Write the file of the `check`, and run it. A mixed one keeps the last layer in fp32."""
     model, is_mixed = ships, check.precision in precisions.MIXED
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
     runtime = precisions.RUNTIMES[check.runtime]

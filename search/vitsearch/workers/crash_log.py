@@ -28,7 +28,7 @@ FRAMES = 3
 
 @contextmanager
 def stderr_to(log: Path) -> Iterator[None]:
-    """Append stderr of this process, native code included, to ``log``; a fatal signal adds a Python trace."""
+    """Append stderr of this process, native code included, to `log`; a fatal signal adds a Python trace."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
     before = os.dup(2)

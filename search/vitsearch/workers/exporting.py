@@ -26,7 +26,7 @@ two steps may be rounded either way."""
 
 
 def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Module:
-    """The form of ``model`` that ships; :class:`StageError` when its zeros are lost."""
+    """The form of `model` that ships; `StageError` when its zeros are lost."""
     source = job.spec.source
     shape = tuple(blank(source.resolution, job.workspace).shape)
     ships = deploy.deployed(model, backbones.find(source.backbone), shape)
@@ -36,7 +36,7 @@ def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modul
 
 
 def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path) -> Written:
-    """Write the file of ``model`` for the deployment of ``job`` into ``folder``, with its metadata."""
+    """Write the file of `model` for the deployment of `job` into `folder`, with its metadata."""
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
     family, fp32_layers = backbones.find(source.backbone).family, job.spec.resolved.fp32_layers
@@ -59,9 +59,9 @@ class Written:
 
 
 def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
-    """Write the file of ``model`` into ``folder``, and compare it with torch.
+    """Write the file of `model` into `folder`, and compare it with torch.
 
-    :class:`StageError` ``export`` when it cannot be written, when its logits are not finite, or when it differs from
+    `StageError` `export` when it cannot be written, when its logits are not finite, or when it differs from
     torch by more than rounding explains.
     """
     deployment = task.deployment

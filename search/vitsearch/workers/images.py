@@ -34,7 +34,7 @@ def load_data(workspace: jobs.Workspace) -> data.ImageData:
 
 
 def torch_device() -> str:
-    """``cuda`` if this worker has a GPU: the runner hides the GPUs from a worker that was given none."""
+    """`cuda` if this worker has a GPU: the runner hides the GPUs from a worker that was given none."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -44,25 +44,25 @@ def blank(resolution: int, workspace: jobs.Workspace) -> torch.Tensor:
 
 
 def drawn_rows(images: data.ImageData, wanted: Calibration) -> Labels:
-    """Rows of the training images drawn for ``wanted``, none of the holdout; all of them if there are fewer."""
+    """Rows of the training images drawn for `wanted`, none of the holdout; all of them if there are fewer."""
     order = np.random.default_rng(wanted.seed).permutation(images.learned)
     return (order if wanted.purpose == "fit" else order[::-1])[: wanted.images]
 
 
 def drawn(workspace: jobs.Workspace, wanted: Calibration, view: ModelView, device: str = "cpu") -> torch.Tensor:
-    """The training images drawn for ``wanted``, as the model of ``view`` reads them, float32 (N, C, H, W)."""
+    """The training images drawn for `wanted`, as the model of `view` reads them, float32 (N, C, H, W)."""
     images = load_data(workspace)
     return _tensor(images.train.images[drawn_rows(images, wanted)], view, device)
 
 
 def drawn_batches(workspace: jobs.Workspace, wanted: Calibration, view: ModelView) -> Iterator[torch.Tensor]:
-    """The same images as :func:`drawn`, in batches on the CPU."""
+    """The same images as `drawn`, in batches on the CPU."""
     images = load_data(workspace)
     return map(torch.from_numpy, batches(images.train.images[drawn_rows(images, wanted)], view))
 
 
 def batches(images: Bytes, view: ModelView) -> Iterator[Floats]:
-    """``images`` as the model of ``view`` reads them, in batches of :data:`EVALUATION_BATCH`, so that a large split is
+    """`images` as the model of `view` reads them, in batches of `EVALUATION_BATCH`, so that a large split is
     never in memory as floats."""
     for start in range(0, len(images), EVALUATION_BATCH):
         yield _tensor(images[start : start + EVALUATION_BATCH], view).numpy()
@@ -73,6 +73,6 @@ def _tensor(images: Bytes, view: ModelView, device: str = "cpu") -> torch.Tensor
 
 
 def predict(model: nn.Module, images: Bytes, view: ModelView, rows: Labels | None = None) -> Floats:
-    """Logits (N, classes) of the ``images``, or of their ``rows``. Moves ``model`` to the worker's device."""
+    """Logits (N, classes) of the `images`, or of their `rows`. Moves `model` to the worker's device."""
     model.to(torch_device())
     return inference.predict_logits(model, images, view.resolution, view.preprocessing, rows=rows)

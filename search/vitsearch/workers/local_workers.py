@@ -12,9 +12,9 @@ from vitsearch.workers.ray_runner import RayRunner
 
 @dataclass(frozen=True)
 class LocalWorkers:
-    """Satisfies :class:`vitsearch.devices.pausing_device.PausableWorkers`. The driver itself keeps to
-    ``cores.trainers``; so do workers that have just started, and all of them while another driver measures on the cores
-    of the device too (``is_device_shared``)."""
+    """Satisfies `vitsearch.devices.pausing_device.PausableWorkers`. The driver itself keeps to
+    `cores.trainers`; so do workers that have just started, and all of them while another driver measures on the cores
+    of the device too (`is_device_shared`)."""
 
     runner: RayRunner
     guard: ProcessGuard

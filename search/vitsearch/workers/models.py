@@ -35,12 +35,12 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
 
 
 def base_model(source: jobs.Source, workspace: jobs.Workspace) -> nn.Module:
-    """The unpruned model of ``source``, in evaluation mode."""
+    """The unpruned model of `source`, in evaluation mode."""
     return backbones.find(source.backbone).build(model_spec(source, workspace)).model.eval()
 
 
 def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
-    """The graph of ``spec`` with its zeros, for measuring costs: the weights are those that were left, not refitted."""
+    """The graph of `spec` with its zeros, for measuring costs: the weights are those that were left, not refitted."""
     model = _cut(spec, workspace)
     if spec.calibrations.sparsity is not None:
         sparsity.magnitude(model, spec.resolved.weight_sparsity)
@@ -49,7 +49,7 @@ def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
 
 
 def compressed(spec: jobs.CompressionSpec, workspace: jobs.Workspace, checkpoint: str | None) -> nn.Module:
-    """The compressed model with the weights of ``checkpoint``; without one, as rung 0 leaves it (:func:`refitted`)."""
+    """The compressed model with the weights of `checkpoint`; without one, as rung 0 leaves it (`refitted`)."""
     if checkpoint is None:
         return refitted(spec, workspace)
     model = shaped(spec, workspace)
@@ -94,9 +94,9 @@ def _cut(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
 def _sequential_fit(
     base: nn.Module, wide: nn.Module, spec: jobs.CompressionSpec, workspace: jobs.Workspace
 ) -> Callable[[nn.Module], None]:
-    """A function that fits a cut model, in place, to the outputs of ``base``; it does nothing for an uncut model.
+    """A function that fits a cut model, in place, to the outputs of `base`; it does nothing for an uncut model.
 
-    ``wide`` is the cut model that still has all channels of the residual stream.
+    `wide` is the cut model that still has all channels of the residual stream.
     """
     if spec.calibrations.refit is None:
         return lambda model: None
@@ -114,7 +114,7 @@ def _sequential_fit(
 
 
 def _sparsify(model: nn.Module, seen: Calibration, spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> None:
-    """Choose the zeros on the first images of ``seen``, then recalibrate the batch norms on all of them."""
+    """Choose the zeros on the first images of `seen`, then recalibrate the batch norms on all of them."""
     few = drawn(workspace, replace(seen, images=sparsity.IMAGES), spec.source.view, torch_device())
     sparsity.fit(model.to(few.device), spec.resolved.weight_sparsity, few)
     batch_norms.recalibrate(model.cpu(), drawn_batches(workspace, seen, spec.source.view))

@@ -34,7 +34,7 @@ class RunnableFile:
 def predicted(file: RunnableFile, images: ImageData) -> Labels:
     """The class that the file gives each validation image, int64 (N,), run on the CPU of this machine.
 
-    Raises :class:`~vitsearch.errors.ResourceError` for a file that this machine cannot run.
+    Raises `ResourceError` for a file that this machine cannot run.
     """
     runtime = file.plan.deployment.runtime
     if runtime not in RUN_HERE:

@@ -21,7 +21,7 @@ PATIENCE_CPU_S = 60.0
 
 @dataclass(frozen=True, eq=False)
 class PreprocessingAccuracy:
-    """Whether each of ``n`` images is classified right with a preprocessing, bool (n,)."""
+    """Whether each of `n` images is classified right with a preprocessing, bool (n,)."""
 
     preprocessing: Preprocessing
     right: Labels
@@ -38,10 +38,10 @@ class PreprocessingAccuracy:
 def judge(
     spec: backbones.ModelSpec, sample: ValidationSample, ways: Sequence[Preprocessing]
 ) -> list[PreprocessingAccuracy] | None:
-    """The answers of weights to images of ``sample``, for each of the ``ways`` to preprocess: as many as a minute
+    """The answers of weights to images of `sample`, for each of the `ways` to preprocess: as many as a minute
     of CPU time allows, at least one batch. None for weights that are trained first, as their classifier is another.
 
-    Raises :class:`~vitsearch.errors.WeightsError`.
+    Raises `WeightsError`.
     """
     built = backbones.find(spec.backbone).build(spec)
     if built.head_is_new:

@@ -9,13 +9,13 @@ standard input, a pipe that only the driver holds; when the pipe closes, it kill
 Whoever dies while the workers are stopped, somebody lets them continue or ends them:
 
 the driver          the guard, when the pipe closes
-the driver hangs    the guard, after ``LEASE_S`` in which the driver did not ask again
+the driver hangs    the guard, after `LEASE_S` in which the driver did not ask again
 the guard           the driver, which notices it at its next request and starts another guard
 both                the kernel: Ray's node dies with the driver, and then the kernel sends SIGHUP and SIGCONT to the
                     process groups of its workers, which are orphaned; the next run on this machine kills whatever is
                     stopped and belongs to a dead driver
 
-Linux only (``/proc``); elsewhere workers do not pause, and Ray's own clean-up has to suffice.
+Linux only (`/proc`); elsewhere workers do not pause, and Ray's own clean-up has to suffice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from vitsearch.workers.process_tree import (
 logger = logging.getLogger(__name__)
 
 PAUSE, RESUME, GOODBYE = b"pause", b"resume", b"done"
-"""Requests, each a line. The numbers of processors may follow ``RESUME``."""
+"""Requests, each a line. The numbers of processors may follow `RESUME`."""
 LONGEST_REQUEST = 4096
 READY = b"ready\n"
 ANSWER_S = 10.0
@@ -56,7 +56,7 @@ GRACE_S = 1.0
 EMPTY_SCANS = 20
 """The guard of a dead driver stops after this many scans in a row that found no process."""
 START_S = 15.0
-"""In the first seconds descendants are looked for every ``SCAN_S``, later every ``POLL_S``."""
+"""In the first seconds descendants are looked for every `SCAN_S`, later every `POLL_S`."""
 POLL_S = 0.5
 
 
@@ -84,11 +84,11 @@ class ProcessGuard:
 
     @property
     def pid(self) -> int | None:
-        """The pid of the guard; None on a system without ``/proc``."""
+        """The pid of the guard; None on a system without `/proc`."""
         return None if self._process is None else self._process.pid
 
     def pause(self) -> None:
-        """Stop the Ray workers of this driver and what they have started. Ask again well within ``LEASE_S``."""
+        """Stop the Ray workers of this driver and what they have started. Ask again well within `LEASE_S`."""
         if not self._ask(PAUSE):
             self._replace()
             self._ask(PAUSE)

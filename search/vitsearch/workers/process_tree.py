@@ -1,4 +1,4 @@
-"""The processes of a run, found in ``/proc``, and the signals that they get. Linux only."""
+"""The processes of a run, found in `/proc`, and the signals that they get. Linux only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProcessId(NamedTuple):
 
     @classmethod
     def of_text(cls, text: str) -> ProcessId | None:
-        """Read what ``str`` gives, with or without more after another dot; None for anything else."""
+        """Read what `str` gives, with or without more after another dot; None for anything else."""
         pid, *rest = text.split(".")
         return cls(int(pid), rest[0]) if pid.isdigit() and rest else None
 
@@ -47,10 +47,10 @@ class ProcessTree:
     """The processes of a run, without the driver and this process."""
 
     def __init__(self, token: str, driver: int, before: Iterable[ProcessId] = ()) -> None:
-        """``driver`` is the pid of the driver; ``token`` is the value of :data:`MARK` in the environment of the run.
+        """`driver` is the pid of the driver; `token` is the value of `MARK` in the environment of the run.
 
-        The pid is passed in because ``os.getppid`` of an orphan is 1, whose descendants are all processes.
-        ``before`` are descendants of the driver that do not belong to the run.
+        The pid is passed in because `os.getppid` of an orphan is 1, whose descendants are all processes.
+        `before` are descendants of the driver that do not belong to the run.
         """
         if driver <= 1:
             raise ValueError(f"pid {driver} cannot be a driver: it must be above 1")
@@ -113,7 +113,7 @@ class ProcessTree:
             _signal(pid, signal.SIGCONT)
 
     def kill(self, empty_scans: int) -> None:
-        """Kill until ``empty_scans`` scans in a row find nothing.
+        """Kill until `empty_scans` scans in a row find nothing.
 
         One empty scan is not enough: a dying process may just have started another, and a process between fork
         and exec cannot be recognised.
@@ -128,9 +128,9 @@ class ProcessTree:
 
 
 def is_worker(command: str) -> bool:
-    """Whether a command line (``/proc/PID/cmdline``) is that of a Ray worker, or of one that is just starting.
+    """Whether a command line (`/proc/PID/cmdline`) is that of a Ray worker, or of one that is just starting.
 
-    The helpers of Ray's node, ``ray::DashboardAgent`` and ``ray::RuntimeEnvAgent``, are not workers.
+    The helpers of Ray's node, `ray::DashboardAgent` and `ray::RuntimeEnvAgent`, are not workers.
     """
     title, *arguments = command.split("\0")
     if title.startswith("ray::"):
@@ -144,7 +144,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def process_id(pid: int) -> ProcessId:
-    """The identity of a process; ``started`` is empty when there is none with this pid."""
+    """The identity of a process; `started` is empty when there is none with this pid."""
     process = _process(PROC / str(pid))
     return ProcessId(pid, "" if process is None else process.started)
 
@@ -158,7 +158,7 @@ def kill_stopped_orphans() -> None:
 
 
 def kill_marked(entry: str) -> None:
-    """Kill the processes that were started with ``entry`` in their environment, and those that they start meanwhile."""
+    """Kill the processes that were started with `entry` in their environment, and those that they start meanwhile."""
     for _ in range(KILL_SCANS):
         left = [pid for pid in _table() if entry.encode() in _environment(pid)]
         if not left:
@@ -169,7 +169,7 @@ def kill_marked(entry: str) -> None:
 
 
 def token_of(driver: ProcessId) -> str:
-    """A new value of :data:`MARK` for a run. :func:`kill_stopped_orphans` reads the driver in it."""
+    """A new value of `MARK` for a run. `kill_stopped_orphans` reads the driver in it."""
     return f"{driver}.{secrets.token_hex(8)}"
 
 
@@ -186,7 +186,7 @@ def _table() -> dict[int, Process]:
 
 
 def _process(folder: Path) -> Process | None:
-    """What ``/proc/PID/stat`` says; None for a process that has ended or is a zombie."""
+    """What `/proc/PID/stat` says; None for a process that has ended or is a zombie."""
     try:
         fields = stat_fields(folder)
     except OSError:
@@ -195,7 +195,7 @@ def _process(folder: Path) -> Process | None:
 
 
 def stat_fields(folder: Path) -> list[str]:
-    """The fields of a process' or thread's ``stat`` from the third, the state, on."""
+    """The fields of a process' or thread's `stat` from the third, the state, on."""
     return (folder / "stat").read_text().rpartition(")")[2].split()
 
 

@@ -65,15 +65,15 @@ class InlineRunner:
 
 
 class RayRunner:
-    """Runs each stage as a Ray task on ``cpus`` and ``gpus``, at most ``trainers`` at a time.
+    """Runs each stage as a Ray task on `cpus` and `gpus`, at most `trainers` at a time.
 
-    A stage also asks for the memory that stages of its kind took before; ``peaks_mb`` are those of earlier runs.
-    ``logs`` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
-    ``address`` joins a running cluster, which must answer soon; ``None`` starts one on this machine that only this run
-    can use (:mod:`vitsearch.workers.cluster.own_ray`), and which ends with this process.
-    ``resources`` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
-    GPU memory between stages. Raises :class:`ResourceError` when the cluster lacks what a trainer needs,
-    and :class:`WorkersLost` when Ray does not start.
+    A stage also asks for the memory that stages of its kind took before; `peaks_mb` are those of earlier runs.
+    `logs` is a folder, shared with the workers: stderr of a stage goes there and is kept if the stage crashes.
+    `address` joins a running cluster, which must answer soon; `None` starts one on this machine that only this run
+    can use (`vitsearch.workers.cluster.own_ray`), and which ends with this process.
+    `resources` holds the resolved number of GPUs. A worker with a GPU ends with its stage, so that it holds no
+    GPU memory between stages. Raises `ResourceError` when the cluster lacks what a trainer needs,
+    and `WorkersLost` when Ray does not start.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class RayRunner:
         return min(1.0, self._wanted / self.resources.trainers)
 
     def hold(self) -> None:
-        """Start no further stage until :meth:`release`."""
+        """Start no further stage until `release`."""
         self._may_start.clear()
 
     def release(self) -> None:
@@ -162,7 +162,7 @@ class RayRunner:
                     log.unlink(missing_ok=True)
 
     def _count(self, job: Job[Any], lost: Losses, error: Exception, node: str | None) -> None:
-        """Count a worker that was lost on ``node``, where that is known. Raises :class:`StageError` if the stage is not
+        """Count a worker that was lost on `node`, where that is known. Raises `StageError` if the stage is not
         repeated any more."""
         loss = next(loss for kind, loss in self._losses.items() if isinstance(error, kind))
         if isinstance(error, self._ray.exceptions.OutOfMemoryError):
@@ -188,7 +188,7 @@ class RayRunner:
             raise WorkersLost(f"Ray failed in stage {job.stage}: {str(error).splitlines()[0]}") from error
 
     async def _result_of(self, job: Job[Any], log: Path, mailbox: Mailbox) -> Any:
-        """Ask Ray for a worker and wait for what it returns. Raises :class:`WorkersLost` if the head of the cluster is
+        """Ask Ray for a worker and wait for what it returns. Raises `WorkersLost` if the head of the cluster is
         lost meanwhile: Ray would say nothing for a minute and then end this process."""
         while True:
             asked_bytes = self._demand.request_bytes(kind_of(job), await self._known_node_bytes())
@@ -228,7 +228,7 @@ class RayRunner:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     async def _known_node_bytes(self) -> int:
-        """As :meth:`_largest_node_bytes`; what was known last while the head is silent, as asking it would block."""
+        """As `_largest_node_bytes`; what was known last while the head is silent, as asking it would block."""
         is_known = time.monotonic() - self._seen_at < NODES_S
         if is_known or self._head is None or await self._head.answers():
             return self._largest_node_bytes()
@@ -297,7 +297,7 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 
 def run_task(job: Job[R]) -> tuple[R, StageCost]:
-    """Run the task of ``job`` and measure its CPU-seconds (all threads of this process) and its peak memory."""
+    """Run the task of `job` and measure its CPU-seconds (all threads of this process) and its peak memory."""
     from vitsearch.workers.tasks import TASKS  # torch and timm, which the driver does not need
 
     started_at, wall, cpu = time.time(), time.monotonic(), time.process_time()
@@ -320,14 +320,14 @@ def _run_task_on(job: Job[R], resources: Resources, log: Path) -> tuple[R, Stage
 
 
 def _mailbox(log: Path) -> Mailbox:
-    """Where the worker of a try reports, which has this ``log``, in any process that has joined Ray."""
+    """Where the worker of a try reports, which has this `log`, in any process that has joined Ray."""
     from ray.experimental import internal_kv
 
     return Mailbox(log.stem, internal_kv.internal_kv_get_gcs_client())
 
 
 async def _follow(mailbox: Mailbox, work: Work, awaited: str) -> None:
-    """Pass on what the worker of a stage reports, until cancelled. Before its first report it is ``awaited``."""
+    """Pass on what the worker of a stage reports, until cancelled. Before its first report it is `awaited`."""
     report = None
     try:
         with work.awaiting(awaited):

@@ -2,7 +2,7 @@
 
 Models are built with random weights and cut as a search would cut them; nothing is downloaded. Which heads and channels
 stay is not known without scores, so all count as equally important: under a ranking over all blocks
-(``pruning_scope: global``) the counts of a search differ a little.
+(`pruning_scope: global`) the counts of a search differ a little.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMED_BATCH = 16
 
 @dataclass(frozen=True)
 class Counts:
-    """Millions of parameters and of MACs of a plan, in the form that ships. ``linear_m`` are the parameters of linear
+    """Millions of parameters and of MACs of a plan, in the form that ships. `linear_m` are the parameters of linear
     layers, which is all that many files have in int8."""
 
     params_m: float
@@ -63,8 +63,8 @@ def _equal_scores(structure: BlockStructure) -> Scores:
 
 
 def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads: int) -> float:
-    """The time of a training step for each image, of the unpruned model of ``plan``: the second of two steps, on the
-    GPU of this machine or on ``threads`` cores. On cores it is their CPU time, so that other programs do not count."""
+    """The time of a training step for each image, of the unpruned model of `plan`: the second of two steps, on the
+    GPU of this machine or on `threads` cores. On cores it is their CPU time, so that other programs do not count."""
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels)
     device, before = torch_device(), torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
-"""The work of each job of :mod:`vitsearch.pipeline.jobs`: files in, files and numbers out.
+"""The work of each job of `vitsearch.pipeline.jobs`: files in, files and numbers out.
 
-:data:`TASKS` maps each job class to its function. Only workers import this module, because it imports torch and timm.
+`TASKS` maps each job class to its function. Only workers import this module, because it imports torch and timm.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jo
 
 
 def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evaluation:
-    """What the holdout says of ``model``, without what it remembers of it.
+    """What the holdout says of `model`, without what it remembers of it.
 
     Bases that ship with vitsearch, and files of users, may have learned from the holdout. Ours are 2.7 to 5.2 points
     more accurate on it than on validation images. A model that was cut keeps less of this the further it is from its
@@ -288,7 +288,7 @@ def _class_weights(recipe: Recipe, images: data.ImageData) -> tuple[float, ...] 
 def _auxiliary_loss(
     job: jobs.TrainJob,
 ) -> Callable[[nn.Module], AbstractContextManager[fine_tune.AuxiliaryLoss]] | None:
-    """The loss of networks that choose tokens, against the unpruned model at the same resolution; ``None`` without
+    """The loss of networks that choose tokens, against the unpruned model at the same resolution; `None` without
     any."""
     if job.spec.calibrations.token_predictors is None:
         return None

@@ -1,6 +1,6 @@
 """What the Ray workers of this driver get of the machine: seconds on a core, waiting for a core, for the disk.
 
-Only what runs on this machine is seen, and only where there is ``/proc``; elsewhere nothing is known.
+Only what runs on this machine is seen, and only where there is `/proc`; elsewhere nothing is known.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from vitsearch.workers.process_tree import PROC, descendants, stat_fields
 
 TITLE = b"ray::_run_task"
-"""How the title of a Ray worker begins while it runs one of our stages (``ray_runner._run_task_on``)."""
+"""How the title of a Ray worker begins while it runs one of our stages (`ray_runner._run_task_on`)."""
 STARVED_SHARE = 0.4
 """A worker that gets less than this share of a core, and wants more, is slowed by others. Two workers share a core
-while the other one measures (``LocalWorkers.make_room``)."""
+while the other one measures (`LocalWorkers.make_room`)."""
 
 
 @dataclass(frozen=True)
 class WorkerUsage:
     """Of one worker since it started: seconds on a core, and seconds in which it was ready but had no core (None where
-    the kernel does not count them). ``reads_disk``: it waits for the disk at this moment."""
+    the kernel does not count them). `reads_disk`: it waits for the disk at this moment."""
 
     cpu_s: float
     ready_s: float | None
@@ -30,7 +30,7 @@ class WorkerUsage:
 
 
 def worker_usage(driver: int | None = None) -> dict[int, WorkerUsage]:
-    """By pid, of the workers below the process ``driver`` (default: this one) that run a stage now."""
+    """By pid, of the workers below the process `driver` (default: this one) that run a stage now."""
     by_pid = {}
     for pid in descendants(os.getpid() if driver is None else driver):
         folder = PROC / str(pid)
@@ -43,7 +43,7 @@ def worker_usage(driver: int | None = None) -> dict[int, WorkerUsage]:
 
 
 def why_slow(before: Mapping[int, WorkerUsage], now: Mapping[int, WorkerUsage], seconds: float) -> str | None:
-    """Why workers that run since ``seconds`` ago make little progress; None when they compute, or nothing is known."""
+    """Why workers that run since `seconds` ago make little progress; None when they compute, or nothing is known."""
     pairs = [(before[pid], now[pid]) for pid in before.keys() & now.keys()]
     if not pairs or seconds <= 0:
         return None

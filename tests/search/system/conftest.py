@@ -40,7 +40,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def unpruned_once(tmp_path_factory) -> Path:
-    """The folder of the study ``unpruned``, made by the first worker that needs it. To be copied."""
+    """The folder of the study `unpruned`, made by the first worker that needs it. To be copied."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "unpruned"
     with FileLock(f"{folder}.lock"):
@@ -58,7 +58,7 @@ def unpruned_once(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def unpruned(unpruned_once, tmp_path_factory) -> Path:
-    """A copy of a finished study of real models, ``studies/unpruned.db``, with short measurements."""
+    """A copy of a finished study of real models, `studies/unpruned.db`, with short measurements."""
     folder = tmp_path_factory.mktemp("unpruned") / "copy"
     shutil.copytree(unpruned_once, folder)
     return folder

@@ -55,7 +55,7 @@ def test_each_page_of_the_benchmarks_answers_a_question_on_one_screen():
 
 
 def test_what_is_installed_without_a_release_needs_no_package_index():
-    """Where vitsearch is there, pip takes ``vitsearch[EXTRA]`` from what is installed. On a device the agent may be one
+    """Where vitsearch is there, pip takes `vitsearch[EXTRA]` from what is installed. On a device the agent may be one
     file, so what is installed there are the runtimes themselves."""
     shipped = [*PAGES, *sorted((REPOSITORY / "spaces").glob("*.yaml")), *(REPOSITORY / "docs" / "examples").iterdir()]
     asked = [line for path in shipped for line in PIP.findall(path.read_text())]

@@ -30,7 +30,7 @@ COMMANDS = typer.main.get_group(app)
 
 
 def in_blocks(page: Path) -> Iterator[str]:
-    """The lines of the blocks in which a page shows what to type; those of ``text`` are what is printed."""
+    """The lines of the blocks in which a page shows what to type; those of `text` are what is printed."""
     for language, block in BLOCK.findall(page.read_text()):
         if language == "text":
             continue
@@ -42,7 +42,7 @@ def in_sentences(page: Path) -> Iterator[str]:
 
 
 def commands_of(lines: Iterable[str]) -> list[list[str]]:
-    """The words of each command line, without what belongs to the shell. A line with ``...`` is no whole command."""
+    """The words of each command line, without what belongs to the shell. A line with `...` is no whole command."""
     found = []
     for line in lines:
         line = line.strip().removeprefix("$ ").removeprefix(".venv/bin/")

@@ -1,4 +1,4 @@
-"""The whole space at once: plans drawn from ``spaces/everything.yaml`` come to effects, files and answers."""
+"""The whole space at once: plans drawn from `spaces/everything.yaml` come to effects, files and answers."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ EXAMPLES = Path(REPOSITORY, "examples")
 
 
 def run(folder: Path, *command: str | Path, packages: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Python in ``folder``. ``packages`` has packages that are installed there."""
+    """Run Python in `folder`. `packages` has packages that are installed there."""
     places = [*([str(packages)] if packages else []), *sys.path]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""``tools/train_base.py``: recipes, batches, and some seconds of real training."""
+"""`tools/train_base.py`: recipes, batches, and some seconds of real training."""
 
 from __future__ import annotations
 

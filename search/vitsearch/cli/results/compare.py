@@ -1,4 +1,4 @@
-"""The output of ``vitsearch compare``: two models, metric by metric and knob by knob."""
+"""The output of `vitsearch compare`: two models, metric by metric and knob by knob."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOBS = ("knob", "A", "B")
 
 
 def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
-    """Print the comparison of two models that a person names: a trial's number, ``baseline`` or ``knee``."""
+    """Print the comparison of two models that a person names: a trial's number, `baseline` or `knee`."""
     found = stored.compare(number_of(first, stored.front), number_of(second, stored.front), paired)
     typer.echo(json_text(PrintedComparison.of(found))) if as_json else print_comparison(found)
 

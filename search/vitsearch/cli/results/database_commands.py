@@ -1,4 +1,4 @@
-"""``vitsearch db``: upgrade the tables of a database, copy studies from one database into another."""
+"""`vitsearch db`: upgrade the tables of a database, copy studies from one database into another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output of ``vitsearch db``."""
+"""The output of `vitsearch db`."""
 
 from __future__ import annotations
 

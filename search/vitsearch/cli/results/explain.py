@@ -1,4 +1,4 @@
-"""The output of ``vitsearch explain``: what each knob did, which knobs matter, what predictions were worth."""
+"""The output of `vitsearch explain`: what each knob did, which knobs matter, what predictions were worth."""
 
 from __future__ import annotations
 

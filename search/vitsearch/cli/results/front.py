@@ -1,4 +1,4 @@
-"""The table of ``vitsearch front``, and the lines under it."""
+"""The table of `vitsearch front`, and the lines under it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TIE_LEGEND = f"{TIED} marks a tie with a neighbour on the front: these figures l
 
 
 def show(stored: StoredStudy, query: Query, form: Form) -> bool:
-    """Print the models that ``query`` asks for; returns whether there is one."""
+    """Print the models that `query` asks for; returns whether there is one."""
     found = stored.models(query.device) if query.every else stored.front(query.device)
     selection = Selection.of(query.where, query.sort, (*found.objectives, *found.metrics_of_devices))
     known = (*found.points, *found.others) if query.every else found.points
@@ -80,7 +80,7 @@ def exported(found: Front, chosen: Sequence[Point], form: Form, stored: StoredSt
 
 
 def print_front(front: Front, console: Console | None = None, chosen: Sequence[Point] | None = None) -> None:
-    """The ``chosen`` models of the front (default: all), below the baseline."""
+    """The `chosen` models of the front (default: all), below the baseline."""
     console = console or Terminal()
     if not front.points:
         console.print(
@@ -101,7 +101,7 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
 
 
 def print_models(front: Front, console: Console | None = None, chosen: Sequence[Point] | None = None) -> None:
-    """The ``chosen`` models of a study (default: all), those of the front among them, with what the others lack."""
+    """The `chosen` models of a study (default: all), those of the front among them, with what the others lack."""
     console = console or Terminal()
     known = (*front.points, *front.others)
     shown = known if chosen is None else chosen
@@ -127,7 +127,7 @@ def print_nearest(found: Nearest, console: Console | None = None) -> None:
 
 
 def same_in_all(front: Front, shown: Sequence[Point]) -> Iterator[str]:
-    """Neighbours that are both ``shown`` and tie in every objective, in one line for each pair."""
+    """Neighbours that are both `shown` and tie in every objective, in one line for each pair."""
     found = ties(front.points, front.objectives)
     for (point, after), tie in zip(pairwise(front.points), found, strict=False):
         is_shown = point in shown and after in shown
@@ -197,7 +197,7 @@ def on_test(point: Point) -> str | None:
 
 
 def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
-    """The baseline and the models ``shown`` (all of the front by default), with as many of the further metrics as fit
+    """The baseline and the models `shown` (all of the front by default), with as many of the further metrics as fit
     beside the objectives."""
     chosen = front.points if shown is None else shown
     points = [*([front.baseline] if front.baseline else []), *chosen]
@@ -224,7 +224,7 @@ def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:
 
 
 def models_table(front: Front, shown: Sequence[Point]) -> Rows:
-    """The models ``shown``, each with its place: on the front, dominated, or the limits that it breaks."""
+    """The models `shown`, each with its place: on the front, dominated, or the limits that it breaks."""
     points = [*([front.baseline] if front.baseline else []), *shown]
     of_devices = columns_of_devices(front.objectives, [point.metrics for point in points])
     columns = [*front.objectives, *of_devices, *(name for name in EXTRA if name not in front.objectives)]

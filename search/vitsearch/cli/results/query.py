@@ -1,4 +1,4 @@
-"""What the options of ``vitsearch front`` ask for. It imports nothing, so that help stays fast."""
+"""What the options of `vitsearch front` ask for. It imports nothing, so that help stays fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``retarget``. Heavy imports stay inside it."""
+"""The command `retarget`. Heavy imports stay inside it."""
 
 from __future__ import annotations
 

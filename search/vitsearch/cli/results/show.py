@@ -1,4 +1,4 @@
-"""The output of ``vitsearch show``: one model in full."""
+"""The output of `vitsearch show`: one model in full."""
 
 from __future__ import annotations
 

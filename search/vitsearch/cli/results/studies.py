@@ -1,4 +1,4 @@
-"""The output of ``vitsearch studies``."""
+"""The output of `vitsearch studies`."""
 
 from __future__ import annotations
 

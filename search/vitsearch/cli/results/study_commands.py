@@ -1,4 +1,4 @@
-"""``vitsearch studies``: the studies in a folder, what they take on disk, and how to get rid of it."""
+"""`vitsearch studies`: the studies in a folder, what they take on disk, and how to get rid of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = Path("studies")
 
 
 def stored_names(incomplete: str) -> list[str]:
-    """The names of studies in ``studies/`` that begin like this, for the completion of a shell."""
+    """The names of studies in `studies/` that begin like this, for the completion of a shell."""
     return sorted(path.stem for path in FOLDER.glob("*.db") if path.stem.startswith(incomplete))
 
 

@@ -1,10 +1,10 @@
-"""Training for static int8: linear layers that compute as :mod:`.int8_static` writes them.
+"""Training for static int8: linear layers that compute as `.int8_static` writes them.
 
     x   uint8: one scale and zero point, from a range [low, high] that is learned
     W   int8: symmetric, one scale per output, from its largest value at each step
     y   the sum of products of integers, scaled, with the bias added
 
-The layers are those that ``int8_static`` quantizes and their ranges start at the same values, so before the first
+The layers are those that `int8_static` quantizes and their ranges start at the same values, so before the first
 step the model equals the file of post-training quantization, and after training the exported graph differs only in
 its numbers. Gradients pass rounding unchanged (straight-through, Jacob et al. 2018). The range is learned as in LSQ+
 (Bhalgat et al. 2020), on a logarithmic scale, so that it can shrink past an outlier within a few dozen steps.
@@ -12,7 +12,7 @@ its numbers. Gradients pass rounding unchanged (straight-through, Jacob et al. 2
 Why not a library, run on DeiT-tiny: the QDQ files of torch.ao's fake quantization, NVIDIA ModelOpt and NNCF were slower
 than fp32 in onnxruntime (41-42 against 28 ms) unless one of its fusions was switched off on the device; torchao's file
 takes 1.56 times as long as ours; Brevitas' was fast (14.3) but needs an undeclared package and an old setuptools, and
-none of them accepts our layers and ranges (``docs/operators.md`` has versions and figures).
+none of them accepts our layers and ranges (`docs/operators.md` has versions and figures).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RANGE_SPEED = 300.0
 
 
 class QuantizedLinear(nn.Linear):
-    """Replaces ``layer`` and shares its parameters; ``seen`` is the initial range of the input.
+    """Replaces `layer` and shares its parameters; `seen` is the initial range of the input.
 
     Inputs are multiplied as integers, which bf16 and fp16 hold exactly up to 256; their scale is folded into the
     weights.
@@ -68,9 +68,9 @@ class QuantizedLinear(nn.Linear):
 
 
 class _Steps(torch.autograd.Function):
-    """``clamp(round(x / scale) + zero, 0, 255) - zero``, in few passes over ``x``.
+    """`clamp(round(x / scale) + zero, 0, 255) - zero`, in few passes over `x`.
 
-    Inside the range the gradient is that without rounding; outside, the gradient of ``x`` is zero.
+    Inside the range the gradient is that without rounding; outside, the gradient of `x` is zero.
     """
 
     @staticmethod
@@ -93,10 +93,10 @@ class _Steps(torch.autograd.Function):
 
 
 def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Replace each linear layer that runs on ``batches`` (N, C, H, W) by one that rounds, in place.
+    """Replace each linear layer that runs on `batches` (N, C, H, W) by one that rounds, in place.
 
     Ranges start at the lowest and highest input seen in evaluation mode. Layers whose input does not depend on the
-    images, such as those that make a table of positions, stay: they are constants in the file. :class:`StageError` when
+    images, such as those that make a table of positions, stay: they are constants in the file. `StageError` when
     a range is not finite.
     """
     names = {module: name for name, module in model.named_modules() if type(module).forward is nn.Linear.forward}
@@ -128,7 +128,7 @@ def prepare(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
 
 @torch.inference_mode()
 def _constant_layers(model: nn.Module, images: torch.Tensor) -> set[nn.Module]:
-    """The linear layers of ``model``, in evaluation mode, whose input is the same for other ``images``."""
+    """The linear layers of `model`, in evaluation mode, whose input is the same for other `images`."""
     inputs: dict[nn.Module, list[torch.Tensor]] = {}
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     handles = [
@@ -148,7 +148,7 @@ def _constant_layers(model: nn.Module, images: torch.Tensor) -> set[nn.Module]:
 
 
 def state_of(model: nn.Module) -> State:
-    """The ``state_dict`` of the plain model, and the range of each quantized layer under ``<layer>.<RANGE>``."""
+    """The `state_dict` of the plain model, and the range of each quantized layer under `<layer>.<RANGE>`."""
     layers = dict(quantized(model))
     own = {f"{name}.{part}" for name in layers for part in ("start", "stretch")}
     plain = {name: value for name, value in model.state_dict().items() if name not in own}
@@ -156,7 +156,7 @@ def state_of(model: nn.Module) -> State:
 
 
 def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load into a plain ``model``, in place, what :func:`state_of` returned: weights, rounding layers, ranges."""
+    """Load into a plain `model`, in place, what `state_of` returned: weights, rounding layers, ranges."""
     ranges = {name.removesuffix(f".{RANGE}"): value for name, value in state.items() if name.endswith(RANGE)}
     model.load_state_dict({name: value for name, value in state.items() if not name.endswith(RANGE)})
     for name, value in ranges.items():
@@ -165,7 +165,7 @@ def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def weights_of(model: nn.Module, names: Iterable[str]) -> tuple[Floats, ...]:
-    """Weights (inputs, outputs) of those linear layers of ``names`` that ``model`` still has."""
+    """Weights (inputs, outputs) of those linear layers of `names` that `model` still has."""
     layers = dict(model.named_modules())
     linears = [layers[name] for name in names if isinstance(layers.get(name), nn.Linear)]
     return tuple(cast(nn.Linear, layer).weight.detach().cpu().numpy().T for layer in linears)
@@ -201,7 +201,7 @@ def quantized(model: nn.Module) -> list[tuple[str, QuantizedLinear]]:
 
 
 def put(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Replace the module ``name`` of ``model`` by ``layer``."""
+    """Replace the module `name` of `model` by `layer`."""
     above, _, last = name.rpartition(".")
     setattr(model.get_submodule(above), last, layer)
 
@@ -212,7 +212,7 @@ def _rounded(values: torch.Tensor) -> torch.Tensor:
 
 
 def _damped(values: torch.Tensor, factor: float) -> torch.Tensor:
-    """The values with their gradient times ``factor``, because all elements of a tensor pull at its range at once."""
+    """The values with their gradient times `factor`, because all elements of a tensor pull at its range at once."""
     return values * factor + (values * (1 - factor)).detach()
 
 

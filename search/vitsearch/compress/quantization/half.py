@@ -1,7 +1,7 @@
 """fp16 in the file and, where the runtime has kernels for it, in the arithmetic; images and logits stay fp32.
 
 onnxruntime has few fp16 kernels for CPUs and converts to fp32 and back around the other nodes, so half the size costs
-time (``docs/benchmarks/precisions.md``). On a GPU the matrix units compute in fp16.
+time (`docs/benchmarks/precisions.md`). On a GPU the matrix units compute in fp16.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOW, HIGH = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 
 
 def halve(onnx_in: Path, onnx_out: Path) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out``; :class:`StageError` when a weight exceeds 65504, the largest of
+    """Write `onnx_in` (fp32) to `onnx_out`; `StageError` when a weight exceeds 65504, the largest of
     fp16."""
     half = halved(onnx.load(onnx_in))
     onnx.checker.check_model(half)
@@ -31,9 +31,9 @@ def halve(onnx_in: Path, onnx_out: Path) -> None:
 
 
 def halved(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
-    """``model`` (fp32) in fp16, with the nodes whose first output is in ``kept`` computed in fp32.
+    """`model` (fp32) in fp16, with the nodes whose first output is in `kept` computed in fp32.
 
-    :class:`StageError` when a weight exceeds 65504, the largest of fp16.
+    `StageError` when a weight exceeds 65504, the largest of fp16.
     """
     for tensor in model.graph.initializer:
         if (
@@ -61,7 +61,7 @@ def _name(graph: onnx.GraphProto) -> None:
 def _without_detours(nodes: list[onnx.NodeProto], graph: onnx.GraphProto, own: Collection[str]) -> list[onnx.NodeProto]:
     """The nodes without the casts to fp16 and back that the converter puts between two tensors in fp32.
 
-    ``own`` are the names of the nodes that it did not add.
+    `own` are the names of the nodes that it did not add.
     """
     ends = {output.name for output in graph.output}
     lowered = {node.output[0]: node.input[0] for node in nodes if _is_cast(node, LOW) and node.name not in own}

@@ -1,6 +1,6 @@
 """Static int8 of an ONNX file for onnxruntime on x86: the scales of weights and activations are in the file.
 
-Linear layers ``y = x @ W + b`` (MatMul, Gemm) with constant weights are quantized, and convolutions where they are
+Linear layers `y = x @ W + b` (MatMul, Gemm) with constant weights are quantized, and convolutions where they are
 covered too. Everything else stays fp32: products of two activations in attention, LayerNorm, Softmax, GELU.
 
     x   uint8, one scale and zero point: the lowest and highest value on the calibration images
@@ -8,7 +8,7 @@ covered too. Everything else stays fp32: products of two activations in attentio
     y   of a linear layer fp32: products are summed in int32 and come back scaled, with the bias added; of a
         convolution uint8 as x, and fp32 again where something reads it that is not quantized
 
-These are onnxruntime's ``MatMulIntegerToFloat`` and ``QLinearConv``. A file with QuantizeLinear and DequantizeLinear
+These are onnxruntime's `MatMulIntegerToFloat` and `QLinearConv`. A file with QuantizeLinear and DequantizeLinear
 around each layer ends in the same kernels when it is loaded, but the bias of a linear layer then takes a pass of its
 own.
 Affine quantization: Jacob et al., arXiv 1712.05877.
@@ -44,7 +44,7 @@ FATAL_ONLY = 4
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The learned range of a layer's input; the layer is identified by its ``weight`` (inputs, outputs)."""
+    """The learned range of a layer's input; the layer is identified by its `weight` (inputs, outputs)."""
 
     weight: Floats
     range: Range
@@ -61,10 +61,10 @@ class Ranges:
 def quantize_static(
     onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
 ) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out``; ``images`` float32 (n, channels, height, width), normalised.
+    """Write `onnx_in` (fp32) to `onnx_out`; `images` float32 (n, channels, height, width), normalised.
 
-    A layer that is not in ``learned`` gets the range that its input has on ``images``. :class:`StageError` when a range
-    has NaN or infinity, or when a layer of ``learned`` is not in the graph.
+    A layer that is not in `learned` gets the range that its input has on `images`. `StageError` when a range
+    has NaN or infinity, or when a layer of `learned` is not in the graph.
     """
     model = onnx.load(onnx_in)
     layers = covered.layers(model.graph)
@@ -80,7 +80,7 @@ def quantize_static(
 
 
 def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, learned: Sequence[Learned]) -> Ranges:
-    """The ranges of ``layers``: the learned ones, otherwise those on ``images``."""
+    """The ranges of `layers`: the learned ones, otherwise those on `images`."""
     learned_ranges = matched(layers, learned)
     outputs = [layer.output for layer in layers if layer.is_convolution]
     read = (layer.input for layer in layers if layer.output not in learned_ranges)
@@ -90,7 +90,7 @@ def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, l
 
 
 def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
-    """The lowest and the highest value of each of ``tensors`` on ``images``."""
+    """The lowest and the highest value of each of `tensors` on `images`."""
     if not tensors:
         return {}
     watched = onnx.ModelProto()
@@ -128,7 +128,7 @@ def matched(layers: Sequence[Layer], learned: Sequence[Learned]) -> dict[str, Ra
 
 
 def refuse_infinite(name: str, seen: Range) -> None:
-    """Raise :class:`StageError` when an end of a range is not finite."""
+    """Raise `StageError` when an end of a range is not finite."""
     if not np.isfinite(seen).all():
         raise StageError("export", "not_finite", f"{name} has NaN or infinity on the calibration images")
 
@@ -213,7 +213,7 @@ class _Int8Graph:
         return self._quantized[x, seen]
 
     def _named(self, tensor: str, seen: Range, other_name: str = "") -> str:
-        """A name for the quantized ``tensor``: its own, or the other one if that is taken; with its constants."""
+        """A name for the quantized `tensor`: its own, or the other one if that is taken; with its constants."""
         q = self._quantized[tensor, seen] = other_name if f"{tensor}/scale" in self.constants else tensor
         self.constants[f"{q}/scale"], self.constants[f"{q}/zero"] = uint8_scale(tensor, seen)
         return q

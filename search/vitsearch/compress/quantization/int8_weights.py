@@ -1,8 +1,8 @@
 """Weights as int8 in the file, arithmetic in fp32: a quarter of the size, and no calibration images.
 
-The weights of MatMul, Gemm and Conv nodes become ``DequantizeLinear(int8, scale)``, symmetric, with one scale per
+The weights of MatMul, Gemm and Conv nodes become `DequantizeLinear(int8, scale)`, symmetric, with one scale per
 output channel. Each runtime handles this in its own way: onnxruntime keeps the int8 and multiplies by blocks
-(``MatMulNBits``), so it is slower than fp32 on a small model; nothing folds it back in the file.
+(`MatMulNBits`), so it is slower than fp32 on a small model; nothing folds it back in the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEAST_ELEMENTS = 256
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """The constant that ``node`` reads as its weight, under ``name``; ``axis`` counts its output channels."""
+    """The constant that `node` reads as its weight, under `name`; `axis` counts its output channels."""
 
     node: onnx.NodeProto
     name: str
@@ -34,7 +34,7 @@ class Weight:
 
 
 def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out``. A model without such weights is written unchanged."""
+    """Write `onnx_in` (fp32) to `onnx_out`. A model without such weights is written unchanged."""
     model = onnx.load(onnx_in)
     by_node = {weight.node.output[0]: weight for weight in _weights(model.graph)}
     nodes: list[onnx.NodeProto] = []
@@ -57,7 +57,7 @@ def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
 def symmetric(
     values: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 values in [-127, 127] and the scale of each channel along ``axis``: at least ``least``, and 1 for a channel
+    """int8 values in [-127, 127] and the scale of each channel along `axis`: at least `least`, and 1 for a channel
     of zeros where that is 0."""
     others = tuple(index for index in range(values.ndim) if index != axis)
     largest = np.abs(values).max(axis=others)
@@ -80,7 +80,7 @@ def _weights(graph: onnx.GraphProto) -> Iterator[Weight]:
 
 
 def _channels(node: onnx.NodeProto) -> int | None:
-    """The axis of the output channels in the second input; ``None`` where that is not a weight."""
+    """The axis of the output channels in the second input; `None` where that is not a weight."""
     if node.op_type == "MatMul":
         return -1
     if node.op_type == "Gemm":

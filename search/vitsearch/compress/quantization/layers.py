@@ -1,6 +1,6 @@
 """The layers of an ONNX graph that static int8 can cover: those with constant weights.
 
-linear         ``y = x @ W + b`` as a MatMul with or without an Add, or as a Gemm; products of two activations in
+linear         `y = x @ W + b` as a MatMul with or without an Add, or as a Gemm; products of two activations in
                attention are none
 convolutions   Conv
 """
@@ -31,10 +31,10 @@ AVX512-VNNI, onnxruntime 1.32, 2026-11-27."""
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer with constant weights. ``weight`` is (inputs, outputs), of a convolution (outputs, inputs of a group,
-    height, width); ``bias`` is the name of a constant vector, or empty.
+    """A layer with constant weights. `weight` is (inputs, outputs), of a convolution (outputs, inputs of a group,
+    height, width); `bias` is the name of a constant vector, or empty.
 
-    ``output`` is the output of ``node``, or of the Add of the bias behind it.
+    `output` is the output of `node`, or of the Add of the bias behind it.
     """
 
     node: onnx.NodeProto
@@ -53,16 +53,16 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """The layers that int8 covers: ``linear`` ones, or ``all``, which are also convolutions of at least
-    ``least_channels`` inputs of a group and outputs; without those linear ones that have the weights (inputs, outputs)
-    of ``left``."""
+    """The layers that int8 covers: `linear` ones, or `all`, which are also convolutions of at least
+    `least_channels` inputs of a group and outputs; without those linear ones that have the weights (inputs, outputs)
+    of `left`."""
 
     ops: str = LINEAR
     left: Sequence[Floats] = ()
     least_channels: int = LEAST_CHANNELS
 
     def layers(self, graph: onnx.GraphProto) -> list[Layer]:
-        """The layers of ``graph``. :class:`StageError` when one of ``left`` is not in it."""
+        """The layers of `graph`. `StageError` when one of `left` is not in it."""
         linear = list(linears(graph))
         for weight in self.left:
             mine = next((layer for layer in linear if np.array_equal(layer.weight, weight)), None)
@@ -104,7 +104,7 @@ def _biases(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> 
 
 
 def _is_plain(gemm: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether a Gemm has no factors, an untransposed ``x`` and a vector as its bias."""
+    """Whether a Gemm has no factors, an untransposed `x` and a vector as its bias."""
     settings = attributes(gemm)
     factors = settings.get("alpha", 1.0), settings.get("beta", 1.0), settings.get("transA", 0)
     return factors == (1.0, 1.0, 0) and all(_is_vector(bias, tensors) for bias in gemm.input[2:])
@@ -115,7 +115,7 @@ def _is_vector(name: str, tensors: Mapping[str, onnx.TensorProto]) -> bool:
 
 
 def convolutions(graph: onnx.GraphProto, least_channels: int = 1) -> Iterator[Layer]:
-    """The convolutions with constant weights and at least ``least_channels`` inputs of a group and outputs."""
+    """The convolutions with constant weights and at least `least_channels` inputs of a group and outputs."""
     tensors = constants(graph)
     for node in graph.node:
         weight = tensors.get(node.input[1]) if node.op_type == CONV else None

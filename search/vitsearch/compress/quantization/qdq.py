@@ -1,7 +1,7 @@
 """Explicit quantization: QuantizeLinear and DequantizeLinear around the layers of an ONNX file.
 
 Runtimes that fuse such pairs into int8 kernels (OpenVINO, TensorRT, onnxruntime) take the ranges from the file. A layer
-is ``y = x @ W + b`` with constant weights, as in :mod:`.int8_static`, or a convolution:
+is `y = x @ W + b` with constant weights, as in `.int8_static`, or a convolution:
 
     x   one scale and zero point for the tensor
     W   int8, symmetric, one scale per output channel, stored as integers
@@ -34,11 +34,11 @@ LEAST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 def write_pairs(
     onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
 ) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` with the inputs of layers quantized to uint8, as the model that is
+    """Write `onnx_in` (fp32) to `onnx_out` with the inputs of layers quantized to uint8, as the model that is
     trained for int8 rounds.
 
-    A layer that is not in ``learned`` gets the range of its input on ``images`` (n, channels, height, width),
-    normalised. :class:`~vitsearch.errors.StageError` when a layer of ``learned`` is not in the graph, or a range is not
+    A layer that is not in `learned` gets the range of its input on `images` (n, channels, height, width),
+    normalised. `StageError` when a layer of `learned` is not in the graph, or a range is not
     finite.
     """
     model = onnx.load(onnx_in)
@@ -49,8 +49,8 @@ def write_pairs(
 def write_symmetric(
     onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
 ) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` with the inputs of layers quantized to signed int8 with zero points of
-    0. The rest is as in :func:`write_pairs`.
+    """Write `onnx_in` (fp32) to `onnx_out` with the inputs of layers quantized to signed int8 with zero points of
+    0. The rest is as in `write_pairs`.
     """
     model = onnx.load(onnx_in)
     layers = covered.layers(model.graph)
@@ -76,7 +76,7 @@ def int8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.int8]]:
 def insert_pairs(graph: onnx.GraphProto, layers: Sequence[Layer], ranges: Mapping[str, Range], scale: Scale) -> None:
     """Put a pair before the input of each layer, and store its weights as integers behind a DequantizeLinear.
 
-    ``ranges`` are by the layer's output. Layers that read one tensor with the same range share its pair.
+    `ranges` are by the layer's output. Layers that read one tensor with the same range share its pair.
     """
     by_node = {layer.node.output[0]: layer for layer in layers}
     nodes: list[onnx.NodeProto] = []

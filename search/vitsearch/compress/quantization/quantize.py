@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class QuantizationTask:
-    """Further inputs of a maker; see :func:`quantize`."""
+    """Further inputs of a maker; see `quantize`."""
 
     images: NDArray[np.float32]
     learned: Sequence[Learned]
@@ -42,12 +42,12 @@ def quantize(
     learned: Sequence[Learned] = (),
     covered: Coverage | None = None,
 ) -> None:
-    """Write ``onnx_in`` (fp32) to ``onnx_out`` at ``precision``; :class:`PlanError` for an unknown one.
+    """Write `onnx_in` (fp32) to `onnx_out` at `precision`; `PlanError` for an unknown one.
 
-    ``images`` (n, channels, height, width), normalised, are for the precisions of
-    :data:`vitsearch.core.precisions.CALIBRATED`. ``learned`` are the ranges of a model that was trained for int8;
-    without them ``int8_qat`` gives the file from which such a training starts, with the same graph and cost.
-    ``covered`` are the layers of static int8 (None: all linear ones).
+    `images` (n, channels, height, width), normalised, are for the precisions of
+    `vitsearch.core.precisions.CALIBRATED`. `learned` are the ranges of a model that was trained for int8;
+    without them `int8_qat` gives the file from which such a training starts, with the same graph and cost.
+    `covered` are the layers of static int8 (None: all linear ones).
     """
     if precision not in _MAKERS:
         raise PlanError(f"unknown precision {precision!r}; known: {', '.join(_MAKERS)}")

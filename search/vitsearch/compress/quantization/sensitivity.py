@@ -1,7 +1,7 @@
 """Sensitivity of a model to the rounding of each layer: which layers should stay out of int8.
 
-One layer at a time rounds as static int8 would (:mod:`.fake_quant`); all others compute in fp32. Layers are named as in
-the model (``blocks.0.mlp.fc1``), and a cut model has them under the same names.
+One layer at a time rounds as static int8 would (`.fake_quant`); all others compute in fp32. Layers are named as in
+the model (`blocks.0.mlp.fc1`), and a cut model has them under the same names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vitsearch.models.divergence import kl_divergence
 def rounding_sensitivity(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
     """Mean KL in nats between the outputs in fp32 and with one layer rounded, by layer in the order of the model.
 
-    ``images`` (n, channels, height, width) also give the ranges. ``model`` is left unchanged, in evaluation mode.
+    `images` (n, channels, height, width) also give the ranges. `model` is left unchanged, in evaluation mode.
     Results are reproducible.
     """
     expected, plain = _logits(model, images), dict(model.named_modules())

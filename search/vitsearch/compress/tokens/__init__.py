@@ -9,9 +9,9 @@
     fit.py             initialise these networks in closed form
     auxiliary_loss.py  the losses that train them
 
-:mod:`vitsearch.core.token_counts` decides how many tokens leave each block. All counts are static, so graphs export
+`vitsearch.core.token_counts` decides how many tokens leave each block. All counts are static, so graphs export
 unchanged. Token pruning comes after heads and channels are cut and refitted, and before any training: checkpoints
-hold the weights of a model to which :func:`apply` was applied.
+hold the weights of a model to which `apply` was applied.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ __all__ = ["TokenLayout", "apply", "fit_predictors", "is_plain_block", "auxiliar
 
 
 def apply(model: nn.Module, resolved: ResolvedPlan) -> None:
-    """Replace blocks of ``model`` so that they pass on the numbers of tokens in ``resolved``, in place.
+    """Replace blocks of `model` so that they pass on the numbers of tokens in `resolved`, in place.
 
-    A resolved plan without tokens changes nothing. :class:`StageError` when it does not fit the model, or when its
+    A resolved plan without tokens changes nothing. `StageError` when it does not fit the model, or when its
     method is unknown.
     """
     if not resolved.tokens:
@@ -85,7 +85,7 @@ def _decide(blocks: Any, layout: TokenLayout, came: tuple[int, ...], tokens: tup
 
 
 def _replace(blocks: Any, index: int, block: TokenBlock) -> None:
-    """Put ``block`` in training or evaluation mode like the block that it replaces; a new module is in training
+    """Put `block` in training or evaluation mode like the block that it replaces; a new module is in training
     mode."""
     blocks[index] = block.train(blocks[index].training)
 

@@ -25,9 +25,9 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @contextmanager
 def auxiliary_loss(model: nn.Module, unpruned: nn.Module) -> Iterator[Loss]:
-    """Yield ``loss(inputs, logits)``, to be called after each forward pass of ``model`` in training.
+    """Yield `loss(inputs, logits)`, to be called after each forward pass of `model` in training.
 
-    ``unpruned`` sees the same images. Its tokens are compared only where their number and channels agree: not when the
+    `unpruned` sees the same images. Its tokens are compared only where their number and channels agree: not when the
     networks are frozen, nor when channels of the stream were cut.
     """
     vit, teacher = cast(VisionTransformer, model), cast(VisionTransformer, unpruned.eval())

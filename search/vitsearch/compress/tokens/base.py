@@ -25,7 +25,7 @@ PARTS = ("norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """The first ``prefix`` tokens are never pruned; the classifier reads the first ``readers`` (0: all patches)."""
+    """The first `prefix` tokens are never pruned; the classifier reads the first `readers` (0: all patches)."""
 
     prefix: int
     readers: int
@@ -47,7 +47,7 @@ def is_plain_block(module: Any) -> bool:
 class TokenBlock(nn.Module):
     """timm's plain block (Dosovitskiy et al. 2021), split between attention and MLP.
 
-    Subclasses drop or fuse tokens in evaluation through :meth:`drop_from`.
+    Subclasses drop or fuse tokens in evaluation through `drop_from`.
     """
 
     def __init__(self, block: Any) -> None:
@@ -56,13 +56,13 @@ class TokenBlock(nn.Module):
             setattr(self, name, getattr(block, name))
 
     def attention_branch(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, Heads]:
-        """``x`` (batch, tokens, channels) behind the attention, and the heads of that attention."""
+        """`x` (batch, tokens, channels) behind the attention, and the heads of that attention."""
         parts = cast(Any, self)
         heads = attention.heads_of(parts.attn, parts.norm1(x))
         return x + parts.drop_path1(parts.ls1(attention.attend(parts.attn, heads, bias))), heads
 
     def drop_from(self, x: torch.Tensor, how: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Apply ``how``, a linear map that is the same in every channel, to ``x`` (batch, tokens, channels).
+        """Apply `how`, a linear map that is the same in every channel, to `x` (batch, tokens, channels).
 
         The sequential refit replaces this method to apply the same map to the outputs of the base.
         """
@@ -75,7 +75,7 @@ class TokenBlock(nn.Module):
 
 
 class DroppingBlock(TokenBlock):
-    """Keeps the ``kept`` most attended patch tokens; the others are dropped between attention and MLP."""
+    """Keeps the `kept` most attended patch tokens; the others are dropped between attention and MLP."""
 
     def __init__(self, block: Any, layout: TokenLayout, kept: int) -> None:
         super().__init__(block)
@@ -88,7 +88,7 @@ class DroppingBlock(TokenBlock):
         return self.mlp_branch(self.drop_from(x, partial(self.reduce, attended=attended)))
 
     def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """``x`` (batch, tokens, channels) with fewer tokens; ``attended`` (batch, patches) ranks the patches."""
+        """`x` (batch, tokens, channels) with fewer tokens; `attended` (batch, patches) ranks the patches."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -96,14 +96,14 @@ class DroppingBlock(TokenBlock):
 
 
 def most(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices (batch, count) of the largest ``scores`` (batch, n), unsorted: attention does not depend on the order."""
+    """Indices (batch, count) of the largest `scores` (batch, n), unsorted: attention does not depend on the order."""
     return scores.topk(count, dim=1, sorted=False).indices
 
 
 def take(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Rows ``index`` (batch, count) of ``x`` (batch, n, channels).
+    """Rows `index` (batch, count) of `x` (batch, n, channels).
 
-    One index into all rows of the batch becomes an ONNX Gather, which copies whole rows; ``torch.gather`` would
+    One index into all rows of the batch becomes an ONNX Gather, which copies whole rows; `torch.gather` would
     become a GatherElements, which looks up every number separately.
     """
     batch, tokens, _ = x.shape

@@ -1,8 +1,8 @@
 """Small networks in some blocks choose which patch tokens go on (Rao et al., "DynamicViT", NeurIPS 2021).
 
 In training all tokens stay: each decision is drawn (Gumbel-softmax, straight-through), and a mask hides the dropped
-tokens from attention, so that the networks learn from the loss and from :mod:`.auxiliary_loss`. In evaluation a fixed
-number of tokens with the best scores goes on. Before any training :mod:`.fit` initialises the networks in closed form.
+tokens from attention, so that the networks learn from the loss and from `.auxiliary_loss`. In evaluation a fixed
+number of tokens with the best scores goes on. Before any training `.fit` initialises the networks in closed form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEED = 0
 class Masked(NamedTuple):
     """All tokens (batch, tokens, channels) of a model in training, and a mask (batch, tokens) of 0 or 1.
 
-    ``there`` is 1 for tokens that are not dropped; gradients flow through it to the decisions.
+    `there` is 1 for tokens that are not dropped; gradients flow through it to the decisions.
     """
 
     x: torch.Tensor
@@ -41,7 +41,7 @@ class Predictor(nn.Module):
         self.decide = nn.Linear(width // 4, 2)
 
     def forward(self, patches: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (batch, tokens, 2) of ``patches`` (batch, tokens, channels); ``there`` (batch, tokens) is the mask."""
+        """Logits (batch, tokens, 2) of `patches` (batch, tokens, channels); `there` (batch, tokens) is the mask."""
         inner = functional.gelu(self.inner(self.norm(patches)))
         half = self.inner.out_features - self.inner.out_features // 2
         own, shared = inner[..., :half], inner[..., half:]
@@ -59,8 +59,8 @@ class Predictor(nn.Module):
 class PolicyBlock(TokenBlock):
     """A block of a model whose tokens are chosen by networks.
 
-    With ``kept`` above 0 the block chooses that many patches behind its MLP. In training, blocks behind the first
-    decision pass on :class:`Masked`; the ``last`` returns plain tokens.
+    With `kept` above 0 the block chooses that many patches behind its MLP. In training, blocks behind the first
+    decision pass on `Masked`; the `last` returns plain tokens.
     """
 
     def __init__(self, block: Any, layout: TokenLayout, kept: int, last: bool) -> None:
@@ -81,7 +81,7 @@ class PolicyBlock(TokenBlock):
         return x if there is None or self.last else Masked(x, there)
 
     def whole(self, x: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
-        """The block without its decision, ignoring tokens that are not ``there``."""
+        """The block without its decision, ignoring tokens that are not `there`."""
         if there is None:
             return self.mlp_branch(self.attention_branch(x)[0])
         parts: Any = self
@@ -107,7 +107,7 @@ class PolicyBlock(TokenBlock):
 
 
 def masked_attention(layer: Any, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """Attention of each token to those that are ``there`` (batch, tokens) and to itself.
+    """Attention of each token to those that are `there` (batch, tokens) and to itself.
 
     Masked weights are multiplied by zero, not set to minus infinity, so that the decision gets a gradient for dropped
     tokens too.

@@ -9,7 +9,7 @@ from vitsearch.compress.tokens.base import DroppingBlock, most, take
 
 
 class EViTBlock(DroppingBlock):
-    """The fused token is ``sum a_i x_i`` over the dropped tokens, ``a`` being the attention that they receive. From
+    """The fused token is `sum a_i x_i` over the dropped tokens, `a` being the attention that they receive. From
     then on it is a patch token like the others."""
 
     def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

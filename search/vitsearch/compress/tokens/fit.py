@@ -2,7 +2,7 @@
 
 Each network gets the linear function of its normalised input that comes nearest, over calibration images and within
 each image, to the log of the attention that the class token will pay to the token in the next block (ridge regression).
-The function passes through the GELUs unchanged in two channels of opposite sign, as ``gelu(s) - gelu(-s) = s``; the
+The function passes through the GELUs unchanged in two channels of opposite sign, as `gelu(s) - gelu(-s) = s`; the
 other channels keep their random weights and have no influence at first.
 """
 
@@ -24,7 +24,7 @@ RIDGE = 1e-3
 
 @torch.no_grad()
 def fit_predictors(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Fit every network of ``model`` (in evaluation mode) on ``batches`` (n, C, H, W), in place.
+    """Fit every network of `model` (in evaluation mode) on `batches` (n, C, H, W), in place.
 
     Networks are fitted in order; each sees the tokens that those before it keep.
     """
@@ -72,7 +72,7 @@ def _attention_to_come(block: PolicyBlock, following: nn.Module, x: torch.Tensor
 
 
 def _write(predictor: Predictor, slope: torch.Tensor, threshold: float) -> None:
-    """Set the weights so that the two logits differ by twice ``slope @ norm(x) - threshold``."""
+    """Set the weights so that the two logits differ by twice `slope @ norm(x) - threshold`."""
     predictor.inner.weight[0], predictor.inner.weight[1] = slope, -slope
     predictor.inner.bias[:2] = 0
     for layer in [*cast(list[nn.Linear], list(predictor.hidden)), predictor.decide]:

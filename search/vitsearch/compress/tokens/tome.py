@@ -24,10 +24,10 @@ class Sized(NamedTuple):
 
 
 class MergingBlock(TokenBlock):
-    """Merges ``merged`` of its ``patches`` patch tokens into others (0: it only takes sizes into account in its
+    """Merges `merged` of its `patches` patch tokens into others (0: it only takes sizes into account in its
     attention).
 
-    From the first merging block on, blocks pass on :class:`Sized`; the ``last`` of the model returns plain tokens.
+    From the first merging block on, blocks pass on `Sized`; the `last` of the model returns plain tokens.
     """
 
     def __init__(self, block: Any, layout: TokenLayout, patches: int, merged: int, last: bool) -> None:
@@ -56,9 +56,9 @@ class MergingBlock(TokenBlock):
 
 @torch.no_grad()
 def destinations(features: torch.Tensor, prefix: int, patches: int, merged: int) -> torch.Tensor:
-    """The destination slot of each token in split order, ``features`` (batch, tokens, channels): (batch, tokens).
+    """The destination slot of each token in split order, `features` (batch, tokens, channels): (batch, tokens).
 
-    The ``merged`` tokens of the first half that are most similar (cosine) to one of the second half go to the slot of
+    The `merged` tokens of the first half that are most similar (cosine) to one of the second half go to the slot of
     that token. All others keep slots of their own: first the prefix, then the first half, then the second.
     """
     features = features / features.norm(dim=-1, keepdim=True)
@@ -74,7 +74,7 @@ def destinations(features: torch.Tensor, prefix: int, patches: int, merged: int)
 
 
 def merge(x: torch.Tensor, sizes: torch.Tensor, goes_to: torch.Tensor, slots: list[int]) -> Sized:
-    """Means of the tokens that go to each of ``slots``, weighted by their sizes."""
+    """Means of the tokens that go to each of `slots`, weighted by their sizes."""
     rows = torch.tensor(slots, device=x.device).unsqueeze(1)
     weights = (goes_to.unsqueeze(1) == rows).to(x.dtype) * sizes
     total = weights.sum(dim=2, keepdim=True)

@@ -20,7 +20,7 @@ Graph = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Beside:
-    """``ratio`` is the time of a model over that of the model ``name``, which is the same graph in ``precision``."""
+    """`ratio` is the time of a model over that of the model `name`, which is the same graph in `precision`."""
 
     metric: str
     precision: str
@@ -38,7 +38,7 @@ def graph_of(plan: Plan) -> Graph:
 
 
 def beside(metrics: Metrics, name: str, precision: str, reference: Metrics, objectives: Sequence[str]) -> Beside | None:
-    """A model beside the one called ``name``, by the first time among the objectives, else by the CPU time or latency;
+    """A model beside the one called `name`, by the first time among the objectives, else by the CPU time or latency;
     None where no time of both is known."""
     of_objectives = [one for one in objectives if split(one)[0].name in TIMES]
     for metric in (*of_objectives, *TIMES):

@@ -16,9 +16,9 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class ClassCaveats:
-    """``missed`` are the classes with a recall below half of the ``mean_recall``, the worst first. ``always`` is the
-    largest class, ``always_share`` its share of the images, where the lower end of the accuracy's interval does not
-    exceed it; None elsewhere. ``classes`` are those that have an image."""
+    """`missed` are the classes with a recall below half of the `mean_recall`, the worst first. `always` is the
+    largest class, `always_share` its share of the images, where the lower end of the accuracy's interval does not
+    exceed it; None elsewhere. `classes` are those that have an image."""
 
     missed: tuple[ClassAccuracy, ...]
     mean_recall: float
@@ -29,7 +29,7 @@ class ClassCaveats:
     classes: int
 
     def sentences(self, subject: str) -> Iterator[str]:
-        """What to know before the accuracy of the model, which is called ``subject``, is believed."""
+        """What to know before the accuracy of the model, which is called `subject`, is believed."""
         if self.always is not None:
             low, high = self.interval
             yield (
@@ -45,12 +45,12 @@ class ClassCaveats:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """``a``, ``a and b``, or ``a, b and c``."""
+    """`a`, `a and b`, or `a, b and c`."""
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
 def class_warnings(named: Mapping[str, ClassCaveats], others: Mapping[str, ClassCaveats]) -> Iterator[str]:
-    """The sentences of the models that are named, and one line for all ``others`` (by the numbers of their trials) that
+    """The sentences of the models that are named, and one line for all `others` (by the numbers of their trials) that
     miss a class."""
     for subject, caveats in named.items():
         yield from caveats.sentences(subject)
@@ -64,7 +64,7 @@ def class_warnings(named: Mapping[str, ClassCaveats], others: Mapping[str, Class
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """The confusion counts of a model as they are stored, on classes called ``names``."""
+    """The confusion counts of a model as they are stored, on classes called `names`."""
 
     cells: Sequence[Sequence[int]]
     names: Sequence[str]
@@ -74,7 +74,7 @@ class ClassCounts:
 
 
 def class_caveats(confusion: Confusion, names: Sequence[str]) -> ClassCaveats:
-    """What the counts of a model on classes called ``names`` say against its accuracy."""
+    """What the counts of a model on classes called `names` say against its accuracy."""
     mean, interval = confusion.mean_recall, wilson(confusion.correct, confusion.n)
     by_class = confusion.by_class(names)
     missed = [one for one in by_class if one.accuracy < MISSED * mean]

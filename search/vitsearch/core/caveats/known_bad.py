@@ -1,8 +1,8 @@
 """Combinations of model, runtime and precision that were measured, or published, to be slow, inexact or void.
 
-They stay measurable: a device may differ. ``vitsearch check`` and ``plan`` warn of them, each with what was found, on
+They stay measurable: a device may differ. `vitsearch check` and `plan` warn of them, each with what was found, on
 which machine, with which version, and when. What a study has measured itself takes the place of such a figure:
-``front`` says what its own files compute and take.
+`front` says what its own files compute and take.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ANY = ("*",)
 
 @dataclass(frozen=True)
 class KnownBad:
-    """``backbones`` are shell patterns of names, ``precisions`` and ``providers`` patterns too; only files that
-    quantize ``quantized_ops`` are concerned, where it is given. ``figure`` was measured as ``source`` says: machine or
-    publication, version, date. ``about`` says what it is a figure of: the ``arithmetic`` of a file, which the
-    shares of its MACs answer, or its ``time``, which one beside that of the precision ``against`` answers."""
+    """`backbones` are shell patterns of names, `precisions` and `providers` patterns too; only files that
+    quantize `quantized_ops` are concerned, where it is given. `figure` was measured as `source` says: machine or
+    publication, version, date. `about` says what it is a figure of: the `arithmetic` of a file, which the
+    shares of its MACs answer, or its `time`, which one beside that of the precision `against` answers."""
 
     runtime: str
     precisions: tuple[str, ...]
@@ -129,8 +129,8 @@ KNOWN: tuple[KnownBad, ...] = (
 
 def warning(backbone: str, deployment: Deployment, computes: bool = False, beside: Sequence[Beside] = ()) -> str | None:
     """What is known against a model at a deployment, with figures and sources; None when nothing is. What the study
-    knows itself answers a figure from elsewhere: whether the shares of what the file ``computes`` are known, and its
-    times ``beside`` those of the same graph in other precisions."""
+    knows itself answers a figure from elsewhere: whether the shares of what the file `computes` are known, and its
+    times `beside` those of the same graph in other precisions."""
     known = [one for one in KNOWN if one.concerns(backbone, deployment)]
     return "; ".join(filter(None, (_said(one, computes, beside) for one in known))) or None
 

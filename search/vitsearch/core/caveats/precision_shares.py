@@ -1,6 +1,6 @@
 """What the name of a precision promises, and what a file keeps of it: the shares of its MACs by precision.
 
-The shares are read by :mod:`vitsearch.export.precision_shares`.
+The shares are read by `vitsearch.export.precision_shares`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROMISED: Mapping[str, str] = MappingProxyType(
 
 
 def shown(precision: str, shares: Mapping[str, float]) -> str:
-    """A few words for a table, such as ``96% in int8``; empty for fp32, and where the shares are unknown."""
+    """A few words for a table, such as `96% in int8`; empty for fp32, and where the shares are unknown."""
     if not shares or set(shares) == {precision}:
         return ""
     kind = PROMISED.get(precision) or next(iter(shares))

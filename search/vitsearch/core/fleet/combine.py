@@ -4,7 +4,7 @@ worst       the value of the device that is worst; its interval reaches from the
             end (the smallest ones where more is better)
 weighted    the arithmetic mean; the devices are measured apart, so the squares of half intervals add up
 
-The interval of the worst case holds at least 95 % where one device is clearly the worst. Where ``n`` devices are equal
+The interval of the worst case holds at least 95 % where one device is clearly the worst. Where `n` devices are equal
 within their errors, its better end may lie too far on the worse side: it then holds at least 97.5 - 2.5 n %, so 92.5 %
 for two.
 """
@@ -45,7 +45,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Weighted:
-    """The mean over the devices. ``shares`` are positive; their sum is taken as the whole."""
+    """The mean over the devices. `shares` are positive; their sum is taken as the whole."""
 
     shares: Mapping[str, float]
 
@@ -65,7 +65,7 @@ class Weighted:
 
 
 def combined(of_devices: Mapping[str, Metrics], rule: Rule) -> Metrics:
-    """The figures of a fleet: those of its devices as ``cpu_ms_p50@nano``, and ``cpu_ms_p50`` made of them.
+    """The figures of a fleet: those of its devices as `cpu_ms_p50@nano`, and `cpu_ms_p50` made of them.
 
     A figure that one device lacks has no value for the fleet, with the reason of that device; it has an interval where
     every device has one.

@@ -24,7 +24,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Fleet:
-    """``members`` by the names in the space file; ``weights`` by the same names, None for the worst case."""
+    """`members` by the names in the space file; `weights` by the same names, None for the worst case."""
 
     members: Mapping[str, Member]
     weights: Mapping[str, float] | None = None

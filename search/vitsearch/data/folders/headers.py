@@ -20,7 +20,7 @@ _TAIL = 256  # bytes
 
 @dataclass(frozen=True)
 class ImageFile:
-    """``width`` and ``height`` in pixels, as the file is stored."""
+    """`width` and `height` in pixels, as the file is stored."""
 
     path: Path
     width: int
@@ -33,7 +33,7 @@ class ImageFile:
 
 
 class HeaderCache:
-    """Headers and digests of the image files of ``folder``, stored in ``cache_dir`` when one is given."""
+    """Headers and digests of the image files of `folder`, stored in `cache_dir` when one is given."""
 
     def __init__(self, folder: Path, cache_dir: Path | None) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ class HeaderCache:
     def header(self, path: Path) -> ImageFile:
         """Size and mode of an image file.
 
-        Raises one of :data:`~vitsearch.data.pixels.UNREADABLE` for a file that is not an image or is cut short.
+        Raises one of `UNREADABLE` for a file that is not an image or is cut short.
         """
         status = path.stat()
         name, stamp = self._name(path), [status.st_size, status.st_mtime_ns]
@@ -58,7 +58,7 @@ class HeaderCache:
         return ImageFile(path, *entry[2:5])
 
     def sha256(self, file: ImageFile) -> str:
-        """The digest of a file's bytes; :meth:`header` must have read the file before."""
+        """The digest of a file's bytes; `header` must have read the file before."""
         entry = self._seen[self._name(file.path)]
         if entry[5] is None:
             with file.path.open("rb") as stream:
@@ -96,7 +96,7 @@ def _read_header(path: Path) -> tuple[int, int, str]:
 
 
 def _ends_well(stream: BinaryIO, file_format: str) -> bool:
-    """Whether the file ends as its format requires; ``False`` for formats without an end mark."""
+    """Whether the file ends as its format requires; `False` for formats without an end mark."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - _TAIL))
     tail = stream.read()

@@ -1,10 +1,10 @@
 """Which folders below a root are splits and which are classes. What may be either is an error with the lines to type.
 
-- With ``train_split`` in the file, the folders in that folder are the classes, whatever they are called; ``.`` is the
+- With `train_split` in the file, the folders in that folder are the classes, whatever they are called; `.` is the
   root itself.
 - Otherwise ROOT/train makes ROOT/val (or ROOT/validation) and ROOT/test splits too, and a root without a folder that
   is called like a split holds the classes.
-- A class may be called ``train`` if it holds images itself, as the classes beside it do, and any class may be called
+- A class may be called `train` if it holds images itself, as the classes beside it do, and any class may be called
   like a split if the validation folder has it too.
 """
 
@@ -27,8 +27,8 @@ _NAMES = "allowed names: " + "; ".join(" or ".join(ALLOWED[role]) for role in RO
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """The folder of each split. ``train`` is the root itself when that holds the classes; ``validation`` is ``None``
-    when it is held out of ``train``, ``test`` when there is none."""
+    """The folder of each split. `train` is the root itself when that holds the classes; `validation` is `None`
+    when it is held out of `train`, `test` when there is none."""
 
     root: Path
     train: Path
@@ -45,9 +45,9 @@ class SplitFolders:
 
 
 def split_folders(spec: DataSpec) -> SplitFolders:
-    """The folders of the splits of ``spec.root``, by the keys of ``spec`` and by their names.
+    """The folders of the splits of `spec.root`, by the keys of `spec` and by their names.
 
-    Raises :class:`~vitsearch.errors.DataError`, with the lines to type, for a layout that can be read in two ways.
+    Raises `DataError`, with the lines to type, for a layout that can be read in two ways.
     """
     root = Path(spec.root or "").expanduser()
     if not root.is_dir():
@@ -58,7 +58,7 @@ def split_folders(spec: DataSpec) -> SplitFolders:
 
 @dataclass(frozen=True)
 class _Layout:
-    """``names`` are the folders of ``root``; ``configured`` is what the keys say."""
+    """`names` are the folders of `root`; `configured` is what the keys say."""
 
     root: Path
     names: tuple[str, ...]
@@ -150,7 +150,7 @@ class _Layout:
             raise DataError(f"{self.root}: has folders that are called like splits and are not read; {_listed(lines)}")
 
     def _way_out(self, name: str, role: Role, chosen: dict[Role, Path | None]) -> str:
-        """What to type for a folder ``name`` that is called like the split ``role``."""
+        """What to type for a folder `name` that is called like the split `role`."""
         taken = chosen[role]
         ways = [] if taken is not None else [self._move(name, role), f"or set data.{key_line(role, name)}"]
         if may_be_test(name) and chosen["test"] is None:
@@ -195,7 +195,7 @@ class _Layout:
         return DataError(f"{self.root}: {seen}; {_listed(lines)}")
 
     def _refuse_misplaced(self, train: Path, validation: Path | None) -> None:
-        """Refuse classes of ``train`` that are called like splits."""
+        """Refuse classes of `train` that are called like splits."""
         names = _folder_names(train)
         shared = set(_folder_names(validation)) if validation is not None else set()
         like = [name for name in names if role_of(name) is not None and name not in shared]
@@ -248,7 +248,7 @@ class _Held:
 
 
 def _are_classes(folder: Path, like: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether those of the ``names`` that are called ``like`` splits can only be classes."""
+    """Whether those of the `names` that are called `like` splits can only be classes."""
     if not like:
         return True
     others = [name for name in names if name not in like]

@@ -1,8 +1,8 @@
 """The user's own images in folders: ROOT/train and ROOT/val (and ROOT/test), or only ROOT/CLASS
-(see :mod:`vitsearch.data.folders.layout`).
+(see `vitsearch.data.folders.layout`).
 
-Classes are ordered by name. Without a validation folder, ``validation_share`` of each class is held out
-(see :mod:`vitsearch.data.holdout`).
+Classes are ordered by name. Without a validation folder, `validation_share` of each class is held out
+(see `vitsearch.data.holdout`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vitsearch.data.statistics import common_size, mean_and_std
 
 @dataclass(frozen=True)
 class FolderPart:
-    """Image files of one split with their labels; ``sha256s`` is empty until :meth:`read`."""
+    """Image files of one split with their labels; `sha256s` is empty until `read`."""
 
     files: tuple[ImageFile, ...]
     labels: Labels
@@ -60,8 +60,8 @@ class FolderPart:
 
 @dataclass(frozen=True)
 class FolderSurvey:
-    """The contents of a folder by its image headers. ``validation`` is ``None`` when it is held out of ``train``,
-    ``test`` when there are no test images."""
+    """The contents of a folder by its image headers. `validation` is `None` when it is held out of `train`,
+    `test` when there are no test images."""
 
     folders: SplitFolders
     names: tuple[str, ...]
@@ -82,7 +82,7 @@ class FolderSurvey:
 
 
 def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
-    """Read the headers of all images below ``spec.root``. Raises one :class:`DataError` with all problems found."""
+    """Read the headers of all images below `spec.root`. Raises one `DataError` with all problems found."""
     folders = split_folders(spec)
     problems = Problems(str(folders.root))
     cache = HeaderCache(folders.train, cache_dir)
@@ -108,7 +108,7 @@ def survey_folder(spec: DataSpec, cache_dir: Path | None) -> FolderSurvey:
 
 
 def load_folder(spec: DataSpec, cache_dir: Path | None) -> ImageData:
-    """Load the folder ``spec.root``. Raises one :class:`DataError` with all problems found."""
+    """Load the folder `spec.root`. Raises one `DataError` with all problems found."""
     survey = survey_folder(spec, cache_dir)
     parts = survey_parts(survey, spec)
     splits = _decode(parts, survey, cache_dir)

@@ -18,7 +18,7 @@ Classes = dict[str, list[ImageFile]]
 def scan_classes(folder: Path, cache: HeaderCache, problems: Problems) -> Classes:
     """The image files of each class, both sorted by name. A class is a subfolder with all folders below it.
 
-    Adds to ``problems``: a folder without classes, a class without images, files that are not images or cannot be
+    Adds to `problems`: a folder without classes, a class without images, files that are not images or cannot be
     read, links to nothing and links in a circle. Ignores hidden files and files with other endings.
     """
     members = {entry.name: _images(entry, folder, problems) for entry in _class_folders(folder, problems)}
@@ -63,7 +63,7 @@ def _entries(folder: Path, problems: Problems) -> list[Path]:
 
 
 def _is_folder(path: Path, around: tuple[Path, ...], problems: Problems) -> bool:
-    """Whether ``path`` is a folder to search. A link back to one of the folders ``around`` it would never end."""
+    """Whether `path` is a folder to search. A link back to one of the folders `around` it would never end."""
     try:
         os.stat(path)
     except OSError as error:

@@ -31,7 +31,7 @@ def skipped_files(survey: FolderSurvey) -> list[str]:
 
 
 def skipped_lines(where: str, by_reason: dict[str, list[str]]) -> list[str]:
-    """``by_reason`` maps a reason to names."""
+    """`by_reason` maps a reason to names."""
     return [f"{where}: {len(names)} skipped, {why}: {some(names)}" for why, names in by_reason.items()]
 
 

@@ -17,7 +17,7 @@ _MOST = 100_000
 
 
 def label_of(sample: Sample, problems: Problems) -> int | None:
-    """The label of a sample. When it is not valid: ``None``, and a line in ``problems``."""
+    """The label of a sample. When it is not valid: `None`, and a line in `problems`."""
     label = sample.label
     if label is None:
         problems.add_unreadable(sample.name, "it has no label")
@@ -32,9 +32,9 @@ def label_of(sample: Sample, problems: Problems) -> int | None:
 
 
 def class_names_of(spec: DataSpec, own: tuple[str, ...], labels: Sequence[Labels]) -> tuple[str, ...]:
-    """The set's own class names in its own order; without those, the names in ``spec``; without those, the numbers.
+    """The set's own class names in its own order; without those, the names in `spec`; without those, the numbers.
 
-    Raises :class:`~vitsearch.errors.DataError` when ``spec`` contradicts the set or has too few names.
+    Raises `DataError` when `spec` contradicts the set or has too few names.
     """
     if own and spec.class_names not in (None, own):
         raise DataError(
@@ -49,10 +49,10 @@ def class_names_of(spec: DataSpec, own: tuple[str, ...], labels: Sequence[Labels
 
 
 def relabelled(labels: Labels, names: Sequence[str], train: Sequence[str], part: str, problems: Problems) -> Labels:
-    """Convert labels that index ``names`` to labels that index ``train``, the class names of the training split.
+    """Convert labels that index `names` to labels that index `train`, the class names of the training split.
 
     timm and torchvision number the class folders of each split separately. A class that train lacks becomes -1 and is
-    added to ``problems``.
+    added to `problems`.
     """
     if tuple(names) == tuple(train):
         return labels

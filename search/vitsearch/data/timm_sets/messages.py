@@ -1,4 +1,4 @@
-"""Errors of timm and the libraries behind it, reported as :class:`~vitsearch.errors.DataError`."""
+"""Errors of timm and the libraries behind it, reported as `DataError`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _RAISED = (*UNREADABLE, KeyError, TypeError, AssertionError, RuntimeError, Impor
 
 @contextmanager
 def raises_data_error(spec: DataSpec, where: str) -> Iterator[None]:
-    """Raise :class:`~vitsearch.errors.DataError` for an error of timm or the libraries behind it in the block.
+    """Raise `DataError` for an error of timm or the libraries behind it in the block.
 
-    Also raised when the library that ``spec`` needs is not installed.
+    Also raised when the library that `spec` needs is not installed.
     """
     kind = kind_of(spec.source)
     package = _PACKAGES.get(kind)
@@ -62,7 +62,7 @@ def _explained(spec: DataSpec, error: Exception) -> str:
 
 @contextmanager
 def _quiet_hub(download: bool) -> Iterator[None]:
-    """Hide progress bars; without ``download``, also keep the libraries off the network, as HF_HUB_OFFLINE=1 does."""
+    """Hide progress bars; without `download`, also keep the libraries off the network, as HF_HUB_OFFLINE=1 does."""
     import datasets  # here: optional packages that take seconds to import
     from huggingface_hub import constants
 

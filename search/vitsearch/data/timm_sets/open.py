@@ -1,6 +1,6 @@
-"""Opening of the splits of a data set through timm's ``create_dataset``.
+"""Opening of the splits of a data set through timm's `create_dataset`.
 
-timm's readers load torch, and ``datasets`` is optional: only the function that opens such a set imports them.
+timm's readers load torch, and `datasets` is optional: only the function that opens such a set imports them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOADED_FROM_PATHS = ("folder", "image_folder", "imagenet", "inat", "inaturalist
 
 
 def open_split(spec: DataSpec, split: str) -> OpenSplit:
-    """Open one split. Raises :class:`DataError` when the set, the split or a library is missing."""
+    """Open one split. Raises `DataError` when the set, the split or a library is missing."""
     kind = kind_of(spec.source)
     with raises_data_error(spec, f"{spec.source}, split {split!r}" if split else spec.source):
         return _OPEN[kind](spec, split)
@@ -70,7 +70,7 @@ def _open_hfds(spec: DataSpec, split: str) -> OpenSplit:
 
 
 def hub_name(spec: DataSpec) -> str:
-    """The folder, or the name on the hub, that follows ``hfds/``."""
+    """The folder, or the name on the hub, that follows `hfds/`."""
     name = os.path.expanduser(spec.source.partition("/")[2])
     if name.startswith(("/", ".")) and not os.path.isdir(name):
         raise DataError(f"data.source: {name} is not a folder")

@@ -1,7 +1,7 @@
 """The samples of one split, read through timm's readers, with every unreadable sample reported.
 
 timm's data sets replace an image that cannot be read by the next one, or skip it. This module reads the files behind
-the data set instead, decodes them with :mod:`vitsearch.data.pixels`, and yields an :class:`UnreadableImage` for such
+the data set instead, decodes them with `vitsearch.data.pixels`, and yields an `UnreadableImage` for such
 an image.
 """
 
@@ -31,7 +31,7 @@ class UnreadableImage:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a split; ``row`` is its index there."""
+    """One sample of a split; `row` is its index there."""
 
     row: int
     content: bytes | Image.Image | UnreadableImage
@@ -43,7 +43,7 @@ class Sample:
 
 
 class OpenSplit(Protocol):
-    """One split. ``class_names`` is empty for a set whose labels are only numbers; ``stamp`` changes with the files."""
+    """One split. `class_names` is empty for a set whose labels are only numbers; `stamp` changes with the files."""
 
     @property
     def where(self) -> str: ...
@@ -53,12 +53,12 @@ class OpenSplit(Protocol):
     def stamp(self) -> list[Any]: ...
     def __len__(self) -> int: ...
     def read(self, rows: Sequence[int]) -> Iterator[Sample]:
-        """Yield the samples at ``rows``, which rise, in the same order on every call."""
+        """Yield the samples at `rows`, which rise, in the same order on every call."""
 
 
 @dataclass(frozen=True)
 class MapSplit:
-    """A split with random access: ``get(row)`` returns an image, its file or its path, and its label."""
+    """A split with random access: `get(row)` returns an image, its file or its path, and its label."""
 
     where: str
     class_names: tuple[str, ...]
@@ -91,8 +91,8 @@ def _content(value: Any) -> bytes | Image.Image:
 
 @dataclass(frozen=True)
 class StreamSplit:
-    """A split that is read from its beginning: ``start()`` opens it again. timm logs the samples that it skips to the
-    logger ``log``."""
+    """A split that is read from its beginning: `start()` opens it again. timm logs the samples that it skips to the
+    logger `log`."""
 
     where: str
     stamp: list[Any]
@@ -137,7 +137,7 @@ def _unreadable(errors: Sequence[BaseException], first_row: int) -> Iterator[Sam
 def _logged_errors(name: str) -> Iterator[list[BaseException]]:
     """Collect the errors that a logger reports, and keep its messages from the screen.
 
-    webdataset hands errors to a ``handler``, but timm's ReaderWds always installs its own, which skips the sample and
+    webdataset hands errors to a `handler`, but timm's ReaderWds always installs its own, which skips the sample and
     logs the error as text. It logs while the exception is being handled, so the exception itself is at hand here and
     no text has to be parsed. A pipeline of our own would have to repeat timm's private decoding of keys and labels.
     """

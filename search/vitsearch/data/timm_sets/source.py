@@ -1,4 +1,4 @@
-"""Every set that timm's ``create_dataset`` reads, as :class:`ImageData`: decoded once, then mapped.
+"""Every set that timm's `create_dataset` reads, as `ImageData`: decoded once, then mapped.
 
 The first load reads a split twice: once for digests, labels, sizes and modes (the index, which stays in the cache
 folder until the files change), and once for the pixels. One image is held in memory at a time.
@@ -34,7 +34,7 @@ SCHEMA = 1  # raise it when the meaning of an index changes
 
 @dataclass(frozen=True)
 class Index:
-    """What one pass over a split finds; ``sizes`` are the distinct (width, height) in pixels."""
+    """What one pass over a split finds; `sizes` are the distinct (width, height) in pixels."""
 
     labels: Labels
     sha256s: tuple[str, ...]
@@ -47,7 +47,7 @@ class Index:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Index | None:
-        """The stored index, or ``None`` when the file is damaged."""
+        """The stored index, or `None` when the file is damaged."""
         try:
             value = json.loads(content)
             sizes = tuple((width, height) for width, height in value["sizes"])
@@ -72,7 +72,7 @@ class SplitPart:
 
 @dataclass(frozen=True)
 class TimmSurvey:
-    """A set by its index. ``own_names`` are the class names of the set, if it has any; ``size`` is in pixels."""
+    """A set by its index. `own_names` are the class names of the set, if it has any; `size` is in pixels."""
 
     splits: SplitNames
     class_names: tuple[str, ...]
@@ -83,7 +83,7 @@ class TimmSurvey:
 
 
 def survey_timm(spec: DataSpec, cache_dir: Path | None) -> TimmSurvey:
-    """Read the set of ``spec`` once, without its pixels. Raises :class:`~vitsearch.errors.DataError` with all problems
+    """Read the set of `spec` once, without its pixels. Raises `DataError` with all problems
     found."""
     names = split_names(spec)
     train = open_split(spec, names.train)
@@ -100,7 +100,7 @@ def survey_timm(spec: DataSpec, cache_dir: Path | None) -> TimmSurvey:
 
 
 def load_timm(spec: DataSpec, cache_dir: Path | None) -> ImageData:
-    """Load the set of ``spec``. Raises :class:`~vitsearch.errors.DataError` with all problems found."""
+    """Load the set of `spec`. Raises `DataError` with all problems found."""
     survey = survey_timm(spec, cache_dir)
     splits = _decode(survey.parts, survey.size, survey.channels, cache_dir)
     mean, std = mean_and_std(splits["train"].images)
@@ -125,7 +125,7 @@ def _labels_in_train_order(opened: list[OpenSplit], indexes: list[Index]) -> lis
 def read_index(split: OpenSplit, spec: DataSpec, cache_dir: Path | None) -> Index:
     """The index of a split, from the cache folder or by a pass over the split.
 
-    Raises one :class:`~vitsearch.errors.DataError` with all problems of the split.
+    Raises one `DataError` with all problems of the split.
     """
     named = {"schema": SCHEMA, "where": split.where, "stamp": split.stamp}
     keys = {"input_key": spec.input_key, "target_key": spec.target_key}
@@ -207,9 +207,9 @@ def _decode(parts: Mapping[str, SplitPart], size: int, channels: int, cache_dir:
 
 
 def test_part(spec: DataSpec, survey: TimmSurvey, cache_dir: Path | None) -> SplitPart | None:
-    """The test images of a set without their pixels, ``None`` for a set without test images.
+    """The test images of a set without their pixels, `None` for a set without test images.
 
-    Raises :class:`~vitsearch.errors.DataError` with all problems found.
+    Raises `DataError` with all problems found.
     """
     if survey.splits.test is None:
         return None

@@ -24,7 +24,7 @@ _IN_TWO = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "qmnist")
 
 @dataclass(frozen=True)
 class SplitNames:
-    """``validation`` is ``None`` when it is held out of ``train``; ``test`` is ``None`` when the set has none."""
+    """`validation` is `None` when it is held out of `train`; `test` is `None` when the set has none."""
 
     train: str
     validation: str | None = None
@@ -32,9 +32,9 @@ class SplitNames:
 
 
 def split_names(spec: DataSpec) -> SplitNames:
-    """The splits that ``spec`` names; for those it leaves out, the set's own.
+    """The splits that `spec` names; for those it leaves out, the set's own.
 
-    Raises :class:`~vitsearch.errors.DataError`, with the existing splits, for a split that does not exist.
+    Raises `DataError`, with the existing splits, for a split that does not exist.
     """
     kind, name = kind_of(spec.source), spec.source.partition("/")[2]
     if kind == "tar":
@@ -67,7 +67,7 @@ def _chosen(spec: DataSpec, names: Sequence[str]) -> SplitNames:
 
 
 def _named(configured: str | None, usual: Sequence[str], names: Sequence[str], taken: Set[str | None]) -> str | None:
-    """The split that a key gives; without the key, the first of the ``usual`` ones that is there and not ``taken``."""
+    """The split that a key gives; without the key, the first of the `usual` ones that is there and not `taken`."""
     if configured == NONE:
         return None
     return configured or next((name for name in usual if name in names and name not in taken), None)

@@ -2,11 +2,11 @@
 
     fp32                     as it is
     fp16                     weights and arithmetic; images and logits stay fp32
-    int8_weights, palette4   fp16, with compressed weights (:mod:`vitsearch.export.coreml.coreml_weights`)
+    int8_weights, palette4   fp16, with compressed weights (`vitsearch.export.coreml.coreml_weights`)
 
-coremltools converts the graph of ``torch.export``; where that fails, the one of ``torch.jit.trace``, which with numpy
+coremltools converts the graph of `torch.export`; where that fails, the one of `torch.jit.trace`, which with numpy
 2.4 and coremltools 9 fails itself for most models. Core ML predicts on macOS only. What is judged is an ONNX file of
-the same weights and precision in onnxruntime (:mod:`vitsearch.export.coreml.onnx_stand_in`).
+the same weights and precision in onnxruntime (`vitsearch.export.coreml.onnx_stand_in`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NO_WEIGHTS = (0).to_bytes(4, "little") + (2).to_bytes(4, "little") + bytes(56)
 
 
 class CoreMlExporter(Exporter):
-    """See :class:`vitsearch.export.base.Exporter`."""
+    """See `vitsearch.export.base.Exporter`."""
 
     runtime = "coreml"
     packages = ("coremltools",)
@@ -61,7 +61,7 @@ class CoreMlExporter(Exporter):
 
 
 def store(program: Any, path: Path) -> None:
-    """Write a program to ``path``, and its weights beside it with the suffix ``.bin``: the same bytes every time."""
+    """Write a program to `path`, and its weights beside it with the suffix `.bin`: the same bytes every time."""
     spec = program.get_spec()
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     path.write_bytes(spec.SerializeToString(deterministic=True))
@@ -73,7 +73,7 @@ def store(program: Any, path: Path) -> None:
 
 
 def program_of(model: nn.Module, shape: tuple[int, ...], is_half: bool) -> Any:
-    """``model`` as a program, by the first way that succeeds; :class:`StageError` with the last words of both."""
+    """`model` as a program, by the first way that succeeds; `StageError` with the last words of both."""
     failures, was_training = [], model.training
     for name, graph_of in _WAYS.items():
         try:
@@ -101,7 +101,7 @@ def _converted(graph: Any, shape: tuple[int, ...], is_half: bool) -> Any:
 
 
 def _exported(model: nn.Module, shape: tuple[int, ...]) -> Any:
-    """The graph of ``torch.export``, without its aliases: coremltools 9 does not know that operator, which does
+    """The graph of `torch.export`, without its aliases: coremltools 9 does not know that operator, which does
     nothing. (Swin has twelve of them.)"""
     import torch
 

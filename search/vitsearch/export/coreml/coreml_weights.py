@@ -41,7 +41,7 @@ class Compressed:
 
 
 def compress(program: Any, precision: str) -> Compressed:
-    """A copy of ``program`` with compressed weights."""
+    """A copy of `program` with compressed weights."""
     from coremltools.optimize import coreml
 
     before = _weights(program)

@@ -25,9 +25,9 @@ CLOSE = 2e-3
 
 
 def write(plain: Path, judged: Path, rounded: Iterable[RoundedWeights], is_half: bool) -> None:
-    """Write the fp32 file ``plain`` with the ``rounded`` weights, and in fp16 if it ``is_half``, to ``judged``.
+    """Write the fp32 file `plain` with the `rounded` weights, and in fp16 if it `is_half`, to `judged`.
 
-    :class:`StageError` ``export`` when a weight of the program is not in ``plain``, or does not fit in fp16.
+    `StageError` `export` when a weight of the program is not in `plain`, or does not fit in fp16.
     """
     model = onnx.load(plain)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -42,7 +42,7 @@ def write(plain: Path, judged: Path, rounded: Iterable[RoundedWeights], is_half:
 
 
 def _found(weights: RoundedWeights, free: dict[str, Floats]) -> tuple[str, Floats]:
-    """The initializer that has the values of ``weights``, and the rounded values in its shape."""
+    """The initializer that has the values of `weights`, and the rounded values in its shape."""
     best, nearest = CLOSE * float(np.abs(weights.before).max()), None
     for name, values in free.items():
         for before, after in _layouts(weights, values):
@@ -56,7 +56,7 @@ def _found(weights: RoundedWeights, free: dict[str, Floats]) -> tuple[str, Float
 
 
 def _layouts(weights: RoundedWeights, values: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """The weights before and after in the shape of ``values``: as they are, and transposed as in linear layers."""
+    """The weights before and after in the shape of `values`: as they are, and transposed as in linear layers."""
     if values.size != weights.before.size or values.dtype != np.float32:
         return
     if _squeezed(weights.before) == _squeezed(values):

@@ -21,7 +21,7 @@ Values = dict[str, NDArray[Any]]
 
 
 def look(graph: Rewrite) -> None:
-    """Fill the shapes of ``graph``, and make constants of all that the image does not change.
+    """Fill the shapes of `graph`, and make constants of all that the image does not change.
 
     Shapes are taken from runs of the graph. A tensor that is computed from constants and shapes alone is a constant
     when it has one value in all runs; a shape that depends on the batch stays computed where it is still read.
@@ -60,7 +60,7 @@ def _drop_aliases(graph: Rewrite) -> None:
 
 
 def _run(graph: Rewrite, batch: int) -> Values:
-    """All tensors that nodes of ``graph`` make, for random images."""
+    """All tensors that nodes of `graph` make, for random images."""
     watched = onnx.ModelProto()
     watched.CopyFrom(graph.model)
     del watched.graph.output[:], watched.graph.value_info[:]

@@ -1,4 +1,4 @@
-"""Modules as they are exported: the same numbers in fewer nodes than their own ``forward`` gives."""
+"""Modules as they are exported: the same numbers in fewer nodes than their own `forward` gives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def export_forms(model: nn.Module) -> Iterator[None]:
 
 
 def _linear_attention(attention: Any, x: torch.Tensor) -> torch.Tensor:
-    """EfficientViT's attention (Cai et al. 2023): ``sum_j v_j (k_j . q_i) / (sum_j k_j . q_i + eps)``, no softmax.
+    """EfficientViT's attention (Cai et al. 2023): `sum_j v_j (k_j . q_i) / (sum_j k_j . q_i + eps)`, no softmax.
 
     Tokens stay along the last axis, where convolutions put them, so that nothing is transposed before or after. The
     products are taken in the cheaper order: the tokens' (n x n) when they are fewer than channels of a head, else the

@@ -32,8 +32,8 @@ OPEN_BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """``parity_max_abs`` is the largest difference between the logits of the file and of torch, ``parity_rel`` the same
-    over the largest logit; ``seconds_cpu`` covers export and check together."""
+    """`parity_max_abs` is the largest difference between the logits of the file and of torch, `parity_rel` the same
+    over the largest logit; `seconds_cpu` covers export and check together."""
 
     parity_max_abs: float
     parity_rel: float
@@ -46,12 +46,12 @@ class OnnxReport:
 def write_onnx(
     model: nn.Module, shape: tuple[int, ...], path: Path, opset: int = OPSET, batch: int | None = None
 ) -> OnnxReport:
-    """Write ``model`` to ``path`` for images of ``shape`` (its first number does not count) and ``batch`` of them in
+    """Write `model` to `path` for images of `shape` (its first number does not count) and `batch` of them in
     a run; None for any number.
 
-    The file takes float32 ``images`` and gives float32 ``logits``. The model is not changed. :class:`StageError`
-    ``export`` when the model cannot be exported (``crash``), when the file disagrees with torch (``parity``), or when
-    logits are not finite (``not_finite``).
+    The file takes float32 `images` and gives float32 `logits`. The model is not changed. `StageError`
+    `export` when the model cannot be exported (`crash`), when the file disagrees with torch (`parity`), or when
+    logits are not finite (`not_finite`).
     """
     begin = time.process_time()
     convert(model, shape, path, opset, batch)
@@ -63,7 +63,7 @@ def write_onnx(
 
 
 def convert(model: nn.Module, shape: tuple[int, ...], path: Path, opset: int = OPSET, batch: int | None = None) -> None:
-    """As :func:`write_onnx`, without comparing the file with torch; with few nodes (:mod:`.simplify`)."""
+    """As `write_onnx`, without comparing the file with torch; with few nodes (`.simplify`)."""
     was_training = model.training
     try:
         _write(model.eval(), torch.zeros(batch or 1, *shape[1:]), path, opset, is_open=batch is None)

@@ -23,7 +23,7 @@ Readers = dict[str, list[onnx.NodeProto]]
 
 
 class Rewrite:
-    """``nodes`` are kept in topological order; ``shapes`` and ``constants`` are by the name of a tensor."""
+    """`nodes` are kept in topological order; `shapes` and `constants` are by the name of a tensor."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
@@ -45,7 +45,7 @@ class Rewrite:
         return readers
 
     def is_private(self, name: str, readers: Readers) -> bool:
-        """Whether one node alone reads ``name``, once."""
+        """Whether one node alone reads `name`, once."""
         return len(readers[name]) == 1 and name not in self.outputs
 
     def is_float(self, name: str) -> bool:
@@ -86,14 +86,14 @@ class Rewrite:
         return self.node("Reshape", [x, self.constant(np.array(sizes, np.int64))], output, shape)
 
     def redirect(self, old: str, new: str) -> None:
-        """All readers of ``old`` read ``new``."""
+        """All readers of `old` read `new`."""
         for node in self.nodes:
             for index, name in enumerate(node.input):
                 if name == old:
                     node.input[index] = new
 
     def replace(self, new: dict[int, list[onnx.NodeProto]]) -> None:
-        """Put other nodes in the places of those whose ``id`` is a key of ``new``."""
+        """Put other nodes in the places of those whose `id` is a key of `new`."""
         self.nodes = [replacement for node in self.nodes for replacement in new.get(id(node), [node])]
 
     def prune(self) -> None:
@@ -118,5 +118,5 @@ class Rewrite:
 
 
 def named(node: onnx.NodeProto, key: str, default: Any) -> Any:
-    """An attribute of ``node``."""
+    """An attribute of `node`."""
     return attributes(node).get(key, default)

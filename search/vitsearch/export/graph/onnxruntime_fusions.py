@@ -23,9 +23,9 @@ HEADS_FIRST = [0, 2, 1, 3]
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """``softmax(scale q k^T) v`` of queries, keys and values that one Split takes from ``qkv``.
+    """`softmax(scale q k^T) v` of queries, keys and values that one Split takes from `qkv`.
 
-    ``inside`` are its nodes, the first of them the Reshape to (batch, tokens, 3 x heads, channels); ``last`` puts the
+    `inside` are its nodes, the first of them the Reshape to (batch, tokens, 3 x heads, channels); `last` puts the
     heads behind the tokens again.
     """
 
@@ -35,7 +35,7 @@ class Attention:
 
 
 def fuse(path: Path) -> None:
-    """Rewrite the file at ``path`` with fused operators; a file without places for them stays as it is."""
+    """Rewrite the file at `path` with fused operators; a file without places for them stays as it is."""
     graph = Rewrite(onnx.load(path))
     look(graph)
     count = len(graph.nodes)
@@ -54,7 +54,7 @@ def fuse(path: Path) -> None:
 
 
 def fuse_attention(graph: Rewrite) -> None:
-    """One MultiHeadAttention for each attention over one ``qkv`` without a bias."""
+    """One MultiHeadAttention for each attention over one `qkv` without a bias."""
     makers, readers = graph.makers(), graph.readers()
     new: dict[int, list[onnx.NodeProto]] = {}
     for softmax in graph.nodes:
@@ -132,7 +132,7 @@ def fold_batch_norms(graph: Rewrite) -> None:
 
 
 def _folded(graph: Rewrite, norm: onnx.NodeProto, product: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-    """A Reshape to matrices and the Gemm of ``product`` and ``norm``; None if their numbers are not constants."""
+    """A Reshape to matrices and the Gemm of `product` and `norm`; None if their numbers are not constants."""
     weight, parameters = graph.value(product.input[1]), [graph.value(name) for name in norm.input[1:]]
     if weight is None or weight.ndim != 2:
         return None

@@ -2,7 +2,7 @@
 
 Below 0.2 ms the cost of a node decides, about 0.45 us in onnxruntime. Shapes are constants as far as the batch allows;
 what only moves sizes of one, or nothing, vanishes; and the layers of a transformer work on matrices of tokens
-(:mod:`.token_rows`).
+(`.token_rows`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QKV = (2, 0, 3, 1, 4)
 
 
 def simplify(path: Path) -> None:
-    """Rewrite the file at ``path`` with fewer nodes."""
+    """Rewrite the file at `path` with fewer nodes."""
     graph = Rewrite(onnx.load(path))
     look(graph)
     _as_reshapes(graph)
@@ -129,7 +129,7 @@ def _is_absolute(graph: Rewrite, reshape: onnx.NodeProto) -> bool:
 
 
 def _split_without_squeezes(graph: Rewrite) -> None:
-    """Queries, keys and values (batch, heads, tokens, channels) by one Split of ``3 x heads`` instead of a Split in
+    """Queries, keys and values (batch, heads, tokens, channels) by one Split of `3 x heads` instead of a Split in
     three and a Squeeze (or a Gather) of each."""
     makers, readers = graph.makers(), graph.readers()
     new: dict[int, list[onnx.NodeProto]] = {}
@@ -160,7 +160,7 @@ def _split_without_squeezes(graph: Rewrite) -> None:
 
 
 def _parts(graph: Rewrite, name: str, readers: Readers) -> tuple[list[onnx.NodeProto], list[str]] | None:
-    """The nodes that take the three parts along the first axis out of ``name``, and the names of the parts."""
+    """The nodes that take the three parts along the first axis out of `name`, and the names of the parts."""
     reading = readers[name]
     if len(reading) == 1 and reading[0].op_type == "Split" and len(reading[0].output) == 3:
         split = reading[0]

@@ -21,9 +21,9 @@ def register() -> None:
 
 @symbolic_helper.parse_args("v", "is", "v", "f")
 def _rms_norm(graph: Any, x: Any, shape: list[int], weight: Any, epsilon: float | None) -> Any:
-    """``weight * x / sqrt(mean(x^2) + epsilon)`` over the last ``len(shape)`` axes (Zhang and Sennrich 2019).
+    """`weight * x / sqrt(mean(x^2) + epsilon)` over the last `len(shape)` axes (Zhang and Sennrich 2019).
 
-    onnxruntime fuses exactly these nodes into one kernel when ``shape`` has one axis.
+    onnxruntime fuses exactly these nodes into one kernel when `shape` has one axis.
     """
     least = torch.finfo(torch.float32).eps if epsilon is None else epsilon  # the default of torch
     axes = list(range(-len(shape), 0))

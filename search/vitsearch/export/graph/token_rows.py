@@ -20,7 +20,7 @@ BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow"})
 
 
 def rows_of(graph: Rewrite, node: onnx.NodeProto) -> list[str] | None:
-    """The inputs of ``node`` that have one row for each row of its output, when it treats rows by themselves."""
+    """The inputs of `node` that have one row for each row of its output, when it treats rows by themselves."""
     outputs = [name for name in node.output if name]
     if not node.input or len(outputs) != 1 or outputs[0] not in graph.shapes:
         return None
@@ -202,7 +202,7 @@ def _flat(shape: Shape) -> Shape:
 
 
 def _bias(graph: Rewrite, product: onnx.NodeProto, readers: Readers) -> tuple[onnx.NodeProto, str] | None:
-    """The Add of a constant vector to ``product``, if nothing else reads it, and the vector."""
+    """The Add of a constant vector to `product`, if nothing else reads it, and the vector."""
     if not graph.is_private(product.output[0], readers):
         return None
     add = readers[product.output[0]][0]

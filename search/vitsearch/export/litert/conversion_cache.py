@@ -27,9 +27,9 @@ def program_digest(program: Path) -> str:
 
 
 def cached(folder: Path, key: str, path: Path, make: Callable[[], None]) -> None:
-    """Put the file of ``key`` at ``path``: from ``folder``, or by ``make``, and then keep it there.
+    """Put the file of `key` at `path`: from `folder`, or by `make`, and then keep it there.
 
-    ``folder`` keeps the :data:`KEPT` files that were used last. Several processes may use it at once.
+    `folder` keeps the `KEPT` files that were used last. Several processes may use it at once.
     """
     kept = folder / key
     try:

@@ -1,6 +1,6 @@
 """Converters that need an environment of their own, because they pin libraries that vitsearch has in other versions.
 
-``vitsearch install-converter NAME`` makes such an environment, once for a user, in
+`vitsearch install-converter NAME` makes such an environment, once for a user, in
 
     $VITSEARCH_CONVERTERS/NAME                     or, without that variable,
     ~/.cache/vitsearch/converters/NAME             the user's folder for files that may be lost
@@ -68,9 +68,9 @@ def converter_missing(name: str) -> str | None:
 
 
 def install(name: str, verify: Callable[[Path], None], say: Callable[[str], None]) -> None:
-    """Make the environment of a converter, unless it is there; ``verify`` converts a model with the Python it is given.
+    """Make the environment of a converter, unless it is there; `verify` converts a model with the Python it is given.
 
-    pip prints on the terminal what it does. :class:`ResourceError` when a step fails.
+    pip prints on the terminal what it does. `ResourceError` when a step fails.
     """
     folder, python = folder_of(name), python_of(name)
     if converter_missing(name) is None:
@@ -96,7 +96,7 @@ def mark_installed(name: str) -> None:
 def call(python: Path, script: Path, arguments: Sequence[str | Path], timeout_s: float = TIMEOUT_S) -> None:
     """Run a script of ours with a converter's Python.
 
-    :class:`StageError` ``export`` ``crash`` with the converter's last words when it fails, ``timeout`` when it takes
+    `StageError` `export` `crash` with the converter's last words when it fails, `timeout` when it takes
     too long. Its output is not shown otherwise.
     """
     command = [str(python), "-I", str(script), *map(str, arguments)]  # -I: our PYTHONPATH is not for its libraries

@@ -30,7 +30,7 @@ REASON_MAX = 400
 
 
 def convert(program: Path, plain: Path) -> None:
-    """The program takes ``images`` by name and returns ``{"logits": ...}``; the file keeps both names."""
+    """The program takes `images` by name and returns `{"logits": ...}`; the file keeps both names."""
     import litert_torch
     import torch
 

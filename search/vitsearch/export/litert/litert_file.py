@@ -1,6 +1,6 @@
 """TFLite files for LiteRT, by litert-torch and ai-edge-quantizer.
 
-Both run in an environment of their own (:mod:`.converters`), because litert-torch pins pydantic and typing-extensions:
+Both run in an environment of their own (`.converters`), because litert-torch pins pydantic and typing-extensions:
 
     here                                        there (litert_convert.py)
     model --torch.export--> program.pt2   --->  fp32.tflite        kept for the other precisions
@@ -31,7 +31,7 @@ SCRIPT = Path(__file__).with_name("litert_convert.py")
 
 
 class LiteRtExporter(Exporter):
-    """See :class:`vitsearch.export.base.Exporter`."""
+    """See `vitsearch.export.base.Exporter`."""
 
     runtime = NAME
     packages = ("ai_edge_litert",)
@@ -41,7 +41,7 @@ class LiteRtExporter(Exporter):
         return "; ".join(filter(None, reasons)) or None
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
-        """Also :class:`StageError` ``export`` ``missing`` when the converter is not installed."""
+        """Also `StageError` `export` `missing` when the converter is not installed."""
         if reason := converters.converter_missing(NAME):
             raise StageError("export", "missing", reason)
         python, precision = converters.python_of(NAME), task.deployment.precision
@@ -58,7 +58,7 @@ class LiteRtExporter(Exporter):
 
 
 def verify(python: Path) -> None:
-    """Convert and quantize a small model; :class:`StageError` when that fails."""
+    """Convert and quantize a small model; `StageError` when that fails."""
     import numpy as np
     from torch import nn
 
@@ -97,7 +97,7 @@ def _require(path: Path) -> None:
 
 
 def _save_program(model: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """The program of ``model`` for images of ``shape``, with the names of our files."""
+    """The program of `model` for images of `shape`, with the names of our files."""
     import torch
 
     from vitsearch.models.onnx_format import INPUT, OUTPUT

@@ -1,7 +1,7 @@
 """MACs of the operators of an ONNX graph, those of onnxruntime's own among them, by the precision of the arithmetic.
 
 Matrix products and convolutions count, products of attention included; norms, activations and softmax do not, as in
-:mod:`vitsearch.compress.macs`. Weights that are stored in int8 and multiplied in fp32 count as fp32.
+`vitsearch.compress.macs`. Weights that are stored in int8 and multiplied in fp32 count as fp32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INT8_PRODUCTS = frozenset({"MatMulInteger", "MatMulIntegerToFloat", "DynamicQuan
 FLOAT_CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"})
 INT8_CONVOLUTIONS = frozenset({"ConvInteger", "QLinearConv"})
 COMPUTED_IN_INT8 = 4
-"""``accuracy_level`` of MatMulNBits at which onnxruntime rounds the activations to int8, block by block, too."""
+"""`accuracy_level` of MatMulNBits at which onnxruntime rounds the activations to int8, block by block, too."""
 
 
 def of_node(node: OnnxOperator) -> Counter[str]:
@@ -73,7 +73,7 @@ def _einsum(node: OnnxOperator) -> Counter[str]:
 
 
 def _attention_products(node: OnnxOperator) -> Counter[str]:
-    """``softmax(q k) v`` of MultiHeadAttention and Attention-23: (batch, tokens, width) or (batch, heads, tokens,
+    """`softmax(q k) v` of MultiHeadAttention and Attention-23: (batch, tokens, width) or (batch, heads, tokens,
     width of a head)."""
     queries, keys = node.input(0), node.input(1)
     if len(queries) not in (3, 4) or not keys:

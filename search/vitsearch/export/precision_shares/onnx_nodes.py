@@ -22,7 +22,7 @@ SILENT = 4
 
 @dataclass(frozen=True)
 class OnnxOperator:
-    """An operator with what is known of its tensors. ``types`` are ONNX's numbers of element types."""
+    """An operator with what is known of its tensors. `types` are ONNX's numbers of element types."""
 
     node: onnx.NodeProto
     shapes: Mapping[str, Shape]
@@ -50,7 +50,7 @@ class OnnxOperator:
 
 
 def nodes(model: onnx.ModelProto, kinds: Collection[str], batch: int) -> list[OnnxOperator]:
-    """The operators of the named ``kinds``, in a run of ``batch`` images."""
+    """The operators of the named `kinds`, in a run of `batch` images."""
     import onnx
 
     operators = [node for node in model.graph.node if node.op_type in kinds]
@@ -65,7 +65,7 @@ def nodes(model: onnx.ModelProto, kinds: Collection[str], batch: int) -> list[On
 
 
 def settings(level: str) -> Any:
-    """Options of a session: one thread, no messages, the graph optimized up to ``level``."""
+    """Options of a session: one thread, no messages, the graph optimized up to `level`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

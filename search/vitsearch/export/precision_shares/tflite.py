@@ -1,7 +1,7 @@
 """MACs of the operators of a TFLite file, by the types of their tensors. LiteRT shows no graph of its own.
 
 XNNPACK computes a product of floats with int8 weights in int8: it quantizes the floats as they come. Weights that are
-only stored in int8 pass through an operator of their own (``DEQUANTIZE``) first, and count as what it gives.
+only stored in int8 pass through an operator of their own (`DEQUANTIZE`) first, and count as what it gives.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from vitsearch_evaluators.artifacts import tflite_file
 from vitsearch_evaluators.artifacts.tflite_file import Operator, Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV, BATCH_MATMUL = 3, 4, 9, 67, 126
-"""Numbers of operators in the schema of TFLite (``BuiltinOperator``)."""
+"""Numbers of operators in the schema of TFLite (`BuiltinOperator`)."""
 TYPES = {0: "fp32", 1: "fp16", 3: "int8", 7: "int16", 9: "int8", 17: "int8", 18: "bf16"}
-"""``TensorType`` of the schema -> precision; 4-bit weights are multiplied in int8."""
+"""`TensorType` of the schema -> precision; 4-bit weights are multiplied in int8."""
 
 
 def macs(path: Path) -> Mapping[str, int]:
@@ -49,7 +49,7 @@ def _of(operator: Operator) -> dict[str, int]:
 
 
 def _counted(left: Tensor | None, right: Tensor | None, count: int) -> dict[str, int]:
-    """``count`` under the precision of the smaller of both types: floats are rounded to meet int8 weights."""
+    """`count` under the precision of the smaller of both types: floats are rounded to meet int8 weights."""
     kinds = [TYPES.get(each.type, "fp32") for each in (left, right) if each is not None]
     return {kinds[-1] if kinds[0] == "fp32" else kinds[0]: count}
 

@@ -33,10 +33,10 @@ Scales = Mapping[str, float]
 
 
 def calibrated(model: onnx.ModelProto, images: Floats, learned: Sequence[Learned], covered: Coverage) -> Scales:
-    """Write the linear layers of ``model`` (fp32) as convolutions, in place, and find the scales of what the layers
-    ``covered`` read and make.
+    """Write the linear layers of `model` (fp32) as convolutions, in place, and find the scales of what the layers
+    `covered` read and make.
 
-    Ranges are those of :func:`vitsearch.compress.quantization.qdq.write_symmetric`.
+    Ranges are those of `vitsearch.compress.quantization.qdq.write_symmetric`.
     """
     learned_ranges = matched(list(linears(model.graph)), learned)
     linear, kept = _write_convolutions(model), kept_in_fp32(model.graph)
@@ -57,7 +57,7 @@ def lines(scales: Scales) -> str:
 
 
 def round_at(model: onnx.ModelProto, scales: Scales) -> None:
-    """Round, in place, all that TensorRT may round: the tensors of ``scales``, and the weights of the convolutions
+    """Round, in place, all that TensorRT may round: the tensors of `scales`, and the weights of the convolutions
     between two of them."""
     between = {
         layer.output: layer.weight
@@ -113,7 +113,7 @@ def _write_convolutions(model: onnx.ModelProto) -> set[str]:
 
 
 def _input_of(output: str) -> str:
-    """The tensor that the convolution reads, of a linear layer with this ``output``."""
+    """The tensor that the convolution reads, of a linear layer with this `output`."""
     return f"{output}/input"
 
 

@@ -4,7 +4,7 @@
     8.6 and 9        opset 17, with LayerNorm as one operator; the precision is a flag of the build
     8.0 to 8.5       opset 13, with LayerNorm and GELU in their parts; the precision is a flag of the build
 
-A typed file computes fp16 in float16, except the nodes of :func:`.tensorrt_graph.kept_in_fp32`; images and logits are
+A typed file computes fp16 in float16, except the nodes of `.tensorrt_graph.kept_in_fp32`; images and logits are
 float32. With a flag TensorRT chooses between fp16 and fp32 itself for each node, so the accuracy of such a file is
 judged by the typed one of the same model.
 
@@ -12,7 +12,7 @@ int8 is signed, with zero points 0 and one scale for each tensor and each output
 explicit: Q/DQ in front of MatMul, Gemm and Conv with constant weights; all else is in fp16. Neither side of a residual
 addition is quantized: one side alone would break its fusion, and both cost accuracy. Products of two activations stay
 in fp16, in which TensorRT fuses attention. Before 8.4, which does not fuse Q/DQ into MatMul and Gemm, the file is in
-fp32 and has the scales in its metadata (:mod:`.tensorrt_calibration`); the agent makes the calibration cache of them.
+fp32 and has the scales in its metadata (`.tensorrt_calibration`); the agent makes the calibration cache of them.
 TensorRT then chooses what is in int8, so the accuracy is that of a typed file that rounds wherever TensorRT may.
 
 Weights with 2 zeros in 4 stay as they are; trtexec is then asked to look for them.
@@ -48,7 +48,7 @@ LEAST_CHANNELS = 16
 
 @dataclass(frozen=True)
 class FileForm:
-    """The form of a file from version ``since`` on. With ``has_scales`` int8 is left to TensorRT, by the scales of
+    """The form of a file from version `since` on. With `has_scales` int8 is left to TensorRT, by the scales of
     tensors; without, Q/DQ pairs say what is in int8."""
 
     since: Version
@@ -67,7 +67,7 @@ FORMS = (
 
 
 class TensorRtExporter(Exporter):
-    """See :class:`vitsearch.export.base.Exporter`."""
+    """See `vitsearch.export.base.Exporter`."""
 
     runtime = "tensorrt"
 
@@ -91,7 +91,7 @@ class TensorRtExporter(Exporter):
 
 
 def _form(task: ExportTask, version: Version | None) -> FileForm:
-    """The form for a version, the newest for an unknown one; :class:`StageError` when none fits."""
+    """The form for a version, the newest for an unknown one; `StageError` when none fits."""
     form = FORMS[0] if version is None else next((form for form in FORMS if form.since <= version), None)
     if form is None:
         oldest = ".".join(map(str, FORMS[-1].since))
@@ -101,7 +101,7 @@ def _form(task: ExportTask, version: Version | None) -> FileForm:
 
 
 def _write(model: nn.Module, task: ExportTask, path: Path, form: FileForm, version: Version) -> None:
-    """Write the file in one form, checked against the operators of ``version``."""
+    """Write the file in one form, checked against the operators of `version`."""
     import onnx
 
     from vitsearch.compress.quantization import fake_quant

@@ -62,7 +62,7 @@ class _Graph:
         self._makers = {name: node for node in graph.node for name in node.output}
 
     def before(self, names: Sequence[str]) -> Iterator[onnx.NodeProto]:
-        """The nodes that make the tensors ``names``; none for constants and inputs of the graph."""
+        """The nodes that make the tensors `names`; none for constants and inputs of the graph."""
         return (self._makers[name] for name in names if name in self._makers and name not in self.constants)
 
     def is_layer(self, node: onnx.NodeProto) -> bool:
@@ -97,7 +97,7 @@ def kept_in_fp32(graph: onnx.GraphProto) -> set[str]:
 
 
 def _keep_sums(graph: _Graph, name: str, kept: set[str]) -> None:
-    """Keep what ``name`` is made of: back to its sums with the node that each sums up, at most to a layer."""
+    """Keep what `name` is made of: back to its sums with the node that each sums up, at most to a layer."""
     todo = [(node, False) for node in graph.before([name])]
     while todo:
         node, is_summed = todo.pop()
@@ -135,7 +135,7 @@ def _pairs(graph: _Graph, layer: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 @dataclass(frozen=True)
 class Operators:
-    """What TensorRT reads from ONNX since ``since``: the newest opset, and operator -> the types of its tensors."""
+    """What TensorRT reads from ONNX since `since`: the newest opset, and operator -> the types of its tensors."""
 
     since: str
     opset: int
@@ -144,7 +144,7 @@ class Operators:
 
 @cache
 def operators() -> tuple[Operators, ...]:
-    """The table in ``tensorrt_operators.json``, oldest version first."""
+    """The table in `tensorrt_operators.json`, oldest version first."""
     tables = []
     for since, entry in json.loads(OPERATORS.read_text())["versions"].items():
         types = {
@@ -160,12 +160,12 @@ def operators_of(version: Version) -> Operators:
 
 
 def as_numbers(version: str) -> Version:
-    """The numbers of a version like ``10.3.0``."""
+    """The numbers of a version like `10.3.0`."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def refuse_unread(model: onnx.ModelProto, version: Version) -> None:
-    """Raise :class:`StageError` for a node that TensorRT ``version`` does not read, by operator and type."""
+    """Raise `StageError` for a node that TensorRT `version` does not read, by operator and type."""
     entry = operators_of(version)
     shown, table = ".".join(map(str, version)), f"{OPERATORS.name}, {entry.since}"
     opset = next(imported.version for imported in model.opset_import if imported.domain in ("", "ai.onnx"))

@@ -47,11 +47,11 @@ class Measurements(Protocol):
         ...
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
-        """How often every device has measured a graph by one of the :attr:`protocols`."""
+        """How often every device has measured a graph by one of the `protocols`."""
         ...
 
     async def measure(self, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
-        """Measure the file of a graph until every device has measured it ``rounds`` times."""
+        """Measure the file of a graph until every device has measured it `rounds` times."""
         ...
 
     def is_settled(self, graph: str) -> bool:
@@ -66,7 +66,7 @@ class Measurements(Protocol):
 def measurements_on(
     context: StageContext, devices: Iterable[Device], phases: Phases, weights: Mapping[str, float] | None
 ) -> Measurements:
-    """The measurements of one device, or of a fleet; ``weights`` as :class:`Fleet` has them."""
+    """The measurements of one device, or of a fleet; `weights` as `Fleet` has them."""
     each = {device.name: DeviceMeasurements(context, device, Protocols.of(phases, device.info)) for device in devices}
     return next(iter(each.values())) if len(each) == 1 else FleetMeasurements(each, weights)
 

@@ -1,4 +1,4 @@
-"""What ``vitsearch check`` finds out, without a run.
+"""What `vitsearch check` finds out, without a run.
 
 space.py    every problem of a space file, its data and its weights files
 weights.py  finished weights on some images of the data

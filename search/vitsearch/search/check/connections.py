@@ -70,7 +70,7 @@ class Connections:
         )
 
     def require(self, where: str) -> None:
-        """Raise the only problem, or one :class:`~vitsearch.errors.NotReady` with all of them."""
+        """Raise the only problem, or one `NotReady` with all of them."""
         if len(self.problems) == 1:
             raise self.problems[0]
         if self.problems:

@@ -45,7 +45,7 @@ TYPICAL_S: Mapping[str, float] = {
 REMEASURED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
 """In five runs: the models of the front and near it that are measured again (12 to 17); for each training that the file
 allows, the plans that were screened (3.4 to 5.8) and exported for all runtimes (1.5 to 2.3). A search screens on while
-plans need no training, so ``search.candidates`` is the least."""
+plans need no training, so `search.candidates` is the least."""
 PRUNED_SHARE = 0.25
 """Of the time that training the unpruned models takes, at least: plans that are trained are pruned, and mostly of the
 faster backbones."""
@@ -96,7 +96,7 @@ class Models:
 
 @dataclass(frozen=True)
 class CountedModels:
-    """Models of a space. ``unmeetable`` has a line for each limit that none of them can meet."""
+    """Models of a space. `unmeetable` has a line for each limit that none of them can meet."""
 
     models: Models
     unmeetable: tuple[str, ...]
@@ -340,13 +340,13 @@ def _stage_seconds(space: SearchSpace) -> tuple[Mapping[str, float], str]:
 
 
 def _duration(seconds: float) -> str:
-    """``12 min``, with two digits."""
+    """`12 min`, with two digits."""
     size, unit = _unit(seconds)
     return f"{seconds / size:.2g} {unit}"
 
 
 def _durations(span: Span) -> str:
-    """``about 5.1 to 9.4 min``."""
+    """`about 5.1 to 9.4 min`."""
     size, unit = _unit(span.high)
     low, high = f"{span.low / size:.2g}", f"{span.high / size:.2g}"
     return f"about {low} {unit}" if low == high else f"about {low} to {high} {unit}"

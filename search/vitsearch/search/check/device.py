@@ -21,8 +21,8 @@ from vitsearch.space import Problem, SearchSpace
 
 @dataclass(frozen=True)
 class JudgedDeployment:
-    """A runtime, provider and precision of the file; ``runs_in`` names the device's runtime and version. ``opset`` is
-    that of its ONNX file, None for another file. ``reason`` says why it is not searched, None when it is."""
+    """A runtime, provider and precision of the file; `runs_in` names the device's runtime and version. `opset` is
+    that of its ONNX file, None for another file. `reason` says why it is not searched, None when it is."""
 
     deployment: Deployment
     reason: str | None
@@ -56,7 +56,7 @@ class JudgedDevice:
 
 @dataclass(frozen=True)
 class CheckedDevices:
-    """``valid`` with the plans that all of the ``devices`` can run."""
+    """`valid` with the plans that all of the `devices` can run."""
 
     valid: Valid
     devices: tuple[JudgedDevice, ...]
@@ -69,7 +69,7 @@ class CheckedDevices:
 def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> CheckedDevices:
     """Judge a checked space for a device, or for the devices of a fleet, as a run on them would.
 
-    One :class:`~vitsearch.errors.SpaceError` with every problem: those of the file, runtimes of the file that can run
+    One `SpaceError` with every problem: those of the file, runtimes of the file that can run
     nothing on one of the devices or nothing that all of them run, and metrics that need a power meter where a device
     has none.
     """

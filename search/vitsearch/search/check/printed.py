@@ -1,4 +1,4 @@
-"""What ``vitsearch check --json`` prints."""
+"""What `vitsearch check --json` prints."""
 
 from __future__ import annotations
 

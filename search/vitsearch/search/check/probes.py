@@ -14,11 +14,11 @@ TICK_S = 0.02
 
 @dataclass(frozen=True)
 class Probe:
-    """How something that a run needs is tried: ``ask`` returns what it found, for a person, or raises a
-    :class:`~vitsearch.errors.VitsearchError` that says what to do.
+    """How something that a run needs is tried: `ask` returns what it found, for a person, or raises a
+    `VitsearchError` that says what to do.
 
-    ``silent`` is what to do where it does not answer at all. A probe ``after`` another one begins when that has
-    answered, and is left out when it has not. Of the probes that are ``one_of`` some, one has to succeed.
+    `silent` is what to do where it does not answer at all. A probe `after` another one begins when that has
+    answered, and is left out when it has not. Of the probes that are `one_of` some, one has to succeed.
     """
 
     what: str
@@ -83,7 +83,7 @@ class _Asked:
 
 
 def ask_all(probes: Sequence[Probe], answer_s: float) -> tuple[Answer, ...]:
-    """Ask all at the same time, each for ``answer_s`` at most. Those that are left out have no answer. A probe is named
+    """Ask all at the same time, each for `answer_s` at most. Those that are left out have no answer. A probe is named
     before the ones that come after it.
 
     Time counts while this process runs: on a busy machine it gets no processor for a part of it, and neither does what

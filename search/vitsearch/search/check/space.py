@@ -33,8 +33,8 @@ ANY_SIZE = 224  # pixels; without a valid resolution any size serves, because on
 class Valid:
     """A space file without problems: what its search and its data amount to.
 
-    ``layout`` is ``None`` where there are too many images to count. ``notes`` say why a run from this machine would end
-    at once. ``tokens`` are the addresses that a run gives a token.
+    `layout` is `None` where there are too many images to count. `notes` say why a run from this machine would end
+    at once. `tokens` are the addresses that a run gives a token.
     """
 
     file: str
@@ -75,7 +75,7 @@ class Valid:
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A space file with what its backbones do not support; ``warnings`` are of values that do little or go badly
+    """A space file with what its backbones do not support; `warnings` are of values that do little or go badly
     together."""
 
     judged: JudgedSpace
@@ -90,7 +90,7 @@ class CheckedFile:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """The data of a space file. ``found`` is ``None`` when they cannot be used, or the file does not say which."""
+    """The data of a space file. `found` is `None` when they cannot be used, or the file does not say which."""
 
     spec: DataSpec | None
     found: Review | None
@@ -129,7 +129,7 @@ class Checked:
         return (*self.file.warnings, *self.of_data.warnings, *self.of_weights.warnings)
 
     def require(self, more: Sequence[Problem] = ()) -> Valid:
-        """The valid space; otherwise one :class:`~vitsearch.errors.SpaceError` with every problem, those of ``more``
+        """The valid space; otherwise one `SpaceError` with every problem, those of `more`
         among them."""
         draft = self.judged.draft
         problems = (*self.judged.unsupported, *self.of_data.problems, *self.of_weights.problems, *more)
@@ -145,14 +145,14 @@ class Checked:
 
 def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Checked:
     """Check the form of a space file, its names and values, its weights files and its data, each as far as the others
-    allow. Raises :class:`~vitsearch.errors.SpaceError` only for a file that is no YAML mapping."""
+    allow. Raises `SpaceError` only for a file that is no YAML mapping."""
     file = check_file(path, overrides)
     data = check_data(file)
     return Checked(file, data, check_weights_of(file, data))
 
 
 def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CheckedFile:
-    """The first step of :func:`check_space`: what needs no data."""
+    """The first step of `check_space`: what needs no data."""
     judged = judge(path, overrides, backbones.supports)
     return CheckedFile(judged, (*judged.warnings, *_known_bad(judged.draft.space)))
 

@@ -33,7 +33,7 @@ CLEARLY = 3.0
 
 @dataclass(frozen=True)
 class CheckedWeights:
-    """``tried`` says of each backbone with a file of the user's what its weights do, or that they are trained first."""
+    """`tried` says of each backbone with a file of the user's what its weights do, or that they are trained first."""
 
     problems: list[Problem]
     warnings: list[str]

@@ -1,4 +1,4 @@
-"""``vitsearch devices accept``: a person says that a device is the one that measured for a study before."""
+"""`vitsearch devices accept`: a person says that a device is the one that measured for a study before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vitsearch.study.retargeted import Target
 
 @dataclass(frozen=True)
 class Accepted:
-    """The device ``name`` of a study. ``before`` is None where the study knew it already as it is ``now``."""
+    """The device `name` of a study. `before` is None where the study knew it already as it is `now`."""
 
     study: str
     name: str
@@ -29,7 +29,7 @@ class Accepted:
 def accept(where: str, name: str, note: Callable[[str], None]) -> Accepted:
     """Ask the device that answers under a name of a study who it is, and remember it as the one that measured before.
 
-    Raises :class:`~vitsearch.errors.StudyError` where its hardware is another one. ``note`` gets a line about others
+    Raises `StudyError` where its hardware is another one. `note` gets a line about others
     that measure on this machine.
     """
     with lookup.opened_to_change(where) as (study, _):

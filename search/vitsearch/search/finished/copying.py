@@ -61,9 +61,9 @@ class Copied:
 
 def copy(source: str, destination: str, files: str | None = None) -> Copied:
     """Copy a study, or all studies of a database, as they are at this moment; a run of them may go on meanwhile.
-    ``files`` is where the files of a new database go (:func:`~vitsearch.storage.stores.adopt_store`).
+    `files` is where the files of a new database go (`adopt_store`).
 
-    Raises :class:`~vitsearch.errors.StudyError`, and copies nothing, where the destination has another study of the
+    Raises `StudyError`, and copies nothing, where the destination has another study of the
     same name.
     """
     (old, name), new = find_all(source), find_database(destination)
@@ -99,7 +99,7 @@ def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
 
 
 def _studies_lacking(studies: Sequence[StudyRows], storage: str) -> list[StudyRows]:
-    """The studies that a database lacks. Raises :class:`StudyError` for those of which it has another version."""
+    """The studies that a database lacks. Raises `StudyError` for those of which it has another version."""
     make_tables(storage)
     there = set(study_names(storage))
     with snapshot(storage) as seen:

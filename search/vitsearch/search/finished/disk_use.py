@@ -20,7 +20,7 @@ COUNT_S = 1.0
 
 
 def disk_use(location: Found, ledger: Ledger, count_s: float = COUNT_S) -> DiskUse:
-    """Count what is on this machine, for at most ``count_s``. Nothing is asked of a server of files."""
+    """Count what is on this machine, for at most `count_s`. Nothing is asked of a server of files."""
     home, file = Home(files_folder(location.storage).resolve(), location.name), sqlite_file(location.storage)
     count = _Count(time.monotonic() + count_s)
     database = count.sum(path.stat().st_size for path in database_files(file)) if file is not None else None
@@ -44,7 +44,7 @@ def disk_use(location: Found, ledger: Ledger, count_s: float = COUNT_S) -> DiskU
 
 
 class _Count:
-    """Sums sizes until a moment (``time.monotonic``)."""
+    """Sums sizes until a moment (`time.monotonic`)."""
 
     def __init__(self, until_s: float) -> None:
         self._until_s = until_s

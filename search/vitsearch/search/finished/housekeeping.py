@@ -1,7 +1,7 @@
 """Which studies there are, what they take on disk; delete one; free the files that no result names.
 
-Only what a run writes is deleted: the files of a place with our note (:mod:`vitsearch.storage.notes`) that have a
-digest as their name, and of the folder of a study what :class:`~vitsearch.search.home.Home` names. No link is followed.
+Only what a run writes is deleted: the files of a place with our note (`vitsearch.storage.notes`) that have a
+digest as their name, and of the folder of a study what `Home` names. No link is followed.
 The results of a database (its ledger) and its files are shared by its studies. So a study that is the only one of its
 SQLite file is deleted with the file; of several, or on a server, the trials and the own folder of one are deleted, and
 the results stay.
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoredDatabase:
-    """A SQLite file with its studies. ``database_bytes`` and ``files_bytes`` are what all of them take on disk."""
+    """A SQLite file with its studies. `database_bytes` and `files_bytes` are what all of them take on disk."""
 
     path: Path
     studies: tuple[StudySummary, ...]
@@ -110,7 +110,7 @@ class Freed:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What deleting a study takes away. ``others`` are the studies that stay in its database. ``keeps_results``: so do
+    """What deleting a study takes away. `others` are the studies that stay in its database. `keeps_results`: so do
     the results of its trials, because others share them, or because the database is on a server."""
 
     study: str
@@ -125,8 +125,8 @@ class Deletion:
 
 
 def databases(folder: Path) -> list[StoredDatabase]:
-    """The databases in ``folder`` that hold a study. They are only read; what cannot be read is left out with a
-    warning. Raises :class:`~vitsearch.errors.StudyError` where there is no such folder."""
+    """The databases in `folder` that hold a study. They are only read; what cannot be read is left out with a
+    warning. Raises `StudyError` where there is no such folder."""
     if not folder.is_dir():
         raise StudyError(f"{folder} is not a folder; studies are in the folder in which 'vitsearch run' was started")
     stored = []
@@ -143,7 +143,7 @@ def databases(folder: Path) -> list[StoredDatabase]:
 
 
 def plan_deletion(where: str) -> Deletion:
-    """What :func:`delete` would take away. Raises :class:`~vitsearch.errors.StudyError` for a study that does not
+    """What `delete` would take away. Raises `StudyError` for a study that does not
     exist, and for one whose files another database has too."""
     location = find(where)
     home, file = Home(files_folder(location.storage).resolve(), location.name), sqlite_file(location.storage)
@@ -183,9 +183,9 @@ def plan_deletion(where: str) -> Deletion:
 
 
 def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
-    """Tell the live runs of a study that it is deleted, and wait until they have ended. ``note`` gets a line for each.
+    """Tell the live runs of a study that it is deleted, and wait until they have ended. `note` gets a line for each.
 
-    Raises :class:`~vitsearch.errors.StudyError` when one goes on for :data:`END_S` all the same.
+    Raises `StudyError` when one goes on for `END_S` all the same.
     """
     with closing(Ledger.open(deletion.storage)) as ledger:
         ledger.inventory.tell_to_end(deletion.study, _by_this_process())
@@ -202,7 +202,7 @@ def end_runs(deletion: Deletion, note: Callable[[str], None]) -> None:
 def delete(deletion: Deletion) -> None:
     """Delete a study: its files before its rows, so that a deletion which was interrupted can be repeated.
 
-    Raises :class:`~vitsearch.errors.StudyError`, and deletes nothing, while it is run here or elsewhere.
+    Raises `StudyError`, and deletes nothing, while it is run here or elsewhere.
     """
     file = sqlite_file(deletion.storage)
     home = Home(files_folder(deletion.storage).resolve(), deletion.study)
@@ -222,7 +222,7 @@ def delete(deletion: Deletion) -> None:
 
 
 def refuse_live(study: str, runs: Sequence[LiveRun]) -> None:
-    """Raise :class:`~vitsearch.errors.StudyError` where a run of a study goes on."""
+    """Raise `StudyError` where a run of a study goes on."""
     if runs:
         goes_on = f"the run {runs[0].describe()} goes on"
         raise StudyError(f"study {study!r}: {goes_on}; end it first, or end it and delete with --force")
@@ -235,9 +235,9 @@ def _by_this_process() -> str:
 def clean(where: str, dry_run: bool) -> Freed:
     """Delete the files in the store of a study's database that none of its results names: those of results that were
     dropped, and what killed processes left, copies of models in the folder of the local agent among them. With
-    ``dry_run``, count them.
+    `dry_run`, count them.
 
-    Raises :class:`~vitsearch.errors.StudyError` while a study of the database is run, here or elsewhere: a run writes a
+    Raises `StudyError` while a study of the database is run, here or elsewhere: a run writes a
     file before the result that names it.
     """
     location = find(where)

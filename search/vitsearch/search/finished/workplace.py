@@ -36,7 +36,7 @@ from vitsearch.workers.ray_runner import RayRunner
 
 @dataclass(frozen=True)
 class Workplace:
-    """What works for one command. ``space`` has the device, and the storage at which the study was found."""
+    """What works for one command. `space` has the device, and the storage at which the study was found."""
 
     study: Study
     ledger: Ledger
@@ -84,7 +84,7 @@ class Workplace:
 
 @contextmanager
 def opened(study: Study, ledger: Ledger, space: SearchSpace, progress: Progress) -> Iterator[Workplace]:
-    """Start one worker and connect the device of ``space``. No other run of the study is on this machine meanwhile."""
+    """Start one worker and connect the device of `space`. No other run of the study is on this machine meanwhile."""
     home = Home.of(space)
     with ExitStack() as closing:
         closing.enter_context(home.alone())

@@ -5,7 +5,7 @@
 KL (nats) is the divergence of the refitted, untrained model from the unpruned base. A Gaussian prior keeps the line
 sane from the first plan on: a line that was free collapsed when the first trainings were all of light cuts (KL about
 0), and then called an 88 % cut perfect. The prior is near that under which 70 trainings of three families, of 1 and of
-24 epochs, were likeliest as they came (``benchmarks/predictions.py``).
+24 epochs, were likeliest as they came (`benchmarks/predictions.py`).
 """
 
 from __future__ import annotations

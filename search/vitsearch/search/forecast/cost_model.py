@@ -37,7 +37,7 @@ def training_seconds(trial: RunningTrial) -> float:
 
 
 def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterable[Metrics]) -> dict[str, float | None]:
-    """The values of ``screen``, completed with predictions; None where there is none yet."""
+    """The values of `screen`, completed with predictions; None where there is none yet."""
     missing = [name for name in objectives if screen.value(name) is None]
     known = list(confirmed) if any(split(name)[0].name in PROPORTIONAL_TO for name in missing) else []
     return screen.values | {name: _predicted(name, screen, known) for name in missing}

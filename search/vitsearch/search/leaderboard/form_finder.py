@@ -1,4 +1,4 @@
-"""The form of the files of an unpruned model, found by measurement where the space file says ``auto``.
+"""The form of the files of an unpruned model, found by measurement where the space file says `auto`.
 
 Every form is screened on the device, and the fastest is kept; within the intervals it is the first, which is the usual
 one. Files that also quantize convolutions are kept only if they lose little accuracy against those of linear layers.
@@ -33,7 +33,7 @@ class FormFinder:
         self._cost = next(times, "cpu_ms_p50")
 
     async def find(self, model: Unpruned) -> None:
-        """Decide each knob that is open for ``model``, one after the other."""
+        """Decide each knob that is open for `model`, one after the other."""
         for knob in FORM_KNOBS:
             if self._plans.finds(knob) and self._forms(model, knob) is None:
                 await self._decide(model, knob)
@@ -70,7 +70,7 @@ class FormFinder:
         return metrics.figures[self._cost]
 
     async def _accurate(self, plans: Mapping[str, Plan], why: str) -> tuple[str, str]:
-        """``all``, unless it loses more accuracy against ``linear`` than it may, and what decided; ``why`` is that it
+        """`all`, unless it loses more accuracy against `linear` than it may, and what decided; `why` is that it
         is faster."""
         linear, covering = [await self._accuracy(plans[ops]) for ops in (LINEAR, ALL)]
         if covering is None:
@@ -101,7 +101,7 @@ class FormFinder:
 
 
 def _shown(cost: Figure) -> str:
-    """``0.7677 (0.741 to 0.795)``."""
+    """`0.7677 (0.741 to 0.795)`."""
     span = "" if cost.low is None or cost.high is None else f" ({cost.low:.4g} to {cost.high:.4g})"
     return f"{cost.value:.4g}{span}"
 
@@ -122,7 +122,7 @@ def fastest(costs: Mapping[str, Figure]) -> str:
 
 
 def why_fastest(costs: Mapping[str, Figure], kept: str, tried: int) -> str:
-    """What decided for the form that :func:`fastest` has chosen, of ``tried`` forms."""
+    """What decided for the form that `fastest` has chosen, of `tried` forms."""
     others = [form for form, cost in costs.items() if cost.value is not None and form != kept]
     if not others:
         return f"no other of the {tried} forms could be measured"

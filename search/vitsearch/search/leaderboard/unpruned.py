@@ -33,7 +33,7 @@ def stored_leaders(study: Study) -> set[Plan]:
 
 
 def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Plan], bases: Iterable[str] = ()) -> None:
-    """Show how many bases and leaderboard rows there are: those of ``leaders``, and the bases named in ``bases``."""
+    """Show how many bases and leaderboard rows there are: those of `leaders`, and the bases named in `bases`."""
     wanted = list(plans.leaderboard())
     backbones = {plan.backbone for plan in (plans.baseline(), *wanted)}
     ready = backbones & {*bases, *(plan.backbone for plan in leaders)}

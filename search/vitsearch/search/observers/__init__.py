@@ -9,8 +9,8 @@
     progress_group.py  several observers as one
 
 Importing this package imports neither prometheus_client nor mlflow. Other packages add observers through the
-entry-point group ``vitsearch.observers`` (``name = "module:Class"``); their conformance test is
-:class:`vitsearch.testing.observers.ObserverTests`.
+entry-point group `vitsearch.observers` (`name = "module:Class"`); their conformance test is
+`vitsearch.testing.observers.ObserverTests`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class FinalFront:
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """A bundle: its ``name``, the model card and the ``archive``, and the figures that it promises. ``trial`` is None
+    """A bundle: its `name`, the model card and the `archive`, and the figures that it promises. `trial` is None
     for the baseline."""
 
     name: str
@@ -45,12 +45,12 @@ class RunObserver(Progress, Protocol):
     """What is told of one run. Its calls must return at once: what takes longer belongs into a thread."""
 
     def finished(self, read_front: Callable[[], FinalFront]) -> None:
-        """The search has ended, not by an error. Whoever wants its front calls ``read_front`` before returning."""
+        """The search has ended, not by an error. Whoever wants its front calls `read_front` before returning."""
         ...
 
 
 class SilentRun(Silent):
-    """A :class:`RunObserver` that does nothing: subclass it and override what is reported."""
+    """A `RunObserver` that does nothing: subclass it and override what is reported."""
 
     def finished(self, read_front: Callable[[], FinalFront]) -> None:
         pass
@@ -69,7 +69,7 @@ class Observer(Protocol):
         """Open what a run of a space reports to, and close it after the block.
 
         Args:
-            setting: Where it reports to, as the user wrote it behind ``--observer NAME=``.
+            setting: Where it reports to, as the user wrote it behind `--observer NAME=`.
             space: The space of the run. Its study may not exist yet.
             note: Shows a line to the user, such as an address that was chosen.
 
@@ -84,7 +84,7 @@ class Observer(Protocol):
 
 @runtime_checkable
 class BundleObserver(Observer, Protocol):
-    """An observer that also takes what ``vitsearch ship`` writes."""
+    """An observer that also takes what `vitsearch ship` writes."""
 
     def send_bundle(self, setting: str, space: SearchSpace, front: FinalFront, shipped: ShippedModel) -> None:
         """Add a bundle, with the front as it is now. Raises whatever happens: the bundle is written by then."""

@@ -1,7 +1,7 @@
 """The log of one run as JSON lines: each stage and trial, notes, and the warnings of our own loggers.
 
-Every line has ``time`` (ISO 8601, UTC), ``event``, ``study``, ``host`` and ``pid``; what happens in a trial has
-``trial``, what happens in a stage ``stage``. The events:
+Every line has `time` (ISO 8601, UTC), `event`, `study`, `host` and `pid`; what happens in a trial has
+`trial`, what happens in a stage `stage`. The events:
 
     run_started                   run_ended        seconds, error (null at a clean end)
     trial_started   plan          trial_ended      outcome, plan, reason, metrics, artifact_key
@@ -54,7 +54,7 @@ class LogFile:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, study: str) -> Iterator[LogFile]:
-        """Append to ``path``, and take in the warnings of our loggers. :class:`StoreError` if it cannot be written."""
+        """Append to `path`, and take in the warnings of our loggers. `StoreError` if it cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_fifo():  # to open one waits for a reader
@@ -78,7 +78,7 @@ class LogFile:
 
     @contextmanager
     def _between(self, what: str) -> Iterator[None]:
-        """Write when ``what`` starts and ends; the end has the seconds, and the error that ended it."""
+        """Write when `what` starts and ends; the end has the seconds, and the error that ended it."""
         self._write(f"{what}_started")
         started, error = time.monotonic(), None
         try:

@@ -1,4 +1,4 @@
-"""The HTTP server of ``--metrics``: one answer for each connection, which has to be asked for soon.
+"""The HTTP server of `--metrics`: one answer for each connection, which has to be asked for soon.
 
 A client that sends nothing, or a byte now and then, is cut off after some seconds and keeps nobody waiting.
 """

@@ -44,7 +44,7 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """MLflow's variables, where the user has not set them. A trial that failed is sent again anyway, and MLflow's own 7
-tries may take minutes; two lines for each trial would spoil the view, and what ``--json`` prints."""
+tries may take minutes; two lines for each trial would spoil the view, and what `--json` prints."""
 ON_FRONT = "vitsearch.on_front"
 PAGE = 1000
 CLOSE_S = 30.0
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """``started_ms`` is None where another run has started it. Milliseconds since 1970, as MLflow counts them."""
+    """`started_ms` is None where another run has started it. Milliseconds since 1970, as MLflow counts them."""
 
     number: int
     record: Record
@@ -119,7 +119,7 @@ class MlflowRuns(SilentRun):
         self._ended.put(read_front())
 
     def close(self) -> None:
-        """Send what is left, and end the run of the study; gives up after ``CLOSE_S``."""
+        """Send what is left, and end the run of the study; gives up after `CLOSE_S`."""
         self._ended.put(None)
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
@@ -191,7 +191,7 @@ class StudyRuns:
         client.set_terminated(run.info.run_id, status, trial.ended_ms)
 
     def resume(self) -> None:
-        """The run of the study goes on; :meth:`end` ends it."""
+        """The run of the study goes on; `end` ends it."""
         client = self._connected()
         if not self._is_running:
             client.update_run(self._parent, "RUNNING")
@@ -220,7 +220,7 @@ class StudyRuns:
         client.log_text(self._parent, to_csv(front, rows(front, front.shown(), {})), "front.csv")
 
     def log_bundle(self, shipped: ShippedModel) -> None:
-        """Add a bundle to the run of the study: its card and archive, and what it promises as ``shipped/...``."""
+        """Add a bundle to the run of the study: its card and archive, and what it promises as `shipped/...`."""
         client, now = self._connected(), _now_ms()
         for file in (shipped.card, shipped.archive):
             client.log_artifact(self._parent, str(file), f"shipped/{shipped.name}")
@@ -308,7 +308,7 @@ def _metrics(values: Mapping[str, float], at_ms: int) -> list[Metric]:
 
 
 def _allowed(name: str) -> str:
-    """MLflow's names have no ``@``: ``latency_ms_p50@nano`` is ``latency_ms_p50/nano``."""
+    """MLflow's names have no `@`: `latency_ms_p50@nano` is `latency_ms_p50/nano`."""
     return name.replace("@", "/")
 
 

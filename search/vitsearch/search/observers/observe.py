@@ -20,8 +20,8 @@ from vitsearch.space import SearchSpace
 class Observing:
     """What a run reports to beside its view.
 
-    ``log_file`` takes its JSON lines (default: a new file in the logs folder of the study). ``observers`` are plugins
-    by their names, each with its setting: ``prometheus`` a port of the loopback address or HOST:PORT, ``mlflow`` the
+    `log_file` takes its JSON lines (default: a new file in the logs folder of the study). `observers` are plugins
+    by their names, each with its setting: `prometheus` a port of the loopback address or HOST:PORT, `mlflow` the
     URI of a tracking server or store.
     """
 
@@ -31,7 +31,7 @@ class Observing:
 
 @dataclass(frozen=True)
 class Observers:
-    """Everything that is told of a run: ``progress``, and ``finished``, which asks for the front if anyone wants it."""
+    """Everything that is told of a run: `progress`, and `finished`, which asks for the front if anyone wants it."""
 
     progress: Progress
     finished: Callable[[Callable[[], FinalFront]], None]
@@ -39,11 +39,11 @@ class Observers:
 
 @contextmanager
 def observed(view: Progress, space: SearchSpace, logs: Path, observing: Observing) -> Iterator[Observers]:
-    """``view`` and everything else that is to be told of a run of ``space``. ``logs`` is the logs folder of the study.
+    """`view` and everything else that is to be told of a run of `space`. `logs` is the logs folder of the study.
 
-    Raises :class:`~vitsearch.errors.ResourceError` for what is not installed or an address that cannot be used,
-    :class:`~vitsearch.errors.UnknownName` for an observer that does not exist, and
-    :class:`~vitsearch.errors.StoreError` for a log file that cannot be written.
+    Raises `ResourceError` for what is not installed or an address that cannot be used,
+    `UnknownName` for an observer that does not exist, and
+    `StoreError` for a log file that cannot be written.
     """
     plugins = [(usable(name), setting) for name, setting in observing.observers.items()]
     with ExitStack() as closing:
@@ -59,8 +59,8 @@ def observed(view: Progress, space: SearchSpace, logs: Path, observing: Observin
 
 
 def usable(name: str) -> Observer:
-    """An observer by its name. Raises :class:`~vitsearch.errors.UnknownName`, and
-    :class:`~vitsearch.errors.ResourceError` with the command that installs what it lacks."""
+    """An observer by its name. Raises `UnknownName`, and
+    `ResourceError` with the command that installs what it lacks."""
     observer = OBSERVERS.get(name)()
     if reason := observer.missing():
         raise ResourceError(reason)
@@ -68,7 +68,7 @@ def usable(name: str) -> Observer:
 
 
 def usable_for_bundles(name: str) -> BundleObserver:
-    """The same for what takes bundles: :class:`~vitsearch.errors.ResourceError` too for one that does not."""
+    """The same for what takes bundles: `ResourceError` too for one that does not."""
     observer = usable(name)
     if not isinstance(observer, BundleObserver):
         raise ResourceError(f"observer {name!r} takes no bundles")
@@ -76,9 +76,9 @@ def usable_for_bundles(name: str) -> BundleObserver:
 
 
 def settings_of(pairs: Sequence[str] | None, **short: str | None) -> dict[str, str]:
-    """The settings of observers by their names, from words ``NAME=SETTING`` and from options of their own.
+    """The settings of observers by their names, from words `NAME=SETTING` and from options of their own.
 
-    Raises :class:`~vitsearch.errors.ResourceError` for another form, and for a name with two settings.
+    Raises `ResourceError` for another form, and for a name with two settings.
     """
     settings = {name: setting for name, setting in short.items() if setting is not None}
     for pair in pairs or ():

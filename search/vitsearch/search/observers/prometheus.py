@@ -1,4 +1,4 @@
-"""The observer of Prometheus: ``vitsearch run SPACE --metrics 9464`` serves the metrics of a study while it runs.
+"""The observer of Prometheus: `vitsearch run SPACE --metrics 9464` serves the metrics of a study while it runs.
 
 They are read from the database when Prometheus asks, so they are those of all runs of the study together, on every
 machine. The address is on this machine only, unless a host is given: nobody has to log in. A request under a name
@@ -43,7 +43,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """``9464`` or ``HOST:9464``; port 0 is any free one. Raises :class:`ResourceError`."""
+        """`9464` or `HOST:9464`; port 0 is any free one. Raises `ResourceError`."""
         host, _, port = text.rpartition(":")
         if not port.isdecimal() or int(port) > 65535:
             raise ResourceError(f"metrics address {text!r} is not valid: write PORT or HOST:PORT, such as 9464")
@@ -70,9 +70,9 @@ class Prometheus:
 
 @contextmanager
 def serve_metrics(text: str, space: SearchSpace) -> Iterator[str]:
-    """Serve the metrics of a study at the address ``text`` during the block, and give the URL.
+    """Serve the metrics of a study at the address `text` during the block, and give the URL.
 
-    Raises :class:`ResourceError` where the address cannot be used.
+    Raises `ResourceError` where the address cannot be used.
     """
     from prometheus_client import CollectorRegistry, make_wsgi_app  # optional
 
@@ -108,7 +108,7 @@ class StudyCollector:
         self._reader: tuple[Study, Ledger] | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric as it is now. While the database does not answer there is only ``vitsearch_database_up``."""
+        """Every metric as it is now. While the database does not answer there is only `vitsearch_database_up`."""
         values = self._read()
         yield _gauge("database_up", "Whether the database of the study answers.", self._study, float(bool(values)))
         if values:
@@ -144,8 +144,8 @@ class StudyCollector:
 
 
 def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
-    """The numbers behind the metrics: those of ``vitsearch status``, and what is left of each budget (seconds), the
-    plans in training, the hypervolume and the size of the front. ``study`` runs no trial itself."""
+    """The numbers behind the metrics: those of `vitsearch status`, and what is left of each budget (seconds), the
+    plans in training, the hypervolume and the size of the front. `study` runs no trial itself."""
     front = read_front(study, ledger)
     state, search, runs = status(study, ledger, front), study.space().search, ledger.costs.runs(study.name)
     budgets = {
@@ -162,7 +162,7 @@ def figures(study: Study, ledger: Ledger) -> dict[str, Any]:
 
 
 def _metrics(study: str, values: Mapping[str, Any]) -> Iterator[Metric]:
-    """Prometheus' names: the unit at the end, and ``_total`` for what only grows. What is not known yet is left out."""
+    """Prometheus' names: the unit at the end, and `_total` for what only grows. What is not known yet is left out."""
     yield _family("trials_total", "Finished trials by outcome.", study, "outcome", values["outcomes"])
     wanted = values["wanted"]
     numbers = {
@@ -195,7 +195,7 @@ def _gauge(name: str, text: str, study: str, value: float) -> Metric:
 
 
 def _family(name: str, text: str, study: str, label: str | None, values: Mapping[str, float]) -> Metric:
-    """A metric with one value for each value of ``label``."""
+    """A metric with one value for each value of `label`."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # optional
 
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily

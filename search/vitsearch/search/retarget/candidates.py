@@ -23,8 +23,8 @@ LEAST = 1e-9
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model of the study. ``trial`` is None for the baseline, ``own`` its deployment in the study and ``here`` its
-    figures on the device of the study; ``plan`` and ``keys`` are those of its deployment there."""
+    """A model of the study. `trial` is None for the baseline, `own` its deployment in the study and `here` its
+    figures on the device of the study; `plan` and `keys` are those of its deployment there."""
 
     trial: int | None
     own: Deployment
@@ -60,7 +60,7 @@ def _words(deployment: Deployment) -> str:
 
 @dataclass(frozen=True)
 class Finder:
-    """Moves models to a target. ``refused`` says why a plan cannot be built or run there, or None; ``here`` gives the
+    """Moves models to a target. `refused` says why a plan cannot be built or run there, or None; `here` gives the
     figures of a record on the device of the study."""
 
     pipeline: Pipeline
@@ -69,14 +69,14 @@ class Finder:
     here: Callable[[Record], Metrics]
 
     async def baseline(self, record: Record) -> Candidate:
-        """The baseline stays in fp32. Raises :class:`~vitsearch.errors.ResourceError` where it cannot run."""
+        """The baseline stays in fp32. Raises `ResourceError` where it cannot run."""
         deployment = replace(self.target, quantization=None).deployment(record.plan.deployment)
         if reason := self._why_not(record, _on(record.plan, deployment)):
             raise ResourceError(f"the baseline, to which limits refer, cannot run there: {reason}")
         return await self._candidate(None, record, deployment)
 
     async def models(self, records: Mapping[int, Record]) -> tuple[list[Candidate], dict[int, str]]:
-        """Every confirmed model of ``records``, and why others cannot run there, by trial. Models that differ only in
+        """Every confirmed model of `records`, and why others cannot run there, by trial. Models that differ only in
         what the target replaces are one there: the one that moves only, or else the first."""
         candidates: dict[tuple[str, int, Deployment], Candidate] = {}
         left_out: dict[int, str] = {}

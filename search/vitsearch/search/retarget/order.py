@@ -56,7 +56,7 @@ class Goals:
     reference: Loss
 
     def losses(self, values: Mapping[str, Floats]) -> Floats:
-        """The losses of :mod:`vitsearch.core.pareto` for values on the scale of the estimates, one row for each; those
+        """The losses of `vitsearch.core.pareto` for values on the scale of the estimates, one row for each; those
         that break a limit are worse than any."""
         rows = np.column_stack([_loss(name, values[name]) for name in self.objectives])
         for bound in self.bounds:

@@ -29,7 +29,7 @@ from vitsearch.study.study import Study
 
 
 class Retargeting:
-    """Measures the models of a study on the device of ``pipeline``. Each result is stored before the next is asked for,
+    """Measures the models of a study on the device of `pipeline`. Each result is stored before the next is asked for,
     and what the ledger has is looked up, so the same call resumes."""
 
     def __init__(
@@ -144,7 +144,7 @@ def _why_unmeasured(standing: Standing, index: int) -> str:
 
 
 def _next(standing: Standing, every: bool) -> int | None:
-    """The model to measure next; None when no other is likely to be on the front, or with ``every`` when none is
+    """The model to measure next; None when no other is likely to be on the front, or with `every` when none is
     left."""
     index = standing.next()
     return standing.best(standing.open) if index is None and every and standing.open else index

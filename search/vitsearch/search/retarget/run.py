@@ -1,4 +1,4 @@
-"""One ``vitsearch retarget``: a worker and the device are opened for the models of a study."""
+"""One `vitsearch retarget`: a worker and the device are opened for the models of a study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vitsearch.study.retargeted import Retargeted, Target
 
 
 def retarget(where: str, target: Target, every: bool, progress: Progress) -> Retargeted:
-    """Measure the models of a study on a target until no other is likely to be on its front, or ``every`` model. What
+    """Measure the models of a study on a target until no other is likely to be on its front, or `every` model. What
     the ledger has is not measured again."""
     with lookup.opened_to_change(where) as (study, ledger):
         own = study.space()

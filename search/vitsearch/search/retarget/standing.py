@@ -19,8 +19,8 @@ from vitsearch.study.retargeted import Fit, Prediction
 
 @dataclass(frozen=True)
 class Standing:
-    """``candidates`` are the baseline and then the models, ``known`` what was found of each there by now: costs of its
-    graph, accuracy and size of its file. ``predictors`` has a model for each cost; ``failed`` are the positions of the
+    """`candidates` are the baseline and then the models, `known` what was found of each there by now: costs of its
+    graph, accuracy and size of its file. `predictors` has a model for each cost; `failed` are the positions of the
     candidates that could not be measured."""
 
     goals: Goals

@@ -38,7 +38,7 @@ DESIGN_NOISE = 0.04
 
 @dataclass(frozen=True)
 class Graph:
-    """What is known of a graph before it is measured there. ``deployment`` is how it runs here and there; ``logs`` are
+    """What is known of a graph before it is measured there. `deployment` is how it runs here and there; `logs` are
     natural logarithms, that of its cost here first, as many for each graph."""
 
     family: str
@@ -55,7 +55,7 @@ class Predicted:
 
 
 class TransferModel:
-    """Predicts the costs of ``graphs`` there once some of them were measured."""
+    """Predicts the costs of `graphs` there once some of them were measured."""
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
         self._here = np.array([graph.logs[0] for graph in graphs])
@@ -63,8 +63,8 @@ class TransferModel:
         self._similarity = terms @ terms.T
 
     def predict(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
-        """Predict all graphs, in their order. ``logs`` are the measured costs of the graphs at the positions
-        ``measured``, with the standard ``deviations`` of their measurements."""
+        """Predict all graphs, in their order. `logs` are the measured costs of the graphs at the positions
+        `measured`, with the standard `deviations` of their measurements."""
         at = np.asarray(measured, dtype=int)
         ratios = np.asarray(logs, dtype=float) - self._here[at]
         posteriors = [
@@ -80,7 +80,7 @@ class TransferModel:
         return Predicted(self._here + mean, np.sqrt(np.maximum(weights @ squares - mean**2, 0.0)))
 
     def leave_one_out(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
-        """Predict each measured graph from all others, in the order of ``measured``."""
+        """Predict each measured graph from all others, in the order of `measured`."""
         at, logs, deviations = np.asarray(measured, dtype=int), np.asarray(logs), np.asarray(deviations)
         held_out = []
         for index in range(len(at)):
@@ -91,7 +91,7 @@ class TransferModel:
         return Predicted(means, spreads)
 
     def most_informative(self, measured: Sequence[int], open_: Sequence[int], weights: Floats) -> int:
-        """The one of the graphs ``open_`` whose measurement narrows the predictions of all most, each counted with its
+        """The one of the graphs `open_` whose measurement narrows the predictions of all most, each counted with its
         weight."""
         noise = DESIGN_NOISE**2
         covariance = self._covariance(1.0)

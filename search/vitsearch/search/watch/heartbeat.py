@@ -18,9 +18,9 @@ Beats = Sequence[Callable[[], object]]
 
 @asynccontextmanager
 async def alive(*beats: Callable[[], object]) -> AsyncIterator[None]:
-    """Call ``beats`` one after the other every :data:`BEAT_S` seconds, until the block ends.
+    """Call `beats` one after the other every `BEAT_S` seconds, until the block ends.
 
-    Raises :class:`StudyDeleted` when a beat does, and cancels the block; also when the block fails because its study
+    Raises `StudyDeleted` when a beat does, and cancels the block; also when the block fails because its study
     is gone.
     """
     block, deletions = asyncio.current_task(), list[StudyDeleted]()

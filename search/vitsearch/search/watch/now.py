@@ -1,4 +1,4 @@
-"""Shows what a run does and what it waits for: in its view and log, and in the database, for ``vitsearch status``."""
+"""Shows what a run does and what it waits for: in its view and log, and in the database, for `vitsearch status`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Now:
-    """One per run. :meth:`show` is called every second."""
+    """One per run. `show` is called every second."""
 
     def __init__(self, context: StageContext, clock: Callable[[], float] = time.monotonic) -> None:
         self._context = context

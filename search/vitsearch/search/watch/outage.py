@@ -42,7 +42,7 @@ class OutageHandler:
         self._started: set[tuple[Stage, Plan]] = set()
 
     async def watch(self, unpruned: Iterable[Plan], plans_of_open_trials: Callable[[], Iterable[Plan]]) -> None:
-        """Run until cancelled. ``unpruned`` is the leaderboard, ``asked`` gives the plans of the open trials."""
+        """Run until cancelled. `unpruned` is the leaderboard, `asked` gives the plans of the open trials."""
         try:
             while True:
                 await asyncio.sleep(LOOK_EVERY_S)
@@ -76,7 +76,7 @@ class OutageHandler:
             return None
 
     def _remember(self, value: dict[str, Any] | None) -> None:
-        """For ``vitsearch status``."""
+        """For `vitsearch status`."""
         try:
             self._study.remember("waits", value)
         except Exception as error:  # noqa: BLE001 - whatever the database raised, the screen shows the outage too

@@ -29,7 +29,7 @@ UNKNOWN = "time left: not known before the first training has ended"
 
 
 class Remaining:
-    """One per run. ``slots`` plans are trained at the same time."""
+    """One per run. `slots` plans are trained at the same time."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Remaining:
         return UNKNOWN if left is None else f"{left} left"
 
     def final_text(self, models: int) -> str:
-        """The time left when the search has ended and ``models`` are still to be re-measured."""
+        """The time left when the search has ended and `models` are still to be re-measured."""
         seconds = models * self._measuring_seconds()
         return f"{TimeLeft(seconds, seconds)} left"
 

@@ -28,7 +28,7 @@ LATE_S = 120.0
 
 
 class StallWatch:
-    """One per run. ``training`` gives the numbers of the trials that are being trained."""
+    """One per run. `training` gives the numbers of the trials that are being trained."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class StallWatch:
         return why_slow(before, now, last_s - first_s)
 
     def _work(self, ages_s: Mapping[Stage, float]) -> str:
-        """What the workers do, in words: ``training of trial 3``."""
+        """What the workers do, in words: `training of trial 3`."""
         stages = [stage for stage in ages_s if not stage.needs_device]
         if stages == [Stage.TRAIN] and len(trials := self._training()) == 1:
             return f"{Stage.TRAIN.words} of trial {trials[0]}"

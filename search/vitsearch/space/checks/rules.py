@@ -1,6 +1,6 @@
 """Rules about values of a space file that must fit together.
 
-The parameters of a rule name the parts of the file that it reads (see :data:`.valid_parts.READS`). A rule is skipped
+The parameters of a rule name the parts of the file that it reads (see `.valid_parts.READS`). A rule is skipped
 while one of its parts is itself invalid, so that a mistake in one section hides no problem of another.
 """
 
@@ -24,7 +24,7 @@ Names = tuple[str, ...]
 
 
 def find_problems(parts: Mapping[str, Any]) -> list[Problem]:
-    """The problems that all rules find in ``parts``."""
+    """The problems that all rules find in `parts`."""
     problems: list[Problem] = []
     for rule in RULES:
         names = inspect.signature(rule).parameters

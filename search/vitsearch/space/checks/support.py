@@ -20,16 +20,16 @@ from vitsearch.space.section_base import default_weights
 NAMED = 3
 """Largest number of backbones that a message names for one reason."""
 Supports = Callable[[str, str, Any], str | None]
-"""``supports(backbone, knob, value)`` returns None when the backbone supports the value, otherwise the reason why not.
+"""`supports(backbone, knob, value)` returns None when the backbone supports the value, otherwise the reason why not.
 
-Raises :class:`UnknownName` for a backbone that does not exist. Knobs are those of ``SearchSpace.choices()`` and
-``weights``."""
+Raises `UnknownName` for a backbone that does not exist. Knobs are those of `SearchSpace.choices()` and
+`weights`."""
 NEEDED = frozenset({"resolution", "distillation", "quantization", "backend", "pruning_scope"})
 """Knobs of which every plan needs a value. Without a value of the others nothing is cut."""
 
 
 class Unsupported(NamedTuple):
-    """``unused`` are the values that no plan can have although the rest of the file makes plans; the sampler leaves
+    """`unused` are the values that no plan can have although the rest of the file makes plans; the sampler leaves
     them out."""
 
     problems: list[Problem]
@@ -96,7 +96,7 @@ def _unusable_values(searched: SearchedValues, backbones: list[str], supports: S
 
 
 def _grouped(reasons: dict[str, str | None]) -> str:
-    """Format reasons as ``a, b: why; c: why``: backbones are grouped by reason, and long groups are shortened."""
+    """Format reasons as `a, b: why; c: why`: backbones are grouped by reason, and long groups are shortened."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(str(reason).removeprefix(f"{name} "), []).append(name)
@@ -161,7 +161,7 @@ def _baseline(
 
 
 def why_no_runtime(searched: SearchedValues, knob: str, value: Any) -> str | None:
-    """Why no plan of the file can have ``value``, whatever its backbone, or None when a runtime of the file has it."""
+    """Why no plan of the file can have `value`, whatever its backbone, or None when a runtime of the file has it."""
     judge = _JUDGES.get(knob)
     return None if judge is None or not searched.choices("backend") else judge(searched, value)
 

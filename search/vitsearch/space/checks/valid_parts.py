@@ -30,9 +30,9 @@ READS: dict[str, Names] = {
 
 
 def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
-    """Each part of :data:`READS` that is valid, or its default; of objectives, limits and data, what is valid in each.
+    """Each part of `READS` that is valid, or its default; of objectives, limits and data, what is valid in each.
 
-    ``objective_names``, ``device_names`` and ``fleet_names`` are all names, valid or not; ``written`` are the keys of
+    `objective_names`, `device_names` and `fleet_names` are all names, valid or not; `written` are the keys of
     the file. A list of devices is one device with several boards.
     """
     parts = {name: _part(raw, path) for name, path in READS.items()}
@@ -49,7 +49,7 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
 class SearchedValues:
     """What a space file asks of backbones and runtimes: the valid values of each knob, each with its key path.
 
-    ``backbones`` and ``baseline`` are as written: the baseline has its defaults where the file leaves a key out.
+    `backbones` and `baseline` are as written: the baseline has its defaults where the file leaves a key out.
     """
 
     backbones: tuple[tuple[Path, BackboneSection], ...]
@@ -74,7 +74,7 @@ class SearchedValues:
 
 
 def valid_data(raw: dict[str, Any]) -> Data | None:
-    """The section ``task.data`` without its invalid keys; ``None`` when the source or the root is invalid."""
+    """The section `task.data` without its invalid keys; `None` when the source or the root is invalid."""
     task = raw.get("task")
     raw_data = task.get("data") if isinstance(task, dict) else None
     data = _without_invalid_keys(Data, raw_data)
@@ -154,7 +154,7 @@ def _valid_entries(entries: dict[str, Any], adapter: TypeAdapter[Any]) -> dict[s
 
 
 def _without_invalid_keys(section: type[M], value: Any) -> M | None:
-    """A flat section without the keys that are invalid; ``None`` when nothing valid is left of it."""
+    """A flat section without the keys that are invalid; `None` when nothing valid is left of it."""
     try:
         return section.model_validate(value)
     except ValidationError as error:

@@ -23,7 +23,7 @@ NUMBERED = "SELECT study_id, number FROM trials GROUP BY study_id, number HAVING
 
 
 def require_results(engine: Engine) -> None:
-    """Raise :class:`~vitsearch.core.decoding.Damaged` for a value that the ledger never wrote into its tables."""
+    """Raise `Damaged` for a value that the ledger never wrote into its tables."""
     _require(engine, tables.metadata.tables.values())
 
 

@@ -24,8 +24,8 @@ _R, _S = tables.run.c, tables.stage_cost.c
 
 @dataclass(frozen=True)
 class Spent:
-    """CPU-seconds by stage; ``here`` are those of the machines of the runs, whose cores were there for
-    ``core_seconds``: a device of its own is none of them."""
+    """CPU-seconds by stage; `here` are those of the machines of the runs, whose cores were there for
+    `core_seconds`: a device of its own is none of them."""
 
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     here: float = 0.0
@@ -72,8 +72,8 @@ def _searches(study: str) -> ColumnElement[bool]:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What one run of a stage took. ``detail`` is the protocol of a measurement; the other fields are those of
-    :class:`~vitsearch.storage.stage_cost.StageCost`."""
+    """What one run of a stage took. `detail` is the protocol of a measurement; the other fields are those of
+    `StageCost`."""
 
     run: int
     stage: str
@@ -96,7 +96,7 @@ class StageCosts:
         self._noted: list[dict[str, Any]] = []
 
     def start_run(self, study: str, cores: int, trainers: int = 1, purpose: Purpose = "search") -> None:
-        """From here on everything that is noted belongs to a run of ``study`` that has ``cores`` cores. The accounts of
+        """From here on everything that is noted belongs to a run of `study` that has `cores` cores. The accounts of
         a study are those of its searches."""
         now, driver = database_now(), json.dumps(DriverId.current().to_json())
         values = {"study": study, "purpose": purpose, "cores": cores, "trainers": trainers}
@@ -107,7 +107,7 @@ class StageCosts:
             self._run = int(primary_key[0])
 
     def see_run(self) -> None:
-        """The run goes on; called now and then, because a run may end without a word. Raises :class:`StudyDeleted`
+        """The run goes on; called now and then, because a run may end without a word. Raises `StudyDeleted`
         where somebody has deleted its study, or has told the run to end before that."""
         if self._run is None:
             return
@@ -136,7 +136,7 @@ class StageCosts:
                 connection.execute(ended)
 
     def note(self, stage: Stage, cost: StageCost, detail: str = "") -> None:
-        """A stage has run. ``detail`` is the protocol of a measurement."""
+        """A stage has run. `detail` is the protocol of a measurement."""
         self._noted.append(
             {
                 "run_id": cost.run_id,
@@ -153,7 +153,7 @@ class StageCosts:
         )
 
     def write_to(self, connection: Connection) -> int:
-        """Write what was noted, in the transaction of a result; return how many costs those are, to :meth:`forget` them
+        """Write what was noted, in the transaction of a result; return how many costs those are, to `forget` them
         once the transaction has ended well."""
         if self._noted:
             connection.execute(insert(tables.stage_cost), self._noted)
@@ -186,7 +186,7 @@ class StageCosts:
 
     def means(self) -> dict[str, float]:
         """The mean wall seconds of each kind of stage in all studies, by its name; of measurements by name and
-        protocol: ``measure screen-1``."""
+        protocol: `measure screen-1`."""
         query = select(_S.stage, _S.detail, func.avg(_S.wall_seconds)).group_by(_S.stage, _S.detail)
         with self._at_once.connect() as connection:
             rows = connection.execute(query).all()

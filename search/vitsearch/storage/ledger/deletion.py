@@ -14,7 +14,7 @@ from vitsearch.storage.ledger import tables
 
 
 def delete_rows(engine: Engine, name: str) -> None:
-    """Delete a study; nothing where there is none. Raises :class:`~vitsearch.errors.StoreError`, and deletes nothing,
+    """Delete a study; nothing where there is none. Raises `StoreError`, and deletes nothing,
     where the database cannot be written: SQLite needs room for the rows that change until they are deleted."""
     with engine.begin() as connection:
         found = connection.execute(select(optuna.studies.c.study_id).where(optuna.studies.c.study_name == name))

@@ -56,7 +56,7 @@ FOREIGN = ("no such table", "no such column", "malformed", NO_DATABASE)
 
 
 def connect(url: str) -> Engine:
-    """An engine for ``url``; makes the folder of a SQLite file. One clear :class:`StudyError` otherwise."""
+    """An engine for `url`; makes the folder of a SQLite file. One clear `StudyError` otherwise."""
     if file := sqlite_file(url):
         make_folder(file.parent, url)
         _require_writable(file, url)
@@ -66,8 +66,8 @@ def connect(url: str) -> Engine:
 
 
 def connect_to_read(url: str) -> Engine:
-    """An engine for ``url`` that changes nothing: see :mod:`vitsearch.storage.ledger.reading`. One clear
-    :class:`StudyError` where there is no database."""
+    """An engine for `url` that changes nothing: see `vitsearch.storage.ledger.reading`. One clear
+    `StudyError` where there is no database."""
     if file := sqlite_file(url):
         require_readable(file)
     engine = make_engine(url, to_read=True)
@@ -76,7 +76,7 @@ def connect_to_read(url: str) -> Engine:
 
 
 def make_folder(folder: Path, url: str) -> None:
-    """Make a folder for a database. Raises :class:`StoreError` where it cannot be made."""
+    """Make a folder for a database. Raises `StoreError` where it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,7 +91,7 @@ def _require_writable(file: Path, url: str) -> None:
 
 
 def make_engine(url: str, to_read: bool = False, **options: Any) -> Engine:
-    """An engine that has opened nothing yet. One clear :class:`StudyError` for what names no database."""
+    """An engine that has opened nothing yet. One clear `StudyError` for what names no database."""
     if file := sqlite_file(url):
         is_there(file)  # refuses what is no file
     opening = read_options(url) if to_read else engine_options(url)
@@ -106,7 +106,7 @@ def make_engine(url: str, to_read: bool = False, **options: Any) -> Engine:
 
 @contextmanager
 def explained(engine: Engine) -> Iterator[None]:
-    """Raise what goes wrong in the block as one clear :class:`StoreError`, and close the connections."""
+    """Raise what goes wrong in the block as one clear `StoreError`, and close the connections."""
     try:
         yield
     except DBAPIError as error:
@@ -148,8 +148,8 @@ def database_files(path: Path) -> list[Path]:
 
 
 def files_folder(url: str) -> Path:
-    """The folder of the files that a database names: ``x.files`` beside a SQLite file ``x.db``, for a server
-    ``studies/HOST-DATABASE.files`` below the current folder."""
+    """The folder of the files that a database names: `x.files` beside a SQLite file `x.db`, for a server
+    `studies/HOST-DATABASE.files` below the current folder."""
     if file := sqlite_file(url):
         return file.with_suffix(".files")
     parsed = make_url(url)
@@ -158,7 +158,7 @@ def files_folder(url: str) -> Path:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Keyword arguments for ``create_engine``, also for the engine that Optuna makes for itself."""
+    """Keyword arguments for `create_engine`, also for the engine that Optuna makes for itself."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
@@ -167,13 +167,13 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def read_options(url: str) -> dict[str, Any]:
-    """The same for an engine that only reads; :func:`tune_to_read` completes it."""
+    """The same for an engine that only reads; `tune_to_read` completes it."""
     file = sqlite_file(url)
     return engine_options(url) if file is None else {"creator": partial(open_reader, file)}
 
 
 def at_once(engine: Engine) -> Engine:
-    """The connections of ``engine`` for reads and single statements. A server ends each of them by itself, where a
+    """The connections of `engine` for reads and single statements. A server ends each of them by itself, where a
     transaction takes two more messages."""
     if engine.dialect.name == "sqlite":
         return engine
@@ -184,8 +184,8 @@ def tune(engine: Engine) -> None:
     """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster).
     A server: what was cut while nobody used it is replaced unseen.
 
-    A database that takes nothing any more raises :class:`StoreError`, also through Optuna, and one whose tables are
-    not ours :class:`StudyError`.
+    A database that takes nothing any more raises `StoreError`, also through Optuna, and one whose tables are
+    not ours `StudyError`.
     """
     _explain_errors(engine)
     if engine.dialect.name == "sqlite":
@@ -235,7 +235,7 @@ def _tune_sqlite(engine: Engine) -> None:
 
 
 def _try_what_was_idle(engine: Engine) -> None:
-    """SQLAlchemy's own ``pool_pre_ping`` tries each connection each time, which costs as much as a statement."""
+    """SQLAlchemy's own `pool_pre_ping` tries each connection each time, which costs as much as a statement."""
 
     @event.listens_for(engine, "checkin")
     def _left(_connection: Any, record: Any) -> None:
@@ -254,7 +254,7 @@ def _try_what_was_idle(engine: Engine) -> None:
 
 @contextmanager
 def first(url: str, last_table: str) -> Iterator[None]:
-    """Let one process at a time into the block while the database has no row in ``last_table``. For who makes tables by
+    """Let one process at a time into the block while the database has no row in `last_table`. For who makes tables by
     a library that fails if another process does so at the same moment: the last one may be there before its row."""
     engine = make_engine(url, poolclass=NullPool)
     with explained(engine), engine.connect() as connection:

@@ -39,8 +39,8 @@ _RUNS = "SELECT study, MAX(seen_at) FROM vs_run WHERE purpose = 'search' GROUP B
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A study of a database. ``models`` are its trials with a result of their own, ``open`` those that run or
-    wait; ``last_run`` is the end of its last run (seconds since 1970), None before there was one."""
+    """A study of a database. `models` are its trials with a result of their own, `open` those that run or
+    wait; `last_run` is the end of its last run (seconds since 1970), None before there was one."""
 
     name: str
     trials: int
@@ -52,7 +52,7 @@ class StudySummary:
 def summaries(file: Path) -> list[StudySummary] | None:
     """The studies of a SQLite file, which is only read; None for a database of another program.
 
-    Raises :class:`~vitsearch.errors.StudyError` for what is no database that can be read.
+    Raises `StudyError` for what is no database that can be read.
     """
     connection = open_reader(file)
     try:
@@ -83,7 +83,7 @@ def _summary(name: str, counts: dict[str, int], last_run: float | None) -> Study
 
 @dataclass(frozen=True)
 class FilesPlace:
-    """Where the files of a database are: a folder, a URL, or empty for the folder beside it. ``database`` is the name
+    """Where the files of a database are: a folder, a URL, or empty for the folder beside it. `database` is the name
     under which it is noted there."""
 
     database: str
@@ -92,7 +92,7 @@ class FilesPlace:
 
 @dataclass(frozen=True)
 class LiveRun:
-    """A run that goes on, since ``started_at`` (seconds since 1970). ``purpose`` is ``search``, or ``afterwards`` for
+    """A run that goes on, since `started_at` (seconds since 1970). `purpose` is `search`, or `afterwards` for
     what is made of a study's models."""
 
     driver: DriverId
@@ -101,7 +101,7 @@ class LiveRun:
     now: RunState = RunState()
 
     def describe(self) -> str:
-        """The run in words, such as ``by ana on nano (pid 12) since 2026-11-29 18:00 UTC``."""
+        """The run in words, such as `by ana on nano (pid 12) since 2026-11-29 18:00 UTC`."""
         since = datetime.fromtimestamp(self.started_at, UTC)
         return f"by {self.driver.user} on {self.driver.host} (pid {self.driver.pid}) since {since:%Y-%m-%d %H:%M} UTC"
 

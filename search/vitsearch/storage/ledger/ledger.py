@@ -1,4 +1,4 @@
-"""Reading and writing the ledger's tables as the frozen values of :mod:`vitsearch.storage.ledger.rows`."""
+"""Reading and writing the ledger's tables as the frozen values of `vitsearch.storage.ledger.rows`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Ledger:
 
     @classmethod
     def to_read(cls, url: str) -> Ledger:
-        """Open the ledger of a database that stays as it is. Raises :class:`~vitsearch.errors.StudyError` where it has
+        """Open the ledger of a database that stays as it is. Raises `StudyError` where it has
         none."""
         engine = connect_to_read(url)
         with explained(engine):
@@ -195,7 +195,7 @@ class Ledger:
             return dict(connection.execute(query).scalar_one())
 
     def accuracy(self, artifact_key: str, split: str, evaluated_on: str = "worker") -> AccuracyRow | None:
-        """The result on the most images when there are several; ``evaluated_on`` may be a device's id."""
+        """The result on the most images when there are several; `evaluated_on` may be a device's id."""
         rows = self._all(AccuracyRow, artifact_key=artifact_key, split=split, evaluated_on=evaluated_on)
         return max(rows, key=lambda row: row.n, default=None)
 
@@ -252,7 +252,7 @@ class Ledger:
             pass  # another driver was first, with times of the same minute
 
     def claim(self, claim: Claim, seconds: float) -> bool:
-        """Take or renew a claim for ``seconds`` (database time); False: another holds it."""
+        """Take or renew a claim for `seconds` (database time); False: another holds it."""
         values = {"key": claim.key, "token": claim.token, "seconds": seconds}
         try:
             with self._at_once.begin() as connection:
@@ -277,7 +277,7 @@ class Ledger:
             return {row.key: row.token for row in rows}
 
     def _holds(self, table: Table, values: dict[str, Any]) -> bool:
-        """Whether a row with the key of ``values`` exists."""
+        """Whether a row with the key of `values` exists."""
         with self._at_once.connect() as connection:
             return connection.execute(select(table).where(_same(table, values))).first() is not None
 
@@ -298,7 +298,7 @@ class Ledger:
             return [self._checked(kind(**dict(zip(names, row, strict=True)))) for row in rows]
 
     def _checked(self, row: R) -> R:
-        """A row of a database that somebody may have edited. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+        """A row of a database that somebody may have edited. Raises `Damaged`."""
         name, key = _TABLES[type(row)].name, next(iter(vars(row).values()))
         expect(type(row), row, f"storage {self.shown}: {name} of {str(key)[:12]}")
         if isinstance(row, ArtifactRow):
@@ -353,7 +353,7 @@ def _values(row: Row) -> dict[str, Any]:
 
 
 def _same(table: Table, values: dict[str, Any]) -> ColumnElement[bool]:
-    """The row with the key of ``values``; the unique constraint is the key where rows are numbered."""
+    """The row with the key of `values`; the unique constraint is the key where rows are numbered."""
     natural = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
     columns = (natural[0] if natural else table.primary_key).columns
     return and_(*(column == values[column.name] for column in columns))

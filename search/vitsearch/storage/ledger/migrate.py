@@ -45,7 +45,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class Schema:
-    """The version of some ``tables`` of a database (None: there are no tables), and the versions that this program
+    """The version of some `tables` of a database (None: there are no tables), and the versions that this program
     knows, the newest first."""
 
     tables: str
@@ -57,7 +57,7 @@ class Schema:
         return self.known[0]
 
     def refuse_unknown(self, storage: str) -> None:
-        """Raise :class:`StudyError` for a database that a newer program made, or one too old to be upgraded."""
+        """Raise `StudyError` for a database that a newer program made, or one too old to be upgraded."""
         if self.found is None or self.found in self.known:
             return
         where = f"storage {storage}: its tables of {self.tables} have version {self.found}, and this program"
@@ -66,7 +66,7 @@ class Schema:
         raise StudyError(f"{where} knows versions up to {self.newest}: install a newer vitsearch")
 
     def refuse_older(self, storage: str) -> None:
-        """Raise :class:`StudyError`, with the command to run, for a database that an older program made."""
+        """Raise `StudyError`, with the command to run, for a database that an older program made."""
         if self.found not in (None, self.newest):
             raise StudyError(
                 f"storage {storage}: its tables of {self.tables} have version {self.found}, and this program needs "
@@ -108,7 +108,7 @@ class SchemaOfResults:
             self.upgrade()
 
     def require(self) -> None:
-        """Raise :class:`StudyError` unless the database has the tables of this version."""
+        """Raise `StudyError` unless the database has the tables of this version."""
         found, storage = self.now(), shown(self._engine)
         found.refuse_unknown(storage)
         found.refuse_older(storage)
@@ -154,7 +154,7 @@ def _schema(connection: Connection) -> Schema:
 
 def _version(connection: Connection, table: str) -> str | None:
     """The only row of a table of versions; None where there is no table, or no row in it. Raises
-    :class:`~vitsearch.core.decoding.Damaged` for anything else."""
+    `Damaged` for anything else."""
     heads = MigrationContext.configure(connection, opts={"version_table": table}).get_current_heads()
     if len(heads) > 1 or not all(isinstance(one, str) for one in heads):
         found = ", ".join(map(shown_value, heads))
@@ -164,7 +164,7 @@ def _version(connection: Connection, table: str) -> str | None:
 
 @cache
 def _known(folder: Path) -> tuple[str, ...]:
-    """The versions for which ``folder`` has scripts, the newest first."""
+    """The versions for which `folder` has scripts, the newest first."""
     revisions = ScriptDirectory.from_config(_config(folder)).walk_revisions()
     return tuple(revision.revision for revision in revisions)
 

@@ -19,7 +19,7 @@ _INTERMEDIATE_KINDS = Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialint
 
 
 def _table(name: str, numbered_by: str, **columns: Any) -> Table:
-    """A table whose rows are numbered by ``numbered_by``."""
+    """A table whose rows are numbered by `numbered_by`."""
     numbered = Column(numbered_by, Integer, primary_key=True)
     return Table(name, metadata, numbered, *(Column(column, kind) for column, kind in columns.items()))
 

@@ -1,7 +1,7 @@
 """What happens when the database server is away: it restarts, or the network is cut.
 
-A program that has the database open waits. A connection that cannot be made is tried again (:func:`wait_for`), and what
-was under way when a connection was cut is done again (:func:`again_when_cut`). A server that has never answered is
+A program that has the database open waits. A connection that cannot be made is tried again (`wait_for`), and what
+was under way when a connection was cut is done again (`again_when_cut`). A server that has never answered is
 reported at once: its address may be wrong. SQLite has no server.
 """
 
@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 
 def wait_for(engine: Engine) -> None:
-    """From now on wait for the server of ``engine``, which has answered, wherever it cannot be connected.
+    """From now on wait for the server of `engine`, which has answered, wherever it cannot be connected.
 
-    After :data:`OUTAGE_S` in vain, :class:`StoreError` is raised.
+    After `OUTAGE_S` in vain, `StoreError` is raised.
     """
     if engine.dialect.name == "sqlite":
         return
@@ -87,7 +87,7 @@ def _where(error: DBAPIError) -> str:
 
 
 def lost(error: BaseException | None) -> str | None:
-    """In one line what a person reads when ``error`` says that a database server was lost; None for other errors."""
+    """In one line what a person reads when `error` says that a database server was lost; None for other errors."""
     while error is not None:
         if isinstance(error, DBAPIError):
             if not error.connection_invalidated:
@@ -99,7 +99,7 @@ def lost(error: BaseException | None) -> str | None:
 
 def again_when_cut(kind: K) -> K:
     """A decorator of classes: every public method is called once more when its connection was cut. The second call
-    finds a server that answers, because connections wait for it. A method that is given a ``connection`` is part of
+    finds a server that answers, because connections wait for it. A method that is given a `connection` is part of
     another one's transaction, which is done again as a whole."""
     for name, method in list(vars(kind).items()):
         is_public = inspect.isfunction(method) and not name.startswith("_")
@@ -109,7 +109,7 @@ def again_when_cut(kind: K) -> K:
 
 
 def again(method: Callable[P, T]) -> Callable[P, T]:
-    """Call ``method`` once more when its connection was cut."""
+    """Call `method` once more when its connection was cut."""
 
     @wraps(method)
     def call(*arguments: P.args, **options: P.kwargs) -> T:

@@ -16,7 +16,7 @@ from vitsearch.storage.ledger.reading import is_there
 def try_database(url: str) -> bool:
     """Whether a database that a run could open and fill has results already.
 
-    Raises :class:`~vitsearch.errors.StoreError` or :class:`~vitsearch.errors.StudyError` where a run could not.
+    Raises `StoreError` or `StudyError` where a run could not.
     """
     file = sqlite_file(url)
     if file is not None:

@@ -22,8 +22,8 @@ _C = tables.stage_cost.c
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage that made a result of a trial. ``made_at``: when the result was written (seconds since 1970, clock of the
-    database). ``cost`` is None where the result of an equal file was used."""
+    """A stage that made a result of a trial. `made_at`: when the result was written (seconds since 1970, clock of the
+    database). `cost` is None where the result of an equal file was used."""
 
     stage: Stage
     detail: str
@@ -39,7 +39,7 @@ class Made:
     _by_key: Mapping[tuple[str, ...], Sequence[str]]
 
     def of(self, keys: Keys, devices: Collection[str]) -> list[str]:
-        """The runs that made the results of a trial on these ``devices``. Those that it shares with others,
+        """The runs that made the results of a trial on these `devices`. Those that it shares with others,
         such as its base, are left out."""
         named = ("weights", keys.weights_key), ("artifact", keys.artifact_key or ""), ("graph", keys.graph_key)
         runs = [run for key in named for run in self._by_key.get(key, ())]
@@ -54,7 +54,7 @@ class Provenance:
         self._at_once = at_once(engine)
 
     def of_trial(self, keys: Keys, devices: Collection[str]) -> list[StageResult]:
-        """The stages that made the results under ``keys`` on these ``devices``, in the order of time. Results that a
+        """The stages that made the results under `keys` on these `devices`, in the order of time. Results that a
         trial shares with others, such as its base, are left out."""
         artifacts, trainings, measurements = tables.artifact.c, tables.training.c, tables.measurement.c
         of_graph = and_(measurements.graph_key == keys.graph_key, measurements.device_id.in_(devices))

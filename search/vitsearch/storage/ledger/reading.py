@@ -1,6 +1,6 @@
 """SQLite files that are only read: on a full disk, in a folder that cannot be written, of another user, during a run.
 
-SQLite reads a database with a write-ahead log only where it may make the log's index (``-shm``) beside it, and leaves
+SQLite reads a database with a write-ahead log only where it may make the log's index (`-shm`) beside it, and leaves
 that there. So how a file is opened depends on what lies beside it:
 
     log and index       a run is under way, or was killed: read with both, and the index is not written (readonly_shm)
@@ -38,7 +38,7 @@ Stamp = tuple[int, int, int]
 
 
 def is_there(file: Path) -> bool:
-    """Whether a database file exists. Raises :class:`StudyError` where that cannot be seen, and for what is no file:
+    """Whether a database file exists. Raises `StudyError` where that cannot be seen, and for what is no file:
     to read a pipe never ends."""
     try:
         mode = os.stat(file).st_mode
@@ -53,7 +53,7 @@ def is_there(file: Path) -> bool:
 
 
 def require_readable(file: Path) -> None:
-    """Raise one clear :class:`StudyError` unless a database can be read from ``file``."""
+    """Raise one clear `StudyError` unless a database can be read from `file`."""
     if not is_there(file):
         raise StudyError(f"{file} does not exist")
     if not os.access(file, os.R_OK):
@@ -71,7 +71,7 @@ class Reader(sqlite3.Connection):
 
 
 def open_reader(file: Path) -> Reader:
-    """Open a SQLite file to read. Raises :class:`StudyError` for what is none that can be read."""
+    """Open a SQLite file to read. Raises `StudyError` for what is none that can be read."""
     require_readable(file)
     file = file.resolve()
     seen = _seen(file)
@@ -86,7 +86,7 @@ def open_reader(file: Path) -> Reader:
 
 
 def watch(engine: Engine, file: Path) -> None:
-    """Let the connections of ``engine``, made by :func:`open_reader`, follow what happens to the file."""
+    """Let the connections of `engine`, made by `open_reader`, follow what happens to the file."""
     file = file.resolve()
 
     @event.listens_for(engine, "checkout")
@@ -104,7 +104,7 @@ def watch(engine: Engine, file: Path) -> None:
 
 def _seen(file: Path) -> tuple[Any, ...]:
     """What lies beside a file, as far as it decides how to read it. The log is beside the file itself, not beside a
-    link to it: ``file`` is no link."""
+    link to it: `file` is no link."""
     log, index, database = _stamp(_beside(file, "-wal")), _stamp(_beside(file, "-shm")), _stamp(file)
     if log is not None and index is not None and database is not None:
         return "live", database[0], log[0], index[0]

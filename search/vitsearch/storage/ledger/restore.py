@@ -31,7 +31,7 @@ class Destination:
 
     def add_results(self, results: ResultRows, location: str) -> int:
         """Add the results that the database lacks, and return how many. One that it has under the same key stays.
-        ``location`` is where their files are now."""
+        `location` is where their files are now."""
         moved = [row | {"location": location} for row in results.tables[tables.artifact.name]]
         with self._writing() as connection:
             before = _results(connection)
@@ -44,7 +44,7 @@ class Destination:
             return _results(connection) - before
 
     def add_study(self, study: StudyRows) -> None:
-        """Write a study, with the numbers of its trials. Raises :class:`StudyError` where there is one of that name:
+        """Write a study, with the numbers of its trials. Raises `StudyError` where there is one of that name:
         another program has made it."""
         try:
             with self._writing() as connection:

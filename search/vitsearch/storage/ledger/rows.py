@@ -1,4 +1,4 @@
-"""The values of the ledger. ``file`` of a row is its file in the store."""
+"""The values of the ledger. `file` of a row is its file in the store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BlockStructureRow:
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """``accuracy`` and ``kl`` (nats, to the unpruned model) are torch's, on ``n`` validation images. ``confusion``
+    """`accuracy` and `kl` (nats, to the unpruned model) are torch's, on `n` validation images. `confusion`
     counts the answers of a base; None for rungs, and for a base whose accuracy was known."""
 
     weights_key: str
@@ -60,7 +60,7 @@ class Detail(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ArtifactRow:
-    """``detail`` has the keys of :class:`Detail`, and others."""
+    """`detail` has the keys of `Detail`, and others."""
 
     artifact_key: str
     kind: str
@@ -83,8 +83,8 @@ class ArtifactRow:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """``batch``: images in one run. ``confusion`` counts the answers: the JSON form of
-    :class:`vitsearch.core.confusion.Confusion`."""
+    """`batch`: images in one run. `confusion` counts the answers: the JSON form of
+    `vitsearch.core.confusion.Confusion`."""
 
     artifact_key: str
     split: str
@@ -98,7 +98,7 @@ class AccuracyRow:
 
     @property
     def counts(self) -> Confusion:
-        """Decoded. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+        """Decoded. Raises `Damaged`."""
         where = f"vs_accuracy of artifact {self.artifact_key[:12]}: confusion"
         confusion = decoded(Confusion.from_json, self.confusion, where)
         if (confusion.correct, confusion.n) != (self.correct, self.n):
@@ -119,7 +119,7 @@ class ReferenceKey:
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """``result`` is the JSON form of :class:`vitsearch_evaluators.wire.protocol.Measurement`; ``structure`` names what
+    """`result` is the JSON form of `vitsearch_evaluators.wire.protocol.Measurement`; `structure` names what
     the cost of the file depends on, if that is known."""
 
     graph_key: str
@@ -135,13 +135,13 @@ class MeasurementRow:
 
     @property
     def measurement(self) -> Measurement:
-        """Decoded. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+        """Decoded. Raises `Damaged`."""
         return decoded(Measurement.from_json, self.result, f"vs_measurement of graph {self.graph_key[:12]}: result")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to make ``key``; ``token`` names the driver that has it."""
+    """The right to make `key`; `token` names the driver that has it."""
 
     key: str
     token: str

@@ -1,7 +1,7 @@
 """What a database holds at one moment, as plain rows that can be written into another one.
 
 A snapshot is one read transaction: a run that goes on meanwhile changes nothing in it. Rows are without the numbers
-that a database gives them. Those of a trial have its ``number`` instead, those of a run its place in the list.
+that a database gives them. Those of a trial have its `number` instead, those of a run its place in the list.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OF_A_PROCESS = ("id", "driver", "ended_at", "told_to_end", "now")
 
 @dataclass(frozen=True)
 class StudyRows:
-    """A study. Two with equal rows are the same study. ``of_study`` and ``of_trials`` are by table; ``costs`` are what
+    """A study. Two with equal rows are the same study. `of_study` and `of_trials` are by table; `costs` are what
     the stages of its runs took."""
 
     name: str
@@ -103,7 +103,7 @@ def snapshot(url: str) -> Iterator[Snapshot]:
 
 
 class Snapshot:
-    """Made by :func:`snapshot`."""
+    """Made by `snapshot`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -117,7 +117,7 @@ class Snapshot:
         return list(self._ids)
 
     def study(self, name: str, left_out: Collection[str] = ()) -> StudyRows:
-        """A study without the attributes ``left_out``. Trials that run are waiting ones: the driver that runs them
+        """A study without the attributes `left_out`. Trials that run are waiting ones: the driver that runs them
         is none of the copy's."""
         study_id = self._ids[name]
         numbers = dict(
@@ -139,7 +139,7 @@ class Snapshot:
         return StudyRows(name, of_study, [_waiting(trial) for trial in trials], of_trials, *self._runs(name))
 
     def results(self, studies: Collection[str]) -> ResultRows:
-        """The results that ``studies`` need: all but those that only trials of other studies name."""
+        """The results that `studies` need: all but those that only trials of other studies name."""
         mine = {key for name in studies for key in self._keys(name)}
         foreign = {key for name in self._ids.keys() - set(studies) for key in self._keys(name)} - mine
         rows_of = {}

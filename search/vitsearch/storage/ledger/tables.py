@@ -8,16 +8,16 @@
     reference_times  of the reference models, as known now       (device, environment, reference, runtime, threads)
     claim            which driver makes one of the above now, until when (database time)
     files_place      one row: where the files are (empty: in the folder beside the database)
-    run              one `vitsearch run` of a study: from when to when, on how many cores, by which process (``driver``;
-                     none for the run of a copied study), who has told it to end, and what it does ``now``
-                     (:class:`~vitsearch.storage.run_state.RunState`)
+    run              one `vitsearch run` of a study: from when to when, on how many cores, by which process (`driver`;
+                     none for the run of a copied study), who has told it to end, and what it does `now`
+                     (`RunState`)
     stage_cost       what one run of a stage took, once, however many results it gave
 
-``confusion`` is a list of ``[class, predicted class, images]``, one for each pair that occurs
-(:mod:`vitsearch.core.confusion`).
+`confusion` is a list of `[class, predicted class, images]`, one for each pair that occurs
+(`vitsearch.core.confusion`).
 
 A row is written once and never changed, except for reference times, claims, and what a run does and when it ends; it
-is deleted when its file is gone. What it cost stays. ``versions`` are columns for people and never part of a key.
+is deleted when its file is gone. What it cost stays. `versions` are columns for people and never part of a key.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEYS_AT_ONCE = 500
 
 
 def _made_columns() -> list[Column[object]]:
-    """What made a row: the run of a stage (``run_id`` of ``vs_stage_cost``), library versions, database time."""
+    """What made a row: the run of a stage (`run_id` of `vs_stage_cost`), library versions, database time."""
     return [
         Column("made_by", String(32), nullable=False),
         Column("versions", JSON, nullable=False),

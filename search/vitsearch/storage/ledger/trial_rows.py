@@ -33,7 +33,7 @@ _ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
 @dataclass
 class Facts:
-    """What is known of a trial, or is still to be written. ``params`` are internal values with their distribution."""
+    """What is known of a trial, or is still to be written. `params` are internal values with their distribution."""
 
     params: dict[str, tuple[float, str]] = field(default_factory=dict)
     user_attrs: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Facts:
     values: dict[int, float] = field(default_factory=dict)
 
     def has(self, some: Facts) -> bool:
-        """Whether everything of ``some`` is here with the same value."""
+        """Whether everything of `some` is here with the same value."""
         return all(vars(self)[name].items() >= known.items() for name, known in vars(some).items())
 
 
@@ -88,7 +88,7 @@ class TrialRows:
             return dict(connection.execute(query).all())
 
     def ended(self, key: str, known: Container[int]) -> list[tuple[int, str]]:
-        """The number and the user attribute ``key`` of each finished trial whose number is not ``known``."""
+        """The number and the user attribute `key` of each finished trial whose number is not `known`."""
         t, a = _trials.c, _user_attrs.c
         has_ended = and_(t.study_id == self._study_id, t.state.in_(_ENDED))
         with self._at_once.connect() as connection:
@@ -140,8 +140,8 @@ class TrialRows:
     # ---- writing
 
     def change_attribute(self, name: str, change: Callable[[Any], Any]) -> Any:
-        """Replace a user attribute of the study by what ``change`` makes of it, and return that; no other driver can
-        change it in between. ``change`` gets None where there is none."""
+        """Replace a user attribute of the study by what `change` makes of it, and return that; no other driver can
+        change it in between. `change` gets None where there is none."""
         a = _study_attributes.c
         where = and_(a.study_id == self._study_id, a.key == name)
         with self._engine.begin() as connection:
@@ -172,7 +172,7 @@ class TrialRows:
         return TrialRow(trial_id, given, state, started_at, ended_at, facts)
 
     def claim(self, trial_id: int, key: str, value: str, most: int) -> bool:
-        """Give a trial the user attribute ``key``, unless ``most`` other values of it are held by trials that run, are
+        """Give a trial the user attribute `key`, unless `most` other values of it are held by trials that run, are
         complete, or wait to go on where a driver has left them. One driver decides at a time, so that together they
         never hold more."""
         a, t = _user_attrs.c, _trials.c
@@ -188,7 +188,7 @@ class TrialRows:
         return True
 
     def write(self, trial_id: int, facts: Facts, replaced: Iterable[str] = ()) -> None:
-        """Add to a trial; ``replaced`` are keys of attributes that it had before."""
+        """Add to a trial; `replaced` are keys of attributes that it had before."""
         try:
             with self._engine.begin() as connection:
                 _write(connection, trial_id, facts, replaced)
@@ -214,7 +214,7 @@ class TrialRows:
         return now
 
     def take_back(self, trial_id: int, key: str, value: str) -> bool:
-        """Let a trial that runs wait again; False, and nothing is changed, where its user attribute ``key`` has another
+        """Let a trial that runs wait again; False, and nothing is changed, where its user attribute `key` has another
         value by now."""
         t, a = _trials.c, _user_attrs.c
         has_it = select(a.trial_id).where(and_(a.trial_id == trial_id, a.key == key, a.value_json == value))

@@ -29,7 +29,7 @@ STEP, SMALL_STEP = 0.15, 0.08
 
 @dataclass(frozen=True)
 class Candidates:
-    """Encoded plans, for the models of errors and for those of costs. ``prior`` has a row per plan, a column per
+    """Encoded plans, for the models of errors and for those of costs. `prior` has a row per plan, a column per
     objective, and in it what is expected and the best that is possible, NaN where that is not known; without a prior it
     has no columns."""
 

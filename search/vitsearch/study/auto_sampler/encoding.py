@@ -29,7 +29,7 @@ SERIES_TERMS = 5
 
 @dataclass(frozen=True)
 class Knob:
-    """A parameter. ``choices`` are empty for a number, which lies between ``low`` and ``high``."""
+    """A parameter. `choices` are empty for a number, which lies between `low` and `high`."""
 
     name: str
     choices: tuple[Any, ...] = ()
@@ -115,7 +115,7 @@ class Encoding:
         return np.array(rows, dtype=float).reshape(len(plans), len(self.knobs))
 
     def points(self, positions: Floats, features: Floats | None = None) -> Points:
-        """``features`` are further numbers, one row per plan; each column counts as a knob."""
+        """`features` are further numbers, one row per plan; each column counts as a knob."""
         columns = [self._columns(knob, positions[:, j]) for j, knob in enumerate(self.knobs)]
         if features is not None:
             columns += [_number_columns(features[:, j]) for j in range(features.shape[1])]

@@ -19,9 +19,9 @@ from vitsearch.study.auto_sampler.encoding import Floats
 class Evidence:
     """What is known of the objectives of a trial, each with one standard deviation.
 
-    ``None`` is not known. The deviation of a cost (minimised and positive) is relative: 0.02 for two percent. All
-    others are in the unit of the objective. ``constraints`` take the place of those of the trial, as where limits have
-    changed since; ``None`` leaves those.
+    `None` is not known. The deviation of a cost (minimised and positive) is relative: 0.02 for two percent. All
+    others are in the unit of the objective. `constraints` take the place of those of the trial, as where limits have
+    changed since; `None` leaves those.
     """
 
     values: tuple[float | None, ...]
@@ -41,7 +41,7 @@ def of_complete(trial: FrozenTrial) -> Evidence | None:
 
 @dataclass(frozen=True)
 class Objective:
-    """``is_cost``: minimised, and positive wherever it is known. Costs are modelled by their logarithm."""
+    """`is_cost`: minimised, and positive wherever it is known. Costs are modelled by their logarithm."""
 
     maximised: bool
     is_cost: bool
@@ -60,9 +60,9 @@ class Objective:
 
 @dataclass(frozen=True)
 class Observations:
-    """Trials with parameters that are complete, pruned or running, by number. ``values`` are scaled, NaN if unknown.
+    """Trials with parameters that are complete, pruned or running, by number. `values` are scaled, NaN if unknown.
 
-    ``deviations`` have the shape of ``values``; ``constraints`` have a column per name, NaN where a trial has none.
+    `deviations` have the shape of `values`; `constraints` have a column per name, NaN where a trial has none.
     """
 
     objectives: tuple[Objective, ...]

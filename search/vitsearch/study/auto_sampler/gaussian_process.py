@@ -43,7 +43,7 @@ LEAST_NOISE = 1e-5
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Weights ``w`` and additive weights ``a`` (empty without) per knob, ``noise`` n and ``amplitude`` v."""
+    """Weights `w` and additive weights `a` (empty without) per knob, `noise` n and `amplitude` v."""
 
     weights: Floats
     noise: float
@@ -57,7 +57,7 @@ class Hyperparameters:
 
 
 class GaussianProcess:
-    """A fitted process. ``targets`` and ``deviations`` of its points are in the unit of the objective."""
+    """A fitted process. `targets` and `deviations` of its points are in the unit of the objective."""
 
     def __init__(self, points: Points, targets: Floats, deviations: Floats, found: Hyperparameters) -> None:
         self.found = found

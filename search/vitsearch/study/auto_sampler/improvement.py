@@ -36,7 +36,7 @@ class Boxes:
 def expected_improvement(
     means: Floats, deviations: Floats, front: Floats, reference: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Of each plan (row of ``means``), in units of hypervolume. ``rng`` draws directions beyond four objectives."""
+    """Of each plan (row of `means`), in units of hypervolume. `rng` draws directions beyond four objectives."""
     inside = thin(front[np.all(front < reference, axis=1)])
     if len(reference) > EXACT_OBJECTIVES:
         return _scalarised(means, deviations, inside, reference, rng)
@@ -46,7 +46,7 @@ def expected_improvement(
 
 
 def hypervolume(front: Floats, reference: Floats) -> float:
-    """What ``front`` dominates below ``reference``."""
+    """What `front` dominates below `reference`."""
     from moocore import hypervolume as volume  # as everywhere: it is slow to import
 
     inside = front[np.all(front < reference, axis=1)]
@@ -73,7 +73,7 @@ def thin(front: Floats) -> Floats:
 
 
 def partition(front: Floats, reference: Floats) -> Boxes:
-    """``front`` are non-dominated points below ``reference``. The boxes are unbounded below in the first objective."""
+    """`front` are non-dominated points below `reference`. The boxes are unbounded below in the first objective."""
     count = len(reference)
     upper = reference[None, :].copy()
     # Row k of the defining points of a bound is the point that gives its coordinate k.
@@ -89,7 +89,7 @@ def partition(front: Floats, reference: Floats) -> Boxes:
 
 
 def _cut(upper: Floats, defining: Floats, point: Floats) -> tuple[Floats, Floats]:
-    """Replace the bounds above ``point`` by those that it leaves."""
+    """Replace the bounds above `point` by those that it leaves."""
     above = np.all(upper > point, axis=1)
     uppers, definings = [upper[~above]], [defining[~above]]
     for j in range(len(point)):

@@ -41,7 +41,7 @@ MEMORY = 32
 
 @dataclass(frozen=True)
 class Scores:
-    """What is asked is the candidate of the highest score. ``hypervolume`` is what the study has reached, in units of
+    """What is asked is the candidate of the highest score. `hypervolume` is what the study has reached, in units of
     the scores; None where these are not hypervolumes."""
 
     scores: Floats
@@ -63,7 +63,7 @@ class Proposals:
     def scores(
         self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
     ) -> Scores:
-        """The expected improvement of each candidate. ``at`` are the observed plans, encoded; ``fixed`` is the
+        """The expected improvement of each candidate. `at` are the observed plans, encoded; `fixed` is the
         scaled reference point, NaN where the rule decides."""
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
         believed = observed.values.copy()
@@ -93,7 +93,7 @@ class Proposals:
         return Scores(-behind, reached)
 
     def _model(self, observed: Observations, points: Points, k: int, expected: Floats) -> GaussianProcess:
-        """What objective ``k`` is beyond what was ``expected`` of each plan."""
+        """What objective `k` is beyond what was `expected` of each plan."""
         rows = np.flatnonzero(~np.isnan(observed.values[:, k]))
         settings = COSTS if observed.objectives[k].is_cost else ERRORS
         beyond = observed.values[rows, k] - expected[rows]
@@ -139,7 +139,7 @@ class Proposals:
 
 
 def reference_point(observed: Observations, front: Floats, predicted: Floats, fixed: Floats | None) -> Floats:
-    """A little beyond the front; in costs at least where most candidates are. ``fixed`` overrides it."""
+    """A little beyond the front; in costs at least where most candidates are. `fixed` overrides it."""
     reached = front if len(front) else observed.values[observed.known]
     best = reached[pareto(reached)] if len(reached) else predicted
     reference: Floats = best.max(axis=0) + REFERENCE_MARGIN * np.maximum(np.ptp(best, axis=0), 1e-9)

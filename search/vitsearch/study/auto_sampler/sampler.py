@@ -61,17 +61,17 @@ class AutoSampler(BaseSampler):
 
         AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
 
-    ``pool`` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
-    space has no more. That of a space file is :class:`vitsearch.study.pool.PlanParameters`. Without a pool, the
-    parameters that all complete trials have are sampled together, others at random. ``evidence`` is asked about
-    complete, pruned and running trials; without it the values of complete trials count. ``reference`` is the worst
-    point of interest, in units of the objectives; where it is ``None`` a rule decides. It may be assigned later.
-    ``tolerances`` are deviations of the objectives, of costs relative, that are no reason to ask: a plan that may be
-    better by so much is like those that are known. ``features`` are numbers that help to predict costs, such as the
-    logarithm of the multiplications. ``prior`` says of a plan of the pool, for each objective, what is expected before
-    its like was tried and the best that is possible, ``None`` where that is open: such as the values of the model from
-    which it is cut; it is asked again whenever its ``revision`` has changed, if it has one. A plan that the front
-    dominates even at its best is not asked for. Until ``startup_trials`` trials are known in all objectives, plans
+    `pool` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
+    space has no more. That of a space file is `vitsearch.study.pool.PlanParameters`. Without a pool, the
+    parameters that all complete trials have are sampled together, others at random. `evidence` is asked about
+    complete, pruned and running trials; without it the values of complete trials count. `reference` is the worst
+    point of interest, in units of the objectives; where it is `None` a rule decides. It may be assigned later.
+    `tolerances` are deviations of the objectives, of costs relative, that are no reason to ask: a plan that may be
+    better by so much is like those that are known. `features` are numbers that help to predict costs, such as the
+    logarithm of the multiplications. `prior` says of a plan of the pool, for each objective, what is expected before
+    its like was tried and the best that is possible, `None` where that is open: such as the values of the model from
+    which it is cut; it is asked again whenever its `revision` has changed, if it has one. A plan that the front
+    dominates even at its best is not asked for. Until `startup_trials` trials are known in all objectives, plans
     spread over the space.
 
     Running trials count as if they had reached what is predicted. Each proposal depends on the seed, the number of the
@@ -258,7 +258,7 @@ def _agreeing(plans: Sequence[Plan], fixed: Mapping[str, Any]) -> Sequence[int]:
 
 
 def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> int:
-    """The place of the best plan that no trial has, after ``passed`` others; without one, of the last such plan, or
+    """The place of the best plan that no trial has, after `passed` others; without one, of the last such plan, or
     0."""
     best = 0
     seen = set(taken)

@@ -34,7 +34,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def open_tables(url: str) -> RDBStorage:
-    """Open the tables, and make them where there are none; :class:`StudyError` where another version made them."""
+    """Open the tables, and make them where there are none; `StudyError` where another version made them."""
 
     def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
         # Parameters only: Optuna's own callback would copy the old measurements too.
@@ -53,7 +53,7 @@ def open_tables(url: str) -> RDBStorage:
 
 
 def open_tables_to_read(url: str) -> RDBStorage:
-    """Open the tables of a database that stays as it is; :class:`StudyError` where another version made them."""
+    """Open the tables of a database that stays as it is; `StudyError` where another version made them."""
     with quiet(), _explained(url):
         storage = RDBStorage(
             url,
@@ -106,7 +106,7 @@ def names_in(storage: RDBStorage) -> list[str]:
 
 
 def holds_studies(url: str) -> bool:
-    """Whether a database has Optuna's tables, which are not made here. ``alembic_version`` is a name
+    """Whether a database has Optuna's tables, which are not made here. `alembic_version` is a name
     that others use."""
     return has_tables(url, "studies", "trials", "version_info")
 
@@ -145,7 +145,7 @@ def _opened(url: str) -> Iterator[RDBStorage]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna's warnings that heartbeats are experimental and meant for ``Study.optimize``."""
+    """Silence Optuna's warnings that heartbeats are experimental and meant for `Study.optimize`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")

@@ -94,7 +94,7 @@ CONSTRAINT = "constraints:"
 
 
 def attribute_of_study(name: str, text: str, storage: str) -> Any:
-    """The JSON value of an attribute of a study. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+    """The JSON value of an attribute of a study. Raises `Damaged`."""
     where = f"storage {storage}: {name} of the study"
     value = parsed(text, where)
     if name in _OF_STUDY:
@@ -106,7 +106,7 @@ def attribute_of_study(name: str, text: str, storage: str) -> Any:
 
 
 def attribute_of_trial(name: str, value: Any, where: str) -> None:
-    """Raise :class:`~vitsearch.core.decoding.Damaged` unless an attribute of a trial is as it was stored."""
+    """Raise `Damaged` unless an attribute of a trial is as it was stored."""
     if name.startswith(CONSTRAINT):
         expect(float, value, where)
     elif name in _OF_TRIALS:
@@ -115,14 +115,14 @@ def attribute_of_trial(name: str, value: Any, where: str) -> None:
 
 
 def record_of(value: Any, where: str) -> Record:
-    """The record of a trial. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+    """The record of a trial. Raises `Damaged`."""
     found = decoded(Record.from_json, value, where)
     _require_possible(found, where)
     return found
 
 
 def _require_possible(record: Record, where: str) -> None:
-    """Raise :class:`~vitsearch.core.decoding.Damaged` for figures that no model can have, and for a plan that is not
+    """Raise `Damaged` for figures that no model can have, and for a plan that is not
     that of one model."""
     if len(record.plan.deployments) != 1:
         raise damaged(where, f"plan.deployments has {len(record.plan.deployments)} items, allowed: 1")

@@ -36,7 +36,7 @@ def comparable(values: Mapping[str, Any]) -> Parameters:
 
 
 def frozen(row: TrialRow, storage: str = "") -> FrozenTrial:
-    """A row of a database as Optuna knows a trial. Raises :class:`~vitsearch.core.decoding.Damaged`."""
+    """A row of a database as Optuna knows a trial. Raises `Damaged`."""
     return decoded(_frozen, (row, storage), f"storage {storage}: trial {row.number}")
 
 

@@ -40,7 +40,7 @@ class Upgraded:
 def upgrade(storage: str) -> Upgraded:
     """Bring all tables of a database to the versions of this program; an empty database gets them.
 
-    Raises :class:`StudyError`, and changes nothing, for a SQLite file that does not exist and for a database that a
+    Raises `StudyError`, and changes nothing, for a SQLite file that does not exist and for a database that a
     newer program made.
     """
     file = sqlite_file(storage)
@@ -59,7 +59,7 @@ def upgrade(storage: str) -> Upgraded:
 
 
 def refuse_other_versions(tables: RDBStorage) -> None:
-    """Raise :class:`StudyError` where Optuna's tables are older or newer than this program."""
+    """Raise `StudyError` where Optuna's tables are older or newer than this program."""
     found, storage = schema_of(tables), masked(tables.url)
     found.refuse_unknown(storage)
     found.refuse_older(storage)

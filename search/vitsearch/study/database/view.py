@@ -1,8 +1,8 @@
 """A study in memory: what Optuna's samplers read, kept up to date with the database, and written when a trial is told.
 
 Optuna's own storage reads the study again for each parameter and writes each value of a trial by itself. Here a
-finished trial is read once. :meth:`StudyView.sync` picks up what other drivers have done; between two of them nothing
-is read. What a running trial is given waits in memory until :meth:`StudyView.write` or until its state changes, and
+finished trial is read once. `StudyView.sync` picks up what other drivers have done; between two of them nothing
+is read. What a running trial is given waits in memory until `StudyView.write` or until its state changes, and
 is then written in one transaction.
 """
 
@@ -43,7 +43,7 @@ _FINISHED = tuple(state for state in TrialState if state.is_finished())
 
 @dataclass
 class _Unwritten:
-    """``replaced``: keys of attributes that are in the database with another value."""
+    """`replaced`: keys of attributes that are in the database with another value."""
 
     facts: Facts = field(default_factory=Facts)
     replaced: set[str] = field(default_factory=set)
@@ -92,7 +92,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
     @contextmanager
     def asking(self, signature: Mapping[str, Any]) -> Iterator[None]:
         """For asking for a trial. Read nothing inside the block: a trial is drawn from what is known at its start. A
-        trial that starts to run gets the user attributes ``signature`` in the same transaction: a driver that is
+        trial that starts to run gets the user attributes `signature` in the same transaction: a driver that is
         killed at any moment leaves none that nobody owns."""
         self.sync()
         self._signature = signature
@@ -162,7 +162,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return self._attributes[key][1]
 
     def change_attribute(self, key: str, change: Callable[[Any], Any]) -> Any:
-        """As :meth:`TrialRows.change_attribute`."""
+        """As `TrialRows.change_attribute`."""
         return self._rows.change_attribute(key, change)
 
     def _parsed(self, key: str, text: str) -> tuple[str, Any]:
@@ -217,7 +217,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return copy.deepcopy(found) if deepcopy else found
 
     def ended_with(self, key: str, known: Container[int]) -> Iterator[tuple[int, Any]]:
-        """The number and a user attribute of the finished trials whose number is not ``known``. Before anything else of
+        """The number and a user attribute of the finished trials whose number is not `known`. Before anything else of
         the trials was read, this reads nothing else: to make Optuna's trials takes several times as long."""
         if self._read_to == -1:
             return ((number, self._parsed_of(number, key, words)) for number, words in self._rows.ended(key, known))
@@ -295,8 +295,8 @@ class StudyView(BaseStorage, BaseHeartbeat):
         known[key] = value
 
     def claim(self, trial_id: int, key: str, value: Any, most: int) -> bool:
-        """Give a trial a user attribute at once; False, and it has none, where ``most`` other values of it are held:
-        see :meth:`TrialRows.claim`."""
+        """Give a trial a user attribute at once; False, and it has none, where `most` other values of it are held:
+        see `TrialRows.claim`."""
         if not self._rows.claim(trial_id, key, json.dumps(value), most):
             return False
         self.get_trial(trial_id).user_attrs[key] = value
@@ -342,7 +342,7 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return True
 
     def take_back(self, trial: FrozenTrial, signed: str) -> bool:
-        """Return a trial that runs to the queue, unless another driver than the one of its user attribute ``signed``
+        """Return a trial that runs to the queue, unless another driver than the one of its user attribute `signed`
         runs it by now."""
         is_moved = self._rows.take_back(trial._trial_id, signed, json.dumps(trial.user_attrs.get(signed)))
         if is_moved:
@@ -409,7 +409,7 @@ def _file_of(backend: RDBStorage) -> tuple[int, int] | None:
 
 
 def _is_start_of(distribution: BaseDistribution, known: BaseDistribution | None) -> bool:
-    """Whether a list of words was lengthened to ``known`` while somebody drew a trial with it."""
+    """Whether a list of words was lengthened to `known` while somebody drew a trial with it."""
     if not isinstance(distribution, CategoricalDistribution) or not isinstance(known, CategoricalDistribution):
         return False
     return known.choices[: len(distribution.choices)] == distribution.choices

@@ -12,7 +12,7 @@ from vitsearch.study.database.view import StudyView
 
 
 class WordLists:
-    """Those of the study that ``view`` shows, which several drivers may lengthen."""
+    """Those of the study that `view` shows, which several drivers may lengthen."""
 
     def __init__(self, view: StudyView) -> None:
         self._view = view

@@ -1,4 +1,4 @@
-"""One model in full, and two compared, as ``--json`` prints them."""
+"""One model in full, and two compared, as `--json` prints them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each knob did, as ``--json`` prints it."""
+"""What each knob did, as `--json` prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model as ``--json`` prints it, and fronts of such models."""
+"""A model as `--json` prints it, and fronts of such models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PlanJson = Annotated[
         }
     ),
 ]
-"""What :meth:`vitsearch.core.plan.Plan.to_json` gives."""
+"""What `vitsearch.core.plan.Plan.to_json` gives."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class PrintedPoint(PrintedMetrics):
 
 
 def fields_of(point: Point) -> dict[str, Any]:
-    """The fields of a :class:`PrintedPoint`."""
+    """The fields of a `PrintedPoint`."""
     return {
         **vars(point.metrics.printed()),
         "trial": point.trial,
@@ -218,7 +218,7 @@ class PrintedFront:
 
     @classmethod
     def of(cls, front: Front, shown: Sequence[Point]) -> PrintedFront:
-        """The front with the models ``shown``, which need not be on it."""
+        """The front with the models `shown`, which need not be on it."""
         tied = {point.trial: tie for point, tie in zip(front.points, ties(front.points, front.objectives), strict=True)}
         knee = None if front.knee is None else front.points[front.knee].trial
         return cls(

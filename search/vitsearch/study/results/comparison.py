@@ -54,8 +54,8 @@ class MetricCompared:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two models on the same ``n`` images. ``only_first``: images that the first alone classifies correctly.
-    ``p`` is that of the exact two-sided test."""
+    """Two models on the same `n` images. `only_first`: images that the first alone classifies correctly.
+    `p` is that of the exact two-sided test."""
 
     n: int
     only_first: int
@@ -90,7 +90,7 @@ class McNemar:
 
 
 def most_differing(apart: int, n: int) -> int | None:
-    """Two models of which one classifies ``apart`` more of ``n`` images correctly: how many images they may judge
+    """Two models of which one classifies `apart` more of `n` images correctly: how many images they may judge
     differently at most for the exact test to be significant. None where no number is small enough: below 6."""
     above = (
         math.ceil(apart * apart / (Z_95 * Z_95)) + 2
@@ -105,7 +105,7 @@ def most_differing(apart: int, n: int) -> int | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``knobs`` are those that differ: name -> both values. ``paired`` is the test on the answers of both files, where
+    """`knobs` are those that differ: name -> both values. `paired` is the test on the answers of both files, where
     it was asked for."""
 
     study: str
@@ -179,7 +179,7 @@ def _paired(one: MetricCompared, counted: McNemar) -> MetricCompared:
 
 
 def compare(models: Front, first: Point, second: Point, images: int | None) -> Comparison:
-    """Two models of a study. ``images``: the number of validation images that both accuracies were computed on."""
+    """Two models of a study. `images`: the number of validation images that both accuracies were computed on."""
     names = dict.fromkeys([*first.metrics.figures, *second.metrics.figures])
     metrics = tuple(
         _of_images(compared(name, first.metrics, second.metrics), images)
@@ -243,7 +243,7 @@ def _better(name: str, one: float, other: float) -> Literal["first", "second"]:
 
 def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int | None) -> Comparison:
     """Two models of a study, by the numbers of their trials; None for the baseline. Raises
-    :class:`~vitsearch.errors.StudyError` where there is no such finished trial."""
+    `StudyError` where there is no such finished trial."""
     models = read_models(study, ledger)
     points = [point_of(models, number, record_of(study, number)) for number in (first, second)]
     validation = (study.attributes.get("data") or {}).get("splits", {}).get("validation", {})

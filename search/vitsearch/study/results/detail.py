@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True)
 class LimitJudged:
-    """A limit, the value of the model (None: not known), and whether it is met (None: not known). ``shown`` is the
+    """A limit, the value of the model (None: not known), and whether it is met (None: not known). `shown` is the
     value in as many digits as tell that."""
 
     name: str
@@ -57,10 +57,10 @@ class LimitJudged:
 
 @dataclass(frozen=True)
 class TrialDetail:
-    """``point`` has what is known today, all measurements pooled; ``record`` is what was stored when the trial ended.
+    """`point` has what is known today, all measurements pooled; `record` is what was stored when the trial ended.
 
-    ``place`` says where it stands: on the front, dominated by which trials, the limits that it breaks, or not trained.
-    ``shown_device`` is the name and host of the device.
+    `place` says where it stands: on the front, dominated by which trials, the limits that it breaks, or not trained.
+    `shown_device` is the name and host of the device.
     """
 
     study: str
@@ -77,7 +77,7 @@ class TrialDetail:
 
 
 def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) -> TrialDetail:
-    """The trial ``number``, None for the baseline. Raises :class:`~vitsearch.errors.StudyError` where there is no such
+    """The trial `number`, None for the baseline. Raises `StudyError` where there is no such
     finished trial."""
     record = record_of(study, number)
     models = read_models(study, ledger)
@@ -116,8 +116,8 @@ def _shown(run: StageResult, study: Study) -> StageResult:
 
 
 def read_classes(study: Study, ledger: Ledger, number: int | None) -> list[ClassAccuracy]:
-    """What the file of trial ``number`` (None for the baseline) finds of each class of the validation images. Raises
-    :class:`~vitsearch.errors.StudyError` for a trial that was not evaluated."""
+    """What the file of trial `number` (None for the baseline) finds of each class of the validation images. Raises
+    `StudyError` for a trial that was not evaluated."""
     record, data = record_of(study, number), study.attributes.get("data") or {}
     key = record.keys.artifact_key if record.keys else None
     evaluated = ledger.accuracy(key or "", data.get("fingerprint", ""))
@@ -129,7 +129,7 @@ def read_classes(study: Study, ledger: Ledger, number: int | None) -> list[Class
 
 def record_of(study: Study, number: int | None) -> Record:
     """The record of a finished trial that has a plan, or of the baseline (None). Raises
-    :class:`~vitsearch.errors.StudyError`."""
+    `StudyError`."""
     if number is None:
         return baseline_record(study)
     records = study.records()
@@ -140,7 +140,7 @@ def record_of(study: Study, number: int | None) -> Record:
 
 
 def baseline_record(study: Study) -> Record:
-    """The baseline as a record. Raises :class:`~vitsearch.errors.StudyError` before it was measured."""
+    """The baseline as a record. Raises `StudyError` before it was measured."""
     record = study.baseline()
     if record is None:
         raise StudyError(f"study {study.name!r} has not measured its baseline yet")
@@ -148,7 +148,7 @@ def baseline_record(study: Study) -> Record:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """``0 to 4, 6, 8 to 9``."""
+    """`0 to 4, 6, 8 to 9`."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][-1] + 1:

@@ -9,7 +9,7 @@ For each backbone, the figure (the logarithm of a cost, or the accuracy) is a su
 
 An interval is that of least squares (Student's t), from the scatter of the models around the sum; or that of the errors
 of the figures themselves (of times, of predictions, of accuracies on a finite number of images) where it is wider: a
-model that alone has a value lies on the sum, whatever its error. ``r_squared`` says how much of the variance such a sum
+model that alone has a value lies on the sum, whatever its error. `r_squared` says how much of the variance such a sum
 explains: where it is low, knobs act together, and single effects say little. An effect that the models do not tell
 apart from those of other knobs is left out.
 """
@@ -40,7 +40,7 @@ SINGULAR = 1e-8
 
 @dataclass(frozen=True)
 class Observation:
-    """A model: the values of its knobs, and its figure with one standard ``deviation`` of the error of that."""
+    """A model: the values of its knobs, and its figure with one standard `deviation` of the error of that."""
 
     knobs: Knobs
     value: float
@@ -60,8 +60,8 @@ class Observation:
 
 @dataclass(frozen=True)
 class Effect:
-    """The figure at ``to`` minus the figure at ``start``, with its 95 % interval, all other knobs equal. ``models``:
-    how many have the value ``to`` (of a ratio: any value but ``start``)."""
+    """The figure at `to` minus the figure at `start`, with its 95 % interval, all other knobs equal. `models`:
+    how many have the value `to` (of a ratio: any value but `start`)."""
 
     knob: str
     start: str
@@ -74,7 +74,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class BackboneEffects:
-    """``effects`` is empty where there are too few models for intervals, and then ``r_squared`` is None."""
+    """`effects` is empty where there are too few models for intervals, and then `r_squared` is None."""
 
     backbone: str
     models: int
@@ -207,7 +207,7 @@ def _add_resolution(values: list[float], columns: list[_Column], contrasts: list
 def _add_words(
     knob: str, values: list[str], first: str | None, columns: list[_Column], contrasts: list[_Contrast]
 ) -> None:
-    """One column for each word but the first one: ``first``, else the word that most models have."""
+    """One column for each word but the first one: `first`, else the word that most models have."""
     counts = {word: values.count(word) for word in sorted(set(values))}
     start = first if first in counts else max(counts, key=lambda word: counts[word])
     for word in counts:

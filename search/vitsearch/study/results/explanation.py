@@ -18,8 +18,8 @@ from vitsearch.study.study import Study
 
 @dataclass(frozen=True)
 class Prediction:
-    """An accuracy that was predicted without training, with one standard ``deviation``, and what was ``measured``, with
-    its own 95 % interval from ``low`` to ``high``, that of a finite number of images."""
+    """An accuracy that was predicted without training, with one standard `deviation`, and what was `measured`, with
+    its own 95 % interval from `low` to `high`, that of a finite number of images."""
 
     trial: int
     predicted: float
@@ -42,7 +42,7 @@ class Prediction:
 
     @property
     def holds(self) -> bool:
-        """Whether what was measured lies within :attr:`interval`."""
+        """Whether what was measured lies within `interval`."""
         low, high = self.interval
         return low <= self.measured <= high
 
@@ -155,7 +155,7 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
 
 
 def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[Prediction]:
-    """The predictions of confirmed models, beside the ``figures`` that each trial has now."""
+    """The predictions of confirmed models, beside the `figures` that each trial has now."""
     for number, record in records.items():
         measured, proxy = figures[number].value("accuracy"), record.proxy
         if not record.is_confirmed or measured is None or proxy is None:

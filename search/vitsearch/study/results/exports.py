@@ -1,4 +1,4 @@
-"""Models as rows of other tools' tables: timm's benchmark columns, AI Hub's ``perf.yaml``, Markdown."""
+"""Models as rows of other tools' tables: timm's benchmark columns, AI Hub's `perf.yaml`, Markdown."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def read_conditions(ledger: Ledger, shown: Sequence[Point], fleets: Mapping[str,
 
 def rows(front: Front, shown: Sequence[Point], conditions: Conditions) -> list[dict[str, Any]]:
     """One row for each model: timm's benchmark columns first, then the trial, its knobs, and every metric with its
-    interval (``..._low``, ``..._high``). What was not measured is None.
+    interval (`..._low`, `..._high`). What was not measured is None.
 
-    ``infer_step_time`` is ``latency_ms_p50``, ``infer_samples_per_sec`` is ``throughput_ips``, ``infer_gmacs`` counts
-    matrix products and convolutions, ``param_count`` is in millions; ``top1`` and ``top1_err`` are percentages, on the
+    `infer_step_time` is `latency_ms_p50`, `infer_samples_per_sec` is `throughput_ips`, `infer_gmacs` counts
+    matrix products and convolutions, `param_count` is in millions; `top1` and `top1_err` are percentages, on the
     validation split.
     """
     on_front = {point.trial for point in front.points}
@@ -99,13 +99,13 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 
 def columns(front: Front) -> list[str]:
-    """The names of the values of :func:`rows`: those of the baseline, once that was measured."""
+    """The names of the values of `rows`: those of the baseline, once that was measured."""
     known = rows(front, [front.baseline], {}) if front.baseline else [{"trial": None}]
     return list(known[0])
 
 
 def to_csv(front: Front, found: Sequence[Mapping[str, Any]]) -> str:
-    """The ``rows`` as CSV with a line of names; what was not measured is empty."""
+    """The `rows` as CSV with a line of names; what was not measured is empty."""
     text = io.StringIO()
     names, writer = list(found[0]) if found else columns(front), csv.writer(text, lineterminator="\n")
     writer.writerow(map(printable, names))
@@ -148,10 +148,10 @@ def digits(metrics: Metrics, name: str) -> list[str]:
 
 
 def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -> str:
-    """The models in the shape of AI Hub's ``perf.yaml``: precision, component (a model), device, runtime.
+    """The models in the shape of AI Hub's `perf.yaml`: precision, component (a model), device, runtime.
 
     Our own metrics stand beside their names. What is not measured is left out: nothing here counts the layers of each
-    compute unit. The peak memory is one value, so ``min`` and ``max`` of its range are equal.
+    compute unit. The peak memory is one value, so `min` and `max` of its range are equal.
     """
     precisions: dict[str, Any] = {}
     for point in shown:

@@ -1,4 +1,4 @@
-"""A small language that chooses models: ``cpu_ms_p50 < 12 and accuracy > 0.9``.
+"""A small language that chooses models: `cpu_ms_p50 < 12 and accuracy > 0.9`.
 
     expression  = conjunction {"or" conjunction}
     conjunction = negation {"and" negation}
@@ -56,7 +56,7 @@ class Expression(Protocol):
 
 @dataclass(frozen=True)
 class Operand:
-    """``name`` is that of a metric or knob; None for a literal, whose ``text`` counts."""
+    """`name` is that of a metric or knob; None for a literal, whose `text` counts."""
 
     text: str
     kind: Kind
@@ -122,10 +122,10 @@ class _Either:
 
 
 def parse(text: str, names: Mapping[str, Kind]) -> Expression:
-    """The meaning of ``text``, whose names are those of ``names``.
+    """The meaning of `text`, whose names are those of `names`.
 
-    Raises :class:`~vitsearch.errors.QueryError` with the place and what is expected there, and
-    :class:`~vitsearch.errors.UnknownName` with the names that are allowed.
+    Raises `QueryError` with the place and what is expected there, and
+    `UnknownName` with the names that are allowed.
     """
     return _Reader(text, names).whole()
 

@@ -1,4 +1,4 @@
-"""How a person names one model of a study: the number of its trial, ``baseline`` or ``knee``."""
+"""How a person names one model of a study: the number of its trial, `baseline` or `knee`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ BASELINE, KNEE = "baseline", "knee"
 
 
 def number_of(text: str, read: Callable[[], Front]) -> int | None:
-    """The trial of the model that is named, None for the baseline. ``read`` gives the front that a knee is that of.
+    """The trial of the model that is named, None for the baseline. `read` gives the front that a knee is that of.
 
-    Raises :class:`~vitsearch.errors.StudyError` for text that names no model, and for a front without a knee.
+    Raises `StudyError` for text that names no model, and for a front without a knee.
     """
     if text == BASELINE:
         return None

@@ -21,7 +21,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that breaks a limit, with what is known of it. ``is_predicted``: its accuracy is, because it was not
+    """A model that breaks a limit, with what is known of it. `is_predicted`: its accuracy is, because it was not
     trained."""
 
     trial: int
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Miss:
-    """A limit that a model breaks: the value ``seen``, and how far it is off relative to the limit."""
+    """A limit that a model breaks: the value `seen`, and how far it is off relative to the limit."""
 
     limit: StatedLimit
     seen: float
@@ -55,7 +55,7 @@ class Miss:
 
 @dataclass(frozen=True)
 class NearModel:
-    """``unjudged`` are metrics with a limit whose value is not known."""
+    """`unjudged` are metrics with a limit whose value is not known."""
 
     candidate: Candidate
     misses: tuple[Miss, ...]
@@ -69,7 +69,7 @@ class NearModel:
 
 @dataclass(frozen=True)
 class Nearest:
-    """``models`` are the nearest, nearest first. ``single`` are models that would pass if one limit alone were
+    """`models` are the nearest, nearest first. `single` are models that would pass if one limit alone were
     loosened, the least loosening of each limit."""
 
     models: tuple[NearModel, ...]
@@ -113,8 +113,8 @@ def _judged(candidate: Candidate, limits: Sequence[StatedLimit]) -> NearModel:
 
 
 def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nearest:
-    """What came nearest in a study, among its models and the plans that were only screened; on a target of ``vitsearch
-    retarget``, among the models that were measured there."""
+    """What came nearest in a study, among its models and the plans that were only screened; on a target of `vitsearch
+    retarget`, among the models that were measured there."""
     models = read_models(study, ledger, device)
     baseline = models.baseline.metrics.values if models.baseline else {}
     known = {point.trial: point for point in (*models.points, *models.others)}

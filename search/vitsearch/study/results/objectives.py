@@ -33,9 +33,9 @@ LARGEST = 700.0
 
 @dataclass(frozen=True)
 class ObjectiveEffects:
-    """Of one objective. The effects on costs are differences of logarithms: :meth:`change` makes shares of them.
+    """Of one objective. The effects on costs are differences of logarithms: `change` makes shares of them.
 
-    ``measured`` and ``predicted`` count the models; only accuracies are predicted.
+    `measured` and `predicted` count the models; only accuracies are predicted.
     """
 
     name: str
@@ -60,7 +60,7 @@ class ObjectiveEffects:
         return sign * self.change(difference)
 
     def verdict(self, effect: Effect) -> EffectVerdict:
-        """``better``, ``worse``, ``nothing`` (a gain is certainly small) or ``open``."""
+        """`better`, `worse`, `nothing` (a gain is certainly small) or `open`."""
         ends = [self.gain(end) for end in (effect.low, effect.high)]
         if min(ends) > 0.0:
             return "better"
@@ -72,7 +72,7 @@ class ObjectiveEffects:
 def objective_effects(
     objectives: Iterable[str], records: Mapping[int, Record], figures: Mapping[int, Metrics]
 ) -> tuple[ObjectiveEffects, ...]:
-    """The effects on each objective over all trials with a measurement, unpruned models among them. ``figures`` are
+    """The effects on each objective over all trials with a measurement, unpruned models among them. `figures` are
     those that each trial has now."""
     return tuple(_of_objective(name, records, figures) for name in objectives)
 

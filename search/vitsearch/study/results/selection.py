@@ -15,7 +15,7 @@ from vitsearch.study.results.expression import Expression, Kind, Value, parse
 
 
 def names_of(metrics: Iterable[str]) -> dict[str, Kind]:
-    """What an expression may name: the metrics, those of ``metrics`` with their devices, the knobs, and the number of
+    """What an expression may name: the metrics, those of `metrics` with their devices, the knobs, and the number of
     the trial."""
     found: dict[str, Kind] = dict.fromkeys([*metrics, *METRICS, "trial"], "number")
     return found | {knob: "number" if knob in NUMBERS else "word" for knob in KNOBS}
@@ -45,15 +45,15 @@ def values_of(point: Point) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class Order:
-    """``name`` is a metric, knob or ``trial``. The better value of a metric comes first, the smaller one of the
-    others; ``is_reversed`` turns that round."""
+    """`name` is a metric, knob or `trial`. The better value of a metric comes first, the smaller one of the
+    others; `is_reversed` turns that round."""
 
     name: str
     is_reversed: bool = False
 
     @classmethod
     def of(cls, text: str, names: Mapping[str, Kind]) -> Order:
-        """Read ``cpu_ms_p50`` or ``-cpu_ms_p50``. Raises :class:`~vitsearch.errors.UnknownName`."""
+        """Read `cpu_ms_p50` or `-cpu_ms_p50`. Raises `UnknownName`."""
         name = text.removeprefix("-")
         if name not in names:
             raise UnknownName("metric or knob", name, names)
@@ -80,9 +80,9 @@ class Selection:
 
     @classmethod
     def of(cls, where: str | None, sort: str | None, metrics: Iterable[str]) -> Selection:
-        """Read what a person wrote; ``metrics`` as for :func:`names_of`.
+        """Read what a person wrote; `metrics` as for `names_of`.
 
-        Raises :class:`~vitsearch.errors.QueryError` and :class:`~vitsearch.errors.UnknownName`, which name what is
+        Raises `QueryError` and `UnknownName`, which name what is
         allowed."""
         names = names_of(metrics)
         expression = None if where is None else parse(where, names)
@@ -99,8 +99,8 @@ Ties = tuple[Mapping[str, tuple[str, ...]], ...]
 
 
 def ties(points: Sequence[Point], objectives: Sequence[str]) -> Ties:
-    """The objectives in which neighbours on a front do not differ significantly, by the test of ``vitsearch compare``:
-    the figures do not tell which of the two is better there. ``points`` are in the order of the front. Values without
+    """The objectives in which neighbours on a front do not differ significantly, by the test of `vitsearch compare`:
+    the figures do not tell which of the two is better there. `points` are in the order of the front. Values without
     an interval tie if they are equal."""
     found: list[dict[str, tuple[str, ...]]] = [{} for _ in points]
     for index in range(len(points) - 1):

@@ -1,4 +1,4 @@
-"""What ``vitsearch retarget`` has found for a target, stored with the study. Measurements are in the ledger."""
+"""What `vitsearch retarget` has found for a target, stored with the study. Measurements are in the ledger."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Retargeted:
-    """The models of a study on a target. ``models`` are those that were measured there, by their trials, and
-    ``left_out`` those that cannot run there, with the reason. ``kind`` is that of the device, ``protocol`` the name of
+    """The models of a study on a target. `models` are those that were measured there, by their trials, and
+    `left_out` those that cannot run there, with the reason. `kind` is that of the device, `protocol` the name of
     its confirmation protocol."""
 
     target: Target
@@ -106,8 +106,8 @@ def names(study: Study) -> list[str]:
 
 
 def find(study: Study, name: str) -> Retargeted:
-    """The results for a target. Raises :class:`~vitsearch.errors.StudyError` or
-    :class:`~vitsearch.errors.UnknownName` where there are none."""
+    """The results for a target. Raises `StudyError` or
+    `UnknownName` where there are none."""
     stored = study.attributes.get(PREFIX + name)
     if stored is not None:
         return decoded(Retargeted.from_json, stored, f"study {study.name!r}: what was measured on {name}")

@@ -29,7 +29,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """``nano``, ``local+threads2``, ``local+openvino+fp32``: by it the results are found again."""
+        """`nano`, `local+threads2`, `local+openvino+fp32`: by it the results are found again."""
         threads = None if self.threads is None else f"threads{self.threads}"
         changes = (self.backend, self.provider, self.quantization, threads)
         return "+".join([self.device, *(change for change in changes if change is not None)])
@@ -44,7 +44,7 @@ class Target:
         return moved if self.provider is None else replace(moved, provider=self.provider)
 
     def space(self, own: SearchSpace, known: Mapping[str, DeviceSection] = MappingProxyType({})) -> SearchSpace:
-        """The space of the study with this device, its threads, and the time that counts there. ``known`` are devices
+        """The space of the study with this device, its threads, and the time that counts there. `known` are devices
         of a newer space file."""
         described = {**own.devices, **known}.get(self.device) or DeviceSection()
         threads = self.threads or own.measure.threads

@@ -30,8 +30,8 @@ __all__ = ["BackboneTestCase", "FittingTests", "VariantTestCase"]
 class VariantTestCase(FamilyTests, CuttingTests, ShippingTests):
     """The cheap part of the contract, for every further model whose attention another test case covers in full.
 
-    ``spec`` names a small model (weights ``none`` are enough), ``arguments`` make it smaller still,
-    ``other_resolution`` is another size that it accepts, ``unsupported`` lists pairs of knob and value that it
+    `spec` names a small model (weights `none` are enough), `arguments` make it smaller still,
+    `other_resolution` is another size that it accepts, `unsupported` lists pairs of knob and value that it
     must refuse.
     """
 

@@ -122,7 +122,7 @@ def _silence(units: Sequence[BlockUnits]) -> None:
 
 
 def _norm_over(channels: list[int], norm: nn.LayerNorm, inputs: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
-    """The norm with mean and variance over ``channels`` only; zero in all others."""
+    """The norm with mean and variance over `channels` only; zero in all others."""
     output, read = torch.zeros_like(inputs[0]), inputs[0][..., channels]
     normalised = nn.functional.layer_norm(read, (len(channels),), norm.weight[channels], norm.bias[channels], norm.eps)
     output[..., channels] = normalised

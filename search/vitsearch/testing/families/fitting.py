@@ -100,7 +100,7 @@ def _consumers(units: Sequence[BlockUnits]) -> list[_Consumer]:
 
 
 def _kept_columns(units: Sequence[BlockUnits], resolved: ResolvedPlan) -> list[list[int]]:
-    """The input columns that each consumer of the unpruned model keeps, in the order of :func:`_consumers`."""
+    """The input columns that each consumer of the unpruned model keeps, in the order of `_consumers`."""
     kept = []
     for unit, block in zip(units, resolved.blocks, strict=True):
         kept += [unit.head_columns(block.heads)] if unit.proj is not None else []

@@ -114,7 +114,7 @@ def _halves(spec: ModelSpec) -> Preprocessing:
 
 
 def _assert_zeros_of(model: nn.Module, path: Path, precision: str) -> None:
-    """Assert that the file at ``path`` holds each sparse layer of ``model`` with its zeros; rounding may add some."""
+    """Assert that the file at `path` holds each sparse layer of `model` with its zeros; rounding may add some."""
     masks = list(sparse_file.zeros(path))
     for name, layer in sparsity.layers(model).items():
         zero = sparsity.zeros(layer)

@@ -33,7 +33,7 @@ class PrecisionTests(Subject):
 
     @pytest.mark.parametrize("precision", ["fp16", "int8_dynamic", "int8_ptq", "int8_weights", "int8_mixed"])
     def test_a_cut_model_is_quantized_to(self, precision: str, exported: ExportedModel, tmp_path: Path) -> None:
-        """``int8_mixed`` keeps the last linear layer in fp32."""
+        """`int8_mixed` keeps the last linear layer in fp32."""
         if backbones.supports(self.spec.backbone, "quantization", precision):
             return
         computes_in_int8 = precision in ("int8_dynamic", "int8_ptq", "int8_mixed")  # convolutions stay fp32

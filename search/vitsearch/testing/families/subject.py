@@ -40,10 +40,10 @@ class ExportedModel:
 
 
 class Subject:
-    """Base of all test classes; see :class:`vitsearch.testing.families.VariantTestCase` for the attributes.
+    """Base of all test classes; see `vitsearch.testing.families.VariantTestCase` for the attributes.
 
-    ``arguments`` are passed to timm's constructor when the family builds a model, for instance fewer blocks:
-    the tests take time in proportion to the number of blocks. Only for families that derive from ``TimmFamily``.
+    `arguments` are passed to timm's constructor when the family builds a model, for instance fewer blocks:
+    the tests take time in proportion to the number of blocks. Only for families that derive from `TimmFamily`.
     """
 
     spec: ClassVar[ModelSpec]
@@ -58,7 +58,7 @@ class Subject:
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def smaller_model(cls) -> Iterator[None]:
-        """Let the family build its models with ``arguments``."""
+        """Let the family build its models with `arguments`."""
         with smaller_models(cls.spec.backbone, cls.arguments):
             yield
 
@@ -73,7 +73,7 @@ class Subject:
 
     @pytest.fixture
     def cut(self, shared_cut: nn.Module) -> nn.Module:
-        """A copy of :meth:`shared_cut` to change."""
+        """A copy of `shared_cut` to change."""
         return copy.deepcopy(shared_cut)
 
     @pytest.fixture(scope="class")
@@ -104,12 +104,12 @@ class Subject:
         return backbones.find(self.spec.backbone).deployable(model)
 
     def _export(self, model: nn.Module) -> OnnxReport:
-        """Export ``model`` as it ships, to a temporary file."""
+        """Export `model` as it ships, to a temporary file."""
         with tempfile.TemporaryDirectory() as folder:
             return write_onnx(self._ships(model), tuple(self._images().shape), Path(folder) / "model.onnx")
 
     def _parameters_without_gradient(self, model: nn.Module) -> list[str]:
-        """Names of the parameters that a training step of ``model`` does not reach."""
+        """Names of the parameters that a training step of `model` does not reach."""
         loss = nn.functional.cross_entropy(model.train()(self._images()), torch.tensor([0, 1]))
         loss.backward()  # type: ignore[no-untyped-call]
         return [name for name, value in model.named_parameters() if value.grad is None]
@@ -143,7 +143,7 @@ class Subject:
 
 @contextmanager
 def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Let the family of ``name`` build all models with these ``arguments`` of timm's constructor too."""
+    """Let the family of `name` build all models with these `arguments` of timm's constructor too."""
     family = cast(Any, backbones.find(name))
     with pytest.MonkeyPatch.context() as patch:
         if arguments:
@@ -161,7 +161,7 @@ def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
 def _built(spec: ModelSpec, arguments: tuple[tuple[str, Any], ...]) -> nn.Module:
     """Build once: drawing random weights takes longer than most of the tests.
 
-    ``arguments`` are those that the family adds, part of the key only.
+    `arguments` are those that the family adds, part of the key only.
     """
     model = backbones.find(spec.backbone).build(spec).model
     raise_layer_scales(model)

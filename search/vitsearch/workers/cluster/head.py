@@ -18,7 +18,7 @@ LOST_S = 10.0
 
 
 class ClusterHead:
-    """The head at ``address`` (host:port), which has answered before."""
+    """The head at `address` (host:port), which has answered before."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -30,7 +30,7 @@ class ClusterHead:
         return await self._silent() is None
 
     async def watch(self) -> None:
-        """Return never. Raises :class:`WorkersLost` when the head is lost."""
+        """Return never. Raises `WorkersLost` when the head is lost."""
         while True:
             await asyncio.sleep(LOOK_S)
             if (why := await self._silent()) is not None:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkerLoss:
-    """What ended a worker. ``allowed`` times the stage is repeated; one more fails it with ``kind`` and ``reason``."""
+    """What ended a worker. `allowed` times the stage is repeated; one more fails it with `kind` and `reason`."""
 
     what: str
     allowed: int
@@ -57,7 +57,7 @@ class Losses:
         self._crashes: list[NativeCrash] = []
 
     def count(self, loss: WorkerLoss, error: Exception, node: str | None = None) -> None:
-        """One more, on ``node``, where that is known. Raises :class:`StageError` if the stage is not repeated any
+        """One more, on `node`, where that is known. Raises `StageError` if the stage is not repeated any
         more."""
         self._counted[loss] += 1
         lost, tries = self._counted[loss], loss.allowed + 1
@@ -70,7 +70,7 @@ class Losses:
             raise StageError(self._stage, loss.kind, f"{lost} {loss.reason}") from error
 
     def count_crash(self, crash: NativeCrash, error: Exception) -> None:
-        """One more worker that its own native code has ended. Raises :class:`WorkerCrashed` if the stage is not
+        """One more worker that its own native code has ended. Raises `WorkerCrashed` if the stage is not
         repeated any more."""
         self._crashes.append(crash)
         signals = " and ".join(dict.fromkeys(each.signal for each in self._crashes))

@@ -26,19 +26,19 @@ def kind_of(job: Job[Any]) -> StageKind:
 
 
 class MemoryDemand:
-    """One per runner. ``peaks_mb`` are those of earlier runs, in 10^6 bytes."""
+    """One per runner. `peaks_mb` are those of earlier runs, in 10^6 bytes."""
 
     def __init__(self, peaks_mb: Mapping[StageKind, float]) -> None:
         self._peaks_mb = dict(peaks_mb)
 
     def request_bytes(self, kind: StageKind, node_bytes: int) -> int:
-        """What a stage asks for, at most ``node_bytes``, the memory of the largest node: Ray would wait forever for
+        """What a stage asks for, at most `node_bytes`, the memory of the largest node: Ray would wait forever for
         more. 0 for a kind that was never measured."""
         peak_bytes = self._peaks_mb.get(kind, 0.0) * 1e6
         return min(math.ceil(peak_bytes * (1.0 + MARGIN) / STEP_BYTES) * STEP_BYTES, node_bytes)
 
     def learn(self, kind: StageKind, peak_mb: float | None) -> None:
-        """A stage has ended and took ``peak_mb`` (None: not measured)."""
+        """A stage has ended and took `peak_mb` (None: not measured)."""
         if peak_mb is not None:
             self._peaks_mb[kind] = max(self._peaks_mb.get(kind, 0.0), peak_mb)
 

@@ -35,7 +35,7 @@ LOCK = "lock"
 SOCKET_BYTES = 107 if sys.platform == "linux" else 103
 """The longest path of a socket."""
 LONGEST = "xxxxxxxx/r/session_2026-12-31_23-59-59_123456_4194304/sockets/plasma_store.99"
-"""What may follow ``PREFIX`` in the path of a socket."""
+"""What may follow `PREFIX` in the path of a socket."""
 TOKEN = "RAY_AUTH_TOKEN"
 UMASK = "VITSEARCH_UMASK"
 """In the environment of Ray's processes: the umask of the user, which workers take back for the files of the study."""
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class OwnRay:
-    """A Ray that runs from :meth:`start` to :meth:`close`. ``ray`` is the module."""
+    """A Ray that runs from `start` to `close`. `ray` is the module."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
@@ -53,9 +53,9 @@ class OwnRay:
 
     @classmethod
     def start(cls, ray: Any, arguments: Mapping[str, Any]) -> OwnRay:
-        """Start Ray with ``arguments`` of ``ray.init``, in a second attempt if the first one fails.
+        """Start Ray with `arguments` of `ray.init`, in a second attempt if the first one fails.
 
-        Raises :class:`WorkersLost` with one line if both fail, and :class:`ResourceError` where there is no place for
+        Raises `WorkersLost` with one line if both fail, and `ResourceError` where there is no place for
         its files.
         """
         try:

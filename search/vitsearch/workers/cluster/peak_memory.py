@@ -17,7 +17,7 @@ PROC = Path("/proc")
 
 
 class PeakMemory:
-    """The largest sample so far; ``megabytes`` (10^6 bytes) is None where there is no ``/proc``."""
+    """The largest sample so far; `megabytes` (10^6 bytes) is None where there is no `/proc`."""
 
     def __init__(self) -> None:
         self._bytes = 0

@@ -24,7 +24,7 @@ NAMESPACE = b"vitsearch"
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What the worker on the machine ``host``, a node with this ``address``, does."""
+    """What the worker on the machine `host`, a node with this `address`, does."""
 
     host: str
     address: str
@@ -36,8 +36,8 @@ class WorkerReport:
 
 
 class Mailbox:
-    """The place of the reports about one try of one stage. ``key`` is its own, ``store`` Ray's client of the store of
-    the head; ``node`` is where its worker runs, once that is known."""
+    """The place of the reports about one try of one stage. `key` is its own, `store` Ray's client of the store of
+    the head; `node` is where its worker runs, once that is known."""
 
     def __init__(self, key: str, store: Any) -> None:
         self.key = key
@@ -64,7 +64,7 @@ class Mailbox:
 
 @contextmanager
 def reporting(mailbox: Mailbox, address: str) -> Iterator[None]:
-    """Inside this block, in a worker on the node with this ``address``, what the stage does is reported."""
+    """Inside this block, in a worker on the node with this `address`, what the stage does is reported."""
     host, work, ended = socket.gethostname(), Work(), threading.Event()
 
     def report() -> None:

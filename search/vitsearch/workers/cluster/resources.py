@@ -22,9 +22,9 @@ Nodes = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Resources:
-    """``cpus`` and ``gpus`` of each of ``trainers`` workers.
+    """`cpus` and `gpus` of each of `trainers` workers.
 
-    ``gpus`` may be a fraction; ``auto`` divides the GPUs that Ray finds.
+    `gpus` may be a fraction; `auto` divides the GPUs that Ray finds.
     """
 
     trainers: int
@@ -33,7 +33,7 @@ class Resources:
 
 
 def gpus_of(wanted: Resources, there: float) -> float:
-    """GPUs for each trainer. ``auto``: one, or an equal share of one when there are more trainers than GPUs."""
+    """GPUs for each trainer. `auto`: one, or an equal share of one when there are more trainers than GPUs."""
     if wanted.gpus != "auto":
         return wanted.gpus
     gpus = int(there)
@@ -41,7 +41,7 @@ def gpus_of(wanted: Resources, there: float) -> float:
 
 
 def require_resources(wanted: Resources, nodes: Nodes, address: str | None) -> None:
-    """Raise :class:`ResourceError` if no node has what a trainer needs; Ray would wait for one forever."""
+    """Raise `ResourceError` if no node has what a trainer needs; Ray would wait for one forever."""
     if _that_fit(wanted, nodes):
         return
     most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in ("CPU", "GPU")}
@@ -69,7 +69,7 @@ def _gpus_each(wanted: Resources, nodes: Nodes) -> float:
 
 
 def require_cluster(address: str, wait_s: float = CLUSTER_S) -> None:
-    """Raise :class:`ResourceError` unless a Ray cluster answers at ``address`` within ``wait_s`` seconds.
+    """Raise `ResourceError` unless a Ray cluster answers at `address` within `wait_s` seconds.
 
     Ray itself tries for a quarter of an hour and logs each attempt. So a process of its own tries first, which can be
     ended and whose output nobody sees.

@@ -1,7 +1,7 @@
-"""How much of the contract of families runs in ``make test``.
+"""How much of the contract of families runs in `make test`.
 
 All of it for three families of different kinds; for the others names, weights, cuts and
-exports; nothing for further models of a family. ``make test-long`` has the rest.
+exports; nothing for further models of a family. `make test-long` has the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REST = {
     "PrecisionTests",
     "FamilyTests.test_another_window_loads_the_weights_and_is_cut_and_exported",
 }
-"""Classes and tests of the contract (:mod:`vitsearch.testing.families`)."""
+"""Classes and tests of the contract (`vitsearch.testing.families`)."""
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

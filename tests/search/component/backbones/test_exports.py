@@ -1,6 +1,6 @@
 """One timm name of each structure that no other test of its family builds is exported and agrees with its runtime.
 
-tools/try_exports.py finds the structures; with ``--all`` it tries every name.
+tools/try_exports.py finds the structures; with `--all` it tries every name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A new user's folder: stopped by ``check`` while it can be read in two ways, and told afterwards."""
+"""A new user's folder: stopped by `check` while it can be read in two ways, and told afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vitsearch check`` says what the file alone shows before it loads what builds models."""
+"""`vitsearch check` says what the file alone shows before it loads what builds models."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from vitsearch.export.litert import converters
 
 @pytest.fixture
 def command(monkeypatch, tmp_path):
-    """Runs ``vitsearch install-converter`` with a folder of converters that is empty."""
+    """Runs `vitsearch install-converter` with a folder of converters that is empty."""
     monkeypatch.setenv(converters.FOLDER_VARIABLE, str(tmp_path))
 
     def run(*arguments: str) -> int:

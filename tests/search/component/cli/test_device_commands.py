@@ -1,4 +1,4 @@
-"""``vitsearch devices`` against a real agent that speaks TLS."""
+"""`vitsearch devices` against a real agent that speaks TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vitsearch init`` and ``vitsearch agent-pyz``."""
+"""`vitsearch init` and `vitsearch agent-pyz`."""
 
 from __future__ import annotations
 

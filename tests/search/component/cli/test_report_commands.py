@@ -1,4 +1,4 @@
-"""``vitsearch report``: which files it writes, and what it says."""
+"""`vitsearch report`: which files it writes, and what it says."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def kl(reference, other_logits):
 
 
 def fitted(base, resolved, readers=True):
-    """The base cut down to ``resolved`` and CHANNELS, after the sequential refit."""
+    """The base cut down to `resolved` and CHANNELS, after the sequential refit."""
     images, model = base.calibration[0][:IMAGES], base.model()
     prune.apply(model, base.family, resolved, EXAMPLE)
     wanted = sequential.targets(base.model(), base.family, images, CHANNELS)

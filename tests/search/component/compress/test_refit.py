@@ -131,7 +131,7 @@ def test_statistics_of_another_base_are_refused(base):
 
 @pytest.mark.long
 def test_consumers_without_bias_are_fitted_without_centring(base, logits):
-    """Layers without a bias, as with ``proj_bias=False``: only the weights can take the constant."""
+    """Layers without a bias, as with `proj_bias=False`: only the weights can take the constant."""
     whole = base.model()
     for block in whole.blocks:
         block.mlp.fc2.bias = None

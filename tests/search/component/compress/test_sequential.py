@@ -25,7 +25,7 @@ def wanted(base):
 
 
 def cut(base, resolved):
-    """The base cut down to ``resolved``, after the parallel refit."""
+    """The base cut down to `resolved`, after the parallel refit."""
     model = base.model()
     prune.apply(model, base.family, resolved, EXAMPLE)
     refit.refit(model, base.model(), base.family, resolved, base.statistics)

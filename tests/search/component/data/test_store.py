@@ -28,7 +28,7 @@ def wanted(*names: str) -> dict[str, store.ArrayRequest]:
 
 
 def counted(names: frozenset[str]):
-    """Fill row ``i`` of every array with ``i``."""
+    """Fill row `i` of every array with `i`."""
     for row in range(COUNT):
         for name in sorted(names):
             yield name, np.full((SIDE, SIDE, 3), row, np.uint8)

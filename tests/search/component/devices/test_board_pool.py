@@ -20,7 +20,7 @@ from vitsearch_evaluators.wire.protocol import SCREEN
 
 @dataclass
 class Board(FakeDevice):
-    """Takes 20 ms, or until ``answers`` is set."""
+    """Takes 20 ms, or until `answers` is set."""
 
     answers: asyncio.Event | None = None
     now: int = 0

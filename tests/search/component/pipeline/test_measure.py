@@ -29,7 +29,7 @@ def measuring(ledger, device) -> DeviceMeasurements:
 
 
 def contended(device, times):
-    """The device reports ``times`` measurements as disturbed; returns the repeats that it was asked for."""
+    """The device reports `times` measurements as disturbed; returns the repeats that it was asked for."""
     measure, asked = device.measure, []
 
     async def measured(artifact, deployment, protocol, repeat):

@@ -220,7 +220,7 @@ def test_events_outlast_the_bound_of_a_request(finished, monkeypatch):
 
 
 def delete(study):
-    """As ``vitsearch studies delete`` does."""
+    """As `vitsearch studies delete` does."""
     for path in study.folder.glob("fake.db*"):
         path.unlink()
 

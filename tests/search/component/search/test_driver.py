@@ -319,7 +319,7 @@ def test_an_objective_that_the_device_cannot_measure_is_refused_with_what_it_can
 
 
 class EvaluatingDevice(FakeDevice):
-    """Refuses to evaluate with the error ``refused``."""
+    """Refuses to evaluate with the error `refused`."""
 
     refused: StageError | None = None
 
@@ -366,7 +366,7 @@ def test_this_machine_is_not_asked_again(finished):
 
 @dataclass
 class SlowConfirmations(FakeDevice):
-    """Measures one model at a time; a confirmation takes 50 ms. ``most_waiting`` models waited at the same time."""
+    """Measures one model at a time; a confirmation takes 50 ms. `most_waiting` models waited at the same time."""
 
     confirming: bool = False
     waiting: int = 0

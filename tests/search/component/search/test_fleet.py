@@ -28,7 +28,7 @@ NANO, PI5 = 3.0, 1.0
 
 @dataclass
 class Board(FakeDevice):
-    """``factor`` times slower than the file says. A measurement takes ``seconds``; ``busy`` are their times."""
+    """`factor` times slower than the file says. A measurement takes `seconds`; `busy` are their times."""
 
     factor: float = 1.0
     seconds: float = 0.0

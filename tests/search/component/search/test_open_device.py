@@ -15,7 +15,7 @@ from vitsearch.testing.fakes import FakeDevice
 
 @pytest.fixture
 def opened(space, monkeypatch):
-    """The device of a space with these ``devices``; those named ``away`` do not answer."""
+    """The device of a space with these `devices`; those named `away` do not answer."""
 
     def connected(name, *_):
         if name == "away":

@@ -1,4 +1,4 @@
-"""The sampler ``auto`` in a search."""
+"""The sampler `auto` in a search."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def save(image: Image.Image, path: Path, number: int) -> None:
 
 
 def folder_of(root: Path, count: int, size: int, grey: bool, first: int = 0) -> list[Path]:
-    """``count`` pictures, in turn of each class, in ROOT/CLASS."""
+    """`count` pictures, in turn of each class, in ROOT/CLASS."""
     for number in range(count):
         name = CLASSES[number % len(CLASSES)]
         save(picture(first + number, size, grey), root / name / f"{number:04d}", number)

@@ -89,7 +89,7 @@ def kernels(executed):
 
 @pytest.fixture
 def run_example(without_vitsearch, tmp_path):
-    """run_example(bundle, file): what :data:`RUN` writes."""
+    """run_example(bundle, file): what `RUN` writes."""
 
     def run(bundle: Path, file: Path):
         script, results = tmp_path / "run.py", tmp_path / "found.npz"

@@ -37,7 +37,7 @@ from vitsearch_evaluators.wire.protocol import CONFIRM, Hardware
 
 @dataclass
 class Shop:
-    """A finished study whose knee is shipped with the fakes of workers and device; ``section`` is ``ship`` of its
+    """A finished study whose knee is shipped with the fakes of workers and device; `section` is `ship` of its
     file."""
 
     study: Any

@@ -19,7 +19,7 @@ CHECKSUMS = b"0" * 64 + b"  model.onnx\n"
 
 @pytest.fixture
 def is_signed(tmp_path):
-    """is_signed(key, signature, content, namespace): what ``ssh-keygen -Y verify`` says, with the key of a signer."""
+    """is_signed(key, signature, content, namespace): what `ssh-keygen -Y verify` says, with the key of a signer."""
 
     def check(key, signature, content, namespace="vitsearch-bundle"):
         signers, file = tmp_path / "signers", tmp_path / "checked.sig"

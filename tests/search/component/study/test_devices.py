@@ -17,7 +17,7 @@ REINSTALLED = DeviceIdentity("99aa88bb77cc", "physical", BOARD)
 
 @pytest.fixture
 def study(open_study):
-    """A study that was measured on ``nano``."""
+    """A study that was measured on `nano`."""
     study, _ = open_study(devices={"nano": {}})
     adopt_device(study, "nano", FIRST, "small")
     return study

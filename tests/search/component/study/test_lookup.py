@@ -23,7 +23,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def made(here, space):
-    """A study ``fake`` in ``studies/fake.db``."""
+    """A study `fake` in `studies/fake.db`."""
     (here / "studies").mkdir()
     there = type(space).from_json(space.to_json() | {"storage": "sqlite:///studies/fake.db"})
     Ledger.open(there.storage).close()

@@ -45,7 +45,7 @@ def page(tmp_path) -> str:
 
 @pytest.fixture
 def study(finished_copy):
-    """A finished one of its own, in ``fake.db``."""
+    """A finished one of its own, in `fake.db`."""
     return finished_copy()
 
 

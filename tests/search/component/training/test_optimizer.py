@@ -40,7 +40,7 @@ def pruned() -> nn.Module:
 
 
 def rates(model: nn.Module, recipe: Recipe, step: int) -> dict[str, float]:
-    """The learning rate of each weight at ``step`` of 100."""
+    """The learning rate of each weight at `step` of 100."""
     optimizer = optimizer_of(model, recipe)
     schedule_of(optimizer, 100, recipe).step_update(step)
     of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}

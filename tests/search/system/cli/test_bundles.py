@@ -1,4 +1,4 @@
-"""``vitsearch ship`` and ``vitsearch verify`` as a person meets them: messages and exit codes."""
+"""`vitsearch ship` and `vitsearch verify` as a person meets them: messages and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short form of ``benchmarks/chaos.py``: anything is killed, and nothing is lost, made twice or left open."""
+"""A short form of `benchmarks/chaos.py`: anything is killed, and nothing is lost, made twice or left open."""
 
 import os
 import subprocess

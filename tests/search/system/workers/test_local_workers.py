@@ -28,7 +28,7 @@ CORES = Cores(device=(ALLOWED[-1],), trainers=(ALLOWED[0],))
 
 @dataclass(frozen=True)
 class CountJob(Job[int]):
-    """Writes a dot into ``file`` every hundredth of a second, ``dots`` times."""
+    """Writes a dot into `file` every hundredth of a second, `dots` times."""
 
     stage = "count"
     file: Path

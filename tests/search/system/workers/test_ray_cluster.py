@@ -29,7 +29,7 @@ PATIENCE_S = 120.0
 
 @pytest.fixture
 def make_cluster(monkeypatch):
-    """Starts a head with ``arguments`` and further nodes of one core each, which only this test finds."""
+    """Starts a head with `arguments` and further nodes of one core each, which only this test finds."""
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
     from ray.cluster_utils import Cluster
 
@@ -159,7 +159,7 @@ def test_a_stage_whose_nodes_have_no_memory_left_asks_for_more_and_fails_in_the_
 
 
 async def _run_until(runner, event, work):
-    """Runs a stage that ends in hours; ``event`` is called once its worker has reported."""
+    """Runs a stage that ends in hours; `event` is called once its worker has reported."""
     with doing(work):
         running = asyncio.ensure_future(runner.run(SleepJob(None)))
     while work.activity.text != "asleep":

@@ -65,7 +65,7 @@ def _run_task_on(job, resources, log):
 
 
 def _run_task(job):
-    """Does what ``job.how`` says: "die SIGNAL FILE TIMES" ends the worker until ``FILE`` counts so many deaths."""
+    """Does what `job.how` says: "die SIGNAL FILE TIMES" ends the worker until `FILE` counts so many deaths."""
     import signal
     from pathlib import Path
 

@@ -23,7 +23,7 @@ LOOKS = 600
 
 @contextmanager
 def process(code: str, title: str = "ray::_run_task_on", core: int | None = None) -> Iterator[int]:
-    """A child that runs ``code`` on one core; its pid."""
+    """A child that runs `code` on one core; its pid."""
     child = subprocess.Popen([title, "-c", code], executable=sys.executable, stdout=subprocess.PIPE)
     try:
         assert child.stdout is not None

@@ -1,4 +1,4 @@
-"""The tables of capabilities agree with ``supports``."""
+"""The tables of capabilities agree with `supports`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ DEPLOYMENT = Deployment("nano", "onnxruntime", "cpu", "fp32")
 
 @dataclass
 class Silent(FakeDevice):
-    """A device that does not answer until ``answers`` is set."""
+    """A device that does not answer until `answers` is set."""
 
     name: str = "nano"
     outage: Outage | None = Outage(0.0, "no route to host")

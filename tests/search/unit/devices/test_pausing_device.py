@@ -32,7 +32,7 @@ class Clock:
 
 @dataclass
 class Workers:
-    """Counts requests. ``log`` is shared with the device."""
+    """Counts requests. `log` is shared with the device."""
 
     log: list[str]
     busy: float = 1.0
@@ -51,7 +51,7 @@ class Workers:
 
 @dataclass
 class TimedDevice(FakeDevice):
-    """A measurement takes ``seconds`` of the clock, and ends when ``may_end`` is set."""
+    """A measurement takes `seconds` of the clock, and ends when `may_end` is set."""
 
     clock: Clock = field(default_factory=Clock)
     log: list[str] = field(default_factory=list)

@@ -22,7 +22,7 @@ REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8755, "cpu_ms_p50": 3.28})
 @pytest.fixture
 def scheduler(plan):
     def of(*front, bounds=()):
-        """``front``: accuracy and milliseconds of trials 0, 1, ..."""
+        """`front`: accuracy and milliseconds of trials 0, 1, ..."""
         records = {
             number: Record("confirmed", plan, metrics=measured(ms) | Metrics({"accuracy": Figure(accuracy)}))
             for number, (accuracy, ms) in enumerate(front)

@@ -226,7 +226,7 @@ def test_a_plan_without_all_objectives_or_prediction_has_no_gain():
 
 
 def measured(ms, half):
-    """A screened trial whose cost has an interval of ``half`` on either side."""
+    """A screened trial whose cost has an interval of `half` on either side."""
     return RunningTrial(1, PLAN, KEYS, Metrics({"cpu_ms_p50": Figure(ms, ms * (1 - half), ms * (1 + half))}))
 
 

@@ -329,7 +329,7 @@ def test_without_the_device_no_more_are_trained_than_are_wanted():
 
 
 def measured(number, ms, half, accuracy=None):
-    """A screened trial whose cost has an interval of ``half`` on either side."""
+    """A screened trial whose cost has an interval of `half` on either side."""
     cost = Figure(ms, ms * (1 - half), ms * (1 + half))
     return RunningTrial(number, PLAN, KEYS, Metrics({"cpu_ms_p50": cost}), accuracy=accuracy)
 

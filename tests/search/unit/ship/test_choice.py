@@ -1,4 +1,4 @@
-"""The rules of ``--pick``."""
+"""The rules of `--pick`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vitsearch.space.files: overrides and ``extends``."""
+"""vitsearch.space.files: overrides and `extends`."""
 
 import os
 import resource
@@ -148,7 +148,7 @@ TOKEN = "devices: {nano: {url: 'https://nano.example:8470', token: 'env:VITSEARC
 
 
 def with_base(folder, text):
-    """A file that takes all but ``text`` from a file whose device has a token."""
+    """A file that takes all but `text` from a file whose device has a token."""
     (folder / "base.yaml").write_text(SMALL.read_text() + TOKEN)
     (folder / "child.yaml").write_text(f"extends: base.yaml\nstudy: child\n{text}")
     return folder / "child.yaml"

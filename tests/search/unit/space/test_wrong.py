@@ -1,4 +1,4 @@
-"""Every file in ``space/wrong`` is refused with exactly the lines that it lists after ``# expect``."""
+"""Every file in `space/wrong` is refused with exactly the lines that it lists after `# expect`."""
 
 import os
 from pathlib import Path

@@ -29,7 +29,7 @@ SPACE = {
 
 @pytest.fixture
 def plans():
-    """Only backbone ``one`` prunes tokens."""
+    """Only backbone `one` prunes tokens."""
 
     def supports(backbone, knob, value):
         return "no tokens" if backbone == "two" and knob == "token_pruning_method" else None

@@ -36,7 +36,7 @@ def recorded() -> list[Span]:
 
 
 def estimate_at(spans: list[Span], now_s: float, slots: int = 1) -> TimeLeft | None:
-    """What a run would have shown at ``now_s``, when it wants as many trainings as it got in the end."""
+    """What a run would have shown at `now_s`, when it wants as many trainings as it got in the end."""
     past = [span for span in spans if span.end_s <= now_s]
     trained = [span.end_s for span in past if span.trained]
     wanted = sum(span.trained for span in spans)

@@ -36,7 +36,7 @@ VALUES = {
 
 
 def supports(backbone, knob, value):
-    """Windows and convolutions only in ``two``; tokens, sparsity and int8_dynamic only elsewhere."""
+    """Windows and convolutions only in `two`; tokens, sparsity and int8_dynamic only elsewhere."""
     name, _, resolution = knob.partition("@")
     is_two = backbone == "two"
     if name == "window_size":

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that ``vitsearch.storage.ledger.migrate`` opened."""
+"""Alembic's entry: runs on the connection that `vitsearch.storage.ledger.migrate` opened."""
 
 from alembic import context
 

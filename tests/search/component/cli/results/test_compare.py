@@ -1,4 +1,4 @@
-"""The output of ``vitsearch compare``."""
+"""The output of `vitsearch compare`."""
 
 from __future__ import annotations
 

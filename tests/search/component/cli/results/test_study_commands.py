@@ -1,4 +1,4 @@
-"""``vitsearch studies``: which places it lists."""
+"""`vitsearch studies`: which places it lists."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_the_file_has_the_graph_of_post_training_quantization(files, images, tmp
 
 
 def cpu_seconds(sessions, inputs, rounds=15, repeats=8):
-    """The least CPU time of ``repeats`` inferences of each session, measured alternately."""
+    """The least CPU time of `repeats` inferences of each session, measured alternately."""
     least = dict.fromkeys(sessions, np.inf)
     for _ in range(rounds):
         for name, session in sessions.items():

@@ -21,7 +21,7 @@ def test_the_file_is_half_as_large_and_agrees_with_fp32(base, plain, tmp_path):
 
 
 def of_weight(values, path):
-    """A file that computes ``logits = images @ values``."""
+    """A file that computes `logits = images @ values`."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("images", "logits")]
     nodes = [helper.make_node("MatMul", ["images", "w"], ["logits"])]
     weight = numpy_helper.from_array(np.asarray(values, np.float32), "w")

@@ -32,7 +32,7 @@ def small(plain, images, tmp_path_factory):
 
 
 def layers(path):
-    """The constants of each int8 layer, by their position among the inputs; ``None`` for tensors."""
+    """The constants of each int8 layer, by their position among the inputs; `None` for tensors."""
     graph = onnx.load(path).graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     return [[constants.get(name) for name in node.input] for node in graph.node if node.op_type == LAYER]
@@ -147,7 +147,7 @@ def test_every_family_is_quantized_and_stays_close(family, tmp_path):
 
 
 def graph(*nodes, **constants):
-    """A graph from ``images`` (batch, 4) to ``logits``."""
+    """A graph from `images` (batch, 4) to `logits`."""
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
         for name, size in (("images", 4), ("logits", None))
@@ -246,7 +246,7 @@ SAME = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
 
 
 def feature_maps(*nodes, **constants):
-    """A graph from ``images`` (batch, 32, 6, 6) to ``logits`` of the same shape."""
+    """A graph from `images` (batch, 32, 6, 6) to `logits` of the same shape."""
     model = graph(*nodes, **constants)
     for value in (*model.graph.input, *model.graph.output):
         shape = [None, 32, 6, 6]

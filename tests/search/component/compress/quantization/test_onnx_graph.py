@@ -6,7 +6,7 @@ from vitsearch.compress.quantization.onnx_graph import attributes, constants, in
 
 
 def graph(*nodes, **values):
-    """A graph from ``x`` to ``y``."""
+    """A graph from `x` to `y`."""
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2]) for name in "xy"]
     tensors = [numpy_helper.from_array(np.full((2, 2), value, np.float32), name) for name, value in values.items()]
     return helper.make_graph([helper.make_node(*node) for node in nodes], "g", ends[:1], ends[1:], tensors)

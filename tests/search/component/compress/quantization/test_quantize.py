@@ -64,7 +64,7 @@ def test_unknown_precision_is_refused(plain, images, tmp_path):
 
 @pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Softmax"])
 def test_onnxruntime_still_has_no_bf16_kernels_on_a_cpu(kind):
-    """``supports`` gives this as the reason; when this test fails, bf16 can be offered."""
+    """`supports` gives this as the reason; when this test fails, bf16 can be offered."""
     to_bf16, to_fp32 = {"to": TensorProto.BFLOAT16}, {"to": TensorProto.FLOAT}
     operands = ["b", "b"] if kind in ("MatMul", "Gemm") else ["b"]
     nodes = [

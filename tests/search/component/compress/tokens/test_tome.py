@@ -11,7 +11,7 @@ from vitsearch.compress.tokens.tome import MergingBlock, destinations, merge
 
 
 def chain(model, merged):
-    """The blocks of ``model``, the first of which merges."""
+    """The blocks of `model`, the first of which merges."""
     patches = [8, *[8 - merged] * 3]
     for index, (block, came) in enumerate(zip(list(model.blocks), patches, strict=True)):
         model.blocks[index] = MergingBlock(block, TokenLayout(1, 1), came, merged if index == 0 else 0, index == 3)

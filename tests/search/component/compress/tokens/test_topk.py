@@ -12,8 +12,8 @@ from vitsearch.compress.tokens.topk import TopKBlock
 
 
 def masked_logits(model, images, index_of_block, kept):
-    """Logits of the whole ``model`` when the patches not ``kept`` are masked behind the attention of block
-    ``index_of_block``."""
+    """Logits of the whole `model` when the patches not `kept` are masked behind the attention of block
+    `index_of_block`."""
     x = model._pos_embed(model.patch_embed(images))
     mask = None
     for index, block in enumerate(model.blocks):

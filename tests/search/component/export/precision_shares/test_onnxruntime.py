@@ -41,7 +41,7 @@ def test_fp16_is_cast_to_fp32_on_a_cpu(exported):
 
 
 def test_weights_in_int8_are_multiplied_in_int8(exported):
-    """onnxruntime rounds the activations too (``accuracy_level`` 4 is its default), although nobody asked for it."""
+    """onnxruntime rounds the activations too (`accuracy_level` 4 is its default), although nobody asked for it."""
     assert precision_shares.by_precision(*exported("vit_fmnist_p4", "onnxruntime", "int8_weights"))["int8"] > 0.95
 
 

@@ -30,7 +30,7 @@ BASES = {
 
 @dataclass(eq=False)
 class Subject:
-    """A model with its images; ``export(precision, version)`` writes its file once for all tests."""
+    """A model with its images; `export(precision, version)` writes its file once for all tests."""
 
     family: str
     model: nn.Module

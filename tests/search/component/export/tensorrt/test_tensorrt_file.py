@@ -1,6 +1,6 @@
 """Files for TensorRT: their structure against its published rules, their numbers in onnxruntime as a stand-in.
 
-TensorRT itself cannot run here; ``test_tensorrt_agent.py`` builds engines with it where a GPU has it.
+TensorRT itself cannot run here; `test_tensorrt_agent.py` builds engines with it where a GPU has it.
 """
 
 from __future__ import annotations

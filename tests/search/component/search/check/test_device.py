@@ -1,4 +1,4 @@
-"""``vitsearch check SPACE --as DEVICE`` judges a space for a device that is not there."""
+"""`vitsearch check SPACE --as DEVICE` judges a space for a device that is not there."""
 
 from __future__ import annotations
 

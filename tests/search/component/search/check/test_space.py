@@ -1,4 +1,4 @@
-"""``vitsearch check`` finds everything in one pass."""
+"""`vitsearch check` finds everything in one pass."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RIGHT = {
 
 @pytest.fixture
 def problems(tmp_path):
-    """The problems of a space file that is right except for ``changes``."""
+    """The problems of a space file that is right except for `changes`."""
 
     def check(**changes: str) -> tuple[str, ...]:
         path = tmp_path / "space.yaml"

@@ -30,7 +30,7 @@ TEXT = {"halves": "mean: 0.5, std: 0.5", "none": "mean: 0, std: 1", "imagenet": 
 
 
 def fold(state: dict[str, torch.Tensor], other: Preprocessing) -> dict[str, torch.Tensor]:
-    """The weights of the built-in ViT for images that ``other`` normalises: exact, as patches are not padded."""
+    """The weights of the built-in ViT for images that `other` normalises: exact, as patches are not padded."""
     weight = state["patch_embed.proj.weight"].double()
     (mean,), (std,), (mean_of_other,), (std_of_other,) = FASHION_MNIST.mean, FASHION_MNIST.std, other.mean, other.std
     bias = state["patch_embed.proj.bias"].double() + weight.sum((1, 2, 3)) * (mean_of_other - mean) / std

@@ -24,7 +24,7 @@ HOSTILE = ["../victim", "../../../victim", "..", "", ".", "/etc", "a/b", "a\n", 
 
 @pytest.fixture
 def stored(space, tmp_path):
-    """A study with its files at the place ``share``, where others have files too; the path of its database."""
+    """A study with its files at the place `share`, where others have files too; the path of its database."""
     with Home.of(space).running(print):
         Study.open(space).close()
     share(tmp_path)

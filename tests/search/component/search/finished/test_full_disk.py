@@ -1,4 +1,4 @@
-"""``studies clean`` and ``studies delete`` free space on a disk that is full."""
+"""`studies clean` and `studies delete` free space on a disk that is full."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitsearch.storage.files import FileStore
 
 @pytest.fixture
 def full_disk(finished_copy, tmp_path):
-    """A full disk with a finished study, ``studies/fake.db``, and a file that none of its results names."""
+    """A full disk with a finished study, `studies/fake.db`, and a file that none of its results names."""
     study = finished_copy()
     with small_disk(tmp_path / "disk") as disk:
         shutil.copytree(study.folder.parent, disk / "studies", ignore=shutil.ignore_patterns("disk"))

@@ -29,7 +29,7 @@ class Notes(Silent):
 
 @dataclass
 class Device(FakeDevice):
-    """``speed`` divides the time of files that quantize convolutions; an open batch takes twice as long."""
+    """`speed` divides the time of files that quantize convolutions; an open batch takes twice as long."""
 
     speed: float = 1.0
 
@@ -45,7 +45,7 @@ class Device(FakeDevice):
 
 @dataclass
 class Runner(FakeRunner):
-    """``lost`` is what quantized convolutions cost of the accuracy."""
+    """`lost` is what quantized convolutions cost of the accuracy."""
 
     lost: float = 0.0
 

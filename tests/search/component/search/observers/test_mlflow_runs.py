@@ -30,7 +30,7 @@ LENIENT = pytest.mark.filterwarnings("ignore")
 
 @dataclass
 class FailingRuns:
-    """A server that does not answer ``failures`` times."""
+    """A server that does not answer `failures` times."""
 
     failures: int
     logged: list[int] = field(default_factory=list)

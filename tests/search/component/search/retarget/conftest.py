@@ -49,7 +49,7 @@ def nothing(plan: Plan) -> str | None:
 
 @dataclass
 class Moved:
-    """``retarget`` is one call of the command; call it again to resume."""
+    """`retarget` is one call of the command; call it again to resume."""
 
     study: Any
     board: Board = field(default_factory=Board)

@@ -136,7 +136,7 @@ def test_limits_refer_to_the_baseline_on_the_new_device(moved):
 
 
 def shown(moved, device):
-    """The front as ``--json`` prints it."""
+    """The front as `--json` prints it."""
     front = front_of(moved, device)
     return PrintedFront.of(front, front.points)
 

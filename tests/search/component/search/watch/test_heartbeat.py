@@ -100,7 +100,7 @@ class EndlessTraining(FakeRunner):
 
 @pytest.fixture
 def under_way(fake_study):
-    """A run in another thread, which says in ``ended`` how it has ended."""
+    """A run in another thread, which says in `ended` how it has ended."""
     fake_study.runner = EndlessTraining()
     ended = []
 

@@ -31,9 +31,9 @@ LEAVES_AT = 10
 
 @dataclass
 class Leaving(FakeDevice):
-    """Gives no answer to the ``leaves_at``-th question and all that follow, until ``is_back`` says so.
+    """Gives no answer to the `leaves_at`-th question and all that follow, until `is_back` says so.
 
-    ``most_waiting`` screens waited at the same time.
+    `most_waiting` screens waited at the same time.
     """
 
     leaves_at: int = LEAVES_AT

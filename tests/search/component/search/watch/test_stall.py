@@ -24,7 +24,7 @@ QUEUE = "waits for device nano: 1 job is before ours, the first of study 'kim'"
 
 @dataclass
 class Quiet:
-    """A run in which the stages of ``running`` have been under way for ``now`` seconds."""
+    """A run in which the stages of `running` have been under way for `now` seconds."""
 
     pipeline: object
     now: list[float]

@@ -1,4 +1,4 @@
-"""What every database must do for the ledger; a new kind joins by one more parameter of ``storage``."""
+"""What every database must do for the ledger; a new kind joins by one more parameter of `storage`."""
 
 from __future__ import annotations
 

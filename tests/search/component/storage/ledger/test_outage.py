@@ -75,7 +75,7 @@ def ledger(postgresql):
 
 
 def cut_once(engine, when, times=1):
-    """End the connection of the next statement that begins with ``when``, from another one."""
+    """End the connection of the next statement that begins with `when`, from another one."""
     pending = [when] * times
 
     @event.listens_for(engine, "before_cursor_execute")

@@ -55,7 +55,7 @@ def make(optuna_storage):
 
 
 def add_results(ledger, suffix):
-    """One result of each kind that a trial names by a key that ends in ``suffix``."""
+    """One result of each kind that a trial names by a key that ends in `suffix`."""
     ledger.add(TrainingRow(f"w{suffix}", 1, 0.9, 0.1, 10, f"checkpoint{suffix}"), COST)
     ledger.add(ArtifactRow(f"a{suffix}", "model", f"model{suffix}", 1, "here", {}), COST)
     ledger.add(AccuracyRow(f"a{suffix}", "split", 10, "worker", 9, 1, [[0, 0, 9], [0, 1, 1]]), COST)

@@ -1,4 +1,4 @@
-"""Every command that takes one model takes its trial, ``baseline`` and ``knee``."""
+"""Every command that takes one model takes its trial, `baseline` and `knee`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_name_that_is_almost_one_has_the_nearest(stored):
 
 
 def test_the_python_interface_takes_every_name(stored, knee):
-    """``show("0")`` answered "no finished trial 0; finished trials: 0 to 13"."""
+    """`show("0")` answered "no finished trial 0; finished trials: 0 to 13"."""
     assert (
         stored.show("knee").point.trial == stored.show(str(knee)).point.trial == stored.show(knee).point.trial == knee
     )

@@ -36,7 +36,7 @@ def folders(place):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """``ray.init`` fails as given, so many times: what a machine under load does."""
+    """`ray.init` fails as given, so many times: what a machine under load does."""
 
     def make(how, times):
         starts = []
@@ -110,7 +110,7 @@ def test_python_writes_to_stderr_during_a_start(place, failing, capfd):
 
 @pytest.mark.long
 def test_a_server_of_ray_that_ends_at_once_is_one_line(place, tmp_path):
-    """The real Ray, whose node does not start: ``/bin/false`` stands for its program."""
+    """The real Ray, whose node does not start: `/bin/false` stands for its program."""
     script = f"""
 import ray._private.services as services
 from pathlib import Path
