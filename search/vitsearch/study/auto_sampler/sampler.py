@@ -46,7 +46,7 @@ class AutoSampler(BaseSampler):
     """Proposes the plan with the largest expected hypervolume improvement.
 
     Works with any Optuna study as it is. A study of a conditional space should pass a pool, and evidence where trials
-    are known in part::
+    are known in part:
 
         def pool(rng: random.Random, count: int) -> list[dict[str, Any]]:
             every = all_parameters()  # if they are few
