@@ -1,12 +1,14 @@
-"""Conformance tests for runtimes and power meters. Use them in the tests of your package:
+"""Conformance tests for runtimes and power meters.
 
-class TestMyRuntime(RuntimeTestCase):
-    def make_runtime(self): return MyRuntime()
-    def make_model(self, folder): ...write a small model and return its path...
+Use them in the tests of your package:
 
-class TestMyMeter(PowerMeterTestCase):
-    def make_meter(self): return MyMeter(System(root=...a tree in which the meter is found...))
-    def make_missing_meter(self): return MyMeter(System(root=...an empty folder...))
+    class TestMyRuntime(RuntimeTestCase):
+        def make_runtime(self): return MyRuntime()
+        def make_model(self, folder): ...write a small model and return its path...
+
+    class TestMyMeter(PowerMeterTestCase):
+        def make_meter(self): return MyMeter(System(root=...a tree in which the meter is found...))
+        def make_missing_meter(self): return MyMeter(System(root=...an empty folder...))
 """
 
 import contextlib
@@ -26,22 +28,44 @@ from vitsearch_evaluators.wire.measure_protocol import MINIMUM_RUNS, SCREEN
 
 
 class RuntimeTestCase:
-    """Tests for one runtime or meter; pytest collects subclasses whose name starts with `Test`."""
+    """Tests for one runtime; pytest collects subclasses whose name starts with `Test`."""
 
     rejects_garbage = True
     """Whether the runtime must refuse a file of random bytes."""
 
     def make_runtime(self) -> Runtime:
+        """Return the runtime under test.
+
+        Returns:
+            A new object.
+        """
         raise NotImplementedError
 
     def make_model(self, folder: str) -> str:
+        """Write a small model.
+
+        Args:
+            folder: An empty folder for its files.
+
+        Returns:
+            The path of its first file.
+        """
         raise NotImplementedError
 
     def make_options(self) -> Dict[str, Any]:
+        """Return options with which the model is loaded.
+
+        Returns:
+            Options of a job; by default none.
+        """
         return {}
 
     def make_images(self) -> Any:
-        """Return a batch of one image for the model (a numpy array), None if the runtime gives no outputs."""
+        """Return images for the model.
+
+        Returns:
+            A batch of one, as a numpy array (1, C, H, W); None if the runtime gives no outputs.
+        """
         return None
 
     def test_has_a_name(self) -> None:
@@ -197,14 +221,22 @@ class ManualTime:
 
 
 class PowerMeterTestCase:
-    """Tests for one runtime or meter; pytest collects subclasses whose name starts with `Test`."""
+    """Tests for one power meter; pytest collects subclasses whose name starts with `Test`."""
 
     def make_meter(self) -> PowerMeter:
-        """Return the meter on a system that has it."""
+        """Return the meter on a system that has it.
+
+        Returns:
+            A new object.
+        """
         raise NotImplementedError
 
     def make_missing_meter(self) -> PowerMeter:
-        """Return the meter on a system that does not have it."""
+        """Return the meter on a system that does not have it.
+
+        Returns:
+            A new object.
+        """
         raise NotImplementedError
 
     def advance(self) -> None:

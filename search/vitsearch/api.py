@@ -32,10 +32,20 @@ if TYPE_CHECKING:
 
 
 def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
-    """Read a space file and apply `KEY=VALUE` overrides.
+    """Read a space file and check everything in it.
 
-    Raises `vitsearch.errors.SpaceError` with every problem of the file, among them values that no
-    backbone or runtime supports. Warns of values that only the overrides made unusable.
+    Warns of values that only the overrides made unusable.
+
+    Args:
+        path: The file. What it `extends` is read too.
+        *overrides: `KEY=VALUE` for single keys, such as `search.trials=3`.
+
+    Returns:
+        The file as one frozen value, with every default filled in.
+
+    Raises:
+        SpaceError: The file or an override is not valid; lists every problem, among them values that no backbone or
+            runtime supports.
     """
     judged = judged_space(path, overrides)
     for warning in judged.warnings:
@@ -44,7 +54,15 @@ def load_space(path: str | os.PathLike[str], *overrides: str) -> SearchSpace:
 
 
 def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> JudgedSpace:
-    """A space file with its problems and warnings, after everything in it was checked."""
+    """Check a space file, for callers that show its problems and warnings themselves.
+
+    Args:
+        path: The file.
+        overrides: `KEY=VALUE` for single keys.
+
+    Returns:
+        The file with its problems and warnings, after everything in it was checked.
+    """
     # timm and torch: only for those who load a space
     from vitsearch import backbones
     from vitsearch.space import judge
@@ -62,10 +80,23 @@ def run(
 ) -> SearchEnd:
     """Search until the study is complete, and resume it when it was interrupted.
 
-    `ray_address` is that of a running Ray cluster (host:port); by default Ray runs on this machine alone.
-    `retry_failed` tries failed plans again. Reports to `progress` (default: plain lines on standard output) and to
-    what `observing` names (default: a log file in the folder of the study). Ctrl-C ends the run cleanly and raises
-    KeyboardInterrupt.
+    Args:
+        space: What to search, as `load_space` returns it.
+        ray_address: The address (host:port) of a running Ray cluster; default: Ray runs on this machine alone.
+        retry_failed: Whether plans that failed in earlier runs are tried again.
+        progress: What is told of every step; default: plain lines on standard output.
+        observing: What else the run reports to; default: a log file in the folder of the study.
+
+    Returns:
+        Why the search stopped (`reason`, as text), and whether the study is complete (`complete`).
+
+    Raises:
+        ResourceError: This machine or the cluster lacks what the space file asks for.
+        NotReady: A device, a database or a file server does not answer or does not fit, or several do not.
+        DataError: The data set cannot be read, or is not that of the study.
+        StudyError: The study cannot be resumed with this file.
+        DeviceLost: A device stays away for longer than the run waits. The same call resumes.
+        KeyboardInterrupt: Ctrl-C; the run has ended cleanly. The same call resumes.
     """
     # ray, optuna and torch: only for those who search
     from vitsearch.pipeline.progress import PlainLines
@@ -80,20 +111,38 @@ def run(
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """A study in its database, to read. Each call opens the database and closes it again."""
+    """A study in its database, to read. Each call opens the database and closes it again.
+
+    Attributes:
+        where: What `open_study` was called with.
+    """
 
     where: str
 
     def device(self) -> str:
-        """The name of the device on which the study was searched; `local` for the machine of the search."""
+        """Name the device on which the study was searched.
+
+        Returns:
+            Its name in the space file; `local` for the machine of the search.
+        """
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
 
         with opened(self.where) as (study, _):
             return study.space().device_name
 
     def front(self, device: str | None = None) -> Front:
-        """The Pareto front: feasible trained models that nothing dominates, by cost. `device` names a target of
-        `retarget`; default: the study's own device."""
+        """Read the Pareto front: the feasible trained models that nothing dominates.
+
+        Args:
+            device: The name of a target of `retarget`; default: the device of the study.
+
+        Returns:
+            The models as `points`, cheapest first, beside the `baseline`; `knee` is the index of the balanced one.
+
+        Raises:
+            UnknownName: The study has no results on this device, but on others.
+            StudyError: The study has results on its own device alone.
+        """
         from vitsearch.study.front import read_front  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
@@ -101,7 +150,18 @@ class StoredStudy:
             return read_front(study, ledger, device)
 
     def models(self, device: str | None = None) -> Front:
-        """The front with all other trained models in `others`: dominated ones, and those that break a limit."""
+        """Read the front and all other trained models.
+
+        Args:
+            device: The name of a target of `retarget`; default: the device of the study.
+
+        Returns:
+            The front, with the models that are dominated or break a limit in `others`.
+
+        Raises:
+            UnknownName: The study has no results on this device, but on others.
+            StudyError: The study has results on its own device alone.
+        """
         from vitsearch.study.front import read_models  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
@@ -109,7 +169,18 @@ class StoredStudy:
             return read_models(study, ledger, device)
 
     def nearest(self, device: str | None = None) -> Nearest:
-        """Where no model is within the limits: what came nearest, and which limit to loosen by how much."""
+        """Find what came nearest to the limits, for a study in which no model meets them.
+
+        Args:
+            device: The name of a target of `retarget`; default: the device of the study.
+
+        Returns:
+            The nearest models, nearest first, with the limits that would let them pass.
+
+        Raises:
+            UnknownName: The study has no results on this device, but on others.
+            StudyError: The study has results on its own device alone.
+        """
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.nearest import read_nearest
 
@@ -117,7 +188,15 @@ class StoredStudy:
             return read_nearest(study, ledger, device)
 
     def conditions(self, points: Sequence[Point]) -> Conditions:
-        """Under what models were measured last, by their graph keys."""
+        """Look up under what models were measured last.
+
+        Args:
+            points: Models of `front` or `models`.
+
+        Returns:
+            The runtime, its version and the batch of the last measurement, by the graph keys of the models. A model
+            that was never measured has none.
+        """
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.exports import read_conditions
 
@@ -125,8 +204,18 @@ class StoredStudy:
             return read_conditions(ledger, points, study.fleets)
 
     def show(self, trial: int | str | None) -> TrialDetail:
-        """One finished trial in full: its number, `"baseline"` (or None) or `"knee"`. Raises
-        `vitsearch.errors.StudyError` where there is none."""
+        """Read one finished trial in full.
+
+        Args:
+            trial: The number of a finished trial, `"baseline"` (or None) or `"knee"`.
+
+        Returns:
+            Its figures, its place (on the front, dominated by which trials, ...), its limits, file, stages and
+            measurements.
+
+        Raises:
+            StudyError: There is no such finished trial.
+        """
         from vitsearch.storage.stores import store_of  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
         from vitsearch.study.results.detail import read_detail
@@ -136,9 +225,17 @@ class StoredStudy:
             return read_detail(study, ledger, store_of(ledger), number)
 
     def class_accuracies(self, trial: int | str | None) -> list[ClassAccuracy]:
-        """What a trial's file finds of each class of the validation images, as it was counted when the file was
-        exported. The trial is named as in `show`. Raises `vitsearch.errors.StudyError` where there is no
-        file."""
+        """Read what a trial's file finds of each class of the validation images.
+
+        Args:
+            trial: The number of a finished trial, `"baseline"` (or None) or `"knee"`.
+
+        Returns:
+            The accuracy of each class, in the order of the classes, as counted when the file was exported.
+
+        Raises:
+            StudyError: There is no such finished trial, or it has no file.
+        """
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.detail import read_classes
 
@@ -147,8 +244,19 @@ class StoredStudy:
             return read_classes(study, ledger, number)
 
     def compare(self, first: int | str | None, second: int | str | None, paired: bool = False) -> Comparison:
-        """Two models, named as in `show`. `paired` computes the answers of both
-        files on the validation images now, for McNemar's test."""
+        """Compare two models, metric by metric.
+
+        Args:
+            first: The number of a finished trial, `"baseline"` (or None) or `"knee"`.
+            second: The other model, named in the same way.
+            paired: Whether the answers of both files on the validation images are computed now, for McNemar's test.
+
+        Returns:
+            The metrics of both with intervals of their differences, and the knobs that differ.
+
+        Raises:
+            StudyError: There is no such finished trial, or it has no file where answers are computed.
+        """
         from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.comparison import read_comparison
 
@@ -169,7 +277,11 @@ class StoredStudy:
         return number_of(name, self.front) if isinstance(name, str) else name
 
     def explain(self) -> Explanation:
-        """What each knob did to each objective, with intervals, and what predicted accuracies were worth."""
+        """Estimate what each knob did to each objective.
+
+        Returns:
+            The effects of the knobs with intervals, and how far predicted accuracies were off.
+        """
         from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.results.explanation import read_explanation
 
@@ -177,10 +289,14 @@ class StoredStudy:
             return read_explanation(study, ledger)
 
     def to_frame(self) -> pandas.DataFrame:
-        """All trained models as a pandas data frame: one row for each, with its trial as the index, timm's benchmark
-        columns, the knobs, and each metric with the ends of its 95 % interval (`..._low`, `..._high`).
+        """Put all trained models into a pandas data frame.
 
-        Raises `vitsearch.errors.ResourceError` where pandas is not installed.
+        Returns:
+            One row for each model, with its trial as the index: the columns of timm's benchmarks, the knobs, and each
+            metric with the ends of its 95 % interval (`..._low`, `..._high`).
+
+        Raises:
+            ResourceError: pandas is not installed.
         """
         try:
             import pandas  # optional: only for those who want a frame
@@ -194,8 +310,12 @@ class StoredStudy:
         return pandas.DataFrame(shown, columns=None if shown else columns(found)).set_index("trial")
 
     def status(self) -> Status:
-        """Outcomes, leaderboard, cost so far and what the study takes on disk, as `vitsearch status --json` prints
-        them."""
+        """Count what the study has done so far.
+
+        Returns:
+            Outcomes, leaderboard, cost so far and what the study takes on disk, as `vitsearch status --json` prints
+            them.
+        """
         from vitsearch.search.finished.disk_use import disk_use
         from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.status import status
@@ -204,7 +324,11 @@ class StoredStudy:
             return status(study, ledger, disk=disk_use(find(self.where), ledger))
 
     def report(self) -> ReportData:
-        """Everything that `vitsearch report` shows; `to_json` is what its page draws from."""
+        """Read everything that `vitsearch report` shows.
+
+        Returns:
+            The report as one value; the page is drawn from its `to_json()`.
+        """
         from vitsearch.report.data import read_report  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.lookup import opened
 
@@ -212,9 +336,24 @@ class StoredStudy:
             return read_report(study, ledger, self.where)
 
     def retarget(self, target: Target, every: bool = False, progress: Progress | None = None) -> Retargeted:
-        """Measure the models on another device, or with other threads, another runtime or precision, until no other is
-        likely to be on the front there (or `every` model). Nothing is trained. `front` shows the result under
-        `target.name`. Reports to `progress` (default: nothing)."""
+        """Measure the models on another device, or with other threads, another runtime or precision. Nothing is
+        trained.
+
+        Stops when no further model is likely to be on the front there. `front(target.name)` reads the result.
+
+        Args:
+            target: Where the models are to run.
+            every: Whether all models are measured, also those that are unlikely to be on the front.
+            progress: What is told of every step; default: nothing.
+
+        Returns:
+            The measured `models`, the `predictions` of the others, and the errors of these predictions (`fits`).
+
+        Raises:
+            StudyError: The study has no finished model.
+            ResourceError: No model can run there.
+            UnknownName: There is no such device or runtime.
+        """
         # ray and torch: only for those who measure
         from vitsearch.pipeline.progress import Silent
         from vitsearch.search.retarget.run import retarget
@@ -227,7 +366,21 @@ class StoredStudy:
         options: ShipOptions | None = None,
         progress: Progress | None = None,
     ) -> Bundle:
-        """Write the bundle of one model, as `vitsearch ship` does. Reports to `progress` (default: nothing)."""
+        """Write the bundle of one model, as `vitsearch ship` does. Measures and evaluates what is missing for it.
+
+        Args:
+            wanted: The model.
+            options: Where the bundle goes and what is in it; default: a folder named after the study and the trial.
+            progress: What is told of every step; default: nothing.
+
+        Returns:
+            The `folder`, the `archive` (a zip of it) and the `model` with its figures.
+
+        Raises:
+            StudyError: There is no such model, or it has no exported file.
+            BundleError: A bundle cannot be written there.
+            ResourceError: ssh-keygen or a reachable device is missing.
+        """
         # optuna, sqlalchemy, and ray where something is missing: only for those who ship
         from vitsearch.pipeline.progress import Silent
         from vitsearch.ship.ship import ShipOptions, ship
@@ -236,10 +389,17 @@ class StoredStudy:
 
 
 def open_study(where: str | os.PathLike[str]) -> StoredStudy:
-    """A study by its name (in `studies/`), its space file, or its `.db` file or storage URL, with `#NAME` behind
-    it if that holds several.
+    """Open an existing study to read it.
 
-    Raises `vitsearch.errors.StudyError` where there is none.
+    Args:
+        where: Its name (in `studies/`), its space file, or its `.db` file or storage URL, with `#NAME` behind it if
+            that holds several.
+
+    Returns:
+        The study. Nothing stays open between its calls.
+
+    Raises:
+        StudyError: There is no such study.
     """
     from vitsearch.study.lookup import opened  # optuna and sqlalchemy: only for those who read a study
 

@@ -53,13 +53,18 @@ STAGE_WORDS = {
 
 
 class VitsearchError(Exception):
-    """Base class of all errors; `str(error)` is what the user reads."""
+    """Base class of all errors; `str(error)` is what the user reads, `exit_code` what the command returns."""
 
     exit_code = 1
 
 
 class SpaceError(VitsearchError):
-    """All problems of one space file; `problems` has one line for each."""
+    """A space file or an override is not valid.
+
+    Attributes:
+        where: The file.
+        problems: One line for each problem.
+    """
 
     exit_code = 2
 
@@ -75,18 +80,26 @@ class SpaceError(VitsearchError):
 
 
 class DataError(VitsearchError):
+    """The data set cannot be read, or is not that of the study."""
+
     exit_code = 2
 
 
 class WeightsError(VitsearchError):
+    """Starting weights cannot be found, or do not fit the model."""
+
     exit_code = 2
 
 
 class ResourceError(VitsearchError):
+    """This machine or cluster lacks what was asked for."""
+
     exit_code = 2
 
 
 class UnknownName(VitsearchError):
+    """No plugin, backbone, metric, device or study has that name. The message has the nearest name and all others."""
+
     exit_code = 2
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -99,18 +112,26 @@ class UnknownName(VitsearchError):
 
 
 class QueryError(VitsearchError):
+    """An expression that chooses models cannot be read."""
+
     exit_code = 2
 
 
 class PlanError(VitsearchError):
+    """A plan needs what its backbone or runtime does not support."""
+
     exit_code = 2
 
 
 class StudyError(VitsearchError):
+    """A study cannot be opened, resumed or copied as requested."""
+
     exit_code = 2
 
 
 class BundleError(VitsearchError):
+    """What was given is no bundle, does not fit together, or must not be replaced."""
+
     exit_code = 2
 
 
@@ -119,15 +140,20 @@ class StudyDeleted(VitsearchError):
 
 
 class StoreError(VitsearchError):
-    pass
+    """A file or database of the study is missing, away or cannot be written."""
 
 
 class NoAnswer(VitsearchError):
-    pass
+    """Something that a run needs does not answer."""
 
 
 class NotReady(VitsearchError):
-    """What was tried before a run, and failed; `problems` has an error for each."""
+    """Several things that a run needs are away or do not fit. Nothing was started.
+
+    Attributes:
+        where: What was to be started.
+        problems: An error for each.
+    """
 
     def __init__(self, where: str, problems: Iterable[VitsearchError]) -> None:
         self.where = where
@@ -140,18 +166,20 @@ class NotReady(VitsearchError):
 
 
 class WorkersLost(VitsearchError):
-    pass
+    """Ray itself has failed. The same command resumes."""
 
 
 class DeviceLost(VitsearchError):
-    pass
+    """A device does not answer or refuses. The same command resumes."""
 
 
 class StageError(VitsearchError):
     """A stage of one trial failed. The failure is final; a run retries it only on request.
 
-    `stage` is the stage (screen, proxy, train, export, measure, ...), `kind` the class of the failure (crash,
-    timeout, not_finite, parity, ...), `message` the explanation for the user.
+    Attributes:
+        stage: The stage (screen, proxy, train, export, measure, ...).
+        kind: The class of the failure (crash, timeout, not_finite, parity, ...).
+        message: The explanation for the user.
     """
 
     def __init__(self, stage: str, kind: str, message: str) -> None:
@@ -161,7 +189,14 @@ class StageError(VitsearchError):
         super().__init__(f"{STAGE_WORDS.get(stage, stage)} failed ({kind}): {message}")
 
     def about(self, model: str) -> StageError:
-        """The same failure, with the model that it is about."""
+        """Name the model in the message.
+
+        Args:
+            model: How users know it.
+
+        Returns:
+            The same failure, about this model.
+        """
         return type(self)(self.stage, self.kind, f"{model}: {self.message}")
 
     def __reduce__(self) -> tuple[type[StageError], tuple[str, str, str]]:
@@ -173,8 +208,15 @@ class WorkerCrashed(StageError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` when a known name is similar in any case or begins like this, otherwise an empty
-    string."""
+    """Suggest a name for one that is unknown.
+
+    Args:
+        name: What was written.
+        known: All names.
+
+    Returns:
+        `"; did you mean 'x'?"` when a name is similar in any case or begins like this, otherwise an empty string.
+    """
     names = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
     if not near and len(name) > 1:

@@ -14,7 +14,13 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Plugins of one kind: ours from a table, those of other packages from an entry-point group.
 
-    A name has one target; a second registration with another target raises `VitsearchError`.
+    Args:
+        kind: What its plugins are called in messages.
+        table: Our plugins: name -> `"package.module:attribute"`.
+        group: The entry-point group of other packages.
+
+    Raises:
+        VitsearchError: A name has two targets, or a target is not of this form.
     """
 
     def __init__(self, kind: str, table: dict[str, str], group: str) -> None:
@@ -26,7 +32,15 @@ class Registry(Generic[T]):
             self.register(point.name, point.value)
 
     def register(self, name: str, target: str) -> None:
-        """Add `name`; `target` is `"package.module:attribute"`."""
+        """Add a plugin. Nothing is imported.
+
+        Args:
+            name: The name that users write.
+            target: `"package.module:attribute"`.
+
+        Raises:
+            VitsearchError: The name has another target already, or the target is not of this form.
+        """
         if ":" not in target:
             raise VitsearchError(f"{self.kind} {name!r}: {target!r} is not a valid target; write 'module:attribute'")
         held = self._targets.setdefault(name, target)
@@ -34,10 +48,25 @@ class Registry(Generic[T]):
             raise VitsearchError(f"{self.kind} {name!r} is registered twice: {held!r} and {target!r}")
 
     def names(self) -> tuple[str, ...]:
+        """List all plugins.
+
+        Returns:
+            Their names, sorted.
+        """
         return tuple(sorted(self._targets))
 
     def get(self, name: str) -> T:
-        """Import and return a plugin. Raises `UnknownName`, with the nearest name, for an unknown one."""
+        """Import a plugin.
+
+        Args:
+            name: Under which it is registered.
+
+        Returns:
+            The attribute that its target names.
+
+        Raises:
+            UnknownName: There is none of this name; the message has the nearest one.
+        """
         if name not in self._targets:
             raise UnknownName(self.kind, name, self._targets)
         module, _, attribute = self._targets[name].partition(":")

@@ -25,6 +25,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/agent_commands.md": pages.agent_commands,
     "reference/errors.md": pages.error_reference,
     "reference/api.md": pages.api,
+    "reference/plugins.md": pages.plugins,
 }
 SOURCES = {place: path for path, place in pages.PLACES.items()}
 

@@ -147,13 +147,56 @@ def _text(text: str) -> str:
 # ---- the Python API
 
 
+API = (
+    *(f"{home}.{name}" for name, home in vitsearch._HOMES.items()),
+    "vitsearch.api.StoredStudy",
+    "vitsearch.study.front.Front",
+    "vitsearch.study.front.Point",
+    "vitsearch.study.front.Classified",
+    "vitsearch.core.figures.Figure",
+    "vitsearch.core.plan.Compression",
+    "vitsearch.core.plan.Recipe",
+    "vitsearch.core.plan.Augmentation",
+    "vitsearch.core.plan.Deployment",
+    "vitsearch.ship.ship.Options",
+    "vitsearch.ship.ship.Bundle",
+    "vitsearch.testing.fakes.FakeRunner",
+    "vitsearch.testing.fakes.FakeDevice",
+    "vitsearch.tune",
+    "vitsearch.errors",
+)
+"""The names of docs/python_api.md, and the values that they take and return."""
+PLUGINS = {
+    "A family of backbones": (
+        "vitsearch.models.backbone",
+        "vitsearch.backbones.timm_family.TimmFamily",
+        "vitsearch.testing.families.BackboneTestCase",
+        "vitsearch.testing.families.VariantTestCase",
+    ),
+    "An exporter": ("vitsearch.export.base", "vitsearch.testing.exporters.ExporterTests"),
+    "A runtime on the device": (
+        "vitsearch_evaluators.runtimes.base",
+        "vitsearch_evaluators.runtimes.tools.tool",
+        "vitsearch_evaluators.testing.RuntimeTestCase",
+    ),
+    "A power meter": ("vitsearch_evaluators.power.base", "vitsearch_evaluators.testing.PowerMeterTestCase"),
+    "Names and entry points": ("vitsearch.registry",),
+}
+"""What CONTRIBUTING.md says how to add, and the modules and classes that a plugin builds on."""
+_WITHOUT_TESTS = "    options: {filters: ['!^_', '!^test_']}\n"
+
+
 def api() -> str:
     """What `vitsearch` exports, for mkdocstrings to fill in."""
-    homes = vitsearch._HOMES
-    parts = ["# Python API\n\n[From Python](../python_api.md) shows how the parts belong together.\n"]
-    parts += [f"::: {homes[name]}.{name}\n" for name in vitsearch.__all__ if name in homes]
-    more = ("vitsearch.api.StoredStudy", "vitsearch.study.front.Point", "vitsearch.tune", "vitsearch.errors")
-    parts += [f"::: {name}\n" for name in more]
+    head = "# Python API\n\n[From Python](../python_api.md) shows how the parts belong together.\n"
+    return "\n".join([head, *(f"::: {name}\n" for name in API)])
+
+
+def plugins() -> str:
+    """The classes that plugins subclass, for mkdocstrings to fill in."""
+    parts = ["# Plugins\n\n[Contributing](../project/contributing.md) has the steps for each kind of plugin.\n"]
+    for kind, names in PLUGINS.items():
+        parts += [f"## {kind}\n", *(f"::: {name}\n{_WITHOUT_TESTS}" for name in names)]
     return "\n".join(parts)
 
 

@@ -14,10 +14,13 @@ restarted."""
 
 
 class Sample(NamedTuple):
-    """One reading of a meter at the monotonic time `time_s`; exactly one of the two values is set.
+    """One reading of a meter; exactly one of the two values is set.
 
-    `power_w` is the power at that time. `energy_j` is a counter that only grows (the meter corrects a
-    wrap-around); only its differences are meaningful.
+    Attributes:
+        time_s: The monotonic time of the reading.
+        power_w: The power at that time, in watts.
+        energy_j: A counter that only grows, in joules (the meter corrects a wrap-around); only its differences are
+            meaningful.
     """
 
     time_s: float
@@ -26,7 +29,13 @@ class Sample(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Samples of a meter in the order of their monotonic times: watts, or joules of a counter (`counts`)."""
+    """Samples of a meter in the order of their monotonic times.
+
+    Attributes:
+        times_s: The times, in seconds.
+        values: Watts, or joules of a counter.
+        counts: Whether they are joules of a counter.
+    """
 
     times_s: Sequence[float]
     values: Sequence[float]
@@ -50,12 +59,15 @@ class MeterValue(NamedTuple):
 class PowerMeter(abc.ABC):
     """One source of power or energy.
 
-    `scope` is what the meter measures: `module` (the board's input), `package` (the processor), `rails`
-    (some of the board's supplies), `gpu`, `battery`, or `system` (at the wall). `rate_hz` is the highest
-    rate of new values. A value is the mean of the last `averaging_s` seconds, 0 for an instantaneous one.
-    `estimated` marks a value computed from others by a published correction. `problem` is the reason why the
-    last sample is missing. A meter that `records_itself` is not sampled while a model runs: its record is
-    read afterwards.
+    Attributes:
+        name: The name under which it is registered.
+        scope: What it measures: `module` (the board's input), `package` (the processor), `rails` (some of the board's
+            supplies), `gpu`, `battery`, or `system` (at the wall).
+        rate_hz: The highest rate of new values.
+        averaging_s: A value is the mean of the last so many seconds, 0 for an instantaneous one.
+        estimated: Whether a value is computed from others by a published correction.
+        problem: The reason why the last sample is missing.
+        records_itself: Whether it is not sampled while a model runs, because its record is read afterwards.
     """
 
     name: str = ""
@@ -70,14 +82,26 @@ class PowerMeter(abc.ABC):
     """The readers of the optional keys of `power.options` in the device's configuration."""
 
     def __init__(self, system: System, options: Optional[Mapping[str, Any]] = None) -> None:
-        """Raise InvalidRequest for an option that this meter does not have."""
+        """Read the options.
+
+        Args:
+            system: The files, commands and clock of the device. A test puts a folder in their place.
+            options: `power.options` of the device's configuration.
+
+        Raises:
+            InvalidRequest: This meter does not have such an option.
+        """
         self.system = system
         readers = self.option_readers
         self.options = json_reader.read_object(dict(options or {}), readers, "power.options", readers)
 
     @abc.abstractmethod
     def available(self) -> MeterAvailability:
-        """Read the meter once and return whether that works."""
+        """Read the meter once and return whether that works.
+
+        Returns:
+            Whether it can be read, or the reason why not.
+        """
 
     @abc.abstractmethod
     def start(self) -> None:
@@ -85,15 +109,23 @@ class PowerMeter(abc.ABC):
 
     @abc.abstractmethod
     def sample(self) -> Optional[Sample]:
-        """Return a sample taken now, None when the meter cannot be read at the moment. Never raises."""
+        """Return a sample taken now. Never raises.
+
+        Returns:
+            The sample; None when the meter cannot be read at the moment, with the reason in `problem`.
+        """
 
     def stop(self) -> None:  # noqa: B027 - most meters have nothing to stop
         """Stop what `start` started."""
 
     def timed_sample(self, read: Callable[[], MeterValue]) -> Optional[Sample]:
-        """Return a sample of the watts that `read` returns; with None the reason is in `problem`.
+        """Return a sample of watts. Reading many rails takes a while, so its time is the middle of the reading.
 
-        Reading many rails takes a while, so the time of the sample is the middle of the reading.
+        Args:
+            read: Returns watts, or None with the reason.
+
+        Returns:
+            The sample; with None the reason is in `problem`.
         """
         before = self.system.clock()
         value = read()
@@ -101,17 +133,27 @@ class PowerMeter(abc.ABC):
         return None if value.number is None else Sample((before + self.system.clock()) / 2, value.number)
 
     def recorded(self, start_s: float, end_s: float) -> Optional[Series]:
-        """Return the record of a meter that `records_itself` between two monotonic times.
+        """Return the record of a meter that `records_itself`. Called once, after `stop`.
 
-        Called once, after `stop`; with None the reason is in `problem`.
+        Args:
+            start_s: The monotonic time from which on.
+            end_s: The monotonic time until which.
+
+        Returns:
+            The samples between the two times; with None the reason is in `problem`.
         """
         return None
 
 
 def plausible(watts: float, what: str) -> MeterValue:
-    """Return `watts` if a running device can use that much, otherwise None with the reason.
+    """Check a power. A running device always uses some: 0 W comes from a sensor that does not know its value.
 
-    A running device always uses some power: 0 W comes from a sensor that does not know its value.
+    Args:
+        watts: What was read.
+        what: Where it was read, for the reason.
+
+    Returns:
+        `watts` if a running device can use that much, otherwise None with the reason.
     """
     if 0 < watts <= MAX_W:
         return MeterValue(watts, None)
@@ -119,7 +161,15 @@ def plausible(watts: float, what: str) -> MeterValue:
 
 
 def read_number(system: System, path: str) -> MeterValue:
-    """Return the number in a file of the device, or None and the reason."""
+    """Read a number in a file of the device.
+
+    Args:
+        system: The files of the device.
+        path: The file.
+
+    Returns:
+        The number, or None and the reason.
+    """
     reading = system.read(path)
     if reading.text is None:
         return MeterValue(None, reading.reason)

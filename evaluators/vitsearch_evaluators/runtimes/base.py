@@ -12,7 +12,14 @@ from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 
 class Availability(NamedTuple):
-    """Whether a runtime can be used: its `version`, or the `reason` why not. The other fields are as in RuntimeInfo."""
+    """Whether a runtime can be used. The fields that are not listed are as in RuntimeInfo.
+
+    Attributes:
+        available: Whether it can be used.
+        reason: Why it cannot.
+        version: That of the library or program.
+        providers: What can compute, such as `cpu`.
+    """
 
     available: bool
     reason: Optional[str]
@@ -31,9 +38,10 @@ class Availability(NamedTuple):
 class Session(abc.ABC):
     """A loaded model with its inputs.
 
-    `reported_options` are settings that the runtime chose itself; the result records them with the options. `batch`
-    is the number of images in a run, `shapes` the shape of each input (empty: the model has none; None: the runtime
-    does not tell).
+    Attributes:
+        reported_options: Settings that the runtime chose itself; the result records them with the options.
+        batch: The number of images in a run.
+        shapes: The shape of each input (empty: the model has none; None: the runtime does not tell).
     """
 
     reported_options: Mapping[str, Any] = {}
@@ -44,15 +52,22 @@ class Session(abc.ABC):
     def run(self) -> None:
         """Run one batch and return when its outputs are complete.
 
-        Raises MeasurementFailed with the library's own words when the library refuses to run the model (see
-        `refused`); any other exception counts as a crash.
+        Raises:
+            MeasurementFailed: The library refuses to run the model; with its own words (see `refused`). Any other
+                exception counts as a crash.
         """
 
     def infer(self, images: Any) -> Any:
-        """Return the first output (N x classes) for a full batch of images (a numpy array, N x C x H x W).
+        """Return what the model says of images. Only for runtimes with `gives_outputs`.
 
-        Only for runtimes with `gives_outputs`. Raises MeasurementFailed `incompatible_artifact` for images that
-        the model does not accept.
+        Args:
+            images: A full batch, as a numpy array (N, C, H, W).
+
+        Returns:
+            The first output, a numpy array (N, classes).
+
+        Raises:
+            MeasurementFailed: `incompatible_artifact` for images that the model does not accept.
         """
         raise MeasurementFailed("runtime_unavailable", f"{type(self).__name__} gives no outputs")
 
@@ -64,8 +79,10 @@ class Session(abc.ABC):
 class RuntimeContext(NamedTuple):
     """What a runtime needs from the agent in the child.
 
-    `tool` is the path of its program, `cache` a folder for files to keep between jobs, `environment` the
-    id of the environment to which these files belong.
+    Attributes:
+        tool: The path of its program.
+        cache: A folder for files to keep between jobs.
+        environment: The id of the environment to which these files belong.
     """
 
     tool: Optional[str] = None
@@ -84,7 +101,13 @@ class ReferenceRuntime(NamedTuple):
 
 
 class Runtime(abc.ABC):
-    """One way to run a model file."""
+    """One way to run a model file.
+
+    The agent creates it too, to check options. Only the measuring child calls `available`, `with_limits` and `load`.
+
+    Attributes:
+        name: The name under which it is registered.
+    """
 
     name: str = ""
 
@@ -101,7 +124,17 @@ class Runtime(abc.ABC):
     """
 
     def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return all options in effect; InvalidRequest for one that is not allowed."""
+        """Return all options in effect.
+
+        Args:
+            options: Those of a job, by name.
+
+        Returns:
+            The options of the job, and the defaults of the others.
+
+        Raises:
+            InvalidRequest: An option is not allowed, or its value is not.
+        """
         for key, value in options.items():
             if key not in self.options:
                 raise InvalidRequest(
@@ -128,26 +161,47 @@ class Runtime(abc.ABC):
     """Set in the child."""
 
     def reference(self, options: Mapping[str, Any]) -> Optional["ReferenceRuntime"]:
-        """Return what runs the ONNX reference models beside a model with `options`.
+        """Return what runs the ONNX reference models beside a model.
 
-        None if nothing can: another processor than theirs, or no library that reads ONNX. Overriding it changes the
-        time of the references, so do not do it for a runtime that has results.
+        Overriding it changes the time of the references, so do not do it for a runtime that has results.
+
+        Args:
+            options: Those in effect for the model.
+
+        Returns:
+            A runtime and its options; None if nothing can run them: another processor than theirs, or no library that
+            reads ONNX.
         """
         return None
 
     def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
         """Return whether the runtime maps far more addresses than it uses, as CUDA does.
 
-        An address limit cannot limit the memory of such a runtime.
+        Args:
+            options: Those in effect.
+
+        Returns:
+            True if an address limit cannot limit the memory of this runtime.
         """
         return False
 
     @abc.abstractmethod
     def available(self) -> Availability:
-        """Return whether the library is installed, without loading a model."""
+        """Return whether the library is installed, without loading a model.
+
+        Returns:
+            Its version and providers, or the reason why it cannot be used.
+        """
 
     def with_limits(self, state: Availability) -> Availability:
-        """Complete what `available` found with what only a trial shows; only the runtime check calls it."""
+        """Complete what `available` found with what only a trial shows; only the runtime check calls it.
+
+        Args:
+            state: What `available` returned.
+
+        Returns:
+            The same, for example with the highest opset that can be loaded.
+        """
         return state
 
     @abc.abstractmethod
@@ -156,20 +210,45 @@ class Runtime(abc.ABC):
     ) -> Session:
         """Load a model file and make its inputs.
 
-        `options` are those of `check_options`; `batch` and `shapes` are those of the protocol (see `run_shapes`).
-        Raises MeasurementFailed: `incompatible_artifact` for a file that this runtime cannot run or shapes that the
-        model does not have, `runtime_unavailable` for a missing provider, `out_of_memory`.
+        Args:
+            path: The first file of the model.
+            options: Those in effect, as `check_options` returned them.
+            threads: The number of threads that may compute.
+            batch: The number of images in a run; None for the model's own, 1 if that is open.
+            shapes: Input -> its sizes, of inputs that have other open dimensions (see `run_shapes`).
+
+        Returns:
+            The model, ready to run.
+
+        Raises:
+            MeasurementFailed: `incompatible_artifact` for a file that this runtime cannot run or shapes that the model
+                does not have, `runtime_unavailable` for a missing provider, `out_of_memory`.
         """
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a library's error is about memory; the libraries have no exception class for it."""
+    """Return whether a library's error is about memory; the libraries have no exception class for it.
+
+    Args:
+        error: What the library raised.
+
+    Returns:
+        True for a MemoryError, and for a message that speaks of memory.
+    """
     text = str(error).lower()
     signs = ("bad_alloc", "out of memory", "failed to allocate", "memory allocation")
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
 def refused(error: Exception, sentence: str) -> MeasurementFailed:
-    """Return the failure for an error of a runtime's library, with the library's own words after `sentence`."""
+    """Return the failure for an error of a runtime's library.
+
+    Args:
+        error: What the library raised.
+        sentence: What it refused; its own words follow.
+
+    Returns:
+        A failure `out_of_memory` or `incompatible_artifact`, to raise.
+    """
     kind = "out_of_memory" if is_out_of_memory(error) else "incompatible_artifact"
     return MeasurementFailed(kind, f"{sentence}: {str(error).strip()}")

@@ -30,9 +30,20 @@ from vitsearch.training.distillation import supports_token
 
 
 class TimmFamily(ABC):
-    """See `vitsearch.models.backbone.Backbone`.
+    """A `vitsearch.models.backbone.Backbone` whose models are timm's.
 
-    Each `why_no_*` completes the sentence "NAME ..." for models of the family that do not support this.
+    Attributes:
+        family: The name under which it is registered.
+        modules: The timm modules whose models belong to it, with all variants and tags.
+        why_no_heads: Completes the sentence "NAME ..." for models whose heads cannot be pruned; likewise each
+            `why_no_*`.
+        why_no_ffn: For models whose FFN cannot be pruned.
+        why_no_windows: For models without windows.
+        why_no_tokens: For models whose tokens cannot be pruned.
+        why_no_depth: For models of which no block can be dropped.
+        why_no_embed: For models whose stream cannot be cut.
+        why_one_form: For models whose int8 files have one form.
+        why_no_token: For models without a distillation head.
     """
 
     family: ClassVar[str]
@@ -49,53 +60,137 @@ class TimmFamily(ABC):
     # ---- implemented by each family
 
     @abstractmethod
-    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]: ...
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        """List the layers of each block. See `vitsearch.models.backbone.Backbone.units`.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+
+        Returns:
+            The units of each block, in a fixed order.
+        """
 
     @abstractmethod
-    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None: ...
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        """Remove heads from one block, in place. Called only for blocks whose units have heads.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            block: The index of the block in `units`.
+            kept: Indices of the heads that stay, ascending.
+        """
 
     @abstractmethod
     def tokens(self, model: nn.Module, resolution: int) -> int:
-        """Tokens (prefix tokens too) that the first attention of `model` sees at `resolution`; 0 without one."""
+        """Count the tokens that the first attention sees.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            resolution: The side of the images, in pixels.
+
+        Returns:
+            The number of tokens, prefix tokens included; 0 without attention.
+        """
 
     @abstractmethod
     def embed_dim(self, model: nn.Module) -> int:
-        """Channels of the last stage."""
+        """Count the channels of the last stage.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+
+        Returns:
+            The number of channels.
+        """
 
     def prefix_tokens(self, model: nn.Module) -> int:
-        """Number of tokens in front of the patches: class, distillation, registers."""
+        """Count the tokens in front of the patches: class, distillation, registers.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+
+        Returns:
+            The number of tokens.
+        """
         return 0
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        """Why `name` cannot be built for images of `pixels`; `None` if it can."""
+        """Say why a model cannot be built at a size.
+
+        Args:
+            name: A timm name or a built-in base.
+            pixels: The side of the images.
+
+        Returns:
+            The reason, in one sentence; None if it can be built.
+        """
         return None
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
-        """Arguments of timm's constructor for images of `pixels`."""
+        """Give the arguments of timm's constructor for a size.
+
+        Args:
+            name: A timm name or a built-in base.
+            pixels: The side of the images.
+
+        Returns:
+            Keyword arguments of `timm.create_model`.
+        """
         return {"img_size": pixels}
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
 
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
-        """Called only for families that support `embed_pruning_ratio`."""
+        """Remove channels of the residual stream, in place. Called only for families that support
+        `embed_pruning_ratio`.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            kept: Indices of the channels that stay, ascending.
+
+        Raises:
+            PlanError: The family does not support it.
+        """
         raise PlanError(f"family {self.family}: a model {self.why_no_embed}")
 
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
         return ()
 
     def maps(self, name: str, pixels: int) -> tuple[int, ...]:
-        """Tokens a side of each stage that attends in windows; empty for families without windows."""
+        """Give the maps of the stages that attend in windows.
+
+        Args:
+            name: A timm name or a built-in base.
+            pixels: The side of the images.
+
+        Returns:
+            The side of the map of each such stage, in tokens; empty for families without windows.
+        """
         return ()
 
     def own_windows(self, name: str, pixels: int) -> tuple[int, ...]:
-        """The default side of the windows of each of `maps`."""
+        """Give the default windows of the stages of `maps`.
+
+        Args:
+            name: A timm name or a built-in base.
+            pixels: The side of the images.
+
+        Returns:
+            The side of the windows of each of `maps`, in tokens.
+        """
         return ()
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
-        """Arguments of timm's constructor for windows of `window` tokens, one of `windows`, at `pixels`.
+        """Give the arguments of timm's constructor for a window. Called only for families that have `maps`.
 
-        Called only for families that have `maps`.
+        Args:
+            name: A timm name or a built-in base.
+            pixels: The side of the images.
+            window: The side of the windows, in tokens: one of `windows`.
+
+        Returns:
+            Keyword arguments of `timm.create_model`.
         """
         raise NotImplementedError
 
@@ -163,7 +258,15 @@ class TimmFamily(ABC):
         return build(spec, recipe)
 
     def recipe(self, name: str, resolution: int | None = None) -> Recipe:
-        """The recipe of `name` at `resolution` (native when `None`), with its default windows."""
+        """Give what timm needs to build a model, with its default windows.
+
+        Args:
+            name: A timm name or a built-in base.
+            resolution: The side of the images, in pixels; None for the native one.
+
+        Returns:
+            The architecture and its arguments.
+        """
         if name in BUILTIN:
             base = BUILTIN[name]
             size = self.resolution_arguments(name, resolution or base.resolution)
@@ -193,7 +296,14 @@ class TimmFamily(ABC):
         return sum(unit.removable for unit in self._unbuilt_units(name))
 
     def unbuilt(self, name: str) -> nn.Module:
-        """`name` at its native size, without memory for its weights (torch's meta device)."""
+        """Build a model without memory for its weights (torch's meta device), to look at its layers.
+
+        Args:
+            name: A timm name or a built-in base.
+
+        Returns:
+            The model at its native size. All callers share it: it must not be changed.
+        """
         return _unbuilt(type(self), name)
 
     def _refused_window(self, name: str, resolution: str, window: int) -> str | None:

@@ -18,8 +18,15 @@ NO_REASON = "the device gave no reason"
 
 @dataclass(frozen=True)
 class Figure:
-    """`value` in the metric's unit, `low` and `high` its 95 % interval where there is one. A figure that was
-    not measured has the value None and a `reason`; a `note` says what to know before a value is believed."""
+    """One figure of a model. A figure that was not measured has the value None and a `reason`.
+
+    Attributes:
+        value: In the metric's unit.
+        low: The lower end of its 95 % interval, where there is one.
+        high: The upper end.
+        reason: Why there is no value.
+        note: What to know before the value is believed.
+    """
 
     value: float | None
     low: float | None = None
@@ -44,15 +51,25 @@ class PrintedMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The figures of a model, by the names in `vitsearch.core.metrics`. A name that is missing was not asked."""
+    """The figures of a model. A metric without a figure was not asked for.
+
+    Attributes:
+        figures: By the names in `vitsearch.core.metrics`; `METRIC@DEVICE` is that of one device of a fleet.
+    """
 
     figures: Mapping[str, Figure]
 
     def value(self, name: str) -> float | None:
-        """The value of a metric; None for one that was not measured (`reasons` says why) or not asked for.
+        """Look up the value of a metric.
 
-        Raises `UnknownName` for a name that is no metric, and for a device that is none of
-        those with figures of this metric.
+        Args:
+            name: A metric, such as `latency_ms_p50`.
+
+        Returns:
+            The value in the metric's unit; None for one that was not measured (`reasons` says why) or not asked for.
+
+        Raises:
+            UnknownName: It is no metric, or names a device that is none of those with figures of this metric.
         """
         figure = self.figures.get(name)
         if figure is None:
@@ -70,10 +87,12 @@ class Metrics:
 
     @property
     def values(self) -> dict[str, float | None]:
+        """The value of each figure, by its name; None for what was not measured."""
         return {name: figure.value for name, figure in self.figures.items()}
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals (low, high) of the figures that have one, by their names."""
         return {
             name: (figure.low, figure.high)
             for name, figure in self.figures.items()
@@ -95,7 +114,14 @@ class Metrics:
         return Metrics({**self.figures, **other.figures})
 
     def at_end(self, better: bool) -> Metrics:
-        """Each figure at the better or the worse end of its interval; those without an interval as they are."""
+        """Move each figure to one end of its interval.
+
+        Args:
+            better: Whether to the better end (the lower one of a cost), or to the worse one.
+
+        Returns:
+            The moved figures; those without an interval as they are.
+        """
 
         def moved(name: str, figure: Figure) -> Figure:
             if figure.low is None or figure.high is None:
@@ -106,9 +132,16 @@ class Metrics:
         return Metrics({name: moved(name, figure) for name, figure in self.figures.items()})
 
     def on_device(self, name: str) -> Metrics:
-        """The figures of one device of a fleet, by the plain names of their metrics, and those that need no device.
+        """Pick the figures of one device of a fleet.
 
-        Raises `UnknownName` where there are figures of devices, and none of this one.
+        Args:
+            name: The device, as the space file names it.
+
+        Returns:
+            Its figures by the plain names of their metrics, and those that need no device.
+
+        Raises:
+            UnknownName: There are figures of devices, and none of this one.
         """
         devices = {key.partition("@")[2] for key in self.figures if "@" in key}
         if name not in devices and any(split(key)[0].on_device for key in self.figures):
@@ -132,7 +165,17 @@ class Metrics:
         reasons: Mapping[str, str] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> Metrics:
-        """Figures from the four views that the JSON form has."""
+        """Make figures from the four views of the JSON form.
+
+        Args:
+            values: The values by name; None for what was not measured.
+            intervals: (low, high) of those that have an interval.
+            reasons: Why values are missing.
+            notes: What to know before values are believed.
+
+        Returns:
+            One figure for each of `values`.
+        """
         figures = {}
         for name, value in values.items():
             low, high = (intervals or {}).get(name, (None, None))
@@ -171,7 +214,14 @@ def _raw(times: Latency | None) -> Milliseconds | None:
 
 
 def metrics_of(measurement: Measurement) -> Metrics:
-    """The figures of a device's answer."""
+    """Read the figures out of a device's answer.
+
+    Args:
+        measurement: One measurement, or several pooled.
+
+    Returns:
+        Milliseconds, images per second, millijoules, watts and megabytes by the names of the metrics.
+    """
     reasons = measurement.reasons
 
     def figure(value: float | None, reason: str) -> Figure:

@@ -22,11 +22,18 @@ Options = tuple[tuple[str, str | int], ...]
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where and how the model runs. `device` is the name of the device in the space file, `provider` what computes
-    (`vitsearch.core.precisions.RUNTIMES`). `batch` is the number of images in a run that the file is made for;
-    None for a file that takes any. `quantized_ops` are the layers that int8 covers (`linear` or `all`); None for
-    a precision without int8 arithmetic and for a backbone without convolutions, which have one form only. `options`
-    are further ones of the runtime."""
+    """Where and how the model runs.
+
+    Attributes:
+        device: The name of the device in the space file.
+        runtime: What runs the file, such as `onnxruntime`.
+        provider: What computes (`vitsearch.core.precisions.RUNTIMES`), such as `cpu`.
+        precision: Of weights and activations, such as `fp32` or `int8_ptq`.
+        batch: The number of images in a run that the file is made for; None for a file that takes any.
+        quantized_ops: The layers that int8 covers, `linear` or `all`; None for a precision without int8 arithmetic and
+            for a backbone without convolutions, which have one form only.
+        options: Further options of the runtime.
+    """
 
     device: str
     runtime: str
@@ -37,11 +44,25 @@ class Deployment:
     options: Options = ()
 
     def with_options(self, more: Options) -> Deployment:
-        """The same deployment with further options."""
+        """Add options of the runtime.
+
+        Args:
+            more: Names and values.
+
+        Returns:
+            The same deployment with these further options.
+        """
         return replace(self, options=(*self.options, *more))
 
     def at(self, precision: str) -> Deployment:
-        """The same deployment at another precision, with the quantized layers that it can have there."""
+        """Change the precision.
+
+        Args:
+            precision: The new one.
+
+        Returns:
+            The same deployment, with the quantized layers that it can have at this precision.
+        """
         can_have = self.quantized_ops in quantized_ops_of(self.runtime, precision)
         return replace(self, precision=precision, quantized_ops=self.quantized_ops if can_have else None)
 
@@ -50,9 +71,12 @@ class Deployment:
 class Augmentation:
     """Random changes of training images (none by default). See `vitsearch.training.augment`.
 
-    `flip` is the probability of mirroring; `crop` the smallest share of the area that a random resized crop keeps;
-    `randaugment` the magnitude, 0 to 30, of two random operations for each image; `mixup` and `cutmix` the alpha
-    of their Beta distributions, 0 for off.
+    Attributes:
+        flip: The probability of mirroring.
+        crop: The smallest share of the area that a random resized crop keeps.
+        randaugment: The magnitude, 0 to 30, of two random operations for each image.
+        mixup: The alpha of mixup's Beta distribution, 0 for off.
+        cutmix: The alpha of CutMix's Beta distribution, 0 for off.
     """
 
     flip: float = 0.0
@@ -70,12 +94,27 @@ class Augmentation:
 class Recipe:
     """How a promoted plan is fine-tuned.
 
-    `rungs` are epochs, rising from 0 (closed form, no gradient step). Each rung starts from the weights of the one
-    before and decays its own learning rate to zero, so that every rung ends with a finished model.
-    `images_per_epoch` is the number of training images in one epoch. `layer_decay` multiplies the learning rate
-    once for each layer between a weight and the classifier (1 for equal rates). The stem and the first
-    `frozen_blocks` blocks are not trained. With `frozen_statistics` batch norms keep the statistics that they start
-    with. `class_weights` say how much the images of each class count in the loss of the labels.
+    Each rung starts from the weights of the one before and decays its own learning rate to zero, so that every rung
+    ends with a finished model.
+
+    Attributes:
+        rungs: Epochs, rising from 0 (closed form, no gradient step).
+        images_per_epoch: The number of training images in one epoch.
+        batch_size: Images in a step.
+        lr: The peak learning rate.
+        weight_decay: That of AdamW.
+        warmup_steps: The steps in which the learning rate rises.
+        distillation_weight: The share of the teacher in the loss, 0 to 1.
+        temperature: That of the softmaxes which distillation compares.
+        seed: Of the order of images and of their augmentation.
+        augmentation: Random changes of the images.
+        label_smoothing: The probability that is spread over all classes.
+        layer_decay: Multiplies the learning rate once for each layer between a weight and the classifier (1 for equal
+            rates).
+        frozen_blocks: The stem and this many first blocks are not trained.
+        gradient_checkpointing: Whether activations are computed again in the backward pass, to save memory.
+        frozen_statistics: Whether batch norms keep the statistics that they start with.
+        class_weights: How much the images of each class count in the loss of the labels.
     """
 
     rungs: tuple[int, ...]
@@ -96,7 +135,11 @@ class Recipe:
     class_weights: ClassWeights = NONE
 
     def in_keys(self) -> dict[str, Any]:
-        """What enters the keys of trainings: class weights only where there are any."""
+        """Give what enters the keys of trainings.
+
+        Returns:
+            All fields; class weights only where there are any.
+        """
         unused = ("class_weights",) if self.class_weights == NONE else ()
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
@@ -140,9 +183,17 @@ class QuantizationAware:
 class Compression:
     """What is removed from the backbone. Each ratio, in [0, 1), is the share that is removed.
 
-    `width_multiple` rounds the widths of the FFNs and of the stream. `depth_pruning_ratio` counts only removable
-    blocks. `token_pruning_at` are the blocks (from 0) after which tokens are dropped; empty for the method's default
-    positions. `weight_sparsity` is `none`, a share (`50%`) or a pattern (`2:4`).
+    Attributes:
+        head_pruning_ratio: Of the attention heads.
+        ffn_pruning_ratio: Of the hidden channels of the FFNs.
+        token_pruning_ratio: Of the patch tokens.
+        token_pruning_method: How tokens are chosen; None without token pruning.
+        scope: Whether each block loses the same share, or the least important units of all blocks go.
+        width_multiple: The widths of the FFNs and of the stream are rounded to multiples of it.
+        token_pruning_at: The blocks (from 0) after which tokens are dropped; empty for the method's default positions.
+        depth_pruning_ratio: Of the removable blocks.
+        embed_pruning_ratio: Of the channels of the residual stream.
+        weight_sparsity: `none`, a share (`50%`) or a pattern (`2:4`).
     """
 
     head_pruning_ratio: float = 0.0
@@ -172,8 +223,19 @@ class Compression:
 
 @dataclass(frozen=True)
 class Plan:
-    """The model that one trial builds. `weights` are the starting weights: `builtin`, `hub`, `none` or
-    `file:PATH`; `preprocessing` is what the space file says of theirs."""
+    """The model that one trial builds.
+
+    Attributes:
+        backbone: A timm name (a tag may follow) or a built-in base.
+        weights: The starting weights: `builtin`, `hub`, `none` or `file:PATH`.
+        resolution: The side of the images, in pixels.
+        window_size: The side of attention windows, in tokens; None for the backbone's own, or none.
+        compression: What is removed.
+        distillation: What is learned from the teacher.
+        recipe: How the model is fine-tuned.
+        deployments: Where and how it runs; one in a trial.
+        preprocessing: What the space file says of the preprocessing of the starting weights.
+    """
 
     backbone: str
     weights: str
@@ -187,16 +249,29 @@ class Plan:
 
     @property
     def deployment(self) -> Deployment:
-        """The only deployment. Raises ValueError when there are several."""
+        """The only deployment.
+
+        Raises:
+            ValueError: There are several.
+        """
         (only,) = self.deployments
         return only
 
     def unpruned(self) -> Plan:
-        """The same plan without compression, with the backbone's own windows."""
+        """Take the compression away.
+
+        Returns:
+            The same plan, with the backbone's own windows.
+        """
         whole = replace(Compression(), width_multiple=self.compression.width_multiple)
         return replace(self, window_size=None, compression=whole)
 
     def to_json(self) -> dict[str, Any]:
+        """Convert to plain values, in the form that `vitsearch front --json` prints and `vitsearch plan` reads.
+
+        Returns:
+            The plan, ready for `json.dumps`.
+        """
         return asdict(self) | {
             "compression": self.compression.to_json(),
             "deployments": [asdict(d) | {"options": dict(d.options)} for d in self.deployments],
@@ -206,6 +281,14 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Read what `to_json` returned.
+
+        Args:
+            value: The plain values.
+
+        Returns:
+            An equal plan.
+        """
         deployments = tuple(
             Deployment(**d | {"options": tuple(sorted(d["options"].items()))}) for d in value["deployments"]
         )

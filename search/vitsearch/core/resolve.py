@@ -17,8 +17,15 @@ from vitsearch.core.token_counts import tokens_left
 
 @dataclass(frozen=True)
 class BlockShape:
-    """The dimensions of one transformer block: number and width of its heads, width of its FFN; 0 for a part that
-    cannot be pruned. A `removable` block adds to a stream of the same shape, so the model works without it."""
+    """The dimensions of one transformer block; 0 for a part that cannot be pruned.
+
+    Attributes:
+        name: The path of its module in the model.
+        heads: The number of attention heads.
+        head_dim: Columns of the output projection that belong to one head.
+        ffn_width: Hidden channels of the FFN.
+        removable: Whether it adds to a stream of the same shape, so that the model works without it.
+    """
 
     name: str
     heads: int
@@ -29,8 +36,17 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class BlockStructure:
-    """The parts of a backbone that can be pruned. `tokens` includes the `prefix_tokens`. `window_size` None means
-    the family's own window at this resolution."""
+    """The parts of a backbone that can be pruned.
+
+    Attributes:
+        backbone: Its name.
+        resolution: The side of the images, in pixels.
+        embed_dim: Channels of the last stage.
+        tokens: Tokens that the first attention sees, prefix tokens included; 0 without attention.
+        blocks: The blocks, in the order of `Backbone.units`.
+        window_size: The side of the windows, in tokens; None for the family's own window at this resolution.
+        prefix_tokens: Tokens in front of the patches: class, distillation, registers.
+    """
 
     backbone: str
     resolution: int

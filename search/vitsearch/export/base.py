@@ -25,8 +25,13 @@ PARITY_LIMIT = 1e-4
 class ExportTask:
     """What a file is made for.
 
-    `images` float32 (n, channels, height, width), normalised, calibrate it. `fp32_layers` are the names of linear
-    layers that a mixed precision leaves in fp32. `version` is that of the runtime on the device, if it is known.
+    Attributes:
+        family: The backbone family of the model.
+        deployment: Where and how the model runs.
+        images: float32 (n, channels, height, width), normalised; they calibrate the file.
+        opset: The ONNX opset of files that go through ONNX.
+        fp32_layers: The names of linear layers that a mixed precision leaves in fp32.
+        version: That of the runtime on the device, if it is known.
     """
 
     family: str
@@ -51,12 +56,15 @@ class ExportTask:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """`path` is the model file; the agent's `artifacts.model_files` names the files beside it that belong to it.
+    """A file that an exporter wrote.
 
-    `judged` is an ONNX file of the same arithmetic, whose accuracy in onnxruntime stands for that of a runtime that
-    does not run on this machine; None when the runtime itself judges `path`. `options` are those of the runtime
-    that this file needs beside those of its deployment. `rounds_more`: the file rounds what the model in torch does
-    not, so that its accuracy decides and not its difference to torch.
+    Attributes:
+        path: The model file; the agent's `artifacts.model_files` names the files beside it that belong to it.
+        judged: An ONNX file of the same arithmetic, whose accuracy in onnxruntime stands for that of a runtime that
+            does not run on this machine; None when the runtime itself judges `path`.
+        options: Those of the runtime that this file needs beside those of its deployment.
+        rounds_more: The file rounds what the model in torch does not, so that its accuracy decides and not its
+            difference to torch.
     """
 
     path: Path
@@ -66,11 +74,14 @@ class ExportedFile:
 
 
 class Exporter(Protocol):
-    """Writes the file of a model for one `runtime`.
+    """Writes the file of a model for one runtime.
 
-    Guarantees: the file takes float32 `images` (batch, channels, height, width) and gives float32 `logits`
-    (batch, classes); its batch is that of the deployment. The model is not changed. Modules of exporters import
-    neither torch nor the runtime at their top, so that `supports` can be asked anywhere.
+    Guarantees: the file takes float32 `images` (batch, channels, height, width) and gives float32 `logits` (batch,
+    classes); its batch is that of the deployment. The model is not changed. Modules of exporters import neither torch
+    nor the runtime at their top, so that `supports` can be asked anywhere.
+
+    Attributes:
+        runtime: The name of the runtime, under which the exporter is registered.
     """
 
     runtime: ClassVar[str]
@@ -78,21 +89,41 @@ class Exporter(Protocol):
     """Names under which this process imports what writes and judges the files; an extra has the runtime's name."""
 
     def supports(self, family: str, precision: str) -> str | None:
-        """Why the runtime cannot run models of `family` at `precision`, in one sentence; `None` when it can."""
+        """Say whether the runtime can run models of a family at a precision.
+
+        Args:
+            family: The name of a backbone family.
+            precision: Such as `int8_ptq`.
+
+        Returns:
+            None if it can, else the reason, in one sentence.
+        """
         return precisions.supports(self.runtime, precision)
 
     def missing(self) -> str | None:
-        """What this machine lacks to write and judge files, with the command that installs it; `None` if nothing."""
+        """Say what this machine lacks to write and judge files.
+
+        Returns:
+            What is missing, with the command that installs it; None if nothing is.
+        """
         lacking = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if not lacking:
             return None
         return f"files for {self.runtime} need {' and '.join(lacking)}; run: pip install 'vitsearch[{self.runtime}]'"
 
     def export(self, model: nn.Module, task: ExportTask, folder: Path) -> ExportedFile:
-        """Write the file of `model` into `folder`.
+        """Write the file of a model.
 
-        Layers of `model` may round (`vitsearch.compress.quantization.fake_quant`); the file then has their
-        ranges. `StageError` `export` when the model cannot be converted, with the tool's own
-        last words.
+        Args:
+            model: In evaluation mode; takes (batch, channels, height, width), gives (batch, classes). Its layers may
+                round (`vitsearch.compress.quantization.fake_quant`); the file then has their ranges.
+            task: What the file is made for.
+            folder: An existing folder for the file and those that belong to it.
+
+        Returns:
+            The file, and how it is judged.
+
+        Raises:
+            StageError: `export` when the model cannot be converted, with the tool's own last words.
         """
         ...

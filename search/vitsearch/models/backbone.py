@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 class ModelSpec:
     """The model to build.
 
-    `backbone` is a timm name (a tag may follow) or a built-in base; `weights` is `builtin`, `hub`, `none`
-    or `file:PATH`; `resolution` is in pixels; `window_size` in tokens, `None` for the family's own at the
-    resolution.
+    Attributes:
+        backbone: A timm name (a tag may follow) or a built-in base.
+        weights: `builtin`, `hub`, `none` or `file:PATH`.
+        resolution: The side of the images, in pixels.
+        classes: The number of classes.
+        channels: Channels of the images.
+        window_size: The side of attention windows, in tokens; None for the family's own at the resolution.
     """
 
     backbone: str
@@ -40,8 +44,10 @@ class ModelSpec:
 class Built:
     """A model in evaluation mode.
 
-    `head_is_new`: its classifier (or, with another number of channels, its first layer) was not loaded unchanged,
-    so the model must be trained first.
+    Attributes:
+        model: Takes float32 images (batch, channels, height, width), gives logits (batch, classes).
+        head_is_new: Its classifier (or, with another number of channels, its first layer) was not loaded unchanged, so
+            the model must be trained first.
     """
 
     model: nn.Module
@@ -52,9 +58,12 @@ class Built:
 class Branch:
     """Where a residual branch leaves the stream and where it is added to it.
 
-    `leaves` is the module whose input is the stream that the branch is added to. After the addition the stream is
-    the output of `joins`, or, with `at_input`, its input. Modules between the last layer of the branch and the
-    addition may only scale channels and move positions.
+    Modules between the last layer of the branch and the addition may only scale channels and move positions.
+
+    Attributes:
+        leaves: The module whose input is the stream that the branch is added to.
+        joins: After the addition the stream is the output of this module.
+        at_input: The stream is the input of `joins` instead.
     """
 
     leaves: nn.Module
@@ -66,16 +75,24 @@ class Branch:
 class BlockUnits:
     """The layers of one block that are cut, scored and refitted. They are the model's own layers, not copies.
 
-    `proj` reads the outputs of all heads, `head_dim` columns for each of `heads`, side by side. Where a head
-    gives several outputs (one for each scale), `head_runs` such rows of equal width follow each other. `fc2`
-    reads the neurons that `fc1` (or a convolution of any size) makes, one column each; modules between the two must
-    not mix neurons. Activations are observed at the inputs of `proj` and `fc2`, and the refit writes into these
-    two layers. Where a block has nothing to cut, they are `None` and it has 0 heads.
+    Activations are observed at the inputs of `proj` and `fc2`, and the refit writes into these two layers. Where a
+    block has nothing to cut, they are None and it has 0 heads. A dropped block is replaced by an identity and has no
+    units.
 
-    `proj_norm` and `fc2_norm` are batch norms directly behind a consumer without a bias; they hold the constant
-    of the refit. `proj_branch` and `fc2_branch` are the streams that the output of a consumer is added to, for
-    the sequential refit; `None` where there is none. `removable`: the module `name` is residual, and its output
-    has the shape of its input. A dropped block is replaced by an identity and has no units.
+    Attributes:
+        name: The path of the block in the model.
+        heads: The number of attention heads.
+        head_dim: Columns of `proj` that belong to one head.
+        proj: Reads the outputs of all heads, side by side: weight (width, heads * head_dim).
+        fc1: Makes the neurons of the FFN (or a convolution of any size does): weight (neurons, width).
+        fc2: Reads them, one column each: weight (width, neurons). Modules between the two must not mix neurons.
+        proj_norm: A batch norm directly behind `proj`, which has no bias then: it holds the constant of the refit.
+        fc2_norm: The same behind `fc2`.
+        head_runs: Outputs of a head (one for each scale), if several: so many rows of equal width follow each other.
+        proj_branch: The stream that the output of `proj` is added to, for the sequential refit; None where there is
+            none.
+        fc2_branch: The same for `fc2`.
+        removable: The module `name` is residual, and its output has the shape of its input.
     """
 
     name: str
@@ -93,10 +110,25 @@ class BlockUnits:
 
     @classmethod
     def dropped(cls, name: str) -> BlockUnits:
+        """Describe a block that was replaced by an identity.
+
+        Args:
+            name: The path of the block in the model.
+
+        Returns:
+            Units with nothing to cut.
+        """
         return cls(name, 0, 0, None, None, None)
 
     def head_columns(self, heads: Sequence[int]) -> list[int]:
-        """The columns of `proj` that belong to `heads`."""
+        """Find the columns of `proj` that belong to heads.
+
+        Args:
+            heads: Indices of heads.
+
+        Returns:
+            `head_dim` indices for each of them; all of the first of `head_runs` come first.
+        """
         width = self.head_dim // self.head_runs
         row = self.heads * width
         return [
@@ -108,12 +140,19 @@ class BlockUnits:
 
     @property
     def ffn_width(self) -> int:
+        """The number of neurons of the FFN; 0 without one."""
         return 0 if self.fc1 is None else int(self.fc1.weight.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A layer that reads the residual stream through `norm`."""
+    """A layer that reads the residual stream through a norm.
+
+    Attributes:
+        name: The path of the layer in the model.
+        norm: The norm over the channels of the stream.
+        layer: Weight (outputs, channels of the stream).
+    """
 
     name: str
     norm: nn.Module
@@ -123,83 +162,168 @@ class Reader:
 class Backbone(Protocol):
     """One family of backbones.
 
-    Guarantees: `units(model)` and `block_structure(model, spec).blocks` list the same blocks in the same order,
-    also for a cut model. A model without some heads equals, to 1e-5, the whole model with those columns of `proj`
-    set to zero. Everything that `supports` allows works in `build`, `slice_heads` and the export.
+    Guarantees: `units(model)` and `block_structure(model, spec).blocks` list the same blocks in the same order, also
+    for a cut model. A model without some heads equals, to 1e-5, the whole model with those columns of `proj` set to
+    zero. Everything that `supports` allows works in `build`, `slice_heads` and the export.
+
+    Attributes:
+        family: The name under which it is registered.
     """
 
     family: str
 
     def claims(self, name: str) -> bool:
-        """Whether `name` (a timm name, with or without a tag, or a built-in base) belongs to this family."""
+        """Decide whether a name belongs to this family.
+
+        Args:
+            name: A timm name, with or without a tag, or a built-in base.
+
+        Returns:
+            Whether this family builds it.
+        """
         ...
 
     def variants(self) -> tuple[str, ...]:
-        """All names that the family claims, without tags."""
+        """List all names that the family claims.
+
+        Returns:
+            The names, without tags.
+        """
         ...
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
-        """`None` if the model can be built with `knob` at `value`, else the reason, in one sentence.
+        """Say whether a model can be built with a knob at a value.
 
-        Knobs: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
-        ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
-        distillation, quantization, quantized_ops. `window_size@192` asks whether a window fits at 192 pixels; without
-        a resolution, whether the model has windows at all. A knob that does not concern backbones is always supported.
+        Args:
+            name: A timm name or a built-in base.
+            knob: weights, resolution, window_size, depth_pruning_ratio, embed_pruning_ratio, head_pruning_ratio,
+                ffn_pruning_ratio, weight_sparsity, token_pruning_ratio, token_pruning_method, token_pruning_at,
+                distillation, quantization or quantized_ops. `window_size@192` asks whether a window fits at 192 pixels;
+                without a resolution, whether the model has windows at all. A knob that does not concern backbones is
+                always supported.
+            value: As the space file has it.
+
+        Returns:
+            None if it can, else the reason, in one sentence.
         """
         ...
 
     def native_resolution(self, name: str) -> int:
-        """Pixels at which the weights of `name` were trained."""
+        """Look up at which size a model's weights were trained.
+
+        Args:
+            name: A timm name or a built-in base.
+
+        Returns:
+            The side of the images, in pixels.
+        """
         ...
 
     def windows(self, name: str, resolution: int) -> tuple[int, ...]:
-        """Sides of windows that `name` can be built with at `resolution` pixels; empty for a model without
-        windows."""
+        """List the windows that a model can be built with.
+
+        Args:
+            name: A timm name or a built-in base.
+            resolution: The side of the images, in pixels.
+
+        Returns:
+            Sides of windows, in tokens; empty for a model without windows.
+        """
         ...
 
     def own_window(self, name: str, resolution: int) -> int | None:
-        """The default window of `name` at `resolution`; `None` if it is not one of `windows`."""
+        """Look up the default window of a model.
+
+        Args:
+            name: A timm name or a built-in base.
+            resolution: The side of the images, in pixels.
+
+        Returns:
+            The side of the window, in tokens; None if it is not one of `windows`.
+        """
         ...
 
     def build(self, spec: ModelSpec) -> Built:
         """Build a new model with its starting weights.
 
-        `WeightsError` when they cannot be found or do not fit,
-        `PlanError` for an unsupported resolution or window.
+        Args:
+            spec: The model.
+
+        Returns:
+            The model in evaluation mode.
+
+        Raises:
+            WeightsError: The weights cannot be found or do not fit.
+            PlanError: The resolution or the window is not supported.
         """
         ...
 
     def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
-        """What can be cut from `model` in its present state."""
+        """Describe what can be cut from a model in its present state.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            spec: With which it was built.
+
+        Returns:
+            The shapes of its blocks, in the order of `units`.
+        """
         ...
 
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        """The layers behind the block structure."""
+        """List the layers behind the block structure.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+
+        Returns:
+            The units of each block, in a fixed order.
+        """
         ...
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        """Remove, in place, every head of `block` that is not in `kept` (ascending indices)."""
+        """Remove heads from one block, in place.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            block: The index of the block in `units`.
+            kept: Indices of the heads that stay, ascending.
+        """
         ...
 
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
-        """Remove, in place, every channel of the residual stream that is not in `kept` (ascending indices).
+        """Remove channels of the residual stream, in place. Called only if `supports` allows `embed_pruning_ratio`.
 
         A norm over fewer channels takes mean and variance over these alone. So the cut model equals, to 1e-5, not the
         model with the other channels masked, but the one whose norms read only the kept channels and give zero for the
         others.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            kept: Indices of the channels that stay, ascending.
         """
         ...
 
     def stream_readers(self, model: nn.Module) -> tuple[Reader, ...]:
-        """The layers of the blocks that read the stream, in order, without classifiers; none if the stream is not cut.
+        """List the layers of the blocks that read the stream, without classifiers.
 
-        A cut model has the remaining readers of its base, under the same names.
+        Args:
+            model: Built by `build`, and possibly cut. A cut model has the remaining readers of its base, under the same
+                names.
+
+        Returns:
+            The layers in their order in the model; none if the stream is not cut.
         """
         ...
 
     def deployable(self, model: nn.Module) -> nn.Module:
-        """The model that ships: `model` itself, or a copy in which branches that only training needs are merged.
+        """Make the model that ships. See `vitsearch.export.deploy.deployed`.
 
-        The copy gives the same outputs; `units` does not work on it. See `vitsearch.export.deploy.deployed`.
+        Args:
+            model: A trained model. It is not changed.
+
+        Returns:
+            `model` itself, or a copy in which branches that only training needs are merged. The copy gives the same
+            outputs; `units` does not work on it.
         """
         ...

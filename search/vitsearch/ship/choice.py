@@ -23,10 +23,12 @@ _PICK = re.compile(r"\s*(min|max)\s+(\S+)(?:\s+where\s+(.+?))?\s*\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """Either a `model` (the number of a trial, `"baseline"` or `"knee"`), or a `pick` (`FORM`) among the
-    models of the front.
+    """The model to ship: either a `model` or a `pick`.
 
-    `device` names a target of `vitsearch retarget`; None for where the study was searched.
+    Attributes:
+        model: The number of a trial, `"baseline"` or `"knee"`.
+        pick: A rule that picks one model of the front, such as `min cpu_ms_p50 where accuracy >= 0.9` (`FORM`).
+        device: The name of a target of `vitsearch retarget`; None for where the study was searched.
     """
 
     model: int | str | None = None
@@ -49,7 +51,20 @@ class Chosen:
 
 
 def choose(study: Study, ledger: Ledger, wanted: Wanted) -> Chosen:
-    """The model that is wanted; `StudyError` when there is none, or when it has no exported model."""
+    """Find the model that is wanted.
+
+    Args:
+        study: Where it was searched.
+        ledger: The results of the study.
+        wanted: The name of the model, or the rule that picks it.
+
+    Returns:
+        A confirmed trial, or the baseline.
+
+    Raises:
+        StudyError: There is no such model, or it has no exported file.
+        UnknownName: The rule names what is no metric or knob.
+    """
     if (wanted.model is None) == (wanted.pick is None):
         both = "neither was" if wanted.pick is None else f"both, {wanted.model!r} and {wanted.pick!r}, were"
         raise StudyError(f"name the wanted model, or the rule that picks it; {both} given; the form of a rule: {FORM}")

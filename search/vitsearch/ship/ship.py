@@ -28,10 +28,16 @@ from vitsearch_evaluators.verify.checksums import SIGNATURE
 
 @dataclass(frozen=True)
 class ShipOptions:
-    """`folder` None: named after the study and the trial, in the present folder. `again`: evaluate and measure,
-    whatever the ledger has. `images` puts test images into the bundle; `emulated` allows the figures of an
-    emulated device. `observers` are those that get the bundle, by their names with their settings, such as the URI of
-    `mlflow`. `sign` is the OpenSSH key that signs its checksums."""
+    """How a bundle is written.
+
+    Attributes:
+        folder: Where to; None: named after the study and the trial, in the present folder.
+        again: Whether to evaluate and measure whatever the ledger has.
+        images: Whether test images are put into the bundle.
+        emulated: Whether the figures of an emulated device are allowed.
+        observers: Those that get the bundle, by their names with their settings, such as the URI of `mlflow`.
+        sign: The OpenSSH key that signs its checksums.
+    """
 
     folder: Path | None = None
     again: bool = False
@@ -43,7 +49,14 @@ class ShipOptions:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was written; `is_signed` with `--sign`."""
+    """A bundle that was written.
+
+    Attributes:
+        folder: Its folder.
+        archive: A zip of the folder.
+        model: The model with its figures.
+        is_signed: Whether its checksums are signed.
+    """
 
     folder: Path
     archive: Path

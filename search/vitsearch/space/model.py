@@ -103,8 +103,18 @@ class SearchSpace(Section):
         return dict(self.fleet.weights) if isinstance(self.fleet, FleetWeights) else None
 
     def on_device(self, name: str, device: DeviceSection | None) -> SearchSpace:
-        """The space of one device, None for this machine. Of a fleet, what is said of a metric of `name` holds for
-        the metric itself, and what is said of another device is left out."""
+        """Give the space of one device.
+
+        Of a fleet, what is said of a metric of this device holds for the metric itself, and what is said of another
+        device is left out.
+
+        Args:
+            name: The name of the device.
+            device: Its keys; None for this machine.
+
+        Returns:
+            The space with this device alone.
+        """
         others = {f"@{other}" for other in self.fleet_names if other != name}
         own = [key for key in self.objectives if name not in self.fleet_names or not key.endswith(tuple(others))]
         objectives = {key.partition("@")[0]: self.objectives[key] for key in own}
@@ -115,30 +125,68 @@ class SearchSpace(Section):
         return self.model_copy(update=changes)
 
     def start_of(self, backbone: str) -> StartingWeights:
-        """The starting weights of a backbone of the space."""
+        """Look up the starting weights of a backbone.
+
+        Args:
+            backbone: One of the space.
+
+        Returns:
+            Its name and the source of its weights.
+        """
         return next(choice for choice in self.space.backbone if choice.name == backbone)
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Every knob with its values in the order of the file; a knob that is not searched has no values."""
+        """List every knob with its values.
+
+        Returns:
+            By knob, the values in the order of the file; a knob that is not searched has none.
+        """
         return {name: self.choices_of(name) for name in Knobs.model_fields if name != "width_multiple"}
 
     def choices_of(self, knob: str) -> tuple[Any, ...]:
-        """The values of a knob in the order of the file."""
+        """List the values of a knob.
+
+        Args:
+            knob: A key of `space:` in the file.
+
+        Returns:
+            The values in the order of the file.
+        """
         values: tuple[Any, ...] = getattr(self.space, knob)
         return tuple(choice.name for choice in values) if knob == "backbone" else values
 
     def recipe(self, backbone: str) -> Recipe:
-        """The recipe with which this study fine-tunes `backbone`."""
+        """Give the recipe with which this study fine-tunes a backbone.
+
+        Args:
+            backbone: One of the space.
+
+        Returns:
+            The recipe with all its defaults.
+        """
         return self.task.fine_tune.recipe(self.search.seed, backbone)
 
     def to_json(self) -> dict[str, Any]:
-        """The space with all defaults, in JSON types; the password of the database is masked."""
+        """Convert to plain values.
+
+        Returns:
+            The space with all defaults, in JSON types; the password of the database is masked.
+        """
         return self.model_dump(mode="json", by_alias=True) | {"storage": self.safe_storage}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> SearchSpace:
-        """Read what `to_json` gives, under the rules for a space file: a database may have been edited. Raises
-        `StudyError` with the first problem."""
+        """Read what `to_json` returned, under the rules for a space file: a database may have been edited.
+
+        Args:
+            value: The plain values.
+
+        Returns:
+            The space.
+
+        Raises:
+            StudyError: A value is not valid; with the first problem.
+        """
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -149,9 +197,15 @@ class SearchSpace(Section):
             ) from None
 
     def differences(self, other: SearchSpace) -> list[str]:
-        """A line such as `search.trials: 12 -> 20` for each key that differs; `other` is the newer space.
+        """Say what differs from a newer space.
 
         A key whose value is null counts as absent, so that a new limit is described by the bounds that it sets.
+
+        Args:
+            other: The newer space.
+
+        Returns:
+            A line such as `search.trials: 12 -> 20` for each key that differs.
         """
         old, new = dict(_leaves(self.to_json())), dict(_leaves(other.to_json()))
         keys = sorted(key for key in old.keys() | new.keys() if old.get(key, _NULL) != new.get(key, _NULL))

@@ -29,32 +29,55 @@ from vitsearch.study.study import Study
 
 @dataclass(frozen=True)
 class Classified:
-    """How many of `n` images are classified correctly."""
+    """How many images a model classified correctly.
+
+    Attributes:
+        correct: Of them, so many.
+        n: All of them.
+    """
 
     correct: int
     n: int
 
     @property
     def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval (low, high) of the accuracy."""
         return wilson(self.correct, self.n)
 
     def agrees(self, accuracy: float) -> bool:
-        """Whether chance may explain the difference to the worker's accuracy on the whole split."""
+        """Decide whether chance may explain a difference.
+
+        Args:
+            accuracy: The worker's, on the whole split.
+
+        Returns:
+            Whether it lies within the interval.
+        """
         low, high = self.interval
         return low <= accuracy <= high
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model that could be shipped; `trial` is None for the baseline.
+    """A model that could be shipped.
 
-    `flags` are those that all its measurements have, such as `throttled`. `basis` is what its medians are:
-    `raw` times, or `paired` with reference models; None without a measurement in the ledger. `shares` are those
-    of its MACs in each precision, as the runtime computes them; empty where they are unknown. `breaks` are the limits
-    that it does not meet, such as `accuracy>=0.9`. `sha256` is the digest of its exported model, `file` the path
-    of that on this machine (None where it is not here). `beside` are its times over those of the same graph in other
-    precisions that the study has measured. `class_counts` are those of its answers;
-    None before it was evaluated.
+    Attributes:
+        trial: The number of its trial; None for the baseline.
+        plan: How it is made.
+        keys: Under which its results are stored.
+        metrics: Its figures, all measurements pooled.
+        feasible: Whether it meets all limits.
+        flags: Those that all its measurements have, such as `throttled`.
+        basis: What its medians are: `raw` times, or `paired` with reference models; None without a measurement in the
+            ledger.
+        on_device: Its accuracy on the device, on a part of the validation images.
+        on_test: Its accuracy on the test images, if it was shipped.
+        shares: Shares of its MACs by the precision in which the runtime computes them; empty where they are unknown.
+        breaks: The limits that it does not meet, such as `accuracy>=0.9`.
+        sha256: The digest of its exported model.
+        file: Where that is on this machine; None where it is not here.
+        beside: Its times over those of the same graph in other precisions that the study has measured.
+        class_counts: How its answers spread over the classes; None before it was evaluated.
     """
 
     trial: int | None
@@ -109,12 +132,19 @@ def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]
 
 @dataclass(frozen=True)
 class Front:
-    """`points` are feasible and sorted by the first cost; `knee` is the index of the balanced one.
+    """The models of a study that nothing dominates.
 
-    `near` are the feasible ones that are dominated only within the intervals of their costs. `emulated`: the times
-    are those of an emulated device. `others` are all further models: dominated ones, and those that break a limit, by
-    trial. `device` is where the study was searched, or the target of `vitsearch retarget` where its models were
-    measured; `shown_device` names it with its host.
+    Attributes:
+        study: Its name.
+        objectives: The metrics that are traded off.
+        baseline: The unpruned model; None before it was measured.
+        points: The feasible models that nothing dominates, sorted by the first cost.
+        knee: The index of the balanced one; None without points.
+        emulated: Whether the times are those of an emulated device.
+        near: Feasible models that are dominated only within the intervals of their costs.
+        others: All further models (dominated ones, and those that break a limit), by trial; empty in `front()`.
+        device: Where the study was searched, or the target of `vitsearch retarget` where its models were measured.
+        shown_device: The same with the host of the device.
     """
 
     study: str
@@ -129,11 +159,22 @@ class Front:
     shown_device: str = LOCAL_DEVICE
 
     def shown(self) -> Sequence[Point]:
-        """The baseline and the points."""
+        """List the baseline and the points.
+
+        Returns:
+            The baseline first, if it was measured.
+        """
         return [*([self.baseline] if self.baseline else []), *self.points]
 
     def hypervolume(self, reference_point: Mapping[str, float | None]) -> float | None:
-        """What the front dominates up to the corner that its study keeps (`vitsearch status`); None without one."""
+        """Compute the hypervolume that the front dominates.
+
+        Args:
+            reference_point: The corner that the study keeps (`vitsearch status`): the worst value of each objective.
+
+        Returns:
+            The hypervolume, in the product of the losses' units; None without a corner.
+        """
         corner = loss(self.objectives, reference_point)
         losses = (loss(self.objectives, point.metrics.values) for point in self.points)
         return None if corner is None else hypervolume([one for one in losses if one is not None], corner)
@@ -145,8 +186,12 @@ class Front:
         return tuple(dict.fromkeys(found))
 
     def class_warnings(self) -> list[str]:
-        """What to know of single classes before the accuracies of the baseline and of the knee are believed, and which
-        other models of the front miss a class."""
+        """Say what to know of single classes before accuracies are believed.
+
+        Returns:
+            A line for each caveat of the baseline and of the knee, and for the other models of the front that miss a
+            class.
+        """
         knee = None if self.knee is None else self.points[self.knee]
         chosen = {"the baseline": self.baseline} | ({} if knee is None else {f"{knee.name}, the knee,": knee})
         named = {name: point.classes for name, point in chosen.items() if point and point.classes}

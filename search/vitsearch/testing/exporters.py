@@ -47,7 +47,11 @@ class Small(nn.Module):
 
 
 class ExporterTests:
-    """What every exporter guarantees."""
+    """What every exporter guarantees.
+
+    Attributes:
+        runtime: The name of the exporter in `vitsearch.export.EXPORTERS`.
+    """
 
     runtime: ClassVar[str]
 

@@ -118,8 +118,13 @@ def fake_confusion(accuracy: float, images: int = 1000) -> Confusion:
 
 @dataclass
 class FakeRunner:
-    """`runs` counts the stages; `before` is called first and may raise (a fault to inject); `cost` is what it is
-    said to have cost."""
+    """Makes each stage at once, with numbers that depend on the plan alone.
+
+    Attributes:
+        before: Is called first and may raise: a fault to inject.
+        cost: What a stage is said to have cost.
+        runs: Counts the stages.
+    """
 
     before: Callable[[Job[Any]], None] = lambda job: None
     cost: Callable[[Job[Any]], StageCost] = lambda job: StageCost(0.0)
@@ -202,8 +207,20 @@ def _written(value: object) -> Iterator[Path]:
 
 @dataclass
 class FakeDevice:
-    """Measures the cost that is written in the file, each time two minutes after the time before, with a `basis` of
-    `paired` beside references. `before` runs first and may raise."""
+    """Measures the cost that `FakeRunner` wrote into a file, each time two minutes after the time before.
+
+    Attributes:
+        name: As the space file names it.
+        basis: What its medians are; `paired` beside references.
+        parallel: Measurements that it takes at the same time.
+        before: Is called first with the file and may raise: a fault to inject.
+        measured: Counts the measurements by protocol, and those of `accuracy`.
+        outage: Since when it is away; None while it answers.
+        deadline_s: Seconds after which a run gives up on it.
+        queue: Who is served first; None for nobody.
+        adopted: Counts the calls of `adopt`.
+        info: What it says of itself.
+    """
 
     name: str = "local"
     basis: str = RAW
@@ -224,7 +241,16 @@ class FakeDevice:
         self.adopted += 1
 
     async def accuracy(self, artifact: Path, subset: Subset, deployment: Deployment) -> AccuracyResult:
-        """Nine of ten images are classified correctly."""
+        """Classify nine of ten images correctly.
+
+        Args:
+            artifact: The file.
+            subset: The images; not read.
+            deployment: Its runtime is the one that the result names.
+
+        Returns:
+            A result that is marked `emulated`.
+        """
         self.before(artifact)
         self.measured["accuracy"] += 1
         return AccuracyResult(
@@ -286,7 +312,16 @@ def fake_ratio(ms: float, half: float = 1e-4) -> Paired:
 
 
 def fake_measurement(cost_ms: float, protocol: MeasureProtocol = CONFIRM, **changes: Any) -> Measurement:
-    """A measurement whose figures follow from `cost_ms`."""
+    """Make a measurement whose figures follow from one number.
+
+    Args:
+        cost_ms: The median latency.
+        protocol: The protocol that it is said to follow.
+        **changes: Fields of `Measurement` to replace.
+
+    Returns:
+        A measurement that is marked `emulated`.
+    """
     power = Power(4.0, 2.0, 4.0 * cost_ms, 2.0 * cost_ms, "fake", "module", False, 10.0, 100, 0.01)
     plain = Measurement(
         job_id="0" * 64,

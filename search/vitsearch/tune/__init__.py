@@ -25,11 +25,18 @@ Space = str | os.PathLike[str] | SearchSpace
 
 
 def trainable(space: Space) -> type:
-    """The class to give to `tune.Tuner`. Each of its steps is a rung: refit, fine-tunes, then the confirmed model.
+    """Make the class to give to `tune.Tuner`. Each of its steps is a rung: refit, fine-tunes, then the confirmed model.
 
-    The paths of the space file are relative to the folder of this process, on every node. Raises
-    `vitsearch.errors.SpaceError` with every problem of the file, and `vitsearch.errors.ResourceError`
-    where Ray Tune, or what writes files of its runtimes, is missing.
+    Args:
+        space: A space file, or what `load_space` returned. Its paths are relative to the folder of this process, on
+            every node.
+
+    Returns:
+        A subclass of `ray.tune.Trainable`.
+
+    Raises:
+        SpaceError: The file is not valid; lists every problem.
+        ResourceError: Ray Tune, or what writes files of the runtimes, is missing.
     """
     _require_tune()
     from vitsearch.search.plans import lacking  # timm and torch: only for those who search
@@ -42,8 +49,19 @@ def trainable(space: Space) -> type:
 
 
 def search_space(space: Space) -> dict[str, Any]:
-    """The knobs of a space file as `param_space`. Each is drawn at random from the values that the others leave it,
-    and is None where they leave none. Replace one by a value or a `tune.grid_search` of some of its values."""
+    """Turn the knobs of a space file into the `param_space` of a tuner.
+
+    Args:
+        space: A space file, or what `load_space` returned.
+
+    Returns:
+        By knob, what draws its value at random from those that the others leave it; it draws None where they leave
+        none. Replace one by a value or a `tune.grid_search` of some of its values.
+
+    Raises:
+        SpaceError: The file is not valid; lists every problem.
+        ResourceError: Ray Tune is missing.
+    """
     tune = _require_tune()
     from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
 
@@ -52,7 +70,18 @@ def search_space(space: Space) -> dict[str, Any]:
 
 
 def define_by_run(space: Space) -> Callable[[Any], None]:
-    """The knobs of a space file as `space` of `OptunaSearch`: it asks only for those that a plan has."""
+    """Turn the knobs of a space file into the `space` of `OptunaSearch`.
+
+    Args:
+        space: A space file, or what `load_space` returned.
+
+    Returns:
+        A function that asks a trial of Optuna for the knobs that its plan has, and for no others.
+
+    Raises:
+        SpaceError: The file is not valid; lists every problem.
+        ResourceError: Ray Tune is missing.
+    """
     _require_tune()
     from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +91,51 @@ def test_every_page_has_its_place(pages):
     lying = [path.relative_to(Path(REPOSITORY, "docs")) for path in Path(REPOSITORY, "docs").rglob("*.md")]
     assert [str(path) for path in lying if str(path) not in nav] == []
     assert [place for place in pages.PLACES.values() if place not in nav] == []
+
+
+def documented(name):
+    """What the reference shows under a name: functions and classes of a module, methods of a class. It leaves out what
+    has no docstring; all that a plugin has to define must have one."""
+    try:
+        shown = importlib.import_module(name)
+    except ModuleNotFoundError:
+        home, _, attribute = name.rpartition(".")
+        yield from members(name, getattr(importlib.import_module(home), attribute))
+        return
+    for attribute, value in vars(shown).items():
+        if not attribute.startswith("_") and getattr(value, "__module__", "").startswith(name):
+            yield from members(f"{name}.{attribute}", value)
+
+
+def members(name, value):
+    if inspect.isfunction(value):
+        yield name, value
+    elif inspect.isclass(value):
+        yield name, value
+        for attribute, method in vars(value).items():
+            method = getattr(method, "__func__", method)  # of a class method
+            is_required = getattr(value, "_is_protocol", False) or getattr(method, "__isabstractmethod__", False)
+            is_shown = not attribute.startswith(("_", "test_")) and inspect.isfunction(method)
+            if is_shown and (is_required or method.__doc__):
+                yield f"{name}.{attribute}", method
+
+
+def lacks(function):
+    """The sections and arguments that the docstring of a function does not have."""
+    text = inspect.getdoc(function) or ""
+    described = {"self", "cls", *re.findall(r"^    \*{0,2}(\w+):", text, re.MULTILINE)}
+    lacking = [name for name in inspect.signature(function).parameters if name not in described]
+    returns = function.__annotations__.get("return", "None")
+    has_returns = re.search(r"^(Returns|Yields):$", text, re.MULTILINE)
+    return lacking if has_returns or str(returns) == "None" else [*lacking, "Returns"]
+
+
+@pytest.mark.long
+def test_public_names_say_what_they_take_and_return(pages):
+    names = [*pages.API, *(name for names in pages.PLUGINS.values() for name in names)]
+    parts = {name: value for shown in names for name, value in documented(shown)}
+    functions = {name: lacks(value) for name, value in parts.items() if inspect.isfunction(value)}
+    assert {name: lacking for name, lacking in functions.items() if lacking} == {}
+    dataclasses = {name: f"{value.__name__}(" for name, value in parts.items()}  # what they make of their fields
+    assert [name for name, value in parts.items() if (value.__doc__ or "(").startswith(("(", dataclasses[name]))] == []
+    assert len(parts) > 100

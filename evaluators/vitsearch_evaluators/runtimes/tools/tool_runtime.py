@@ -27,10 +27,15 @@ class NotProvided(MeasurementFailed):
 
 
 class ToolTimes(NamedTuple):
-    """The times that a program reported; `wall_ms` are the samples in order.
+    """The times that a program reported. A figure that it does not report is None with its reason.
 
-    A figure that it does not report is None with its reason. `reported_options` are further settings and
-    figures, which the result records with the options.
+    Attributes:
+        wall_ms: The samples in order, in milliseconds.
+        load_ms: The time of loading the model.
+        first_inference_ms: The time of the first run.
+        peak_memory_mb: The peak of resident memory.
+        reported_options: Further settings and figures, which the result records with the options.
+        reasons: Why figures are missing, by their names.
     """
 
     wall_ms: List[float]
@@ -42,16 +47,23 @@ class ToolTimes(NamedTuple):
 
 
 class RunCount(NamedTuple):
-    """The number of runs of all streams, and their rate per second."""
+    """How often a program ran the model.
+
+    Attributes:
+        runs: The number of runs of all streams.
+        runs_per_s: Their rate.
+    """
 
     runs: int
     runs_per_s: float
 
 
 class LoadWindow(NamedTuple):
-    """A window in which a program only ran the model, without loading and warm-up, and its number of runs.
+    """A window in which a program only ran the model, without loading and warm-up.
 
-    `window` is (start, end) on the machine's monotonic clock.
+    Attributes:
+        window: Its start and end in seconds, on the machine's monotonic clock.
+        runs: The number of runs in it.
     """
 
     window: Tuple[float, float]
@@ -72,34 +84,105 @@ class ToolRuntime(Runtime):
         )
 
     def prepare(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> None:
-        """Make what `measure` needs, in a separate process that may take long. Called if `prepares` is set."""
+        """Make what `measure` needs, in a separate process that may take long. Called if `prepares` is set.
+
+        Args:
+            path: The first file of the model, as the job names it.
+            options: Those in effect, as `check_options` returned them.
+            protocol: How the measurement is taken.
+
+        Raises:
+            MeasurementFailed: The program rejects the model.
+        """
 
     def sizes(self, path: str, protocol: MeasureProtocol) -> RunShapes:
-        """Return the batch and the shapes of a run; MeasurementFailed `incompatible_artifact` for those that this
-        program cannot run."""
+        """Return the batch and the shapes of a run.
+
+        Args:
+            path: The first file of the model.
+            protocol: How the measurement is taken, with the batch and the shapes that are asked for.
+
+        Returns:
+            The number of images in a run, and the shape of each input (None: unknown).
+
+        Raises:
+            MeasurementFailed: `incompatible_artifact` for a batch or shapes that this program cannot run.
+        """
         if protocol.shapes:
             raise MeasurementFailed("incompatible_artifact", f"{self.name} cannot set the shapes of a model")
         return RunShapes(protocol.batch or 1, None)
 
     @abc.abstractmethod
     def measure(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        """Run the program; MeasurementFailed when it rejects the model or reports no times."""
+        """Run the program and read the times that it prints.
+
+        Args:
+            path: The first file of the model, as the job names it.
+            options: Those in effect, as `check_options` returned them.
+            protocol: How the measurement is taken.
+
+        Returns:
+            The times of single runs, and figures of loading and memory where the program reports them.
+
+        Raises:
+            MeasurementFailed: The program rejects the model or reports no times.
+        """
 
     def sustained(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> ToolTimes:
-        """Measure after `soak_s` of load; or NotProvided."""
+        """Measure after `soak_s` of load.
+
+        Args:
+            path: The first file of the model, as the job names it.
+            options: Those in effect, as `check_options` returned them.
+            protocol: How the measurement is taken.
+
+        Returns:
+            The times after the load.
+
+        Raises:
+            NotProvided: The program cannot do that.
+        """
         raise NotProvided(f"{self.name} cannot measure after a soak")
 
     def throughput(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> RunCount:
-        """Run `streams` inferences at a time for `throughput_s` and count them; or NotProvided."""
+        """Run `streams` inferences at a time for `throughput_s` and count them.
+
+        Args:
+            path: The first file of the model, as the job names it.
+            options: Those in effect, as `check_options` returned them.
+            protocol: How the measurement is taken.
+
+        Returns:
+            The number of runs and their rate.
+
+        Raises:
+            NotProvided: The program cannot do that.
+        """
         raise NotProvided(f"{self.name} runs one inference at a time")
 
     def power_load(self, path: str, options: Mapping[str, Any], protocol: MeasureProtocol) -> LoadWindow:
-        """Run without a pause for `power_s`; or NotProvided when the window of the runs is not known exactly."""
+        """Run without a pause for `power_s`, while the agent reads the meter.
+
+        Args:
+            path: The first file of the model, as the job names it.
+            options: Those in effect, as `check_options` returned them.
+            protocol: How the measurement is taken.
+
+        Returns:
+            The window in which the program only ran the model.
+
+        Raises:
+            NotProvided: The window of the runs is not known exactly.
+        """
         raise NotProvided(f"{self.name} does not report when its runs start and end")
 
     @property
     def program(self) -> str:
-        """The path of the program; MeasurementFailed when there is none."""
+        """The path of the program.
+
+        Raises:
+            MeasurementFailed: There is none.
+        """
         if self.context.tool is None:
             raise MeasurementFailed("runtime_unavailable", f"no program for {self.name}")
         return self.context.tool
@@ -125,10 +208,18 @@ class ToolOutput(NamedTuple):
 def run_tool(argv: Sequence[str]) -> ToolOutput:
     """Run a program in this folder and return its output, which also goes to the log.
 
-    Raises MeasurementFailed: `runtime_unavailable` when the program cannot be started, `crash` for a signal,
-    `out_of_memory` when the kernel killed it for memory, and `incompatible_artifact` (or `out_of_memory`) with
-    its error lines when it ends with an error. It has no time limit of its own: the agent limits this process
-    and all that it starts.
+    It has no time limit of its own: the agent limits this process and all that it starts.
+
+    Args:
+        argv: The program and its arguments.
+
+    Returns:
+        The lines that it printed, stdout and stderr together, with the time of each.
+
+    Raises:
+        MeasurementFailed: `runtime_unavailable` when the program cannot be started, `crash` for a signal,
+            `out_of_memory` when the kernel killed it for memory, and `incompatible_artifact` (or `out_of_memory`) with
+            its error lines when it ends with an error.
     """
     import subprocess  # every child imports this file, but few start a program
 
@@ -174,11 +265,25 @@ def _error_lines(text: str) -> List[str]:
 
 
 def number(text: str) -> Optional[float]:
-    """Return a number as C++ prints it (also 1.04e+06), None for anything else."""
+    """Read a number as C++ prints it (also 1.04e+06).
+
+    Args:
+        text: What was printed.
+
+    Returns:
+        The number; None for anything else.
+    """
     return float(text) if re.match(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z", text) else None
 
 
 def missing_reasons(**reasons: str) -> Dict[str, str]:
-    """Return the given reasons and those for figures that no program reports."""
+    """Return the reasons for figures that a program does not report.
+
+    Args:
+        **reasons: Those of this program, by the names of the figures.
+
+    Returns:
+        These, and those for figures that no program reports.
+    """
     common = {"cpu_ms": "the program reports no CPU time", "contention": "another program ran the model"}
     return dict(common, **reasons)

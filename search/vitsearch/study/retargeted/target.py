@@ -18,8 +18,17 @@ CPU_TIME, LATENCY = "cpu_ms_p50", "latency_ms_p50"
 
 @dataclass(frozen=True)
 class Target:
-    """Another device, or the same one with other threads, another runtime, provider or precision. None: as each model
-    has it in the study. The names are those of a space file."""
+    """Another device, or the same one with other threads, another runtime, provider or precision.
+
+    The names are those of a space file. None: as each model has it in the study.
+
+    Attributes:
+        device: The name of the device; `local` for this machine.
+        backend: The runtime, such as `openvino`.
+        provider: What computes, such as `cpu`.
+        quantization: The precision, such as `int8_ptq`.
+        threads: The number of threads of the runtime.
+    """
 
     device: str
     backend: str | None = None
@@ -35,7 +44,14 @@ class Target:
         return "+".join([self.device, *(change for change in changes if change is not None)])
 
     def deployment(self, own: Deployment) -> Deployment:
-        """A deployment of the study, moved here. Options are those of its runtime, so another runtime has none."""
+        """Move a deployment of the study here. Options belong to a runtime, so another runtime has none.
+
+        Args:
+            own: The deployment of a model in the study.
+
+        Returns:
+            The deployment of the same model on this target.
+        """
         moved, runtime = replace(own, device=self.device), self.backend or own.runtime
         if runtime != own.runtime:
             batch = own.batch if RUNTIMES[runtime].open_batch else own.batch or 1
@@ -44,8 +60,16 @@ class Target:
         return moved if self.provider is None else replace(moved, provider=self.provider)
 
     def space(self, own: SearchSpace, known: Mapping[str, DeviceSection] = MappingProxyType({})) -> SearchSpace:
-        """The space of the study with this device, its threads, and the time that counts there. `known` are devices
-        of a newer space file."""
+        """Make the space file that a study on this target would have: this device, its threads, and the time that
+        counts there.
+
+        Args:
+            own: The space of the study.
+            known: Devices of a newer space file, by name.
+
+        Returns:
+            The space on this target.
+        """
         described = {**own.devices, **known}.get(self.device) or DeviceSection()
         threads = self.threads or own.measure.threads
         measure = own.measure.model_copy(update={"threads": threads})
@@ -54,9 +78,17 @@ class Target:
         return _with_latency(moved) if self.counts_latency(own) else moved
 
     def counts_latency(self, own: SearchSpace) -> bool:
-        """Whether latency takes the place of CPU time. A study that measures on its own, shared machine with one thread
-        asks for CPU time, which stands for latency there. On a device it does not, and with several threads it is the
-        sum of all of them."""
+        """Decide whether latency takes the place of CPU time.
+
+        A study that measures on its own, shared machine with one thread asks for CPU time, which stands for latency
+        there. On a device it does not, and with several threads it is the sum of all of them.
+
+        Args:
+            own: The space of the study.
+
+        Returns:
+            Whether objectives and limits of the CPU time are read as those of the latency.
+        """
         asks_cpu_time = any(split(name)[0].name == CPU_TIME for name in own.objectives)
         is_shared = not own.devices and own.measure.threads == 1
         stays = self.device == LOCAL_DEVICE and self.threads in (None, 1)
