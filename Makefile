@@ -131,6 +131,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vermin --no-tips --target=3.6- --violations evaluators/vitsearch_evaluators
+	$(BIN)/python tools/lint_scripts.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -54,7 +54,7 @@ function withInterval(figure, metric) {
 }
 
 function axisTitle(data, metric) {
-  const unit = (data.metrics[metric] || {}).unit || "";
+  const unit = data.metrics[metric]?.unit || "";
   return unit && !metric.toLowerCase().includes(unit.toLowerCase()) ? `${metric} [${unit}]` : metric;
 }
 

@@ -50,11 +50,11 @@ class Drawing {
 
   listen() {
     this.target.on("plotly_selected", (event) => {
-      if (event && event.points && event.points.length) selection.set(event.points.map(trialOf).filter((index) => index >= 0));
+      if (event?.points?.length) selection.set(event.points.map(trialOf).filter((index) => index >= 0));
     });
     this.target.on("plotly_deselect", () => selection.clear());
     this.target.on("plotly_click", (event) => {
-      const index = event.points && event.points.length ? trialOf(event.points[0]) : -1;
+      const index = event.points?.length ? trialOf(event.points[0]) : -1;
       if (index >= 0) selection.toggle(index);
     });
     this.target.on("plotly_restyle", () => { if (this.name === "parallel") this.brush(); });
@@ -73,7 +73,7 @@ class Drawing {
   }
 
   walk(event) {
-    const trials = this.figure && this.figure.walk;
+    const trials = this.figure?.walk;
     if (!trials || !trials.length) return;
     const last = trials.length - 1;
     const steps = { ArrowRight: Math.min(last, this.at + 1), ArrowLeft: Math.max(0, this.at - 1), Home: 0, End: last };

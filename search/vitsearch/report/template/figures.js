@@ -9,7 +9,7 @@ function isCost(data, metric) { return !SHARES.includes(metric) && metric in dat
 
 function isLogarithmic(data, metric) { return isCost(data, metric) && ticked("front-log"); }
 
-function bars(data, trials, metric) {
+function bars(trials, metric) {
   const ends = trials.map((trial) => drawn(trial, metric));
   return {
     type: "data", symmetric: false, thickness: 1, width: 0, color: theme.colour("quiet"),
@@ -47,11 +47,11 @@ function figureFront(data) {
       hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text", ...marked(trials),
       marker: { color: theme.group(group), symbol: look.symbol, opacity: 1, size: sizes(trials, look.size) },
     };
-    if (withBars.includes(group)) Object.assign(trace, { error_x: bars(data, trials, x), error_y: bars(data, trials, y) });
+    if (withBars.includes(group)) Object.assign(trace, { error_x: bars(trials, x), error_y: bars(trials, y) });
     return trace;
   });
   const onFront = groups.find((one) => one.group === "front");
-  if (onFront && x in data.objectives && y in data.objectives) traces.unshift(frontLine(data, onFront.trials, x, y));
+  if (onFront && x in data.objectives && y in data.objectives) traces.unshift(frontLine(onFront.trials, x, y));
   const shown = groups.flatMap((one) => one.trials).sort((one, other) => drawn(one, x).value - drawn(other, x).value);
   return {
     traces,
@@ -79,7 +79,7 @@ function figureText(trial, metric) {
   return withInterval(figure, metric) + (figure.predicted ? " (predicted)" : "");
 }
 
-function frontLine(data, trials, x, y) {
+function frontLine(trials, x, y) {
   const sorted = [...trials].sort((one, other) => drawn(one, x).value - drawn(other, x).value);
   return { type: "scatter", mode: "lines", x: sorted.map((trial) => drawn(trial, x).value), y: sorted.map((trial) => drawn(trial, y).value),
     line: { color: theme.group("front"), width: 1.5 }, hoverinfo: "skip", showlegend: false };
@@ -100,7 +100,7 @@ function figureSpace(data) {
   const groups = pointTraces(data, names, (trial) => ticked("front-predicted") || trial.group !== "not trained");
   const faded = theme.colour("line");
   const traces = groups.map(({ group, trials }) => {
-    const ends = names.map((name) => bars(data, trials, name));
+    const ends = names.map((name) => bars(trials, name));
     const values = names.map((name) => trials.map((trial) => drawn(trial, name).value));
     const isOn = (trial) => !selection.size || selection.has(trial.index);
     const trace = {
@@ -206,7 +206,7 @@ function figurePredicted(data) {
       { type: "scatter", mode: "markers", x: trials.map((trial) => trial.predicted), y: trials.map((trial) => trial.figures.accuracy.value),
         customdata: trials.map((trial) => trial.index), ...marked(trials), showlegend: false,
         error_x: { type: "data", array: trials.map((trial) => trial.error), thickness: 1, width: 0, color: theme.colour("quiet") },
-        error_y: bars(data, trials, "accuracy"), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
+        error_y: bars(trials, "accuracy"), hovertext: trials.map((trial) => hoverText(data, trial)), hoverinfo: "text",
         marker: { size: 9, color: trials.map((trial) => theme.group(trial.group)), symbol: trials.map((trial) => GROUP_LOOKS[trial.group].symbol) } },
     ],
     layout: layout({ xaxis: axis("predicted accuracy"), yaxis: axis("confirmed accuracy") }),

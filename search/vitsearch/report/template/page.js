@@ -142,9 +142,12 @@ function show(raw) {
 }
 
 function listen() {
-  const redraw = (ids, names) => ids.forEach((id) => by(id).addEventListener("change", () => {
-    for (const drawing of page.drawings) if (names.includes(drawing.name)) drawing.invalidate();
-  }));
+  const redraw = (ids, names) => {
+    const invalidate = () => {
+      for (const drawing of page.drawings) if (names.includes(drawing.name)) drawing.invalidate();
+    };
+    for (const id of ids) by(id).addEventListener("change", invalidate);
+  };
   redraw(["front-x", "front-y", "front-bars"], ["front"]);
   redraw(["front-predicted"], ["front", "space"]);
   redraw(["front-log"], ["front", "space"]);
@@ -204,7 +207,7 @@ function follow() {
     page.table.draw();
     refresh();
     const more = page.data.trials.length - before;
-    state.textContent = `Live, updated at ${time()}` + (more > 0 ? `: ${counted(more, "new trial")}` : "");
+    state.textContent = `Live, updated at ${time()}${more > 0 ? `: ${counted(more, "new trial")}` : ""}`;
     document.documentElement.dataset.version = version;
   });
 }
