@@ -3,7 +3,7 @@
 A parameter name never changes its meaning. When the allowed values of a knob depend on another choice, the name
 contains that choice (`resolution@deit_tiny_patch16_224`, `quantization@onnxruntime`). Numbers are floats that are
 rounded to the nearest choice, so a study can gain or lose choices. Words are categorical; their order is stored in the
-study, which only appends to it (`Study.word_choices`).
+study, which only appends to it (`vitsearch.study.database.word_lists.WordLists`).
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ README_WORDS = 1200
 SCREEN_LINES = 45
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+MODULE = re.compile(r"`((?:\w+/)+\w+\.py)`")
+HOMES = (".", "search", "evaluators", "search/vitsearch", "evaluators/vitsearch_evaluators", "search/vitsearch/search")
+"""Where pages let the paths of modules begin."""
 
 PIP = re.compile(r"pip\s+install\s+((?:[^`#\n]|\\\n)*)")
 EXTRAS = re.compile(r"vitsearch\S*?\[([\w,]+)\]")
@@ -52,6 +55,12 @@ def test_each_page_of_the_benchmarks_answers_a_question_on_one_screen():
         assert title.endswith("?")
         assert len(answer.splitlines()) <= 4
         assert f"[{title.removeprefix('# ')}](../docs/benchmarks/{page.name})" in summary
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_a_page_names_exist(page):
+    named = MODULE.findall(page.read_text())
+    assert [path for path in named if not any((REPOSITORY / home / path).exists() for home in HOMES)] == []
 
 
 def test_what_is_installed_without_a_release_needs_no_package_index():

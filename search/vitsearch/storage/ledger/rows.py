@@ -29,8 +29,14 @@ class BlockStructureRow:
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """`accuracy` and `kl` (nats, to the unpruned model) are torch's, on `n` validation images. `confusion`
-    counts the answers of a base; None for rungs, and for a base whose accuracy was known."""
+    """A base, or a rung of a compressed model, with what torch says of it.
+
+    Attributes:
+        weights_key: Of the training; `rung` is the one that has ended, in epochs.
+        accuracy: On `n` images: of a rung on the holdout, of a base on the validation split.
+        kl: From the unpruned model, in nats; None for a base.
+        confusion: The answers of a base, counted; None for rungs, and for a base whose accuracy was known.
+    """
 
     weights_key: str
     rung: int
