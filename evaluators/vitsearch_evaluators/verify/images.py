@@ -29,7 +29,7 @@ class Images(NamedTuple):
 
 
 def of_bundle(bundle: Bundle) -> Images:
-    """Return the images in a bundle."""
+    """Return the images in a bundle: uint8 (n, side, side, channels) when they are read, labels int64 (n,)."""
     counted = bundle.manifest.images
     n = 0 if counted is None else counted.n
     side = bundle.preprocessing["image_size"]
@@ -54,8 +54,9 @@ def _array(bundle: Bundle, name: str, dtype: str, shape: Tuple[int, ...]) -> Any
 
 
 def of_folder(folder: str, bundle: Bundle) -> Images:
-    """Return the images in FOLDER/CLASS, or FOLDER/test/CLASS, as the model takes them; InvalidRequest for a folder of
-    an unknown class, a file that cannot be read, and where Pillow is missing."""
+    """Return the images in FOLDER/CLASS, or FOLDER/test/CLASS, as the model takes them: uint8 (n, side, side, channels)
+    when they are read. InvalidRequest for a folder of an unknown class, a file that cannot be read, and where Pillow is
+    missing."""
     import numpy
 
     try:
@@ -144,7 +145,8 @@ class Chunk(NamedTuple):
 
 
 def chunks(images: Images, bundle: Bundle, folder: str) -> Iterator[Chunk]:
-    """Write the inputs of the model to files in `folder`, a part at a time, and yield each part.
+    """Write the inputs of the model, float32 (n, C, H, W), and their labels to files in `folder`, a part at a time, and
+    yield each part.
 
     Each part but the last has whole runs of the bundle's batch, so that the parts do not change what a run computes.
     """

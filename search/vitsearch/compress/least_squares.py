@@ -14,7 +14,7 @@ ROWS = 8192
 
 
 def drawn(rows: torch.Tensor) -> torch.Tensor:
-    """At most `ROWS` of `rows`, the same indices for every tensor of equal length."""
+    """At most `ROWS` of `rows` (n, columns), the same indices for every tensor of equal length."""
     if len(rows) <= ROWS:
         return rows
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]

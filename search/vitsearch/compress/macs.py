@@ -10,12 +10,12 @@ from vitsearch.models.surgery import frozen, unfused_attention
 
 
 def count(model: nn.Module, example_input: torch.Tensor) -> tuple[float, float]:
-    """Millions of multiply-accumulates for one image of `example_input`, and millions of parameters.
+    """Millions of multiply-accumulates for one image of `example_input` (batch, channels, height, width), and millions
+    of parameters.
 
     Matrix products and convolutions count; norms, activations and softmax do not. Attention runs unfused, because the
-    counter has no formula for the fused kernel of CPUs and would miss it. Parameters are frozen, because the
-    counter's hooks fail on a view of one that requires a gradient, which attention pooling makes.
-    """
+    counter has no formula for the fused kernel of CPUs and would miss it. Parameters are frozen, because the counter's
+    hooks fail on a view of one that requires a gradient, which attention pooling makes."""
     with torch.inference_mode(), unfused_attention(model), frozen(model), FlopCounterMode(display=False) as counter:
         model(example_input)
     macs = counter.get_total_flops() / 2 / len(example_input)

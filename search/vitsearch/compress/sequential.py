@@ -106,11 +106,9 @@ def fit(
 ) -> None:
     """Fit every consumer of `pruned` behind the first cut, and its classifier, in place.
 
-    `wanted` are the targets of its base on the same `images`, which are shown all at once. Layers in front of the
-    first cut stay as they are. `alongside` is a context that fits other layers in the same pass; it gets the
-    reductions of the token-pruning blocks that have run. `StageError` when a fit is not
-    finite.
-    """
+    `wanted` are the targets of its base on the same `images` (n, channels, height, width), which are shown all at once.
+    Layers in front of the first cut stay as they are. `alongside` is a context that fits other layers in the same pass;
+    it gets the reductions of the token-pruning blocks that have run. `StageError` when a fit is not finite."""
 
     reductions: list[Reduction] = []
 

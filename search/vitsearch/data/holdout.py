@@ -18,11 +18,12 @@ HOLDOUT_SHARE = 0.1
 def held_out(
     sha256s: Sequence[str], labels: Labels, names: Sequence[str], share: float, seed: int, problems: Problems
 ) -> NDArray[np.bool_]:
-    """A mask that is True for the validation images: `share` of each class, at least one image.
+    """A mask (n,) that is True for the validation images: `share` of each class, at least one image. `labels` (n,) are
+    indices into `names`.
 
-    Images are ranked by the sha256 of the seed and their content. So a renamed or added file moves no other file to
-    the other side, and copies of one image stay on the same side. A class with fewer than two different images is
-    added to `problems`.
+    Images are ranked by the sha256 of the seed and their content. So a renamed or added file moves no other file to the
+    other side, and copies of one image stay on the same side. A class with fewer than two different images is added to
+    `problems`.
     """
     chosen = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

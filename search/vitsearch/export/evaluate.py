@@ -56,7 +56,8 @@ def logits(
 
 
 def latency_ms(path: Path, images: Floats, threads: int = 1, job: DeviceJob = ONNXRUNTIME) -> float:
-    """Median wall time of `RUNS` runs on this machine, after a first one; `images` are one batch.
+    """Median wall time in ms of `RUNS` runs on this machine, after a first one; `images` (batch, channels, height,
+    width), normalised, are one batch.
 
     `StageError` `export` as for `logits`, and where the processor lacks the precision of the job.
     """

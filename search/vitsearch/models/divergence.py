@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 def kl_divergence(base_logits: NDArray[Any], logits: NDArray[Any]) -> float:
-    """Mean over rows of `KL(softmax(base) || softmax(model))` in nats; 0 for equal softmaxes."""
+    """Mean over n of `KL(softmax(base) || softmax(model))` of logits (n, classes), in nats; 0 for equal softmaxes."""
     base, model = (_log_softmax(values.astype(np.float64)) for values in (base_logits, logits))
     return max(0.0, float((np.exp(base) * (base - model)).sum(axis=1).mean()))
 

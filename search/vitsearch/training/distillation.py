@@ -51,11 +51,11 @@ class Method(Protocol):
         ...
 
     def class_logits(self, outputs: Any) -> torch.Tensor:
-        """The logits that are compared with the labels, from the `outputs` of the model in training."""
+        """The logits (n, classes) that are compared with the labels, from the `outputs` of the model in training."""
         ...
 
     def distance(self, outputs: Any, targets: TargetBatch) -> torch.Tensor:
-        """The loss of `outputs` against the teacher."""
+        """The loss of `outputs` against the teacher, a scalar, mean over the batch."""
         ...
 
 
@@ -99,6 +99,7 @@ class Features(nn.Module):
         self.model = model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The features (n, width) of `images` (n, channels, height, width)."""
         with features_of(self.model) as features:
             self.model(images)
             return features()

@@ -31,7 +31,8 @@ class TrainingProgress:
         self._correct = self._seen = 0.0
 
     def step(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """One step has ended, with these logits. `targets` are labels, or probabilities of mixed images."""
+        """One step has ended, with these logits (n, classes). `targets` are labels (n,), or probabilities (n, classes)
+        of mixed images."""
         labels = targets if targets.dim() == 1 else targets.argmax(1)
         self._correct = MEMORY * self._correct + float((logits.argmax(1) == labels).sum())
         self._seen = MEMORY * self._seen + len(labels)

@@ -56,14 +56,14 @@ def drawn(workspace: jobs.Workspace, wanted: Calibration, view: ModelView, devic
 
 
 def drawn_batches(workspace: jobs.Workspace, wanted: Calibration, view: ModelView) -> Iterator[torch.Tensor]:
-    """The same images as `drawn`, in batches on the CPU."""
+    """The same images as `drawn`, in batches (n, C, H, W) on the CPU."""
     images = load_data(workspace)
     return map(torch.from_numpy, batches(images.train.images[drawn_rows(images, wanted)], view))
 
 
 def batches(images: Bytes, view: ModelView) -> Iterator[Floats]:
-    """`images` as the model of `view` reads them, in batches of `EVALUATION_BATCH`, so that a large split is
-    never in memory as floats."""
+    """`images` uint8 (N, H, W, C) as the model of `view` reads them, in batches (n, C, H, W) of `EVALUATION_BATCH`, so
+    that a large split is never in memory as floats."""
     for start in range(0, len(images), EVALUATION_BATCH):
         yield _tensor(images[start : start + EVALUATION_BATCH], view).numpy()
 

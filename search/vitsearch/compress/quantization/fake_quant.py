@@ -54,10 +54,11 @@ class QuantizedLinear(nn.Linear):
         self.train(layer.training)
 
     def ends(self) -> torch.Tensor:
-        """The low and the high end of the range, (2,)."""
+        """The low and the high end of the range, (2,), in units of the input."""
         return self.start * torch.exp(RANGE_SPEED * self.stretch)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The rounded layer of `inputs` (..., inputs): (..., outputs)."""
         low, high = _damped(self.ends(), (inputs.numel() * STEPS_OF_INPUT) ** -0.5)
         x_scale = _or_one((high - low) / STEPS_OF_INPUT)
         zero = _rounded(-low / x_scale)
@@ -156,7 +157,7 @@ def state_of(model: nn.Module) -> State:
 
 
 def load(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Load into a plain `model`, in place, what `state_of` returned: weights, rounding layers, ranges."""
+    """Load into a plain `model`, in place, what `state_of` returned: weights, rounding layers, and ranges (2,)."""
     ranges = {name.removesuffix(f".{RANGE}"): value for name, value in state.items() if name.endswith(RANGE)}
     model.load_state_dict({name: value for name, value in state.items() if not name.endswith(RANGE)})
     for name, value in ranges.items():

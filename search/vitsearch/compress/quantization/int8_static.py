@@ -80,7 +80,7 @@ def quantize_static(
 
 
 def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, learned: Sequence[Learned]) -> Ranges:
-    """The ranges of `layers`: the learned ones, otherwise those on `images`."""
+    """The ranges of `layers`: the learned ones, otherwise those on `images` (n, channels, height, width), normalised."""
     learned_ranges = matched(layers, learned)
     outputs = [layer.output for layer in layers if layer.is_convolution]
     read = (layer.input for layer in layers if layer.output not in learned_ranges)
@@ -90,7 +90,7 @@ def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, l
 
 
 def observed(model: onnx.ModelProto, tensors: Sequence[str], images: Floats) -> dict[str, Range]:
-    """The lowest and the highest value of each of `tensors` on `images`."""
+    """The lowest and the highest value of each of `tensors` on `images` (n, channels, height, width), normalised."""
     if not tensors:
         return {}
     watched = onnx.ModelProto()
@@ -134,7 +134,7 @@ def refuse_infinite(name: str, seen: Range) -> None:
 
 
 def uint8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.uint8]]:
-    """Scale and zero point of a range in uint8; the range is extended to contain 0."""
+    """Scale (float32) and zero point (uint8) of a range, each of shape (); the range is extended to contain 0."""
     refuse_infinite(name, seen)
     lowest, highest = min(*seen, 0.0), max(*seen, 0.0)
     scale = (highest - lowest) / 255 or 1.0

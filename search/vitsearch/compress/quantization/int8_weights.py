@@ -57,8 +57,9 @@ def quantize_weights(onnx_in: Path, onnx_out: Path) -> None:
 def symmetric(
     values: NDArray[np.float32], axis: int, least: NDArray[np.float64] | float = 0.0
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 values in [-127, 127] and the scale of each channel along `axis`: at least `least`, and 1 for a channel
-    of zeros where that is 0."""
+    """int8 `values` in [-127, 127], of the same shape, and the scale (channels,) of each channel along `axis`: at least
+    `least`, and 1 for a channel of zeros where that is 0.
+    """
     others = tuple(index for index in range(values.ndim) if index != axis)
     largest = np.abs(values).max(axis=others)
     scale = np.maximum(largest / 127, least).astype(np.float32)

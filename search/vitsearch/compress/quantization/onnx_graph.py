@@ -33,7 +33,8 @@ def in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], new: Mapping[str, NDArray[Any]]) -> None:
-    """Replace all nodes of `graph` by `nodes`, add the `new` constants and remove those that nothing reads."""
+    """Replace all nodes of `graph` by `nodes`, add the `new` constants (name -> array of any shape) and remove those
+    that nothing reads."""
     ends = {output.name for output in graph.output}
     read = {name for node in nodes for name in node.input} | ends
     nodes = [node for node in nodes if node.op_type != "Identity" or node.output[0] in read]

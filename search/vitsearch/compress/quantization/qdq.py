@@ -49,9 +49,8 @@ def write_pairs(
 def write_symmetric(
     onnx_in: Path, onnx_out: Path, images: Floats, learned: Sequence[Learned] = (), covered: Coverage = LINEAR_LAYERS
 ) -> None:
-    """Write `onnx_in` (fp32) to `onnx_out` with the inputs of layers quantized to signed int8 with zero points of
-    0. The rest is as in `write_pairs`.
-    """
+    """Write `onnx_in` (fp32) to `onnx_out` with the inputs of layers quantized to signed int8 with zero points of 0.
+    The rest is as in `write_pairs`, also the shape of `images`: (n, channels, height, width)."""
     model = onnx.load(onnx_in)
     layers = covered.layers(model.graph)
     _write(model, onnx_out, layers, ranges_of(model, layers, images, learned).inputs, int8_scale)
@@ -66,7 +65,7 @@ def _write(
 
 
 def int8_scale(name: str, seen: Range) -> tuple[Floats, NDArray[np.int8]]:
-    """Scale of a range in signed int8, from its larger end, with a zero point of 0."""
+    """Scale (float32) of a range in signed int8, from its larger end, and a zero point of 0, each of shape ()."""
     refuse_infinite(name, seen)
     largest = max(abs(end) for end in seen)
     scale = max(largest / 127, LEAST_SCALE) if largest else 1.0

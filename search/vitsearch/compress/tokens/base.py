@@ -69,6 +69,7 @@ class TokenBlock(nn.Module):
         return how(x)
 
     def mlp_branch(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` (batch, tokens, channels) behind the MLP."""
         parts = cast(Any, self)
         behind: torch.Tensor = x + parts.drop_path2(parts.ls2(parts.mlp(parts.norm2(x))))
         return behind
@@ -83,6 +84,7 @@ class DroppingBlock(TokenBlock):
         self.kept = kept
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` (batch, tokens, channels) behind the block, with the prefix and `kept` patches."""
         x, heads = self.attention_branch(x)
         attended = attention.attention_received(self.attn, heads, self.layout.prefix, self.layout.readers)
         return self.mlp_branch(self.drop_from(x, partial(self.reduce, attended=attended)))

@@ -72,6 +72,7 @@ class PolicyBlock(TokenBlock):
             self.predictor = _seeded(Predictor, block.attn.qkv.in_features)
 
     def forward(self, came: torch.Tensor | Masked) -> torch.Tensor | Masked:
+        """Tokens (batch, tokens, channels), with their mask (batch, tokens) behind a decision in training."""
         x, there = (came, None) if isinstance(came, torch.Tensor) else came
         x = self.whole(x, there)
         if self.kept and self.training:
@@ -81,7 +82,8 @@ class PolicyBlock(TokenBlock):
         return x if there is None or self.last else Masked(x, there)
 
     def whole(self, x: torch.Tensor, there: torch.Tensor | None = None) -> torch.Tensor:
-        """The block without its decision, ignoring tokens that are not `there`."""
+        """The block without its decision: `x` (batch, tokens, channels), ignoring tokens that are not `there` (batch,
+        tokens)."""
         if there is None:
             return self.mlp_branch(self.attention_branch(x)[0])
         parts: Any = self
@@ -89,7 +91,8 @@ class PolicyBlock(TokenBlock):
         return self.mlp_branch(x + parts.drop_path1(parts.ls1(mixed)))
 
     def mask(self, x: torch.Tensor, there: torch.Tensor | None) -> Masked:
-        """Draw which tokens stay, among those not dropped before."""
+        """Draw which of the tokens `x` (batch, tokens, channels) stay, among those not dropped before (`there`, (batch,
+        tokens))."""
         prefix = self.layout.prefix
         before = x.new_ones(x.shape[:2]) if there is None else there
         logits = self.predictor(x[:, prefix:], before[:, prefix:])
@@ -97,6 +100,7 @@ class PolicyBlock(TokenBlock):
         return Masked(x, torch.cat([before[:, :prefix], before[:, prefix:] * drawn], dim=1))
 
     def drop(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` (batch, tokens, channels) with the prefix and the `kept` patches that the network likes best."""
         prefix = self.layout.prefix
         logits = self.predictor(x[:, prefix:])
         index = most(logits[..., 0] - logits[..., 1], self.kept) + prefix

@@ -13,6 +13,7 @@ class EViTBlock(DroppingBlock):
     then on it is a patch token like the others."""
 
     def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Prefix, kept patches and the fused one: (batch, prefix + kept + 1, channels)."""
         prefix, index = self.layout.prefix, most(attended, self.kept)
         kept, weights = take(x, index + prefix), take(attended.unsqueeze(2), index)
         everything = attended.unsqueeze(1) @ x[:, prefix:]

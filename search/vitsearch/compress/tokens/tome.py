@@ -38,6 +38,7 @@ class MergingBlock(TokenBlock):
         self.last = last
 
     def forward(self, came: torch.Tensor | Sized) -> torch.Tensor | Sized:
+        """Tokens (batch, tokens, channels); from the first merging block to the last one with their sizes."""
         if isinstance(came, torch.Tensor):
             x, sizes = came[:, _split_order(self.layout.prefix, self.patches)], torch.ones_like(came[:, None, :, 0])
             x, heads = self.attention_branch(x)
@@ -74,7 +75,9 @@ def destinations(features: torch.Tensor, prefix: int, patches: int, merged: int)
 
 
 def merge(x: torch.Tensor, sizes: torch.Tensor, goes_to: torch.Tensor, slots: list[int]) -> Sized:
-    """Means of the tokens that go to each of `slots`, weighted by their sizes."""
+    """Means of the tokens `x` (batch, tokens, channels) that go to each of `slots`, weighted by their `sizes`
+    (batch, 1, tokens); `goes_to` (batch, tokens) is the slot of each.
+    """
     rows = torch.tensor(slots, device=x.device).unsqueeze(1)
     weights = (goes_to.unsqueeze(1) == rows).to(x.dtype) * sizes
     total = weights.sum(dim=2, keepdim=True)

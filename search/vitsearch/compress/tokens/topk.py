@@ -10,6 +10,7 @@ from vitsearch.compress.tokens.base import DroppingBlock, most, take
 
 class TopKBlock(DroppingBlock):
     def reduce(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Prefix and kept patches: (batch, prefix + kept, channels)."""
         prefix = self.layout.prefix
         kept = take(x, most(attended, self.kept) + prefix)
         return torch.cat([x[:, :prefix], kept], dim=1)

@@ -53,12 +53,12 @@ class Rewrite:
         return name in self.floats
 
     def value(self, name: str) -> NDArray[Any] | None:
-        """The value of a constant; None for other tensors."""
+        """The value of a constant, in its own shape; None for other tensors."""
         tensor = self.tensors.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def constant(self, value: NDArray[Any], name: str = "") -> str:
-        """The name of a new constant, or of an equal one that is small."""
+        """The name of a new constant, an array of any shape, or of an equal one that is small."""
         if value.size <= SMALL:
             name = f"constant/{value.dtype}/{list(value.shape)}/{value.ravel().tolist()}"
         else:

@@ -34,7 +34,7 @@ Scales = Mapping[str, float]
 
 def calibrated(model: onnx.ModelProto, images: Floats, learned: Sequence[Learned], covered: Coverage) -> Scales:
     """Write the linear layers of `model` (fp32) as convolutions, in place, and find the scales of what the layers
-    `covered` read and make.
+    `covered` read and make on `images` (n, channels, height, width), normalised.
 
     Ranges are those of `vitsearch.compress.quantization.qdq.write_symmetric`.
     """

@@ -56,8 +56,8 @@ class Goals:
     reference: Loss
 
     def losses(self, values: Mapping[str, Floats]) -> Floats:
-        """The losses of `vitsearch.core.pareto` for values on the scale of the estimates, one row for each; those
-        that break a limit are worse than any."""
+        """The losses (models, objectives) of `vitsearch.core.pareto` for `values`, by metric (models,) on the scale of
+        the estimates; those that break a limit are worse than any."""
         rows = np.column_stack([_loss(name, values[name]) for name in self.objectives])
         for bound in self.bounds:
             if bound.metric in values:
@@ -74,7 +74,7 @@ def _loss(name: str, values: Floats) -> Floats:
 
 
 def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
-    """The chance of each model to be on the front of all, over what each may turn out to be."""
+    """The chance (models,) of each model to be on the front of all, over what each may turn out to be."""
     means, deviations = _columns(models)
     rng, counts = np.random.default_rng(0), np.zeros(len(models))
     for _ in range(DRAWS):
@@ -86,7 +86,7 @@ def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
 
 
 def gains(goals: Goals, measured: Sequence[Estimates], models: Sequence[Estimates]) -> Floats:
-    """The hypervolume that each model is expected to add to the front of those that were measured."""
+    """The hypervolume (models,) that each model is expected to add to the front of those that were measured."""
     means, deviations = _columns(models)
     measured_losses = goals.losses(_columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
     expected = replace(goals, bounds=()).losses(means)

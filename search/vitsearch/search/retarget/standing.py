@@ -70,7 +70,7 @@ class Standing:
 
     @cached_property
     def chances(self) -> Floats:
-        """The chance of each candidate to be on the front; the baseline and what has failed have none."""
+        """The chance (candidates,) of each candidate to be on the front; the baseline and what has failed have none."""
         of_all = np.zeros(len(self.candidates))
         of_all[self._able] = chances(self.goals, [self.estimates[index] for index in self._able])
         return of_all

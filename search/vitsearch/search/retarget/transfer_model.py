@@ -48,7 +48,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Natural logarithms of costs, and one standard deviation of each."""
+    """Natural logarithms of costs (graphs,), and one standard deviation (graphs,) of each."""
 
     means: Floats
     deviations: Floats
@@ -63,8 +63,8 @@ class TransferModel:
         self._similarity = terms @ terms.T
 
     def predict(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
-        """Predict all graphs, in their order. `logs` are the measured costs of the graphs at the positions
-        `measured`, with the standard `deviations` of their measurements."""
+        """Predict all graphs, in their order. `logs` (n,) are the measured costs of the graphs at the n positions
+        `measured`, with the standard `deviations` (n,) of their measurements."""
         at = np.asarray(measured, dtype=int)
         ratios = np.asarray(logs, dtype=float) - self._here[at]
         posteriors = [
@@ -80,7 +80,8 @@ class TransferModel:
         return Predicted(self._here + mean, np.sqrt(np.maximum(weights @ squares - mean**2, 0.0)))
 
     def leave_one_out(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
-        """Predict each measured graph from all others, in the order of `measured`."""
+        """Predict each measured graph from all others, in the order of `measured`; `logs` and `deviations` (n,) as in
+        `predict`."""
         at, logs, deviations = np.asarray(measured, dtype=int), np.asarray(logs), np.asarray(deviations)
         held_out = []
         for index in range(len(at)):
@@ -92,7 +93,7 @@ class TransferModel:
 
     def most_informative(self, measured: Sequence[int], open_: Sequence[int], weights: Floats) -> int:
         """The one of the graphs `open_` whose measurement narrows the predictions of all most, each counted with its
-        weight."""
+        weight (graphs,)."""
         noise = DESIGN_NOISE**2
         covariance = self._covariance(1.0)
         at = np.asarray(measured, dtype=int)
@@ -149,7 +150,7 @@ def _members(names: Sequence[str]) -> Floats:
 
 
 def spearman(first: Floats, second: Floats) -> float | None:
-    """The rank correlation of two series; None where all values of one are equal."""
+    """The rank correlation of two series (n,); None where all values of one are equal."""
     ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (first, second)]
     spread = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
     return float(ranks[0] @ ranks[1]) / spread if spread else None

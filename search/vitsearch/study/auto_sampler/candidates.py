@@ -157,6 +157,7 @@ class DrawnPlans:
         self._encoding = Encoding.of_distributions(space)
 
     def positions(self, parents: Floats) -> Floats:
+        """Positions (plans, knobs) of random plans, mutants and children of the `parents` (n, knobs)."""
         drawn = self._random(DRAWN)
         if not len(parents):
             return self._on_grid(drawn)
@@ -166,18 +167,21 @@ class DrawnPlans:
         return self._on_grid(np.concatenate([drawn, mutants, crossed]))
 
     def near(self, best: Floats, each: int) -> Floats:
-        """Each of the best plans with one knob changed a little."""
+        """Each of the best plans (n, knobs) with one knob changed a little, `each` times: (n * each, knobs)."""
         many = np.repeat(best, each, axis=0)
         return self._on_grid(self._mutate(many, np.ones(len(many), dtype=int), SMALL_STEP))
 
     def encode(self, positions: Floats) -> Candidates:
+        """The candidates at `positions` (plans, knobs)."""
         points = self._encoding.points(positions)
         return Candidates(points, points, np.empty((len(positions), 0, 2)))
 
     def positions_of(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
+        """Positions (plans, knobs) of parameters."""
         return self._encoding.positions(plans)
 
     def plan(self, positions: Floats) -> Plan:
+        """The parameters at `positions` (knobs,)."""
         return {name: value_at(self._space[name], at) for name, at in zip(self._space, positions, strict=True)}
 
     def _random(self, count: int) -> Floats:

@@ -67,7 +67,14 @@ class Knob:
 
 @dataclass(frozen=True)
 class Points:
-    """Encoded plans: the two matrices, and the knob that owns each of their columns."""
+    """Encoded plans, and the knob that owns each of their columns.
+
+    Attributes:
+        distance: (plans, columns); differences of rows enter the Matern kernel.
+        distance_owners: (columns,), the index of the knob.
+        similarity: (plans, columns); products of rows are the additive kernel.
+        similarity_owners: (columns,), the index of the knob.
+    """
 
     distance: Floats
     distance_owners: Integers
@@ -110,12 +117,12 @@ class Encoding:
         return cls(tuple(Knob.of_values(name, values[name]) for name in sorted(values)))
 
     def positions(self, plans: Sequence[Mapping[str, Any]]) -> Floats:
-        """One row per plan, one column per knob."""
+        """Positions (plans, knobs) of parameters; NaN for a knob that a plan does not have."""
         rows = [[_position(knob, plan) for knob in self.knobs] for plan in plans]
         return np.array(rows, dtype=float).reshape(len(plans), len(self.knobs))
 
     def points(self, positions: Floats, features: Floats | None = None) -> Points:
-        """`features` are further numbers, one row per plan; each column counts as a knob."""
+        """The points at `positions` (plans, knobs), with further numbers `features` (plans, n); each counts as a knob."""
         columns = [self._columns(knob, positions[:, j]) for j, knob in enumerate(self.knobs)]
         if features is not None:
             columns += [_number_columns(features[:, j]) for j in range(features.shape[1])]

@@ -55,14 +55,20 @@ class Objective:
         return -value if self.maximised else value
 
     def all_scaled(self, values: Floats) -> Floats:
+        """`scaled` of each of `values` (n,)."""
         return np.array([self.scaled(value) for value in values.tolist()], dtype=float)
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Trials with parameters that are complete, pruned or running, by number. `values` are scaled, NaN if unknown.
+    """Trials with parameters that are complete, pruned or running, by number.
 
-    `deviations` have the shape of `values`; `constraints` have a column per name, NaN where a trial has none.
+    Attributes:
+        objectives: Of the study.
+        trials: In the order of the rows.
+        values: Scaled, (trials, objectives), NaN if unknown.
+        deviations: (trials, objectives), in the same units.
+        constraints: (trials, names), NaN where a trial has none.
     """
 
     objectives: tuple[Objective, ...]
@@ -77,17 +83,18 @@ class Observations:
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
-        """Trials of which every objective is known."""
+        """Trials (trials,) of which every objective is known."""
         return np.asarray(~np.isnan(self.values).any(axis=1))
 
     @property
     def running(self) -> npt.NDArray[np.bool_]:
+        """Trials (trials,) that have not ended."""
         return self._in_state(TrialState.RUNNING)
 
     @property
     def reached(self) -> Floats:
-        """The objectives of the finished trials that meet their constraints. What was put aside counts as it is known:
-        its like would be put aside too."""
+        """The objectives (n, objectives) of the finished trials that meet their constraints. What was put aside counts
+        as it is known: its like would be put aside too."""
         feasible = ~(self.constraints > 0).any(axis=1)
         return self.values[~self.running & feasible & self.known]
 

@@ -43,7 +43,7 @@ LEAST_NOISE = 1e-5
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Weights `w` and additive weights `a` (empty without) per knob, `noise` n and `amplitude` v."""
+    """Weights `w` (knobs,) and additive weights `a` (knobs,), or () without; `noise` n and `amplitude` v."""
 
     weights: Floats
     noise: float
@@ -52,12 +52,13 @@ class Hyperparameters:
 
     @classmethod
     def from_logs(cls, logs: Floats, knobs: int) -> Hyperparameters:
+        """Read what `Loss` takes: natural logarithms, (knobs + 2,) or (2 * knobs + 2,)."""
         raised = np.exp(logs)
         return cls(raised[:knobs], float(raised[knobs]), float(raised[knobs + 1]), raised[knobs + 2 :])
 
 
 class GaussianProcess:
-    """A fitted process. `targets` and `deviations` of its points are in the unit of the objective."""
+    """A fitted process. `targets` (n,) and `deviations` (n,) of its points are in the unit of the objective."""
 
     def __init__(self, points: Points, targets: Floats, deviations: Floats, found: Hyperparameters) -> None:
         self.found = found
@@ -69,6 +70,7 @@ class GaussianProcess:
 
     @classmethod
     def fit(cls, points: Points, targets: Floats, deviations: Floats, settings: Settings) -> GaussianProcess:
+        """Fit a process to `targets` (n,) at `points`, with the standard `deviations` (n,) of their errors."""
         return cls(points, targets, deviations, fit_hyperparameters(points, targets, deviations, settings))
 
     def _factor_with(self, known: Floats, standardised: Floats) -> None:
@@ -79,7 +81,7 @@ class GaussianProcess:
         self._weights = cho_solve((self._lower, True), standardised)
 
     def predict(self, points: Points) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the noise-free objective at each point."""
+        """Mean (n,) and standard deviation (n,) of the noise-free objective at each point."""
         parts = [self._predict(points.take(slice(at, at + CHUNK))) for at in range(0, len(points), CHUNK)]
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -110,6 +112,7 @@ class GaussianProcess:
 
 
 def fit_hyperparameters(points: Points, targets: Floats, deviations: Floats, settings: Settings) -> Hyperparameters:
+    """The most probable hyperparameters of `targets` (n,) with errors of `deviations` (n,)."""
     scale = float(targets.std()) or 1.0
     loss = Loss(points, (targets - targets.mean()) / scale, (deviations / scale) ** 2, settings)
     found = minimize(loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": ITERATIONS})
@@ -135,6 +138,7 @@ class Loss:
         self.bounds += [(share - 6, share + 6)] * additive
 
     def __call__(self, logs: Floats) -> tuple[float, Floats]:
+        """The loss at `logs` (hyperparameters,), and its gradient of that shape."""
         found = Hyperparameters.from_logs(logs, self._knobs)
         count = len(self._targets)
         root = np.sqrt(5 * (found.weights @ self._distances)).reshape(count, count)

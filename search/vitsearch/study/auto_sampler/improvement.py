@@ -27,7 +27,9 @@ CHUNK = 250
 
 @dataclass(frozen=True)
 class Boxes:
-    """Disjoint boxes that hold exactly the points below the reference point that no point of the front dominates."""
+    """Disjoint boxes that hold exactly the points below the reference point that no point of the front dominates: their
+    corners, `lower` and `upper` (boxes, objectives).
+    """
 
     lower: Floats
     upper: Floats
@@ -36,7 +38,9 @@ class Boxes:
 def expected_improvement(
     means: Floats, deviations: Floats, front: Floats, reference: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Of each plan (row of `means`), in units of hypervolume. `rng` draws directions beyond four objectives."""
+    """That of each plan, (plans,), in units of hypervolume. `means` and `deviations` are (plans, objectives), `front`
+    (points, objectives), `reference` (objectives,). `rng` draws directions beyond four objectives.
+    """
     inside = thin(front[np.all(front < reference, axis=1)])
     if len(reference) > EXACT_OBJECTIVES:
         return _scalarised(means, deviations, inside, reference, rng)
@@ -46,7 +50,7 @@ def expected_improvement(
 
 
 def hypervolume(front: Floats, reference: Floats) -> float:
-    """What `front` dominates below `reference`."""
+    """What `front` (points, objectives) dominates below `reference` (objectives,)."""
     from moocore import hypervolume as volume  # as everywhere: it is slow to import
 
     inside = front[np.all(front < reference, axis=1)]
@@ -54,7 +58,8 @@ def hypervolume(front: Floats, reference: Floats) -> float:
 
 
 def pareto(points: Floats) -> npt.NDArray[np.bool_]:
-    """Which points no other point dominates. Equal points dominate each other's copies behind them."""
+    """Which of the `points` (n, objectives) no other one dominates, (n,). Equal points dominate each other's copies
+    behind them."""
     no_worse = np.all(points[:, None] <= points, axis=2)
     first_of_equals = np.triu(np.ones_like(no_worse), 1)
     dominated: npt.NDArray[np.bool_] = (no_worse & (~no_worse.T | first_of_equals)).any(axis=0)
@@ -62,7 +67,8 @@ def pareto(points: Floats) -> npt.NDArray[np.bool_]:
 
 
 def thin(front: Floats) -> Floats:
-    """The non-dominated points, at most as many as their number of objectives allows, evenly by the first one."""
+    """The non-dominated points (n, objectives), at most as many as their number of objectives allows, evenly by the
+    first one."""
     best = front[pareto(front)]
     most = FRONT_MOST.get(front.shape[1], FRONT_MOST[2])
     if len(best) <= most:
@@ -73,7 +79,8 @@ def thin(front: Floats) -> Floats:
 
 
 def partition(front: Floats, reference: Floats) -> Boxes:
-    """`front` are non-dominated points below `reference`. The boxes are unbounded below in the first objective."""
+    """The boxes of a `front` (n, objectives) of non-dominated points below `reference` (objectives,). They are
+    unbounded below in the first objective."""
     count = len(reference)
     upper = reference[None, :].copy()
     # Row k of the defining points of a bound is the point that gives its coordinate k.
@@ -114,7 +121,7 @@ def _over_boxes(means: Floats, deviations: Floats, boxes: Boxes) -> Floats:
 
 
 def expected_excess(bound: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """E[max(bound - y, 0)] for Gaussian y; 0 for a bound of minus infinity."""
+    """E[max(bound - y, 0)] for Gaussian y, of arrays that broadcast; 0 for a bound of minus infinity."""
     finite = np.maximum(bound, np.finfo(float).min / 4)
     spread = np.maximum(deviation, 1e-12)
     with np.errstate(over="ignore"):

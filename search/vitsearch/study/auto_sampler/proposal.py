@@ -63,8 +63,8 @@ class Proposals:
     def scores(
         self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
     ) -> Scores:
-        """The expected improvement of each candidate. `at` are the observed plans, encoded; `fixed` is the
-        scaled reference point, NaN where the rule decides."""
+        """The expected improvement of each candidate. `at` are the observed plans, encoded; `fixed` (objectives,) is
+        the scaled reference point, NaN where the rule decides."""
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
         believed = observed.values.copy()
         for k, objective in enumerate(observed.objectives):
@@ -139,7 +139,9 @@ class Proposals:
 
 
 def reference_point(observed: Observations, front: Floats, predicted: Floats, fixed: Floats | None) -> Floats:
-    """A little beyond the front; in costs at least where most candidates are. `fixed` overrides it."""
+    """A point (objectives,) a little beyond the `front` (n, objectives); in costs at least where most candidates are by
+    `predicted` (candidates, objectives). `fixed` (objectives,) overrides it where it is not NaN.
+    """
     reached = front if len(front) else observed.values[observed.known]
     best = reached[pareto(reached)] if len(reached) else predicted
     reference: Floats = best.max(axis=0) + REFERENCE_MARGIN * np.maximum(np.ptp(best, axis=0), 1e-9)
