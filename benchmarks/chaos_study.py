@@ -30,7 +30,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from vitsearch.core.plan import Plan
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plan_space import plan_space
 from vitsearch.space import load
 from vitsearch.study.study import Study
 

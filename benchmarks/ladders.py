@@ -40,7 +40,7 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.outlook import Outlook
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 
 RUNGS = (1, 3)
 CANDIDATES = 3

@@ -24,12 +24,12 @@ from optuna.trial import TrialState, create_trial
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import Record
-from vitsearch.search.watch.remaining import Remaining
+from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import read_front
 from vitsearch.study.study import Study
 

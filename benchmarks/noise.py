@@ -33,7 +33,7 @@ from itertools import combinations
 from pathlib import Path
 
 from vitsearch.core.policy import POLICY
-from vitsearch.storage.pooled import pool
+from vitsearch.storage.pooled_measurements import pool
 from vitsearch_evaluators.base.canonical_json import file_digest
 from vitsearch_evaluators.base.system import THIS_MACHINE
 from vitsearch_evaluators.conditions.environment import environment_id, fingerprint

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plan_space import plan_space
 from vitsearch.space import load
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 
 SPACE = Path(__file__).with_name("own_table.yaml")

@@ -31,10 +31,10 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
 from vitsearch.search.outlook import Goals, Outlook
-from vitsearch.search.requests import Leader
+from vitsearch.search.plan_requests import Leader
 from vitsearch.search.sampler import AsUnpruned, KnownTrials
 from vitsearch.study.auto_sampler import AutoSampler
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")

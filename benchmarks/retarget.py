@@ -34,16 +34,16 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.errors import StageError
 from vitsearch.pipeline.progress import PlainLines
-from vitsearch.search.finished import workplace
-from vitsearch.search.finished.workplace import Workplace
+from vitsearch.search import finished_session
+from vitsearch.search.finished_session import Workplace
 from vitsearch.search.retarget.candidates import Candidate, Finder
-from vitsearch.search.retarget.order import Goals
-from vitsearch.search.retarget.standing import Standing, deviation
+from vitsearch.search.retarget.next_model import Goals
+from vitsearch.search.retarget.state import Standing, deviation
 from vitsearch.search.retarget.transfer_model import TransferModel, spearman
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import SearchSpace
 from vitsearch.study import lookup
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.results.detail import baseline_record
 from vitsearch.study.retargeted import Target
 
@@ -91,7 +91,7 @@ def measure(where: str, target: Target, rounds: int, file: Path) -> None:
     progress = PlainLines((), sys.stderr)
     with lookup.opened(where) as (study, ledger):
         space = target.space(study.space()).model_copy(update={"storage": lookup.find(where).storage})
-        with workplace.opened(study, ledger, space, progress) as place:
+        with finished_session.opened(study, ledger, space, progress) as place:
             surface = asyncio.run(_surface(replace(place, runner=UntrainedRunner(place.runner)), target, rounds))
     with file.open("a") as stream:
         stream.write(json.dumps(surface.to_json()) + "\n")

@@ -265,9 +265,9 @@ class StoredStudy:
             found = read_comparison(study, ledger, first, second)
             if not paired:
                 return found
-            from vitsearch.search.finished.answers import Answers  # torch: only for those who compute answers
+            from vitsearch.search.predictions import StoredPredictions  # torch: only for those who compute answers
 
-            counted = Answers(study, ledger, find(self.where).storage).paired(first, second)
+            counted = StoredPredictions(study, ledger, find(self.where).storage).paired(first, second)
             return found.with_answers(counted)
 
     def _number(self, name: int | str | None) -> int | None:
@@ -316,7 +316,7 @@ class StoredStudy:
             Outcomes, leaderboard, cost so far and what the study takes on disk, as `vitsearch status --json` prints
             them.
         """
-        from vitsearch.search.finished.disk_use import disk_use
+        from vitsearch.search.admin.disk_use import disk_use
         from vitsearch.study.lookup import find, opened  # optuna and sqlalchemy: only for those who read a study
         from vitsearch.study.status import status
 

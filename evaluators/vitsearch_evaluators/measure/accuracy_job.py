@@ -5,13 +5,13 @@ import os
 import stat
 from typing import Any, Callable, Dict, Tuple
 
+from vitsearch_evaluators.base.normal import Z_95
 from vitsearch_evaluators.base.plain_files import clear
 from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
 from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
-from vitsearch_evaluators.wire.distribution import Z_95
 from vitsearch_evaluators.wire.job_spec import JobSpec
 from vitsearch_evaluators.wire.results import NO_CLASS, AccuracyResult
 

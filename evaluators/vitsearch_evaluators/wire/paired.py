@@ -9,7 +9,7 @@ import math
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.wire.distribution import Z_95
+from vitsearch_evaluators.base.normal import Z_95
 
 
 class ReferenceTimes(NamedTuple):

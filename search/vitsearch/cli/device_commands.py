@@ -140,7 +140,7 @@ def accept(
     A device has a new id when its agent was installed again, or runs in a new container. Its hardware must be the same.
     """
     # optuna and sqlalchemy: only for those who open a study
-    from vitsearch.search.finished.accepting import accept as accept_device
+    from vitsearch.search.admin.device_acceptance import accept as accept_device
     from vitsearch_evaluators.base.printable import printable
 
     found = accept_device(study, name, lambda text: typer.echo(printable(text), err=True))

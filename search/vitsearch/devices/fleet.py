@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vitsearch.core.fleet import FLEET
-from vitsearch.core.fleet.members import fleet_id
+from vitsearch.core.fleet import FLEET, fleet_id
 from vitsearch.devices.agent_device import Device, DeviceGroup, Outage
 from vitsearch.devices.availability import WaitingDevice
 from vitsearch.errors import ResourceError

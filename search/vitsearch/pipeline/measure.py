@@ -20,7 +20,7 @@ from vitsearch.devices.protocols import PLAIN, Protocols
 from vitsearch.pipeline.context import StageContext
 from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
-from vitsearch.storage.pooled import PooledMeasurement
+from vitsearch.storage.pooled_measurements import PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch_evaluators.wire.measurement import PAIRED
 from vitsearch_evaluators.wire.protocol import MeasureProtocol

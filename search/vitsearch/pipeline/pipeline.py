@@ -29,7 +29,7 @@ from vitsearch.pipeline.calibration import Calibrations
 from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.device_accuracy import DeviceAccuracy
-from vitsearch.pipeline.fleet.measure import measurements_on
+from vitsearch.pipeline.fleet_measure import measurements_on
 from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import ResolvedTrial, StoredModel

@@ -15,7 +15,7 @@ from vitsearch.core.limits import Bound
 from vitsearch.report.trials import ShownTrial
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run
-from vitsearch.study.current import devices_of
+from vitsearch.study.current_figures import devices_of
 
 Result = Mapping[str, Any]
 """A measurement in its JSON form."""

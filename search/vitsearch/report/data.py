@@ -28,14 +28,14 @@ from vitsearch.report.trials import GROUPS, Choice, ShownTrial, knobs, shown_tri
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import read_front
 from vitsearch.study.printed.effects import PrintedObjectiveEffects
 from vitsearch.study.results.explanation import Calibration, Prediction, predictions_of
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
-from vitsearch.study.spans import union
 from vitsearch.study.study import Study
+from vitsearch.study.time_spans import union
 
 DIGITS = 6
 """Significant digits of what was measured; intervals are wider than what is left out."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitsearch.storage.ledger.costs import Run, StageRun
-from vitsearch.study.spans import union
+from vitsearch.study.time_spans import union
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from vitsearch.core.limits import Bound, constraints
 from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys, ProxyScore, Record
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
 

@@ -19,21 +19,21 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
-from vitsearch.search.leaderboard.unpruned import UnprunedModels
 from vitsearch.search.outlook import Outlook
-from vitsearch.search.requests import Leader, Requests, lost_beside_fp32
+from vitsearch.search.plan_requests import Leader, Requests, lost_beside_fp32
 from vitsearch.search.sampler import auto_sampler, expected_gain, searched_plans
 from vitsearch.search.scheduler import Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
+from vitsearch.search.unpruned_models import UnprunedModels
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.search.watch.budget import Budget
 from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.outage import OutageHandler
-from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
-from vitsearch.study.current import CurrentFigures
-from vitsearch.study.found_forms import FoundForms
+from vitsearch.search.watch.time_estimate import Remaining
+from vitsearch.study.current_figures import CurrentFigures
+from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.front import read_front
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import PlanSpace

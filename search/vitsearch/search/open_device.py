@@ -17,8 +17,8 @@ from vitsearch.devices.local_device import LocalDevice
 from vitsearch.devices.recognized_device import RecognizedDevice
 from vitsearch.devices.token_places import TokenPlace
 from vitsearch.errors import DeviceLost
-from vitsearch.search.home import Home
 from vitsearch.search.resources import cores_here
+from vitsearch.search.study_folders import StudyFolders
 from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.study.devices import adopt_device, recognize_device
 from vitsearch.study.lookup import text_for
@@ -71,7 +71,7 @@ def connected(
             return
         pinned = ",".join(map(str, cores.device))
         try:
-            agent = closing.enter_context(EmbeddedAgent(str(Home.of(space).agent), cpus=pinned))
+            agent = closing.enter_context(EmbeddedAgent(str(StudyFolders.of(space).agent), cpus=pinned))
         except (EvaluatorError, OSError) as error:
             raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
         local = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)

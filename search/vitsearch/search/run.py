@@ -22,27 +22,27 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search.check.connections import hub_probes, probes_of_driver, try_patiently
 from vitsearch.search.driver import Driver, SearchEnd
 from vitsearch.search.event_loop import run_to_end, stop_on_sigterm
-from vitsearch.search.home import Home
-from vitsearch.search.leaderboard.unpruned import report_unpruned, stored_leaders
 from vitsearch.search.observers import FinalFront
 from vitsearch.search.observers.observe import Observing, observed
 from vitsearch.search.open_device import cores_kept_free, described, open_device
-from vitsearch.search.plans import deployments_of, lacking, plan_space
+from vitsearch.search.plan_space import deployments_of, lacking, plan_space
 from vitsearch.search.resources import cores_of, resources_in_cluster, resources_of
 from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec, stage_config_of
 from vitsearch.search.starting_weights import refuse_other_channels
+from vitsearch.search.study_folders import StudyFolders
+from vitsearch.search.unpruned_models import report_unpruned, stored_leaders
 from vitsearch.search.watch.heartbeat import alive
 from vitsearch.search.watch.other_runs import other_runs_said
-from vitsearch.search.watch.remaining import Remaining
 from vitsearch.search.watch.stall import StallWatch
+from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.search.weighted_classes import refuse_unknown_names
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
-from vitsearch.study.current import CurrentFigures
-from vitsearch.study.found_forms import FoundForms
+from vitsearch.study.current_figures import CurrentFigures
+from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
@@ -62,7 +62,7 @@ class Options:
 
 def run(space: SearchSpace, progress: Progress, options: Options = Options()) -> SearchEnd:
     """Run until the search is complete. Ctrl-C and SIGTERM end it cleanly and raise KeyboardInterrupt."""
-    home = Home.of(space)
+    home = StudyFolders.of(space)
     with ExitStack() as closing:
         if missing := lacking(space):
             raise ResourceError("; ".join(missing))

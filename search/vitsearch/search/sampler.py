@@ -11,8 +11,8 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
 from vitsearch.search.outlook import Outlook
-from vitsearch.search.requests import Leader, same_as_fp32
-from vitsearch.study.pool import PlanParameters
+from vitsearch.search.plan_requests import Leader, same_as_fp32
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Asked, Study
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 
 
 class UntriedPlans:

@@ -16,11 +16,11 @@ from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
 from vitsearch.pipeline.resolved_trial import StoredModel
-from vitsearch.pipeline.shipping import on_test
+from vitsearch.pipeline.shipped_accuracy import on_test
+from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
-from vitsearch.search.finished import workplace
-from vitsearch.search.finished.workplace import Workplace
-from vitsearch.search.home import Home
+from vitsearch.search.finished_session import Workplace
+from vitsearch.search.study_folders import StudyFolders
 from vitsearch.ship.choice import Chosen
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
@@ -50,8 +50,8 @@ class Opened:
     retargeted: Retargeted | None = None
 
     @property
-    def home(self) -> Home:
-        return Home.of(self.space)
+    def home(self) -> StudyFolders:
+        return StudyFolders.of(self.space)
 
     @property
     def fingerprint(self) -> str:
@@ -130,7 +130,7 @@ def _longer_name(chosen: Chosen, epochs: int) -> str:
 
 def prepare(opened: Opened, chosen: Chosen, progress: Progress, again: bool) -> Final:
     """Make what is missing, with workers and the device of the study, and return what is shipped."""
-    with workplace.opened(opened.study, opened.ledger, opened.space, progress) as place:
+    with finished_session.opened(opened.study, opened.ledger, opened.space, progress) as place:
         return run_to_end(_run(opened, chosen, place, again))
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from vitsearch.errors import StoreError
 from vitsearch.storage.atomic_files import PART, replacing
-from vitsearch.storage.notes import NOTE, has_note, is_empty, put_note
+from vitsearch.storage.ownership_notes import NOTE, has_note, is_empty, put_note
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vitsearch.core.decoding import decoded
 from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
-from vitsearch.storage.pooled import PooledMeasurement, pool
+from vitsearch.storage.pooled_measurements import PooledMeasurement, pool
 from vitsearch_evaluators.wire.paired import ReferenceTimes
 from vitsearch_evaluators.wire.protocol import Measurement
 

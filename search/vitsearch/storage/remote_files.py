@@ -39,7 +39,7 @@ from vitsearch.storage.files import (
     user_place,
 )
 from vitsearch.storage.locks import locked
-from vitsearch.storage.notes import ABOUT, NOTE, is_note
+from vitsearch.storage.ownership_notes import ABOUT, NOTE, is_note
 from vitsearch_evaluators.artifacts import model_files
 from vitsearch_evaluators.base.canonical_json import digest, file_digest
 from vitsearch_evaluators.base.system import user_cache_folder

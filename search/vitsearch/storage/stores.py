@@ -10,7 +10,7 @@ from vitsearch.errors import StudyError
 from vitsearch.storage.addresses import files_address, files_problem, masked
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import Ledger, files_folder, try_database
-from vitsearch.storage.notes import NOTE
+from vitsearch.storage.ownership_notes import NOTE
 from vitsearch.storage.remote_files import RemoteStore
 
 VARIABLE = "VITSEARCH_FILES"

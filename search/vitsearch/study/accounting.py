@@ -10,7 +10,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ledger.costs import Run, StageRun
 from vitsearch.storage.stage_cost import DEVICE
-from vitsearch.study.current import devices_of
+from vitsearch.study.current_figures import devices_of
 from vitsearch.study.study import Study
 
 

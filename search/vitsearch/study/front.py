@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from vitsearch.core.caveats import known_bad
-from vitsearch.core.caveats.beside import REFERENCES, Beside, Graph, beside, graph_of
 from vitsearch.core.caveats.classes import ClassCaveats, ClassCounts, class_warnings
 from vitsearch.core.caveats.precision_shares import in_name_only
+from vitsearch.core.caveats.precision_times import REFERENCES, Beside, Graph, beside, graph_of
 from vitsearch.core.figures import Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.limits import Bound, bounds, constraints
@@ -22,7 +22,7 @@ from vitsearch.storage import shipped
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import store_of
 from vitsearch.study import retargeted
-from vitsearch.study.current import CurrentFigures, devices_of
+from vitsearch.study.current_figures import CurrentFigures, devices_of
 from vitsearch.study.devices import shown_target
 from vitsearch.study.study import Study
 

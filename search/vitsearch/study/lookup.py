@@ -23,26 +23,26 @@ FOLDER = Path("studies")
 
 
 @dataclass(frozen=True)
-class Found:
+class StudyLocation:
     storage: str
     name: str
 
 
-def find(text: str) -> Found:
+def find(text: str) -> StudyLocation:
     """Where a study is; `StudyError` names the file that does not exist and similar studies."""
     if "://" in text:
         storage, _, name = text.rpartition("#") if "#" in text else (text, "", "")
-        found = Found(storage, name or _only_study(storage))
+        found = StudyLocation(storage, name or _only_study(storage))
     elif text.endswith((".yaml", ".yml")):
         space = load(text).space
-        found = Found(space.storage, space.study)
+        found = StudyLocation(space.storage, space.study)
     else:
         path, _, name = text.partition("#")
         is_name = "/" not in path and not path.endswith(".db")
         database = FOLDER / f"{path}.db" if is_name else Path(path).with_suffix(".db")
-        found = Found(f"sqlite:///{database}", name or database.stem)
+        found = StudyLocation(f"sqlite:///{database}", name or database.stem)
         if not name and not is_name and is_there(database) and found.name not in study_names(found.storage):
-            found = Found(found.storage, _only_study(found.storage))
+            found = StudyLocation(found.storage, _only_study(found.storage))
     file = sqlite_file(found.storage)
     if file is not None and not is_there(file):
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
@@ -133,7 +133,7 @@ def opened_to_change(text: str) -> Iterator[tuple[Study, Ledger]]:
         yield study, ledger
 
 
-def _existing(text: str) -> Found:
+def _existing(text: str) -> StudyLocation:
     found = find(text)
     if not holds_studies(found.storage):  # our tables are not made in a database of another program
         raise StudyError(f"{masked(found.storage)!r} holds no study; start one with 'vitsearch run SPACE'")

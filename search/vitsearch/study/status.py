@@ -16,7 +16,7 @@ from vitsearch.devices.availability import still_waiting
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.ledger import Ledger, LiveRun
 from vitsearch.study.accounting import account
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_target
 from vitsearch.study.front import Front, OwnTimes, read_front, warnings_of
 from vitsearch.study.printed.models import PlanJson

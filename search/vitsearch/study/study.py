@@ -43,7 +43,7 @@ from vitsearch.study.database.trial_forms import fixed
 from vitsearch.study.database.view import StudyView
 from vitsearch.study.database.word_lists import WordLists
 from vitsearch.study.identity import adopt_space
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
 from vitsearch.study.time_left import Span

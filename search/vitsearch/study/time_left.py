@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vitsearch.study.spans import union
+from vitsearch.study.time_spans import union
 
 FIRST_ROUND_FACTOR = 8.0
 """How much less time a plan may take than one of the first round, which also makes what all plans share: in two

@@ -39,7 +39,7 @@ def trainable(space: Space) -> type:
         ResourceError: Ray Tune, or what writes files of the runtimes, is missing.
     """
     _require_tune()
-    from vitsearch.search.plans import lacking  # timm and torch: only for those who search
+    from vitsearch.search.plan_space import lacking  # timm and torch: only for those who search
     from vitsearch.tune.actor import trainable_of
 
     loaded = _loaded(space)

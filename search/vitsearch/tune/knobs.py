@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from vitsearch.core.plan import Plan
 from vitsearch.errors import PlanError, did_you_mean
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plan_space import plan_space
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import FoundForm, PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, nearest

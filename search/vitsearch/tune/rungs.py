@@ -26,22 +26,22 @@ from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.finished.workplace import Workplace
-from vitsearch.search.home import Home
-from vitsearch.search.leaderboard.form_finder import FormFinder
-from vitsearch.search.leaderboard.unpruned import UnprunedModels
+from vitsearch.search.finished_session import Workplace
+from vitsearch.search.form_finder import FormFinder
 from vitsearch.search.open_device import cores_kept_free, open_device
 from vitsearch.search.outlook import FITS, KnownFront, Outlook
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plan_space import plan_space
 from vitsearch.search.session import Session
+from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.trial import run_plan
+from vitsearch.search.unpruned_models import UnprunedModels
 from vitsearch.space import SearchSpace
 from vitsearch.storage.atomic_files import no_room
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
-from vitsearch.study.found_forms import FoundForms
+from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
@@ -195,7 +195,7 @@ def _same(keys: Keys | None, others: Keys | None) -> bool:
 async def opened(space: SearchSpace, config: Mapping[str, Any]) -> AsyncIterator[RungTrial]:
     """Join the study with database, device and stages for one trial."""
     notes = Notes()
-    home = Home.of(space)
+    home = StudyFolders.of(space)
     remember_places(space.devices, os.environ)
     with ExitStack() as closing:
         closing.enter_context(home.running(notes.note))

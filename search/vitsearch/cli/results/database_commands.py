@@ -64,7 +64,7 @@ def copy(
     another version of a study, nothing is copied.
     """
     from vitsearch.cli.results.databases import copied_text
-    from vitsearch.search.finished.copying import copy
+    from vitsearch.search.admin.copying import copy
 
     done = copy(source, destination, files)
     typer.echo(json_text(done) if as_json else copied_text(done))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitsearch.cli.tables import counted, disk
-from vitsearch.search.finished.copying import Copied, CopiedStudy
+from vitsearch.search.admin.copying import Copied, CopiedStudy
 from vitsearch.storage.ledger import Versions
 from vitsearch.study.database.versions import Upgraded
 from vitsearch_evaluators.base.printable import printable

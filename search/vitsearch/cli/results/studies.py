@@ -11,7 +11,7 @@ from rich.console import Console
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import counted, disk
 from vitsearch.cli.terminal import Terminal
-from vitsearch.search.finished.housekeeping import Deletion, Freed, StoredDatabase
+from vitsearch.search.admin.housekeeping import Deletion, Freed, StoredDatabase
 from vitsearch_evaluators.base.printable import printable
 
 

@@ -50,7 +50,7 @@ def list_studies(
     """List the studies in a folder: trials, last run, size on disk."""
     from vitsearch.cli.results.studies import print_databases
     from vitsearch.errors import StudyError
-    from vitsearch.search.finished.housekeeping import PrintedDatabase, databases
+    from vitsearch.search.admin.housekeeping import PrintedDatabase, databases
     from vitsearch.storage.addresses import masked
 
     if "://" in place:
@@ -73,7 +73,7 @@ def delete(
     Its results and files go too, unless other studies share its database.
     """
     from vitsearch.cli.results.studies import deletion_text
-    from vitsearch.search.finished import housekeeping
+    from vitsearch.search.admin import housekeeping
 
     planned = housekeeping.plan_deletion(study)
     if not force:
@@ -105,7 +105,7 @@ def clean(
     among them; of all studies that share the database.
     """
     from vitsearch.cli.results.studies import freed_text
-    from vitsearch.search.finished.housekeeping import clean
+    from vitsearch.search.admin.housekeeping import clean
 
     freed = clean(study, dry_run)
     if as_json:

@@ -80,7 +80,7 @@ def quantize_static(
 
 
 def ranges_of(model: onnx.ModelProto, layers: Sequence[Layer], images: Floats, learned: Sequence[Learned]) -> Ranges:
-    """The ranges of `layers`: the learned ones, otherwise those on `images` (n, channels, height, width), normalised."""
+    """The ranges of `layers`: the learned ones, otherwise those on normalised `images` (n, channels, height, width)."""
     learned_ranges = matched(layers, learned)
     outputs = [layer.output for layer in layers if layer.is_convolution]
     read = (layer.input for layer in layers if layer.output not in learned_ranges)

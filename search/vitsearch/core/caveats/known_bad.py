@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from vitsearch.core.caveats.beside import Beside
+from vitsearch.core.caveats.precision_times import Beside
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.core.precisions import LINEAR
 

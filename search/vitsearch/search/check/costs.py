@@ -15,9 +15,9 @@ from vitsearch.core.precisions import LINEAR
 from vitsearch.core.stage import Stage
 from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plan_space import plan_space
 from vitsearch.search.resources import trainers_here
-from vitsearch.search.watch.remaining import CONFIRM_PER_SCREEN
+from vitsearch.search.watch.time_estimate import CONFIRM_PER_SCREEN
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger, has_tables, is_there, sqlite_file
 from vitsearch.study.sampling import PlanSpace

@@ -15,7 +15,7 @@ from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import device_job
 from vitsearch.models.onnx_format import OPSET
 from vitsearch.search.check.space import Checked, Valid
-from vitsearch.search.plans import asked_deployments, deployments_of, plan_space
+from vitsearch.search.plan_space import asked_deployments, deployments_of, plan_space
 from vitsearch.space import Problem, SearchSpace
 
 

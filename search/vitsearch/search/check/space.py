@@ -17,7 +17,7 @@ from vitsearch.devices.connection import connection_problems
 from vitsearch.devices.token_places import TokenUse, remember_places, token_uses
 from vitsearch.errors import DataError, ResourceError
 from vitsearch.search.check.weights import CheckedWeights, check_weights
-from vitsearch.search.plans import deployments_of, lacking, plan_space, with_quantized_ops
+from vitsearch.search.plan_space import deployments_of, lacking, plan_space, with_quantized_ops
 from vitsearch.search.resources import cores_here, resources_of
 from vitsearch.search.stage_config import data_spec, stored_data
 from vitsearch.search.starting_weights import starts

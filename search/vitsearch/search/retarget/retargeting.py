@@ -15,13 +15,13 @@ from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.errors import ResourceError, StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.final_pass import FinalPass
-from vitsearch.search.leaderboard.unpruned import refuse_unmeasured
 from vitsearch.search.retarget.candidates import Candidate, Finder
-from vitsearch.search.retarget.order import Goals
-from vitsearch.search.retarget.standing import Standing
+from vitsearch.search.retarget.next_model import Goals
+from vitsearch.search.retarget.state import RetargetState
 from vitsearch.search.retarget.transfer_model import TransferModel
+from vitsearch.search.unpruned_models import refuse_unmeasured
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import read_front
 from vitsearch.study.results.detail import baseline_record
 from vitsearch.study.retargeted import Retargeted, Target
@@ -62,12 +62,12 @@ class Retargeting:
         self._progress.note(f"the baseline is measured; {len(models)} models can run there")
         refuse_unmeasured(device.name, metric_names, metrics)
         self._found = replace(self._found, left_out=left_out)
-        standing = await self._measure_models(self._start([baseline, *models], metrics), every)
+        state = await self._measure_models(self._start([baseline, *models], metrics), every)
         read = partial(read_front, self._study, self._ledger, self._found.target.name)
         await FinalPass(self._pipeline, lambda: self._found.models, read, _left).run()
-        standing = self._look(standing)
-        self._found = replace(self._found, predictions=standing.predictions(), fits=standing.fits())
-        self._save(standing)
+        state = self._look(state)
+        self._found = replace(self._found, predictions=state.predictions(), fits=state.fits())
+        self._save(state)
         return self._found
 
     def _refuse_nothing(self, models: Collection[Candidate], left_out: Mapping[int, str]) -> None:
@@ -79,42 +79,42 @@ class Retargeting:
         reasons = "; ".join(dict.fromkeys(left_out.values()))
         raise ResourceError(f"no model of study {name!r} can run on {target}: {reasons}")
 
-    def _start(self, candidates: list[Candidate], baseline: Metrics) -> Standing:
+    def _start(self, candidates: list[Candidate], baseline: Metrics) -> RetargetState:
         """What is known once the baseline is measured: the limits, and graphs that the ledger has."""
         objectives, limits = tuple(self._space.objectives), bounds(self._space.limits, baseline.values)
         reference = loss(objectives, reference_values(objectives, limits, baseline.values))
         assert reference is not None
         costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if name != "accuracy"]
         predictors = {name: TransferModel([candidate.graph(name) for candidate in candidates]) for name in costs}
-        return self._look(Standing(Goals(objectives, limits, reference), predictors, candidates, []))
+        return self._look(RetargetState(Goals(objectives, limits, reference), predictors, candidates, []))
 
-    def _look(self, standing: Standing) -> Standing:
+    def _look(self, state: RetargetState) -> RetargetState:
         """What is known now."""
-        return replace(standing, known=[self._known(candidate) for candidate in standing.candidates])
+        return replace(state, known=[self._known(candidate) for candidate in state.candidates])
 
     def _known(self, candidate: Candidate) -> Metrics:
         return self._pipeline.device_metrics(candidate.keys) | self._pipeline.file_metrics(candidate.keys)
 
-    async def _measure_models(self, standing: Standing, every: bool) -> Standing:
+    async def _measure_models(self, state: RetargetState, every: bool) -> RetargetState:
         """Measure until no model is likely to be on the front. A model that fails is left out."""
-        self._save(standing)
-        while (index := _next(standing, every)) is not None:
-            candidate = standing.candidates[index]
+        self._save(state)
+        while (index := _next(state, every)) is not None:
+            candidate = state.candidates[index]
             try:
                 await self._measure(candidate)
             except StageError as error:
-                standing = replace(standing, failed=standing.failed | {index})
+                state = replace(state, failed=state.failed | {index})
                 self._leave_out(candidate, str(error))
                 continue
-            before, standing = standing, self._look(standing)
-            if not standing.is_measured(index):  # it would be asked for again and again
-                standing = replace(standing, failed=standing.failed | {index})
-                self._leave_out(candidate, _why_unmeasured(standing, index))
+            before, state = state, self._look(state)
+            if not state.is_measured(index):  # it would be asked for again and again
+                state = replace(state, failed=state.failed | {index})
+                self._leave_out(candidate, _why_unmeasured(state, index))
                 continue
-            self._save(standing)
-            counted = f"{len(self._found.models)} of {len(standing.candidates) - 1}"
-            self._progress.note(f"{counted}  {plan_text(candidate.plan)}  {_costs(before, standing, index)}")
-        return standing
+            self._save(state)
+            counted = f"{len(self._found.models)} of {len(state.candidates) - 1}"
+            self._progress.note(f"{counted}  {plan_text(candidate.plan)}  {_costs(before, state, index)}")
+        return state
 
     def _leave_out(self, candidate: Candidate, reason: str) -> None:
         assert candidate.trial is not None  # without its baseline nothing is judged
@@ -125,29 +125,29 @@ class Retargeting:
         _, metrics = await self._pipeline.confirm(await self._pipeline.resolve(candidate.plan), candidate.rung)
         return metrics
 
-    def _save(self, standing: Standing) -> None:
+    def _save(self, state: RetargetState) -> None:
         """Store the models that are measured, with what is known of them now."""
         models: dict[int, Record] = {}
-        for index, candidate in enumerate(standing.candidates):
-            if candidate.trial is not None and standing.is_measured(index):
-                models[candidate.trial] = candidate.measured(standing.known[index])
-        baseline = standing.candidates[0].measured(standing.known[0])
+        for index, candidate in enumerate(state.candidates):
+            if candidate.trial is not None and state.is_measured(index):
+                models[candidate.trial] = candidate.measured(state.known[index])
+        baseline = state.candidates[0].measured(state.known[0])
         self._found = replace(self._found, baseline=baseline, models=models)
         self._found.save(self._study)
 
 
-def _why_unmeasured(standing: Standing, index: int) -> str:
-    metrics = standing.known[index]
-    missing = [name for name in standing.goals.objectives if metrics.value(name) is None]
+def _why_unmeasured(state: RetargetState, index: int) -> str:
+    metrics = state.known[index]
+    missing = [name for name in state.goals.objectives if metrics.value(name) is None]
     reasons = (metrics.reasons.get(name, "the device does not report it") for name in missing)
     return "; ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
 
 
-def _next(standing: Standing, every: bool) -> int | None:
+def _next(state: RetargetState, every: bool) -> int | None:
     """The model to measure next; None when no other is likely to be on the front, or with `every` when none is
     left."""
-    index = standing.next()
-    return standing.best(standing.open) if index is None and every and standing.open else index
+    index = state.next()
+    return state.best(state.open) if index is None and every and state.open else index
 
 
 def _here(figures: CurrentFigures, record: Record) -> Metrics:
@@ -158,7 +158,7 @@ def _left(models: int) -> str:
     return f"{models} left"
 
 
-def _costs(before: Standing, now: Standing, index: int) -> str:
+def _costs(before: RetargetState, now: RetargetState, index: int) -> str:
     """The costs that were measured, each with what it was predicted to be."""
     parts = []
     for name in before.predictors:

@@ -15,9 +15,9 @@ from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError, StudyError, UnknownName
 from vitsearch.export import EXPORTERS
 from vitsearch.pipeline.progress import Progress
+from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
-from vitsearch.search.finished import workplace
-from vitsearch.search.finished.workplace import Workplace
+from vitsearch.search.finished_session import Workplace
 from vitsearch.search.retarget.retargeting import Retargeting
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import LOCAL_DEVICE, SearchSpace, load
@@ -36,7 +36,7 @@ def retarget(where: str, target: Target, every: bool, progress: Progress) -> Ret
         space = target.space(own, newer).model_copy(update={"storage": lookup.find(where).storage})
         if target.counts_latency(own):
             progress.note("latency_ms_p50 takes the place of cpu_ms_p50, which stands for it on a shared machine only")
-        with workplace.opened(study, ledger, space, progress) as place:
+        with finished_session.opened(study, ledger, space, progress) as place:
             return run_to_end(_run(replace(place, runner=UntrainedRunner(place.runner)), target, every))
 
 

@@ -13,7 +13,7 @@ from vitsearch.core.activity import AWAITED_S, duration
 from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.context import StageContext
-from vitsearch.search.watch.now import Now
+from vitsearch.search.watch.current_activity import Now
 from vitsearch.workers.worker_usage import WorkerUsage, why_slow, worker_usage
 
 QUIET_S = 60.0

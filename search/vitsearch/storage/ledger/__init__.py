@@ -26,7 +26,7 @@ from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, 
 from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.probing import try_database
 from vitsearch.storage.ledger.provenance import StageResult
-from vitsearch.storage.ledger.reading import is_there
+from vitsearch.storage.ledger.read_only import is_there
 from vitsearch.storage.ledger.restore import Destination
 from vitsearch.storage.ledger.rows import (
     AccuracyRow,

@@ -32,9 +32,9 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger.reading import is_there, open_reader, require_readable, watch
+from vitsearch.storage.ledger.read_only import is_there, open_reader, require_readable, watch
 from vitsearch.storage.locks import locked
-from vitsearch.storage.notes import adopt_new
+from vitsearch.storage.ownership_notes import adopt_new
 
 SQLITE_TIMEOUT_S = 60
 IDLE_S = 5.0
@@ -66,7 +66,7 @@ def connect(url: str) -> Engine:
 
 
 def connect_to_read(url: str) -> Engine:
-    """An engine for `url` that changes nothing: see `vitsearch.storage.ledger.reading`. One clear
+    """An engine for `url` that changes nothing: see `vitsearch.storage.ledger.read_only`. One clear
     `StudyError` where there is no database."""
     if file := sqlite_file(url):
         require_readable(file)

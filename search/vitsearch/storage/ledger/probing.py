@@ -10,7 +10,7 @@ from vitsearch.errors import StoreError
 from vitsearch.storage.files import nearest_folder
 from vitsearch.storage.ledger.engine import explained, make_engine, shown, sqlite_file, tune_to_read
 from vitsearch.storage.ledger.migrate import VERSION_TABLE, SchemaOfResults
-from vitsearch.storage.ledger.reading import is_there
+from vitsearch.storage.ledger.read_only import is_there
 
 
 def try_database(url: str) -> bool:

@@ -33,7 +33,7 @@ class StageResult:
 
 
 @dataclass(frozen=True)
-class Made:
+class ResultRuns:
     """Which runs of stages have made the results of a database, by their keys."""
 
     _by_key: Mapping[tuple[str, ...], Sequence[str]]
@@ -69,7 +69,7 @@ class Provenance:
         ]
         return sorted(results, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
 
-    def made(self) -> Made:
+    def made(self) -> ResultRuns:
         """What made the results of all trials, in four statements."""
         artifacts, trainings, measurements = tables.artifact.c, tables.training.c, tables.measurement.c
         screened = select(measurements.graph_key, artifacts.made_by).distinct()
@@ -86,7 +86,7 @@ class Provenance:
                 for query in selects:
                     for *key, made_by in connection.execute(query):
                         results[(name, *key)].append(made_by)
-        return Made(results)
+        return ResultRuns(results)
 
     def _runs(self, stage: Stage, columns: Any, where: ColumnElement[bool]) -> list[StageResult]:
         detail = {Stage.TRAIN: columns.get("rung"), Stage.MEASURE: columns.get("protocol")}.get(stage)

@@ -122,7 +122,7 @@ class Encoding:
         return np.array(rows, dtype=float).reshape(len(plans), len(self.knobs))
 
     def points(self, positions: Floats, features: Floats | None = None) -> Points:
-        """The points at `positions` (plans, knobs), with further numbers `features` (plans, n); each counts as a knob."""
+        """The points at `positions` (plans, knobs). `features` (plans, n) are more numbers; each counts as a knob."""
         columns = [self._columns(knob, positions[:, j]) for j, knob in enumerate(self.knobs)]
         if features is not None:
             columns += [_number_columns(features[:, j]) for j in range(features.shape[1])]

@@ -12,7 +12,6 @@ from scipy.special import ndtr
 
 from vitsearch.study.auto_sampler.candidates import Candidates
 from vitsearch.study.auto_sampler.encoding import Floats, Points
-from vitsearch.study.auto_sampler.evidence import Objective, Observations
 from vitsearch.study.auto_sampler.gaussian_process import (
     COSTS,
     ERRORS,
@@ -23,6 +22,7 @@ from vitsearch.study.auto_sampler.gaussian_process import (
     fit_hyperparameters,
 )
 from vitsearch.study.auto_sampler.improvement import expected_improvement, hypervolume, pareto
+from vitsearch.study.auto_sampler.observations import Objective, Observations
 
 REFIT_EACH_BELOW, REFIT_EVERY = 30, 5
 """Points of a model: with fewer, each new one refits it; with more, every fifth."""

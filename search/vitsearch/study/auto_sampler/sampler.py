@@ -27,8 +27,8 @@ from vitsearch.study.auto_sampler.candidates import (
     value_at,
 )
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
-from vitsearch.study.auto_sampler.evidence import Judge, Observations, observe, of_complete
 from vitsearch.study.auto_sampler.improvement import pareto
+from vitsearch.study.auto_sampler.observations import Judge, Observations, observe, of_complete
 from vitsearch.study.auto_sampler.proposal import Proposals, Scores
 
 LOCAL_BEST, LOCAL_EACH = 10, 8
@@ -62,7 +62,7 @@ class AutoSampler(BaseSampler):
         AutoSampler(seed=0, pool=pool, evidence=evidence, reference=(0.87, 4.4))
 
     `pool` returns parameters of valid plans, each as the trial will suggest them; fewer than asked only when the
-    space has no more. That of a space file is `vitsearch.study.pool.PlanParameters`. Without a pool, the
+    space has no more. That of a space file is `vitsearch.study.plan_pool.PlanParameters`. Without a pool, the
     parameters that all complete trials have are sampled together, others at random. `evidence` is asked about
     complete, pruned and running trials; without it the values of complete trials count. `reference` is the worst
     point of interest, in units of the objectives; where it is `None` a rule decides. It may be assigned later.

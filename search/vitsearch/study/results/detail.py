@@ -15,7 +15,7 @@ from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.files import Store
 from vitsearch.storage.ledger import Ledger, MeasurementRow, StageResult
-from vitsearch.study.current import devices_of
+from vitsearch.study.current_figures import devices_of
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import Front, OwnTimes, Point, read_models
 from vitsearch.study.study import Study

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vitsearch.core.figures import Z_95, Metrics
 from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_target
 from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects

@@ -15,8 +15,8 @@ from vitsearch.core.fleet import Fleet
 from vitsearch.core.metrics import METRICS, OF_CLASSES, split
 from vitsearch.core.plan import plan_text
 from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.pooled import MEDIANS
-from vitsearch.study.current import devices_of
+from vitsearch.storage.pooled_measurements import MEDIANS
+from vitsearch.study.current_figures import devices_of
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
 from vitsearch_evaluators.base.printable import printable

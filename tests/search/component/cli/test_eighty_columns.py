@@ -24,8 +24,8 @@ from vitsearch.core.confusion import ClassAccuracy
 from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Keys, Record
 from vitsearch.devices.survey import DevicePart, DeviceSurvey
+from vitsearch.search.admin.housekeeping import StoredDatabase, StudySummary
 from vitsearch.search.check.machine import Machine
-from vitsearch.search.finished.housekeeping import StoredDatabase, StudySummary
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation

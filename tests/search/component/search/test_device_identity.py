@@ -20,8 +20,8 @@ from vitsearch.cli.app import app
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.token_places import remember_places
 from vitsearch.errors import ResourceError, StudyError
-from vitsearch.search.home import Home
 from vitsearch.search.open_device import connected, cores_kept_free, open_device
+from vitsearch.search.study_folders import StudyFolders
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
@@ -131,7 +131,7 @@ def test_a_reinstalled_agent_on_equal_hardware_is_asked_about(on_agent, model, t
 @pytest.mark.long
 def test_two_machines_without_devices_are_two_devices(space, model):
     space = asked(space)
-    own = Home.of(space).agent
+    own = StudyFolders.of(space).agent
     install(own, "machine-a", "workstation")
     measured(space, model)
     shutil.rmtree(own)  # the other machine has a folder of its own beside the same database

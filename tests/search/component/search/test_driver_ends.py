@@ -10,7 +10,7 @@ import pytest
 from support.marks import long
 from vitsearch.search import driver
 from vitsearch.search.driver import SearchEnd
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 
 
 def test_a_spent_budget_ends_the_search(fake_study):

@@ -34,7 +34,7 @@ def plans_of(space: SearchSpace, *_: object, **__: object) -> PlanSpace:
 def test_a_run_that_is_refused_for_its_trainers_leaves_nothing(space):
     with pytest.raises(ResourceError, match="resources: 999 trainers"):
         run.run(SearchSpace.from_json(space.to_json() | {"resources": {"trainers": 999}}), Silent())
-    assert not run.Home.of(space).own.exists()
+    assert not run.StudyFolders.of(space).own.exists()
 
 
 def test_images_of_a_folder_are_kept_at_the_largest_resolution(space, tmp_path):

@@ -12,11 +12,11 @@ from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, ProxyScore, Record
 from vitsearch.search.forecast.accuracy_model import LOST, SLOPE
 from vitsearch.search.outlook import Goals, Outlook
-from vitsearch.search.requests import Leader, same_as_fp32
+from vitsearch.search.plan_requests import Leader, same_as_fp32
 from vitsearch.search.sampler import AsUnpruned, KnownTrials, auto_sampler
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.study.auto_sampler import AutoSampler
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 
 GOALS = Goals(("accuracy", "cpu_ms_p50"), (), (0.2, 1.5), 0.01)
 KEYS = Keys("w", "g", None, "d")

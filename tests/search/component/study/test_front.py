@@ -20,7 +20,7 @@ from vitsearch.storage import shipped
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.current import CurrentFigures
+from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.front import OwnTimes, Point, read_front
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.printed.models import PrintedFront

@@ -11,7 +11,7 @@ import yaml
 
 from vitsearch.errors import SpaceError, StudyError
 from vitsearch.storage.ledger import Ledger
-from vitsearch.study.lookup import Found, find, opened, text_for
+from vitsearch.study.lookup import StudyLocation, find, opened, text_for
 from vitsearch.study.study import Study
 
 
@@ -32,7 +32,7 @@ def made(here, space):
 
 
 def test_a_name_is_a_database_in_the_folder(made):
-    assert find("fake") == Found("sqlite:///studies/fake.db", "fake")
+    assert find("fake") == StudyLocation("sqlite:///studies/fake.db", "fake")
 
 
 @pytest.mark.parametrize("text", ["studies/fake.db", "./studies/fake.db", "studies/fake", "studies/fake.db#fake"])
@@ -49,11 +49,11 @@ def test_a_file_names_one_of_its_studies_behind_a_hash(made):
 
 def test_a_url_names_the_study_behind_a_hash(made, here):
     url = f"sqlite:///{here}/studies/fake.db"
-    assert find(f"{url}#fake") == Found(url, "fake")
+    assert find(f"{url}#fake") == StudyLocation(url, "fake")
 
 
 def test_a_server_is_not_looked_at_for_a_file():
-    assert find("postgresql+psycopg://host/x#fake") == Found("postgresql+psycopg://host/x", "fake")
+    assert find("postgresql+psycopg://host/x#fake") == StudyLocation("postgresql+psycopg://host/x", "fake")
 
 
 def test_a_space_file_names_its_study(made, here):
@@ -64,7 +64,7 @@ def test_a_space_file_names_its_study(made, here):
         "space": {"backbone": "vit_fmnist_p4", "resolution": 28},
     }
     (here / "space.yaml").write_text(yaml.safe_dump(value))
-    assert find("space.yaml") == Found("sqlite:///studies/fake.db", "fake")
+    assert find("space.yaml") == StudyLocation("sqlite:///studies/fake.db", "fake")
 
 
 def test_an_opened_study_can_be_read(made):
@@ -78,12 +78,12 @@ def test_an_opened_study_can_be_read(made):
 def test_a_url_is_enough_for_the_only_study_of_a_database(made, storage, ending):
     only = type(made).from_json(made.to_json() | {"study": "only", "storage": storage})
     Study.open(only).close()
-    assert find(f"{storage}{ending}") == Found(storage, "only")
+    assert find(f"{storage}{ending}") == StudyLocation(storage, "only")
 
 
 def test_a_file_is_enough_for_the_only_study_of_a_database(made, here):
     Path("studies/fake.db").rename(here / "copied.db")
-    assert find("copied.db") == Found("sqlite:///copied.db", "fake")
+    assert find("copied.db") == StudyLocation("sqlite:///copied.db", "fake")
 
 
 def test_a_url_of_several_studies_is_refused_with_their_names(made):

@@ -267,7 +267,7 @@ def test_a_path_that_no_system_has_is_one_line():
 def test_a_listing_names_what_it_leaves_out(study, warnings_of):
     folder = study.folder.parent
     os.mkfifo(folder / "a.db")
-    heard = warnings_of("vitsearch.search.finished.housekeeping")
+    heard = warnings_of("vitsearch.search.admin.housekeeping")
     done = CliRunner().invoke(app, ["studies", "list", str(folder)])
     assert done.exit_code == 0
     assert "fake" in done.output

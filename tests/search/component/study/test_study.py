@@ -15,7 +15,7 @@ from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.study.database.opening import open_tables
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
 from vitsearch.study.suggest import make_sampler

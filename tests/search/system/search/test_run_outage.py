@@ -25,10 +25,10 @@ from vitsearch.errors import DeviceLost
 from vitsearch.pipeline.jobs import Job, R_co, TrainJob
 from vitsearch.pipeline.progress import Silent
 from vitsearch.search.driver import SearchEnd
-from vitsearch.search.home import Home
 from vitsearch.search.run import Options, drive
 from vitsearch.search.session import Session
 from vitsearch.search.stage_config import data_spec
+from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.watch import outage
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
@@ -102,7 +102,7 @@ class RemoteStudy:
             closing(Study.open(self.space)) as study,
         ):
             session = Session(self.space, study, ledger, self.runner, device, DriverId.current(), 1, self.progress)
-            workspace = Home.of(self.space).workspace(data_spec(self.space), store_of(ledger))
+            workspace = StudyFolders.of(self.space).workspace(data_spec(self.space), store_of(ledger))
             return asyncio.run(drive(session, workspace, Options()))
 
     def cut_when_training(self) -> None:
@@ -132,7 +132,7 @@ class RemoteStudy:
 
     @property
     def _database(self) -> Path:
-        return Home.of(self.space).shared.parent / "away.db"
+        return StudyFolders.of(self.space).shared.parent / "away.db"
 
     def _plans(self) -> set[str]:
         with closing(Study.change_existing(self.space.storage, self.space.study)) as study:
@@ -147,7 +147,7 @@ class RemoteStudy:
 @pytest.fixture
 def board(tmp_path, make_proxy, monkeypatch):
     monkeypatch.setattr(
-        "vitsearch.pipeline.fleet.measure.Protocols.of",
+        "vitsearch.pipeline.fleet_measure.Protocols.of",
         lambda phases, info: Protocols(QUICK, QUICK._replace(id="full")),
     )
     training_all = replace(POLICY, rung_zero=replace(POLICY.rung_zero, small_kl=0.0))

@@ -8,7 +8,7 @@ import pytest
 
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.space import SearchSpace
-from vitsearch.study.pool import PlanParameters
+from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 
 SPACE = {

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from vitsearch.cli.app import app
 from vitsearch.cli.results.databases import copied_text, upgraded_text
 from vitsearch.errors import StudyError
-from vitsearch.search.finished.copying import Copied, CopiedStudy
+from vitsearch.search.admin.copying import Copied, CopiedStudy
 from vitsearch.storage.ledger import Versions
 from vitsearch.study.database.versions import Upgraded
 

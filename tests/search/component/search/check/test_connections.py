@@ -27,7 +27,7 @@ from vitsearch.search.check.connections import try_connections, try_patiently
 from vitsearch.search.check.probes import Probe
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.notes import put_note
+from vitsearch.storage.ownership_notes import put_note
 from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
 
 DEIT = "deit_tiny_patch16_224"
@@ -182,7 +182,7 @@ def test_a_run_says_it_before_it_starts_anything(changed, closed_port, monkeypat
     )
     with pytest.raises(NotReady, match="study 'fake' was not started: 2 problems"):
         run.run(space, Silent())
-    assert not run.Home.of(space).own.exists()
+    assert not run.StudyFolders.of(space).own.exists()
 
 
 def test_a_run_is_patient_where_something_is_slow_and_nothing_wrong(monkeypatch):

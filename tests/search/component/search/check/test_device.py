@@ -14,7 +14,7 @@ from vitsearch.cli.app import app
 from vitsearch.devices import descriptions
 from vitsearch.errors import SpaceError
 from vitsearch.search.check import check_devices, check_space
-from vitsearch.search.plans import plan_space
+from vitsearch.search.plan_space import plan_space
 
 QUICKSTART = str(Path(REPOSITORY, "spaces", "quickstart.yaml"))
 NANO = descriptions.find("jetson_nano")

@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, text
 
 from vitsearch.errors import StoreError, StudyDeleted, StudyError
 from vitsearch.pipeline import jobs
-from vitsearch.search.finished.housekeeping import delete, end_runs, plan_deletion
-from vitsearch.search.home import Home
+from vitsearch.search.admin.housekeeping import delete, end_runs, plan_deletion
+from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.watch import heartbeat
 from vitsearch.search.watch.heartbeat import alive
 from vitsearch.testing.fakes import FakeRunner
@@ -106,7 +106,7 @@ def under_way(fake_study):
 
     def run():
         try:
-            with Home.of(fake_study.space).running(print):
+            with StudyFolders.of(fake_study.space).running(print):
                 ended.append(fake_study.run())
         except BaseException as error:  # noqa: BLE001 - of another thread
             ended.append(error)
@@ -136,7 +136,7 @@ def test_a_study_that_is_run_is_deleted_only_after_its_run(fake_study, under_way
 
 
 def test_a_run_elsewhere_keeps_its_study(fake_study, under_way, tmp_path, monkeypatch):
-    monkeypatch.setattr(Home, "has_own", False)  # the lock is on the other machine
+    monkeypatch.setattr(StudyFolders, "has_own", False)  # the lock is on the other machine
     with pytest.raises(
         StudyError, match=r"the run by \S+ on .* \(pid \d+\) since .* UTC goes on; end it first, or end it and"
     ):

@@ -17,7 +17,7 @@ from vitsearch.study.auto_sampler import EXPECTED_GAIN, AutoSampler, Evidence
 from vitsearch.study.auto_sampler import sampler as module
 from vitsearch.study.auto_sampler.candidates import PlanPool
 from vitsearch.study.auto_sampler.encoding import key_of
-from vitsearch.study.auto_sampler.evidence import Objective
+from vitsearch.study.auto_sampler.observations import Objective
 from vitsearch.study.auto_sampler.proposal import _priors
 
 FAMILIES = ("a", "b", "c")

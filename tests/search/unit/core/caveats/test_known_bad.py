@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from vitsearch.core.caveats.beside import Beside
 from vitsearch.core.caveats.known_bad import KNOWN, warning, warnings
+from vitsearch.core.caveats.precision_times import Beside
 from vitsearch.core.figures import Figure
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES

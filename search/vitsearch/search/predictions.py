@@ -1,0 +1,55 @@
+"""What the files of a finished study answer on its validation images, computed again from the stored files."""
+
+from __future__ import annotations
+
+from vitsearch import data
+from vitsearch.core.preprocessing import ModelView
+from vitsearch.errors import DataError, StoreError, StudyError
+from vitsearch.search.stage_config import data_spec
+from vitsearch.search.study_folders import StudyFolders
+from vitsearch.storage.ledger import Ledger, files_folder
+from vitsearch.storage.stores import store_of
+from vitsearch.study.results.comparison import McNemar
+from vitsearch.study.results.detail import file_of, record_of
+from vitsearch.study.study import Study
+from vitsearch.workers.predictions import RunnableFile, predicted
+
+
+class StoredPredictions:
+    """The validation images of a study, and the answers of its files."""
+
+    def __init__(self, study: Study, ledger: Ledger, storage: str) -> None:
+        self._study, self._ledger = study, ledger
+        home = StudyFolders(files_folder(storage).resolve(), study.name)
+        self._workspace = home.workspace(data_spec(study.space(), study.attributes.get("data")), store_of(ledger))
+        self._images = data.load(data.DataSpec.from_json(self._workspace.data), self._workspace.cache)
+        stored = study.attributes.get("data") or {}
+        if differing := data.describe_difference(stored, self._images.to_json()):
+            raise DataError(f"study {study.name!r} was made with other data. What differs: {'; '.join(differing)}")
+
+    def paired(self, first: int | None, second: int | None) -> McNemar:
+        """Two trials on the same images, answer by answer; None for the baseline."""
+        labels = self._images.validation.labels
+        first_is_right, second_is_right = (
+            predicted(self._file(number), self._images) == labels for number in (first, second)
+        )
+        return McNemar(
+            len(labels), int((first_is_right & ~second_is_right).sum()), int((second_is_right & ~first_is_right).sum())
+        )
+
+    def _file(self, number: int | None) -> RunnableFile:
+        record = record_of(self._study, number)
+        file = file_of(self._ledger, self._workspace.store, record)
+        if file is None or record.keys is None:
+            raise StudyError(f"{_name(number)} has no exported model: its outcome is {record.outcome}")
+        store = self._workspace.store
+        if not store.holds(file.sha256):
+            raise StoreError(f"{_name(number)}: its file {file.sha256[:12]} is not in {store.address}")
+        evaluated = self._ledger.accuracy(file.artifact_key, self._images.identity.fingerprint)
+        batch = record.plan.deployment.batch or (evaluated.batch if evaluated else 1)
+        view = ModelView(record.plan.resolution, file.preprocessing)
+        return RunnableFile(store.model(file.sha256), record.plan, view, file.options, batch)
+
+
+def _name(number: int | None) -> str:
+    return "the baseline" if number is None else f"trial {number}"

@@ -1,0 +1,123 @@
+"""A graph is measured on every device of a fleet, each by its own protocol, and once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from vitsearch.devices.protocols import Phases
+from vitsearch.errors import DeviceLost, StageError
+from vitsearch.pipeline.context import StageContext
+from vitsearch.pipeline.fleet_measure import measurements_on
+from vitsearch.pipeline.jobs import Workspace
+from vitsearch.pipeline.measure import DeviceMeasurements
+from vitsearch.pipeline.progress import Silent
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.files import FileStore
+from vitsearch.testing.fakes import FakeDevice, FakeRunner
+from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+
+GRAPH = "ab" * 32
+NO_PHASES = Phases()
+
+
+def device(name, cores=1, basis="raw"):
+    info = FakeDevice.info._replace(device_id=name, fingerprint={"cores": cores})
+    return FakeDevice(name, basis=basis, info=info)
+
+
+@pytest.fixture
+def measuring(ledger):
+    def of(*devices, phases=NO_PHASES, weights=None):
+        workspace = Workspace({}, FileStore(Path()), FileStore(Path()), Path())
+        context = StageContext.of(workspace, ledger, FakeRunner(), DriverId.current(), Silent())
+        return measurements_on(context, devices, phases, weights)
+
+    return of
+
+
+def test_one_device_is_no_fleet(measuring):
+    found = measuring(device("nano"))
+    assert isinstance(found, DeviceMeasurements)
+    assert found.fleet is None
+
+
+def test_every_device_measures_a_graph_once(measuring, file):
+    nano, pi5 = device("nano"), device("pi5")
+    for _ in range(2):
+        found = measuring(nano, pi5)
+        asyncio.run(found.measure(file, found.protocols.screen))
+    assert (nano.measured.total(), pi5.measured.total()) == (1, 1)
+    assert found.rounds(GRAPH, found.protocols.screen) == 1
+    assert found.pooled(GRAPH).metrics.value("cpu_ms_p50@pi5") == 2.0
+
+
+def test_what_one_device_lacks_is_measured_there_alone(measuring, file):
+    nano, pi5 = device("nano"), device("pi5")
+    alone = measuring(nano)
+    asyncio.run(alone.measure(file, alone.protocols.screen))
+    found = measuring(nano, pi5)
+    assert (found.pooled(GRAPH), found.rounds(GRAPH, found.protocols.screen)) == (None, 0)
+    asyncio.run(found.measure(file, found.protocols.screen))
+    assert (nano.measured.total(), pi5.measured.total()) == (1, 1)
+
+
+def test_each_device_has_a_protocol_of_its_own(measuring, file):
+    nano, pi5 = device("nano", cores=2), device("pi5", cores=4)
+    found = measuring(nano, pi5, phases=Phases(throughput_s=2.0))
+    asyncio.run(found.measure(file, found.protocols.confirm))
+    assert [list(one.measured) for one in (nano, pi5)] == [["confirm-1+ips2x2"], ["confirm-1+ips2x4"]]
+    assert {name: member.protocol for name, member in found.fleet.members.items()} == {
+        "nano": "confirm-1+ips2x2",
+        "pi5": "confirm-1+ips2x4",
+    }
+    assert found.rounds(GRAPH, found.protocols.confirm) == 1
+    assert found.rounds(GRAPH, found.protocols.screen) == 0
+
+
+def test_each_device_settles_a_graph_in_its_own_way(measuring, file):
+    nano, vm = device("nano"), device("vm", basis="paired")
+    found = measuring(nano, vm)
+    asyncio.run(found.settle(file))
+    assert nano.measured == {SCREEN.id: 1, CONFIRM.id: 1}
+    assert vm.measured == {SCREEN.id: 2}
+    asyncio.run(found.settle(file))
+    assert (nano.measured.total(), vm.measured.total()) == (2, 2)
+
+
+def test_throughput_is_settled_by_a_confirmation_of_today(measuring, file):
+    """It has no reference, and a phase that is longer there; what was screened without it says nothing."""
+    vm = device("vm", basis="paired")
+    asyncio.run(measuring(vm).settle(file))
+    found = measuring(vm, phases=Phases(throughput_s=2.0))
+    assert not found.is_settled(GRAPH)
+    asyncio.run(found.settle(file))
+    assert vm.measured["confirm-1+ips2x1"] == 1
+    assert found.is_settled(GRAPH)
+    assert measuring(vm).is_settled(GRAPH)
+
+
+def failing(name, error):
+    def fail(path):
+        raise error
+
+    one = device(name)
+    one.before = fail
+    return one
+
+
+def test_a_failure_names_its_device_and_the_results_of_the_others_are_kept(measuring, file, ledger):
+    found = measuring(failing("nano", StageError("measure", "out_of_memory", "too big")), device("pi5"))
+    with pytest.raises(StageError, match=r"^measuring failed \(out_of_memory\): device nano: too big$"):
+        asyncio.run(found.measure(file, found.protocols.screen))
+    assert len(ledger.measurements(GRAPH, "pi5")) == 1
+
+
+def test_a_lost_device_counts_more_than_a_model_that_fails(measuring, file):
+    """The run ends, so the model is not told as failed."""
+    devices = failing("nano", StageError("measure", "crash", "boom")), failing("pi5", DeviceLost("device pi5: gone"))
+    found = measuring(*devices)
+    with pytest.raises(DeviceLost, match="^device pi5: gone$"):
+        asyncio.run(found.measure(file, found.protocols.screen))
