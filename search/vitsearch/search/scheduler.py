@@ -76,6 +76,11 @@ class Scheduler(Protocol):
     skips_trained: bool
     """Whether a plan whose weights are trained already is confirmed without going through its rungs."""
 
+    @property
+    def least_gain(self) -> float:
+        """The share of the hypervolume of the front that a plan must be expected to add."""
+        ...
+
     def duplicate_of(self, number: int, plan: Plan, keys: Keys) -> Record | None:
         """The record of the trial that resolved to the same plan; None for a plan that is made."""
         ...

@@ -113,7 +113,7 @@ class UnprunedModels:
             except StageError as error:
                 self._progress.note(f"{plan_text(unpruned)}: {error}")
             else:
-                keys = self._pipeline.keys_of(trial, 0)
+                keys = trial.exported(0)
                 leader = Leader(keys, self._pipeline.file_metrics(keys))
                 leaders[unpruned.backbone, unpruned.deployment] = leader
         return lost_beside_fp32(leaders)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import metrics_on
 from vitsearch.core.plan import Plan
+from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on
@@ -62,6 +63,7 @@ class StepScheduler:
     """
 
     skips_trained = False  # Tune compares plans rung by rung, and what is trained is looked up
+    least_gain = POLICY.training.least_gain
 
     def __init__(self, outlook: Outlook, promotions: int) -> None:
         self.outlook = outlook
