@@ -11,8 +11,8 @@ from vitsearch_evaluators.errors import MeasurementFailed
 from vitsearch_evaluators.measure.child.accuracy import IMAGES, LABELS, LOGITS, AccuracyReport
 from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
-from vitsearch_evaluators.wire.distribution import Z_95
 from vitsearch_evaluators.wire.job_spec import JobSpec
+from vitsearch_evaluators.wire.paired import Z_95
 from vitsearch_evaluators.wire.results import NO_CLASS, AccuracyResult
 
 _PHASE = "accuracy"

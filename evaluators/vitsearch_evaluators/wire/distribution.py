@@ -16,9 +16,6 @@ BLOCK_RUNS = 20
 """Length of bootstrap blocks. On a busy machine tens of consecutive runs are correlated: an interval from single
 runs was 11 times too narrow."""
 
-Z_95 = 1.96
-"""Half a 95 % interval of a normal distribution, in standard deviations; `vitsearch` takes it from here."""
-
 _STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
 
 _RESAMPLES = 200

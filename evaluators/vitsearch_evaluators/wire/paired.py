@@ -9,7 +9,9 @@ import math
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.wire.distribution import Z_95
+
+Z_95 = 1.96
+"""Half a 95 % interval of a normal distribution, in standard deviations; `vitsearch` takes it from here."""
 
 
 class ReferenceTimes(NamedTuple):

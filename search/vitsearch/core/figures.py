@@ -9,7 +9,7 @@ from typing import Any
 
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
-from vitsearch_evaluators.wire.distribution import Z_95 as Z_95
+from vitsearch_evaluators.wire.paired import Z_95 as Z_95
 from vitsearch_evaluators.wire.paired import Milliseconds
 from vitsearch_evaluators.wire.protocol import Latency, Measurement
 
