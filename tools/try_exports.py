@@ -18,8 +18,9 @@ from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import FAMILIES
+from vitsearch.core.backbone_check import BackboneCheck
 from vitsearch.testing.families.subject import smaller_models
-from vitsearch.workers.backbone_check import BackboneCheck, check_backbone
+from vitsearch.workers.backbone_check import check_backbone
 
 SIZES = range(32, 1025, 4)
 SMALL = {"vit": {"depth": 2, "embed_dim": 192, "num_heads": 3}}

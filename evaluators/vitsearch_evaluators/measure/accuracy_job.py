@@ -13,7 +13,6 @@ from vitsearch_evaluators.measure.child_process import stored_answer
 from vitsearch_evaluators.measure.job_context import JobContext
 from vitsearch_evaluators.measure.job_folder import JobFolder, answer_file_name, parse_report
 from vitsearch_evaluators.wire.job_spec import JobSpec
-from vitsearch_evaluators.base.normal import Z_95
 from vitsearch_evaluators.wire.results import NO_CLASS, AccuracyResult
 
 _PHASE = "accuracy"

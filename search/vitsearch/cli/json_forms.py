@@ -56,11 +56,11 @@ class _PrintedSchema(GenerateJsonSchema):
     """Exactly the fields of a value, all of them printed, without what is of interest in Python alone."""
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        known = super().dataclass_schema(schema)
+        value = super().dataclass_schema(schema)
         for base in filter(is_dataclass, schema["cls"].__mro__[1:]):  # pydantic reads the texts of the class alone
             for name, field in _schema_of_list(base)["$defs"][base.__name__]["properties"].items():
-                known["properties"][name].setdefault("description", field.get("description", ""))
-        return {key: value for key, value in known.items() if key != "title"} | {"additionalProperties": False}
+                value["properties"][name].setdefault("description", field.get("description", ""))
+        return {key: text for key, text in value.items() if key != "title"} | {"additionalProperties": False}
 
     def field_is_required(self, field: Any, total: bool) -> bool:
         return True
@@ -90,13 +90,13 @@ FORMS: Mapping[str, JsonForm] = {
         JsonForm("ship", "The bundle that was written.", "ship.ship:PrintedBundle"),
         JsonForm("verify", "What was checked.", "cli.printed:PrintedVerification"),
         JsonForm("plan", "The plan with everything filled in.", "study.printed.models:PlanJson"),
-        JsonForm("capabilities --try", "One entry for each backbone.", "core.attempt:BackboneCheck", True),
+        JsonForm("capabilities --try", "One entry for each backbone.", "core.backbone_check:BackboneCheck", True),
         JsonForm("doctor", "This machine and each known device.", "cli.doctor:PrintedDoctor"),
-        JsonForm("studies list", "One entry for each database.", "search.finished.housekeeping:PrintedDatabase", True),
+        JsonForm("studies list", "One entry for each database.", "search.admin.housekeeping:PrintedDatabase", True),
         JsonForm("studies delete", "What was deleted.", "cli.printed:PrintedDeletion"),
         JsonForm("studies clean", "What was freed.", "cli.printed:PrintedCleaning"),
         JsonForm("db upgrade", "The versions of the tables.", "study.database.versions:Upgraded"),
-        JsonForm("db copy", "What was added to the other database.", "search.finished.copying:Copied"),
+        JsonForm("db copy", "What was added to the other database.", "search.admin.copying:Copied"),
         JsonForm("install-converter", "The converter.", "cli.printed:PrintedConverter"),
         JsonForm("devices list", "One entry for each known device.", "cli.printed:PrintedDevice", True),
         JsonForm("devices add", "The device as list shows it.", "cli.printed:PrintedDevice"),

@@ -1,4 +1,4 @@
-"""What came of trying a backbone (`vitsearch.workers.backbone_check`)."""
+"""What came of exporting a backbone at every precision (`vitsearch.workers.backbone_check`)."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class PrintedConnection:
     """What a run needs: storage, files, study, a device or board, weights of the hub."""
     where: str
     """Its address or name."""
-    found: str | None
+    answer: str | None
     """What it answered; null where it failed."""
     problem: str | None
     """Why a run would not start; null where it works."""
@@ -103,8 +103,8 @@ class PrintedDeployment:
 
     @classmethod
     def of(cls, judged: JudgedDeployment) -> PrintedDeployment:
-        of, runs = judged.deployment, judged.reason is None
-        return cls(of.runtime, of.provider, of.precision, runs, judged.reason, judged.runs_in, judged.opset)
+        place, runs = judged.deployment, judged.reason is None
+        return cls(place.runtime, place.provider, place.precision, runs, judged.reason, judged.runs_in, judged.opset)
 
 
 @dataclass(frozen=True)

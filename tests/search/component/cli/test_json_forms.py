@@ -19,6 +19,9 @@ from vitsearch.errors import UnknownName
 from vitsearch.search.check import costs
 from vitsearch.search.driver import SearchEnd
 from vitsearch.study.retargeted import Fit, Prediction, Retargeted, Target
+from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
+from vitsearch_evaluators.verify.verify import Report
+from vitsearch_evaluators.wire.restriction import Restriction
 
 SMALL = str(Path(SPACE_FILES, "small.yaml"))
 
@@ -61,8 +64,8 @@ def test_every_form_is_a_valid_schema(command):
 @pytest.mark.parametrize("command", FORMS)
 def test_every_field_says_what_it_is(command):
     schema = json_form(command)
-    objects = [schema, *schema.get("$defs", {}).values()]
-    fields = [field for one in objects for field in one.get("properties", {}).items()]
+    schemas = [schema, *schema.get("$defs", {}).values()]
+    fields = [field for value in schemas for field in value.get("properties", {}).items()]
     assert [name for name, field in fields if not field.get("description")] == []
 
 
@@ -197,6 +200,13 @@ def test_db(study, tmp_path):
 def test_capabilities():
     found = printed("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime", "--json")
     assert problems(found, "capabilities --try") == []
+
+
+@pytest.mark.parametrize("outcome", [PASSED, FAILED, NOT_JUDGED])
+def test_verify(outcome):
+    restriction = Restriction("network", True, "a namespace of its own")
+    report = Report("fake-trial-1", (Check("checksums", outcome, "11 files"),), (restriction,))
+    assert problems(report.to_json(), "verify") == []
 
 
 def test_install_converter(monkeypatch):
