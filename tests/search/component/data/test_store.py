@@ -128,7 +128,7 @@ def rows(names):
         time.sleep(float(sys.argv[2]))
         yield "a", np.full((4, 4, 3), row, np.uint8)
 
-wanted = {"a": store.Wanted((5, 4, 4, 3), [f"a{row}" for row in range(5)])}
+wanted = {"a": store.ArrayRequest((5, 4, 4, 3), [f"a{row}" for row in range(5)])}
 print(store.stored(wanted, rows, pathlib.Path(sys.argv[1]))["a"][:, 0, 0, 0].tolist())
 """
 

@@ -152,25 +152,27 @@ def make_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Task]:
         spec = data.DataSpec("folder", str(root / "data"), image_size=image_size, channels=1 if grey else 3)
         stores = FileStore(root / "artifacts"), FileStore(root / "scratch")
         workspace = jobs.Workspace(spec.to_json(), *stores, root / "cache")
-        loaded = images.load_data(workspace)
+        data_set = images.load_data(workspace)
         provider = next(iter(RUNTIMES[runtime].providers))
         deployment = Deployment("local", runtime, provider, precision, batch)
-        blank = np.zeros((1, loaded.channels, resolution, resolution), np.float32)
-        written = exporting.write(network(loaded.channels, runtime), ExportTask("levit", deployment, blank), root)
-        source = jobs.Source("levit_128s", "none", resolution, preprocessing or Preprocessing(loaded.mean, loaded.std))
-        settings = source.view.settings(loaded.image_size, loaded.channels)
-        metadata.write(written.file.path, metadata.describe(KEY, settings, loaded.class_names))
+        blank = np.zeros((1, data_set.channels, resolution, resolution), np.float32)
+        written = exporting.write(network(data_set.channels, runtime), ExportTask("levit", deployment, blank), root)
+        source = jobs.Source(
+            "levit_128s", "none", resolution, preprocessing or Preprocessing(data_set.mean, data_set.std)
+        )
+        settings = source.view.settings(data_set.image_size, data_set.channels)
+        metadata.write(written.file.path, metadata.describe(KEY, settings, data_set.class_names))
         stored = stores[0].put_model(written.file.path)
         judged = None if written.file.judged is None else stores[0].put_model(written.file.judged).sha256
         job = jobs.ShipJob(workspace, source, deployment, stored.sha256, judged, batch or 1, 20)
         needed = dict(written.file.options) | (options or {})
-        return Task(_described(job, shipping.evaluate_on_test(job), loaded, stored.size_bytes, needed), loaded)
+        return Task(_described(job, shipping.evaluate_on_test(job), data_set, stored.size_bytes, needed), data_set)
 
     return make
 
 
 def _described(
-    job: jobs.ShipJob, shipped: Shipped, described: data.ImageData, size: int, options: dict[str, Any]
+    job: jobs.ShipJob, shipped: Shipped, data_set: data.ImageData, size: int, options: dict[str, Any]
 ) -> BundledModel:
     store, deployment = job.workspace.store, job.deployment
     recipe = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
@@ -190,14 +192,14 @@ def _described(
         study="tiny",
         trial=7,
         final=Final(plan, Keys("a" * 64, "b" * 64, KEY, "device"), 0),
-        data=described.to_json(),
+        data=data_set.to_json(),
         source={"source": "folder"},
         artifact=ArtifactRow(KEY, "model", job.model_sha256, size, "", detail),
         path=store.model(job.model_sha256),
         images=store.get(shipped.images_sha256),
         shipped=shipped,
-        validation=Accuracy("validation", len(described.validation), 6),
-        confusion=Confusion(((0, 0, 6), (0, 1, len(described.validation) - 6))),
+        validation=Accuracy("validation", len(data_set.validation), 6),
+        confusion=Confusion(((0, 0, 6), (0, 1, len(data_set.validation) - 6))),
         device={
             "name": "local",
             "kind": "physical",

@@ -43,12 +43,12 @@ TASKS = {
 
 def by_the_search(task, files):
     """The classes that the evaluation of the search gives: its own decoding, its own tensors, the file's runtime."""
-    model, labels = task.model, task.images
-    pixels = np.stack([decode_image(file, labels.image_size, labels.channels) for file in files])
+    model, data_set = task.model, task.images
+    pixels = np.stack([decode_image(file, data_set.image_size, data_set.channels) for file in files])
     deployment = model.deployment
     inputs = batches(pixels, ModelView(model.final.plan.resolution, model.artifact.preprocessing))
     logits = evaluate.logits(model.path, inputs, deployment.batch or 1, job=device_job(deployment))
-    return [labels.class_names[index] for index in logits.argmax(1)]
+    return [data_set.class_names[index] for index in logits.argmax(1)]
 
 
 @pytest.mark.parametrize("name", ["crop", "openvino", *long("grey", "colour", "224", "litert", "a batch of 3")])
@@ -131,11 +131,11 @@ def test_the_example_runs_the_graph_that_was_judged(
     task = make_task(False, 40, 32, runtime, batch, precision=precision)
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")
     (file,) = pictures(tmp_path / "unseen", 1, 40, False, 7000)
-    classes, session = run_example(tmp_path / "bundle", file), judged(task)
-    np.testing.assert_array_equal(classes["logits"], session.infer(classes["images"])[0])
+    results, session = run_example(tmp_path / "bundle", file), judged(task)
+    np.testing.assert_array_equal(results["logits"], session.infer(results["images"])[0])
     if runtime == "openvino":
-        assert classes["shape"].item() == "[1,3,32,32]".replace("1", str(batch or 1), 1)
-        assert classes["kernels"].tolist() == kernels(session.executed_graph())
+        assert results["shape"].item() == "[1,3,32,32]".replace("1", str(batch or 1), 1)
+        assert results["kernels"].tolist() == kernels(session.executed_graph())
 
 
 def described(runtime, options, threads=1, version="1.30.0"):
