@@ -38,7 +38,7 @@ from vitsearch.search import finished_session
 from vitsearch.search.finished_session import Workplace
 from vitsearch.search.retarget.candidates import Candidate, Finder
 from vitsearch.search.retarget.next_model import Goals
-from vitsearch.search.retarget.state import Standing, deviation
+from vitsearch.search.retarget.state import RetargetState, deviation
 from vitsearch.search.retarget.transfer_model import TransferModel, spearman
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import SearchSpace
@@ -184,7 +184,7 @@ class Walk:
     are measured for the predictions, `order` are all that were measured until no other was likely on the front,
     `front` those on the true front."""
 
-    first: Standing
+    first: RetargetState
     order: tuple[int, ...]
     front: frozenset[int]
 
@@ -198,15 +198,15 @@ def walk(surface: Surface) -> Walk:
     predictors = {name: TransferModel([one.graph(name) for one in surface.candidates]) for name in _costs(surface)}
     goals = Goals(objectives, limits, reference)
     known = (baseline, *(Metrics({}) for _ in surface.candidates[1:]))
-    standing = first = Standing(goals, predictors, surface.candidates, known)
+    state = first = RetargetState(goals, predictors, surface.candidates, known)
     order = [0]
-    while (index := standing.next()) is not None:
-        known = (*standing.known[:index], surface.there[index], *standing.known[index + 1 :])
-        standing = replace(standing, known=known)
+    while (index := state.next()) is not None:
+        known = (*state.known[:index], surface.there[index], *state.known[index + 1 :])
+        state = replace(state, known=known)
         order.append(index)
-        if len(standing.graphs) <= POLICY.retargeting.first_graphs:
-            first = standing
-    everything = replace(standing, known=surface.there)
+        if len(state.graphs) <= POLICY.retargeting.first_graphs:
+            first = state
+    everything = replace(state, known=surface.there)
     front = frozenset(index for index, chance in enumerate(everything.chances) if chance >= 0.5)
     return Walk(first, tuple(order), front)
 
@@ -215,7 +215,7 @@ def _costs(surface: Surface) -> list[str]:
     return [name for name in surface.space.objectives if name != "accuracy"]
 
 
-def judge(surface: Surface, first: Standing, name: str) -> Judged:
+def judge(surface: Surface, first: RetargetState, name: str) -> Judged:
     """Compare what was predicted of one cost after the first graphs with what was measured."""
     known = {first.candidates[index].keys.graph_key for index in first.graphs}
     rest = [index for index in first.open if first.candidates[index].keys.graph_key not in known]

@@ -12,7 +12,7 @@ from typing import Any
 from vitsearch_evaluators.artifacts import inspect
 from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
 from vitsearch_evaluators.runtimes.inputs import Feeds, Input, random_feeds
-from vitsearch_evaluators.wire.job_spec import Shapes
+from vitsearch_evaluators.wire.measure_protocol import Shapes
 
 
 class ReferenceSession(Session):

@@ -13,7 +13,7 @@ import pytest
 from my_runtimes.reference import ReferenceRuntime
 from vitsearch_evaluators import EmbeddedAgent
 from vitsearch_evaluators.testing import RuntimeTestCase
-from vitsearch_evaluators.wire.job_spec import ONE_PROCESS
+from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
 
 
 def write_model(folder: str) -> str:
