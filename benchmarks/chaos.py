@@ -51,8 +51,7 @@ RESULTS = {
 }
 """What the ledger has of a plan that does not depend on when and where it was made."""
 OF_THE_LIST = """
-SELECT t.number, t.state, a.value_json FROM trials t JOIN trial_user_attributes a ON a.trial_id = t.trial_id
-WHERE a.key = 'record' AND t.number < {plans}
+SELECT number, state, record FROM vs_trial WHERE record IS NOT NULL AND number < {plans}
 """
 
 
@@ -143,7 +142,7 @@ def damage(faults: Faults, plans: int, calm: dict[str, Any]) -> list[str]:
     faults.done["refused start"] += refused
     found += [f"a driver ended by itself with {code}" for code in study.ended_by_themselves[refused:]]
     found += [f"a driver has not ended: {one.poll()}" for one in study.drivers if one.poll() != 0]
-    states = Counter(state for (state,) in study.query("SELECT state FROM trials"))
+    states = Counter(state for (state,) in study.query("SELECT state FROM vs_trial"))
     found += [f"{count} trials are {state}" for state, count in states.items() if state in ("RUNNING", "WAITING")]
     trained = study.query(f"SELECT count(DISTINCT weights_key) FROM vs_training WHERE {made_by('train')}")[0][0]
     if trained != plans:
@@ -187,7 +186,7 @@ def run(folder: Path, plans: int, kills: int, restarts: int, pause_s: float) -> 
         faults.inflict(kills, restarts, pause_s)
         faults.study.await_end(END_S)
         faults.look()
-        trials = faults.study.query("SELECT count(*) FROM trials")[0][0]
+        trials = faults.study.query("SELECT count(*) FROM vs_trial")[0][0]
         took_s = time.monotonic() - began
         found = damage(faults, plans, calm)
         print(f"with faults: {took_s:.0f} s, {trials} trials, {dict(faults.done)}", flush=True)

@@ -244,7 +244,7 @@ def cost_of(run: Callable[[Path, int, str], None], trials: int, sampler: str) ->
         tempfile.TemporaryDirectory() as folder,
         _counting_statements(cost),
         _timing_sampler(cost),
-        _counting_trials(cost),
+        _counting_trials(cost, Study if run is vitsearch else optuna.Study),
     ):
         run(Path(folder), trials, sampler)
         cost.cpu_s = time.process_time() - cost.started_s
@@ -266,16 +266,16 @@ def _counting_statements(cost: Cost) -> Iterator[None]:
 
 
 @contextmanager
-def _counting_trials(cost: Cost) -> Iterator[None]:
+def _counting_trials(cost: Cost, kind: type) -> Iterator[None]:
     """Note the cost so far after each trial that was told."""
-    tell = optuna.Study.tell
+    tell = kind.tell  # type: ignore[attr-defined]
 
     def counted(*values: Any, **options: Any) -> Any:
         result = tell(*values, **options)
         cost.told()
         return result
 
-    with patch.object(optuna.Study, "tell", counted):
+    with patch.object(kind, "tell", counted):
         yield
 
 

@@ -64,13 +64,9 @@ def points(folder: Path, study: str) -> list[dict[str, Any]]:
 def _point(study: str, folder: Path, database: sqlite3.Connection, shown: dict[str, Any]) -> dict[str, Any]:
     """The tables are read, because older versions name no file."""
     if shown["trial"] is None:
-        row = database.execute("SELECT value_json FROM study_user_attributes WHERE key = 'baseline'")
+        row = database.execute("SELECT value FROM vs_study_attribute WHERE name = 'baseline'")
     else:
-        query = (
-            "SELECT value_json FROM trial_user_attributes a JOIN trials t ON a.trial_id = t.trial_id "
-            "WHERE a.key = 'record' AND t.number = ?"
-        )
-        row = database.execute(query, (shown["trial"],))
+        row = database.execute("SELECT record FROM vs_trial WHERE number = ?", (shown["trial"],))
     key = json.loads(row.fetchone()[0])["keys"]["artifact_key"]
     query = "SELECT sha256, detail FROM vs_artifact WHERE artifact_key = ?"
     sha256, detail = database.execute(query, (key,)).fetchone()

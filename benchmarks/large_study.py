@@ -9,6 +9,7 @@ and reads it again. The results are in `docs/benchmarks/driver_cost.md`.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import subprocess
 import sys
@@ -19,14 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from driver_cost import space_for, vitsearch
-from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.record import Record
 from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.space import SearchSpace
-from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import ArtifactRow, Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures
@@ -64,17 +63,8 @@ def _other(model: Record, number: int, draw: random.Random) -> Record:
 
 
 def _add(study: Study, record: Record, draw: random.Random) -> None:
-    complete = record.is_confirmed
-    values = [float(record.metrics.value(name) or 0.0) for name in ("accuracy", "cpu_ms_p50")]
-    study._study.add_trial(
-        create_trial(
-            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-            values=values if complete else None,
-            params={name: draw.random() for name in KNOBS},
-            distributions={name: FloatDistribution(0.0, 1.0) for name in KNOBS},
-            user_attrs={"record": record.to_json(), "driver": DriverId.current().to_json()},
-        )
-    )
+    state = TrialState.COMPLETE if record.is_confirmed else TrialState.PRUNED
+    study._view.add(state, {name: [draw.random(), 0.0, 1.0] for name in KNOBS}, json.dumps(record.to_json()))
 
 
 def _measure(ledger: Ledger, model: Record, record: Record) -> None:

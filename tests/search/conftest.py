@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from optuna.storages._rdb.storage import _VersionManager
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, make_url, text
 
@@ -55,21 +54,6 @@ RECIPE = Recipe((0, 1), 64, 32, 1e-4, 0.05, 2, 0.5, 2.0, 0)
 
 def everything_supported(backbone: str, knob: str, value: object) -> str | None:
     return None
-
-
-@pytest.fixture(scope="session", autouse=True)
-def migrations_are_read_once() -> Iterator[None]:
-    """Optuna reads its 23 migration scripts again for each new database, which takes .09 CPU-seconds."""
-    read, scripts = _VersionManager._create_alembic_script, []
-
-    def read_once(manager: _VersionManager) -> object:
-        if not scripts:
-            scripts.append(read(manager))
-        return scripts[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_VersionManager, "_create_alembic_script", read_once)
-        yield
 
 
 @pytest.fixture
@@ -160,7 +144,7 @@ class FakeStudy:
 
     def numbers_by_state(self) -> Counter[TrialState]:
         with self.opened() as (study, _):
-            return Counter(trial.state for trial in study._study.get_trials())
+            return Counter(trial.state for trial in study.as_optuna())
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Study, Ledger]]:

@@ -26,9 +26,10 @@ JSON_COLUMNS = (
     ("vs_accuracy", "versions"),
     ("vs_measurement", "result"),
     ("vs_measurement", "versions"),
-    ("trial_params", "distribution_json"),
+    ("vs_study", "objectives"),
+    *(("vs_trial", column) for column in ("driver", "fixed", "params", "notes", "record")),
 )
-BY_KEY = ("study_user_attributes", "study_system_attributes", "trial_user_attributes", "trial_system_attributes")
+BY_KEY = ("vs_study_attribute",)
 DEEP = "[" * 100_000
 TEXTS = {
     "null": "null",
@@ -53,12 +54,13 @@ def places(database):
     """Every JSON value of the database: a name, its table, its column, a row and the text."""
     with closing(sqlite3.connect(database)) as connection:
         for table, column in JSON_COLUMNS:
-            for row, text in connection.execute(f"SELECT rowid, {column} FROM {table} ORDER BY rowid LIMIT 1"):
+            is_there = f"WHERE {column} IS NOT NULL ORDER BY rowid LIMIT 1"
+            for row, text in connection.execute(f"SELECT rowid, {column} FROM {table} {is_there}"):
                 yield f"{table}.{column}", table, column, row, text
         for table in BY_KEY:
-            query = f"SELECT MIN(rowid), key, value_json FROM {table} GROUP BY key"
+            query = f"SELECT MIN(rowid), name, value FROM {table} GROUP BY name"
             for row, key, text in connection.execute(query).fetchall():
-                yield f"{table}.{key}", table, "value_json", row, text
+                yield f"{table}.{key}", table, "value", row, text
 
 
 def texts(database):
@@ -98,16 +100,15 @@ def columns(database):
         yield f"{table} emptied", [(f"DELETE FROM {table}", ())]
         for column in known:
             yield f"{table}.{column} renamed", [(f"ALTER TABLE {table} RENAME COLUMN {column} TO other", ())]
-            if (table, column) in JSON_COLUMNS or column == "value_json" or table not in filled:
+            if (table, column) in JSON_COLUMNS or table in BY_KEY and column == "value" or table not in filled:
                 continue
             for new in COLUMN_VALUES:
                 one = f"UPDATE OR REPLACE {table} SET {column} = ? WHERE rowid = (SELECT MIN(rowid) FROM {table})"
                 yield f"{table}.{column} {new!r}", [("PRAGMA ignore_check_constraints=1", ()), (one, (new,))]
-    for table, column in (("vitsearch_version", "version_num"), ("alembic_version", "version_num")):
-        for version in ("0000", "9999", "v9.9.9.z", ""):
-            yield f"{table} {version!r}", [(f"UPDATE {table} SET {column} = ?", (version,))]
+    for version in ("0000", "9999", "v9.9.9.z", ""):
+        yield f"vitsearch_version {version!r}", [("UPDATE vitsearch_version SET version_num = ?", (version,))]
     yield "two versions", [("INSERT INTO vitsearch_version VALUES ('0')", ())]
-    yield "trial numbers twice", [("UPDATE trials SET number = 0", ())]
+    yield "a trial is missing", [("DELETE FROM vs_trial WHERE number = 1", ())]
 
 
 def _replace(table, column, row, text):
@@ -179,6 +180,8 @@ class Edited:
 
     def _run(self, arguments):
         done = CliRunner().invoke(app, arguments)
+        if isinstance(done.exception, SystemExit) and done.exit_code == 1:
+            return  # a study without a model has no front, and says so
         if done.exception is not None:
             raise done.exception
 

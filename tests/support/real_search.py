@@ -1,6 +1,5 @@
 """A real search in processes of its own: tests kill some of them, and read what was written."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -121,14 +120,13 @@ class RealSearch:
 
     def states(self) -> list[str]:
         with self._database() as database:
-            return [state for (state,) in database.execute("SELECT state FROM trials ORDER BY number")]
+            return [state for (state,) in database.execute("SELECT state FROM vs_trial ORDER BY number")]
 
     def chosen(self, *states: str) -> set[str]:
         """The weights that trials in these states were chosen to train."""
-        stored = "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id)"
-        query = f"{stored} WHERE key = 'trains' AND state = ?"
+        query = "SELECT trains FROM vs_trial WHERE trains IS NOT NULL AND state = ?"
         with self._database() as database:
-            return {json.loads(weights) for state in states for (weights,) in database.execute(query, (state,))}
+            return {weights for state in states for (weights,) in database.execute(query, (state,))}
 
     def processes(self) -> dict[int, str]:
         """Living processes of the search: command line by pid."""

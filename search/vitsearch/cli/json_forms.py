@@ -95,7 +95,7 @@ FORMS: Mapping[str, JsonForm] = {
         JsonForm("studies list", "One entry for each database.", "search.admin.housekeeping:PrintedDatabase", True),
         JsonForm("studies delete", "What was deleted.", "cli.printed:PrintedDeletion"),
         JsonForm("studies clean", "What was freed.", "cli.printed:PrintedCleaning"),
-        JsonForm("db upgrade", "The versions of the tables.", "study.database.versions:Upgraded"),
+        JsonForm("db prepare", "Whether the tables were made.", "study.database.opening:Prepared"),
         JsonForm("db copy", "What was added to the other database.", "search.admin.copying:Copied"),
         JsonForm("install-converter", "The converter.", "cli.printed:PrintedConverter"),
         JsonForm("devices list", "One entry for each known device.", "cli.printed:PrintedDevice", True),

@@ -1,4 +1,4 @@
-"""optuna-dashboard on the database of a study, where it is installed."""
+"""optuna-dashboard on a study, where it is installed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from vitsearch.errors import ResourceError
 from vitsearch.report.serve import HOST, listener_on
-from vitsearch.study.lookup import find, opened
+from vitsearch.study.lookup import opened
 
 
 def dashboard(study_argument: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve optuna-dashboard on this machine until Ctrl-C; `ready` gets the address.
+    """Serve the study as it is now in optuna-dashboard on this machine until Ctrl-C; `ready` gets the address.
 
     Raises `ResourceError` where it is not installed, and for a port that is taken.
     """
-    with opened(study_argument):
-        pass  # one clear error where there is no such study
+    with opened(study_argument) as (study, _):
+        copy = study.optuna_storage()
     try:
         from optuna_dashboard import run_server
     except ImportError:
@@ -25,5 +25,4 @@ def dashboard(study_argument: str, port: int, ready: Callable[[str], None]) -> N
     with listener_on(port) as free:
         port = free.getsockname()[1]
     ready(f"http://{HOST}:{port}/")
-    # in this process, so that no password of the database stands in a list of processes
-    run_server(find(study_argument).storage, host=HOST, port=port)
+    run_server(copy, host=HOST, port=port)

@@ -93,9 +93,7 @@ class StudyFolders:
         """What the runs of all studies of the database write into the shared folder."""
         if not self.is_ours:
             return []
-        files = [path for path in (self.shared / "tables.lock",) if path.is_file() and not path.is_symlink()]
-        folders = [self.shared / name for name in ("artifacts", "cache", "runs")]
-        return [*filter(_is_folder, folders), *files]
+        return list(filter(_is_folder, (self.shared / name for name in ("artifacts", "cache", "runs"))))
 
     def remove_shared(self) -> None:
         """Delete what the runs of all studies of the database have written, and each folder if nothing else is in
@@ -111,7 +109,6 @@ class StudyFolders:
             FileStore(self.shared / "artifacts").remove_all()
         if _is_folder(self.shared / "cache"):
             _remove(self.shared / "cache")
-        (self.shared / "tables.lock").unlink(missing_ok=True)
         _remove_empty(runs)
         if not [path for path in self.shared.iterdir() if path.name != NOTE]:
             (self.shared / NOTE).unlink(missing_ok=True)

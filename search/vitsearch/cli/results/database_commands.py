@@ -1,4 +1,4 @@
-"""`vitsearch db`: upgrade the tables of a database, copy studies from one database into another."""
+"""`vitsearch db`: make the tables of a database, copy studies from one database into another."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ import typer
 from vitsearch.cli.results.study_commands import AsJson, stored_names
 from vitsearch.core.json_value import json_text
 
-app = typer.Typer(help="Upgrade a database; copy studies into another.", no_args_is_help=True)
+app = typer.Typer(help="Prepare a database; copy studies into another.", no_args_is_help=True)
 
 DATABASE = "storage URL (sqlite:///FILE, postgresql+psycopg://...) or a .db file"
 
 
 @app.command()
-def upgrade(
+def prepare(
     storage: Annotated[str, typer.Argument(metavar="STORAGE", help=f"A {DATABASE}.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Bring a database to the version of this program.
+    """Make the tables of studies and results in an empty database.
 
-    The tables of results and those of Optuna; an empty database gets them. Programs of an older version cannot open
-    the database afterwards. One that a newer program made is refused.
+    A run makes them itself where it may. A database that another version of this program made is refused.
     """
-    from vitsearch.cli.results.databases import upgraded_text
-    from vitsearch.study.database.versions import upgrade
+    from vitsearch.cli.results.databases import prepared_text
+    from vitsearch.study.database.opening import prepare as prepared
     from vitsearch.study.lookup import find_database
 
-    done = upgrade(find_database(storage))
-    typer.echo(json_text(done) if as_json else upgraded_text(done))
+    done = prepared(find_database(storage))
+    typer.echo(json_text(done) if as_json else prepared_text(done))
 
 
 @app.command()

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from vitsearch.cli.tables import counted, disk
 from vitsearch.search.admin.copying import Copied, CopiedStudy
-from vitsearch.storage.ledger import Versions
-from vitsearch.study.database.versions import Upgraded
+from vitsearch.study.database.opening import Prepared
 from vitsearch_evaluators.base.printable import printable
 
 
-def upgraded_text(done: Upgraded) -> str:
-    tables = {"results": done.results, "trials": done.trials}
-    if not any(versions.is_change for versions in tables.values()):
-        known = ", ".join(f"{name} {versions.after}" for name, versions in tables.items())
-        return printable(f"{done.storage} is up to date ({known}): nothing to do.")
-    return "\n".join(printable(f"{done.storage}: {name} {_change(versions)}") for name, versions in tables.items())
-
-
-def _change(versions: Versions) -> str:
-    if not versions.is_change:
-        return f"already at version {versions.after}"
-    return f"from {versions.before} to {versions.after}" if versions.before else f"made at version {versions.after}"
+def prepared_text(done: Prepared) -> str:
+    what = "tables were made" if done.is_new else "all tables are there"
+    return printable(f"{done.storage}: {what} (version {done.version}).")
 
 
 def copied_text(done: Copied) -> str:

@@ -17,7 +17,7 @@ from vitsearch.storage.addresses import masked
 from vitsearch.storage.files import Store, name_of
 from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows, snapshot, sqlite_file
 from vitsearch.storage.stores import adopt_store, store_of
-from vitsearch.study.database.opening import make_tables, study_names
+from vitsearch.study.database.opening import study_names
 from vitsearch.study.lookup import find_all, find_database
 from vitsearch_evaluators.artifacts import model_files
 
@@ -100,7 +100,6 @@ def _read(storage: str, name: str | None) -> tuple[list[StudyRows], ResultRows]:
 
 def _studies_lacking(studies: Sequence[StudyRows], storage: str) -> list[StudyRows]:
     """The studies that a database lacks. Raises `StudyError` for those of which it has another version."""
-    make_tables(storage)
     there = set(study_names(storage))
     with snapshot(storage) as seen:
         stored = {study.name: seen.study(study.name, OF_A_RUN) for study in studies if study.name in there}

@@ -1,28 +1,30 @@
-"""The ledger: every finished stage, in the study's database, found again by its key.
+"""The database: studies with their trials, and the ledger of every finished stage, found again by its key.
 
 Only this package imports SQLAlchemy. Values that come out are frozen; a row that exists is never
 overwritten, so a stage that ran twice (a lost claim) keeps its first result. A row whose file is gone is dropped
 before its stage runs again.
 """
 
+from sqlalchemy import Engine
+
 from vitsearch.storage.ledger.columns import require_trials
 from vitsearch.storage.ledger.deletion import delete_rows
 from vitsearch.storage.ledger.engine import (
+    connect,
     connect_to_read,
     database_files,
     engine_options,
-    explained_at,
+    explained,
     files_folder,
-    first,
     has_tables,
     read_options,
+    shown,
     sqlite_file,
     tune,
     tune_to_read,
 )
 from vitsearch.storage.ledger.inventory import LiveRun, StudySummary, summaries
 from vitsearch.storage.ledger.ledger import Ledger
-from vitsearch.storage.ledger.migrate import Schema, SchemaOfResults, Versions, version_of_trials
 from vitsearch.storage.ledger.outage import wait_for
 from vitsearch.storage.ledger.probing import try_database
 from vitsearch.storage.ledger.provenance import StageResult
@@ -38,46 +40,52 @@ from vitsearch.storage.ledger.rows import (
     Row,
     TrainingRow,
 )
+from vitsearch.storage.ledger.schema import VERSION, make_tables, open_database, open_database_to_read
 from vitsearch.storage.ledger.snapshot import ResultRows, StudyRows, snapshot
-from vitsearch.storage.ledger.trial_rows import names_of_studies
+from vitsearch.storage.ledger.trial_rows import StudyRow, StudyTable, TrialRow, TrialRows
 
 __all__ = [
+    "VERSION",
     "AccuracyRow",
     "ArtifactRow",
     "BlockStructureRow",
     "Claim",
     "Destination",
+    "Engine",
     "Ledger",
     "LiveRun",
     "MeasurementRow",
     "ReferenceKey",
     "ResultRows",
     "Row",
-    "Schema",
-    "SchemaOfResults",
     "StageResult",
+    "StudyRow",
     "StudyRows",
     "StudySummary",
+    "StudyTable",
     "TrainingRow",
-    "Versions",
+    "TrialRow",
+    "TrialRows",
+    "connect",
     "connect_to_read",
     "database_files",
     "delete_rows",
     "engine_options",
-    "explained_at",
+    "explained",
     "files_folder",
-    "first",
     "has_tables",
     "is_there",
-    "names_of_studies",
+    "make_tables",
+    "open_database",
+    "open_database_to_read",
     "read_options",
     "require_trials",
+    "shown",
     "snapshot",
     "sqlite_file",
     "summaries",
     "try_database",
     "tune",
     "tune_to_read",
-    "version_of_trials",
     "wait_for",
 ]

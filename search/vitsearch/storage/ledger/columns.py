@@ -6,35 +6,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import JSON, Column, Connection, DateTime, Engine, Enum, Float, Integer, Table
+from sqlalchemy import JSON, Column, Connection, Engine, Float, Integer, Table
 
 from vitsearch.core.decoding import damaged, parsed, shown
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import engine as engine_module
-from vitsearch.storage.ledger import optuna_tables, tables
+from vitsearch.storage.ledger import tables
 
 LARGEST = 1e300
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999, in seconds since 1970: later times are no dates."""
-WORDS = {("vs_stage_cost", "stage"): tuple(stage.value for stage in Stage)}
-NULLS = {"datetime_start", "datetime_complete", "value", "intermediate_value"}
-"""Columns of Optuna's tables that may be NULL."""
-NUMBERED = "SELECT study_id, number FROM trials GROUP BY study_id, number HAVING count(*) > 1 LIMIT 1"
+WORDS = {
+    ("vs_stage_cost", "stage"): tuple(stage.value for stage in Stage),
+    ("vs_trial", "state"): ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL"),
+}
+GAPS = "SELECT max(number), count(*) FROM vs_trial GROUP BY study HAVING count(*) <> max(number) + 1 LIMIT 1"
 
 
 def require_results(engine: Engine) -> None:
     """Raise `Damaged` for a value that the ledger never wrote into its tables."""
-    _require(engine, tables.metadata.tables.values())
+    _require(engine, [table for table in tables.metadata.sorted_tables if table not in tables.STUDIES])
 
 
 def require_trials(engine: Engine) -> None:
-    """The same for Optuna's tables, of which each trial has a number of its own."""
-    _require(engine, optuna_tables.metadata.tables.values())
+    """The same for the tables of studies. The trials of a study are numbered from 0."""
+    _require(engine, tables.STUDIES)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            if (twice := connection.exec_driver_sql(NUMBERED).first()) is not None:
-                where = f"storage {engine_module.shown(engine)}: trials"
-                raise damaged(where, f"several have the number {shown(twice[1])}")
+            if (gap := connection.exec_driver_sql(GAPS).first()) is not None:
+                where = f"storage {engine_module.shown(engine)}: {tables.trial.name}"
+                raise damaged(where, f"the last number is {shown(gap[0])}, and there are {shown(gap[1])}")
 
 
 def _require(engine: Engine, found: Iterable[Table]) -> None:
@@ -73,15 +74,7 @@ def _is_wrong(table: Table, column: Column[object]) -> str:
         wrong += f" OR abs({name}) > {LARGEST:g}"
     elif words := _words(table, column):
         wrong += f" OR {name} NOT IN ({', '.join(repr(word) for word in words)})"
-    elif isinstance(column.type, DateTime):
-        wrong += f" OR coalesce(strftime('%Y-%m-%d %H:%M:%S', {name}), '') <> substr({name}, 1, 19)"
-    return f"({name} IS NOT NULL AND ({wrong}))" if _may_be_null(column) else f"({wrong})"
-
-
-def _may_be_null(column: Column[object]) -> bool:
-    if column.table.metadata is optuna_tables.metadata:
-        return column.name in NULLS
-    return bool(column.nullable)
+    return f"({name} IS NOT NULL AND ({wrong}))" if column.nullable else f"({wrong})"
 
 
 def _kind(column: Column[object]) -> str:
@@ -89,16 +82,12 @@ def _kind(column: Column[object]) -> str:
 
 
 def _words(table: Table, column: Column[object]) -> tuple[str, ...]:
-    if isinstance(column.type, Enum):
-        return tuple(column.type.enums)
     return WORDS.get((table.name, column.name), ())
 
 
 def _allowed(table: Table, column: Column[object]) -> str:
     if words := _words(table, column):
         return f"one of {', '.join(words)}"
-    if isinstance(column.type, DateTime):
-        return "a date and time"
     if column.name.endswith("_at"):
         return "seconds since 1970"
     return {"integer": "a whole number from 0", "real": "a finite number"}.get(_kind(column), "a text")

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,10 @@ from sqlalchemy import (
     ExceptionContext,
     Float,
     NullPool,
-    Select,
     create_engine,
     event,
     inspect,
-    literal,
     make_url,
-    select,
-    table,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
@@ -33,8 +29,6 @@ from sqlalchemy.sql.expression import FunctionElement
 from vitsearch.errors import StoreError, StudyError
 from vitsearch.storage.addresses import masked
 from vitsearch.storage.ledger.read_only import is_there, open_reader, require_readable, watch
-from vitsearch.storage.locks import locked
-from vitsearch.storage.ownership_notes import adopt_new
 
 SQLITE_TIMEOUT_S = 60
 IDLE_S = 5.0
@@ -117,15 +111,6 @@ def explained(engine: Engine) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def explained_at(url: str) -> Iterator[None]:
-    """The same for an engine that another library makes."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise StoreError(f"storage {masked(url)} cannot be opened: {error.orig}") from error
-
-
 def shown(engine: Engine) -> str:
     """The URL of a database without its passwords."""
     return masked(engine.url.render_as_string(hide_password=True))
@@ -158,7 +143,7 @@ def files_folder(url: str) -> Path:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Keyword arguments for `create_engine`, also for the engine that Optuna makes for itself."""
+    """Keyword arguments for `create_engine`."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": SQLITE_TIMEOUT_S}}
@@ -184,7 +169,7 @@ def tune(engine: Engine) -> None:
     """SQLite: write-ahead log, and one sync per checkpoint instead of three per commit (about 5 times faster).
     A server: what was cut while nobody used it is replaced unseen.
 
-    A database that takes nothing any more raises `StoreError`, also through Optuna, and one whose tables are
+    A database that takes nothing any more raises `StoreError`, and one whose tables are
     not ours `StudyError`.
     """
     _explain_errors(engine)
@@ -250,41 +235,6 @@ def _try_what_was_idle(engine: Engine) -> None:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error  # SQLAlchemy makes a new connection
-
-
-@contextmanager
-def first(url: str, last_table: str) -> Iterator[None]:
-    """Let one process at a time into the block while the database has no row in `last_table`. For who makes tables by
-    a library that fails if another process does so at the same moment: the last one may be there before its row."""
-    engine = make_engine(url, poolclass=NullPool)
-    with explained(engine), engine.connect() as connection:
-        is_made = inspect(connection).has_table(last_table)
-        is_made = is_made and connection.execute(_any_row(last_table)).first() is not None
-    if is_made:
-        yield
-    elif engine.dialect.name == "sqlite":
-        with _tables_lock(url):
-            yield
-    else:
-        with engine.connect() as connection:  # it holds the lock until it is closed
-            connection.exec_driver_sql("SELECT pg_advisory_lock(hashtext('vitsearch tables'))")
-            yield
-
-
-@contextmanager
-def _tables_lock(url: str) -> Iterator[None]:
-    folder = files_folder(url)
-    with ExitStack() as held:
-        try:
-            adopt_new(folder)
-            held.enter_context(locked(folder / "tables.lock"))
-        except OSError as error:
-            raise StoreError(f"storage {masked(url)} cannot be written: {folder}: {error.strerror}") from None
-        yield
-
-
-def _any_row(name: str) -> Select[Any]:
-    return select(literal(1)).select_from(table(name)).limit(1)
 
 
 def has_tables(url: str, *names: str) -> bool:

@@ -25,11 +25,10 @@ from vitsearch.storage.ledger.read_only import open_reader
 from vitsearch.storage.run_state import RunState
 
 _SUMMARY = """
-SELECT s.study_name,
-  CASE WHEN json_extract(a.value_json, '$.duplicate_of') IS NULL THEN t.state ELSE 'duplicate' END, COUNT(t.trial_id)
-FROM studies s LEFT JOIN trials t ON t.study_id = s.study_id
-LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'record'
-GROUP BY s.study_name, 2 ORDER BY s.study_name
+SELECT s.name,
+  CASE WHEN json_extract(t.record, '$.duplicate_of') IS NULL THEN t.state ELSE 'duplicate' END, COUNT(t.number)
+FROM vs_study s LEFT JOIN vs_trial t ON t.study = s.id
+GROUP BY s.name, 2 ORDER BY s.name
 """
 """Trials by state; those that repeat another trial for themselves, whatever their state."""
 LIVE_S = 150.0
@@ -57,8 +56,7 @@ def summaries(file: Path) -> list[StudySummary] | None:
     connection = open_reader(file)
     try:
         rows = connection.execute(_SUMMARY).fetchall()
-        has_runs = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'vs_run'").fetchone()
-        ends = dict(connection.execute(_RUNS).fetchall()) if has_runs else {}
+        ends = dict(connection.execute(_RUNS).fetchall())
     except sqlite3.DatabaseError as error:
         if "no such" in str(error):
             return None

@@ -32,18 +32,9 @@ from vitsearch.core.decoding import expect
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.columns import require_results
 from vitsearch.storage.ledger.costs import StageCosts
-from vitsearch.storage.ledger.engine import (
-    at_once,
-    connect,
-    connect_to_read,
-    database_now,
-    explained,
-    files_folder,
-    shown,
-)
+from vitsearch.storage.ledger.engine import at_once, database_now, files_folder, shown
 from vitsearch.storage.ledger.inventory import Inventory
-from vitsearch.storage.ledger.migrate import SchemaOfResults
-from vitsearch.storage.ledger.outage import again_when_cut, wait_for
+from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.provenance import Provenance
 from vitsearch.storage.ledger.rows import (
     AccuracyRow,
@@ -57,6 +48,7 @@ from vitsearch.storage.ledger.rows import (
     Row,
     TrainingRow,
 )
+from vitsearch.storage.ledger.schema import open_database, open_database_to_read
 from vitsearch.storage.stage_cost import StageCost
 
 _TABLES: dict[type[Any], Table] = {
@@ -86,23 +78,13 @@ class Ledger:
 
     @classmethod
     def open(cls, url: str) -> Ledger:
-        engine = connect(url)
-        with explained(engine):
-            SchemaOfResults(engine).prepare()
-            require_results(engine)
-        wait_for(engine)
-        return cls(engine)
+        return cls(open_database(url, require_results))
 
     @classmethod
     def to_read(cls, url: str) -> Ledger:
         """Open the ledger of a database that stays as it is. Raises `StudyError` where it has
         none."""
-        engine = connect_to_read(url)
-        with explained(engine):
-            SchemaOfResults(engine).require()
-            require_results(engine)
-        wait_for(engine)
-        return cls(engine)
+        return cls(open_database_to_read(url, require_results))
 
     @property
     def files(self) -> Path:

@@ -9,8 +9,9 @@ from sqlalchemy import Engine, NullPool, inspect, text
 from vitsearch.errors import StoreError
 from vitsearch.storage.files import nearest_folder
 from vitsearch.storage.ledger.engine import explained, make_engine, shown, sqlite_file, tune_to_read
-from vitsearch.storage.ledger.migrate import VERSION_TABLE, SchemaOfResults
 from vitsearch.storage.ledger.read_only import is_there
+from vitsearch.storage.ledger.schema import refuse_other_version
+from vitsearch.storage.ledger.tables import version
 
 
 def try_database(url: str) -> bool:
@@ -31,13 +32,10 @@ def try_database(url: str) -> bool:
     engine = make_engine(url, to_read=True, poolclass=NullPool)
     tune_to_read(engine)
     with explained(engine):
-        schema = SchemaOfResults(engine)
-        found, storage = schema.now(), shown(engine)
-        found.refuse_unknown(storage)
-        found.refuse_older(storage)
+        has_tables = refuse_other_version(engine) is not None
         if file is None:
             _require_grants(engine)
-        return found.found is not None
+        return has_tables
 
 
 def _require_grants(engine: Engine) -> None:
@@ -45,8 +43,8 @@ def _require_grants(engine: Engine) -> None:
     if engine.dialect.name != "postgresql":
         return
     with engine.connect() as connection:
-        if inspect(connection).has_table(VERSION_TABLE):
-            question, lacking = f"SELECT has_table_privilege('{VERSION_TABLE}', 'INSERT')", "write into its tables"
+        if inspect(connection).has_table(version.name):
+            question, lacking = f"SELECT has_table_privilege('{version.name}', 'INSERT')", "write into its tables"
         else:
             question = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
             lacking = "make tables there"

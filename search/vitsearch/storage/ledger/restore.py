@@ -10,7 +10,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vitsearch.errors import StoreError, StudyError
-from vitsearch.storage.ledger import optuna_tables as optuna
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect, shown
 from vitsearch.storage.ledger.snapshot import RESULTS, SHARED, ResultRows, Row, StudyRows
@@ -67,18 +66,12 @@ class Destination:
 
 
 def _add_trials(connection: Connection, study: StudyRows) -> None:
-    made = connection.execute(insert(optuna.studies).values(study_name=study.name)).inserted_primary_key
-    assert made is not None
-    owner = {"study_id": int(made[0])}
-    for table in optuna.OF_STUDY:
-        _add(connection, insert(table), [row | owner for row in study.of_study[table.name]])
-    _add(connection, insert(optuna.trials), [row | owner for row in study.trials])
-    t = optuna.trials.c
-    query = select(t.number, t.trial_id).where(t.study_id == owner["study_id"])
-    ids = dict(connection.execute(query).all())
-    for table in optuna.OF_TRIALS:
-        rows = [{"trial_id": ids[row["number"]], **row} for row in study.of_trials[table.name]]
-        _add(connection, insert(table), [{key: row[key] for key in row if key != "number"} for row in rows])
+    values = {"name": study.name, "objectives": study.objectives}
+    key = connection.execute(insert(tables.study).values(values)).inserted_primary_key
+    assert key is not None
+    owner = {"study": int(key[0])}
+    for table, rows in ((tables.study_attribute, study.attributes), (tables.trial, study.trials)):
+        _add(connection, insert(table), [row | owner for row in rows])
 
 
 def _add_runs(connection: Connection, study: StudyRows) -> None:

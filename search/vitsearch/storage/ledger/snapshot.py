@@ -1,7 +1,7 @@
 """What a database holds at one moment, as plain rows that can be written into another one.
 
 A snapshot is one read transaction: a run that goes on meanwhile changes nothing in it. Rows are without the numbers
-that a database gives them. Those of a trial have its `number` instead, those of a run its place in the list.
+that a database gives them; those of a run have its place in the list.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from sqlalchemy import Column, Connection, Select, Table, and_, select
 
 from vitsearch.core.decoding import expect, parsed
 from vitsearch.core.stage import Stage
-from vitsearch.storage.ledger import optuna_tables as optuna
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import connect_to_read
 from vitsearch.storage.ledger.rows import Detail
@@ -41,13 +40,12 @@ OF_A_PROCESS = ("id", "driver", "ended_at", "told_to_end", "now")
 
 @dataclass(frozen=True)
 class StudyRows:
-    """A study. Two with equal rows are the same study. `of_study` and `of_trials` are by table; `costs` are what
-    the stages of its runs took."""
+    """A study. Two with equal rows are the same study. `costs` are what the stages of its runs took."""
 
     name: str
-    of_study: dict[str, list[Row]]
+    objectives: str
+    attributes: list[Row]
     trials: list[Row]
-    of_trials: dict[str, list[Row]]
     runs: list[Row]
     costs: list[Row]
 
@@ -107,9 +105,7 @@ class Snapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._ids: dict[str, int] = dict(
-            self._connection.execute(select(optuna.studies.c.study_name, optuna.studies.c.study_id)).all()
-        )
+        self._ids: dict[str, int] = dict(self._connection.execute(select(tables.study.c.name, tables.study.c.id)).all())
 
     @property
     def names(self) -> list[str]:
@@ -120,23 +116,10 @@ class Snapshot:
         """A study without the attributes `left_out`. Trials that run are waiting ones: the driver that runs them
         is none of the copy's."""
         study_id = self._ids[name]
-        numbers = dict(
-            self._connection.execute(
-                select(optuna.trials.c.trial_id, optuna.trials.c.number).where(optuna.trials.c.study_id == study_id)
-            ).all()
-        )
-        of_study = {table.name: self._rows(_of(table, table.c.study_id, study_id)) for table in optuna.OF_STUDY}
-        attributes = optuna.study_user_attributes.name
-        of_study[attributes] = [row for row in of_study[attributes] if row["key"] not in left_out]
-        trials = self._rows(_of(optuna.trials, optuna.trials.c.study_id, study_id).order_by(optuna.trials.c.number))
-        is_mine = optuna.trials.c.study_id == study_id
-        of_trials = {
-            table.name: [
-                {"number": numbers[trial_id], **row} for trial_id, row in self._numbered(table, "trial_id", is_mine)
-            ]
-            for table in optuna.OF_TRIALS
-        }
-        return StudyRows(name, of_study, [_waiting(trial) for trial in trials], of_trials, *self._runs(name))
+        objectives = select(tables.study.c.objectives).where(tables.study.c.id == study_id)
+        attributes = [row for row in self._of_study(tables.study_attribute, study_id) if row["name"] not in left_out]
+        trials = [_at_rest(row) for row in self._of_study(tables.trial, study_id)]
+        return StudyRows(name, self._connection.execute(objectives).scalar_one(), attributes, trials, *self._runs(name))
 
     def results(self, studies: Collection[str]) -> ResultRows:
         """The results that `studies` need: all but those that only trials of other studies name."""
@@ -163,20 +146,16 @@ class Snapshot:
 
     def _keys(self, name: str) -> Iterator[str]:
         """The keys that a study names: of its trials, of its baseline, of what was shipped."""
-        study_id = self._ids[name]
-        a, t, s = optuna.user_attributes.c, optuna.trials.c, optuna.study_user_attributes.c
-        of_trials = select(a.value_json).join(optuna.trials, t.trial_id == a.trial_id)
-        records = of_trials.where(and_(t.study_id == study_id, a.key == "record"))
-        attributes = select(s.value_json).where(s.study_id == study_id)
+        trial, attribute = tables.trial.c, tables.study_attribute.c
+        records = select(trial.record).where(and_(trial.study == self._ids[name], trial.record.is_not(None)))
+        attributes = select(attribute.value).where(attribute.study == self._ids[name])
         for query in (records, attributes):
             for text in self._connection.execute(query).scalars():
                 yield from _keys_in(parsed(text, f"an attribute of study {name!r}"))
 
-    def _numbered(self, table: Table, owner: str, where: Any) -> Iterator[tuple[int, Row]]:
-        """The rows of trials, each with the id of its trial."""
-        of_trials = select(*_columns(table)).join(optuna.trials, optuna.trials.c.trial_id == table.c.trial_id)
-        for row in self._rows(of_trials.where(where).order_by(optuna.trials.c.number, *table.primary_key)):
-            yield row.pop(owner), row
+    def _of_study(self, table: Table, study_id: int) -> list[Row]:
+        columns = [column for column in table.c if column is not table.c.study]
+        return self._rows(select(*columns).where(table.c.study == study_id).order_by(*table.primary_key))
 
     def _rows(self, query: Select[Any]) -> list[Row]:
         return [dict(row) for row in self._connection.execute(query).mappings()]
@@ -184,19 +163,12 @@ class Snapshot:
 
 def _columns(table: Table) -> Sequence[Column[Any]]:
     """All columns but a number that the database gives."""
-    generated = [
-        column for column in table.primary_key if column.autoincrement is True or table.metadata is optuna.metadata
-    ]
-    return [column for column in table.c if column not in generated]
+    return [column for column in table.c if not (column.primary_key and column.autoincrement is True)]
 
 
-def _of(table: Table, owner: Column[Any], study_id: int) -> Select[Any]:
-    columns = [column for column in _columns(table) if column is not owner]
-    return select(*columns).where(owner == study_id).order_by(*table.primary_key)
-
-
-def _waiting(trial: Row) -> Row:
-    return trial | {"state": "WAITING"} if trial["state"] == "RUNNING" else trial
+def _at_rest(trial: Row) -> Row:
+    """A trial that nobody runs."""
+    return trial | {"beat_at": None} | ({"state": "WAITING"} if trial["state"] == "RUNNING" else {})
 
 
 def _keys_in(value: Any) -> Iterator[str]:

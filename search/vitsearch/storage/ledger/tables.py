@@ -1,4 +1,4 @@
-"""The ledger's tables, beside Optuna's in the same database and shared by all studies in it.
+"""All tables of a database. The results of stages are shared by all studies in it.
 
     block_structure  what may be cut and how important it is     (starting weights, resolution, calibration)
     training         one finished rung of one training           (weights_key, rung); rung 0: closed form
@@ -12,21 +12,29 @@
                      none for the run of a copied study), who has told it to end, and what it does `now`
                      (`RunState`)
     stage_cost       what one run of a stage took, once, however many results it gave
+    study            a study and its objectives                  (name)
+    study_attribute  what is stored beside its trials, as JSON   (study, name)
+    trial            what was asked, who runs it, its record     (study, number)
+    version          one row: which program made all of these (`vitsearch.storage.ledger.schema`)
 
 `confusion` is a list of `[class, predicted class, images]`, one for each pair that occurs
 (`vitsearch.core.confusion`).
 
-A row is written once and never changed, except for reference times, claims, and what a run does and when it ends; it
-is deleted when its file is gone. What it cost stays. `versions` are columns for people and never part of a key.
+A row of a result is written once and never changed, except for reference times, claims, and what a run does and when
+it ends; it is deleted when its file is gone. What it cost stays. `versions` are columns for people, never part of a
+key.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import JSON, Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 metadata = MetaData()
 KEYS_AT_ONCE = 500
 """Values that are named in one statement; databases limit how many."""
+
+
+version = Table("vitsearch_version", metadata, Column("version_num", String(32), primary_key=True))
 
 
 def _made_columns() -> list[Column[object]]:
@@ -164,3 +172,40 @@ stage_cost = Table(
     Column("backbone", String(255), nullable=False),
     Column("peak_memory_mb", Float),
 )
+
+study = Table(
+    "vs_study",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(512), nullable=False, unique=True),
+    Column("objectives", Text, nullable=False),
+)
+
+study_attribute = Table(
+    "vs_study_attribute",
+    metadata,
+    Column("study", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+trial = Table(
+    "vs_trial",
+    metadata,
+    Column("study", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("beat_at", Float),
+    Column("driver", Text),
+    Column("trains", String(64)),
+    Column("enqueued", Text),
+    Column("fixed", Text),
+    Column("params", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("record", Text),
+    Index("vs_trial_by_state", "study", "state", "number", "trains"),
+)
+STUDIES = (study, study_attribute, trial)
+"""The tables of studies; all others are the ledger's."""

@@ -1,1 +1,1 @@
-"""Optuna's tables: opening and upgrading them, and the view of one study in them that samplers and the driver share."""
+"""A study in its database and in memory: its opening, its stored trials, and the copy from which Optuna draws."""

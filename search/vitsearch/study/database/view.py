@@ -1,154 +1,86 @@
-"""A study in memory: what Optuna's samplers read, kept up to date with the database, and written when a trial is told.
+"""A study in memory, kept up to date with the database.
 
-Optuna's own storage reads the study again for each parameter and writes each value of a trial by itself. Here a
-finished trial is read once. `StudyView.sync` picks up what other drivers have done; between two of them nothing
-is read. What a running trial is given waits in memory until `StudyView.write` or until its state changes, and
-is then written in one transaction.
+A finished trial is read once. `StudyView.sync` picks up what other drivers have done; between two of them nothing
+is read. Not for several threads at once.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    check_distribution_compatibility,
-)
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._heartbeat import BaseHeartbeat
-from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from vitsearch.core.decoding import parsed
-from vitsearch.storage.addresses import masked
-from vitsearch.storage.ledger.optuna_rows import replace_distribution
-from vitsearch.storage.ledger.outage import again
-from vitsearch.storage.ledger.trial_rows import Facts, TrialRows
-from vitsearch.study.database.opening import close_tables
+from vitsearch.core.decoding import damaged, decoded, parsed
+from vitsearch.errors import StudyError
+from vitsearch.storage.driver_id import DriverId
+from vitsearch.storage.ledger import Engine, StudyRow, StudyTable, TrialRow, TrialRows, shown
 from vitsearch.study.database.stored_forms import attribute_of_study
-from vitsearch.study.database.trial_forms import Parameters, comparable, facts_of, fixed, frozen, local, utc, words_of
-
-_FINISHED = tuple(state for state in TrialState if state.is_finished())
+from vitsearch.study.database.trial_forms import Parameters, StoredTrial, comparable, stored_trial
 
 
-@dataclass
-class _Unwritten:
-    """`replaced`: keys of attributes that are in the database with another value."""
+class StudyView:
+    """The one study that a driver has open."""
 
-    facts: Facts = field(default_factory=Facts)
-    replaced: set[str] = field(default_factory=set)
-
-
-class StudyView(BaseStorage, BaseHeartbeat):
-    """Optuna's storage for the one study that a driver has open. Not for several threads at once."""
-
-    def __init__(self, backend: RDBStorage, study_name: str) -> None:
-        self._backend = backend
-        self._name = study_name
-        self._file = _file_of(backend)
-        self.storage = masked(backend.url)
-        self.study_id = backend.get_study_id_from_name(study_name)
-        self._directions = backend.get_study_directions(self.study_id)
-        self._rows = TrialRows(backend.engine, self.study_id)
-        self._trials: dict[int, FrozenTrial] = {}
-        self._order: list[FrozenTrial] = []
-        self._read_to = -1
-        self._known: dict[str, BaseDistribution] = {}
-        self._ended: list[FrozenTrial] = []
-        self._handed_out = 0
-        self._asked_for: set[Parameters] = set()
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self._name = engine, name
+        self.storage = shown(engine)
+        self._studies = StudyTable(engine)
+        study = self._studies.find(name)
+        if study is None:
+            names = ", ".join(self._studies.names()) or "none"
+            raise StudyError(f"no study {name!r} in this database; it holds: {names}")
+        self._study_id = study.id
+        self.objectives = _objectives(study, self.storage)
+        self._file = _file_of(engine)
+        self._rows = TrialRows(engine, study.id)
+        self.trials: list[StoredTrial] = []
+        """By number."""
+        self._is_read = False
         self._unfinished: set[int] = set()
         self._own: set[int] = set()
-        self._unwritten: dict[int, _Unwritten] = {}
+        self._tried: set[Parameters] = set()
+        self._ended: list[int] = []
+        self._handed_out = 0
         self._attributes: dict[str, tuple[str, Any]] = {}
-        self._signature: Mapping[str, Any] | None = None
 
     # ---- keeping up with the database
 
     def sync(self) -> None:
         """Read the trials that are new, those whose state has changed and those that run elsewhere."""
-        stored = self._rows.states(min([*self._unfinished, self._read_to + 1]))
-        known = self._trials
-        changed = [
-            trial_id
-            for trial_id, state in stored.items()
-            if trial_id not in known
-            or state != known[trial_id].state.name
-            or (state == "RUNNING" and trial_id not in self._own)
-        ]
-        self._take_in(changed)
-        self._read_to = max(stored, default=self._read_to)
+        states = self._rows.states(min([*self._unfinished, len(self.trials)]))
+        self._take_in(number for number, state in states.items() if self._is_news(number, state))
+        self._is_read = True
 
-    @contextmanager
-    def asking(self, signature: Mapping[str, Any]) -> Iterator[None]:
-        """For asking for a trial. Read nothing inside the block: a trial is drawn from what is known at its start. A
-        trial that starts to run gets the user attributes `signature` in the same transaction: a driver that is
-        killed at any moment leaves none that nobody owns."""
-        self.sync()
-        self._signature = signature
-        try:
-            yield
-        finally:
-            self._signature = None
+    def _is_news(self, number: int, state: str) -> bool:
+        if number >= len(self.trials) or state != self.trials[number].state.name:
+            return True
+        return state == "RUNNING" and number not in self._own
 
-    def _sync_outside(self) -> None:
-        """Read what is new, unless a trial is being drawn."""
-        if self._signature is None:
-            self.sync()
+    def _take_in(self, numbers: Iterable[int]) -> None:
+        for row in self._rows.read(set(numbers)):
+            self._keep(stored_trial(row, self.storage))
 
-    def reload(self) -> None:
-        """Read everything again. What is not written yet is kept."""
-        stored = self._rows.states(0)
-        self._take_in(stored)
-        self._read_to = max(stored, default=-1)
-
-    def _take_in(self, trial_ids: Collection[int]) -> None:
-        found = [frozen(row, self.storage) for row in self._rows.read(trial_ids)]
-        is_known = any(trial._trial_id in self._trials for trial in found)
-        for trial in found:
-            self._keep(trial)
-        if is_known:
-            self._sort()
-
-    def _keep(self, trial: FrozenTrial) -> None:
-        trial_id = trial._trial_id
-        is_next = not self._order or trial.number > self._order[-1].number
-        is_new = trial_id not in self._trials
-        self._trials[trial_id] = trial
-        if is_new and is_next:
-            self._order.append(trial)
-        elif is_new:
-            self._sort()
-        for name, distribution in trial.distributions.items():
-            if not _is_start_of(distribution, self._known.get(name)):
-                self._known[name] = distribution
-        if trial.state.is_finished():
-            self._ended.append(trial)
-            self._asked_for.add(comparable(fixed(trial)))
-            self._unfinished.discard(trial_id)
-            self._own.discard(trial_id)
-            self._unwritten.pop(trial_id, None)
+    def _keep(self, trial: StoredTrial) -> None:
+        if trial.number == len(self.trials):
+            self.trials.append(trial)
         else:
-            self._unfinished.add(trial_id)
-
-    def _sort(self) -> None:
-        """By number, as samplers expect it."""
-        self._order = sorted(self._trials.values(), key=lambda trial: trial.number)
+            self.trials[trial.number] = trial
+        if not trial.state.is_finished():
+            self._unfinished.add(trial.number)
+            return
+        self._ended.append(trial.number)
+        self._tried.add(comparable(trial.parameters))
+        self._unfinished.discard(trial.number)
+        self._own.discard(trial.number)
 
     # ---- attributes of the study
 
     def attributes(self) -> Mapping[str, Any]:
-        """The user attributes of the study. Each is parsed again only when its text has changed; not to be changed."""
+        """Each is parsed again only when its text has changed; not to be changed."""
         stored = self._rows.attributes()
         self._attributes = {key: self._parsed(key, text) for key, text in stored.items()}
         return {key: value for key, (_, value) in self._attributes.items()}
@@ -166,250 +98,141 @@ class StudyView(BaseStorage, BaseHeartbeat):
         return self._rows.change_attribute(key, change)
 
     def _parsed(self, key: str, text: str) -> tuple[str, Any]:
-        known = self._attributes.get(key)
-        return known if known is not None and known[0] == text else (text, attribute_of_study(key, text, self.storage))
+        before = self._attributes.get(key)
+        if before is not None and before[0] == text:
+            return before
+        return text, attribute_of_study(key, text, self.storage)
 
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return dict(self.attributes())
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return again(self._backend.get_study_system_attrs)(study_id)
-
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._rows.change_attribute(key, lambda _: value)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        again(self._backend.set_study_system_attr)(study_id, key, value)
-
-    def get_study_id_from_name(self, study_name: str) -> int:
-        return again(self._backend.get_study_id_from_name)(study_name)
-
-    def get_study_name_from_id(self, study_id: int) -> str:
-        return again(self._backend.get_study_name_from_id)(study_id)
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._directions
-
-    def get_all_studies(self) -> list[FrozenStudy]:
-        return again(self._backend.get_all_studies)()
-
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        return self._backend.create_new_study(directions, study_name)
-
-    def delete_study(self, study_id: int) -> None:
-        self._backend.delete_study(study_id)
-
-    # ---- trials
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        if trial_id not in self._trials:
-            self._take_in([trial_id])
-        return self._trials[trial_id]
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        self._sync_outside()
-        among = self._order
-        if states is not None and not any(state in states for state in _FINISHED):
-            among = sorted((self._trials[trial_id] for trial_id in self._unfinished), key=lambda trial: trial.number)
-        found = [trial for trial in among if states is None or trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found
-
-    def ended_with(self, key: str, known: Container[int]) -> Iterator[tuple[int, Any]]:
-        """The number and a user attribute of the finished trials whose number is not `known`. Before anything else of
-        the trials was read, this reads nothing else: to make Optuna's trials takes several times as long."""
-        if self._read_to == -1:
-            return ((number, self._parsed_of(number, key, words)) for number, words in self._rows.ended(key, known))
-        self._sync_outside()
-        new = self._ended[self._handed_out :]
-        self._handed_out = len(self._ended)
-        return ((one.number, one.user_attrs[key]) for one in new if one.number not in known and key in one.user_attrs)
-
-    def _parsed_of(self, number: int, key: str, text: str) -> Any:
-        return parsed(text, f"storage {self.storage}: {key} of trial {number}")
+    # ---- reading trials
 
     def unfinished(self) -> int:
-        return self._rows.count((TrialState.RUNNING.name, TrialState.WAITING.name))
+        return self._rows.count(("RUNNING", "WAITING"))
+
+    def in_state(self, state: TrialState) -> list[StoredTrial]:
+        """The trials that run, or those that wait."""
+        self.sync()
+        return [self.trials[number] for number in sorted(self._unfinished) if self.trials[number].state == state]
+
+    def running_elsewhere(self) -> list[StoredTrial]:
+        """The trials that other drivers run, as they were when the database was read last."""
+        if not self._is_read:
+            self.sync()
+        unfinished = (self.trials[number] for number in sorted(self._unfinished - self._own))
+        return [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+
+    def own_trains(self, number: int) -> bool:
+        """Whether a trial runs here and is one of those that may be trained."""
+        return number in self._own and self.trials[number].trains is not None
 
     def holds(self, parameters: Mapping[str, Any]) -> bool:
         """Whether a trial has these parameters, or was enqueued with them."""
-        self._sync_outside()
-        asked = comparable(parameters)
-        return asked in self._asked_for or any(
-            comparable(fixed(self._trials[trial_id])) == asked for trial_id in self._unfinished
-        )
+        self.sync()
+        key = comparable(parameters)
+        unfinished = (self.trials[number].parameters for number in self._unfinished)
+        return key in self._tried or any(comparable(each) == key for each in unfinished)
 
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        state, facts, ended_at = TrialState.RUNNING, Facts(), None
-        if template_trial is not None:
-            state, facts = template_trial.state, facts_of(template_trial)
-            ended_at = utc(template_trial.datetime_complete)
-        if state == TrialState.RUNNING:
-            facts.user_attrs |= {key: json.dumps(value) for key, value in (self._signature or {}).items()}
-        trial = frozen(self._rows.create(state.name, facts, ended_at), self.storage)
-        self._keep(trial)
-        if state == TrialState.RUNNING:
-            self._own.add(trial._trial_id)
-        return trial._trial_id
+    def new_records(self, read: Container[int]) -> Iterator[tuple[int, str]]:
+        """The number and the record of the finished trials that are not `read` yet. Before anything else of the
+        trials was read, this reads nothing else."""
+        if not self._is_read:
+            yield from self._rows.records(read)
+            return
+        self.sync()
+        new = [self.trials[number] for number in self._ended[self._handed_out :] if number not in read]
+        self._handed_out = len(self._ended)
+        yield from ((trial.number, trial.record) for trial in new if trial.record is not None)
 
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        trial, unwritten = self._open(trial_id)
-        if param_name in self._known:
-            check_distribution_compatibility(self._known[param_name], distribution)
-        self._known[param_name] = distribution
-        unwritten.params[param_name] = param_value_internal, words_of(distribution)
-        trial.distributions[param_name] = distribution
-        trial.params[param_name] = distribution.to_external_repr(param_value_internal)
+    # ---- asking and telling
 
-    def forget_params(self, trial_id: int) -> None:
-        """Take back the parameters that an unfinished trial was given and that are not written yet."""
-        trial, unwritten = self._open(trial_id)
-        for name in unwritten.params:
-            del trial.params[name], trial.distributions[name]
-        unwritten.params.clear()
+    def start(self, driver: DriverId) -> StoredTrial:
+        """The trial that runs here next, as it is stored before it is drawn."""
+        row = self._rows.start(json.dumps(driver.to_json()))
+        self.sync()
+        self._own.add(row.number)
+        return self.trials[row.number]
 
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        trial, unwritten = self._open(trial_id)
-        self._set(trial_id, trial.user_attrs, unwritten.user_attrs, key, value)
+    def write(self, number: int, params: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+        """What a trial was asked."""
+        self._rows.write(number, json.dumps(params), json.dumps(notes))
+        self._keep(replace(self.trials[number], params=params, notes=notes))
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        trial, unwritten = self._open(trial_id)
-        self._set(trial_id, trial.system_attrs, unwritten.system_attrs, key, value)
+    def finish(self, number: int, state: TrialState, record: str) -> bool:
+        """Write the record of a trial with its state; False where another driver has ended it."""
+        is_told = self._rows.finish(number, state.name, record)
+        self._take_in([number])
+        return is_told
 
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        raise NotImplementedError("a study with several objectives has no intermediate values")
+    def enqueue(self, parameters: Mapping[str, Any], why: str) -> None:
+        self._rows.enqueue(json.dumps(dict(parameters)), why)
 
-    def _open(self, trial_id: int) -> tuple[FrozenTrial, Facts]:
-        """An unfinished trial, and what is known of it beyond the database."""
-        trial = self.get_trial(trial_id)
-        self.check_trial_is_updatable(trial_id, trial.state)
-        return trial, self._unwritten.setdefault(trial_id, _Unwritten()).facts
+    def add(self, state: TrialState, params: Mapping[str, Any], record: str) -> int:
+        """A trial that has ended elsewhere; its number."""
+        return self._rows.add(state.name, json.dumps(params), record)
 
-    def _set(self, trial_id: int, known: dict[str, Any], unwritten: dict[str, str], key: str, value: Any) -> None:
-        if key in known and key not in unwritten:
-            self._unwritten[trial_id].replaced.add(key)
-        unwritten[key] = json.dumps(value)
-        known[key] = value
-
-    def claim(self, trial_id: int, key: str, value: Any, most: int) -> bool:
-        """Give a trial a user attribute at once; False, and it has none, where `most` other values of it are held:
-        see `TrialRows.claim`."""
-        if not self._rows.claim(trial_id, key, json.dumps(value), most):
+    def claim(self, number: int, weights_key: str, most: int) -> bool:
+        """Let a trial train: see `TrialRows.claim`."""
+        if not self._rows.claim(number, weights_key, most):
             return False
-        self.get_trial(trial_id).user_attrs[key] = value
+        self._keep(replace(self.trials[number], trains=weights_key))
         return True
 
-    def own_has(self, number: int, key: str) -> bool:
-        """Whether the trial of this number, which runs here, has a user attribute."""
-        own = (self._trials[trial_id] for trial_id in self._own)
-        return any(key in trial.user_attrs for trial in own if trial.number == number)
+    # ---- trials that stop, and drivers that died
 
-    def running_elsewhere(self) -> list[FrozenTrial]:
-        """The trials that other drivers run, as they were when the database was read last."""
-        if self._read_to == -1:
-            self._sync_outside()
-        unfinished = (self._trials[trial_id] for trial_id in self._unfinished - self._own)
-        return [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+    def release(self, number: int) -> None:
+        """Let a trial wait again, unless it has ended."""
+        self._rows.release(number)
+        self._own.discard(number)
+        self._take_in([number])
 
-    def write(self, trial_id: int) -> None:
-        """Write what a trial was given."""
-        if unwritten := self._unwritten.pop(trial_id, None):
-            self._rows.write(trial_id, unwritten.facts, unwritten.replaced)
+    def take_back(self, trial: StoredTrial) -> bool:
+        """Let a trial of a dead driver wait again, unless another driver runs it by now."""
+        assert trial.driver is not None
+        is_back = self._rows.take_back(trial.number, json.dumps(trial.driver.to_json()))
+        if is_back:
+            self._own.discard(trial.number)
+        self._take_in([trial.number])
+        return is_back
 
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Write the rest of a trial and its state. Raises Optuna's error when another driver has ended it; False when
-        it cannot be taken from the queue, because another driver has."""
-        if state == TrialState.RUNNING:
-            for key, value in (self._signature or {}).items():
-                self.set_trial_user_attr(trial_id, key, value)
-        unwritten = self._unwritten.pop(trial_id, None) or _Unwritten()
-        unwritten.facts.values.update(enumerate(values or ()))
-        stored_at = self._rows.move(trial_id, state.name, unwritten.facts, unwritten.replaced)
-        if stored_at is None:
-            self._take_in([trial_id])
-            self.check_trial_is_updatable(trial_id, self._trials[trial_id].state)
-            return False
-        if state.is_finished() and trial_id in self._own:
-            self._finish(self._trials[trial_id], state, values, stored_at)
-            return True
-        self._own.discard(trial_id)
-        self._take_in([trial_id])  # whoever had it before may have given it more
-        if state == TrialState.RUNNING:
-            self._own.add(trial_id)
-        return True
+    def replace_stale(self, grace_s: float) -> None:
+        """End the trials whose driver gives no sign of life, and enqueue their parameters."""
+        if self._rows.replace_stale(grace_s, self._parameters):
+            self.sync()
 
-    def take_back(self, trial: FrozenTrial, signed: str) -> bool:
-        """Return a trial that runs to the queue, unless another driver than the one of its user attribute `signed`
-        runs it by now."""
-        is_moved = self._rows.take_back(trial._trial_id, signed, json.dumps(trial.user_attrs.get(signed)))
-        if is_moved:
-            self._own.discard(trial._trial_id)
-            self._unwritten.pop(trial._trial_id, None)
-        self._take_in([trial._trial_id])
-        return is_moved
+    def _parameters(self, row: TrialRow) -> str:
+        trial = stored_trial(row, self.storage)
+        return json.dumps(trial.drawn or dict(trial.parameters))
 
-    def _finish(
-        self, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None, ended_at: datetime
-    ) -> None:
-        trial.state, trial.datetime_complete = state, local(ended_at)
-        trial.values = None if values is None else list(values)
-        self._keep(trial)
+    def beat(self, numbers: Sequence[int]) -> None:
+        """Say that these trials are alive."""
+        self._rows.beat(numbers)
 
-    def lengthen(self, name: str, old: BaseDistribution, new: BaseDistribution) -> None:
-        """Give a categorical parameter a longer list. Optuna has no way to do it, so its rows are rewritten."""
-        study_name = self._backend.get_study_name_from_id(self.study_id)
-        replace_distribution(self._backend.engine, study_name, name, words_of(old), words_of(new))
-        self._known[name] = new
-        for trial in self._order:
-            if trial.distributions.get(name) == old:
-                trial.distributions[name] = new
-
-    # ---- heartbeats
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        self._rows.beat([trial_id])
-
-    def beat(self, trial_ids: Sequence[int]) -> None:
-        self._rows.beat(trial_ids)
-
-    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        return again(self._backend._get_stale_trial_ids)(study_id)
-
-    def get_heartbeat_interval(self) -> int | None:
-        return self._backend.get_heartbeat_interval()
-
-    def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None] | None:
-        return self._backend.get_heartbeat_stale_trial_callback()
+    # ---- the database
 
     def is_there(self) -> bool:
         """Whether the database still holds the study: somebody may delete it, alone or with the file that it is in."""
-        if _file_of(self._backend) != self._file:
+        if _file_of(self._engine) != self._file:
             return False  # the connections still read the old file
-        try:
-            return self._backend.get_study_id_from_name(self._name) == self.study_id
-        except KeyError:
-            return False
+        study = self._studies.find(self._name)
+        return study is not None and study.id == self._study_id
 
     def close(self) -> None:
         """Close the database connections."""
-        close_tables(self._backend)
+        self._engine.dispose()
 
 
-def _file_of(backend: RDBStorage) -> tuple[int, int] | None:
+def _objectives(study: StudyRow, storage: str) -> dict[str, str]:
+    where = f"storage {storage}: objectives of the study"
+    objectives = decoded(dict, parsed(study.objectives, where), where, dict[str, str])
+    if not objectives or not set(objectives.values()) <= {"maximize", "minimize"}:
+        raise damaged(where, "allowed: names with maximize or minimize")
+    return objectives
+
+
+def _file_of(engine: Engine) -> tuple[int, int] | None:
     """The device and the inode of a SQLite file; None for a server, and where there is no file."""
-    url = backend.engine.url
+    url = engine.url
     try:
-        found = os.stat(url.database or "") if url.get_backend_name() == "sqlite" else None
+        status = os.stat(url.database or "") if url.get_backend_name() == "sqlite" else None
     except OSError:
         return None
-    return None if found is None else (found.st_dev, found.st_ino)
-
-
-def _is_start_of(distribution: BaseDistribution, known: BaseDistribution | None) -> bool:
-    """Whether a list of words was lengthened to `known` while somebody drew a trial with it."""
-    if not isinstance(distribution, CategoricalDistribution) or not isinstance(known, CategoricalDistribution):
-        return False
-    return known.choices[: len(distribution.choices)] == distribution.choices
+    return None if status is None else (status.st_dev, status.st_ino)

@@ -193,7 +193,7 @@ def test_studies(make_study):
 def test_db(study, tmp_path):
     other = str(tmp_path / "other.db")
     assert problems(printed("db", "copy", study, other, "--json"), "db copy") == []
-    assert problems(printed("db", "upgrade", other, "--json"), "db upgrade") == []
+    assert problems(printed("db", "prepare", other, "--json"), "db prepare") == []
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import optuna
 import optuna_dashboard
 import pytest
 
@@ -12,15 +13,20 @@ from vitsearch.report.dashboard import dashboard
 from vitsearch.report.serve import listener_on
 
 
-def test_it_gets_the_database_of_the_study(finished, monkeypatch):
+def test_it_gets_the_study(finished, monkeypatch):
     served, said = [], []
     monkeypatch.setattr(
         optuna_dashboard, "run_server", lambda storage, host, port: served.append((storage, host, port))
     )
     file = finished.folder / "fake.db"
     dashboard(f"{file}", 8099, said.append)
-    assert served == [(f"sqlite:///{file}", "127.0.0.1", 8099)]
+    ((storage, *where),) = served
+    assert where == ["127.0.0.1", 8099]
     assert said == ["http://127.0.0.1:8099/"]
+    shown = optuna.load_study(study_name="fake", storage=storage)
+    assert shown.metric_names == ["accuracy", "cpu_ms_p50"]
+    with finished.opened() as (study, _):
+        assert [trial.values for trial in shown.trials] == [trial.values for trial in study.as_optuna()]
 
 
 def test_the_line_that_installs_it_is_named(finished, monkeypatch):

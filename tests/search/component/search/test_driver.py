@@ -96,7 +96,7 @@ def test_trained_weights_are_asked_for_in_the_deployments_that_may_be_on_the_fro
             precisions.setdefault(record.keys.weights_key, set()).add(record.plan.deployment.precision)
     assert {"fp32", "int8_dynamic"} in precisions.values()
     with finished.opened() as (study, _):
-        whys = [trial.user_attrs.get("enqueued") or "" for trial in study._study.get_trials()]
+        whys = [trial.user_attrs.get("enqueued") or "" for trial in study.as_optuna()]
     assert any(why.startswith("another deployment of trial") for why in whys)
 
 
@@ -281,9 +281,7 @@ def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study):
     relaxed = small.with_space(limits={}, search__trials=4)
     relaxed.run()
     with relaxed.opened() as (study, _):
-        asked = {
-            trial.number: trial.system_attrs["fixed_params"] for trial in study._study.get_trials() if again(trial)
-        }
+        asked = {trial.number: trial.system_attrs["fixed_params"] for trial in study.as_optuna() if again(trial)}
     assert relaxed.plans().parameters(refused[0]) in asked.values()
     assert all(relaxed.records()[number].outcome != "infeasible" for number in asked)
 

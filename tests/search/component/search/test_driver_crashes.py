@@ -114,7 +114,7 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
     run = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     with study.opened() as (opened, ledger):
-        open_then = [trial.number for trial in opened._study.get_trials() if trial.state == TrialState.RUNNING]
+        open_then = [trial.number for trial in opened.as_optuna() if trial.state == TrialState.RUNNING]
         assert ledger.claims() != {}
     assert study.run().complete
     assert study.trained == 2
@@ -123,7 +123,7 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
     assert made["train"] <= study.trained - (nth > 1)
     with study.opened() as (opened, ledger):
         assert ledger.claims() == {}
-        states = {trial.number: trial.state for trial in opened._study.get_trials()}
+        states = {trial.number: trial.state for trial in opened.as_optuna()}
     assert TrialState.RUNNING not in states.values()
     assert TrialState.FAIL not in states.values()
     assert open_then

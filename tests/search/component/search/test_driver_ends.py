@@ -112,7 +112,7 @@ def test_a_sampler_that_repeats_itself_is_given_unseen_plans(fake_study, monkeyp
     few = fake_study.with_space(search__duplicates_in_a_row=2, search__trials=5, search__sampler="random")
     assert few.run().complete
     with few.opened() as (study, _):
-        whys = Counter(trial.user_attrs.get("enqueued") for trial in study._study.get_trials())
+        whys = Counter(trial.user_attrs.get("enqueued") for trial in study.as_optuna())
     assert whys["the sampler repeated itself"] > 0
 
 

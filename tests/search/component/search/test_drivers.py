@@ -73,9 +73,9 @@ def test_trials_that_another_driver_took_for_lost_are_asked_again_and_nothing_is
 def take_for_lost(space):
     """What a driver on another machine does with trials whose heartbeats it has not seen for long; how many."""
     other = Study.change_existing(space.storage, space.study)
-    with other._view._backend.engine.begin() as connection:
-        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
-    running = len(other._trials((TrialState.RUNNING,)))
+    with other._view._engine.begin() as connection:
+        connection.execute(text("UPDATE vs_trial SET beat_at = 0"))
+    running = len(other._trials(TrialState.RUNNING))
     other.recover()
     other.close()
     return running

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import optuna
 import pytest
@@ -31,13 +30,9 @@ def dead_driver() -> DriverId:
 
 def silent_since(study, asked, seconds):
     """Move the trial's heartbeat into the past."""
-    then = datetime.now() - timedelta(seconds=seconds)
-    with study._view._backend.engine.begin() as connection:
-        now = connection.execute(text("SELECT CURRENT_TIMESTAMP")).scalar_one()
-        now = datetime.fromisoformat(now) if isinstance(now, str) else now.replace(tzinfo=None)
-        then = now - timedelta(seconds=seconds)
-        where = {"then": then, "id": asked.trial._trial_id}
-        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = :then WHERE trial_id = :id"), where)
+    with study._view._engine.begin() as connection:
+        where = {"seconds": seconds, "number": asked.number}
+        connection.execute(text("UPDATE vs_trial SET beat_at = beat_at - :seconds WHERE number = :number"), where)
 
 
 def test_trials_of_a_driver_that_died_here_keep_their_number(open_study):
@@ -84,10 +79,9 @@ def test_a_trial_has_its_driver_before_it_has_a_plan(open_study):
         def sample_independent(self, *_):
             raise SystemExit
 
-    drawing, study._study.sampler = study._study.sampler, KilledWhileDrawing()
+    study.sample_with(KilledWhileDrawing())
     with pytest.raises(SystemExit):
         study.ask(plans, dead_driver())
-    study._study.sampler = drawing
     other, _ = open_study()
     assert other.recover() == 1
     assert other.ask(plans, ME).number == 0
@@ -96,7 +90,6 @@ def test_a_trial_has_its_driver_before_it_has_a_plan(open_study):
 def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(open_study, storage):
     study, plans = open_study(storage)
     lost = study.ask(plans, replace(ME, host="elsewhere"))
-    lost.trial.set_constraint("fits", 1.0)
     silent_since(study, lost, GRACE_S + 60)
     assert study.recover() == 0
     assert trials(study)[lost.number].state == TrialState.FAIL
@@ -144,10 +137,10 @@ def test_of_two_that_take_back_a_trial_the_second_leaves_it_to_the_first(open_st
     lost = study.ask(plans, dead_driver())
     first, _ = open_study()
     second, _ = open_study()
-    seen = second._trials((TrialState.RUNNING,))
+    seen = second._trials(TrialState.RUNNING)
     assert first.recover() == 1
     asked = first.ask(plans, ME)
     assert asked.number == lost.number
-    monkeypatch.setattr(second, "_trials", lambda states: seen)
+    monkeypatch.setattr(second, "_trials", lambda state: seen)
     assert second.recover() == 0
     assert first.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))

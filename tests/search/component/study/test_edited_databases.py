@@ -14,29 +14,31 @@ from vitsearch.storage.ledger import summaries
 from vitsearch.study.lookup import opened
 
 PICKED = {
-    "trial_user_attributes.record truncated": "record of trial 0: '{",
-    "trial_user_attributes.record infinite": "record of trial 0: ",
-    "trial_user_attributes.record metrics.values.accuracy x": "metrics.figures.accuracy.value is 'x', allowed: ",
-    "trial_user_attributes.record metrics.values.accuracy inf": "metrics.figures.accuracy.value is inf",
-    "trial_user_attributes.record metrics.values.accuracy -1": "accuracy is -1, allowed: 0 to 1",
-    "trial_user_attributes.record plan missing": "record of trial 0: 'plan' is missing",
-    "study_user_attributes.data string": "data of the study: it is 'x', allowed: an object",
-    "study_user_attributes.space list": "space of the study: ",
-    "study_user_attributes.leaderboard deep": "leaderboard of the study: is nested too deeply",
+    "vs_trial.record truncated": "record of trial 0: '{",
+    "vs_trial.record infinite": "record of trial 0: ",
+    "vs_trial.record metrics.values.accuracy x": "metrics.figures.accuracy.value is 'x', allowed: ",
+    "vs_trial.record metrics.values.accuracy inf": "metrics.figures.accuracy.value is inf",
+    "vs_trial.record metrics.values.accuracy -1": "accuracy is -1, allowed: 0 to 1",
+    "vs_trial.record plan missing": "record of trial 0: 'plan' is missing",
+    "vs_study_attribute.data string": "data of the study: it is 'x', allowed: an object",
+    "vs_study_attribute.space list": "space of the study: ",
+    "vs_study_attribute.leaderboard deep": "leaderboard of the study: is nested too deeply",
     "vs_measurement.result number": "vs_measurement row 1: result is 7",
     "vs_measurement.result job_id missing": "vs_measurement of graph ",
     "vs_accuracy.confusion nested": "vs_accuracy of ",
     "vs_artifact.detail list": "vs_artifact of ",
-    "trial_params.distribution_json truncated": "trial 0: ",
+    "vs_trial.params truncated": "trial 0: params: ",
+    "vs_trial.driver pid x": "trial 0: driver: ",
+    "vs_study.objectives list": "objectives of the study: ",
     "vs_run dropped": "no such table: vs_run",
     "vs_run.cores renamed": "no such column: ",
     "vs_run.seen_at inf": "vs_run row 1: seen_at is inf, allowed: seconds since 1970",
     "vs_stage_cost.cpu_seconds 'x'": "vs_stage_cost row 1: cpu_seconds is 'x', allowed: a finite number",
     "vs_stage_cost.stage 'x'": "vs_stage_cost row 1: stage is 'x', allowed: one of data, base, ",
-    "trials.state 'x'": "trials row 1: state is 'x', allowed: one of RUNNING, COMPLETE",
-    "trials.number -1": "trials row 1: number is -1, allowed: a whole number from 0",
-    "trials.datetime_start 'x'": "trials row 1: datetime_start is 'x', allowed: a date and time",
-    "trial numbers twice": "trials: several have the number 0",
+    "vs_trial.state 'x'": "vs_trial row 1: state is 'x', allowed: one of RUNNING, WAITING",
+    "vs_trial.number -1": "vs_trial row 1: number is -1, allowed: a whole number from 0",
+    "vs_trial.started_at 'x'": "vs_trial row 1: started_at is 'x', allowed: seconds since 1970",
+    "a trial is missing": "vs_trial: the last number is ",
     "two versions": "vitsearch_version: it has ",
     "vitsearch_version '9999'": "have version 9999",
 }
@@ -66,7 +68,7 @@ def test_an_edit_is_named(edited, edits, name, said):
 
 @pytest.mark.parametrize(
     "name",
-    ["vs_run.seen_at 'x'", "vs_run.seen_at b'\\xff\\x00'", "vs_run.seen_at inf", "studies.study_name b'\\xff\\x00'"],
+    ["vs_run.seen_at 'x'", "vs_run.seen_at b'\\xff\\x00'", "vs_run.seen_at inf", "vs_study.name b'\\xff\\x00'"],
 )
 def test_a_listing_leaves_an_edited_database_out(edited, edits, name):
     with pytest.raises(StudyError, match=r"fake\.db: (studies|vs_run): [^\n]*$"):

@@ -162,7 +162,7 @@ def killed_in_a_run(folder: Path) -> None:
     program = (
         "import os, sqlite3, sys\n"
         "writer = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "writer.execute(\"INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'newest', '1')\")\n"
+        "writer.execute(\"INSERT INTO vs_study_attribute (study, name, value) VALUES (1, 'newest', '1')\")\n"
         f"os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
     )
     subprocess.run([sys.executable, "-c", program, str(folder / "fake.db")], check=False)

@@ -14,7 +14,6 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.storage.ledger import Claim, Ledger
-from vitsearch.study.database.opening import open_tables
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
@@ -131,24 +130,17 @@ def test_an_added_trial_has_the_words_that_the_file_dropped_among_its_choices(op
     assert first.distributions == second.distributions
 
 
-def test_optuna_opens_it_as_it_is(open_study, storage):
+def test_optuna_knows_all_that_is_stored_of_a_trial(open_study, storage):
     study, plans = open_study(storage)
+    study.enqueue(plans.parameters(plans.baseline()), "to see")
     asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    plain = optuna.load_study(study_name="fake", storage=study._view._backend)
-    assert plain.metric_names == ["accuracy", "cpu_ms_p50"]
-    assert [direction.name for direction in plain.directions] == ["MAXIMIZE", "MINIMIZE"]
-    assert [trial.number for trial in plain.best_trials] == [0]
-
-
-def test_a_study_whose_maker_has_not_named_its_objectives_yet_gets_their_names(open_study, space):
-    tables = open_tables(space.storage)
-    optuna.create_study(study_name="fake", storage=tables, directions=["maximize", "minimize"])
-    study, plans = open_study()
-    asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    assert only(study).values == [METRICS.value("accuracy"), METRICS.value("cpu_ms_p50")]
-    assert optuna.load_study(study_name="fake", storage=tables).metric_names == ["accuracy", "cpu_ms_p50"]
+    record = Record("confirmed", asked.plan, metrics=METRICS)
+    study.tell(asked, record)
+    other, _ = open_study(storage)
+    (trial,) = other.as_optuna()
+    assert trial == only(study)
+    assert trial.params == plans.parameters(plans.baseline()) == trial.system_attrs["fixed_params"]
+    assert trial.user_attrs == {"driver": ME.to_json(), "enqueued": "to see", "record": record.to_json()}
 
 
 def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, storage):
@@ -235,14 +227,23 @@ def test_what_is_told_after_it_ended_is_ignored(open_study):
     assert (only(study).state, study.records()) == (TrialState.PRUNED, {0: first})
 
 
-def test_a_trial_with_a_record_can_be_told_again_after_a_stop(open_study):
+def test_a_trial_can_be_told_after_a_stop(open_study):
     study, plans = open_study()
     asked = study.ask(plans, ME)
-    asked.trial.set_constraint("fits", 1.0)  # a driver died between the constraint and the state
     study.release(asked)
     again = study.ask(plans, ME)
     study.tell(again, Record("does_not_fit", again.plan, constraints={"fits": 1.0}))
     assert only(study).state == TrialState.PRUNED
+
+
+def test_a_record_whose_answer_was_lost_is_told_once(open_study):
+    study, plans = open_study()
+    asked = study.ask(plans, ME)
+    record = Record("infeasible", asked.plan, "first")
+    assert study.tell(asked, record)
+    ended = study.times()
+    assert study.tell(asked, record), "a second try, where the first one's commit arrived"
+    assert study.times() == ended
 
 
 # ---- what is asked next

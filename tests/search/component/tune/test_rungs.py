@@ -74,7 +74,7 @@ def test_each_step_is_a_rung_and_the_last_one_confirms(fake_study, trial_of):
     record = fake_study.records()[confirmed["trial"]]
     assert (record.outcome, record.metrics.value("accuracy")) == ("confirmed", confirmed["accuracy"])
     with fake_study.opened() as (study, _):
-        (told,) = study._study.get_trials()
+        (told,) = study.as_optuna()
     assert told.params == CUT
     assert told.values == [confirmed["accuracy"], confirmed["cpu_ms_p50"]]
 

@@ -116,7 +116,7 @@ class RemoteStudy:
         self.runner.before = cut
 
     def states(self) -> Counter[str]:
-        return Counter(state for (state,) in self._rows(self._database, "SELECT state FROM trials"))
+        return Counter(state for (state,) in self._rows(self._database, "SELECT state FROM vs_trial"))
 
     def measurements(self) -> list[tuple[str, ...]]:
         return self._rows(self._database, "SELECT graph_key, protocol, repeat FROM vs_measurement")

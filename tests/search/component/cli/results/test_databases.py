@@ -8,11 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from vitsearch.cli.app import app
-from vitsearch.cli.results.databases import copied_text, upgraded_text
+from vitsearch.cli.results.databases import copied_text, prepared_text
 from vitsearch.errors import StudyError
 from vitsearch.search.admin.copying import Copied, CopiedStudy
-from vitsearch.storage.ledger import Versions
-from vitsearch.study.database.versions import Upgraded
+from vitsearch.study.database.opening import Prepared
 
 URL = "postgresql+psycopg://me:***@db/vit"
 
@@ -49,29 +48,17 @@ def test_a_copy_names_the_files_that_are_gone():
     )
 
 
-def test_an_upgrade_says_from_which_version_to_which():
-    assert upgraded_text(Upgraded(URL, Versions("0001", "0002"), Versions("v3", "v3"))).splitlines() == [
-        f"{URL}: results from 0001 to 0002",
-        f"{URL}: trials already at version v3",
-    ]
-
-
-def test_an_empty_database_gets_its_tables():
-    assert upgraded_text(Upgraded(URL, Versions(None, "0001"), Versions(None, "v3"))).splitlines() == [
-        f"{URL}: results made at version 0001",
-        f"{URL}: trials made at version v3",
-    ]
-
-
-def test_an_upgrade_without_anything_to_do_says_so():
-    same = Upgraded(URL, Versions("0001", "0001"), Versions("v3", "v3"))
-    assert upgraded_text(same) == f"{URL} is up to date (results 0001, trials v3): nothing to do."
+@pytest.mark.parametrize(
+    ("is_new", "text"), [(True, "tables were made (version 7)."), (False, "all tables are there (version 7).")]
+)
+def test_a_prepared_database_is_named_with_its_version(is_new, text):
+    assert prepared_text(Prepared(URL, "7", is_new)) == f"{URL}: {text}"
 
 
 def test_the_commands_do_what_they_say(folder):
     assert "Study fake was copied" in said("copy", "fake.db", "other.db")
     assert "is there already" in said("copy", "fake.db#fake", "sqlite:///other.db")
-    assert said("upgrade", "other.db").startswith("sqlite:///other.db is up to date")
+    assert said("prepare", "other.db").startswith("sqlite:///other.db: all tables are there")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +66,7 @@ def test_the_commands_do_what_they_say(folder):
     [
         (["copy", "fake.db", "other"], "'other' is not a database; allowed: a .db file, sqlite:///FILE"),
         (["copy", "fake.db", "other.db#fake"], "'other.db#fake' names a study; a database is a storage URL or a .db"),
-        (["upgrade", "sqlite:///none.db"], "storage sqlite:///none.db: none.db does not exist"),
+        (["prepare", "sqlite:///none.db"], "storage sqlite:///none.db: none.db does not exist"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused_with_exit_code_2(folder, arguments, message):

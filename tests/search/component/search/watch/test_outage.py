@@ -71,7 +71,7 @@ def study(fake_study, monkeypatch):
 
 def states(study):
     with study.opened() as (opened, _):
-        return Counter(trial.state for trial in opened._study.get_trials())
+        return Counter(trial.state for trial in opened.as_optuna())
 
 
 def status(study):

@@ -112,7 +112,7 @@ def test_a_full_database_is_told_by_the_ledger(tmp_path):
 
 def test_a_full_database_is_told_by_a_study(space):
     study = Study.open(space)
-    event.listen(study._view._backend.engine, "checkout", fill)
+    event.listen(study._view._engine, "checkout", fill)
     with pytest.raises(StoreError, match=r"cannot be written: database or disk is full$"):
         study.remember("much", "x" * 100_000)
     study.close()

@@ -35,7 +35,7 @@ def test_only_claims_that_have_not_run_out_are_alive(ledger: Ledger):
     assert ledger.inventory.live_claims() == 1
 
 
-def test_a_database_without_a_ledger_has_its_studies(space, tmp_path):
+def test_a_study_without_a_run_is_named(space, tmp_path):
     Study.open(space).close()
     (found,) = summaries(tmp_path / "fake.db")
     assert (found.name, found.trials, found.models, found.open, found.last_run) == ("fake", 0, 0, 0, None)
@@ -47,11 +47,9 @@ def test_a_trial_that_repeats_another_is_no_further_model(space, tmp_path):
     for number, duplicate_of in enumerate((None, 0)):
         record = json.dumps({"outcome": "confirmed", "duplicate_of": duplicate_of})
         connection.execute(
-            "INSERT INTO trials (trial_id, number, study_id, state) VALUES (?, ?, 1, 'COMPLETE')", (number + 1, number)
-        )
-        connection.execute(
-            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, 'record', ?)",
-            (number + 1, record),
+            "INSERT INTO vs_trial (study, number, state, params, notes, record) "
+            "VALUES (1, ?, 'COMPLETE', '{}', '{}', ?)",
+            (number, record),
         )
     connection.commit()
     connection.close()

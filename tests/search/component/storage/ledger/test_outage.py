@@ -133,8 +133,8 @@ def test_costs_are_written_once_although_the_connection_was_cut(ledger):
 
 def test_a_study_goes_on_after_its_connection_was_cut(space, postgresql):
     study = Study.open(SearchSpace.from_json(space.to_json() | {"storage": postgresql()}))
-    for statement in ("UPDATE study_user_attributes", "SELECT study_user_attributes"):
-        pending = cut_once(study._view._backend.engine, statement)
+    for statement in ("UPDATE vs_study_attribute", "SELECT vs_study_attribute"):
+        pending = cut_once(study._view._engine, statement)
         study.remember("runs", 7)
         assert study.attributes["runs"] == 7
         assert not pending

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import math
+import json
 
-import optuna
 import pytest
-from optuna.trial import TrialState
 
+from support.studies import stored_study
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError, StudyError
-from vitsearch.storage.ledger import ArtifactRow, Destination, Ledger, ReferenceKey, TrainingRow, snapshot
+from vitsearch.storage.ledger import (
+    ArtifactRow,
+    Destination,
+    Ledger,
+    ReferenceKey,
+    StudyTable,
+    TrainingRow,
+    TrialRows,
+    connect,
+    snapshot,
+)
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch.study.database.opening import make_tables, study_names
+from vitsearch.study.database.opening import study_names
 
 LOCAL = ReferenceKey("device", "environment", "reference", "onnxruntime", 1)
 
@@ -35,22 +44,16 @@ def filled(url):
     ledger.add(ArtifactRow("a", "model", "model", 1, "old place", {"b": 1, "a": [0.1, None]}), cost)
     ledger.set_reference_times(LOCAL, {"ms": 1.0})
     ledger.close()
-    storage = optuna.storages.RDBStorage(url)
-    study = optuna.create_study(study_name="one", storage=storage, directions=["maximize", "minimize"])
-    study.set_metric_names(["accuracy", "ms"])
-    study.set_user_attr("space", {"unicode": "\u00e9 \u2192"})
-    told = study.ask()
-    told.suggest_float("x", 0.0, 1.0)
-    told.suggest_categorical("word", ["a", "b"])
-    told.set_user_attr("record", {"keys": None})
-    told.set_constraint("fits", -1.0)
-    study.tell(told, [math.inf, -0.125])
-    study.tell(study.ask(), state=TrialState.PRUNED)
-    study.tell(study.ask(), state=TrialState.FAIL)
-    study.ask().suggest_float("x", 0.0, 1.0)
-    study.enqueue_trial({"x": 0.25}, user_attrs={"enqueued": "why"})
-    storage.remove_session()
-    storage.engine.dispose()
+    engine = connect(url)
+    rows = stored_study(engine, "one")
+    rows.change_attribute("space", lambda _: {"unicode": "\u00e9 \u2192"})
+    for state in ("COMPLETE", "PRUNED", "FAIL"):
+        number = rows.start(json.dumps({"pid": 1})).number
+        rows.write(number, json.dumps({"x": [0.1 + 0.2, 0.0, 1.0], "word": "b"}), json.dumps({"noted": 0.5}))
+        rows.finish(number, state, json.dumps({"keys": None}))
+    rows.claim(rows.start("{}").number, "weights", 8)
+    rows.enqueue(json.dumps({"x": 0.25}), "why")
+    engine.dispose()
     return url
 
 
@@ -62,19 +65,9 @@ def taken(url):
 @pytest.fixture
 def destination(other):
     Ledger.open(other).close()
-    make_tables(other)
     opened = Destination.open(other)
     yield opened
     opened.close()
-
-
-def trials_of(url):
-    storage = optuna.storages.RDBStorage(url)
-    found = optuna.load_study(study_name="one", storage=storage)
-    trials, names = found.trials, found.metric_names
-    storage.remove_session()
-    storage.engine.dispose()
-    return trials, names
 
 
 def test_a_study_is_the_same_in_the_other_database(storage, other, destination):
@@ -83,24 +76,12 @@ def test_a_study_is_the_same_in_the_other_database(storage, other, destination):
     assert taken(other)[0] == study
 
 
-def test_optuna_finds_each_trial_with_all_that_it_had(storage, other, destination):
-    destination.add_study(taken(filled(storage))[0])
-    (before, names), (after, copied_names) = trials_of(storage), trials_of(other)
-    assert names == copied_names
-    before[3].state = TrialState.WAITING
-    for old, new in zip(before, after, strict=True):
-        new._trial_id = old._trial_id
-        assert new == old
-    assert after[0].constraints == {"fits": -1.0}
-
-
 def test_the_next_trial_has_the_next_number(storage, other, destination):
     destination.add_study(taken(filled(storage))[0])
-    opened = optuna.storages.RDBStorage(other)
-    study = optuna.load_study(study_name="one", storage=opened)
-    assert [study.ask().number for _ in range(3)] == [3, 4, 5]  # those that wait first
-    opened.remove_session()
-    opened.engine.dispose()
+    engine = connect(other)
+    rows = TrialRows(engine, StudyTable(engine).find("one").id)
+    assert [rows.start("{}").number for _ in range(3)] == [3, 4, 5]  # those that wait first
+    engine.dispose()
 
 
 def test_results_are_the_same_in_the_other_database(storage, other, destination):
@@ -171,7 +152,6 @@ def test_what_a_database_cannot_hold_is_explained(postgresql, storage):
     url = postgresql()
     study, results = taken(filled(storage))
     Ledger.open(url).close()
-    make_tables(url)
     opened = Destination.open(url)
     with pytest.raises(StoreError, match=r"cannot be written: value too long for type character varying\(512\)"):
         opened.add_results(results, "x" * 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,8 +9,7 @@ from sqlalchemy import create_engine, text
 
 from vitsearch.errors import StudyError
 from vitsearch.space import SearchSpace
-from vitsearch.storage.ledger import first
-from vitsearch.study.database.opening import make_tables, study_names
+from vitsearch.study.database.opening import prepare, study_names
 from vitsearch.study.study import Study
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -20,10 +18,10 @@ CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_dat
 @pytest.fixture
 def other_version(postgresql):
     made = postgresql()
-    make_tables(made)
+    prepare(made)
     engine = create_engine(made)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = 'v9.0.0.a'"))
+        connection.execute(text("UPDATE vitsearch_version SET version_num = '9999'"))
     engine.dispose()
     return made
 
@@ -35,24 +33,14 @@ def other_objectives(postgresql, space):
     return SearchSpace.from_json(made.to_json() | {"objectives": {"accuracy": "maximize", "size_mb": "minimize"}})
 
 
-def test_who_comes_between_the_last_table_and_its_row_waits(storage):
-    """Optuna fails if two write that row."""
-    engine = create_engine(storage)
-    with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
-    engine.dispose()
-    inside, together = [], []
-
-    def enter(number):
-        with first(storage, "alembic_version"):
-            inside.append(number)
-            time.sleep(0.2)
-            together.append(len(inside))
-            inside.remove(number)
-
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(enter, range(2)))
-    assert together == [1, 1]
+def test_programs_that_start_at_once_make_a_study_once(space, storage):
+    made = SearchSpace.from_json(space.to_json() | {"storage": storage})
+    with ThreadPoolExecutor(4) as threads:
+        studies = list(threads.map(Study.open, [made] * 4))
+    assert studies[0].attributes["runs"] == 4
+    for study in studies:
+        study.close()
+    assert study_names(storage) == ["fake"]
 
 
 def test_a_database_of_another_version_is_closed(other_version):
