@@ -158,7 +158,7 @@ API = (
     "vitsearch.core.plan.Recipe",
     "vitsearch.core.plan.Augmentation",
     "vitsearch.core.plan.Deployment",
-    "vitsearch.ship.ship.Options",
+    "vitsearch.ship.ship.ShipOptions",
     "vitsearch.ship.ship.Bundle",
     "vitsearch.testing.fakes.FakeRunner",
     "vitsearch.testing.fakes.FakeDevice",
@@ -176,10 +176,11 @@ PLUGINS = {
     "An exporter": ("vitsearch.export.base", "vitsearch.testing.exporters.ExporterTests"),
     "A runtime on the device": (
         "vitsearch_evaluators.runtimes.base",
-        "vitsearch_evaluators.runtimes.tools.tool",
+        "vitsearch_evaluators.runtimes.tools.tool_runtime",
         "vitsearch_evaluators.testing.RuntimeTestCase",
     ),
     "A power meter": ("vitsearch_evaluators.power.base", "vitsearch_evaluators.testing.PowerMeterTestCase"),
+    "An observer of runs": ("vitsearch.search.observers.base", "vitsearch.testing.observers.ObserverTests"),
     "Names and entry points": ("vitsearch.registry",),
 }
 """What CONTRIBUTING.md says how to add, and the modules and classes that a plugin builds on."""
