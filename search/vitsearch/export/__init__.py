@@ -3,18 +3,17 @@
     base.py               Exporter (the protocol), ExportTask, ExportedFile
     onnxruntime_file.py   onnxruntime: ONNX at every precision
     openvino_file.py      OpenVINO: a pair of IR files; int8 by NNCF
-    litert_file.py        LiteRT: TFLite, by litert-torch in an environment of its own
-    tensorrt_file.py      TensorRT: ONNX with its types, and Q/DQ for int8
-    tensorrt_graph.py     which nodes of it stay in fp32, and which operators a version reads
-    tensorrt_calibration.py  the scales that old versions take for int8
-    coreml_file.py        Core ML: programs as pairs of files; coreml_weights.py and onnx_stand_in.py belong to it
-    onnx_file.py          the fp32 ONNX file from which most of them start
-    module_rewrites.py    modules as they are exported, in fewer nodes
-    simplify.py           fewer nodes by standard operators: constant_folding.py, token_rows.py, onnx_rewrite.py
-    onnxruntime_fusions.py  operators that only onnxruntime has
-    symbolics.py          ONNX nodes for operators that torch's exporter cannot convert
+    litert/               LiteRT: TFLite, by litert-torch in an environment of its own
+    tensorrt/             TensorRT: ONNX with its types, and Q/DQ or scales for int8
+    coreml/               Core ML: programs as pairs of files
+    graph/                the fp32 ONNX file from which most of them start, and what makes it smaller
     deploy.py             the merged form of a model that ships
+    processor.py          what the processor of this machine has, where runtimes compute otherwise without it
+    metadata.py           what a file says of itself
+    structure.py          what the cost of a file depends on
+    precision_shares/     how much of a file each precision computes
     evaluate.py           logits of an exported file, in its runtime
+    device_jobs.py        what a deployment asks of an agent
 
 Importing this package imports neither torch nor onnx. Other packages add exporters through the entry-point group
 `vitsearch.exporters` (`runtime = "module:Class"`).

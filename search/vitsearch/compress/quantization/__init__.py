@@ -1,6 +1,8 @@
 """Files of lower precision, and training for int8.
 
-quantize.py      a file at every precision from an fp32 file
+quantize.py      an onnxruntime file at every precision from an fp32 file
+layers.py        the layers of a graph that static int8 can cover
+qdq.py           QuantizeLinear and DequantizeLinear around layers, for runtimes that read them
 int8_static.py   int8 with fixed scales, for onnxruntime on x86
 int8_weights.py  int8 in the file, fp32 in the arithmetic
 half.py          fp16
