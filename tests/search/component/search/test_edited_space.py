@@ -48,21 +48,21 @@ def test_new_choices_keep_every_trial_and_are_searched(small, fake_study):
 
 
 def test_the_leaderboard_has_the_new_choices_although_nothing_more_is_trained(small, fake_study):
-    assert len(state(small)["leaderboard"]) == 1
+    assert len(state(small).leaderboard) == 1
     grown = fake_study.with_space(search__trials=2)
     assert grown.run().complete
-    assert len(state(grown)["leaderboard"]) == 2
+    assert len(state(grown).leaderboard) == 2
     assert grown.trained == 2
 
 
 def test_status_says_what_was_changed(small, fake_study):
-    assert state(small)["space_changes"] == []
+    assert state(small).space_changes == ()
     before = len(small.records())
     grown = fake_study.with_space(search__trials=4)
     grown.run()
     grown.run()
-    (change,) = state(grown)["space_changes"]
-    assert (change["trials"], change["lines"]) == (before, NEW_LINES)
+    (change,) = state(grown).space_changes
+    assert (change.trials, list(change.lines)) == (before, list(NEW_LINES))
 
 
 def test_fewer_choices_keep_every_trial(fake_study, finished):

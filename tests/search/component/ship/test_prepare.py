@@ -152,7 +152,7 @@ def test_a_second_bundle_needs_neither_workers_nor_device_and_is_the_same(shop, 
     def never(*arguments: object) -> Device:
         raise AssertionError("nothing is missing")
 
-    monkeypatch.setattr(prepare.workplace, "opened", never)
+    monkeypatch.setattr(prepare.finished_session, "opened", never)
     first, other = (ship(shop.where, Wanted("knee"), ShipOptions(tmp_path / name), Silent()) for name in ("a", "b"))
     assert first.archive.read_bytes() == other.archive.read_bytes()
     tested = json_of(PrintedBundle.of(first))["accuracy"]["test"]
@@ -295,8 +295,10 @@ def test_the_bundle_of_a_study_says_nothing_of_the_machine(make_study, tmp_path,
     )
     study.device.info = study.device.info._replace(hardware=Hardware(HOST))
     study.run()
-    os.rename(study.folder / "artifacts", study.folder / "fake.files" / "artifacts")
-    shop = Shop(replace(study, folder=study.folder / "fake.files"))
+    files = study.folder / "fake.files"
+    files.mkdir()
+    os.rename(study.folder / "artifacts", files / "artifacts")
+    shop = Shop(replace(study, folder=files))
     shop.prepare()
     bundle = tmp_path / "bundle"
     ship(shop.where, Wanted("knee"), ShipOptions(bundle), Silent())
@@ -353,7 +355,7 @@ def test_a_model_is_shipped_as_it_was_retargeted(on_a_board, tmp_path, monkeypat
         there = replace(on_a_board.study, space=space)
         yield SimpleNamespace(device=there.device, pipeline=lambda: nullcontext(there.pipeline(ledger)))
 
-    monkeypatch.setattr(prepare.workplace, "opened", board)
+    monkeypatch.setattr(prepare.finished_session, "opened", board)
     wanted = Wanted("knee", device="nano+threads2")
     bundle = ship(on_a_board.where, wanted, ShipOptions(tmp_path / "here"), Silent())
     described = json.loads((tmp_path / "here" / "bundle.json").read_text())
@@ -373,7 +375,7 @@ def test_the_baseline_is_shipped(shop, tmp_path, monkeypatch):
     def opened(study, ledger, space, progress):
         yield SimpleNamespace(device=shop.study.device, pipeline=lambda: nullcontext(shop.study.pipeline(ledger)))
 
-    monkeypatch.setattr(prepare.workplace, "opened", opened)
+    monkeypatch.setattr(prepare.finished_session, "opened", opened)
     bundle = ship(shop.where, Wanted("baseline"), ShipOptions(tmp_path / "here"), Silent())
     assert bundle.model.name == "fake-baseline"
     assert bundle.model.trial is None

@@ -69,7 +69,7 @@ def test_a_run_has_the_space_of_the_target_and_workers_that_train_nothing(moved,
         spaces.append(space)
         yield Place(study, ledger, moved.board, made, moved.study.runner)
 
-    monkeypatch.setattr(run.workplace, "opened", opened)
+    monkeypatch.setattr(run.finished_session, "opened", opened)
     monkeypatch.setattr(run, "deployable_on", lambda *_: lambda deployment: None)
     monkeypatch.setattr(run.legality, "reasons", lambda *_: [])
     found = retarget(moved.study.space.storage.removeprefix("sqlite:///"), Target("nano", threads=2), False, Silent())

@@ -76,7 +76,7 @@ def states(study):
 
 def status(study):
     with study.opened() as (opened, ledger):
-        return study_status.status(opened, ledger)["waits"]
+        return study_status.status(opened, ledger).waits
 
 
 def test_training_goes_on_and_every_trial_is_told_once(study):
