@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -27,7 +26,7 @@ def page(policy: SearchPolicy = POLICY) -> str:
 
 
 def _section(name: str, group: Any) -> str:
-    about = " ".join(_markdown(type(group).__doc__ or "").split())
+    about = " ".join((type(group).__doc__ or "").split())
     head = ["| constant | value | why | benchmark |", "|---|---|---|---|"]
     return "\n".join([f"## {name.replace('_', ' ').capitalize()}", "", about, "", *head, *_rows(group)])
 
@@ -35,12 +34,8 @@ def _section(name: str, group: Any) -> str:
 def _rows(group: Any) -> Iterator[str]:
     for rule in fields(group):
         benchmark = rule.metadata[BENCHMARK]
-        cells = [f"`{rule.name}`", f"{getattr(group, rule.name):g}", _markdown(rule.metadata[WHY])]
+        cells = [f"`{rule.name}`", f"{getattr(group, rule.name):g}", rule.metadata[WHY]]
         yield f"| {' | '.join([*cells, f'`{benchmark}`' if benchmark else ''])} |"
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"``(.+?)``", r"`\1`", text)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class Ending:
     )
     low_proposals: int = rule(
         3,
-        "Proposals of ``auto`` in a row that it expects to add less than ``least_gain_of_proposal``.",
+        "Proposals of `auto` in a row that it expects to add less than `least_gain_of_proposal`.",
         "benchmarks/fronts_together.py",
     )
     least_gain_of_proposal: float = rule(
@@ -114,7 +114,7 @@ class Ending:
     )
     proposals_without_gain: int = rule(
         15,
-        "Proposals of ``auto`` in a row that add nothing, each of which was expected to add more than any other "
+        "Proposals of `auto` in a row that add nothing, each of which was expected to add more than any other "
         "plan. Without it a quickstart confirmed 30 variants at one accuracy.",
         "benchmarks/fronts_together.py",
     )
@@ -221,7 +221,7 @@ class RungZero:
     )
     batch_norm_images: int = rule(
         2048,
-        "Images of ``full_count_pixels`` a side that recalibrate batch norms: 512 cost an unpruned EfficientViT 0.2"
+        "Images of `full_count_pixels` a side that recalibrate batch norms: 512 cost an unpruned EfficientViT 0.2"
         " points in noise, 4096 gained nothing more.",
         "benchmarks/compensation.py",
     )

@@ -177,7 +177,7 @@ def test_rungs_count_what_the_unpruned_model_loses_in_the_deployment(fake_study,
     for name in ("accuracy", "predicted_accuracy"):
         lost = [fp32[name] - int8[name] for fp32, int8 in zip(whole, rounded, strict=True)]
         assert lost == pytest.approx([0.05, 0.05])
-    assert fake_study.runner.made[Stage.TRAIN] == 1
+    assert fake_study.runner.runs[Stage.TRAIN] == 1
 
 
 @pytest.mark.parametrize(("limit", "times"), [(2.0, 2), (3.0, 1)])
