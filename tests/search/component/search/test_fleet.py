@@ -156,6 +156,7 @@ def test_a_model_that_one_device_cannot_hold_does_not_fit_and_the_reason_names_i
     assert boards[1].measured.total() > boards[0].measured.total() - len(reasons)  # what pi5 has measured is kept
 
 
+@pytest.mark.long
 def test_what_fails_on_one_device_fails_with_its_name(study, boards):
     def crash(path):
         if json.loads(path.read_text())["cost_ms"] < 2.0:
@@ -193,6 +194,7 @@ def test_the_run_waits_for_a_device_that_is_away_and_says_which(study, boards, m
     assert study.run().complete
 
 
+@pytest.mark.long
 def test_a_study_goes_on_with_the_same_devices_and_rule_only(study, boards):
     study.run()
     weighted = study.with_space(fleet={"weights": {"nano": 1, "pi5": 1}})
@@ -214,6 +216,7 @@ def test_one_device_of_the_fleet_has_a_front_of_its_own(study):
         assert not [name for name in point.metrics.figures if "@" in name]
 
 
+@pytest.mark.long
 def test_the_metrics_of_a_device_choose_and_sort_models(study):
     study.run()
     front = front_of(study)
@@ -224,6 +227,7 @@ def test_the_metrics_of_a_device_choose_and_sort_models(study):
     assert costs == sorted(costs, reverse=True)
 
 
+@pytest.mark.long
 def test_a_trial_is_shown_with_the_measurements_and_stages_of_all_devices(study):
     study.run()
     with study.opened() as (opened, ledger):

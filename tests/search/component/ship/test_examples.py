@@ -51,7 +51,7 @@ def by_the_search(task, files):
     return [data_set.class_names[index] for index in logits.argmax(1)]
 
 
-@pytest.mark.parametrize("name", ["crop", "openvino", *long("grey", "colour", "224", "litert", "a batch of 3")])
+@pytest.mark.parametrize("name", ["crop", *long("openvino", "grey", "colour", "224", "litert", "a batch of 3")])
 def test_the_example_gives_the_classes_of_the_search(make_task, pictures, without_vitsearch, tmp_path, name):
     task = make_task(*TASKS[name])
     write("tiny", contents(task.model, with_images=False), tmp_path / "bundle")

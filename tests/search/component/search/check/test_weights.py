@@ -61,6 +61,7 @@ def check(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["imagenet", *long("none", "halves")])
 def test_weights_have_their_own_accuracy_when_the_file_says_their_preprocessing(weights, name):
     sample = validation_sample(DataSpec("builtin:fashion-mnist-14k"), 200)

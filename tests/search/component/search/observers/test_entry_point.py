@@ -41,6 +41,7 @@ def python(folder, *arguments):
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_the_observer_of_the_page_passes_its_conformance_test(installed):
     (installed / "pytest.ini").write_text("[pytest]\n")
     done = python(installed, "-m", "pytest", "-W", "ignore", "-p", "no:cacheprovider", "tests")

@@ -125,6 +125,7 @@ def sent(store, run_with, make_study):
         return run_with(sender)
 
 
+@pytest.mark.long
 @LENIENT
 def test_each_trial_is_a_run_below_that_of_the_study(sent, runs, capsys):
     assert capsys.readouterr().out == "", "two lines for each trial, where MLflow has its way"

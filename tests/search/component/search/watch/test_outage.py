@@ -151,6 +151,7 @@ def test_a_device_that_leaves_before_the_search_finds_bases_and_anatomies_made(s
     assert not states(both).keys() & {TrialState.FAIL, TrialState.RUNNING}
 
 
+@pytest.mark.long
 def test_plans_that_wait_to_be_screened_get_their_proxy_score(study):
     study.device.leaves_at = 3  # the first screen of the search
     study.device.is_back = lambda: study.runner.runs["proxy"] >= 1
@@ -159,6 +160,7 @@ def test_plans_that_wait_to_be_screened_get_their_proxy_score(study):
     assert study.runner.runs["proxy"] == len(proxies)
 
 
+@pytest.mark.long
 def test_what_fails_ahead_of_its_time_is_made_again_by_who_needs_it(study):
     refused = Counter()
 
