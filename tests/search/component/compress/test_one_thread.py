@@ -17,29 +17,29 @@ import hashlib, sys
 import numpy as np, torch
 from torch import nn
 from vitsearch.compress import least_squares
-from vitsearch.compress.sparsity import sparsity
+from vitsearch.compress import sparsity
 draw = np.random.default_rng(0)
 rows, error = (torch.from_numpy(draw.standard_normal((8192, size))).float() for size in (192, 50))
 layer = nn.Linear(192, 50)
 layer.weight.data, layer.bias.data = error[:192].T.clone(), error[0].clone()
 sparsity._fit(layer, sparsity.Choice(0.5, False), rows)
-found = least_squares.fit(rows, error, 1e-2, True)[0].tobytes() + layer.weight.detach().numpy().tobytes()
-print(hashlib.sha256(found).hexdigest())
+weights = least_squares.fit(rows, error, 1e-2, True)[0].tobytes() + layer.weight.detach().numpy().tobytes()
+print(hashlib.sha256(weights).hexdigest())
 """
 REFITTING = """
 import copy, hashlib
 import torch
 from vitsearch import backbones
 from vitsearch.compress import batch_norms, prune, refit, scores, sequential
-from vitsearch.compress.sparsity import sparsity
+from vitsearch.compress import sparsity
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 images = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 for name in ("vit_fmnist_p4", "efficientvit_fmnist"):
     backbone, spec = backbones.find(name), backbones.ModelSpec(name, "builtin", 28, 10, 1)
     base = backbone.build(spec).model.eval()
     statistics = scores.collect(base, backbone, images, torch.arange(64) % 10)
-    found = backbone.block_structure(base, spec).blocks
-    kept = (ResolvedBlock(tuple(range(one.heads)), tuple(range(0, one.ffn_width, 2)), "fp32") for one in found)
+    blocks = backbone.block_structure(base, spec).blocks
+    kept = (ResolvedBlock(tuple(range(block.heads)), tuple(range(0, block.ffn_width, 2)), "fp32") for block in blocks)
     resolved = ResolvedPlan(name, 28, None, tuple(kept))
     model = copy.deepcopy(base)
     prune.apply(model, backbone, resolved, images[:1])
