@@ -173,7 +173,7 @@ def test_texts_from_outside_stay_texts(browser, data, tmp_path):
             figure.query_selector("summary").click()
         tab.select_option("#points-shown", "all")
         tab.focus("[data-figure=front] .plot")
-        tab.keyboard.press("StudyFolders")
+        tab.keyboard.press("Home")
         tab.wait_for_selector("[data-figure=front] .hovertext")
         assert tab.query_selector_all("img") == []
         assert tab.title() != "broken"
