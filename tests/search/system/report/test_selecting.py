@@ -100,7 +100,7 @@ def test_conditions_select_what_meets_them(tab, data):
 
 def test_the_keyboard_walks_over_points_and_selects(tab):
     tab.focus("[data-figure=front] .plot")
-    tab.keyboard.press("StudyFolders")
+    tab.keyboard.press("Home")
     first = tab.text_content("#spoken")
     tab.wait_for_selector("[data-figure=front] .hovertext")
     tab.keyboard.press("ArrowRight")
