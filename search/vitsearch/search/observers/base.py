@@ -45,7 +45,11 @@ class RunObserver(Progress, Protocol):
     """What is told of one run. Its calls must return at once: what takes longer belongs into a thread."""
 
     def finished(self, read_front: Callable[[], FinalFront]) -> None:
-        """The search has ended, not by an error. Whoever wants its front calls `read_front` before returning."""
+        """Report that the search has ended, not by an error.
+
+        Args:
+            read_front: Reads the front as it is now; to be called before this returns.
+        """
         ...
 
 
@@ -60,7 +64,11 @@ class Observer(Protocol):
     """Something that runs report to, made without arguments. Its module is imported when its name is used."""
 
     def missing(self) -> str | None:
-        """What has to be installed before it can be used, in a sentence with the command; None when nothing is."""
+        """Say what has to be installed before the observer can be used.
+
+        Returns:
+            A sentence with the command; None when nothing is missing.
+        """
         ...
 
     def observe(
@@ -87,5 +95,12 @@ class BundleObserver(Observer, Protocol):
     """An observer that also takes what `vitsearch ship` writes."""
 
     def send_bundle(self, setting: str, space: SearchSpace, front: FinalFront, shipped: ShippedModel) -> None:
-        """Add a bundle, with the front as it is now. Raises whatever happens: the bundle is written by then."""
+        """Add a bundle. It is written by then, so whatever goes wrong here may be raised.
+
+        Args:
+            setting: Where to, as the user wrote it behind `--observer NAME=`.
+            space: The space of the study.
+            front: The front as it is now.
+            shipped: The bundle.
+        """
         ...
