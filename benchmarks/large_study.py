@@ -39,7 +39,7 @@ KNOBS = ("head_pruning_ratio", "ffn_pruning_ratio", "resolution@fake_vit")
 
 
 def make(folder: Path, trials: int) -> None:
-    """A study of so many trials in `folder`."""
+    """A study with this number of trials in `folder`."""
     vitsearch(folder, SEED_TRIALS, "random")
     space, draw = space_for(folder, SEED_TRIALS, "random"), random.Random(0)
     ledger, study = Ledger.open(space.storage), Study.open(space)
