@@ -238,7 +238,7 @@ Kept = Literal["start", "last", "average"]
 
 @dataclass(frozen=True)
 class Trained:
-    found: Evaluation
+    evaluation: Evaluation
     checkpoint_sha256: str
     steps: int
     kept: Kept

@@ -60,7 +60,7 @@ class Pipeline:
         self._measurements = measurements_on(context, self.device.devices, config.phases, config.fleet_weights)
         self.protocols = self._measurements.protocols
         self._device_accuracies = {
-            one.name: DeviceAccuracy(config, context, self._shared, one) for one in self.device.devices
+            member.name: DeviceAccuracy(config, context, self._shared, member) for member in self.device.devices
         }
         self._of_classes: dict[str, dict[str, Figure]] = {}
         self.base_accuracy: dict[str, float] = {}
@@ -126,8 +126,8 @@ class Pipeline:
 
         async def make() -> tuple[TrainingRow, StageCost]:
             reference = await self._shared.reference(trial.plan, trial.shared.base)
-            found, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
-            return TrainingRow(key, 0, found.accuracy, found.kl, found.n, None), cost
+            evaluation, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
+            return TrainingRow(key, 0, evaluation.accuracy, evaluation.kl, evaluation.n, None), cost
 
         row = await self._once(Stage.PROXY, key, lambda: self._ledger.training(key, 0), make)
         return _evaluation(row)
@@ -177,8 +177,8 @@ class Pipeline:
     async def prepare_subsets(self, plans: Iterable[Plan]) -> None:
         """Make the images that the device classifies, while there are workers."""
         views = [self.config.view(plan) for plan in plans]
-        for one in self._device_accuracies.values():
-            await one.prepare(views)
+        for device_accuracy in self._device_accuracies.values():
+            await device_accuracy.prepare(views)
 
     async def restore(self, model: StoredModel, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
@@ -205,13 +205,13 @@ class Pipeline:
 
     def last_measured(self, keys: Keys) -> float:
         """When a graph was measured last, in seconds since 1970; 0 if it never was."""
-        found = self._measurements.pooled(keys.graph_key)
-        return 0.0 if found is None else found.last_at.timestamp()
+        pooled = self._measurements.pooled(keys.graph_key)
+        return 0.0 if pooled is None else pooled.last_at.timestamp()
 
     def waited(self, keys: Keys) -> float | None:
         """For which share of its CPU time the last measurement of a graph waited for a core; None if nobody counted."""
-        found = self._measurements.pooled(keys.graph_key)
-        return None if found is None else found.waited
+        pooled = self._measurements.pooled(keys.graph_key)
+        return None if pooled is None else pooled.waited
 
     async def measure_to_ship(self, model: StoredModel, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; `again` adds a measurement."""
@@ -284,8 +284,10 @@ class Pipeline:
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, StageCost]:
             trained, cost = await self.context.run(await job())
-            found = trained.found
-            return TrainingRow(key, rung, found.accuracy, found.kl, found.n, trained.checkpoint_sha256), cost
+            evaluation = trained.evaluation
+            return TrainingRow(
+                key, rung, evaluation.accuracy, evaluation.kl, evaluation.n, trained.checkpoint_sha256
+            ), cost
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
@@ -303,8 +305,8 @@ class Pipeline:
                 self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
             )
             out, cost = await self.context.run(job)
-            found, split = out.confusion, self.config.data.fingerprint
-            counts = AccuracyRow(key, split, found.n, "worker", found.correct, batch, found.to_json())
+            confusion, split = out.confusion, self.config.data.fingerprint
+            counts = AccuracyRow(key, split, confusion.n, "worker", confusion.correct, batch, confusion.to_json())
             self._ledger.add(counts, cost)
             self._of_classes.pop(key, None)
             where = self._workspace.store.address
@@ -326,8 +328,8 @@ class Pipeline:
 
     def device_metrics(self, keys: Keys) -> Metrics:
         """What is known now of a graph on the device, from all its measurements."""
-        found = self._measurements.pooled(keys.graph_key)
-        return NO_METRICS if found is None else found.metrics
+        pooled = self._measurements.pooled(keys.graph_key)
+        return NO_METRICS if pooled is None else pooled.metrics
 
     @property
     def device_results(self) -> Mapping[str, DeviceResults]:
@@ -345,9 +347,9 @@ class Pipeline:
 
     def _metrics(self, artifact: ArtifactRow, graph: str) -> Metrics:
         """What the device measured, with what is known of the file."""
-        found = self._measurements.pooled(graph)
-        assert found is not None  # it was just measured
-        return found.metrics | self._of_file(artifact)
+        pooled = self._measurements.pooled(graph)
+        assert pooled is not None  # it was just measured
+        return pooled.metrics | self._of_file(artifact)
 
     def _of_file(self, artifact: ArtifactRow) -> Metrics:
         """Size, MACs, parameters and, where it was evaluated, accuracy."""
