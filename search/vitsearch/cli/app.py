@@ -158,9 +158,9 @@ def check(
     what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device. Each
     part is printed as soon as it is known. With --connect, nothing is changed at the places that are tried.
     """
-    from vitsearch.cli.checking import Asked, Report, check_all
+    from vitsearch.cli.checking import CheckRequest, Report, check_all
 
-    check_all(Asked(space, tuple(overrides or ()), tuple(devices or ()), costs, connect), Report(as_json))
+    check_all(CheckRequest(space, tuple(overrides or ()), tuple(devices or ()), costs, connect), Report(as_json))
 
 
 app.command()(commands.status)
@@ -194,8 +194,8 @@ def plan(
     from vitsearch.cli.plans import describe, read, warning
 
     written = read(file, space)
-    if known := warning(written):
-        typer.echo(f"warning: {known}", err=True)
+    if problem := warning(written):
+        typer.echo(f"warning: {problem}", err=True)
     typer.echo(json_text(written.plan.to_json()) if as_json else describe(file, written))
 
 

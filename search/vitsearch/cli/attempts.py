@@ -51,7 +51,7 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
             print_attempt(attempts[-1], console)
     if as_json:
         console.out(json_text(attempts), highlight=False)
-    return all(found.works for found in attempts)
+    return all(attempt.works for attempt in attempts)
 
 
 def _say(text: str) -> None:
@@ -59,16 +59,16 @@ def _say(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def print_attempt(found: BackboneCheck, console: Console) -> None:
-    title = f"{found.backbone} ({found.family}) at {found.resolution} pixels"
-    if found.params_m is not None and found.macs_m is not None:
-        title += f": {found.params_m:.1f} million parameters, {found.macs_m:.0f} million MACs"
-    if found.reason is not None:
-        console.print(f"{title}\ndoes not work: {found.reason}", markup=False)
+def print_attempt(attempt: BackboneCheck, console: Console) -> None:
+    title = f"{attempt.backbone} ({attempt.family}) at {attempt.resolution} pixels"
+    if attempt.params_m is not None and attempt.macs_m is not None:
+        title += f": {attempt.params_m:.1f} million parameters, {attempt.macs_m:.0f} million MACs"
+    if attempt.reason is not None:
+        console.print(f"{title}\ndoes not work: {attempt.reason}", markup=False)
         return
-    rows = [_row(file) for file in found.files]
+    rows = [_row(file) for file in attempt.files]
     console.print(Rows(COLUMNS, rows, ["precision", "MACs"], title))
-    for line in _reasons(found.files):
+    for line in _reasons(attempt.files):
         console.print(line, markup=False)
     console.print(LEGEND, style="dim", markup=False)
 

@@ -78,9 +78,9 @@ def describe(names: Sequence[str]) -> str:
     heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
     precisions = typing.get_args(Precision)
-    made = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
-    made += [[runtime, *_precisions(runtime, notes)] for runtime in typing.get_args(Runtime)]
-    return "\n".join([*map(_line, rows), "", *map(_line, made), "", "Reasons:", "", *notes.lines()])
+    table = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
+    table += [[runtime, *_precisions(runtime, notes)] for runtime in typing.get_args(Runtime)]
+    return "\n".join([*map(_line, rows), "", *map(_line, table), "", "Reasons:", "", *notes.lines()])
 
 
 def _row(name: str, notes: _Notes) -> list[str]:
@@ -115,12 +115,12 @@ def _tokens(name: str, notes: _Notes) -> str:
 
 def _precisions(runtime: str, notes: _Notes) -> list[str]:
     """Precisions that a runtime simply does not have need no reason. Of int8 the cell has the quantized layers."""
-    found = precisions.RUNTIMES[runtime]
+    features = precisions.RUNTIMES[runtime]
     return [
-        ", ".join(found.quantized_ops.get(precision, (YES,)))
-        if precision in found.precisions
-        else notes.mark(found.refused[precision])
-        if precision in found.refused
+        ", ".join(features.quantized_ops.get(precision, (YES,)))
+        if precision in features.precisions
+        else notes.mark(features.refused[precision])
+        if precision in features.refused
         else NO
         for precision in typing.get_args(Precision)
     ]

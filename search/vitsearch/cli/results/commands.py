@@ -121,5 +121,5 @@ def explain(study: StudyName, as_json: AsJson = False) -> None:
     from vitsearch.core.json_value import json_text
     from vitsearch.study.printed.effects import PrintedExplanation
 
-    found = api.open_study(study).explain()
-    typer.echo(json_text(PrintedExplanation.of(found))) if as_json else print_explanation(found)
+    explanation = api.open_study(study).explain()
+    typer.echo(json_text(PrintedExplanation.of(explanation))) if as_json else print_explanation(explanation)

@@ -15,21 +15,23 @@ from vitsearch.search.admin.housekeeping import Deletion, Freed, StoredDatabase
 from vitsearch_evaluators.base.printable import printable
 
 
-def print_databases(folder: Path, found: Sequence[StoredDatabase], console: Console | None = None) -> None:
+def print_databases(folder: Path, databases: Sequence[StoredDatabase], console: Console | None = None) -> None:
     console = console or Terminal()
-    if not found:
+    if not databases:
         console.print(printable(f"No study in {folder}; start one with 'vitsearch run SPACE'."), markup=False)
         return
     rows = []
-    for database in found:
+    for database in databases:
         size = disk(database.database_bytes + database.files_bytes)
-        for index, one in enumerate(database.studies):
-            run = "never" if one.last_run is None else f"{datetime.fromtimestamp(one.last_run, UTC):%Y-%m-%d %H:%M}"
+        for index, study in enumerate(database.studies):
+            run = "never" if study.last_run is None else f"{datetime.fromtimestamp(study.last_run, UTC):%Y-%m-%d %H:%M}"
             shown = size if index == 0 else "shared"
-            rows.append([one.name, str(one.trials), str(one.models), str(one.open), run, shown, database.path.name])
+            rows.append(
+                [study.name, str(study.trials), str(study.models), str(study.open), run, shown, database.path.name]
+            )
     headings = ["study", "trials", "models", "open", "last run (UTC)", "on disk", "database"]
     console.print(Rows(headings, rows, ["study"]))
-    total = sum(one.database_bytes + one.files_bytes for one in found)
+    total = sum(database.database_bytes + database.files_bytes for database in databases)
     console.print(f"{disk(total)} in {folder}", style="dim", markup=False)
 
 

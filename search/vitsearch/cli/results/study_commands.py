@@ -57,8 +57,8 @@ def list_studies(
         url = masked(place)
         raise StudyError(f"{url} is a database, not a folder; vitsearch status '{url}' shows its study or names them")
     folder = Path(place)
-    found = databases(folder)
-    typer.echo(json_text(list(map(PrintedDatabase.of, found)))) if as_json else print_databases(folder, found)
+    stored = databases(folder)
+    typer.echo(json_text(list(map(PrintedDatabase.of, stored)))) if as_json else print_databases(folder, stored)
 
 
 @app.command()
