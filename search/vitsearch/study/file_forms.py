@@ -26,7 +26,7 @@ class FoundForms:
         """Store the choice for a model, unless another run of the study has stored one."""
 
         def with_choice(stored: Forms | None) -> Forms:
-            known = stored or {}
-            return known | {model.key: {knob: value} | known.get(model.key, {})}
+            choices = stored or {}
+            return choices | {model.key: {knob: value} | choices.get(model.key, {})}
 
         self._found = self._study.change(ATTRIBUTE, with_choice)

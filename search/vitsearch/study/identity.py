@@ -47,7 +47,7 @@ def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
         before = SearchSpace.from_json(stored)
         if (change := SpaceChange.between(before, space, len(study.records()))) is not None:
             added = change.to_json()
-            study.change("space_changes", lambda known: [*(known or []), added])
+            study.change("space_changes", lambda changes: [*(changes or []), added])
     study.remember("space", space.to_json())
     return change
 
@@ -76,7 +76,7 @@ def adopt_data(study: Study, description: Mapping[str, Any]) -> None:
 
 def adopt_fleet(study: Study, fleet: Fleet) -> None:
     """Store the devices on which models are measured, by the id that stands for them in the keys of a trial."""
-    study.change("fleets", lambda known: (known or {}) | {fleet.device_id: fleet.to_json()})
+    study.change("fleets", lambda fleets: (fleets or {}) | {fleet.device_id: fleet.to_json()})
 
 
 def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:

@@ -55,7 +55,7 @@ class PlanParameters:
 
     def plan(self, parameters: Mapping[str, Any]) -> Plan:
         """The plan that these parameters lead to. Numbers count as the nearest choice, as when they are drawn."""
-        return self.plans.plan(_Given(parameters))
+        return self.plans.plan(_Parameters(parameters))
 
     def _drawn(self, rng: random.Random) -> Iterator[Parameters]:
         for _ in range(LARGEST_DRAW):
@@ -88,7 +88,7 @@ class _Answers(ABC):
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Parameters:
     """Answers by parameters."""
 
     parameters: Mapping[str, Any]
@@ -110,12 +110,12 @@ class _Drawn(_Answers):
 
 @dataclass
 class _Walk(_Answers):
-    """Follows the given steps (index, number of choices), then takes first choices; `steps` are all it took."""
+    """Follows the steps of `prefix` (index, number of choices), then takes first choices; `steps` are all it took."""
 
-    given: list[tuple[int, int]]
+    prefix: list[tuple[int, int]]
     steps: list[tuple[int, int]] = field(default_factory=list, init=False)
 
     def _index(self, count: int) -> int:
-        at = self.given[len(self.steps)][0] if len(self.steps) < len(self.given) else 0
+        at = self.prefix[len(self.steps)][0] if len(self.steps) < len(self.prefix) else 0
         self.steps.append((at, count))
         return at

@@ -203,10 +203,10 @@ class AutoSampler(BaseSampler):
         self,
         study: Study,
         trials: Sequence[FrozenTrial],
-        asked: FrozenTrial,
+        current: FrozenTrial,
         space: Mapping[str, BaseDistribution] | None = None,
     ) -> Observations:
-        others = [trial for trial in trials if trial.number != asked.number]
+        others = [trial for trial in trials if trial.number != current.number]
         if space is not None:
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
         return observe(others, study.directions, self._evidence)
@@ -225,11 +225,11 @@ class AutoSampler(BaseSampler):
             study._storage.set_trial_system_attr(trial._trial_id, EXPECTED_GAIN, share)
 
     def _is_modelled(self, observed: Observations) -> bool:
-        return int(observed.known.sum()) >= max(self._startup_trials, 1)
+        return int(observed.valued.sum()) >= max(self._startup_trials, 1)
 
-    def _taken(self, trials: Sequence[FrozenTrial], asked: FrozenTrial) -> set[Any]:
+    def _taken(self, trials: Sequence[FrozenTrial], current: FrozenTrial) -> set[Any]:
         """Keys of the plans that other trials have, waiting ones included."""
-        return {self._key(trial) for trial in trials if trial.number != asked.number}
+        return {self._key(trial) for trial in trials if trial.number != current.number}
 
     def _key(self, trial: FrozenTrial) -> Any:
         if trial._trial_id in self._keys:
@@ -274,17 +274,17 @@ def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> 
     return best
 
 
-def _silent(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> int:
+def _silent(trials: Sequence[FrozenTrial], current: FrozenTrial) -> int:
     """How many trials were asked before this one and have not said yet which plan they follow.
 
     They see what this trial sees, so they take the best plans.
     """
-    return sum(t.state == TrialState.RUNNING and not t.params and t.number < asked.number for t in trials)
+    return sum(t.state == TrialState.RUNNING and not t.params and t.number < current.number for t in trials)
 
 
 def _best_rows(observed: Observations) -> list[int]:
-    known = np.flatnonzero(observed.known)
-    return [int(known[i]) for i in np.flatnonzero(pareto(observed.values[known]))]
+    measured = np.flatnonzero(observed.valued)
+    return [int(measured[i]) for i in np.flatnonzero(pareto(observed.values[measured]))]
 
 
 def _spread(at: Points, candidates: Points, number: int) -> Floats:

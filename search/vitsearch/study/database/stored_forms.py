@@ -65,7 +65,7 @@ def _leaderboard(value: Any) -> list[tuple[Record, dict[str, float]]]:
 
 _OF_STUDY: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "space": (SearchSpace.from_json, SearchSpace),
-    "space_changes": (lambda value: [SpaceChange.from_json(one) for one in value], list[SpaceChange]),
+    "space_changes": (lambda value: [SpaceChange.from_json(change) for change in value], list[SpaceChange]),
     "data": (_as_stored, _Data),
     "devices": (lambda value: stored_devices({"devices": value}), dict[str, NamedDevice]),
     "fleets": (lambda value: stored_fleets({"fleets": value}), dict[str, Fleet]),
@@ -99,9 +99,9 @@ def attribute_of_study(name: str, text: str, storage: str) -> Any:
     value = parsed(text, where)
     if name in _OF_STUDY:
         read, expected = _OF_STUDY[name]
-        found = decoded(read, value, where, expected)
-        if isinstance(found, Record):
-            _require_possible(found, where)
+        result = decoded(read, value, where, expected)
+        if isinstance(result, Record):
+            _require_possible(result, where)
     return value
 
 
@@ -116,9 +116,9 @@ def attribute_of_trial(name: str, value: Any, where: str) -> None:
 
 def record_of(value: Any, where: str) -> Record:
     """The record of a trial. Raises `Damaged`."""
-    found = decoded(Record.from_json, value, where)
-    _require_possible(found, where)
-    return found
+    record = decoded(Record.from_json, value, where)
+    _require_possible(record, where)
+    return record
 
 
 def _require_possible(record: Record, where: str) -> None:

@@ -13,7 +13,7 @@ from vitsearch.study.results.selection import values_of
 def why_none(where: Expression, points: Sequence[Point]) -> str:
     """`no model has backbone 'efficientvit'; they have ...`, `energy_mj was not measured`, or the range of the
     values, for each comparison of an expression that holds for none of `points`."""
-    lines = [line for one in where.comparisons() for line in _lines(one, points)]
+    lines = [line for comparison in where.comparisons() for line in _lines(comparison, points)]
     return "; ".join(dict.fromkeys(lines))
 
 

@@ -90,8 +90,8 @@ class _Not:
     negated: Expression
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
-        found = self.negated.holds(values)
-        return None if found is None else not found
+        negated = self.negated.holds(values)
+        return None if negated is None else not negated
 
     def comparisons(self) -> tuple[Comparison, ...]:
         return self.negated.comparisons()
@@ -102,11 +102,11 @@ class _Both:
     parts: tuple[Expression, ...]
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
-        found = [part.holds(values) for part in self.parts]
-        return False if False in found else None if None in found else True
+        verdicts = [part.holds(values) for part in self.parts]
+        return False if False in verdicts else None if None in verdicts else True
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        return tuple(one for part in self.parts for one in part.comparisons())
+        return tuple(comparison for part in self.parts for comparison in part.comparisons())
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class _Either:
     parts: tuple[Expression, ...]
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
-        found = [part.holds(values) for part in self.parts]
-        return True if True in found else None if None in found else False
+        verdicts = [part.holds(values) for part in self.parts]
+        return True if True in verdicts else None if None in verdicts else False
 
     def comparisons(self) -> tuple[Comparison, ...]:
-        return tuple(one for part in self.parts for one in part.comparisons())
+        return tuple(comparison for part in self.parts for comparison in part.comparisons())
 
 
 def parse(text: str, names: Mapping[str, Kind]) -> Expression:
@@ -148,10 +148,10 @@ class _Reader:
         self._depth = 0
 
     def whole(self) -> Expression:
-        found = self._disjunction()
+        expression = self._disjunction()
         if self._next < len(self._tokens):
             raise self._expected("'and', 'or' or the end")
-        return found
+        return expression
 
     def _disjunction(self) -> Expression:
         parts = [self._conjunction()]
@@ -173,10 +173,10 @@ class _Reader:
             if self._take("not"):
                 return _Not(self._negation())
             if self._take("("):
-                found = self._disjunction()
+                expression = self._disjunction()
                 if not self._take(")"):
                     raise self._expected("')'")
-                return found
+                return expression
             return self._comparisons()
         finally:
             self._depth -= 1
@@ -207,9 +207,9 @@ class _Reader:
         return Operand(token.text, "number" if token.kind == "number" else "word")
 
     def _comparison(self, left: Operand, word: str, right: Operand) -> Comparison:
-        kinds: Sequence[Kind] = [one.kind for one in (left, right) if one.name is not None]
+        kinds: Sequence[Kind] = [operand.kind for operand in (left, right) if operand.name is not None]
         if not kinds:
-            wrong = next((one.text for one in (left, right) if one.kind == "word"), None)
+            wrong = next((operand.text for operand in (left, right) if operand.kind == "word"), None)
             if wrong is None:
                 raise QueryError(f"{self._text!r}: {left.text} {word} {right.text} names no metric and no knob")
             raise UnknownName("metric or knob", wrong, self._names)
@@ -242,13 +242,13 @@ class _Reader:
         return QueryError(f"{self._text!r}: {what} is expected at character {token.at + 1}, not {token.text!r}")
 
     def _split(self) -> Sequence[_Token]:
-        found, at = [], 0
+        tokens, at = [], 0
         while self._text[at:].strip():
             match = _TOKEN.match(self._text, at)
             if match is None or match.lastgroup is None:
                 at += len(self._text[at:]) - len(self._text[at:].lstrip())
                 raise QueryError(f"{self._text!r}: {self._text[at]!r} at character {at + 1} cannot be read")
             kind, word = match.lastgroup, match[match.lastgroup]
-            found.append(_Token(kind, word[1:-1] if kind == "quoted" else word, match.start(kind)))
+            tokens.append(_Token(kind, word[1:-1] if kind == "quoted" else word, match.start(kind)))
             at = match.end()
-        return found
+        return tokens

@@ -50,7 +50,7 @@ class Miss:
         step = 10.0 ** (math.floor(math.log10(abs(needed))) + 1 - DIGITS)
         loose = -step if self.limit.key in ("min", "min_ratio") else step
         values = (float(f"{needed + steps * loose:.{DIGITS}g}") for steps in range(3))
-        return next((one for one in values if self.limit.bound_at(one).violation(self.seen) <= 0.0), needed)
+        return next((value for value in values if self.limit.bound_at(value).violation(self.seen) <= 0.0), needed)
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class Nearest:
 def nearest(candidates: Iterable[Candidate], limits: Sequence[StatedLimit]) -> Nearest:
     """Rank models that break limits by how far they are off. Those of which a limit cannot be judged come after the
     others at the same distance."""
-    found = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
-    found.sort(key=lambda near: (near.distance, len(near.unjudged), near.candidate.is_predicted))
+    ranked = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
+    ranked.sort(key=lambda near: (near.distance, len(near.unjudged), near.candidate.is_predicted))
     single: dict[str, NearModel] = {}
-    for near in found:
+    for near in ranked:
         if len(near.misses) == 1:
             single.setdefault(near.misses[0].limit.path, near)
-    return Nearest(tuple(found[:SHOWN]), tuple(single.values()))
+    return Nearest(tuple(ranked[:SHOWN]), tuple(single.values()))
 
 
 def _judged(candidate: Candidate, limits: Sequence[StatedLimit]) -> NearModel:
@@ -117,12 +117,12 @@ def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nea
     retarget`, among the models that were measured there."""
     models = read_models(study, ledger, device)
     baseline = models.baseline.metrics.values if models.baseline else {}
-    known = {point.trial: point for point in (*models.points, *models.others)}
+    points = {point.trial: point for point in (*models.points, *models.others)}
     is_own = device in (None, study.space().device_name)
     candidates = [
-        _candidate(number, record, known.get(number))
+        _candidate(number, record, points.get(number))
         for number, record in study.records().items()
-        if record.duplicate_of is None and record.plan is not None and (is_own or number in known)
+        if record.duplicate_of is None and record.plan is not None and (is_own or number in points)
     ]
     return nearest(candidates, stated_limits(space_on(study, device).limits, baseline))
 

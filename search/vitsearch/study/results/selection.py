@@ -17,8 +17,8 @@ from vitsearch.study.results.expression import Expression, Kind, Value, parse
 def names_of(metrics: Iterable[str]) -> dict[str, Kind]:
     """What an expression may name: the metrics, those of `metrics` with their devices, the knobs, and the number of
     the trial."""
-    found: dict[str, Kind] = dict.fromkeys([*metrics, *METRICS, "trial"], "number")
-    return found | {knob: "number" if knob in NUMBERS else "word" for knob in KNOBS}
+    kinds: dict[str, Kind] = dict.fromkeys([*metrics, *METRICS, "trial"], "number")
+    return kinds | {knob: "number" if knob in NUMBERS else "word" for knob in KNOBS}
 
 
 KNOBS = (
@@ -61,11 +61,11 @@ class Order:
 
     def sorted(self, points: Iterable[Point]) -> list[Point]:
         """The models in this order; those that lack the value come last."""
-        found = [(values_of(point).get(self.name), point) for point in points]
-        known = [(value, point) for value, point in found if value is not None]
+        valued = [(values_of(point).get(self.name), point) for point in points]
+        judged = [(value, point) for value, point in valued if value is not None]
         descends = self._higher_is_better() != self.is_reversed
-        known.sort(key=lambda pair: pair[0], reverse=descends)
-        return [point for _, point in known] + [point for value, point in found if value is None]
+        judged.sort(key=lambda pair: pair[0], reverse=descends)
+        return [point for _, point in judged] + [point for value, point in valued if value is None]
 
     def _higher_is_better(self) -> bool:
         return self.name.partition("@")[0] in METRICS and split(self.name)[0].direction == "maximize"
@@ -102,22 +102,22 @@ def ties(points: Sequence[Point], objectives: Sequence[str]) -> Ties:
     """The objectives in which neighbours on a front do not differ significantly, by the test of `vitsearch compare`:
     the figures do not tell which of the two is better there. `points` are in the order of the front. Values without
     an interval tie if they are equal."""
-    found: list[dict[str, tuple[str, ...]]] = [{} for _ in points]
+    tied: list[dict[str, tuple[str, ...]]] = [{} for _ in points]
     for index in range(len(points) - 1):
-        one, other = points[index], points[index + 1]
+        point, after = points[index], points[index + 1]
         for name in objectives:
-            if _is_open(one.metrics, other.metrics, name):
-                found[index][name] = (*found[index].get(name, ()), other.name)
-                found[index + 1][name] = (*found[index + 1].get(name, ()), one.name)
-    return tuple(found)
+            if _is_open(point.metrics, after.metrics, name):
+                tied[index][name] = (*tied[index].get(name, ()), after.name)
+                tied[index + 1][name] = (*tied[index + 1].get(name, ()), point.name)
+    return tuple(tied)
 
 
-def _is_open(one: Metrics, other: Metrics, name: str) -> bool:
-    verdict = compared(name, one, other).verdict
+def _is_open(metrics: Metrics, other: Metrics, name: str) -> bool:
+    verdict = compared(name, metrics, other).verdict
     if verdict != "no interval":
         return verdict in ("not significant", "equal")
     # Only one of the two has an interval: it may hold the other's value.
-    (low, high), (other_low, other_high) = _span(one, name), _span(other, name)
+    (low, high), (other_low, other_high) = _span(metrics, name), _span(other, name)
     return low <= other_high and other_low <= high
 
 
