@@ -47,7 +47,7 @@ YES, NO = "yes", "no"
 
 
 @dataclass
-class _Notes:
+class _Footnotes:
     """Reasons, numbered in the order of their first use."""
 
     reasons: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ def examples() -> tuple[str, ...]:
 
 def describe(names: Sequence[str]) -> str:
     """Two tables and the reasons, in Markdown. Raises `UnknownName` for an unknown name."""
-    notes = _Notes()
+    notes = _Footnotes()
     heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
     precisions = typing.get_args(Precision)
@@ -83,7 +83,7 @@ def describe(names: Sequence[str]) -> str:
     return "\n".join([*map(_line, rows), "", *map(_line, table), "", "Reasons:", "", *notes.lines()])
 
 
-def _row(name: str, notes: _Notes) -> list[str]:
+def _row(name: str, notes: _Footnotes) -> list[str]:
     family = backbones.find(name)
     cells = [name, family.family, str(len(family.variants()))]
     cells += [_cell(name, knob, value, notes) for _, knob, value in ASKED]
@@ -92,12 +92,12 @@ def _row(name: str, notes: _Notes) -> list[str]:
     return [*cells, ", ".join(targets)]
 
 
-def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:
+def _cell(name: str, knob: str, value: Any, notes: _Footnotes) -> str:
     reason = backbones.supports(name, knob, value)
     return YES if reason is None else notes.of_backbone(name, reason)
 
 
-def _windows(name: str, notes: _Notes) -> str:
+def _windows(name: str, notes: _Footnotes) -> str:
     """The windows that fit at the native resolution."""
     fitting = backbones.find(name).windows(name, backbones.native_resolution(name))
     if fitting:
@@ -105,7 +105,7 @@ def _windows(name: str, notes: _Notes) -> str:
     return notes.of_backbone(name, backbones.supports(name, "window_size", 2) or "is built with one window only")
 
 
-def _tokens(name: str, notes: _Notes) -> str:
+def _tokens(name: str, notes: _Footnotes) -> str:
     reason = backbones.supports(name, "token_pruning_ratio", RATIO)
     if reason is not None:
         return notes.of_backbone(name, reason)
@@ -113,7 +113,7 @@ def _tokens(name: str, notes: _Notes) -> str:
     return ", ".join(method for method in methods if backbones.supports(name, "token_pruning_method", method) is None)
 
 
-def _precisions(runtime: str, notes: _Notes) -> list[str]:
+def _precisions(runtime: str, notes: _Footnotes) -> list[str]:
     """Precisions that a runtime simply does not have need no reason. Of int8 the cell has the quantized layers."""
     features = precisions.RUNTIMES[runtime]
     return [

@@ -168,7 +168,7 @@ class CompressionSpec:
 
 
 @dataclass(frozen=True)
-class Graph:
+class ExportedGraph:
     """An exported file in a store. `parity` is the largest difference to torch over the largest logit; `options`
     are those of the runtime that the file needs; `structure` names what its cost depends on
     (`vitsearch.export.structure`). `judged_sha256` is the file whose accuracy stands for that of a runtime that
@@ -191,7 +191,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class ScreenJob(Job[Graph]):
+class ScreenJob(Job[ExportedGraph]):
     """The file of a plan with its starting weights. `runtime_version` is that of the runtime on the device;
     `artifact_key` stands in the metadata of the file."""
 
@@ -293,7 +293,7 @@ class Exported:
     the name of the class that it predicts for every validation image, if it predicts no other. `shares` are those of
     its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`)."""
 
-    graph: Graph
+    graph: ExportedGraph
     confusion: Confusion
     only_class: str | None = None
     shares: dict[str, float] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.keys import Origin, Target, Unpruned, trial_keys
+from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
 from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
@@ -32,7 +32,7 @@ from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet_measure import measurements_on
 from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import ModelFile
-from vitsearch.pipeline.resolved_trial import ResolvedTrial, StoredModel
+from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
@@ -84,14 +84,14 @@ class Pipeline:
         spec = CompressionSpec(shared.source, resolved, shared.statistics_sha256, calibrations)
         return ResolvedTrial(plan, shared, spec, target, keys, self.device.info.device_id)
 
-    def _target(self, plan: Plan) -> Target:
+    def _target(self, plan: Plan) -> ExportTarget:
         devices, deployment = self.device.devices, plan.deployment
         method, calibration = CALIBRATED.get(deployment.precision), None
         if method is not None:
             images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
-        return Target(opset_on(devices, deployment), version_on(devices, deployment), calibration, qat)
+        return ExportTarget(opset_on(devices, deployment), version_on(devices, deployment), calibration, qat)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
@@ -180,7 +180,7 @@ class Pipeline:
         for device_accuracy in self._device_accuracies.values():
             await device_accuracy.prepare(views)
 
-    async def restore(self, model: StoredModel, rung: int) -> None:
+    async def restore(self, model: KeyedModel, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
         if await self._stored_artifact(model.keys) is None:
             await self._artifact(await self.resolve(model.plan), rung)
@@ -191,7 +191,7 @@ class Pipeline:
         """From here on only the device works."""
         self.context.runner.close()
 
-    async def remeasure(self, model: StoredModel, confirmations: int) -> bool:
+    async def remeasure(self, model: KeyedModel, confirmations: int) -> bool:
         """Measure an artifact once more if it is not settled or, in a study that confirms every model, until it was
         confirmed so often; False when that was done before or its file is gone."""
         if self.config.confirms:
@@ -213,12 +213,12 @@ class Pipeline:
         pooled = self._measurements.pooled(keys.graph_key)
         return None if pooled is None else pooled.waited
 
-    async def measure_to_ship(self, model: StoredModel, again: bool) -> None:
+    async def measure_to_ship(self, model: KeyedModel, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; `again` adds a measurement."""
         done = self._measurements.rounds(model.keys.graph_key, self.protocols.confirm)
         await self._confirm_until(model, done + 1 if again else 1)
 
-    async def _confirm_until(self, model: StoredModel, confirmations: int) -> bool:
+    async def _confirm_until(self, model: KeyedModel, confirmations: int) -> bool:
         """Confirm an artifact until it was so often; False when that was done before or its file is gone."""
         row = await self._stored_artifact(model.keys)
         if row is None:
@@ -229,7 +229,7 @@ class Pipeline:
         await self._measurements.measure(self._stored_file(row, model), self.protocols.confirm, confirmations)
         return True
 
-    async def accuracy_on_device(self, name: str, model: StoredModel) -> AccuracyRow | None:
+    async def accuracy_on_device(self, name: str, model: KeyedModel) -> AccuracyRow | None:
         """The accuracy of an artifact on the device `name` itself; None when the study does not request it or its
         file is gone."""
         row = await self._stored_artifact(model.keys)
@@ -242,7 +242,7 @@ class Pipeline:
         row = self._ledger.artifact(keys.artifact_key or "")
         return row if row is not None and await self.context.single_flight.holds(row.sha256) else None
 
-    def _stored_file(self, row: ArtifactRow, model: StoredModel) -> ModelFile:
+    def _stored_file(self, row: ArtifactRow, model: KeyedModel) -> ModelFile:
         return _file(row, self._workspace.store, model.keys.graph_key, model.plan)
 
     def _workers_are_busy(self) -> bool:
@@ -379,8 +379,8 @@ class Pipeline:
         return self._of_classes[key]
 
 
-def _unpruned(view: ModelView, base: Base) -> Unpruned:
-    return Unpruned(base.weights_sha256, view.resolution, view.preprocessing)
+def _unpruned(view: ModelView, base: Base) -> UnprunedWeights:
+    return UnprunedWeights(base.weights_sha256, view.resolution, view.preprocessing)
 
 
 def _is_int8(trial: ResolvedTrial, rung: int) -> bool:

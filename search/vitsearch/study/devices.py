@@ -17,7 +17,7 @@ from vitsearch.space import LOCAL_DEVICE
 from vitsearch.storage.stage_cost import DEVICE
 
 
-class Study(Protocol):
+class HasDevices(Protocol):
     """What is needed of `vitsearch.study.study.Study`."""
 
     @property
@@ -29,7 +29,7 @@ class Study(Protocol):
     def change(self, key: str, change: Callable[[Any], Any]) -> Any: ...
 
 
-def recognize_device(study: Study, name: str, identity: DeviceIdentity, where: str) -> str:
+def recognize_device(study: HasDevices, name: str, identity: DeviceIdentity, where: str) -> str:
     """The id under which a study keeps the measurements of the device that answers under a name. `where` is what a
     person types to name the study.
 
@@ -43,7 +43,7 @@ def recognize_device(study: Study, name: str, identity: DeviceIdentity, where: s
     return device.device_id
 
 
-def adopt_device(study: Study, name: str, identity: DeviceIdentity, where: str) -> None:
+def adopt_device(study: HasDevices, name: str, identity: DeviceIdentity, where: str) -> None:
     """Store what a name stands for, at its first measurement. Another driver may have been faster, with another device:
     raises as `recognize_device`."""
     if name not in study.devices:
@@ -51,7 +51,7 @@ def adopt_device(study: Study, name: str, identity: DeviceIdentity, where: str) 
     recognize_device(study, name, identity, where)
 
 
-def accept_device(study: Study, name: str, identity: DeviceIdentity, where: str) -> bool:
+def accept_device(study: HasDevices, name: str, identity: DeviceIdentity, where: str) -> bool:
     """Remember that a device is the one that measured under its name before; False where the study knows it already.
 
     Raises `StudyError` where the hardware is another one, and
@@ -69,7 +69,7 @@ def accept_device(study: Study, name: str, identity: DeviceIdentity, where: str)
     return True
 
 
-def refuse_other_names(study: Study, before: tuple[str, ...], now: tuple[str, ...]) -> None:
+def refuse_other_names(study: HasDevices, before: tuple[str, ...], now: tuple[str, ...]) -> None:
     """Raise `StudyError` where a space file names other devices than those that have measured
     for the study."""
     measured = [study.devices[name] for name in before if name in study.devices]

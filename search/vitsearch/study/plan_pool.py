@@ -65,7 +65,7 @@ class PlanParameters:
 
 
 @dataclass
-class _Answers(ABC):
+class _IndexedAnswers(ABC):
     """Answers questions by an index, and collects the answers. A knob with one choice is no parameter."""
 
     parameters: Parameters = field(default_factory=dict, init=False)
@@ -101,7 +101,7 @@ class _Parameters:
 
 
 @dataclass
-class _Drawn(_Answers):
+class _Drawn(_IndexedAnswers):
     rng: random.Random
 
     def _index(self, count: int) -> int:
@@ -109,7 +109,7 @@ class _Drawn(_Answers):
 
 
 @dataclass
-class _Walk(_Answers):
+class _Walk(_IndexedAnswers):
     """Follows the steps of `prefix` (index, number of choices), then takes first choices; `steps` are all it took."""
 
     prefix: list[tuple[int, int]]

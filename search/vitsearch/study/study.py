@@ -50,7 +50,7 @@ from vitsearch.study.identity import adopt_space
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
-from vitsearch.study.time_left import Span
+from vitsearch.study.time_left import TrialSpan
 
 logger = logging.getLogger(__name__)
 
@@ -315,12 +315,12 @@ class Study:
                 self._times[trial.number] = start, end
         return dict(sorted(self._times.items()))
 
-    def spans(self, trained: Collection[int]) -> list[Span]:
+    def spans(self, trained: Collection[int]) -> list[TrialSpan]:
         """When each finished trial started and ended, in all runs of the study.
 
         `trained` are the numbers of those whose plan was trained.
         """
-        return [Span(*times, number in trained) for number, times in self.times().items()]
+        return [TrialSpan(*times, number in trained) for number, times in self.times().items()]
 
     def revision(self) -> object:
         """Differs from an earlier one if a trial is new, or has another state."""

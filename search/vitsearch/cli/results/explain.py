@@ -8,7 +8,7 @@ from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import EMULATED
 from vitsearch.cli.terminal import Terminal
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import Explanation, Prediction
+from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import SMALL_CHANGE, SMALL_LOSS, ObjectiveEffects
 from vitsearch_evaluators.base.printable import printable
 
@@ -105,7 +105,7 @@ def _span(objective: ObjectiveEffects, effect: Effect) -> str:
     return f"{_percent(objective, effect.low)} to {_percent(objective, effect.high)}"
 
 
-def predictions_table(predictions: tuple[Prediction, ...]) -> Rows:
+def predictions_table(predictions: tuple[EvaluatedPrediction, ...]) -> Rows:
     """The predictions that were furthest off."""
     furthest = sorted(predictions, key=lambda prediction: -abs(prediction.error))[:MOST_PREDICTIONS]
     rows = [

@@ -40,7 +40,7 @@ MEMORY = 32
 
 
 @dataclass(frozen=True)
-class Scores:
+class CandidateScores:
     """What is asked is the candidate of the highest score. `hypervolume` is what the study has reached, in units of
     the scores; None where these are not hypervolumes."""
 
@@ -62,7 +62,7 @@ class Proposals:
 
     def scores(
         self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
-    ) -> Scores:
+    ) -> CandidateScores:
         """The expected improvement of each candidate. `at` are the observed plans, encoded; `fixed` (objectives,) is
         the scaled reference point, NaN where the rule decides."""
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
@@ -87,10 +87,10 @@ class Proposals:
         gains[_are_dominated(best, front)] = 0.0
         reached = hypervolume(front, reference)
         if gains.max(initial=0.0) > 0:
-            return Scores(gains, reached)
+            return CandidateScores(gains, reached)
         # Nothing can add anything, or everything is far behind the reference point: towards that.
         behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
-        return Scores(-behind, reached)
+        return CandidateScores(-behind, reached)
 
     def _model(self, observed: Observations, points: Points, k: int, expected: Floats) -> GaussianProcess:
         """What objective `k` is beyond what was `expected` of each plan."""

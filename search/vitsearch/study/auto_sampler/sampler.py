@@ -29,7 +29,7 @@ from vitsearch.study.auto_sampler.candidates import (
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
 from vitsearch.study.auto_sampler.improvement import pareto
 from vitsearch.study.auto_sampler.observations import Judge, Observations, observe, of_complete
-from vitsearch.study.auto_sampler.proposal import Proposals, Scores
+from vitsearch.study.auto_sampler.proposal import CandidateScores, Proposals
 
 LOCAL_BEST, LOCAL_EACH = 10, 8
 EXPECTED_GAIN = "auto:expected_gain"
@@ -211,9 +211,9 @@ class AutoSampler(BaseSampler):
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
         return observe(others, study.directions, self._evidence)
 
-    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Scores:
+    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> CandidateScores:
         if not self._is_modelled(observed):
-            return Scores(_spread(at.points, candidates.points, number))
+            return CandidateScores(_spread(at.points, candidates.points, number))
         fixed = None
         if self.reference is not None:
             pairs = zip(observed.objectives, self.reference, strict=True)

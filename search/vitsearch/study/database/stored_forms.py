@@ -18,12 +18,12 @@ from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
 
 
-class _Split(TypedDict):
+class _StoredSplit(TypedDict):
     images: int
     sha256: str
 
 
-class _Data(TypedDict):
+class _StoredData(TypedDict):
     fingerprint: NotRequired[str]
     class_names: NotRequired[list[str]]
     image_size: NotRequired[int]
@@ -31,7 +31,7 @@ class _Data(TypedDict):
     mean: NotRequired[list[float]]
     std: NotRequired[list[float]]
     holdout_images: NotRequired[int]
-    splits: NotRequired[dict[str, _Split]]
+    splits: NotRequired[dict[str, _StoredSplit]]
 
 
 class _Waits(TypedDict):
@@ -66,7 +66,7 @@ def _leaderboard(value: Any) -> list[tuple[Record, dict[str, float]]]:
 _OF_STUDY: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "space": (SearchSpace.from_json, SearchSpace),
     "space_changes": (lambda value: [SpaceChange.from_json(change) for change in value], list[SpaceChange]),
-    "data": (_as_stored, _Data),
+    "data": (_as_stored, _StoredData),
     "devices": (lambda value: stored_devices({"devices": value}), dict[str, NamedDevice]),
     "fleets": (lambda value: stored_fleets({"fleets": value}), dict[str, Fleet]),
     "protocol": (_as_stored, str),

@@ -96,7 +96,7 @@ class BackboneEffects:
 
 
 @dataclass(frozen=True)
-class _Column:
+class _Term:
     """An input of the sum: the knob that it belongs to, and its value for each model."""
 
     knob: str
@@ -160,13 +160,13 @@ def student(free: int) -> float:
     return float(stdtrit(free, 0.975))
 
 
-def _matrix(columns: Sequence[_Column], count: int) -> Floats:
+def _matrix(columns: Sequence[_Term], count: int) -> Floats:
     """A column of ones, then the inputs."""
     return np.column_stack([np.ones(count), *(column.values for column in columns)])
 
 
-def _design(observed: Sequence[Observation]) -> tuple[list[_Column], list[_Contrast]]:
-    columns: list[_Column] = []
+def _design(observed: Sequence[Observation]) -> tuple[list[_Term], list[_Contrast]]:
+    columns: list[_Term] = []
     contrasts: list[_Contrast] = []
     for knob in RATIOS:
         _add_ratio(knob, [float(observation.knobs[knob] or 0.0) for observation in observed], columns, contrasts)
@@ -197,27 +197,27 @@ def _design(observed: Sequence[Observation]) -> tuple[list[_Column], list[_Contr
     return columns, contrasts
 
 
-def _add_ratio(knob: str, values: list[float], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+def _add_ratio(knob: str, values: list[float], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     if len(set(values)) < 2:
         return
     low, high = min(values), max(values)
     change = {len(columns): high - low}
     contrasts.append(_Contrast(knob, f"{low:g}", f"{high:g}", change, sum(value > low for value in values)))
-    columns.append(_Column(knob, np.array(values)))
+    columns.append(_Term(knob, np.array(values)))
 
 
-def _add_resolution(values: list[float], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+def _add_resolution(values: list[float], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     if len(set(values)) < 2:
         return
     low, high = min(values), max(values)
     change = {len(columns): math.log(low / high)}
     models = sum(value < high for value in values)
     contrasts.append(_Contrast("resolution", f"{high:g}", f"{low:g}", change, models))
-    columns.append(_Column("resolution", np.log(values)))
+    columns.append(_Term("resolution", np.log(values)))
 
 
 def _add_words(
-    knob: str, values: list[str], first: str | None, columns: list[_Column], contrasts: list[_Contrast]
+    knob: str, values: list[str], first: str | None, columns: list[_Term], contrasts: list[_Contrast]
 ) -> None:
     """One column for each word but the first one: `first`, else the word that most models have."""
     counts = {word: values.count(word) for word in sorted(set(values))}
@@ -225,16 +225,16 @@ def _add_words(
     for word in counts:
         if word != start:
             contrasts.append(_Contrast(knob, str(start), word, {len(columns): 1.0}, counts[word]))
-            columns.append(_Column(knob, np.array([float(value == word) for value in values])))
+            columns.append(_Term(knob, np.array([float(value == word) for value in values])))
 
 
-def _add_deployments(values: list[tuple[str, ...]], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+def _add_deployments(values: list[tuple[str, ...]], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     """One column for each deployment but the first; then the differences of precisions within a runtime, and of
     runtimes at the same precision."""
     deployments = sorted(set(values), key=lambda deployment: (deployment[-1] != "fp32", deployment))
     index = {deployment: len(columns) + position for position, deployment in enumerate(deployments[1:])}
     for deployment in deployments[1:]:
-        columns.append(_Column("deployment", np.array([float(value == deployment) for value in values])))
+        columns.append(_Term("deployment", np.array([float(value == deployment) for value in values])))
     for start, to in ((a, b) for a in deployments for b in deployments if a != b):
         same_place, same_precision = start[:-1] == to[:-1], start[-1] == to[-1]
         of_precision = same_place and start[-1] == "fp32"

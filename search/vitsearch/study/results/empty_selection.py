@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from vitsearch.core.metrics import METRICS
 from vitsearch.study.front import Point
-from vitsearch.study.results.expression import Comparison, Expression
+from vitsearch.study.results.expression import Expression, Predicate
 from vitsearch.study.results.selection import values_of
 
 
@@ -17,7 +17,7 @@ def why_none(where: Expression, points: Sequence[Point]) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def _lines(compared: Comparison, points: Sequence[Point]) -> Iterator[str]:
+def _lines(compared: Predicate, points: Sequence[Point]) -> Iterator[str]:
     for operand, other in ((compared.left, compared.right), (compared.right, compared.left)):
         if operand.name is None:
             continue

@@ -17,7 +17,7 @@ from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
-class Prediction:
+class EvaluatedPrediction:
     """An accuracy that was predicted without training, with one standard `deviation`, and what was `measured`, with
     its own 95 % interval from `low` to `high`, that of a finite number of images."""
 
@@ -48,10 +48,10 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class PredictionCalibration:
     """What the predictions of a study were worth, at least one of them."""
 
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[EvaluatedPrediction, ...]
 
     @property
     def bias(self) -> float:
@@ -107,7 +107,7 @@ class Explanation:
     study: str
     emulated: bool
     objectives: tuple[ObjectiveEffects, ...]
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[EvaluatedPrediction, ...]
     shown_devices: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
@@ -121,9 +121,9 @@ class Explanation:
                         yield text
 
     @property
-    def calibration(self) -> Calibration | None:
+    def calibration(self) -> PredictionCalibration | None:
         """What the predictions were worth; None where nothing can be compared."""
-        return Calibration(self.predictions) if self.predictions else None
+        return PredictionCalibration(self.predictions) if self.predictions else None
 
 
 def _line(objective: ObjectiveEffects, backbone: BackboneEffects, effect: Effect) -> str | None:
@@ -154,11 +154,13 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     return Explanation(study.name, study.is_emulated, objectives, tuple(predictions_of(records, figures)), devices)
 
 
-def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[Prediction]:
+def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[EvaluatedPrediction]:
     """The predictions of confirmed models, beside the `figures` that each trial has now."""
     for number, record in records.items():
         measured, proxy = figures[number].value("accuracy"), record.proxy
         if not record.is_confirmed or measured is None or proxy is None:
             continue
         low, high = figures[number].intervals.get("accuracy", (measured, measured))
-        yield Prediction(number, proxy.predicted_accuracy, proxy.deviation, measured, low, high, record.rung > 0)
+        yield EvaluatedPrediction(
+            number, proxy.predicted_accuracy, proxy.deviation, measured, low, high, record.rung > 0
+        )

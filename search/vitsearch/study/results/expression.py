@@ -49,7 +49,7 @@ class Expression(Protocol):
 
     def holds(self, values: Mapping[str, Value]) -> bool | None: ...
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         """What it compares, from left to right."""
         ...
 
@@ -69,7 +69,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Predicate:
     """Two operands, of which at least one is a name, and how they are compared."""
 
     left: Operand
@@ -81,43 +81,43 @@ class Comparison:
         left, right = self.left.value(values, self.kind), self.right.value(values, self.kind)
         return None if left is None or right is None else _OPERATORS[self.operator](left, right)
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         return (self,)
 
 
 @dataclass(frozen=True)
-class _Not:
+class _Negation:
     negated: Expression
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
         negated = self.negated.holds(values)
         return None if negated is None else not negated
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         return self.negated.comparisons()
 
 
 @dataclass(frozen=True)
-class _Both:
+class _Conjunction:
     parts: tuple[Expression, ...]
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
         verdicts = [part.holds(values) for part in self.parts]
         return False if False in verdicts else None if None in verdicts else True
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         return tuple(comparison for part in self.parts for comparison in part.comparisons())
 
 
 @dataclass(frozen=True)
-class _Either:
+class _Disjunction:
     parts: tuple[Expression, ...]
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
         verdicts = [part.holds(values) for part in self.parts]
         return True if True in verdicts else None if None in verdicts else False
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         return tuple(comparison for part in self.parts for comparison in part.comparisons())
 
 
@@ -127,7 +127,7 @@ def parse(text: str, names: Mapping[str, Kind]) -> Expression:
     Raises `QueryError` with the place and what is expected there, and
     `UnknownName` with the names that are allowed.
     """
-    return _Reader(text, names).whole()
+    return _Parser(text, names).whole()
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Token:
     at: int
 
 
-class _Reader:
+class _Parser:
     """Reads from left to right; each method reads one rule of the grammar."""
 
     def __init__(self, text: str, names: Mapping[str, Kind]) -> None:
@@ -157,13 +157,13 @@ class _Reader:
         parts = [self._conjunction()]
         while self._take("or"):
             parts.append(self._conjunction())
-        return parts[0] if len(parts) == 1 else _Either(tuple(parts))
+        return parts[0] if len(parts) == 1 else _Disjunction(tuple(parts))
 
     def _conjunction(self) -> Expression:
         parts = [self._negation()]
         while self._take("and"):
             parts.append(self._negation())
-        return parts[0] if len(parts) == 1 else _Both(tuple(parts))
+        return parts[0] if len(parts) == 1 else _Conjunction(tuple(parts))
 
     def _negation(self) -> Expression:
         self._depth += 1
@@ -171,7 +171,7 @@ class _Reader:
             raise QueryError(f"{self._text!r}: more than {DEEPEST} brackets or 'not' inside each other")
         try:
             if self._take("not"):
-                return _Not(self._negation())
+                return _Negation(self._negation())
             if self._take("("):
                 expression = self._disjunction()
                 if not self._take(")"):
@@ -193,7 +193,7 @@ class _Reader:
             self._comparison(left, word, right)
             for (left, right), word in zip(pairwise(operands), operators, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else _Both(tuple(parts))
+        return parts[0] if len(parts) == 1 else _Conjunction(tuple(parts))
 
     def _operand(self) -> Operand:
         if self._next == len(self._tokens) or self._tokens[self._next].kind in ("operator", "bracket"):
@@ -206,7 +206,7 @@ class _Reader:
             return Operand(token.text, self._names[token.text], token.text)
         return Operand(token.text, "number" if token.kind == "number" else "word")
 
-    def _comparison(self, left: Operand, word: str, right: Operand) -> Comparison:
+    def _comparison(self, left: Operand, word: str, right: Operand) -> Predicate:
         kinds: Sequence[Kind] = [operand.kind for operand in (left, right) if operand.name is not None]
         if not kinds:
             wrong = next((operand.text for operand in (left, right) if operand.kind == "word"), None)
@@ -222,7 +222,7 @@ class _Reader:
             raise QueryError(f"{self._text!r}: {named.text} is a number, but {other.text!r} is not: {near}")
         if kind == "word" and word in _ORDERS:
             raise QueryError(f"{self._text!r}: {named.text} is a word, which has no order; allowed: == and !=")
-        return Comparison(left, word, right, kind)
+        return Predicate(left, word, right, kind)
 
     def _peek(self, kind: str) -> bool:
         return self._next < len(self._tokens) and self._tokens[self._next].kind == kind

@@ -20,7 +20,7 @@ DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Candidate:
+class InfeasibleModel:
     """A model that breaks a limit, with what is known of it. `is_predicted`: its accuracy is, because it was not
     trained."""
 
@@ -57,7 +57,7 @@ class Miss:
 class NearModel:
     """`unjudged` are metrics with a limit whose value is not known."""
 
-    candidate: Candidate
+    candidate: InfeasibleModel
     misses: tuple[Miss, ...]
     unjudged: tuple[str, ...]
 
@@ -89,7 +89,7 @@ class Nearest:
             yield f"loosen {' and '.join(texts)}: trial {near.candidate.trial} {passes}"
 
 
-def nearest(candidates: Iterable[Candidate], limits: Sequence[StatedLimit]) -> Nearest:
+def nearest(candidates: Iterable[InfeasibleModel], limits: Sequence[StatedLimit]) -> Nearest:
     """Rank models that break limits by how far they are off. Those of which a limit cannot be judged come after the
     others at the same distance."""
     ranked = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
@@ -101,7 +101,7 @@ def nearest(candidates: Iterable[Candidate], limits: Sequence[StatedLimit]) -> N
     return Nearest(tuple(ranked[:SHOWN]), tuple(single.values()))
 
 
-def _judged(candidate: Candidate, limits: Sequence[StatedLimit]) -> NearModel:
+def _judged(candidate: InfeasibleModel, limits: Sequence[StatedLimit]) -> NearModel:
     misses, unjudged = [], []
     for limit in limits:
         seen = candidate.values.get(limit.bound.metric)
@@ -127,12 +127,12 @@ def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nea
     return nearest(candidates, stated_limits(space_on(study, device).limits, baseline))
 
 
-def _candidate(number: int, record: Record, confirmed: Point | None) -> Candidate:
+def _candidate(number: int, record: Record, confirmed: Point | None) -> InfeasibleModel:
     if confirmed is not None:
-        return Candidate(number, confirmed.plan, confirmed.metrics.values)
+        return InfeasibleModel(number, confirmed.plan, confirmed.metrics.values)
     predicted = None if record.proxy is None else record.proxy.predicted_accuracy
     values = {**record.metrics.values, "accuracy": predicted}
-    return Candidate(number, record.plan, values, predicted is not None)
+    return InfeasibleModel(number, record.plan, values, predicted is not None)
 
 
 def near_text(near: NearModel) -> str:

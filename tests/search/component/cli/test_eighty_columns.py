@@ -30,7 +30,7 @@ from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
-from vitsearch.study.status import DiskUse, Leader, PrintedLiveRun, Status
+from vitsearch.study.status import DiskUse, LeaderboardRow, PrintedLiveRun, Status
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
@@ -110,7 +110,7 @@ def test_the_state_of_a_study(long_plan):
         objectives={"accuracy": "maximize", "cpu_ms_p50": "minimize"},
         data=None,
         reference_point=None,
-        leaderboard=(Leader(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
+        leaderboard=(LeaderboardRow(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
         class_warnings=(),
         cpu_seconds={"train": 61.7},
         busy_share=None,

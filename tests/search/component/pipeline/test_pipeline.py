@@ -15,7 +15,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.config import Teacher
 from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, Job, ProxyJob, ScreenJob, TrainJob
-from vitsearch.pipeline.resolved_trial import StoredModel
+from vitsearch.pipeline.resolved_trial import KeyedModel
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import fake_stage_config
@@ -396,15 +396,15 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
 def test_the_final_measurement_is_made_once(pipeline, cut, fake_study, basis, measured):
     fake_study.device.basis = basis
     keys, _ = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(pipeline.remeasure(StoredModel(cut, keys), 1))
-    assert not asyncio.run(pipeline.remeasure(StoredModel(cut, keys), 1))
+    assert asyncio.run(pipeline.remeasure(KeyedModel(cut, keys), 1))
+    assert not asyncio.run(pipeline.remeasure(KeyedModel(cut, keys), 1))
     assert fake_study.device.measured == measured
 
 
 def test_a_model_that_is_shipped_is_confirmed_even_beside_references(pipeline, cut, fake_study):
     fake_study.device.basis = "paired"
     keys, _ = asyncio.run(through(pipeline, cut))
-    asyncio.run(pipeline.measure_to_ship(StoredModel(cut, keys), again=False))
+    asyncio.run(pipeline.measure_to_ship(KeyedModel(cut, keys), again=False))
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
 

@@ -181,7 +181,7 @@ def test_the_block_structure_is_that_of_the_base(block_structure):
 
 @pytest.fixture
 def screened(workspace, cut):
-    def build(heads: float, ffn: float, precision: str = "fp32", calibration=CALIBRATION) -> jobs.Graph:
+    def build(heads: float, ffn: float, precision: str = "fp32", calibration=CALIBRATION) -> jobs.ExportedGraph:
         spec, deployment = cut(heads, ffn, precision), replace(FP32, precision=precision)
         return tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, calibration))
 

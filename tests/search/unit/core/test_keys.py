@@ -12,9 +12,9 @@ from support import GOLDEN
 from vitsearch.core.keys import (
     DataIdentity,
     ExportKeys,
+    ExportTarget,
     Origin,
-    Target,
-    Unpruned,
+    UnprunedWeights,
     artifact_key,
     graph_key,
     qat_key,
@@ -27,7 +27,7 @@ from vitsearch.core.resolve import ResolvedPlan
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 PLAN = Plan.from_json(json.loads(Path(GOLDEN, "plan.json").read_text(encoding="utf-8")))
-ORIGIN = Origin(Unpruned("ef" * 32, 28, HALF), Unpruned("12" * 32, 28, HALF))
+ORIGIN = Origin(UnprunedWeights("ef" * 32, 28, HALF), UnprunedWeights("12" * 32, 28, HALF))
 
 
 @pytest.fixture
@@ -95,14 +95,14 @@ def test_which_keys_a_resolved_plan_changes(asked, resolved, change, weights_cha
 @pytest.mark.parametrize(
     "changed",
     [
-        {"base": Unpruned("0" * 64, 28, HALF)},
-        {"base": Unpruned("ef" * 32, 24, HALF)},
-        {"base": Unpruned("ef" * 32, 28, NONE)},
-        {"base": Unpruned("ef" * 32, 28, replace(HALF, crop_share=0.9))},
-        {"base": Unpruned("ef" * 32, 28, replace(HALF, interpolation="bicubic"))},
-        {"teacher": Unpruned("0" * 64, 28, HALF)},
-        {"teacher": Unpruned("12" * 32, 24, HALF)},
-        {"teacher": Unpruned("12" * 32, 28, NONE)},
+        {"base": UnprunedWeights("0" * 64, 28, HALF)},
+        {"base": UnprunedWeights("ef" * 32, 24, HALF)},
+        {"base": UnprunedWeights("ef" * 32, 28, NONE)},
+        {"base": UnprunedWeights("ef" * 32, 28, replace(HALF, crop_share=0.9))},
+        {"base": UnprunedWeights("ef" * 32, 28, replace(HALF, interpolation="bicubic"))},
+        {"teacher": UnprunedWeights("0" * 64, 28, HALF)},
+        {"teacher": UnprunedWeights("12" * 32, 24, HALF)},
+        {"teacher": UnprunedWeights("12" * 32, 28, NONE)},
         {"closed_form": "34" * 32},
         {"data": replace(DATA, fingerprint="0" * 64)},
     ],
@@ -214,7 +214,7 @@ def at(asked, precision):
 
 def test_all_keys_of_a_trial_are_those_of_its_stages(asked, resolved):
     plan = replace(at(asked, "fp32"), recipe=replace(asked.recipe, rungs=(0, 1, 3)))
-    keys = trial_keys(resolved, plan, ORIGIN, DATA, Target(17, None, None, QuantizationAware()))
+    keys = trial_keys(resolved, plan, ORIGIN, DATA, ExportTarget(17, None, None, QuantizationAware()))
     weights, graph = weights_key(resolved, plan, ORIGIN, DATA), graph_key(resolved, plan.deployment, DATA, 17)
     assert (keys.weights, keys.graph) == (weights, graph)
     assert keys.screened == artifact_key(ORIGIN.base.weights, 0, graph, None)
@@ -223,7 +223,7 @@ def test_all_keys_of_a_trial_are_those_of_its_stages(asked, resolved):
 
 def test_a_model_that_is_trained_for_int8_is_exported_from_weights_of_their_own(asked, resolved):
     plan, settings = replace(at(asked, "int8_qat"), recipe=replace(asked.recipe, rungs=(0, 1))), QuantizationAware(2.0)
-    keys = trial_keys(resolved, plan, ORIGIN, DATA, Target(17, None, "c", settings))
+    keys = trial_keys(resolved, plan, ORIGIN, DATA, ExportTarget(17, None, "c", settings))
     trained = qat_key(keys.weights, 1, settings, "c")
     assert keys.exports[1] == ExportKeys(trained, artifact_key(trained, 1, keys.graph, "c"))
     assert keys.exports[0].weights == keys.weights, "an unpruned model of the leaderboard is never trained"
@@ -231,7 +231,7 @@ def test_a_model_that_is_trained_for_int8_is_exported_from_weights_of_their_own(
 
 def test_the_version_of_the_runtime_enters_the_keys_of_a_file(asked, resolved):
     plan = replace(asked, deployments=(replace(asked.deployment, runtime="tensorrt"),))
-    targets = (Target(17, version, None, QuantizationAware()) for version in ("8.6", "10.3"))
+    targets = (ExportTarget(17, version, None, QuantizationAware()) for version in ("8.6", "10.3"))
     old, new = (trial_keys(resolved, plan, ORIGIN, DATA, target) for target in targets)
     assert old.weights == new.weights
     assert {old.graph, old.screened} & {new.graph, new.screened} == set()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.study.time_left import Span, TimeLeft, gaps, time_left
+from vitsearch.study.time_left import TimeLeft, TrialSpan, gaps, time_left
 
 RECORDED = [
     *((0.0, 5.5, False), (0.0, 5.5, False), (0.0, 45.3, True), (5.5, 45.6, False), (5.5, 50.3, True)),
@@ -31,11 +31,11 @@ SECONDS = st.floats(0.1, 1e4)
 GAPS = st.lists(SECONDS, min_size=1, max_size=30)
 
 
-def recorded() -> list[Span]:
-    return [Span(*span) for span in RECORDED]
+def recorded() -> list[TrialSpan]:
+    return [TrialSpan(*span) for span in RECORDED]
 
 
-def estimate_at(spans: list[Span], now_s: float, slots: int = 1) -> TimeLeft | None:
+def estimate_at(spans: list[TrialSpan], now_s: float, slots: int = 1) -> TimeLeft | None:
     """What a run would have shown at `now_s`, when it wants as many trainings as it got in the end."""
     past = [span for span in spans if span.end_s <= now_s]
     trained = [span.end_s for span in past if span.trained]
@@ -74,14 +74,14 @@ def test_a_break_between_two_runs_changes_nothing(pause_s, after):
     cut = ends[after]
     before = [span for span in recorded() if span.end_s <= cut]
     later = [replace(span, start_s=max(span.start_s, cut)) for span in recorded() if span.end_s > cut]
-    moved = [Span(span.start_s + pause_s, span.end_s + pause_s, span.trained) for span in later]
+    moved = [TrialSpan(span.start_s + pause_s, span.end_s + pause_s, span.trained) for span in later]
     assert gaps([*before, *moved]) == pytest.approx(gaps([*before, *later]), abs=1e-6)
 
 
 # ---- runs of any kind
 
 
-def simulated(slots: int, seed: int) -> list[Span]:
+def simulated(slots: int, seed: int) -> list[TrialSpan]:
     """Trainings of 5 to 20 s in random order, one after another in each of several slots."""
     chance = random.Random(seed)
     durations = [chance.uniform(5.0, 20.0) for _ in range(16 * slots)]
@@ -89,7 +89,7 @@ def simulated(slots: int, seed: int) -> list[Span]:
     for duration in durations:
         start = heapq.heappop(free)
         heapq.heappush(free, start + duration)
-        spans.append(Span(start, start + duration, trained=True))
+        spans.append(TrialSpan(start, start + duration, trained=True))
     return spans
 
 

@@ -19,7 +19,7 @@ from vitsearch.core.record import Keys
 from vitsearch.space.sections import LimitSection
 from vitsearch.study.front import Classified, Front, Point
 from vitsearch.study.printed.models import PrintedModel
-from vitsearch.study.results.nearest import Candidate, nearest
+from vitsearch.study.results.nearest import InfeasibleModel, nearest
 from vitsearch.study.results.selection import Selection
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
@@ -202,8 +202,8 @@ def test_all_models_have_their_place(front):
 def test_the_nearest_models_and_the_way_out_are_shown(plan):
     limits = {"accuracy": LimitSection(min=0.9), "cpu_ms_p50": LimitSection(max=1.0)}
     candidates = [
-        Candidate(3, plan, {"accuracy": 0.8841, "cpu_ms_p50": 0.5}),
-        Candidate(4, plan, {"accuracy": None, "cpu_ms_p50": 1.5}),
+        InfeasibleModel(3, plan, {"accuracy": 0.8841, "cpu_ms_p50": 0.5}),
+        InfeasibleModel(4, plan, {"accuracy": None, "cpu_ms_p50": 1.5}),
     ]
     found = nearest(candidates, stated_limits(limits, {}))
     assert shown(print_nearest, found).splitlines() == [

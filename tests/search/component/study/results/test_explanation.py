@@ -14,7 +14,12 @@ from vitsearch.cli.results.explain import print_explanation
 from vitsearch.core.json_value import json_text
 from vitsearch.study.printed.effects import PrintedExplanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import Calibration, Explanation, Prediction, read_explanation
+from vitsearch.study.results.explanation import (
+    EvaluatedPrediction,
+    Explanation,
+    PredictionCalibration,
+    read_explanation,
+)
 from vitsearch.study.results.objectives import ObjectiveEffects
 
 
@@ -27,8 +32,8 @@ def objective(name="cpu_ms_p50", **changes):
 @pytest.fixture
 def explanation():
     predictions = (
-        Prediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
-        Prediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
+        EvaluatedPrediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
+        EvaluatedPrediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
     )
     return Explanation("fake", False, (objective(),), predictions)
 
@@ -126,7 +131,7 @@ accuracies = st.floats(0.05, 0.95)
 
 @given(accuracies, st.floats(0.0, 0.05), accuracies, st.floats(0.001, 0.05))
 def test_a_prediction_holds_where_what_was_measured_lies_in_the_interval_that_is_shown(predicted, by, measured, half):
-    one = Prediction(0, predicted, by, measured, measured - half, measured + half, False)
+    one = EvaluatedPrediction(0, predicted, by, measured, measured - half, measured + half, False)
     low, high = one.interval
     assert one.holds == (low <= measured <= high)
     assert low <= predicted <= high
@@ -137,7 +142,7 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
     """Two of three lay outside the interval shown, and "3 of 3 lie within" stood below."""
     measured = (0.8735, 0.9000, 0.8950)
     predictions = tuple(
-        Prediction(number, one - 0.058, 0.0275, one, one - 0.0135, one + 0.0135, True)
+        EvaluatedPrediction(number, one - 0.058, 0.0275, one, one - 0.0135, one + 0.0135, True)
         for number, one in enumerate(measured)
     )
     text = shown(print_explanation, Explanation("fake", False, (), predictions))
@@ -165,6 +170,8 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
     ids=["all above", "both below", "most above", "scatter", "a single one"],
 )
 def test_an_error_that_the_predictions_share_is_said(errors, said):
-    found = Calibration(tuple(Prediction(0, 0.8, 0.02, 0.8 + one, 0.78, 0.82, True) for one in errors))
+    found = PredictionCalibration(
+        tuple(EvaluatedPrediction(0, 0.8, 0.02, 0.8 + one, 0.78, 0.82, True) for one in errors)
+    )
     common = found.common()
     assert common == said or (said is not None and common is not None and common.startswith(said))

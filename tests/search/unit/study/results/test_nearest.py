@@ -12,14 +12,14 @@ from vitsearch.core.json_value import json_of
 from vitsearch.core.limits import bounds, stated_limits
 from vitsearch.space.sections import LimitSection
 from vitsearch.study.printed.models import PrintedNearest
-from vitsearch.study.results.nearest import Candidate, Miss, near_text, nearest
+from vitsearch.study.results.nearest import InfeasibleModel, Miss, near_text, nearest
 
 LIMITS = {"accuracy": LimitSection(max_drop=0.02), "cpu_ms_p50": LimitSection(max=2.0)}
 BASELINE = {"accuracy": 0.9, "cpu_ms_p50": 4.0}
 
 
 def candidate(trial, accuracy, ms, is_predicted=False):
-    return Candidate(trial, None, {"accuracy": accuracy, "cpu_ms_p50": ms}, is_predicted)
+    return InfeasibleModel(trial, None, {"accuracy": accuracy, "cpu_ms_p50": ms}, is_predicted)
 
 
 def found(*candidates, limits=LIMITS):
