@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vitsearch.cli.results.study_commands import StudyName
+from vitsearch.cli.arguments import StudyName
 from vitsearch.errors import StoreError
 from vitsearch_evaluators.base.printable import printable
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vitsearch.cli.arguments import AsJson, StudyName
 from vitsearch.cli.results.query import Form, Query
-from vitsearch.cli.results.study_commands import AsJson, StudyName
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="The number of a trial, baseline or knee.", show_default=False)

@@ -30,10 +30,9 @@ from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
 from vitsearch.study.printed.models import PrintedFront, PrintedSelection
 from vitsearch.study.results import exports
-from vitsearch.study.results.empty_selection import why_none
 from vitsearch.study.results.expression import Expression
 from vitsearch.study.results.nearest import Nearest, near_text
-from vitsearch.study.results.selection import Selection, ties
+from vitsearch.study.results.selection import Selection, ties, why_none
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.results.study_commands import AsJson, StudyName
+from vitsearch.cli.arguments import AsJson, StudyName
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
-"""Models filtered and sorted by their metrics and knobs, and which neighbours on a front are tied."""
+"""Models filtered and sorted by their metrics and knobs, why an expression chooses none, and which neighbours on a
+front are tied."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vitsearch.core.figures import Metrics
@@ -11,7 +12,7 @@ from vitsearch.errors import UnknownName
 from vitsearch.study.front import Point
 from vitsearch.study.knob_values import NUMBERS, knob_values
 from vitsearch.study.results.comparison import compared
-from vitsearch.study.results.expression import Expression, Kind, Value, parse
+from vitsearch.study.results.expression import Expression, Kind, Predicate, Value, parse
 
 
 def names_of(metrics: Iterable[str]) -> dict[str, Kind]:
@@ -96,6 +97,42 @@ class Selection:
 
 Ties = tuple[Mapping[str, tuple[str, ...]], ...]
 """For each model of a front: the metrics in which it is tied -> the names of the neighbours."""
+
+
+def why_none(where: Expression, points: Sequence[Point]) -> str:
+    """`no model has backbone 'efficientvit'; they have ...`, `energy_mj was not measured`, or the range of the
+    values, for each comparison of an expression that holds for none of `points`."""
+    lines = [line for comparison in where.comparisons() for line in _reasons(comparison, points)]
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _reasons(compared: Predicate, points: Sequence[Point]) -> Iterator[str]:
+    for operand, other in ((compared.left, compared.right), (compared.right, compared.left)):
+        if operand.name is None:
+            continue
+        values = {value for point in points if (value := values_of(point).get(operand.name)) not in (None, "")}
+        numbers = [value for value in values if isinstance(value, float)]
+        words = sorted(value for value in values if isinstance(value, str))
+        if not values:
+            yield _missing(operand.name, points)
+        elif numbers:
+            yield f"{operand.name} is {_range(numbers)}"
+        elif other.name is None and other.text not in words:
+            yield f"no model has {operand.name} {other.text!r}; they have {', '.join(words)}"
+        else:
+            yield f"{operand.name} is {' or '.join(words)}"
+
+
+def _missing(name: str, points: Sequence[Point]) -> str:
+    if name.partition("@")[0] not in METRICS:
+        return f"no model has a value of {name}"
+    reasons = dict.fromkeys(reason for point in points if (reason := point.metrics.reasons.get(name)))
+    return f"{name} was not measured" + (f": {', '.join(reasons)}" if reasons else "")
+
+
+def _range(numbers: Sequence[float]) -> str:
+    low, high = f"{min(numbers):.4g}", f"{max(numbers):.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def ties(points: Sequence[Point], objectives: Sequence[str]) -> Ties:

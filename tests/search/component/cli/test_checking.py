@@ -88,14 +88,14 @@ def fine(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("step", "known"),
+    ("step", "printed"),
     [
         ("check_weights_of", "classes: 3"),
         ("count_models", "fine.yaml: fine. "),
         ("estimate_time", "models: "),
     ],
 )
-def test_each_part_is_printed_before_the_next_one_begins(fine, monkeypatch, capsys, step, known):
+def test_each_part_is_printed_before_the_next_one_begins(fine, monkeypatch, capsys, step, printed):
     seen = []
 
     def begins(*_):
@@ -107,7 +107,7 @@ def test_each_part_is_printed_before_the_next_one_begins(fine, monkeypatch, caps
     monkeypatch.setattr(check, step, begins)
     with pytest.raises(Stopped):
         check_all(CheckRequest(fine), Report(as_json=False))
-    assert known in seen[0]
+    assert printed in seen[0]
 
 
 @pytest.mark.long

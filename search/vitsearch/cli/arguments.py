@@ -1,0 +1,27 @@
+"""Arguments and options that several commands share. It imports nothing heavy, so that help stays fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FOLDER = Path("studies")
+
+
+def stored_names(incomplete: str) -> list[str]:
+    """The names of studies in `studies/` that begin like this, for the completion of a shell."""
+    return sorted(path.stem for path in FOLDER.glob("*.db") if path.stem.startswith(incomplete))
+
+
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
+        show_default=False,
+        autocompletion=stored_names,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
