@@ -1,7 +1,10 @@
-"""Arguments and options that several commands share. It imports nothing heavy, so that help stays fast."""
+"""Arguments and options that commands share, and the values that they are read into. It imports nothing heavy, so that
+help stays fast."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,3 +28,24 @@ StudyName = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Form(StrEnum):
+    """How models are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    PERF_YAML = "perf-yaml"
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which models `vitsearch front` prints: all or those of the front, a condition, an order; and the device on which
+    they were measured, None for that of the study."""
+
+    every: bool = False
+    where: str | None = None
+    sort: str | None = None
+    device: str | None = None

@@ -228,10 +228,10 @@ def _fields_of(kind: Any) -> Check:
             return "", value, f"a {kind.__name__}"
         stored = vars(value)
         for name, kinds in simple:
-            one_value = stored[name]
-            if type(one_value) is str and str in kinds:  # most are texts, and the call takes longer than the check
+            field_value = stored[name]
+            if type(field_value) is str and str in kinds:  # most are texts, and the call takes longer than the check
                 continue
-            if _is_wrong(one_value, kinds):
+            if _is_wrong(field_value, kinds):
                 return f".{name}", *_check(hints[name])(stored[name])[1:]  # type: ignore[index]
         for name, check_field in others:
             if (wrong := check_field(stored[name])) is not None:

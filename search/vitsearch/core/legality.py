@@ -82,7 +82,7 @@ def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
     """What the backbone does not support; only the first of several knobs that give the same reason."""
     seen = set()
     try:
-        for knob, value in _asked(plan):
+        for knob, value in _knob_values(plan):
             reason = supports(plan.backbone, knob, value)
             if reason is not None and reason not in seen:
                 seen.add(reason)
@@ -92,7 +92,7 @@ def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
         yield Reason("backbone", str(error))
 
 
-def _asked(plan: Plan) -> Iterator[tuple[str, Any]]:
+def _knob_values(plan: Plan) -> Iterator[tuple[str, Any]]:
     """The knobs and values that the backbone must support, in the order of the operators."""
     cut = plan.compression
     yield "weights", plan.weights

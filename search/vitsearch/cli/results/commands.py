@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitsearch.cli.arguments import AsJson, StudyName
-from vitsearch.cli.results.query import Form, Query
+from vitsearch.cli.arguments import AsJson, Form, Query, StudyName
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="The number of a trial, baseline or knee.", show_default=False)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.results.query import Form, Query
+from vitsearch.cli.arguments import Form, Query
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import (
     BASELINE,

@@ -99,7 +99,7 @@ class AutoSampler(BaseSampler):
         self._plans: PlanPool | None = None
         self._proposals = Proposals(self._seed, tolerances)
         self._intersection = IntersectionSearchSpace()
-        self._asked: OrderedDict[int, Plan] = OrderedDict()
+        self._plan_of_trial: OrderedDict[int, Plan] = OrderedDict()
         self._keys: dict[int, Any] = {}
         self._study_name = ""
         self._lock = threading.RLock()
@@ -141,18 +141,18 @@ class AutoSampler(BaseSampler):
         """Forget the trials of another study: numbers mean something else here."""
         if study.study_name != self._study_name:
             self._study_name = study.study_name
-            self._asked.clear()
+            self._plan_of_trial.clear()
             self._keys.clear()
 
     # ---- a pool
 
     def _plan_of(self, study: Study, trial: FrozenTrial) -> Plan:
         """The plan of the pool that the trial follows; empty when none has what the trial has already."""
-        if trial._trial_id not in self._asked:
-            self._asked[trial._trial_id] = self._from_pool(study, trial)
-            while len(self._asked) > REMEMBERED:
-                self._asked.popitem(last=False)
-        return self._asked[trial._trial_id]
+        if trial._trial_id not in self._plan_of_trial:
+            self._plan_of_trial[trial._trial_id] = self._from_pool(study, trial)
+            while len(self._plan_of_trial) > REMEMBERED:
+                self._plan_of_trial.popitem(last=False)
+        return self._plan_of_trial[trial._trial_id]
 
     def _from_pool(self, study: Study, trial: FrozenTrial) -> Plan:
         assert self._pool is not None

@@ -123,7 +123,7 @@ def test_the_limits_of_today_decide(front_of, space):
 
 def test_the_baseline_is_judged_by_the_limits_too(front_of, space):
     changed = space.from_json(space.to_json() | {"limits": {"cpu_ms_p50": {"max": 2.0}}})
-    baseline = front_of(changed=other, baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0}).baseline
+    baseline = front_of(changed=changed, baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0}).baseline
     assert (baseline.feasible, baseline.breaks) == (False, ("cpu_ms_p50<=2",))
 
 
