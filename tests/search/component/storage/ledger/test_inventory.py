@@ -12,8 +12,7 @@ from sqlalchemy import text
 from vitsearch.core.decoding import Damaged
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyDeleted, StudyError
-from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, TrainingRow, summaries
-from vitsearch.storage.run_state import RunState
+from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, RunState, TrainingRow, summaries
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
