@@ -47,7 +47,7 @@ class ShortStages(FakeRunner):
         return super()._answer(job)
 
 
-def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.Graph:
+def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.ExportedGraph:
     """A model of one product, with weights that depend on what was resolved, and on the weights that it is of."""
     size = resolved.resolution
     seed = int(digest([resolved.to_json(), of])[:8], 16)
@@ -65,7 +65,7 @@ def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.Graph:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(made)
-        return jobs.Graph(store.put_model(path).sha256, len(made), 100.0 * fake_cost_ms(resolved), 2.0, 0.0)
+        return jobs.ExportedGraph(store.put_model(path).sha256, len(made), 100.0 * fake_cost_ms(resolved), 2.0, 0.0)
 
 
 def _run_task_on(job: jobs.Job[Any], resources: object, log: Path) -> tuple[object, StageCost]:

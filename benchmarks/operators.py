@@ -150,7 +150,7 @@ class StageRunner:
         shipped = tasks.export_artifact(
             jobs.ExportJob(self.workspace, spec, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
         )
-        accuracies = self._cut(spec), seen.accuracy, tuned.found.accuracy, shipped.confusion.accuracy
+        accuracies = self._cut(spec), seen.accuracy, tuned.evaluation.accuracy, shipped.confusion.accuracy
         return Row(name, *accuracies, shipped.graph.macs_m, self.workspace.store.model(shipped.graph.sha256))
 
     def _cut(self, spec: jobs.CompressionSpec) -> float:

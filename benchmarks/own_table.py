@@ -331,7 +331,7 @@ def train(lines: Lines, seconds: float) -> None:
                 if time.monotonic() > end:
                     return
                 row, trained = training_row(builder, cut, (start, rung), checkpoint, before)
-                checkpoint, before = trained.checkpoint_sha256, trained.found
+                checkpoint, before = trained.checkpoint_sha256, trained.evaluation
                 lines.add(f"training:{key}:{rung}", row)
 
 
@@ -379,8 +379,8 @@ def training_row(
     row = {
         "key": cut.key,
         "rung": rungs[1],
-        "holdout": round(trained.found.accuracy, 5),
-        "kl": round(trained.found.kl, 6),
+        "holdout": round(trained.evaluation.accuracy, 5),
+        "kl": round(trained.evaluation.kl, 6),
         "validation": float(builder.right(model, cut).mean()),
         "kept": trained.kept,
         "steps": trained.steps,

@@ -76,7 +76,7 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             yield *cells, ""
             continue
         job = jobs.TrainJob(workspace, spec, RECIPE, 0, 1, None, targets, reference, fitted)
-        yield *cells, f"{tasks.train_rung(job).found.accuracy:.4f}"
+        yield *cells, f"{tasks.train_rung(job).evaluation.accuracy:.4f}"
 
 
 def kl_without_each(block_structure: BlockStructure) -> tuple[float, ...]:

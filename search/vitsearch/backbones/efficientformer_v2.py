@@ -19,7 +19,7 @@ from torch import nn
 
 from vitsearch.backbones.tables import resample_biases
 from vitsearch.backbones.timm_family import TimmFamily
-from vitsearch.backbones.weights import Recipe
+from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Branch
 from vitsearch.models.surgery import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
@@ -45,7 +45,7 @@ class EfficientFormerV2Family(TimmFamily):
         near = " and ".join(str(size) for size in (below, below + STRIDE) if size > 0)
         return f"{pixels} pixels are not a multiple of {STRIDE}, the stride of the last map of {name} (nearest: {near})"
 
-    def recipe(self, name: str, resolution: int | None = None) -> Recipe:
+    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
         return replace(super().recipe(name, resolution), resample=resample_biases)
 
     def tokens(self, model: nn.Module, resolution: int) -> int:

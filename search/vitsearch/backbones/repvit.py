@@ -15,7 +15,7 @@ from timm.models.repvit import RepVit, RepVitMlp
 from torch import nn
 
 from vitsearch.backbones.timm_family import TimmFamily
-from vitsearch.backbones.weights import Recipe
+from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Branch
 
@@ -43,7 +43,7 @@ class RepViTFamily(TimmFamily):
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return {}
 
-    def recipe(self, name: str, resolution: int | None = None) -> Recipe:
+    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
         return replace(super().recipe(name, resolution), classifier=TWO_CLASSIFIERS)
 
     def tokens(self, model: nn.Module, resolution: int) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from vitsearch.backbones.builtin import BUILTIN
-from vitsearch.backbones.weights import Recipe, build, weights_path
+from vitsearch.backbones.weights import BuildRecipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
 from vitsearch.compress import sparsity
 from vitsearch.core.precisions import AUTO
@@ -257,7 +257,7 @@ class TimmFamily(ABC):
             recipe = replace(recipe, arguments={**recipe.arguments, **windows})
         return build(spec, recipe)
 
-    def recipe(self, name: str, resolution: int | None = None) -> Recipe:
+    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
         """Give what timm needs to build a model, with its default windows.
 
         Args:
@@ -270,10 +270,10 @@ class TimmFamily(ABC):
         if name in BUILTIN:
             base = BUILTIN[name]
             size = self.resolution_arguments(name, resolution or base.resolution)
-            return Recipe(base.architecture, {**base.arguments, **size})
+            return BuildRecipe(base.architecture, {**base.arguments, **size})
         if resolution is None or resolution == self.native_resolution(name):
-            return Recipe(name, {})
-        return Recipe(name, self.resolution_arguments(name, resolution))
+            return BuildRecipe(name, {})
+        return BuildRecipe(name, self.resolution_arguments(name, resolution))
 
     def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
         blocks = tuple(BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable) for u in self.units(model))

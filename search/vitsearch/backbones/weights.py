@@ -31,7 +31,7 @@ RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BuildRecipe:
     """How timm builds the architecture: its name (tag included) and constructor arguments.
 
     `resample(state, model)` fits tensors of a state that depend on the resolution to `model`, for families whose
@@ -71,7 +71,7 @@ class Recipe:
             return self.resample(state, self.create(**arguments))
 
 
-def build(spec: ModelSpec, recipe: Recipe) -> Built:
+def build(spec: ModelSpec, recipe: BuildRecipe) -> Built:
     """The model of `spec` with its weights; see `Backbone.build` for errors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -133,13 +133,13 @@ def preprocessing_of(name: str, weights: str) -> Preprocessing | None:
     return Preprocessing(tuple(evaluation["mean"]), tuple(evaluation["std"]), mode, min(1.0, evaluation["crop_pct"]))
 
 
-def _random(spec: ModelSpec, recipe: Recipe) -> Built:
+def _random(spec: ModelSpec, recipe: BuildRecipe) -> Built:
     model = recipe.create(num_classes=spec.classes, in_chans=spec.channels)
     redraw_zero_norms(model, SEED)
     return _built(spec, recipe, model, head_is_new=True)
 
 
-def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
+def _from_hub(spec: ModelSpec, recipe: BuildRecipe) -> Built:
     config = recipe.config
     if config is None or not config.has_weights:
         raise WeightsError(f"timm has no pretrained weights for {recipe.name}")
@@ -156,7 +156,7 @@ def _from_hub(spec: ModelSpec, recipe: Recipe) -> Built:
     return _with_classes(spec, recipe, model, had=config.num_classes, fits=fits)
 
 
-def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
+def _from_file(spec: ModelSpec, recipe: BuildRecipe, path: Path) -> Built:
     state = read_state(path)
     config = recipe.config
     classifier, first = _names(config.classifier)[0], _names(config.first_conv)[0]
@@ -180,19 +180,21 @@ def _from_file(spec: ModelSpec, recipe: Recipe, path: Path) -> Built:
     return _with_classes(spec, recipe, model, had, fits=had == spec.classes and channels == spec.channels)
 
 
-def _with_classes(spec: ModelSpec, recipe: Recipe, model: nn.Module, had: int, fits: bool) -> Built:
+def _with_classes(spec: ModelSpec, recipe: BuildRecipe, model: nn.Module, had: int, fits: bool) -> Built:
     if had != spec.classes:
         model.reset_classifier(spec.classes, **recipe.classifier)  # type: ignore[operator]
     return _built(spec, recipe, model.eval(), head_is_new=not fits)
 
 
-def _built(spec: ModelSpec, recipe: Recipe, model: nn.Module, head_is_new: bool) -> Built:
+def _built(spec: ModelSpec, recipe: BuildRecipe, model: nn.Module, head_is_new: bool) -> Built:
     if recipe.config is None:
         raise PlanError(f"{recipe.name}: timm keeps no configuration (mean, std, input size) of this model")
     return Built(model, head_is_new)
 
 
-def _misfit(spec: ModelSpec, recipe: Recipe, path: Path, state: State, classes: int, error: Exception) -> WeightsError:
+def _misfit(
+    spec: ModelSpec, recipe: BuildRecipe, path: Path, state: State, classes: int, error: Exception
+) -> WeightsError:
     """An error that names the first keys that do not fit, without those that only depend on the resolution."""
     wanted = recipe.create(num_classes=classes, in_chans=spec.channels).state_dict()
     missing = [key for key in wanted if key not in state]

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from vitsearch import __version__
-from vitsearch.cli import bundles, device_commands, first_files, report_commands
-from vitsearch.cli.results import commands, database_commands, retarget, study_commands
-from vitsearch.cli.results.study_commands import AsJson
+from vitsearch.cli import bundles, converters, device_commands, first_files, plans, report_commands
+from vitsearch.cli.arguments import AsJson
+from vitsearch.cli.results import commands, databases, retarget, studies
 from vitsearch.core.json_value import json_text
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
@@ -31,8 +31,8 @@ app = typer.Typer(
 )
 
 app.add_typer(device_commands.app, name="devices")
-app.add_typer(study_commands.app, name="studies")
-app.add_typer(database_commands.app, name="db")
+app.add_typer(studies.app, name="studies")
+app.add_typer(databases.app, name="db")
 app.command()(bundles.ship)
 app.command()(bundles.verify)
 
@@ -158,9 +158,9 @@ def check(
     what the search will cost: plans, models, limits that none can meet, disk space, time of workers and device. Each
     part is printed as soon as it is known. With --connect, nothing is changed at the places that are tried.
     """
-    from vitsearch.cli.checking import Asked, Report, check_all
+    from vitsearch.cli.checking import CheckRequest, Report, check_all
 
-    check_all(Asked(space, tuple(overrides or ()), tuple(devices or ()), costs, connect), Report(as_json))
+    check_all(CheckRequest(space, tuple(overrides or ()), tuple(devices or ()), costs, connect), Report(as_json))
 
 
 app.command()(commands.status)
@@ -172,31 +172,7 @@ app.command()(retarget.retarget)
 app.command()(report_commands.report)
 app.command()(report_commands.serve)
 app.command()(report_commands.dashboard)
-
-
-@app.command()
-def plan(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PLAN",
-            help="A plan in the words of a space file, or a point of front --json; - for standard input.",
-            show_default=False,
-        ),
-    ],
-    space: Annotated[
-        Path | None,
-        typer.Option(metavar="SPACE", help="A space file that fills in what PLAN leaves out.", show_default=False),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check whether a plan written by hand can be built."""
-    from vitsearch.cli.plans import describe, read, warning
-
-    written = read(file, space)
-    if known := warning(written):
-        typer.echo(f"warning: {known}", err=True)
-    typer.echo(json_text(written.plan.to_json()) if as_json else describe(file, written))
+app.command()(plans.plan)
 
 
 @app.command()
@@ -230,7 +206,7 @@ def capabilities(
     Operators, precisions, and why others are not supported, in Markdown. With --try, find out what works.
     """
     if tries:
-        from vitsearch.cli.attempts import try_backbones
+        from vitsearch.cli.capabilities import try_backbones
 
         if not names:
             raise typer.BadParameter("--try needs the name of a backbone")
@@ -254,25 +230,7 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command("install-converter")
-def install_converter(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="litert: writes TFLite files.", show_default=False)],
-    as_json: AsJson = False,
-) -> None:
-    """Install what writes the files of a runtime.
-
-    It gets an environment of its own, because it pins other versions of our libraries. VITSEARCH_CONVERTERS names the
-    folder; default: in the user's cache.
-    """
-    from vitsearch.cli.converters import install
-
-    install(name, to_stderr=as_json)
-    if as_json:
-        from vitsearch.cli.printed import PrintedConverter
-
-        typer.echo(json_text(PrintedConverter(name)))
-
-
+app.command("install-converter")(converters.install_converter)
 app.command("agent-pyz")(first_files.agent_pyz)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.results.study_commands import AsJson, StudyName
+from vitsearch.cli.arguments import AsJson, StudyName
 from vitsearch.errors import BundleError, DeviceLost
 from vitsearch_evaluators.base.printable import printable
 
@@ -102,10 +102,12 @@ def summary(bundle: Bundle) -> str:
     model, test = bundle.model, bundle.model.on_test
     lines = [f"{model.origin}: {model.text}"]
     accuracies = [("validation", model.validation), ("test", test)]
-    for name, one in accuracies:
-        if one is not None:
-            low, high = one.interval
-            lines.append(f"{name:<10}  {one.correct} of {one.n} correct ({one.share:.4f}, {low:.4f} to {high:.4f})")
+    for name, counts in accuracies:
+        if counts is not None:
+            low, high = counts.interval
+            lines.append(
+                f"{name:<10}  {counts.correct} of {counts.n} correct ({counts.share:.4f}, {low:.4f} to {high:.4f})"
+            )
     if test is None:
         lines.append("test        the data has no test images: the accuracy on other images is not known")
     else:
@@ -161,7 +163,7 @@ def verify(
     from vitsearch_evaluators.cli import verify as agent  # only for those who verify
     from vitsearch_evaluators.errors import EvaluatorError
 
-    asked = argparse.Namespace(
+    options = argparse.Namespace(
         bundle=bundle,
         data=data,
         no_measure=no_measure,
@@ -173,7 +175,7 @@ def verify(
         cpus=None,
     )
     try:
-        code = agent.run(asked) if device is None else _verify_on(device, asked)
+        code = agent.run(options) if device is None else _verify_on(device, options)
     except EvaluatorError as error:
         if error.transient:
             raise DeviceLost(f"device {device}: {error}") from error
@@ -181,7 +183,7 @@ def verify(
     raise typer.Exit(code)
 
 
-def _verify_on(device: str, asked: argparse.Namespace) -> int:
+def _verify_on(device: str, options: argparse.Namespace) -> int:
     from vitsearch.devices.connection import connect, known_device  # not for those who verify here
     from vitsearch.space.sections import DeviceSection
     from vitsearch_evaluators.cli import verify as agent
@@ -195,4 +197,4 @@ def _verify_on(device: str, asked: argparse.Namespace) -> int:
         return DeviceRunner(opened, client, repeat)
 
     with client:
-        return agent.run_with(asked, there)
+        return agent.run_with(options, there)

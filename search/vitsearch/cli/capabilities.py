@@ -1,19 +1,32 @@
-"""The tables of the operators that each backbone supports, and of the precisions that each runtime supports.
+"""`vitsearch capabilities`: the operators that each backbone supports, and the precisions of each runtime.
 
-They are built by asking `supports`, so they cannot differ from it. `vitsearch capabilities` prints what
-`describe` returns; `docs/capabilities.md` contains that output.
+The tables are built by asking `supports`, so they cannot differ from it; `docs/capabilities.md` contains them. With
+`--try`, each backbone is built and exported, and its files run.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
 
 from vitsearch import backbones
+from vitsearch.cli.rows import Rows
+from vitsearch.cli.terminal import Terminal
 from vitsearch.core import precisions
+from vitsearch.core.caveats.precision_shares import in_name_only, shown
+from vitsearch.core.json_value import json_text
+from vitsearch.core.plan import precision_text
+from vitsearch.errors import UnknownName
 from vitsearch.space.knobs import Distillation, Precision, Runtime, TokenPruning
+from vitsearch_evaluators.base.printable import printable
+
+if TYPE_CHECKING:
+    from vitsearch.core.backbone_check import BackboneCheck, FileCheck
 
 EXAMPLES = (
     "deit_tiny_patch16_224",
@@ -44,10 +57,16 @@ ASKED: tuple[tuple[str, str, Any], ...] = (
     ("int8 in convolutions", "quantized_ops", precisions.ALL),
 )
 YES, NO = "yes", "no"
+COLUMNS = ["precision", "runtime", "result", "MACs", "difference", "size_mb", "latency_ms"]
+LEGEND = (
+    "MACs: those that the runtime computes in that precision. difference: of the logits to those of torch in fp32 "
+    "(int8_qat: of torch with rounding), over the largest logit; large ones are normal for int8 on random weights. "
+    "latency_ms: one image, one thread, on this machine."
+)
 
 
 @dataclass
-class _Notes:
+class _Footnotes:
     """Reasons, numbered in the order of their first use."""
 
     reasons: list[str] = field(default_factory=list)
@@ -74,16 +93,16 @@ def examples() -> tuple[str, ...]:
 
 def describe(names: Sequence[str]) -> str:
     """Two tables and the reasons, in Markdown. Raises `UnknownName` for an unknown name."""
-    notes = _Notes()
+    notes = _Footnotes()
     heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
     precisions = typing.get_args(Precision)
-    made = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
-    made += [[runtime, *_precisions(runtime, notes)] for runtime in typing.get_args(Runtime)]
-    return "\n".join([*map(_line, rows), "", *map(_line, made), "", "Reasons:", "", *notes.lines()])
+    table = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
+    table += [[runtime, *_precisions(runtime, notes)] for runtime in typing.get_args(Runtime)]
+    return "\n".join([*map(_line, rows), "", *map(_line, table), "", "Reasons:", "", *notes.lines()])
 
 
-def _row(name: str, notes: _Notes) -> list[str]:
+def _row(name: str, notes: _Footnotes) -> list[str]:
     family = backbones.find(name)
     cells = [name, family.family, str(len(family.variants()))]
     cells += [_cell(name, knob, value, notes) for _, knob, value in ASKED]
@@ -92,12 +111,12 @@ def _row(name: str, notes: _Notes) -> list[str]:
     return [*cells, ", ".join(targets)]
 
 
-def _cell(name: str, knob: str, value: Any, notes: _Notes) -> str:
+def _cell(name: str, knob: str, value: Any, notes: _Footnotes) -> str:
     reason = backbones.supports(name, knob, value)
     return YES if reason is None else notes.of_backbone(name, reason)
 
 
-def _windows(name: str, notes: _Notes) -> str:
+def _windows(name: str, notes: _Footnotes) -> str:
     """The windows that fit at the native resolution."""
     fitting = backbones.find(name).windows(name, backbones.native_resolution(name))
     if fitting:
@@ -105,7 +124,7 @@ def _windows(name: str, notes: _Notes) -> str:
     return notes.of_backbone(name, backbones.supports(name, "window_size", 2) or "is built with one window only")
 
 
-def _tokens(name: str, notes: _Notes) -> str:
+def _tokens(name: str, notes: _Footnotes) -> str:
     reason = backbones.supports(name, "token_pruning_ratio", RATIO)
     if reason is not None:
         return notes.of_backbone(name, reason)
@@ -113,14 +132,14 @@ def _tokens(name: str, notes: _Notes) -> str:
     return ", ".join(method for method in methods if backbones.supports(name, "token_pruning_method", method) is None)
 
 
-def _precisions(runtime: str, notes: _Notes) -> list[str]:
+def _precisions(runtime: str, notes: _Footnotes) -> list[str]:
     """Precisions that a runtime simply does not have need no reason. Of int8 the cell has the quantized layers."""
-    found = precisions.RUNTIMES[runtime]
+    features = precisions.RUNTIMES[runtime]
     return [
-        ", ".join(found.quantized_ops.get(precision, (YES,)))
-        if precision in found.precisions
-        else notes.mark(found.refused[precision])
-        if precision in found.refused
+        ", ".join(features.quantized_ops.get(precision, (YES,)))
+        if precision in features.precisions
+        else notes.mark(features.refused[precision])
+        if precision in features.refused
         else NO
         for precision in typing.get_args(Precision)
     ]
@@ -128,3 +147,70 @@ def _precisions(runtime: str, notes: _Notes) -> list[str]:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequence[str], as_json: bool) -> bool:
+    """Try each backbone and print what works; returns whether all of it does.
+
+    Without `runtimes`, they are tried in those whose files are written in seconds.
+
+    Raises `UnknownName` before anything is tried.
+    """
+    for name in names:
+        backbones.find(name)
+    for runtime in runtimes:
+        if runtime not in precisions.RUNTIMES:
+            raise UnknownName("runtime", runtime, precisions.RUNTIMES)
+    _say(f"trying {', '.join(names)}: loading torch")
+    from vitsearch.workers.backbone_check import QUICK, check_backbone  # torch, onnx and onnxruntime
+
+    console, checks = Terminal(), []
+    for name in names:
+        checks.append(check_backbone(name, resolution, runtimes or QUICK, _say))
+        if not as_json:
+            print_check(checks[-1], console)
+    if as_json:
+        console.out(json_text(checks), highlight=False)
+    return all(check.works for check in checks)
+
+
+def _say(text: str) -> None:
+    """What begins now; on standard error, so that a pipe gets the result alone."""
+    typer.echo(printable(text), err=True)
+
+
+def print_check(check: BackboneCheck, console: Console) -> None:
+    title = f"{check.backbone} ({check.family}) at {check.resolution} pixels"
+    if check.params_m is not None and check.macs_m is not None:
+        title += f": {check.params_m:.1f} million parameters, {check.macs_m:.0f} million MACs"
+    if check.reason is not None:
+        console.print(f"{title}\ndoes not work: {check.reason}", markup=False)
+        return
+    rows = [_file_row(file) for file in check.files]
+    console.print(Rows(COLUMNS, rows, ["precision", "MACs"], title))
+    for line in _reasons(check.files):
+        console.print(line, markup=False)
+    console.print(LEGEND, style="dim", markup=False)
+
+
+def _file_row(file: FileCheck) -> list[str]:
+    result = "works" if file.reason is None else "refused" if file.is_refused else "fails"
+    figures = (file.difference, ".1e"), (file.size_mb, ".2f"), (file.latency_ms, ".2f")
+    return [
+        precision_text(file.precision, file.quantized_ops),
+        file.runtime,
+        result,
+        shown(file.precision, file.shares),
+        *("" if figure is None else format(figure, form) for figure, form in figures),
+    ]
+
+
+def _reasons(files: Sequence[FileCheck]) -> Iterator[str]:
+    """Each reason once, with the files that it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for file in files:
+        if reason := file.reason or in_name_only(file.precision, file.shares):
+            concerned.setdefault(reason, []).append(
+                f"{precision_text(file.precision, file.quantized_ops)} on {file.runtime}"
+            )
+    return (f"{', '.join(which)}: {reason}" for reason, which in concerned.items())

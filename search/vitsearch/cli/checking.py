@@ -27,7 +27,7 @@ SILENT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckRequest:
     """What the command is asked to check. `devices` are descriptions; `costs` and `connect` add those parts."""
 
     space: Path
@@ -68,19 +68,19 @@ class Report:
             timer.cancel()
 
 
-def check_all(asked: Asked, report: Report) -> None:
+def check_all(request: CheckRequest, report: Report) -> None:
     """Check a space file, and print each part as soon as it is known.
 
     Raises `SpaceError` with every problem, and `typer.Exit` where all of them were printed already."""
-    with saying_only_what_is_new(of_file(asked.space, asked.overrides)):
+    with saying_only_what_is_new(of_file(request.space, request.overrides)):
         with report.under_way("loading PyTorch and the backbones"):
             from vitsearch.devices import descriptions
             from vitsearch.search import check
 
-            described = [descriptions.find_named(one) for one in asked.devices]
-            file = check.check_file(asked.space, asked.overrides)
+            described = [descriptions.find_named(name) for name in request.devices]
+            file = check.check_file(request.space, request.overrides)
         report.warn(file.warnings)
-        tried = _connected(file, report) if asked.connect else None
+        tried = _connected(file, report) if request.connect else None
         with report.under_way("reading the images"):
             data = check.check_data(file)
         report.warn(data.warnings)
@@ -89,10 +89,10 @@ def check_all(asked: Asked, report: Report) -> None:
             checked = check.Checked(file, data, check.check_weights_of(file, data))
         report.warn(checked.warnings)
         with report.under_way("counting plans"):
-            found = check.check_devices(checked, described) if described else checked.require()
-        report.part(found.describe())
+            review = check.check_devices(checked, described) if described else checked.require()
+        report.part(review.describe())
         costs = None
-        if asked.costs:
+        if request.costs:
             valid = checked.require()
             with report.under_way("counting parameters and MACs of models"):
                 models = check.count_models(valid)
@@ -104,7 +104,7 @@ def check_all(asked: Asked, report: Report) -> None:
     if report.as_json:
         from vitsearch.search.check.printed import PrintedCheck
 
-        typer.echo(json_text(PrintedCheck.of(found, tried, costs)))
+        typer.echo(json_text(PrintedCheck.of(review, tried, costs)))
     if tried is not None and tried.problems:
         raise typer.Exit(max(problem.exit_code for problem in tried.problems))
 
@@ -121,7 +121,7 @@ def _connected(file: CheckedFile, report: Report) -> Connections | None:
     report.warn(tried.notes)
     if tried.problems:
         head = f"a run would not start: {counted(len(tried.problems), 'problem')}"
-        typer.echo(printable_lines("\n".join([head, *(f"  {one}" for one in tried.problems)])), err=True)
+        typer.echo(printable_lines("\n".join([head, *(f"  {problem}" for problem in tried.problems)])), err=True)
     return tried
 
 
@@ -145,6 +145,8 @@ def saying_only_what_is_new(said: Sequence[str]) -> Iterator[None]:
             raise
         more = [problem for problem in error.problems if problem not in said]
         if more:
-            text = "\n".join([f"{error.where}: {counted(len(more), 'more problem')}", *(f"  {one}" for one in more)])
+            text = "\n".join(
+                [f"{error.where}: {counted(len(more), 'more problem')}", *(f"  {addition}" for addition in more)]
+            )
             typer.echo(printable_lines(text), err=True)
         raise typer.Exit(error.exit_code) from None

@@ -1,16 +1,29 @@
-"""The output of `vitsearch install-converter`."""
+"""`vitsearch install-converter`: the environment of a converter."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from vitsearch.export.litert import converters
+from vitsearch.cli.arguments import AsJson
+from vitsearch.core.json_value import json_text
 from vitsearch_evaluators.base.printable import printable
 
 
-def install(name: str, to_stderr: bool = False) -> None:
-    """Make the environment of a converter; `UnknownName` for one that does not exist. Its
-    progress may go to standard error."""
-    from vitsearch.export.litert import litert_file
+def install_converter(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="litert: writes TFLite files.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Install what writes the files of a runtime.
 
-    converters.install(name, litert_file.verify, lambda text: typer.echo(printable(text), err=to_stderr))
+    It gets an environment of its own, because it pins other versions of our libraries. VITSEARCH_CONVERTERS names the
+    folder; default: in the user's cache.
+    """
+    from vitsearch.export.litert import converters, litert_file
+
+    converters.install(name, litert_file.verify, lambda text: typer.echo(printable(text), err=as_json))
+    if as_json:
+        from vitsearch.cli.printed import PrintedConverter
+
+        typer.echo(json_text(PrintedConverter(name)))

@@ -52,15 +52,15 @@ def add(
     from vitsearch.devices import pairing
 
     book = _book()
-    asked = pairing.PairingRequest(url, name or pairing.name_from(url), fingerprint)
-    pinned = pairing.pin(asked, book, _confirm)
-    found = pairing.verified(asked, pinned, _token(token_file))
-    book.put(asked.name, found.device)
+    request = pairing.PairingRequest(url, name or pairing.name_from(url), fingerprint)
+    pinned = pairing.pin(request, book, _confirm)
+    paired = pairing.verified(request, pinned, _token(token_file))
+    book.put(request.name, paired.device)
     if as_json:
-        _print(device_tables.row(asked.name, found.device, found.info))
+        _print(device_tables.row(request.name, paired.device, paired.info))
     else:
-        description = device_tables.describe(found.info)
-        typer.echo(f"{asked.name} is {description}; to use it in a space file: devices: [{asked.name}]")
+        description = device_tables.describe(paired.info)
+        typer.echo(f"{request.name} is {description}; to use it in a space file: devices: [{request.name}]")
 
 
 @app.command()
@@ -84,8 +84,8 @@ def status(name: Name, as_json: AsJson = False) -> None:
     """
     from vitsearch.cli import device_tables
 
-    found = device_tables.status(name, _book().get(name))
-    _print(found) if as_json else device_tables.print_status(found)
+    device_status = device_tables.status(name, _book().get(name))
+    _print(device_status) if as_json else device_tables.print_status(device_status)
 
 
 @app.command()
@@ -123,8 +123,8 @@ def peaks(
     """
     from vitsearch.cli import device_tables
 
-    found = device_tables.peaks(name, _book().get(name), runtime, threads)
-    _print(found) if as_json else device_tables.print_peaks(found)
+    rates = device_tables.peaks(name, _book().get(name), runtime, threads)
+    _print(rates) if as_json else device_tables.print_peaks(rates)
 
 
 @app.command()
@@ -143,15 +143,15 @@ def accept(
     from vitsearch.search.admin.device_acceptance import accept as accept_device
     from vitsearch_evaluators.base.printable import printable
 
-    found = accept_device(study, name, lambda text: typer.echo(printable(text), err=True))
+    acceptance = accept_device(study, name, lambda text: typer.echo(printable(text), err=True))
     if as_json:
         from vitsearch.cli.printed import PrintedAcceptance
 
-        before = None if found.before is None else found.before.describe(name)
-        _print(PrintedAcceptance(found.study, found.name, before, found.now.describe(name)))
+        before = None if acceptance.before is None else acceptance.before.describe(name)
+        _print(PrintedAcceptance(acceptance.study, acceptance.name, before, acceptance.now.describe(name)))
         return
-    known = "is known already" if found.before is None else f"is the same as {found.before.describe(name)}"
-    typer.echo(printable(f"study {found.study}: {found.now.describe(name)} {known}"))
+    verdict = "is known already" if acceptance.before is None else f"is the same as {acceptance.before.describe(name)}"
+    typer.echo(printable(f"study {acceptance.study}: {acceptance.now.describe(name)} {verdict}"))
 
 
 @app.command()

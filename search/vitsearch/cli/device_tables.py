@@ -27,10 +27,10 @@ _AT_ONCE = 16
 R = TypeVar("R")
 
 
-def overview(known: Mapping[str, KnownDevice]) -> list[PrintedDevice]:
+def overview(devices: Mapping[str, KnownDevice]) -> list[PrintedDevice]:
     """One row for each device. All devices are asked at the same time."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(_row, known, known.values()))
+        return list(pool.map(_row, devices, devices.values()))
 
 
 def _row(name: str, device: KnownDevice) -> PrintedDevice:
@@ -112,12 +112,15 @@ def peaks(name: str, device: KnownDevice, runtime: str, threads: int | None) -> 
     return {"name": name, **result.to_json()}
 
 
-def print_peaks(found: dict[str, Any], console: Console | None = None) -> None:
+def print_peaks(rates: dict[str, Any], console: Console | None = None) -> None:
     console = console or Terminal()
-    rows = [[one["precision"], str(one["threads"]), *_rate_cells(one["gflops"], "GFLOP/s")] for one in found["gemm"]]
-    rows.append(["copy", "1", *_rate_cells(found["copy_gb_per_s"], "GB/s")])
+    rows = [
+        [product["precision"], str(product["threads"]), *_rate_cells(product["gflops"], "GFLOP/s")]
+        for product in rates["gemm"]
+    ]
+    rows.append(["copy", "1", *_rate_cells(rates["copy_gb_per_s"], "GB/s")])
     console.print(Rows(["peak", "threads", "best", "median", "repeats"], rows, ["peak"]))
-    for line in _peaks_notes(found):
+    for line in _peaks_notes(rates):
         console.print(plain(line), style="dim")
 
 
@@ -125,19 +128,19 @@ def _rate_cells(rate: dict[str, Any], unit: str) -> tuple[str, str, str]:
     return f"{rate['best']:.4g} {unit}", f"{rate['median']:.4g} {unit}", str(rate["n"])
 
 
-def _peaks_notes(found: dict[str, Any]) -> list[str]:
-    version, heat, wait = found["runtime_version"], found["temperature_c"], found["wait_over_cpu"]
-    notes = [f"{key}: {reason}" for key, reason in found["reasons"].items()]
+def _peaks_notes(rates: dict[str, Any]) -> list[str]:
+    version, heat, wait = rates["runtime_version"], rates["temperature_c"], rates["wait_over_cpu"]
+    notes = [f"{key}: {reason}" for key, reason in rates["reasons"].items()]
     warm = "" if heat is None else f", {heat:.1f} °C"
-    runtime = f"{found['runtime']} {version or ''}".strip()
+    runtime = f"{rates['runtime']} {version or ''}".strip()
     notes.append(
-        f"{found['name']}: {runtime}, environment {found['environment_id'][:_SHORT_ID]}{warm}, {found['started_at']}"
+        f"{rates['name']}: {runtime}, environment {rates['environment_id'][:_SHORT_ID]}{warm}, {rates['started_at']}"
     )
     if wait is not None and wait > CONTENDED_WAIT_OVER_CPU:
         notes.append(
             f"Other work ran on the device (waited {wait:.0%} of the time it ran), so the true peaks are higher."
         )
-    if found["emulated"]:
+    if rates["emulated"]:
         notes.append("EMULATED: these are not the peaks of a real device")
     return notes
 
@@ -156,13 +159,13 @@ def print_overview(rows: list[PrintedDevice], console: Console | None = None) ->
             console.print(plain(row.reason), style="dim")
 
 
-def print_status(found: dict[str, Any], console: Console | None = None) -> None:
+def print_status(device: dict[str, Any], console: Console | None = None) -> None:
     console = console or Terminal()
-    runtimes = sorted(found["runtimes"], key=lambda runtime: not runtime["available"])
-    lines = [(heading, text, "") for heading, text in _lines(found)]
-    lines += [("runtime", _runtime_text(one), "" if one["available"] else "dim") for one in runtimes]
+    runtimes = sorted(device["runtimes"], key=lambda runtime: not runtime["available"])
+    lines = [(heading, text, "") for heading, text in _lines(device)]
+    lines += [("runtime", _runtime_text(entry), "" if entry["available"] else "dim") for entry in runtimes]
     console.print(Pairs(lines))
-    if found["queue"]:
+    if device["queue"]:
         console.print()
         rows = [
             [
@@ -173,34 +176,39 @@ def print_status(found: dict[str, Any], console: Console | None = None) -> None:
                 "" if job["trial"] is None else str(job["trial"]),
                 str(job["attempts"] or ""),
             ]
-            for job in found["queue"]
+            for job in device["queue"]
         ]
         headings = ["job", "kind", "state", "study", "trial", "attempt"]
         console.print(Rows(headings, rows, headings[:4]))
 
 
-def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
-    fingerprint, conditions = found["fingerprint"], found["conditions"]
+def _lines(device: dict[str, Any]) -> list[tuple[str, str]]:
+    fingerprint, conditions = device["fingerprint"], device["conditions"]
     temperature = conditions["temperature_c"]
     lines = [
-        ("device", f"{found['name']} (id {found['device_id'][:_SHORT_ID]})"),
-        ("address", f"{found['url']}, agent {found['agent_version']}"),
-        ("board", f"{fingerprint.get('board') or fingerprint.get('cpu') or 'unknown'} ({found['kind']})"),
-        ("environment", found["environment_id"][:_SHORT_ID]),
-        ("memory", "unknown" if found["memory_mb"] is None else f"{found['memory_mb']} MB"),
+        ("device", f"{device['name']} (id {device['device_id'][:_SHORT_ID]})"),
+        ("address", f"{device['url']}, agent {device['agent_version']}"),
+        ("board", f"{fingerprint.get('board') or fingerprint.get('cpu') or 'unknown'} ({device['kind']})"),
+        ("environment", device["environment_id"][:_SHORT_ID]),
+        ("memory", "unknown" if device["memory_mb"] is None else f"{device['memory_mb']} MB"),
         (
             "temperature",
             conditions["reason"] if temperature is None else f"{temperature:.1f} °C ({conditions['zone']})",
         ),
-        ("power meter", found["power_meter"] or "none"),
-        ("queue", _queue_text(found["queued"], found["running"], found["quarantined"])),
+        ("power meter", device["power_meter"] or "none"),
+        ("queue", _queue_text(device["queued"], device["running"], device["quarantined"])),
     ]
-    for one in found["restrictions"]:
-        lines.append(("restriction", f"{one['name']}: {'yes' if one['holds'] else 'NO'}, {one['detail']}"))
-    if found["quarantined"]:
-        lines.append(("QUARANTINED", found["quarantined"]))
-    if found["emulation"]:
-        lines.append(("EMULATED", ", ".join(f"{key} {value}" for key, value in found["emulation"].items())))
+    for restriction in device["restrictions"]:
+        lines.append(
+            (
+                "restriction",
+                f"{restriction['name']}: {'yes' if restriction['holds'] else 'NO'}, {restriction['detail']}",
+            )
+        )
+    if device["quarantined"]:
+        lines.append(("QUARANTINED", device["quarantined"]))
+    if device["emulation"]:
+        lines.append(("EMULATED", ", ".join(f"{key} {value}" for key, value in device["emulation"].items())))
     return lines
 
 

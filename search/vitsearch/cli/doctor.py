@@ -31,34 +31,34 @@ class PrintedDoctor:
 
 def examine(as_json: bool) -> bool:
     """Print what is there and what is missing; returns whether every known device answers."""
-    found, devices = this_machine(), survey(DeviceBook.of_user(os.environ).devices())
-    machine = replace(found, parts=found.parts | {"network": (weights_hub(os.environ),)})
+    here, devices = this_machine(), survey(DeviceBook.of_user(os.environ).devices())
+    machine = replace(here, parts=here.parts | {"network": (weights_hub(os.environ),)})
     if as_json:
         typer.echo(json_text(PrintedDoctor(machine, tuple(devices))))
     else:
         print_machine(machine)
         print_devices(devices)
-    return all(one.reason is None for one in devices)
+    return all(device.reason is None for device in devices)
 
 
-def print_machine(found: Machine, console: Console | None = None) -> None:
+def print_machine(machine: Machine, console: Console | None = None) -> None:
     console = console or Terminal()
-    memory = "" if found.memory_gb is None else f", {found.memory_gb:.1f} GB of memory"
+    memory = "" if machine.memory_gb is None else f", {machine.memory_gb:.1f} GB of memory"
     console.print("This machine", style="bold")
-    _line(console, f"vitsearch {found.vitsearch}, Python {found.python}, {found.system}")
-    _line(console, f"{found.cores} cores{memory}, {found.disk_free_gb:.0f} GB free on this disk")
-    _line(console, f"GPU: {found.gpu or 'none that torch finds'}")
-    for group, parts in found.parts.items():
+    _line(console, f"vitsearch {machine.vitsearch}, Python {machine.python}, {machine.system}")
+    _line(console, f"{machine.cores} cores{memory}, {machine.disk_free_gb:.0f} GB free on this disk")
+    _line(console, f"GPU: {machine.gpu or 'none that torch finds'}")
+    for group, parts in machine.parts.items():
         console.print(group, markup=False)
         _print_parts(parts, console)
 
 
-def print_devices(found: Sequence[DeviceSurvey], console: Console | None = None) -> None:
+def print_devices(devices: Sequence[DeviceSurvey], console: Console | None = None) -> None:
     console = console or Terminal()
-    if not found:
+    if not devices:
         console.print("No device is known here. To add one, run:")
         _command(console, "  vitsearch devices add https://nano.local:8470")
-    for device in found:
+    for device in devices:
         console.print(printable(f"Device {device.name} ({device.board or device.url})"), style="bold", markup=False)
         if device.reason is not None:
             _command(console, f"  does not answer: {device.reason}", "yellow")

@@ -82,7 +82,7 @@ class LiveView:
     def left(self, text: str) -> None:
         self._left = text
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         self._records.update(records)
         self.note(f"known from earlier runs: {counted(len(records), 'trial')}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vitsearch.cli.results.study_commands import StudyName
+from vitsearch.cli.arguments import StudyName
 from vitsearch.errors import StoreError
 from vitsearch_evaluators.base.printable import printable
 
@@ -38,13 +38,13 @@ def report(
     for path in filter(None, (to, svg, png)):
         if not path.parent.is_dir():  # a typing error would otherwise make a folder
             raise StoreError(f"{path} cannot be written: there is no folder {path.parent}")
-    found = api.open_study(study).report()
+    summary = api.open_study(study).report()
     if svg is not None:
-        _write(svg, front_picture(found).to_svg().encode())
+        _write(svg, front_picture(summary).to_svg().encode())
     if png is not None:
-        _write(png, front_picture(found).to_png())
+        _write(png, front_picture(summary).to_png())
     if to is not None:
-        _write(to, page(found.to_json(), live=False).encode())
+        _write(to, page(summary.to_json(), live=False).encode())
 
 
 def _write(path: Path, content: bytes) -> None:

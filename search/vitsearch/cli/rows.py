@@ -65,7 +65,9 @@ class Rows:
             return
         yield self._table(shown, widths)
         if left_out := columns[len(shown) :]:
-            yield Text(f"not in this width: {', '.join(one.heading for one in left_out)}; {self.rest}", style="dim")
+            yield Text(
+                f"not in this width: {', '.join(hidden.heading for hidden in left_out)}; {self.rest}", style="dim"
+            )
 
     def _table(self, columns: Sequence[_Column], widths: Sequence[int]) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")

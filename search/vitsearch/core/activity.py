@@ -63,8 +63,8 @@ class Work:
     def activity(self) -> Activity:
         """What the work does now."""
         now = time.monotonic()
-        reasons_first = sorted(self._awaited, key=lambda one: not one.why)
-        texts = [text for one in reasons_first if (text := one.text(now)) is not None]
+        reasons_first = sorted(self._awaited, key=lambda wait: not wait.why)
+        texts = [text for wait in reasons_first if (text := wait.text(now)) is not None]
         return Activity(self.text or self.elsewhere.text, texts[0] if texts else self.elsewhere.awaits)
 
 

@@ -10,7 +10,7 @@ ClassWeights = str | tuple[tuple[str, float], ...]
 NONE, BALANCED = "none", "balanced"
 
 
-def class_weights(asked: ClassWeights, names: Sequence[str], images: Sequence[int]) -> tuple[float, ...] | None:
+def class_weights(stated: ClassWeights, names: Sequence[str], images: Sequence[int]) -> tuple[float, ...] | None:
     """The weight of each class; None for no weights. `names` and `images` are the name and the number of training
     images of each class, in the same order.
 
@@ -18,17 +18,17 @@ def class_weights(asked: ClassWeights, names: Sequence[str], images: Sequence[in
     of the labels keeps its size beside that of the distillation: only ratios of weights matter. A class without images
     has the weight 1.
     """
-    if asked == NONE:
+    if stated == NONE:
         return None
-    if isinstance(asked, str):
+    if isinstance(stated, str):
         raw = [1.0 / count if count else 0.0 for count in images]
     else:
-        given = dict(asked)
-        raw = [given.get(name, 1.0) for name in names]
+        by_name = dict(stated)
+        raw = [by_name.get(name, 1.0) for name in names]
     mean = math.fsum(weight * count for weight, count in zip(raw, images, strict=True)) / sum(images)
     return tuple(weight / mean if count else 1.0 for weight, count in zip(raw, images, strict=True))
 
 
-def unknown_classes(asked: ClassWeights, names: Sequence[str]) -> list[str]:
+def unknown_classes(stated: ClassWeights, names: Sequence[str]) -> list[str]:
     """The names with weights that are no class of the data."""
-    return [] if isinstance(asked, str) else [name for name, _ in asked if name not in names]
+    return [] if isinstance(stated, str) else [name for name, _ in stated if name not in names]

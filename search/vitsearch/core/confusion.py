@@ -96,7 +96,7 @@ class Confusion:
 
         pairs, counts = np.unique(np.stack([np.asarray(labels), np.asarray(predicted)]), axis=1, return_counts=True)
         rows = zip(*pairs.tolist(), counts.tolist(), strict=True)
-        return cls(tuple((int(label), int(found), int(count)) for label, found, count in rows))
+        return cls(tuple((int(label), int(answer), int(count)) for label, answer, count in rows))
 
     @classmethod
     def from_json(cls, rows: Iterable[Sequence[int]]) -> Confusion:
@@ -124,14 +124,14 @@ class Confusion:
         for label, other, count in self.cells:
             if label != other and count > wrong.get(label, (NO_CLASS, 0))[1]:
                 wrong[label] = other, count
-        found = []
+        accuracies = []
         for label, images in self._images.items():
             worst, confused = wrong.get(label, (NO_CLASS, 0))
             taken_for = names[worst] if worst != NO_CLASS else "no class" if confused else None
             right, taken = self._right[label], self._predicted.get(label, 0)
             interval = wilson(right, images)
-            found.append(ClassAccuracy(names[label], images, right, *interval, taken, taken_for, confused))
-        return found
+            accuracies.append(ClassAccuracy(names[label], images, right, *interval, taken, taken_for, confused))
+        return accuracies
 
     @cached_property
     def recalls(self) -> dict[int, float]:
@@ -172,21 +172,21 @@ class Confusion:
 
     @cached_property
     def _images(self) -> dict[int, int]:
-        found: dict[int, int] = {}
+        images: dict[int, int] = {}
         for label, _, count in self.cells:
-            found[label] = found.get(label, 0) + count
-        return found
+            images[label] = images.get(label, 0) + count
+        return images
 
     @cached_property
     def _right(self) -> dict[int, int]:
-        return dict.fromkeys(self._images, 0) | {one: count for one, other, count in self.cells if one == other}
+        return dict.fromkeys(self._images, 0) | {label: count for label, other, count in self.cells if label == other}
 
     @cached_property
     def _predicted(self) -> dict[int, int]:
-        found: dict[int, int] = {}
+        counts: dict[int, int] = {}
         for _, predicted, count in self.cells:
-            found[predicted] = found.get(predicted, 0) + count
-        return found
+            counts[predicted] = counts.get(predicted, 0) + count
+        return counts
 
     def _mean_recall_interval(self) -> tuple[float, float]:
         below = above = 0.0
@@ -203,11 +203,11 @@ class Confusion:
         labels, predicted, counts = np.array(self.cells, dtype=np.int64).T
         draws = max(FEWEST_DRAWS, min(DRAWS, DRAWN_CELLS // len(counts)))
         drawn = np.random.default_rng(SEED).multinomial(self.n, counts / self.n, size=draws)
-        known = np.array(list(self._images))
-        images = _summed(drawn, np.searchsorted(known, labels), len(known))
-        is_right, is_known = labels == predicted, np.isin(predicted, known)
-        right = _summed(drawn[:, is_right], np.searchsorted(known, labels[is_right]), len(known))
-        taken = _summed(drawn[:, is_known], np.searchsorted(known, predicted[is_known]), len(known))
+        classes = np.array(list(self._images))
+        images = _summed(drawn, np.searchsorted(classes, labels), len(classes))
+        is_right, is_known = labels == predicted, np.isin(predicted, classes)
+        right = _summed(drawn[:, is_right], np.searchsorted(classes, labels[is_right]), len(classes))
+        taken = _summed(drawn[:, is_known], np.searchsorted(classes, predicted[is_known]), len(classes))
         has_images = images > 0  # a class of which nothing was drawn has no score in this resample
         scores = np.where(has_images, 2 * right / np.maximum(images + taken, 1), 0.0)
         low, high = np.percentile(scores.sum(axis=1) / has_images.sum(axis=1), [2.5, 97.5])
@@ -218,9 +218,9 @@ def _summed(drawn: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], number:
     """The columns of `drawn` (resamples, cells) added up by their group: (resamples, `number`)."""
     import numpy as np  # here, as the command line starts without it
 
-    found = np.zeros((len(drawn), number), np.int64)
+    sums = np.zeros((len(drawn), number), np.int64)
     order = np.argsort(groups, kind="stable")
     present, starts = np.unique(groups[order], return_index=True)
     if len(present):
-        found[:, present] = np.add.reduceat(drawn[:, order], starts, axis=1)
-    return found
+        sums[:, present] = np.add.reduceat(drawn[:, order], starts, axis=1)
+    return sums

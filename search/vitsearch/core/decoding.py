@@ -69,7 +69,7 @@ def decoded(read: Callable[[Any], T], value: Any, where: str, expected: Any = No
     """What `read` makes of a stored value, if all of it has the types of its fields. `expected` is the type of the
     result where that is no dataclass. Raises `Damaged`."""
     try:
-        found = read(value)
+        result = read(value)
     except Damaged:
         raise
     except KeyError as error:
@@ -78,15 +78,15 @@ def decoded(read: Callable[[Any], T], value: Any, where: str, expected: Any = No
         raise damaged(where, "is nested too deeply") from None
     except UNREADABLE as error:
         raise damaged(where, str(error) or type(error).__name__) from None
-    expect(type(found) if expected is None else expected, found, where)
-    return found
+    expect(type(result) if expected is None else expected, result, where)
+    return result
 
 
 def expect(expected: Any, value: Any, where: str) -> None:
     """Raise `Damaged` unless a value and all in it are of the `expected` type."""
     if (wrong := _check(expected)(value)) is not None:
-        path, found, allowed = wrong
-        raise damaged(where, f"{path.lstrip('.') or 'it'} is {shown(found)}, allowed: {allowed}")
+        path, part, allowed = wrong
+        raise damaged(where, f"{path.lstrip('.') or 'it'} is {shown(part)}, allowed: {allowed}")
 
 
 @cache
@@ -169,13 +169,13 @@ def _one_of(values: tuple[Any, ...]) -> Check:
 
 def _any_of(checks: tuple[Check, ...]) -> Check:
     def check(value: Any) -> Wrong | None:
-        found: list[Wrong] = []
-        for one in checks:
-            if (wrong := one(value)) is None:
+        mismatches: list[Wrong] = []
+        for check_kind in checks:
+            if (wrong := check_kind(value)) is None:
                 return None
-            found.append(wrong)
-        deepest = max(found, key=lambda wrong: len(wrong[0]))
-        return deepest if deepest[0] else ("", value, " or ".join(wrong[2] for wrong in found))
+            mismatches.append(wrong)
+        deepest = max(mismatches, key=lambda wrong: len(wrong[0]))
+        return deepest if deepest[0] else ("", value, " or ".join(wrong[2] for wrong in mismatches))
 
     return check
 
@@ -185,8 +185,8 @@ def _list_of(item: Check) -> Check:
         if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
             return "", value, "a list"
         if item is not _anything:
-            for index, one in enumerate(value):
-                if (wrong := item(one)) is not None:
+            for index, element in enumerate(value):
+                if (wrong := item(element)) is not None:
                     return f"[{index}]{wrong[0]}", *wrong[1:]
         return None
 
@@ -197,8 +197,8 @@ def _tuple_of(items: tuple[Check, ...]) -> Check:
     def check(value: Any) -> Wrong | None:
         if not isinstance(value, tuple | list) or len(value) != len(items):
             return "", value, f"a list of {len(items)}"
-        for index, (item, one) in enumerate(zip(items, value, strict=True)):
-            if (wrong := item(one)) is not None:
+        for index, (item, element) in enumerate(zip(items, value, strict=True)):
+            if (wrong := item(element)) is not None:
                 return f"[{index}]{wrong[0]}", *wrong[1:]
         return None
 
@@ -209,8 +209,8 @@ def _mapping_of(key: Check, item: Check) -> Check:
     def check(value: Any) -> Wrong | None:
         if not isinstance(value, Mapping):
             return "", value, "an object"
-        for name, one in value.items():
-            if (wrong := key(name) or item(one)) is not None:
+        for name, element in value.items():
+            if (wrong := key(name) or item(element)) is not None:
                 return f".{str(name)[:SHOWN]}{wrong[0]}", *wrong[1:]
         return None
 
@@ -228,13 +228,13 @@ def _fields_of(kind: Any) -> Check:
             return "", value, f"a {kind.__name__}"
         stored = vars(value)
         for name, kinds in simple:
-            one_value = stored[name]
-            if type(one_value) is str and str in kinds:  # most are texts, and the call takes longer than the check
+            field_value = stored[name]
+            if type(field_value) is str and str in kinds:  # most are texts, and the call takes longer than the check
                 continue
-            if _is_wrong(one_value, kinds):
+            if _is_wrong(field_value, kinds):
                 return f".{name}", *_check(hints[name])(stored[name])[1:]  # type: ignore[index]
-        for name, one in others:
-            if (wrong := one(stored[name])) is not None:
+        for name, check_field in others:
+            if (wrong := check_field(stored[name])) is not None:
                 return f".{name}{wrong[0]}", *wrong[1:]
         return None
 
@@ -252,10 +252,10 @@ def _keys_of(kind: Any) -> Check:
     def check(value: Any) -> Wrong | None:
         if not isinstance(value, Mapping):
             return "", value, "an object"
-        for name, one in checks.items():
+        for name, check_key in checks.items():
             if name not in value and name in required:
                 return "", value, f"an object with {name}"
-            if name in value and (wrong := one(value[name])) is not None:
+            if name in value and (wrong := check_key(value[name])) is not None:
                 return f".{name}{wrong[0]}", *wrong[1:]
         return None
 

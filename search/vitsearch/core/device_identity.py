@@ -90,15 +90,15 @@ class NamedDevice:
     def label(self) -> str:
         return self.latest.label(self.name)
 
-    def is_same(self, found: DeviceIdentity) -> bool:
-        return any(known.is_same(found) for known in self.identities)
+    def is_same(self, answering: DeviceIdentity) -> bool:
+        return any(identity.is_same(answering) for identity in self.identities)
 
-    def may_be_same(self, found: DeviceIdentity) -> bool:
-        return any(known.may_be_same(found) for known in self.identities)
+    def may_be_same(self, answering: DeviceIdentity) -> bool:
+        return any(identity.may_be_same(answering) for identity in self.identities)
 
-    def differences(self, found: DeviceIdentity) -> tuple[str, ...]:
-        """What shows that `found` is other hardware than the one that was here last."""
-        return self.latest.differences(found)
+    def differences(self, answering: DeviceIdentity) -> tuple[str, ...]:
+        """What shows that `answering` is other hardware than the one that was here last."""
+        return self.latest.differences(answering)
 
     def to_json(self) -> list[dict[str, Any]]:
         return [identity.to_json() for identity in self.identities]

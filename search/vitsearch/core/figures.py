@@ -190,16 +190,16 @@ class Metrics:
 NO_METRICS = Metrics({})
 
 
-def ratio(one: Figure, other: Figure) -> Figure | None:
+def ratio(cost: Figure, other: Figure) -> Figure | None:
     """One cost over another with its 95 % interval, that of two independent errors of their logarithms; None where one
     of them is not known, without an interval where one of them has none."""
-    if not one.value or not other.value:
+    if not cost.value or not other.value:
         return None
-    found, halves = one.value / other.value, [_half_of_log(one), _half_of_log(other)]
+    quotient, halves = cost.value / other.value, [_half_of_log(cost), _half_of_log(other)]
     if None in halves:
-        return Figure(found)
+        return Figure(quotient)
     half = math.hypot(*(half for half in halves if half is not None))
-    return Figure(found, found / math.exp(half), found * math.exp(half))
+    return Figure(quotient, quotient / math.exp(half), quotient * math.exp(half))
 
 
 def _half_of_log(figure: Figure) -> float | None:
@@ -227,8 +227,8 @@ def metrics_of(measurement: Measurement) -> Metrics:
     def figure(value: float | None, reason: str) -> Figure:
         return Figure(value) if value is not None else Figure(None, reason=reasons.get(reason, NO_REASON))
 
-    def median(found: Milliseconds | None, reason: str) -> Figure:
-        return figure(None, reason) if found is None else Figure(found.p50, found.low, found.high)
+    def median(times: Milliseconds | None, reason: str) -> Figure:
+        return figure(None, reason) if times is None else Figure(times.p50, times.low, times.high)
 
     latency, power = measurement.latency_ms, measurement.power
     too_few = f"{latency.n} runs are too few for a 95th percentile"

@@ -93,8 +93,8 @@ class Weighted:
     shares: Mapping[str, float]
 
     def value(self, values: Mapping[str, float], worst: Callable[..., float]) -> float:
-        found = math.fsum(share * values[name] for name, share in self._of_whole())
-        return min(max(found, min(values.values())), max(values.values()))  # rounding never leaves their range
+        mean = math.fsum(share * values[name] for name, share in self._of_whole())
+        return min(max(mean, min(values.values())), max(values.values()))  # rounding never leaves their range
 
     def interval(self, figures: Mapping[str, tuple[float, Ends]], worst: Callable[..., float]) -> Ends:
         middle = self.value({name: value for name, (value, _) in figures.items()}, worst)
@@ -116,26 +116,26 @@ def combined(of_devices: Mapping[str, Metrics], rule: Rule) -> Metrics:
     names = dict.fromkeys(name for metrics in of_devices.values() for name in metrics.figures)
     figures: dict[str, Figure] = {}
     for name in names:
-        found = {device: metrics.figures.get(name, _NOT_ASKED) for device, metrics in of_devices.items()}
-        figures[name] = _figure(name, found, rule)
-        figures |= {at_device(name, device): figure for device, figure in found.items()}
+        by_device = {device: metrics.figures.get(name, _NOT_ASKED) for device, metrics in of_devices.items()}
+        figures[name] = _figure(name, by_device, rule)
+        figures |= {at_device(name, device): figure for device, figure in by_device.items()}
     return Metrics(figures)
 
 
 _NOT_ASKED = Figure(None, reason="it was not measured there")
 
 
-def _figure(name: str, found: Mapping[str, Figure], rule: Rule) -> Figure:
-    for device, figure in found.items():
+def _figure(name: str, by_device: Mapping[str, Figure], rule: Rule) -> Figure:
+    for device, figure in by_device.items():
         if figure.value is None:
             return Figure(None, reason=f"device {device}: {figure.reason}")
     worst: Callable[..., float] = max if METRICS[name].direction == "minimize" else min
-    values = {device: figure.value for device, figure in found.items() if figure.value is not None}
+    values = {device: figure.value for device, figure in by_device.items() if figure.value is not None}
     ends = {
         device: (figure.value, (figure.low, figure.high))
-        for device, figure in found.items()
+        for device, figure in by_device.items()
         if figure.value is not None and figure.low is not None and figure.high is not None
     }
-    low, high = rule.interval(ends, worst) if len(ends) == len(found) else (None, None)
-    notes = [f"device {device}: {figure.note}" for device, figure in found.items() if figure.note is not None]
+    low, high = rule.interval(ends, worst) if len(ends) == len(by_device) else (None, None)
+    notes = [f"device {device}: {figure.note}" for device, figure in by_device.items() if figure.note is not None]
     return Figure(rule.value(values, worst), low, high, note="; ".join(notes) or None)

@@ -37,7 +37,7 @@ class DataIdentity:
 
 
 @dataclass(frozen=True)
-class Unpruned:
+class UnprunedWeights:
     """An unpruned model: the digest of its weights, and what it sees of the images."""
 
     weights: str
@@ -52,13 +52,13 @@ class Origin:
     `closed_form` is the digest of the steps that make rung 0; None when there are none.
     """
 
-    base: Unpruned
-    teacher: Unpruned | None = None
+    base: UnprunedWeights
+    teacher: UnprunedWeights | None = None
     closed_form: str | None = None
 
 
 @dataclass(frozen=True)
-class Target:
+class ExportTarget:
     """How the files of a plan are made beside what its deployment says: `opset` and `version` follow from the
     runtime on the device. `calibration` is the digest of the images of static int8, None where no file depends on
     any; `qat` are the settings of a training for int8."""
@@ -88,7 +88,9 @@ class TrialKeys:
     exports: Mapping[int, ExportKeys]
 
 
-def trial_keys(resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataIdentity, target: Target) -> TrialKeys:
+def trial_keys(
+    resolved: ResolvedPlan, plan: Plan, origin: Origin, data: DataIdentity, target: ExportTarget
+) -> TrialKeys:
     """Every key of a plan, from all that its results depend on."""
     weights = weights_key(resolved, plan, origin, data)
     graph = graph_key(resolved, plan.deployment, data, target.opset, target.version)

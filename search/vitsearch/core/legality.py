@@ -47,17 +47,22 @@ class Reason(NamedTuple):
 
 def reasons(plan: Plan, supports: Supports) -> list[Reason]:
     """Every reason why `plan` cannot be built, in the order of the operators; empty when it can be built."""
-    found = [*_ratios(plan.compression), *_unsupported(plan, supports), *_tokens(plan.compression), *_untrained(plan)]
+    problems = [
+        *_ratios(plan.compression),
+        *_unsupported(plan, supports),
+        *_tokens(plan.compression),
+        *_untrained(plan),
+    ]
     for deployment in plan.deployments:
         if (reason := precisions.supports(deployment.runtime, deployment.precision)) is not None:
-            found.append(Reason("quantization", reason))
+            problems.append(Reason("quantization", reason))
         if (reason := precisions.supports_provider(deployment.runtime, deployment.provider)) is not None:
-            found.append(Reason("provider", reason))
+            problems.append(Reason("provider", reason))
         if (reason := precisions.supports_batch(deployment.runtime, deployment.batch)) is not None:
-            found.append(Reason("batch", reason))
+            problems.append(Reason("batch", reason))
         if (reason := _refused_ops(deployment)) is not None:
-            found.append(Reason("quantized_ops", reason))
-    return found
+            problems.append(Reason("quantized_ops", reason))
+    return problems
 
 
 def possible_ops(backbone: str, runtime: str, precision: str, supports: Supports) -> tuple[str, ...]:
@@ -68,16 +73,16 @@ def possible_ops(backbone: str, runtime: str, precision: str, supports: Supports
 
 def refuse(plan: Plan, supports: Supports) -> None:
     """Raise `PlanError` with every reason when `plan` cannot be built."""
-    found = reasons(plan, supports)
-    if found:
-        raise PlanError("\n".join(["the plan cannot be built:", *(f"  {reason}" for reason in found)]))
+    problems = reasons(plan, supports)
+    if problems:
+        raise PlanError("\n".join(["the plan cannot be built:", *(f"  {reason}" for reason in problems)]))
 
 
 def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
     """What the backbone does not support; only the first of several knobs that give the same reason."""
     seen = set()
     try:
-        for knob, value in _asked(plan):
+        for knob, value in _knob_values(plan):
             reason = supports(plan.backbone, knob, value)
             if reason is not None and reason not in seen:
                 seen.add(reason)
@@ -87,7 +92,7 @@ def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
         yield Reason("backbone", str(error))
 
 
-def _asked(plan: Plan) -> Iterator[tuple[str, Any]]:
+def _knob_values(plan: Plan) -> Iterator[tuple[str, Any]]:
     """The knobs and values that the backbone must support, in the order of the operators."""
     cut = plan.compression
     yield "weights", plan.weights

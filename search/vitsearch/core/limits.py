@@ -102,15 +102,15 @@ def _bound(metric: str, key: str, value: float, base: float | None) -> Bound:
 
 def stated_limits(limits: Mapping[str, Limit], baseline: Mapping[str, float | None]) -> tuple[StatedLimit, ...]:
     """Every limit with its bound, in the order of the file; as `bounds`."""
-    found = []
+    stated = []
     for metric, limit in limits.items():
         absolute = {"min": limit.min, "max": limit.max}
         relative = {"max_drop": limit.max_drop, "max_ratio": limit.max_ratio, "min_ratio": limit.min_ratio}
         for key, value in (absolute | relative).items():
             base = baseline.get(metric) if key in relative else None
             if value is not None and (base is not None or key in absolute):
-                found.append(StatedLimit(_bound(metric, key, value, base), key, value, base))
-    return tuple(found)
+                stated.append(StatedLimit(_bound(metric, key, value, base), key, value, base))
+    return tuple(stated)
 
 
 def constraints(limits: Sequence[Bound], values: Mapping[str, float | None]) -> dict[str, float]:

@@ -30,9 +30,9 @@ def loss(objectives: Sequence[str], values: Mapping[str, float | None]) -> Loss 
     return tuple(losses)
 
 
-def dominates(one: Loss, other: Loss) -> bool:
-    """Whether `one` is nowhere worse than `other` and somewhere better."""
-    return all(a <= b for a, b in zip(one, other, strict=True)) and one != other
+def dominates(point: Loss, other: Loss) -> bool:
+    """Whether `point` is nowhere worse than `other` and somewhere better."""
+    return all(a <= b for a, b in zip(point, other, strict=True)) and point != other
 
 
 def front(points: Sequence[Loss]) -> list[int]:
@@ -93,4 +93,4 @@ def may_be_on(front: Iterable[Loss], metrics: Metrics, objectives: Sequence[str]
     accuracy as it was found."""
     values = metrics.at_end(better=True).values | {"accuracy": metrics.value("accuracy")}
     best = loss(objectives, values)
-    return best is not None and not any(dominates(one, best) for one in front)
+    return best is not None and not any(dominates(point, best) for point in front)

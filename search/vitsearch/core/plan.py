@@ -344,7 +344,7 @@ def deployment_text(deployment: Deployment) -> str:
     parts = [precision_text(deployment.precision, deployment.quantized_ops)]
     if deployment.runtime != "onnxruntime":
         parts.append(deployment.runtime)
-    found = RUNTIMES.get(deployment.runtime)
-    if found is None or deployment.provider != next(iter(found.providers)):
+    runtime = RUNTIMES.get(deployment.runtime)
+    if runtime is None or deployment.provider != next(iter(runtime.providers)):
         parts.append(deployment.provider)
     return " ".join(parts)

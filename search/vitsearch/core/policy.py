@@ -25,7 +25,7 @@ def rule(value: T, why: str, benchmark: str = "") -> T:
 
 
 @dataclass(frozen=True)
-class Equality:
+class EqualityPolicy:
     """What counts as equal: accuracies as shares of images, costs relative to the cost. Deviations are standard
     deviations."""
 
@@ -78,7 +78,7 @@ class Equality:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingPolicy:
     """Which plan is trained."""
 
     least_gain: float = rule(
@@ -95,7 +95,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Ending:
+class EndingPolicy:
     """When a search ends before its budget is spent."""
 
     low_rounds: int = rule(
@@ -128,7 +128,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Asking:
+class AskingPolicy:
     """How plans are asked for."""
 
     ahead_of_boards: int = rule(
@@ -155,7 +155,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class ReferencePoint:
+class ReferencePointPolicy:
     """The corner from which hypervolume is measured."""
 
     cost_factor: float = rule(1.1, "Factor between the cost of the baseline and that of the corner.")
@@ -165,7 +165,7 @@ class ReferencePoint:
 
 
 @dataclass(frozen=True)
-class Measuring:
+class MeasuringPolicy:
     """How often a graph is measured, and how its measurements count together."""
 
     rounds_in_doubt: int = rule(
@@ -203,7 +203,7 @@ class Measuring:
 
 
 @dataclass(frozen=True)
-class RungZero:
+class RungZeroPolicy:
     """What is made of a cut model before any gradient step, and what that says. The images are training images of the
     closed-form steps; their numbers enter the keys of trainings."""
 
@@ -239,7 +239,7 @@ class RungZero:
 
 
 @dataclass(frozen=True)
-class Retargeting:
+class RetargetingPolicy:
     """Which models of a finished study are measured on another device."""
 
     first_graphs: int = rule(
@@ -259,14 +259,14 @@ class Retargeting:
 class SearchPolicy:
     """All constants that decide a search, by the question that they answer."""
 
-    training: Training = Training()
-    ending: Ending = Ending()
-    asking: Asking = Asking()
-    equality: Equality = Equality()
-    reference_point: ReferencePoint = ReferencePoint()
-    measuring: Measuring = Measuring()
-    rung_zero: RungZero = RungZero()
-    retargeting: Retargeting = Retargeting()
+    training: TrainingPolicy = TrainingPolicy()
+    ending: EndingPolicy = EndingPolicy()
+    asking: AskingPolicy = AskingPolicy()
+    equality: EqualityPolicy = EqualityPolicy()
+    reference_point: ReferencePointPolicy = ReferencePointPolicy()
+    measuring: MeasuringPolicy = MeasuringPolicy()
+    rung_zero: RungZeroPolicy = RungZeroPolicy()
+    retargeting: RetargetingPolicy = RetargetingPolicy()
 
 
 POLICY = SearchPolicy()

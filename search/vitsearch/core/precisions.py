@@ -129,22 +129,22 @@ def providers_of(runtime: str, named: Collection[str]) -> tuple[str, ...]:
 
 def supports(runtime: str, precision: str) -> str | None:
     """Why `precision` cannot be made for `runtime`, in one sentence; `None` when it can."""
-    found = RUNTIMES.get(runtime)
-    if found is None:
+    features = RUNTIMES.get(runtime)
+    if features is None:
         return f"runtime {runtime!r} is not supported; allowed: {', '.join(RUNTIMES)}"
-    if why := found.refused.get(precision):
+    if why := features.refused.get(precision):
         return f"{precision!r}: {why}"
-    if precision not in found.precisions:
-        return f"{precision!r} is not supported for {runtime}; allowed: {', '.join(found.precisions)}"
+    if precision not in features.precisions:
+        return f"{precision!r} is not supported for {runtime}; allowed: {', '.join(features.precisions)}"
     return None
 
 
 def supports_provider(runtime: str, provider: str) -> str | None:
     """Why `runtime` has no such provider, in one sentence; `None` when it has, or is not one of ours."""
-    found = RUNTIMES.get(runtime)
-    if found is None or provider in found.providers:
+    features = RUNTIMES.get(runtime)
+    if features is None or provider in features.providers:
         return None
-    return f"{runtime} has no provider {provider!r}; allowed: {', '.join(found.providers)}"
+    return f"{runtime} has no provider {provider!r}; allowed: {', '.join(features.providers)}"
 
 
 WHY_LINEAR_ONLY: Mapping[str, str] = MappingProxyType(
@@ -157,8 +157,8 @@ WHY_LINEAR_ONLY: Mapping[str, str] = MappingProxyType(
 
 def quantized_ops_of(runtime: str, precision: str) -> tuple[str, ...]:
     """The layers that files of a precision may quantize, the default first; empty where nothing computes in int8."""
-    found = RUNTIMES.get(runtime)
-    return () if found is None else found.quantized_ops.get(precision, ())
+    features = RUNTIMES.get(runtime)
+    return () if features is None else features.quantized_ops.get(precision, ())
 
 
 def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str | None:
@@ -175,7 +175,7 @@ def supports_quantized_ops(runtime: str, precision: str, ops: str | None) -> str
 
 def supports_batch(runtime: str, batch: int | None) -> str | None:
     """Why files of `runtime` cannot have such a batch (None: open), in one sentence; `None` when they can."""
-    found = RUNTIMES.get(runtime)
-    if batch is not None or found is None or found.open_batch:
+    features = RUNTIMES.get(runtime)
+    if batch is not None or features is None or features.open_batch:
         return None
     return f"the files of {runtime} take a fixed number of images, not 'open'; allowed: 1"

@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from vitsearch.core.plan import Plan
 from vitsearch.core.stage import Stage, StageKey
-from vitsearch.pipeline.jobs import FileJob, Job, Workspace, backbone_of
+from vitsearch.pipeline.jobs import FileJob, Job, Runner, Workspace, backbone_of
 from vitsearch.pipeline.progress import Progress, current_trial
-from vitsearch.pipeline.runner import Runner
 from vitsearch.pipeline.single_flight import SingleFlight
 from vitsearch.pipeline.stage_clock import StageClock
 from vitsearch.storage.driver_id import DriverId

@@ -48,11 +48,11 @@ class DeviceAccuracy:
         async def make() -> tuple[AccuracyRow, StageCost]:
             path = await file.path()
             with self._context.stage(Stage.DEVICE_ACCURACY):
-                found = await self._device.accuracy(path, subset, file.deployment)
-            counts = [list(cell) for cell in found.confusion]
-            row = AccuracyRow(key, split, found.n, found.device_id, found.correct, found.batch, counts)
-            versions = {file.deployment.runtime: found.runtime_version}
-            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
+                answer = await self._device.accuracy(path, subset, file.deployment)
+            counts = [list(cell) for cell in answer.confusion]
+            row = AccuracyRow(key, split, answer.n, answer.device_id, answer.correct, answer.batch, counts)
+            versions = {file.deployment.runtime: answer.runtime_version}
+            cost = StageCost.of_device(self._device.name, answer.cpu_seconds, answer.seconds, versions)
             self._context.ledger.costs.note(Stage.DEVICE_ACCURACY, cost)
             return row, cost
 

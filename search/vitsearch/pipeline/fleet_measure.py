@@ -78,59 +78,66 @@ class FleetMeasurements:
     def __init__(self, each: Mapping[str, DeviceMeasurements], weights: Mapping[str, float] | None) -> None:
         self._each = dict(each)
         self.protocols = next(iter(self._each.values())).protocols
-        members = {name: Member(one.device_id, one.protocols.confirm.id) for name, one in self._each.items()}
+        members = {
+            name: Member(measurements.device_id, measurements.protocols.confirm.id)
+            for name, measurements in self._each.items()
+        }
         self.fleet = Fleet(members, weights)
         self._pool = FleetPool(self.fleet)
         self._changed: list[str | None] = []
         self._taken_in = dict.fromkeys(self._each, 0)
 
     def pooled(self, graph: str) -> PooledMeasurement | None:
-        return self._pool.of(graph, {name: one.pooled(graph) for name, one in self._each.items()})
+        return self._pool.of(graph, {name: measurements.pooled(graph) for name, measurements in self._each.items()})
 
     @property
     def results(self) -> dict[str, DeviceResults]:
-        return {device_id: found for one in self._each.values() for device_id, found in one.results.items()}
+        return {
+            device_id: results
+            for measurements in self._each.values()
+            for device_id, results in measurements.results.items()
+        }
 
     def changes(self) -> Sequence[str | None]:
-        for name, one in self._each.items():
-            changed = one.changes()
+        for name, measurements in self._each.items():
+            changed = measurements.changes()
             self._changed += changed[self._taken_in[name] :]
             self._taken_in[name] = len(changed)
         return self._changed
 
     def reload(self, graph: str) -> None:
-        for one in self._each.values():
-            one.reload(graph)
+        for measurements in self._each.values():
+            measurements.reload(graph)
 
     def rounds(self, graph: str, protocol: MeasureProtocol) -> int:
-        return min(one.rounds(graph, self._of(one, protocol)) for one in self._each.values())
+        return min(measurements.rounds(graph, self._of(measurements, protocol)) for measurements in self._each.values())
 
     async def measure(self, file: ModelFile, protocol: MeasureProtocol, rounds: int = 1) -> None:
-        await self._on_all(lambda one: one.measure(file, self._of(one, protocol), rounds))
+        await self._on_all(lambda measurements: measurements.measure(file, self._of(measurements, protocol), rounds))
 
     def is_settled(self, graph: str) -> bool:
-        return all(one.is_settled(graph) for one in self._each.values())
+        return all(measurements.is_settled(graph) for measurements in self._each.values())
 
     async def settle(self, file: ModelFile) -> None:
-        await self._on_all(lambda one: one.settle(file))
+        await self._on_all(lambda measurements: measurements.settle(file))
 
     async def _on_all(self, measure: Callable[[DeviceMeasurements], Awaitable[None]]) -> None:
         """The devices that can measure a model end, and their results are kept, before the failure of another is
         raised: it names the device."""
-        asked = (_naming(name, measure(one)) for name, one in self._each.items())
-        failures = [error for error in await asyncio.gather(*asked, return_exceptions=True) if error is not None]
+        calls = (_naming(name, measure(measurements)) for name, measurements in self._each.items())
+        failures = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
         final = [error for error in failures if isinstance(error, StageError)]
         for error in [*(error for error in failures if error not in final), *final]:
             raise error
 
-    def _of(self, one: DeviceMeasurements, protocol: MeasureProtocol) -> MeasureProtocol:
-        return one.protocols.screen if protocol == self.protocols.screen else one.protocols.confirm
+    def _of(self, measurements: DeviceMeasurements, protocol: MeasureProtocol) -> MeasureProtocol:
+        return measurements.protocols.screen if protocol == self.protocols.screen else measurements.protocols.confirm
 
 
-async def _naming(device: str, asked: Awaitable[None]) -> None:
+async def _naming(device: str, measuring: Awaitable[None]) -> None:
     """Let the failure of a model say on which device it failed."""
     try:
-        await asked
+        await measuring
     except StageError as error:
         if error.message.startswith("device "):  # it names itself, or the board of a pool
             raise

@@ -1,4 +1,5 @@
-"""What goes to a worker and what comes back: one frozen job and one frozen result for each stage.
+"""What goes to a worker and what comes back: one frozen job and one frozen result for each stage; and the
+protocol of what runs jobs, Ray workers or this process.
 
 Jobs carry digests and plain values, never modules or database addresses. `vitsearch.workers.tasks` does the
 work; only a worker imports it.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
@@ -18,6 +19,7 @@ from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.calibration import NO_CALIBRATIONS, Calibration, Calibrations
 from vitsearch.storage.files import FileStore, Store
+from vitsearch.storage.stage_cost import StageCost
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Source:
 
 Images = Literal["train", "holdout"]
 """Images of the training split: those that a recipe trains on, or those that judge and train nothing."""
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -168,7 +171,7 @@ class CompressionSpec:
 
 
 @dataclass(frozen=True)
-class Graph:
+class ExportedGraph:
     """An exported file in a store. `parity` is the largest difference to torch over the largest logit; `options`
     are those of the runtime that the file needs; `structure` names what its cost depends on
     (`vitsearch.export.structure`). `judged_sha256` is the file whose accuracy stands for that of a runtime that
@@ -191,7 +194,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class ScreenJob(Job[Graph]):
+class ScreenJob(Job[ExportedGraph]):
     """The file of a plan with its starting weights. `runtime_version` is that of the runtime on the device;
     `artifact_key` stands in the metadata of the file."""
 
@@ -238,7 +241,7 @@ Kept = Literal["start", "last", "average"]
 
 @dataclass(frozen=True)
 class Trained:
-    found: Evaluation
+    evaluation: Evaluation
     checkpoint_sha256: str
     steps: int
     kept: Kept
@@ -293,7 +296,7 @@ class Exported:
     the name of the class that it predicts for every validation image, if it predicts no other. `shares` are those of
     its MACs that the runtime computes in each precision (`vitsearch.export.precision_shares`)."""
 
-    graph: Graph
+    graph: ExportedGraph
     confusion: Confusion
     only_class: str | None = None
     shares: dict[str, float] = field(default_factory=dict)
@@ -345,3 +348,12 @@ def backbone_of(job: Job[Any]) -> str:
         case ScreenJob() | ProxyJob() | TrainJob() | ExportJob():
             return job.spec.source.backbone
     return ""
+
+
+class Runner(Protocol):
+    """Guarantees: a stage's own failure arrives as `StageError`, and as `WorkerCrashed` if it ended its
+    workers; a worker that something else killed is not a failure."""
+
+    async def run(self, job: Job[R]) -> tuple[R, StageCost]: ...
+
+    def close(self) -> None: ...

@@ -129,8 +129,8 @@ class DeviceMeasurements:
         reference, and a phase of its own that is longer in a confirmation."""
         if self.protocols.screen.throughput_s:
             return self.rounds(graph, self.protocols.confirm) > 0
-        found = self.pooled(graph)
-        return found is not None and found.is_settled
+        pooled = self.pooled(graph)
+        return pooled is not None and pooled.is_settled
 
     async def settle(self, file: ModelFile) -> None:
         """Measure the file of a graph once more if it is not settled. A screening measurement waits until the
@@ -138,13 +138,13 @@ class DeviceMeasurements:
         graph, screen = file.graph, self.protocols.screen
         if self.pooled(graph) is None:
             await self.measure(file, screen)
-        found = self.pooled(graph)
-        assert found is not None  # it was measured
+        pooled = self.pooled(graph)
+        assert pooled is not None  # it was measured
         if self.is_settled(graph):
             return
-        if found.basis != PAIRED or screen.throughput_s:
+        if pooled.basis != PAIRED or screen.throughput_s:
             return await self.measure(file, self.protocols.confirm)
-        apart_s, ago_s = POLICY.measuring.apart_s, (datetime.now(UTC) - found.last_at).total_seconds()
+        apart_s, ago_s = POLICY.measuring.apart_s, (datetime.now(UTC) - pooled.last_at).total_seconds()
         if (wait_s := min(apart_s, apart_s - ago_s)) > 0.0:
             why = f"it begins {apart_s:.0f} s after the last, because another minute says more than the same one"
             with current().awaiting("a further measurement of the same model", why):
@@ -169,15 +169,17 @@ class DeviceMeasurements:
             repeat = number * POLICY.measuring.attempts + attempt
             path = await file.path()
             with self._context.stage(Stage.MEASURE):
-                found = await self._device.measure(path, deployment, protocol, repeat)
-            self._warn(found.flags)
-            self._results.adopt_times(found)
-            where = found.device_id, found.environment_id
-            row = MeasurementRow(graph, found.artifact, *where, protocol.id, repeat, found.to_json(), file.structure)
-            versions = {deployment.runtime: found.runtime_version}
-            cost = StageCost.of_device(self._device.name, found.cpu_seconds, found.seconds, versions)
+                measurement = await self._device.measure(path, deployment, protocol, repeat)
+            self._warn(measurement.flags)
+            self._results.adopt_times(measurement)
+            where = measurement.device_id, measurement.environment_id
+            row = MeasurementRow(
+                graph, measurement.artifact, *where, protocol.id, repeat, measurement.to_json(), file.structure
+            )
+            versions = {deployment.runtime: measurement.runtime_version}
+            cost = StageCost.of_device(self._device.name, measurement.cpu_seconds, measurement.seconds, versions)
             self._context.ledger.costs.note(Stage.MEASURE, cost, protocol.id)
-            if "contended" not in found.flags or attempt == attempts - 1:
+            if "contended" not in measurement.flags or attempt == attempts - 1:
                 for earlier in disturbed:
                     self._context.ledger.add(*earlier)
                 return row, cost

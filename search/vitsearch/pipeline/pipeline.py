@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
-from vitsearch.core.keys import Origin, Target, Unpruned, trial_keys
+from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
 from vitsearch.core.metrics import OF_CLASSES
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
@@ -32,7 +32,7 @@ from vitsearch.pipeline.device_accuracy import DeviceAccuracy
 from vitsearch.pipeline.fleet_measure import measurements_on
 from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import ModelFile
-from vitsearch.pipeline.resolved_trial import ResolvedTrial, StoredModel
+from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
@@ -60,7 +60,7 @@ class Pipeline:
         self._measurements = measurements_on(context, self.device.devices, config.phases, config.fleet_weights)
         self.protocols = self._measurements.protocols
         self._device_accuracies = {
-            one.name: DeviceAccuracy(config, context, self._shared, one) for one in self.device.devices
+            member.name: DeviceAccuracy(config, context, self._shared, member) for member in self.device.devices
         }
         self._of_classes: dict[str, dict[str, Figure]] = {}
         self.base_accuracy: dict[str, float] = {}
@@ -84,14 +84,14 @@ class Pipeline:
         spec = CompressionSpec(shared.source, resolved, shared.statistics_sha256, calibrations)
         return ResolvedTrial(plan, shared, spec, target, keys, self.device.info.device_id)
 
-    def _target(self, plan: Plan) -> Target:
+    def _target(self, plan: Plan) -> ExportTarget:
         devices, deployment = self.device.devices, plan.deployment
         method, calibration = CALIBRATED.get(deployment.precision), None
         if method is not None:
             images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
-        return Target(opset_on(devices, deployment), version_on(devices, deployment), calibration, qat)
+        return ExportTarget(opset_on(devices, deployment), version_on(devices, deployment), calibration, qat)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.
@@ -126,8 +126,8 @@ class Pipeline:
 
         async def make() -> tuple[TrainingRow, StageCost]:
             reference = await self._shared.reference(trial.plan, trial.shared.base)
-            found, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
-            return TrainingRow(key, 0, found.accuracy, found.kl, found.n, None), cost
+            evaluation, cost = await self.context.run(ProxyJob(self._workspace, trial.spec, reference))
+            return TrainingRow(key, 0, evaluation.accuracy, evaluation.kl, evaluation.n, None), cost
 
         row = await self._once(Stage.PROXY, key, lambda: self._ledger.training(key, 0), make)
         return _evaluation(row)
@@ -177,10 +177,10 @@ class Pipeline:
     async def prepare_subsets(self, plans: Iterable[Plan]) -> None:
         """Make the images that the device classifies, while there are workers."""
         views = [self.config.view(plan) for plan in plans]
-        for one in self._device_accuracies.values():
-            await one.prepare(views)
+        for device_accuracy in self._device_accuracies.values():
+            await device_accuracy.prepare(views)
 
-    async def restore(self, model: StoredModel, rung: int) -> None:
+    async def restore(self, model: KeyedModel, rung: int) -> None:
         """Make the exported model of a confirmed trial, and what it is resolved with, again where a file is gone."""
         if await self._stored_artifact(model.keys) is None:
             await self._artifact(await self.resolve(model.plan), rung)
@@ -191,7 +191,7 @@ class Pipeline:
         """From here on only the device works."""
         self.context.runner.close()
 
-    async def remeasure(self, model: StoredModel, confirmations: int) -> bool:
+    async def remeasure(self, model: KeyedModel, confirmations: int) -> bool:
         """Measure an artifact once more if it is not settled or, in a study that confirms every model, until it was
         confirmed so often; False when that was done before or its file is gone."""
         if self.config.confirms:
@@ -205,20 +205,20 @@ class Pipeline:
 
     def last_measured(self, keys: Keys) -> float:
         """When a graph was measured last, in seconds since 1970; 0 if it never was."""
-        found = self._measurements.pooled(keys.graph_key)
-        return 0.0 if found is None else found.last_at.timestamp()
+        pooled = self._measurements.pooled(keys.graph_key)
+        return 0.0 if pooled is None else pooled.last_at.timestamp()
 
     def waited(self, keys: Keys) -> float | None:
         """For which share of its CPU time the last measurement of a graph waited for a core; None if nobody counted."""
-        found = self._measurements.pooled(keys.graph_key)
-        return None if found is None else found.waited
+        pooled = self._measurements.pooled(keys.graph_key)
+        return None if pooled is None else pooled.waited
 
-    async def measure_to_ship(self, model: StoredModel, again: bool) -> None:
+    async def measure_to_ship(self, model: KeyedModel, again: bool) -> None:
         """Confirm an artifact in the present environment, unless that was done before; `again` adds a measurement."""
         done = self._measurements.rounds(model.keys.graph_key, self.protocols.confirm)
         await self._confirm_until(model, done + 1 if again else 1)
 
-    async def _confirm_until(self, model: StoredModel, confirmations: int) -> bool:
+    async def _confirm_until(self, model: KeyedModel, confirmations: int) -> bool:
         """Confirm an artifact until it was so often; False when that was done before or its file is gone."""
         row = await self._stored_artifact(model.keys)
         if row is None:
@@ -229,7 +229,7 @@ class Pipeline:
         await self._measurements.measure(self._stored_file(row, model), self.protocols.confirm, confirmations)
         return True
 
-    async def accuracy_on_device(self, name: str, model: StoredModel) -> AccuracyRow | None:
+    async def accuracy_on_device(self, name: str, model: KeyedModel) -> AccuracyRow | None:
         """The accuracy of an artifact on the device `name` itself; None when the study does not request it or its
         file is gone."""
         row = await self._stored_artifact(model.keys)
@@ -242,7 +242,7 @@ class Pipeline:
         row = self._ledger.artifact(keys.artifact_key or "")
         return row if row is not None and await self.context.single_flight.holds(row.sha256) else None
 
-    def _stored_file(self, row: ArtifactRow, model: StoredModel) -> ModelFile:
+    def _stored_file(self, row: ArtifactRow, model: KeyedModel) -> ModelFile:
         return _file(row, self._workspace.store, model.keys.graph_key, model.plan)
 
     def _workers_are_busy(self) -> bool:
@@ -284,8 +284,10 @@ class Pipeline:
     async def _trained(self, stage: Stage, key: str, rung: int, job: Callable[[], Awaitable[TrainJob]]) -> TrainingRow:
         async def make() -> tuple[TrainingRow, StageCost]:
             trained, cost = await self.context.run(await job())
-            found = trained.found
-            return TrainingRow(key, rung, found.accuracy, found.kl, found.n, trained.checkpoint_sha256), cost
+            evaluation = trained.evaluation
+            return TrainingRow(
+                key, rung, evaluation.accuracy, evaluation.kl, evaluation.n, trained.checkpoint_sha256
+            ), cost
 
         return await self._once(stage, f"{key}:{rung}", lambda: self._ledger.training(key, rung), make)
 
@@ -303,8 +305,8 @@ class Pipeline:
                 self._workspace, trial.spec, deployment, opset, calibration, checkpoint, batch, version, key
             )
             out, cost = await self.context.run(job)
-            found, split = out.confusion, self.config.data.fingerprint
-            counts = AccuracyRow(key, split, found.n, "worker", found.correct, batch, found.to_json())
+            confusion, split = out.confusion, self.config.data.fingerprint
+            counts = AccuracyRow(key, split, confusion.n, "worker", confusion.correct, batch, confusion.to_json())
             self._ledger.add(counts, cost)
             self._of_classes.pop(key, None)
             where = self._workspace.store.address
@@ -326,8 +328,8 @@ class Pipeline:
 
     def device_metrics(self, keys: Keys) -> Metrics:
         """What is known now of a graph on the device, from all its measurements."""
-        found = self._measurements.pooled(keys.graph_key)
-        return NO_METRICS if found is None else found.metrics
+        pooled = self._measurements.pooled(keys.graph_key)
+        return NO_METRICS if pooled is None else pooled.metrics
 
     @property
     def device_results(self) -> Mapping[str, DeviceResults]:
@@ -345,9 +347,9 @@ class Pipeline:
 
     def _metrics(self, artifact: ArtifactRow, graph: str) -> Metrics:
         """What the device measured, with what is known of the file."""
-        found = self._measurements.pooled(graph)
-        assert found is not None  # it was just measured
-        return found.metrics | self._of_file(artifact)
+        pooled = self._measurements.pooled(graph)
+        assert pooled is not None  # it was just measured
+        return pooled.metrics | self._of_file(artifact)
 
     def _of_file(self, artifact: ArtifactRow) -> Metrics:
         """Size, MACs, parameters and, where it was evaluated, accuracy."""
@@ -377,8 +379,8 @@ class Pipeline:
         return self._of_classes[key]
 
 
-def _unpruned(view: ModelView, base: Base) -> Unpruned:
-    return Unpruned(base.weights_sha256, view.resolution, view.preprocessing)
+def _unpruned(view: ModelView, base: Base) -> UnprunedWeights:
+    return UnprunedWeights(base.weights_sha256, view.resolution, view.preprocessing)
 
 
 def _is_int8(trial: ResolvedTrial, rung: int) -> bool:

@@ -54,7 +54,7 @@ class Progress(Protocol):
         """How long the run still takes, in words; reported every second."""
         ...
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         """The trials that earlier runs of the study finished; once, before this run does anything."""
         ...
 
@@ -85,7 +85,7 @@ class Silent:
     def left(self, text: str) -> None:
         pass
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         pass
 
     def started(self, number: int, plan: Plan) -> None:
@@ -106,9 +106,9 @@ class Paced:
         """Those of `names`, which are all there are now, that get a line."""
         now, names = time.monotonic(), list(names)
         self._said = {name: self._said[name] for name in names if name in self._said}
-        found = [name for name in names if name not in self._said or now - self._said[name] >= self._seconds]
-        self._said.update(dict.fromkeys(found, now))
-        return found
+        due = [name for name in names if name not in self._said or now - self._said[name] >= self._seconds]
+        self._said.update(dict.fromkeys(due, now))
+        return due
 
 
 def subject_of(waiting: str) -> str:
@@ -157,7 +157,7 @@ class PlainLines:
     def left(self, text: str) -> None:
         self._left = text
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         models = len(on_front(records, self.objectives))
         self.note(f"known from earlier runs: {len(records)} trials, front of {models}  {self._standing()}")
 
@@ -174,14 +174,14 @@ class PlainLines:
 
 def on_front(records: Mapping[int, Record], objectives: tuple[str, ...]) -> dict[int, Record]:
     """The trained, feasible trials that no other one dominates, by the first cost."""
-    known = {
+    losses = {
         number: point
         for number, record in records.items()
         if record.is_confirmed and record.feasible and (point := loss(objectives, record.metrics.values))
     }
-    numbers = list(known)
-    best = (numbers[index] for index in front(list(known.values())))
-    return {number: records[number] for number in sorted(best, key=lambda number: known[number][1:])}
+    numbers = list(losses)
+    best = (numbers[index] for index in front(list(losses.values())))
+    return {number: records[number] for number in sorted(best, key=lambda number: losses[number][1:])}
 
 
 def describe(record: Record, objectives: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vitsearch.core.keys import Target, TrialKeys
+from vitsearch.core.keys import ExportTarget, TrialKeys
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Keys
 from vitsearch.pipeline.jobs import CompressionSpec
@@ -19,7 +19,7 @@ class ResolvedTrial:
     plan: Plan
     shared: SharedParts
     spec: CompressionSpec
-    target: Target
+    target: ExportTarget
     stage_keys: TrialKeys
     device_id: str
 
@@ -34,7 +34,7 @@ class ResolvedTrial:
 
 
 @dataclass(frozen=True)
-class StoredModel:
+class KeyedModel:
     """A model that was exported, and the keys under which its file and its figures are stored."""
 
     plan: Plan

@@ -70,10 +70,10 @@ class SharedStages:
         starting_digest = self._config.starting_digest(start)
         base = await self._base(start, starting_digest, self._config.base_recipe)
         source = replace(_unpruned(start, base), resolution=plan.resolution, window_size=plan.window_size)
-        found = await self._block_structure(source, base)
-        if found.key not in self._parsed:
-            self._parsed[found.key] = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
-        structure, scores = self._parsed[found.key]
+        row = await self._block_structure(source, base)
+        if row.key not in self._parsed:
+            self._parsed[row.key] = BlockStructure.from_json(row.block_structure), Scores.from_json(row.scores)
+        structure, scores = self._parsed[row.key]
         is_mixed = plan.deployment.precision in MIXED
         return SharedParts(
             starting_digest,
@@ -81,7 +81,7 @@ class SharedStages:
             source,
             structure,
             scores,
-            found.statistics_sha256,
+            row.statistics_sha256,
             await self._sensitivity(source, base) if is_mixed else None,
             await self._teacher(plan, base),
         )
@@ -153,15 +153,15 @@ class SharedStages:
         )
 
         async def make() -> tuple[BlockStructureRow, StageCost]:
-            found, cost = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
+            analysis, cost = await self._context.run(BlockStructureJob(self._workspace, source, wanted))
             row = BlockStructureRow(
                 key,
                 base.weights_sha256,
                 source.resolution,
                 calibration,
-                found.block_structure,
-                found.scores,
-                found.statistics_sha256,
+                analysis.block_structure,
+                analysis.scores,
+                analysis.statistics_sha256,
             )
             return row, cost
 

@@ -36,7 +36,7 @@ async def on_test(context: StageContext, plan: Plan, keys: Keys, fingerprint: st
         shipped, cost = await context.run(job)
         return to_row(shipped, key, context.workspace.store.address), cost
 
-    if again and (known := ledger.artifact(key)) is not None:
-        ledger.drop(known)
+    if again and (stored := ledger.artifact(key)) is not None:
+        ledger.drop(stored)
     row = await context.single_flight.get(StageKey(Stage.SHIP, key), lambda: ledger.artifact(key), make)
     return of_row(row)

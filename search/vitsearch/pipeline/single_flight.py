@@ -47,10 +47,10 @@ class SingleFlight:
 
         Once `make` has raised `WorkerCrashed`, so does every later call with this key.
         """
-        found = find()
-        if found is not None:
-            if await self._is_whole(found):
-                return found
+        row = find()
+        if row is not None:
+            if await self._is_whole(row):
+                return row
             self._ledger.forget()
         if key in self._crashed:
             raise self._crashed[key]
@@ -76,14 +76,14 @@ class SingleFlight:
         while not self._ledger.claim(claim, CLAIM_S):
             self._elsewhere.add(claim.key)
             await asyncio.sleep(CLAIM_POLL_S)
-            if (found := find()) is not None and await self._is_whole(found):
-                return found
+            if (stored := find()) is not None and await self._is_whole(stored):
+                return stored
         self._elsewhere.discard(claim.key)
         try:
-            if (found := find()) is not None:  # another driver finished it between our look and our claim
-                if await self._is_whole(found):
-                    return found
-                self._drop(found)
+            if (stored := find()) is not None:  # another driver finished it between our look and our claim
+                if await self._is_whole(stored):
+                    return stored
+                self._drop(stored)
             row, cost = await make()
             is_released = self._ledger.add(row, cost, claim)
             return row if is_released else find() or row  # our claim had expired, and another driver's result is there

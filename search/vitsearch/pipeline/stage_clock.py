@@ -48,32 +48,32 @@ class StageClock:
             with doing(entry.work):
                 yield
         finally:
-            self._started = [one for one in self._started if one is not entry]
+            self._started = [other for other in self._started if other is not entry]
             self.last_end_s = self.now()
             self.longest_s[stage] = max(self.longest_s.get(stage, 0.0), self.last_end_s - entry.started_s)
 
     def ages_s(self) -> dict[Stage, float]:
         """How long the longest of each running stage has been under way."""
         now = self.now()
-        newest_first = sorted(self._started, key=lambda one: (one.started_s, one.stage), reverse=True)
-        return {one.stage: now - one.started_s for one in newest_first}
+        newest_first = sorted(self._started, key=lambda entry: (entry.started_s, entry.stage), reverse=True)
+        return {entry.stage: now - entry.started_s for entry in newest_first}
 
     def quiet_s(self, waits: bool = False) -> float:
         """How long nothing has ended while something was under way, here or (`waits`) in another run."""
-        started = [one.started_s for one in self._started] or ([self.last_end_s] if waits else [])
+        started = [entry.started_s for entry in self._started] or ([self.last_end_s] if waits else [])
         return self.now() - max(self.last_end_s, min(started)) if started else 0.0
 
     def long_stages(self) -> dict[str, str]:
         """The stages that take long, each with how far it is in words: `{"training a base: tiny_vit": "epoch 2/5"}`;
         those of the same name count as one, the oldest."""
-        found: dict[str, str] = {}
-        for one in sorted(self._started, key=lambda one: one.started_s):
-            age_s = self.now() - one.started_s
+        texts: dict[str, str] = {}
+        for entry in sorted(self._started, key=lambda entry: entry.started_s):
+            age_s = self.now() - entry.started_s
             if age_s >= LONG_S:
-                found.setdefault(one.name, one.work.activity.text or f"for {duration(age_s)}")
-        return found
+                texts.setdefault(entry.name, entry.work.activity.text or f"for {duration(age_s)}")
+        return texts
 
     def awaited(self) -> str | None:
         """What the run, or the oldest of its stages that waits, waits for; None while all of them work."""
-        works = (self.run, *(one.work for one in self._started))
+        works = (self.run, *(entry.work for entry in self._started))
         return next((awaits for work in works if (awaits := work.activity.awaits) is not None), None)

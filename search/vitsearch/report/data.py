@@ -32,7 +32,7 @@ from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_worker
 from vitsearch.study.front import read_front
 from vitsearch.study.printed.effects import PrintedObjectiveEffects
-from vitsearch.study.results.explanation import Calibration, Prediction, predictions_of
+from vitsearch.study.results.explanation import EvaluatedPrediction, PredictionCalibration, predictions_of
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
 from vitsearch.study.time_spans import union
@@ -62,7 +62,7 @@ class ReportData:
     chosen: tuple[Mapping[str, Choice], ...]
     steps: tuple[Step, ...]
     effects: tuple[ObjectiveEffects, ...]
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[EvaluatedPrediction, ...]
     runs: tuple[Run, ...]
     stages: tuple[StageRun, ...]
     lanes: tuple[Lane, ...]
@@ -93,7 +93,7 @@ class ReportData:
                 prediction.trial: {"interval": prediction.interval, "holds": prediction.holds}
                 for prediction in self.predictions
             },
-            "calibration": list(Calibration(self.predictions).lines()) if self.predictions else [],
+            "calibration": list(PredictionCalibration(self.predictions).lines()) if self.predictions else [],
             "timeline": self._timeline(),
             "conditions": [asdict(table) for table in self.conditions],
             "failures": [

@@ -37,7 +37,7 @@ from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.front import read_front
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.study.study import Asked
+from vitsearch.study.study import OpenTrial
 from vitsearch_evaluators.base.canonical_json import digest
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Driver:
         self._pipeline = pipeline
         self._forms = FoundForms(session.study)
         self._plans = replace(plans, found_form=self._forms)
-        self._open: dict[asyncio.Task[Record], Asked] = {}
+        self._open: dict[asyncio.Task[Record], OpenTrial] = {}
         self._leaders: dict[Plan, Leader] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
         self._without_gain = 0
@@ -252,13 +252,13 @@ class Driver:
         waiting = len(self._open) - self._scheduler.competing - in_rungs
         return waiting >= self._policy.asking.waiting_for_device or self._without_gain >= self._patience // 2
 
-    def _count_low(self, asked: Asked) -> None:
+    def _count_low(self, asked: OpenTrial) -> None:
         gain = expected_gain(asked) if self._space.search.sampler == "auto" else None
         if gain is not None:
             is_low = gain < self._policy.ending.least_gain_of_proposal
             self._low_proposals = self._low_proposals + 1 if is_low else 0
 
-    def _start(self, asked: Asked) -> None:
+    def _start(self, asked: OpenTrial) -> None:
         known = asked.record or self._known(asked.number, asked.plan)
         if known is not None:
             self._tell(asked, known)
@@ -285,7 +285,7 @@ class Driver:
             task.cancel()
             self._lose(self._open.pop(task))
 
-    def _lose(self, asked: Asked) -> None:
+    def _lose(self, asked: OpenTrial) -> None:
         """Another driver has taken the trial for lost, as after an outage of the database, and has enqueued its plan
         again. Whoever asks for that finds the stages that are finished."""
         logger.warning("trial %d was taken for lost by another driver; its plan is asked for again", asked.number)
@@ -302,7 +302,7 @@ class Driver:
                 raise
             self._tell(asked, record)
 
-    def _tell(self, asked: Asked, record: Record) -> None:
+    def _tell(self, asked: OpenTrial, record: Record) -> None:
         if not self._study.tell(asked, record):
             self._lose(asked)
             return

@@ -11,7 +11,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.measure import final_confirmations
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import REMEASURED
-from vitsearch.pipeline.resolved_trial import StoredModel
+from vitsearch.pipeline.resolved_trial import KeyedModel
 from vitsearch.study.front import Front, Point
 
 
@@ -82,7 +82,7 @@ class FinalPass:
         """If the device cannot measure the file any more, note that and continue: it keeps what was measured before."""
         record = None if point.trial is None else self._records()[point.trial]
         try:
-            return await self._pipeline.remeasure(StoredModel(point.plan, point.keys), final_confirmations(record))
+            return await self._pipeline.remeasure(KeyedModel(point.plan, point.keys), final_confirmations(record))
         except StageError as error:
             self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not measured again: {error}")
             return False
@@ -112,7 +112,7 @@ class FinalPass:
         for number, record in self._records().items():
             try:
                 if record.is_confirmed and record.keys is not None:
-                    await self._pipeline.restore(StoredModel(record.plan, record.keys), record.rung)
+                    await self._pipeline.restore(KeyedModel(record.plan, record.keys), record.rung)
             except StageError as error:
                 model = f"trial {number} ({plan_text(record.plan)})"
                 self._progress.note(f"{model}: its file is gone and cannot be made again: {error}")
@@ -121,7 +121,7 @@ class FinalPass:
         """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""
         where = "the device" if self._pipeline.fleet is None else f"device {device}"
         try:
-            found = await self._pipeline.accuracy_on_device(device, StoredModel(point.plan, point.keys))
+            found = await self._pipeline.accuracy_on_device(device, KeyedModel(point.plan, point.keys))
         except StageError as error:
             self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not evaluated on {where}: {error}")
             return

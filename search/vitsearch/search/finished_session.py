@@ -11,10 +11,9 @@ from vitsearch.core.activity import doing
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.devices.deployable import deployable_on
 from vitsearch.pipeline.context import StageContext
-from vitsearch.pipeline.jobs import DataJob
+from vitsearch.pipeline.jobs import DataJob, Runner
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
-from vitsearch.pipeline.runner import Runner
 from vitsearch.search.open_device import cores_kept_free, described, open_device
 from vitsearch.search.plan_space import plan_space
 from vitsearch.search.resources import cores_of, one_trainer

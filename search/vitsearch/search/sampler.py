@@ -14,7 +14,7 @@ from vitsearch.search.outlook import Outlook
 from vitsearch.search.plan_requests import Leader, same_as_fp32
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.study.study import Asked, Study
+from vitsearch.study.study import OpenTrial, Study
 
 if TYPE_CHECKING:
     from vitsearch.study.auto_sampler import AutoSampler, Evidence
@@ -54,7 +54,7 @@ def _unit(name: str, value: float | None) -> float:
     return 1.0 if split(name)[0].direction == "minimize" else abs(value or 0.0)
 
 
-def expected_gain(asked: Asked) -> float | None:
+def expected_gain(asked: OpenTrial) -> float | None:
     """The share of the hypervolume that `auto` expected a plan to add; None for plans that it did not propose."""
     from vitsearch.study.auto_sampler import EXPECTED_GAIN
 

@@ -9,8 +9,8 @@ from vitsearch.core.limits import bounds, reference_values
 from vitsearch.core.pareto import loss
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.devices.agent_device import DeviceGroup
+from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.progress import Progress
-from vitsearch.pipeline.runner import Runner
 from vitsearch.search.outlook import Goals
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId

@@ -12,9 +12,8 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.front import Front, Point, baseline_on, read_front, records_on
-from vitsearch.study.results.empty_selection import why_none
 from vitsearch.study.results.model_names import number_of
-from vitsearch.study.results.selection import Selection, names_of, values_of
+from vitsearch.study.results.selection import Selection, names_of, values_of, why_none
 from vitsearch.study.study import Study
 
 FORM = "min METRIC [where EXPRESSION], or max METRIC"

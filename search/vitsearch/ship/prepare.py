@@ -15,7 +15,7 @@ from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.errors import StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Progress
-from vitsearch.pipeline.resolved_trial import StoredModel
+from vitsearch.pipeline.resolved_trial import KeyedModel
 from vitsearch.pipeline.shipped_accuracy import on_test
 from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
@@ -151,7 +151,7 @@ async def make(opened: Opened, chosen: Chosen, pipeline: Pipeline, again: bool) 
     await _trained_longer(opened, chosen, pipeline)
     final = _final(opened, chosen)
     assert final is not None
-    model = StoredModel(final.plan, final.keys)
+    model = KeyedModel(final.plan, final.keys)
     await pipeline.restore(model, final.rung)
     if again or find(opened.ledger, final.keys.artifact_key or "", opened.fingerprint) is None:
         context.progress.note("evaluating the test images, which the search never uses")

@@ -41,10 +41,17 @@ class PooledMeasurement:
 
 def pool(measurements: Sequence[Measurement]) -> PooledMeasurement:
     """Pool at least one measurement of a graph, all of one device and environment."""
-    counted = [one for one in measurements if not DOUBTFUL & set(one.flags)] or list(measurements)
-    found, at = [metrics_of(one) for one in counted], [_began(one) for one in counted]
-    figures = {name: _pooled(name, [metrics.figures[name] for metrics in found], at) for name in found[-1].figures}
-    common = set.intersection(*(set(one.flags) for one in counted))
+    counted = [measurement for measurement in measurements if not DOUBTFUL & set(measurement.flags)] or list(
+        measurements
+    )
+    readings, at = (
+        [metrics_of(measurement) for measurement in counted],
+        [_began(measurement) for measurement in counted],
+    )
+    figures = {
+        name: _pooled(name, [metrics.figures[name] for metrics in readings], at) for name in readings[-1].figures
+    }
+    common = set.intersection(*(set(measurement.flags) for measurement in counted))
     basis, last = counted[-1].basis, max(measurements, key=_began)
     is_settled = _is_settled(measurements, basis, figures)
     return PooledMeasurement(
@@ -69,13 +76,13 @@ def _times(at: Sequence[datetime]) -> list[list[int]]:
 
 def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mapping[str, Figure]) -> bool:
     """Whether a graph was confirmed or, where times are taken beside references, screened at several times."""
-    if any(one.protocol.id.startswith(CONFIRMS) for one in measurements):
+    if any(measurement.protocol.id.startswith(CONFIRMS) for measurement in measurements):
         return True
     if basis != PAIRED:
         return False
     if len(measurements) >= POLICY.measuring.most_screens:
         return True
-    return len(_times([_began(one) for one in measurements])) >= POLICY.measuring.settled_times and all(
+    return len(_times([_began(measurement) for measurement in measurements])) >= POLICY.measuring.settled_times and all(
         _half(figure) <= POLICY.equality.cost_settled
         for figure in (figures[name] for name in SHOWN_MEDIANS)
         if figure.low and figure.high
@@ -83,30 +90,30 @@ def _is_settled(measurements: Sequence[Measurement], basis: str, figures: Mappin
 
 
 def _pooled(name: str, figures: Sequence[Figure], at: Sequence[datetime]) -> Figure:
-    known = [figure for figure in figures if figure.value is not None]
-    if not known:
+    measured = [figure for figure in figures if figure.value is not None]
+    if not measured:
         return figures[-1]
     if name not in MEDIANS:
-        return Figure(median([figure.value for figure in known if figure.value is not None]))
+        return Figure(median([figure.value for figure in measured if figure.value is not None]))
     certain = [place for place, figure in enumerate(figures) if figure.low is not None]
     if not certain:
-        return known[-1]
+        return measured[-1]
     groups = _times([at[place] for place in certain])
     return _weighted([_together([figures[certain[place]] for place in group]) for group in groups])
 
 
 def _together(figures: Sequence[Figure]) -> Figure:
     """Those of one time as one."""
-    found = _weighted(figures)
+    mean = _weighted(figures)
     shared = POLICY.measuring.shared_variance
-    half = max(_half(found), min(map(_half, figures)) * math.sqrt(shared + (1.0 - shared) / len(figures)))
-    middle = math.log(max(found.value or 0.0, 1e-12))
-    return Figure(found.value, math.exp(middle - half), math.exp(middle + half))
+    half = max(_half(mean), min(map(_half, figures)) * math.sqrt(shared + (1.0 - shared) / len(figures)))
+    middle = math.log(max(mean.value or 0.0, 1e-12))
+    return Figure(mean.value, math.exp(middle - half), math.exp(middle + half))
 
 
 def _half(figure: Figure) -> float:
     """Half an interval, in natural logarithms."""
-    low, high = (max(one or 0.0, 1e-12) for one in (figure.low, figure.high))
+    low, high = (max(end or 0.0, 1e-12) for end in (figure.low, figure.high))
     return max(math.log(high / low) / 2, 1e-6)
 
 
@@ -115,11 +122,11 @@ def _weighted(figures: Sequence[Figure]) -> Figure:
     logs = [math.log(max(figure.value or 0.0, 1e-12)) for figure in figures]
     halves = [_half(figure) for figure in figures]
     weights = [1.0 / half**2 for half in halves]
-    middle = sum(weight * one for weight, one in zip(weights, logs, strict=True)) / sum(weights)
+    middle = sum(weight * log for weight, log in zip(weights, logs, strict=True)) / sum(weights)
     half = sum(weights) ** -0.5
     if len(figures) > 1:
         # Z_95 standard errors make a half-width; for few measurements this is the reduced chi squared.
-        chi_squared = sum(weight * (Z_95 * (one - middle)) ** 2 for weight, one in zip(weights, logs, strict=True))
+        chi_squared = sum(weight * (Z_95 * (log - middle)) ** 2 for weight, log in zip(weights, logs, strict=True))
         half *= max(1.0, math.sqrt(chi_squared / (len(figures) - 1)))
     return Figure(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
@@ -129,17 +136,17 @@ class FleetPool:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._known: dict[str, tuple[dict[str, PooledMeasurement], PooledMeasurement]] = {}
+        self._cached: dict[str, tuple[dict[str, PooledMeasurement], PooledMeasurement]] = {}
 
     def of(self, graph_key: str, of_devices: Mapping[str, PooledMeasurement | None]) -> PooledMeasurement | None:
         """What the fleet has of a graph; None while a device has not measured it."""
         parts = {name: measurement for name, measurement in of_devices.items() if measurement is not None}
         if len(parts) < len(of_devices):
             return None
-        cached = self._known.get(graph_key)
-        if cached is None or any(cached[0][name] is not part for name, part in parts.items()):
-            cached = self._known[graph_key] = parts, _combined(self._fleet, parts)
-        return cached[1]
+        pooled = self._cached.get(graph_key)
+        if pooled is None or any(pooled[0][name] is not part for name, part in parts.items()):
+            pooled = self._cached[graph_key] = parts, _combined(self._fleet, parts)
+        return pooled[1]
 
 
 def _combined(fleet: Fleet, parts: Mapping[str, PooledMeasurement]) -> PooledMeasurement:

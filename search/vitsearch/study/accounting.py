@@ -47,7 +47,7 @@ def account(study: Study, ledger: Ledger) -> Account:
     together = Seconds(worked.trainers, worked.devices, reused)
     wall = sum(run.seconds for run in runs)
     devices = _of_devices(stages, study.space())
-    longest = max((one.trainer + one.device / max(1, len(devices)) for one in of_trials.values()), default=0.0)
+    longest = max((trial.trainer + trial.device / max(1, len(devices)) for trial in of_trials.values()), default=0.0)
     return Account(together, of_trials, wall, _eta(together.trainer, max(longest, *devices, 0.0), runs, wall))
 
 
@@ -63,17 +63,21 @@ def _of_devices(stages: Iterable[StageRun], space: SearchSpace) -> list[float]:
 
 def _of_trials(study: Study, ledger: Ledger, own: set[str]) -> dict[int, Seconds]:
     """The first trial with a result has had it made, if this study has; all others have it for nothing."""
-    made, costs, paid, found = ledger.provenance.made(), ledger.costs.by_id(), set[str](), {}
+    result_runs, costs, paid, of_trials = ledger.provenance.result_runs(), ledger.costs.by_id(), set[str](), {}
     fleets = study.fleets
     for number, record in sorted(study.records().items()):
         devices = [] if record.keys is None else devices_of(record.keys, fleets).values()
-        of_trial = [] if record.keys is None else [one for one in made.of(record.keys, devices) if one in costs]
-        new = [one for one in of_trial if one in own and one not in paid]
-        stages = [costs[one] for one in new]
-        reused = sum(costs[one].wall_seconds for one in of_trial if one not in new)
+        of_trial = (
+            []
+            if record.keys is None
+            else [run_id for run_id in result_runs.of(record.keys, devices) if run_id in costs]
+        )
+        new = [run_id for run_id in of_trial if run_id in own and run_id not in paid]
+        stages = [costs[run_id] for run_id in new]
+        reused = sum(costs[run_id].wall_seconds for run_id in of_trial if run_id not in new)
         paid.update(new)
-        found[number] = Seconds(_on(stages, is_device=False), _on(stages, is_device=True), reused)
-    return found
+        of_trials[number] = Seconds(_on(stages, is_device=False), _on(stages, is_device=True), reused)
+    return of_trials
 
 
 def _on(stages: Iterable[StageRun], is_device: bool) -> float:

@@ -49,13 +49,13 @@ class CurrentFigures:
         fleet = self._fleets.get(keys.device_id)
         if fleet is None:
             return self._on(keys.device_id).pooled(keys.graph_key)
-        found = {name: self._on(one.device_id).pooled(keys.graph_key) for name, one in fleet.members.items()}
-        return self._pools[keys.device_id].of(keys.graph_key, found)
+        by_device = {name: self._on(member.device_id).pooled(keys.graph_key) for name, member in fleet.members.items()}
+        return self._pools[keys.device_id].of(keys.graph_key, by_device)
 
     def now(self, record: Record) -> tuple[Metrics, tuple[str, ...]]:
         """The figures of a trial, and the flags that all of its measurements have."""
-        found = None if record.keys is None else self.pooled(record.keys)
-        return (record.metrics, ()) if found is None else (record.metrics | found.metrics, found.flags)
+        pooled = None if record.keys is None else self.pooled(record.keys)
+        return (record.metrics, ()) if pooled is None else (record.metrics | pooled.metrics, pooled.flags)
 
     def _on(self, device_id: str) -> DeviceResults:
         if device_id not in self._devices:

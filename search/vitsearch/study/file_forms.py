@@ -16,17 +16,17 @@ class FoundForms:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._found: Forms = dict(study.attributes.get(ATTRIBUTE, {}))
+        self._forms: Forms = dict(study.attributes.get(ATTRIBUTE, {}))
 
     def __call__(self, model: Unpruned, knob: str) -> str | None:
         """The value that was found; None before."""
-        return self._found.get(model.key, {}).get(knob)
+        return self._forms.get(model.key, {}).get(knob)
 
     def keep(self, model: Unpruned, knob: str, value: str) -> None:
         """Store the choice for a model, unless another run of the study has stored one."""
 
         def with_choice(stored: Forms | None) -> Forms:
-            known = stored or {}
-            return known | {model.key: {knob: value} | known.get(model.key, {})}
+            choices = stored or {}
+            return choices | {model.key: {knob: value} | choices.get(model.key, {})}
 
-        self._found = self._study.change(ATTRIBUTE, with_choice)
+        self._forms = self._study.change(ATTRIBUTE, with_choice)

@@ -122,12 +122,12 @@ def warnings_of(plan: Plan, shares: Mapping[str, float], times: Sequence[Beside]
     """What to know of a model's precision: what its file does not keep of it by the `shares` of its MACs, and what is
     known against its combination of model and deployment, with its own `times` beside those of other precisions."""
     deployment = plan.deployment
-    known = known_bad.warning(plan.backbone, deployment, bool(shares), times)
+    caveat = known_bad.warning(plan.backbone, deployment, bool(shares), times)
     lacks = in_name_only(deployment.precision, shares)
-    fp32 = next((str(one) for one in times if one.precision == "fp32"), None)
-    if lacks and fp32 and fp32 not in (known or ""):
+    fp32 = next((str(ratio) for ratio in times if ratio.precision == "fp32"), None)
+    if lacks and fp32 and fp32 not in (caveat or ""):
         lacks = f"{lacks}; {fp32}"
-    return tuple(filter(None, (lacks, known)))
+    return tuple(filter(None, (lacks, caveat)))
 
 
 @dataclass(frozen=True)
@@ -177,13 +177,13 @@ class Front:
         """
         corner = loss(self.objectives, reference_point)
         losses = (loss(self.objectives, point.metrics.values) for point in self.points)
-        return None if corner is None else hypervolume([one for one in losses if one is not None], corner)
+        return None if corner is None else hypervolume([values for values in losses if values is not None], corner)
 
     @property
     def metrics_of_devices(self) -> tuple[str, ...]:
         """The metrics of the single devices of a fleet, such as `cpu_ms_p50@nano`; empty for one device."""
-        found = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
-        return tuple(dict.fromkeys(found))
+        of_devices = (name for point in (*self.shown(), *self.others) for name in point.metrics.figures if "@" in name)
+        return tuple(dict.fromkeys(of_devices))
 
     def class_warnings(self) -> list[str]:
         """Say what to know of single classes before accuracies are believed.
@@ -205,21 +205,21 @@ def read_front(study: Study, ledger: Ledger, device: str | None = None, current:
     `device` names a target of `vitsearch retarget`; None, or the name of the study's own device, for where it was
     searched. `current` are figures that the caller keeps up to date; without, all measurements are read.
     """
-    found = _found(study, device)
-    return _front(found, _Results.of(found, ledger, current))
+    target = _target_models(study, device)
+    return _front(target, _Results.of(target, ledger, current))
 
 
 def read_models(study: Study, ledger: Ledger, device: str | None = None) -> Front:
     """The front, with what is known of the files of all other models too."""
-    found = _found(study, device)
-    results = _Results.of(found, ledger)
-    front = _front(found, results)
-    times = results.times(found)
+    target = _target_models(study, device)
+    results = _Results.of(target, ledger)
+    front = _front(target, results)
+    times = results.times(target)
     return replace(front, others=tuple(times.added_to(results.with_artifact(point)) for point in front.others))
 
 
 @dataclass(frozen=True)
-class _Found:
+class _TargetModels:
     """The finished models of a study on a device, with the space whose objectives and limits hold there."""
 
     study: Study
@@ -230,36 +230,40 @@ class _Found:
     emulated: bool
 
 
-def _found(study: Study, device: str | None) -> _Found:
+def _target_models(study: Study, device: str | None) -> _TargetModels:
     space = study.space()
     if device is None or device == space.device_name:
-        return _Found(study, space.device_name, space, study.baseline(), study.records(), study.is_emulated)
+        return _TargetModels(study, space.device_name, space, study.baseline(), study.records(), study.is_emulated)
     there = retargeted.find(study, device)
-    return _Found(study, device, there.target.space(space), there.baseline, there.models, there.kind == "emulated")
+    return _TargetModels(
+        study, device, there.target.space(space), there.baseline, there.models, there.kind == "emulated"
+    )
 
 
 def space_on(study: Study, device: str | None) -> SearchSpace:
     """The space of a study with the objectives and limits that hold on a device."""
-    return _found(study, device).space
+    return _target_models(study, device).space
 
 
 def records_on(study: Study, device: str | None) -> Mapping[int, Record]:
     """The records of the trials of a study on a device."""
-    return _found(study, device).records
+    return _target_models(study, device).records
 
 
 def baseline_on(study: Study, device: str | None) -> Record | None:
     """The baseline of a study on a device; None before it was measured there."""
-    return _found(study, device).baseline
+    return _target_models(study, device).baseline
 
 
-def _front(found: _Found, results: _Results) -> Front:
-    objectives = tuple(found.space.objectives)
-    confirmed = {number: one for number, one in found.records.items() if one.is_confirmed and one.keys is not None}
+def _front(target: _TargetModels, results: _Results) -> Front:
+    objectives = tuple(target.space.objectives)
+    confirmed = {
+        number: record for number, record in target.records.items() if record.is_confirmed and record.keys is not None
+    }
     results.read(confirmed.values())
-    times = results.times(found)
-    baseline = None if found.baseline is None else results.point(None, found.baseline)
-    limits = bounds(found.space.limits, baseline.metrics.values if baseline else {})
+    times = results.times(target)
+    baseline = None if target.baseline is None else results.point(None, target.baseline)
+    limits = bounds(target.space.limits, baseline.metrics.values if baseline else {})
     baseline = baseline and _judged(baseline, limits)
     points = [_judged(results.point(number, record), limits) for number, record in confirmed.items()]
     feasible = [
@@ -272,16 +276,16 @@ def _front(found: _Found, results: _Results) -> Front:
     kept.sort(key=lambda pair: [pair[1][index] for index in costs])
     on_front = {point.trial for point, _ in kept}
     return Front(
-        found.study.name,
+        target.study.name,
         objectives,
         baseline and times.added_to(results.with_artifact(baseline)),
         tuple(times.added_to(results.with_artifact(point)) for point, _ in kept),
         knee([losses for _, losses in kept]),
-        found.emulated,
+        target.emulated,
         tuple(_near(objectives, [point for point, _ in feasible], kept)),
         tuple(point for point in points if point.trial not in on_front),
-        found.device,
-        shown_target(found.device, found.study.devices),
+        target.device,
+        shown_target(target.device, target.study.devices),
     )
 
 
@@ -295,7 +299,7 @@ def _near(objectives: Sequence[str], points: Sequence[Point], kept: Sequence[tup
     """The points that would be on the front at the better end of the intervals of their costs."""
     losses = [losses for _, losses in kept]
     for point in points:
-        if all(point is not one for one, _ in kept) and may_be_on(losses, point.metrics, objectives):
+        if all(point is not other for other, _ in kept) and may_be_on(losses, point.metrics, objectives):
             yield point
 
 
@@ -313,11 +317,11 @@ class OwnTimes:
     def __init__(self, records: Mapping[int, Record], objectives: Sequence[str], current: CurrentFigures) -> None:
         self._objectives = objectives
         self._current = current
-        self._known: dict[tuple[Graph, str], tuple[int, Record]] = {}
+        self._reference_trials: dict[tuple[Graph, str], tuple[int, Record]] = {}
         for number, record in records.items():
             precision = record.plan.deployment.precision
             if record.keys is not None and record.duplicate_of is None and precision in REFERENCES:
-                self._known.setdefault((graph_of(record.plan), precision), (number, record))
+                self._reference_trials.setdefault((graph_of(record.plan), precision), (number, record))
 
     def added_to(self, point: Point) -> Point:
         """The point with its times beside those of the same graph in other precisions."""
@@ -328,10 +332,10 @@ class OwnTimes:
         for precision in REFERENCES:
             if precision == plan.deployment.precision:
                 return
-            found = self._known.get((graph_of(plan), precision))
-            if found is None:
+            reference_trial = self._reference_trials.get((graph_of(plan), precision))
+            if reference_trial is None:
                 continue
-            number, record = found
+            number, record = reference_trial
             reference = self._current.now(record)[0]
             if (own := beside(metrics, f"trial {number}", precision, reference, self._objectives)) is not None:
                 yield own
@@ -341,11 +345,11 @@ class _Results:
     """What the ledger knows of points now."""
 
     @classmethod
-    def of(cls, found: _Found, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
-        fingerprint = (found.study.attributes.get("data") or {}).get("fingerprint", "")
-        fleets, names = found.study.fleets, (found.study.attributes.get("data") or {}).get("class_names", [])
-        known = current or CurrentFigures(ledger, found.space.measure.threads, fleets)
-        return cls(ledger, known, fingerprint, fleets, names)
+    def of(cls, target: _TargetModels, ledger: Ledger, current: CurrentFigures | None = None) -> _Results:
+        fingerprint = (target.study.attributes.get("data") or {}).get("fingerprint", "")
+        fleets, names = target.study.fleets, (target.study.attributes.get("data") or {}).get("class_names", [])
+        figures = current or CurrentFigures(ledger, target.space.measure.threads, fleets)
+        return cls(ledger, figures, fingerprint, fleets, names)
 
     def __init__(
         self,
@@ -366,18 +370,18 @@ class _Results:
         """Read the measurements of these models at once."""
         self._current.read(record.keys for record in records if record.keys is not None)
 
-    def times(self, found: _Found) -> OwnTimes:
+    def times(self, target: _TargetModels) -> OwnTimes:
         """The times of all measured plans."""
-        return OwnTimes(found.records, tuple(found.space.objectives), self._current)
+        return OwnTimes(target.records, tuple(target.space.objectives), self._current)
 
     def point(self, trial: int | None, record: Record) -> Point:
         """A model with all measurements of its graph pooled."""
         assert record.keys is not None
-        found = self._current.pooled(record.keys)
+        pooled = self._current.pooled(record.keys)
         point = Point(trial, record.plan, record.keys, record.metrics)
-        if found is None:
+        if pooled is None:
             return point
-        return replace(point, metrics=point.metrics | found.metrics, flags=found.flags, basis=found.basis)
+        return replace(point, metrics=point.metrics | pooled.metrics, flags=pooled.flags, basis=pooled.basis)
 
     def with_artifact(self, point: Point) -> Point:
         """The point with its file, the precisions of that, what the counts of its classes say, its accuracy on the
@@ -391,12 +395,12 @@ class _Results:
         if evaluated := self._ledger.accuracy(key, self._split):
             point = replace(point, class_counts=ClassCounts(evaluated.confusion, self._class_names))
         on_devices = [
-            Classified(found.correct, found.n)
+            Classified(accuracy.correct, accuracy.n)
             for device_id in devices_of(point.keys, self._fleets).values()
-            if (found := self._ledger.accuracy(key, self._split, evaluated_on=device_id))
+            if (accuracy := self._ledger.accuracy(key, self._split, evaluated_on=device_id))
         ]
         if on_devices:
-            point = replace(point, on_device=min(on_devices, key=lambda one: one.correct / one.n))
+            point = replace(point, on_device=min(on_devices, key=lambda classified: classified.correct / classified.n))
         if (tested := shipped.find(self._ledger, key, self._split)) and tested.split == "test":
             point = replace(point, on_test=Classified(tested.correct, tested.n))
         return point

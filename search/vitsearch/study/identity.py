@@ -17,7 +17,7 @@ from vitsearch.study.devices import refuse_other_names
 FIXED = ("objectives", "task.data", "baseline", "fleet")
 
 
-class Study(Protocol):
+class HasAttributes(Protocol):
     """What is needed of `vitsearch.study.study.Study`."""
 
     @property
@@ -36,7 +36,7 @@ class Study(Protocol):
     def records(self) -> Mapping[int, Any]: ...
 
 
-def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
+def adopt_space(study: HasAttributes, space: SearchSpace) -> SpaceChange | None:
     """Store the space; what has changed in its choices since it was stored. Other objectives, data or baseline,
     and other devices than those that have measured, are refused with the difference."""
     stored, change = study.attributes.get("space"), None
@@ -47,12 +47,12 @@ def adopt_space(study: Study, space: SearchSpace) -> SpaceChange | None:
         before = SearchSpace.from_json(stored)
         if (change := SpaceChange.between(before, space, len(study.records()))) is not None:
             added = change.to_json()
-            study.change("space_changes", lambda known: [*(known or []), added])
+            study.change("space_changes", lambda changes: [*(changes or []), added])
     study.remember("space", space.to_json())
     return change
 
 
-def refuse_other_space(study: Study, space: SearchSpace) -> None:
+def refuse_other_space(study: HasAttributes, space: SearchSpace) -> None:
     """Raise `StudyError`, with the difference, where a study cannot go on with a space."""
     stored = study.attributes.get("space")
     if stored is not None and stored != space.to_json():
@@ -61,7 +61,7 @@ def refuse_other_space(study: Study, space: SearchSpace) -> None:
         _refuse_changes(before, space)
 
 
-def adopt_data(study: Study, description: Mapping[str, Any]) -> None:
+def adopt_data(study: HasAttributes, description: Mapping[str, Any]) -> None:
     """Store the identity of the study's data; on resume, other data is refused with the difference."""
     stored = study.attributes.get("data")
     if stored is None:
@@ -74,9 +74,9 @@ def adopt_data(study: Study, description: Mapping[str, Any]) -> None:
         )
 
 
-def adopt_fleet(study: Study, fleet: Fleet) -> None:
+def adopt_fleet(study: HasAttributes, fleet: Fleet) -> None:
     """Store the devices on which models are measured, by the id that stands for them in the keys of a trial."""
-    study.change("fleets", lambda known: (known or {}) | {fleet.device_id: fleet.to_json()})
+    study.change("fleets", lambda fleets: (fleets or {}) | {fleet.device_id: fleet.to_json()})
 
 
 def _refuse_changes(before: SearchSpace, now: SearchSpace) -> None:

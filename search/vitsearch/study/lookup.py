@@ -32,23 +32,25 @@ def find(text: str) -> StudyLocation:
     """Where a study is; `StudyError` names the file that does not exist and similar studies."""
     if "://" in text:
         storage, _, name = text.rpartition("#") if "#" in text else (text, "", "")
-        found = StudyLocation(storage, name or _only_study(storage))
+        location = StudyLocation(storage, name or _only_study(storage))
     elif text.endswith((".yaml", ".yml")):
         space = load(text).space
-        found = StudyLocation(space.storage, space.study)
+        location = StudyLocation(space.storage, space.study)
     else:
         path, _, name = text.partition("#")
         is_name = "/" not in path and not path.endswith(".db")
         database = FOLDER / f"{path}.db" if is_name else Path(path).with_suffix(".db")
-        found = StudyLocation(f"sqlite:///{database}", name or database.stem)
-        if not name and not is_name and is_there(database) and found.name not in study_names(found.storage):
-            found = StudyLocation(found.storage, _only_study(found.storage))
-    file = sqlite_file(found.storage)
+        location = StudyLocation(f"sqlite:///{database}", name or database.stem)
+        if not name and not is_name and is_there(database) and location.name not in study_names(location.storage):
+            location = StudyLocation(location.storage, _only_study(location.storage))
+    file = sqlite_file(location.storage)
     if file is not None and not is_there(file):
         near = did_you_mean(text, [path.stem for path in FOLDER.glob("*.db")])
-        raise StudyError(f"no study {found.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'")
-    study_name.checked(found.name)  # a name from a database becomes a path
-    return found
+        raise StudyError(
+            f"no study {location.name!r}: {file} does not exist{near}; start one with 'vitsearch run SPACE'"
+        )
+    study_name.checked(location.name)  # a name from a database becomes a path
+    return location
 
 
 def text_for(storage: str, name: str) -> str:
@@ -70,8 +72,8 @@ def _only_study(storage: str) -> str:
         return names[0]
     if not names:
         raise StudyError(f"{shown!r} holds no study; start one with 'vitsearch run SPACE'")
-    known = ", ".join(f"{shown}#{name}" for name in names)
-    raise StudyError(f"{shown!r} holds several studies; write one of: {known}")
+    addresses = ", ".join(f"{shown}#{name}" for name in names)
+    raise StudyError(f"{shown!r} holds several studies; write one of: {addresses}")
 
 
 def find_all(text: str) -> tuple[str, str | None]:
@@ -83,8 +85,8 @@ def find_all(text: str) -> tuple[str, str | None]:
         if file is not None and not is_there(file):
             raise StudyError(f"{file} does not exist")
         return storage, None
-    found = find(text)
-    return found.storage, found.name
+    location = find(text)
+    return location.storage, location.name
 
 
 def find_database(text: str) -> str:
@@ -102,11 +104,11 @@ def find_database(text: str) -> str:
 @contextmanager
 def opened(text: str) -> Iterator[tuple[Study, Ledger]]:
     """The study and its ledger, to read: whoever can read its file can, also where nothing can be written."""
-    found = _existing(text)
+    location = _existing(text)
     with (
-        _named(found.storage),
-        closing(Ledger.to_read(found.storage)) as ledger,
-        closing(Study.read(found.storage, found.name)) as study,
+        _named(location.storage),
+        closing(Ledger.to_read(location.storage)) as ledger,
+        closing(Study.read(location.storage, location.name)) as study,
     ):
         yield study, ledger
 
@@ -125,16 +127,16 @@ def _named(storage: str) -> Iterator[None]:
 @contextmanager
 def opened_to_change(text: str) -> Iterator[tuple[Study, Ledger]]:
     """The study and its ledger, for a command that adds to them."""
-    found = _existing(text)
+    location = _existing(text)
     with (
-        closing(Ledger.open(found.storage)) as ledger,
-        closing(Study.change_existing(found.storage, found.name)) as study,
+        closing(Ledger.open(location.storage)) as ledger,
+        closing(Study.change_existing(location.storage, location.name)) as study,
     ):
         yield study, ledger
 
 
 def _existing(text: str) -> StudyLocation:
-    found = find(text)
-    if not holds_studies(found.storage):  # our tables are not made in a database of another program
-        raise StudyError(f"{masked(found.storage)!r} holds no study; start one with 'vitsearch run SPACE'")
-    return found
+    location = find(text)
+    if not holds_studies(location.storage):  # our tables are not made in a database of another program
+        raise StudyError(f"{masked(location.storage)!r} holds no study; start one with 'vitsearch run SPACE'")
+    return location

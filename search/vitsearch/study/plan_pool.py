@@ -55,7 +55,7 @@ class PlanParameters:
 
     def plan(self, parameters: Mapping[str, Any]) -> Plan:
         """The plan that these parameters lead to. Numbers count as the nearest choice, as when they are drawn."""
-        return self.plans.plan(_Given(parameters))
+        return self.plans.plan(_Parameters(parameters))
 
     def _drawn(self, rng: random.Random) -> Iterator[Parameters]:
         for _ in range(LARGEST_DRAW):
@@ -65,7 +65,7 @@ class PlanParameters:
 
 
 @dataclass
-class _Answers(ABC):
+class _IndexedAnswers(ABC):
     """Answers questions by an index, and collects the answers. A knob with one choice is no parameter."""
 
     parameters: Parameters = field(default_factory=dict, init=False)
@@ -88,7 +88,7 @@ class _Answers(ABC):
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Parameters:
     """Answers by parameters."""
 
     parameters: Mapping[str, Any]
@@ -101,7 +101,7 @@ class _Given:
 
 
 @dataclass
-class _Drawn(_Answers):
+class _Drawn(_IndexedAnswers):
     rng: random.Random
 
     def _index(self, count: int) -> int:
@@ -109,13 +109,13 @@ class _Drawn(_Answers):
 
 
 @dataclass
-class _Walk(_Answers):
-    """Follows the given steps (index, number of choices), then takes first choices; `steps` are all it took."""
+class _Walk(_IndexedAnswers):
+    """Follows the steps of `prefix` (index, number of choices), then takes first choices; `steps` are all it took."""
 
-    given: list[tuple[int, int]]
+    prefix: list[tuple[int, int]]
     steps: list[tuple[int, int]] = field(default_factory=list, init=False)
 
     def _index(self, count: int) -> int:
-        at = self.given[len(self.steps)][0] if len(self.steps) < len(self.given) else 0
+        at = self.prefix[len(self.steps)][0] if len(self.steps) < len(self.prefix) else 0
         self.steps.append((at, count))
         return at

@@ -65,18 +65,18 @@ class Target:
         moved = moved.at(self.quantization or own.precision)
         return moved if self.provider is None else replace(moved, provider=self.provider)
 
-    def space(self, own: SearchSpace, known: Mapping[str, DeviceSection] = MappingProxyType({})) -> SearchSpace:
+    def space(self, own: SearchSpace, newer: Mapping[str, DeviceSection] = MappingProxyType({})) -> SearchSpace:
         """Make the space file that a study on this target would have: this device, its threads, and the time that
         counts there.
 
         Args:
             own: The space of the study.
-            known: Devices of a newer space file, by name.
+            newer: Devices of a newer space file, by name.
 
         Returns:
             The space on this target.
         """
-        described = {**own.devices, **known}.get(self.device) or DeviceSection()
+        described = {**own.devices, **newer}.get(self.device) or DeviceSection()
         threads = self.threads or own.measure.threads
         measure = own.measure.model_copy(update={"threads": threads})
         there = own.on_device(self.device, None if self.device == LOCAL_DEVICE else described)
@@ -215,8 +215,8 @@ def find(study: Study, name: str) -> Retargeted:
     space = study.space()
     if name in space.fleet_names:
         return _on_member(study, name)
-    if known := [*space.fleet_names, *names(study)]:
-        raise UnknownName(f"device of study {study.name!r}", name, [space.device_name, *known])
+    if allowed := [*space.fleet_names, *names(study)]:
+        raise UnknownName(f"device of study {study.name!r}", name, [space.device_name, *allowed])
     raise StudyError(
         f"study {study.name!r} has no results on {name!r}; to measure its models there: vitsearch retarget "
         f"{study.name} --device {name}"
@@ -233,8 +233,8 @@ def _on_member(study: Study, name: str) -> Retargeted:
     }
     baseline = study.baseline()
     protocols = [fleet.members[name].protocol for fleet in fleets.values()]
-    known, protocol = study.devices.get(name), protocols[-1] if protocols else ""
-    kind = "" if known is None else known.latest.kind
+    device, protocol = study.devices.get(name), protocols[-1] if protocols else ""
+    kind = "" if device is None else device.latest.kind
     return Retargeted(
         Target(name), kind, protocol, None if baseline is None else on_member(baseline, fleets, name), models
     )
@@ -244,5 +244,7 @@ def on_member(record: Record, fleets: Mapping[str, Fleet], name: str) -> Record:
     """The record of a trial of a fleet with the figures of one of its devices."""
     assert record.keys is not None  # it was measured
     keys = replace(record.keys, device_id=fleets[record.keys.device_id].members[name].device_id)
-    plan = replace(record.plan, deployments=tuple(replace(one, device=name) for one in record.plan.deployments))
+    plan = replace(
+        record.plan, deployments=tuple(replace(deployment, device=name) for deployment in record.plan.deployments)
+    )
     return replace(record, plan=plan, keys=keys, metrics=record.metrics.on_device(name))

@@ -223,8 +223,8 @@ class PlanSpace:
         """The baseline in fp32, in the first runtime and provider of the file that the device has."""
         backbone = self.space.baseline.backbone
         runtime = (self._runtimes(backbone) or self._choices("backend"))[0]
-        asked = self._providers(backbone, runtime) or self.providers(runtime) or (default_provider(runtime),)
-        return Unpruned(backbone, runtime, asked[0], "fp32")
+        providers = self._providers(backbone, runtime) or self.providers(runtime) or (default_provider(runtime),)
+        return Unpruned(backbone, runtime, providers[0], "fp32")
 
     def unpruned(self, model: Unpruned, **form: str) -> Plan:
         """The plan of a model of the leaderboard, in the form that is kept for it, but for the knobs of `form`."""
@@ -295,8 +295,8 @@ class PlanSpace:
         tried = self.tried_forms(knob, model)
         if not self.finds(knob):
             return tried
-        found = self.found_form(model, knob)
-        return (found,) if found in tried else tried[:1]
+        form = self.found_form(model, knob)
+        return (form,) if form in tried else tried[:1]
 
     def tried_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
         """The values of the file that the unpruned model can have, or the usual one if it can have none of them; with
@@ -330,10 +330,10 @@ class PlanSpace:
     def _precisions(self, backbone: str, runtime: str, provider: str) -> tuple[str, ...]:
         """The precisions that the backbone supports, that can be made for the runtime, and that the device runs."""
         legal = self._legal(backbone, "quantization")
-        made = (precision for precision in legal if precisions.supports(runtime, precision) is None)
+        supported = (precision for precision in legal if precisions.supports(runtime, precision) is None)
         return tuple(
             precision
-            for precision in made
+            for precision in supported
             if self.deployable(Deployment(self.device, runtime, provider, precision)) is None
         )
 

@@ -72,7 +72,7 @@ class PrintedLiveRun:
 
 
 @dataclass(frozen=True)
-class Leader(PrintedMetrics):
+class LeaderboardRow(PrintedMetrics):
     """An unpruned model."""
 
     plan: PlanJson
@@ -123,7 +123,7 @@ class Status:
     """Identity of the data."""
     reference_point: Mapping[str, float] | None
     """Of the hypervolume."""
-    leaderboard: tuple[Leader, ...]
+    leaderboard: tuple[LeaderboardRow, ...]
     """Unpruned models."""
     class_warnings: tuple[str, ...]
     """Classes that the baseline or the front misses, in words."""
@@ -183,7 +183,7 @@ def _failures(records: Mapping[int, Record]) -> dict[int, str]:
     return {number: f"{plan_text(record.plan)}: {record.reason}" for number, record in failed.items()}
 
 
-def _leaderboard(study: Study, ledger: Ledger) -> Iterator[Leader]:
+def _leaderboard(study: Study, ledger: Ledger) -> Iterator[LeaderboardRow]:
     """The unpruned models with what is known of them now: those that are trials may have been measured again."""
     records = {record.plan: record for record in study.records().values() if record.is_confirmed}
     current = CurrentFigures(ledger, study.space().measure.threads, study.fleets)
@@ -193,4 +193,4 @@ def _leaderboard(study: Study, ledger: Ledger) -> Iterator[Leader]:
         if plan in records:
             metrics |= current.now(records[plan])[0]
         said = warnings_of(plan, row["shares"], tuple(times.beside(plan, metrics)))
-        yield Leader(**vars(metrics.printed()), plan=row["plan"], shares=row["shares"], warnings=said)
+        yield LeaderboardRow(**vars(metrics.printed()), plan=row["plan"], shares=row["shares"], warnings=said)

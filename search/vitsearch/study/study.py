@@ -50,13 +50,13 @@ from vitsearch.study.identity import adopt_space
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, StoredAnswers, make_sampler
-from vitsearch.study.time_left import Span
+from vitsearch.study.time_left import TrialSpan
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asked:
+class OpenTrial:
     """An open trial, and what Optuna calls it. `record` is set when there is nothing to run: the file no longer has a
     choice that was drawn. `notes` are what the sampler has noted of it now; nothing of one that was asked before.
     `is_proposal`: the sampler has drawn all of it."""
@@ -155,7 +155,7 @@ class Study:
 
     # ---- asking
 
-    def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> Asked:
+    def ask(self, plans: PlanSpace, driver: DriverId, running: Set[Plan] = frozenset()) -> OpenTrial:
         """The next trial: one that waits (enqueued, or left open by a driver that stopped), else a new one. A proposal
         that repeats one of the plans that are `running` is drawn again, at last at random."""
         with self._lock, _quiet():
@@ -170,8 +170,8 @@ class Study:
         if suggest.off_space:
             reason = f"the space file no longer has {', '.join(suggest.off_space)}"
             record = Record("off_space", plan, reason, constraints={"in_space": 1.0})
-            return Asked(number, trial, record, plan, is_proposal=not wanted)
-        return Asked(number, trial, None, plan, {} if stored.params else notes, not wanted)
+            return OpenTrial(number, trial, record, plan, is_proposal=not wanted)
+        return OpenTrial(number, trial, None, plan, {} if stored.params else notes, not wanted)
 
     def _drawn(
         self, number: int, plans: PlanSpace, wanted: Mapping[str, Any] = MappingProxyType({})
@@ -238,9 +238,9 @@ class Study:
 
     def plans_elsewhere(self, plans: PlanSpace) -> set[Plan]:
         """The plans of the trials that other drivers run."""
-        known, parameters = plans.backbones(), PlanParameters(plans)
+        backbones, parameters = plans.backbones(), PlanParameters(plans)
         running = [trial.drawn for trial in self._view.running_elsewhere() if trial.params]
-        return {parameters.plan(drawn) for drawn in running if drawn.get("backbone", known[0]) in known}
+        return {parameters.plan(drawn) for drawn in running if drawn.get("backbone", backbones[0]) in backbones}
 
     def has_other_driver_here(self) -> bool:
         """Whether another driver on this machine runs trials, as far as the study was read last."""
@@ -249,18 +249,18 @@ class Study:
 
     # ---- telling
 
-    def tell(self, asked: Asked, record: Record) -> bool:
+    def tell(self, trial: OpenTrial, record: Record) -> bool:
         """Write the record with the state. False for a trial that another driver has ended, which is left unchanged."""
         with self._lock:
             state, _ = self._state(record)
-            if not self._view.finish(asked.number, state, json.dumps(record.to_json())):
+            if not self._view.finish(trial.number, state, json.dumps(record.to_json())):
                 return False
-            self._records[asked.number] = record
+            self._records[trial.number] = record
             return True
 
-    def has_ended(self, asked: Asked) -> bool:
+    def has_ended(self, trial: OpenTrial) -> bool:
         """Whether the trial has ended, as far as the study was read last: told here, or taken for lost elsewhere."""
-        return self._view.trials[asked.number].state.is_finished()
+        return self._view.trials[trial.number].state.is_finished()
 
     def add(self, plans: PlanSpace, record: Record) -> int:
         """Add a trial that was asked for elsewhere and has ended; return its number."""
@@ -315,12 +315,12 @@ class Study:
                 self._times[trial.number] = start, end
         return dict(sorted(self._times.items()))
 
-    def spans(self, trained: Collection[int]) -> list[Span]:
+    def spans(self, trained: Collection[int]) -> list[TrialSpan]:
         """When each finished trial started and ended, in all runs of the study.
 
         `trained` are the numbers of those whose plan was trained.
         """
-        return [Span(*times, number in trained) for number, times in self.times().items()]
+        return [TrialSpan(*times, number in trained) for number, times in self.times().items()]
 
     def revision(self) -> object:
         """Differs from an earlier one if a trial is new, or has another state."""
@@ -371,16 +371,16 @@ class Study:
 
     # ---- other drivers, and drivers that died
 
-    def beat(self, open_trials: Sequence[Asked]) -> None:
+    def beat(self, open_trials: Sequence[OpenTrial]) -> None:
         """Record a heartbeat for these trials."""
         with self._lock:
-            self._view.beat([asked.number for asked in open_trials])
+            self._view.beat([trial.number for trial in open_trials])
 
-    def release(self, asked: Asked) -> None:
+    def release(self, trial: OpenTrial) -> None:
         """Return an open trial to the queue with its number and parameters, at a clean stop; not one that another
         driver has taken for lost and ended."""
         with self._lock:
-            self._view.release(asked.number)
+            self._view.release(trial.number)
 
     def recover(self) -> int:
         """Return the trials of dead drivers to the queue; return how many kept their number.
@@ -414,7 +414,7 @@ class Study:
     def is_emulated(self) -> bool:
         """Whether the devices of its space are emulated."""
         names = self.space().device_names
-        return any(one.latest.kind == "emulated" for name, one in self.devices.items() if name in names)
+        return any(device.latest.kind == "emulated" for name, device in self.devices.items() if name in names)
 
 
 def _is_orphan(trial: StoredTrial) -> bool:

@@ -45,11 +45,11 @@ class OptunaSuggest:
     def word(self, name: str, choices: tuple[str, ...]) -> str:
         if len(choices) == 1 and self._enqueued.get(name, choices[0]) == choices[0]:
             return choices[0]
-        asked = self._enqueued.get(name, choices[0])
-        known = self._word_choices(name, choices if asked in choices else (*choices, asked))
-        if len(known) == 1:
-            return known[0]
-        drawn = str(self._trial.suggest_categorical(name, known))
+        enqueued = self._enqueued.get(name, choices[0])
+        drawable = self._word_choices(name, choices if enqueued in choices else (*choices, enqueued))
+        if len(drawable) == 1:
+            return drawable[0]
+        drawn = str(self._trial.suggest_categorical(name, drawable))
         if drawn in choices:
             return drawn
         self.off_space.append(f"{name}={drawn}")
@@ -73,7 +73,7 @@ class PlanAnswers:
     def __init__(self, plan: Plan, window: int | None) -> None:
         self.parameters: dict[str, str | float] = {}
         self.off_space = False
-        self._known: dict[str, Any] = {**knob_values(plan), "window_size": float(window or 0)}
+        self._values: dict[str, Any] = {**knob_values(plan), "window_size": float(window or 0)}
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
         return str(self._answer(name, choices))
@@ -82,7 +82,7 @@ class PlanAnswers:
         return float(self._answer(name, choices))
 
     def _answer(self, name: str, choices: tuple[Any, ...]) -> Any:
-        value = self._known[name.partition("@")[0]]
+        value = self._values[name.partition("@")[0]]
         self.off_space |= value not in choices
         if len(choices) > 1:
             self.parameters[name] = value
@@ -98,7 +98,7 @@ class StoredAnswers:
     def __init__(
         self, parameters: Mapping[str, Any], word_choices: Callable[[str, tuple[str, ...]], tuple[str, ...]]
     ) -> None:
-        self._known = parameters
+        self._values = parameters
         self._word_choices = word_choices
         self.parameters: dict[str, Any] = {}
         self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
@@ -106,7 +106,7 @@ class StoredAnswers:
     def word(self, name: str, choices: tuple[str, ...]) -> str:
         from optuna.distributions import CategoricalDistribution  # here: it takes long to import
 
-        value, stored = str(self._known.get(name, choices[0])), self._word_choices(name, choices)
+        value, stored = str(self._values.get(name, choices[0])), self._word_choices(name, choices)
         if len(stored) > 1:
             self.parameters[name], self.distributions[name] = value, CategoricalDistribution(stored)
         return value
@@ -114,7 +114,7 @@ class StoredAnswers:
     def number(self, name: str, choices: tuple[float, ...]) -> float:
         from optuna.distributions import FloatDistribution  # here: it takes long to import
 
-        value = float(self._known.get(name, choices[0]))
+        value = float(self._values.get(name, choices[0]))
         if len(choices) > 1:
             self.parameters[name], self.distributions[name] = value, FloatDistribution(choices[0], choices[-1])
         return value

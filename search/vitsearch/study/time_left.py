@@ -31,7 +31,7 @@ LARGEST = 90.0
 
 
 @dataclass(frozen=True)
-class Span:
+class TrialSpan:
     """A finished trial: when it started and ended (seconds of one clock), and whether its plan was trained."""
 
     start_s: float
@@ -63,7 +63,7 @@ class TimeLeft:
         return f"about {low:g} to {high:g} {unit}" if low else f"up to {high:g} {unit}"
 
 
-def gaps(spans: Sequence[Span]) -> list[float]:
+def gaps(spans: Sequence[TrialSpan]) -> list[float]:
     """The times between trained plans, in the order in which they ended, without the breaks when no trial was open.
 
     The first is counted from the start of the first trial.

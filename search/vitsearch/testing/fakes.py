@@ -192,9 +192,9 @@ def _two_images(store: Store) -> str:
         return store.put(path)
 
 
-def _graph(store: Store, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.Graph:
+def _graph(store: Store, resolved: ResolvedPlan, more: dict[str, object]) -> jobs.ExportedGraph:
     with _written({"cost_ms": fake_cost_ms(resolved)} | more) as path:
-        return jobs.Graph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
+        return jobs.ExportedGraph(store.put_model(path).sha256, 1000, 100.0, 2.0, 0.0)
 
 
 @contextmanager

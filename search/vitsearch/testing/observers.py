@@ -44,7 +44,7 @@ OBJECTIVES = {"accuracy": "maximize", "cpu_ms_p50": "minimize"}
 def report_run(run: RunObserver) -> None:
     """What a run that resumes a study tells, in order: every call at least once."""
     run.note("resuming 1 trial of an interrupted run")
-    run.known({0: replace(CONFIRMED, rung=0)})
+    run.earlier_trials({0: replace(CONFIRMED, rung=0)})
     with run.stage(Stage.BASE):
         run.doing({"training a base: fake_vit": "epoch 1/2"})
     run.started(1, PLAN)

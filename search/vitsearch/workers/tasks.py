@@ -133,7 +133,7 @@ def make_subset(job: jobs.SubsetJob) -> jobs.Stored:
         return jobs.Stored(job.workspace.store.put(path), path.stat().st_size)
 
 
-def build_graph(job: jobs.ScreenJob) -> jobs.Graph:
+def build_graph(job: jobs.ScreenJob) -> jobs.ExportedGraph:
     """Export the graph of a plan with its starting weights, which is enough to measure its cost."""
     model = deployed(shaped(job.spec, job.workspace), job)
     macs_m, params_m = macs.count(model, blank(job.spec.source.resolution, job.workspace))
@@ -202,10 +202,10 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
         return jobs.Exported(graph, confusion, only_class, kept)
 
 
-def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.Graph:
+def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.ExportedGraph:
     stored = store.put_model(written.file.path)
     described = written.parity, written.file.options, written.structure
-    return jobs.Graph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
+    return jobs.ExportedGraph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
 
 
 def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evaluation:

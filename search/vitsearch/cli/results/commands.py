@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vitsearch.cli.results.query import Form, Query
-from vitsearch.cli.results.study_commands import AsJson, StudyName
+from vitsearch.cli.arguments import AsJson, Form, Query, StudyName
 
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="The number of a trial, baseline or knee.", show_default=False)
@@ -121,5 +120,5 @@ def explain(study: StudyName, as_json: AsJson = False) -> None:
     from vitsearch.core.json_value import json_text
     from vitsearch.study.printed.effects import PrintedExplanation
 
-    found = api.open_study(study).explain()
-    typer.echo(json_text(PrintedExplanation.of(found))) if as_json else print_explanation(found)
+    explanation = api.open_study(study).explain()
+    typer.echo(json_text(PrintedExplanation.of(explanation))) if as_json else print_explanation(explanation)

@@ -24,37 +24,37 @@ KNOBS = ("knob", "A", "B")
 
 def compare(stored: StoredStudy, first: str, second: str, paired: bool, as_json: bool) -> None:
     """Print the comparison of two models that a person names: a trial's number, `baseline` or `knee`."""
-    found = stored.compare(number_of(first, stored.front), number_of(second, stored.front), paired)
-    typer.echo(json_text(PrintedComparison.of(found))) if as_json else print_comparison(found)
+    comparison = stored.compare(number_of(first, stored.front), number_of(second, stored.front), paired)
+    typer.echo(json_text(PrintedComparison.of(comparison))) if as_json else print_comparison(comparison)
 
 
-def print_comparison(found: Comparison, console: Console | None = None) -> None:
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     console = console or Terminal()
-    if found.emulated:
+    if comparison.emulated:
         console.print(f"{EMULATED}the times are those of an emulated device", markup=False)
-    for letter, point in (("A", found.first), ("B", found.second)):
+    for letter, point in (("A", comparison.first), ("B", comparison.second)):
         console.print(printable(f"{letter}: {point.name}: {plan_text(point.plan)}"), markup=False, style="bold")
     console.print("")
-    console.print(metrics_table(found))
-    how = "" if found.paired is None else ", that of the accuracies by the answers on the same images"
+    console.print(metrics_table(comparison))
+    how = "" if comparison.paired is None else ", that of the accuracies by the answers on the same images"
     console.print(f"B/A with its 95 % interval; of shares of images B - A{how}.", style="dim", markup=False)
     console.print("")
-    if found.knobs:
-        rows = [[name, _text(one), _text(other)] for name, (one, other) in found.knobs.items()]
+    if comparison.knobs:
+        rows = [[name, _text(first), _text(second)] for name, (first, second) in comparison.knobs.items()]
         console.print(Rows(KNOBS, rows, KNOBS))
     else:
         console.print("All knobs are equal.")
     console.print("")
-    for line in found.summary():
+    for line in comparison.summary():
         console.print(printable(line), markup=False)
 
 
-def metrics_table(found: Comparison) -> Rows:
+def metrics_table(comparison: Comparison) -> Rows:
     """Metrics that at least one of the two has."""
     rows = [
-        [heading(one.name), _value(one.first), _value(one.second), _change(one), _verdict(one)]
-        for one in found.metrics
-        if one.first is not None or one.second is not None
+        [heading(metric.name), _value(metric.first), _value(metric.second), _change(metric), _verdict(metric)]
+        for metric in comparison.metrics
+        if metric.first is not None or metric.second is not None
     ]
     return Rows(["metric", "A", "B", "B/A", "better"], rows, ["metric", "better"])
 
@@ -63,20 +63,22 @@ def _value(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.4g}"
 
 
-def _change(one: MetricCompared) -> str:
-    if one.change is None:
+def _change(metric: MetricCompared) -> str:
+    if metric.change is None:
         return ""
-    is_share = split(one.name)[0].is_share
+    is_share = split(metric.name)[0].is_share
     sign = "+" if is_share else ""
     form = ".4f" if is_share else ".3g"
-    text = f"{one.change:{sign}{form}}"
+    text = f"{metric.change:{sign}{form}}"
     return (
-        text if one.low is None or one.high is None else f"{text} ({one.low:{sign}{form}} to {one.high:{sign}{form}})"
+        text
+        if metric.low is None or metric.high is None
+        else f"{text} ({metric.low:{sign}{form}} to {metric.high:{sign}{form}})"
     )
 
 
-def _verdict(one: MetricCompared) -> str:
-    return {"first": "A", "second": "B"}.get(one.verdict, one.verdict)
+def _verdict(metric: MetricCompared) -> str:
+    return {"first": "A", "second": "B"}.get(metric.verdict, metric.verdict)
 
 
 def _text(value: Any) -> str:

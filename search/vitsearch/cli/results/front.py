@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from vitsearch.api import StoredStudy
-from vitsearch.cli.results.query import Form, Query
+from vitsearch.cli.arguments import Form, Query
 from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import (
     BASELINE,
@@ -30,10 +30,9 @@ from vitsearch.space import LOCAL_DEVICE
 from vitsearch.study.front import Front, Point
 from vitsearch.study.printed.models import PrintedFront, PrintedSelection
 from vitsearch.study.results import exports
-from vitsearch.study.results.empty_selection import why_none
 from vitsearch.study.results.expression import Expression
 from vitsearch.study.results.nearest import Nearest, near_text
-from vitsearch.study.results.selection import Selection, ties
+from vitsearch.study.results.selection import Selection, ties, why_none
 from vitsearch_evaluators.base.printable import printable
 from vitsearch_evaluators.wire.measurement import PAIRED
 
@@ -51,32 +50,32 @@ TIE_LEGEND = f"{TIED} marks a tie with a neighbour on the front: these figures l
 
 def show(stored: StoredStudy, query: Query, form: Form) -> bool:
     """Print the models that `query` asks for; returns whether there is one."""
-    found = stored.models(query.device) if query.every else stored.front(query.device)
-    selection = Selection.of(query.where, query.sort, (*found.objectives, *found.metrics_of_devices))
-    known = (*found.points, *found.others) if query.every else found.points
-    chosen = selection.of_points(known)
-    nearest = None if found.points else stored.nearest(query.device)
+    models = stored.models(query.device) if query.every else stored.front(query.device)
+    selection = Selection.of(query.where, query.sort, (*models.objectives, *models.metrics_of_devices))
+    candidates = (*models.points, *models.others) if query.every else models.points
+    chosen = selection.of_points(candidates)
+    nearest = None if models.points else stored.nearest(query.device)
     if form == Form.JSON:
-        typer.echo(json_text(PrintedSelection.with_nearest(PrintedFront.of(found, chosen), nearest)))
-    elif form == Form.TABLE and selection.where is not None and known and not chosen:
-        print_nothing(selection.where, known)
+        typer.echo(json_text(PrintedSelection.with_nearest(PrintedFront.of(models, chosen), nearest)))
+    elif form == Form.TABLE and selection.where is not None and candidates and not chosen:
+        print_nothing(selection.where, candidates)
     elif form == Form.TABLE:
-        (print_models if query.every else print_front)(found, None, chosen)
+        (print_models if query.every else print_front)(models, None, chosen)
         if nearest is not None:
             print_nearest(nearest)
     else:
-        typer.echo(exported(found, chosen, form, stored), nl=False)
+        typer.echo(exported(models, chosen, form, stored), nl=False)
     return bool(chosen)
 
 
-def exported(found: Front, chosen: Sequence[Point], form: Form, stored: StoredStudy) -> str:
+def exported(front: Front, chosen: Sequence[Point], form: Form, stored: StoredStudy) -> str:
     """The models in another tool's form."""
     if form == Form.MARKDOWN:
-        return exports.to_markdown(found, chosen)
+        return exports.to_markdown(front, chosen)
     conditions = stored.conditions(chosen)
     if form == Form.CSV:
-        return exports.to_csv(found, exports.rows(found, chosen, conditions))
-    return exports.to_perf_yaml(found, chosen, conditions)
+        return exports.to_csv(front, exports.rows(front, chosen, conditions))
+    return exports.to_perf_yaml(front, chosen, conditions)
 
 
 def print_front(front: Front, console: Console | None = None, chosen: Sequence[Point] | None = None) -> None:
@@ -103,9 +102,9 @@ def print_front(front: Front, console: Console | None = None, chosen: Sequence[P
 def print_models(front: Front, console: Console | None = None, chosen: Sequence[Point] | None = None) -> None:
     """The `chosen` models of a study (default: all), those of the front among them, with what the others lack."""
     console = console or Terminal()
-    known = (*front.points, *front.others)
-    shown = known if chosen is None else chosen
-    if not known:
+    models = (*front.points, *front.others)
+    shown = models if chosen is None else chosen
+    if not models:
         console.print(f"Study {printable(front.study)} has no trained model yet.", markup=False)
         return
     console.print(models_table(front, shown))
@@ -113,33 +112,33 @@ def print_models(front: Front, console: Console | None = None, chosen: Sequence[
     _print_notes(front, [*([front.baseline] if front.baseline else []), *shown], console)
 
 
-def print_nearest(found: Nearest, console: Console | None = None) -> None:
+def print_nearest(nearest: Nearest, console: Console | None = None) -> None:
     """What came nearest to the limits, and which limit to loosen by how much."""
     console = console or Terminal()
-    if not found.models:
+    if not nearest.models:
         return
     console.print("No model meets the limits. The nearest:", markup=False)
-    for near in found.models:
+    for near in nearest.models:
         console.print(printable(f"  {near_text(near)}"), markup=False)
-    console.print("One way out for each limit (in the space file):" if found.single else "The way out:", markup=False)
-    for line in found.advice():
+    console.print("One way out for each limit (in the space file):" if nearest.single else "The way out:", markup=False)
+    for line in nearest.advice():
         console.print(printable(f"  {line}"), markup=False)
 
 
 def same_in_all(front: Front, shown: Sequence[Point]) -> Iterator[str]:
     """Neighbours that are both `shown` and tie in every objective, in one line for each pair."""
-    found = ties(front.points, front.objectives)
-    for (point, after), tie in zip(pairwise(front.points), found, strict=False):
+    tied = ties(front.points, front.objectives)
+    for (point, after), tie in zip(pairwise(front.points), tied, strict=False):
         is_shown = point in shown and after in shown
         if is_shown and all(after.name in tie.get(name, ()) for name in front.objectives):
             names = f"{point.name} and {after.name}"
             yield f"{names} are tied in every objective: these figures do not tell them apart."
 
 
-def print_nothing(where: Expression, known: Sequence[Point], console: Console | None = None) -> None:
+def print_nothing(where: Expression, models: Sequence[Point], console: Console | None = None) -> None:
     """That an expression leaves none of the models, and why."""
     console = console or Terminal()
-    text = f"--where leaves none of the {counted(len(known), 'model')}: {why_none(where, known)}"
+    text = f"--where leaves none of the {counted(len(models), 'model')}: {why_none(where, models)}"
     console.print(printable(text), markup=False, highlight=False)
 
 
@@ -169,31 +168,31 @@ def _print_notes(front: Front, shown: Sequence[Point], console: Console) -> None
 
 def _warnings(shown: Sequence[Point]) -> dict[str, list[str]]:
     """Each warning once, with the models that it concerns."""
-    found: dict[str, list[str]] = {}
+    models_of: dict[str, list[str]] = {}
     for point in shown:
         for warning in point.warnings:
-            found.setdefault(warning, []).append(point.name)
-    return found
+            models_of.setdefault(warning, []).append(point.name)
+    return models_of
 
 
 def disagreement(point: Point) -> str | None:
     """The accuracy on the device, when chance does not explain its difference to the worker's."""
-    found, accuracy = point.on_device, point.metrics.value("accuracy")
-    if found is None or accuracy is None or found.agrees(accuracy):
+    classified, accuracy = point.on_device, point.metrics.value("accuracy")
+    if classified is None or accuracy is None or classified.agrees(accuracy):
         return None
-    low, high = found.interval
-    there = f"{found.correct / found.n:.3f} of {found.n} images correctly ({low:.3f} to {high:.3f})"
+    low, high = classified.interval
+    there = f"{classified.correct / classified.n:.3f} of {classified.n} images correctly ({low:.3f} to {high:.3f})"
     return f"{point.name} classifies {there} on the device itself, but {accuracy:.3f} on the worker"
 
 
 def on_test(point: Point) -> str | None:
     """The accuracy on the test images, which only a model that was shipped has."""
-    found = point.on_test
-    if found is None:
+    classified = point.on_test
+    if classified is None:
         return None
-    low, high = found.interval
-    share = f"{found.correct / found.n:.3f} ({low:.3f} to {high:.3f})"
-    return f"{point.name} was shipped: it classifies {share} of {found.n} test images correctly"
+    low, high = classified.interval
+    share = f"{classified.correct / classified.n:.3f} ({low:.3f} to {high:.3f})"
+    return f"{point.name} was shipped: it classifies {share} of {classified.n} test images correctly"
 
 
 def front_table(front: Front, shown: Sequence[Point] | None = None) -> Rows:

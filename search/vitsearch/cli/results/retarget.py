@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitsearch.cli.results.study_commands import AsJson, StudyName
+from vitsearch.cli.arguments import AsJson, StudyName
 from vitsearch_evaluators.base.printable import printable
 
 if TYPE_CHECKING:
@@ -66,33 +66,33 @@ def retarget(
     stored = api.open_study(study)
     target = Target(device or stored.device(), backend, provider, quantization, threads)
     try:
-        found = stored.retarget(target, every, PlainLines((), sys.stderr))
+        retargeted = stored.retarget(target, every, PlainLines((), sys.stderr))
     except KeyboardInterrupt:
         again = shlex.join(["vitsearch", *sys.argv[1:]])
         typer.echo(f"Stopped; nothing is lost. Resume with: {again}", err=True)
         raise typer.Exit(130) from None
     front = stored.front(target.name)
     if as_json:
-        typer.echo(json_text(PrintedRetargeting.of(found, front)))
+        typer.echo(json_text(PrintedRetargeting.of(retargeted, front)))
         return
     print_front(front)
-    for line in lines(found):
+    for line in lines(retargeted):
         typer.echo(printable(line))
     typer.echo(printable(f"The same front again: vitsearch front {study} --device {target.name}"))
 
 
-def lines(found: Retargeted) -> Iterator[str]:
+def lines(retargeted: Retargeted) -> Iterator[str]:
     """What was measured, how well the rest is predicted, and what is left out."""
-    total = len(found.models) + len(found.predictions)
-    yield f"Measured {len(found.models)} of {total} models; nothing was trained."
-    yield from map(_fit_text, found.fits)
-    if found.predictions:
+    total = len(retargeted.models) + len(retargeted.predictions)
+    yield f"Measured {len(retargeted.models)} of {total} models; nothing was trained."
+    yield from map(_fit_text, retargeted.fits)
+    if retargeted.predictions:
         yield "Not measured, the likeliest on the front first (--all measures them):"
-        yield from (f"  {_prediction_text(prediction)}" for prediction in found.predictions[:SHOWN])
-        if len(found.predictions) > SHOWN:
-            yield f"  and {len(found.predictions) - SHOWN} more, which --json prints"
-    for reason in dict.fromkeys(found.left_out.values()):
-        trials = ", ".join(str(trial) for trial, other in found.left_out.items() if other == reason)
+        yield from (f"  {_prediction_text(prediction)}" for prediction in retargeted.predictions[:SHOWN])
+        if len(retargeted.predictions) > SHOWN:
+            yield f"  and {len(retargeted.predictions) - SHOWN} more, which --json prints"
+    for reason in dict.fromkeys(retargeted.left_out.values()):
+        trials = ", ".join(str(trial) for trial, other in retargeted.left_out.items() if other == reason)
         yield f"Left out: trial {trials}: {reason}"
 
 

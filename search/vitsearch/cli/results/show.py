@@ -37,67 +37,67 @@ if TYPE_CHECKING:
 def show(stored: StoredStudy, name: str, per_class: bool, as_json: bool) -> None:
     """Print a model that a person names, with the accuracy of each class if it is asked for."""
     trial = number_of(name, stored.front)
-    found = stored.show(trial)
+    detail = stored.show(trial)
     classes = stored.class_accuracies(trial) if per_class else None
     if as_json:
-        typer.echo(json_text(PrintedDetail.of(found, classes)))
+        typer.echo(json_text(PrintedDetail.of(detail, classes)))
         return
-    print_detail(found)
+    print_detail(detail)
     if classes is not None:
         print_classes(classes)
 
 
-def print_detail(found: TrialDetail, console: Console | None = None) -> None:
+def print_detail(detail: TrialDetail, console: Console | None = None) -> None:
     """Every part of a trial that is known, a heading for each."""
     console = console or Terminal()
 
     def line(text: str, style: str | None = None) -> None:
         console.print(printable(text), style=style, markup=False, highlight=False)
 
-    on = "" if found.shown_device == LOCAL_DEVICE else f" on {found.shown_device}"  # without a host: not measured yet
-    line(f"{EMULATED if found.emulated else ''}{found.point.name.capitalize()} of study {found.study}{on}", "bold")
-    line(plan_text(found.point.plan))
-    for text in _state(found):
+    on = "" if detail.shown_device == LOCAL_DEVICE else f" on {detail.shown_device}"  # without a host: not measured yet
+    line(f"{EMULATED if detail.emulated else ''}{detail.point.name.capitalize()} of study {detail.study}{on}", "bold")
+    line(plan_text(detail.point.plan))
+    for text in _state(detail):
         is_copied = text.startswith(("file:", "sha256:"))  # what a person copies stays in one piece
         console.print(printable(text), markup=False, highlight=False, soft_wrap=is_copied)
     line("")
-    console.print(metrics_table(found))
-    if found.point.basis == PAIRED:
+    console.print(metrics_table(detail))
+    if detail.point.basis == PAIRED:
         line(QUIET.replace(" in --json", ""), "dim")
-    reasons = found.point.metrics.reasons
+    reasons = detail.point.metrics.reasons
     for name, reason in reasons.items():
         if "@" in name and name.partition("@")[0] in reasons:
             continue  # the reason of the fleet names the device
         line(f"{name} is not measured: {reason}", "dim")
-    for name, note in found.point.metrics.notes.items():
+    for name, note in detail.point.metrics.notes.items():
         line(f"{name}: {note}", "yellow")
-    for warning in (*found.point.class_warnings, *found.point.warnings):
+    for warning in (*detail.point.class_warnings, *detail.point.warnings):
         line(warning, "yellow")
-    if found.point.flags:
-        line(f"flags of all its measurements: {', '.join(found.point.flags)}", "yellow")
-    if disagreeing := disagreement(found.point):
+    if detail.point.flags:
+        line(f"flags of all its measurements: {', '.join(detail.point.flags)}", "yellow")
+    if disagreeing := disagreement(detail.point):
         line(disagreeing, "yellow")
     line("")
-    console.print(knobs_table(found))
-    if found.stages:
+    console.print(knobs_table(detail))
+    if detail.stages:
         line("")
-        console.print(stages_table(found.stages))
-        for text in _sums(found.stages):
+        console.print(stages_table(detail.stages))
+        for text in _sums(detail.stages):
             line(text, "dim")
 
 
-def _state(found: TrialDetail) -> Iterator[str]:
-    record = found.record
-    yield f"place:   {found.place}"
+def _state(detail: TrialDetail) -> Iterator[str]:
+    record = detail.record
+    yield f"place:   {detail.place}"
     trained = f"trained for {counted(record.rung, 'epoch')}" if record.rung > 0 else "without training"
     yield f"outcome: {record.shown_outcome}, {trained}" + (f": {record.reason}" if record.reason else "")
     if record.failure is not None:
         yield "failure: " + ", ".join(f"{key} {value}" for key, value in record.failure.items())
-    for limit in found.limits:
+    for limit in detail.limits:
         yield f"limit:   {_limit(limit)}"
     if record.proxy is not None:
-        yield f"accuracy: {_predicted(record.proxy, found)}"
-    yield from _file(found.file)
+        yield f"accuracy: {_predicted(record.proxy, detail)}"
+    yield from _file(detail.file)
 
 
 def _limit(limit: LimitJudged) -> str:
@@ -106,8 +106,8 @@ def _limit(limit: LimitJudged) -> str:
     return f"{limit.name}: {'met' if limit.is_met else 'broken'} ({limit.shown})"
 
 
-def _predicted(proxy: ProxyScore, found: TrialDetail) -> str:
-    measured = found.point.metrics.value("accuracy")
+def _predicted(proxy: ProxyScore, detail: TrialDetail) -> str:
+    measured = detail.point.metrics.value("accuracy")
     text = f"predicted {proxy.predicted} (KL to the unpruned model {proxy.kl:.2g} nats)"
     return text if measured is None else f"{text}, measured {measured:.4f}"
 
@@ -129,13 +129,13 @@ def _short(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def metrics_table(found: TrialDetail) -> Rows:
+def metrics_table(detail: TrialDetail) -> Rows:
     """Every metric that was measured, with its interval and its share of the baseline's."""
     rows = []
-    for name, figure in found.point.metrics.figures.items():
+    for name, figure in detail.point.metrics.figures.items():
         if figure.value is None:
             continue
-        base = None if found.baseline is None else found.baseline.metrics.value(name)
+        base = None if detail.baseline is None else detail.baseline.metrics.value(name)
         span = "" if figure.low is None or figure.high is None else f"{figure.low:.4g} to {figure.high:.4g}"
         share = "" if base is None else _against(name, figure.value, base)
         rows.append([heading(name), f"{figure.value:.4g}", span, share])
@@ -148,9 +148,9 @@ def _against(name: str, value: float, base: float) -> str:
     return f"x {value / base:.3g}" if base else ""
 
 
-def knobs_table(found: TrialDetail) -> Rows:
+def knobs_table(detail: TrialDetail) -> Rows:
     """The knobs of the plan; those that its backbone does not have are left out."""
-    values = knob_values(found.point.plan).items()
+    values = knob_values(detail.point.plan).items()
     rows = [
         [name, f"{value:g}" if isinstance(value, float) else value] for name, value in values if value not in (None, "")
     ]
@@ -171,10 +171,10 @@ def stages_table(stages: tuple[StageResult, ...]) -> Rows:
 
 
 def _sums(stages: tuple[StageResult, ...]) -> Iterator[str]:
-    known = [run.cost for run in stages if run.cost is not None]
-    wall, cpu = sum(cost.wall_seconds for cost in known), sum(cost.cpu_seconds for cost in known)
+    costs = [run.cost for run in stages if run.cost is not None]
+    wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
     yield f"together {wall:.1f} s, {cpu:.1f} CPU-seconds"
-    if len(known) < len(stages):
+    if len(costs) < len(stages):
         yield "?: nothing was run, the result of an equal file was used"
 
 
@@ -183,19 +183,22 @@ def print_classes(classes: list[ClassAccuracy], console: Console | None = None) 
     console = console or Terminal()
     rows = [
         [
-            one.name,
-            f"{one.accuracy:.3f}",
-            f"{one.low:.3f} to {one.high:.3f}",
-            f"{one.correct} of {one.n}",
-            "" if one.precision is None else f"{one.precision:.3f}",
-            "" if one.confused_with is None else f"{one.confused_with} ({one.confused})",
+            row.name,
+            f"{row.accuracy:.3f}",
+            f"{row.low:.3f} to {row.high:.3f}",
+            f"{row.correct} of {row.n}",
+            "" if row.precision is None else f"{row.precision:.3f}",
+            "" if row.confused_with is None else f"{row.confused_with} ({row.confused})",
         ]
-        for one in sorted(classes, key=lambda one: one.accuracy)
+        for row in sorted(classes, key=lambda row: row.accuracy)
     ]
     console.print("")
     heads = ["class", "recall", "95 % interval", "images", "precision", "taken for"]
     console.print(Rows(heads, rows, ["class", "taken for"]))
-    correct, n = sum(one.correct for one in classes), sum(one.n for one in classes)
+    correct, n = (
+        sum(row.correct for row in classes),
+        sum(row.n for row in classes),
+    )
     console.print(
         f"{correct:,} of {n:,} validation images are right, counted when the file was exported.",
         markup=False,

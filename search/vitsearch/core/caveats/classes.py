@@ -38,7 +38,10 @@ class ClassCaveats:
                 f"{self.mean_recall:.2f} instead of {1 / self.classes:.2f}"
             )
         if self.missed:
-            counts = [f"{one.correct} of {one.n} {one.name!r}" for one in self.missed[:NAMED]]
+            counts = [
+                f"{class_accuracy.correct} of {class_accuracy.n} {class_accuracy.name!r}"
+                for class_accuracy in self.missed[:NAMED]
+            ]
             if (more := len(self.missed) - NAMED) > 0:
                 counts.append(f"too few of {more} more {'class' if more == 1 else 'classes'}")
             yield f"{subject} finds {listed(counts)}: less than half of the mean recall, {self.mean_recall:.2f}"
@@ -56,7 +59,7 @@ def class_warnings(named: Mapping[str, ClassCaveats], others: Mapping[str, Class
         yield from caveats.sentences(subject)
     missing = {trial: caveats for trial, caveats in others.items() if caveats.missed}
     if missing:
-        names = dict.fromkeys(one.name for caveats in missing.values() for one in caveats.missed)
+        names = dict.fromkeys(class_accuracy.name for caveats in missing.values() for class_accuracy in caveats.missed)
         shown = [repr(name) for name in names][:NAMED] + (["others"] if len(names) > NAMED else [])
         trials = f"trial{'s' if len(missing) > 1 else ''} {listed(list(missing))} of the front"
         yield f"{trials} {'miss' if len(missing) > 1 else 'misses'} a class in the same way: {listed(shown)}"
@@ -77,10 +80,10 @@ def class_caveats(confusion: Confusion, names: Sequence[str]) -> ClassCaveats:
     """What the counts of a model on classes called `names` say against its accuracy."""
     mean, interval = confusion.mean_recall, wilson(confusion.correct, confusion.n)
     by_class = confusion.by_class(names)
-    missed = [one for one in by_class if one.accuracy < MISSED * mean]
+    missed = [class_accuracy for class_accuracy in by_class if class_accuracy.accuracy < MISSED * mean]
     is_no_better = interval[0] <= confusion.largest_share
     return ClassCaveats(
-        tuple(sorted(missed, key=lambda one: (one.accuracy, -one.n))),
+        tuple(sorted(missed, key=lambda class_accuracy: (class_accuracy.accuracy, -class_accuracy.n))),
         mean,
         confusion.accuracy,
         interval,

@@ -131,26 +131,33 @@ def warning(backbone: str, deployment: Deployment, computes: bool = False, besid
     """What is known against a model at a deployment, with figures and sources; None when nothing is. What the study
     knows itself answers a figure from elsewhere: whether the shares of what the file `computes` are known, and its
     times `beside` those of the same graph in other precisions."""
-    known = [one for one in KNOWN if one.concerns(backbone, deployment)]
-    return "; ".join(filter(None, (_said(one, computes, beside) for one in known))) or None
+    combinations = [combination for combination in KNOWN if combination.concerns(backbone, deployment)]
+    return "; ".join(filter(None, (_said(combination, computes, beside) for combination in combinations))) or None
 
 
-def _said(known: KnownBad, computes: bool, beside: Sequence[Beside]) -> str | None:
-    if known.about == "arithmetic":
-        return None if computes else str(known)
-    own = next((one for one in beside if one.precision == known.against), None)
-    return str(known) if own is None else f"{known.reason}; {own}"
+def _said(combination: KnownBad, computes: bool, beside: Sequence[Beside]) -> str | None:
+    if combination.about == "arithmetic":
+        return None if computes else str(combination)
+    own = next((times for times in beside if times.precision == combination.against), None)
+    return str(combination) if own is None else f"{combination.reason}; {own}"
 
 
 def warnings(backbones: Sequence[str], deployments: Iterable[Deployment]) -> list[str]:
     """One line for each known combination that a space has, with the models and precisions that it concerns."""
-    asked, lines = list(deployments), []
-    for known in KNOWN:
-        pairs = [(name, one) for one in asked for name in backbones if known.concerns(name, one)]
+    deployments, lines = list(deployments), []
+    for combination in KNOWN:
+        pairs = [
+            (name, deployment)
+            for deployment in deployments
+            for name in backbones
+            if combination.concerns(name, deployment)
+        ]
         if pairs:
             names = ", ".join(dict.fromkeys(name for name, _ in pairs))
-            precisions = ", ".join(dict.fromkeys(precision_text(one.precision, one.quantized_ops) for _, one in pairs))
-            lines.append(f"{names} on {known.runtime} at {precisions}: {known}")
+            precisions = ", ".join(
+                dict.fromkeys(precision_text(deployment.precision, deployment.quantized_ops) for _, deployment in pairs)
+            )
+            lines.append(f"{names} on {combination.runtime} at {precisions}: {combination}")
     return lines
 
 

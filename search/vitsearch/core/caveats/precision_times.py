@@ -40,9 +40,9 @@ def graph_of(plan: Plan) -> Graph:
 def beside(metrics: Metrics, name: str, precision: str, reference: Metrics, objectives: Sequence[str]) -> Beside | None:
     """A model beside the one called `name`, by the first time among the objectives, else by the CPU time or latency;
     None where no time of both is known."""
-    of_objectives = [one for one in objectives if split(one)[0].name in TIMES]
+    of_objectives = [objective for objective in objectives if split(objective)[0].name in TIMES]
     for metric in (*of_objectives, *TIMES):
         own, base = metrics.figures.get(metric), reference.figures.get(metric)
-        if own is not None and base is not None and (found := ratio(own, base)) is not None:
-            return Beside(metric, precision, name, found)
+        if own is not None and base is not None and (times := ratio(own, base)) is not None:
+            return Beside(metric, precision, name, times)
     return None

@@ -112,7 +112,7 @@ class LogFile:
     def left(self, text: str) -> None:
         """Not written: reported every second, and known from the lines."""
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         self._write("known", trials=len(records))
 
     def started(self, number: int, plan: Plan) -> None:

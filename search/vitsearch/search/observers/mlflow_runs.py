@@ -104,7 +104,7 @@ class MlflowRuns(SilentRun):
         self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
         self._thread.start()
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         for number, record in records.items():
             self.ended(number, record)
 

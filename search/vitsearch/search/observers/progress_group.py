@@ -44,9 +44,9 @@ class ProgressGroup:
         for observer in self._observers:
             observer.left(text)
 
-    def known(self, records: Mapping[int, Record]) -> None:
+    def earlier_trials(self, records: Mapping[int, Record]) -> None:
         for observer in self._observers:
-            observer.known(records)
+            observer.earlier_trials(records)
 
     def started(self, number: int, plan: Plan) -> None:
         for observer in self._observers:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from vitsearch.pipeline.context import StageContext
-from vitsearch.storage.run_state import RunState
+from vitsearch.storage.ledger import RunState
 
 STORE_S = 5.0
 """What a run does is stored this often at most, and only what has changed."""

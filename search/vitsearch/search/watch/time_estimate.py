@@ -123,7 +123,7 @@ class Remaining:
         progress.counted(TRAINED, self._trained, self._space.search.wanted)
         progress.left(self.text())
         if records := self._study.records():
-            progress.known(records)
+            progress.earlier_trials(records)
 
     def text(self) -> str:
         """The time left in words."""

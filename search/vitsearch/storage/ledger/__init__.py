@@ -38,6 +38,7 @@ from vitsearch.storage.ledger.rows import (
     MeasurementRow,
     ReferenceKey,
     Row,
+    RunState,
     TrainingRow,
 )
 from vitsearch.storage.ledger.schema import VERSION, make_tables, open_database, open_database_to_read
@@ -58,6 +59,7 @@ __all__ = [
     "ReferenceKey",
     "ResultRows",
     "Row",
+    "RunState",
     "StageResult",
     "StudyRow",
     "StudyRows",

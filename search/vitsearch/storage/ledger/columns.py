@@ -38,11 +38,11 @@ def require_trials(engine: Engine) -> None:
                 raise damaged(where, f"the last number is {shown(gap[0])}, and there are {shown(gap[1])}")
 
 
-def _require(engine: Engine, found: Iterable[Table]) -> None:
+def _require(engine: Engine, stored: Iterable[Table]) -> None:
     if engine.dialect.name != "sqlite":
         return
     with engine.connect() as connection:
-        for table in found:
+        for table in stored:
             _look_through(connection, table, f"storage {engine_module.shown(engine)}: {table.name}")
 
 
@@ -54,7 +54,7 @@ def _look_through(connection: Connection, table: Table, where: str) -> None:
         number, name = row
         value = connection.exec_driver_sql(f'SELECT "{name}" FROM {table.name} WHERE rowid = {number}').scalar()
         raise damaged(f"{where} row {number}", f"{name} is {shown(value)}, allowed: {_allowed(table, table.c[name])}")
-    for column in (one for one in table.columns if isinstance(one.type, JSON)):
+    for column in (column for column in table.columns if isinstance(column.type, JSON)):
         # SQLite's JSON is stricter than Python's, which has written it: NaN, and more than 1,000 levels
         doubtful = f'SELECT rowid, "{column.name}" FROM {table.name} WHERE NOT json_valid("{column.name}")'
         for number, text in connection.exec_driver_sql(doubtful):

@@ -15,7 +15,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import tables
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
-from vitsearch.storage.run_state import RunState
+from vitsearch.storage.ledger.rows import RunState
 from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost, StageKind
 from vitsearch_evaluators.wire.protocol import SCREEN
 

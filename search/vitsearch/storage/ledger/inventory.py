@@ -22,7 +22,7 @@ from vitsearch.storage.ledger.columns import LAST_SECOND
 from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.read_only import open_reader
-from vitsearch.storage.run_state import RunState
+from vitsearch.storage.ledger.rows import RunState
 
 _SUMMARY = """
 SELECT s.name,

@@ -71,7 +71,7 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._at_once = at_once(engine)
-        self._found: dict[tuple[Any, ...], Row] = {}
+        self._cache: dict[tuple[Any, ...], Row] = {}
         self.costs = StageCosts(engine)
         self.provenance = Provenance(engine)
         self.inventory = Inventory(engine)
@@ -116,12 +116,12 @@ class Ledger:
             return False
         self.costs.forget(noted)
         if isinstance(row, _READ_ONCE):
-            self._found[(type(row), *(values[column.name] for column in table.primary_key))] = row
+            self._cache[(type(row), *(values[column.name] for column in table.primary_key))] = row
         return True
 
     def forget(self) -> None:
         """Look rows up in the database again: another driver may have replaced one whose file is gone."""
-        self._found.clear()
+        self._cache.clear()
 
     def drop(self, row: Row) -> None:
         """Delete a row whose file is gone, and the accuracies of that file: its stage runs again."""
@@ -134,13 +134,13 @@ class Ledger:
                 connection.execute(delete(tables.accuracy).where(accuracies))
 
     def block_structure(self, key: str) -> BlockStructureRow | None:
-        return self._one(BlockStructureRow, key=key)
+        return self._row(BlockStructureRow, key=key)
 
     def training(self, weights_key: str, rung: int) -> TrainingRow | None:
-        return self._one(TrainingRow, weights_key=weights_key, rung=rung)
+        return self._row(TrainingRow, weights_key=weights_key, rung=rung)
 
     def artifact(self, artifact_key: str) -> ArtifactRow | None:
-        return self._one(ArtifactRow, artifact_key=artifact_key)
+        return self._row(ArtifactRow, artifact_key=artifact_key)
 
     def made_at(self) -> dict[str, float]:
         """When the first gradient steps of a training, a file and the first measurement of a graph were written,
@@ -263,14 +263,14 @@ class Ledger:
         with self._at_once.connect() as connection:
             return connection.execute(select(table).where(_same(table, values))).first() is not None
 
-    def _one(self, kind: type[R], **key: object) -> R | None:
+    def _row(self, kind: type[R], **key: object) -> R | None:
         """The row with a key. It is read once: a row does not change."""
-        if cached := self._found.get((kind, *key.values())):
+        if cached := self._cache.get((kind, *key.values())):
             return cast(R, cached)
         rows = self._all(kind, **key)
         if not rows:
             return None
-        self._found[(kind, *key.values())] = rows[0]
+        self._cache[(kind, *key.values())] = rows[0]
         return rows[0]
 
     def _all(self, kind: type[R], **where: object) -> list[R]:

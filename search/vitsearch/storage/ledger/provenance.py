@@ -69,7 +69,7 @@ class Provenance:
         ]
         return sorted(results, key=lambda run: run.made_at)  # those of one millisecond stay in the order of a trial
 
-    def made(self) -> ResultRuns:
+    def result_runs(self) -> ResultRuns:
         """What made the results of all trials, in four statements."""
         artifacts, trainings, measurements = tables.artifact.c, tables.training.c, tables.measurement.c
         screened = select(measurements.graph_key, artifacts.made_by).distinct()

@@ -62,7 +62,7 @@ def require_readable(file: Path) -> None:
         raise StudyError(f"{file} is empty, not a database; start a study with 'vitsearch run SPACE'")
 
 
-class Reader(sqlite3.Connection):
+class ReadOnlyConnection(sqlite3.Connection):
     """A connection that changes nothing, neither the file nor anything beside it."""
 
     seen: tuple[Any, ...] = ()
@@ -70,7 +70,7 @@ class Reader(sqlite3.Connection):
     """The state of the file where it is read without locks."""
 
 
-def open_reader(file: Path) -> Reader:
+def open_reader(file: Path) -> ReadOnlyConnection:
     """Open a SQLite file to read. Raises `StudyError` for what is none that can be read."""
     require_readable(file)
     file = file.resolve()
@@ -90,12 +90,12 @@ def watch(engine: Engine, file: Path) -> None:
     file = file.resolve()
 
     @event.listens_for(engine, "checkout")
-    def _follow(connection: Reader, _record: Any, _proxy: Any) -> None:
+    def _follow(connection: ReadOnlyConnection, _record: Any, _proxy: Any) -> None:
         if connection.seen != _seen(file):
             raise InvalidatePoolError("the file has changed")  # SQLAlchemy opens it again
 
     @event.listens_for(engine, "checkin")
-    def _compare(connection: Reader | None, record: Any) -> None:
+    def _compare(connection: ReadOnlyConnection | None, record: Any) -> None:
         if connection is None or connection.read_from in (None, _stamp(file)):
             return
         record.invalidate()
@@ -125,11 +125,11 @@ def _stamp(file: Path) -> Stamp | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _connected(uri: str) -> Reader:
-    return sqlite3.connect(uri, uri=True, factory=Reader, check_same_thread=False)
+def _connected(uri: str) -> ReadOnlyConnection:
+    return sqlite3.connect(uri, uri=True, factory=ReadOnlyConnection, check_same_thread=False)
 
 
-def _of_copy(file: Path) -> Reader:
+def _of_copy(file: Path) -> ReadOnlyConnection:
     """SQLite makes the index of the copy; the open connection needs no names of files."""
     try:
         with tempfile.TemporaryDirectory(prefix="vitsearch-") as folder:

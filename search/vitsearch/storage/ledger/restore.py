@@ -37,8 +37,8 @@ class Destination:
             for table in SHARED:
                 rows = moved if table is tables.artifact else results.tables[table.name]
                 _add(connection, _if_missing(self._engine, table), rows)
-            known = _known_costs(connection, {row["run_id"] for row in results.costs})
-            costs = [row for row in results.costs if row["run_id"] not in known]
+            present = _known_costs(connection, {row["run_id"] for row in results.costs})
+            costs = [row for row in results.costs if row["run_id"] not in present]
             _add(connection, insert(tables.stage_cost), costs)
             return _results(connection) - before
 
@@ -78,9 +78,9 @@ def _add_runs(connection: Connection, study: StudyRows) -> None:
     """Costs that came with the results of another study, without a run, are those of a run now."""
     ids = []
     for run in study.runs:
-        made = connection.execute(insert(tables.run).values(run)).inserted_primary_key
-        assert made is not None
-        ids.append(int(made[0]))
+        run_key = connection.execute(insert(tables.run).values(run)).inserted_primary_key
+        assert run_key is not None
+        ids.append(int(run_key[0]))
     cost = tables.stage_cost.c
     for names in _batches(sorted({row["run_id"] for row in study.costs})):
         connection.execute(delete(tables.stage_cost).where(cost.run.is_(None), cost.run_id.in_(names)))
@@ -104,11 +104,11 @@ def _results(connection: Connection) -> int:
 
 
 def _known_costs(connection: Connection, run_ids: Collection[str]) -> set[str]:
-    known: set[str] = set()
+    present: set[str] = set()
     cost = tables.stage_cost.c
     for names in _batches(sorted(run_ids)):
-        known.update(connection.execute(select(cost.run_id).where(cost.run_id.in_(names))).scalars())
-    return known
+        present.update(connection.execute(select(cost.run_id).where(cost.run_id.in_(names))).scalars())
+    return present
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:

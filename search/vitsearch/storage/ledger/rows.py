@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar
 
 from vitsearch.core.confusion import Confusion
@@ -155,3 +156,12 @@ class Claim:
 
 Row: TypeAlias = BlockStructureRow | TrainingRow | ArtifactRow | AccuracyRow | MeasurementRow
 R = TypeVar("R", bound=Row)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run does now, as it stores it for `vitsearch status` of any machine. `doing` are the stages that take
+    long, each with how far it is, `waits` what the run waits for, if it does; all in words."""
+
+    doing: Mapping[str, str] = field(default_factory=dict)
+    waits: str | None = None

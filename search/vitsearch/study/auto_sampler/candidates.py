@@ -55,8 +55,8 @@ class PlanPool:
         self._is_whole = len(first) < WHOLE_SPACE
         self._encoding = Encoding.of_parameters(first)
         self._first = first[: CHUNKS * CHUNK]
-        known = self._feature_table(self._first)
-        self._low, self._high = (known.min(0, initial=np.inf), known.max(0, initial=-np.inf))
+        table = self._feature_table(self._first)
+        self._low, self._high = (table.min(0, initial=np.inf), table.max(0, initial=-np.inf))
         self._expected = self._prior_table(first[:1]).shape[1]
         self._rows: dict[Any, tuple[Floats, Floats, Floats]] = {}
         self._revision = self._prior_revision()
@@ -95,8 +95,8 @@ class PlanPool:
         """Plans that trials have. What a key led to is remembered."""
         for plan, key in zip(plans, keys, strict=True):
             if key not in self._rows:
-                found = self._encoding.positions([plan]), self._feature_table([plan]), self._prior_table([plan])
-                self._rows[key] = found[0][0], found[1][0], found[2][0]
+                row = self._encoding.positions([plan]), self._feature_table([plan]), self._prior_table([plan])
+                self._rows[key] = row[0][0], row[1][0], row[2][0]
         rows = [self._rows[key] for key in keys]
         positions = np.array([row[0] for row in rows]).reshape(len(rows), len(self._encoding.knobs))
         features = np.array([row[1] for row in rows]).reshape(len(rows), len(self._low))

@@ -60,23 +60,23 @@ class Hyperparameters:
 class GaussianProcess:
     """A fitted process. `targets` (n,) and `deviations` (n,) of its points are in the unit of the objective."""
 
-    def __init__(self, points: Points, targets: Floats, deviations: Floats, found: Hyperparameters) -> None:
-        self.found = found
+    def __init__(self, points: Points, targets: Floats, deviations: Floats, hyperparameters: Hyperparameters) -> None:
+        self.hyperparameters = hyperparameters
         self._points = points
         self._mean = float(targets.mean())
         self._scale = float(targets.std()) or 1.0
-        known = (deviations / self._scale) ** 2
-        self._factor_with(known, (targets - self._mean) / self._scale)
+        variances = (deviations / self._scale) ** 2
+        self._factor_with(variances, (targets - self._mean) / self._scale)
 
     @classmethod
     def fit(cls, points: Points, targets: Floats, deviations: Floats, settings: Settings) -> GaussianProcess:
         """Fit a process to `targets` (n,) at `points`, with the standard `deviations` (n,) of their errors."""
         return cls(points, targets, deviations, fit_hyperparameters(points, targets, deviations, settings))
 
-    def _factor_with(self, known: Floats, standardised: Floats) -> None:
-        covariance = _covariance(self._points, self._points, self.found)
-        noise = self.found.amplitude * self.found.noise + known + JITTER
-        self._standardised, self._known = standardised, known
+    def _factor_with(self, variances: Floats, standardised: Floats) -> None:
+        covariance = _covariance(self._points, self._points, self.hyperparameters)
+        noise = self.hyperparameters.amplitude * self.hyperparameters.noise + variances + JITTER
+        self._standardised, self._variances = standardised, variances
         self._lower = np.linalg.cholesky(covariance + np.diag(noise))
         self._weights = cho_solve((self._lower, True), standardised)
 
@@ -86,17 +86,17 @@ class GaussianProcess:
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def _predict(self, points: Points) -> tuple[Floats, Floats]:
-        cross = _covariance(self._points, points, self.found)
+        cross = _covariance(self._points, points, self.hyperparameters)
         explained = solve_triangular(self._lower, cross, lower=True, check_finite=False)
         variance = self._prior_variance(points) - np.einsum("ij,ij->j", explained, explained)
         deviation = np.sqrt(np.maximum(variance, LEAST_VARIANCE))
         return cross.T @ self._weights * self._scale + self._mean, deviation * self._scale
 
     def _prior_variance(self, points: Points) -> Floats:
-        additive = self.found.additive
+        additive = self.hyperparameters.additive
         if not len(additive):
-            return np.full(len(points), self.found.amplitude)
-        return self.found.amplitude * (1 + points.similarity**2 @ additive[points.similarity_owners])
+            return np.full(len(points), self.hyperparameters.amplitude)
+        return self.hyperparameters.amplitude * (1 + points.similarity**2 @ additive[points.similarity_owners])
 
     def believing(self, points: Points) -> GaussianProcess:
         """The process as if each of these points had given its mean."""
@@ -104,10 +104,10 @@ class GaussianProcess:
             return self
         means, _ = self.predict(points)
         believer = GaussianProcess.__new__(GaussianProcess)
-        believer.found, believer._mean, believer._scale = self.found, self._mean, self._scale
+        believer.hyperparameters, believer._mean, believer._scale = self.hyperparameters, self._mean, self._scale
         believer._points = self._points.and_then(points)
         standardised = np.concatenate([self._standardised, (means - self._mean) / self._scale])
-        believer._factor_with(np.concatenate([self._known, np.zeros(len(points))]), standardised)
+        believer._factor_with(np.concatenate([self._variances, np.zeros(len(points))]), standardised)
         return believer
 
 
@@ -115,17 +115,19 @@ def fit_hyperparameters(points: Points, targets: Floats, deviations: Floats, set
     """The most probable hyperparameters of `targets` (n,) with errors of `deviations` (n,)."""
     scale = float(targets.std()) or 1.0
     loss = Loss(points, (targets - targets.mean()) / scale, (deviations / scale) ** 2, settings)
-    found = minimize(loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": ITERATIONS})
-    return Hyperparameters.from_logs(found.x, points.knobs)
+    minimum = minimize(
+        loss, loss.start, jac=True, method="L-BFGS-B", bounds=loss.bounds, options={"maxiter": ITERATIONS}
+    )
+    return Hyperparameters.from_logs(minimum.x, points.knobs)
 
 
 class Loss:
     """Negative log posterior of the logarithms (weights, noise, amplitude, additive weights), and its gradient."""
 
-    def __init__(self, points: Points, standardised: Floats, known: Floats, settings: Settings) -> None:
+    def __init__(self, points: Points, standardised: Floats, variances: Floats, settings: Settings) -> None:
         self._knobs = points.knobs
         self._targets = standardised
-        self._known = known
+        self._variances = variances
         self._distances = _distances(points).reshape(self._knobs, -1)
         self._similarity = points.similarity if settings.additive else np.empty((len(points), 0))
         self._owners = points.similarity_owners if settings.additive else np.empty(0, dtype=np.int64)
@@ -139,25 +141,27 @@ class Loss:
 
     def __call__(self, logs: Floats) -> tuple[float, Floats]:
         """The loss at `logs` (hyperparameters,), and its gradient of that shape."""
-        found = Hyperparameters.from_logs(logs, self._knobs)
+        hyperparameters = Hyperparameters.from_logs(logs, self._knobs)
         count = len(self._targets)
-        root = np.sqrt(5 * (found.weights @ self._distances)).reshape(count, count)
+        root = np.sqrt(5 * (hyperparameters.weights @ self._distances)).reshape(count, count)
         decay = np.exp(-root)
         shape = (1 + root + root * root / 3) * decay
         if len(self._owners):
-            shape += (self._similarity * found.additive[self._owners]) @ self._similarity.T
-        shape.flat[:: count + 1] += found.noise
-        covariance = found.amplitude * shape
-        covariance.flat[:: count + 1] += self._known + JITTER
+            shape += (self._similarity * hyperparameters.additive[self._owners]) @ self._similarity.T
+        shape.flat[:: count + 1] += hyperparameters.noise
+        covariance = hyperparameters.amplitude * shape
+        covariance.flat[:: count + 1] += self._variances + JITTER
         determinant, solved, inverse = _solve(covariance, self._targets)
         away = (logs - self.start) / self._widths
         value = 0.5 * self._targets @ solved + 0.5 * determinant + 0.5 * away @ away
-        slope = 0.5 * found.amplitude * (inverse - np.outer(solved, solved))
+        slope = 0.5 * hyperparameters.amplitude * (inverse - np.outer(solved, solved))
         by_weight = self._distances @ (slope * (-5 / 6 * (1 + root) * decay)).ravel()
         by_column = ((slope @ self._similarity) * self._similarity).sum(axis=0)
-        by_share = np.bincount(self._owners, by_column, minlength=len(found.additive))
-        noise, amplitude = found.noise * np.trace(slope), np.sum(slope * shape)
-        gradient = np.concatenate([found.weights * by_weight, [noise, amplitude], found.additive * by_share])
+        by_share = np.bincount(self._owners, by_column, minlength=len(hyperparameters.additive))
+        noise, amplitude = hyperparameters.noise * np.trace(slope), np.sum(slope * shape)
+        gradient = np.concatenate(
+            [hyperparameters.weights * by_weight, [noise, amplitude], hyperparameters.additive * by_share]
+        )
         return float(value), gradient + away / self._widths
 
 
@@ -172,9 +176,9 @@ def _solve(matrix: Floats, right: Floats) -> tuple[float, Floats, Floats]:
     return 2 * float(np.log(np.diag(lower)).sum()), solved, inverse
 
 
-def _covariance(left: Points, right: Points, found: Hyperparameters) -> Floats:
+def _covariance(left: Points, right: Points, hyperparameters: Hyperparameters) -> Floats:
     """Of each left point with each right one, without noise."""
-    scale = np.sqrt(5 * found.weights[left.distance_owners])
+    scale = np.sqrt(5 * hyperparameters.weights[left.distance_owners])
     a, b = left.distance * scale, right.distance * scale
     squared = a @ (-2 * b.T)
     squared += (a * a).sum(1)[:, None]
@@ -186,9 +190,9 @@ def _covariance(left: Points, right: Points, found: Hyperparameters) -> Floats:
     squared += 1
     np.negative(root, out=root)
     squared *= np.exp(root, out=root)
-    if len(found.additive):
-        squared += (left.similarity * found.additive[left.similarity_owners]) @ right.similarity.T
-    squared *= found.amplitude
+    if len(hyperparameters.additive):
+        squared += (left.similarity * hyperparameters.additive[left.similarity_owners]) @ right.similarity.T
+    squared *= hyperparameters.amplitude
     return squared
 
 

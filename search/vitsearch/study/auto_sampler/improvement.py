@@ -91,8 +91,8 @@ def partition(front: Floats, reference: Floats) -> Boxes:
     lower = np.full_like(upper, -np.inf)
     for j in range(1, count):
         lower[:, j] = defining[:, :j, j].max(axis=1)
-    held = np.all(lower < upper, axis=1)
-    return Boxes(lower[held], upper[held])
+    has_room = np.all(lower < upper, axis=1)
+    return Boxes(lower[has_room], upper[has_room])
 
 
 def _cut(upper: Floats, defining: Floats, point: Floats) -> tuple[Floats, Floats]:

@@ -82,7 +82,7 @@ class Observations:
         return [trial.params for trial in self.trials]
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def valued(self) -> npt.NDArray[np.bool_]:
         """Trials (trials,) of which every objective is known."""
         return np.asarray(~np.isnan(self.values).any(axis=1))
 
@@ -96,7 +96,7 @@ class Observations:
         """The objectives (n, objectives) of the finished trials that meet their constraints. What was put aside counts
         as it is known: its like would be put aside too."""
         feasible = ~(self.constraints > 0).any(axis=1)
-        return self.values[~self.running & feasible & self.known]
+        return self.values[~self.running & feasible & self.valued]
 
     def _in_state(self, state: TrialState) -> npt.NDArray[np.bool_]:
         return np.array([trial.state == state for trial in self.trials], dtype=bool)
@@ -126,8 +126,8 @@ def observe(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection],
 
 def _objective(direction: StudyDirection, values: Sequence[float | None]) -> Objective:
     maximised = direction == StudyDirection.MAXIMIZE
-    known = [value for value in values if value is not None]
-    return Objective(maximised, not maximised and bool(known) and min(known) > 0)
+    measured = [value for value in values if value is not None]
+    return Objective(maximised, not maximised and bool(measured) and min(measured) > 0)
 
 
 def _table(rows: Sequence[Sequence[float]], columns: int) -> Floats:

@@ -40,7 +40,7 @@ MEMORY = 32
 
 
 @dataclass(frozen=True)
-class Scores:
+class CandidateScores:
     """What is asked is the candidate of the highest score. `hypervolume` is what the study has reached, in units of
     the scores; None where these are not hypervolumes."""
 
@@ -62,7 +62,7 @@ class Proposals:
 
     def scores(
         self, observed: Observations, at: Candidates, candidates: Candidates, fixed: Floats | None, number: int
-    ) -> Scores:
+    ) -> CandidateScores:
         """The expected improvement of each candidate. `at` are the observed plans, encoded; `fixed` (objectives,) is
         the scaled reference point, NaN where the rule decides."""
         means, deviations = np.empty((len(candidates), 0)), np.empty((len(candidates), 0))
@@ -87,10 +87,10 @@ class Proposals:
         gains[_are_dominated(best, front)] = 0.0
         reached = hypervolume(front, reference)
         if gains.max(initial=0.0) > 0:
-            return Scores(gains, reached)
+            return CandidateScores(gains, reached)
         # Nothing can add anything, or everything is far behind the reference point: towards that.
         behind: Floats = np.maximum((means - reference) / np.maximum(deviations, 1e-9), 0).sum(axis=1)
-        return Scores(-behind, reached)
+        return CandidateScores(-behind, reached)
 
     def _model(self, observed: Observations, points: Points, k: int, expected: Floats) -> GaussianProcess:
         """What objective `k` is beyond what was `expected` of each plan."""
@@ -114,13 +114,13 @@ class Proposals:
         return chance
 
     def _process(self, points: Points, targets: Floats, deviations: Floats, settings: Settings) -> GaussianProcess:
-        found = self._hyperparameters(points, targets, deviations, settings)
+        hyperparameters = self._hyperparameters(points, targets, deviations, settings)
         if len(points) > LARGEST:
             order = np.argsort(targets, kind="stable")
             rest = np.random.default_rng(self._seed).permutation(order[LOWEST_KEPT:])
             kept = np.sort(np.concatenate([order[:LOWEST_KEPT], rest[: LARGEST - LOWEST_KEPT]]))
             points, targets, deviations = points.take(kept), targets[kept], deviations[kept]
-        return GaussianProcess(points, targets, deviations, found)
+        return GaussianProcess(points, targets, deviations, hyperparameters)
 
     def _hyperparameters(
         self, points: Points, targets: Floats, deviations: Floats, settings: Settings
@@ -142,7 +142,7 @@ def reference_point(observed: Observations, front: Floats, predicted: Floats, fi
     """A point (objectives,) a little beyond the `front` (n, objectives); in costs at least where most candidates are by
     `predicted` (candidates, objectives). `fixed` (objectives,) overrides it where it is not NaN.
     """
-    reached = front if len(front) else observed.values[observed.known]
+    reached = front if len(front) else observed.values[observed.valued]
     best = reached[pareto(reached)] if len(reached) else predicted
     reference: Floats = best.max(axis=0) + REFERENCE_MARGIN * np.maximum(np.ptp(best, axis=0), 1e-9)
     is_cost = np.array([objective.is_cost for objective in observed.objectives])
@@ -163,11 +163,11 @@ def _priors(at: Candidates, candidates: Candidates, objective: Objective, k: int
     is, the same value stands for both: it is taken off before a fit and added afterwards."""
     if not candidates.prior.shape[1]:
         return np.zeros(len(at)), np.zeros(len(candidates))
-    observed, asked = (objective.all_scaled(each.prior[:, k, 0]) for each in (at, candidates))
-    both = np.concatenate([observed, asked])
-    known = both[~np.isnan(both)]
-    usual = np.median(known) if len(known) else 0.0
-    return np.where(np.isnan(observed), usual, observed), np.where(np.isnan(asked), usual, asked)
+    observed, proposed = (objective.all_scaled(each.prior[:, k, 0]) for each in (at, candidates))
+    both = np.concatenate([observed, proposed])
+    expected = both[~np.isnan(both)]
+    usual = np.median(expected) if len(expected) else 0.0
+    return np.where(np.isnan(observed), usual, observed), np.where(np.isnan(proposed), usual, proposed)
 
 
 def _best(candidates: Candidates, objectives: Sequence[Objective], means: Floats, deviations: Floats) -> Floats:
@@ -181,6 +181,6 @@ def _best(candidates: Candidates, objectives: Sequence[Objective], means: Floats
 
 def _are_dominated(best: Floats, front: Floats) -> npt.NDArray[np.bool_]:
     """Which plans a point of the front dominates even at their best."""
-    known = front[pareto(front)]
-    no_better: npt.NDArray[np.bool_] = np.all(known <= best[:, None], axis=2)
+    best_known = front[pareto(front)]
+    no_better: npt.NDArray[np.bool_] = np.all(best_known <= best[:, None], axis=2)
     return np.asarray(np.any(no_better, axis=1))

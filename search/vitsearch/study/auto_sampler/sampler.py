@@ -29,7 +29,7 @@ from vitsearch.study.auto_sampler.candidates import (
 from vitsearch.study.auto_sampler.encoding import Floats, Points, key_of
 from vitsearch.study.auto_sampler.improvement import pareto
 from vitsearch.study.auto_sampler.observations import Judge, Observations, observe, of_complete
-from vitsearch.study.auto_sampler.proposal import Proposals, Scores
+from vitsearch.study.auto_sampler.proposal import CandidateScores, Proposals
 
 LOCAL_BEST, LOCAL_EACH = 10, 8
 EXPECTED_GAIN = "auto:expected_gain"
@@ -99,7 +99,7 @@ class AutoSampler(BaseSampler):
         self._plans: PlanPool | None = None
         self._proposals = Proposals(self._seed, tolerances)
         self._intersection = IntersectionSearchSpace()
-        self._asked: OrderedDict[int, Plan] = OrderedDict()
+        self._plan_of_trial: OrderedDict[int, Plan] = OrderedDict()
         self._keys: dict[int, Any] = {}
         self._study_name = ""
         self._lock = threading.RLock()
@@ -141,18 +141,18 @@ class AutoSampler(BaseSampler):
         """Forget the trials of another study: numbers mean something else here."""
         if study.study_name != self._study_name:
             self._study_name = study.study_name
-            self._asked.clear()
+            self._plan_of_trial.clear()
             self._keys.clear()
 
     # ---- a pool
 
     def _plan_of(self, study: Study, trial: FrozenTrial) -> Plan:
         """The plan of the pool that the trial follows; empty when none has what the trial has already."""
-        if trial._trial_id not in self._asked:
-            self._asked[trial._trial_id] = self._from_pool(study, trial)
-            while len(self._asked) > REMEMBERED:
-                self._asked.popitem(last=False)
-        return self._asked[trial._trial_id]
+        if trial._trial_id not in self._plan_of_trial:
+            self._plan_of_trial[trial._trial_id] = self._from_pool(study, trial)
+            while len(self._plan_of_trial) > REMEMBERED:
+                self._plan_of_trial.popitem(last=False)
+        return self._plan_of_trial[trial._trial_id]
 
     def _from_pool(self, study: Study, trial: FrozenTrial) -> Plan:
         assert self._pool is not None
@@ -203,17 +203,17 @@ class AutoSampler(BaseSampler):
         self,
         study: Study,
         trials: Sequence[FrozenTrial],
-        asked: FrozenTrial,
+        current: FrozenTrial,
         space: Mapping[str, BaseDistribution] | None = None,
     ) -> Observations:
-        others = [trial for trial in trials if trial.number != asked.number]
+        others = [trial for trial in trials if trial.number != current.number]
         if space is not None:
             others = [trial for trial in others if space.keys() <= trial.params.keys()]
         return observe(others, study.directions, self._evidence)
 
-    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> Scores:
+    def _scores(self, observed: Observations, at: Candidates, candidates: Candidates, number: int) -> CandidateScores:
         if not self._is_modelled(observed):
-            return Scores(_spread(at.points, candidates.points, number))
+            return CandidateScores(_spread(at.points, candidates.points, number))
         fixed = None
         if self.reference is not None:
             pairs = zip(observed.objectives, self.reference, strict=True)
@@ -225,11 +225,11 @@ class AutoSampler(BaseSampler):
             study._storage.set_trial_system_attr(trial._trial_id, EXPECTED_GAIN, share)
 
     def _is_modelled(self, observed: Observations) -> bool:
-        return int(observed.known.sum()) >= max(self._startup_trials, 1)
+        return int(observed.valued.sum()) >= max(self._startup_trials, 1)
 
-    def _taken(self, trials: Sequence[FrozenTrial], asked: FrozenTrial) -> set[Any]:
+    def _taken(self, trials: Sequence[FrozenTrial], current: FrozenTrial) -> set[Any]:
         """Keys of the plans that other trials have, waiting ones included."""
-        return {self._key(trial) for trial in trials if trial.number != asked.number}
+        return {self._key(trial) for trial in trials if trial.number != current.number}
 
     def _key(self, trial: FrozenTrial) -> Any:
         if trial._trial_id in self._keys:
@@ -274,17 +274,17 @@ def _first_free(ranked: Iterable[Plan], taken: Collection[Any], passed: int) -> 
     return best
 
 
-def _silent(trials: Sequence[FrozenTrial], asked: FrozenTrial) -> int:
+def _silent(trials: Sequence[FrozenTrial], current: FrozenTrial) -> int:
     """How many trials were asked before this one and have not said yet which plan they follow.
 
     They see what this trial sees, so they take the best plans.
     """
-    return sum(t.state == TrialState.RUNNING and not t.params and t.number < asked.number for t in trials)
+    return sum(t.state == TrialState.RUNNING and not t.params and t.number < current.number for t in trials)
 
 
 def _best_rows(observed: Observations) -> list[int]:
-    known = np.flatnonzero(observed.known)
-    return [int(known[i]) for i in np.flatnonzero(pareto(observed.values[known]))]
+    measured = np.flatnonzero(observed.valued)
+    return [int(measured[i]) for i in np.flatnonzero(pareto(observed.values[measured]))]
 
 
 def _spread(at: Points, candidates: Points, number: int) -> Floats:

@@ -18,12 +18,12 @@ from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
 
 
-class _Split(TypedDict):
+class _StoredSplit(TypedDict):
     images: int
     sha256: str
 
 
-class _Data(TypedDict):
+class _StoredData(TypedDict):
     fingerprint: NotRequired[str]
     class_names: NotRequired[list[str]]
     image_size: NotRequired[int]
@@ -31,7 +31,7 @@ class _Data(TypedDict):
     mean: NotRequired[list[float]]
     std: NotRequired[list[float]]
     holdout_images: NotRequired[int]
-    splits: NotRequired[dict[str, _Split]]
+    splits: NotRequired[dict[str, _StoredSplit]]
 
 
 class _Waits(TypedDict):
@@ -65,8 +65,8 @@ def _leaderboard(value: Any) -> list[tuple[Record, dict[str, float]]]:
 
 _OF_STUDY: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "space": (SearchSpace.from_json, SearchSpace),
-    "space_changes": (lambda value: [SpaceChange.from_json(one) for one in value], list[SpaceChange]),
-    "data": (_as_stored, _Data),
+    "space_changes": (lambda value: [SpaceChange.from_json(change) for change in value], list[SpaceChange]),
+    "data": (_as_stored, _StoredData),
     "devices": (lambda value: stored_devices({"devices": value}), dict[str, NamedDevice]),
     "fleets": (lambda value: stored_fleets({"fleets": value}), dict[str, Fleet]),
     "protocol": (_as_stored, str),
@@ -99,9 +99,9 @@ def attribute_of_study(name: str, text: str, storage: str) -> Any:
     value = parsed(text, where)
     if name in _OF_STUDY:
         read, expected = _OF_STUDY[name]
-        found = decoded(read, value, where, expected)
-        if isinstance(found, Record):
-            _require_possible(found, where)
+        result = decoded(read, value, where, expected)
+        if isinstance(result, Record):
+            _require_possible(result, where)
     return value
 
 
@@ -116,9 +116,9 @@ def attribute_of_trial(name: str, value: Any, where: str) -> None:
 
 def record_of(value: Any, where: str) -> Record:
     """The record of a trial. Raises `Damaged`."""
-    found = decoded(Record.from_json, value, where)
-    _require_possible(found, where)
-    return found
+    record = decoded(Record.from_json, value, where)
+    _require_possible(record, where)
+    return record
 
 
 def _require_possible(record: Record, where: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import Explanation, Prediction
+from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import EffectVerdict, ObjectiveEffects
 
 
@@ -122,7 +122,7 @@ class PrintedPredictedAccuracy:
     """Whether the measured one lies within it."""
 
     @classmethod
-    def of(cls, prediction: Prediction) -> PrintedPredictedAccuracy:
+    def of(cls, prediction: EvaluatedPrediction) -> PrintedPredictedAccuracy:
         error, interval = prediction.error, prediction.interval
         return cls(**vars(prediction), error=error, interval=interval, holds=prediction.holds)
 

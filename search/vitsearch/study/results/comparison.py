@@ -119,7 +119,7 @@ class Comparison:
 
     def with_answers(self, counted: McNemar) -> Comparison:
         """The same with the answers of both files: the accuracies are judged by them."""
-        metrics = (_paired(one, counted) if one.name == "accuracy" else one for one in self.metrics)
+        metrics = (_paired(metric, counted) if metric.name == "accuracy" else metric for metric in self.metrics)
         return replace(self, metrics=tuple(metrics), paired=counted)
 
     def summary(self) -> Iterator[str]:
@@ -156,25 +156,25 @@ class Comparison:
         )
 
 
-def _paired_text(found: Comparison) -> str:
-    paired = found.paired
+def _paired_text(comparison: Comparison) -> str:
+    paired = comparison.paired
     assert paired is not None  # asked by the caller
     says = "significant" if paired.is_significant else "not significant"
     return (
-        f"accuracy on the same {paired.n:,} images: {found.first.name} alone is right on {paired.only_first}, "
-        f"{found.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, p = {paired.p:.2g})"
+        f"accuracy on the same {paired.n:,} images: {comparison.first.name} alone is right on {paired.only_first}, "
+        f"{comparison.second.name} alone on {paired.only_second}: {says} (McNemar's exact test, p = {paired.p:.2g})"
     )
 
 
-def _paired(one: MetricCompared, counted: McNemar) -> MetricCompared:
+def _paired(metric: MetricCompared, counted: McNemar) -> MetricCompared:
     """A difference of accuracies by the answers on the same images."""
     change = (counted.only_second - counted.only_first) / counted.n
     better: Verdict = "second" if change > 0 else "first"
     if counted.only_first == counted.only_second == 0:
-        return replace(one, change=change, low=None, high=None, verdict="equal")
+        return replace(metric, change=change, low=None, high=None, verdict="equal")
     low, high = counted.interval
     return replace(
-        one, change=change, low=low, high=high, verdict=better if counted.is_significant else "not significant"
+        metric, change=change, low=low, high=high, verdict=better if counted.is_significant else "not significant"
     )
 
 
@@ -187,40 +187,40 @@ def compare(models: Front, first: Point, second: Point, images: int | None) -> C
         else compared(name, first.metrics, second.metrics)
         for name in names
     )
-    one, other = knob_values(first.plan), knob_values(second.plan)
-    knobs = {name: (one[name], other[name]) for name in one if one[name] != other[name]}
+    own, other = knob_values(first.plan), knob_values(second.plan)
+    knobs = {name: (own[name], other[name]) for name in own if own[name] != other[name]}
     return Comparison(models.study, models.emulated, first, second, metrics, knobs, images)
 
 
-def _of_images(one: MetricCompared, images: int | None) -> MetricCompared:
+def _of_images(metric: MetricCompared, images: int | None) -> MetricCompared:
     """Accuracies on so many images: on the same ones, a difference of a few is not significant however they pair."""
-    if one.change is None or images is None or one.verdict not in ("first", "second"):
-        return one
-    possible = most_differing(abs(round(one.change * images)), images) is not None
-    return one if possible else replace(one, verdict="not significant")
+    if metric.change is None or images is None or metric.verdict not in ("first", "second"):
+        return metric
+    possible = most_differing(abs(round(metric.change * images)), images) is not None
+    return metric if possible else replace(metric, verdict="not significant")
 
 
 def compared(name: str, first: Metrics, second: Metrics) -> MetricCompared:
     """One metric of two models."""
-    one, other = first.value(name), second.value(name)
-    if one is None or other is None:
-        return MetricCompared(name, one, other, None, None, None, "not measured")
+    value, other = first.value(name), second.value(name)
+    if value is None or other is None:
+        return MetricCompared(name, value, other, None, None, None, "not measured")
     is_share = split(name)[0].is_share
-    change = other - one if is_share else other / one if one else None
+    change = other - value if is_share else other / value if value else None
     error = _error(name, first, second, is_share)
-    if one == other:
-        return MetricCompared(name, one, other, change, None, None, "equal")
+    if value == other:
+        return MetricCompared(name, value, other, change, None, None, "equal")
     if error is None or change is None:
         is_count = name in ("size_mb", "macs_m", "params_m")
         return MetricCompared(
-            name, one, other, change, None, None, _better(name, one, other) if is_count else "no interval"
+            name, value, other, change, None, None, _better(name, value, other) if is_count else "no interval"
         )
     if is_share:
         low, high, none = change - error, change + error, 0.0
     else:
         low, high, none = change / math.exp(error), change * math.exp(error), 1.0
-    verdict: Verdict = "not significant" if low <= none <= high else _better(name, one, other)
-    return MetricCompared(name, one, other, change, low, high, verdict)
+    verdict: Verdict = "not significant" if low <= none <= high else _better(name, value, other)
+    return MetricCompared(name, value, other, change, low, high, verdict)
 
 
 def _error(name: str, first: Metrics, second: Metrics, is_share: bool) -> float | None:
@@ -236,9 +236,9 @@ def _error(name: str, first: Metrics, second: Metrics, is_share: bool) -> float 
     return math.hypot(*halves)
 
 
-def _better(name: str, one: float, other: float) -> Literal["first", "second"]:
+def _better(name: str, value: float, other: float) -> Literal["first", "second"]:
     is_higher = split(name)[0].direction == "maximize"
-    return "first" if (one > other) == is_higher else "second"
+    return "first" if (value > other) == is_higher else "second"
 
 
 def read_comparison(study: Study, ledger: Ledger, first: int | None, second: int | None) -> Comparison:

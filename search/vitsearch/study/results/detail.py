@@ -102,7 +102,9 @@ def read_detail(study: Study, ledger: Ledger, store: Store, number: int | None) 
         judged,
         file_of(ledger, store, record),
         () if keys is None else tuple(_shown(run, study) for run in ledger.provenance.of_trial(keys, devices)),
-        () if keys is None else tuple(row for one in devices for row in ledger.measurements(keys.graph_key, one)),
+        ()
+        if keys is None
+        else tuple(row for device_id in devices for row in ledger.measurements(keys.graph_key, device_id)),
         models.baseline,
         models.emulated,
         models.shown_device,
@@ -134,8 +136,8 @@ def record_of(study: Study, number: int | None) -> Record:
         return baseline_record(study)
     records = study.records()
     if number not in records:
-        known = f"finished trials: {_ranges(sorted(records))}" if records else "no trial is finished yet"
-        raise StudyError(f"study {study.name!r} has no finished trial {number}; {known}")
+        finished = f"finished trials: {_ranges(sorted(records))}" if records else "no trial is finished yet"
+        raise StudyError(f"study {study.name!r} has no finished trial {number}; {finished}")
     return records[number]
 
 
@@ -149,22 +151,22 @@ def baseline_record(study: Study) -> Record:
 
 def _ranges(numbers: list[int]) -> str:
     """`0 to 4, 6, 8 to 9`."""
-    found: list[list[int]] = []
+    spans: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][-1] + 1:
-            found[-1] = [found[-1][0], number]
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], number]
         else:
-            found.append([number])
-    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in found)
+            spans.append([number])
+    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
 def point_of(models: Front, number: int | None, record: Record) -> Point:
     """The model of a trial, or the baseline (None), with all its measurements, for a duplicate those of the trial that
     it repeats; that of an untrained trial as it was recorded."""
     first = number if record.duplicate_of is None else record.duplicate_of
-    known = next((point for point in (*models.shown(), *models.others) if point.trial == first), None)
-    if known is not None:
-        return replace(known, trial=number, plan=record.plan)
+    model = next((point for point in (*models.shown(), *models.others) if point.trial == first), None)
+    if model is not None:
+        return replace(model, trial=number, plan=record.plan)
     breaks = tuple(name for name, by in record.constraints.items() if by > 0.0)
     return Point(number, record.plan, record.keys, record.metrics, record.feasible, breaks=breaks)  # type: ignore[arg-type]
 
@@ -177,14 +179,14 @@ def place_of(models: Front, point: Point, record: Record) -> str:
         return f"breaks {', '.join(point.breaks)}"
     if not record.is_confirmed:
         return "not confirmed: its accuracy was not evaluated"
-    if any(point.trial == one.trial for one in models.points):
+    if any(point.trial == model.trial for model in models.points):
         is_knee = models.knee is not None and models.points[models.knee].trial == point.trial
         return "on the front, its knee" if is_knee else "on the front"
     own = loss(models.objectives, point.metrics.values)
     better = [
-        str(one.trial)
-        for one in models.points
-        if own and (other := loss(models.objectives, one.metrics.values)) and dominates(other, own)
+        str(model.trial)
+        for model in models.points
+        if own and (other := loss(models.objectives, model.metrics.values)) and dominates(other, own)
     ]
     return f"dominated by trial {', '.join(better)}" if better else "not on the front"
 

@@ -96,7 +96,7 @@ class BackboneEffects:
 
 
 @dataclass(frozen=True)
-class _Column:
+class _Term:
     """An input of the sum: the knob that it belongs to, and its value for each model."""
 
     knob: str
@@ -116,14 +116,16 @@ class _Contrast:
 
 def main_effects(observed: Sequence[Observation]) -> list[BackboneEffects]:
     """The effects for each backbone, in the order of the names."""
-    names = sorted({one.backbone for one in observed})
-    return [_of_backbone(name, [one for one in observed if one.backbone == name]) for name in names]
+    names = sorted({observation.backbone for observation in observed})
+    return [
+        _of_backbone(name, [observation for observation in observed if observation.backbone == name]) for name in names
+    ]
 
 
 def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     columns, contrasts = _design(observed)
     inputs = _matrix(columns, len(observed))
-    values = np.array([one.value for one in observed])
+    values = np.array([observation.value for observation in observed])
     fitted = np.linalg.lstsq(inputs, values, rcond=SINGULAR)
     coefficients, rank = fitted[0], int(fitted[2])
     rest = float(np.sum((values - inputs @ coefficients) ** 2))
@@ -135,7 +137,7 @@ def _of_backbone(name: str, observed: Sequence[Observation]) -> BackboneEffects:
     inverse = np.linalg.pinv(inputs, rcond=SINGULAR)
     seen = inverse @ inputs
     quantile, variance, effects = student(free), rest / free, []
-    errors = np.array([one.deviation for one in observed])
+    errors = np.array([observation.deviation for observation in observed])
     for contrast in contrasts:
         row = np.zeros(inputs.shape[1])
         for index, change in contrast.change.items():
@@ -158,54 +160,64 @@ def student(free: int) -> float:
     return float(stdtrit(free, 0.975))
 
 
-def _matrix(columns: Sequence[_Column], count: int) -> Floats:
+def _matrix(columns: Sequence[_Term], count: int) -> Floats:
     """A column of ones, then the inputs."""
     return np.column_stack([np.ones(count), *(column.values for column in columns)])
 
 
-def _design(observed: Sequence[Observation]) -> tuple[list[_Column], list[_Contrast]]:
-    columns: list[_Column] = []
+def _design(observed: Sequence[Observation]) -> tuple[list[_Term], list[_Contrast]]:
+    columns: list[_Term] = []
     contrasts: list[_Contrast] = []
     for knob in RATIOS:
-        _add_ratio(knob, [float(one.knobs[knob] or 0.0) for one in observed], columns, contrasts)
-    for method in sorted({str(m) for one in observed if (m := one.knobs["token_pruning_method"]) is not None}):
+        _add_ratio(knob, [float(observation.knobs[knob] or 0.0) for observation in observed], columns, contrasts)
+    for method in sorted(
+        {str(m) for observation in observed if (m := observation.knobs["token_pruning_method"]) is not None}
+    ):
         ratios = [
-            float(one.knobs["token_pruning_ratio"] or 0.0) if one.knobs["token_pruning_method"] == method else 0.0
-            for one in observed
+            float(observation.knobs["token_pruning_ratio"] or 0.0)
+            if observation.knobs["token_pruning_method"] == method
+            else 0.0
+            for observation in observed
         ]
         _add_ratio(f"token_pruning_ratio by {method}", ratios, columns, contrasts)
-    _add_resolution([float(one.knobs["resolution"] or 1.0) for one in observed], columns, contrasts)
-    is_cut = [bool(one.knobs["head_pruning_ratio"] or one.knobs["ffn_pruning_ratio"]) for one in observed]
-    scopes = [str(one.knobs["pruning_scope"]) if cut else "uniform" for one, cut in zip(observed, is_cut, strict=True)]
+    _add_resolution([float(observation.knobs["resolution"] or 1.0) for observation in observed], columns, contrasts)
+    is_cut = [
+        bool(observation.knobs["head_pruning_ratio"] or observation.knobs["ffn_pruning_ratio"])
+        for observation in observed
+    ]
+    scopes = [
+        str(observation.knobs["pruning_scope"]) if cut else "uniform"
+        for observation, cut in zip(observed, is_cut, strict=True)
+    ]
     _add_words("pruning_scope", scopes, "uniform", columns, contrasts)
     for knob in WORDS:
-        words = ["own" if one.knobs[knob] is None else f"{one.knobs[knob]}" for one in observed]
+        words = ["own" if observation.knobs[knob] is None else f"{observation.knobs[knob]}" for observation in observed]
         _add_words(knob, words, None, columns, contrasts)
-    _add_deployments([one.deployment for one in observed], columns, contrasts)
+    _add_deployments([observation.deployment for observation in observed], columns, contrasts)
     return columns, contrasts
 
 
-def _add_ratio(knob: str, values: list[float], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+def _add_ratio(knob: str, values: list[float], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     if len(set(values)) < 2:
         return
     low, high = min(values), max(values)
     change = {len(columns): high - low}
     contrasts.append(_Contrast(knob, f"{low:g}", f"{high:g}", change, sum(value > low for value in values)))
-    columns.append(_Column(knob, np.array(values)))
+    columns.append(_Term(knob, np.array(values)))
 
 
-def _add_resolution(values: list[float], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+def _add_resolution(values: list[float], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     if len(set(values)) < 2:
         return
     low, high = min(values), max(values)
     change = {len(columns): math.log(low / high)}
     models = sum(value < high for value in values)
     contrasts.append(_Contrast("resolution", f"{high:g}", f"{low:g}", change, models))
-    columns.append(_Column("resolution", np.log(values)))
+    columns.append(_Term("resolution", np.log(values)))
 
 
 def _add_words(
-    knob: str, values: list[str], first: str | None, columns: list[_Column], contrasts: list[_Contrast]
+    knob: str, values: list[str], first: str | None, columns: list[_Term], contrasts: list[_Contrast]
 ) -> None:
     """One column for each word but the first one: `first`, else the word that most models have."""
     counts = {word: values.count(word) for word in sorted(set(values))}
@@ -213,17 +225,17 @@ def _add_words(
     for word in counts:
         if word != start:
             contrasts.append(_Contrast(knob, str(start), word, {len(columns): 1.0}, counts[word]))
-            columns.append(_Column(knob, np.array([float(value == word) for value in values])))
+            columns.append(_Term(knob, np.array([float(value == word) for value in values])))
 
 
-def _add_deployments(values: list[tuple[str, ...]], columns: list[_Column], contrasts: list[_Contrast]) -> None:
+def _add_deployments(values: list[tuple[str, ...]], columns: list[_Term], contrasts: list[_Contrast]) -> None:
     """One column for each deployment but the first; then the differences of precisions within a runtime, and of
     runtimes at the same precision."""
-    known = sorted(set(values), key=lambda one: (one[-1] != "fp32", one))
-    index = {one: len(columns) + position for position, one in enumerate(known[1:])}
-    for one in known[1:]:
-        columns.append(_Column("deployment", np.array([float(value == one) for value in values])))
-    for start, to in ((a, b) for a in known for b in known if a != b):
+    deployments = sorted(set(values), key=lambda deployment: (deployment[-1] != "fp32", deployment))
+    index = {deployment: len(columns) + position for position, deployment in enumerate(deployments[1:])}
+    for deployment in deployments[1:]:
+        columns.append(_Term("deployment", np.array([float(value == deployment) for value in values])))
+    for start, to in ((a, b) for a in deployments for b in deployments if a != b):
         same_place, same_precision = start[:-1] == to[:-1], start[-1] == to[-1]
         of_precision = same_place and start[-1] == "fp32"
         of_runtime = same_precision and start < to and start[1:] == to[1:]
@@ -248,7 +260,7 @@ def importances(observed: Sequence[Observation]) -> dict[str, float]:
     """The share of the variance of the figure over all models that only one knob explains: what the sum of all terms
     loses without it (type III sums of squares). The rest is shared by knobs, or unexplained. Largest first; empty where
     there are too few models."""
-    values = np.array([one.value for one in observed])
+    values = np.array([observation.value for observation in observed])
     total = _variation(values)
     if total == 0.0:
         return {}
@@ -258,16 +270,16 @@ def importances(observed: Sequence[Observation]) -> dict[str, float]:
     inputs, values = _shorter(inputs, values)
     whole = _rest(inputs, values)
     knobs = dict.fromkeys(owner for owner in owners if owner)
-    found = {
+    shares = {
         knob: min(1.0, max(0.0, _rest(inputs[:, [owner != knob for owner in owners]], values) - whole) / total)
         for knob in knobs
     }
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
 def explained(observed: Sequence[Observation]) -> float | None:
     """The share of the variance that all knobs together explain."""
-    values = np.array([one.value for one in observed])
+    values = np.array([observation.value for observation in observed])
     total = _variation(values)
     return None if total == 0.0 else 1.0 - _rest(_pooled(observed)[0], values) / total
 
@@ -295,11 +307,11 @@ def _pooled(observed: Sequence[Observation]) -> tuple[Floats, list[str]]:
     """The terms of all backbones side by side, each zero for the models of the others, and the knob of each."""
     blocks: list[Floats] = [np.ones(len(observed))]
     owners = [""]
-    names = sorted({one.backbone for one in observed})
+    names = sorted({observation.backbone for observation in observed})
     for name in names:
-        rows = [index for index, one in enumerate(observed) if one.backbone == name]
+        rows = [index for index, observation in enumerate(observed) if observation.backbone == name]
         columns, _ = _design([observed[index] for index in rows])
-        is_own = np.array([float(one.backbone == name) for one in observed])
+        is_own = np.array([float(observation.backbone == name) for observation in observed])
         if name != names[0]:
             blocks.append(is_own)
             owners.append("backbone")
@@ -313,7 +325,7 @@ def _pooled(observed: Sequence[Observation]) -> tuple[Floats, list[str]]:
 
 def unique(observed: Iterable[tuple[str, Observation]]) -> list[Observation]:
     """The first observation of each key: trials that share a measurement or a file are one observation."""
-    found: dict[str, Observation] = {}
-    for key, one in observed:
-        found.setdefault(key, one)
-    return list(found.values())
+    first: dict[str, Observation] = {}
+    for key, observation in observed:
+        first.setdefault(key, observation)
+    return list(first.values())

@@ -17,7 +17,7 @@ from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
-class Prediction:
+class EvaluatedPrediction:
     """An accuracy that was predicted without training, with one standard `deviation`, and what was `measured`, with
     its own 95 % interval from `low` to `high`, that of a finite number of images."""
 
@@ -48,19 +48,19 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class PredictionCalibration:
     """What the predictions of a study were worth, at least one of them."""
 
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[EvaluatedPrediction, ...]
 
     @property
     def bias(self) -> float:
         """The mean error."""
-        return sum(one.error for one in self.predictions) / len(self.predictions)
+        return sum(prediction.error for prediction in self.predictions) / len(self.predictions)
 
     @property
     def rms(self) -> float:
-        return math.sqrt(sum(one.error**2 for one in self.predictions) / len(self.predictions))
+        return math.sqrt(sum(prediction.error**2 for prediction in self.predictions) / len(self.predictions))
 
     @property
     def bias_interval(self) -> tuple[float, float] | None:
@@ -68,13 +68,13 @@ class Calibration:
         n = len(self.predictions)
         if n < 2:
             return None
-        scatter = math.sqrt(sum((one.error - self.bias) ** 2 for one in self.predictions) / (n - 1))
+        scatter = math.sqrt(sum((prediction.error - self.bias) ** 2 for prediction in self.predictions) / (n - 1))
         half = student(n - 1) * scatter / math.sqrt(n)
         return self.bias - half, self.bias + half
 
     def common(self) -> str | None:
         """What the errors have in common, as a sentence: all on one side, or a mean that scatter does not explain."""
-        errors, span = [one.error for one in self.predictions], self.bias_interval
+        errors, span = [prediction.error for prediction in self.predictions], self.bias_interval
         if span is None:
             return None
         low, high = span
@@ -90,12 +90,12 @@ class Calibration:
 
     def lines(self) -> Iterator[str]:
         """How good the predictions were; the intervals are those that the table shows."""
-        found = self.predictions
-        count = f"{len(found)} predicted accurac{'y was' if len(found) == 1 else 'ies were'} measured later"
-        holding = sum(one.holds for one in found)
+        n = len(self.predictions)
+        count = f"{n} predicted accurac{'y was' if n == 1 else 'ies were'} measured later"
+        holding = sum(prediction.holds for prediction in self.predictions)
         lie = "lies within its" if holding == 1 else "lie within their"
         yield (
-            f"{count}: error {self.rms:.4f} (root mean square), {self.bias:+.4f} on average; {holding} of {len(found)} "
+            f"{count}: error {self.rms:.4f} (root mean square), {self.bias:+.4f} on average; {holding} of {n} "
             f"{lie} 95 % interval, which has the errors of the prediction and of these validation images"
         )
         if (shared := self.common()) is not None:
@@ -107,41 +107,41 @@ class Explanation:
     study: str
     emulated: bool
     objectives: tuple[ObjectiveEffects, ...]
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[EvaluatedPrediction, ...]
     shown_devices: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """What a person should know, one sentence for each: what gains nothing, and what makes it worse."""
-        for one in self.objectives:
-            if one.is_accuracy:
+        for objective in self.objectives:
+            if objective.is_accuracy:
                 continue
-            for found in one.backbones:
-                for effect in found.effects:
-                    if (text := _line(one, found, effect)) is not None:
+            for backbone in objective.backbones:
+                for effect in backbone.effects:
+                    if (text := _line(objective, backbone, effect)) is not None:
                         yield text
 
     @property
-    def calibration(self) -> Calibration | None:
+    def calibration(self) -> PredictionCalibration | None:
         """What the predictions were worth; None where nothing can be compared."""
-        return Calibration(self.predictions) if self.predictions else None
+        return PredictionCalibration(self.predictions) if self.predictions else None
 
 
-def _line(one: ObjectiveEffects, found: BackboneEffects, effect: Effect) -> str | None:
-    verdict = one.verdict(effect)
+def _line(objective: ObjectiveEffects, backbone: BackboneEffects, effect: Effect) -> str | None:
+    verdict = objective.verdict(effect)
     if verdict not in ("nothing", "worse") or effect.knob.startswith("backend"):
         return None
-    span = f"{100 * one.change(effect.estimate):+.0f} % ({100 * one.change(effect.low):+.0f} to "
-    span += f"{100 * one.change(effect.high):+.0f} %)"
+    span = f"{100 * objective.change(effect.estimate):+.0f} % ({100 * objective.change(effect.low):+.0f} to "
+    span += f"{100 * objective.change(effect.high):+.0f} %)"
     place = effect.knob.partition(" in ")[2]
     what = effect.to if effect.knob.startswith("quantization") else f"{effect.knob} {effect.to}"
-    where = f"{found.backbone} in {place}" if place else found.backbone
-    says = "makes it worse" if verdict == "worse" else f"gains at most {_most_gained(one, effect)} %"
-    return f"{what} {says} for {where} here: {one.name} {span} against {effect.start}"
+    where = f"{backbone.backbone} in {place}" if place else backbone.backbone
+    says = "makes it worse" if verdict == "worse" else f"gains at most {_most_gained(objective, effect)} %"
+    return f"{what} {says} for {where} here: {objective.name} {span} against {effect.start}"
 
 
-def _most_gained(one: ObjectiveEffects, effect: Effect) -> str:
+def _most_gained(objective: ObjectiveEffects, effect: Effect) -> str:
     """The gain at the better end of the interval, in percents rounded as that is."""
-    return f"{max(0.0, 100 * one.gain(effect.low), 100 * one.gain(effect.high)):.0f}"
+    return f"{max(0.0, 100 * objective.gain(effect.low), 100 * objective.gain(effect.high)):.0f}"
 
 
 def read_explanation(study: Study, ledger: Ledger) -> Explanation:
@@ -154,11 +154,13 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     return Explanation(study.name, study.is_emulated, objectives, tuple(predictions_of(records, figures)), devices)
 
 
-def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[Prediction]:
+def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[EvaluatedPrediction]:
     """The predictions of confirmed models, beside the `figures` that each trial has now."""
     for number, record in records.items():
         measured, proxy = figures[number].value("accuracy"), record.proxy
         if not record.is_confirmed or measured is None or proxy is None:
             continue
         low, high = figures[number].intervals.get("accuracy", (measured, measured))
-        yield Prediction(number, proxy.predicted_accuracy, proxy.deviation, measured, low, high, record.rung > 0)
+        yield EvaluatedPrediction(
+            number, proxy.predicted_accuracy, proxy.deviation, measured, low, high, record.rung > 0
+        )

@@ -44,13 +44,13 @@ Conditions = Mapping[str, Condition]
 
 def read_conditions(ledger: Ledger, shown: Sequence[Point], fleets: Mapping[str, Fleet]) -> Conditions:
     """The conditions of the last measurement of each model; of a fleet, of that on its first device."""
-    found = {}
+    conditions = {}
     for point in shown:
         device_id = next(iter(devices_of(point.keys, fleets).values()))
         if rows_of := ledger.measurements(point.keys.graph_key, device_id):
             last = rows_of[-1].result
-            found[point.keys.graph_key] = Condition(last["runtime"], last["runtime_version"], last["batch"])
-    return found
+            conditions[point.keys.graph_key] = Condition(last["runtime"], last["runtime_version"], last["batch"])
+    return conditions
 
 
 def rows(front: Front, shown: Sequence[Point], conditions: Conditions) -> list[dict[str, Any]]:
@@ -100,16 +100,16 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 def columns(front: Front) -> list[str]:
     """The names of the values of `rows`: those of the baseline, once that was measured."""
-    known = rows(front, [front.baseline], {}) if front.baseline else [{"trial": None}]
-    return list(known[0])
+    baseline_rows = rows(front, [front.baseline], {}) if front.baseline else [{"trial": None}]
+    return list(baseline_rows[0])
 
 
-def to_csv(front: Front, found: Sequence[Mapping[str, Any]]) -> str:
+def to_csv(front: Front, records: Sequence[Mapping[str, Any]]) -> str:
     """The `rows` as CSV with a line of names; what was not measured is empty."""
     text = io.StringIO()
-    names, writer = list(found[0]) if found else columns(front), csv.writer(text, lineterminator="\n")
+    names, writer = list(records[0]) if records else columns(front), csv.writer(text, lineterminator="\n")
     writer.writerow(map(printable, names))
-    writer.writerows([_shown(row.get(name)) for name in names] for row in found)
+    writer.writerows([_shown(row.get(name)) for name in names] for row in records)
     return text.getvalue()
 
 
@@ -140,11 +140,11 @@ def digits(metrics: Metrics, name: str) -> list[str]:
     """A value and, where it has an interval, half of that: as many digits as tell two models apart."""
     value = metrics.value(name)
     assert value is not None  # asked by the caller
-    found = [f"{value:.4f}" if split(name)[0].is_share else f"{value:.4g}"]
+    texts = [f"{value:.4f}" if split(name)[0].is_share else f"{value:.4g}"]
     if name in metrics.intervals:
         low, high = metrics.intervals[name]
-        found.append(f"{(high - low) / 2:.2g}")
-    return found
+        texts.append(f"{(high - low) / 2:.2g}")
+    return texts
 
 
 def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -> str:
@@ -158,12 +158,12 @@ def to_perf_yaml(front: Front, shown: Sequence[Point], conditions: Conditions) -
         condition = conditions.get(point.keys.graph_key)
         precision = point.plan.deployment.precision
         components = precisions.setdefault(PRECISIONS.get(precision, precision), {"components": {}})["components"]
-        deployment, found = point.plan.deployment, dict(_perf(point, condition))
+        deployment, performance = point.plan.deployment, dict(_perf(point, condition))
         components[printable(f"{plan_text(point.plan)} (trial {point.trial})")] = {
-            "performance_metrics": {printable(deployment.device): {printable(deployment.runtime): found}}
+            "performance_metrics": {printable(deployment.device): {printable(deployment.runtime): performance}}
         }
-    found = {"emulated": True} if front.emulated else {}
-    return yaml.safe_dump(found | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
+    head = {"emulated": True} if front.emulated else {}
+    return yaml.safe_dump(head | {"precisions": precisions}, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _perf(point: Point, condition: Condition | None) -> Iterator[tuple[str, Any]]:

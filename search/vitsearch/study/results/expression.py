@@ -49,7 +49,7 @@ class Expression(Protocol):
 
     def holds(self, values: Mapping[str, Value]) -> bool | None: ...
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         """What it compares, from left to right."""
         ...
 
@@ -69,7 +69,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Predicate:
     """Two operands, of which at least one is a name, and how they are compared."""
 
     left: Operand
@@ -81,44 +81,44 @@ class Comparison:
         left, right = self.left.value(values, self.kind), self.right.value(values, self.kind)
         return None if left is None or right is None else _OPERATORS[self.operator](left, right)
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         return (self,)
 
 
 @dataclass(frozen=True)
-class _Not:
+class _Negation:
     negated: Expression
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
-        found = self.negated.holds(values)
-        return None if found is None else not found
+        negated = self.negated.holds(values)
+        return None if negated is None else not negated
 
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Predicate, ...]:
         return self.negated.comparisons()
 
 
 @dataclass(frozen=True)
-class _Both:
+class _Conjunction:
     parts: tuple[Expression, ...]
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
-        found = [part.holds(values) for part in self.parts]
-        return False if False in found else None if None in found else True
+        verdicts = [part.holds(values) for part in self.parts]
+        return False if False in verdicts else None if None in verdicts else True
 
-    def comparisons(self) -> tuple[Comparison, ...]:
-        return tuple(one for part in self.parts for one in part.comparisons())
+    def comparisons(self) -> tuple[Predicate, ...]:
+        return tuple(comparison for part in self.parts for comparison in part.comparisons())
 
 
 @dataclass(frozen=True)
-class _Either:
+class _Disjunction:
     parts: tuple[Expression, ...]
 
     def holds(self, values: Mapping[str, Value]) -> bool | None:
-        found = [part.holds(values) for part in self.parts]
-        return True if True in found else None if None in found else False
+        verdicts = [part.holds(values) for part in self.parts]
+        return True if True in verdicts else None if None in verdicts else False
 
-    def comparisons(self) -> tuple[Comparison, ...]:
-        return tuple(one for part in self.parts for one in part.comparisons())
+    def comparisons(self) -> tuple[Predicate, ...]:
+        return tuple(comparison for part in self.parts for comparison in part.comparisons())
 
 
 def parse(text: str, names: Mapping[str, Kind]) -> Expression:
@@ -127,7 +127,7 @@ def parse(text: str, names: Mapping[str, Kind]) -> Expression:
     Raises `QueryError` with the place and what is expected there, and
     `UnknownName` with the names that are allowed.
     """
-    return _Reader(text, names).whole()
+    return _Parser(text, names).whole()
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Token:
     at: int
 
 
-class _Reader:
+class _Parser:
     """Reads from left to right; each method reads one rule of the grammar."""
 
     def __init__(self, text: str, names: Mapping[str, Kind]) -> None:
@@ -148,22 +148,22 @@ class _Reader:
         self._depth = 0
 
     def whole(self) -> Expression:
-        found = self._disjunction()
+        expression = self._disjunction()
         if self._next < len(self._tokens):
             raise self._expected("'and', 'or' or the end")
-        return found
+        return expression
 
     def _disjunction(self) -> Expression:
         parts = [self._conjunction()]
         while self._take("or"):
             parts.append(self._conjunction())
-        return parts[0] if len(parts) == 1 else _Either(tuple(parts))
+        return parts[0] if len(parts) == 1 else _Disjunction(tuple(parts))
 
     def _conjunction(self) -> Expression:
         parts = [self._negation()]
         while self._take("and"):
             parts.append(self._negation())
-        return parts[0] if len(parts) == 1 else _Both(tuple(parts))
+        return parts[0] if len(parts) == 1 else _Conjunction(tuple(parts))
 
     def _negation(self) -> Expression:
         self._depth += 1
@@ -171,12 +171,12 @@ class _Reader:
             raise QueryError(f"{self._text!r}: more than {DEEPEST} brackets or 'not' inside each other")
         try:
             if self._take("not"):
-                return _Not(self._negation())
+                return _Negation(self._negation())
             if self._take("("):
-                found = self._disjunction()
+                expression = self._disjunction()
                 if not self._take(")"):
                     raise self._expected("')'")
-                return found
+                return expression
             return self._comparisons()
         finally:
             self._depth -= 1
@@ -193,7 +193,7 @@ class _Reader:
             self._comparison(left, word, right)
             for (left, right), word in zip(pairwise(operands), operators, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else _Both(tuple(parts))
+        return parts[0] if len(parts) == 1 else _Conjunction(tuple(parts))
 
     def _operand(self) -> Operand:
         if self._next == len(self._tokens) or self._tokens[self._next].kind in ("operator", "bracket"):
@@ -206,10 +206,10 @@ class _Reader:
             return Operand(token.text, self._names[token.text], token.text)
         return Operand(token.text, "number" if token.kind == "number" else "word")
 
-    def _comparison(self, left: Operand, word: str, right: Operand) -> Comparison:
-        kinds: Sequence[Kind] = [one.kind for one in (left, right) if one.name is not None]
+    def _comparison(self, left: Operand, word: str, right: Operand) -> Predicate:
+        kinds: Sequence[Kind] = [operand.kind for operand in (left, right) if operand.name is not None]
         if not kinds:
-            wrong = next((one.text for one in (left, right) if one.kind == "word"), None)
+            wrong = next((operand.text for operand in (left, right) if operand.kind == "word"), None)
             if wrong is None:
                 raise QueryError(f"{self._text!r}: {left.text} {word} {right.text} names no metric and no knob")
             raise UnknownName("metric or knob", wrong, self._names)
@@ -222,7 +222,7 @@ class _Reader:
             raise QueryError(f"{self._text!r}: {named.text} is a number, but {other.text!r} is not: {near}")
         if kind == "word" and word in _ORDERS:
             raise QueryError(f"{self._text!r}: {named.text} is a word, which has no order; allowed: == and !=")
-        return Comparison(left, word, right, kind)
+        return Predicate(left, word, right, kind)
 
     def _peek(self, kind: str) -> bool:
         return self._next < len(self._tokens) and self._tokens[self._next].kind == kind
@@ -242,13 +242,13 @@ class _Reader:
         return QueryError(f"{self._text!r}: {what} is expected at character {token.at + 1}, not {token.text!r}")
 
     def _split(self) -> Sequence[_Token]:
-        found, at = [], 0
+        tokens, at = [], 0
         while self._text[at:].strip():
             match = _TOKEN.match(self._text, at)
             if match is None or match.lastgroup is None:
                 at += len(self._text[at:]) - len(self._text[at:].lstrip())
                 raise QueryError(f"{self._text!r}: {self._text[at]!r} at character {at + 1} cannot be read")
             kind, word = match.lastgroup, match[match.lastgroup]
-            found.append(_Token(kind, word[1:-1] if kind == "quoted" else word, match.start(kind)))
+            tokens.append(_Token(kind, word[1:-1] if kind == "quoted" else word, match.start(kind)))
             at = match.end()
-        return found
+        return tokens

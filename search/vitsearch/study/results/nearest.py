@@ -20,7 +20,7 @@ DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Candidate:
+class InfeasibleModel:
     """A model that breaks a limit, with what is known of it. `is_predicted`: its accuracy is, because it was not
     trained."""
 
@@ -50,14 +50,14 @@ class Miss:
         step = 10.0 ** (math.floor(math.log10(abs(needed))) + 1 - DIGITS)
         loose = -step if self.limit.key in ("min", "min_ratio") else step
         values = (float(f"{needed + steps * loose:.{DIGITS}g}") for steps in range(3))
-        return next((one for one in values if self.limit.bound_at(one).violation(self.seen) <= 0.0), needed)
+        return next((value for value in values if self.limit.bound_at(value).violation(self.seen) <= 0.0), needed)
 
 
 @dataclass(frozen=True)
 class NearModel:
     """`unjudged` are metrics with a limit whose value is not known."""
 
-    candidate: Candidate
+    candidate: InfeasibleModel
     misses: tuple[Miss, ...]
     unjudged: tuple[str, ...]
 
@@ -89,19 +89,19 @@ class Nearest:
             yield f"loosen {' and '.join(texts)}: trial {near.candidate.trial} {passes}"
 
 
-def nearest(candidates: Iterable[Candidate], limits: Sequence[StatedLimit]) -> Nearest:
+def nearest(candidates: Iterable[InfeasibleModel], limits: Sequence[StatedLimit]) -> Nearest:
     """Rank models that break limits by how far they are off. Those of which a limit cannot be judged come after the
     others at the same distance."""
-    found = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
-    found.sort(key=lambda near: (near.distance, len(near.unjudged), near.candidate.is_predicted))
+    ranked = [near for candidate in candidates if (near := _judged(candidate, limits)).misses]
+    ranked.sort(key=lambda near: (near.distance, len(near.unjudged), near.candidate.is_predicted))
     single: dict[str, NearModel] = {}
-    for near in found:
+    for near in ranked:
         if len(near.misses) == 1:
             single.setdefault(near.misses[0].limit.path, near)
-    return Nearest(tuple(found[:SHOWN]), tuple(single.values()))
+    return Nearest(tuple(ranked[:SHOWN]), tuple(single.values()))
 
 
-def _judged(candidate: Candidate, limits: Sequence[StatedLimit]) -> NearModel:
+def _judged(candidate: InfeasibleModel, limits: Sequence[StatedLimit]) -> NearModel:
     misses, unjudged = [], []
     for limit in limits:
         seen = candidate.values.get(limit.bound.metric)
@@ -117,22 +117,22 @@ def read_nearest(study: Study, ledger: Ledger, device: str | None = None) -> Nea
     retarget`, among the models that were measured there."""
     models = read_models(study, ledger, device)
     baseline = models.baseline.metrics.values if models.baseline else {}
-    known = {point.trial: point for point in (*models.points, *models.others)}
+    points = {point.trial: point for point in (*models.points, *models.others)}
     is_own = device in (None, study.space().device_name)
     candidates = [
-        _candidate(number, record, known.get(number))
+        _candidate(number, record, points.get(number))
         for number, record in study.records().items()
-        if record.duplicate_of is None and record.plan is not None and (is_own or number in known)
+        if record.duplicate_of is None and record.plan is not None and (is_own or number in points)
     ]
     return nearest(candidates, stated_limits(space_on(study, device).limits, baseline))
 
 
-def _candidate(number: int, record: Record, confirmed: Point | None) -> Candidate:
+def _candidate(number: int, record: Record, confirmed: Point | None) -> InfeasibleModel:
     if confirmed is not None:
-        return Candidate(number, confirmed.plan, confirmed.metrics.values)
+        return InfeasibleModel(number, confirmed.plan, confirmed.metrics.values)
     predicted = None if record.proxy is None else record.proxy.predicted_accuracy
     values = {**record.metrics.values, "accuracy": predicted}
-    return Candidate(number, record.plan, values, predicted is not None)
+    return InfeasibleModel(number, record.plan, values, predicted is not None)
 
 
 def near_text(near: NearModel) -> str:

@@ -78,9 +78,9 @@ def objective_effects(
 
 
 def _of_objective(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> ObjectiveEffects:
-    found = _accuracies(records, figures) if _is_accuracy(name) else _costs(name, records, figures)
-    observed = unique((key, one) for key, one, _ in found)
-    kinds = {key: is_predicted for key, _, is_predicted in reversed(found)}
+    entries = _accuracies(records, figures) if _is_accuracy(name) else _costs(name, records, figures)
+    observed = unique((key, observation) for key, observation, _ in entries)
+    kinds = {key: is_predicted for key, _, is_predicted in reversed(entries)}
     predicted = sum(kinds.values())
     shares = importances(observed)
     return ObjectiveEffects(
@@ -97,11 +97,11 @@ def _is_accuracy(name: str) -> bool:
     return split(name)[0].name == "accuracy"
 
 
-_Found = list[tuple[str, Observation, bool]]
+_Entries = list[tuple[str, Observation, bool]]
 """The key of a result, its observation, and whether it is predicted."""
 
 
-def _costs(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Found:
+def _costs(name: str, records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
     """The logarithms of the costs of graphs."""
     return [
         (
@@ -119,10 +119,10 @@ def _log_deviation(metrics: Metrics, name: str) -> float:
     return math.log(high / low) / (2 * Z_95) if low > 0.0 else 0.0
 
 
-def _accuracies(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Found:
+def _accuracies(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> _Entries:
     """Measured accuracies; for plans that were not confirmed, the predicted ones. Both have the error of a finite
     number of images, and the predicted ones their own."""
-    found: _Found = []
+    entries: _Entries = []
     sampling = max(map(_deviation, figures.values()), default=0.0)
     for number, record in records.items():
         if record.keys is None:
@@ -130,11 +130,11 @@ def _accuracies(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -
         key, knobs = f"{record.keys.weights_key} {record.keys.graph_key}", knob_values(record.plan)
         measured = figures[number].value("accuracy") if record.is_confirmed else None
         if measured is not None:
-            found.append((key, Observation(knobs, measured, _deviation(figures[number])), False))
+            entries.append((key, Observation(knobs, measured, _deviation(figures[number])), False))
         elif record.proxy is not None:
             error = math.hypot(record.proxy.deviation, sampling)
-            found.append((key, Observation(knobs, record.proxy.predicted_accuracy, error), True))
-    return sorted(found, key=lambda one: one[2])  # measured ones first: they count where both are known
+            entries.append((key, Observation(knobs, record.proxy.predicted_accuracy, error), True))
+    return sorted(entries, key=lambda entry: entry[2])  # measured ones first: they count where both are known
 
 
 def _deviation(metrics: Metrics) -> float:

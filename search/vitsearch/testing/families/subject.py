@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.backbones.weights import Recipe
+from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.compress import prune
 from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
 from vitsearch.export.graph.onnx_file import OnnxReport, write_onnx
@@ -149,8 +149,8 @@ def smaller_models(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
         if arguments:
             original = family.recipe
 
-            def recipe(name: str, resolution: int | None = None) -> Recipe:
-                base_recipe: Recipe = original(name, resolution)
+            def recipe(name: str, resolution: int | None = None) -> BuildRecipe:
+                base_recipe: BuildRecipe = original(name, resolution)
                 return replace(base_recipe, arguments={**base_recipe.arguments, **arguments})
 
             patch.setattr(family, "recipe", recipe)

@@ -33,7 +33,7 @@ def test_a_base_is_loaded_strictly(name, channels):
     base = BUILTIN[name]
     sized = {"img_size": base.resolution} if base.family == "vit" else {}
     spec = ModelSpec(name, "builtin", base.resolution, base.classes, channels)
-    built = weights.build(spec, weights.Recipe(base.architecture, base.arguments | sized))
+    built = weights.build(spec, weights.BuildRecipe(base.architecture, base.arguments | sized))
     assert built.head_is_new == (channels != base.channels)
     stored = load_file(base.path())
     kept = [key for key, value in built.model.state_dict().items() if value.equal(stored[key].to(value.dtype))]

@@ -71,7 +71,7 @@ def test_the_folders_can_be_named_where_they_cannot_be_renamed(photos):
     done = check(photos, "task.data.train_split=Train", "task.data.validation_split=Valid", "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    assert {one["name"]: (one["train"], one["validation"]) for one in said["data"]["classes"]} == {
+    assert {row["name"]: (row["train"], row["validation"]) for row in said["data"]["classes"]} == {
         "dent": (72, 18),
         "ok": (640, 160),
         "scratch": (208, 52),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from support.real_search import APART, write_images
 from vitsearch.cli import checking
 from vitsearch.cli.app import app
-from vitsearch.cli.checking import Asked, Report, check_all
+from vitsearch.cli.checking import CheckRequest, Report, check_all
 from vitsearch.search import check
 from vitsearch.search.check import connections, costs
 
@@ -39,10 +39,10 @@ space: {backbone: vit_fmnist_p4, resolution: 28}
 SLOW = """
 import sys
 from pathlib import Path
-from vitsearch.cli.checking import Asked, Report, check_all
+from vitsearch.cli.checking import CheckRequest, Report, check_all
 from vitsearch.search import check
 check.check_weights_of = lambda *_: sys.stdin.readline() and sys.exit()
-check_all(Asked(Path(sys.argv[1])), Report(as_json=False))
+check_all(CheckRequest(Path(sys.argv[1])), Report(as_json=False))
 """
 
 
@@ -88,14 +88,14 @@ def fine(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("step", "known"),
+    ("step", "printed"),
     [
         ("check_weights_of", "classes: 3"),
         ("count_models", "fine.yaml: fine. "),
         ("estimate_time", "models: "),
     ],
 )
-def test_each_part_is_printed_before_the_next_one_begins(fine, monkeypatch, capsys, step, known):
+def test_each_part_is_printed_before_the_next_one_begins(fine, monkeypatch, capsys, step, printed):
     seen = []
 
     def begins(*_):
@@ -106,8 +106,8 @@ def test_each_part_is_printed_before_the_next_one_begins(fine, monkeypatch, caps
     monkeypatch.setattr(check, "estimate_time", lambda _: None)
     monkeypatch.setattr(check, step, begins)
     with pytest.raises(Stopped):
-        check_all(Asked(fine), Report(as_json=False))
-    assert known in seen[0]
+        check_all(CheckRequest(fine), Report(as_json=False))
+    assert printed in seen[0]
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ PAGE = Path(REPOSITORY, "docs", "command_line.md").read_text()
 
 
 def subclasses(kind: type) -> set[type]:
-    return {kind for one in kind.__subclasses__() for kind in (one, *subclasses(one))}
+    return {kind for child in kind.__subclasses__() for kind in (child, *subclasses(child))}
 
 
 def test_every_error_has_its_exit_code_in_the_table():

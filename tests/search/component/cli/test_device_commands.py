@@ -91,9 +91,9 @@ def devices(*arguments, stdin=""):
 
 
 def as_json(*arguments, stdin=""):
-    found = json.loads(devices(*arguments, "--json", stdin=stdin).stdout)
-    jsonschema.validate(found, json_form(f"devices {arguments[0]}"))
-    return found
+    value = json.loads(devices(*arguments, "--json", stdin=stdin).stdout)
+    jsonschema.validate(value, json_form(f"devices {arguments[0]}"))
+    return value
 
 
 @pytest.fixture
@@ -154,16 +154,16 @@ def test_a_device_that_refuses_is_not_stored(agent, pin, token, message, book):
 
 
 def test_the_token_is_not_sent_unencrypted_to_a_tls_agent(agent, monkeypatch):
-    asked, request = [], Transport.request
+    headers, request = [], Transport.request
 
     def noted(self, method, path, *more, **named):
-        asked.append(self._headers(None))
+        headers.append(self._headers(None))
         return request(self, method, path, *more, **named)
 
     monkeypatch.setattr(Transport, "request", noted)
     with pytest.raises(DeviceLost, match="its address begins with https://"):
         devices("add", agent.url.replace("https", "http"), stdin=agent.token)
-    assert asked == [{}]
+    assert headers == [{}]
 
 
 def test_an_unavailable_device_is_listed_with_the_reason(nano, book):
@@ -179,11 +179,11 @@ def test_an_unavailable_device_is_listed_with_the_reason(nano, book):
 
 
 def test_status_shows_identity_runtimes_and_conditions(agent, nano):
-    found = as_json("status", "nano")
-    assert found["device_id"] == agent.device_id
-    assert {"onnxruntime", "noop"} <= {runtime["name"] for runtime in found["runtimes"]}
-    assert found["queue"] == []
-    assert (found["conditions"]["temperature_c"] is None) == (found["conditions"]["reason"] is not None)
+    status = as_json("status", "nano")
+    assert status["device_id"] == agent.device_id
+    assert {"onnxruntime", "noop"} <= {runtime["name"] for runtime in status["runtimes"]}
+    assert status["queue"] == []
+    assert (status["conditions"]["temperature_c"] is None) == (status["conditions"]["reason"] is not None)
     shown = devices("status", "nano").stdout
     for heading in ("board", "environment", "memory", "temperature", "power meter", "runtime", "queue"):
         assert heading in shown
@@ -192,11 +192,11 @@ def test_status_shows_identity_runtimes_and_conditions(agent, nano):
 def test_a_description_of_a_device_judges_a_space_without_it(agent, nano, tmp_path):
     path = tmp_path / "nano.json"
     path.write_text(devices("describe", "nano").stdout)
-    found = descriptions.find(str(path))
-    assert found.info.device_id == agent.device_id
-    assert found.source.startswith("Recorded from the agent of nano on 20")
-    checked = check_devices(check_space(SMALL), [found])
-    assert {one.reason for one in checked.devices[0].judged} == {None}
+    described = descriptions.find(str(path))
+    assert described.info.device_id == agent.device_id
+    assert described.source.startswith("Recorded from the agent of nano on 20")
+    checked = check_devices(check_space(SMALL), [described])
+    assert {judgement.reason for judgement in checked.devices[0].judged} == {None}
 
 
 def test_a_space_file_needs_only_the_name_of_the_device(agent, nano, tmp_path):
@@ -260,19 +260,19 @@ def test_a_rotated_token_is_replaced_without_confirmation(agent, nano):
 
 @pytest.mark.long
 def test_the_peaks_are_measured_once(agent, nano):
-    found = as_json("peaks", "nano", "--runtime", "noop", "--threads", "1")
-    assert (found["name"], found["gemm"]) == ("nano", [])
-    assert "noop gives no outputs" in found["reasons"]["fp32"]
-    assert as_json("peaks", "nano", "--runtime", "noop", "--threads", "1") == found
+    rates = as_json("peaks", "nano", "--runtime", "noop", "--threads", "1")
+    assert (rates["name"], rates["gemm"]) == ("nano", [])
+    assert "noop gives no outputs" in rates["reasons"]["fp32"]
+    assert as_json("peaks", "nano", "--runtime", "noop", "--threads", "1") == rates
     shown = devices("peaks", "nano", "--runtime", "noop", "--threads", "1").stdout
-    assert f"{found['copy_gb_per_s']['best']:.4g} GB/s" in shown
+    assert f"{rates['copy_gb_per_s']['best']:.4g} GB/s" in shown
     assert "fp32: noop gives no outputs" in shown
 
 
 @pytest.mark.long
 def test_peaks_are_printed_as_a_table_with_notes(capsys):
     rate = {"best": 91.53, "median": 90.0, "n": 12}
-    found = {
+    rates = {
         "name": "nano",
         "gemm": [{"precision": "int8", "threads": 4, "size": 1024, "gflops": rate}],
         "copy_gb_per_s": rate,
@@ -285,7 +285,7 @@ def test_peaks_are_printed_as_a_table_with_notes(capsys):
         "started_at": "2026-11-25T12:00:00Z",
         "emulated": True,
     }
-    device_tables.print_peaks(found)
+    device_tables.print_peaks(rates)
     shown = capsys.readouterr().out
     assert "91.53 GFLOP/s" in shown
     for line in (

@@ -10,7 +10,7 @@ import pytest
 import vitsearch as vs
 from support.terminal import shown
 from vitsearch.cli import device_tables, tables
-from vitsearch.cli.attempts import COLUMNS, print_attempt
+from vitsearch.cli.capabilities import COLUMNS, print_check
 from vitsearch.cli.doctor import print_devices, print_machine
 from vitsearch.cli.live import LiveView
 from vitsearch.cli.printed import PrintedDevice
@@ -30,7 +30,7 @@ from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
 from vitsearch.study.results.objectives import ObjectiveEffects
-from vitsearch.study.status import DiskUse, Leader, PrintedLiveRun, Status
+from vitsearch.study.status import DiskUse, LeaderboardRow, PrintedLiveRun, Status
 
 DEVICES = [f"{which}-of-the-orchard-behind-the-old-mill-{which[:2]}" for which in ("nano", "orin")]
 HOST = f"{'h' * 34}.local"
@@ -110,7 +110,7 @@ def test_the_state_of_a_study(long_plan):
         objectives={"accuracy": "maximize", "cpu_ms_p50": "minimize"},
         data=None,
         reference_point=None,
-        leaderboard=(Leader(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
+        leaderboard=(LeaderboardRow(**vars(metrics.printed()), plan=long_plan.to_json(), shares={}, warnings=()),),
         class_warnings=(),
         cpu_seconds={"train": 61.7},
         busy_share=None,
@@ -143,34 +143,34 @@ def test_devices_with_short_names_are_lines():
 
 
 def test_the_queue_of_a_device():
-    found = {"name": DEVICES[0], "url": URL, "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
-    found |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
-    found |= {"queued": 1, "running": 1, "quarantined": None, "emulation": None, "restrictions": []}
-    found |= {"conditions": {"temperature_c": 41.5, "zone": "CPU", "reason": None}, "runtimes": []}
+    status = {"name": DEVICES[0], "url": URL, "agent_version": "1", "device_id": "d" * 64, "kind": "physical"}
+    status |= {"fingerprint": {"board": "Nano"}, "environment_id": "e" * 64, "memory_mb": None, "power_meter": None}
+    status |= {"queued": 1, "running": 1, "quarantined": None, "emulation": None, "restrictions": []}
+    status |= {"conditions": {"temperature_c": 41.5, "zone": "CPU", "reason": None}, "runtimes": []}
     job = {"id": "a" * 64, "kind": "measure", "state": "running", "study": STUDY, "trial": 3, "attempts": 1}
     last = {"n": 3, "what": "phase", "at": "2026-01-02T03:04:05Z", "details": {"phase": "power"}}
-    found["queue"] = [job | {"last": last}]
-    has(words(device_tables.print_status, found), DEVICES[0], URL, STUDY, "a" * 12, "power", "d" * 12)
+    status["queue"] = [job | {"last": last}]
+    has(words(device_tables.print_status, status), DEVICES[0], URL, STUDY, "a" * 12, "power", "d" * 12)
 
 
 def test_the_peaks_of_a_device():
     rate = {"best": 123.4, "median": 120.1, "n": 9}
-    found = {"gemm": [{"precision": "int8_dynamic", "threads": 16, "gflops": rate}], "copy_gb_per_s": rate}
-    found |= {"temperature_c": 41.5, "wait_over_cpu": None, "emulated": False, "reasons": {}, "runtime": "onnxruntime"}
-    found |= {"runtime_version": "1.22", "name": DEVICES[0], "environment_id": "e" * 64, "started_at": "2026-01-02"}
-    has(words(device_tables.print_peaks, found), DEVICES[0], "int8_dynamic", "123.4", "120.1", "GFLOP/s", "e" * 12)
+    rates = {"gemm": [{"precision": "int8_dynamic", "threads": 16, "gflops": rate}], "copy_gb_per_s": rate}
+    rates |= {"temperature_c": 41.5, "wait_over_cpu": None, "emulated": False, "reasons": {}, "runtime": "onnxruntime"}
+    rates |= {"runtime_version": "1.22", "name": DEVICES[0], "environment_id": "e" * 64, "started_at": "2026-01-02"}
+    has(words(device_tables.print_peaks, rates), DEVICES[0], "int8_dynamic", "123.4", "120.1", "GFLOP/s", "e" * 12)
 
 
 def test_the_studies_of_a_folder():
-    found = [StoredDatabase(Path(f"{STUDY}.db"), (StudySummary(STUDY, 123, 45, 6, 1.7e9),), 10**9, 10**9)]
+    databases = [StoredDatabase(Path(f"{STUDY}.db"), (StudySummary(STUDY, 123, 45, 6, 1.7e9),), 10**9, 10**9)]
     folder = Path("/srv/studies-of-the-orchard")
-    has(words(print_databases, folder, found), STUDY, f"{STUDY}.db", "2023-11-14", "22:13", str(folder), "123")
+    has(words(print_databases, folder, databases), STUDY, f"{STUDY}.db", "2023-11-14", "22:13", str(folder), "123")
 
 
 def test_what_was_tried_of_a_backbone():
     shares = {"int8": 0.957, "fp32": 0.043}
     file = FileCheck("onnxruntime", "int8_dynamic", "linear_and_convolution", False, None, 0.1, 123.45, 678.9, shares)
-    said = words(print_attempt, BackboneCheck(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
+    said = words(print_check, BackboneCheck(BACKBONE, "efficientformer_v2", 224, 3.5, 400.0, None, (file,)))
     has(said, BACKBONE, *COLUMNS, "onnxruntime", "works", "1.0e-01", "123.45", "678.90", "96%")
 
 
@@ -190,17 +190,21 @@ def test_what_a_machine_and_a_device_lack():
 def test_one_model_and_two_models(finished):
     stored = vs.open_study(finished.folder / "fake.db")
     trial = stored.front().points[0].trial
-    found = stored.show(trial)
-    long = replace(found, point=replace(found.point, plan=replace(found.point.plan, backbone=BACKBONE)))
+    detail = stored.show(trial)
+    long = replace(detail, point=replace(detail.point, plan=replace(detail.point.plan, backbone=BACKBONE)))
     said = words(print_detail, long)
-    has(said, f"{BACKBONE}@{found.point.plan.resolution}", found.file.sha256, *found.point.metrics.figures)
+    has(said, f"{BACKBONE}@{detail.point.plan.resolution}", detail.file.sha256, *detail.point.metrics.figures)
     two = stored.compare(None, trial)
-    has(words(print_comparison, two), *(one.name for one in two.metrics if one.first or one.second), *two.knobs)
+    has(
+        words(print_comparison, two),
+        *(metric.name for metric in two.metrics if metric.first or metric.second),
+        *two.knobs,
+    )
 
 
 def test_classes_with_long_names():
-    one = ClassAccuracy("c" * 45, 20, 10, 0.3, 0.7, 40, "d" * 45, 7)
-    has(words(print_classes, [one]), "c" * 45, "d" * 45, "0.300", "0.700", "0.250")
+    row = ClassAccuracy("c" * 45, 20, 10, 0.3, 0.7, 40, "d" * 45, 7)
+    has(words(print_classes, [row]), "c" * 45, "d" * 45, "0.300", "0.700", "0.250")
 
 
 def test_what_each_knob_did():

@@ -13,7 +13,7 @@ from vitsearch.cli.app import app
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_the_boards_and_examples_are_listed():

@@ -77,15 +77,17 @@ def commands(group: click.Command, before: str = "") -> Iterator[tuple[str, clic
 
 def test_every_command_with_json_is_documented():
     every = dict(commands(typer.main.get_command(app)))
-    with_json = {name for name, command in every.items() if any("--json" in one.opts for one in command.params)}
+    with_json = {
+        name for name, command in every.items() if any("--json" in parameter.opts for parameter in command.params)
+    }
     documented = {command.partition(" --")[0] for command in FORMS}
     always_json = {"devices describe"}
     assert documented - always_json == with_json
 
 
 def test_the_schema_of_a_command_is_printed():
-    found = printed("schema", "studies", "list")
-    assert found["title"] == "vitsearch studies list --json"
+    value = printed("schema", "studies", "list")
+    assert value["title"] == "vitsearch studies list --json"
 
 
 def test_a_command_without_json_is_refused_with_those_that_have_it():
@@ -99,19 +101,19 @@ def test_front(study, more):
 
 
 def test_front_without_a_feasible_model(make_study):
-    made = make_study(trials=2).with_space(limits={"accuracy": {"min": 0.999}})
-    made.run()
-    found = printed("front", str(made.folder / "fake.db"), "--json", code=1)
-    assert problems(found, "front") == []
-    assert found["points"] == []
-    assert found["nearest"]["single"][0]["misses"][0]["limit"] == "limits.accuracy.min"
+    study = make_study(trials=2).with_space(limits={"accuracy": {"min": 0.999}})
+    study.run()
+    value = printed("front", str(study.folder / "fake.db"), "--json", code=1)
+    assert problems(value, "front") == []
+    assert value["points"] == []
+    assert value["nearest"]["single"][0]["misses"][0]["limit"] == "limits.accuracy.min"
 
 
 def test_show(study, finished):
     for number, record in finished.records().items():
-        found = printed("show", study, str(number), "--json")
-        assert problems(found, "show") == []
-        assert found["outcome"] == ("duplicate" if record.duplicate_of is not None else record.outcome)
+        value = printed("show", study, str(number), "--json")
+        assert problems(value, "show") == []
+        assert value["outcome"] == ("duplicate" if record.duplicate_of is not None else record.outcome)
     assert problems(printed("show", study, "baseline", "--json"), "show") == []
 
 
@@ -122,26 +124,26 @@ def test_compare(study):
 @pytest.fixture
 def retargeted(make_study) -> tuple[str, Retargeted]:
     """A study with results on a board: those of this machine, and one model that is predicted."""
-    made = make_study(trials=1)
-    made.run()
-    with made.opened() as (study, _):
+    fake = make_study(trials=1)
+    fake.run()
+    with fake.opened() as (study, _):
         records = {number: record for number, record in study.records().items() if record.is_confirmed}
         last, record = records.popitem()
         prediction = Prediction(last, record.plan, {"cpu_ms_p50": 2.0}, {"cpu_ms_p50": (1.8, 2.2)}, 0.01)
         fit = Fit("cpu_ms_p50", 10, 0.03, None, 0.9)
-        found = Retargeted(
+        results = Retargeted(
             Target("nano"), "physical", "confirm-1", study.baseline(), records, (prediction,), (fit,), {99: "old"}
         )
-        found.save(study)
-    return str(made.folder / "fake.db"), found
+        results.save(study)
+    return str(fake.folder / "fake.db"), results
 
 
 def test_retarget(retargeted, monkeypatch):
-    study, found = retargeted
-    monkeypatch.setattr("vitsearch.api.StoredStudy.retarget", lambda *_: found)
+    study, results = retargeted
+    monkeypatch.setattr("vitsearch.api.StoredStudy.retarget", lambda *_: results)
     shown = printed("retarget", study, "--device", "nano", "--json")
     assert problems(shown, "retarget") == []
-    assert (shown["front"]["device"], shown["measured"]) == ("nano", len(found.models))
+    assert (shown["front"]["device"], shown["measured"]) == ("nano", len(results.models))
 
 
 def test_front_of_another_device(retargeted):
@@ -171,9 +173,9 @@ def test_check(monkeypatch):
 
 def test_run(monkeypatch):
     monkeypatch.setattr("vitsearch.api.run", lambda space, **_: SearchEnd("8 plans are trained", True))
-    found = printed("run", SMALL, "--json")
-    assert problems(found, "run") == []
-    assert found == {"study": "small", "reason": "8 plans are trained", "complete": True}
+    value = printed("run", SMALL, "--json")
+    assert problems(value, "run") == []
+    assert value == {"study": "small", "reason": "8 plans are trained", "complete": True}
 
 
 def test_doctor():
@@ -181,13 +183,13 @@ def test_doctor():
 
 
 def test_studies(make_study):
-    made = make_study(trials=1)
-    made.run()
-    where = str(made.folder / "fake.db")
-    assert problems(printed("studies", "list", str(made.folder), "--json"), "studies list") == []
+    study = make_study(trials=1)
+    study.run()
+    where = str(study.folder / "fake.db")
+    assert problems(printed("studies", "list", str(study.folder), "--json"), "studies list") == []
     assert problems(printed("studies", "clean", where, "--dry-run", "--json"), "studies clean") == []
     assert problems(printed("studies", "delete", where, "--yes", "--json"), "studies delete") == []
-    assert printed("studies", "list", str(made.folder), "--json") == []
+    assert printed("studies", "list", str(study.folder), "--json") == []
 
 
 def test_db(study, tmp_path):
@@ -198,8 +200,8 @@ def test_db(study, tmp_path):
 
 @pytest.mark.long
 def test_capabilities():
-    found = printed("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime", "--json")
-    assert problems(found, "capabilities --try") == []
+    value = printed("capabilities", "test_vit4", "--try", "--resolution", "32", "--backend", "onnxruntime", "--json")
+    assert problems(value, "capabilities --try") == []
 
 
 @pytest.mark.parametrize("outcome", [PASSED, FAILED, NOT_JUDGED])

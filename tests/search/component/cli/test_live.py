@@ -71,7 +71,7 @@ def test_the_time_left_stands_beside_the_time_elapsed(view):
 
 
 def test_a_resumed_run_shows_the_front_of_the_runs_before(plan, view, capsys):
-    view.known({1: confirmed(plan, 0.9, 2.0), 2: confirmed(plan, 0.8, 3.0)})
+    view.earlier_trials({1: confirmed(plan, 0.9, 2.0), 2: confirmed(plan, 0.8, 3.0)})
     assert "known from earlier runs: 2 trials" in capsys.readouterr().out
     assert "front so far: 1" in shown(view)
 

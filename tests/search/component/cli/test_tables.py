@@ -9,7 +9,7 @@ from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import missing_notes, print_status
 from vitsearch.core.figures import Metrics
 from vitsearch.space.changes import SpaceChange
-from vitsearch.study.status import DiskUse, Leader, PrintedLiveRun, Status
+from vitsearch.study.status import DiskUse, LeaderboardRow, PrintedLiveRun, Status
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
 LEADERBOARD = """\
@@ -21,7 +21,7 @@ peak_memory_mb is not measured (all): VmHWM cannot be read"""
 
 def row_of(plan, metrics, warnings=(), **shares):
     """A row of the leaderboard."""
-    return Leader(**vars(metrics.printed()), plan=plan.to_json(), shares=shares, warnings=tuple(warnings))
+    return LeaderboardRow(**vars(metrics.printed()), plan=plan.to_json(), shares=shares, warnings=tuple(warnings))
 
 
 def test_a_reason_from_a_device_stays_on_its_line():

@@ -39,51 +39,51 @@ def measuring(ledger):
 
 
 def test_one_device_is_no_fleet(measuring):
-    found = measuring(device("nano"))
-    assert isinstance(found, DeviceMeasurements)
-    assert found.fleet is None
+    measurements = measuring(device("nano"))
+    assert isinstance(measurements, DeviceMeasurements)
+    assert measurements.fleet is None
 
 
 def test_every_device_measures_a_graph_once(measuring, file):
     nano, pi5 = device("nano"), device("pi5")
     for _ in range(2):
-        found = measuring(nano, pi5)
-        asyncio.run(found.measure(file, found.protocols.screen))
+        measurements = measuring(nano, pi5)
+        asyncio.run(measurements.measure(file, measurements.protocols.screen))
     assert (nano.measured.total(), pi5.measured.total()) == (1, 1)
-    assert found.rounds(GRAPH, found.protocols.screen) == 1
-    assert found.pooled(GRAPH).metrics.value("cpu_ms_p50@pi5") == 2.0
+    assert measurements.rounds(GRAPH, measurements.protocols.screen) == 1
+    assert measurements.pooled(GRAPH).metrics.value("cpu_ms_p50@pi5") == 2.0
 
 
 def test_what_one_device_lacks_is_measured_there_alone(measuring, file):
     nano, pi5 = device("nano"), device("pi5")
     alone = measuring(nano)
     asyncio.run(alone.measure(file, alone.protocols.screen))
-    found = measuring(nano, pi5)
-    assert (found.pooled(GRAPH), found.rounds(GRAPH, found.protocols.screen)) == (None, 0)
-    asyncio.run(found.measure(file, found.protocols.screen))
+    measurements = measuring(nano, pi5)
+    assert (measurements.pooled(GRAPH), measurements.rounds(GRAPH, measurements.protocols.screen)) == (None, 0)
+    asyncio.run(measurements.measure(file, measurements.protocols.screen))
     assert (nano.measured.total(), pi5.measured.total()) == (1, 1)
 
 
 def test_each_device_has_a_protocol_of_its_own(measuring, file):
     nano, pi5 = device("nano", cores=2), device("pi5", cores=4)
-    found = measuring(nano, pi5, phases=Phases(throughput_s=2.0))
-    asyncio.run(found.measure(file, found.protocols.confirm))
-    assert [list(one.measured) for one in (nano, pi5)] == [["confirm-1+ips2x2"], ["confirm-1+ips2x4"]]
-    assert {name: member.protocol for name, member in found.fleet.members.items()} == {
+    measurements = measuring(nano, pi5, phases=Phases(throughput_s=2.0))
+    asyncio.run(measurements.measure(file, measurements.protocols.confirm))
+    assert [list(board.measured) for board in (nano, pi5)] == [["confirm-1+ips2x2"], ["confirm-1+ips2x4"]]
+    assert {name: member.protocol for name, member in measurements.fleet.members.items()} == {
         "nano": "confirm-1+ips2x2",
         "pi5": "confirm-1+ips2x4",
     }
-    assert found.rounds(GRAPH, found.protocols.confirm) == 1
-    assert found.rounds(GRAPH, found.protocols.screen) == 0
+    assert measurements.rounds(GRAPH, measurements.protocols.confirm) == 1
+    assert measurements.rounds(GRAPH, measurements.protocols.screen) == 0
 
 
 def test_each_device_settles_a_graph_in_its_own_way(measuring, file):
     nano, vm = device("nano"), device("vm", basis="paired")
-    found = measuring(nano, vm)
-    asyncio.run(found.settle(file))
+    measurements = measuring(nano, vm)
+    asyncio.run(measurements.settle(file))
     assert nano.measured == {SCREEN.id: 1, CONFIRM.id: 1}
     assert vm.measured == {SCREEN.id: 2}
-    asyncio.run(found.settle(file))
+    asyncio.run(measurements.settle(file))
     assert (nano.measured.total(), vm.measured.total()) == (2, 2)
 
 
@@ -91,11 +91,11 @@ def test_throughput_is_settled_by_a_confirmation_of_today(measuring, file):
     """It has no reference, and a phase that is longer there; what was screened without it says nothing."""
     vm = device("vm", basis="paired")
     asyncio.run(measuring(vm).settle(file))
-    found = measuring(vm, phases=Phases(throughput_s=2.0))
-    assert not found.is_settled(GRAPH)
-    asyncio.run(found.settle(file))
+    measurements = measuring(vm, phases=Phases(throughput_s=2.0))
+    assert not measurements.is_settled(GRAPH)
+    asyncio.run(measurements.settle(file))
     assert vm.measured["confirm-1+ips2x1"] == 1
-    assert found.is_settled(GRAPH)
+    assert measurements.is_settled(GRAPH)
     assert measuring(vm).is_settled(GRAPH)
 
 
@@ -103,21 +103,21 @@ def failing(name, error):
     def fail(path):
         raise error
 
-    one = device(name)
-    one.before = fail
-    return one
+    broken = device(name)
+    broken.before = fail
+    return broken
 
 
 def test_a_failure_names_its_device_and_the_results_of_the_others_are_kept(measuring, file, ledger):
-    found = measuring(failing("nano", StageError("measure", "out_of_memory", "too big")), device("pi5"))
+    measurements = measuring(failing("nano", StageError("measure", "out_of_memory", "too big")), device("pi5"))
     with pytest.raises(StageError, match=r"^measuring failed \(out_of_memory\): device nano: too big$"):
-        asyncio.run(found.measure(file, found.protocols.screen))
+        asyncio.run(measurements.measure(file, measurements.protocols.screen))
     assert len(ledger.measurements(GRAPH, "pi5")) == 1
 
 
 def test_a_lost_device_counts_more_than_a_model_that_fails(measuring, file):
     """The run ends, so the model is not told as failed."""
     devices = failing("nano", StageError("measure", "crash", "boom")), failing("pi5", DeviceLost("device pi5: gone"))
-    found = measuring(*devices)
+    measurements = measuring(*devices)
     with pytest.raises(DeviceLost, match="^device pi5: gone$"):
-        asyncio.run(found.measure(file, found.protocols.screen))
+        asyncio.run(measurements.measure(file, measurements.protocols.screen))

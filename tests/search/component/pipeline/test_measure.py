@@ -30,15 +30,15 @@ def measuring(ledger, device) -> DeviceMeasurements:
 
 def contended(device, times):
     """The device reports `times` measurements as disturbed; returns the repeats that it was asked for."""
-    measure, asked = device.measure, []
+    measure, repeats = device.measure, []
 
     async def measured(artifact, deployment, protocol, repeat):
-        asked.append(repeat)
-        found = await measure(artifact, deployment, protocol, repeat)
-        return found._replace(flags=("contended",)) if len(asked) <= times else found
+        repeats.append(repeat)
+        measurement = await measure(artifact, deployment, protocol, repeat)
+        return measurement._replace(flags=("contended",)) if len(repeats) <= times else measurement
 
     device.measure = measured
-    return asked
+    return repeats
 
 
 def flags_of(ledger, protocol=SCREEN):
@@ -56,10 +56,10 @@ def test_a_graph_is_measured_once(ledger, file):
 
 def test_a_disturbed_confirmation_is_repeated_and_both_are_kept(ledger, file):
     device = FakeDevice()
-    asked = contended(device, 1)
+    repeats = contended(device, 1)
     run = measuring(ledger, device)
     asyncio.run(run.measure(file, CONFIRM))
-    assert asked == [0, 1]
+    assert repeats == [0, 1]
     assert flags_of(ledger, CONFIRM) == {0: ["contended"], 1: []}
     assert run.pooled(GRAPH).flags == ()
     assert run.rounds(GRAPH, CONFIRM) == 1
@@ -70,9 +70,9 @@ def test_a_disturbed_attempt_counts_for_nobody_before_the_next_has_ended(ledger,
     contended(device, 1)
     measure = device.measure
 
-    async def looking(*asked):
+    async def looking(*arguments):
         seen.append(ledger.repeats(GRAPH, "fake", CONFIRM.id))
-        return await measure(*asked)
+        return await measure(*arguments)
 
     device.measure = looking
     asyncio.run(measuring(ledger, device).measure(file, CONFIRM))
@@ -81,9 +81,9 @@ def test_a_disturbed_attempt_counts_for_nobody_before_the_next_has_ended(ledger,
 
 def test_a_disturbed_screening_measurement_is_not_repeated(ledger, file):
     device = FakeDevice()
-    asked = contended(device, 1)
+    repeats = contended(device, 1)
     asyncio.run(measuring(ledger, device).measure(file, SCREEN))
-    assert asked == [0]
+    assert repeats == [0]
     assert flags_of(ledger) == {0: ["contended"]}
 
 
@@ -97,10 +97,10 @@ def test_disturbed_attempts_count_as_one_round(ledger, file):
 
 def test_a_confirmation_that_stays_disturbed_is_flagged(ledger, file):
     device = FakeDevice()
-    asked = contended(device, 99)
+    repeats = contended(device, 99)
     run = measuring(ledger, device)
     asyncio.run(run.measure(file, CONFIRM))
-    assert len(asked) == POLICY.measuring.attempts
+    assert len(repeats) == POLICY.measuring.attempts
     assert run.pooled(GRAPH).flags == ("contended",)
 
 
@@ -159,27 +159,27 @@ def test_screening_and_confirmation_of_a_graph_have_one_value(ledger, file):
 
 def test_a_file_of_the_same_structure_is_not_measured_again(ledger, file):
     device = FakeDevice()
-    asked = contended(device, 1)
+    repeats = contended(device, 1)
     measurements, same = measuring(ledger, device), replace(file, structure="1" * 64)
     other = replace(same, graph="ef" * 32)
     asyncio.run(measurements.measure(same, CONFIRM))
     asyncio.run(measurements.measure(other, CONFIRM))
-    assert asked == [0, 1]  # the first was disturbed
+    assert repeats == [0, 1]  # the first was disturbed
     assert measurements.pooled(other.graph).metrics == measurements.pooled(GRAPH).metrics
     asyncio.run(measurements.measure(other, CONFIRM, 2))  # a second round is measured for one of them
     asyncio.run(measurements.measure(same, CONFIRM, 2))
-    assert asked == [0, 1, 2]
+    assert repeats == [0, 1, 2]
     assert measurements.rounds(GRAPH, CONFIRM) == 2
 
 
 @pytest.mark.parametrize("structure", [None, "2" * 64])
 def test_files_of_other_or_unknown_structures_are_measured(ledger, file, structure):
     device = FakeDevice()
-    asked = contended(device, 0)
+    repeats = contended(device, 0)
     measurements, other = measuring(ledger, device), replace(file, graph="ef" * 32, structure=structure)
     asyncio.run(measurements.measure(replace(file, structure=structure and "1" * 64), SCREEN))
     asyncio.run(measurements.measure(other, SCREEN))
-    assert asked == [0, 0]
+    assert repeats == [0, 0]
 
 
 def test_another_environment_is_measured_although_the_structure_is_known(ledger, file):
@@ -188,6 +188,6 @@ def test_another_environment_is_measured_although_the_structure_is_known(ledger,
     same = replace(file, structure="1" * 64)
     other = replace(same, graph="ef" * 32)
     asyncio.run(measuring(ledger, device).measure(same, SCREEN))
-    asked = contended(updated, 0)
+    repeats = contended(updated, 0)
     asyncio.run(measuring(ledger, updated).measure(other, SCREEN))
-    assert asked == [0]
+    assert repeats == [0]

@@ -15,7 +15,7 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline import single_flight
 from vitsearch.pipeline.config import Teacher
 from vitsearch.pipeline.jobs import BaseJob, Calibration, ExportJob, Job, ProxyJob, ScreenJob, TrainJob
-from vitsearch.pipeline.resolved_trial import StoredModel
+from vitsearch.pipeline.resolved_trial import KeyedModel
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import fake_stage_config
@@ -71,17 +71,17 @@ def test_all_stages_are_made_once(pipeline, cut, fake_study):
 
 
 def test_a_file_is_judged_at_the_batch_that_the_device_measures(pipeline, cut, fake_study, ledger):
-    asked = []
-    fake_study.runner.before = asked.append
+    jobs = []
+    fake_study.runner.before = jobs.append
     pipeline.protocols = replace(pipeline.protocols, confirm=CONFIRM._replace(batch=2))
     keys, _ = asyncio.run(through(pipeline, replace(cut, deployments=(replace(cut.deployment, batch=None),))))
-    assert [job.batch for job in asked if isinstance(job, ExportJob)] == [2]
+    assert [job.batch for job in jobs if isinstance(job, ExportJob)] == [2]
     assert ledger.accuracy(keys.artifact_key, pipeline.config.data.fingerprint).batch == 2
 
 
 def test_a_later_run_makes_nothing(pipeline, cut, fake_study, ledger):
-    found = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == found
+    results = asyncio.run(through(pipeline, cut))
+    assert asyncio.run(through(fake_study.pipeline(ledger), cut)) == results
     assert fake_study.runner.runs == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1}
 
@@ -110,8 +110,8 @@ def test_two_that_want_a_stage_at_once_make_it_once(pipeline, cut, fake_study):
     async def both():
         return await asyncio.gather(through(pipeline, cut), through(pipeline, cut))
 
-    one, other = asyncio.run(both())
-    assert one == other
+    first, second = asyncio.run(both())
+    assert first == second
     assert fake_study.runner.runs == ONCE
     assert fake_study.device.measured == {SCREEN.id: 1}
 
@@ -120,9 +120,9 @@ def test_one_training_serves_every_precision(pipeline, cut, fake_study):
     quantized = replace(cut, deployments=(replace(cut.deployment, precision="int8_dynamic"),))
     for plan in (cut, quantized):
         asyncio.run(through(pipeline, plan))
-    made = fake_study.runner.runs
-    assert (made["train"], made["proxy"]) == (1, 1)
-    assert (made["export"], made["screen"]) == (2, 2)
+    runs = fake_study.runner.runs
+    assert (runs["train"], runs["proxy"]) == (1, 1)
+    assert (runs["export"], runs["screen"]) == (2, 2)
 
 
 def quantization_aware(cut):
@@ -134,8 +134,8 @@ def test_int8_qat_trains_on_from_the_training_of_every_precision(pipeline, cut, 
     fake_study.runner.before = lambda job: seen.append(job) if isinstance(job, TrainJob | ExportJob) else None
     for plan in (cut, quantization_aware(cut)):
         asyncio.run(through(pipeline, plan))
-    made = fake_study.runner.runs
-    assert (made["proxy"], made["train"], made["train_int8"], made["export"]) == (1, 1, 1, 2)
+    runs = fake_study.runner.runs
+    assert (runs["proxy"], runs["train"], runs["train_int8"], runs["export"]) == (1, 1, 1, 2)
     trained, _, rounded, _ = seen
     assert (rounded.start, rounded.end) == (1, 2.0)
     assert rounded.targets == trained.targets
@@ -148,18 +148,18 @@ def test_a_deleted_int8_model_is_exported_from_its_own_checkpoint(pipeline, cut,
     store.drop_model(ledger.artifact(keys.artifact_key).sha256)
     store.get(ledger.training(keys.weights_key, 1).checkpoint_sha256).unlink()
     asyncio.run(confirm(pipeline, quantization_aware(cut)))
-    made = fake_study.runner.runs
-    assert (made["train"], made["train_int8"], made["export"]) == (1, 1, 2)
+    runs = fake_study.runner.runs
+    assert (runs["train"], runs["train_int8"], runs["export"]) == (1, 1, 2)
 
 
 def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, cut, fake_study):
     plan = quantization_aware(cut)
     with_options = replace(plan, deployments=(replace(plan.deployment, options=(("graph_optimization", "basic"),)),))
-    one, other = (asyncio.run(through(pipeline, it))[0] for it in (plan, with_options))
+    plain, other = (asyncio.run(through(pipeline, it))[0] for it in (plan, with_options))
     assert fake_study.runner.runs["train_int8"] == 1
     assert fake_study.runner.runs["export"] == 2
-    assert one.weights_key == other.weights_key
-    assert one.graph_key != other.graph_key
+    assert plain.weights_key == other.weights_key
+    assert plain.graph_key != other.graph_key
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_one_training_for_int8_serves_every_deployment_that_wants_it(pipeline, c
 def test_other_settings_are_another_training_for_int8_and_the_same_float_training(fake_study, ledger, cut, change):
     plan = quantization_aware(cut)
     keys = [asyncio.run(through(fake_study.pipeline(ledger, **it), plan))[0] for it in ({}, change)]
-    made = fake_study.runner.runs
-    assert (made["train"], made["train_int8"], made["export"]) == (1, 2, 2)
+    runs = fake_study.runner.runs
+    assert (runs["train"], runs["train_int8"], runs["export"]) == (1, 2, 2)
     assert keys[0].artifact_key != keys[1].artifact_key
     assert keys[0].weights_key == keys[1].weights_key
 
@@ -181,11 +181,15 @@ def test_mixed_precisions_share_one_look_at_the_layers_and_the_training(pipeline
     async def trial():
         return [await pipeline.resolve(plan) for plan in (cut, mixed, lighter)]
 
-    plain, one, other = asyncio.run(trial())
+    plain, quantized, other = asyncio.run(trial())
     assert fake_study.runner.runs["sensitivity"] == 1
     assert plain.spec.resolved.fp32_layers == ()
-    assert one.spec.resolved.fp32_layers == other.spec.resolved.fp32_layers == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
-    assert plain.keys.weights_key == one.keys.weights_key
+    assert (
+        quantized.spec.resolved.fp32_layers
+        == other.spec.resolved.fp32_layers
+        == ("blocks.2.mlp.fc1", "blocks.2.mlp.fc2")
+    )
+    assert plain.keys.weights_key == quantized.keys.weights_key
 
 
 def test_the_leaderboard_does_not_train_for_int8(pipeline, cut, fake_study):
@@ -199,12 +203,12 @@ def test_the_leaderboard_does_not_train_for_int8(pipeline, cut, fake_study):
 
 def files_of(fake_study, ledger, plan, **changes):
     """Names of the exported file and of the graph, and the calibrations that workers were told."""
-    told = []
+    calibrations = []
     fake_study.runner.before = lambda job: (
-        told.append(job.calibration) if isinstance(job, (ScreenJob, ExportJob)) else None
+        calibrations.append(job.calibration) if isinstance(job, (ScreenJob, ExportJob)) else None
     )
     keys = asyncio.run(through(fake_study.pipeline(ledger, **changes), plan))[0]
-    return keys.artifact_key, keys.graph_key, told
+    return keys.artifact_key, keys.graph_key, calibrations
 
 
 @pytest.mark.parametrize("change", [{"quantization_images": 9}, {"seed": 1}])
@@ -213,9 +217,9 @@ def test_other_calibration_images_give_another_file_of_static_int8_only(
     fake_study, ledger, cut, precision, another, change
 ):
     plan = replace(cut, deployments=(replace(cut.deployment, precision=precision),))
-    artifact, graph, told = files_of(fake_study, ledger, plan)
+    artifact, graph, calibrations = files_of(fake_study, ledger, plan)
     other_artifact, same_graph, _ = files_of(fake_study, ledger, plan, **change)
-    assert told == [Calibration(8, 0, "quantization")] * 2  # the screen and the export
+    assert calibrations == [Calibration(8, 0, "quantization")] * 2  # the screen and the export
     assert (other_artifact != artifact) is another
     assert same_graph == graph
 
@@ -240,10 +244,10 @@ def test_two_that_fail_together_fail_alike_and_may_try_again(pipeline, cut, fake
 def test_one_that_gives_up_does_not_stop_the_other(pipeline, cut, fake_study):
     async def both():
         trial = await pipeline.resolve(cut)
-        one, other = (asyncio.ensure_future(pipeline.proxy(trial)) for _ in range(2))
+        first, second = (asyncio.ensure_future(pipeline.proxy(trial)) for _ in range(2))
         await asyncio.sleep(0)
-        one.cancel()
-        return await other
+        first.cancel()
+        return await second
 
     assert asyncio.run(both()).accuracy > 0.8
 
@@ -300,10 +304,10 @@ def test_what_was_ended_between_look_and_claim_is_not_made_again(pipeline, cut, 
 
 
 def test_a_claim_is_held_while_a_stage_is_made_and_released_after(pipeline, cut, fake_study, ledger):
-    held = []
-    fake_study.runner.before = lambda job: held.extend(ledger.claims()) if isinstance(job, TrainJob) else None
+    claims = []
+    fake_study.runner.before = lambda job: claims.extend(ledger.claims()) if isinstance(job, TrainJob) else None
     asyncio.run(through(pipeline, cut))
-    assert any(key.startswith("train:") for key in held)
+    assert any(key.startswith("train:") for key in claims)
     assert ledger.claims() == {}
 
 
@@ -350,19 +354,19 @@ def test_int8_ptq_and_int8_qat_of_one_cut_are_one_measurement(pipeline, cut, pla
     rounded = [replace(cut, deployments=(replace(cut.deployment, precision=p),)) for p in ("int8_ptq", "int8_qat")]
     measure, first = fake_study.device.measure, asyncio.Event()
 
-    async def in_turn(*asked):
+    async def in_turn(*arguments):
         if first.is_set():
             await asyncio.sleep(0.01)
         first.set()
-        return await measure(*asked)
+        return await measure(*arguments)
 
     monkeypatch.setattr(fake_study.device, "measure", in_turn)
 
     async def side_by_side():
         return await asyncio.gather(*[pipeline.screen(await pipeline.resolve(plan)) for plan in rounded])
 
-    one, other = asyncio.run(side_by_side())
-    assert one.value("cpu_ms_p50") == other.value("cpu_ms_p50")
+    ptq, qat = asyncio.run(side_by_side())
+    assert ptq.value("cpu_ms_p50") == qat.value("cpu_ms_p50")
     assert fake_study.device.measured == {SCREEN.id: 1}
     assert [path for path in (fake_study.folder / "scratch").rglob("*") if path.is_file()] == []
 
@@ -396,15 +400,15 @@ def test_in_another_environment_it_is_measured_again(pipeline, cut, fake_study, 
 def test_the_final_measurement_is_made_once(pipeline, cut, fake_study, basis, measured):
     fake_study.device.basis = basis
     keys, _ = asyncio.run(through(pipeline, cut))
-    assert asyncio.run(pipeline.remeasure(StoredModel(cut, keys), 1))
-    assert not asyncio.run(pipeline.remeasure(StoredModel(cut, keys), 1))
+    assert asyncio.run(pipeline.remeasure(KeyedModel(cut, keys), 1))
+    assert not asyncio.run(pipeline.remeasure(KeyedModel(cut, keys), 1))
     assert fake_study.device.measured == measured
 
 
 def test_a_model_that_is_shipped_is_confirmed_even_beside_references(pipeline, cut, fake_study):
     fake_study.device.basis = "paired"
     keys, _ = asyncio.run(through(pipeline, cut))
-    asyncio.run(pipeline.measure_to_ship(StoredModel(cut, keys), again=False))
+    asyncio.run(pipeline.measure_to_ship(KeyedModel(cut, keys), again=False))
     assert fake_study.device.measured == {SCREEN.id: 1, CONFIRM.id: 1}
 
 

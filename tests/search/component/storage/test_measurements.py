@@ -32,8 +32,8 @@ def store(ledger):
 
 
 def paired(ratio, times=TIMES):
-    found = Paired("0" * 64, Ratio(ratio, 0.5, 0.0, 0.02, 20.0), None, times)
-    return fake_measurement(9.0, basis="paired", paired=found)
+    beside = Paired("0" * 64, Ratio(ratio, 0.5, 0.0, 0.02, 20.0), None, times)
+    return fake_measurement(9.0, basis="paired", paired=beside)
 
 
 def cpu_ms(results, graph=GRAPH):

@@ -124,8 +124,8 @@ def test_a_connection_that_the_server_has_closed_is_made_again(store, model):
 def test_files_are_listed_and_deleted(store, model):
     store.register(DATABASE, "sqlite:///x.db")
     store.put_model(model)
-    (found,) = store.unnamed([])
-    store.delete(found)
+    (unnamed,) = store.unnamed([])
+    store.delete(unnamed)
     assert store.unnamed([]) == []
     assert store.users() == {DATABASE: "sqlite:///x.db"}
 

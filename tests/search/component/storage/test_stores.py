@@ -40,10 +40,10 @@ def test_without_a_place_files_go_beside_the_database(database, beside):
 
 
 def test_a_place_that_was_asked_for_is_remembered(ledger, tmp_path):
-    asked = adopt_store(ledger, str(tmp_path / "team"), {})
-    assert asked == store_of(ledger) == FileStore(tmp_path / "team")
-    assert adopt_store(ledger, None, {}) == asked
-    assert adopt_store(ledger, f"file://{tmp_path / 'team'}/", {}) == asked
+    adopted = adopt_store(ledger, str(tmp_path / "team"), {})
+    assert adopted == store_of(ledger) == FileStore(tmp_path / "team")
+    assert adopt_store(ledger, None, {}) == adopted
+    assert adopt_store(ledger, f"file://{tmp_path / 'team'}/", {}) == adopted
 
 
 def test_the_variable_names_the_place_of_a_new_database(ledger, tmp_path):
@@ -94,14 +94,14 @@ def test_a_place_that_cannot_be_written_is_reported_and_not_remembered(ledger, t
 
 def test_databases_that_share_a_place_know_each_other(tmp_path):
     place = str(tmp_path / "team")
-    one, two, alone = (Ledger.open(f"sqlite:///{tmp_path / name}") for name in ("one.db", "two.db", "alone.db"))
-    for ledger in (one, two):
+    first, second, alone = (Ledger.open(f"sqlite:///{tmp_path / name}") for name in ("one.db", "two.db", "alone.db"))
+    for ledger in (first, second):
         adopt_store(ledger, place, {})
     adopt_store(alone, None, {})
-    assert other_users(one) == [f"sqlite:///{tmp_path / 'two.db'}"]
-    assert other_users(two) == [f"sqlite:///{tmp_path / 'one.db'}"]
+    assert other_users(first) == [f"sqlite:///{tmp_path / 'two.db'}"]
+    assert other_users(second) == [f"sqlite:///{tmp_path / 'one.db'}"]
     assert other_users(alone) == []
-    for ledger in (one, two, alone):
+    for ledger in (first, second, alone):
         ledger.close()
 
 

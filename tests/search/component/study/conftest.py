@@ -19,10 +19,10 @@ def open_study(space, tmp_path):
         for path, change in changes.items():
             section, _, key = path.partition("__")
             value[section] = value[section] | {key: change} if key else change
-        asked = SearchSpace.from_json(value | {"storage": storage or space.storage})
-        study = Study.open(asked)
+        changed = SearchSpace.from_json(value | {"storage": storage or space.storage})
+        study = Study.open(changed)
         opened.append(study)
-        return study, PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+        return study, PlanSpace(changed, "local", lambda backbone, knob, value: None, lambda backbone: 28)
 
     yield open_
     for study in opened:

@@ -25,32 +25,32 @@ def accounted(study):
 
 
 def test_each_stage_is_counted_once_however_many_trials_use_it(study):
-    found = accounted(study)
-    assert found.together.trainer == 0.5 * sum(study.runner.runs.values())
-    of_trials = sum(seconds.trainer for seconds in found.of_trials.values())
-    assert 0.0 < of_trials < found.together.trainer, "the base belongs to no trial alone"
+    total = accounted(study)
+    assert total.together.trainer == 0.5 * sum(study.runner.runs.values())
+    of_trials = sum(seconds.trainer for seconds in total.of_trials.values())
+    assert 0.0 < of_trials < total.together.trainer, "the base belongs to no trial alone"
 
 
 def test_what_another_study_has_made_is_reused(study):
     other = study.with_space(study="other")
     before = sum(study.runner.runs.values())
     other.run()
-    found = accounted(other)
-    assert found.together.trainer == 0.5 * (sum(study.runner.runs.values()) - before)
-    assert found.together.reused > 0.0
+    total = accounted(other)
+    assert total.together.trainer == 0.5 * (sum(study.runner.runs.values()) - before)
+    assert total.together.reused > 0.0
 
 
 def test_the_efficiency_is_the_longest_of_trainers_device_and_trial_over_the_time_of_the_runs(study):
-    found = accounted(study)
-    assert found.eta == pytest.approx(found.together.trainer / found.wall_seconds)
+    total = accounted(study)
+    assert total.eta == pytest.approx(total.together.trainer / total.wall_seconds)
 
 
 def test_a_study_that_was_never_run_has_no_efficiency(fake_study):
     study, ledger = Study.open(fake_study.space), Ledger.open(fake_study.space.storage)
-    found = account(study, ledger)
+    total = account(study, ledger)
     study.close()
     ledger.close()
-    assert (found.wall_seconds, found.eta, found.of_trials) == (0, None, {})
+    assert (total.wall_seconds, total.eta, total.of_trials) == (0, None, {})
 
 
 def test_several_boards_share_what_devices_took(study):

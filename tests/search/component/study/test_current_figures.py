@@ -24,9 +24,11 @@ def record(plan):
 
 
 def measured(ledger, ms, protocol, flags=()):
-    found = fake_measurement(ms, protocol, cpu_ms=fake_times(ms, 0.02), flags=flags)
-    where = found.device_id, found.environment_id
-    ledger.add(MeasurementRow(KEYS.graph_key, "5" * 64, *where, protocol.id, 0, found.to_json()), StageCost(0.0, {}))
+    measurement = fake_measurement(ms, protocol, cpu_ms=fake_times(ms, 0.02), flags=flags)
+    where = measurement.device_id, measurement.environment_id
+    ledger.add(
+        MeasurementRow(KEYS.graph_key, "5" * 64, *where, protocol.id, 0, measurement.to_json()), StageCost(0.0, {})
+    )
 
 
 def test_measurements_after_the_trial_count(ledger, record):
@@ -55,9 +57,11 @@ def test_the_figures_of_a_fleet_are_those_of_its_devices(ledger, record):
     current = CurrentFigures(ledger, 1, {fleet.device_id: fleet})
     assert current.pooled(keys) is None
     for name, ms in (("nano", 6.0), ("pi5", 2.0)):
-        found = fake_measurement(ms, SCREEN, device_id=f"id of {name}")
-        where = found.device_id, found.environment_id
-        ledger.add(MeasurementRow(KEYS.graph_key, "5" * 64, *where, SCREEN.id, 0, found.to_json()), StageCost(0.0, {}))
+        measurement = fake_measurement(ms, SCREEN, device_id=f"id of {name}")
+        where = measurement.device_id, measurement.environment_id
+        ledger.add(
+            MeasurementRow(KEYS.graph_key, "5" * 64, *where, SCREEN.id, 0, measurement.to_json()), StageCost(0.0, {})
+        )
     metrics, _ = CurrentFigures(ledger, 1, {fleet.device_id: fleet}).now(replace(record, keys=keys))
     names = ("cpu_ms_p50", "cpu_ms_p50@nano", "cpu_ms_p50@pi5")
     assert [metrics.value(name) for name in names] == [6.0, 6.0, 2.0]

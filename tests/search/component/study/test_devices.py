@@ -31,27 +31,27 @@ def test_a_study_takes_any_device_before_its_first_measurement(open_study):
 
 
 @pytest.mark.parametrize(
-    ("found", "differs"),
+    ("identity", "differs"),
     [
         (CLONE, "it differs by serial number"),
         (DeviceIdentity("emu-77", "emulated", BOARD), "that one is physical, this one emulated"),
         (DeviceIdentity(CLASS + "0a1b", "physical", Hardware("", "Jetson Nano")), "it differs by class of the boards"),
     ],
 )
-def test_another_device_is_refused_with_both_and_the_ways_on(study, found, differs):
+def test_another_device_is_refused_with_both_and_the_ways_on(study, identity, differs):
     with pytest.raises(StudyError) as refused:
-        recognize_device(study, "nano", found, "spaces/small.yaml")
+        recognize_device(study, "nano", identity, "spaces/small.yaml")
     text = str(refused.value)
     assert text.startswith("study 'fake': nano is another device than the one that measured")
     assert text.splitlines()[0].endswith(f"measurements of two devices do not compare ({differs})")
     assert f"  measured on  {FIRST.describe('nano')}\n" in text
-    assert f"  found now    {found.describe('nano')}\n" in text
+    assert f"  found now    {identity.describe('nano')}\n" in text
     assert "vitsearch retarget spaces/small.yaml --device NEW_NAME" in text
     for way in ("a pool", "another name in the space file"):
         assert way in text
     assert "accept" not in text
     with pytest.raises(StudyError, match="is another device"):
-        accept_device(study, "nano", found, "small")
+        accept_device(study, "nano", identity, "small")
 
 
 def test_another_id_on_the_same_hardware_is_asked_about(study):
@@ -77,7 +77,7 @@ def test_of_two_drivers_with_two_devices_the_first_measures(study, open_study):
     other, _ = open_study(devices={"nano": {}})
     with pytest.raises(StudyError, match="is another device"):
         adopt_device(other, "nano", CLONE, "small")
-    assert [one.latest for one in other.devices.values()] == [FIRST]
+    assert [device.latest for device in other.devices.values()] == [FIRST]
 
 
 @pytest.mark.parametrize("devices", [{"b": {}}, {}, {"nano": {}, "b": {}}])

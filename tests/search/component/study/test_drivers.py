@@ -28,10 +28,10 @@ def dead_driver() -> DriverId:
     return DriverId.from_json(json.loads(done.stdout))
 
 
-def silent_since(study, asked, seconds):
+def silent_since(study, open_trial, seconds):
     """Move the trial's heartbeat into the past."""
     with study._view._engine.begin() as connection:
-        where = {"seconds": seconds, "number": asked.number}
+        where = {"seconds": seconds, "number": open_trial.number}
         connection.execute(text("UPDATE vs_trial SET beat_at = beat_at - :seconds WHERE number = :number"), where)
 
 
@@ -102,9 +102,9 @@ def test_silent_trials_of_another_machine_are_asked_again_by_parameters_alone(op
 
 def test_a_heartbeat_keeps_a_trial(open_study, storage):
     study, plans = open_study(storage)
-    asked = study.ask(plans, replace(ME, host="elsewhere"))
-    silent_since(study, asked, GRACE_S + 60)
-    study.beat([asked])
+    open_trial = study.ask(plans, replace(ME, host="elsewhere"))
+    silent_since(study, open_trial, GRACE_S + 60)
+    study.beat([open_trial])
     study.recover()
     assert only(study).state == TrialState.RUNNING
 
@@ -139,8 +139,8 @@ def test_of_two_that_take_back_a_trial_the_second_leaves_it_to_the_first(open_st
     second, _ = open_study()
     seen = second._trials(TrialState.RUNNING)
     assert first.recover() == 1
-    asked = first.ask(plans, ME)
-    assert asked.number == lost.number
+    open_trial = first.ask(plans, ME)
+    assert open_trial.number == lost.number
     monkeypatch.setattr(second, "_trials", lambda state: seen)
     assert second.recover() == 0
-    assert first.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    assert first.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS))

@@ -57,7 +57,7 @@ def edits(finished):
 
 @pytest.mark.parametrize(("name", "said"), PICKED.items())
 def test_an_edit_is_named(edited, edits, name, said):
-    edit = next(known[name] for known in edits.values() if name in known)
+    edit = next(group[name] for group in edits.values() if name in group)
     where = edited.copy_with(edit)
     with pytest.raises(StudyError) as refused, opened(where) as (study, ledger):
         read_report(study, ledger, where)
@@ -83,5 +83,5 @@ def test_a_database_that_nobody_has_edited_is_shown(edited):
 @pytest.mark.parametrize(("kind", "every"), [("texts", 9), ("columns", 20), ("leaves", 160)])
 def test_every_command_shows_an_edited_database_or_refuses_it_in_one_line(edited, edits, kind, every):
     some = islice(edits[kind].items(), 0, None, every)
-    wrong = {name: found for name, edit in some if (found := edited.wrong(edit))}
+    wrong = {name: fault for name, edit in some if (fault := edited.wrong(edit))}
     assert wrong == {}

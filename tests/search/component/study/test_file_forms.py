@@ -27,8 +27,12 @@ def test_each_knob_of_each_model_is_kept_for_later_runs(study):
     forms.keep(MODEL, "quantized_ops", "all")
     forms.keep(OTHER, "batch", "open")
     forms.keep(MODEL, "batch", "1")
-    for found in (forms, FoundForms(study)):
-        assert [found(MODEL, "quantized_ops"), found(MODEL, "batch"), found(OTHER, "batch")] == ["all", "1", "open"]
+    for form_of in (forms, FoundForms(study)):
+        assert [form_of(MODEL, "quantized_ops"), form_of(MODEL, "batch"), form_of(OTHER, "batch")] == [
+            "all",
+            "1",
+            "open",
+        ]
 
 
 def test_the_choice_of_another_run_holds(study):

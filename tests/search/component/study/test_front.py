@@ -39,10 +39,10 @@ def front_of(space):
     """A study with these records; returns its front. Call it again for more."""
     ledger, opened = Ledger.open(space.storage), []
 
-    def tell(*records, asked=space, baseline=None, data=None):
-        study = Study.open(asked)
+    def tell(*records, changed=space, baseline=None, data=None):
+        study = Study.open(changed)
         opened.append(study)
-        plans = PlanSpace(asked, "local", lambda backbone, knob, value: None, lambda backbone: 28)
+        plans = PlanSpace(changed, "local", lambda backbone, knob, value: None, lambda backbone: 28)
         if baseline:
             plan, keys = plans.baseline().to_json(), keys_of("base").__dict__
             metrics = Metrics.of(baseline, {"accuracy": [0.8, 0.9]}).to_json()
@@ -71,8 +71,10 @@ def confirmed(name, accuracy, ms, **more):
 
 
 def measured(ledger, name, ms, protocol=CONFIRM, repeat=0, device="device", half=0.01, **more):
-    found = fake_measurement(ms, protocol, device_id=device, cpu_ms=fake_times(ms, half), **more)
-    row = MeasurementRow(f"g-{name}", "s", device, found.environment_id, protocol.id, repeat, found.to_json())
+    measurement = fake_measurement(ms, protocol, device_id=device, cpu_ms=fake_times(ms, half), **more)
+    row = MeasurementRow(
+        f"g-{name}", "s", device, measurement.environment_id, protocol.id, repeat, measurement.to_json()
+    )
     ledger.add(row, StageCost(0, {}))
 
 
@@ -116,12 +118,12 @@ def test_the_limits_of_today_decide(front_of, space):
     front = front_of(confirmed("a", 0.9, 2.0), confirmed("b", 0.8, 1.0), baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0})
     assert names(front) == ["trial 0"]  # the other loses more than 0.03
     relaxed = space.from_json(space.to_json() | {"limits": {"accuracy": {"max_drop": 0.2}}})
-    assert names(front_of(asked=relaxed)) == ["trial 1", "trial 0"]
+    assert names(front_of(changed=relaxed)) == ["trial 1", "trial 0"]
 
 
 def test_the_baseline_is_judged_by_the_limits_too(front_of, space):
-    asked = space.from_json(space.to_json() | {"limits": {"cpu_ms_p50": {"max": 2.0}}})
-    baseline = front_of(asked=asked, baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0}).baseline
+    changed = space.from_json(space.to_json() | {"limits": {"cpu_ms_p50": {"max": 2.0}}})
+    baseline = front_of(changed=changed, baseline={"accuracy": 0.9, "cpu_ms_p50": 3.0}).baseline
     assert (baseline.feasible, baseline.breaks) == (False, ("cpu_ms_p50<=2",))
 
 
@@ -202,8 +204,8 @@ def test_the_baseline_is_shown_as_it_was_measured(front_of):
 
 def test_points_are_sorted_by_cost_wherever_accuracy_stands(front_of, space):
     costs_first = {"cpu_ms_p50": "minimize", "accuracy": "maximize"}
-    asked = space.from_json(space.to_json() | {"objectives": costs_first})
-    front = front_of(confirmed("a", 0.9, 2.0), confirmed("c", 0.87, 1.0), confirmed("d", 0.88, 1.5), asked=asked)
+    changed = space.from_json(space.to_json() | {"objectives": costs_first})
+    front = front_of(confirmed("a", 0.9, 2.0), confirmed("c", 0.87, 1.0), confirmed("d", 0.88, 1.5), changed=changed)
     assert front.objectives == ("cpu_ms_p50", "accuracy")
     assert [point.metrics.value("cpu_ms_p50") for point in front.points] == [1.0, 1.5, 2.0]
 
@@ -241,7 +243,7 @@ def test_no_point_of_a_real_run_dominates_another(finished):
     with finished.opened() as (study, ledger):
         front = read_front(study, ledger)
     losses = [loss(front.objectives, point.metrics.values) for point in front.points]
-    assert not any(dominates(one, other) for one in losses for other in losses)
+    assert not any(dominates(own, other) for own in losses for other in losses)
     assert front.baseline.plan.compression.is_identity
 
 
@@ -251,8 +253,8 @@ def test_the_device_may_disagree_beyond_chance(front_of, capsys, correct, agrees
     counts = [[0, 0, correct], [0, 1, 100 - correct]]
     front_of.ledger.add(AccuracyRow("a-a", DATA["fingerprint"], 100, "device", correct, 1, counts), StageCost(0, {}))
     front = front_of(confirmed("a", 0.9, 2.0), data=DATA)
-    found = json_of(printed(front))["points"][0]["on_device"]
-    assert (found["correct"], found["n"], found["agrees"]) == (correct, 100, agrees)
+    on_device = json_of(printed(front))["points"][0]["on_device"]
+    assert (on_device["correct"], on_device["n"], on_device["agrees"]) == (correct, 100, agrees)
     print_front(front)
     assert ("classifies 0.700 of 100 images correctly" in capsys.readouterr().out) is not agrees
 
@@ -283,12 +285,14 @@ class TestInt8InNameOnly:
     @pytest.fixture
     def points(self, front_of, space, plan):
         """Points of an fp32 and an int8 model of one graph, the second of which computes next to nothing in int8."""
-        fp32, int8 = (replace(plan, deployments=(plan.deployment.at(one),)) for one in ("fp32", "int8_dynamic"))
+        fp32, int8 = (
+            replace(plan, deployments=(plan.deployment.at(precision),)) for precision in ("fp32", "int8_dynamic")
+        )
         for name, ms in (("fp32", 0.63), ("int8", 0.51)):
             measured(front_of.ledger, name, ms)
         records = {
-            number: replace(confirmed(name, 0.9, 9.0), plan=one)
-            for number, (name, one) in enumerate((("fp32", fp32), ("int8", int8)))
+            number: replace(confirmed(name, 0.9, 9.0), plan=own)
+            for number, (name, own) in enumerate((("fp32", fp32), ("int8", int8)))
         }
         current = CurrentFigures(front_of.ledger, 1)
         times = OwnTimes(records, ("accuracy", "cpu_ms_p50"), current)
@@ -310,9 +314,9 @@ class TestInt8InNameOnly:
     def test_has_no_figure_from_elsewhere(self, points):
         int8 = points[1].plan.deployment
         linear = replace(int8, precision="int8_ptq", quantized_ops="linear")
-        known = replace(points[1], plan=replace(points[1].plan, backbone="efficientvit_fmnist", deployments=(linear,)))
-        assert len(known.warnings) == 1, "the shares of its own file are known"
-        (elsewhere,) = replace(known, shares={}).warnings
+        point = replace(points[1], plan=replace(points[1].plan, backbone="efficientvit_fmnist", deployments=(linear,)))
+        assert len(point.warnings) == 1, "the shares of its own file are known"
+        (elsewhere,) = replace(point, shares={}).warnings
         assert "onnxruntime 1.32.0, 2026-11-26" in elsewhere
 
 
@@ -368,8 +372,8 @@ def test_each_model_says_which_class_it_misses(front_of_defects):
 
 
 def test_models_are_filtered_and_sorted_by_their_worst_class(front_of_defects):
-    found = Selection.of("recall_min > 0.1", "recall_min", front_of_defects.objectives)
-    assert [point.trial for point in found.of_points(front_of_defects.points)] == [2, 1]
+    selection = Selection.of("recall_min > 0.1", "recall_min", front_of_defects.objectives)
+    assert [point.trial for point in selection.of_points(front_of_defects.points)] == [2, 1]
 
 
 def test_every_model_of_a_run_has_the_figures_of_its_classes(finished):

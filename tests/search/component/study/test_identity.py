@@ -14,7 +14,7 @@ from vitsearch.testing.fakes import DATA
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"objectives": {"accuracy": "maximize", "latency_ms_p50": "minimize"}}, "objectives.latency_ms_p50"),
         (
@@ -25,13 +25,13 @@ from vitsearch.testing.fakes import DATA
         ({"baseline__resolution": 24}, "baseline.resolution: 28 -> 24"),
     ],
 )
-def test_what_makes_numbers_comparable_cannot_change(open_study, change, told):
+def test_what_makes_numbers_comparable_cannot_change(open_study, change, message):
     open_study()
     with pytest.raises(
         StudyError, match="cannot continue with another objective, data set, baseline or fleet"
     ) as caught:
         open_study(**change)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("change", [{"search__trials": 99}, {"limits": {}}, {"space__resolution": [28, 32]}])
@@ -43,8 +43,8 @@ def test_what_may_change_is_stored(open_study, change):
 
 def test_what_was_changed_is_kept_with_the_trials_that_had_ended(open_study, storage):
     study, plans = open_study(storage)
-    asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    trial = study.ask(plans, ME)
+    study.tell(trial, Record("confirmed", trial.plan, metrics=METRICS))
     assert study.space_change is None
     for trials in (99, 99, 100):
         study, _ = open_study(storage, search__trials=trials)

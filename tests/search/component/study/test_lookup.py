@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def made(here, space):
+def stored_space(here, space):
     """A study `fake` in `studies/fake.db`."""
     (here / "studies").mkdir()
     there = type(space).from_json(space.to_json() | {"storage": "sqlite:///studies/fake.db"})
@@ -31,23 +31,23 @@ def made(here, space):
     return there
 
 
-def test_a_name_is_a_database_in_the_folder(made):
+def test_a_name_is_a_database_in_the_folder(stored_space):
     assert find("fake") == StudyLocation("sqlite:///studies/fake.db", "fake")
 
 
 @pytest.mark.parametrize("text", ["studies/fake.db", "./studies/fake.db", "studies/fake", "studies/fake.db#fake"])
-def test_a_file_is_a_database_where_it_lies(made, text):
+def test_a_file_is_a_database_where_it_lies(stored_space, text):
     with opened(text) as (study, _):
         assert study.name == "fake"
 
 
-def test_a_file_names_one_of_its_studies_behind_a_hash(made):
-    Study.open(type(made).from_json(made.to_json() | {"study": "second"})).close()
+def test_a_file_names_one_of_its_studies_behind_a_hash(stored_space):
+    Study.open(type(stored_space).from_json(stored_space.to_json() | {"study": "second"})).close()
     with opened("studies/fake.db#second") as (study, _):
         assert study.name == "second"
 
 
-def test_a_url_names_the_study_behind_a_hash(made, here):
+def test_a_url_names_the_study_behind_a_hash(stored_space, here):
     url = f"sqlite:///{here}/studies/fake.db"
     assert find(f"{url}#fake") == StudyLocation(url, "fake")
 
@@ -56,7 +56,7 @@ def test_a_server_is_not_looked_at_for_a_file():
     assert find("postgresql+psycopg://host/x#fake") == StudyLocation("postgresql+psycopg://host/x", "fake")
 
 
-def test_a_space_file_names_its_study(made, here):
+def test_a_space_file_names_its_study(stored_space, here):
     value = {
         "study": "fake",
         "task": {"data": {"source": "builtin:fashion-mnist-14k"}},
@@ -67,27 +67,27 @@ def test_a_space_file_names_its_study(made, here):
     assert find("space.yaml") == StudyLocation("sqlite:///studies/fake.db", "fake")
 
 
-def test_an_opened_study_can_be_read(made):
+def test_an_opened_study_can_be_read(stored_space):
     with opened("fake") as (study, ledger):
         assert study.name == "fake"
-        assert study.space() == made
+        assert study.space() == stored_space
         assert ledger.claims() == {}
 
 
 @pytest.mark.parametrize("ending", ["", "#"])
-def test_a_url_is_enough_for_the_only_study_of_a_database(made, storage, ending):
-    only = type(made).from_json(made.to_json() | {"study": "only", "storage": storage})
+def test_a_url_is_enough_for_the_only_study_of_a_database(stored_space, storage, ending):
+    only = type(stored_space).from_json(stored_space.to_json() | {"study": "only", "storage": storage})
     Study.open(only).close()
     assert find(f"{storage}{ending}") == StudyLocation(storage, "only")
 
 
-def test_a_file_is_enough_for_the_only_study_of_a_database(made, here):
+def test_a_file_is_enough_for_the_only_study_of_a_database(stored_space, here):
     Path("studies/fake.db").rename(here / "copied.db")
     assert find("copied.db") == StudyLocation("sqlite:///copied.db", "fake")
 
 
-def test_a_url_of_several_studies_is_refused_with_their_names(made):
-    Study.open(type(made).from_json(made.to_json() | {"study": "second"})).close()
+def test_a_url_of_several_studies_is_refused_with_their_names(stored_space):
+    Study.open(type(stored_space).from_json(stored_space.to_json() | {"study": "second"})).close()
     url = "sqlite:///studies/fake.db"
     with pytest.raises(StudyError, match=f"holds several studies; write one of: {url}#fake, {url}#second"):
         find(url)
@@ -104,7 +104,7 @@ def test_a_url_of_no_database_is_refused():
         find("sqlite:///x.db")
 
 
-def test_a_name_that_is_near_is_told(made):
+def test_a_name_that_is_near_is_told(stored_space):
     with pytest.raises(StudyError, match="no study 'fakr': studies/fakr.db does not exist; did you mean 'fake'"):
         find("fakr")
 
@@ -116,7 +116,7 @@ def test_without_any_study_the_way_to_one_is_told():
         find("x")
 
 
-def test_a_database_without_that_study_tells_which_it_holds(made):
+def test_a_database_without_that_study_tells_which_it_holds(stored_space):
     with (
         pytest.raises(StudyError, match="no study 'other' in this database; it holds: fake"),
         opened("sqlite:///studies/fake.db#other"),

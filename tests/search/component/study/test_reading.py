@@ -66,9 +66,9 @@ def disk(tmp_path) -> Iterator[Path]:
         yield folder
 
 
-def as_nobody(known: Path, where: Path) -> str:
+def as_nobody(place: Path, where: Path) -> str:
     """What the commands did not show to another user."""
-    command = [sys.executable, "-c", AS_NOBODY, str(known), str(where)]
+    command = [sys.executable, "-c", AS_NOBODY, str(place), str(where)]
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
     return done.stdout.strip() if done.returncode == 0 else done.stderr[-1500:]
@@ -135,10 +135,10 @@ def test_a_run_that_goes_on_is_read_with_its_newest_rows(study, page):
     try:
         running.remember("newest", 1)
         before = state_of(study.folder.parent)
-        with opened(where) as (found, _):
-            assert found.attributes["newest"] == 1
+        with opened(where) as (opened_study, _):
+            assert opened_study.attributes["newest"] == 1
             running.remember("newest", 2)
-            assert found.attributes["newest"] == 2
+            assert opened_study.attributes["newest"] == 2
         assert not any(outcomes(where, page).values())
         assert {Path(path).name for path in before} | {"page.html"} == {
             Path(path).name for path in state_of(study.folder.parent)
@@ -148,13 +148,13 @@ def test_a_run_that_goes_on_is_read_with_its_newest_rows(study, page):
 
 
 def test_a_run_that_begins_while_a_study_is_open_is_seen(study):
-    with opened(str(study.folder.parent / "fake.db")) as (found, _):
-        assert "newest" not in found.attributes
+    with opened(str(study.folder.parent / "fake.db")) as (opened_study, _):
+        assert "newest" not in opened_study.attributes
         running = Study.open(study.space)
         running.remember("newest", 1)
-        assert found.attributes["newest"] == 1
+        assert opened_study.attributes["newest"] == 1
         running.close()
-        assert found.attributes["newest"] == 1
+        assert opened_study.attributes["newest"] == 1
 
 
 def killed_in_a_run(folder: Path) -> None:
@@ -176,8 +176,8 @@ def test_what_a_killed_run_has_left_in_the_log_is_read(study, index):
     if index == "without its index":
         (folder / "fake.db-shm").unlink()
     before = state_of(folder)
-    with opened(str(folder / "fake.db")) as (found, _):
-        assert found.attributes["newest"] == 1
+    with opened(str(folder / "fake.db")) as (opened_study, _):
+        assert opened_study.attributes["newest"] == 1
     assert state_of(folder) == before
 
 
@@ -196,18 +196,18 @@ def write(study) -> None:
 
 def test_a_study_that_is_opened_to_read_cannot_be_changed(study):
     refused = pytest.raises(StoreError, match="cannot be written: attempt to write a readonly database")
-    with opened(str(study.folder.parent / "fake.db")) as (found, _), refused:
-        found.remember("newest", 1)
+    with opened(str(study.folder.parent / "fake.db")) as (opened_study, _), refused:
+        opened_study.remember("newest", 1)
 
 
 def make(kind: str, path: Path) -> None:
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as made:
+        with socket.socket(socket.AF_UNIX) as listener:
             here = os.getcwd()
             os.chdir(path.parent)  # the name of a socket is short
-            made.bind(path.name)
+            listener.bind(path.name)
             os.chdir(here)
     elif kind == "folder":
         path.mkdir()

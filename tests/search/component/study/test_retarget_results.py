@@ -21,7 +21,7 @@ def study(space):
 
 
 @pytest.fixture
-def found(plan) -> Retargeted:
+def results(plan) -> Retargeted:
     record = Record("confirmed", plan, keys=Keys("w", "g", "a", "nano-1"), metrics=Metrics.of({"accuracy": 0.9}))
     return Retargeted(
         Target("nano", threads=2),
@@ -35,15 +35,15 @@ def found(plan) -> Retargeted:
     )
 
 
-def test_it_is_read_as_it_was_stored(study, found):
-    found.save(study)
-    assert find(study, "nano+threads2") == found
+def test_it_is_read_as_it_was_stored(study, results):
+    results.save(study)
+    assert find(study, "nano+threads2") == results
     assert names(study) == ["nano+threads2"]
-    json.dumps(found.to_json())
+    json.dumps(results.to_json())
 
 
-def test_targets_do_not_replace_each_other(study, found):
-    found.save(study)
+def test_targets_do_not_replace_each_other(study, results):
+    results.save(study)
     Retargeted(Target("orin"), "physical", "confirm-1").save(study)
     assert names(study) == ["nano+threads2", "orin"]
     assert find(study, "orin").models == {}
@@ -57,7 +57,7 @@ def test_a_target_without_results_is_refused_with_the_command(study):
     )
 
 
-def test_a_wrong_name_is_refused_with_the_nearest(study, found):
-    found.save(study)
+def test_a_wrong_name_is_refused_with_the_nearest(study, results):
+    results.save(study)
     with pytest.raises(UnknownName, match=r"no device of study 'fake' is called 'nano\+thread2'; did you mean"):
         find(study, "nano+thread2")

@@ -27,14 +27,14 @@ VALUES = {"accuracy": 0.875, "cpu_ms_p50": 1.25}
 
 def test_a_trial_is_asked_run_and_told(open_study, storage):
     study, plans = open_study(storage)
-    asked = study.ask(plans, ME)
-    assert asked.record is None
-    assert plans.contains(asked.plan)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS, constraints={"accuracy>=0.86": -0.01}))
+    open_trial = study.ask(plans, ME)
+    assert open_trial.record is None
+    assert plans.contains(open_trial.plan)
+    study.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS, constraints={"accuracy>=0.86": -0.01}))
     trial = only(study)
     assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.875, 1.25])
     assert trial.constraints == {"accuracy>=0.86": -0.01}
-    assert study.records()[asked.number].metrics == METRICS
+    assert study.records()[open_trial.number].metrics == METRICS
 
 
 def test_only_what_the_sampler_has_drawn_is_a_proposal(open_study, storage):
@@ -59,16 +59,16 @@ def test_a_plan_that_runs_is_not_proposed_again(open_study, storage, sampler):
 
 def test_a_plan_that_another_driver_runs_is_known(open_study, storage):
     (mine, plans), (other, _) = open_study(storage), open_study(storage)
-    asked = other.ask(plans, ME)
+    open_trial = other.ask(plans, ME)
     mine.ask(plans, ME)  # reads the study
-    assert mine.plans_elsewhere(plans) == {asked.plan}
+    assert mine.plans_elsewhere(plans) == {open_trial.plan}
     assert mine.runs_elsewhere()
 
 
 def test_a_second_run_sees_what_the_first_told(open_study, storage):
     first, plans = open_study(storage)
-    asked = first.ask(plans, ME)
-    first.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    open_trial = first.ask(plans, ME)
+    first.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS))
     second, _ = open_study(storage)
     assert second.records() == first.records()
     assert second.space().objectives == {"accuracy": "maximize", "cpu_ms_p50": "minimize"}
@@ -76,15 +76,15 @@ def test_a_second_run_sees_what_the_first_told(open_study, storage):
 
 def test_records_are_the_same_before_and_after_the_trials_were_read(open_study, storage):
     first, plans = open_study(storage)
-    asked = [first.ask(plans, ME) for _ in range(3)]
-    first.tell(asked[1], Record("confirmed", asked[1].plan, metrics=METRICS))
+    open_trials = [first.ask(plans, ME) for _ in range(3)]
+    first.tell(open_trials[1], Record("confirmed", open_trials[1].plan, metrics=METRICS))
     reader = Study.change_existing(storage, first.name)
-    assert list(reader.records()) == [asked[1].number]
+    assert list(reader.records()) == [open_trials[1].number]
     assert reader.unfinished() == 2
-    first.tell(asked[0], Record("confirmed", asked[0].plan, metrics=METRICS))
-    assert list(reader.records()) == [asked[0].number, asked[1].number]
+    first.tell(open_trials[0], Record("confirmed", open_trials[0].plan, metrics=METRICS))
+    assert list(reader.records()) == [open_trials[0].number, open_trials[1].number]
     assert reader.times().keys() == reader.records().keys()  # this reads the trials
-    first.tell(asked[2], Record("confirmed", asked[2].plan, metrics=METRICS))
+    first.tell(open_trials[2], Record("confirmed", open_trials[2].plan, metrics=METRICS))
     assert reader.records() == first.records()
     reader.close()
 
@@ -110,13 +110,13 @@ def test_a_study_and_a_ledger_share_a_database(open_study, storage):
 def test_a_trial_that_was_asked_for_elsewhere_is_added_as_if_it_was_told(open_study, storage, plan):
     first, plans = open_study(storage)
     second, _ = open_study(storage)
-    one, other = (replace(plan, resolution=size) for size in (24, 28))
-    record = Record("confirmed", one, metrics=METRICS, constraints={"accuracy>=0.86": -0.01})
-    assert [first.add(plans, record), second.add(plans, Record("infeasible", other, "too slow"))] == [0, 1]
+    fast, slow = (replace(plan, resolution=size) for size in (24, 28))
+    record = Record("confirmed", fast, metrics=METRICS, constraints={"accuracy>=0.86": -0.01})
+    assert [first.add(plans, record), second.add(plans, Record("infeasible", slow, "too slow"))] == [0, 1]
     added, put_aside = trials(first).values()
-    assert (added.state, added.values, added.params) == (TrialState.COMPLETE, [0.875, 1.25], plans.parameters(one))
+    assert (added.state, added.values, added.params) == (TrialState.COMPLETE, [0.875, 1.25], plans.parameters(fast))
     assert (put_aside.state, put_aside.constraints) == (TrialState.PRUNED, {})
-    assert second.records() == first.records() == {0: record, 1: Record("infeasible", other, "too slow")}
+    assert second.records() == first.records() == {0: record, 1: Record("infeasible", slow, "too slow")}
     assert first.ask(plans, ME).number == 2
 
 
@@ -133,9 +133,9 @@ def test_an_added_trial_has_the_words_that_the_file_dropped_among_its_choices(op
 def test_optuna_knows_all_that_is_stored_of_a_trial(open_study, storage):
     study, plans = open_study(storage)
     study.enqueue(plans.parameters(plans.baseline()), "to see")
-    asked = study.ask(plans, ME)
-    record = Record("confirmed", asked.plan, metrics=METRICS)
-    study.tell(asked, record)
+    open_trial = study.ask(plans, ME)
+    record = Record("confirmed", open_trial.plan, metrics=METRICS)
+    study.tell(open_trial, record)
     other, _ = open_study(storage)
     (trial,) = other.as_optuna()
     assert trial == only(study)
@@ -145,13 +145,13 @@ def test_optuna_knows_all_that_is_stored_of_a_trial(open_study, storage):
 
 def test_a_stopped_trial_goes_on_with_its_number_and_parameters(open_study, storage):
     study, plans = open_study(storage)
-    asked = study.ask(plans, ME)
-    study.release(asked)
+    open_trial = study.ask(plans, ME)
+    study.release(open_trial)
     assert only(study).state == TrialState.WAITING
     again, _ = open_study(storage)
     resumed = again.ask(plans, ME)
-    assert (resumed.number, resumed.plan) == (asked.number, asked.plan)
-    assert resumed.trial.params == asked.trial.params
+    assert (resumed.number, resumed.plan) == (open_trial.number, open_trial.plan)
+    assert resumed.trial.params == open_trial.trial.params
 
 
 # ---- reading
@@ -187,9 +187,9 @@ BROKEN, MET = {"cpu_ms_p50<=1": 0.25}, {"cpu_ms_p50<=2": -0.375}
 )
 def test_each_outcome_is_told_as_its_state(open_study, outcome, more, state, values):
     study, plans = open_study()
-    asked = study.ask(plans, ME)
-    record = Record(outcome, asked.plan, "why", **more)
-    study.tell(asked, record)
+    open_trial = study.ask(plans, ME)
+    record = Record(outcome, open_trial.plan, "why", **more)
+    study.tell(open_trial, record)
     trial = only(study)
     assert (trial.state.name, trial.values) == (state, values)
     assert trial.constraints == record.constraints
@@ -200,9 +200,9 @@ def test_each_outcome_is_told_as_its_state(open_study, outcome, more, state, val
 def test_the_revision_changes_when_a_trial_is_asked_and_when_it_is_told(open_study):
     study, plans = open_study()
     seen = [study.revision()]
-    asked = study.ask(plans, ME)
+    open_trial = study.ask(plans, ME)
     seen.append(study.revision())
-    study.tell(asked, Record("infeasible", asked.plan))
+    study.tell(open_trial, Record("infeasible", open_trial.plan))
     seen.append(study.revision())
     assert len(set(seen)) == 3
     assert study.revision() == seen[-1]
@@ -211,26 +211,26 @@ def test_the_revision_changes_when_a_trial_is_asked_and_when_it_is_told(open_stu
 def test_the_times_of_a_trial_are_those_of_the_clock(open_study):
     study, plans = open_study()
     before = time.time()
-    asked = study.ask(plans, ME)
+    open_trial = study.ask(plans, ME)
     assert study.times() == {}
-    study.tell(asked, Record("infeasible", asked.plan))
+    study.tell(open_trial, Record("infeasible", open_trial.plan))
     ((start, end),) = study.times().values()
     assert before - 1 <= start <= end <= time.time() + 1
 
 
 def test_what_is_told_after_it_ended_is_ignored(open_study):
     study, plans = open_study()
-    asked = study.ask(plans, ME)
-    first = Record("infeasible", asked.plan, "first")
-    study.tell(asked, first)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    open_trial = study.ask(plans, ME)
+    first = Record("infeasible", open_trial.plan, "first")
+    study.tell(open_trial, first)
+    study.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS))
     assert (only(study).state, study.records()) == (TrialState.PRUNED, {0: first})
 
 
 def test_a_trial_can_be_told_after_a_stop(open_study):
     study, plans = open_study()
-    asked = study.ask(plans, ME)
-    study.release(asked)
+    open_trial = study.ask(plans, ME)
+    study.release(open_trial)
     again = study.ask(plans, ME)
     study.tell(again, Record("does_not_fit", again.plan, constraints={"fits": 1.0}))
     assert only(study).state == TrialState.PRUNED
@@ -238,11 +238,11 @@ def test_a_trial_can_be_told_after_a_stop(open_study):
 
 def test_a_record_whose_answer_was_lost_is_told_once(open_study):
     study, plans = open_study()
-    asked = study.ask(plans, ME)
-    record = Record("infeasible", asked.plan, "first")
-    assert study.tell(asked, record)
+    open_trial = study.ask(plans, ME)
+    record = Record("infeasible", open_trial.plan, "first")
+    assert study.tell(open_trial, record)
     ended = study.times()
-    assert study.tell(asked, record), "a second try, where the first one's commit arrived"
+    assert study.tell(open_trial, record), "a second try, where the first one's commit arrived"
     assert study.times() == ended
 
 
@@ -269,12 +269,12 @@ def test_what_has_ended_is_asked_again_only_when_that_is_meant(open_study):
     study, plans = open_study()
     parameters = plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "fp32")))
     study.enqueue(parameters, "leaderboard")
-    asked = study.ask(plans, ME)
-    study.tell(asked, Record("infeasible", asked.plan))
+    open_trial = study.ask(plans, ME)
+    study.tell(open_trial, Record("infeasible", open_trial.plan))
     study.enqueue(parameters, "leaderboard")
     assert study.unfinished() == 0
     study.enqueue(parameters, "limits have changed", again=True)
-    assert study.ask(plans, ME).plan == asked.plan
+    assert study.ask(plans, ME).plan == open_trial.plan
 
 
 def test_what_the_sampler_expected_of_a_trial_is_told_once(open_study):
@@ -285,7 +285,7 @@ def test_what_the_sampler_expected_of_a_trial_is_told_once(open_study):
             study._storage.set_trial_system_attr(trial._trial_id, "noted", 1)
 
     study.sample_with(Noting())
-    asked = study.ask(plans, ME)
-    assert asked.notes["noted"] == 1
-    study.release(asked)
+    open_trial = study.ask(plans, ME)
+    assert open_trial.notes["noted"] == 1
+    study.release(open_trial)
     assert study.ask(plans, ME).notes == {}

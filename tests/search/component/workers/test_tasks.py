@@ -181,7 +181,7 @@ def test_the_block_structure_is_that_of_the_base(block_structure):
 
 @pytest.fixture
 def screened(workspace, cut):
-    def build(heads: float, ffn: float, precision: str = "fp32", calibration=CALIBRATION) -> jobs.Graph:
+    def build(heads: float, ffn: float, precision: str = "fp32", calibration=CALIBRATION) -> jobs.ExportedGraph:
         spec, deployment = cut(heads, ffn, precision), replace(FP32, precision=precision)
         return tasks.build_graph(jobs.ScreenJob(workspace, spec, deployment, OPSET, calibration))
 
@@ -249,7 +249,7 @@ def test_training_never_ends_worse_than_its_start(workspace, cut, reference, tra
         workspace, cut(0.67, 0.875), RECIPE, 0, 1, None, jobs.DistillationTargets("none"), reference, best
     )
     again = tasks.train_rung(job)
-    assert (again.kept, again.found) == ("start", best)
+    assert (again.kept, again.evaluation) == ("start", best)
     start = models.refitted(cut(0.67, 0.875), workspace).state_dict()
     kept = load_file(workspace.store.get(again.checkpoint_sha256))
     assert all(torch.equal(kept[name], value) for name, value in start.items())
@@ -263,7 +263,7 @@ def test_a_rung_keeps_what_diverges_least_of_its_end_and_its_average(workspace, 
     monkeypatch.setattr(tasks, "_judged", lambda *arguments: seen.append(judge(*arguments)) or seen[-1])
     trained = tasks.train_rung(job)
     last, average = seen
-    assert trained.found == min(seen, key=lambda end: end.kl)
+    assert trained.evaluation == min(seen, key=lambda end: end.kl)
     assert trained.kept == ("last" if last.kl <= average.kl else "average")
 
 
@@ -293,7 +293,7 @@ def test_the_exported_artifact_reports_its_own_accuracy(workspace, cut, trained)
         jobs.ExportJob(workspace, cut(0.67, 0.875), FP32, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
     assert exported.confusion.n == VALIDATION
-    assert exported.confusion.accuracy == pytest.approx(trained.found.accuracy, abs=0.15)
+    assert exported.confusion.accuracy == pytest.approx(trained.evaluation.accuracy, abs=0.15)
     assert load_file(workspace.store.get(trained.checkpoint_sha256))["blocks.0.mlp.fc1.weight"].shape == (96, 192)
 
 
@@ -347,7 +347,7 @@ def test_a_model_of_fewer_tokens_goes_through_every_stage(workspace, source, cut
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.confusion.accuracy == pytest.approx(trained.found.accuracy, abs=0.15)
+    assert exported.confusion.accuracy == pytest.approx(trained.evaluation.accuracy, abs=0.15)
 
 
 STRUCTURE = {
@@ -392,7 +392,7 @@ def test_a_sampled_plan_of_fewer_blocks_and_channels_goes_through_every_stage(
     exported = tasks.export_artifact(
         jobs.ExportJob(workspace, spec, plan.deployment, OPSET, CALIBRATION, trained.checkpoint_sha256)
     )
-    assert exported.confusion.accuracy == pytest.approx(trained.found.accuracy, abs=0.15)
+    assert exported.confusion.accuracy == pytest.approx(trained.evaluation.accuracy, abs=0.15)
 
 
 @pytest.mark.long

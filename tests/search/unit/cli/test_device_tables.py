@@ -22,11 +22,11 @@ def test_text_of_a_device_is_printed_literally():
 
 def test_reasons_of_missing_peaks_are_printed_literally():
     rate = {"best": 2.0, "median": 1.0, "n": 9}
-    found = {"gemm": [], "copy_gb_per_s": rate, "temperature_c": None, "wait_over_cpu": None, "emulated": False}
-    found |= {"runtime_version": "1", "runtime": "onnxruntime", "name": "nano", "environment_id": "e" * 64}
-    found |= {"started_at": "2026-01-02T03:04:05Z", "reasons": {"int8": "[ONNXRuntimeError] : 9 [/x] \x1b[2J"}}
+    rates = {"gemm": [], "copy_gb_per_s": rate, "temperature_c": None, "wait_over_cpu": None, "emulated": False}
+    rates |= {"runtime_version": "1", "runtime": "onnxruntime", "name": "nano", "environment_id": "e" * 64}
+    rates |= {"started_at": "2026-01-02T03:04:05Z", "reasons": {"int8": "[ONNXRuntimeError] : 9 [/x] \x1b[2J"}}
     console = Console(file=io.StringIO(), width=200)
-    device_tables.print_peaks(found, console)
+    device_tables.print_peaks(rates, console)
     assert "int8: [ONNXRuntimeError] : 9 [/x] \\x1b[2J" in console.file.getvalue()
 
 

@@ -18,7 +18,9 @@ def tables(draw):
     count = draw(st.integers(1, 8))
     headings = [f"{draw(WORDS)}{index}" for index in range(count)]
     texts = draw(st.sets(st.sampled_from(headings)))
-    rows = draw(st.lists(st.tuples(*(TEXTS if one in texts else WORDS for one in headings)), min_size=1, max_size=4))
+    rows = draw(
+        st.lists(st.tuples(*(TEXTS if heading in texts else WORDS for heading in headings)), min_size=1, max_size=4)
+    )
     return Rows(headings, rows, texts, needed=draw(st.sampled_from([None, 1, count])))
 
 

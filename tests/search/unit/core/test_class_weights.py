@@ -10,9 +10,9 @@ from vitsearch.core.class_weights import class_weights, unknown_classes
 
 NAMES = ("none", "scratch", "local")
 numbers = st.lists(st.integers(1, 1000), min_size=3, max_size=3)
-asked = st.one_of(
+stated_weights = st.one_of(
     st.just("balanced"),
-    st.dictionaries(st.sampled_from(NAMES), st.floats(0.01, 100), min_size=1).map(lambda found: tuple(found.items())),
+    st.dictionaries(st.sampled_from(NAMES), st.floats(0.01, 100), min_size=1).map(lambda stated: tuple(stated.items())),
 )
 
 
@@ -22,27 +22,27 @@ def test_without_weights_there_are_none():
 
 @given(numbers)
 def test_balanced_classes_count_equally_together(images):
-    found = class_weights("balanced", NAMES, images)
-    together = [weight * count for weight, count in zip(found, images, strict=True)]
+    weights = class_weights("balanced", NAMES, images)
+    together = [weight * count for weight, count in zip(weights, images, strict=True)]
     assert together == pytest.approx([sum(images) / 3] * 3)
 
 
-@given(asked, numbers)
+@given(stated_weights, numbers)
 def test_the_mean_over_all_images_is_1(weights, images):
-    found = class_weights(weights, NAMES, images)
-    assert sum(w * n for w, n in zip(found, images, strict=True)) / sum(images) == pytest.approx(1.0)
+    by_class = class_weights(weights, NAMES, images)
+    assert sum(w * n for w, n in zip(by_class, images, strict=True)) / sum(images) == pytest.approx(1.0)
 
 
 @given(numbers, st.floats(0.01, 100))
 def test_only_the_ratios_of_weights_matter(images, factor):
-    one = class_weights((("none", 1.0), ("scratch", 2.0), ("local", 8.0)), NAMES, images)
-    other = class_weights((("none", factor), ("scratch", 2 * factor), ("local", 8 * factor)), NAMES, images)
-    assert one == pytest.approx(other)
+    weights = class_weights((("none", 1.0), ("scratch", 2.0), ("local", 8.0)), NAMES, images)
+    scaled = class_weights((("none", factor), ("scratch", 2 * factor), ("local", 8 * factor)), NAMES, images)
+    assert weights == pytest.approx(scaled)
 
 
 def test_a_class_that_is_not_named_has_weight_1():
-    found = class_weights((("local", 4.0),), NAMES, [1, 1, 1])
-    assert (found[0], found[1], found[2] / found[0]) == (found[0], found[0], pytest.approx(4.0))
+    weights = class_weights((("local", 4.0),), NAMES, [1, 1, 1])
+    assert (weights[0], weights[1], weights[2] / weights[0]) == (weights[0], weights[0], pytest.approx(4.0))
 
 
 def test_a_class_without_images_has_weight_1():

@@ -22,8 +22,8 @@ def brute_force(pairs):
     """Mean recall, smallest recall and mean F1 of (label, predicted), from their definitions."""
     recalls, scores = [], []
     for label in {label for label, _ in pairs}:
-        right = sum(one == label == other for one, other in pairs)
-        images, taken = sum(one == label for one, _ in pairs), sum(other == label for _, other in pairs)
+        right = sum(answer == label == other for answer, other in pairs)
+        images, taken = sum(answer == label for answer, _ in pairs), sum(other == label for _, other in pairs)
         recall, precision = right / images, right / taken if taken else 0.0
         recalls.append(recall)
         scores.append(2 * recall * precision / (recall + precision) if right else 0.0)
@@ -33,8 +33,8 @@ def brute_force(pairs):
 @given(answers)
 @settings(deadline=None, max_examples=25)
 def test_figures_are_those_of_their_definitions(pairs):
-    found = Confusion.of(*zip(*pairs, strict=True)).figures()
-    values = [found[name].value for name in ("accuracy_balanced", "recall_min", "f1_macro")]
+    figures = Confusion.of(*zip(*pairs, strict=True)).figures()
+    values = [figures[name].value for name in ("accuracy_balanced", "recall_min", "f1_macro")]
     assert values == pytest.approx(brute_force(pairs))
 
 
@@ -74,10 +74,10 @@ def test_counts_are_of_every_image_and_never_more_than_images(pairs):
 @given(counted)
 def test_the_classes_add_up_to_the_whole(confusion):
     classes = confusion.by_class("abcde")
-    assert sum(one.n for one in classes) == confusion.n
-    assert sum(one.correct for one in classes) == confusion.correct
-    assert sum(one.predicted for one in classes) <= confusion.n
-    assert all((one.confused_with is None) == (one.correct == one.n) for one in classes)
+    assert sum(row.n for row in classes) == confusion.n
+    assert sum(row.correct for row in classes) == confusion.correct
+    assert sum(row.predicted for row in classes) <= confusion.n
+    assert all((row.confused_with is None) == (row.correct == row.n) for row in classes)
 
 
 @given(counted, st.integers(2, 50))
@@ -105,7 +105,7 @@ def test_the_worst_class_has_the_interval_of_its_own_share():
 
 def test_a_class_that_is_never_named_has_no_precision():
     confusion = Confusion(((0, 0, 3), (1, 0, 2)))
-    assert [one.precision for one in confusion.by_class("ab")] == [0.6, None]
+    assert [row.precision for row in confusion.by_class("ab")] == [0.6, None]
 
 
 def test_an_image_without_an_answer_is_wrong():

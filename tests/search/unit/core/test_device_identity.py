@@ -17,7 +17,7 @@ def with_hardware(hardware: Hardware, device_id: str = FIRST.device_id) -> Devic
 
 
 @pytest.mark.parametrize(
-    ("found", "is_same", "may_be_same"),
+    ("identity", "is_same", "may_be_same"),
     [
         (FIRST, True, True),
         (with_hardware(BOARD._replace(host="renamed", machine_id="system-b")), True, True),
@@ -28,15 +28,15 @@ def with_hardware(hardware: Hardware, device_id: str = FIRST.device_id) -> Devic
         (DeviceIdentity(CLASS + "id", "physical", Hardware("", "Jetson Nano", "arm 0x41/0xd07")), False, False),
     ],
 )
-def test_a_device_is_told_by_its_id_and_its_hardware(found, is_same, may_be_same):
-    assert (FIRST.is_same(found), FIRST.may_be_same(found)) == (is_same, may_be_same)
+def test_a_device_is_told_by_its_id_and_its_hardware(identity, is_same, may_be_same):
+    assert (FIRST.is_same(identity), FIRST.may_be_same(identity)) == (is_same, may_be_same)
 
 
 def test_a_container_that_shows_no_hardware_is_told_by_its_id():
-    known, bare = with_hardware(CONTAINER), CONTAINER._replace(machine_id=None, host="9c1d")
-    assert known.is_same(with_hardware(bare))
-    assert not known.is_same(with_hardware(bare, "other"))
-    assert known.may_be_same(with_hardware(bare, "other"))
+    named, bare = with_hardware(CONTAINER), CONTAINER._replace(machine_id=None, host="9c1d")
+    assert named.is_same(with_hardware(bare))
+    assert not named.is_same(with_hardware(bare, "other"))
+    assert named.may_be_same(with_hardware(bare, "other"))
 
 
 def test_another_operating_system_on_what_may_be_the_same_machine_is_asked_about():

@@ -19,8 +19,8 @@ from vitsearch_evaluators.wire.protocol import CONFIRM
 def result(tmp_path, plan):
     file = tmp_path / "model"
     file.write_text(json.dumps({"cost_ms": 2.0}))
-    found = asyncio.run(FakeDevice().measure(file, plan.deployment, CONFIRM, 0))
-    return found._replace(latency_ms=fake_times(2.0, 0.01), cpu_ms=fake_times(2.0, 0.01))
+    measurement = asyncio.run(FakeDevice().measure(file, plan.deployment, CONFIRM, 0))
+    return measurement._replace(latency_ms=fake_times(2.0, 0.01), cpu_ms=fake_times(2.0, 0.01))
 
 
 def test_every_figure_is_a_metric_that_a_device_measures(result):
@@ -105,7 +105,7 @@ OF_TWO_BOARDS = Metrics({"cpu_ms_p50": Figure(2.0), "cpu_ms_p50@pi": Figure(2.0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "nearest"),
+    ("name", "nearest"),
     [
         ("f1", ""),
         ("energy", "energy_mj"),
@@ -115,9 +115,9 @@ OF_TWO_BOARDS = Metrics({"cpu_ms_p50": Figure(2.0), "cpu_ms_p50@pi": Figure(2.0)
         ("cpu_ms_p50@", "cpu_ms_p50"),
     ],
 )
-def test_a_name_that_is_no_metric_is_an_error_with_the_nearest_name(asked, nearest):
-    with pytest.raises(UnknownName, match=f"no metric is called '{asked}'") as error:
-        NO_METRICS.value(asked)
+def test_a_name_that_is_no_metric_is_an_error_with_the_nearest_name(name, nearest):
+    with pytest.raises(UnknownName, match=f"no metric is called '{name}'") as error:
+        NO_METRICS.value(name)
     assert (f"did you mean {nearest!r}?" in str(error.value)) == bool(nearest)
     assert "latency_ms_p50" in str(error.value), "the known names are said"
 

@@ -17,8 +17,10 @@ def test_a_fleet_is_stored_and_read_under_its_id():
 
 def test_another_device_makes_another_fleet_and_another_protocol_does_not():
     nano = FLEET.members["nano"]
-    others = [replace(FLEET, members=FLEET.members | {"nano": one}) for one in (Member("id-3", "confirm-1"), nano)]
-    assert [one.device_id == FLEET.device_id for one in others] == [False, True]
+    others = [
+        replace(FLEET, members=FLEET.members | {"nano": member}) for member in (Member("id-3", "confirm-1"), nano)
+    ]
+    assert [fleet.device_id == FLEET.device_id for fleet in others] == [False, True]
     longer = replace(FLEET, members=FLEET.members | {"nano": replace(nano, protocol="confirm-1+soak")})
     assert longer.device_id == FLEET.device_id
 

@@ -12,9 +12,9 @@ from support import GOLDEN
 from vitsearch.core.keys import (
     DataIdentity,
     ExportKeys,
+    ExportTarget,
     Origin,
-    Target,
-    Unpruned,
+    UnprunedWeights,
     artifact_key,
     graph_key,
     qat_key,
@@ -27,11 +27,11 @@ from vitsearch.core.resolve import ResolvedPlan
 
 DATA = DataIdentity("cd" * 32, 10, 1)
 PLAN = Plan.from_json(json.loads(Path(GOLDEN, "plan.json").read_text(encoding="utf-8")))
-ORIGIN = Origin(Unpruned("ef" * 32, 28, HALF), Unpruned("12" * 32, 28, HALF))
+ORIGIN = Origin(UnprunedWeights("ef" * 32, 28, HALF), UnprunedWeights("12" * 32, 28, HALF))
 
 
 @pytest.fixture
-def asked(golden) -> Plan:
+def plan(golden) -> Plan:
     return Plan.from_json(golden("plan"))
 
 
@@ -44,9 +44,9 @@ def key_of_weights(resolved, plan, data=DATA, **changed):
     return weights_key(resolved, plan, replace(ORIGIN, **changed), data)
 
 
-def test_keys_equal_the_committed_values(asked, resolved):
-    weights = key_of_weights(resolved, asked)
-    graph = graph_key(resolved, asked.deployment, DATA, 17)
+def test_keys_equal_the_committed_values(plan, resolved):
+    weights = key_of_weights(resolved, plan)
+    graph = graph_key(resolved, plan.deployment, DATA, 17)
     assert weights == "ce2116ef56e600bbe818d822ad036bd92b45ae8047eeebf35d590ed1bb28789b"
     assert graph == "5364939d92fffbf4c5c4af5f6c1128a0326681e9443b3691b7bc2b42af2536e0"
     assert artifact_key(weights, 1, graph, None) == "e300000769a7cb97f44f6d5cab4160fec4a6690cf4f6f7dfdf12c2d6f4d8225d"
@@ -85,33 +85,33 @@ def with_fewer_channels(resolved):
         "fp32_layers",
     ],
 )
-def test_which_keys_a_resolved_plan_changes(asked, resolved, change, weights_change, graph_changes):
+def test_which_keys_a_resolved_plan_changes(plan, resolved, change, weights_change, graph_changes):
     other = change(resolved)
-    assert (key_of_weights(other, asked) != key_of_weights(resolved, asked)) == weights_change
-    keys = [graph_key(e, asked.deployment, DATA, 17) for e in (resolved, other)]
+    assert (key_of_weights(other, plan) != key_of_weights(resolved, plan)) == weights_change
+    keys = [graph_key(e, plan.deployment, DATA, 17) for e in (resolved, other)]
     assert (keys[0] != keys[1]) == graph_changes
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"base": Unpruned("0" * 64, 28, HALF)},
-        {"base": Unpruned("ef" * 32, 24, HALF)},
-        {"base": Unpruned("ef" * 32, 28, NONE)},
-        {"base": Unpruned("ef" * 32, 28, replace(HALF, crop_share=0.9))},
-        {"base": Unpruned("ef" * 32, 28, replace(HALF, interpolation="bicubic"))},
-        {"teacher": Unpruned("0" * 64, 28, HALF)},
-        {"teacher": Unpruned("12" * 32, 24, HALF)},
-        {"teacher": Unpruned("12" * 32, 28, NONE)},
+        {"base": UnprunedWeights("0" * 64, 28, HALF)},
+        {"base": UnprunedWeights("ef" * 32, 24, HALF)},
+        {"base": UnprunedWeights("ef" * 32, 28, NONE)},
+        {"base": UnprunedWeights("ef" * 32, 28, replace(HALF, crop_share=0.9))},
+        {"base": UnprunedWeights("ef" * 32, 28, replace(HALF, interpolation="bicubic"))},
+        {"teacher": UnprunedWeights("0" * 64, 28, HALF)},
+        {"teacher": UnprunedWeights("12" * 32, 24, HALF)},
+        {"teacher": UnprunedWeights("12" * 32, 28, NONE)},
         {"closed_form": "34" * 32},
         {"data": replace(DATA, fingerprint="0" * 64)},
     ],
 )
-def test_weights_key_depends_on_base_teacher_closed_form_and_data(asked, resolved, changed):
-    assert key_of_weights(resolved, asked, **changed) != key_of_weights(resolved, asked)
+def test_weights_key_depends_on_base_teacher_closed_form_and_data(plan, resolved, changed):
+    assert key_of_weights(resolved, plan, **changed) != key_of_weights(resolved, plan)
 
 
-def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
+def test_the_seed_and_the_recipe_enter_the_weights_key(plan, resolved):
     views = {"augmentation": Augmentation(flip=0.5)}
     for change in (
         {"seed": 1},
@@ -124,20 +124,20 @@ def test_the_seed_and_the_recipe_enter_the_weights_key(asked, resolved):
         {"class_weights": (("Shirt", 4.0),)},
         views,
     ):
-        other = replace(asked, recipe=replace(asked.recipe, **change))
-        assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
+        other = replace(plan, recipe=replace(plan.recipe, **change))
+        assert key_of_weights(resolved, other) != key_of_weights(resolved, plan)
 
 
-def test_without_distillation_the_teacher_does_not_enter(asked, resolved):
-    plain = replace(asked, distillation="none")
+def test_without_distillation_the_teacher_does_not_enter(plan, resolved):
+    plain = replace(plan, distillation="none")
     assert key_of_weights(resolved, plain, teacher=None) == key_of_weights(resolved, plain)
-    assert key_of_weights(resolved, plain) != key_of_weights(resolved, asked)
+    assert key_of_weights(resolved, plain) != key_of_weights(resolved, plan)
 
 
 @pytest.mark.parametrize("change", [{"temperature": 3.5}, {"distillation_weight": 0.25}])
-def test_what_only_a_distillation_looks_at_enters_with_one_only(asked, resolved, change):
-    other, plain = replace(asked, recipe=replace(asked.recipe, **change)), replace(asked, distillation="none")
-    assert key_of_weights(resolved, other) != key_of_weights(resolved, asked)
+def test_what_only_a_distillation_looks_at_enters_with_one_only(plan, resolved, change):
+    other, plain = replace(plan, recipe=replace(plan.recipe, **change)), replace(plan, distillation="none")
+    assert key_of_weights(resolved, other) != key_of_weights(resolved, plan)
     assert key_of_weights(resolved, replace(other, distillation="none")) == key_of_weights(resolved, plain)
 
 
@@ -153,38 +153,38 @@ def test_what_only_a_distillation_looks_at_enters_with_one_only(asked, resolved,
         {"quantized_ops": "all"},
     ],
 )
-def test_the_deployment_enters_the_graph_key(asked, resolved, change):
-    other = replace(asked.deployment, **change)
-    assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, asked.deployment, DATA, 17)
+def test_the_deployment_enters_the_graph_key(plan, resolved, change):
+    other = replace(plan.deployment, **change)
+    assert graph_key(resolved, other, DATA, 17) != graph_key(resolved, plan.deployment, DATA, 17)
 
 
-def test_an_onnxruntime_without_the_fused_operators_has_another_graph(asked, resolved):
+def test_an_onnxruntime_without_the_fused_operators_has_another_graph(plan, resolved):
     def key(version, **changes):
-        return graph_key(resolved, replace(asked.deployment, **changes), DATA, 17, version)
+        return graph_key(resolved, replace(plan.deployment, **changes), DATA, 17, version)
 
     assert key("1.14.1") != key("1.20.0") == key(None) == key("1.17.0")
     assert key("1.14.1", provider="cuda") == key("1.20.0", provider="cuda")
 
 
-def test_training_for_int8_has_the_graph_of_the_same_layers_after_training(asked, resolved):
+def test_training_for_int8_has_the_graph_of_the_same_layers_after_training(plan, resolved):
     def key(precision: str, ops: str) -> str:
-        deployment = replace(asked.deployment, precision=precision, quantized_ops=ops)
+        deployment = replace(plan.deployment, precision=precision, quantized_ops=ops)
         return graph_key(with_precision(resolved, precision), deployment, DATA, 17)
 
     assert key("int8_qat", "all") == key("int8_ptq", "all") != key("int8_ptq", "linear") == key("int8_qat", "linear")
 
 
-def test_device_and_data_contents_do_not_enter_the_graph_key(asked, resolved):
-    before = graph_key(resolved, asked.deployment, DATA, 17)
-    elsewhere = replace(asked.deployment, device="pi")
+def test_device_and_data_contents_do_not_enter_the_graph_key(plan, resolved):
+    before = graph_key(resolved, plan.deployment, DATA, 17)
+    elsewhere = replace(plan.deployment, device="pi")
     assert graph_key(resolved, elsewhere, replace(DATA, fingerprint="0" * 64), 17) == before
-    assert graph_key(resolved, asked.deployment, DATA, 18) != before
-    assert graph_key(resolved, asked.deployment, replace(DATA, classes=11), 17) != before
+    assert graph_key(resolved, plan.deployment, DATA, 18) != before
+    assert graph_key(resolved, plan.deployment, replace(DATA, classes=11), 17) != before
 
 
-def test_no_path_enters_a_key(asked, resolved):
-    moved = replace(asked, weights="file:/somewhere/else.safetensors")
-    assert key_of_weights(resolved, moved) == key_of_weights(resolved, asked)
+def test_no_path_enters_a_key(plan, resolved):
+    moved = replace(plan, weights="file:/somewhere/else.safetensors")
+    assert key_of_weights(resolved, moved) == key_of_weights(resolved, plan)
 
 
 def test_the_rung_and_the_calibration_enter_the_artifact_key():
@@ -208,30 +208,30 @@ def test_qat_key_depends_on_training_settings_and_calibration():
 # ---- all keys of a trial
 
 
-def at(asked, precision):
-    return replace(asked, deployments=(asked.deployment.at(precision),))
+def at(plan, precision):
+    return replace(plan, deployments=(plan.deployment.at(precision),))
 
 
-def test_all_keys_of_a_trial_are_those_of_its_stages(asked, resolved):
-    plan = replace(at(asked, "fp32"), recipe=replace(asked.recipe, rungs=(0, 1, 3)))
-    keys = trial_keys(resolved, plan, ORIGIN, DATA, Target(17, None, None, QuantizationAware()))
+def test_all_keys_of_a_trial_are_those_of_its_stages(plan, resolved):
+    plan = replace(at(plan, "fp32"), recipe=replace(plan.recipe, rungs=(0, 1, 3)))
+    keys = trial_keys(resolved, plan, ORIGIN, DATA, ExportTarget(17, None, None, QuantizationAware()))
     weights, graph = weights_key(resolved, plan, ORIGIN, DATA), graph_key(resolved, plan.deployment, DATA, 17)
     assert (keys.weights, keys.graph) == (weights, graph)
     assert keys.screened == artifact_key(ORIGIN.base.weights, 0, graph, None)
     assert keys.exports == {rung: ExportKeys(weights, artifact_key(weights, rung, graph, None)) for rung in (0, 1, 3)}
 
 
-def test_a_model_that_is_trained_for_int8_is_exported_from_weights_of_their_own(asked, resolved):
-    plan, settings = replace(at(asked, "int8_qat"), recipe=replace(asked.recipe, rungs=(0, 1))), QuantizationAware(2.0)
-    keys = trial_keys(resolved, plan, ORIGIN, DATA, Target(17, None, "c", settings))
+def test_a_model_that_is_trained_for_int8_is_exported_from_weights_of_their_own(plan, resolved):
+    plan, settings = replace(at(plan, "int8_qat"), recipe=replace(plan.recipe, rungs=(0, 1))), QuantizationAware(2.0)
+    keys = trial_keys(resolved, plan, ORIGIN, DATA, ExportTarget(17, None, "c", settings))
     trained = qat_key(keys.weights, 1, settings, "c")
     assert keys.exports[1] == ExportKeys(trained, artifact_key(trained, 1, keys.graph, "c"))
     assert keys.exports[0].weights == keys.weights, "an unpruned model of the leaderboard is never trained"
 
 
-def test_the_version_of_the_runtime_enters_the_keys_of_a_file(asked, resolved):
-    plan = replace(asked, deployments=(replace(asked.deployment, runtime="tensorrt"),))
-    targets = (Target(17, version, None, QuantizationAware()) for version in ("8.6", "10.3"))
+def test_the_version_of_the_runtime_enters_the_keys_of_a_file(plan, resolved):
+    plan = replace(plan, deployments=(replace(plan.deployment, runtime="tensorrt"),))
+    targets = (ExportTarget(17, version, None, QuantizationAware()) for version in ("8.6", "10.3"))
     old, new = (trial_keys(resolved, plan, ORIGIN, DATA, target) for target in targets)
     assert old.weights == new.weights
     assert {old.graph, old.screened} & {new.graph, new.screened} == set()

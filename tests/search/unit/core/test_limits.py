@@ -38,8 +38,8 @@ def test_a_limit_is_a_bound(metric, limit, bound):
 
 
 def test_one_metric_may_have_several_bounds():
-    found = bounds({"cpu_ms_p50": Limit(max=3.0, max_ratio=0.5)}, BASELINE)
-    assert [bound.value for bound in found] == [3.0, 2.0]
+    stated = bounds({"cpu_ms_p50": Limit(max=3.0, max_ratio=0.5)}, BASELINE)
+    assert [bound.value for bound in stated] == [3.0, 2.0]
 
 
 def test_a_relative_limit_without_a_baseline_is_left_out():

@@ -149,5 +149,5 @@ def test_quantized_convolutions_are_named(plan):
     ("precision", "ops"), [("int8_qat", "all"), ("int8_dynamic", None), ("fp32", None), ("int8_ptq", "all")]
 )
 def test_another_precision_keeps_the_quantized_layers_that_it_can_have(precision, ops):
-    known = Deployment("pi", "onnxruntime", "cpu", "int8_ptq", 1, "all")
-    assert known.at(precision) == replace(known, precision=precision, quantized_ops=ops)
+    deployment = Deployment("pi", "onnxruntime", "cpu", "int8_ptq", 1, "all")
+    assert deployment.at(precision) == replace(deployment, precision=precision, quantized_ops=ops)

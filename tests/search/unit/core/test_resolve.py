@@ -23,7 +23,7 @@ START, TEACHER = "ef" * 32, "12" * 32
 
 
 @pytest.fixture
-def asked(golden) -> Plan:
+def committed(golden) -> Plan:
     return Plan.from_json(golden("plan"))
 
 
@@ -42,9 +42,9 @@ def test_json_forms_equal_the_committed_ones(golden, name, kind):
     assert kind.from_json(golden(name)).to_json() == golden(name)
 
 
-def test_the_committed_plan_resolves_to_the_committed_one(golden, asked, resolved):
+def test_the_committed_plan_resolves_to_the_committed_one(golden, committed, resolved):
     assert (
-        resolve(asked, BlockStructure.from_json(golden("block_structure")), Scores.from_json(golden("scores")))
+        resolve(committed, BlockStructure.from_json(golden("block_structure")), Scores.from_json(golden("scores")))
         == resolved
     )
 
@@ -86,8 +86,8 @@ scopes = st.sampled_from(["uniform", "global", "isomorphic"])
 
 
 def cut(plan, model, heads=0.0, ffn=0.0, scope="uniform", multiple=1):
-    asked = replace(plan, compression=Compression(heads, ffn, scope=scope, width_multiple=multiple))
-    return resolve(asked, *model).blocks
+    smaller = replace(plan, compression=Compression(heads, ffn, scope=scope, width_multiple=multiple))
+    return resolve(smaller, *model).blocks
 
 
 @given(model=models(), heads=ratios, ffn=ratios, scope=scopes, multiple=multiples)
@@ -146,22 +146,22 @@ def test_the_first_of_equal_units_stay(plan):
     assert cut(plan, (block_structure, Scores(((1.0,) * 4,), ((),))), heads=0.5)[0].heads == (0, 1)
 
 
-def test_the_precision_of_the_deployment_is_in_every_block(golden, asked):
-    deployment = replace(asked.deployment, precision="int8_dynamic")
+def test_the_precision_of_the_deployment_is_in_every_block(golden, committed):
+    deployment = replace(committed.deployment, precision="int8_dynamic")
     model = BlockStructure.from_json(golden("block_structure")), Scores.from_json(golden("scores"))
-    blocks = resolve(replace(asked, deployments=(deployment,)), *model).blocks
+    blocks = resolve(replace(committed, deployments=(deployment,)), *model).blocks
     assert {block.precision for block in blocks} == {"int8_dynamic"}
 
 
 # ---- tokens
 
 
-def with_tokens(plan, depth=4, dropped=(), **asked):
+def with_tokens(plan, depth=4, dropped=(), **changes):
     """The tokens after each block for 16 patches and a class token, with some blocks removed."""
     blocks = tuple(BlockShape(f"b{i}", 0 if i in dropped else 1, 32, 0) for i in range(depth))
     scores = Scores(tuple((1.0,) * block.heads for block in blocks), ((),) * depth)
     block_structure = BlockStructure("any", 28, 192, 17, blocks, prefix_tokens=1)
-    return resolve(replace(plan, compression=Compression(token_pruning_ratio=0.5, **asked)), block_structure, scores)
+    return resolve(replace(plan, compression=Compression(token_pruning_ratio=0.5, **changes)), block_structure, scores)
 
 
 def test_tokens_are_given_for_every_block(plan):
@@ -224,8 +224,8 @@ def small(*blocks, depth=()):
     return BlockStructure("x", 28, 8, 49, named), Scores(heads, ffn, depth)
 
 
-def resolve_with(asked, block_structure, scores, **cut):
-    plan = replace(asked, compression=Compression(width_multiple=1, **cut))
+def resolve_with(committed, block_structure, scores, **cut):
+    plan = replace(committed, compression=Compression(width_multiple=1, **cut))
     return resolve(plan, block_structure, scores).blocks
 
 
@@ -236,25 +236,25 @@ def counts(blocks):
 @pytest.mark.parametrize(
     ("ratio", "gone"), [(0.0, []), (0.1, []), (0.34, [2]), (0.67, [0, 2]), (0.95, [0, 2])], ids=str
 )
-def test_the_least_important_removable_blocks_are_removed_and_one_stays(asked, ratio, gone):
+def test_the_least_important_removable_blocks_are_removed_and_one_stays(committed, ratio, gone):
     block_structure, scores = small((2, 4, True), (2, 4, False), (2, 4, True), (2, 4, True), depth=(2.0, 0.0, 1.0, 3.0))
-    blocks = resolve_with(asked, block_structure, scores, depth_pruning_ratio=ratio)
+    blocks = resolve_with(committed, block_structure, scores, depth_pruning_ratio=ratio)
     assert [index for index, (heads, ffn) in enumerate(counts(blocks)) if not heads and not ffn] == gone
     assert [pair for index, pair in enumerate(counts(blocks)) if index not in gone] == [(2, 4)] * (4 - len(gone))
 
 
 @pytest.mark.parametrize("scope", ["uniform", "global", "isomorphic"])
-def test_heads_and_channels_are_counted_over_the_blocks_that_stay(asked, scope):
+def test_heads_and_channels_are_counted_over_the_blocks_that_stay(committed, scope):
     block_structure, scores = small((4, 8, True), (4, 8, True), depth=(1.0, 0.0))
     cut = {"depth_pruning_ratio": 0.5, "head_pruning_ratio": 0.5, "ffn_pruning_ratio": 0.5, "scope": scope}
-    assert counts(resolve_with(asked, block_structure, scores, **cut)) == [(2, 4), (0, 0)]
+    assert counts(resolve_with(committed, block_structure, scores, **cut)) == [(2, 4), (0, 0)]
 
 
-def test_isomorphic_ranks_within_blocks_of_one_shape(asked):
+def test_isomorphic_ranks_within_blocks_of_one_shape(committed):
     """The last block has another shape and the highest scores, but loses the same share."""
     block_structure, scores = small((4, 8, False), (4, 8, False), (2, 16, False))
     isomorphic, overall = (
-        counts(resolve_with(asked, block_structure, scores, ffn_pruning_ratio=0.5, scope=scope))
+        counts(resolve_with(committed, block_structure, scores, ffn_pruning_ratio=0.5, scope=scope))
         for scope in ("isomorphic", "global")
     )
     assert [ffn for _, ffn in isomorphic] == [2, 6, 8]

@@ -35,15 +35,15 @@ def cut(golden) -> ResolvedPlan:
     [(28, None, 256), (24, 2048, 256), (56, 512, 128), (280, 256, 128)],
 )
 def test_larger_images_are_fewer(cut, block_structure, resolution, norms, refit):
-    found = Calibrations.of(replace(cut, resolution=resolution), block_structure, 28, STUDY)
-    assert found.batch_norms == (Calibration(norms, 7) if norms else None)
-    assert found.refit == Calibration(refit, 7)
+    calibrations = Calibrations.of(replace(cut, resolution=resolution), block_structure, 28, STUDY)
+    assert calibrations.batch_norms == (Calibration(norms, 7) if norms else None)
+    assert calibrations.refit == Calibration(refit, 7)
 
 
 def test_a_base_as_it_was_trained_is_left_alone(whole, block_structure):
-    found = Calibrations.of(whole, block_structure, 28, STUDY)
-    assert found == Calibrations(None, None, None)
-    assert found.digest(STUDY) is None
+    calibrations = Calibrations.of(whole, block_structure, 28, STUDY)
+    assert calibrations == Calibrations(None, None, None)
+    assert calibrations.digest(STUDY) is None
 
 
 def test_norms_are_settled_for_other_windows_too(whole, block_structure):

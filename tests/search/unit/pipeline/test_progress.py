@@ -60,7 +60,7 @@ def test_what_earlier_runs_found_is_one_line(plan):
         number: Record("confirmed", plan, metrics=Metrics.of({"accuracy": accuracy, "cpu_ms_p50": cost}))
         for number, (accuracy, cost) in values.items()
     }
-    lines.known({**trained, 3: Record("dominated", plan)})
+    lines.earlier_trials({**trained, 3: Record("dominated", plan)})
     assert notes(stream) == ["known from earlier runs: 3 trials, front of 1  [2/12 trained, about 4 to 7 min left]"]
 
 

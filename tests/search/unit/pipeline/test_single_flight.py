@@ -37,14 +37,14 @@ class Maker:
         self._ledger = ledger
         self._store = store
         self._content = content
-        self.made = 0
+        self.runs = 0
 
     def find(self) -> ArtifactRow | None:
         return self._ledger.artifact("k")
 
     async def make(self) -> tuple[ArtifactRow, StageCost]:
         await asyncio.sleep(0)
-        self.made += 1
+        self.runs += 1
         path = self._store.root.parent / "model"
         path.write_bytes(self._content)
         return replace(ROW, sha256=self._store.put(path)), StageCost(0.5, {"torch": "2"})
@@ -57,7 +57,7 @@ def test_all_who_want_it_share_one_making_and_the_ledger_has_it(ledger, store):
         return await asyncio.gather(*(single_flight.get(KEY, maker.find, maker.make) for _ in range(3)))
 
     assert asyncio.run(three()) == [ROW] * 3
-    assert maker.made == 1
+    assert maker.runs == 1
     assert ledger.artifact("k") == ROW
 
 
@@ -78,7 +78,7 @@ def test_a_screened_graph_needs_no_file(ledger, store):
     ledger.add(replace(ROW, kind=Stage.SCREEN), StageCost(0.0, {}))
     maker = Maker(ledger, store)
     asyncio.run(SingleFlight(ledger, store, DriverId.current()).get(KEY, maker.find, maker.make))
-    assert maker.made == 0
+    assert maker.runs == 0
 
 
 def test_a_maker_that_failed_leaves_no_claim_behind(ledger, store):
@@ -94,16 +94,16 @@ def test_a_maker_that_failed_leaves_no_claim_behind(ledger, store):
 
 @pytest.mark.parametrize(("error", "tries"), [(WorkerCrashed, 1), (StageError, 3)])
 def test_only_what_crashed_its_workers_is_not_made_again(ledger, store, error, tries):
-    single_flight, made = SingleFlight(ledger, store, DriverId.current()), []
+    single_flight, calls = SingleFlight(ledger, store, DriverId.current()), []
 
     async def fail() -> tuple[ArtifactRow, StageCost]:
-        made.append(1)
+        calls.append(1)
         raise error("train", "crash", "2 workers died")
 
     for _ in range(3):
         with pytest.raises(error, match="2 workers died"):
             asyncio.run(single_flight.get(KEY, lambda: None, fail))
-    assert len(made) == tries
+    assert len(calls) == tries
 
 
 def test_stop_ends_what_is_being_made(ledger, store):
@@ -162,10 +162,10 @@ def test_a_server_of_files_that_is_away_holds_up_nothing_else(ledger, store):
     maker = Maker(ledger, store)
 
     async def both():
-        asked = asyncio.ensure_future(SingleFlight(ledger, Away(), DriverId.current()).get(KEY, maker.find, maker.make))
+        task = asyncio.ensure_future(SingleFlight(ledger, Away(), DriverId.current()).get(KEY, maker.find, maker.make))
         await asyncio.sleep(0.01)
         Away.went_on.set()
-        return await asked
+        return await task
 
     assert asyncio.run(both()) == ROW
-    assert maker.made == 0
+    assert maker.runs == 0

@@ -113,8 +113,8 @@ def test_a_model_of_one_file_keeps_its_digest_and_its_suffix(tmp_path):
 def test_the_files_of_a_model_stay_together(pair, tmp_path):
     store = FileStore(tmp_path / "store")
     stored = store.put_model(pair)
-    found = store.model(stored.sha256)
-    assert (found.read_bytes(), found.with_suffix(".bin").read_bytes()) == (b"graph", b"weights")
+    path = store.model(stored.sha256)
+    assert (path.read_bytes(), path.with_suffix(".bin").read_bytes()) == (b"graph", b"weights")
     assert stored.size_bytes == 12
 
 

@@ -33,7 +33,9 @@ def test_a_narrow_interval_weighs_more_than_a_wide_one():
 
 def at_minutes(*measurements):
     """Each begins two minutes after the one before."""
-    return [one._replace(started_at=f"2026-01-01T00:{2 * n:02}:00Z") for n, one in enumerate(measurements)]
+    return [
+        measurement._replace(started_at=f"2026-01-01T00:{2 * n:02}:00Z") for n, measurement in enumerate(measurements)
+    ]
 
 
 def half_of(measurements):
@@ -47,9 +49,9 @@ def test_measurements_of_several_times_narrow_the_interval():
 
 def test_measurements_of_one_minute_are_hardly_more_certain_than_the_best_of_them():
     """They share a part of their error."""
-    one = half_of([measured(2.0)])
-    assert half_of([measured(2.0)] * 2) == pytest.approx(math.sqrt(0.75) * one)
-    assert half_of([measured(2.0)] * 99) > math.sqrt(0.5) * one
+    half = half_of([measured(2.0)])
+    assert half_of([measured(2.0)] * 2) == pytest.approx(math.sqrt(0.75) * half)
+    assert half_of([measured(2.0)] * 99) > math.sqrt(0.5) * half
 
 
 @given(st.floats(0.1, 100.0), st.floats(1.05, 3.0))

@@ -89,8 +89,8 @@ def test_another_machine_gets_a_model_with_all_its_files(store, pair):
     stored = store.put_model(pair)
     assert stored.size_bytes == 12
     assert elsewhere(store).holds(stored.sha256)
-    found = store.model(stored.sha256)
-    assert (found.suffix, found.read_bytes(), found.with_suffix(".bin").read_bytes()) == (".xml", b"graph", b"weights")
+    path = store.model(stored.sha256)
+    assert (path.suffix, path.read_bytes(), path.with_suffix(".bin").read_bytes()) == (".xml", b"graph", b"weights")
 
 
 def test_what_is_on_this_machine_is_read_without_the_server(store, file, pair, monkeypatch):
@@ -146,8 +146,8 @@ def test_of_several_tasks_on_a_machine_one_downloads_and_the_others_wait(folder_
     monkeypatch.setattr(LocalFileSystem, "get_file", slow)
     elsewhere(folder_store)
     with ThreadPoolExecutor(together.parties) as tasks:
-        (found,) = set(tasks.map(get, range(together.parties)))
-    assert name_of(found) == name
+        (copy,) = set(tasks.map(get, range(together.parties)))
+    assert name_of(copy) == name
     assert len(downloads) == len(set(downloads)) == (1 if kind == "file" else 2)
 
 
@@ -189,9 +189,9 @@ def test_what_a_killed_upload_left_is_no_file_of_the_store(folder_store, file, m
     name = name_of(file)
     assert not folder_store.holds(name)
     left = folder_store.unnamed([name])
-    assert {(one.place.endswith(".part"), one.bytes) for one in left} == {(True, 3)}
-    for one in left:
-        folder_store.delete(one)
+    assert {(unnamed.place.endswith(".part"), unnamed.bytes) for unnamed in left} == {(True, 3)}
+    for unnamed in left:
+        folder_store.delete(unnamed)
     assert folder_store.unnamed([]) == []
 
 
@@ -288,10 +288,10 @@ def test_what_a_server_refuses_is_not_tried_again(folder_store, file, monkeypatc
 def test_files_that_no_result_names_are_listed_and_deleted_everywhere(store, file, pair):
     name, model = store.put(file), store.put_model(pair).sha256
     assert store.unnamed([name, model]) == []
-    found = store.unnamed([model])
-    assert found == [StoredFile(place_of(name), 7)]
-    store.delete(found[0])
-    store.delete(found[0])
+    unnamed = store.unnamed([model])
+    assert unnamed == [StoredFile(place_of(name), 7)]
+    store.delete(unnamed[0])
+    store.delete(unnamed[0])
     assert not store.holds(name)
     assert store.holds(model)
 
@@ -312,9 +312,9 @@ def test_a_store_that_cannot_be_written_says_so_at_once(folder_store, monkeypatc
 
 
 def test_two_stores_have_two_caches(tmp_path):
-    one, other = RemoteStore("memory://one"), RemoteStore("memory://other")
-    assert one.cache != other.cache
-    assert tmp_path / "cache" in one.cache.root.parents
+    first, second = RemoteStore("memory://one"), RemoteStore("memory://other")
+    assert first.cache != second.cache
+    assert tmp_path / "cache" in first.cache.root.parents
 
 
 @pytest.mark.parametrize(("kind", "extra"), remote_files.EXTRAS.items())

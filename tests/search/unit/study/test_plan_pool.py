@@ -38,21 +38,21 @@ def plans():
 
 
 def test_a_small_space_gives_each_plan_once(plans):
-    found = PlanParameters(plans)(random.Random(0), 1000)
-    assert len(found) == plans.count() == len({key_of(parameters) for parameters in found})
+    pooled = PlanParameters(plans)(random.Random(0), 1000)
+    assert len(pooled) == plans.count() == len({key_of(parameters) for parameters in pooled})
 
 
 def test_the_parameters_lead_to_plans_of_the_space_and_back(plans):
     drawn = [plans.parameters(plans.random(random.Random(seed))) for seed in range(200)]
-    found = {key_of(parameters) for parameters in PlanParameters(plans)(random.Random(0), 1000)}
-    assert {key_of(parameters) for parameters in drawn} <= found
+    pooled = {key_of(parameters) for parameters in PlanParameters(plans)(random.Random(0), 1000)}
+    assert {key_of(parameters) for parameters in drawn} <= pooled
 
 
 @pytest.mark.parametrize("count", [20, 1000])
 def test_only_plans_that_are_kept_are_given(plans, count):
-    found = PlanParameters(plans, lambda plan: plan.backbone == "two")(random.Random(0), count)
-    assert {parameters["backbone"] for parameters in found} == {"two"}
-    assert len(found) == 20 if count == 20 else 0 < len(found) < plans.count()
+    pooled = PlanParameters(plans, lambda plan: plan.backbone == "two")(random.Random(0), count)
+    assert {parameters["backbone"] for parameters in pooled} == {"two"}
+    assert len(pooled) == 20 if count == 20 else 0 < len(pooled) < plans.count()
 
 
 def test_parameters_name_their_plan(plans):
@@ -61,8 +61,8 @@ def test_parameters_name_their_plan(plans):
 
 
 def test_of_a_larger_space_the_asked_number_is_drawn(plans):
-    found = PlanParameters(plans)(random.Random(0), 20)
+    pooled = PlanParameters(plans)(random.Random(0), 20)
     every = {key_of(parameters) for parameters in PlanParameters(plans)(random.Random(0), 1000)}
-    assert len(found) == 20
-    assert {key_of(parameters) for parameters in found} <= every
-    assert found == PlanParameters(plans)(random.Random(0), 20)
+    assert len(pooled) == 20
+    assert {key_of(parameters) for parameters in pooled} <= every
+    assert pooled == PlanParameters(plans)(random.Random(0), 20)

@@ -89,11 +89,11 @@ def test_every_plan_is_in_its_space(wide, rng):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_enqueued_parameters_lead_to_their_plan(wide, seed):
-    asked = wide.random(random.Random(seed))
+    plan = wide.random(random.Random(seed))
     study = optuna.create_study(directions=["maximize", "minimize"])
-    study.enqueue_trial(wide.parameters(asked))
+    study.enqueue_trial(wide.parameters(plan))
     suggest = OptunaSuggest(study.ask(), as_asked)
-    assert wide.plan(suggest) == asked
+    assert wide.plan(suggest) == plan
     assert suggest.off_space == []
 
 
@@ -141,12 +141,12 @@ def picky(backbone, knob, value):
 @given(seeds)
 def test_unsupported_values_are_never_drawn_at_random(rng):
     plan = plans_of(picky, **WIDE).random(rng)
-    asked = {
+    values = {
         "quantization": plan.deployment.precision,
         "head_pruning_ratio": plan.compression.head_pruning_ratio,
         "resolution": plan.resolution,
     }
-    assert [picky(plan.backbone, knob, value) for knob, value in asked.items()] == [None] * 3
+    assert [picky(plan.backbone, knob, value) for knob, value in values.items()] == [None] * 3
 
 
 def test_unsupported_values_are_never_drawn_by_optuna():
@@ -160,8 +160,8 @@ def test_a_backbone_with_fewer_words_has_its_own_parameter():
     plans = plans_of(picky, **WIDE | {"quantization": ["fp32", "int8_dynamic", "int8_ptq"]})
     leaders = [plans.unpruned(Unpruned(name, "onnxruntime", "cpu", "int8_ptq")) for name in ("one", "two")]
     assert [plan.deployment.precision for plan in leaders] == ["int8_ptq", "int8_ptq"]
-    asked = [{name for name in plans.parameters(plan) if name.startswith("quantization")} for plan in leaders]
-    assert asked == [{"quantization@onnxruntime"}, {"quantization@onnxruntime@two"}]
+    names = [{name for name in plans.parameters(plan) if name.startswith("quantization")} for plan in leaders]
+    assert names == [{"quantization@onnxruntime"}, {"quantization@onnxruntime@two"}]
 
 
 def test_a_backbone_without_supported_ratios_is_not_pruned():
@@ -173,32 +173,32 @@ class _Every:
     """Walk all answers: replay a prefix, and note the other choices."""
 
     def __init__(self, prefix):
-        self.prefix, self.given, self.open = prefix, [], []
+        self.prefix, self.answers, self.open = prefix, [], []
 
     def word(self, name, choices):
-        at = len(self.given)
+        at = len(self.answers)
         if at >= len(self.prefix):
-            self.open += [(*self.given, choice) for choice in choices[1:]]
-        self.given.append(self.prefix[at] if at < len(self.prefix) else choices[0])
-        return self.given[-1]
+            self.open += [(*self.answers, choice) for choice in choices[1:]]
+        self.answers.append(self.prefix[at] if at < len(self.prefix) else choices[0])
+        return self.answers[-1]
 
     number = word
 
 
 def all_plans(plans):
-    todo, found = [()], []
+    todo, every_plan = [()], []
     while todo:
         every = _Every(todo.pop())
-        found.append(plans.plan(every))
+        every_plan.append(plans.plan(every))
         todo += every.open
-    return found
+    return every_plan
 
 
 @pytest.mark.parametrize("supports", [yes, picky])
 def test_count_is_the_number_of_plans(supports):
     plans = plans_of(supports, **WIDE)
-    found = all_plans(plans)
-    assert plans.count() == len(found) == len(set(found))
+    every_plan = all_plans(plans)
+    assert plans.count() == len(every_plan) == len(set(every_plan))
 
 
 def test_count_includes_the_knobs_of_token_pruning():
@@ -210,8 +210,8 @@ def test_count_includes_the_knobs_of_token_pruning():
 def test_token_pruning_method_is_a_parameter_only_when_tokens_are_dropped(rng):
     plans = plans_of(**TOKENS)
     plan = plans.random(rng)
-    asked = plans.parameters(plan)
-    assert ("token_pruning_method@one" in asked) == (plan.compression.token_pruning_ratio > 0)
+    parameters = plans.parameters(plan)
+    assert ("token_pruning_method@one" in parameters) == (plan.compression.token_pruning_ratio > 0)
     assert plans.contains(plan)
 
 
@@ -291,7 +291,7 @@ def divides(backbone, knob, value):
 @pytest.fixture
 def windowed():
     own = {("swin", 24): 3, ("swin", 32): 5}
-    return PlanSpace(space_of(**WINDOWS), "local", divides, native, lambda *asked: own.get(asked))
+    return PlanSpace(space_of(**WINDOWS), "local", divides, native, lambda *arguments: own.get(arguments))
 
 
 def test_only_windows_that_divide_the_maps_are_drawn(windowed):
@@ -366,9 +366,9 @@ def test_a_runtime_without_a_provider_of_the_file_is_left_out():
 @pytest.mark.parametrize("batch", [["auto"], ["1"], ["1", "open"]])
 def test_count_is_the_number_of_plans_over_runtimes_providers_and_batches(batch):
     plans = plans_of(**RUNTIMES | {"batch": batch})
-    found = all_plans(plans)
-    assert plans.count() == len(found) == len(set(found))
-    assert all(plans.contains(plan) for plan in found)
+    every_plan = all_plans(plans)
+    assert plans.count() == len(every_plan) == len(set(every_plan))
+    assert all(plans.contains(plan) for plan in every_plan)
 
 
 def test_what_the_device_cannot_run_is_left_out():
@@ -385,8 +385,8 @@ def test_auto_is_one_image_until_more_is_known_and_then_what_was_kept():
     plans = plans_of(quantization=["fp32", "int8_ptq"])
     assert {plan.deployment.batch for plan in all_plans(plans)} == {1}
     kept = {("int8_ptq", "batch"): "open"}
-    found = replace(plans, found_form=lambda model, knob: kept.get((model.precision, knob)))
-    assert {(plan.deployment.precision, plan.deployment.batch) for plan in all_plans(found)} == {
+    informed = replace(plans, found_form=lambda model, knob: kept.get((model.precision, knob)))
+    assert {(plan.deployment.precision, plan.deployment.batch) for plan in all_plans(informed)} == {
         ("fp32", 1), ("int8_ptq", None),
     }  # fmt: skip
     assert plans.parameters(plans.unpruned(Unpruned("one", "onnxruntime", "cpu", "fp32"))).keys() == {
@@ -424,13 +424,13 @@ def forms(plans):
 
 def test_int8_of_a_backbone_with_convolutions_has_the_usual_form_until_more_is_known():
     plans = hybrids(backend=["onnxruntime", "openvino"], quantization=["fp32", "int8_ptq"])
-    assert {one for one in forms(plans) if one[2] == "int8_ptq"} == {
+    assert {form for form in forms(plans) if form[2] == "int8_ptq"} == {
         ("one", "onnxruntime", "int8_ptq", None),
         ("one", "openvino", "int8_ptq", None),
         ("two", "onnxruntime", "int8_ptq", "linear"),
         ("two", "openvino", "int8_ptq", "all"),
     }
-    assert {one[3] for one in forms(plans) if one[2] == "fp32"} == {None}
+    assert {form[3] for form in forms(plans) if form[2] == "fp32"} == {None}
 
 
 def test_the_quantized_layers_that_auto_has_found_are_no_parameter():
@@ -471,11 +471,11 @@ def test_named_quantized_layers_are_a_parameter_where_there_is_a_choice():
         "quantization@onnxruntime": "int8_ptq",
         "quantized_ops@onnxruntime@int8_ptq": "all",
     }
-    assert {one[3] for one in forms(plans) if one[2] == "int8_dynamic"} == {None, "linear"}
+    assert {form[3] for form in forms(plans) if form[2] == "int8_dynamic"} == {None, "linear"}
 
 
 def test_layers_of_the_file_that_a_precision_cannot_quantize_leave_its_usual_form():
-    assert {one[2:] for one in forms(hybrids(quantized_ops="all")) if one[0] == "two"} == {
+    assert {form[2:] for form in forms(hybrids(quantized_ops="all")) if form[0] == "two"} == {
         ("fp32", None), ("int8_dynamic", "linear"), ("int8_ptq", "all"),
     }  # fmt: skip
 
@@ -483,20 +483,20 @@ def test_layers_of_the_file_that_a_precision_cannot_quantize_leave_its_usual_for
 @pytest.mark.parametrize("ops", ["auto", "linear", ["linear", "all"]])
 def test_count_is_the_number_of_plans_over_quantized_layers(ops):
     plans = hybrids(quantized_ops=ops)
-    found = all_plans(plans)
-    assert plans.count() == len(found) == len(set(found))
+    every_plan = all_plans(plans)
+    assert plans.count() == len(every_plan) == len(set(every_plan))
 
 
 def test_a_form_that_differs_between_models_leaves_no_trial_outside_the_space():
     """An enqueued plan has no parameter for it, and a sampler would draw one."""
     plans = plans_of(backbone=["one", "two"])
     plans = replace(plans, found_form=lambda model, knob: "open" if model.backbone == "two" else "1")
-    known: dict[str, tuple[str, ...]] = {}
+    lists: dict[str, tuple[str, ...]] = {}
 
     def word_choices(name, choices):
-        before = known.get(name, ())
-        known[name] = before + tuple(choice for choice in choices if choice not in before)
-        return known[name]
+        before = lists.get(name, ())
+        lists[name] = before + tuple(choice for choice in choices if choice not in before)
+        return lists[name]
 
     study = optuna.create_study()
     for plan in plans.leaderboard():
@@ -515,7 +515,9 @@ def test_a_form_that_differs_between_models_leaves_no_trial_outside_the_space():
 )
 def test_the_baseline_runs_in_the_first_runtime_and_provider_that_the_device_has(missing, expected):
     order = {"backend": ["openvino", "onnxruntime", "litert"], "provider": ["gpu", "cpu"]}
-    plans = replace(plans_of(**RUNTIMES | order), deployable=lambda one: "no" if one.runtime in missing else None)
+    plans = replace(
+        plans_of(**RUNTIMES | order), deployable=lambda deployment: "no" if deployment.runtime in missing else None
+    )
     deployment = plans.baseline().deployment
     assert (deployment.runtime, deployment.provider, deployment.batch) == expected
     assert deployment.precision == "fp32"
@@ -523,5 +525,5 @@ def test_the_baseline_runs_in_the_first_runtime_and_provider_that_the_device_has
 
 def test_the_baseline_does_not_run_on_a_provider_that_the_device_lacks():
     order = {"backend": ["openvino"], "provider": ["gpu", "cpu"]}
-    plans = replace(plans_of(**order), deployable=lambda one: "no" if one.provider == "gpu" else None)
+    plans = replace(plans_of(**order), deployable=lambda deployment: "no" if deployment.provider == "gpu" else None)
     assert plans.baseline().deployment.provider == "cpu"

@@ -13,9 +13,9 @@ from vitsearch.study.suggest import OptunaSuggest, make_sampler, nearest
 
 @given(st.lists(st.floats(0, 1), min_size=1, unique=True).map(lambda v: tuple(sorted(v))), st.floats(-1, 2))
 def test_nearest_returns_the_nearest_choice(choices, value):
-    found = nearest(value, choices)
-    assert found in choices
-    assert all(abs(found - value) <= abs(choice - value) for choice in choices)
+    answer = nearest(value, choices)
+    assert answer in choices
+    assert all(abs(answer - value) <= abs(choice - value) for choice in choices)
 
 
 def test_nearest_prefers_the_lower_choice_halfway():

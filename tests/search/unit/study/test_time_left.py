@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.study.time_left import Span, TimeLeft, gaps, time_left
+from vitsearch.study.time_left import TimeLeft, TrialSpan, gaps, time_left
 
 RECORDED = [
     *((0.0, 5.5, False), (0.0, 5.5, False), (0.0, 45.3, True), (5.5, 45.6, False), (5.5, 50.3, True)),
@@ -31,11 +31,11 @@ SECONDS = st.floats(0.1, 1e4)
 GAPS = st.lists(SECONDS, min_size=1, max_size=30)
 
 
-def recorded() -> list[Span]:
-    return [Span(*span) for span in RECORDED]
+def recorded() -> list[TrialSpan]:
+    return [TrialSpan(*span) for span in RECORDED]
 
 
-def estimate_at(spans: list[Span], now_s: float, slots: int = 1) -> TimeLeft | None:
+def estimate_at(spans: list[TrialSpan], now_s: float, slots: int = 1) -> TimeLeft | None:
     """What a run would have shown at `now_s`, when it wants as many trainings as it got in the end."""
     past = [span for span in spans if span.end_s <= now_s]
     trained = [span.end_s for span in past if span.trained]
@@ -59,8 +59,8 @@ def test_the_interval_holds_the_time_that_was_left_at_nine_of_ten_moments_of_a_r
     moments = range(46, 148)
     intervals = {now_s: estimate for now_s in moments if (estimate := estimate_at(recorded(), now_s)) is not None}
     assert len(intervals) == len(moments)
-    held = sum(interval.low_s <= 148.0 - now_s <= interval.high_s for now_s, interval in intervals.items())
-    assert held >= 0.9 * len(moments)
+    covered = sum(interval.low_s <= 148.0 - now_s <= interval.high_s for now_s, interval in intervals.items())
+    assert covered >= 0.9 * len(moments)
 
 
 def test_at_half_time_of_a_recorded_run_the_middle_is_within_its_factor():
@@ -74,14 +74,14 @@ def test_a_break_between_two_runs_changes_nothing(pause_s, after):
     cut = ends[after]
     before = [span for span in recorded() if span.end_s <= cut]
     later = [replace(span, start_s=max(span.start_s, cut)) for span in recorded() if span.end_s > cut]
-    moved = [Span(span.start_s + pause_s, span.end_s + pause_s, span.trained) for span in later]
+    moved = [TrialSpan(span.start_s + pause_s, span.end_s + pause_s, span.trained) for span in later]
     assert gaps([*before, *moved]) == pytest.approx(gaps([*before, *later]), abs=1e-6)
 
 
 # ---- runs of any kind
 
 
-def simulated(slots: int, seed: int) -> list[Span]:
+def simulated(slots: int, seed: int) -> list[TrialSpan]:
     """Trainings of 5 to 20 s in random order, one after another in each of several slots."""
     chance = random.Random(seed)
     durations = [chance.uniform(5.0, 20.0) for _ in range(16 * slots)]
@@ -89,18 +89,18 @@ def simulated(slots: int, seed: int) -> list[Span]:
     for duration in durations:
         start = heapq.heappop(free)
         heapq.heappush(free, start + duration)
-        spans.append(Span(start, start + duration, trained=True))
+        spans.append(TrialSpan(start, start + duration, trained=True))
     return spans
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 4])
 def test_at_half_time_of_99_in_100_simulated_runs_the_middle_is_within_a_factor_of_two(slots):
-    held = 0
+    within = 0
     for seed in range(200):
         spans = simulated(slots, seed)
         half = max(span.end_s for span in spans) / 2
-        held += 0.5 <= middle(estimate_at(spans, half, slots)) / half <= 2.0
-    assert held >= 198
+        within += 0.5 <= middle(estimate_at(spans, half, slots)) / half <= 2.0
+    assert within >= 198
 
 
 @given(GAPS, st.integers(0, 100), st.integers(1, 8), SECONDS)
@@ -120,11 +120,11 @@ def test_one_plan_more_never_takes_less_time(past, plans, slots, since_s):
 
 @given(GAPS, st.integers(1, 100), st.integers(1, 8), SECONDS, st.sampled_from([0.5, 2.0, 16.0]))
 def test_a_machine_that_is_slower_by_a_factor_takes_longer_by_that_factor(past, plans, slots, since_s, factor):
-    one = time_left(past, plans, slots, since_s)
-    other = time_left([gap * factor for gap in past], plans, slots, since_s * factor)
-    assert one is not None
-    assert other is not None
-    assert (other.low_s, other.high_s) == pytest.approx((one.low_s * factor, one.high_s * factor))
+    fast = time_left(past, plans, slots, since_s)
+    slow = time_left([gap * factor for gap in past], plans, slots, since_s * factor)
+    assert fast is not None
+    assert slow is not None
+    assert (slow.low_s, slow.high_s) == pytest.approx((fast.low_s * factor, fast.high_s * factor))
 
 
 @given(SECONDS, st.integers(4, 30), st.integers(1, 50))

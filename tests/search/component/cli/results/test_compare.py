@@ -27,8 +27,8 @@ def test_models_are_named_by_trial_baseline_and_knee(stored, capsys):
 
 
 def test_knobs_and_metrics_stand_below_each_other(stored):
-    found = stored.compare(None, stored.front().points[0].trial)
-    text = shown(print_comparison, found, width=100)
+    comparison = stored.compare(None, stored.front().points[0].trial)
+    text = shown(print_comparison, comparison, width=100)
     assert re.search(r"^metric +A +B +B/A +better$", text, re.MULTILINE)
     assert re.search(r"^knob +A +B$", text, re.MULTILINE)
     assert "B/A with its 95 % interval; of shares of images B - A." in text
@@ -43,5 +43,7 @@ def test_a_model_beside_itself_differs_in_no_knob(stored):
 
 
 def test_what_was_emulated_is_marked(stored):
-    found = replace(stored.compare(None, stored.front().points[0].trial), emulated=True)
-    assert shown(print_comparison, found).startswith("EMULATED: the times are those of an emulated device\nA: baseline")
+    comparison = replace(stored.compare(None, stored.front().points[0].trial), emulated=True)
+    assert shown(print_comparison, comparison).startswith(
+        "EMULATED: the times are those of an emulated device\nA: baseline"
+    )

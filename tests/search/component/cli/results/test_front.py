@@ -19,7 +19,7 @@ from vitsearch.core.record import Keys
 from vitsearch.space.sections import LimitSection
 from vitsearch.study.front import Classified, Front, Point
 from vitsearch.study.printed.models import PrintedModel
-from vitsearch.study.results.nearest import Candidate, nearest
+from vitsearch.study.results.nearest import InfeasibleModel, nearest
 from vitsearch.study.results.selection import Selection
 
 ONE_CLASS = "the model predicts one class only, 'Shirt'"
@@ -166,7 +166,7 @@ def test_only_the_chosen_models_are_shown(front):
 
 def test_a_condition_that_no_model_meets_is_said(front):
     where = Selection.of("backbone == fake", None, front.objectives).where
-    text = shown(lambda known, console: print_nothing(where, known, console), front.points)
+    text = shown(lambda models, console: print_nothing(where, models, console), front.points)
     assert text == "--where leaves none of the 2 models: no model has backbone 'fake'; they have fake_vit"
 
 
@@ -202,11 +202,11 @@ def test_all_models_have_their_place(front):
 def test_the_nearest_models_and_the_way_out_are_shown(plan):
     limits = {"accuracy": LimitSection(min=0.9), "cpu_ms_p50": LimitSection(max=1.0)}
     candidates = [
-        Candidate(3, plan, {"accuracy": 0.8841, "cpu_ms_p50": 0.5}),
-        Candidate(4, plan, {"accuracy": None, "cpu_ms_p50": 1.5}),
+        InfeasibleModel(3, plan, {"accuracy": 0.8841, "cpu_ms_p50": 0.5}),
+        InfeasibleModel(4, plan, {"accuracy": None, "cpu_ms_p50": 1.5}),
     ]
-    found = nearest(candidates, stated_limits(limits, {}))
-    assert shown(print_nearest, found).splitlines() == [
+    ranked = nearest(candidates, stated_limits(limits, {}))
+    assert shown(print_nearest, ranked).splitlines() == [
         "No model meets the limits. The nearest:",
         "  trial 3: fake_vit@28 fp32: accuracy 0.8841 (>= 0.9 is asked)",
         "  trial 4: fake_vit@28 fp32: cpu_ms_p50 1.5 (<= 1 is asked)",
@@ -232,10 +232,10 @@ def test_names_in_tables_are_shown_with_escapes_for_what_nobody_sees(front, show
         return replace(point, plan=plan, metrics=metrics, class_counts=counts)
 
     points = tuple(map(renamed, front.points))
-    known = {"objectives": ("accuracy", metric), "points": points, "baseline": renamed(front.baseline)}
+    changes = {"objectives": ("accuracy", metric), "points": points, "baseline": renamed(front.baseline)}
     console = Terminal(file=io.StringIO(), width=200, color_system=None)
-    show(replace(front, study=f"study[/x]{invisible}", **known), console)
+    show(replace(front, study=f"study[/x]{invisible}", **changes), console)
     said = console.file.getvalue()
     assert "of study study[/x]x\\x1b[2J\\x07\\r\\n\\x7f" in said
-    assert {one for one in said if not one.isprintable()} == {"\n"}
+    assert {character for character in said if not character.isprintable()} == {"\n"}
     assert "vitx\\x1b[2J" in said

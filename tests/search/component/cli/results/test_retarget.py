@@ -11,7 +11,7 @@ from vitsearch.study.retargeted import Fit, Prediction, Retargeted, Target
 
 
 @pytest.fixture
-def found(plan) -> Retargeted:
+def retargeted(plan) -> Retargeted:
     predictions = tuple(
         Prediction(number, plan, {"latency_ms_p50": 2.0}, {"latency_ms_p50": (1.8, 2.2)}, 0.01) for number in range(7)
     )
@@ -20,22 +20,22 @@ def found(plan) -> Retargeted:
     return Retargeted(Target("nano"), "physical", "confirm-1", None, {}, predictions, (fit,), left_out)
 
 
-def test_it_says_how_good_its_predictions_are(found):
-    assert list(lines(found))[:2] == [
+def test_it_says_how_good_its_predictions_are(retargeted):
+    assert list(lines(retargeted))[:2] == [
         "Measured 0 of 7 models; nothing was trained.",
         "latency_ms_p50 of 10 measured graphs, each predicted from the others: median error 3.1%, Spearman 0.988, "
         "90% within their 95 % intervals",
     ]
 
 
-def test_the_likeliest_of_the_predicted_models_are_shown_and_the_others_counted(found):
-    said = list(lines(found))
+def test_the_likeliest_of_the_predicted_models_are_shown_and_the_others_counted(retargeted):
+    said = list(lines(retargeted))
     assert said[3] == ("  trial 0: fake_vit@28 fp32: latency_ms_p50 2 (1.8 to 2.2); 1% likely on the front")
     assert said[8] == "  and 2 more, which --json prints"
 
 
-def test_models_are_left_out_once_for_each_reason(found):
-    assert list(lines(found))[-2:] == ["Left out: trial 7, 8: no bf16", "Left out: trial 9: no int8"]
+def test_models_are_left_out_once_for_each_reason(retargeted):
+    assert list(lines(retargeted))[-2:] == ["Left out: trial 7, 8: no bf16", "Left out: trial 9: no int8"]
 
 
 def test_ctrl_c_says_how_to_resume(finished, monkeypatch):

@@ -151,7 +151,7 @@ def test_a_resumed_study_adds_to_its_run(sent, store, runs):
     more = sent.with_space(search__trials=3)
     with observed(store, more.space) as sender:
         more.progress = sender
-        sender.known(more.records())  # as a run does when it begins
+        sender.earlier_trials(more.records())  # as a run does when it begins
         more.run()
     parent, trials = runs()
     assert trials.keys() == more.records().keys() > before

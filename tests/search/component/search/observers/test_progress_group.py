@@ -34,7 +34,7 @@ ARGUMENTS = {
     "waits": (None,),
     "counted": ("trained", 1, 2),
     "left": ("1 min left",),
-    "known": ({},),
+    "earlier_trials": ({},),
     "started": (1, None),
     "ended": (1, None),
 }

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from vitsearch.errors import ResourceError, StudyError, UnknownName
+from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
-from vitsearch.pipeline.runner import Runner
 from vitsearch.search.retarget import run
 from vitsearch.search.retarget.run import refuse, retarget
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner

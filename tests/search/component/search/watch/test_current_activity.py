@@ -11,8 +11,7 @@ from vitsearch.core.activity import current
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.stage_clock import StageClock
 from vitsearch.search.watch.current_activity import STORE_S, Now
-from vitsearch.storage.ledger import Ledger
-from vitsearch.storage.run_state import RunState
+from vitsearch.storage.ledger import Ledger, RunState
 
 BASE = {"training a base: vit": "epoch 1/2, train accuracy 0.81, 40 s left"}
 

@@ -37,7 +37,7 @@ class Seen(Silent):
     def left(self, text):
         self.left_texts.append(text)
 
-    def known(self, records):
+    def earlier_trials(self, records):
         self.records.update(records)
 
 

@@ -80,8 +80,8 @@ def test_settings_of_the_network_in_a_url_are_kept():
     [("sqlite:///a/b.db", "a/b.db"), ("sqlite://", None), ("postgresql+psycopg://host/x", None)],
 )
 def test_the_file_of_a_url(url, file):
-    found = sqlite_file(url)
-    assert (None if found is None else str(found)) == file
+    path = sqlite_file(url)
+    assert (None if path is None else str(path)) == file
 
 
 def test_what_is_no_url_is_refused():

@@ -12,8 +12,7 @@ from sqlalchemy import text
 from vitsearch.core.decoding import Damaged
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StudyDeleted, StudyError
-from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, TrainingRow, summaries
-from vitsearch.storage.run_state import RunState
+from vitsearch.storage.ledger import ArtifactRow, BlockStructureRow, Claim, Ledger, RunState, TrainingRow, summaries
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.study import Study
 
@@ -37,8 +36,8 @@ def test_only_claims_that_have_not_run_out_are_alive(ledger: Ledger):
 
 def test_a_study_without_a_run_is_named(space, tmp_path):
     Study.open(space).close()
-    (found,) = summaries(tmp_path / "fake.db")
-    assert (found.name, found.trials, found.models, found.open, found.last_run) == ("fake", 0, 0, 0, None)
+    (summary,) = summaries(tmp_path / "fake.db")
+    assert (summary.name, summary.trials, summary.models, summary.open, summary.last_run) == ("fake", 0, 0, 0, None)
 
 
 def test_a_trial_that_repeats_another_is_no_further_model(space, tmp_path):
@@ -53,8 +52,8 @@ def test_a_trial_that_repeats_another_is_no_further_model(space, tmp_path):
         )
     connection.commit()
     connection.close()
-    (found,) = summaries(tmp_path / "fake.db")
-    assert (found.trials, found.models) == (2, 1)
+    (summary,) = summaries(tmp_path / "fake.db")
+    assert (summary.trials, summary.models) == (2, 1)
 
 
 def test_a_foreign_database_is_none_of_ours(tmp_path):
@@ -98,10 +97,10 @@ def test_a_run_that_is_told_to_end_hears_it_at_its_next_sign_of_life(ledger):
 
 def test_what_a_run_does_now_is_known_elsewhere(ledger):
     ledger.costs.start_run("fake", 2)
-    told = RunState({"training a base: vit": "epoch 2/5"}, "waits for files s3://team/vit, 12 s so far")
-    ledger.costs.tell(told)
+    state = RunState({"training a base: vit": "epoch 2/5"}, "waits for files s3://team/vit, 12 s so far")
+    ledger.costs.tell(state)
     (run,) = ledger.inventory.live_runs("fake")
-    assert run.now == told
+    assert run.now == state
     assert run.now.doing == {"training a base: vit": "epoch 2/5"}
 
 

@@ -48,8 +48,8 @@ def read(ledger, row):
         case AccuracyRow():
             return ledger.accuracy(KEY, row.split)
         case MeasurementRow():
-            (found,) = ledger.measurements(KEY, row.device_id)
-            return found
+            (measurement,) = ledger.measurements(KEY, row.device_id)
+            return measurement
 
 
 def test_each_row_comes_out_as_it_went_in(ledger):
@@ -133,8 +133,8 @@ def test_measurements_are_told_oldest_first_and_by_protocol(ledger):
         ledger.add(replace(MEASUREMENT, repeat=repeat), MADE)
     ledger.add(replace(MEASUREMENT, protocol="confirm-1"), MADE)
     ledger.add(replace(MEASUREMENT, device_id="9" * 64), MADE)
-    found = ledger.measurements(KEY, MEASUREMENT.device_id, "screen-1")
-    assert [row.repeat for row in found] == [0, 1, 2]
+    rows = ledger.measurements(KEY, MEASUREMENT.device_id, "screen-1")
+    assert [row.repeat for row in rows] == [0, 1, 2]
     assert len(ledger.measurements(KEY, MEASUREMENT.device_id)) == 4
 
 
@@ -251,5 +251,5 @@ def test_reference_times_of_a_device_are_replaced(ledger):
         ledger.set_reference_times(key, times)
     ledger.set_reference_times(replace(key, threads=4), {"products_cpu_ms": 0.7})
     ledger.set_reference_times(replace(key, device_id="6" * 64), {"products_cpu_ms": 9.0})
-    found = ledger.reference_times(key.device_id)
-    assert found == {key: {"products_cpu_ms": 1.9}, replace(key, threads=4): {"products_cpu_ms": 0.7}}
+    stored = ledger.reference_times(key.device_id)
+    assert stored == {key: {"products_cpu_ms": 1.9}, replace(key, threads=4): {"products_cpu_ms": 0.7}}

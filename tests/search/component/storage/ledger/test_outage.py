@@ -145,9 +145,9 @@ def test_a_study_goes_on_after_its_connection_was_cut(space, postgresql):
 def test_a_run_whose_database_is_killed_waits_for_it_and_loses_nothing(make_study, server, moment, tmp_path):
     undisturbed = make_study(trials=3)
     undisturbed.run()
-    made = make_study(trials=3)
-    made = replace(made, space=SearchSpace.from_json(made.space.to_json() | {"storage": server.url}))
-    made = replace(made, folder=tmp_path / "other", runner=type(made.runner)(), device=type(made.device)())
+    study = make_study(trials=3)
+    study = replace(study, space=SearchSpace.from_json(study.space.to_json() | {"storage": server.url}))
+    study = replace(study, folder=tmp_path / "other", runner=type(study.runner)(), device=type(study.device)())
     killed = []
 
     def kill_once(job):
@@ -155,13 +155,13 @@ def test_a_run_whose_database_is_killed_waits_for_it_and_loses_nothing(make_stud
             killed.append(time.monotonic())
             server.kill_for(0.5)
 
-    made.runner.before = kill_once
-    assert made.run().complete
+    study.runner.before = kill_once
+    assert study.run().complete
     assert killed
-    assert made.runner.runs == undisturbed.runner.runs
-    assert made.device.measured == undisturbed.device.measured
-    assert made.numbers_by_state() == undisturbed.numbers_by_state()
-    assert made.numbers_by_state()[TrialState.RUNNING] == 0
+    assert study.runner.runs == undisturbed.runner.runs
+    assert study.device.measured == undisturbed.device.measured
+    assert study.numbers_by_state() == undisturbed.numbers_by_state()
+    assert study.numbers_by_state()[TrialState.RUNNING] == 0
 
 
 @pytest.mark.long

@@ -22,7 +22,7 @@ def cost(cpu_seconds=0.25, wall=0.5):
 
 
 @pytest.fixture
-def made(ledger):
+def filled(ledger):
     """The results of a trial; the stage named at place n took n CPU-seconds."""
 
     def write(stage, row, cpu_seconds):
@@ -39,20 +39,20 @@ def made(ledger):
     return ledger
 
 
-def test_each_result_has_its_stage_in_the_order_of_time(made: Ledger):
-    found = made.provenance.of_trial(KEYS, [KEYS.device_id])
-    assert [run.stage for run in found] == list(NAMES)
-    assert [run.detail for run in found] == ["", "screen-1", "", "rung 1", ""]
-    assert all(run.versions == {"torch": "2.13"} for run in found)
-    assert all(abs(run.made_at - time.time()) < 60 for run in found)
+def test_each_result_has_its_stage_in_the_order_of_time(filled: Ledger):
+    runs = filled.provenance.of_trial(KEYS, [KEYS.device_id])
+    assert [run.stage for run in runs] == list(NAMES)
+    assert [run.detail for run in runs] == ["", "screen-1", "", "rung 1", ""]
+    assert all(run.versions == {"torch": "2.13"} for run in runs)
+    assert all(abs(run.made_at - time.time()) < 60 for run in runs)
 
 
-def test_each_result_has_the_cost_of_the_run_that_made_it(made: Ledger):
-    found = {run.stage: run.cost for run in made.provenance.of_trial(KEYS, [KEYS.device_id])}
-    assert {stage.value: cost.cpu_seconds for stage, cost in found.items()} == {
+def test_each_result_has_the_cost_of_the_run_that_made_it(filled: Ledger):
+    costs = {run.stage: run.cost for run in filled.provenance.of_trial(KEYS, [KEYS.device_id])}
+    assert {stage.value: cost.cpu_seconds for stage, cost in costs.items()} == {
         name: place for place, name in enumerate(NAMES)
     }
-    assert {(cost.wall_seconds, cost.ran_on) for cost in found.values()} == {(0.5, "worker here/1")}
+    assert {(cost.wall_seconds, cost.ran_on) for cost in costs.values()} == {(0.5, "worker here/1")}
 
 
 def test_the_result_of_an_equal_file_has_no_cost(ledger: Ledger):

@@ -136,9 +136,9 @@ def test_a_study_that_fails_half_way_leaves_nothing(storage, other, destination,
 
 def taken_runs(url):
     ledger = Ledger.open(url)
-    found = ledger.costs.runs("one")
+    runs = ledger.costs.runs("one")
     ledger.close()
-    return found
+    return runs
 
 
 def test_a_study_that_another_program_made_meanwhile_is_refused(storage, other, destination):

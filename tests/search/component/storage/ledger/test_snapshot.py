@@ -79,9 +79,9 @@ def test_a_trial_that_runs_waits_in_the_snapshot(make, storage):
     rows = make("one", keys(1))
     rows.start("{}")
     rows.enqueue('{"x": 0.5}', "why")
-    (found,) = taken(storage)
-    assert [trial["state"] for trial in found.trials] == ["COMPLETE", "WAITING", "WAITING"]
-    assert found.open == 2
+    (study,) = taken(storage)
+    assert [trial["state"] for trial in study.trials] == ["COMPLETE", "WAITING", "WAITING"]
+    assert study.open == 2
     assert rows.states(1) == {1: "RUNNING", 2: "WAITING"}
 
 
@@ -90,8 +90,8 @@ def test_attributes_may_be_left_out(make, storage):
     rows.change_attribute("waits", lambda _: 1)
     rows.change_attribute("stays", lambda _: 2)
     with snapshot(storage) as seen:
-        found = seen.study("one", ["waits"])
-    assert [row["name"] for row in found.attributes] == ["stays"]
+        study = seen.study("one", ["waits"])
+    assert [row["name"] for row in study.attributes] == ["stays"]
 
 
 def test_what_is_written_after_its_begin_is_not_seen(make, ledger, storage):
@@ -124,13 +124,13 @@ def test_results_that_only_other_studies_name_stay_behind(make, ledger, storage)
     ledger.add(BlockStructureRow("b", "base", 28, "c", {}, {}, "statistics"), COST)
     ledger.add(TrainingRow("base", 1, 0.9, None, 10, "base"), COST)  # no trial names it, and both need it
     with snapshot(storage) as seen:
-        found = seen.results(["one"])
-        assert {row["weights_key"] for row in found.tables["vs_training"]} == {"w1", "w3", "base"}
-        assert {row["artifact_key"] for row in found.tables["vs_artifact"]} == {"a1", "a3"}
-        assert {row["artifact_key"] for row in found.tables["vs_accuracy"]} == {"a1", "a3"}
-        assert {row["graph_key"] for row in found.tables["vs_measurement"]} == {"g1", "g3"}
-        assert set(found.files()) == {"checkpoint1", "checkpoint3", "base", "statistics"}
-        assert set(found.models()) == {"model1", "model3"}
+        results = seen.results(["one"])
+        assert {row["weights_key"] for row in results.tables["vs_training"]} == {"w1", "w3", "base"}
+        assert {row["artifact_key"] for row in results.tables["vs_artifact"]} == {"a1", "a3"}
+        assert {row["artifact_key"] for row in results.tables["vs_accuracy"]} == {"a1", "a3"}
+        assert {row["graph_key"] for row in results.tables["vs_measurement"]} == {"g1", "g3"}
+        assert set(results.files()) == {"checkpoint1", "checkpoint3", "base", "statistics"}
+        assert set(results.models()) == {"model1", "model3"}
         assert seen.results(["one", "two"]).count == 3 * 4 + 2
 
 
@@ -150,8 +150,8 @@ def test_files_of_screened_graphs_are_not_named_and_those_that_judge_are(make, l
     ledger.add(ArtifactRow("l", "logits", "logits", 1, "here", {}), COST)
     ledger.add(TrainingRow("w", 0, 0.9, 0.1, 1, None), COST)
     with snapshot(storage) as seen:
-        found = seen.results([])
-    assert (found.models(), found.files()) == (["model", "judged", "other"], ["logits"])
+        results = seen.results([])
+    assert (results.models(), results.files()) == (["model", "judged", "other"], ["logits"])
 
 
 def test_costs_come_with_the_runs_of_a_study_or_with_its_results(make, ledger, storage):
@@ -178,5 +178,5 @@ def test_no_row_has_a_number_that_the_database_gave(make, ledger, storage):
     with snapshot(storage) as seen:
         study, results = seen.study("one"), seen.results(["one"])
     rows = [*study.attributes, *study.trials, *study.runs]
-    rows += [row for found in results.tables.values() for row in found]
+    rows += [row for table in results.tables.values() for row in table]
     assert not [row for row in rows if "id" in row]

@@ -139,12 +139,12 @@ def test_two_drivers_that_do_not_see_each_other_ask_different_plans():
     study = new_study(AutoSampler(0, pool=small_pool, startup_trials=1))
     first = study.ask()
     study.tell(first, (0.8 if first.suggest_categorical("family", FAMILIES) == "a" else 0.7, 1.0))
-    one, two = study.ask(), study.ask()  # neither has said anything yet
-    asked = [
+    earlier, later = study.ask(), study.ask()  # neither has said anything yet
+    plans = [
         (trial.suggest_categorical("family", FAMILIES), trial.suggest_categorical("method", ("x", "y")))
-        for trial in (two, one)
+        for trial in (later, earlier)
     ]
-    assert asked[0] != asked[1]
+    assert plans[0] != plans[1]
 
 
 def test_a_modelled_proposal_says_what_it_is_expected_to_add():
@@ -184,11 +184,11 @@ def test_a_waiting_plan_is_not_asked_for_by_another_trial():
     method = trial.suggest_categorical("family", FAMILIES), trial.suggest_categorical("method", ("x", "y"))
     study.tell(trial, (0.5, 1.0))
     others = [plan for plan in small_pool(None, 6) if tuple(plan.values()) != method]
-    asked = study.ask()
+    waiting = study.ask()
     for plan in others[1:]:
         study.enqueue_trial(plan)
-    assert asked.suggest_categorical("family", FAMILIES) == others[0]["family"]
-    assert asked.suggest_categorical("method", ("x", "y")) == others[0]["method"]
+    assert waiting.suggest_categorical("family", FAMILIES) == others[0]["family"]
+    assert waiting.suggest_categorical("method", ("x", "y")) == others[0]["method"]
 
 
 def test_failed_trials_are_neither_repeated_nor_modelled():
@@ -241,8 +241,8 @@ def test_trials_that_were_only_screened_teach_the_model():
         accuracy, cost, *_ = outcome(family, *rest)
         trial.set_user_attr("seen", (accuracy if family == "c" else 0.1, cost))
         study.tell(trial, state=TrialState.PRUNED)
-    asked = [suggest(study.ask())[0] for _ in range(5)]
-    assert asked == ["c"] * 5
+    families = [suggest(study.ask())[0] for _ in range(5)]
+    assert families == ["c"] * 5
 
 
 def test_a_cost_that_was_only_measured_teaches_the_model():
@@ -335,15 +335,15 @@ def test_a_prior_that_has_changed_is_asked_again():
     plans = PlanPool(alike_and_others, None, prior, 0)
     before = plans.at(0)[2].prior[:, 0, 1]
     prior.revision = 2
-    assert plans.at(1)[2].prior[:, 0, 1].tolist() == [pytest.approx(one + 0.02) for one in before]
+    assert plans.at(1)[2].prior[:, 0, 1].tolist() == [pytest.approx(value + 0.02) for value in before]
 
 
 def test_where_nothing_is_expected_the_same_is_taken_off_and_added():
     """Of what was observed and of what is asked other plans may be known."""
     encoding = PlanPool(alike_and_others, None, Growing(), 0)
-    observed, asked = encoding.at(0)[2].take([0, 1]), encoding.at(0)[2].take([2, 3])
-    observed.prior[:, 1, 0], asked.prior[:, 1, 0] = [100.0, math.nan], [10.0, math.nan]
-    before, after = _priors(observed, asked, Objective(maximised=False, is_cost=True), 1)
+    observed, proposed = encoding.at(0)[2].take([0, 1]), encoding.at(0)[2].take([2, 3])
+    observed.prior[:, 1, 0], proposed.prior[:, 1, 0] = [100.0, math.nan], [10.0, math.nan]
+    before, after = _priors(observed, proposed, Objective(maximised=False, is_cost=True), 1)
     assert before[1] == after[1]
 
 
@@ -351,8 +351,8 @@ def test_unknown_objectives_of_a_running_trial_are_believed():
     """Without it, the same gain would be looked for again and again."""
     study = new_study(AutoSampler(0, pool=pool))
     go_on(study, 15)
-    asked = [suggest(study.ask()) for _ in range(8)]
-    assert len(set(asked)) == 8
+    plans = [suggest(study.ask()) for _ in range(8)]
+    assert len(set(plans)) == 8
 
 
 def test_limits_are_met_with_eight_trials_in_flight():
@@ -392,8 +392,8 @@ def test_features_help_to_predict_costs():
     assert calls
 
 
-@pytest.mark.parametrize(("dear", "asked"), [("a", "b"), ("b", "a")])
-def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, asked):
+@pytest.mark.parametrize(("dear", "proposed"), [("a", "b"), ("b", "a")])
+def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, proposed):
     def prior(plan):
         return (0.9, None), (100.0 if plan["family"] == dear else 1.0, None)
 
@@ -406,7 +406,7 @@ def test_what_is_expected_of_a_family_decides_before_it_was_tried(dear, asked):
         trial = study.ask()
         suggest(trial)
         study.tell(trial, (0.88, 1.0))
-    assert suggest(study.ask())[0] == asked
+    assert suggest(study.ask())[0] == proposed
 
 
 def test_what_cannot_reach_the_front_at_its_best_is_not_asked_for():

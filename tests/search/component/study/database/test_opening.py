@@ -17,26 +17,26 @@ CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_dat
 
 @pytest.fixture
 def other_version(postgresql):
-    made = postgresql()
-    prepare(made)
-    engine = create_engine(made)
+    url = postgresql()
+    prepare(url)
+    engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE vitsearch_version SET version_num = '9999'"))
     engine.dispose()
-    return made
+    return url
 
 
 @pytest.fixture
 def other_objectives(postgresql, space):
-    made = SearchSpace.from_json(space.to_json() | {"storage": postgresql()})
-    Study.open(made).close()
-    return SearchSpace.from_json(made.to_json() | {"objectives": {"accuracy": "maximize", "size_mb": "minimize"}})
+    earlier = SearchSpace.from_json(space.to_json() | {"storage": postgresql()})
+    Study.open(earlier).close()
+    return SearchSpace.from_json(earlier.to_json() | {"objectives": {"accuracy": "maximize", "size_mb": "minimize"}})
 
 
 def test_programs_that_start_at_once_make_a_study_once(space, storage):
-    made = SearchSpace.from_json(space.to_json() | {"storage": storage})
+    there = SearchSpace.from_json(space.to_json() | {"storage": storage})
     with ThreadPoolExecutor(4) as threads:
-        studies = list(threads.map(Study.open, [made] * 4))
+        studies = list(threads.map(Study.open, [there] * 4))
     assert studies[0].attributes["runs"] == 4
     for study in studies:
         study.close()
@@ -50,10 +50,10 @@ def test_a_database_of_another_version_is_closed(other_version):
 
 
 def test_a_database_without_the_study_is_closed(postgresql):
-    made = postgresql()
+    url = postgresql()
     with pytest.raises(StudyError, match="no study 'other'") as refused:
-        Study.read(made, "other")
-    assert connections_to(made) == 0, refused
+        Study.read(url, "other")
+    assert connections_to(url) == 0, refused
 
 
 def test_a_study_of_other_objectives_is_closed(other_objectives):
@@ -66,6 +66,6 @@ def connections_to(storage):
     """How many others have it open; the traceback of what was raised keeps alive what was not closed."""
     engine = create_engine(storage)
     with engine.connect() as connection:
-        found = connection.execute(text(CONNECTIONS)).scalar_one()
+        count = connection.execute(text(CONNECTIONS)).scalar_one()
     engine.dispose()
-    return found
+    return count

@@ -160,8 +160,8 @@ def test_trials_of_another_driver_are_followed_as_they_change(opened, monkeypatc
 
 
 def test_two_drivers_give_different_numbers(opened):
-    one, other = opened(), opened()
-    assert [driver.ask().number for driver in (one, other, one, other)] == [0, 1, 2, 3]
+    first, second = opened(), opened()
+    assert [driver.ask().number for driver in (first, second, first, second)] == [0, 1, 2, 3]
 
 
 def test_what_waits_is_asked_in_turn_with_its_number(opened):
@@ -169,18 +169,18 @@ def test_what_waits_is_asked_in_turn_with_its_number(opened):
     driver.tell(driver.ask())
     for x in (0.25, 0.5):
         driver.view.enqueue({"x": x}, "why")
-    asked = [driver.ask() for _ in range(3)]
-    assert [trial.number for trial in asked] == [1, 2, 3]
-    assert [trial.params["x"] for trial in asked[:2]] == [0.25, 0.5]
+    drawn = [driver.ask() for _ in range(3)]
+    assert [trial.number for trial in drawn] == [1, 2, 3]
+    assert [trial.params["x"] for trial in drawn[:2]] == [0.25, 0.5]
 
 
 def test_what_waits_and_another_driver_takes_is_not_asked_here(opened):
-    one, other = opened(), opened()
+    first, second = opened(), opened()
     for x in (0.25, 0.5, 0.75):
-        one.view.enqueue({"x": x}, "why")
-    asked = [driver.ask() for driver in (one, other, one, other)]
-    assert [trial.number for trial in asked] == [0, 1, 2, 3]
-    assert [trial.params["x"] for trial in asked[:3]] == [0.25, 0.5, 0.75]
+        first.view.enqueue({"x": x}, "why")
+    drawn = [driver.ask() for driver in (first, second, first, second)]
+    assert [trial.number for trial in drawn] == [0, 1, 2, 3]
+    assert [trial.params["x"] for trial in drawn[:3]] == [0.25, 0.5, 0.75]
 
 
 def test_a_released_trial_goes_on_with_what_it_had_before_new_ones(opened):
@@ -197,8 +197,8 @@ def test_a_number_outside_of_its_bounds_is_shown(opened):
     driver = opened()
     driver.view.enqueue({"x": 1.5}, "the file had it before")
     with pytest.warns(UserWarning, match="out of range"):
-        asked = driver.ask()
-    driver.tell(asked)
+        open_trial = driver.ask()
+    driver.tell(open_trial)
     driver.copy.forget()
     assert driver.shown()[0].params["x"] == 1.5
 
@@ -208,9 +208,9 @@ def test_equal_parameters_are_found_whatever_has_become_of_their_trial(opened):
     driver.view.enqueue({"x": 0.1 + 0.2, "word": "a"}, "why")
     same, other = {"x": 0.3, "word": "a"}, {"x": 0.31, "word": "a"}
     assert driver.view.holds(same)
-    asked = driver.ask()
+    open_trial = driver.ask()
     assert driver.view.holds(same)
-    driver.tell(asked)
+    driver.tell(open_trial)
     assert driver.view.holds(same)
     assert not driver.view.holds(other)
     assert not driver.view.holds({"x": 0.3})

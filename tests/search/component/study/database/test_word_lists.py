@@ -16,8 +16,8 @@ from vitsearch.study.sampling import Unpruned
 def test_words_that_come_and_go_keep_the_trials(open_study, storage):
     study, plans = open_study(storage, space__quantization=["fp32", "int8_dynamic"], space__pruning_scope=["uniform"])
     study.enqueue(plans.parameters(plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))), "test")
-    asked = study.ask(plans, ME)
-    study.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
+    open_trial = study.ask(plans, ME)
+    study.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS))
     grown, plans = open_study(
         storage, space__backbone=[{"name": n, "weights": "builtin"} for n in ("fake_vit", "new_vit")]
     )
@@ -47,16 +47,16 @@ def test_optuna_alone_refuses_a_list_that_grew():
 
 def test_two_drivers_go_on_while_one_of_them_lengthens_a_list(open_study, storage):
     names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
-    one, plans = open_study(storage, space__backbone=names("a", "b"))
-    early, done = one.ask(plans, ME), one.ask(plans, ME)
-    one.tell(done, Record("confirmed", done.plan, metrics=METRICS))
-    other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
-    other.ask(wider, ME)
-    late = one.ask(plans, ME)
+    first, plans = open_study(storage, space__backbone=names("a", "b"))
+    early, done = first.ask(plans, ME), first.ask(plans, ME)
+    first.tell(done, Record("confirmed", done.plan, metrics=METRICS))
+    second, wider = open_study(storage, space__backbone=names("a", "b", "c"))
+    second.ask(wider, ME)
+    late = first.ask(plans, ME)
     assert plans.contains(late.plan) or late.record
-    for asked in (early, late):
-        one.tell(asked, Record("confirmed", asked.plan, metrics=METRICS))
-    assert other.ask(wider, ME).number == 4
+    for open_trial in (early, late):
+        first.tell(open_trial, Record("confirmed", open_trial.plan, metrics=METRICS))
+    assert second.ask(wider, ME).number == 4
 
 
 def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
@@ -64,11 +64,11 @@ def test_a_dropped_word_that_is_drawn_is_told_at_once(open_study):
     study.ask(plans, ME)
     smaller, plans = open_study(space__quantization=["fp32"])
     smaller.enqueue({"quantization@onnxruntime": "int8_dynamic"}, "test")
-    asked = smaller.ask(plans, ME)
-    assert asked.record.outcome == "off_space"
-    assert asked.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
-    smaller.tell(asked, asked.record)
-    trial = trials(smaller)[asked.number]
+    open_trial = smaller.ask(plans, ME)
+    assert open_trial.record.outcome == "off_space"
+    assert open_trial.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
+    smaller.tell(open_trial, open_trial.record)
+    trial = trials(smaller)[open_trial.number]
     assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"in_space": 1.0})
 
 
@@ -98,26 +98,26 @@ def test_a_word_that_was_dropped_while_its_trial_waited_is_told(open_study, left
     waiting = plans.unpruned(Unpruned("fake_vit", "onnxruntime", "cpu", "int8_dynamic"))
     study.enqueue(plans.parameters(waiting), "test")
     smaller, plans = open_study(space__quantization=left)
-    asked = smaller.ask(plans, ME)
-    assert asked.record.outcome == "off_space"
-    assert asked.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
+    open_trial = smaller.ask(plans, ME)
+    assert open_trial.record.outcome == "off_space"
+    assert open_trial.record.reason == "the space file no longer has quantization@onnxruntime=int8_dynamic"
 
 
 def test_a_list_that_was_lengthened_while_a_trial_was_drawn_breaks_nothing(open_study, storage):
     names = lambda *words: [{"name": word, "weights": "builtin"} for word in words]  # noqa: E731
-    one, plans = open_study(storage, space__backbone=names("a", "b"))
-    one.ask(plans, ME)
-    other, wider = open_study(storage, space__backbone=names("a", "b", "c"))
+    first, plans = open_study(storage, space__backbone=names("a", "b"))
+    first.ask(plans, ME)
+    second, wider = open_study(storage, space__backbone=names("a", "b", "c"))
 
     class Meanwhile(optuna.samplers.RandomSampler):
         def before_trial(self, *_):
-            other.ask(wider, ME)
-            one.sample_with(optuna.samplers.RandomSampler(seed=1))
+            second.ask(wider, ME)
+            first.sample_with(optuna.samplers.RandomSampler(seed=1))
 
-    one.sample_with(Meanwhile())
-    late = one.ask(plans, ME)
+    first.sample_with(Meanwhile())
+    late = first.ask(plans, ME)
     third, _ = open_study(storage, space__backbone=names("a", "b", "c"))
-    for driver, choices in ((other, wider), (third, wider), (one, plans), (other, wider)):
+    for driver, choices in ((second, wider), (third, wider), (first, plans), (second, wider)):
         assert driver.ask(choices, ME).number > late.number
     fresh, _ = open_study(storage, space__backbone=names("a", "b", "c"))
     assert {trial.distributions["backbone"].choices for trial in trials(fresh).values()} == {("a", "b", "c")}

@@ -39,22 +39,22 @@ def first(finished, outcome, **where):
 
 def test_a_confirmed_trial_has_its_file_limits_measurements_and_stages(finished, detail):
     number = first(finished, "confirmed")
-    found = detail(number)
-    assert found.file.path.is_file()
-    assert found.file.path.parent.name + found.file.path.stem == found.file.sha256
-    assert [limit.is_met for limit in found.limits] == [True]
-    assert found.limits[0].name.startswith("accuracy>=")
-    assert found.measurements
-    assert {"measure", "export"} <= {run.stage.value for run in found.stages}
-    assert [run.made_at for run in found.stages] == sorted(run.made_at for run in found.stages)
+    shown_trial = detail(number)
+    assert shown_trial.file.path.is_file()
+    assert shown_trial.file.path.parent.name + shown_trial.file.path.stem == shown_trial.file.sha256
+    assert [limit.is_met for limit in shown_trial.limits] == [True]
+    assert shown_trial.limits[0].name.startswith("accuracy>=")
+    assert shown_trial.measurements
+    assert {"measure", "export"} <= {run.stage.value for run in shown_trial.stages}
+    assert [run.made_at for run in shown_trial.stages] == sorted(run.made_at for run in shown_trial.stages)
 
 
 def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detail):
     number = next(n for n, record in finished.records().items() if record.outcome in ("not_promoted", "dominated"))
-    found = detail(number)
-    assert found.file is None
-    assert found.place == "not confirmed: its accuracy was not evaluated"
-    text = shown(print_detail, found, width=400)
+    shown_trial = detail(number)
+    assert shown_trial.file is None
+    assert shown_trial.place == "not confirmed: its accuracy was not evaluated"
+    text = shown(print_detail, shown_trial, width=400)
     assert f": {finished.records()[number].reason}" in text
     assert "file:    none was exported" in text
 
@@ -62,10 +62,10 @@ def test_a_trial_that_was_not_trained_has_its_reason_and_no_file(finished, detai
 @pytest.mark.long
 def test_every_trial_can_be_shown_and_is_json(finished, detail):
     for number in finished.records():
-        found = detail(number)
-        value = json.loads(json_text(PrintedDetail.of(found)))
+        shown_trial = detail(number)
+        value = json.loads(json_text(PrintedDetail.of(shown_trial)))
         assert value["trial"] == number
-        assert shown(print_detail, found, width=80).startswith(f"Trial {number} of study fake\nfake_vit@")
+        assert shown(print_detail, shown_trial, width=80).startswith(f"Trial {number} of study fake\nfake_vit@")
 
 
 def test_a_number_that_is_no_finished_trial_is_refused_with_those_that_are(finished, detail):
@@ -88,24 +88,24 @@ def test_a_duplicate_is_shown_as_one_with_all_that_is_known_of_its_model(finishe
         models, records = read_models(study, ledger), study.records()
     knee = models.points[models.knee]
     old = replace(records[knee.trial], duplicate_of=knee.trial, metrics=NO_METRICS)
-    found = point_of(models, 999, old)
-    assert (found.trial, found.metrics) == (999, knee.metrics)
+    point = point_of(models, 999, old)
+    assert (point.trial, point.metrics) == (999, knee.metrics)
     assert old.shown_outcome == "duplicate"
 
 
 def test_a_file_that_is_gone_is_said(finished, detail, tmp_path):
     number = first(finished, "confirmed")
     with finished.opened() as (study, ledger):
-        found = read_detail(study, ledger, FileStore(tmp_path / "elsewhere"), number)
-    assert found.file.path is None
-    assert "file:    not on this machine; the store is " in shown(print_detail, found)
+        shown_trial = read_detail(study, ledger, FileStore(tmp_path / "elsewhere"), number)
+    assert shown_trial.file.path is None
+    assert "file:    not on this machine; the store is " in shown(print_detail, shown_trial)
 
 
 def test_the_place_of_a_trial_is_in_words(finished):
     with finished.opened() as (study, ledger):
         models, records = read_models(study, ledger), study.records()
     knee = models.points[models.knee]
-    places = {number: place_of(models, point_of(models, number, one), one) for number, one in records.items()}
+    places = {number: place_of(models, point_of(models, number, record), record) for number, record in records.items()}
     assert places[knee.trial] == "on the front, its knee"
     assert all(places[point.trial].startswith("on the front") for point in models.points)
     assert all(places[point.trial].startswith("dominated by trial") for point in models.others if point.feasible)
@@ -129,32 +129,32 @@ def test_the_costs_of_stages_are_those_of_the_runs_that_made_them(make_study, tm
     study.run()
     with study.opened() as (opened, ledger):
         number = next(n for n, record in opened.records().items() if record.is_confirmed)
-        found = read_detail(opened, ledger, FileStore(tmp_path), number)
-    of_workers = [run for run in found.stages if run.stage != "measure"]
+        shown_trial = read_detail(opened, ledger, FileStore(tmp_path), number)
+    of_workers = [run for run in shown_trial.stages if run.stage != "measure"]
     assert {run.cost.wall_seconds for run in of_workers} == {0.5}
-    assert "nothing was run" not in shown(print_detail, found)
+    assert "nothing was run" not in shown(print_detail, shown_trial)
 
 
 def test_which_figures_are_those_of_a_quiet_machine_is_said(finished, tmp_path):
     with finished.opened() as (study, ledger):
-        found = read_detail(study, ledger, FileStore(tmp_path), None)
-    beside = replace(found, point=replace(found.point, basis="paired"))
+        shown_trial = read_detail(study, ledger, FileStore(tmp_path), None)
+    beside = replace(shown_trial, point=replace(shown_trial.point, basis="paired"))
     assert "is what was read, and so are p95, throughput and the time to load." in shown(
         print_detail, beside, width=400
     )
-    assert "what was read" not in shown(print_detail, found)
+    assert "what was read" not in shown(print_detail, shown_trial)
 
 
 def test_a_failed_trial_has_its_failure_and_nothing_else(space, plan, tmp_path):
     plans = PlanSpace(space, "local", lambda backbone, knob, value: None, lambda backbone: 28)
     ledger, study = Ledger.open(space.storage), Study.open(space)
-    asked = study.ask(plans, DriverId.current())
+    trial = study.ask(plans, DriverId.current())
     failure = {"stage": "export", "kind": "crash", "message": "boom"}
-    study.tell(asked, Record("failed", asked.plan, "exporting failed (crash): boom", failure=failure))
-    found = read_detail(study, ledger, FileStore(tmp_path), asked.number)
-    value = json.loads(json_text(PrintedDetail.of(found)))
+    study.tell(trial, Record("failed", trial.plan, "exporting failed (crash): boom", failure=failure))
+    shown_trial = read_detail(study, ledger, FileStore(tmp_path), trial.number)
+    value = json.loads(json_text(PrintedDetail.of(shown_trial)))
     assert (value["keys"], value["file"], value["stages"], value["failure"]) == (None, None, [], failure)
-    text = shown(print_detail, found)
+    text = shown(print_detail, shown_trial)
     assert "failure: stage export, kind crash, message boom" in text
     study.close()
     ledger.close()

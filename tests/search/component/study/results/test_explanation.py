@@ -14,30 +14,35 @@ from vitsearch.cli.results.explain import print_explanation
 from vitsearch.core.json_value import json_text
 from vitsearch.study.printed.effects import PrintedExplanation
 from vitsearch.study.results.effects import BackboneEffects, Effect
-from vitsearch.study.results.explanation import Calibration, Explanation, Prediction, read_explanation
+from vitsearch.study.results.explanation import (
+    EvaluatedPrediction,
+    Explanation,
+    PredictionCalibration,
+    read_explanation,
+)
 from vitsearch.study.results.objectives import ObjectiveEffects
 
 
 def objective(name="cpu_ms_p50", **changes):
     effect = Effect("quantization in openvino", "fp32", "int8_ptq", *map(math.log, (1.01, 0.98, 1.04)), 4)
-    known = {"backbones": (BackboneEffects("vit", 12, 0.95, (effect,)),), "importances": {"deployment": 0.4}}
-    return ObjectiveEffects(**{"name": name, "explained": 0.97, "measured": 12, "predicted": 0} | known | changes)
+    parts = {"backbones": (BackboneEffects("vit", 12, 0.95, (effect,)),), "importances": {"deployment": 0.4}}
+    return ObjectiveEffects(**{"name": name, "explained": 0.97, "measured": 12, "predicted": 0} | parts | changes)
 
 
 @pytest.fixture
 def explanation():
     predictions = (
-        Prediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
-        Prediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
+        EvaluatedPrediction(4, 0.90, 0.01, 0.91, 0.90, 0.92, True),
+        EvaluatedPrediction(5, 0.85, 0.001, 0.95, 0.94, 0.96, False),
     )
     return Explanation("fake", False, (objective(),), predictions)
 
 
 def test_the_effects_of_a_study_are_json(finished):
     with finished.opened() as (study, ledger):
-        found = read_explanation(study, ledger)
-    value = json.loads(json_text(PrintedExplanation.of(found)))
-    assert [one["objective"] for one in value["objectives"]] == ["accuracy", "cpu_ms_p50"]
+        explanation = read_explanation(study, ledger)
+    value = json.loads(json_text(PrintedExplanation.of(explanation)))
+    assert [row["objective"] for row in value["objectives"]] == ["accuracy", "cpu_ms_p50"]
     accuracy, cost = value["objectives"]
     assert accuracy["predicted"] > 0
     assert cost["predicted"] == 0
@@ -58,12 +63,12 @@ def test_costs_of_the_fake_device_fall_where_more_is_removed(finished):
 
 def test_predictions_are_held_against_what_came(finished):
     with finished.opened() as (study, ledger):
-        found, records = read_explanation(study, ledger), study.records()
-    assert {one.trial for one in found.predictions} == {
+        explanation, records = read_explanation(study, ledger), study.records()
+    assert {prediction.trial for prediction in explanation.predictions} == {
         number for number, record in records.items() if record.is_confirmed and record.proxy is not None
     }
-    assert next(found.calibration.lines()).startswith(
-        f"{len(found.predictions)} predicted accuracies were measured later"
+    assert next(explanation.calibration.lines()).startswith(
+        f"{len(explanation.predictions)} predicted accuracies were measured later"
     )
 
 
@@ -126,9 +131,9 @@ accuracies = st.floats(0.05, 0.95)
 
 @given(accuracies, st.floats(0.0, 0.05), accuracies, st.floats(0.001, 0.05))
 def test_a_prediction_holds_where_what_was_measured_lies_in_the_interval_that_is_shown(predicted, by, measured, half):
-    one = Prediction(0, predicted, by, measured, measured - half, measured + half, False)
-    low, high = one.interval
-    assert one.holds == (low <= measured <= high)
+    prediction = EvaluatedPrediction(0, predicted, by, measured, measured - half, measured + half, False)
+    low, high = prediction.interval
+    assert prediction.holds == (low <= measured <= high)
     assert low <= predicted <= high
     assert high - low >= min(0.05, 2 * half) - 1e-9, "the error of the images is part of it"
 
@@ -137,13 +142,13 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
     """Two of three lay outside the interval shown, and "3 of 3 lie within" stood below."""
     measured = (0.8735, 0.9000, 0.8950)
     predictions = tuple(
-        Prediction(number, one - 0.058, 0.0275, one, one - 0.0135, one + 0.0135, True)
-        for number, one in enumerate(measured)
+        EvaluatedPrediction(number, value - 0.058, 0.0275, value, value - 0.0135, value + 0.0135, True)
+        for number, value in enumerate(measured)
     )
     text = shown(print_explanation, Explanation("fake", False, (), predictions))
     rows = [line.split() for line in text.splitlines() if line.strip()[:1].isdigit() and " to 0." in line]
     within = [float(row[2]) <= float(row[5]) <= float(row[4]) for row in rows]
-    assert [row[7] for row in rows] == ["yes" if one else "no" for one in within]
+    assert [row[7] for row in rows] == ["yes" if is_within else "no" for is_within in within]
     assert f"{sum(within)} of 3 lie" in text
 
 
@@ -165,6 +170,8 @@ def test_the_count_is_that_of_the_rows_that_are_shown_within():
     ids=["all above", "both below", "most above", "scatter", "a single one"],
 )
 def test_an_error_that_the_predictions_share_is_said(errors, said):
-    found = Calibration(tuple(Prediction(0, 0.8, 0.02, 0.8 + one, 0.78, 0.82, True) for one in errors))
-    common = found.common()
+    calibration = PredictionCalibration(
+        tuple(EvaluatedPrediction(0, 0.8, 0.02, 0.8 + error, 0.78, 0.82, True) for error in errors)
+    )
+    common = calibration.common()
     assert common == said or (said is not None and common is not None and common.startswith(said))

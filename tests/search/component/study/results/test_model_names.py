@@ -47,24 +47,24 @@ def test_the_python_interface_takes_every_name(stored, knee):
     )
     assert stored.show("baseline").point.trial is stored.show(None).point.trial is None
     assert stored.compare("baseline", "knee").second.trial == knee
-    for asked in (stored.show, stored.class_accuracies, lambda name: stored.compare(name, "knee")):
+    for method in (stored.show, stored.class_accuracies, lambda name: stored.compare(name, "knee")):
         with pytest.raises(StudyError, match="'kneee' names no model; did you mean 'knee'"):
-            asked("kneee")
+            method("kneee")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given"), [(Wanted(), "neither"), (Wanted(0, "min cpu_ms_p50"), "both, 0 and 'min")]
+    ("wanted", "message"), [(Wanted(), "neither"), (Wanted(0, "min cpu_ms_p50"), "both, 0 and 'min")]
 )
-def test_a_model_is_wanted_by_name_or_by_rule(stored, wanted, given):
-    with pytest.raises(StudyError, match=given):
+def test_a_model_is_wanted_by_name_or_by_rule(stored, wanted, message):
+    with pytest.raises(StudyError, match=message):
         stored.ship(wanted)
 
 
 def test_a_study_without_a_feasible_model_has_no_knee(make_study):
-    made = make_study(trials=1).with_space(limits={"accuracy": {"min": 0.999}})
-    made.run()
+    study = make_study(trials=1).with_space(limits={"accuracy": {"min": 0.999}})
+    study.run()
     with pytest.raises(StudyError) as caught:
-        number_of("knee", vs.open_study(made.folder / "fake.db").front)
+        number_of("knee", vs.open_study(study.folder / "fake.db").front)
     assert str(caught.value) == "study 'fake' has no knee: no model meets the limits"
 
 

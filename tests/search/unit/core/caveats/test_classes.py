@@ -60,8 +60,9 @@ def test_other_models_that_miss_a_class_share_a_line():
 
 @given(counts)
 def test_a_caveat_follows_from_the_counts(confusion):
-    found = class_caveats(confusion, NAMES)
-    recalls = [one.accuracy for one in confusion.by_class(NAMES)]
-    assert [one.accuracy for one in found.missed] == sorted(one for one in recalls if one < confusion.mean_recall / 2)
+    caveats = class_caveats(confusion, NAMES)
+    recalls = [row.accuracy for row in confusion.by_class(NAMES)]
+    few = sorted(recall for recall in recalls if recall < confusion.mean_recall / 2)
+    assert [row.accuracy for row in caveats.missed] == few
     low, _ = wilson(confusion.correct, confusion.n)
-    assert (found.always is None) == (low > confusion.largest_share)
+    assert (caveats.always is None) == (low > confusion.largest_share)

@@ -17,27 +17,27 @@ FP16 = Deployment("nano", "onnxruntime", "cpu", "fp16")
 LINEAR_INT8 = replace(FP16, precision="int8_qat", quantized_ops="linear")
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.runtime} {known.precisions[0]}")
-def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(known):
-    runtime, everywhere = RUNTIMES[known.runtime], replace(known, backbones=("*",))
+@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: f"{entry.runtime} {entry.precisions[0]}")
+def test_an_entry_concerns_what_exists_and_has_a_figure_and_a_source(entry):
+    runtime, everywhere = RUNTIMES[entry.runtime], replace(entry, backbones=("*",))
     deployments = [
-        Deployment("nano", known.runtime, provider, precision, quantized_ops=known.quantized_ops)
+        Deployment("nano", entry.runtime, provider, precision, quantized_ops=entry.quantized_ops)
         for provider in runtime.providers
         for precision in runtime.precisions
     ]
     assert any(everywhere.concerns("any", deployment) for deployment in deployments)
-    assert any(character.isdigit() for character in known.figure)
-    assert str(known) == f"{known.reason}: {known.figure} ({known.source})"
+    assert any(character.isdigit() for character in entry.figure)
+    assert str(entry) == f"{entry.reason}: {entry.figure} ({entry.source})"
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.runtime} {known.precisions[0]}")
-def test_an_entry_says_where_it_is_from_with_version_and_date(known):
-    if known.source.startswith("published: "):
+@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: f"{entry.runtime} {entry.precisions[0]}")
+def test_an_entry_says_where_it_is_from_with_version_and_date(entry):
+    if entry.source.startswith("published: "):
         return
-    version, date = re.search(known.runtime + r" \d+\.\d+", known.source), re.search(r"20\d\d-\d\d-\d\d", known.source)
+    version, date = re.search(entry.runtime + r" \d+\.\d+", entry.source), re.search(r"20\d\d-\d\d-\d\d", entry.source)
     assert version
     assert date
-    assert ("measured on " in known.source) or known.about == "arithmetic", "a time was measured on a machine"
+    assert ("measured on " in entry.source) or entry.about == "arithmetic", "a time was measured on a machine"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_other_combinations_have_no_warning(backbone, deployment):
 
 
 def test_a_space_has_one_line_for_each_entry():
-    int8 = [FP16.at("fp32"), *(replace(LINEAR_INT8, precision=one) for one in ("int8_dynamic", "int8_ptq"))]
+    int8 = [FP16.at("fp32"), *(replace(LINEAR_INT8, precision=precision) for precision in ("int8_dynamic", "int8_ptq"))]
     (line,) = warnings(["vit_fmnist_p4", "efficientvit_fmnist", "efficientvit_b0"], int8)
     assert line.startswith("efficientvit_fmnist, efficientvit_b0 on onnxruntime at int8_dynamic, int8_ptq: int8 in")
 
@@ -88,10 +88,10 @@ def test_times_of_the_study_take_the_place_of_those_from_elsewhere():
     """A table with .51 against .63 ms had "CPU times 0.96 to 1.02 of fp32" below it."""
     fp16 = replace(FP16, precision="fp16")
     assert "0.98 to 1.12 times" in warning("vit_fmnist_p4", fp16)
-    found = warning("vit_fmnist_p4", fp16, beside=(OWN,))
-    assert "no fp16 kernels" in found
-    assert found.endswith("; here its cpu_ms_p50 is 0.81 (0.77 to 0.85) times that of fp32, trial 3")
-    assert "0.98" not in found
+    text = warning("vit_fmnist_p4", fp16, beside=(OWN,))
+    assert "no fp16 kernels" in text
+    assert text.endswith("; here its cpu_ms_p50 is 0.81 (0.77 to 0.85) times that of fp32, trial 3")
+    assert "0.98" not in text
 
 
 def test_a_figure_beside_fp16_is_answered_by_fp16_alone():

@@ -33,8 +33,8 @@ def test_a_precision_is_shown_with_its_share(precision, shares, words):
 
 
 def test_a_precision_in_name_only_is_one_sentence():
-    found = in_name_only("int8_dynamic", {"fp32": 0.9898, "int8": 0.0102})
-    assert found == "int8 in name only: 1% of its MACs, 99% are in fp32"
+    sentence = in_name_only("int8_dynamic", {"fp32": 0.9898, "int8": 0.0102})
+    assert sentence == "int8 in name only: 1% of its MACs, 99% are in fp32"
 
 
 @pytest.mark.parametrize(

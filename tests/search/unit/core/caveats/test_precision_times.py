@@ -25,10 +25,10 @@ def test_two_precisions_of_a_model_are_one_graph(plan):
 
 
 def test_the_ratio_is_that_of_the_objective_with_its_interval():
-    found = beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "cpu_ms_p50"])
-    assert str(found) == "here its cpu_ms_p50 is 0.81 (0.76 to 0.86) times that of fp32, trial 3"
-    other = beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "latency_ms_p50"])
-    assert str(other) == "here its latency_ms_p50 is 2.00 (no interval) times that of fp32, trial 3"
+    cpu = beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "cpu_ms_p50"])
+    assert str(cpu) == "here its cpu_ms_p50 is 0.81 (0.76 to 0.86) times that of fp32, trial 3"
+    latency = beside(INT8, "trial 3", "fp32", FP32, ["accuracy", "latency_ms_p50"])
+    assert str(latency) == "here its latency_ms_p50 is 2.00 (no interval) times that of fp32, trial 3"
 
 
 def test_a_study_without_a_time_among_its_objectives_compares_cpu_time():
@@ -45,8 +45,10 @@ widths = st.floats(1.0, 1.5)
 
 
 @given(costs, widths, costs, widths)
-def test_a_ratio_lies_in_its_interval_which_is_no_narrower_than_either(one, of_one, other, of_other):
-    found = ratio(Figure(one, one / of_one, one * of_one), Figure(other, other / of_other, other * of_other))
-    assert found.low <= found.value * (1 + 1e-9)
-    assert found.value <= found.high * (1 + 1e-9)
-    assert found.high / found.value >= max(of_one, of_other) * (1 - 1e-9)
+def test_a_ratio_lies_in_its_interval_which_is_no_narrower_than_either(value, of_value, other, of_other):
+    quotient = ratio(
+        Figure(value, value / of_value, value * of_value), Figure(other, other / of_other, other * of_other)
+    )
+    assert quotient.low <= quotient.value * (1 + 1e-9)
+    assert quotient.value <= quotient.high * (1 + 1e-9)
+    assert quotient.high / quotient.value >= max(of_value, of_other) * (1 - 1e-9)

@@ -35,8 +35,8 @@ def smooth(positions):
 @pytest.mark.parametrize("settings", [ERRORS, COSTS], ids=["errors", "costs"])
 def test_the_gradient_equals_finite_differences(settings):
     encoded, positions = points(25)
-    known = np.random.default_rng(1).uniform(0, 0.1, 25)
-    loss = Loss(encoded, smooth(positions), known, settings)
+    variances = np.random.default_rng(1).uniform(0, 0.1, 25)
+    loss = Loss(encoded, smooth(positions), variances, settings)
     at = loss.start + np.random.default_rng(2).normal(0, 0.3, len(loss.start))
     np.testing.assert_allclose(loss(at)[1], approx_fprime(at, lambda x: loss(x)[0], 1e-6), rtol=1e-3, atol=1e-4)
 
@@ -45,11 +45,11 @@ def test_predictions_equal_a_dense_solve():
     encoded, positions = points(20)
     others, _ = points(7, seed=3)
     targets, deviations = smooth(positions), np.linspace(0, 0.2, 20)
-    found = Hyperparameters(np.array([1.0, 0.3, 2.0]), 0.02, 1.5, np.array([0.4, 0.1, 0.2]))
-    mean, deviation = GaussianProcess(encoded, targets, deviations, found).predict(others)
+    hyperparameters = Hyperparameters(np.array([1.0, 0.3, 2.0]), 0.02, 1.5, np.array([0.4, 0.1, 0.2]))
+    mean, deviation = GaussianProcess(encoded, targets, deviations, hyperparameters).predict(others)
     scale, both = targets.std(), encoded.and_then(others)
-    covariance = dense_covariance(both, found)
-    noise = np.diag(found.amplitude * found.noise + (deviations / scale) ** 2 + 1e-8)
+    covariance = dense_covariance(both, hyperparameters)
+    noise = np.diag(hyperparameters.amplitude * hyperparameters.noise + (deviations / scale) ** 2 + 1e-8)
     inverse = np.linalg.inv(covariance[:20, :20] + noise)
     cross = covariance[20:, :20]
     np.testing.assert_allclose(mean, cross @ inverse @ (targets - targets.mean()) + targets.mean(), rtol=1e-6)
@@ -57,16 +57,16 @@ def test_predictions_equal_a_dense_solve():
     np.testing.assert_allclose(deviation, np.sqrt(variance) * scale, rtol=1e-5)
 
 
-def dense_covariance(encoded, found):
+def dense_covariance(encoded, hyperparameters):
     count = len(encoded)
     result = np.zeros((count, count))
     for i in range(count):
         for j in range(count):
             squared = (encoded.distance[i] - encoded.distance[j]) ** 2
-            root = np.sqrt(5 * (found.weights[encoded.distance_owners] * squared).sum())
+            root = np.sqrt(5 * (hyperparameters.weights[encoded.distance_owners] * squared).sum())
             similarity = encoded.similarity[i] * encoded.similarity[j]
-            added = (found.additive[encoded.similarity_owners] * similarity).sum()
-            result[i, j] = found.amplitude * ((1 + root + root**2 / 3) * np.exp(-root) + added)
+            added = (hyperparameters.additive[encoded.similarity_owners] * similarity).sum()
+            result[i, j] = hyperparameters.amplitude * ((1 + root + root**2 / 3) * np.exp(-root) + added)
     return result
 
 
@@ -83,8 +83,8 @@ def test_it_predicts_a_smooth_function(settings):
 
 def test_a_knob_without_effect_gets_little_weight():
     encoded, positions = points(60)
-    found = fit_hyperparameters(encoded, smooth(positions), np.zeros(60), ERRORS)
-    assert found.weights[1] < found.weights[0] / 4
+    hyperparameters = fit_hyperparameters(encoded, smooth(positions), np.zeros(60), ERRORS)
+    assert hyperparameters.weights[1] < hyperparameters.weights[0] / 4
 
 
 def test_a_point_of_much_noise_hardly_counts():

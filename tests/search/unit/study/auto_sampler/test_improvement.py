@@ -38,9 +38,9 @@ def test_each_point_that_nothing_dominates_lies_in_exactly_one_box(objectives, d
     front = below(data.draw(fronts(objectives)), reference)
     boxes = partition(front[pareto(front)], reference)
     points = np.random.default_rng(0).uniform(-1, 6, size=(200, objectives))
-    held = np.all((boxes.lower < points[:, None]) & (points[:, None] < boxes.upper), axis=2).sum(axis=1)
+    boxes_around = np.all((boxes.lower < points[:, None]) & (points[:, None] < boxes.upper), axis=2).sum(axis=1)
     dominated = np.all(front[None] <= points[:, None], axis=2).any(axis=1)
-    np.testing.assert_array_equal(held, (~dominated & np.all(points < reference, axis=1)).astype(int))
+    np.testing.assert_array_equal(boxes_around, (~dominated & np.all(points < reference, axis=1)).astype(int))
 
 
 @pytest.mark.parametrize("objectives", [2, 3, 4])
@@ -59,15 +59,15 @@ def test_of_known_objectives_it_is_the_gain_of_hypervolume(objectives, data):
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
 def test_it_is_the_mean_of_sampled_gains(objectives):
-    found, sampled = found_and_sampled(objectives)
-    np.testing.assert_allclose(found, sampled, rtol=0.02, atol=0.002)
+    computed, sampled = found_and_sampled(objectives)
+    np.testing.assert_allclose(computed, sampled, rtol=0.02, atol=0.002)
 
 
 def test_with_many_random_directions_it_is_the_mean_of_sampled_gains_of_five_objectives(monkeypatch):
     monkeypatch.setattr(improvement, "DIRECTIONS", 3000)
     monkeypatch.setattr(improvement, "NODES", 8)
-    found, sampled = found_and_sampled(5)
-    np.testing.assert_allclose(found, sampled, rtol=0.08, atol=0.0005)
+    computed, sampled = found_and_sampled(5)
+    np.testing.assert_allclose(computed, sampled, rtol=0.08, atol=0.0005)
 
 
 def found_and_sampled(objectives):
@@ -79,8 +79,8 @@ def found_and_sampled(objectives):
     sampled = [
         sampled_gain(mean, deviation, front, reference, rng) for mean, deviation in zip(means, deviations, strict=True)
     ]
-    found = expected_improvement(means, deviations, front, reference, rng)
-    return found, sampled
+    computed = expected_improvement(means, deviations, front, reference, rng)
+    return computed, sampled
 
 
 def sampled_gain(mean, deviation, front, reference, rng, count=20_000):

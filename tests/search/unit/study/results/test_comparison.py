@@ -37,22 +37,22 @@ def timed(ms, half):
     return {"cpu_ms_p50": ms}, {"cpu_ms_p50": (ms - half, ms + half)}
 
 
-def only(point, one, other, images=2000):
-    (found,) = compare(MODELS, point(1, *one), point(2, *other), images).metrics
-    return found
+def only(point, first, second, images=2000):
+    (metric,) = compare(MODELS, point(1, *first), point(2, *second), images).metrics
+    return metric
 
 
 def test_a_ratio_whose_interval_excludes_one_is_significant(point):
-    found = only(point, timed(1.0, 0.05), timed(0.8, 0.04))
-    assert found.verdict == "second"
-    assert found.change == pytest.approx(0.8)
+    metric = only(point, timed(1.0, 0.05), timed(0.8, 0.04))
+    assert metric.verdict == "second"
+    assert metric.change == pytest.approx(0.8)
     half = math.hypot(math.log(1.05 / 0.95) / 2, math.log(0.84 / 0.76) / 2)
-    assert (found.low, found.high) == pytest.approx((0.8 * math.exp(-half), 0.8 * math.exp(half)))
+    assert (metric.low, metric.high) == pytest.approx((0.8 * math.exp(-half), 0.8 * math.exp(half)))
 
 
 def test_overlapping_values_are_not_significant(point):
-    found = only(point, timed(1.0, 0.1), timed(0.95, 0.1))
-    assert found.verdict == "not significant"
+    metric = only(point, timed(1.0, 0.1), timed(0.95, 0.1))
+    assert metric.verdict == "not significant"
 
 
 def test_the_better_direction_is_that_of_the_metric(point):
@@ -62,25 +62,25 @@ def test_the_better_direction_is_that_of_the_metric(point):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "verdict"),
+    ("first", "second", "verdict"),
     [
         ({"latency_ms_p95": 1.0}, {"latency_ms_p95": 2.0}, "no interval"),
         ({"latency_ms_p95": None}, {"latency_ms_p95": 2.0}, "not measured"),
         ({"params_m": 1.5}, {"params_m": 1.5}, "equal"),
     ],
 )
-def test_without_an_interval_no_difference_is_called_significant(point, one, other, verdict):
-    assert only(point, (one,), (other,)).verdict == verdict
+def test_without_an_interval_no_difference_is_called_significant(point, first, second, verdict):
+    assert only(point, (first,), (second,)).verdict == verdict
 
 
 def test_knobs_that_differ_are_named(point):
-    found = compare(MODELS, point(1, {}), point(2, {}, resolution=24), None)
-    assert found.knobs == {"resolution": (28.0, 24.0)}
+    comparison = compare(MODELS, point(1, {}), point(2, {}, resolution=24), None)
+    assert comparison.knobs == {"resolution": (28.0, 24.0)}
 
 
 def test_the_paired_test_is_described_without_its_answers(point):
-    found = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
-    assert found.accuracy_text() == (
+    comparison = compare(MODELS, point(1, {"accuracy": 0.9105}), point(2, {"accuracy": 0.9225}), 2000)
+    assert comparison.accuracy_text() == (
         "accuracy: trial 2 classifies 24 more of the same 2,000 validation images correctly. The interval above takes "
         "the two as independent. On paired answers the difference is significant if at most 138 images are judged "
         "differently (McNemar's exact test); --paired counts them"
@@ -89,8 +89,8 @@ def test_the_paired_test_is_described_without_its_answers(point):
 
 @pytest.mark.parametrize("apart", [1, 5])
 def test_a_difference_of_few_images_cannot_be_significant(point, apart):
-    found = compare(MODELS, point(1, {"accuracy": 0.91}), point(2, {"accuracy": 0.91 + apart / 2000}), 2000)
-    assert found.accuracy_text() == (
+    comparison = compare(MODELS, point(1, {"accuracy": 0.91}), point(2, {"accuracy": 0.91 + apart / 2000}), 2000)
+    assert comparison.accuracy_text() == (
         f"accuracy: trial 2 classifies {apart} more of the same 2,000 validation images correctly, which is not "
         "significant however they pair: by McNemar's exact test a difference below 6 never is"
     )
@@ -113,40 +113,43 @@ def test_the_most_images_that_may_differ():
 
 
 def test_equal_accuracies_need_no_test(point):
-    found = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
-    assert found.accuracy_text() == "accuracy: both classify equally many of the same 2,000 validation images correctly"
+    comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.9}), 2000)
+    assert (
+        comparison.accuracy_text()
+        == "accuracy: both classify equally many of the same 2,000 validation images correctly"
+    )
 
 
 def test_the_paired_answers_decide_where_they_are_known(point):
-    found = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
-    assert replace(found, paired=McNemar(2000, 10, 50)).accuracy_text() == (
+    comparison = compare(MODELS, point(1, {"accuracy": 0.9}), point(2, {"accuracy": 0.92}), 2000)
+    assert replace(comparison, paired=McNemar(2000, 10, 50)).accuracy_text() == (
         "accuracy on the same 2,000 images: trial 1 alone is right on 10, trial 2 alone on 50: significant "
         "(McNemar's exact test, p = 1.6e-07)"
     )
 
 
-def judged(point, one, other, paired):
-    wide = {"accuracy": (one - 0.013, one + 0.013)}, {"accuracy": (other - 0.013, other + 0.013)}
-    models = point(1, {"accuracy": one}, wide[0]), point(2, {"accuracy": other}, wide[1])
+def judged(point, first, second, paired):
+    wide = {"accuracy": (first - 0.013, first + 0.013)}, {"accuracy": (second - 0.013, second + 0.013)}
+    models = point(1, {"accuracy": first}, wide[0]), point(2, {"accuracy": second}, wide[1])
     return compare(MODELS, *models, 2000).with_answers(paired)
 
 
 @pytest.mark.parametrize(("only_first", "verdict"), [(57, "second"), (80, "not significant")])
 def test_one_verdict_stands_beside_the_paired_test(point, only_first, verdict):
     """ "not significant: accuracy" stood above "significant (McNemar's exact test)"."""
-    found = judged(point, 0.9, 0.917, McNemar(2000, only_first, 91))
-    (accuracy,) = found.metrics
+    comparison = judged(point, 0.9, 0.917, McNemar(2000, only_first, 91))
+    (accuracy,) = comparison.metrics
     assert accuracy.verdict == verdict
-    first, *_, last = found.summary()
+    first, *_, last = comparison.summary()
     assert first == ("trial 2 is better in accuracy" if verdict == "second" else "not significant: accuracy")
     assert ("not significant" in last) == (verdict == "not significant")
 
 
 def test_few_images_apart_are_not_significant_in_the_table_either(point):
     wide = {"accuracy": (0.531, 0.888)}, {"accuracy": (0.839, 1.0)}
-    found = compare(MODELS, point(1, {"accuracy": 0.75}, wide[0]), point(2, {"accuracy": 1.0}, wide[1]), 20)
-    assert found.metrics[0].verdict == "not significant"
-    assert "not significant however they pair" in found.accuracy_text()
+    comparison = compare(MODELS, point(1, {"accuracy": 0.75}, wide[0]), point(2, {"accuracy": 1.0}, wide[1]), 20)
+    assert comparison.metrics[0].verdict == "not significant"
+    assert "not significant however they pair" in comparison.accuracy_text()
 
 
 counts = st.integers(0, 300)
@@ -156,35 +159,35 @@ counts = st.integers(0, 300)
 def test_the_paired_interval_excludes_no_difference_where_the_test_is_significant(first, second):
     if not first and not second:
         return
-    found = McNemar(2000, first, second)
-    low, high = found.interval
+    test = McNemar(2000, first, second)
+    low, high = test.interval
     assert low <= (second - first) / 2000 <= high
-    assert (low > 0 or high < 0) == found.is_significant
+    assert (low > 0 or high < 0) == test.is_significant
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "p"),
+    ("first", "second", "p"),
     [(0, 0, 1.0), (5, 5, 1.0), (0, 6, 0.03125), (1, 8, 20 / 512), (900, 900, 1.0), (0, 5000, 0.0)],
 )
-def test_the_exact_test_is_the_binomial_one(one, other, p):
-    assert McNemar(100, one, other).p == pytest.approx(p)
+def test_the_exact_test_is_the_binomial_one(first, second, p):
+    assert McNemar(100, first, second).p == pytest.approx(p)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_the_exact_test_does_not_depend_on_the_order(one, other):
-    assert McNemar(200, one, other).p == McNemar(200, other, one).p
-    assert 0.0 <= McNemar(200, one, other).p <= 1.0
+def test_the_exact_test_does_not_depend_on_the_order(first, second):
+    assert McNemar(200, first, second).p == McNemar(200, second, first).p
+    assert 0.0 <= McNemar(200, first, second).p <= 1.0
 
 
 values = st.floats(0.01, 100.0)
 
 
 @given(values, values, st.floats(0.001, 0.3), st.floats(0.001, 0.3))
-def test_exchanging_the_two_inverts_the_ratio_and_keeps_the_verdict(one, other, half, other_half):
+def test_exchanging_the_two_inverts_the_ratio_and_keeps_the_verdict(value, other, half, other_half):
     def metrics(value, half):
         return Metrics.of({"cpu_ms_p50": value}, {"cpu_ms_p50": (value * math.exp(-half), value * math.exp(half))})
 
-    first, second = Point(1, PLAN, None, metrics(one, half)), Point(2, PLAN, None, metrics(other, other_half))
+    first, second = Point(1, PLAN, None, metrics(value, half)), Point(2, PLAN, None, metrics(other, other_half))
     (there,), (back,) = compare(MODELS, first, second, None).metrics, compare(MODELS, second, first, None).metrics
     assert there.change * back.change == pytest.approx(1.0)
     assert {"first": "second", "second": "first"}.get(there.verdict, there.verdict) == back.verdict
@@ -192,11 +195,11 @@ def test_exchanging_the_two_inverts_the_ratio_and_keeps_the_verdict(one, other, 
 
 def test_the_summary_names_what_is_better_without_raw_times(point):
     spans = {"cpu_ms_p50": (0.9, 1.1), "cpu_ms_p50_raw": (0.9, 1.1)}
-    one = {"cpu_ms_p50": 1.0, "cpu_ms_p50_raw": 1.0, "size_mb": 2.0}, spans
-    other = {"cpu_ms_p50": 1.05, "cpu_ms_p50_raw": 2.0, "size_mb": 1.0}, spans | {"cpu_ms_p50_raw": (1.9, 2.1)}
-    found = compare(MODELS, point(1, *one), point(2, *other), None)
-    assert list(found.summary()) == ["trial 2 is better in size_mb", "not significant: cpu_ms_p50"]
-    assert json_of(PrintedComparison.of(found))["metrics"][2] == {
+    first = {"cpu_ms_p50": 1.0, "cpu_ms_p50_raw": 1.0, "size_mb": 2.0}, spans
+    second = {"cpu_ms_p50": 1.05, "cpu_ms_p50_raw": 2.0, "size_mb": 1.0}, spans | {"cpu_ms_p50_raw": (1.9, 2.1)}
+    comparison = compare(MODELS, point(1, *first), point(2, *second), None)
+    assert list(comparison.summary()) == ["trial 2 is better in size_mb", "not significant: cpu_ms_p50"]
+    assert json_of(PrintedComparison.of(comparison))["metrics"][2] == {
         "name": "size_mb",
         "first": 2.0,
         "second": 1.0,
@@ -208,5 +211,5 @@ def test_the_summary_names_what_is_better_without_raw_times(point):
 
 
 def test_without_a_first_value_there_is_no_ratio(point):
-    found = only(point, ({"energy_mj": 0.0},), ({"energy_mj": 1.0},))
-    assert (found.change, found.verdict) == (None, "no interval")
+    metric = only(point, ({"energy_mj": 0.0},), ({"energy_mj": 1.0},))
+    assert (metric.change, metric.verdict) == (None, "no interval")

@@ -55,22 +55,22 @@ def true_cost(knobs):
 
 
 def models(noise=0.0, seed=0, **changes):
-    rng, found = random.Random(seed), []
+    rng, observations = random.Random(seed), []
     axes = ((0.0, 0.5), (0.0, 0.33, 0.67), (20.0, 28.0), ("onnxruntime", "openvino"), ("fp32", "int8_ptq"))
     for ffn, heads, resolution, backend, precision in itertools.product(*axes):
         own = {"ffn_pruning_ratio": ffn, "head_pruning_ratio": heads, "resolution": resolution}
         knobs = PLAIN | own | {"backend": backend, "quantization": precision} | changes
-        found.append(Observation(knobs, true_cost(knobs) + rng.gauss(0.0, noise)))
-    return found
+        observations.append(Observation(knobs, true_cost(knobs) + rng.gauss(0.0, noise)))
+    return observations
 
 
 def effects(observed):
-    (found,) = main_effects(observed)
-    return {(effect.knob, effect.to): effect for effect in found.effects}, found
+    (of_backbone,) = main_effects(observed)
+    return {(effect.knob, effect.to): effect for effect in of_backbone.effects}, of_backbone
 
 
 def test_known_effects_are_found():
-    by_name, found = effects(models())
+    by_name, of_backbone = effects(models())
     expected = {
         ("ffn_pruning_ratio", "0.5"): -0.3,
         ("head_pruning_ratio", "0.67"): -0.134,
@@ -81,8 +81,8 @@ def test_known_effects_are_found():
         ("backend at int8_ptq", "openvino"): -0.6,
     }
     assert {name: effect.estimate for name, effect in by_name.items()} == pytest.approx(expected, abs=1e-9)
-    assert found.r_squared == pytest.approx(1.0)
-    assert (found.backbone, found.models) == ("vit", 48)
+    assert of_backbone.r_squared == pytest.approx(1.0)
+    assert (of_backbone.backbone, of_backbone.models) == ("vit", 48)
 
 
 def test_the_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -98,22 +98,26 @@ def test_the_error_of_the_only_model_with_a_value_is_in_the_interval():
     """It lies on the sum whatever its error, so the scatter says nothing of it."""
     alone = Observation(PLAIN | {"ffn_pruning_ratio": 0.0, "weight_sparsity": "2:4"}, 1.0, deviation=0.157)
     by_name, _ = effects([*models(noise=0.001), alone])
-    found = by_name["weight_sparsity", "2:4"]
-    assert found.models == 1
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.157, rel=0.01)
+    effect = by_name["weight_sparsity", "2:4"]
+    assert effect.models == 1
+    assert effect.high - effect.low == pytest.approx(2 * 1.96 * 0.157, rel=0.01)
 
 
 def test_errors_of_the_figures_widen_what_many_models_tell_less():
     exact = effects(models(noise=0.001))[0]["ffn_pruning_ratio", "0.5"]
-    noisy = [replace(one, deviation=0.006) for one in models(noise=0.001)]
-    found = effects(noisy)[0]["ffn_pruning_ratio", "0.5"]
-    assert found.estimate == exact.estimate
-    assert exact.high - exact.low < found.high - found.low < 2 * 1.96 * 0.006
+    noisy = [replace(observation, deviation=0.006) for observation in models(noise=0.001)]
+    widened = effects(noisy)[0]["ffn_pruning_ratio", "0.5"]
+    assert widened.estimate == exact.estimate
+    assert exact.high - exact.low < widened.high - widened.low < 2 * 1.96 * 0.006
 
 
 def test_an_effect_that_the_models_do_not_tell_apart_is_left_out():
     ratios = ("ffn_pruning_ratio", "head_pruning_ratio")
-    same = [one for one in models() if tuple(one.knobs[knob] for knob in ratios) in ((0.0, 0.0), (0.5, 0.67))]
+    same = [
+        observation
+        for observation in models()
+        if tuple(observation.knobs[knob] for knob in ratios) in ((0.0, 0.0), (0.5, 0.67))
+    ]
     by_name, _ = effects(same)
     assert not {"ffn_pruning_ratio", "head_pruning_ratio"} & {knob for knob, _ in by_name}
     assert by_name["quantization in openvino", "int8_ptq"].estimate == pytest.approx(-0.7)
@@ -125,7 +129,7 @@ def test_too_few_models_have_no_effects():
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("of_backbone", "words"),
     [
         (BackboneEffects("vit", 1, None, ()), "1 model, too few for effects with intervals"),
         (BackboneEffects("vit", 9, 0.0, ()), "9 models, which tell no knobs apart"),
@@ -137,25 +141,29 @@ def test_too_few_models_have_no_effects():
         (BackboneEffects("vit", 9, None, (EFFECT,)), "9 models"),
     ],
 )
-def test_how_far_to_believe_effects_is_said(found, words):
-    assert found.about() == words
+def test_how_far_to_believe_effects_is_said(of_backbone, words):
+    assert of_backbone.about() == words
 
 
 def test_the_scope_counts_only_where_something_is_ranked():
     observed = models() + models(pruning_scope="global")
     by_name, _ = effects(observed)
-    uncut = [one for one in observed if not one.knobs["ffn_pruning_ratio"] and not one.knobs["head_pruning_ratio"]]
+    uncut = [
+        observation
+        for observation in observed
+        if not observation.knobs["ffn_pruning_ratio"] and not observation.knobs["head_pruning_ratio"]
+    ]
     assert by_name["pruning_scope", "global"].models == 48 - len(uncut) // 2
 
 
 def test_each_token_method_is_a_knob_of_its_own():
     more = models(token_pruning_ratio=0.3, token_pruning_method="tome")
-    by_name, _ = effects(models() + [Observation(one.knobs, one.value - 0.2) for one in more])
+    by_name, _ = effects(models() + [Observation(observation.knobs, observation.value - 0.2) for observation in more])
     assert by_name["token_pruning_ratio by tome", "0.3"].estimate == pytest.approx(-0.2)
 
 
 def test_backbones_have_effects_of_their_own():
-    other = [Observation(one.knobs | {"backbone": "other"}, 2 * one.value) for one in models()]
+    other = [Observation(observation.knobs | {"backbone": "other"}, 2 * observation.value) for observation in models()]
     first, second = main_effects([*models(), *other])
     assert (first.backbone, second.backbone) == ("other", "vit")
     assert first.effects[0].estimate == pytest.approx(2 * second.effects[0].estimate)
@@ -175,13 +183,13 @@ def test_in_a_balanced_set_the_shares_add_up():
 
 @given(st.lists(st.sampled_from(models(noise=0.1)), min_size=1, max_size=30))
 def test_any_set_of_models_has_finite_effects(observed):
-    for found in main_effects(observed):
-        for effect in found.effects:
+    for of_backbone in main_effects(observed):
+        for effect in of_backbone.effects:
             assert effect.low <= effect.estimate <= effect.high
             assert math.isfinite(effect.high - effect.low)
     assert all(0.0 <= share <= 1.0 for share in importances(observed).values())
 
 
 def test_trials_that_share_a_result_are_one_observation():
-    one, other = models()[:2]
-    assert unique([("a", one), ("a", other), ("b", other)]) == [one, other]
+    first, second = models()[:2]
+    assert unique([("a", first), ("a", second), ("b", second)]) == [first, second]

@@ -73,8 +73,8 @@ def test_markdown_has_intervals_and_the_baseline(front):
 
 
 def test_perf_yaml_has_the_shape_of_ai_hub(front):
-    found = yaml.safe_load(to_perf_yaml(front, front.points, CONDITIONS))
-    components = found["precisions"]["float"]["components"]
+    value = yaml.safe_load(to_perf_yaml(front, front.points, CONDITIONS))
+    components = value["precisions"]["float"]["components"]
     metrics = components["fake_vit@28 fp32 (trial 7)"]["performance_metrics"]["local"]["onnxruntime"]
     assert metrics["inference_time_milliseconds"] == 2.5
     assert metrics["estimated_peak_memory_range_mb"] == {"min": 40.0, "max": 40.0}
@@ -124,5 +124,5 @@ def hostile(front):
 )
 def test_names_are_shown_with_escapes_for_what_nobody_sees(hostile, form):
     said = form(hostile)
-    assert {one for one in said if not one.isprintable()} == {"\n"}
+    assert {character for character in said if not character.isprintable()} == {"\n"}
     assert "x\\x1b[2J\\x07\\r\\n" in said.replace("\\\\", "\\")

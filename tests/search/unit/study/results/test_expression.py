@@ -91,8 +91,8 @@ def test_what_cannot_be_read_is_refused_with_its_place(text, message):
 def test_an_unknown_name_is_refused_with_what_is_allowed():
     with pytest.raises(UnknownName) as caught:
         parse("acuracy > 0.9", NAMES)
-    known = ", ".join(sorted(NAMES))
-    assert str(caught.value) == f"no metric or knob is called 'acuracy'; did you mean 'accuracy'?; known: {known}"
+    allowed = ", ".join(sorted(NAMES))
+    assert str(caught.value) == f"no metric or knob is called 'acuracy'; did you mean 'accuracy'?; known: {allowed}"
 
 
 def test_a_word_where_a_number_is_needed_is_refused():
@@ -124,13 +124,13 @@ expressions = st.recursive(
 
 
 @given(expressions, expressions)
-def test_the_laws_of_de_morgan_hold(one, other):
+def test_the_laws_of_de_morgan_hold(first, second):
     def holds(text):
         return parse(text, NAMES).holds(VALUES)
 
-    assert holds(f"not (({one}) and ({other}))") is holds(f"not ({one}) or not ({other})")
-    assert holds(f"not (({one}) or ({other}))") is holds(f"not ({one}) and not ({other})")
-    assert holds(f"not (not ({one}))") is holds(one)
+    assert holds(f"not (({first}) and ({second}))") is holds(f"not ({first}) or not ({second})")
+    assert holds(f"not (({first}) or ({second}))") is holds(f"not ({first}) and not ({second})")
+    assert holds(f"not (not ({first}))") is holds(first)
 
 
 @given(st.text(max_size=40))

@@ -35,8 +35,8 @@ def cut(plan):
                 yield replace(plan, resolution=resolution, compression=shape)
 
     return {
-        number: Record("confirmed", one, keys=Keys(f"w{number}", f"g{number}", None, "device"))
-        for number, one in enumerate(plans())
+        number: Record("confirmed", plan_of_trial, keys=Keys(f"w{number}", f"g{number}", None, "device"))
+        for number, plan_of_trial in enumerate(plans())
     }
 
 
@@ -58,8 +58,8 @@ def test_the_verdict_of_an_effect(name, ends, verdict):
 @pytest.mark.parametrize(("name", "shown"), [("cpu_ms_p50", [-0.5, -0.75, 0.25]), ("accuracy", [-0.02, -0.03, -0.01])])
 def test_costs_are_shown_as_shares_and_accuracies_as_they_are(name, shown):
     values = shown if name == "accuracy" else map(math.log1p, shown)
-    (found,) = PrintedObjectiveEffects.of(of(name, effect(*values))).backbones[0].effects
-    assert [found.estimate, found.low, found.high] == pytest.approx(shown)
+    (shown_effect,) = PrintedObjectiveEffects.of(of(name, effect(*values))).backbones[0].effects
+    assert [shown_effect.estimate, shown_effect.low, shown_effect.high] == pytest.approx(shown)
 
 
 def test_a_hopelessly_wide_interval_is_finite():
@@ -71,16 +71,16 @@ def test_the_effect_on_a_cost_is_that_on_its_logarithm(cut):
         number: Metrics.of({"cpu_ms_p50": record.plan.resolution * 4.0**-record.plan.compression.ffn_pruning_ratio})
         for number, record in cut.items()
     }
-    (found,) = objective_effects(["cpu_ms_p50"], cut, figures)
-    by_knob = {one.knob: found.change(one.estimate) for one in found.backbones[0].effects}
+    (of_objective,) = objective_effects(["cpu_ms_p50"], cut, figures)
+    by_knob = {effect.knob: of_objective.change(effect.estimate) for effect in of_objective.backbones[0].effects}
     assert by_knob["ffn_pruning_ratio"] == pytest.approx(0.5 - 1)
     assert by_knob["resolution"] == pytest.approx(20 / 28 - 1)
 
 
 def test_a_graph_counts_once(cut):
     cut[9] = replace(cut[8], keys=replace(cut[8].keys, weights_key="other"))
-    (found,) = objective_effects(["cpu_ms_p50"], cut, dict.fromkeys(cut, Metrics.of({"cpu_ms_p50": 1.0})))
-    assert found.measured == 9
+    (of_objective,) = objective_effects(["cpu_ms_p50"], cut, dict.fromkeys(cut, Metrics.of({"cpu_ms_p50": 1.0})))
+    assert of_objective.measured == 9
 
 
 def test_what_was_not_measured_does_not_count(cut, plan):
@@ -95,13 +95,13 @@ def test_accuracies_are_predicted_where_they_were_not_measured(cut):
     cut[7] = replace(cut[7], outcome="not_promoted", proxy=proxy)
     cut[8] = replace(cut[8], proxy=proxy)
     figures = dict.fromkeys(cut, Metrics.of({"accuracy": 0.9}))
-    (found,) = objective_effects(["accuracy"], cut, figures)
-    assert (found.measured, found.predicted) == (8, 1)
+    (of_objective,) = objective_effects(["accuracy"], cut, figures)
+    assert (of_objective.measured, of_objective.predicted) == (8, 1)
 
 
 def test_a_study_without_trials_has_no_effects():
-    (found,) = objective_effects(["accuracy"], {}, {})
-    assert (found.backbones, found.importances, found.explained) == ((), {}, None)
+    (of_objective,) = objective_effects(["accuracy"], {}, {})
+    assert (of_objective.backbones, of_objective.importances, of_objective.explained) == ((), {}, None)
 
 
 def test_a_prediction_has_its_error_and_that_of_the_images(cut):
@@ -109,11 +109,11 @@ def test_a_prediction_has_its_error_and_that_of_the_images(cut):
     proxy = ProxyScore(0.7, 0.8, 0.2, 0.8, 0.157)
     cut[8] = Record("not_promoted", cut[8].plan, keys=cut[8].keys, proxy=proxy)
     figures[8] = NO_METRICS
-    (found,) = objective_effects(["accuracy"], cut, figures)
-    (effect,) = [one for one in found.backbones[0].effects if one.knob == "ffn_pruning_ratio"]
+    (of_objective,) = objective_effects(["accuracy"], cut, figures)
+    (effect,) = [effect for effect in of_objective.backbones[0].effects if effect.knob == "ffn_pruning_ratio"]
     assert effect.low < effect.estimate < effect.high
     assert effect.high - effect.low > 0.2
-    assert found.verdict(effect) == "open"
+    assert of_objective.verdict(effect) == "open"
 
 
 def test_accuracies_that_differ_less_than_their_images_tell_are_open(cut):
@@ -123,7 +123,7 @@ def test_accuracies_that_differ_less_than_their_images_tell_are_open(cut):
         for number, record in cut.items()
         for value in [0.9 - 0.002 * record.plan.compression.ffn_pruning_ratio]
     }
-    (found,) = objective_effects(["accuracy"], cut, figures)
-    (effect,) = [one for one in found.backbones[0].effects if one.knob == "ffn_pruning_ratio"]
+    (of_objective,) = objective_effects(["accuracy"], cut, figures)
+    (effect,) = [effect for effect in of_objective.backbones[0].effects if effect.knob == "ffn_pruning_ratio"]
     assert effect.estimate == pytest.approx(-0.001)
-    assert found.verdict(effect) != "worse"
+    assert of_objective.verdict(effect) != "worse"

@@ -1,4 +1,4 @@
-"""Models filtered and sorted, and which neighbours on a front are tied."""
+"""Models filtered and sorted, what is said where none is chosen, and which neighbours on a front are tied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.results.comparison import compared
-from vitsearch.study.results.selection import KNOBS, Selection, names_of, ties, values_of
+from vitsearch.study.results.selection import KNOBS, Selection, names_of, ties, values_of, why_none
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 
@@ -110,9 +110,11 @@ spans = st.tuples(st.floats(0.1, 1.0), st.floats(0.0, 0.2))
 
 
 @given(st.lists(spans, min_size=1, max_size=6))
-def test_a_tie_is_mutual_and_only_with_neighbours(found):
-    metrics = [Metrics.of({"accuracy": one}, {"accuracy": (one - half, one + half)}) for one, half in found]
-    points = [Point(index, None, Keys("w", "g", "a", "d"), one) for index, one in enumerate(metrics)]
+def test_a_tie_is_mutual_and_only_with_neighbours(accuracies):
+    metrics = [
+        Metrics.of({"accuracy": value}, {"accuracy": (value - half, value + half)}) for value, half in accuracies
+    ]
+    points = [Point(index, None, Keys("w", "g", "a", "d"), of_point) for index, of_point in enumerate(metrics)]
     result = ties(points, ("accuracy",))
     for index, tie in enumerate(result):
         for name in tie.get("accuracy", ()):
@@ -125,7 +127,41 @@ def test_the_json_form_says_what_is_on_the_front_and_tied(point):
     on_front, other = point(1, intervals={"cpu_ms_p50": (0.9, 1.1)}), replace(point(2), breaks=("accuracy>=0.95",))
     front = Front("fake", OBJECTIVES, None, (on_front,), 0, others=(other,))
     points = json_of(PrintedFront.of(front, [on_front, other]))["points"]
-    assert [(one["trial"], one["on_front"], one["is_knee"], one["tied"], one["breaks"]) for one in points] == [
+    assert [(row["trial"], row["on_front"], row["is_knee"], row["tied"], row["breaks"]) for row in points] == [
         (1, True, True, {}, []),
         (2, False, False, {}, ["accuracy>=0.95"]),
     ]
+
+
+@pytest.fixture
+def two_models(plan):
+    reasons = {"energy_mj": "the protocol has no power phase"}
+
+    def point(trial, accuracy, backbone):
+        metrics = Metrics.of({"accuracy": accuracy, "cpu_ms_p50": 2.0, "energy_mj": None}, reasons=reasons)
+        return Point(trial, replace(plan, backbone=backbone), Keys("w", "g", "a", "d"), metrics)
+
+    return point(1, 0.8875, "mobilevit_fmnist"), point(2, 0.91, "efficientvit_fmnist")
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        (
+            "backbone == efficientvit",
+            "no model has backbone 'efficientvit'; they have efficientvit_fmnist, mobilevit_fmnist",
+        ),
+        ("int8_ptqq == quantization", "no model has quantization 'int8_ptqq'; they have fp32"),
+        ("quantization != fp32", "quantization is fp32"),
+        ("energy_mj < 3", "energy_mj was not measured: the protocol has no power phase"),
+        ("token_pruning_method == tome", "no model has a value of token_pruning_method"),
+        ("throughput_ips > 3", "throughput_ips was not measured"),
+        ("0.95 < accuracy < 0.99", "accuracy is 0.8875 to 0.91"),
+        ("accuracy > 0.95 and not (cpu_ms_p50 > 1 or trial == 7)", "accuracy is 0.8875 to 0.91; cpu_ms_p50 is 2; "
+         "trial is 1 to 2"),
+    ],
+)  # fmt: skip
+def test_each_comparison_is_held_against_what_the_models_have(two_models, where, why):
+    selection = Selection.of(where, None, OBJECTIVES)
+    assert selection.of_points(two_models) == ()
+    assert why_none(selection.where, two_models) == why

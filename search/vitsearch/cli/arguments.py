@@ -1,0 +1,51 @@
+"""Arguments and options that commands share, and the values that they are read into. It imports nothing heavy, so that
+help stays fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FOLDER = Path("studies")
+
+
+def stored_names(incomplete: str) -> list[str]:
+    """The names of studies in `studies/` that begin like this, for the completion of a shell."""
+    return sorted(path.stem for path in FOLDER.glob("*.db") if path.stem.startswith(incomplete))
+
+
+StudyName = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A name (found in studies/), a .db file or storage URL (with #NAME if it holds several), or a space file.",
+        show_default=False,
+        autocompletion=stored_names,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Form(StrEnum):
+    """How models are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    PERF_YAML = "perf-yaml"
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which models `vitsearch front` prints: all or those of the front, a condition, an order; and the device on which
+    they were measured, None for that of the study."""
+
+    every: bool = False
+    where: str | None = None
+    sort: str | None = None
+    device: str | None = None
