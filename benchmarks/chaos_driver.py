@@ -90,22 +90,22 @@ def make_stages_short() -> None:
     runners.__init__ = started
 
 
-def gain(_: object, trial: RunningTrial, *_known: object) -> float:
+def gain(_: object, trial: RunningTrial, *_front: object) -> float:
     """The plans of the list are trained, and what is trained is exported for its other deployments; nothing else is."""
     return 1.0 if trial.number < int(os.environ[PLANS]) or trial.rung else -1e9
 
 
 def train_the_list() -> None:
     from vitsearch.core.policy import POLICY
-    from vitsearch.search import outlook, run
+    from vitsearch.search import acquisition, run
     from vitsearch.search.session import Session
 
     training = replace(POLICY.training, least_gain=-1.0, negligible_gain=-1.0)
     policy = replace(POLICY, training=training, ending=replace(POLICY.ending, trials_without_gain=10**9))
     patched: Any = run
     patched.Session = partial(Session, policy=policy)
-    patched = outlook.Outlook
-    patched.gain = gain
+    patched = acquisition
+    patched.expected_gain = gain
 
 
 def measure_for_a_moment() -> None:

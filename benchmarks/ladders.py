@@ -39,7 +39,9 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import Outlook
+from vitsearch.search.acquisition import expected_front, expected_gain
+from vitsearch.search.posterior import Posterior
+from vitsearch.search.verdicts import judge_screen
 from vitsearch.study.plan_pool import PlanParameters
 
 RUNGS = (1, 3)
@@ -63,7 +65,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         self._facts = facts()
-        self._outlook = Outlook(self._facts.goals, {}, self._facts.base_accuracy)
+        self._posterior = Posterior(self._facts.goals, {}, self._facts.base_accuracy)
         self._points: list[Loss] = []
         self._plans = self._stream()
         self._waiting: list[RunningTrial] = []
@@ -110,10 +112,10 @@ class Ladder:
                 continue
             self._number += 1
             running = RunningTrial(self._number, plan, keys, found)
-            if self._outlook.judge_screen(running) is not None:
+            if judge_screen(self._posterior, running) is not None:
                 continue
             self._weights.add(keys.weights_key)
-            running = self._outlook.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
+            running = self._posterior.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
             if running.needs_no_training:
                 self._confirm(plan, 0)
                 continue
@@ -137,18 +139,18 @@ class Ladder:
         return None
 
     def _best(self) -> RunningTrial | None:
-        known = self._outlook.known(self._training.values())
-        gains = [self._outlook.gain(self._now(one), known) for one in self._waiting]
+        front = expected_front(self._posterior, self._training.values())
+        gains = [expected_gain(self._posterior, self._now(one), front) for one in self._waiting]
         pairs = list(zip(gains, self._waiting, strict=True))
-        self._waiting = [one for gain, one in pairs if gain > POLICY.training.negligible_gain * known.hypervolume]
+        self._waiting = [one for gain, one in pairs if gain > POLICY.training.negligible_gain * front.hypervolume]
         gain, best = max(pairs, key=lambda pair: pair[0], default=(0.0, None))
-        return best if gain > POLICY.training.least_gain * known.hypervolume else None
+        return best if gain > POLICY.training.least_gain * front.hypervolume else None
 
     def _now(self, running: RunningTrial) -> RunningTrial:
         if running.rung or running.proxy is None:
             return running
         base = self._facts.base_accuracy[running.plan.backbone]
-        return self._outlook.predict(running, base, Evaluation(running.proxy.accuracy, running.proxy.kl, 1000))
+        return self._posterior.predict(running, base, Evaluation(running.proxy.accuracy, running.proxy.kl, 1000))
 
     def _promotable(self) -> RunningTrial | None:
         done = self._halved[RUNGS[0]]
@@ -166,8 +168,8 @@ class Ladder:
             self._halved[rung].append(after)
         elif self.way == "stopped":
             best = running.after_rung(rung, found, POLICY.equality.accuracy_of_rungs)
-            known = self._outlook.known(self._training.values())
-            if self._outlook.gain(best, known) > POLICY.training.least_gain * known.hypervolume:
+            front = expected_front(self._posterior, self._training.values())
+            if expected_gain(self._posterior, best, front) > POLICY.training.least_gain * front.hypervolume:
                 self._waiting.append(best)
         else:
             self._waiting.append(after)
@@ -185,7 +187,7 @@ class Ladder:
             self._points.append(point)
             self._number += 1
             proxy = running.proxy if running is not None and other == plan else None
-            self._outlook.add(self._number, Record("confirmed", other, "", keys_of(other), found, {}, proxy, rung))
+            self._posterior.add(self._number, Record("confirmed", other, "", keys_of(other), found, {}, proxy, rung))
 
     def _share(self) -> float:
         known = hypervolume(self._points, self._facts.goals.reference)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from own_table_rows import Built
 
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
 
@@ -40,7 +40,7 @@ class Line:
     """The line of the product (`vitsearch.search.forecast.accuracy_model`)."""
 
     def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
-        self._model = AccuracyModel.fit([Observed(one.start, one.base - accuracy) for one, accuracy in pairs])
+        self._model = AccuracyModel.fit([FinishedTraining(one.start, one.base - accuracy) for one, accuracy in pairs])
 
     def predict_one(self, one: Built) -> float:
         return self._model.predict(one.base, one.start).accuracy

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from vitsearch.core.record import trainings
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, RungZero
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining, RefittedModel
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 
@@ -28,7 +28,7 @@ TRAINERS = 2
 class Training:
     """What was observed, and the accuracies of its base and after its rungs."""
 
-    seen: Observed
+    seen: FinishedTraining
     base: float
     accuracy: float
 
@@ -71,8 +71,8 @@ def of_study(study: Study) -> Iterator[Training]:
         if record.proxy is None or accuracy is None or record.proxy.lost <= 0.0:
             continue
         base = record.proxy.accuracy + record.proxy.lost
-        start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
-        yield Training(Observed(start, base - accuracy), base, accuracy)
+        start = RefittedModel(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+        yield Training(FinishedTraining(start, base - accuracy), base, accuracy)
 
 
 def replayed(found: Sequence[Training]) -> Iterator[Outcome]:

@@ -36,8 +36,8 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.progress import PlainLines
 from vitsearch.search import finished_session
 from vitsearch.search.finished_session import Workplace
-from vitsearch.search.retarget.candidates import Candidate, Finder
-from vitsearch.search.retarget.next_model import Goals
+from vitsearch.search.goals import Goals
+from vitsearch.search.retarget.candidates import Finder, RetargetCandidate
 from vitsearch.search.retarget.state import RetargetState, deviation
 from vitsearch.search.retarget.transfer_model import TransferModel, spearman
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
@@ -54,7 +54,7 @@ class Surface:
 
     target: Target
     space: SearchSpace
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RetargetCandidate, ...]
     there: tuple[Metrics, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -71,16 +71,16 @@ class Surface:
         return cls(Target(**value["target"]), SearchSpace.from_json(value["space"]), candidates, there)
 
 
-def _candidate_json(one: Candidate) -> dict[str, Any]:
+def _candidate_json(one: RetargetCandidate) -> dict[str, Any]:
     own = asdict(one.own) | {"options": list(map(list, one.own.options))}
     known = {"trial": one.trial, "rung": one.rung, "keys": asdict(one.keys)}
     return known | {"own": own, "here": one.here.to_json(), "plan": one.plan.to_json()}
 
 
-def _candidate_of(row: dict[str, Any]) -> Candidate:
+def _candidate_of(row: dict[str, Any]) -> RetargetCandidate:
     own = Deployment(**row["own"] | {"options": tuple(map(tuple, row["own"]["options"]))})
     here, plan = Metrics.from_json(row["here"]), Plan.from_json(row["plan"])
-    return Candidate(row["trial"], own, here, plan, row["rung"], Keys(**row["keys"]))
+    return RetargetCandidate(row["trial"], own, here, plan, row["rung"], Keys(**row["keys"]))
 
 
 # ---- measuring
@@ -144,20 +144,20 @@ def _accuracy(record: Record) -> Metrics:
     return Metrics({"accuracy": record.metrics.figures["accuracy"]})
 
 
-def _is_known(model: Candidate, target: Target, own: SearchSpace) -> bool:
+def _is_known(model: RetargetCandidate, target: Target, own: SearchSpace) -> bool:
     """Whether the study itself has measured it so."""
     return model.moves_only and target.threads in (None, own.measure.threads)
 
 
-def _of_graphs(models: Sequence[Candidate], trained: set[int]) -> list[Candidate]:
+def _of_graphs(models: Sequence[RetargetCandidate], trained: set[int]) -> list[RetargetCandidate]:
     """One model of each graph here, a trained one where there is one."""
-    found: dict[tuple[str, Deployment], Candidate] = {}
+    found: dict[tuple[str, Deployment], RetargetCandidate] = {}
     for model in sorted(models, key=lambda one: one.trial not in trained):
         found.setdefault((model.keys.graph_key, model.own), model)
     return list(found.values())
 
 
-def _accuracy_of(candidate: Candidate) -> Metrics:
+def _accuracy_of(candidate: RetargetCandidate) -> Metrics:
     return Metrics({"accuracy": candidate.here.figures["accuracy"]})
 
 
@@ -197,16 +197,16 @@ def walk(surface: Surface) -> Walk:
     assert reference is not None
     predictors = {name: TransferModel([one.graph(name) for one in surface.candidates]) for name in _costs(surface)}
     goals = Goals(objectives, limits, reference)
-    known = (baseline, *(Metrics({}) for _ in surface.candidates[1:]))
-    state = first = RetargetState(goals, predictors, surface.candidates, known)
+    metrics = (baseline, *(Metrics({}) for _ in surface.candidates[1:]))
+    state = first = RetargetState(goals, predictors, surface.candidates, metrics)
     order = [0]
     while (index := state.next()) is not None:
-        known = (*state.known[:index], surface.there[index], *state.known[index + 1 :])
-        state = replace(state, known=known)
+        metrics = (*state.metrics[:index], surface.there[index], *state.metrics[index + 1 :])
+        state = replace(state, metrics=metrics)
         order.append(index)
         if len(state.graphs) <= POLICY.retargeting.first_graphs:
             first = state
-    everything = replace(state, known=surface.there)
+    everything = replace(state, metrics=surface.there)
     front = frozenset(index for index, chance in enumerate(everything.chances) if chance >= 0.5)
     return Walk(first, tuple(order), front)
 

@@ -13,7 +13,8 @@ from vitsearch.core.plan import Compression
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
-from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.goals import Goals
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
 from vitsearch.storage.ledger import Ledger
@@ -37,8 +38,8 @@ def run(fake_study, ledger):
     pipeline = fake_study.pipeline(ledger)
 
     def run_(*plans, bounds=(), candidates=1):
-        outlook = Outlook(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
-        scheduler = TrialScheduler(Rules(candidates, 9, 99), outlook)
+        posterior = Posterior(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
+        scheduler = TrialScheduler(Rules(candidates, 9, 99), posterior)
 
         async def all_():
             return await asyncio.gather(

@@ -10,9 +10,11 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.goals import Goals
 from vitsearch.search.not_promoted import not_promoted
-from vitsearch.search.outlook import NO_GAIN, Goals, Outlook
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import ENDED, Rules, TrialScheduler
+from vitsearch.search.verdicts import NO_GAIN
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
@@ -28,7 +30,7 @@ def scheduler(plan):
             for number, (accuracy, ms) in enumerate(front)
         }
         goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, 0.01)
-        return TrialScheduler(Rules(2, 1, 9), Outlook(goals, records, {"fake_vit": 0.92}))
+        return TrialScheduler(Rules(2, 1, 9), Posterior(goals, records, {"fake_vit": 0.92}))
 
     return of
 

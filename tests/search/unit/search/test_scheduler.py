@@ -13,24 +13,14 @@ from support.schedulers import (
     answers,
     candidate,
     let_tasks_run,
-    metrics,
     scheduler_of,
 )
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.policy import POLICY
-from vitsearch.core.record import Record, RunningTrial
-from vitsearch.search.outlook import NO_GAIN
+from vitsearch.core.record import RunningTrial
 from vitsearch.search.scheduler import ENDED
-
-
-@pytest.fixture
-def confirmed(plan):
-    def make(accuracy, ms, **more):
-        return replace(Record("confirmed", plan, metrics=metrics(accuracy=accuracy, cpu_ms_p50=ms)), **more)
-
-    return make
-
+from vitsearch.search.verdicts import NO_GAIN
 
 # ---- choosing
 

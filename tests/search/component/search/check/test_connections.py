@@ -120,7 +120,7 @@ def with_backbones(space, *names, weights="hub"):
 
 
 def found(tried):
-    return {one.probe.what: one.found for one in tried.answers}
+    return {one.probe.what: one.text for one in tried.answers}
 
 
 def problems(tried):

@@ -12,7 +12,7 @@ from vitsearch.core.pareto import front, loss
 from vitsearch.core.policy import POLICY
 from vitsearch.core.stage import Stage
 from vitsearch.errors import DeviceLost, ResourceError, StageError
-from vitsearch.search.retarget.retargeting import Retargeting
+from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front, read_models
 from vitsearch.study.printed.models import PrintedFront
@@ -69,14 +69,14 @@ def test_what_was_predicted_is_what_is_measured_later(moved):
 @pytest.mark.long
 def test_a_model_that_the_device_measures_without_an_objective_is_left_out(moved, monkeypatch):
     """It would be asked for again and again."""
-    blind, plain = None, Retargeting._known
+    blind, plain = None, RetargetLoop._metrics
 
     def known(self, candidate):
         found = plain(self, candidate)
         is_blind = candidate.trial == blind and found.value("latency_ms_p50") is not None
         return found | Metrics({"latency_ms_p50": Figure(None, reason="it is shy")}) if is_blind else found
 
-    monkeypatch.setattr(Retargeting, "_known", known)
+    monkeypatch.setattr(RetargetLoop, "_metrics", known)
     blind = max(moved.retarget(every=True).models)
     assert moved.retarget(every=True).left_out[blind] == "latency_ms_p50: it is shy"
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.limits import Bound
-from vitsearch.search.retarget.next_model import Estimate, Goals, chances, gains, scaled, unscaled
+from vitsearch.search.goals import Goals
+from vitsearch.search.retarget.next_model import Estimate, chances, gains, scaled, unscaled
 
 NAMES = ("accuracy", "latency_ms_p50")
 GOALS = Goals(NAMES, (Bound("accuracy", ">=", 0.8),), (0.2, math.log(10.0)))

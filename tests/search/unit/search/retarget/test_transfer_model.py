@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch.search.retarget.transfer_model import Graph, TransferModel, spearman
+from vitsearch.search.retarget.transfer_model import GraphFeatures, TransferModel, spearman
 
 FAMILIES, DEPLOYMENTS = ("vit", "efficientvit", "mobilevit"), ("fp32", "int8")
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def graphs_of(seed: int, count: int = 30) -> list[Graph]:
+def graphs_of(seed: int, count: int = 30) -> list[GraphFeatures]:
     """Graphs of some families, each of which has a size of its own."""
     rng = np.random.default_rng(seed)
     size = dict(zip(FAMILIES, rng.normal(0.0, 1.5, 3), strict=True))
@@ -21,11 +21,11 @@ def graphs_of(seed: int, count: int = 30) -> list[Graph]:
     for _ in range(count):
         family, deployment = rng.choice(FAMILIES), rng.choice(DEPLOYMENTS)
         here = size[family] + rng.normal(0.0, 0.4)
-        found.append(Graph(str(family), str(deployment), (here, here + rng.normal(0.0, 0.2))))
+        found.append(GraphFeatures(str(family), str(deployment), (here, here + rng.normal(0.0, 0.2))))
     return found
 
 
-def costs_of(graphs: list[Graph], seed: int, noise: float = 0.02) -> np.ndarray:
+def costs_of(graphs: list[GraphFeatures], seed: int, noise: float = 0.02) -> np.ndarray:
     """A device with a level, a slope, and terms of families and deployments of its own."""
     rng = np.random.default_rng(seed)
     terms = {name: rng.normal(0.0, 0.2) for name in (*FAMILIES, *DEPLOYMENTS)}
@@ -124,7 +124,7 @@ def test_what_is_measured_first_has_every_family_and_nothing_twice(seed):
 
 
 def test_a_graph_is_measured_where_the_weights_are():
-    graphs = [Graph(family, "fp32", (0.0, 0.0)) for family in ("vit", "swin") for _ in range(4)]
+    graphs = [GraphFeatures(family, "fp32", (0.0, 0.0)) for family in ("vit", "swin") for _ in range(4)]
     weights = np.array([0.0] * 4 + [1.0] * 4)
     assert TransferModel(graphs).most_informative([], range(8), weights) >= 4
 
