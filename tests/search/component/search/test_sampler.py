@@ -27,7 +27,7 @@ class Trial:
     number = 3
 
 
-def known(record):
+def evidence_of(record):
     return TrialEvidence(Posterior(GOALS, {} if record is None else {3: record}, {"fake_vit": 0.9}))(Trial())
 
 
@@ -36,21 +36,22 @@ def metrics(**figures):
 
 
 def test_a_confirmed_trial_is_known_with_little_error(plan):
-    found = known(Record("confirmed", plan, metrics=metrics(accuracy=0.88, cpu_ms_p50=Figure(2.0, 1.96, 2.04))))
-    assert found.values == (0.88, 2.0)
-    assert found.deviations == pytest.approx((POLICY.equality.accuracy_of_trainings, 0.04 / 3.92))
+    record = Record("confirmed", plan, metrics=metrics(accuracy=0.88, cpu_ms_p50=Figure(2.0, 1.96, 2.04)))
+    evidence = evidence_of(record)
+    assert evidence.values == (0.88, 2.0)
+    assert evidence.deviations == pytest.approx((POLICY.equality.accuracy_of_trainings, 0.04 / 3.92))
 
 
 def test_a_trial_that_was_not_trained_counts_with_what_is_predicted(plan):
     record = Record("not_promoted", plan, metrics=metrics(cpu_ms_p50=2.0), proxy=ProxyScore(0.7, 0.25, 0.2, 0.5, 0.5))
-    found = known(record)
-    assert found.values[0] == pytest.approx(0.9 + SLOPE * 0.5 - LOST * 0.2)
-    assert found.deviations[0] > POLICY.equality.accuracy_of_trainings
-    assert (found.values[1], found.deviations[1]) == (2.0, POLICY.equality.cost_without_interval)
+    evidence = evidence_of(record)
+    assert evidence.values[0] == pytest.approx(0.9 + SLOPE * 0.5 - LOST * 0.2)
+    assert evidence.deviations[0] > POLICY.equality.accuracy_of_trainings
+    assert (evidence.values[1], evidence.deviations[1]) == (2.0, POLICY.equality.cost_without_interval)
 
 
 def test_a_dominated_trial_tells_its_costs_alone(plan):
-    assert known(Record("dominated", plan, metrics=metrics(cpu_ms_p50=2.0))).values == (None, 2.0)
+    assert evidence_of(Record("dominated", plan, metrics=metrics(cpu_ms_p50=2.0))).values == (None, 2.0)
 
 
 def test_a_trial_has_the_constraints_of_today_and_whether_it_fits(plan):
@@ -58,8 +59,8 @@ def test_a_trial_has_the_constraints_of_today_and_whether_it_fits(plan):
     record = Record("confirmed", plan, metrics=metrics(accuracy=0.9, size_mb=3.0), constraints={"size_mb<=9": -0.5})
     judge = TrialEvidence(Posterior(replace(GOALS, bounds=limits), {3: record}, {"fake_vit": 0.9}))
     assert judge(Trial()).constraints == {"size_mb<=2": 0.5, "fits": -1.0}
-    assert known(Record("does_not_fit", plan, constraints={"fits": 1.0})).constraints == {"fits": 1.0}
-    assert known(Record("off_space", plan, constraints={"in_space": 1.0})).constraints == {}
+    assert evidence_of(Record("does_not_fit", plan, constraints={"fits": 1.0})).constraints == {"fits": 1.0}
+    assert evidence_of(Record("off_space", plan, constraints={"in_space": 1.0})).constraints == {}
 
 
 def test_what_is_maximised_has_its_deviation_in_its_unit(plan):
@@ -72,7 +73,7 @@ def test_what_is_maximised_has_its_deviation_in_its_unit(plan):
 def test_a_repeated_model_counts_with_the_accuracy_that_was_found(plan):
     proxy = ProxyScore(0.7, 0.25, 0.2, 0.5, 0.5)
     record = Record("confirmed", plan, metrics=metrics(accuracy=0.76, cpu_ms_p50=2.0), proxy=proxy, duplicate_of=1)
-    assert known(record).values == (0.76, 2.0)
+    assert evidence_of(record).values == (0.76, 2.0)
 
 
 def test_a_better_model_of_a_backbone_changes_what_is_possible(fake_study):
@@ -86,7 +87,7 @@ def test_a_better_model_of_a_backbone_changes_what_is_possible(fake_study):
 
 
 def test_a_trial_without_a_record_tells_nothing():
-    assert known(None) is None
+    assert evidence_of(None) is None
 
 
 def test_of_a_cut_plan_the_figures_of_its_unpruned_model_are_expected(fake_study):
@@ -114,9 +115,9 @@ def test_a_search_with_auto_asks_our_own_sampler(fake_study):
         posterior = Posterior(GOALS, study.records(), {"fake_vit": 0.89})
         sampler = auto_sampler(study, fake_study.plans(), posterior, {})
         study.sample_with(sampler)
-        asked = study.ask(fake_study.plans(), DriverId.current())
-        plan = asked.plan
-        study.tell(asked, Record("not_promoted", plan))
+        proposal = study.ask(fake_study.plans(), DriverId.current())
+        plan = proposal.plan
+        study.tell(proposal, Record("not_promoted", plan))
     assert isinstance(sampler, AutoSampler)
     assert fake_study.plans().contains(plan)
     assert plan not in seen

@@ -68,8 +68,8 @@ def test_what_is_infeasible_at_the_screen_is_never_trained(run, cut, fake_study)
     (record,) = run(cut, bounds=(Bound("cpu_ms_p50", "<=", 1.0),))
     assert (record.outcome, record.reason) == ("infeasible", "its screening measurement breaks cpu_ms_p50<=1")
     assert record.metrics.value("cpu_ms_p50") > 1
-    made = fake_study.runner.runs
-    assert (made["screen"], made["proxy"], made["train"], made["export"]) == (1, 0, 0, 0)
+    stages = fake_study.runner.runs
+    assert (stages["screen"], stages["proxy"], stages["train"], stages["export"]) == (1, 0, 0, 0)
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -146,14 +146,14 @@ def test_each_rung_starts_from_the_one_before(run, cut, fake_study):
 
 
 def test_a_plan_whose_interval_decides_is_measured_again_before_anything_is_trained(run, fake_study, cut, monkeypatch):
-    asked = []
+    trainings = []
 
     def decides(scheduler, trial):
-        asked.append(fake_study.runner.runs["train"])
-        return len(asked) == 1
+        trainings.append(fake_study.runner.runs["train"])
+        return len(trainings) == 1
 
     monkeypatch.setattr(TrialScheduler, "interval_decides", decides)
     (record,) = run(cut)
     assert record.was_trained
     assert fake_study.device.measured[SCREEN.id] == 2
-    assert asked == [0, 0]
+    assert trainings == [0, 0]

@@ -96,11 +96,11 @@ def test_a_checkpoint_of_another_plan_does_not_count(tune, space, monkeypatch, t
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ray.get_gpu_ids", list)  # there is no worker of Ray here
     kind, config = trainable(space), dict.fromkeys(Knobs(space).choices)
-    one, other = (
+    own, other = (
         Knobs(space)._plans.parameters(Knobs(space)._plans.unpruned(model))
         for model in list(Knobs(space)._plans.unpruned_models())[:2]
     )
-    first, same, changed = (kind(config | chosen) for chosen in (one, one, other))
+    first, same, changed = (kind(config | chosen) for chosen in (own, own, other))
     first._steps = 2
     first.save_checkpoint(str(tmp_path))
     for trial in (same, changed):

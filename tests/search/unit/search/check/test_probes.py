@@ -57,12 +57,12 @@ def test_the_answers_of_others_are_kept_where_one_never_answers(never):
 @pytest.mark.parametrize("before", ["silent", "refusing"])
 def test_what_comes_after_something_that_fails_is_left_out(never, before):
     answers = ask_all([probe("a", never if before == "silent" else refuse), probe("b", refuse, after="a")], 0.05)
-    assert [one.probe.what for one in answers] == ["a"]
+    assert [answer.probe.what for answer in answers] == ["a"]
 
 
 def test_what_comes_after_something_that_answers_is_asked():
     answers = ask_all([probe("a", lambda: "first"), probe("b", lambda: "second", after="a")], 60.0)
-    assert [one.text for one in answers] == ["first", "second"]
+    assert [answer.text for answer in answers] == ["first", "second"]
 
 
 def test_what_comes_after_something_has_its_own_time(never):

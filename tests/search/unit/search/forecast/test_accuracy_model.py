@@ -28,10 +28,10 @@ def on_a_line(offset, slope, backbone="vit"):
 
 
 def test_without_observations_the_prior_predicts():
-    found = NO_OBSERVATIONS.predict(0.9, RefittedModel("vit", 0.25))
-    assert found.accuracy == pytest.approx(0.9 + SLOPE * 0.5)
-    assert found.deviation > NOISE
-    assert AccuracyModel.fit([]).predict(0.9, RefittedModel("vit", 0.25)) == found
+    predicted = NO_OBSERVATIONS.predict(0.9, RefittedModel("vit", 0.25))
+    assert predicted.accuracy == pytest.approx(0.9 + SLOPE * 0.5)
+    assert predicted.deviation > NOISE
+    assert AccuracyModel.fit([]).predict(0.9, RefittedModel("vit", 0.25)) == predicted
 
 
 def test_many_observations_outweigh_the_prior():
@@ -66,8 +66,12 @@ def test_accuracy_that_is_lost_at_rung_0_counts_where_it_was_seen_to():
 
 def test_scatter_widens_the_stated_error():
     calm, wild = on_a_line(0.0, -0.07) * 3, on_a_line(0.0, -0.07) * 3
-    wild = [FinishedTraining(one.start, one.drop + (0.03 if i % 2 else -0.03)) for i, one in enumerate(wild)]
-    narrow, wide = (AccuracyModel.fit(one).predict(0.9, RefittedModel("vit", 0.25)).deviation for one in (calm, wild))
+    wild = [
+        FinishedTraining(training.start, training.drop + (0.03 if i % 2 else -0.03)) for i, training in enumerate(wild)
+    ]
+    narrow, wide = (
+        AccuracyModel.fit(trainings).predict(0.9, RefittedModel("vit", 0.25)).deviation for trainings in (calm, wild)
+    )
     assert wide > 2 * narrow
 
 
@@ -77,12 +81,12 @@ def test_the_intervals_hold_what_they_promise():
     for _ in range(400):
         slope, offset = rng.gauss(SLOPE, SLOPE_ERROR), rng.gauss(0.0, OFFSET_ERROR)
         starts = [RefittedModel("vit", rng.uniform(0.0, 0.8)) for _ in range(rng.choice((1, 4, 12)))]
-        drops = [-(offset + slope * math.sqrt(one.kl) + rng.gauss(0.0, NOISE)) for one in starts]
+        drops = [-(offset + slope * math.sqrt(start.kl) + rng.gauss(0.0, NOISE)) for start in starts]
         model = AccuracyModel.fit([FinishedTraining(*pair) for pair in zip(starts, drops, strict=True)])
         new = RefittedModel("vit", rng.uniform(0.0, 0.8))
         truth = 0.5 + offset + slope * math.sqrt(new.kl) + rng.gauss(0.0, NOISE)
-        found = model.predict(0.5, new)
-        inside.append(abs(truth - found.accuracy) < 1.645 * found.deviation)
+        predicted = model.predict(0.5, new)
+        inside.append(abs(truth - predicted.accuracy) < 1.645 * predicted.deviation)
     assert 0.85 < sum(inside) / len(inside) < 0.95
 
 
