@@ -41,9 +41,9 @@ class ShortStages(FakeRunner):
                 return jobs.Evaluation(accuracy, 1.0 - accuracy, 1000)  # far enough from the base to be trained
             case jobs.ExportJob():
                 resolved = job.spec.resolved
-                made = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
+                answer = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(made, fake_confusion(accuracy))
+                return jobs.Exported(answer, fake_confusion(accuracy))
         return super()._answer(job)
 
 
@@ -54,7 +54,7 @@ def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.Graph:
     weights = np.random.default_rng(seed).standard_normal((WIDTH, WIDTH), dtype=np.float32)
     rows = (1, 3, size * size // WIDTH, WIDTH)
     shape = tensor("shape", "int64", (len(rows),), np.array(rows, np.int64).tobytes())
-    made = model(
+    graph_model = model(
         [node("Reshape", ["image", "shape"], "rows"), node("MatMul", ["rows", "weights"], "logits")],
         [Value("image", "float32", (1, 3, size, size))],
         [Value("logits", "float32", rows)],
@@ -64,8 +64,8 @@ def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.Graph:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        path.write_bytes(made)
-        return jobs.Graph(store.put_model(path).sha256, len(made), 100.0 * fake_cost_ms(resolved), 2.0, 0.0)
+        path.write_bytes(graph_model)
+        return jobs.Graph(store.put_model(path).sha256, len(graph_model), 100.0 * fake_cost_ms(resolved), 2.0, 0.0)
 
 
 def _run_task_on(job: jobs.Job[Any], resources: object, log: Path) -> tuple[object, StageCost]:

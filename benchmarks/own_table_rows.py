@@ -112,7 +112,7 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
 def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
     if "failed" in file:
         return {"failed": file["failed"]}
-    lost = {name: correct - found for name, found in file["correct"].items()}
+    lost = {name: correct - correct_here for name, correct_here in file["correct"].items()}
     return {"bytes": file["bytes"], "export_cpu_s": file["export_cpu_s"], "lost": lost}
 
 

@@ -84,7 +84,7 @@ class Facts:
 
 @cache
 def facts() -> Facts:
-    plans, known = plans_of_table(), table()
+    plans, own_table = plans_of_table(), table()
     baseline = metrics_of(plans.baseline(), accuracy_known=True)
     assert baseline is not None
     limits = bounds(plans.space.limits, baseline.values)
@@ -93,32 +93,32 @@ def facts() -> Facts:
     goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline)
     leaders = {}
     for plan in plans.leaderboard():
-        found = metrics_of(plan, accuracy_known=True)
-        if found is not None:
-            leaders[plan] = LeaderboardEntry(keys_of(plan), found)
+        metrics = metrics_of(plan, accuracy_known=True)
+        if metrics is not None:
+            leaders[plan] = LeaderboardEntry(keys_of(plan), metrics)
     pool = PlanParameters(plans)
-    every = [point for one in every_parameters() if (point := true_loss(pool.plan(one))) is not None]
+    every = [point for parameters in every_parameters() if (point := true_loss(pool.plan(parameters))) is not None]
     first = [point for plan in leaders if (point := true_loss(plan)) is not None]
-    bases = {one.backbone: one.base for one in known.shapes.values()}
+    bases = {shape.backbone: shape.base for shape in own_table.shapes.values()}
     return Facts(goals, leaders, hypervolume(first, corner), hypervolume(every, corner), bases)
 
 
 def true_loss(plan: Plan) -> Loss | None:
-    found = metrics_of(plan, accuracy_known=True)
-    return None if found is None else loss(OBJECTIVES, found.values)
+    metrics = metrics_of(plan, accuracy_known=True)
+    return None if metrics is None else loss(OBJECTIVES, metrics.values)
 
 
 @cache
 def metrics_of(plan: Plan, accuracy_known: bool) -> Metrics | None:
     """The figures of a plan after its screening, or after its training; None where it cannot be run."""
-    one = table().of(plan)
-    cost = None if one is None else table().cost(one, deployment_of(plan))
-    if one is None or cost is None:
+    shape = table().of(plan)
+    cost = None if shape is None else table().cost(shape, deployment_of(plan))
+    if shape is None or cost is None:
         return None
     half = Z_95 * SCREEN_DEVIATION
     figures = {"cpu_ms_p50": Figure(cost.ms, cost.ms * math.exp(-half), cost.ms * math.exp(half))}
     if accuracy_known:
-        figures["accuracy"] = Figure(table().accuracy(one, deployment_of(plan)))
+        figures["accuracy"] = Figure(table().accuracy(shape, deployment_of(plan)))
     return Metrics(figures)
 
 
@@ -138,20 +138,20 @@ def seen(metrics: Metrics, keys: Keys, seed: int) -> Metrics:
 
 
 def keys_of(plan: Plan) -> Keys:
-    one = table().of(plan)
-    key = str(shape_of(plan)) if one is None else one.key
+    shape = table().of(plan)
+    key = str(shape_of(plan)) if shape is None else shape.key
     return Keys(key, f"{key} {deployment_of(plan)}", None, "local")
 
 
 @dataclass
 class TableSearch:
     """`volumes` has, after each round, the share of what can be gained over the leaderboard: the best point that a
-    round has found worth a training, or none. `asked` plans were measured and `trained` ones trained."""
+    round has found worth a training, or none. `screened` plans were measured and `trained` ones trained."""
 
     sampler: str
     seed: int
     volumes: list[float] = field(default_factory=list)
-    asked: int = 0
+    screened: int = 0
     trained: int = 0
 
     def __post_init__(self) -> None:
@@ -216,18 +216,18 @@ class TableSearch:
 
     def _screened(self, trial: optuna.Trial, plan: Plan) -> Record | None:
         """The record of a plan that is put aside or needs no training; None for a new candidate, which waits."""
-        keys, found = keys_of(plan), metrics_of(plan, accuracy_known=False)
+        keys, metrics = keys_of(plan), metrics_of(plan, accuracy_known=False)
         if keys.graph_key in self._seen:
             return self._again(trial, plan, keys)
         self._seen[keys.graph_key] = trial.number
-        one = table().of(plan)
-        self.asked += table().has(plan.backbone, deployment_of(plan))
-        if found is None or one is None:
+        shape = table().of(plan)
+        self.screened += table().has(plan.backbone, deployment_of(plan))
+        if metrics is None or shape is None:
             return Record("failed", plan, "it cannot be run", keys)
-        running = RunningTrial(trial.number, plan, keys, seen(found, keys, self.seed))
+        running = RunningTrial(trial.number, plan, keys, seen(metrics, keys, self.seed))
         if verdict := judge_screen(self._posterior, running):
             return verdict
-        running = self._posterior.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
+        running = self._posterior.predict(running, shape.base, Evaluation(shape.holdout, shape.kl, 1000))
         if keys.weights_key in self._posterior.trained or running.needs_no_training:
             if keys.weights_key in self._posterior.trained:
                 running = self._posterior.as_trained(running)
@@ -240,10 +240,10 @@ class TableSearch:
     def _again(self, trial: optuna.Trial, plan: Plan, keys: Keys) -> Record:
         """As the scheduler answers it: what is final is told again, with its values."""
         other = self._seen[keys.graph_key]
-        known = self._posterior.records.get(other)
-        if known is None or known.outcome not in ("confirmed", "infeasible", "failed"):
+        record = self._posterior.records.get(other)
+        if record is None or record.outcome not in ("confirmed", "infeasible", "failed"):
             return Record("duplicate", plan, "", keys, duplicate_of=other)
-        return replace(known, plan=plan, duplicate_of=other)
+        return replace(record, plan=plan, duplicate_of=other)
 
     # ---- choosing and training
 
@@ -257,7 +257,10 @@ class TableSearch:
             if running.keys.weights_key in self._posterior.trained:  # meanwhile, for another deployment
                 del self._waiting[key]
                 self._tell(trial, running.to_record("not_promoted", "", {}))
-        gains = {key: expected_gain(self._posterior, self._now(one), front) for key, (_, one) in self._waiting.items()}
+        gains = {
+            key: expected_gain(self._posterior, self._now(running), front)
+            for key, (_, running) in self._waiting.items()
+        }
         for key, gain in gains.items():
             if gain <= POLICY.training.least_gain / 2 * front.hypervolume:
                 trial, running = self._waiting.pop(key)
@@ -276,12 +279,12 @@ class TableSearch:
         self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))
         for other in self._other_deployments(running.plan):
             self._study.enqueue_trial(self._plans.parameters(other))
-            asked, plan = self._ask()
-            self._seen[keys_of(plan).graph_key] = asked.number
-            self._tell(asked, self._confirmed(asked.number, plan, 3))
+            enqueued, plan = self._ask()
+            self._seen[keys_of(plan).graph_key] = enqueued.number
+            self._tell(enqueued, self._confirmed(enqueued.number, plan, 3))
 
     def _other_deployments(self, plan: Plan) -> list[Plan]:
-        found = []
+        others = []
         for leader in self._facts.leaders:
             other = replace(plan, deployments=leader.deployments)
             if leader.backbone != plan.backbone or other == plan or keys_of(other).graph_key in self._told:
@@ -290,8 +293,8 @@ class TableSearch:
             point = None if metrics is None else loss(OBJECTIVES, metrics.values)
             front = expected_front(self._posterior)
             if point and hypervolume([*front.losses, point], self._facts.goals.reference) > front.hypervolume:
-                found.append(other)
-        return found
+                others.append(other)
+        return others
 
     @property
     def _told(self) -> set[str]:
@@ -300,18 +303,18 @@ class TableSearch:
     # ---- telling
 
     def _confirmed(self, number: int, plan: Plan, rung: int, running: RunningTrial | None = None) -> Record:
-        found = metrics_of(plan, accuracy_known=True)
-        assert found is not None
-        point = loss(OBJECTIVES, found.values)
+        metrics = metrics_of(plan, accuracy_known=True)
+        assert metrics is not None
+        point = loss(OBJECTIVES, metrics.values)
         assert point is not None
         self._reached.append(point)
         keys = keys_of(plan)
         self._seen.setdefault(keys.graph_key, number)
         if rung:  # the leaderboard and what needs no training are as they are
-            found = seen(found, keys, self.seed)
-        broken = constraints(self._facts.goals.bounds, found.values)
+            metrics = seen(metrics, keys, self.seed)
+        broken = constraints(self._facts.goals.bounds, metrics.values)
         proxy = None if running is None else running.proxy
-        return Record("confirmed", plan, "", keys, found, broken, proxy, rung)
+        return Record("confirmed", plan, "", keys, metrics, broken, proxy, rung)
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         """As a study tells it; others than ours get the logarithm of the cost, which helps them."""
