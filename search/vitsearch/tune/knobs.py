@@ -19,7 +19,7 @@ V = TypeVar("V", str, float)
 Choices = tuple[Any, ...]
 
 
-class Knobs:
+class ConfigSpace:
     """The knobs by their names in the study, such as `resolution@deit_tiny_patch16_224`.
 
     They do not depend on the device, so samplers can draw before it is known. Pickled as the space file alone; Ray
@@ -29,10 +29,10 @@ class Knobs:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
 
-    def __reduce__(self) -> tuple[type[Knobs], tuple[SearchSpace]]:
+    def __reduce__(self) -> tuple[type[ConfigSpace], tuple[SearchSpace]]:
         return type(self), (self.space,)
 
-    def __deepcopy__(self, _: dict[int, Any]) -> Knobs:
+    def __deepcopy__(self, _: dict[int, Any]) -> ConfigSpace:
         return self
 
     @cached_property

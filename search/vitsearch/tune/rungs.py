@@ -49,7 +49,7 @@ from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
-from vitsearch.tune.knobs import Knobs
+from vitsearch.tune.knobs import ConfigSpace
 from vitsearch.workers.ray_runner import run_task
 
 R = TypeVar("R")
@@ -137,7 +137,7 @@ class RungTrial:
 
     async def _prepare(self) -> _Ready:
         """What a run does before its search, for this plan alone. The first trial of a study makes it for all."""
-        session, knobs = self._session, Knobs(self._session.space)
+        session, knobs = self._session, ConfigSpace(self._session.space)
         unpruned = UnprunedModels(session, self._pipeline, self._plans, self._forms)
         baseline = await unpruned.baseline()
         plan = knobs.plan(self._config)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vitsearch.errors import PlanError
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.tune.knobs import Knobs
+from vitsearch.tune.knobs import ConfigSpace
 
 VALUES = {
     "resolution": [24, 28, 32],
@@ -54,7 +54,7 @@ def knobs_of(**values):
         "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
         "space": {"backbone": [{"name": name, "weights": "builtin"} for name in names], "resolution": [28]} | values,
     }
-    knobs = Knobs(SearchSpace.from_json(space))
+    knobs = ConfigSpace(SearchSpace.from_json(space))
     knobs.__dict__["_plans"] = PlanSpace(knobs.space, "local", supports, lambda backbone: 28)
     return knobs
 
