@@ -31,28 +31,32 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=40)
     parser.add_argument("--uploads", type=int, default=7)
     parser.add_argument("--idle-s", type=float, default=60.0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, EmbeddedAgent(str(Path(folder) / "state")) as agent:
         with agent.client("overhead") as client:
             client.device()  # waits until the runtimes have been checked
             met = [
-                reported("20 MiB upload: agent and client", upload_s(agent, client, asked.uploads), UPLOAD_MOST_S, "s"),
                 reported(
-                    "known artifact, no-op job: agent and child", job_ms(agent, client, asked.jobs), JOB_MOST_MS, "ms"
+                    "20 MiB upload: agent and client", upload_s(agent, client, options.uploads), UPLOAD_MOST_S, "s"
+                ),
+                reported(
+                    "known artifact, no-op job: agent and child", job_ms(agent, client, options.jobs), JOB_MOST_MS, "ms"
                 ),
             ]
         met += [
             reported("idle agent: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
             reported("first canary: agent alone, share of a minute", canary_share(agent), IDLE_MOST_SHARE, ""),
-            reported("idle agent, nothing due: share of a core", idle_share(agent, asked.idle_s), IDLE_MOST_SHARE, ""),
+            reported(
+                "idle agent, nothing due: share of a core", idle_share(agent, options.idle_s), IDLE_MOST_SHARE, ""
+            ),
             reported("idle agent afterwards: resident", resident_mb(agent), IDLE_MOST_MB, "MB"),
         ]
     return 0 if all(met) else 1
 
 
-def reported(what: str, found: float, most: float, unit: str) -> bool:
-    print(f"{what:<46}{found:>10.4g} {unit:<3} at most {most:g}{'' if found <= most else '   MISSED'}", flush=True)
-    return found <= most
+def reported(what: str, value: float, most: float, unit: str) -> bool:
+    print(f"{what:<46}{value:>10.4g} {unit:<3} at most {most:g}{'' if value <= most else '   MISSED'}", flush=True)
+    return value <= most
 
 
 def job_ms(agent: EmbeddedAgent, client: DeviceClient, jobs: int) -> float:
@@ -103,9 +107,9 @@ def canary_share(agent: EmbeddedAgent) -> float:
 
 
 def resident_mb(agent: EmbeddedAgent) -> float:
-    found = process_usage.current_rss_mb(f"/proc/{agent.pid}")
-    assert found.value_mb is not None, found.reason
-    return found.value_mb
+    resident = process_usage.current_rss_mb(f"/proc/{agent.pid}")
+    assert resident.value_mb is not None, resident.reason
+    return resident.value_mb
 
 
 def cpu_s(agent: EmbeddedAgent) -> float:

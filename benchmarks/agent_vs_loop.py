@@ -49,22 +49,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
-    asked = parser.parse_args()
-    os.sched_setaffinity(0, {asked.cpu})
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {options.cpu})
     with tempfile.TemporaryDirectory() as folder:
         files = {name: export(name, Path(folder)) for name in MODELS}
-        found = {name: compare(path, Path(folder), asked.rounds) for name, path in files.items()}
+        comparisons = {name: compare(path, Path(folder), options.rounds) for name, path in files.items()}
         print(
             "| model | loop, CPU ms | agent, CPU ms | agent over loop | 95 % | OpenVINO: agent / benchmark_app, ms |\n"
             + "|---" * 6
             + "|"
         )
-        for name, (loops, agents) in found.items():
+        for name, (loops, agents) in comparisons.items():
             ratio, low, high = ratio_of(loops, agents)
             shown = f"{statistics.median(loops):.4f} | {statistics.median(agents):.4f} | {ratio - 1:+.1%}"
             other = openvino(name, files[name], Path(folder))
             print(f"| {name} | {shown} | {low - 1:+.1%} to {high - 1:+.1%} | {other} |", flush=True)
-    return sum(abs(ratio_of(*pair)[0] - 1) > MOST for pair in found.values())
+    return sum(abs(ratio_of(*pair)[0] - 1) > MOST for pair in comparisons.values())
 
 
 def export(name: str, folder: Path) -> Path:
@@ -92,9 +92,9 @@ def compare(path: Path, folder: Path, rounds: int) -> tuple[list[float], list[fl
             loops.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
         def by_agent(number: int) -> None:
-            found = client.measure(str(path), "onnxruntime", {}, PROTOCOL, repeat=number).cpu_ms
-            assert found is not None  # onnxruntime counts it
-            agents.append(found.p50)
+            times = client.measure(str(path), "onnxruntime", {}, PROTOCOL, repeat=number).cpu_ms
+            assert times is not None  # onnxruntime counts it
+            agents.append(times.p50)
 
         for number in range(rounds):
             for take in (by_loop, by_agent) if number % 2 else (by_agent, by_loop):
@@ -127,8 +127,8 @@ def openvino(name: str, path: Path, folder: Path) -> str:
     by_agent, by_tool = [], []
     with EmbeddedAgent(str(state)) as agent, agent.client("benchmark") as client:
         for number in range(TOOL_ROUNDS):
-            found = client.measure(str(path), "openvino", {"inference_precision": "f32"}, PROTOCOL, number).latency_ms
-            by_agent.append((found.p50, found.min))
+            times = client.measure(str(path), "openvino", {"inference_precision": "f32"}, PROTOCOL, number).latency_ms
+            by_agent.append((times.p50, times.min))
             by_tool.append(benchmark_app(tool, name, path))
     return " / ".join("{:.3f} ({:.3f})".format(*map(min, zip(*turns, strict=True))) for turns in (by_agent, by_tool))
 
@@ -136,9 +136,9 @@ def openvino(name: str, path: Path, folder: Path) -> str:
 def benchmark_app(tool: str, name: str, path: Path) -> tuple[float, float]:
     """Median and shortest run of benchmark_app, in ms."""
     pixels, channels = MODELS[name]
-    one = ["-hint", "none", "-nstreams", "1", "-nthreads", "1", "-api", "sync", "-infer_precision", "f32", "-t", "3"]
+    single = ["-hint", "none", "-nstreams", "1", "-nthreads", "1", "-api", "sync", "-infer_precision", "f32", "-t", "3"]
     shape = ["-data_shape", f"[1,{channels},{pixels},{pixels}]"]
-    done = subprocess.run([tool, "-m", str(path), *one, *shape], check=True, capture_output=True, text=True)
+    done = subprocess.run([tool, "-m", str(path), *single, *shape], check=True, capture_output=True, text=True)
     reported = re.findall(r"(Median|Min):\s+([\d.]+) (ms|us)", done.stdout)
     in_ms = {name: float(value) / (1e3 if unit == "us" else 1.0) for name, value, unit in reported}
     return in_ms["Median"], in_ms["Min"]

@@ -30,18 +30,18 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child is not None:
-        print(" ".join(str(ratio) for ratio in ratios(asked.child, asked.cycles)))
+    options = parser.parse_args()
+    if options.child is not None:
+        print(" ".join(str(ratio) for ratio in ratios(options.child, options.cycles)))
         return 0
-    os.sched_setaffinity(0, {asked.cpu})
+    os.sched_setaffinity(0, {options.cpu})
     met = []
     print("| model | alternating over steady | 95 % |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
             file = str(export(name, Path(folder)))
-            command = [sys.executable, __file__, "--cycles", str(asked.cycles), "--child", file]
-            outputs = [subprocess.check_output(command, text=True) for _ in range(asked.processes)]
+            command = [sys.executable, __file__, "--cycles", str(options.cycles), "--child", file]
+            outputs = [subprocess.check_output(command, text=True) for _ in range(options.processes)]
             series = [[float(word) for word in output.split()] for output in outputs]
             middle, low, high = interval(series)
             met.append(abs(middle - 1) <= MOST)
@@ -70,27 +70,31 @@ def ratios(path: Path, cycles: int) -> list[float]:
 
     def block(timed: Timed) -> float:
         timed_runs(timed.run, clocks, lambda done, passed_s: done == 0 or passed_s < timed.settle_s)
-        found = timed_runs(timed.run, clocks, lambda done, passed_s: done < BLOCK_MINIMUM_RUNS or passed_s < BLOCK_S)
-        return statistics.median(found.cpu_ms)
+        block_ratios = timed_runs(
+            timed.run, clocks, lambda done, passed_s: done < BLOCK_MINIMUM_RUNS or passed_s < BLOCK_S
+        )
+        return statistics.median(block_ratios.cpu_ms)
 
-    found = []
+    block_ratios = []
     with gc_disabled():
         for cycle in range(cycles + 3):
             block(model)
             steady = block(model)
             block(references[cycle % 2])
-            found.append(block(model) / steady)
-    return found[3:]
+            block_ratios.append(block(model) / steady)
+    return block_ratios[3:]
 
 
 def interval(series: list[list[float]]) -> tuple[float, float, float]:
     """The median of all cycles, and the 95 % interval of a bootstrap over cycles within each process."""
     draw = random.Random(0)
     medians = sorted(
-        statistics.median([ratio for one in series for ratio in draw.choices(one, k=len(one))])
+        statistics.median(
+            [ratio for block_ratios in series for ratio in draw.choices(block_ratios, k=len(block_ratios))]
+        )
         for _ in range(RESAMPLES)
     )
-    middle = statistics.median([ratio for one in series for ratio in one])
+    middle = statistics.median([ratio for block_ratios in series for ratio in block_ratios])
     return middle, medians[RESAMPLES // 40], medians[-RESAMPLES // 40]
 
 

@@ -52,12 +52,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study")
     parser.add_argument("--rounds", type=int, default=40)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
-        entries = [*untouched(Path(folder)), *found(asked.study)]
-        times = relative_times(entries, asked.rounds)
+        entries = [*untouched(Path(folder)), *found(options.study)]
+        times = relative_times(entries, options.rounds)
         splits = [subset_split("validation"), full_split(DEBIAN_FOLDER, "test")]
         print("| model | CPU time | 95 % | size MB | validation | test |\n|---|---|---|---|---|---|")
         for entry, ratios in zip(entries, times, strict=True):

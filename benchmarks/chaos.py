@@ -114,45 +114,45 @@ class Faults:
 
 def rows(study: SharedStudy) -> dict[str, float]:
     """When each finished training, export and measurement was written."""
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     for table, (key, where, _) in TABLES.items():
         for name, written in study.query(f"SELECT {key}, created_at FROM {table} WHERE {where}"):
-            found[f"{table} {name}"] = written
+            times[f"{table} {name}"] = written
     key = "graph_key || ':' || device_id || ':' || protocol || ':' || repeat"
     for name, written in study.query(f"SELECT {key}, created_at FROM {MEASURED}"):
-        found[f"{MEASURED} {name}"] = written
-    return found
+        times[f"{MEASURED} {name}"] = written
+    return times
 
 
 def results(study: SharedStudy, plans: int) -> dict[str, Any]:
     """How each plan of the list ended, and what the ledger has of it."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for number, state, words in study.query(OF_THE_LIST.format(plans=plans)):
         record = json.loads(words)
         keys = record["keys"] or {"weights_key": None, "artifact_key": None}
-        rows = {name: [tuple(row) for row in study.query(asked.format(**keys))] for name, asked in RESULTS.items()}
-        found[f"plan {number}"] = {"state": state, "outcome": record["outcome"], "plan": record["plan"]} | rows
-    return found
+        rows = {name: [tuple(row) for row in study.query(query.format(**keys))] for name, query in RESULTS.items()}
+        contents[f"plan {number}"] = {"state": state, "outcome": record["outcome"], "plan": record["plan"]} | rows
+    return contents
 
 
 def damage(faults: Faults, plans: int, calm: dict[str, Any]) -> list[str]:
     study = faults.study
-    found = [f"lost or made again: {name}" for name in faults.lost]
+    faults_seen = [f"lost or made again: {name}" for name in faults.lost]
     refused = (study.folder / "run.log").read_text().count(REFUSED)
     faults.done["refused start"] += refused
-    found += [f"a driver ended by itself with {code}" for code in study.ended_by_themselves[refused:]]
-    found += [f"a driver has not ended: {one.poll()}" for one in study.drivers if one.poll() != 0]
+    faults_seen += [f"a driver ended by itself with {code}" for code in study.ended_by_themselves[refused:]]
+    faults_seen += [f"a driver has not ended: {driver.poll()}" for driver in study.drivers if driver.poll() != 0]
     states = Counter(state for (state,) in study.query("SELECT state FROM vs_trial"))
-    found += [f"{count} trials are {state}" for state, count in states.items() if state in ("RUNNING", "WAITING")]
+    faults_seen += [f"{count} trials are {state}" for state, count in states.items() if state in ("RUNNING", "WAITING")]
     trained = study.query(f"SELECT count(DISTINCT weights_key) FROM vs_training WHERE {made_by('train')}")[0][0]
     if trained != plans:
-        found.append(f"{trained} weights are trained, {plans} were asked for")
+        faults_seen.append(f"{trained} weights are trained, {plans} were asked for")
     for table, (_, _, stage) in TABLES.items():
-        made = study.query(f"SELECT count(*) FROM vs_stage_cost WHERE stage = '{stage}'")[0][0]
-        held = study.query(f"SELECT count(DISTINCT made_by) FROM {table} WHERE {made_by(stage)}")[0][0]
-        if made > held:
-            found.append(f"{made} finished runs of {stage} for {held} results")
-    return found + differing(calm, results(study, plans))
+        stage_runs = study.query(f"SELECT count(*) FROM vs_stage_cost WHERE stage = '{stage}'")[0][0]
+        results_kept = study.query(f"SELECT count(DISTINCT made_by) FROM {table} WHERE {made_by(stage)}")[0][0]
+        if stage_runs > results_kept:
+            faults_seen.append(f"{stage_runs} finished runs of {stage} for {results_kept} results")
+    return faults_seen + differing(calm, results(study, plans))
 
 
 def made_by(stage: str) -> str:
@@ -177,7 +177,7 @@ def run(folder: Path, plans: int, kills: int, restarts: int, pause_s: float) -> 
         study.await_end(END_S)
         calm = results(study, plans)
         study.close()
-        ended = Counter(found["outcome"] for found in calm.values())
+        ended = Counter(trial["outcome"] for trial in calm.values())
         print(f"without faults: {time.monotonic() - began:.0f} s, plans of the list: {dict(ended)}", flush=True)
         began = time.monotonic()
         faults = Faults(shared, SharedStudy.make(shared, "stormy", plans))
@@ -188,12 +188,12 @@ def run(folder: Path, plans: int, kills: int, restarts: int, pause_s: float) -> 
         faults.look()
         trials = faults.study.query("SELECT count(*) FROM vs_trial")[0][0]
         took_s = time.monotonic() - began
-        found = damage(faults, plans, calm)
+        problems = damage(faults, plans, calm)
         print(f"with faults: {took_s:.0f} s, {trials} trials, {dict(faults.done)}", flush=True)
-        if found:
+        if problems:
             print(faults.study.log())
         faults.study.close()
-    return found
+    return problems
 
 
 def main() -> int:
@@ -203,13 +203,13 @@ def main() -> int:
     parser.add_argument("--restarts", type=int, default=2)
     parser.add_argument("--pause", type=float, default=6.0, help="most seconds between two faults")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    random.seed(asked.seed)
+    options = parser.parse_args()
+    random.seed(options.seed)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
-        found = run(Path(folder), asked.plans, asked.kills, asked.restarts, asked.pause)
-    print("\n".join(found) or "nothing is lost, made twice or left open, and all results are those without faults")
-    return min(len(found), 100)
+        outcome = run(Path(folder), options.plans, options.kills, options.restarts, options.pause)
+    print("\n".join(outcome) or "nothing is lost, made twice or left open, and all results are those without faults")
+    return min(len(outcome), 100)
 
 
 if __name__ == "__main__":

@@ -41,9 +41,9 @@ class ShortStages(FakeRunner):
                 return jobs.Evaluation(accuracy, 1.0 - accuracy, 1000)  # far enough from the base to be trained
             case jobs.ExportJob():
                 resolved = job.spec.resolved
-                made = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
+                answer = graph(job.workspace.store, resolved, str(job.checkpoint_sha256))
                 accuracy = fake_accuracy(resolved, job.checkpoint_sha256 is not None)
-                return jobs.Exported(made, fake_confusion(accuracy))
+                return jobs.Exported(answer, fake_confusion(accuracy))
         return super()._answer(job)
 
 
@@ -54,7 +54,7 @@ def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.ExportedGraph:
     weights = np.random.default_rng(seed).standard_normal((WIDTH, WIDTH), dtype=np.float32)
     rows = (1, 3, size * size // WIDTH, WIDTH)
     shape = tensor("shape", "int64", (len(rows),), np.array(rows, np.int64).tobytes())
-    made = model(
+    graph_model = model(
         [node("Reshape", ["image", "shape"], "rows"), node("MatMul", ["rows", "weights"], "logits")],
         [Value("image", "float32", (1, 3, size, size))],
         [Value("logits", "float32", rows)],
@@ -64,8 +64,10 @@ def graph(store: Store, resolved: ResolvedPlan, of: str) -> jobs.ExportedGraph:
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        path.write_bytes(made)
-        return jobs.ExportedGraph(store.put_model(path).sha256, len(made), 100.0 * fake_cost_ms(resolved), 2.0, 0.0)
+        path.write_bytes(graph_model)
+        return jobs.ExportedGraph(
+            store.put_model(path).sha256, len(graph_model), 100.0 * fake_cost_ms(resolved), 2.0, 0.0
+        )
 
 
 def _run_task_on(job: jobs.Job[Any], resources: object, log: Path) -> tuple[object, StageCost]:
@@ -90,22 +92,22 @@ def make_stages_short() -> None:
     runners.__init__ = started
 
 
-def gain(_: object, trial: RunningTrial, *_known: object) -> float:
+def gain(_: object, trial: RunningTrial, *_front: object) -> float:
     """The plans of the list are trained, and what is trained is exported for its other deployments; nothing else is."""
     return 1.0 if trial.number < int(os.environ[PLANS]) or trial.rung else -1e9
 
 
 def train_the_list() -> None:
     from vitsearch.core.policy import POLICY
-    from vitsearch.search import outlook, run
+    from vitsearch.search import acquisition, run
     from vitsearch.search.session import Session
 
     training = replace(POLICY.training, least_gain=-1.0, negligible_gain=-1.0)
     policy = replace(POLICY, training=training, ending=replace(POLICY.ending, trials_without_gain=10**9))
     patched: Any = run
     patched.Session = partial(Session, policy=policy)
-    patched = outlook.Outlook
-    patched.gain = gain
+    patched = acquisition
+    patched.expected_gain = gain
 
 
 def measure_for_a_moment() -> None:

@@ -198,7 +198,7 @@ def _ray_cluster() -> Iterator[Any]:
 
 def processes(folder: Path) -> dict[int, str]:
     """The command lines of the living processes that work for this `folder`, by pid, without this one."""
-    mark, found = f"{MARK}={folder}".encode(), {}
+    mark, process_ids = f"{MARK}={folder}".encode(), {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
             ours = mark in (place / "environ").read_bytes().split(b"\0")
@@ -206,10 +206,10 @@ def processes(folder: Path) -> dict[int, str]:
             ours = ours or folder in (place / "cwd").readlink().parents
             state = (place / "stat").read_text().rpartition(")")[2].split()[0]
             if ours and state not in "ZX" and int(place.name) != os.getpid():
-                found[int(place.name)] = (place / "cmdline").read_text(errors="replace").replace("\0", " ")
+                process_ids[int(place.name)] = (place / "cmdline").read_text(errors="replace").replace("\0", " ")
         except OSError:
             continue
-    return found
+    return process_ids
 
 
 def _end_all(folder: Path) -> None:
@@ -332,9 +332,9 @@ def _enqueue(file: Path, plans: int) -> None:
 
 def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
     return ports
 
 

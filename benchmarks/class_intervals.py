@@ -34,8 +34,8 @@ class Case:
     @property
     def truth(self) -> Floats:
         """Mean recall and mean F1 of infinitely many images."""
-        found: Floats = _means((self.shares[:, None] * self.chances)[None])[0]
-        return found
+        means: Floats = _means((self.shares[:, None] * self.chances)[None])[0]
+        return means
 
 
 def cases() -> list[Case]:
@@ -44,9 +44,9 @@ def cases() -> list[Case]:
     finds = np.array([[0.97, 0.02, 0.01], [0.02, 0.97, 0.01], [0.02, 0.01, 0.97]])
     ten = np.full((10, 10), 0.1 / 9)
     np.fill_diagonal(ten, 0.9)
-    found = [Case("misses the rare class", shares, misses, n) for n in (115, 1000)]
-    found += [Case("finds all classes", shares, finds, n) for n in (115, 1000)]
-    return found + [Case("ten equal classes", np.full(10, 0.1), ten, n) for n in (100, 2000)]
+    chosen = [Case("misses the rare class", shares, misses, n) for n in (115, 1000)]
+    chosen += [Case("finds all classes", shares, finds, n) for n in (115, 1000)]
+    return chosen + [Case("ten equal classes", np.full(10, 0.1), ten, n) for n in (100, 2000)]
 
 
 def _means(counts: npt.NDArray[Any]) -> Floats:

@@ -43,14 +43,14 @@ def write_images(root: Path, seed: int) -> None:
     """A folder with `train` and `val`; the images to learn from are drawn, those to judge by are the same."""
     rng = np.random.default_rng(seed)
     for split in ("train", "validation", "test"):
-        found = subset_split(split)
+        subset = subset_split(split)
         for name, count in LEARNED.items():
             folder = root / ("train" if split == "train" else "val") / name.replace("/", " or ")
             folder.mkdir(parents=True, exist_ok=True)
-            rows = np.flatnonzero(found.labels == CLASS_NAMES.index(name))
+            rows = np.flatnonzero(subset.labels == CLASS_NAMES.index(name))
             chosen = rng.permutation(rows)[:count] if split == "train" else rows
             for row in chosen:
-                Image.fromarray(found.images[row, :, :, 0]).save(folder / f"{split}-{row}.png")
+                Image.fromarray(subset.images[row, :, :, 0]).save(folder / f"{split}-{row}.png")
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,17 @@ def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
     recipe = setting.recipe(3, 3e-4, 0.5, setting.fine_tune)
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
     plan = Plan(BACKBONE, setting.weights, RESOLUTION, None, HALF, "logits", recipe, (deployment,))
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
-    structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+    stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
+    structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     unpruned, cut = (
-        jobs.CompressionSpec(source, resolved, found.statistics_sha256, calibrations)
-        for one in (plan.unpruned(), plan)
-        for resolved in [resolve(one, structure, scores, None)]
+        jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
+        for deployed in (plan.unpruned(), plan)
+        for resolved in [resolve(deployed, structure, scores, None)]
         for calibrations in [Calibrations.of(resolved, structure, RESOLUTION, CALIBRATION)]
     )
     logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", recipe)).sha256
-    known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", recipe)).sha256
-    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(known, base.accuracy)
+    logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", recipe)).sha256
+    targets, reference = jobs.DistillationTargets("logits", logits), jobs.Reference(logits_sha256, base.accuracy)
     before = tasks.score_proxy(jobs.ProxyJob(workspace, cut, reference))
     tuned = tasks.train_rung(jobs.TrainJob(workspace, cut, recipe, 0, 3, None, targets, reference, before))
     return counted(workspace, unpruned, None), counted(workspace, cut, tuned.checkpoint_sha256)
@@ -105,13 +105,13 @@ def measured(setting: Setting, folder: Path) -> tuple[Confusion, Confusion]:
 def rows(weights: str, seeds: int) -> Iterator[list[str]]:
     for base in CHOICES:
         for fine_tune in CHOICES:
-            found = []
+            measured_rows = []
             for seed in range(seeds):
                 with tempfile.TemporaryDirectory() as name:
                     write_images(Path(name) / "images", seed)
-                    found.append(measured(Setting(weights, seed, base, fine_tune), Path(name)))
+                    measured_rows.append(measured(Setting(weights, seed, base, fine_tune), Path(name)))
             cells = []
-            for models in zip(*found, strict=True):
+            for models in zip(*measured_rows, strict=True):
                 figures = [[model.accuracy, model.mean_recall, model.recalls[1]] for model in models]
                 cells += [f"{value:.3f}" for value in np.mean(figures, axis=0)]
             yield [base, fine_tune, *cells]
@@ -121,14 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", choices=("builtin", "none"), default="builtin")
     parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     heads = [
         f"{model}: {what}" for model in ("unpruned", "pruned") for what in ("accuracy", "balanced", "shirts found")
     ]
     print(f"| base | fine_tune | {' | '.join(heads)} |")
     print("|---|---|---|---|---|---|---|---|")
-    for row in rows(asked.weights, asked.seeds):
+    for row in rows(options.weights, options.seeds):
         print(f"| {' | '.join(row)} |", flush=True)
 
 

@@ -90,9 +90,9 @@ class PlanRunner:
             start = time.process_time()
             model = self.made(plan, proxy)
             seconds[proxy] = time.process_time() - start
-            found = self._logits(model, self.seen.images)
-            accuracy[proxy] = inference.accuracy(found, self.seen.labels)
-            kl[proxy] = kl_divergence(self.expected, found)
+            logits = self._logits(model, self.seen.images)
+            accuracy[proxy] = inference.accuracy(logits, self.seen.labels)
+            kl[proxy] = kl_divergence(self.expected, logits)
         cost = macs.count(model, self.inputs[:1])[0] / macs.count(self.base, self.inputs[:1])[0]
         report = fine_tune.fine_tune(model, self._task())
         tuned = self.judged(model)
@@ -188,7 +188,7 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
         ((a > b) - (a < b), (c > d) - (c < d)) for (a, c), (b, d) in combinations(zip(first, second, strict=True), 2)
     ]
     untied = [sum(pair[side] != 0 for pair in signs) for side in (0, 1)]
-    return sum(one * other for one, other in signs) / sqrt(untied[0] * untied[1]) if all(untied) else nan
+    return sum(sign * other for sign, other in signs) / sqrt(untied[0] * untied[1]) if all(untied) else nan
 
 
 def tau(proxy: Sequence[float], tuned: Sequence[float]) -> str:
@@ -210,17 +210,19 @@ def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
         by_accuracy = tau([o.accuracy[name] for o in outcomes], tuned)
         by_kl = tau([-o.kl[name] for o in outcomes], tuned)
         before = [fmean(o.accuracy[name] for o in group) for group in (usual, hard)]
-        made = fmean(o.seconds[name] for o in outcomes)
-        yield f"| {name} | {made:.2f} | {by_accuracy} | {by_kl} | {before[0]:.3f} | {before[1]:.3f} |"
+        seconds = fmean(o.seconds[name] for o in outcomes)
+        yield f"| {name} | {seconds:.2f} | {by_accuracy} | {by_kl} | {before[0]:.3f} | {before[1]:.3f} |"
     after = [fmean(o.tuned for o in group) for group in (usual, hard)]
     tuning = fmean(o.tuning_seconds for o in outcomes)
     yield f"| the fine-tune itself | {tuning:.1f} | | | {after[0]:.3f} | {after[1]:.3f} |"
 
 
-def row(found: Outcome) -> str:
-    untuned = (f"{found.accuracy[proxy]:.3f}" for proxy in PROXIES)
-    kind, kl = "hard" if found.hard else "usual", found.kl["sequential"]
-    return f"| {' | '.join((found.plan, kind, f'{found.macs:.2f}', *untuned, f'{kl:.3f}', f'{found.tuned:.4f}'))} |"
+def row(outcome: Outcome) -> str:
+    untuned = (f"{outcome.accuracy[proxy]:.3f}" for proxy in PROXIES)
+    kind, kl = "hard" if outcome.hard else "usual", outcome.kl["sequential"]
+    return (
+        f"| {' | '.join((outcome.plan, kind, f'{outcome.macs:.2f}', *untuned, f'{kl:.3f}', f'{outcome.tuned:.4f}'))} |"
+    )
 
 
 def known(rows: Path, steps: int) -> dict[str, Outcome]:

@@ -61,12 +61,12 @@ def main() -> None:
 
 def accuracies(workspace: jobs.Workspace, backbone: str, cut: Compression, folder: Path) -> list[float]:
     source = jobs.Source(backbone, "builtin", 28, FASHION_MNIST)
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
-    block_structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+    stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, STUDY))
+    block_structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     deployment = Deployment("local", "onnxruntime", "cpu", "fp32")
     resolved = resolve(Plan(backbone, "builtin", 28, None, cut, "none", RECIPE, (deployment,)), block_structure, scores)
-    made = Calibrations.of(resolved, block_structure, 28, STUDY)
-    spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256, made)
+    calibrations = Calibrations.of(resolved, block_structure, 28, STUDY)
+    spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations)
     plain, data = only_cut(source, spec, folder), Data()
     values = []
     for precision in PRECISIONS:

@@ -87,9 +87,9 @@ class EverBetter(FakeRunner):
             case jobs.ProxyJob():
                 return jobs.Evaluation(0.5, 0.5 - 0.4 * self._progress(job), IMAGES)
             case jobs.ExportJob():
-                made = super()._answer(job)
-                assert isinstance(made, jobs.Exported)
-                return jobs.Exported(made.graph, fake_confusion(0.5 + 0.4 * self._progress(job), IMAGES))
+                answer = super()._answer(job)
+                assert isinstance(answer, jobs.Exported)
+                return jobs.Exported(answer.graph, fake_confusion(0.5 + 0.4 * self._progress(job), IMAGES))
         return super()._answer(job)
 
     def _progress(self, job: jobs.Job[Any]) -> float:
@@ -313,13 +313,13 @@ def main() -> None:
     parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
     parser.add_argument("--postgresql", action="store_true", help="instead of SQLite; its own processes do not count")
     parser.add_argument("--lines", type=Path, help="add the curves to this file")
-    asked = parser.parse_args()
-    with postgresql() if asked.postgresql else nullcontext():
-        for name, cost in compare(asked.trials, asked.tune_trials, asked.sampler):
+    options = parser.parse_args()
+    with postgresql() if options.postgresql else nullcontext():
+        for name, cost in compare(options.trials, options.tune_trials, options.sampler):
             print(cost.row(name), flush=True)
-            if asked.lines is not None:
-                line = {"driver": name, "database": "PostgreSQL" if asked.postgresql else "SQLite"}
-                with asked.lines.open("a") as lines:
+            if options.lines is not None:
+                line = {"driver": name, "database": "PostgreSQL" if options.postgresql else "SQLite"}
+                with options.lines.open("a") as lines:
                     lines.write(json.dumps(line | {"curve": cost.curve, "statements": cost.statements}) + "\n")
 
 

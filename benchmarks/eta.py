@@ -79,8 +79,8 @@ class SleepingDevice(FakeDevice):
         async with self._boards:
             seconds = self.times * MEASURING_S.get(protocol.id, SCREENING_S)
             await asyncio.sleep(seconds)
-            found = await super().measure(artifact, deployment, protocol, repeat)
-            return found._replace(seconds=seconds)
+            measurement = await super().measure(artifact, deployment, protocol, repeat)
+            return measurement._replace(seconds=seconds)
 
 
 def run(folder: Path, trials: int, trainers: int, devices: int, sampler: str, times: float) -> dict[str, float]:
@@ -104,12 +104,12 @@ def run(folder: Path, trials: int, trainers: int, devices: int, sampler: str, ti
 def shares(
     space: SearchSpace, ledger: Ledger, study: Study, wall: float, trainers: int, devices: int
 ) -> dict[str, float]:
-    found = account(study, ledger)
+    costs = account(study, ledger)
     worked = ledger.costs.worked(space.study)
     return {
         "trials": float(len(study.records())),
         "wall_s": wall,
-        "eta": found.eta or 0.0,
+        "eta": costs.eta or 0.0,
         "trainers_busy": worked.trainers / trainers / wall,
         "devices_busy": worked.devices / devices / wall,
     }
@@ -122,10 +122,10 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--sampler", default="random", help="of the space file: random, auto, tpe, nsga2")
     parser.add_argument("--times", type=float, default=1.0, help="stretches all stages")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Path(folder), asked.trials, asked.trainers, asked.devices, asked.sampler, asked.times)
-        for name, value in found.items():
+        estimates = run(Path(folder), options.trials, options.trainers, options.devices, options.sampler, options.times)
+        for name, value in estimates.items():
             print(f"{name:<20}{value:10.3f}")
 
 

@@ -45,11 +45,11 @@ def main() -> int:
     collecting.add_argument("studies", nargs="+")
     measuring = commands.add_parser("measure")
     measuring.add_argument("files", type=Path, nargs="+")
-    asked = parser.parse_args()
-    if asked.command == "points":
-        json.dump([one for study in asked.studies for one in points(asked.folder, study)], sys.stdout)
+    options = parser.parse_args()
+    if options.command == "points":
+        json.dump([point for study in options.studies for point in points(options.folder, study)], sys.stdout)
     else:
-        measure([one for file in asked.files for one in json.loads(file.read_text())])
+        measure([point for file in options.files for point in json.loads(file.read_text())])
     return 0
 
 
@@ -58,7 +58,7 @@ def points(folder: Path, study: str) -> list[dict[str, Any]]:
     command = [str(folder.absolute() / ".venv/bin/vitsearch"), "front", study, "--json"]
     front = json.loads(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout)
     database = sqlite3.connect(folder / "studies" / f"{study}.db")
-    return [_point(study, folder, database, one) for one in (front["baseline"], *front["points"])]
+    return [_point(study, folder, database, row) for row in (front["baseline"], *front["points"])]
 
 
 def _point(study: str, folder: Path, database: sqlite3.Connection, shown: dict[str, Any]) -> dict[str, Any]:
@@ -80,23 +80,26 @@ def _point(study: str, folder: Path, database: sqlite3.Connection, shown: dict[s
     }
 
 
-def measure(found: list[dict[str, Any]]) -> None:
+def measure(rows: list[dict[str, Any]]) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # as the embedded agent does
     store = ReferenceStore()
     measured: dict[str, list[Measurement]] = defaultdict(list)
     for number in range(ROUNDS):
-        for path, options in {one["path"]: one["options"] for one in found}.items():
+        for path, options in {row["path"]: row["options"] for row in rows}.items():
             measured[path].append(_measured(Path(path), options, store))
         print(f"round {number + 1} of {ROUNDS}", file=sys.stderr, flush=True)
-    ms = {path: statistics.median(_cpu_ms(one, measured) for one in each) for path, each in measured.items()}
-    baseline_ms = statistics.median(ms[one["path"]] for one in found if one["trial"] is None)
+    ms = {
+        path: statistics.median(_cpu_ms(measurement, measured) for measurement in each)
+        for path, each in measured.items()
+    }
+    baseline_ms = statistics.median(ms[row["path"]] for row in rows if row["trial"] is None)
     corner = loss(OBJECTIVES, {"accuracy": LEAST_ACCURACY, "cpu_ms_p50": MARGIN * baseline_ms})
     assert corner is not None
     print(f"baseline {baseline_ms:.3f} ms\n| study | points | hypervolume |\n|---|---|---|")
-    for study in sorted({one["study"] for one in found}):
-        here = [one for one in found if one["study"] == study and one["trial"] is not None]
-        values = [{"accuracy": one["accuracy"], "cpu_ms_p50": ms[one["path"]]} for one in here]
-        losses = [point for one in values if (point := loss(OBJECTIVES, one)) is not None]
+    for study in sorted({row["study"] for row in rows}):
+        here = [row for row in rows if row["study"] == study and row["trial"] is not None]
+        values = [{"accuracy": row["accuracy"], "cpu_ms_p50": ms[row["path"]]} for row in here]
+        losses = [point for metrics in values if (point := loss(OBJECTIVES, metrics)) is not None]
         print(f"| {study} | {len(here)} | {hypervolume(losses, corner):.4f} |")
 
 
@@ -109,14 +112,14 @@ def _measured(path: Path, options: dict[str, Any], store: ReferenceStore) -> Mea
         return measure_job(spec, context, JobFolder(folder, StopSignal()), references=store)
 
 
-def _cpu_ms(one: Measurement, measured: dict[str, list[Measurement]]) -> float:
+def _cpu_ms(measurement: Measurement, measured: dict[str, list[Measurement]]) -> float:
     """By the reference times that are known at the end."""
     last = list(measured.values())[-1][-1].paired
-    if one.paired is not None and last is not None:
-        one = one._replace(paired=one.paired._replace(times=last.times))
-    found = one.shown_cpu_ms
-    assert found is not None
-    return found.p50
+    if measurement.paired is not None and last is not None:
+        measurement = measurement._replace(paired=measurement.paired._replace(times=last.times))
+    cpu_ms = measurement.shown_cpu_ms
+    assert cpu_ms is not None
+    return cpu_ms.p50
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import Outlook
+from vitsearch.search.acquisition import expected_front, expected_gain
+from vitsearch.search.posterior import Posterior
+from vitsearch.search.verdicts import judge_screen
 from vitsearch.study.plan_pool import PlanParameters
 
 RUNGS = (1, 3)
@@ -63,7 +65,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         self._facts = facts()
-        self._outlook = Outlook(self._facts.goals, {}, self._facts.base_accuracy)
+        self._posterior = Posterior(self._facts.goals, {}, self._facts.base_accuracy)
         self._points: list[Loss] = []
         self._plans = self._stream()
         self._waiting: list[RunningTrial] = []
@@ -105,15 +107,15 @@ class Ladder:
         """Three new ones at a time, as a round has them."""
         new = 0
         while new < CANDIDATES and (plan := next(self._plans, None)) is not None:
-            found, keys, one = metrics_of(plan, accuracy_known=False), keys_of(plan), table().of(plan)
-            if found is None or one is None or keys.weights_key in self._weights:
+            metrics, keys, built = metrics_of(plan, accuracy_known=False), keys_of(plan), table().of(plan)
+            if metrics is None or built is None or keys.weights_key in self._weights:
                 continue
             self._number += 1
-            running = RunningTrial(self._number, plan, keys, found)
-            if self._outlook.judge_screen(running) is not None:
+            running = RunningTrial(self._number, plan, keys, metrics)
+            if judge_screen(self._posterior, running) is not None:
                 continue
             self._weights.add(keys.weights_key)
-            running = self._outlook.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
+            running = self._posterior.predict(running, built.base, Evaluation(built.holdout, built.kl, 1000))
             if running.needs_no_training:
                 self._confirm(plan, 0)
                 continue
@@ -127,7 +129,7 @@ class Ladder:
             self._promoted.add(going_on.number)
             return going_on
         for _ in range(60):
-            begun = [one for one in self._waiting if one.rung and self.way in ("whole", "stopped")]
+            begun = [trial for trial in self._waiting if trial.rung and self.way in ("whole", "stopped")]
             self._candidates()
             best = begun[0] if begun else self._best()
             if best is not None:
@@ -137,37 +139,37 @@ class Ladder:
         return None
 
     def _best(self) -> RunningTrial | None:
-        known = self._outlook.known(self._training.values())
-        gains = [self._outlook.gain(self._now(one), known) for one in self._waiting]
+        front = expected_front(self._posterior, self._training.values())
+        gains = [expected_gain(self._posterior, self._now(trial), front) for trial in self._waiting]
         pairs = list(zip(gains, self._waiting, strict=True))
-        self._waiting = [one for gain, one in pairs if gain > POLICY.training.negligible_gain * known.hypervolume]
+        self._waiting = [trial for gain, trial in pairs if gain > POLICY.training.negligible_gain * front.hypervolume]
         gain, best = max(pairs, key=lambda pair: pair[0], default=(0.0, None))
-        return best if gain > POLICY.training.least_gain * known.hypervolume else None
+        return best if gain > POLICY.training.least_gain * front.hypervolume else None
 
     def _now(self, running: RunningTrial) -> RunningTrial:
         if running.rung or running.proxy is None:
             return running
         base = self._facts.base_accuracy[running.plan.backbone]
-        return self._outlook.predict(running, base, Evaluation(running.proxy.accuracy, running.proxy.kl, 1000))
+        return self._posterior.predict(running, base, Evaluation(running.proxy.accuracy, running.proxy.kl, 1000))
 
     def _promotable(self) -> RunningTrial | None:
         done = self._halved[RUNGS[0]]
         ranked = by_rank(done)[: len(done) // self.eta]
-        return next((one for one in ranked if one.number not in self._promoted), None)
+        return next((trial for trial in ranked if trial.number not in self._promoted), None)
 
     def _after(self, running: RunningTrial, rung: int) -> None:
         if rung == RUNGS[-1]:
             self.finished += 1
             self._confirm(running.plan, rung, running)
             return
-        found = table().rung_holdout(self._built(running), rung)
-        after = replace(running, rung=rung, accuracy=found, deviation=POLICY.equality.accuracy_of_rungs)
+        holdout = table().rung_holdout(self._built(running), rung)
+        after = replace(running, rung=rung, accuracy=holdout, deviation=POLICY.equality.accuracy_of_rungs)
         if self.way == "halving":
             self._halved[rung].append(after)
         elif self.way == "stopped":
-            best = running.after_rung(rung, found, POLICY.equality.accuracy_of_rungs)
-            known = self._outlook.known(self._training.values())
-            if self._outlook.gain(best, known) > POLICY.training.least_gain * known.hypervolume:
+            best = running.after_rung(rung, holdout, POLICY.equality.accuracy_of_rungs)
+            front = expected_front(self._posterior, self._training.values())
+            if expected_gain(self._posterior, best, front) > POLICY.training.least_gain * front.hypervolume:
                 self._waiting.append(best)
         else:
             self._waiting.append(after)
@@ -177,50 +179,54 @@ class Ladder:
     def _confirm(self, plan: Plan, rung: int, running: RunningTrial | None = None) -> None:
         for leader in self._facts.leaders:
             other = replace(plan, deployments=leader.deployments)
-            found = metrics_of(other, accuracy_known=True) if leader.backbone == plan.backbone else None
-            if found is None or (rung == 0 and other != plan):
+            metrics = metrics_of(other, accuracy_known=True) if leader.backbone == plan.backbone else None
+            if metrics is None or (rung == 0 and other != plan):
                 continue
-            point = loss(OBJECTIVES, found.values)
+            point = loss(OBJECTIVES, metrics.values)
             assert point is not None
             self._points.append(point)
             self._number += 1
             proxy = running.proxy if running is not None and other == plan else None
-            self._outlook.add(self._number, Record("confirmed", other, "", keys_of(other), found, {}, proxy, rung))
+            self._posterior.add(self._number, Record("confirmed", other, "", keys_of(other), metrics, {}, proxy, rung))
 
     def _share(self) -> float:
-        known = hypervolume(self._points, self._facts.goals.reference)
-        return (known - self._facts.least) / (self._facts.most - self._facts.least)
+        volume = hypervolume(self._points, self._facts.goals.reference)
+        return (volume - self._facts.least) / (self._facts.most - self._facts.least)
 
     def _built(self, running: RunningTrial) -> Built:
-        found = table().of(running.plan)
-        assert found is not None
-        return found
+        built = table().of(running.plan)
+        assert built is not None
+        return built
 
 
 def rung_after(rung: int) -> int:
-    return next(one for one in RUNGS if one > rung)
+    return next(epochs for epochs in RUNGS if epochs > rung)
 
 
 def by_rank(trials: Sequence[RunningTrial]) -> list[RunningTrial]:
     """Layer by layer of non-dominated (accuracy, cost); within a layer the most accurate first."""
     left, ranked = list(trials), []
     while left:
-        points = [loss(OBJECTIVES, one.metrics.values | {"accuracy": one.accuracy}) for one in left]
+        points = [loss(OBJECTIVES, trial.metrics.values | {"accuracy": trial.accuracy}) for trial in left]
         best = set(front([point for point in points if point is not None]))
-        layer = [one for i, one in enumerate(left) if i in best]
-        ranked += sorted(layer, key=lambda one: -(one.accuracy or 0.0))
-        left = [one for i, one in enumerate(left) if i not in best]
+        layer = [trial for i, trial in enumerate(left) if i in best]
+        ranked += sorted(layer, key=lambda trial: -(trial.accuracy or 0.0))
+        left = [trial for i, trial in enumerate(left) if i not in best]
     return ranked
 
 
-def seconds_of(one: Built, rung: int) -> float:
+def seconds_of(built: Built, rung: int) -> float:
     """CPU-seconds from the rung before; of a shape that was not trained, by a line on its multiplications."""
-    found = {step.epochs: step.cpu_s for step in one.rungs}
-    return found[rung] if rung in found else math.exp(table().seconds_line(one.backbone, rung)(math.log(one.macs_m)))
+    cpu_seconds = {step.epochs: step.cpu_s for step in built.rungs}
+    return (
+        cpu_seconds[rung]
+        if rung in cpu_seconds
+        else math.exp(table().seconds_line(built.backbone, rung)(math.log(built.macs_m)))
+    )
 
 
-def reaches(one: Ladder, level: float) -> float | None:
-    return next((seconds for seconds, share in one.reached if share >= level), None)
+def reaches(ladder: Ladder, level: float) -> float | None:
+    return next((seconds for seconds, share in ladder.reached if share >= level), None)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -234,7 +240,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--budget-s", type=float, default=1500.0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     ways = {
         "posterior": ("posterior", 3),
         "whole": ("whole", 3),
@@ -242,27 +248,27 @@ def main() -> None:
         "halving, 1/2": ("halving", 2),
     }
     ways["halving, 1/3"] = ("halving", 3)
-    found: dict[str, list[Ladder]] = {}
+    ladders: dict[str, list[Ladder]] = {}
     for name, (way, eta) in ways.items():
-        found[name] = [Ladder(way, seed, asked.budget_s, asked.workers, eta) for seed in range(asked.seeds)]
-        for one in found[name]:
-            one.run()
+        ladders[name] = [Ladder(way, seed, options.budget_s, options.workers, eta) for seed in range(options.seeds)]
+        for ladder in ladders[name]:
+            ladder.run()
     print(f"| way | started, finished | {' | '.join(f'at {level:.0%}' for level in LEVELS)} | share at the end |")
     print("|---" * (len(LEVELS) + 3) + "|")
-    for name, searches in found.items():
+    for name, searches in ladders.items():
         counts = (
             f"{statistics.mean(s.started for s in searches):.0f}, {statistics.mean(s.finished for s in searches):.0f}"
         )
-        cells = [cell(searches, found["posterior"], level) for level in LEVELS]
-        ends = [one.reached[-1][1] for one in searches]
-        less = [end - other.reached[-1][1] for end, other in zip(ends, found["posterior"], strict=True)]
+        cells = [cell(searches, ladders["posterior"], level) for level in LEVELS]
+        ends = [ladder.reached[-1][1] for ladder in searches]
+        less = [end - other.reached[-1][1] for end, other in zip(ends, ladders["posterior"], strict=True)]
         low, high = interval(less)
         print(f"| {name} | {counts} | {' | '.join(cells)} | {statistics.mean(ends):.3f} ({low:+.3f}, {high:+.3f}) |")
 
 
 def cell(searches: Sequence[Ladder], first: Sequence[Ladder], level: float) -> str:
     """The mean seconds of the first way, or the geometric mean of the ratio to it, where both get there."""
-    pairs = [(reaches(one, level), reaches(other, level)) for one, other in zip(searches, first, strict=True)]
+    pairs = [(reaches(own, level), reaches(other, level)) for own, other in zip(searches, first, strict=True)]
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     if len(both) < 2:
         return "-"

@@ -43,9 +43,9 @@ def make(folder: Path, trials: int) -> None:
     vitsearch(folder, SEED_TRIALS, "random")
     space, draw = space_for(folder, SEED_TRIALS, "random"), random.Random(0)
     ledger, study = Ledger.open(space.storage), Study.open(space)
-    known = study.records()
-    model = next(record for record in known.values() if record.is_confirmed and record.keys)
-    for number in range(len(known), trials):
+    records = study.records()
+    model = next(record for record in records.values() if record.is_confirmed and record.keys)
+    for number in range(len(records), trials):
         record = _other(model, number, draw)
         _add(study, record, draw)
         _measure(ledger, model, record)
@@ -58,8 +58,8 @@ def _other(model: Record, number: int, draw: random.Random) -> Record:
     values = {"accuracy": draw.uniform(0.5, 0.9), "cpu_ms_p50": draw.uniform(0.5, 3.0)}
     figures = dict(model.metrics.figures) | {name: Figure(value) for name, value in values.items()}
     names = {name: f"{name}-{number}" for name in ("weights_key", "graph_key", "artifact_key")}
-    found = replace(model, metrics=Metrics(figures), keys=replace(model.keys, **names))
-    return found if draw.random() < CONFIRMED else replace(found, outcome="dominated", reason="dominated by trial 1")
+    twin = replace(model, metrics=Metrics(figures), keys=replace(model.keys, **names))
+    return twin if draw.random() < CONFIRMED else replace(twin, outcome="dominated", reason="dominated by trial 1")
 
 
 def _add(study: Study, record: Record, draw: random.Random) -> None:
@@ -99,15 +99,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--folder", type=Path, help="read the study that an earlier call has made there")
-    asked = parser.parse_args()
-    if asked.folder is not None and (asked.folder / "bench.db").exists():
-        space = space_for(asked.folder, SEED_TRIALS, "random")
+    options = parser.parse_args()
+    if options.folder is not None and (options.folder / "bench.db").exists():
+        space = space_for(options.folder, SEED_TRIALS, "random")
         read(space.storage, space)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.folder or Path(temporary)
+        folder = options.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
-        make(folder, asked.trials)
+        make(folder, options.trials)
         subprocess.run([sys.executable, __file__, "--folder", str(folder)], check=True)
 
 

@@ -56,14 +56,14 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=40)
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--batches", action="store_true")
-    asked = parser.parse_args()
-    os.sched_setaffinity(0, {asked.cpu})
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {options.cpu})
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        if asked.batches:
-            batches(Path(folder), asked.cycles)
+        if options.batches:
+            batches(Path(folder), options.cycles)
         else:
-            families(asked.names, Path(folder), asked.cycles)
+            families(options.names, Path(folder), options.cycles)
 
 
 def families(names: list[str], folder: Path, cycles: int) -> None:
@@ -158,13 +158,13 @@ def ratio(earlier: Path, later: Path, shape: tuple[int, ...], cycles: int) -> st
     """The CPU time of the later file over that of the earlier one."""
     images = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     sessions = session(earlier), session(later)
-    found = []
+    ratios = []
     for cycle in range(cycles):
         order = (0, 1) if cycle % 2 else (1, 0)
         times = {index: block(sessions[index], images) for index in order}
-        found.append(times[1] / times[0])
-    low, _, high = statistics.quantiles(found, n=4)
-    return f"{statistics.median(found):.3f} ({low:.3f} to {high:.3f})"
+        ratios.append(times[1] / times[0])
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
 
 
 def block(runs: ort.InferenceSession, images: np.ndarray) -> float:

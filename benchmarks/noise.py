@@ -81,29 +81,29 @@ def main() -> int:
     collecting.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)))
     reporting = commands.add_parser("report")
     reporting.add_argument("file", type=Path)
-    asked = parser.parse_args()
-    return collect(asked) if asked.command == "collect" else report(asked.file)
+    options = parser.parse_args()
+    return collect(options) if options.command == "collect" else report(options.file)
 
 
-def collect(asked: argparse.Namespace) -> int:
+def collect(options: argparse.Namespace) -> int:
     everywhere = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
         files = export(Path(folder))
-        files = {name: files[name] for name in asked.models}
-        store = ReferenceStore(str(asked.file.with_suffix(".references.json")))
-        with asked.file.open("a") as stream:
-            for number in range(asked.rounds):
-                for level in asked.busy:
+        files = {name: files[name] for name in options.models}
+        store = ReferenceStore(str(options.file.with_suffix(".references.json")))
+        with options.file.open("a") as stream:
+            for number in range(options.rounds):
+                for level in options.busy:
                     os.sched_setaffinity(0, everywhere)
                     with busy(level):
-                        os.sched_setaffinity(0, {asked.cpu})  # as the embedded agent does
+                        os.sched_setaffinity(0, {options.cpu})  # as the embedded agent does
                         for name, file in files.items():
-                            for protocol in asked.protocols:
-                                found = measured(file, protocol, store)
+                            for protocol in options.protocols:
+                                measurement = measured(file, protocol, store)
                                 row = {"busy": level, "model": name, "protocol": protocol, "at": time.time()}
-                                stream.write(json.dumps(row | {"measurement": found.to_json()}) + "\n")
+                                stream.write(json.dumps(row | {"measurement": measurement.to_json()}) + "\n")
                                 stream.flush()
-                print(f"round {number + 1} of {asked.rounds}", file=sys.stderr)
+                print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
     return 0
 
 
@@ -160,12 +160,14 @@ def measured(file: Path, protocol: str, store: ReferenceStore) -> Measurement:
 
 def report(file: Path) -> int:
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    found = [(row["busy"], row["model"], row["protocol"], Measurement.from_json(row["measurement"])) for row in rows]
+    rows_read = [
+        (row["busy"], row["model"], row["protocol"], Measurement.from_json(row["measurement"])) for row in rows
+    ]
     newest = ReferenceStore(str(file.with_suffix(".references.json")))
     for metric in ("cpu_ms", "latency_ms"):
         print(f"\n{metric}_p50\n| {' | '.join(COLUMNS)} |\n" + "|---" * len(COLUMNS) + "|")
         groups: dict[tuple[str, str, int], list[Measurement]] = defaultdict(list)
-        for level, model, protocol, measurement in found:
+        for level, model, protocol, measurement in rows_read:
             groups[model, protocol, level].append(current(measurement, newest))
         met = [row_of(key, groups, metric) for key in sorted(groups)]
     print(f"\npooled\n| {' | '.join(POOLED)} |\n" + "|---" * len(POOLED) + "|")
@@ -178,29 +180,29 @@ def report(file: Path) -> int:
 
 def print_pooled(model: str, timed: Sequence[tuple[float, str, Measurement]]) -> None:
     """The figures of a model as a study shows them, from the time, protocol and measurement of each."""
-    screens = [(at, found) for at, protocol, found in timed if protocol == "screen"]
+    screens = [(at, measurement) for at, protocol, measurement in timed if protocol == "screen"]
     shown_as = {
-        "screen": [[found] for _, found in screens],
-        "confirm": [[found] for _, protocol, found in timed if protocol == "confirm"],
+        "screen": [[measurement] for _, measurement in screens],
+        "confirm": [[measurement] for _, protocol, measurement in timed if protocol == "confirm"],
         "two screens": [
             [a, b] for (at, a), (then, b) in combinations(screens, 2) if abs(then - at) >= POLICY.measuring.apart_s
         ],
     }
-    grand = statistics.median(shown(found, "cpu_ms").p50 for _, _, found in timed)
+    grand = statistics.median(shown(measurement, "cpu_ms").p50 for _, _, measurement in timed)
     for name, groups in shown_as.items():
         figures = [interval(group) for group in groups]
-        held = statistics.mean(low <= grand <= high for _, low, high in figures)
+        covered = statistics.mean(low <= grand <= high for _, low, high in figures)
         width = statistics.median((high - low) / 2 / value for value, low, high in figures)
-        seconds = statistics.mean(sum(one.seconds for one in group) for group in groups)
+        seconds = statistics.mean(sum(measurement.seconds for measurement in group) for group in groups)
         spread = sd([value for value, _, _ in figures])
-        print(f"| {model} | {name} | {len(groups)} | {held:.0%} | {width:.1%} | {spread:.1%} | {seconds:.1f} |")
+        print(f"| {model} | {name} | {len(groups)} | {covered:.0%} | {width:.1%} | {spread:.1%} | {seconds:.1f} |")
 
 
 def interval(group: Sequence[Measurement]) -> tuple[float, float, float]:
     """The pooled CPU time with its interval."""
-    found = pool(group).metrics.figures["cpu_ms_p50"]
-    assert found.value is not None
-    return found.value, found.low or 0.0, found.high or math.inf
+    figure = pool(group).metrics.figures["cpu_ms_p50"]
+    assert figure.value is not None
+    return figure.value, figure.low or 0.0, figure.high or math.inf
 
 
 def current(measurement: Measurement, store: ReferenceStore) -> Measurement:
@@ -216,17 +218,19 @@ def current(measurement: Measurement, store: ReferenceStore) -> Measurement:
 
 def row_of(key: tuple[str, str, int], groups: dict[tuple[str, str, int], list[Measurement]], metric: str) -> bool:
     model, protocol, level = key
-    everything = [shown(one, metric) for (name, *_), found in groups.items() if name == model for one in found]
+    everything = [
+        shown(measurement, metric) for (name, *_), group in groups.items() if name == model for measurement in group
+    ]
     grand = statistics.median(p50 for p50, _, _ in everything)
-    here = [shown(one, metric) for one in groups[key]]
+    here = [shown(measurement, metric) for measurement in groups[key]]
     values = [p50 for p50, _, _ in here]
     covered = sum(low <= grand <= high for _, low, high in here if low and high) / len(here)
     width = statistics.median((high - low) / 2 / p50 if low and high else math.inf for p50, low, high in here)
     spread = sd(values)
-    quiet = [shown(one, metric)[0] for one in groups.get((model, protocol, 0), groups[key])]
+    quiet = [shown(measurement, metric)[0] for measurement in groups.get((model, protocol, 0), groups[key])]
     bias = statistics.median(values) / statistics.median(quiet) - 1
-    raw = sd([getattr(one, metric).p50 for one in groups[key]])
-    seconds = statistics.median(one.seconds for one in groups[key])
+    raw = sd([getattr(measurement, metric).p50 for measurement in groups[key]])
+    seconds = statistics.median(measurement.seconds for measurement in groups[key])
     least, widest, most = LIMITS[protocol]
     met = covered >= least and width <= widest and spread <= most and (level != 1 or abs(bias) <= max(BIAS_MOST, width))
     print(
@@ -237,9 +241,9 @@ def row_of(key: tuple[str, str, int], groups: dict[tuple[str, str, int], list[Me
 
 
 def shown(measurement: Measurement, metric: str) -> Milliseconds:
-    found = measurement.shown_cpu_ms if metric == "cpu_ms" else measurement.shown_latency_ms
-    assert found is not None
-    return found
+    cpu_or_wall = measurement.shown_cpu_ms if metric == "cpu_ms" else measurement.shown_latency_ms
+    assert cpu_or_wall is not None
+    return cpu_or_wall
 
 
 def sd(values: Sequence[float]) -> float:

@@ -127,28 +127,31 @@ class StageRunner:
         source = source_with(f"file:{workspace.store.get(base.weights_sha256)}")
         logits = tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
         features = tasks.cache_features(jobs.FeaturesJob(workspace, source, "train", RECIPE)).sha256
-        known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
+        logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
         return cls(
-            workspace, base, jobs.DistillationTargets("logits", logits, features), jobs.Reference(known, base.accuracy)
+            workspace,
+            base,
+            jobs.DistillationTargets("logits", logits, features),
+            jobs.Reference(logits_sha256, base.accuracy),
         )
 
-    def row(self, name: str, asked: Plan) -> Row:
-        legality.refuse(asked, backbones.supports)
-        spec = self._pruned(asked)
-        targets = jobs.DistillationTargets("none") if asked.distillation == "none" else self.targets
+    def row(self, name: str, requested: Plan) -> Row:
+        legality.refuse(requested, backbones.supports)
+        spec = self._pruned(requested)
+        targets = jobs.DistillationTargets("none") if requested.distillation == "none" else self.targets
         seen = tasks.score_proxy(jobs.ProxyJob(self.workspace, spec, self.reference))
         job = jobs.TrainJob(
-            self.workspace, spec, RECIPE, 0, 1, None, replace(targets, method=asked.distillation),
+            self.workspace, spec, RECIPE, 0, 1, None, replace(targets, method=requested.distillation),
             self.reference, seen,
         )  # fmt: skip
         tuned = tasks.train_rung(job)
         ready = tuned
-        if asked.deployment.precision in precisions.TRAINED:
+        if requested.deployment.precision in precisions.TRAINED:
             rounding = replace(job, recipe=QAT.recipe(RECIPE, BACKBONE), start=1, end=1 + QAT.epochs(1))
             changed = vars(rounding) | {"checkpoint_sha256": tuned.checkpoint_sha256, "calibration": QUANTIZED}
             ready = tasks.train_quantized(jobs.QatJob(**changed))
         shipped = tasks.export_artifact(
-            jobs.ExportJob(self.workspace, spec, asked.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
+            jobs.ExportJob(self.workspace, spec, requested.deployment, OPSET, QUANTIZED, ready.checkpoint_sha256)
         )
         accuracies = self._cut(spec), seen.accuracy, tuned.evaluation.accuracy, shipped.confusion.accuracy
         return Row(name, *accuracies, shipped.graph.macs_m, self.workspace.store.model(shipped.graph.sha256))
@@ -167,15 +170,15 @@ class StageRunner:
         logits = inference.predict_logits(model, split.images[:IMAGES], size, Preprocessing(images.mean, images.std))
         return inference.accuracy(logits, split.labels[:IMAGES])
 
-    def _pruned(self, asked: Plan) -> jobs.CompressionSpec:
+    def _pruned(self, requested: Plan) -> jobs.CompressionSpec:
         weights = f"file:{self.workspace.store.get(self.base.weights_sha256)}"
-        source = replace(source_with(weights), resolution=asked.resolution)
-        found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDIED))
-        block_structure = BlockStructure.from_json(found.block_structure)
-        sensitivity = self._sensitivity(source) if asked.deployment.precision in precisions.MIXED else None
-        resolved: ResolvedPlan = resolve(asked, block_structure, Scores.from_json(found.scores), sensitivity)
+        source = replace(source_with(weights), resolution=requested.resolution)
+        stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDIED))
+        block_structure = BlockStructure.from_json(stored.block_structure)
+        sensitivity = self._sensitivity(source) if requested.deployment.precision in precisions.MIXED else None
+        resolved: ResolvedPlan = resolve(requested, block_structure, Scores.from_json(stored.scores), sensitivity)
         steps = Calibrations.of(resolved, block_structure, RESOLUTION, STUDIED)
-        return jobs.CompressionSpec(source, resolved, found.statistics_sha256, steps)
+        return jobs.CompressionSpec(source, resolved, stored.statistics_sha256, steps)
 
     def _sensitivity(self, source: jobs.Source) -> dict[str, float]:
         stored = tasks.study_sensitivity(jobs.SensitivityJob(self.workspace, source, QUANTIZED))
@@ -188,12 +191,12 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="only rows whose name contains one of them")
     words = parser.parse_args().words
     torch.set_num_threads(1)
-    wanted = [(name, asked) for name, asked in plans() if not words or any(word in name for word in words)]
+    wanted = [(name, requested) for name, requested in plans() if not words or any(word in name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         runner = StageRunner.open(Path(folder))
         rows = []
-        for name, asked in wanted:
-            rows.append(runner.row(name, asked))
+        for name, requested in wanted:
+            rows.append(runner.row(name, requested))
             print(f"{len(rows)} of {len(wanted)}: {rows[-1]}", file=sys.stderr, flush=True)
         cost = timing.cpu_ms({row.name: row.file for row in rows})
         whole = cost.get(UNPRUNED, math.nan)

@@ -103,21 +103,21 @@ class Builder:
     @cached_property
     def cuts(self) -> dict[str, Cut]:
         """Every shape of the table once, however many plans resolve to it; backbones in turn, strata in turn."""
-        found: dict[str, Cut] = {}
+        cuts_by_name: dict[str, Cut] = {}
         for shape, plans in in_turn(plans_by_shape(every_plan())):
             spec = self._spec(plans[0], shape)
             key = digest(spec.resolved.kept_indices())[:12]
             self.names.setdefault(key, []).append(shape)
-            if key not in found:
-                found[key] = Cut(key, tuple(plans), spec)
-        return found
+            if key not in cuts_by_name:
+                cuts_by_name[key] = Cut(key, tuple(plans), spec)
+        return cuts_by_name
 
     def _spec(self, plan: Plan, shape: Shape) -> jobs.CompressionSpec:
         source = jobs.Source(plan.backbone, "builtin", plan.resolution, FASHION_MNIST)
         if source not in self._structures:
-            found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STRUCTURE))
-            parsed = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
-            self._structures[source] = (*parsed, found.statistics_sha256)
+            stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STRUCTURE))
+            parsed = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
+            self._structures[source] = (*parsed, stored.statistics_sha256)
         structure, scores, statistics_sha256 = self._structures[source]
         resolved: ResolvedPlan = resolve(plan, structure, scores)
         native = backbones.native_resolution(plan.backbone)
@@ -207,7 +207,7 @@ def is_late(cut: Cut) -> bool:
 
 def late_files(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     """The int8 file of OpenVINO, from the same weights once more."""
-    (plan,) = (one for one in cut.plans if text_of(one.deployment) == LATE)
+    (plan,) = (late for late in cut.plans if text_of(late.deployment) == LATE)
     model = refitted(cut.spec, builder.workspace)
     pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
     ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
@@ -220,11 +220,11 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     builder.reference(plan)  # not timed: once for all
     start = time.process_time()
     model = refitted(cut.spec, builder.workspace)
-    made = time.process_time()
-    found = builder.judged(model, cut)
+    begun = time.process_time()
+    evaluation = builder.judged(model, cut)
     judged = time.process_time()
     whole = (
-        plan.backbone != "vit_fmnist_p4" or found.kl < POLICY.rung_zero.small_kl
+        plan.backbone != "vit_fmnist_p4" or evaluation.kl < POLICY.rung_zero.small_kl
     )  # where it decides, or costs little
     right = builder.right(model, cut, None if whole else ROUNDED_IMAGES)
     pixels = (1, builder.images.identity.channels, plan.resolution, plan.resolution)
@@ -233,9 +233,9 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
     ships = deploy.deployed(model, backbones.find(plan.backbone), pixels)
     unseen = Unseen.of(builder, plan)
     files = {
-        text_of(one): in_child(lambda one=one: file_row(ships, plan, one, unseen, folder))  # type: ignore[misc]
-        for one in exported(cut.plans)
-        if not (is_late(cut) and text_of(one) == LATE)
+        text_of(target): in_child(lambda target=target: file_row(ships, plan, target, unseen, folder))  # type: ignore[misc]
+        for target in exported(cut.plans)
+        if not (is_late(cut) and text_of(target) == LATE)
     }
     return {
         "key": cut.key,
@@ -243,14 +243,14 @@ def shape_row(builder: Builder, cut: Cut, folder: Path) -> dict[str, Any]:
         "resolution": plan.resolution,
         "macs_m": round(macs_m, 4),
         "params_m": round(params_m, 4),
-        "holdout": round(found.accuracy, 5),
-        "kl": round(found.kl, 6),
+        "holdout": round(evaluation.accuracy, 5),
+        "kl": round(evaluation.kl, 6),
         "validation": float(right.mean()),
         "validation_images": len(right),
         "correct": int(right[:ROUNDED_IMAGES].sum()),
         "base": builder.reference(plan).accuracy,
-        "refit_cpu_s": round(made - start, 3),
-        "judge_cpu_s": round(judged - made, 3),
+        "refit_cpu_s": round(begun - start, 3),
+        "judge_cpu_s": round(judged - begun, 3),
         "files": files,
     }
 
@@ -275,19 +275,19 @@ class Unseen:
         return cls(calibration, wanted, images.validation.labels[:ROUNDED_IMAGES])
 
 
-def file_row(ships: nn.Module, plan: Plan, one: Deployment, unseen: Unseen, folder: Path) -> dict[str, Any]:
+def file_row(ships: nn.Module, plan: Plan, deployment: Deployment, unseen: Unseen, folder: Path) -> dict[str, Any]:
     """Write the file of a deployment, and judge it where it rounds; OpenVINO's fp32 file in bf16."""
-    into = folder / text_of(one).replace(" ", "-")
+    into = folder / text_of(deployment).replace(" ", "-")
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     begin = time.process_time()
-    task = ExportTask(backbones.find(plan.backbone).family, one, unseen.calibration)
-    written = EXPORTERS.get(one.runtime)().export(ships, task, into)
+    task = ExportTask(backbones.find(plan.backbone).family, deployment, unseen.calibration)
+    written = EXPORTERS.get(deployment.runtime)().export(ships, task, into)
     spent = time.process_time() - begin
-    path, job = evaluate.judging_job(written, one)
+    path, job = evaluate.judging_job(written, deployment)
     keep_only(path)
-    judged = {} if one.precision == "fp32" else {text_of(one): job}
-    if text_of(one) == "openvino fp32":
+    judged = {} if deployment.precision == "fp32" else {text_of(deployment): job}
+    if text_of(deployment) == "openvino fp32":
         judged["openvino bf16"] = replace(job, options=job.options | {evaluate.ARITHMETIC: "bf16"})
     logits = {name: evaluate.logits(path, unseen.images, 1, job=how) for name, how in judged.items()}
     return {
@@ -296,7 +296,7 @@ def file_row(ships: nn.Module, plan: Plan, one: Deployment, unseen: Unseen, fold
         "options": job.options,
         "bytes": sum(Path(name).stat().st_size for name in model_files(str(path)).values()),
         "export_cpu_s": round(spent, 3),
-        "correct": {name: int((found.argmax(1) == unseen.labels).sum()) for name, found in logits.items()},
+        "correct": {name: int((rows.argmax(1) == unseen.labels).sum()) for name, rows in logits.items()},
     }
 
 
@@ -407,8 +407,8 @@ def packed(lines: Lines, table: Path) -> None:
 
 
 def processor() -> str:
-    found = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return found[0].partition(":")[2].strip() if found else "unknown"
+    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return lines[0].partition(":")[2].strip() if lines else "unknown"
 
 
 def main() -> None:
@@ -424,18 +424,18 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("file", type=Path)
         command.add_argument("table", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    lines = Lines(asked.file)
-    if asked.command in ("build", "make"):
-        build(lines, *((asked.seconds, *asked.part) if asked.command == "build" else (math.inf, 0, 1)))
-    if asked.command in ("measure", "make"):
-        measure(lines, math.inf if asked.command == "make" else asked.seconds)
-    if asked.command in ("train", "make"):
-        train(lines, math.inf if asked.command == "make" else asked.seconds)
-    if asked.command in ("pack", "make"):
-        packed(lines, asked.table)
+    lines = Lines(options.file)
+    if options.command in ("build", "make"):
+        build(lines, *((options.seconds, *options.part) if options.command == "build" else (math.inf, 0, 1)))
+    if options.command in ("measure", "make"):
+        measure(lines, math.inf if options.command == "make" else options.seconds)
+    if options.command in ("train", "make"):
+        train(lines, math.inf if options.command == "make" else options.seconds)
+    if options.command in ("pack", "make"):
+        packed(lines, options.table)
 
 
 if __name__ == "__main__":

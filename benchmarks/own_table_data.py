@@ -60,160 +60,160 @@ class OwnTable:
         with lzma.open(path, "rt") as stream:
             about, *rows = map(json.loads, stream)
         built = [built_of(row) for row in rows if "kl" in row]
-        bases = {one.backbone: one.base for one in built}
+        bases = {shape.backbone: shape.base for shape in built}
         unbuilt = [unbuilt_of(row, bases[row["backbone"]]) for row in rows if "kl" not in row]
         completions = list(completed(built, unbuilt))
-        errors = {name: error for _, found in completions for name, error in found.items()}
-        return cls(about, {one.key: one for one in [*built, *(one for one, _ in completions)]}, errors)
+        errors = {name: error for _, errors_of_backbone in completions for name, error in errors_of_backbone.items()}
+        return cls(about, {shape.key: shape for shape in [*built, *(shape for shape, _ in completions)]}, errors)
 
     def of(self, plan: Plan) -> Built | None:
         return self._by_shape.get(shape_of(plan))
 
     @cached_property
     def _by_shape(self) -> dict[Shape, Built]:
-        return {(one.backbone, one.resolution, cut): one for one in self.shapes.values() for cut in one.cuts}
+        return {(shape.backbone, shape.resolution, cut): shape for shape in self.shapes.values() for cut in shape.cuts}
 
     @cached_property
     def trained(self) -> list[Built]:
-        return [one for one in self.shapes.values() if one.rungs and one.rungs[-1].epochs == self.last_rung]
+        return [shape for shape in self.shapes.values() if shape.rungs and shape.rungs[-1].epochs == self.last_rung]
 
     @property
     def last_rung(self) -> int:
-        return max(rung.epochs for one in self.shapes.values() for rung in one.rungs)
+        return max(rung.epochs for shape in self.shapes.values() for rung in shape.rungs)
 
     # ---- accuracy
 
-    def accuracy(self, one: Built, deployment: str) -> float:
+    def accuracy(self, shape: Built, deployment: str) -> float:
         """After the last rung; as it is where nothing needs training."""
-        return self.accuracy_at(one, self.last_rung) - self.rounding(one, deployment)
+        return self.accuracy_at(shape, self.last_rung) - self.rounding(shape, deployment)
 
-    def accuracy_at(self, one: Built, epochs: int) -> float:
+    def accuracy_at(self, shape: Built, epochs: int) -> float:
         """On the validation images, in fp32."""
-        if epochs == 0 or one.needs_no_training:
-            return one.validation
-        found = {rung.epochs: rung.validation for rung in one.rungs}
-        return found[epochs] if epochs in found else self._surrogate(one, epochs)
+        if epochs == 0 or shape.needs_no_training:
+            return shape.validation
+        validations = {rung.epochs: rung.validation for rung in shape.rungs}
+        return validations[epochs] if epochs in validations else self._surrogate(shape, epochs)
 
-    def _surrogate(self, one: Built, epochs: int) -> float:
-        found = self.forecasts[epochs]
-        draw = np.random.default_rng(int(one.key, 16) + epochs).standard_normal()
-        return min(1.0, found.predict(one) + found.error * float(draw))
+    def _surrogate(self, shape: Built, epochs: int) -> float:
+        forecast = self.forecasts[epochs]
+        draw = np.random.default_rng(int(shape.key, 16) + epochs).standard_normal()
+        return min(1.0, forecast.predict(shape) + forecast.error * float(draw))
 
     @cached_property
     def forecasts(self) -> dict[int, Forecast]:
         """For each rung, of two forecasts the one with the smaller leave-one-out error."""
-        rungs = sorted({rung.epochs for one in self.trained for rung in one.rungs})
+        rungs = sorted({rung.epochs for shape in self.trained for rung in shape.rungs})
         return {
             rung: min((Forecast.of(how, self.trained, rung) for how in FORECASTS), key=attrgetter("error"))
             for rung in rungs
         }
 
-    def rung_holdout(self, one: Built, epochs: int) -> float:
+    def rung_holdout(self, shape: Built, epochs: int) -> float:
         """Accuracy on the holdout after a rung, by which a search decides."""
-        found = {rung.epochs: rung.holdout for rung in one.rungs}
-        if epochs in found:
-            return found[epochs]
+        holdouts = {rung.epochs: rung.holdout for rung in shape.rungs}
+        if epochs in holdouts:
+            return holdouts[epochs]
         differ = [rung.holdout - rung.validation for each in self.trained for rung in each.rungs]
-        draw = np.random.default_rng([int(one.key, 16), epochs]).standard_normal()
+        draw = np.random.default_rng([int(shape.key, 16), epochs]).standard_normal()
         miss = statistics.mean(differ) + statistics.stdev(differ) * float(draw)
-        return min(1.0, self.accuracy_at(one, epochs) + miss)
+        return min(1.0, self.accuracy_at(shape, epochs) + miss)
 
     def seconds_line(self, backbone: str, epochs: int) -> Callable[[float], float]:
         """Logarithm of the multiplications in millions -> that of the CPU-seconds of a rung."""
         pairs = [
-            (math.log(one.macs_m), math.log(rung.cpu_s))
-            for one in self.trained
-            for rung in one.rungs
-            if one.backbone == backbone and rung.epochs == epochs
+            (math.log(shape.macs_m), math.log(rung.cpu_s))
+            for shape in self.trained
+            for rung in shape.rungs
+            if shape.backbone == backbone and rung.epochs == epochs
         ]
         slope, start = line_through(pairs)
         return lambda size: start + slope * size
 
-    def rounding(self, one: Built, deployment: str) -> float:
+    def rounding(self, shape: Built, deployment: str) -> float:
         """What a precision costs in accuracy; nothing in fp32, and nothing where it did not cost anything."""
-        line = self._roundings.get((one.backbone, deployment))
-        return 0.0 if line is None else max(0.0, line[0] + line[1] * one.kl)
+        line = self._roundings.get((shape.backbone, deployment))
+        return 0.0 if line is None else max(0.0, line[0] + line[1] * shape.kl)
 
     @cached_property
     def _roundings(self) -> dict[tuple[str, str], tuple[float, float]]:
         seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-        for one in self.shapes.values():
-            for file in one.files.values():
+        for shape in self.shapes.values():
+            for file in shape.files.values():
                 for name, lost in file.get("lost", {}).items():
-                    seen[one.backbone, name].append((one.kl, lost / ROUNDED_IMAGES))
-        found = {}
+                    seen[shape.backbone, name].append((shape.kl, lost / ROUNDED_IMAGES))
+        roundings = {}
         for at, pairs in seen.items():
             if len(pairs) > 2:
                 slope, start = line_through(pairs)
-                found[at] = start, slope
-        return found
+                roundings[at] = start, slope
+        return roundings
 
     # ---- cost
 
-    def cost(self, one: Built, deployment: str) -> Cost | None:
+    def cost(self, shape: Built, deployment: str) -> Cost | None:
         """None where the runtime ends its process on the file of this shape."""
-        return self.costs.get((one.key, deployment))
+        return self.costs.get((shape.key, deployment))
 
     @cached_property
     def costs(self) -> dict[tuple[str, str], Cost]:
         """Measured where the file was written, else predicted by the files of the same backbone and deployment."""
-        found = {
-            (one.key, name): cost
-            for one in self.shapes.values()
+        costs = {
+            (shape.key, name): cost
+            for shape in self.shapes.values()
             for name in DEPLOYMENTS
-            if (cost := self._measured(one, name)) is not None
+            if (cost := self._measured(shape, name)) is not None
         }
         for (backbone, name), model in sorted(self.cost_models.items(), key=lambda item: item[0][1] == LATE):
             missing = [
-                one
-                for one in self.shapes.values()
-                if one.backbone == backbone and (one.key, name) not in found and not self._fails(one, name)
+                shape
+                for shape in self.shapes.values()
+                if shape.backbone == backbone and (shape.key, name) not in costs and not self._fails(shape, name)
             ]
-            for one, log in zip(missing, model.predict(missing), strict=True):
-                beside = found.get((one.key, BESIDE)) if name == LATE else Cost(1.0, 0.0)
+            for shape, log in zip(missing, model.predict(missing), strict=True):
+                beside = costs.get((shape.key, BESIDE)) if name == LATE else Cost(1.0, 0.0)
                 if beside is not None:
                     ms = beside.ms * math.exp(float(log))
-                    found[one.key, name] = Cost(ms, max(model.error, VISIT_DEVIATION), measured=False)
-        return found
+                    costs[shape.key, name] = Cost(ms, max(model.error, VISIT_DEVIATION), measured=False)
+        return costs
 
     @cached_property
     def cost_models(self) -> dict[tuple[str, str], Completion]:
-        found = {}
-        for backbone in sorted({one.backbone for one in self.shapes.values()}):
+        models = {}
+        for backbone in sorted({shape.backbone for shape in self.shapes.values()}):
             for name in DEPLOYMENTS:
-                mine = [one for one in self.shapes.values() if one.backbone == backbone]
-                pairs = [(one, log) for one in mine if (log := self._log_cost(one, name)) is not None]
+                mine = [shape for shape in self.shapes.values() if shape.backbone == backbone]
+                pairs = [(shape, log) for shape in mine if (log := self._log_cost(shape, name)) is not None]
                 if len(pairs) >= LEAST_TO_COMPLETE:
-                    found[backbone, name] = Completion.of(pairs, COSTS)
-        return found
+                    models[backbone, name] = Completion.of(pairs, COSTS)
+        return models
 
     def has(self, backbone: str, deployment: str) -> bool:
         """Whether there are files enough of a deployment to be in the table."""
         return (backbone, deployment) in self.cost_models
 
-    def _log_cost(self, one: Built, deployment: str) -> float | None:
+    def _log_cost(self, shape: Built, deployment: str) -> float | None:
         """Of a measured file; of the files of which there are few, beside that of the same shape in bf16."""
-        cost, beside = self._measured(one, deployment), self._measured(one, BESIDE)
+        cost, beside = self._measured(shape, deployment), self._measured(shape, BESIDE)
         if cost is None or (deployment == LATE and beside is None):
             return None
         return math.log(cost.ms / (beside.ms if deployment == LATE and beside is not None else 1.0))
 
-    def _fails(self, one: Built, deployment: str) -> bool:
+    def _fails(self, shape: Built, deployment: str) -> bool:
         """Of a shape that was not built: whether the most similar one that was built fails."""
-        if not one.built:
-            return self._fails(self._nearest(one), deployment)
-        file = one.files.get("openvino fp32" if deployment == "openvino bf16" else deployment)
-        return deployment in one.crashed or (file is not None and "failed" in file)
+        if not shape.built:
+            return self._fails(self._nearest(shape), deployment)
+        file = shape.files.get("openvino fp32" if deployment == "openvino bf16" else deployment)
+        return deployment in shape.crashed or (file is not None and "failed" in file)
 
-    def _nearest(self, one: Built) -> Built:
-        others = [other for other in self.shapes.values() if other.built and other.backbone == one.backbone]
-        return min(others, key=lambda other: float(np.sum((row_of(other) - row_of(one)) ** 2)))
+    def _nearest(self, shape: Built) -> Built:
+        others = [other for other in self.shapes.values() if other.built and other.backbone == shape.backbone]
+        return min(others, key=lambda other: float(np.sum((row_of(other) - row_of(shape)) ** 2)))
 
-    def _measured(self, one: Built, deployment: str) -> Cost | None:
-        visits = one.times.get(deployment)
+    def _measured(self, shape: Built, deployment: str) -> Cost | None:
+        visits = shape.times.get(deployment)
         if not visits:
             return None
-        weight = prior_weight(self._bytes(one, deployment))
+        weight = prior_weight(self._bytes(shape, deployment))
         logs = sorted(weight * products + (1 - weight) * convolutions for products, convolutions, _ in visits)
         quiet = weight * self.quiet[0] + (1 - weight) * self.quiet[1]
         spread = (logs[-1] - logs[0]) / 2
@@ -221,13 +221,13 @@ class OwnTable:
             return None
         return Cost(math.exp(logs[0] + quiet), max(spread, VISIT_DEVIATION))
 
-    def _bytes(self, one: Built, deployment: str) -> int:
-        return int(one.files["openvino fp32" if deployment == "openvino bf16" else deployment]["bytes"])
+    def _bytes(self, shape: Built, deployment: str) -> int:
+        return int(shape.files["openvino fp32" if deployment == "openvino bf16" else deployment]["bytes"])
 
     @cached_property
     def quiet(self) -> tuple[float, float]:
         """Logarithms of the references' times in ms on a quiet machine: low quartiles."""
-        visits = [visit for one in self.shapes.values() for times in one.times.values() for visit in times]
+        visits = [visit for shape in self.shapes.values() for times in shape.times.values() for visit in times]
         read = [(math.log(ms) - products, math.log(ms) - convolutions) for products, convolutions, ms in visits]
         return float(np.quantile([a for a, _ in read], 0.25)), float(np.quantile([b for _, b in read], 0.25))
 
@@ -241,13 +241,13 @@ def line_through(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 # ---- shapes that were not built
 
 
-def row_of(one: Built) -> np.ndarray:
+def row_of(shape: Built) -> np.ndarray:
     """Knobs as numbers in [0, 1]."""
-    cut = one.cuts[0]
+    cut = shape.cuts[0]
     methods = (None, "topk", "tome")
     return np.array(
         [
-            (one.resolution - 20) / 8,
+            (shape.resolution - 20) / 8,
             cut.depth_pruning_ratio / 0.33,
             cut.head_pruning_ratio,
             cut.ffn_pruning_ratio,
@@ -261,7 +261,7 @@ KNOBS = tuple(Knob(name) for name in ("resolution", "depth", "heads", "ffn", "sc
 
 
 def points_of(shapes: Sequence[Built]) -> Points:
-    return Encoding(KNOBS).points(np.array([row_of(one) for one in shapes]).reshape(len(shapes), len(KNOBS)))
+    return Encoding(KNOBS).points(np.array([row_of(shape) for shape in shapes]).reshape(len(shapes), len(KNOBS)))
 
 
 @dataclass(frozen=True)
@@ -274,14 +274,14 @@ class Completion:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Built, float]], settings: Settings) -> Completion:
-        shapes, targets = [one for one, _ in pairs], np.array([value for _, value in pairs])
-        points, known = points_of(shapes), np.zeros(len(pairs))
+        shapes, targets = [shape for shape, _ in pairs], np.array([value for _, value in pairs])
+        points, noises = points_of(shapes), np.zeros(len(pairs))
         misses = []
         for part in range(PARTS):
             out = np.arange(len(pairs)) % PARTS == part
-            model = GaussianProcess.fit(points.take(~out), targets[~out], known[~out], settings)
+            model = GaussianProcess.fit(points.take(~out), targets[~out], noises[~out], settings)
             misses += list(model.predict(points.take(out))[0] - targets[out])
-        process = GaussianProcess.fit(points, targets, known, settings)
+        process = GaussianProcess.fit(points, targets, noises, settings)
         return cls(process, float(np.sqrt(np.mean(np.square(misses)))), len(pairs))
 
     def predict(self, shapes: Sequence[Built]) -> np.ndarray:
@@ -295,22 +295,22 @@ LATE, BESIDE = "openvino int8_ptq", "openvino bf16"
 
 def completed(built: Sequence[Built], unbuilt: Sequence[Built]) -> Iterator[tuple[Built, dict[str, float]]]:
     """Shapes that were not built with the rung 0 that is predicted of them, and the errors of that."""
-    for backbone in sorted({one.backbone for one in unbuilt}):
-        mine = [one for one in built if one.backbone == backbone]
-        missing = [one for one in unbuilt if one.backbone == backbone]
-        roots = Completion.of([(one, math.sqrt(one.kl)) for one in mine], ERRORS)
-        losses = Completion.of([(one, one.base - one.holdout) for one in mine], ERRORS)
-        sizes = Completion.of([(one, math.log(one.macs_m)) for one in mine], COSTS)
+    for backbone in sorted({shape.backbone for shape in unbuilt}):
+        mine = [shape for shape in built if shape.backbone == backbone]
+        missing = [shape for shape in unbuilt if shape.backbone == backbone]
+        roots = Completion.of([(shape, math.sqrt(shape.kl)) for shape in mine], ERRORS)
+        losses = Completion.of([(shape, shape.base - shape.holdout) for shape in mine], ERRORS)
+        sizes = Completion.of([(shape, math.log(shape.macs_m)) for shape in mine], COSTS)
         errors = {
             f"square root of KL, {backbone}": roots.error,
             f"accuracy lost at rung 0, {backbone}": losses.error,
             f"log MACs, {backbone}": sizes.error,
         }
         predicted = zip(missing, roots.predict(missing), losses.predict(missing), sizes.predict(missing), strict=True)
-        for one, root, lost, size in predicted:
+        for shape, root, lost, size in predicted:
             kl, macs_m = max(0.0, float(root)) ** 2, math.exp(float(size))
-            at = one.base - float(lost)
-            yield replace(one, kl=kl, holdout=at, validation=at, macs_m=macs_m), errors
+            at = shape.base - float(lost)
+            yield replace(shape, kl=kl, holdout=at, validation=at, macs_m=macs_m), errors
 
 
 def deployment_of(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from own_table_rows import Built
 
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import ERRORS, GaussianProcess
 
@@ -25,25 +25,27 @@ class Forecast:
 
     @classmethod
     def of(cls, name: str, trained: Sequence[Built], epochs: int) -> Forecast:
-        pairs = [(one, rung.validation) for one in trained for rung in one.rungs if rung.epochs == epochs]
+        pairs = [(shape, rung.validation) for shape in trained for rung in shape.rungs if rung.epochs == epochs]
         misses = []
-        for left_out, (one, accuracy) in enumerate(pairs):
+        for left_out, (shape, accuracy) in enumerate(pairs):
             model = FORECASTS[name]([pair for i, pair in enumerate(pairs) if i != left_out])
-            misses.append(model.predict_one(one) - accuracy)
+            misses.append(model.predict_one(shape) - accuracy)
         return cls(name, float(np.sqrt(np.mean(np.square(misses)))), FORECASTS[name](pairs))
 
-    def predict(self, one: Built) -> float:
-        return float(self.model.predict_one(one))
+    def predict(self, shape: Built) -> float:
+        return float(self.model.predict_one(shape))
 
 
 class Line:
     """The line of the product (`vitsearch.search.forecast.accuracy_model`)."""
 
     def __init__(self, pairs: Iterable[tuple[Built, float]]) -> None:
-        self._model = AccuracyModel.fit([Observed(one.start, one.base - accuracy) for one, accuracy in pairs])
+        self._model = AccuracyModel.fit(
+            [FinishedTraining(shape.start, shape.base - accuracy) for shape, accuracy in pairs]
+        )
 
-    def predict_one(self, one: Built) -> float:
-        return self._model.predict(one.base, one.start).accuracy
+    def predict_one(self, shape: Built) -> float:
+        return self._model.predict(shape.base, shape.start).accuracy
 
 
 class Process:
@@ -51,12 +53,12 @@ class Process:
 
     def __init__(self, pairs: Sequence[tuple[Built, float]]) -> None:
         self._line = Line(pairs)
-        rest = np.array([accuracy - self._line.predict_one(one) for one, accuracy in pairs])
-        points = encoded([one for one, _ in pairs])
+        rest = np.array([accuracy - self._line.predict_one(shape) for shape, accuracy in pairs])
+        points = encoded([shape for shape, _ in pairs])
         self._process = GaussianProcess.fit(points, rest, np.zeros(len(rest)), ERRORS)
 
-    def predict_one(self, one: Built) -> float:
-        return self._line.predict_one(one) + float(self._process.predict(encoded([one]))[0][0])
+    def predict_one(self, shape: Built) -> float:
+        return self._line.predict_one(shape) + float(self._process.predict(encoded([shape]))[0][0])
 
 
 def encoded(shapes: Sequence[Built]) -> Points:
@@ -69,13 +71,13 @@ def encoded(shapes: Sequence[Built]) -> Points:
     )
     rows = [
         {
-            "backbone": one.backbone,
-            "resolution": one.resolution,
-            "divergence": math.sqrt(one.kl),
-            "lost": one.start.lost,
-            "size": math.log(one.macs_m),
+            "backbone": shape.backbone,
+            "resolution": shape.resolution,
+            "divergence": math.sqrt(shape.kl),
+            "lost": shape.start.lost,
+            "size": math.log(shape.macs_m),
         }
-        for one in shapes
+        for shape in shapes
     ]
     encoding = Encoding(knobs)
     return encoding.points(encoding.positions(rows))

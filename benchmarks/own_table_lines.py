@@ -45,19 +45,19 @@ def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         try:
-            found = work()
+            result = work()
         except Exception as error:  # noqa: BLE001 - a file that cannot be made is a row of the table
-            found = {"failed": f"{type(error).__name__}: {error}"[:200]}
-        sender.send((found, [name for name in sys.modules if name not in before]))
+            result = {"failed": f"{type(error).__name__}: {error}"[:200]}
+        sender.send((result, [name for name in sys.modules if name not in before]))
         sender.close()
         os._exit(0)
     sender.close()
     try:
-        found, imported = receiver.recv()
+        result, imported = receiver.recv()
     except EOFError:
-        found, imported = {}, []
+        result, imported = {}, []
     _, status = os.waitpid(child, 0)
     for name in imported:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    return found or {"failed": f"signal {os.WTERMSIG(status)}"}
+    return result or {"failed": f"signal {os.WTERMSIG(status)}"}

@@ -45,7 +45,7 @@ def measure(lines: Lines, seconds: float) -> None:
     end = time.monotonic() + seconds
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
-        subjects = [one for one in subjects_of(lines) if one.unit not in lines.rows]
+        subjects = [subject for subject in subjects_of(lines) if subject.unit not in lines.rows]
         random.Random(len(lines.rows)).shuffle(subjects)
         subjects = list(opening(subjects, lines))  # before OpenVINO has threads in this process
         references = reference_sessions(Path(folder))
@@ -54,20 +54,20 @@ def measure(lines: Lines, seconds: float) -> None:
                 return
             some = subjects[start : start + BATCH_OF_FILES]
             for unit, visits in visited(some, references).items():
-                lines.add(unit, {"visits": visits, "load": [round(one, 2) for one in os.getloadavg()]})
+                lines.add(unit, {"visits": visits, "load": [round(load, 2) for load in os.getloadavg()]})
             drop_measured(lines)
 
 
 def opening(subjects: Sequence[Subject], lines: Lines) -> Iterator[Subject]:
     """The files that open; of the others, which end the process, a line says so. Other precisions were opened when
     they were judged."""
-    for one in subjects:
-        if one.unit.endswith(":openvino fp32"):
-            found = in_child(lambda one=one: {"opened": session_of(one)() is None})  # type: ignore[misc]
-            if "failed" in found:
-                lines.add(one.unit, found)
+    for subject in subjects:
+        if subject.unit.endswith(":openvino fp32"):
+            result = in_child(lambda subject=subject: {"opened": session_of(subject)() is None})  # type: ignore[misc]
+            if "failed" in result:
+                lines.add(subject.unit, result)
                 continue
-        yield one
+        yield subject
 
 
 def subjects_of(lines: Lines) -> Iterator[Subject]:
@@ -87,10 +87,10 @@ def subjects_of(lines: Lines) -> Iterator[Subject]:
 
 def drop_measured(lines: Lines) -> None:
     """Delete the files of which every use is measured."""
-    waiting = {one.path for one in subjects_of(lines) if one.unit not in lines.rows}
-    for one in list(subjects_of(lines)):
-        if one.path not in waiting and one.path.exists():
-            shutil.rmtree(one.path.parent)
+    waiting = {subject.path for subject in subjects_of(lines) if subject.unit not in lines.rows}
+    for subject in list(subjects_of(lines)):
+        if subject.path not in waiting and subject.path.exists():
+            shutil.rmtree(subject.path.parent)
 
 
 def reference_sessions(folder: Path) -> list[Run]:
@@ -104,9 +104,9 @@ def reference_sessions(folder: Path) -> list[Run]:
 def visited(subjects: Sequence[Subject], references: Sequence[Run]) -> dict[str, list[list[float]]]:
     """By unit, for each visit the logarithms of the model's time over that of products, and of convolutions, and the
     model's time as it was read."""
-    opened = {one.unit: session_of(one) for one in subjects}
-    found: dict[str, list[list[float]]] = {one.unit: [] for one in subjects}
-    draw, order, clocks = random.Random(SEED), [one.unit for one in subjects], Clocks()
+    opened = {subject.unit: session_of(subject) for subject in subjects}
+    visits: dict[str, list[list[float]]] = {subject.unit: [] for subject in subjects}
+    draw, order, clocks = random.Random(SEED), [subject.unit for subject in subjects], Clocks()
     overhead_ms = clock_overhead_ms(clocks)
 
     def block(run: Run) -> list[float]:
@@ -122,12 +122,12 @@ def visited(subjects: Sequence[Subject], references: Sequence[Run]) -> dict[str,
                     runs[2] += block(opened[unit])
                 products, convolutions, model = (float(np.quantile(times, FAST)) - overhead_ms for times in runs)
                 logs = math.log(model / products), math.log(model / convolutions)
-                found[unit].append([round(value, 5) for value in (*logs, model)])
+                visits[unit].append([round(value, 5) for value in (*logs, model)])
     opened.clear()
     gc.collect()
-    return found
+    return visits
 
 
-def session_of(one: Subject) -> Run:
-    runtime = runtimes.create(one.runtime)
-    return runtime.load(str(one.path), runtime.check_options(one.options), 1, 1, {}).run
+def session_of(subject: Subject) -> Run:
+    runtime = runtimes.create(subject.runtime)
+    return runtime.load(str(subject.path), runtime.check_options(subject.options), 1, 1, {}).run

@@ -56,7 +56,7 @@ def every_plan() -> list[Plan]:
 
 def plans_by_shape(plans: Iterable[Plan]) -> dict[Shape, list[Plan]]:
     """The plans of each shape: one for each deployment."""
-    found: dict[Shape, list[Plan]] = {}
+    by_shape: dict[Shape, list[Plan]] = {}
     for plan in plans:
-        found.setdefault(shape_of(plan), []).append(plan)
-    return found
+        by_shape.setdefault(shape_of(plan), []).append(plan)
+    return by_shape

@@ -12,7 +12,7 @@ from own_table_plans import Shape
 
 from vitsearch.core.plan import Compression
 from vitsearch.core.policy import POLICY
-from vitsearch.search.forecast.accuracy_model import RungZero
+from vitsearch.search.forecast.accuracy_model import RefittedModel
 
 DEPLOYMENTS = ("onnxruntime fp32", "onnxruntime int8_ptq", "openvino fp32", "openvino bf16", "openvino int8_ptq")
 
@@ -60,8 +60,8 @@ class Built:
     built: bool = True
 
     @property
-    def start(self) -> RungZero:
-        return RungZero(self.backbone, self.kl, max(0.0, self.base - self.holdout))
+    def start(self) -> RefittedModel:
+        return RefittedModel(self.backbone, self.kl, max(0.0, self.base - self.holdout))
 
     @property
     def needs_no_training(self) -> bool:
@@ -112,7 +112,7 @@ def pack(lines: Iterable[Mapping[str, Any]], cuts: Mapping[str, Sequence[Shape]]
 def _file(file: Mapping[str, Any], correct: int) -> dict[str, Any]:
     if "failed" in file:
         return {"failed": file["failed"]}
-    lost = {name: correct - found for name, found in file["correct"].items()}
+    lost = {name: correct - correct_here for name, correct_here in file["correct"].items()}
     return {"bytes": file["bytes"], "export_cpu_s": file["export_cpu_s"], "lost": lost}
 
 

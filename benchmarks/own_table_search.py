@@ -30,9 +30,12 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.pipeline.jobs import Evaluation
-from vitsearch.search.outlook import Goals, Outlook
-from vitsearch.search.plan_requests import Leader
-from vitsearch.search.sampler import AsUnpruned, KnownTrials
+from vitsearch.search.acquisition import expected_front, expected_gain
+from vitsearch.search.goals import Goals
+from vitsearch.search.plan_requests import LeaderboardEntry
+from vitsearch.search.posterior import Posterior
+from vitsearch.search.sampler import AsUnpruned, TrialEvidence
+from vitsearch.search.verdicts import judge_screen
 from vitsearch.study.auto_sampler import AutoSampler
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.suggest import OptunaSuggest, make_sampler
@@ -43,7 +46,7 @@ ASKS_OF_A_ROUND = 40
 """After so many, a round has no more than it has."""
 SCREEN_DEVIATION, TRAINING_DEVIATION = 0.025, 0.003
 """How far a screening measurement (relative) and a training of one search lie from the table: half the half-width of a
-screen on a quiet machine, and what a second training of the same plan differs by (`search/outlook.py`). Without them
+screen on a quiet machine, and what a second training of the same plan differs by (`search/posterior.py`). Without them
 every search by a sampler that draws nothing would be the same. Hypervolume counts the values of the table."""
 
 
@@ -73,7 +76,7 @@ class Facts:
     """What is true of the table: its goals, the volume of the leaderboard, and that of everything."""
 
     goals: Goals
-    leaders: Mapping[Plan, Leader]
+    leaders: Mapping[Plan, LeaderboardEntry]
     least: float
     most: float
     base_accuracy: Mapping[str, float]
@@ -81,7 +84,7 @@ class Facts:
 
 @cache
 def facts() -> Facts:
-    plans, known = plans_of_table(), table()
+    plans, own_table = plans_of_table(), table()
     baseline = metrics_of(plans.baseline(), accuracy_known=True)
     assert baseline is not None
     limits = bounds(plans.space.limits, baseline.values)
@@ -90,32 +93,32 @@ def facts() -> Facts:
     goals = Goals(OBJECTIVES, limits, corner, plans.space.search.margin, baseline)
     leaders = {}
     for plan in plans.leaderboard():
-        found = metrics_of(plan, accuracy_known=True)
-        if found is not None:
-            leaders[plan] = Leader(keys_of(plan), found)
+        metrics = metrics_of(plan, accuracy_known=True)
+        if metrics is not None:
+            leaders[plan] = LeaderboardEntry(keys_of(plan), metrics)
     pool = PlanParameters(plans)
-    every = [point for one in every_parameters() if (point := true_loss(pool.plan(one))) is not None]
+    every = [point for parameters in every_parameters() if (point := true_loss(pool.plan(parameters))) is not None]
     first = [point for plan in leaders if (point := true_loss(plan)) is not None]
-    bases = {one.backbone: one.base for one in known.shapes.values()}
+    bases = {shape.backbone: shape.base for shape in own_table.shapes.values()}
     return Facts(goals, leaders, hypervolume(first, corner), hypervolume(every, corner), bases)
 
 
 def true_loss(plan: Plan) -> Loss | None:
-    found = metrics_of(plan, accuracy_known=True)
-    return None if found is None else loss(OBJECTIVES, found.values)
+    metrics = metrics_of(plan, accuracy_known=True)
+    return None if metrics is None else loss(OBJECTIVES, metrics.values)
 
 
 @cache
 def metrics_of(plan: Plan, accuracy_known: bool) -> Metrics | None:
     """The figures of a plan after its screening, or after its training; None where it cannot be run."""
-    one = table().of(plan)
-    cost = None if one is None else table().cost(one, deployment_of(plan))
-    if one is None or cost is None:
+    shape = table().of(plan)
+    cost = None if shape is None else table().cost(shape, deployment_of(plan))
+    if shape is None or cost is None:
         return None
     half = Z_95 * SCREEN_DEVIATION
     figures = {"cpu_ms_p50": Figure(cost.ms, cost.ms * math.exp(-half), cost.ms * math.exp(half))}
     if accuracy_known:
-        figures["accuracy"] = Figure(table().accuracy(one, deployment_of(plan)))
+        figures["accuracy"] = Figure(table().accuracy(shape, deployment_of(plan)))
     return Metrics(figures)
 
 
@@ -135,25 +138,25 @@ def seen(metrics: Metrics, keys: Keys, seed: int) -> Metrics:
 
 
 def keys_of(plan: Plan) -> Keys:
-    one = table().of(plan)
-    key = str(shape_of(plan)) if one is None else one.key
+    shape = table().of(plan)
+    key = str(shape_of(plan)) if shape is None else shape.key
     return Keys(key, f"{key} {deployment_of(plan)}", None, "local")
 
 
 @dataclass
 class TableSearch:
     """`volumes` has, after each round, the share of what can be gained over the leaderboard: the best point that a
-    round has found worth a training, or none. `asked` plans were measured and `trained` ones trained."""
+    round has found worth a training, or none. `screened` plans were measured and `trained` ones trained."""
 
     sampler: str
     seed: int
     volumes: list[float] = field(default_factory=list)
-    asked: int = 0
+    screened: int = 0
     trained: int = 0
 
     def __post_init__(self) -> None:
         self._facts, self._plans = facts(), plans_of_table()
-        self._outlook = Outlook(self._facts.goals, {}, self._facts.base_accuracy)
+        self._posterior = Posterior(self._facts.goals, {}, self._facts.base_accuracy)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=self._make_sampler())
@@ -169,8 +172,8 @@ class TableSearch:
         return AutoSampler(
             seed=self.seed,
             pool=pool,
-            prior=AsUnpruned(pool, self._outlook, self._facts.leaders),
-            evidence=KnownTrials(self._outlook),
+            prior=AsUnpruned(pool, self._posterior, self._facts.leaders),
+            evidence=TrialEvidence(self._posterior),
             tolerances=[POLICY.equality.accuracy_of_models, POLICY.equality.cost_of_models],
             reference=[1.0 - corner[0], math.exp(corner[1])],
         )
@@ -213,21 +216,21 @@ class TableSearch:
 
     def _screened(self, trial: optuna.Trial, plan: Plan) -> Record | None:
         """The record of a plan that is put aside or needs no training; None for a new candidate, which waits."""
-        keys, found = keys_of(plan), metrics_of(plan, accuracy_known=False)
+        keys, metrics = keys_of(plan), metrics_of(plan, accuracy_known=False)
         if keys.graph_key in self._seen:
             return self._again(trial, plan, keys)
         self._seen[keys.graph_key] = trial.number
-        one = table().of(plan)
-        self.asked += table().has(plan.backbone, deployment_of(plan))
-        if found is None or one is None:
+        shape = table().of(plan)
+        self.screened += table().has(plan.backbone, deployment_of(plan))
+        if metrics is None or shape is None:
             return Record("failed", plan, "it cannot be run", keys)
-        running = RunningTrial(trial.number, plan, keys, seen(found, keys, self.seed))
-        if verdict := self._outlook.judge_screen(running):
+        running = RunningTrial(trial.number, plan, keys, seen(metrics, keys, self.seed))
+        if verdict := judge_screen(self._posterior, running):
             return verdict
-        running = self._outlook.predict(running, one.base, Evaluation(one.holdout, one.kl, 1000))
-        if keys.weights_key in self._outlook.trained or running.needs_no_training:
-            if keys.weights_key in self._outlook.trained:
-                running = self._outlook.as_trained(running)
+        running = self._posterior.predict(running, shape.base, Evaluation(shape.holdout, shape.kl, 1000))
+        if keys.weights_key in self._posterior.trained or running.needs_no_training:
+            if keys.weights_key in self._posterior.trained:
+                running = self._posterior.as_trained(running)
             if self._gain(running) <= POLICY.training.least_gain:
                 return running.to_record("not_promoted", "", {})
             return self._confirmed(trial.number, plan, running.rung, running)
@@ -237,82 +240,85 @@ class TableSearch:
     def _again(self, trial: optuna.Trial, plan: Plan, keys: Keys) -> Record:
         """As the scheduler answers it: what is final is told again, with its values."""
         other = self._seen[keys.graph_key]
-        known = self._outlook.records.get(other)
-        if known is None or known.outcome not in ("confirmed", "infeasible", "failed"):
+        record = self._posterior.records.get(other)
+        if record is None or record.outcome not in ("confirmed", "infeasible", "failed"):
             return Record("duplicate", plan, "", keys, duplicate_of=other)
-        return replace(known, plan=plan, duplicate_of=other)
+        return replace(record, plan=plan, duplicate_of=other)
 
     # ---- choosing and training
 
     def _gain(self, running: RunningTrial) -> float:
-        known = self._outlook.known()
-        return self._outlook.gain(running, known) / known.hypervolume
+        front = expected_front(self._posterior)
+        return expected_gain(self._posterior, running, front) / front.hypervolume
 
     def _choose(self) -> str | None:
-        known = self._outlook.known()
+        front = expected_front(self._posterior)
         for key, (trial, running) in list(self._waiting.items()):
-            if running.keys.weights_key in self._outlook.trained:  # meanwhile, for another deployment
+            if running.keys.weights_key in self._posterior.trained:  # meanwhile, for another deployment
                 del self._waiting[key]
                 self._tell(trial, running.to_record("not_promoted", "", {}))
-        gains = {key: self._outlook.gain(self._now(one), known) for key, (_, one) in self._waiting.items()}
+        gains = {
+            key: expected_gain(self._posterior, self._now(running), front)
+            for key, (_, running) in self._waiting.items()
+        }
         for key, gain in gains.items():
-            if gain <= POLICY.training.least_gain / 2 * known.hypervolume:
+            if gain <= POLICY.training.least_gain / 2 * front.hypervolume:
                 trial, running = self._waiting.pop(key)
                 self._tell(trial, running.to_record("not_promoted", "", {}))
         best = max(gains, key=gains.__getitem__, default=None)
-        return best if best is not None and gains[best] > POLICY.training.least_gain * known.hypervolume else None
+        return best if best is not None and gains[best] > POLICY.training.least_gain * front.hypervolume else None
 
     def _now(self, running: RunningTrial) -> RunningTrial:
         """With the accuracy that is predicted of it by now."""
         proxy = running.proxy
         assert proxy is not None
         base = self._facts.base_accuracy[running.plan.backbone]
-        return self._outlook.predict(running, base, Evaluation(proxy.accuracy, proxy.kl, 1000))
+        return self._posterior.predict(running, base, Evaluation(proxy.accuracy, proxy.kl, 1000))
 
     def _train(self, trial: optuna.Trial, running: RunningTrial) -> None:
         self._tell(trial, self._confirmed(trial.number, running.plan, 3, running))
         for other in self._other_deployments(running.plan):
             self._study.enqueue_trial(self._plans.parameters(other))
-            asked, plan = self._ask()
-            self._seen[keys_of(plan).graph_key] = asked.number
-            self._tell(asked, self._confirmed(asked.number, plan, 3))
+            enqueued, plan = self._ask()
+            self._seen[keys_of(plan).graph_key] = enqueued.number
+            self._tell(enqueued, self._confirmed(enqueued.number, plan, 3))
 
     def _other_deployments(self, plan: Plan) -> list[Plan]:
-        found = []
+        others = []
         for leader in self._facts.leaders:
             other = replace(plan, deployments=leader.deployments)
             if leader.backbone != plan.backbone or other == plan or keys_of(other).graph_key in self._told:
                 continue
             metrics = metrics_of(other, accuracy_known=True)
             point = None if metrics is None else loss(OBJECTIVES, metrics.values)
-            known = self._outlook.known()
-            if point and hypervolume([*known.losses, point], self._facts.goals.reference) > known.hypervolume:
-                found.append(other)
-        return found
+            front = expected_front(self._posterior)
+            if point and hypervolume([*front.losses, point], self._facts.goals.reference) > front.hypervolume:
+                others.append(other)
+        return others
 
     @property
     def _told(self) -> set[str]:
-        return {record.keys.graph_key for record in self._outlook.records.values() if record.keys}
+        return {record.keys.graph_key for record in self._posterior.records.values() if record.keys}
 
     # ---- telling
 
     def _confirmed(self, number: int, plan: Plan, rung: int, running: RunningTrial | None = None) -> Record:
-        found = metrics_of(plan, accuracy_known=True)
-        assert found is not None
-        point = loss(OBJECTIVES, found.values)
+        metrics = metrics_of(plan, accuracy_known=True)
+        assert metrics is not None
+        point = loss(OBJECTIVES, metrics.values)
         assert point is not None
         self._reached.append(point)
         keys = keys_of(plan)
         self._seen.setdefault(keys.graph_key, number)
         if rung:  # the leaderboard and what needs no training are as they are
-            found = seen(found, keys, self.seed)
-        broken = constraints(self._facts.goals.bounds, found.values)
+            metrics = seen(metrics, keys, self.seed)
+        broken = constraints(self._facts.goals.bounds, metrics.values)
         proxy = None if running is None else running.proxy
-        return Record("confirmed", plan, "", keys, found, broken, proxy, rung)
+        return Record("confirmed", plan, "", keys, metrics, broken, proxy, rung)
 
     def _tell(self, trial: optuna.Trial, record: Record) -> None:
         """As a study tells it; others than ours get the logarithm of the cost, which helps them."""
-        self._outlook.add(trial.number, record)
+        self._posterior.add(trial.number, record)
         for name, value in record.constraints.items():
             trial.set_constraint(name, value)
         accuracy, cost = (record.metrics.value(name) for name in OBJECTIVES)

@@ -101,15 +101,15 @@ class Study:
 
     def processes(self) -> dict[int, Process]:
         """The living processes of the study by pid."""
-        mark, found = f"{MARK}={self.folder}".encode(), {}
+        mark, process_ids = f"{MARK}={self.folder}".encode(), {}
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (place / "environ").read_bytes().split(b"\0"):
                     state = (place / "stat").read_text().rpartition(")")[2].split()[0]
-                    found[int(place.name)] = Process(state, (place / "cmdline").read_text(errors="replace"))
+                    process_ids[int(place.name)] = Process(state, (place / "cmdline").read_text(errors="replace"))
             except OSError:
                 continue  # it has ended, or belongs to another user
-        return {pid: process for pid, process in found.items() if process.state not in "ZX"}
+        return {pid: process for pid, process in process_ids.items() if process.state not in "ZX"}
 
     def stopped(self) -> set[int]:
         return {pid for pid, process in self.processes().items() if process.state == "T"}
@@ -123,11 +123,11 @@ class Study:
 
     def rows(self) -> dict[str, float]:
         """When each finished stage was written."""
-        found: dict[str, float] = {}
+        rows: dict[str, float] = {}
         with closing(sqlite3.connect(self.folder / "paused.db", timeout=60)) as database:
             for table, key in TABLES.items():
-                found |= {f"{table} {k}": at for k, at in database.execute(f"SELECT {key}, created_at FROM {table}")}
-        return found
+                rows |= {f"{table} {k}": at for k, at in database.execute(f"SELECT {key}, created_at FROM {table}")}
+        return rows
 
 
 @contextmanager
@@ -144,17 +144,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    random.seed(asked.seed)
-    failed, seeds = 0, count(asked.seed)
-    for number, kind in enumerate(islice(cycle(KINDS), asked.studies)):
+    options = parser.parse_args()
+    random.seed(options.seed)
+    failed, seeds = 0, count(options.seed)
+    for number, kind in enumerate(islice(cycle(KINDS), options.studies)):
         begin = time.monotonic()
-        found = None
-        while found is None:
-            found = run_study(next(seeds), kind)
-        failed += found.startswith(FAILED)
-        print(f"study {number + 1:2d}  {kind:<6}  {time.monotonic() - begin:5.0f} s  {found}", flush=True)
-    print(f"{asked.studies - failed} of {asked.studies} studies lost nothing and left nothing stopped")
+        outcome = None
+        while outcome is None:
+            outcome = run_study(next(seeds), kind)
+        failed += outcome.startswith(FAILED)
+        print(f"study {number + 1:2d}  {kind:<6}  {time.monotonic() - begin:5.0f} s  {outcome}", flush=True)
+    print(f"{options.studies - failed} of {options.studies} studies lost nothing and left nothing stopped")
     return failed
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from vitsearch.core.record import trainings
-from vitsearch.search.forecast.accuracy_model import AccuracyModel, Observed, RungZero
+from vitsearch.search.forecast.accuracy_model import AccuracyModel, FinishedTraining, RefittedModel
 from vitsearch.study.lookup import opened
 from vitsearch.study.study import Study
 
@@ -28,7 +28,7 @@ TRAINERS = 2
 class Training:
     """What was observed, and the accuracies of its base and after its rungs."""
 
-    seen: Observed
+    seen: FinishedTraining
     base: float
     accuracy: float
 
@@ -56,9 +56,9 @@ def main() -> None:
     print("| study | trainings | RMSE, points | held by 90 % intervals | log density |\n|---|---|---|---|---|")
     for where in parser.parse_args().study:
         with opened(where) as (study, _):
-            found = list(replayed(list(of_study(study))))
-        every += found
-        print(line(where, found))
+            outcomes = list(replayed(list(of_study(study))))
+        every += outcomes
+        print(line(where, outcomes))
     print(line("all", every))
 
 
@@ -71,23 +71,26 @@ def of_study(study: Study) -> Iterator[Training]:
         if record.proxy is None or accuracy is None or record.proxy.lost <= 0.0:
             continue
         base = record.proxy.accuracy + record.proxy.lost
-        start = RungZero(record.plan.backbone, record.proxy.kl, record.proxy.lost)
-        yield Training(Observed(start, base - accuracy), base, accuracy)
+        start = RefittedModel(record.plan.backbone, record.proxy.kl, record.proxy.lost)
+        yield Training(FinishedTraining(start, base - accuracy), base, accuracy)
 
 
-def replayed(found: Sequence[Training]) -> Iterator[Outcome]:
-    for place, one in enumerate(found):
-        known = [before.seen for before in found[: max(0, place - TRAINERS)]]
-        predicted = AccuracyModel.fit(known).predict(one.base, one.seen.start)
-        yield Outcome(one.accuracy - predicted.accuracy, predicted.deviation)
+def replayed(trainings: Sequence[Training]) -> Iterator[Outcome]:
+    for place, training in enumerate(trainings):
+        earlier = [before.seen for before in trainings[: max(0, place - TRAINERS)]]
+        predicted = AccuracyModel.fit(earlier).predict(training.base, training.seen.start)
+        yield Outcome(training.accuracy - predicted.accuracy, predicted.deviation)
 
 
-def line(name: str, found: Sequence[Outcome]) -> str:
-    if not found:
+def line(name: str, outcomes: Sequence[Outcome]) -> str:
+    if not outcomes:
         return f"| {name} | 0 | | | |"
-    error = 100.0 * math.sqrt(sum(one.error**2 for one in found) / len(found))
-    held, density = sum(one.is_held for one in found), sum(one.log_density for one in found) / len(found)
-    return f"| {name} | {len(found)} | {error:.2f} | {held} | {density:.2f} |"
+    error = 100.0 * math.sqrt(sum(outcome.error**2 for outcome in outcomes) / len(outcomes))
+    covered, density = (
+        sum(outcome.is_held for outcome in outcomes),
+        sum(outcome.log_density for outcome in outcomes) / len(outcomes),
+    )
+    return f"| {name} | {len(outcomes)} | {error:.2f} | {covered} | {density:.2f} |"
 
 
 if __name__ == "__main__":

@@ -105,85 +105,94 @@ class Trainings:
         self._judging: dict[str, Any] = {}
         self._starts: dict[str, nn.Module] = {}
 
-    def start(self, one: Try) -> nn.Module:
+    def start(self, attempt: Try) -> nn.Module:
         """A copy of rung 0."""
-        if one.plan not in self._starts:
-            self._starts[one.plan] = self._rung0(one)
-        model = copy.deepcopy(self._starts[one.plan])
-        if one.schedule == INT8:
+        if attempt.plan not in self._starts:
+            self._starts[attempt.plan] = self._rung0(attempt)
+        model = copy.deepcopy(self._starts[attempt.plan])
+        if attempt.schedule == INT8:
             fake_quant.prepare(
-                model, drawn_batches(self.workspace, CALIBRATION, ModelView(one.resolution, FASHION_MNIST))
+                model, drawn_batches(self.workspace, CALIBRATION, ModelView(attempt.resolution, FASHION_MNIST))
             )
         return model
 
-    def judged(self, model: nn.Module, one: Try) -> dict[str, float]:
+    def judged(self, model: nn.Module, attempt: Try) -> dict[str, float]:
         images = self.images
-        if one.backbone not in self._judging:
-            source = jobs.Source(one.backbone, "builtin", 28, FASHION_MNIST)
+        if attempt.backbone not in self._judging:
+            source = jobs.Source(attempt.backbone, "builtin", 28, FASHION_MNIST)
             base = base_model(source, self.workspace)
-            self._judging[one.backbone] = predict(base, images.train.images, source.view, images.holdout)
-        view = ModelView(one.resolution, FASHION_MNIST)
+            self._judging[attempt.backbone] = predict(base, images.train.images, source.view, images.holdout)
+        view = ModelView(attempt.resolution, FASHION_MNIST)
         logits = predict(model, images.train.images, view, images.holdout)
         unseen = predict(model, images.validation.images, view)
         labels = torch.from_numpy(images.train.labels[images.holdout])
         return {
             "loss": float(nn.functional.cross_entropy(torch.from_numpy(logits), labels)),
-            "kl": kl_divergence(self._judging[one.backbone], logits),
+            "kl": kl_divergence(self._judging[attempt.backbone], logits),
             "holdout": inference.accuracy(logits, labels.numpy()),
             "validation": inference.accuracy(unseen, images.validation.labels),
         }
 
-    def task(self, one: Try, epochs: float, before: float) -> fine_tune.FineTuneTask:
+    def task(self, attempt: Try, epochs: float, before: float) -> fine_tune.FineTuneTask:
         images = self.images
-        if one.backbone not in self._targets:
-            source = jobs.Source(one.backbone, "builtin", 28, FASHION_MNIST)
+        if attempt.backbone not in self._targets:
+            source = jobs.Source(attempt.backbone, "builtin", 28, FASHION_MNIST)
             base = base_model(source, self.workspace)
-            self._targets[one.backbone] = predict(base, images.train.images, source.view, self.pool)
+            self._targets[attempt.backbone] = predict(base, images.train.images, source.view, self.pool)
         return fine_tune.FineTuneTask(
             images.train.images,
             images.train.labels,
-            one.resolution,
+            attempt.resolution,
             FASHION_MNIST,
-            replace(RECIPE, lr=one.lr, frozen_statistics=one.frozen),
+            replace(RECIPE, lr=attempt.lr, frozen_statistics=attempt.frozen),
             epochs,
-            teacher_logits=self._targets[one.backbone],
+            teacher_logits=self._targets[attempt.backbone],
             epochs_before=before,
             pool=self.pool,
         )
 
-    def _rung0(self, one: Try) -> nn.Module:
-        source = jobs.Source(one.backbone, "builtin", one.resolution, FASHION_MNIST)
-        found = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDY))
-        structure, scores = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
-        cut, deployment = Compression(**one.cut, width_multiple=16), Deployment("local", "onnxruntime", "cpu", "fp32")
-        plan = Plan(one.backbone, "builtin", one.resolution, None, cut, "logits", RECIPE, (deployment,))
+    def _rung0(self, attempt: Try) -> nn.Module:
+        source = jobs.Source(attempt.backbone, "builtin", attempt.resolution, FASHION_MNIST)
+        stored = tasks.find_block_structure(jobs.BlockStructureJob(self.workspace, source, STUDY))
+        structure, scores = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
+        cut, deployment = (
+            Compression(**attempt.cut, width_multiple=16),
+            Deployment("local", "onnxruntime", "cpu", "fp32"),
+        )
+        plan = Plan(attempt.backbone, "builtin", attempt.resolution, None, cut, "logits", RECIPE, (deployment,))
         resolved = resolve(plan, structure, scores)
-        native = backbones.native_resolution(one.backbone)
+        native = backbones.native_resolution(attempt.backbone)
         calibrations = Calibrations.of(resolved, structure, native, STUDY)
-        return refitted(jobs.CompressionSpec(source, resolved, found.statistics_sha256, calibrations), self.workspace)
+        return refitted(jobs.CompressionSpec(source, resolved, stored.statistics_sha256, calibrations), self.workspace)
 
 
-def measure(trainings: Trainings, one: Try, rows: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def measure(trainings: Trainings, attempt: Try, rows: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The rows of one training: one for each rung."""
-    model = trainings.start(one)
-    zero = f"{one.plan} | rung 0" + (" | int8" if one.schedule == INT8 else "")
+    model = trainings.start(attempt)
+    zero = f"{attempt.plan} | rung 0" + (" | int8" if attempt.schedule == INT8 else "")
     if zero not in rows:
-        yield zero, {"plan": one.plan, "start": trainings.judged(model, one)}
+        yield zero, {"plan": attempt.plan, "start": trainings.judged(model, attempt)}
     start, done = rows[zero]["start"], 0
-    for epochs in SCHEDULES.get(one.schedule, (1,)):
+    for epochs in SCHEDULES.get(attempt.schedule, (1,)):
         began = {name: value.clone() for name, value in model.state_dict().items()}
-        report = fine_tune.fine_tune(model, trainings.task(one, epochs, done))
+        report = fine_tune.fine_tune(model, trainings.task(attempt, epochs, done))
         last = {name: value.clone() for name, value in model.state_dict().items()}
         done += epochs
-        states = {"start": (start, began), "last": (trainings.judged(model, one), last)}
+        states = {"start": (start, began), "last": (trainings.judged(model, attempt), last)}
         model.load_state_dict(report.average)
-        states["average"] = trainings.judged(model, one), report.average
+        states["average"] = trainings.judged(model, attempt), report.average
         kept = min(states, key=lambda name: states[name][0]["kl"])
         start = states[kept][0]
         model.load_state_dict(states[kept][1])
         row = {name: judged for name, (judged, _) in states.items()}
-        described = {"plan": one.plan, "lr": one.lr, "frozen": one.frozen, "schedule": one.schedule, "epochs": done}
-        yield f"{one.key} | {done}", described | row | {"kept": kept, "cpu_s": report.cpu_seconds}
+        described = {
+            "plan": attempt.plan,
+            "lr": attempt.lr,
+            "frozen": attempt.frozen,
+            "schedule": attempt.schedule,
+            "epochs": done,
+        }
+        yield f"{attempt.key} | {done}", described | row | {"kept": kept, "cpu_s": report.cpu_seconds}
 
 
 def run(path: Path, only: str | None) -> None:
@@ -191,11 +200,11 @@ def run(path: Path, only: str | None) -> None:
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         trainings = Trainings(Path(folder))
-        for one in tries(only):
-            last = sum(SCHEDULES.get(one.schedule, (1,)))
-            if f"{one.key} | {last}" in rows:
+        for attempt in tries(only):
+            last = sum(SCHEDULES.get(attempt.schedule, (1,)))
+            if f"{attempt.key} | {last}" in rows:
                 continue
-            for key, row in measure(trainings, one, rows):
+            for key, row in measure(trainings, attempt, rows):
                 rows[key] = row
                 path.write_text(json.dumps(rows, indent=1))
 
@@ -221,8 +230,8 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--backbone", choices=CUTS)
-    asked = parser.parse_args()
-    run(asked.file, asked.backbone) if asked.what == "run" else report(asked.file)
+    options = parser.parse_args()
+    run(options.file, options.backbone) if options.what == "run" else report(options.file)
 
 
 if __name__ == "__main__":

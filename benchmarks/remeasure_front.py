@@ -33,9 +33,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("study")
     parser.add_argument("--repeat", type=int, default=0, help="raise it to measure again after a first call")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     disagree = 0
-    with opened(asked.study) as (study, ledger):
+    with opened(options.study) as (study, ledger):
         space, front = study.space(), read_front(study, ledger)
         store = store_of(ledger)
         with open_device(study, space, Cores.shared(), print) as opened_device:
@@ -44,9 +44,9 @@ def main() -> int:
                 artifact = _artifact(point, ledger)
                 deployment = point.plan.deployment.with_options(tuple(artifact.detail.get("options", {}).items()))
                 path = store.model(artifact.sha256)
-                now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + asked.repeat))
-                known = DeviceResults(ledger, now.device_id, space.measure.threads)
-                shown = known.as_known_now(now).shown_cpu_ms
+                now = asyncio.run(device.measure(path, deployment, CONFIRM, REPEAT + options.repeat))
+                results = DeviceResults(ledger, now.device_id, space.measure.threads)
+                shown = results.as_known_now(now).shown_cpu_ms
                 assert shown is not None, f"the CPU time of {point.name} was not counted"
                 disagree += not _agrees(point, shown)
     return disagree

@@ -36,8 +36,8 @@ from vitsearch.errors import StageError
 from vitsearch.pipeline.progress import PlainLines
 from vitsearch.search import finished_session
 from vitsearch.search.finished_session import Workplace
-from vitsearch.search.retarget.candidates import Candidate, Finder
-from vitsearch.search.retarget.next_model import Goals
+from vitsearch.search.goals import Goals
+from vitsearch.search.retarget.candidates import Finder, RetargetCandidate
 from vitsearch.search.retarget.state import RetargetState, deviation
 from vitsearch.search.retarget.transfer_model import TransferModel, spearman
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
@@ -54,7 +54,7 @@ class Surface:
 
     target: Target
     space: SearchSpace
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RetargetCandidate, ...]
     there: tuple[Metrics, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -71,16 +71,16 @@ class Surface:
         return cls(Target(**value["target"]), SearchSpace.from_json(value["space"]), candidates, there)
 
 
-def _candidate_json(one: Candidate) -> dict[str, Any]:
-    own = asdict(one.own) | {"options": list(map(list, one.own.options))}
-    known = {"trial": one.trial, "rung": one.rung, "keys": asdict(one.keys)}
-    return known | {"own": own, "here": one.here.to_json(), "plan": one.plan.to_json()}
+def _candidate_json(candidate: RetargetCandidate) -> dict[str, Any]:
+    own = asdict(candidate.own) | {"options": list(map(list, candidate.own.options))}
+    identity = {"trial": candidate.trial, "rung": candidate.rung, "keys": asdict(candidate.keys)}
+    return identity | {"own": own, "here": candidate.here.to_json(), "plan": candidate.plan.to_json()}
 
 
-def _candidate_of(row: dict[str, Any]) -> Candidate:
+def _candidate_of(row: dict[str, Any]) -> RetargetCandidate:
     own = Deployment(**row["own"] | {"options": tuple(map(tuple, row["own"]["options"]))})
     here, plan = Metrics.from_json(row["here"]), Plan.from_json(row["plan"])
-    return Candidate(row["trial"], own, here, plan, row["rung"], Keys(**row["keys"]))
+    return RetargetCandidate(row["trial"], own, here, plan, row["rung"], Keys(**row["keys"]))
 
 
 # ---- measuring
@@ -112,10 +112,10 @@ async def _surface(place: Workplace, target: Target, rounds: int) -> Surface:
         baseline = await finder.baseline(baseline_record(study))
         models = []
         for number, record in records.items():  # one by one: models that are the same there are different here
-            found, _ = await finder.models({number: record})
-            models += [model for model in found if not _is_known(model, target, study.space())]
-        asked, kept, there = [baseline, *_of_graphs(models, trained)], [], []
-        for number, candidate in enumerate(asked):
+            candidates, _ = await finder.models({number: record})
+            models += [model for model in candidates if not _is_known(model, target, study.space())]
+        wanted, kept, there = [baseline, *_of_graphs(models, trained)], [], []
+        for number, candidate in enumerate(wanted):
             try:
                 metrics = await pipeline.screen(await pipeline.resolve(candidate.plan), rounds)
             except StageError as error:
@@ -123,7 +123,7 @@ async def _surface(place: Workplace, target: Target, rounds: int) -> Surface:
                 continue
             kept.append(candidate)
             there.append(metrics | _accuracy_of(candidate))
-            place.progress.note(f"{number} of {len(asked) - 1}  {plan_text(candidate.plan)}")
+            place.progress.note(f"{number} of {len(wanted) - 1}  {plan_text(candidate.plan)}")
     return Surface(target, place.space, tuple(kept), tuple(there))
 
 
@@ -144,20 +144,20 @@ def _accuracy(record: Record) -> Metrics:
     return Metrics({"accuracy": record.metrics.figures["accuracy"]})
 
 
-def _is_known(model: Candidate, target: Target, own: SearchSpace) -> bool:
+def _is_known(model: RetargetCandidate, target: Target, own: SearchSpace) -> bool:
     """Whether the study itself has measured it so."""
     return model.moves_only and target.threads in (None, own.measure.threads)
 
 
-def _of_graphs(models: Sequence[Candidate], trained: set[int]) -> list[Candidate]:
+def _of_graphs(models: Sequence[RetargetCandidate], trained: set[int]) -> list[RetargetCandidate]:
     """One model of each graph here, a trained one where there is one."""
-    found: dict[tuple[str, Deployment], Candidate] = {}
-    for model in sorted(models, key=lambda one: one.trial not in trained):
-        found.setdefault((model.keys.graph_key, model.own), model)
-    return list(found.values())
+    by_graph: dict[tuple[str, Deployment], RetargetCandidate] = {}
+    for model in sorted(models, key=lambda candidate: candidate.trial not in trained):
+        by_graph.setdefault((model.keys.graph_key, model.own), model)
+    return list(by_graph.values())
 
 
-def _accuracy_of(candidate: Candidate) -> Metrics:
+def _accuracy_of(candidate: RetargetCandidate) -> Metrics:
     return Metrics({"accuracy": candidate.here.figures["accuracy"]})
 
 
@@ -195,18 +195,20 @@ def walk(surface: Surface) -> Walk:
     limits = bounds(surface.space.limits, baseline.values)
     reference = loss(objectives, reference_values(objectives, limits, baseline.values))
     assert reference is not None
-    predictors = {name: TransferModel([one.graph(name) for one in surface.candidates]) for name in _costs(surface)}
+    predictors = {
+        name: TransferModel([candidate.graph(name) for candidate in surface.candidates]) for name in _costs(surface)
+    }
     goals = Goals(objectives, limits, reference)
-    known = (baseline, *(Metrics({}) for _ in surface.candidates[1:]))
-    state = first = RetargetState(goals, predictors, surface.candidates, known)
+    metrics = (baseline, *(Metrics({}) for _ in surface.candidates[1:]))
+    state = first = RetargetState(goals, predictors, surface.candidates, metrics)
     order = [0]
     while (index := state.next()) is not None:
-        known = (*state.known[:index], surface.there[index], *state.known[index + 1 :])
-        state = replace(state, known=known)
+        metrics = (*state.metrics[:index], surface.there[index], *state.metrics[index + 1 :])
+        state = replace(state, metrics=metrics)
         order.append(index)
         if len(state.graphs) <= POLICY.retargeting.first_graphs:
             first = state
-    everything = replace(state, known=surface.there)
+    everything = replace(state, metrics=surface.there)
     front = frozenset(index for index, chance in enumerate(everything.chances) if chance >= 0.5)
     return Walk(first, tuple(order), front)
 
@@ -217,9 +219,9 @@ def _costs(surface: Surface) -> list[str]:
 
 def judge(surface: Surface, first: RetargetState, name: str) -> Judged:
     """Compare what was predicted of one cost after the first graphs with what was measured."""
-    known = {first.candidates[index].keys.graph_key for index in first.graphs}
-    rest = [index for index in first.open if first.candidates[index].keys.graph_key not in known]
-    here = np.array([one.graph(name).logs[0] for one in surface.candidates])
+    graph_keys = {first.candidates[index].keys.graph_key for index in first.graphs}
+    rest = [index for index in first.open if first.candidates[index].keys.graph_key not in graph_keys]
+    here = np.array([candidate.graph(name).logs[0] for candidate in surface.candidates])
     there = np.log([metrics.value(name) or np.nan for metrics in surface.there])
     plain = here + np.median((there - here)[first.graphs])
     predicted = first.predicted[name]
@@ -246,35 +248,35 @@ def report(files: list[Path]) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for line in (line for file in files for line in file.read_text().splitlines()):
         surface = Surface.from_json(json.loads(line))
-        found = walk(surface)
-        reached = f"{len(found.front & set(found.order))} of {len(found.front)}"
+        path = walk(surface)
+        reached = f"{len(path.front & set(path.order))} of {len(path.front)}"
         for name in _costs(surface):
-            one = judge(surface, found.first, name)
+            fit = judge(surface, path.first, name)
             print(
-                f"| {surface.space.study} | {surface.target.name} | {name} | {one.graphs} | {one.median_error:.1%} "
-                f"| {one.largest_error:.0%} | {one.spearman:.3f} | {one.covered:.0%} "
-                f"| {one.plain_error:.1%}, {one.plain_spearman:.3f} "
-                f"| {len(found.order)} of {len(surface.candidates)} | {reached} |"
+                f"| {surface.space.study} | {surface.target.name} | {name} | {fit.graphs} | {fit.median_error:.1%} "
+                f"| {fit.largest_error:.0%} | {fit.spearman:.3f} | {fit.covered:.0%} "
+                f"| {fit.plain_error:.1%}, {fit.plain_spearman:.3f} "
+                f"| {len(path.order)} of {len(surface.candidates)} | {reached} |"
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    asked = commands.add_parser("measure")
-    asked.add_argument("study")
-    asked.add_argument("file", type=Path)
-    asked.add_argument("--threads", type=int)
-    asked.add_argument("--rounds", type=int, default=1)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("study")
+    measuring.add_argument("file", type=Path)
+    measuring.add_argument("--threads", type=int)
+    measuring.add_argument("--rounds", type=int, default=1)
     for name in ("backend", "provider", "quantization"):
-        asked.add_argument(f"--{name}")
+        measuring.add_argument(f"--{name}")
     commands.add_parser("report").add_argument("files", type=Path, nargs="+")
-    given = parser.parse_args()
-    if given.command == "report":
-        report(given.files)
+    options = parser.parse_args()
+    if options.command == "report":
+        report(options.files)
         return
-    target = Target("local", given.backend, given.provider, given.quantization, given.threads)
-    measure(given.study, target, given.rounds, given.file)
+    target = Target("local", options.backend, options.provider, options.quantization, options.threads)
+    measure(options.study, target, options.rounds, options.file)
 
 
 if __name__ == "__main__":

@@ -112,15 +112,15 @@ def main() -> int:
     parser.add_argument("--models", nargs="+")
     parser.add_argument("--runtimes", nargs="+", default=list(RUN_HERE))
     parser.add_argument("--rounds", type=int, default=8)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|")
-    for name in asked.models or MODELS[asked.what]:
+    for name in options.models or MODELS[options.what]:
         with tempfile.TemporaryDirectory() as folder:
             subject = base(name) if name in BUILTIN else untrained(name)
-            rows = list(files_of(subject, asked.runtimes, Path(folder), asked.what))
-            report(subject, rows, asked.rounds)
+            rows = list(files_of(subject, options.runtimes, Path(folder), options.what))
+            report(subject, rows, options.rounds)
     return 0
 
 
@@ -151,10 +151,10 @@ def files_of(subject: Subject, names: list[str], folder: Path, what: str) -> Ite
         if missing := EXPORTERS.get(runtime)().missing():
             yield Row(runtime, "", note=missing)
             continue
-        made = [one for one in RUNTIMES[runtime].precisions if one not in TRAINED | MIXED]
+        precisions = [precision for precision in RUNTIMES[runtime].precisions if precision not in TRAINED | MIXED]
         if what == "quantized_ops":
-            made = [one for one in made if one in FLOATS_AND_STATIC]
-        for precision in made:
+            precisions = [precision for precision in precisions if precision in FLOATS_AND_STATIC]
+        for precision in precisions:
             for ops in possible_ops(subject.name, runtime, precision, backbones.supports) or (None,):
                 deployment = Deployment("local", runtime, default_provider(runtime), precision, 1, ops)
                 yield ours(subject, deployment, folder / f"{runtime}-{precision}-{ops}")
@@ -252,7 +252,7 @@ def litert_default(subject: Subject, folder: Path) -> Row:
 
 def report(subject: Subject, rows: list[Row], rounds: int) -> None:
     sessions = {index: opened(row) for index, row in enumerate(rows) if row.job is not None}
-    times = cpu_times({index: one for index, one in sessions.items() if one is not None}, rounds)
+    times = cpu_times({index: session for index, session in sessions.items() if session is not None}, rounds)
     for index, row in enumerate(rows):
         head = [subject.name, row.runtime, row.what]
         if row.path is None:
@@ -293,14 +293,14 @@ class CpuTime:
 
 def cpu_times(sessions: dict[int, Session], rounds: int) -> dict[int, CpuTime]:
     """The CPU time of each session; the first is fp32 in onnxruntime."""
-    found: dict[int, list[tuple[float, float]]] = {index: [] for index in sessions}
+    series: dict[int, list[tuple[float, float]]] = {index: [] for index in sessions}
     order, draw = list(sessions), random.Random(0)
     for _ in range(rounds):
         draw.shuffle(order)
         times = {index: block(sessions[index]) for index in order}
         for index, seconds in times.items():
-            found[index].append((seconds, seconds / times[min(sessions)]))
-    medians = {index: map(statistics.median, zip(*pairs, strict=True)) for index, pairs in found.items()}
+            series[index].append((seconds, seconds / times[min(sessions)]))
+    medians = {index: map(statistics.median, zip(*pairs, strict=True)) for index, pairs in series.items()}
     return {index: CpuTime(1000.0 * seconds, ratio) for index, (seconds, ratio) in medians.items()}
 
 
@@ -320,8 +320,8 @@ def block(session: Session) -> float:
 def accuracy(subject: Subject, row: Row) -> str:
     if subject.validation is None or row.path is None or row.job is None:
         return ""
-    found = evaluate.logits(row.path, subject.validation, 1, job=row.job)
-    return f"{float((found.argmax(1) == subject.labels).mean()):.4f}"
+    logits = evaluate.logits(row.path, subject.validation, 1, job=row.job)
+    return f"{float((logits.argmax(1) == subject.labels).mean()):.4f}"
 
 
 def memory_mb(row: Row) -> str:
@@ -336,8 +336,8 @@ def memory_mb(row: Row) -> str:
         for name, file in files.items():
             (Path(folder) / name).symlink_to(file)
         context = JobContext("0" * 64, "local", environment, 1, 0.0)
-        found = measure_job(spec, context, JobFolder(folder, StopSignal()))
-    return "" if found.peak_memory_mb is None else f"{found.peak_memory_mb:.0f}"
+        measurement = measure_job(spec, context, JobFolder(folder, StopSignal()))
+    return "" if measurement.peak_memory_mb is None else f"{measurement.peak_memory_mb:.0f}"
 
 
 if __name__ == "__main__":

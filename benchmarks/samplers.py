@@ -184,18 +184,18 @@ def plain(search: OptunaSearch | SyneTuneSearch, trainings: Trainings, count: in
 def screened(search: OptunaSearch, trainings: Trainings, count: int) -> None:
     waiting: set[Network] = set()
     while len(trainings.networks) < count:
-        asked = dict(reversed(search.ask()) for _ in range(CANDIDATES))  # a network twice is one
-        for network, trial in asked.items():
+        candidates = dict(reversed(search.ask()) for _ in range(CANDIDATES))  # a network twice is one
+        for network, trial in candidates.items():
             search.measured(trial, trainings.table.latencies[network])
-        waiting |= asked.keys() - set(trainings.networks)
+        waiting |= candidates.keys() - set(trainings.networks)
         if not waiting:
             continue
         chosen = choose(trainings, sorted(waiting))
         waiting.discard(chosen)
-        for network, trial in asked.items():
+        for network, trial in candidates.items():
             if network != chosen:
                 search.leave(trial)
-        trial = asked[chosen] if chosen in asked else search.ask(chosen)[0]
+        trial = candidates[chosen] if chosen in candidates else search.ask(chosen)[0]
         search.tell(trial, *trainings.train(chosen))
 
 
@@ -234,23 +234,23 @@ def main() -> None:
     reporting.add_argument("file", type=Path)
     reporting.add_argument("--svg", type=Path)
     reporting.add_argument("--at", type=int, nargs="+", default=list(SHOWN), help="trainings")
-    asked = parser.parse_args()
-    if asked.command == "report":
-        report([json.loads(line) for line in asked.file.read_text().splitlines()], asked.svg, asked.at)
+    options = parser.parse_args()
+    if options.command == "report":
+        report([json.loads(line) for line in options.file.read_text().splitlines()], options.svg, options.at)
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    for wanted in missing(asked):
-        with asked.file.open("a") as stream:
-            stream.write(json.dumps(wanted | one_search(wanted, asked.trainings)) + "\n")
+    for wanted in missing(options):
+        with options.file.open("a") as stream:
+            stream.write(json.dumps(wanted | one_search(wanted, options.trainings)) + "\n")
 
 
-def missing(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def missing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Seed by seed, so that a run that is stopped has the same seeds for all."""
-    lines = asked.file.read_text().splitlines() if asked.file.exists() else []
+    lines = options.file.read_text().splitlines() if options.file.exists() else []
     done = {tuple(json.loads(line)[key] for key in ("way", "data_set", "sampler", "seed")) for line in lines}
-    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-    for seed, way, data_set, sampler in itertools.product(seeds, asked.ways, asked.data_sets, asked.samplers):
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    for seed, way, data_set, sampler in itertools.product(seeds, options.ways, options.data_sets, options.samplers):
         if is_possible(way, data_set, sampler) and (way, data_set, sampler, seed) not in done:
             yield {"way": way, "data_set": data_set, "sampler": sampler, "seed": seed}
 
@@ -282,9 +282,9 @@ def on_our_own(name: str, seed: int, count: int) -> dict[str, Any]:
     started = time.process_time()
     search = TableSearch(name, seed)
     search.run(count)
-    found = [round(share, 4) for share in search.volumes]
+    shares = [round(share, 4) for share in search.volumes]
     spent = round(time.process_time() - started, 2)
-    return {"cpu_seconds": spent, "asked": search.asked, "trained": search.trained, "hypervolume": found}
+    return {"cpu_seconds": spent, "asked": search.screened, "trained": search.trained, "hypervolume": shares}
 
 
 if __name__ == "__main__":

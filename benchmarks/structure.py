@@ -48,21 +48,21 @@ def rows(folder: Path) -> Iterator[tuple[str, ...]]:
     stores = FileStore(folder / "artifacts"), FileStore(folder / "scratch")
     workspace = jobs.Workspace(DATA | {"validation_share": 0.1, "seed": 0}, *stores, folder / "cache")
     source = jobs.Source(BASE, "builtin", 28, FASHION_MNIST)
-    found = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
+    stored = tasks.find_block_structure(jobs.BlockStructureJob(workspace, source, CALIBRATION))
     accuracy = tasks.prepare_base(jobs.BaseJob(workspace, source, RECIPE)).accuracy
-    known = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
-    reference = jobs.Reference(known, accuracy)
+    logits_sha256 = tasks.cache_logits(jobs.LogitsJob(workspace, source, "holdout", RECIPE)).sha256
+    reference = jobs.Reference(logits_sha256, accuracy)
     targets = jobs.DistillationTargets(
         "logits", tasks.cache_logits(jobs.LogitsJob(workspace, source, "train", RECIPE)).sha256
     )
-    block_structure, taylor = BlockStructure.from_json(found.block_structure), Scores.from_json(found.scores)
+    block_structure, taylor = BlockStructure.from_json(stored.block_structure), Scores.from_json(stored.scores)
     by_kl = replace(taylor, depth=kl_without_each(block_structure))
     cuts = [(f"depth {ratio:.0%}", Compression(depth_pruning_ratio=ratio), taylor) for ratio in DEPTHS]
     cuts += [(f"depth {ratio:.0%}, by KL", Compression(depth_pruning_ratio=ratio), by_kl) for ratio in DEPTHS]
     cuts += [(f"embedding {ratio:.1%}", Compression(embed_pruning_ratio=ratio), taylor) for ratio in WIDTHS]
     for name, cut, scores in [("none", Compression(), taylor), *cuts]:
         resolved = resolve(Plan(BASE, "builtin", 28, None, cut, "logits", RECIPE, (FP32,)), block_structure, scores)
-        spec = jobs.CompressionSpec(source, resolved, found.statistics_sha256)
+        spec = jobs.CompressionSpec(source, resolved, stored.statistics_sha256)
         graph = tasks.build_graph(jobs.ScreenJob(workspace, spec, FP32, 17, CALIBRATION))
         raw = tasks.score_proxy(jobs.ProxyJob(workspace, spec, reference))
         cells: tuple[str, ...] = name, f"{graph.macs_m:.1f}", f"{graph.params_m:.2f}", f"{raw.accuracy:.4f}"

@@ -70,10 +70,10 @@ def times() -> Iterator[tuple[str, ...]]:
                 files[f"{method} {precision}"] = Path(folder) / f"{method}.{precision}.onnx"
                 learned = fake_quant.learned(model) if precision == "int8_qat" else ()
                 quantize.quantize(plain, files[f"{method} {precision}"], precision, images, learned)
-        found = cpu_ms(files)
+        medians = cpu_ms(files)
     for method, cells in rows.items():
-        took = [found[f"{method} {precision}"] for precision in PRECISIONS]
-        yield *cells, *(f"{ms:.2f} ({found['None fp32'] / ms:.2f})" for ms in took)
+        took = [medians[f"{method} {precision}"] for precision in PRECISIONS]
+        yield *cells, *(f"{ms:.2f} ({medians['None fp32'] / ms:.2f})" for ms in took)
 
 
 def _falling(left: tuple[int, ...]) -> str:

@@ -262,13 +262,13 @@ class StoredStudy:
 
         first, second = self._number(first), self._number(second)
         with opened(self.where) as (study, ledger):
-            found = read_comparison(study, ledger, first, second)
+            comparison = read_comparison(study, ledger, first, second)
             if not paired:
-                return found
+                return comparison
             from vitsearch.search.predictions import StoredPredictions  # torch: only for those who compute answers
 
             counted = StoredPredictions(study, ledger, find(self.where).storage).paired(first, second)
-            return found.with_answers(counted)
+            return comparison.with_answers(counted)
 
     def _number(self, name: int | str | None) -> int | None:
         """The number of a trial that a caller names; None for the baseline."""
@@ -304,10 +304,10 @@ class StoredStudy:
             raise ResourceError("a data frame needs pandas; run: pip install 'vitsearch[pandas]'") from None
         from vitsearch.study.results.exports import columns, rows
 
-        found = self.models()
-        points = (*found.points, *found.others)
-        shown = rows(found, points, self.conditions(points))
-        return pandas.DataFrame(shown, columns=None if shown else columns(found)).set_index("trial")
+        front = self.models()
+        points = (*front.points, *front.others)
+        shown = rows(front, points, self.conditions(points))
+        return pandas.DataFrame(shown, columns=None if shown else columns(front)).set_index("trial")
 
     def status(self) -> Status:
         """Count what the study has done so far.

@@ -102,13 +102,13 @@ class UnknownName(VitsearchError):
 
     exit_code = 2
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        self._asked = (kind, name, tuple(names))
+    def __init__(self, kind: str, name: str, valid_names: Iterable[str]) -> None:
+        names = sorted(valid_names)
+        self._arguments = (kind, name, tuple(names))
         super().__init__(f"no {kind} is called {name!r}{did_you_mean(name, names)}; known: {', '.join(names)}")
 
     def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, tuple[str, ...]]]:
-        return type(self), self._asked
+        return type(self), self._arguments
 
 
 class QueryError(VitsearchError):
@@ -159,7 +159,9 @@ class NotReady(VitsearchError):
         self.where = where
         self.problems = tuple(problems)
         self.exit_code = max(problem.exit_code for problem in self.problems)
-        super().__init__("\n".join([f"{where}: {len(self.problems)} problems", *(f"  {one}" for one in self.problems)]))
+        super().__init__(
+            "\n".join([f"{where}: {len(self.problems)} problems", *(f"  {problem}" for problem in self.problems)])
+        )
 
     def __reduce__(self) -> tuple[type[NotReady], tuple[str, tuple[VitsearchError, ...]]]:
         return type(self), (self.where, self.problems)
@@ -207,18 +209,18 @@ class WorkerCrashed(StageError):
     """Native code of a stage ended each worker that ran it. Every plan that needs this stage fails with it."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, valid_names: Iterable[str]) -> str:
     """Suggest a name for one that is unknown.
 
     Args:
         name: What was written.
-        known: All names.
+        valid_names: All names that there are.
 
     Returns:
         `"; did you mean 'x'?"` when a name is similar in any case or begins like this, otherwise an empty string.
     """
-    names = {one.lower(): one for one in known}
+    names = {valid_name.lower(): valid_name for valid_name in valid_names}
     near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.6)
     if not near and len(name) > 1:
-        near = [one for one in sorted(names, key=len) if one.startswith(name.lower())]
+        near = [valid_name for valid_name in sorted(names, key=len) if valid_name.startswith(name.lower())]
     return f"; did you mean {names[near[0]]!r}?" if near else ""

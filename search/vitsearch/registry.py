@@ -43,9 +43,9 @@ class Registry(Generic[T]):
         """
         if ":" not in target:
             raise VitsearchError(f"{self.kind} {name!r}: {target!r} is not a valid target; write 'module:attribute'")
-        held = self._targets.setdefault(name, target)
-        if held != target:
-            raise VitsearchError(f"{self.kind} {name!r} is registered twice: {held!r} and {target!r}")
+        registered = self._targets.setdefault(name, target)
+        if registered != target:
+            raise VitsearchError(f"{self.kind} {name!r} is registered twice: {registered!r} and {target!r}")
 
     def names(self) -> tuple[str, ...]:
         """List all plugins.
@@ -70,5 +70,5 @@ class Registry(Generic[T]):
         if name not in self._targets:
             raise UnknownName(self.kind, name, self._targets)
         module, _, attribute = self._targets[name].partition(":")
-        found: Any = importlib.import_module(module)
-        return cast(T, getattr(found, attribute))
+        plugin_module: Any = importlib.import_module(module)
+        return cast(T, getattr(plugin_module, attribute))

@@ -6,7 +6,8 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.pareto import loss
 from vitsearch.core.plan import Compression, Plan, Recipe
 from vitsearch.core.record import Keys, RunningTrial
-from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.goals import Goals
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
@@ -15,13 +16,21 @@ OBJECTIVES = ("accuracy", "cpu_ms_p50")
 REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.4})
 
 
-def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
+def posterior_of(records=None, bounds=(), margin=0.01, **more):
     goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, margin)
-    return TrialScheduler(Rules(candidates, slots, wanted), Outlook(goals, records or {}, {"fake_vit": 0.9}), **more)
+    return Posterior(goals, records or {}, {"fake_vit": 0.9}, **more)
+
+
+def scheduler_of(records=None, bounds=(), candidates=2, slots=1, wanted=99, margin=0.01, **more):
+    return TrialScheduler(Rules(candidates, slots, wanted), posterior_of(records, bounds, margin), **more)
 
 
 def metrics(**values):
     return Metrics({name: Figure(value) for name, value in values.items()})
+
+
+def screened(plan, ms):
+    return RunningTrial(9, plan, KEYS, metrics(cpu_ms_p50=ms))
 
 
 def candidate(number, accuracy, ms):
@@ -37,13 +46,14 @@ def answers(scheduler, *candidates):
     """What became of each candidate: its reason, None when chosen, "waits" when there is no answer yet."""
 
     async def ask():
-        tasks = [asyncio.create_task(scheduler.wait_for_slot(one)) for one in candidates]
+        tasks = [asyncio.create_task(scheduler.wait_for_slot(trial)) for trial in candidates]
         await let_tasks_run()
-        found = {
-            one.number: task.result() if task.done() else "waits" for one, task in zip(candidates, tasks, strict=True)
+        reasons = {
+            trial.number: task.result() if task.done() else "waits"
+            for trial, task in zip(candidates, tasks, strict=True)
         }
         for task in tasks:
             task.cancel()
-        return found
+        return reasons
 
     return asyncio.run(ask())

@@ -19,9 +19,9 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
-from vitsearch.search.outlook import Outlook
-from vitsearch.search.plan_requests import Leader, Requests, lost_beside_fp32
-from vitsearch.search.sampler import auto_sampler, expected_gain, searched_plans
+from vitsearch.search.plan_requests import LeaderboardEntry, Requests, lost_beside_fp32
+from vitsearch.search.posterior import Posterior
+from vitsearch.search.sampler import auto_sampler, gain_of_proposal, searched_plans
 from vitsearch.search.scheduler import Rules, TrialScheduler, equal_price
 from vitsearch.search.session import Session
 from vitsearch.search.trial import run_trial
@@ -74,11 +74,11 @@ class Driver:
         self._forms = FoundForms(session.study)
         self._plans = replace(plans, found_form=self._forms)
         self._open: dict[asyncio.Task[Record], OpenTrial] = {}
-        self._leaders: dict[Plan, Leader] = {}
+        self._leaders: dict[Plan, LeaderboardEntry] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)
         self._without_gain = 0
         self._low_proposals = 0
-        self._known_convergence = self._convergence_of_the_last_run()
+        self._stored_convergence = self._convergence_of_the_last_run()
 
     async def run(self, retry_failed: bool = False) -> SearchEnd:
         """Search until it is complete or its budget is spent. Raises
@@ -105,7 +105,9 @@ class Driver:
             self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
             self._untried = UntriedPlans(searched_plans(self._plans, self._leaders), self._policy.ending.listed_plans)
             if self._space.search.sampler == "auto":
-                self._study.sample_with(auto_sampler(self._study, self._plans, self._scheduler.outlook, self._leaders))
+                self._study.sample_with(
+                    auto_sampler(self._study, self._plans, self._scheduler.posterior, self._leaders)
+                )
             if retry_failed:
                 self._requests.failed()
             ended = await self._search()
@@ -121,13 +123,13 @@ class Driver:
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline
-        known = pipeline.device_metrics, pipeline.device_changes
+        device_figures = pipeline.device_metrics, pipeline.device_changes
         leaders = {(plan.backbone, plan.deployment): leader for plan, leader in self._leaders.items()}
         lost = lost_beside_fp32(leaders)
-        outlook = Outlook(goals, self._study.records(), pipeline.base_accuracy, *known, lost)
+        posterior = Posterior(goals, self._study.records(), pipeline.base_accuracy, *device_figures, lost)
         rules = Rules(search.candidates, self._slots, search.most_trainings, self._policy)
         price = equal_price if search.budget_s is None else training_seconds
-        return TrialScheduler(rules, outlook, lambda: self._pipeline.device.is_unavailable, price, self)
+        return TrialScheduler(rules, posterior, lambda: self._pipeline.device.is_unavailable, price, self)
 
     def claim(self, trial: RunningTrial) -> bool:
         """One of the trainings that all drivers of the study have together."""
@@ -140,11 +142,13 @@ class Driver:
 
     async def _search(self) -> SearchEnd:
         wanted = self._space.search.most_trainings
-        outlook = self._scheduler.outlook
-        self._remaining.refresh(outlook.records)
-        if self._known_convergence is None and wanted > self._scheduler.trained:  # one that has ended makes nothing new
+        posterior = self._scheduler.posterior
+        self._remaining.refresh(posterior.records)
+        if (
+            self._stored_convergence is None and wanted > self._scheduler.trained
+        ):  # one that has ended makes nothing new
             self._requests.put_aside((wanted - self._scheduler.trained) * self._space.search.candidates)
-            for number, record in outlook.records.items():
+            for number, record in posterior.records.items():
                 self._requests.other_deployments(number, record)
         while True:
             if reason := self._stop_asking():
@@ -154,9 +158,9 @@ class Driver:
                     self._remember_convergence()
                     return SearchEnd(self._stop_asking() or reason, self._why_complete() is not None)
             while self._may_ask() and not self._stop_asking():
-                asked = self._study.ask(self._plans, self._driver, self._running_plans())
-                self._count_low(asked)
-                self._start(asked)
+                open_trial = self._study.ask(self._plans, self._driver, self._running_plans())
+                self._count_low(open_trial)
+                self._start(open_trial)
             if self._open:
                 await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED, timeout=POLL_S)
             else:  # all that was asked for is known, or nothing may be asked
@@ -178,17 +182,17 @@ class Driver:
         search, scheduler = self._space.search, self._scheduler
         if scheduler.trained >= search.most_trainings:
             return _trained(search.most_trainings)
-        return self._why_converged() or self._known_convergence
+        return self._why_converged() or self._stored_convergence
 
     def _is_exhausted(self) -> bool:
         """Whether every plan of a small space has a trial. The last of them may still run, here or elsewhere."""
         if not self._untried.is_listed:
             return False
-        return not self._untried.are_left(self._scheduler.outlook.plans, self._running_plans())
+        return not self._untried.are_left(self._scheduler.posterior.plans, self._running_plans())
 
     def _running_plans(self) -> set[Plan]:
         """The plans that this run and others are working on."""
-        return {asked.plan for asked in self._open.values()} | self._study.plans_elsewhere(self._plans)
+        return {open_trial.plan for open_trial in self._open.values()} | self._study.plans_elsewhere(self._plans)
 
     def _nobody_comes(self) -> bool:
         """Whether the candidates that wait are the last ones: nothing is left to ask, and all others are screened."""
@@ -220,7 +224,7 @@ class Driver:
 
     def _remember_convergence(self) -> None:
         if reason := self._why_converged():
-            self._known_convergence = reason
+            self._stored_convergence = reason
             self._study.remember("converged", {"space": digest(self._space.to_json()), "reason": reason})
 
     @property
@@ -252,74 +256,74 @@ class Driver:
         waiting = len(self._open) - self._scheduler.competing - in_rungs
         return waiting >= self._policy.asking.waiting_for_device or self._without_gain >= self._patience // 2
 
-    def _count_low(self, asked: OpenTrial) -> None:
-        gain = expected_gain(asked) if self._space.search.sampler == "auto" else None
+    def _count_low(self, open_trial: OpenTrial) -> None:
+        gain = gain_of_proposal(open_trial) if self._space.search.sampler == "auto" else None
         if gain is not None:
             is_low = gain < self._policy.ending.least_gain_of_proposal
             self._low_proposals = self._low_proposals + 1 if is_low else 0
 
-    def _start(self, asked: OpenTrial) -> None:
-        known = asked.record or self._known(asked.number, asked.plan)
-        if known is not None:
-            self._tell(asked, known)
+    def _start(self, open_trial: OpenTrial) -> None:
+        record = open_trial.record or self._leaderboard_record(open_trial.number, open_trial.plan)
+        if record is not None:
+            self._tell(open_trial, record)
             return
-        task = asyncio.ensure_future(run_trial(asked.number, asked.plan, self._pipeline, self._scheduler))
-        self._open[task] = asked
+        task = asyncio.ensure_future(run_trial(open_trial.number, open_trial.plan, self._pipeline, self._scheduler))
+        self._open[task] = open_trial
 
-    def _known(self, number: int, plan: Plan) -> Record | None:
+    def _leaderboard_record(self, number: int, plan: Plan) -> Record | None:
         """The record of a model of the leaderboard, which is complete; None for other plans."""
         leader = self._leaders.get(plan)
         if leader is None:
             return None
         if duplicate := self._scheduler.duplicate_of(number, plan, leader.keys):
             return duplicate
-        broken = constraints(self._scheduler.outlook.goals.bounds, leader.metrics.values)
+        broken = constraints(self._scheduler.posterior.goals.bounds, leader.metrics.values)
         return Record("confirmed", plan, "", leader.keys, leader.metrics, broken)
 
     def _follow_others(self) -> None:
         """Take in what other drivers of the study have found: predictions, front and budget are those of all."""
-        known, records = self._scheduler.outlook.records, self._study.records()
-        for number in sorted(records.keys() - known.keys()):
+        own_records, records = self._scheduler.posterior.records, self._study.records()
+        for number in sorted(records.keys() - own_records.keys()):
             self._scheduler.add(number, records[number])
-        for task in [task for task, asked in self._open.items() if self._study.has_ended(asked)]:
+        for task in [task for task, open_trial in self._open.items() if self._study.has_ended(open_trial)]:
             task.cancel()
             self._lose(self._open.pop(task))
 
-    def _lose(self, asked: OpenTrial) -> None:
+    def _lose(self, open_trial: OpenTrial) -> None:
         """Another driver has taken the trial for lost, as after an outage of the database, and has enqueued its plan
         again. Whoever asks for that finds the stages that are finished."""
-        logger.warning("trial %d was taken for lost by another driver; its plan is asked for again", asked.number)
-        self._scheduler.lose(asked.number)
+        logger.warning("trial %d was taken for lost by another driver; its plan is asked for again", open_trial.number)
+        self._scheduler.lose(open_trial.number)
 
     def _collect(self) -> None:
         for task in [task for task in self._open if task.done()]:
-            asked = self._open.pop(task)
+            open_trial = self._open.pop(task)
             try:
                 record = task.result()
             except BaseException:
-                self._scheduler.forget(asked.number)
-                self._study.release(asked)
+                self._scheduler.forget(open_trial.number)
+                self._study.release(open_trial)
                 raise
-            self._tell(asked, record)
+            self._tell(open_trial, record)
 
-    def _tell(self, asked: OpenTrial, record: Record) -> None:
-        if not self._study.tell(asked, record):
-            self._lose(asked)
+    def _tell(self, open_trial: OpenTrial, record: Record) -> None:
+        if not self._study.tell(open_trial, record):
+            self._lose(open_trial)
             return
-        self._scheduler.add(asked.number, record)
+        self._scheduler.add(open_trial.number, record)
         if record.outcome not in WITHOUT_GAIN and record.duplicate_of is None:
             self._without_gain = 0
-        elif asked.is_proposal:
+        elif open_trial.is_proposal:
             self._without_gain += 1
         patience = 1 if self._untried.is_listed else self._space.search.duplicates_in_a_row
         if record.duplicate_of is not None and self._without_gain >= patience:
             self._requests.unseen(self._untried, self._running_plans())
         if record.is_confirmed:
-            self._remaining.refresh(self._scheduler.outlook.records)
-            self._requests.other_deployments(asked.number, record)
+            self._remaining.refresh(self._scheduler.posterior.records)
+            self._requests.other_deployments(open_trial.number, record)
         self._progress.counted(TRAINED, self._scheduler.trained, self._space.search.wanted)
         self._progress.left(self._remaining.text())
-        self._progress.ended(asked.number, record)
+        self._progress.ended(open_trial.number, record)
 
     async def _finish_open(self) -> None:
         """No new trials. Of those that wait, a search that has converged trains those that are expected to add enough,
@@ -341,7 +345,9 @@ class Driver:
     async def _watch(self) -> None:
         stall = StallWatch(self._pipeline.context, self._pipeline.device, lambda: self._scheduler.in_rungs)
         handler = OutageHandler(self._pipeline, self._study, self._driver, self._progress, stall)
-        await handler.watch(list(self._plans.leaderboard()), lambda: [asked.plan for asked in self._open.values()])
+        await handler.watch(
+            list(self._plans.leaderboard()), lambda: [open_trial.plan for open_trial in self._open.values()]
+        )
 
     async def _report_left(self) -> None:
         while True:
@@ -356,6 +362,6 @@ class Driver:
         await asyncio.gather(*self._open, return_exceptions=True)
         self._session.device.close()
         await self._pipeline.context.single_flight.stop()
-        for asked in self._open.values():
-            self._study.release(asked)
+        for open_trial in self._open.values():
+            self._study.release(open_trial)
         self._open.clear()

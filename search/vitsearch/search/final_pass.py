@@ -44,26 +44,26 @@ class FinalPass:
         self._pipeline.stop_workers()
         measured: set[str] = set()
         renewed: set[str] = set()
-        known: set[str] = set()
+        model_names: set[str] = set()
         is_said = True
-        while todo := self._todo(measured, known):
-            before, points = len(known) - len(todo), todo[: self._pipeline.device.parallel]
-            self._count(len(known), len(todo))
+        while todo := self._todo(measured, model_names):
+            before, points = len(model_names) - len(todo), todo[: self._pipeline.device.parallel]
+            self._count(len(model_names), len(todo))
             measured.update(point.name for point in points)
-            made = await asyncio.gather(*map(self._remeasure, points))
-            todo = self._todo(measured, known)
-            for number, (point, is_said) in enumerate(zip(points, made, strict=True), before + 1):
+            outcomes = await asyncio.gather(*map(self._remeasure, points))
+            todo = self._todo(measured, model_names)
+            for number, (point, is_said) in enumerate(zip(points, outcomes, strict=True), before + 1):
                 if is_said:
                     renewed.add(point.name)
-                    done = f"{REMEASURED} {number}/{len(known)}: {self._described(point)}"
+                    done = f"{REMEASURED} {number}/{len(model_names)}: {self._described(point)}"
                     self._progress.note(f"{done}  [{self._left(len(todo))}]" if todo else done)
-            if (dropped := len(known) - len(todo) - before - len(points)) > 0:
-                done = f"{REMEASURED} {len(known) - len(todo)}/{len(known)}"
+            if (dropped := len(model_names) - len(todo) - before - len(points)) > 0:
+                done = f"{REMEASURED} {len(model_names) - len(todo)}/{len(model_names)}"
                 self._progress.note(f"{done}: {dropped} not near the front any more")
                 is_said = True
         if renewed and not is_said:
-            self._progress.note(f"{REMEASURED} {len(known)}/{len(known)}")
-        self._progress.counted(REMEASURED, len(known), len(known))
+            self._progress.note(f"{REMEASURED} {len(model_names)}/{len(model_names)}")
+        self._progress.counted(REMEASURED, len(model_names), len(model_names))
         again = [point for point in self._near() if point.name in renewed]
         for number, point in enumerate(again, 1):
             if await self._remeasure(point):
@@ -87,25 +87,25 @@ class FinalPass:
             self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not measured again: {error}")
             return False
 
-    def _todo(self, measured: set[str], known: set[str]) -> list[Point]:
-        """What is still to be measured; `known` gets the names of all that ever were, so that a count goes to its
-        end also where a model has left the neighbourhood of the front meanwhile."""
-        todo = [one for one in self._near() if one.name not in measured]
-        known.update(one.name for one in todo)
+    def _todo(self, measured: set[str], model_names: set[str]) -> list[Point]:
+        """What is still to be measured; `model_names` gets the names of all that ever were, so that a count goes to
+        its end also where a model has left the neighbourhood of the front meanwhile."""
+        todo = [point for point in self._near() if point.name not in measured]
+        model_names.update(point.name for point in todo)
         return todo
 
-    def _count(self, known: int, todo: int) -> None:
-        self._progress.counted(REMEASURED, known - todo, known)
+    def _count(self, total: int, todo: int) -> None:
+        self._progress.counted(REMEASURED, total - todo, total)
         self._progress.left(self._left(todo))
 
     def _near(self) -> list[Point]:
         """The front and then what is near it, each with what was measured longest ago first."""
-        found = self._read_front()
+        front = self._read_front()
 
         def long_ago(points: Iterable[Point]) -> list[Point]:
             return sorted(points, key=lambda point: self._pipeline.last_measured(point.keys))
 
-        return [*long_ago(found.shown()), *long_ago(found.near)]
+        return [*long_ago(front.shown()), *long_ago(front.near)]
 
     async def _restore(self) -> None:
         """Make exported models again whose files are gone; what cannot be made is not re-measured."""
@@ -121,10 +121,10 @@ class FinalPass:
         """If the device cannot evaluate the file, note that and continue: the worker has evaluated it."""
         where = "the device" if self._pipeline.fleet is None else f"device {device}"
         try:
-            found = await self._pipeline.accuracy_on_device(device, KeyedModel(point.plan, point.keys))
+            evaluation = await self._pipeline.accuracy_on_device(device, KeyedModel(point.plan, point.keys))
         except StageError as error:
             self._progress.note(f"{point.name} ({plan_text(point.plan)}) was not evaluated on {where}: {error}")
             return
-        if found is not None:
-            counted = f"{found.correct} of {found.n} images correctly"
+        if evaluation is not None:
+            counted = f"{evaluation.correct} of {evaluation.n} images correctly"
             self._progress.note(f"{point.name} classifies {counted} on {where}")

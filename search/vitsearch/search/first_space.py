@@ -89,13 +89,13 @@ def write(file: Path, board: str, data: str, goal: str) -> FirstSpace:
     if goal not in GOALS:
         raise UnknownName("goal", goal, list(GOALS))
     if goal == "energy" and not meters(board):
-        allowed = ", ".join(one for one in GOALS if one != "energy")
+        allowed = ", ".join(name for name in GOALS if name != "energy")
         raise SpaceError("--goal energy", [f"{BOARDS[board].about}: reports no energy; allowed: {allowed}"])
     _refuse_existing(file)
-    found, problems = _look(data, shipped_spaces.text(BOARDS[board].file))
-    text = _filled(_Wishes(file, board, data, goal, found is not None and _is_unequal(found)))
+    data_review, problems = _look(data, shipped_spaces.text(BOARDS[board].file))
+    text = _filled(_Wishes(file, board, data, goal, data_review is not None and _is_unequal(data_review)))
     _write(file, text)
-    return FirstSpace(file, board, found, problems)
+    return FirstSpace(file, board, data_review, problems)
 
 
 def meters(board: str) -> bool:
@@ -136,11 +136,11 @@ def _look(data: str, text: str) -> tuple[Review | None, str | None]:
         return None, str(error)
 
 
-def _is_unequal(found: Review) -> bool:
+def _is_unequal(data_review: Review) -> bool:
     """Whether an accuracy would hide the smallest class: the limit is that of the warning of `check`."""
-    if found.layout is None:
+    if data_review.layout is None:
         return False
-    counts = found.layout.splits["train"].counts
+    counts = data_review.layout.splits["train"].counts
     return max(counts) > MOST_UNEQUAL * min(counts)
 
 

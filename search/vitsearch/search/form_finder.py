@@ -133,7 +133,7 @@ def why_fastest(costs: Mapping[str, Figure], kept: str, tried: int) -> str:
     return f"{kept} is the usual form, and {rest} {beyond} faster beyond the intervals"
 
 
-def _is_faster(one: Figure, other: Figure) -> bool:
+def _is_faster(cost: Figure, other: Figure) -> bool:
     """Whether a cost is lower than another one beyond the intervals of both."""
-    value, base = one.high or one.value, other.low or other.value
+    value, base = cost.high or cost.value, other.low or other.value
     return value is not None and base is not None and value < base

@@ -100,14 +100,14 @@ def _remote(space: SearchSpace, name: str, note: Callable[[str], None], failures
 
 def open_boards(space: SearchSpace, name: str, note: Callable[[str], None], failures: int) -> list[AgentDevice]:
     """Those boards of a device of the file that answer; at least one has to."""
-    asked, boards, away = space.devices[name], list[AgentDevice](), list[DeviceLost]()
-    for board, described in asked.boards_of(name).items():
+    section, boards, away = space.devices[name], list[AgentDevice](), list[DeviceLost]()
+    for board, described in section.boards_of(name).items():
         way = known_device(board, described, os.environ)
         if (place := TokenPlace.of(described)) is not None:
             note(f"device {board}: {place.describe()}")
         client = connect(board, way, space.study, FOREVER_S)
         try:
-            boards.append(AgentDevice(board, client, failures, asked.deadline_s))
+            boards.append(AgentDevice(board, client, failures, section.deadline_s))
         except DeviceLost as error:
             away.append(error)
     if not boards:

@@ -13,6 +13,7 @@ from vitsearch.core.plan import Deployment, Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.acquisition import expected_front, gain_of_put_aside
 from vitsearch.search.scheduler import TrialScheduler
 from vitsearch.search.untried import UntriedPlans
 from vitsearch.study.sampling import PlanSpace
@@ -20,7 +21,7 @@ from vitsearch.study.study import Study
 
 
 @dataclass(frozen=True)
-class Leader:
+class LeaderboardEntry:
     """An unpruned model that is exported, measured and evaluated; with the shares of its MACs in each precision."""
 
     keys: Keys
@@ -28,49 +29,54 @@ class Leader:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
-def same_as_fp32(leaders: Mapping[Plan, Leader]) -> set[tuple[str, Deployment]]:
+def same_as_fp32(leaders: Mapping[Plan, LeaderboardEntry]) -> set[tuple[str, Deployment]]:
     """Backbones and deployments that are int8 in name only and compute in fp32, where fp32 in the same runtime is on
     the leaderboard: to search both would be to search the same model twice."""
-    known = {(plan.backbone, plan.deployment) for plan in leaders}
+    listed = {(plan.backbone, plan.deployment) for plan in leaders}
     return {
         (plan.backbone, plan.deployment)
         for plan, leader in leaders.items()
         if plan.deployment.precision.startswith("int8")
         and in_name_only(plan.deployment.precision, leader.shares)
         and max(leader.shares, key=leader.shares.__getitem__) == "fp32"
-        and (plan.backbone, plan.deployment.at("fp32")) in known
+        and (plan.backbone, plan.deployment.at("fp32")) in listed
     }
 
 
-def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], Leader]) -> dict[tuple[str, Deployment], float]:
+def lost_beside_fp32(leaders: Mapping[tuple[str, Deployment], LeaderboardEntry]) -> dict[tuple[str, Deployment], float]:
     """The accuracy that an unpruned model loses in each deployment beside fp32 in the same runtime, where both are
     known."""
     accuracies = {deployed: leader.metrics.value("accuracy") for deployed, leader in leaders.items()}
-    found = {}
+    losses = {}
     for (backbone, deployment), accuracy in accuracies.items():
         whole = accuracies.get((backbone, deployment.at("fp32")))
         if accuracy is not None and whole is not None:
-            found[backbone, deployment] = whole - accuracy
-    return found
+            losses[backbone, deployment] = whole - accuracy
+    return losses
 
 
 class Requests:
     """Enqueues plans into a study; one per run."""
 
     def __init__(
-        self, study: Study, plans: PlanSpace, scheduler: TrialScheduler, leaders: Mapping[Plan, Leader], seed: int
+        self,
+        study: Study,
+        plans: PlanSpace,
+        scheduler: TrialScheduler,
+        leaders: Mapping[Plan, LeaderboardEntry],
+        seed: int,
     ) -> None:
         self._study = study
         self._plans = plans
         self._scheduler = scheduler
         same = same_as_fp32(leaders)
-        found = (((plan.backbone, plan.deployment), leader) for plan, leader in leaders.items())
-        self._leaders = {deployed: leader for deployed, leader in found if deployed not in same}
+        by_deployment = (((plan.backbone, plan.deployment), leader) for plan, leader in leaders.items())
+        self._leaders = {deployed: leader for deployed, leader in by_deployment if deployed not in same}
         self._random = random.Random(seed)
 
     def unseen(self, untried: UntriedPlans, running: Set[Plan]) -> None:
         """The sampler repeats itself: ask for a plan that was not asked for yet."""
-        taken = self._scheduler.outlook.plans | running
+        taken = self._scheduler.posterior.plans | running
         drawn = (self._plans.random(self._random) for _ in range(POLICY.asking.unseen_draws))
         if untried.is_listed:
             plan = untried.draw(self._random, taken)
@@ -87,14 +93,14 @@ class Requests:
 
     def put_aside(self, wanted: int) -> None:
         """The best `wanted` of the plans that were put aside and fit today's limits, cap or front."""
-        outlook = self._scheduler.outlook
-        trained = {record.plan for record in outlook.records.values() if record.is_confirmed}
+        posterior = self._scheduler.posterior
+        trained = {record.plan for record in posterior.records.values() if record.is_confirmed}
         gains = {
-            record.plan: outlook.expected_gain(number, record)
-            for number, record in outlook.records.items()
+            record.plan: gain_of_put_aside(posterior, number, record)
+            for number, record in posterior.records.items()
             if record.plan not in trained and self._plans.contains(record.plan)
         }
-        least = self._scheduler.least_gain * outlook.known().hypervolume
+        least = self._scheduler.least_gain * expected_front(posterior).hypervolume
         improving = sorted((plan for plan, gain in gains.items() if gain > least), key=lambda plan: -gains[plan])
         for plan in improving[:wanted]:
             self._study.enqueue(self._plans.parameters(plan), "the limits or the front have changed", again=True)
@@ -111,20 +117,24 @@ class Requests:
     def _in_other_deployments(self, plan: Plan) -> list[Plan]:
         backbone = plan.backbone
         deployments = [deployment for name, deployment in self._leaders if name == backbone]
-        qat = [one.at("int8_qat") for one in deployments if one.precision == "int8_ptq"]
-        others = [replace(plan, deployments=(one,)) for one in (*deployments, *qat) if one != plan.deployment]
+        qat = [deployment.at("int8_qat") for deployment in deployments if deployment.precision == "int8_ptq"]
+        others = [
+            replace(plan, deployments=(deployment,))
+            for deployment in (*deployments, *qat)
+            if deployment != plan.deployment
+        ]
         return [other for other in others if self._plans.contains(other)]
 
     def _expected(self, record: Record, deployment: Deployment) -> RunningTrial | None:
         """A trained plan in another deployment: its figures, moved like those of its unpruned backbone."""
         backbone, own = record.plan.backbone, record.plan.deployment
-        here, there = (self._leaders.get((backbone, one)) for one in (own, deployment))
+        here, there = (self._leaders.get((backbone, deployed)) for deployed in (own, deployment))
         if own.precision in TRAINED:
             here = self._quantized_in_training(backbone, own)
         if deployment.precision in TRAINED:
             there = self._quantized_in_training(backbone, deployment)
             rounded = replace(record.plan, deployments=(deployment.at("int8_ptq"),))
-            if self._scheduler.outlook.lost_in(rounded) < POLICY.equality.accuracy_of_rounding:
+            if self._scheduler.posterior.lost_in(rounded) < POLICY.equality.accuracy_of_rounding:
                 return None
         if here is None or there is None or record.keys is None:
             return None
@@ -137,7 +147,7 @@ class Requests:
         deviation = POLICY.equality.accuracy_of_deployments
         return RunningTrial(0, plan, record.keys, costs, None, record.rung, now + after - before, deviation)
 
-    def _quantized_in_training(self, backbone: str, deployment: Deployment) -> Leader | None:
+    def _quantized_in_training(self, backbone: str, deployment: Deployment) -> LeaderboardEntry | None:
         """The costs of int8 after training with the accuracy of fp32."""
         int8, fp32 = (self._leaders.get((backbone, deployment.at(precision))) for precision in ("int8_ptq", "fp32"))
         if int8 is None or fp32 is None:

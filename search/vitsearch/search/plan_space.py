@@ -50,16 +50,20 @@ def asked_deployments(space: SearchSpace, device: str) -> list[Deployment]:
 
 def deployments_of(space: SearchSpace, device: str) -> list[Deployment]:
     """Those of `asked_deployments` that can be made, whatever the device runs."""
-    return [one for one in asked_deployments(space, device) if supports(one.runtime, one.precision) is None]
+    return [
+        deployment
+        for deployment in asked_deployments(space, device)
+        if supports(deployment.runtime, deployment.precision) is None
+    ]
 
 
 def with_quantized_ops(space: SearchSpace, deployments: Iterable[Deployment]) -> Iterator[Deployment]:
     """The deployments with the layers that the file lets int8 cover in them; without, where the leaderboard decides."""
     named = space.space.quantized_ops
-    for one in deployments:
-        possible = quantized_ops_of(one.runtime, one.precision)
+    for deployment in deployments:
+        possible = quantized_ops_of(deployment.runtime, deployment.precision)
         if len(possible) > 1 and AUTO in named:
-            yield one
+            yield deployment
         else:
-            asked = [ops for ops in possible if ops in named] or possible[:1]
-            yield from (replace(one, quantized_ops=ops) for ops in asked or (None,))
+            allowed = [ops for ops in possible if ops in named] or possible[:1]
+            yield from (replace(deployment, quantized_ops=ops) for ops in allowed or (None,))

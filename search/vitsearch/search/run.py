@@ -98,12 +98,12 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             open_device(study, space, cores, progress.note, failures if options.retry_failed else 0)
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
-        for one in device.devices:
-            refuse_unmetered(one.name, one.info, metrics_on(one.name, (*space.objectives, *space.limits)))
+        for board in device.devices:
+            refuse_unmetered(board.name, board.info, metrics_on(board.name, (*space.objectives, *space.limits)))
         progress.note("; ".join([*map(described, device.devices), "starting workers"]))
-        for one in device.devices:
-            if one.info.quarantined is not None:
-                progress.note(f"device {one.name} is in quarantine: {one.info.quarantined}")
+        for board in device.devices:
+            if board.info.quarantined is not None:
+                progress.note(f"device {board.name} is in quarantine: {board.info.quarantined}")
         peaks_mb = ledger.costs.peak_memory_mb(space.study)
         runner = RayRunner(resources, home.logs, options.ray_address, peaks_mb)
         closing.callback(runner.close)
@@ -130,9 +130,9 @@ def _try_what_is_needed(space: SearchSpace, progress: Progress, options: Options
     """Say all that is away or does not fit in one message, before anything is started. Workers of a cluster fetch
     weights for themselves."""
     of_workers = [] if options.ray_address is not None else hub_probes(space)
-    found = try_patiently([*probes_of_driver(space), *of_workers], progress.note)
-    found.require(f"study {space.study!r} was not started")
-    for note in found.notes:
+    connections = try_patiently([*probes_of_driver(space), *of_workers], progress.note)
+    connections.require(f"study {space.study!r} was not started")
+    for note in connections.notes:
         progress.note(note)
 
 

@@ -1,4 +1,4 @@
-"""The sampler `auto` of a run: our own, with the plans of the space and what the outlook knows of each trial."""
+"""The sampler `auto` of a run: our own, with the plans of the space and what the posterior knows of each trial."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY
 from vitsearch.core.record import Record
-from vitsearch.search.outlook import Outlook
-from vitsearch.search.plan_requests import Leader, same_as_fp32
+from vitsearch.search.plan_requests import LeaderboardEntry, same_as_fp32
+from vitsearch.search.posterior import Posterior
 from vitsearch.study.plan_pool import PlanParameters
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import OpenTrial, Study
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vitsearch.study.auto_sampler import AutoSampler, Evidence
 
 
-def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> AutoSampler:
+def auto_sampler(
+    study: Study, plans: PlanSpace, posterior: Posterior, leaders: Mapping[Plan, LeaderboardEntry]
+) -> AutoSampler:
     """The sampler of a study whose leaderboard is known."""
     from vitsearch.study.auto_sampler import AutoSampler  # it imports scipy
 
@@ -29,24 +31,24 @@ def auto_sampler(study: Study, plans: PlanSpace, outlook: Outlook, leaders: Mapp
     return AutoSampler(
         seed=plans.space.search.seed,
         pool=pool,
-        prior=AsUnpruned(pool, outlook, leaders),
-        evidence=KnownTrials(outlook),
-        tolerances=[_tolerance(name, outlook) for name in outlook.goals.objectives],
-        reference=[corner[name] for name in outlook.goals.objectives],
+        prior=AsUnpruned(pool, posterior, leaders),
+        evidence=TrialEvidence(posterior),
+        tolerances=[_tolerance(name, posterior) for name in posterior.goals.objectives],
+        reference=[corner[name] for name in posterior.goals.objectives],
     )
 
 
-def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, Leader]) -> PlanParameters:
+def searched_plans(plans: PlanSpace, leaders: Mapping[Plan, LeaderboardEntry]) -> PlanParameters:
     """The plans of a space without those that are another one's model under a second name."""
     same = same_as_fp32(leaders)
     return PlanParameters(plans, lambda plan: (plan.backbone, plan.deployment) not in same)
 
 
-def _tolerance(name: str, outlook: Outlook) -> float:
+def _tolerance(name: str, posterior: Posterior) -> float:
     """Of costs relative, of what is maximised in its unit."""
     if name == "accuracy":
         return POLICY.equality.accuracy_of_models
-    return POLICY.equality.cost_of_models * _unit(name, outlook.goals.baseline.value(name))
+    return POLICY.equality.cost_of_models * _unit(name, posterior.goals.baseline.value(name))
 
 
 def _unit(name: str, value: float | None) -> float:
@@ -54,11 +56,11 @@ def _unit(name: str, value: float | None) -> float:
     return 1.0 if split(name)[0].direction == "minimize" else abs(value or 0.0)
 
 
-def expected_gain(asked: OpenTrial) -> float | None:
+def gain_of_proposal(proposal: OpenTrial) -> float | None:
     """The share of the hypervolume that `auto` expected a plan to add; None for plans that it did not propose."""
     from vitsearch.study.auto_sampler import EXPECTED_GAIN
 
-    gain: float | None = asked.notes.get(EXPECTED_GAIN)
+    gain: float | None = proposal.notes.get(EXPECTED_GAIN)
     return gain
 
 
@@ -67,22 +69,22 @@ class AsUnpruned:
     deployment, on the leaderboard. They differ between runtimes and precisions by a factor that nobody can predict.
     At best its accuracy is that of its backbone and the margin, as when its screening measurement is judged."""
 
-    def __init__(self, pool: PlanParameters, outlook: Outlook, leaders: Mapping[Plan, Leader]) -> None:
+    def __init__(self, pool: PlanParameters, posterior: Posterior, leaders: Mapping[Plan, LeaderboardEntry]) -> None:
         self._pool = pool
-        self._outlook = outlook
+        self._posterior = posterior
         self._leaders = {(plan.backbone, plan.deployment): leader.metrics for plan, leader in leaders.items()}
         self._backbones = sorted({plan.backbone for plan in leaders})
 
     @property
     def revision(self) -> Sequence[float]:
         """Differs when more is possible."""
-        return [self._outlook.cap(backbone) for backbone in self._backbones]
+        return [self._posterior.cap(backbone) for backbone in self._backbones]
 
     def __call__(self, parameters: Mapping[str, Any]) -> Sequence[tuple[float | None, float | None]]:
         plan = self._pool.plan(parameters)
         metrics = self._leaders.get((plan.backbone, plan.deployment), NO_METRICS)
-        best = {"accuracy": self._outlook.cap(plan.backbone)}
-        return [(metrics.value(name), best.get(name)) for name in self._outlook.goals.objectives]
+        best = {"accuracy": self._posterior.cap(plan.backbone)}
+        return [(metrics.value(name), best.get(name)) for name in self._posterior.goals.objectives]
 
 
 class Numbered(Protocol):
@@ -92,31 +94,31 @@ class Numbered(Protocol):
     def number(self) -> int: ...
 
 
-class KnownTrials:
+class TrialEvidence:
     """What is known of a trial: its pooled costs, its accuracy, found or predicted, and which of today's limits it
     breaks."""
 
-    def __init__(self, outlook: Outlook) -> None:
-        self._outlook = outlook
+    def __init__(self, posterior: Posterior) -> None:
+        self._posterior = posterior
 
     def __call__(self, trial: Numbered) -> Evidence | None:
-        record = self._outlook.records.get(trial.number)
+        record = self._posterior.records.get(trial.number)
         return None if record is None else self._evidence(record)
 
     def _evidence(self, record: Record) -> Evidence:
         from vitsearch.study.auto_sampler import Evidence
 
-        metrics, values, deviations = self._outlook.metrics_now(record), [], []
+        metrics, values, deviations = self._posterior.metrics_now(record), [], []
         least, most = POLICY.equality.accuracy_of_trainings, POLICY.equality.accuracy_of_shelved
-        for name in self._outlook.goals.objectives:
+        for name in self._posterior.goals.objectives:
             if name == "accuracy":
-                found = self._outlook.accuracy_of(record)
-                values.append(None if found is None else found.accuracy)
-                deviations.append(0.0 if found is None else min(max(found.deviation, least), most))
+                predicted = self._posterior.accuracy_of(record)
+                values.append(None if predicted is None else predicted.accuracy)
+                deviations.append(0.0 if predicted is None else min(max(predicted.deviation, least), most))
             else:
                 values.append(metrics.value(name))
                 deviations.append(_relative_deviation(metrics.figures.get(name)) * _unit(name, metrics.value(name)))
-        return Evidence(tuple(values), tuple(deviations), self._outlook.constraints_of(record, metrics))
+        return Evidence(tuple(values), tuple(deviations), self._posterior.goals.constraints_of(record, metrics))
 
 
 def _relative_deviation(figure: Figure | None) -> float:

@@ -16,7 +16,10 @@ from vitsearch.core.plan import Plan
 from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record, RunningTrial
-from vitsearch.search.outlook import NO_GAIN, KnownFront, Outlook
+from vitsearch.search import acquisition
+from vitsearch.search.acquisition import ExpectedFront
+from vitsearch.search.posterior import Posterior
+from vitsearch.search.verdicts import NO_GAIN, judge_screen
 
 FINAL = frozenset({"confirmed", "failed"})
 ENDED = "the search has ended"
@@ -72,7 +75,7 @@ OWN = OwnTrainings()
 class Scheduler(Protocol):
     """Decides how far a plan goes: `TrialScheduler` in a run, Ray Tune elsewhere (`tune/rungs.py`)."""
 
-    outlook: Outlook
+    posterior: Posterior
     skips_trained: bool
     """Whether a plan whose weights are trained already is confirmed without going through its rungs."""
 
@@ -102,7 +105,7 @@ class Scheduler(Protocol):
         """The trial is exported: only the device works on it."""
         ...
 
-    def known(self) -> KnownFront:
+    def expected_front(self) -> ExpectedFront:
         """The front that a plan is compared with."""
         ...
 
@@ -130,14 +133,14 @@ class TrialScheduler:
     def __init__(
         self,
         rules: Rules,
-        outlook: Outlook,
+        posterior: Posterior,
         is_unavailable: Callable[[], bool] = never,
         price: Callable[[RunningTrial], float] = equal_price,
         trainings: Trainings = OWN,
     ) -> None:
         """`price` is what a training costs: with a budget of time its seconds, otherwise 1."""
         self.rules = rules
-        self.outlook = outlook
+        self.posterior = posterior
         self.closed = False
         self.converged = False
         self.is_last_round = False
@@ -146,7 +149,7 @@ class TrialScheduler:
         self._trainings = trainings
         self._trial_by_identity = {
             _identity(record.plan, record.keys): number
-            for number, record in outlook.records.items()
+            for number, record in posterior.records.items()
             if record.keys and record.duplicate_of is None
         }
         self._waiting: list[_Waiting] = []
@@ -171,25 +174,25 @@ class TrialScheduler:
         other = self._trial_by_identity.setdefault(identity, number)
         if other == number:
             return None
-        known = self.outlook.records.get(other)
-        if known is None:
+        record = self.posterior.records.get(other)
+        if record is None:
             reason = f"trial {other} resolves to the same plan and is still running"
             return Record("duplicate", plan, reason, keys, duplicate_of=other)
-        if self._is_final(known):
-            return replace(known, plan=plan, duplicate_of=other, reason=f"resolves to the same plan as trial {other}")
+        if self._is_final(record):
+            return replace(record, plan=plan, duplicate_of=other, reason=f"resolves to the same plan as trial {other}")
         self._trial_by_identity[identity] = number
         return None
 
-    def _is_final(self, known: Record) -> bool:
+    def _is_final(self, record: Record) -> bool:
         """Whether the same plan would end in the same way: an infeasible one only while it breaks a limit."""
-        if known.outcome != "infeasible":
-            return known.outcome in FINAL
-        broken = self.outlook.screened_constraints(self.outlook.metrics_now(known))
+        if record.outcome != "infeasible":
+            return record.outcome in FINAL
+        broken = self.posterior.goals.screened_constraints(self.posterior.metrics_now(record))
         return any(value > 0.0 for value in broken.values())
 
     def forget_failures(self) -> list[Plan]:
         """Plans that failed and were not trained since; their failures no longer count as known."""
-        records = self.outlook.records
+        records = self.posterior.records
         failed = {number for number, record in records.items() if record.outcome == "failed"}
         plans = dict.fromkeys(records[number].plan for number in sorted(failed))
         self._forget_identities(failed)
@@ -197,14 +200,14 @@ class TrialScheduler:
         return [plan for plan in plans if plan not in trained]
 
     def _forget_identities(self, numbers: Container[int]) -> None:
-        known = self._trial_by_identity.items()
-        self._trial_by_identity = {identity: number for identity, number in known if number not in numbers}
+        identities = self._trial_by_identity.items()
+        self._trial_by_identity = {identity: number for identity, number in identities if number not in numbers}
 
     # ---- keeping count
 
     def add(self, number: int, record: Record) -> None:
         """A trial has ended, here or at another driver: free its slot and choose the next candidate."""
-        self.outlook.add(number, record)
+        self.posterior.add(number, record)
         if record.keys is not None and record.duplicate_of is None:
             self._trial_by_identity.setdefault(_identity(record.plan, record.keys), number)
         self.forget(number)
@@ -223,7 +226,7 @@ class TrialScheduler:
     @property
     def trained(self) -> int:
         """The trainings that count towards `search.trials`."""
-        return len(self.outlook.trained)
+        return len(self.posterior.trained)
 
     @property
     def in_training(self) -> int:
@@ -253,7 +256,7 @@ class TrialScheduler:
 
     def judge_screen(self, trial: RunningTrial) -> Record | None:
         """The record of a trial that is infeasible or dominated; None when it may continue."""
-        return self.outlook.judge_screen(trial)
+        return judge_screen(self.posterior, trial)
 
     def interval_decides(self, trial: RunningTrial) -> bool:
         """Whether the trial would go on at one end of the intervals of its costs and not at the other.
@@ -262,13 +265,16 @@ class TrialScheduler:
         """
         if self._is_unavailable():
             return False
-        known = self.known()
-        return trial.interval_decides(lambda end: self.judge_screen(end) is None and self.may_gain(end, known))
+        front = self.expected_front()
+        return trial.interval_decides(lambda end: self.judge_screen(end) is None and self.may_gain(end, front))
 
-    def may_gain(self, trial: RunningTrial, known: KnownFront | None = None) -> bool:
+    def may_gain(self, trial: RunningTrial, front: ExpectedFront | None = None) -> bool:
         """Whether a trial is expected to add enough; one whose accuracy is not predicted yet may."""
-        known = known or self.known()
-        return trial.accuracy is None or self.outlook.gain(trial, known) > self.least_gain * known.hypervolume
+        front = front or self.expected_front()
+        return (
+            trial.accuracy is None
+            or acquisition.expected_gain(self.posterior, trial, front) > self.least_gain * front.hypervolume
+        )
 
     async def promote(self, trial: RunningTrial) -> str | None:
         """A trial in training goes on while it may add enough, to the end of its last rung; what needs no training is
@@ -293,8 +299,8 @@ class TrialScheduler:
         most trainings were left half done, and a study ended lower (`benchmarks/ladders.py`)."""
         if self.closed:
             return ENDED
-        others = [one for number, one in self._training.items() if number != trial.number]
-        return None if self.may_gain(trial, self.outlook.known(others)) else NO_GAIN
+        others = [other for number, other in self._training.items() if number != trial.number]
+        return None if self.may_gain(trial, acquisition.expected_front(self.posterior, others)) else NO_GAIN
 
     def mark_confirming(self, number: int) -> None:
         """A trial is trained and exported: it leaves its slot, and only the device works on it."""
@@ -319,15 +325,15 @@ class TrialScheduler:
 
     def _left_in_training(self) -> _Waiting | None:
         """When all trainings are given away: one that a driver has left, which nobody else can go on with."""
-        held = (waiting for waiting in self._waiting if self._trainings.holds(waiting.candidate))
-        return next((waiting for waiting in held if self._trainings.claim(waiting.candidate)), None)
+        left = (waiting for waiting in self._waiting if self._trainings.holds(waiting.candidate))
+        return next((waiting for waiting in left if self._trainings.claim(waiting.candidate)), None)
 
     def _best_of_round(self) -> _Waiting | None:
         """The candidate of the highest expected gain for its price; None when it would add too little."""
         for waiting in self._waiting:
             waiting.lost_round = True
-        gains, known = self._weigh()
-        if not gains or max(gains) <= self.least_gain * known.hypervolume:
+        gains, front = self._weigh()
+        if not gains or max(gains) <= self.least_gain * front.hypervolume:
             self._low_rounds += 1
             self.converged = self._low_rounds >= self.rules.policy.ending.low_rounds
             if self.is_last_round:
@@ -337,17 +343,17 @@ class TrialScheduler:
         worth = [gain / self._price(waiting.candidate) for gain, waiting in zip(gains, self._waiting, strict=True)]
         return self._waiting[max(range(len(worth)), key=worth.__getitem__)]
 
-    def _weigh(self) -> tuple[list[float], KnownFront]:
+    def _weigh(self) -> tuple[list[float], ExpectedFront]:
         """The expected gain of each candidate, without those that would add next to nothing: they are dropped."""
-        known = self.known()
-        gains = [self.outlook.gain(waiting.candidate, known) for waiting in self._waiting]
-        least = self.rules.policy.training.negligible_gain * known.hypervolume
+        front = self.expected_front()
+        gains = [acquisition.expected_gain(self.posterior, waiting.candidate, front) for waiting in self._waiting]
+        least = self.rules.policy.training.negligible_gain * front.hypervolume
         self._drop([waiting for gain, waiting in zip(gains, self._waiting, strict=True) if gain <= least], NO_GAIN)
-        return [gain for gain in gains if gain > least], known
+        return [gain for gain in gains if gain > least], front
 
-    def known(self) -> KnownFront:
+    def expected_front(self) -> ExpectedFront:
         """The front that a candidate is compared with: what is confirmed, and what is being trained."""
-        return self.outlook.known(self._training.values())
+        return acquisition.expected_front(self.posterior, self._training.values())
 
     def _has_slot(self) -> bool:
         """Never trains more plans than are still wanted, however many slots there are."""

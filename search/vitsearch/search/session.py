@@ -11,7 +11,7 @@ from vitsearch.core.policy import POLICY, SearchPolicy
 from vitsearch.devices.agent_device import DeviceGroup
 from vitsearch.pipeline.jobs import Runner
 from vitsearch.pipeline.progress import Progress
-from vitsearch.search.outlook import Goals
+from vitsearch.search.goals import Goals
 from vitsearch.space import SearchSpace
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger

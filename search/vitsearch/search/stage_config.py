@@ -54,13 +54,13 @@ def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
     )
 
 
-def data_spec(space: SearchSpace, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def data_spec(space: SearchSpace, study_data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The data set as workers read it. The user's images are stored so that the crop of each model has the largest
     resolution that is searched. A study whose data is `known` keeps their size, as long as no resolution is larger:
     another one would be other data, whenever a backbone with another crop is added."""
     largest = max(*space.space.resolution, space.baseline.resolution)
-    if known is not None and known["image_size"] >= largest:
-        return stored_data(space.task.data, known["image_size"])
+    if study_data is not None and study_data["image_size"] >= largest:
+        return stored_data(space.task.data, study_data["image_size"])
     shares = [_crop_share(choice.name, choice) for choice in space.space.backbone]
     shares.append(_crop_share(space.baseline.backbone, space.baseline))
     return stored_data(space.task.data, min(MOST_PIXELS, round(largest / min(shares))))

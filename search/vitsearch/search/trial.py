@@ -27,8 +27,9 @@ from vitsearch.devices.agent_device import DOES_NOT_FIT
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
+from vitsearch.search import verdicts
+from vitsearch.search.goals import FITS
 from vitsearch.search.not_promoted import not_promoted
-from vitsearch.search.outlook import FITS
 from vitsearch.search.scheduler import Scheduler
 
 
@@ -52,28 +53,28 @@ async def run_plan(number: int, plan: Plan, pipeline: Pipeline, scheduler: Sched
 
 
 async def _stages(number: int, trial: ResolvedTrial, pipeline: Pipeline, scheduler: Scheduler) -> Record:
-    outlook, recipe = scheduler.outlook, trial.plan.recipe
+    posterior, recipe = scheduler.posterior, trial.plan.recipe
     running = RunningTrial(number, trial.plan, trial.keys, await pipeline.screen(trial))
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
     if verdict := scheduler.judge_screen(running):
         return verdict
-    running = outlook.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
+    running = posterior.predict(running, trial.shared.base.accuracy, await pipeline.proxy(trial))
     is_trained = scheduler.skips_trained and pipeline.is_trained(trial)
     if is_trained:
-        running = outlook.as_trained(running)
+        running = posterior.as_trained(running)
     if scheduler.interval_decides(running):
         running = replace(running, metrics=await pipeline.screen(trial, POLICY.measuring.rounds_in_doubt))
     for rung in () if is_trained or running.needs_no_training else recipe.rungs[1:]:
         if (reason := await scheduler.promote(running)) is not None:
             return not_promoted(running, reason, scheduler)
-        accuracy = (await pipeline.train(trial, rung)).accuracy - outlook.lost_in(trial.plan)
+        accuracy = (await pipeline.train(trial, rung)).accuracy - posterior.lost_in(trial.plan)
         running = running.after_rung(rung, accuracy, POLICY.equality.accuracy_of_rungs)
     if (reason := await scheduler.promote(running)) is not None:
         return not_promoted(running, reason, scheduler)
     await pipeline.export(trial, running.rung)
     scheduler.mark_confirming(number)
-    return outlook.confirmed(running, *await pipeline.confirm(trial, running.rung))
+    return verdicts.confirmed(posterior.goals, running, *await pipeline.confirm(trial, running.rung))
 
 
 def failure(plan: Plan, error: StageError, keys: Keys | None = None) -> Record:

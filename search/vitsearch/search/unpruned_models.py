@@ -16,7 +16,7 @@ from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import BASES, LEADERBOARD, Progress
 from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.form_finder import FormFinder
-from vitsearch.search.plan_requests import Leader, lost_beside_fp32
+from vitsearch.search.plan_requests import LeaderboardEntry, lost_beside_fp32
 from vitsearch.search.session import Session
 from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.sampling import PlanSpace, Unpruned
@@ -41,9 +41,9 @@ def report_unpruned(progress: Progress, plans: PlanSpace, leaders: Collection[Pl
     progress.counted(LEADERBOARD, sum(plan in leaders for plan in wanted), len(wanted))
 
 
-def refuse_unmeasured(device: str, asked: Iterable[str], baseline: Metrics) -> None:
+def refuse_unmeasured(device: str, metric_names: Iterable[str], baseline: Metrics) -> None:
     """What a device cannot measure of the baseline can be neither an objective nor a limit."""
-    missing = [name for name in dict.fromkeys(asked) if baseline.value(name) is None]
+    missing = [name for name in dict.fromkeys(metric_names) if baseline.value(name) is None]
     if missing:
         reasons = "; ".join(f"{name}: {baseline.reasons.get(name, 'it is not measured')}" for name in missing)
         measured = ", ".join(name for name, value in baseline.values.items() if value is not None)
@@ -76,7 +76,7 @@ class UnprunedModels:
         await self._finder.find(self._plans.baseline_model())
         plan = self._plans.baseline()
         try:
-            keys, metrics = await self._made(plan, "baseline", self._pipeline.confirm)
+            keys, metrics = await self._make(plan, "baseline", self._pipeline.confirm)
         except StageError as error:
             raise error.about(f"the baseline, {plan_text(plan)}") from error
         refuse_unmeasured(self._plans.device, [*self._space.objectives, *self._space.limits], metrics)
@@ -84,19 +84,19 @@ class UnprunedModels:
         self._study.remember("baseline", {"plan": plan.to_json(), "keys": vars(keys), "metrics": metrics.to_json()})
         return metrics
 
-    async def leaderboard(self) -> dict[Plan, Leader]:
+    async def leaderboard(self) -> dict[Plan, LeaderboardEntry]:
         """Export, screen and evaluate every unpruned backbone at every precision and runtime, without training: the
         workers make the files of the next while the device measures one. What is on the front at the end is confirmed
         then.
 
         Returns those that are complete: all but those whose precision is trained for.
         """
-        found = await _together(self._lead(model) for model in self._plans.unpruned_models())
-        for plan, _ in found:
+        leaders = await _together(self._lead(model) for model in self._plans.unpruned_models())
+        for plan, _ in leaders:
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
         return {
-            plan: leader for plan, leader in found if leader is not None and plan.deployment.precision not in TRAINED
+            plan: leader for plan, leader in leaders if leader is not None and plan.deployment.precision not in TRAINED
         }
 
     async def lost_accuracy(self, plan: Plan) -> dict[tuple[str, Deployment], float]:
@@ -114,7 +114,7 @@ class UnprunedModels:
                 self._progress.note(f"{plan_text(unpruned)}: {error}")
             else:
                 keys = trial.exported(0)
-                leader = Leader(keys, self._pipeline.file_metrics(keys))
+                leader = LeaderboardEntry(keys, self._pipeline.file_metrics(keys))
                 leaders[unpruned.backbone, unpruned.deployment] = leader
         return lost_beside_fp32(leaders)
 
@@ -126,16 +126,16 @@ class UnprunedModels:
         beside = {Unpruned(plan.backbone, runtime, provider, each) for each in (precision, "fp32")}
         return [model for model in self._plans.unpruned_models() if model in beside]
 
-    async def _lead(self, model: Unpruned) -> tuple[Plan, Leader | None]:
+    async def _lead(self, model: Unpruned) -> tuple[Plan, LeaderboardEntry | None]:
         """Make one model of the leaderboard. One that fails here does not end the run; as a trial it is recorded."""
         await self._finder.find(model)
         plan, leader = self._plans.unpruned(model), None
         try:
-            keys, metrics = await self._made(plan, "leaderboard", self._pipeline.evaluate)
+            keys, metrics = await self._make(plan, "leaderboard", self._pipeline.evaluate)
         except StageError as error:
             self._progress.note(f"leaderboard: {plan_text(plan)}  {error}")
         else:
-            leader = Leader(keys, metrics, self._pipeline.shares(keys))
+            leader = LeaderboardEntry(keys, metrics, self._pipeline.shares(keys))
             self._rows[plan] = {"plan": plan.to_json(), "shares": leader.shares, **metrics.to_json()}
             if len(self._rows) > len(self._study.attributes.get("leaderboard", [])):
                 self._study.remember("leaderboard", self._sorted_rows())
@@ -147,7 +147,7 @@ class UnprunedModels:
         """The rows of the leaderboard by now, in its own order."""
         return [self._rows[plan] for plan in self._plans.leaderboard() if plan in self._rows]
 
-    async def _made(self, plan: Plan, what: str, make: MakeArtifact) -> tuple[Keys, Metrics]:
+    async def _make(self, plan: Plan, what: str, make: MakeArtifact) -> tuple[Keys, Metrics]:
         """Export, evaluate and measure a plan without training."""
         trial = await self._pipeline.resolve(plan)
         self._count()
@@ -173,7 +173,7 @@ class UnprunedModels:
 
 async def _together(started: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order; the first exception ends the others."""
-    tasks = [asyncio.ensure_future(one) for one in started]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in started]
     try:
         return await asyncio.gather(*tasks)
     finally:

@@ -20,8 +20,8 @@ def weighted(space: SearchSpace) -> Mapping[str, Mapping[str, float]]:
     trainings: dict[str, Training] = {"base": task.base, "fine_tune": task.fine_tune}
     if isinstance(task.teacher, TeacherSection):
         trainings["teacher"] = task.teacher
-    found = {key: one.class_weights for key, one in trainings.items()}
-    return {key: weights for key, weights in found.items() if not isinstance(weights, str)}
+    class_weights = {key: training.class_weights for key, training in trainings.items()}
+    return {key: weights for key, weights in class_weights.items() if not isinstance(weights, str)}
 
 
 def unknown_names(space: SearchSpace, class_names: Sequence[str]) -> Iterator[Problem]:
@@ -34,8 +34,8 @@ def unknown_names(space: SearchSpace, class_names: Sequence[str]) -> Iterator[Pr
 
 def refuse_unknown_names(space: SearchSpace, class_names: Sequence[str]) -> None:
     """Raise `DataError` for weights of classes that the data does not have."""
-    if found := [f"{'.'.join(map(str, path))}: {message}" for path, message, _ in unknown_names(space, class_names)]:
-        raise DataError("; ".join(found))
+    if problems := [f"{'.'.join(map(str, path))}: {message}" for path, message, _ in unknown_names(space, class_names)]:
+        raise DataError("; ".join(problems))
 
 
 def _nearest(name: str, class_names: Sequence[str]) -> str:

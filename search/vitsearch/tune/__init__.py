@@ -63,9 +63,9 @@ def search_space(space: Space) -> dict[str, Any]:
         ResourceError: Ray Tune is missing.
     """
     tune = _require_tune()
-    from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
+    from vitsearch.tune.knobs import ConfigSpace  # timm and torch: only for those who search
 
-    knobs = Knobs(_loaded(space))
+    knobs = ConfigSpace(_loaded(space))
     return {name: tune.sample_from(partial(knobs.draw, name)) for name in knobs.choices}
 
 
@@ -83,9 +83,9 @@ def define_by_run(space: Space) -> Callable[[Any], None]:
         ResourceError: Ray Tune is missing.
     """
     _require_tune()
-    from vitsearch.tune.knobs import Knobs  # timm and torch: only for those who search
+    from vitsearch.tune.knobs import ConfigSpace  # timm and torch: only for those who search
 
-    return Knobs(_loaded(space)).suggest
+    return ConfigSpace(_loaded(space)).suggest
 
 
 def _loaded(space: Space) -> SearchSpace:

@@ -14,7 +14,7 @@ from ray import tune
 
 from vitsearch.errors import PlanError
 from vitsearch.space import SearchSpace
-from vitsearch.tune.knobs import Knobs
+from vitsearch.tune.knobs import ConfigSpace
 from vitsearch.tune.rungs import RungTrial, opened, unmeasured
 from vitsearch.workers.cluster.resources import Resources, gpus_of
 from vitsearch.workers.ray_runner import configure_ray
@@ -52,7 +52,7 @@ class RungTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
         self._problem = ""
         self._plan: dict[str, Any] | None = None
         try:
-            self._plan = Knobs(self.space).plan(config).to_json()
+            self._plan = ConfigSpace(self.space).plan(config).to_json()
         except PlanError as error:
             self._problem = str(error)
 

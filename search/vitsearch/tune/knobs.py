@@ -19,7 +19,7 @@ V = TypeVar("V", str, float)
 Choices = tuple[Any, ...]
 
 
-class Knobs:
+class ConfigSpace:
     """The knobs by their names in the study, such as `resolution@deit_tiny_patch16_224`.
 
     They do not depend on the device, so samplers can draw before it is known. Pickled as the space file alone; Ray
@@ -29,10 +29,10 @@ class Knobs:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
 
-    def __reduce__(self) -> tuple[type[Knobs], tuple[SearchSpace]]:
+    def __reduce__(self) -> tuple[type[ConfigSpace], tuple[SearchSpace]]:
         return type(self), (self.space,)
 
-    def __deepcopy__(self, _: dict[int, Any]) -> Knobs:
+    def __deepcopy__(self, _: dict[int, Any]) -> ConfigSpace:
         return self
 
     @cached_property
@@ -87,7 +87,7 @@ class Knobs:
         self._plans.plan(OptunaSuggest(trial, lambda name, offered: self.choices.get(name, offered)))
 
 
-class _Answers:
+class _KnobAnswers:
     """Answers with a value for each knob that is a question."""
 
     def word(self, name: str, choices: tuple[str, ...]) -> str:
@@ -103,7 +103,7 @@ class _Answers:
         raise NotImplementedError
 
 
-class _Questions(_Answers):
+class _Questions(_KnobAnswers):
     """Keeps what is asked: answered as in `fixed`, otherwise with the last choice."""
 
     def __init__(self, fixed: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ class _Reached(Exception):
         self.choices = choices
 
 
-class _Configured(_Answers):
+class _Configured(_KnobAnswers):
     """Answers from `config`, up to the question `wanted`, whose choices it raises as `_Reached`."""
 
     def __init__(self, config: Mapping[str, Any], wanted: str = "") -> None:

@@ -27,11 +27,14 @@ from vitsearch.errors import StageError, StoreError, VitsearchError
 from vitsearch.pipeline.jobs import Job
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import Silent
+from vitsearch.search import acquisition, verdicts
+from vitsearch.search.acquisition import ExpectedFront
 from vitsearch.search.finished_session import Workplace
 from vitsearch.search.form_finder import FormFinder
+from vitsearch.search.goals import FITS
 from vitsearch.search.open_device import cores_kept_free, open_device
-from vitsearch.search.outlook import FITS, KnownFront, Outlook
 from vitsearch.search.plan_space import plan_space
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.session import Session
 from vitsearch.search.study_folders import StudyFolders
 from vitsearch.search.trial import run_plan
@@ -46,7 +49,7 @@ from vitsearch.study.file_forms import FoundForms
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
-from vitsearch.tune.knobs import Knobs
+from vitsearch.tune.knobs import ConfigSpace
 from vitsearch.workers.ray_runner import run_task
 
 R = TypeVar("R")
@@ -65,8 +68,8 @@ class StepScheduler:
     skips_trained = False  # Tune compares plans rung by rung, and what is trained is looked up
     least_gain = POLICY.training.least_gain
 
-    def __init__(self, outlook: Outlook, promotions: int) -> None:
-        self.outlook = outlook
+    def __init__(self, posterior: Posterior, promotions: int) -> None:
+        self.posterior = posterior
         self.reached: RunningTrial | None = None
         self._promotions = promotions
 
@@ -76,7 +79,7 @@ class StepScheduler:
 
     def judge_screen(self, trial: RunningTrial) -> Record | None:
         """Only what breaks a limit ends: whether a dominated plan does is up to Tune."""
-        verdict = self.outlook.judge_screen(trial)
+        verdict = verdicts.judge_screen(self.posterior, trial)
         return verdict if verdict is not None and verdict.outcome == "infeasible" else None
 
     def interval_decides(self, trial: RunningTrial) -> bool:
@@ -92,14 +95,14 @@ class StepScheduler:
     def mark_confirming(self, number: int) -> None:
         pass
 
-    def known(self) -> KnownFront:
-        return self.outlook.known()
+    def expected_front(self) -> ExpectedFront:
+        return acquisition.expected_front(self.posterior)
 
 
 @dataclass(frozen=True)
 class _Ready:
     plan: Plan
-    outlook: Outlook
+    posterior: Posterior
 
 
 class RungTrial:
@@ -123,10 +126,10 @@ class RungTrial:
         ready = self._ready = self._ready or await self._prepare()
         if reason := self._can_run(ready.plan.deployment):
             return self._ended(Record("does_not_fit", ready.plan, reason, constraints={FITS: 1.0}))
-        scheduler = StepScheduler(ready.outlook, number)
+        scheduler = StepScheduler(ready.posterior, number)
         record = await run_plan(0, ready.plan, self._pipeline, scheduler)
         if scheduler.reached is not None:
-            return self._goes_on(scheduler.reached, ready.outlook)
+            return self._goes_on(scheduler.reached, ready.posterior)
         ended = self._ended(record)
         if record.failure is not None:
             raise StageError(**record.failure)
@@ -134,7 +137,7 @@ class RungTrial:
 
     async def _prepare(self) -> _Ready:
         """What a run does before its search, for this plan alone. The first trial of a study makes it for all."""
-        session, knobs = self._session, Knobs(self._session.space)
+        session, knobs = self._session, ConfigSpace(self._session.space)
         unpruned = UnprunedModels(session, self._pipeline, self._plans, self._forms)
         baseline = await unpruned.baseline()
         plan = knobs.plan(self._config)
@@ -146,14 +149,14 @@ class RungTrial:
         lost = await unpruned.lost_accuracy(plan) if is_runnable else {}
         pipeline, records = self._pipeline, session.study.records()
         measured = pipeline.device_metrics, pipeline.device_changes
-        return _Ready(plan, Outlook(session.goals(baseline), records, pipeline.base_accuracy, *measured, lost))
+        return _Ready(plan, Posterior(session.goals(baseline), records, pipeline.base_accuracy, *measured, lost))
 
-    def _goes_on(self, running: RunningTrial, outlook: Outlook) -> dict[str, Any]:
+    def _goes_on(self, running: RunningTrial, posterior: Posterior) -> dict[str, Any]:
         """The accuracy is that of the rung as it was evaluated, not what a run expects of the last rung."""
         assert running.proxy is not None  # it was promoted, and so predicted
         accuracy = running.rung_accuracy
         if accuracy is None:
-            accuracy = running.proxy.accuracy - outlook.lost_in(running.plan)
+            accuracy = running.proxy.accuracy - posterior.lost_in(running.plan)
         values = _measured(running.metrics) | {"accuracy": accuracy}
         predicted = {"rung": running.rung, "predicted_accuracy": running.proxy.predicted_accuracy}
         return unmeasured(self._session.space) | values | predicted

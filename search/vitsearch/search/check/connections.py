@@ -58,15 +58,17 @@ class Connections:
 
     @property
     def problems(self) -> tuple[VitsearchError, ...]:
-        return tuple(one.error for one in self.answers if one.error is not None and not self._has_another(one))
+        return tuple(
+            answer.error for answer in self.answers if answer.error is not None and not self._has_another(answer)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is away without need."""
         return tuple(
-            f"{one.error}; a run goes on without it"
-            for one in self.answers
-            if one.error is not None and self._has_another(one)
+            f"{answer.error}; a run goes on without it"
+            for answer in self.answers
+            if answer.error is not None and self._has_another(answer)
         )
 
     def require(self, where: str) -> None:
@@ -77,11 +79,11 @@ class Connections:
             raise NotReady(where, self.problems)
 
     def describe(self) -> str:
-        return "\n".join(one.describe() for one in self.answers if one.found is not None)
+        return "\n".join(answer.describe() for answer in self.answers if answer.text is not None)
 
     def _has_another(self, failed: Answer) -> bool:
         pool = failed.probe.one_of
-        return pool is not None and any(one.found for one in self.answers if one.probe.one_of == pool)
+        return pool is not None and any(answer.text for answer in self.answers if answer.probe.one_of == pool)
 
 
 def try_connections(space: SearchSpace) -> Connections:
@@ -94,7 +96,7 @@ def try_patiently(probes: Sequence[Probe], note: Callable[[str], None]) -> Conne
     """Ask for some seconds. What has not answered then is asked once more, for longer, unless something else is wrong,
     of which a person should know at once."""
     tried = Connections(ask_all(probes, ANSWER_S))
-    if not tried.problems or not all(isinstance(one, NoAnswer) for one in tried.problems):
+    if not tried.problems or not all(isinstance(problem, NoAnswer) for problem in tried.problems):
         return tried
     for problem in tried.problems:
         note(f"{problem}; asking once more, for {PATIENT_S:g} s")
@@ -181,13 +183,15 @@ def _with(error: StoreError, remedy: str) -> StoreError:
 
 def _device_probes(space: SearchSpace, environ: Mapping[str, str]) -> Iterator[Probe]:
     for name, device in space.devices.items():
-        for board, asked in device.boards_of(name).items():
+        for board, section in device.boards_of(name).items():
             what = f"device {board}" if board == name else f"device {name}, board {board}"
             pool = name if device.boards else None
             try:
-                way = known_device(board, asked, environ)
+                way = known_device(board, section, environ)
             except VitsearchError as error:
-                yield Probe(what, asked.url or "of unknown address", partial(_raise, error), SILENT_DEVICE, one_of=pool)
+                yield Probe(
+                    what, section.url or "of unknown address", partial(_raise, error), SILENT_DEVICE, one_of=pool
+                )
             else:
                 yield Probe(what, way.url, partial(_device, what, board, way), SILENT_DEVICE, one_of=pool)
 
@@ -222,7 +226,7 @@ def _device(what: str, name: str, way: KnownDevice) -> str:
 
 def hub_probes(space: SearchSpace) -> Iterator[Probe]:
     """None where no weights of the hub are asked for, or all of them lie here."""
-    named = list(dict.fromkeys(one.backbone for one in starts(space) if one.section.weights == "hub"))
+    named = list(dict.fromkeys(start.backbone for start in starts(space) if start.section.weights == "hub"))
     if not named:
         return
     from vitsearch.backbones.hub import AWAY, hub_weights  # torch: only for those who need the hub
@@ -231,13 +235,13 @@ def hub_probes(space: SearchSpace) -> Iterator[Probe]:
     unknown: list[str] = []
     for name in named:
         try:
-            found = hub_weights(name)
+            weights = hub_weights(name)
         except WeightsError as error:
             unknown.append(str(error))
         else:
-            wanted += [] if found.is_here else [found]
+            wanted += [] if weights.is_here else [weights]
     if wanted or unknown:
-        where = ", ".join(dict.fromkeys(one.server for one in wanted)) or "timm"
+        where = ", ".join(dict.fromkeys(weights.server for weights in wanted)) or "timm"
         yield Probe(HUB, where, partial(_hub, space, wanted, unknown), AWAY)
 
 
@@ -245,7 +249,7 @@ def _hub(space: SearchSpace, wanted: Sequence[HubWeights], unknown: Sequence[str
     """Ask for each file. Weights that fail for one reason are named together."""
     from vitsearch.backbones.hub import AWAY
 
-    probes = [Probe(one.backbone, one.where, partial(_head, one), AWAY) for one in wanted]
+    probes = [Probe(weights.backbone, weights.where, partial(_head, weights), AWAY) for weights in wanted]
     failed = [answer for answer in ask_all(probes, HEAD_SHARE * ANSWER_S) if answer.error is not None]
     stored = _trained_bases(space) if failed else set()
     missing = [answer for answer in failed if answer.probe.what not in stored]
@@ -255,7 +259,7 @@ def _hub(space: SearchSpace, wanted: Sequence[HubWeights], unknown: Sequence[str
         raise WeightsError(text) if is_final else NoAnswer(text)
     if failed:
         return "not reached, but the study has its unpruned models already"
-    return f"has those of {', '.join(one.backbone for one in wanted)}"
+    return f"has those of {', '.join(weights.backbone for weights in wanted)}"
 
 
 def _together(failed: Iterable[Answer]) -> Iterator[str]:

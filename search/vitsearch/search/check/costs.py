@@ -57,7 +57,7 @@ BYTES = {"fp16": 2.0, "palette4": 0.5}
 
 
 @dataclass(frozen=True)
-class Span:
+class ValueRange:
     """The smallest and the largest value that was found."""
 
     low: float
@@ -80,11 +80,11 @@ class Models:
 
     counted: int
     """Plans that were counted, the largest and the smallest of each backbone among them."""
-    params_m: Span
+    params_m: ValueRange
     """Million parameters."""
-    macs_m: Span
+    macs_m: ValueRange
     """Million MACs."""
-    size_mb: Span
+    size_mb: ValueRange
     """MB of the weights: of the model and precision for which it is least, and of those for which it is most."""
 
     def describe(self) -> str:
@@ -111,15 +111,15 @@ class Time:
 
     trainings: int
     """Trainings that the file allows."""
-    screened: Span
+    screened: ValueRange
     """Screening measurements."""
     trainers: int
     """The number that a run on this machine has."""
-    trainers_s: Span
+    trainers_s: ValueRange
     """Seconds of all trainers together."""
-    device_s: Span
+    device_s: ValueRange
     """Seconds of the device."""
-    wall_s: Span
+    wall_s: ValueRange
     """Seconds of the whole run with these trainers."""
     basis: tuple[str, ...]
     """What the estimate is based on."""
@@ -158,16 +158,19 @@ def count_models(valid: Valid) -> CountedModels:
     space, plans = valid.space, plan_space(valid.space)
     counted = dict(_counted(plans, valid.data.channels))
     counts = counted.values()
-    sizes = [_size_mb(one, precision, space) for one in counts for precision in space.space.quantization]
+    sizes = [_size_mb(model, precision, space) for model in counts for precision in space.space.quantization]
     models = Models(
-        len(counted), _span(one.params_m for one in counts), _span(one.macs_m for one in counts), _span(sizes)
+        len(counted),
+        _range(model.params_m for model in counts),
+        _range(model.macs_m for model in counts),
+        _range(sizes),
     )
     return CountedModels(models, tuple(_unmeetable(space, plans, models, valid.data.channels)))
 
 
-def _span(values: Iterable[float]) -> Span:
-    known = list(values)
-    return Span(min(known), max(known))
+def _range(values: Iterable[float]) -> ValueRange:
+    numbers = list(values)
+    return ValueRange(min(numbers), max(numbers))
 
 
 def _size_mb(counts: Counts, precision: str, space: SearchSpace) -> float:
@@ -213,13 +216,13 @@ def _unmeetable(space: SearchSpace, plans: PlanSpace, models: Models, channels: 
     """A line for each upper limit below the smallest model."""
     from vitsearch.workers.space_costs import count  # torch: only for those who count
 
-    asked = [name for name in ("params_m", "macs_m", "size_mb") if name in space.limits]
-    if not asked:
+    limited = [name for name in ("params_m", "macs_m", "size_mb") if name in space.limits]
+    if not limited:
         return
-    found = count(plans.baseline(), CLASSES, channels)
-    baseline = {"params_m": found.params_m, "macs_m": found.macs_m, "size_mb": _size_mb(found, "fp32", space)}
+    counts = count(plans.baseline(), CLASSES, channels)
+    baseline = {"params_m": counts.params_m, "macs_m": counts.macs_m, "size_mb": _size_mb(counts, "fp32", space)}
     smallest = {"params_m": models.params_m.low, "macs_m": models.macs_m.low, "size_mb": models.size_mb.low}
-    for bound in bounds({name: space.limits[name] for name in asked}, baseline):
+    for bound in bounds({name: space.limits[name] for name in limited}, baseline):
         if bound.sense == "<=" and smallest[bound.metric] > bound.value:
             yield _unmet(bound, smallest[bound.metric])
 
@@ -243,7 +246,7 @@ def estimate_time(valid: Valid) -> Time | None:
     per_image = dict(_per_image(plans, valid.data.channels, space.resources.cpus))
     trained, bases = _training(plans, valid, per_image)
     measured = seconds.get(Stage.TRAIN)
-    train_s = Span(PRUNED_SHARE * trained, trained) if measured is None else Span(measured, measured)
+    train_s = ValueRange(PRUNED_SHARE * trained, trained) if measured is None else ValueRange(measured, measured)
     few, many = wanted * space.search.candidates, wanted * max(space.search.candidates, SCREENED_PER_TRAINING)
     export_s, candidate_s = seconds[Stage.EXPORT], seconds[Stage.SCREEN] + seconds[Stage.PROXY]
     screen_s = seconds[SCREENING]
@@ -251,9 +254,11 @@ def estimate_time(valid: Valid) -> Time | None:
     exported = unpruned + EXPORTED_PER_TRAINING * wanted
     always = bases + exported * export_s + tried * seconds[Stage.SCREEN]
     trainers = trainers_here(space)
-    work = Span(always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s)
+    work = ValueRange(
+        always + wanted * train_s.low + few * candidate_s, always + wanted * train_s.high + many * candidate_s
+    )
     least, most = few + unpruned + tried, many + unpruned + tried
-    device = Span(*(count * screen_s + REMEASURED * last_s for count in (least, most)))
+    device = ValueRange(*(count * screen_s + REMEASURED * last_s for count in (least, most)))
     cores = f"{space.resources.cpus} core{'s' if space.resources.cpus > 1 else ''}"
     timed = f"at most: unpruned models, timed here just now on {cores}" if measured is None else source
     basis = [
@@ -266,11 +271,11 @@ def estimate_time(valid: Valid) -> Time | None:
         basis.insert(1, f"{_duration(bases)} for training the unpruned models on your classes")
     return Time(
         wanted,
-        Span(least, most),
+        ValueRange(least, most),
         trainers,
         work,
         device,
-        Span(_wall(work.low / trainers, device.low), _wall(work.high / trainers, device.high)),
+        ValueRange(_wall(work.low / trainers, device.low), _wall(work.high / trainers, device.high)),
         tuple(basis),
     )
 
@@ -281,17 +286,17 @@ def _wall(each_trainer_s: float, device_s: float) -> float:
 
 def _phases_s(space: SearchSpace) -> float:
     """The seconds that soak, power and throughput add to a confirmation."""
-    phases = Phases.of(_asked(space), space.measure)
+    phases = Phases.of(_metric_names(space), space.measure)
     return phases.throughput_s + phases.soak_s + phases.power_s + 2 * phases.idle_s
 
 
 def _ends_with_screens(space: SearchSpace) -> bool:
     """Whether the models that are shown in the end are measured by screening measurements, beside references."""
     is_here = not space.devices and is_virtual(THIS_MACHINE)
-    return is_here and settled_by_screens(_asked(space), space.measure)
+    return is_here and settled_by_screens(_metric_names(space), space.measure)
 
 
-def _asked(space: SearchSpace) -> list[str]:
+def _metric_names(space: SearchSpace) -> list[str]:
     return [*space.objectives, *space.limits]
 
 
@@ -330,13 +335,13 @@ def _stage_seconds(space: SearchSpace) -> tuple[Mapping[str, float], str]:
         return TYPICAL_S, typical
     ledger = Ledger.to_read(space.storage)
     try:
-        found = ledger.costs.means()
+        means = ledger.costs.means()
     finally:
         ledger.close()
-    if not TYPICAL_S.keys() - {CONFIRMING} <= found.keys():
+    if not TYPICAL_S.keys() - {CONFIRMING} <= means.keys():
         return TYPICAL_S, typical
-    unconfirmed = {CONFIRMING: CONFIRM_PER_SCREEN * found[SCREENING]}  # where a search takes none
-    return unconfirmed | found, f"means of what is in {file}"
+    unconfirmed = {CONFIRMING: CONFIRM_PER_SCREEN * means[SCREENING]}  # where a search takes none
+    return unconfirmed | means, f"means of what is in {file}"
 
 
 def _duration(seconds: float) -> str:
@@ -345,12 +350,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / size:.2g} {unit}"
 
 
-def _durations(span: Span) -> str:
+def _durations(seconds: ValueRange) -> str:
     """`about 5.1 to 9.4 min`."""
-    size, unit = _unit(span.high)
-    low, high = f"{span.low / size:.2g}", f"{span.high / size:.2g}"
+    size, unit = _unit(seconds.high)
+    low, high = f"{seconds.low / size:.2g}", f"{seconds.high / size:.2g}"
     return f"about {low} {unit}" if low == high else f"about {low} to {high} {unit}"
 
 
 def _unit(seconds: float) -> tuple[float, str]:
-    return next((one for one in ((3600.0, "h"), (60.0, "min")) if seconds >= 1.5 * one[0]), (1.0, "s"))
+    return next((unit for unit in ((3600.0, "h"), (60.0, "min")) if seconds >= 1.5 * unit[0]), (1.0, "s"))

@@ -40,18 +40,20 @@ class JudgedDevice:
     def describe(self) -> Iterator[str]:
         yield f"on {self.description.name}:"
         yield from self._running()
-        reasons = dict.fromkeys(one.reason for one in self.judged if one.reason is not None)
+        reasons = dict.fromkeys(judgement.reason for judgement in self.judged if judgement.reason is not None)
         yield from (f"not searched: {reason}" for reason in reasons)
         yield f"{self.description.name}: {self.description.source}"
 
     def _running(self) -> Iterator[str]:
         by_place: dict[str, list[str]] = {}
-        for one in self.judged:
-            if one.reason is None:
-                where = f"{one.deployment.runtime} {one.deployment.provider}"
-                opset = f", ONNX opset {one.opset}" if one.opset not in (None, OPSET) else ""
-                by_place.setdefault(f"  {where} ({one.runs_in}{opset}): ", []).append(one.deployment.precision)
-        yield from (place + ", ".join(found) for place, found in by_place.items())
+        for judgement in self.judged:
+            if judgement.reason is None:
+                where = f"{judgement.deployment.runtime} {judgement.deployment.provider}"
+                opset = f", ONNX opset {judgement.opset}" if judgement.opset not in (None, OPSET) else ""
+                by_place.setdefault(f"  {where} ({judgement.runs_in}{opset}): ", []).append(
+                    judgement.deployment.precision
+                )
+        yield from (place + ", ".join(names) for place, names in by_place.items())
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class CheckedDevices:
 
     def describe(self) -> str:
         """The lines of the space, then those of each device."""
-        return "\n".join([self.valid.describe(), *(line for one in self.devices for line in one.describe())])
+        return "\n".join([self.valid.describe(), *(line for device in self.devices for line in device.describe())])
 
 
 def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> CheckedDevices:
@@ -77,35 +79,38 @@ def check_devices(checked: Checked, described: Sequence[DeviceDescription]) -> C
     valid = checked.require([] if draft.space is None else list(_problems(draft.space, described)))
     plans = plan_space(valid.space, deployable_on(described)).count()
     devices = tuple(
-        JudgedDevice(one, tuple(_judge(one, asked) for asked in asked_deployments(valid.space, one.name)))
-        for one in described
+        JudgedDevice(
+            description,
+            tuple(_judge(description, deployment) for deployment in asked_deployments(valid.space, description.name)),
+        )
+        for description in described
     )
     return CheckedDevices(replace(valid, plans=plans, notes=[]), devices)
 
 
 def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Iterator[Problem]:
-    asked = deployments_of(space, space.device_name)
+    deployments = deployments_of(space, space.device_name)
     for index, runtime in enumerate(space.space.backend):
         try:
-            refuse_unable_on(described, [one for one in asked if one.runtime == runtime])
+            refuse_unable_on(described, [deployment for deployment in deployments if deployment.runtime == runtime])
         except ResourceError as error:
             yield Problem(("space", "backend", index), str(error))
     for section in ("objectives", "limits"):
         for metric in getattr(space, section):
-            for one in described:
+            for description in described:
                 try:
-                    refuse_unmetered(one.name, one.info, metrics_on(one.name, [metric]))
+                    refuse_unmetered(description.name, description.info, metrics_on(description.name, [metric]))
                 except ResourceError as error:
                     yield Problem((section, metric), str(error))
 
 
 def _judge(description: DeviceDescription, deployment: Deployment) -> JudgedDeployment:
     info = description.info
-    found = on_device(info, deployment)
+    runtime = on_device(info, deployment)
     reason = precisions.supports(deployment.runtime, deployment.precision)
     reason = reason or deployable(description.name, info)(deployment)
-    if found is None or reason is not None:
+    if runtime is None or reason is not None:
         return JudgedDeployment(deployment, reason, None, None)
     is_onnx = device_job(deployment).runtime == "onnxruntime"
-    runs_in = f"{found.name} {found.version}"
+    runs_in = f"{runtime.name} {runtime.version}"
     return JudgedDeployment(deployment, None, runs_in, opset_for(info, deployment) if is_onnx else None)

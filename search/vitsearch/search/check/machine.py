@@ -98,8 +98,8 @@ def _writes(runtime: str) -> DevicePart:
     if missing is None:
         return DevicePart(runtime, True, ", ".join(RUNTIMES[runtime].precisions))
     said = missing.split("; ")
-    commands = [one.removeprefix("run: ") for one in said if one.startswith("run: ")]
-    reasons = [one for one in said if not one.startswith("run: ")]
+    commands = [part.removeprefix("run: ") for part in said if part.startswith("run: ")]
+    reasons = [part for part in said if not part.startswith("run: ")]
     return DevicePart(runtime, False, "; ".join(reasons), " && ".join(commands) or None)
 
 
@@ -114,8 +114,8 @@ def _runs(runtime: str) -> DevicePart:
             if importlib.util.find_spec(library) is not None:
                 return DevicePart(runtime, True, f"{library} {_version(library)}")
         for tool in needs.tools:
-            if (found := shutil.which(tool)) is not None:
-                return DevicePart(runtime, True, found)
+            if (path := shutil.which(tool)) is not None:
+                return DevicePart(runtime, True, path)
         lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
     install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in PACKAGES else None
     return DevicePart(runtime, False, f"needs {' or '.join(lacking)}", install)

@@ -79,7 +79,7 @@ class PrintedConnection:
     @classmethod
     def of(cls, answer: Answer) -> PrintedConnection:
         problem = None if answer.error is None else str(answer.error)
-        return cls(answer.probe.what, answer.probe.where, answer.found, problem)
+        return cls(answer.probe.what, answer.probe.where, answer.text, problem)
 
 
 @dataclass(frozen=True)

@@ -31,22 +31,22 @@ class Probe:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a probe: what it found, or its error."""
+    """What came of a probe: what was answered, or its error."""
 
     probe: Probe
-    found: str | None = None
+    text: str | None = None
     error: VitsearchError | None = None
 
     def describe(self) -> str:
-        return f"{self.probe.what}: {self.probe.where}: {self.found}"
+        return f"{self.probe.what}: {self.probe.where}: {self.text}"
 
 
 @dataclass
-class _Asked:
+class _ProbeRun:
     """A probe in its thread, which is left alone if it never answers."""
 
     probe: Probe
-    after: _Asked | None
+    after: _ProbeRun | None
     done: threading.Event = field(default_factory=threading.Event)
     answer: Answer | None = None
     fault: Exception | None = None
@@ -54,7 +54,7 @@ class _Asked:
 
     @property
     def has_succeeded(self) -> bool:
-        return self.done.is_set() and self.answer is not None and self.answer.found is not None
+        return self.done.is_set() and self.answer is not None and self.answer.text is not None
 
     def start(self) -> None:
         threading.Thread(target=self._ask, daemon=True, name=f"probe-{self.probe.what}").start()
@@ -65,7 +65,7 @@ class _Asked:
                 self.after.done.wait()
                 if not self.after.has_succeeded:
                     return
-            self.answer = Answer(self.probe, found=self.probe.ask())
+            self.answer = Answer(self.probe, text=self.probe.ask())
         except VitsearchError as error:
             self.answer = Answer(self.probe, error=error)
         except Exception as fault:  # noqa: BLE001 - raised again where the answers are awaited
@@ -89,25 +89,25 @@ def ask_all(probes: Sequence[Probe], answer_s: float) -> tuple[Answer, ...]:
     Time counts while this process runs: on a busy machine it gets no processor for a part of it, and neither does what
     it asks there.
     """
-    asked: dict[str, _Asked] = {}
+    runs: dict[str, _ProbeRun] = {}
     for probe in probes:
-        asked[probe.what] = _Asked(probe, None if probe.after is None else asked[probe.after])
-    for one in asked.values():
-        one.start()
+        runs[probe.what] = _ProbeRun(probe, None if probe.after is None else runs[probe.after])
+    for run in runs.values():
+        run.start()
     now = 0.0
-    while [one for one in asked.values() if one.is_awaited(now, answer_s)]:  # each of them learns the time
+    while [run for run in runs.values() if run.is_awaited(now, answer_s)]:  # each of them learns the time
         time.sleep(TICK_S)
         now += TICK_S
-    return tuple(answer for one in asked.values() if (answer := _answer(one, answer_s)) is not None)
+    return tuple(answer for run in runs.values() if (answer := _answer(run, answer_s)) is not None)
 
 
-def _answer(one: _Asked, answer_s: float) -> Answer | None:
-    probe = one.probe
-    if one.done.is_set():
-        if one.fault is not None:
-            raise one.fault
-        return one.answer
-    if one.after is not None and not one.after.has_succeeded:
+def _answer(run: _ProbeRun, answer_s: float) -> Answer | None:
+    probe = run.probe
+    if run.done.is_set():
+        if run.fault is not None:
+            raise run.fault
+        return run.answer
+    if run.after is not None and not run.after.has_succeeded:
         return None
     text = f"{probe.what}: {probe.where} does not answer within {answer_s:g} s; {probe.silent}"
     return Answer(probe, error=NoAnswer(text))

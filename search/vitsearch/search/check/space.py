@@ -55,9 +55,9 @@ class Valid:
 
     def inputs(self) -> dict[str, str]:
         """How each backbone reads images, in the keys of a space file."""
-        found = {start.backbone: start.preprocessing(self.data.channels) for start in starts(self.space)}
+        preprocessings = {start.backbone: start.preprocessing(self.data.channels) for start in starts(self.space)}
         random = "mean and std of the training images, as its weights are random"
-        return {name: random if each is None else preprocessing_text(each) for name, each in found.items()}
+        return {name: random if each is None else preprocessing_text(each) for name, each in preprocessings.items()}
 
     def describe(self) -> str:
         """Some lines for the user, beside those of the data."""
@@ -67,7 +67,7 @@ class Valid:
                 f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
                 *(f"input of {name}: {text}." for name, text in self.inputs().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
-                *(f"{one.describe()}." for one in self.tokens),
+                *(f"{token.describe()}." for token in self.tokens),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]
         )
@@ -90,22 +90,22 @@ class CheckedFile:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """The data of a space file. `found` is `None` when they cannot be used, or the file does not say which."""
+    """The data of a space file. `review` is `None` when they cannot be used, or the file does not say which."""
 
     spec: DataSpec | None
-    found: Review | None
+    review: Review | None
     problems: tuple[Problem, ...]
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return () if self.found is None else tuple(self.found.warnings)
+        return () if self.review is None else tuple(self.review.warnings)
 
     def describe(self) -> str:
         """Some lines for the user."""
-        if self.found is None:
+        if self.review is None:
             return ""
-        layout = self.found.layout
-        return "\n".join([f"data: {self.found.estimate.describe()}.", *([layout.describe()] if layout else [])])
+        layout = self.review.layout
+        return "\n".join([f"data: {self.review.estimate.describe()}.", *([layout.describe()] if layout else [])])
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Checked:
 
     @property
     def data(self) -> Review | None:
-        return self.of_data.found
+        return self.of_data.review
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -162,8 +162,10 @@ def check_data(file: CheckedFile) -> CheckedData:
     draft = file.judged.draft
     if draft.data is None:
         return CheckedData(None, None, ())
-    asked = (*draft.searched.choices("resolution"), draft.searched.baseline.resolution)
-    stored = data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(asked) or ANY_SIZE)
+    resolutions = (*draft.searched.choices("resolution"), draft.searched.baseline.resolution)
+    stored = (
+        data_spec(draft.space) if draft.space is not None else stored_data(draft.data, max(resolutions) or ANY_SIZE)
+    )
     try:
         spec = DataSpec.from_json(stored)
         return CheckedData(spec, review(spec), ())
@@ -176,10 +178,10 @@ def check_data(file: CheckedFile) -> CheckedData:
 def check_weights_of(file: CheckedFile, data: CheckedData) -> CheckedWeights:
     """The third step: what needs the space and its data, such as finished weights. Nothing where either is wrong."""
     space = file.judged.draft.space
-    if data.spec is None or data.found is None or space is None or file.judged.unsupported:
+    if data.spec is None or data.review is None or space is None or file.judged.unsupported:
         return CheckedWeights([], [], {})
-    weights = check_weights(space, data.spec, data.found.estimate.channels)
-    layout = data.found.layout
+    weights = check_weights(space, data.spec, data.review.estimate.channels)
+    layout = data.review.layout
     names = None if layout is None else layout.class_names  # of too many images; a run reads them
     return weights if names is None else replace(weights, problems=[*weights.problems, *unknown_names(space, names)])
 

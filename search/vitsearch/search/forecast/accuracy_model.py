@@ -28,7 +28,7 @@ NOISE, NOISE_DEGREES = 0.0055, 8
 
 
 @dataclass(frozen=True)
-class RungZero:
+class RefittedModel:
     """A refitted, untrained model: its divergence from its base (nats), and the accuracy that it has lost."""
 
     backbone: str
@@ -37,15 +37,15 @@ class RungZero:
 
 
 @dataclass(frozen=True)
-class Observed:
+class FinishedTraining:
     """One finished training: its rung 0, and the accuracy that it lost against its base after all rungs."""
 
-    start: RungZero
+    start: RefittedModel
     drop: float
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedAccuracy:
     """An accuracy with one standard deviation."""
 
     accuracy: float
@@ -62,14 +62,16 @@ class AccuracyModel:
     noise: float = NOISE
 
     @classmethod
-    def fit(cls, observed: Sequence[Observed]) -> AccuracyModel:
+    def fit(cls, observed: Sequence[FinishedTraining]) -> AccuracyModel:
         """The posterior of the line, in closed form (Bishop 2006, section 3.3); plans with nothing cut say nothing of
         the slope and are welcome as they are."""
-        offsets = {name: index for index, name in enumerate(sorted({one.start.backbone for one in observed}))}
+        offsets = {name: index for index, name in enumerate(sorted({training.start.backbone for training in observed}))}
         prior_mean = np.array([SLOPE, LOST, *([0.0] * len(offsets))])
         prior = np.diag([SLOPE_ERROR**-2, LOST_ERROR**-2, *([OFFSET_ERROR**-2] * len(offsets))])
-        rows = np.array([_row(offsets, one.start) for one in observed]).reshape(len(observed), len(prior_mean))
-        seen = np.array([-one.drop for one in observed])
+        rows = np.array([_row(offsets, training.start) for training in observed]).reshape(
+            len(observed), len(prior_mean)
+        )
+        seen = np.array([-training.drop for training in observed])
         mean, covariance, variance = prior_mean, np.linalg.inv(prior), NOISE**2
         for _ in range(4):  # the noise and the line depend on each other; a few rounds settle it
             covariance = np.linalg.inv(prior + rows.T @ rows / variance)
@@ -78,18 +80,18 @@ class AccuracyModel:
             variance = (NOISE_DEGREES * NOISE**2 + rest) / (NOISE_DEGREES + len(observed))
         return cls(offsets, mean, covariance, math.sqrt(variance))
 
-    def predict(self, base_accuracy: float, start: RungZero) -> Predicted:
+    def predict(self, base_accuracy: float, start: RefittedModel) -> PredictedAccuracy:
         """The accuracy after the fine-tune, with the error of the line and of a single training."""
         row = np.array(_row(self.offsets, start))
         offset_variance = 0.0 if start.backbone in self.offsets else OFFSET_ERROR**2
         variance = float(row @ self.covariance @ row) + offset_variance + self.noise**2
-        return Predicted(min(1.0, base_accuracy + float(row @ self.mean)), math.sqrt(variance))
+        return PredictedAccuracy(min(1.0, base_accuracy + float(row @ self.mean)), math.sqrt(variance))
 
 
 NO_OBSERVATIONS = AccuracyModel({})
 
 
-def _row(offsets: Mapping[str, int], start: RungZero) -> list[float]:
+def _row(offsets: Mapping[str, int], start: RefittedModel) -> list[float]:
     """The inputs of the line; the offset of an unknown backbone is not among them."""
     chosen = [0.0] * len(offsets)
     if start.backbone in offsets:

@@ -39,11 +39,11 @@ def training_seconds(trial: RunningTrial) -> float:
 def predict_costs(objectives: Iterable[str], screen: Metrics, confirmed: Iterable[Metrics]) -> dict[str, float | None]:
     """The values of `screen`, completed with predictions; None where there is none yet."""
     missing = [name for name in objectives if screen.value(name) is None]
-    known = list(confirmed) if any(split(name)[0].name in PROPORTIONAL_TO for name in missing) else []
-    return screen.values | {name: _predicted(name, screen, known) for name in missing}
+    confirmed_metrics = list(confirmed) if any(split(name)[0].name in PROPORTIONAL_TO for name in missing) else []
+    return screen.values | {name: _predicted(name, screen, confirmed_metrics) for name in missing}
 
 
-def _predicted(name: str, screen: Metrics, known: list[Metrics]) -> float | None:
+def _predicted(name: str, screen: Metrics, confirmed_metrics: list[Metrics]) -> float | None:
     metric, device = split(name)
     if metric.name not in PROPORTIONAL_TO:
         return None
@@ -55,7 +55,7 @@ def _predicted(name: str, screen: Metrics, known: list[Metrics]) -> float | None
         return None
     ratios = [
         value / scale
-        for metrics in known
+        for metrics in confirmed_metrics
         if (value := metrics.value(name)) is not None and (scale := _scale(metrics, screened))
     ]
     return median(ratios) * seen if ratios else None

@@ -148,7 +148,7 @@ class LogFile:
             logger.warning("the log of this run ends here: %s", error)
 
 
-class _Handler(logging.Handler):
+class _StudyLogHandler(logging.Handler):
     def __init__(self, log: LogFile) -> None:
         super().__init__(logging.WARNING)
         self._log = log
@@ -161,7 +161,7 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def _taking_in(log: LogFile) -> Iterator[None]:
-    handler = _Handler(log)
+    handler = _StudyLogHandler(log)
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
     try:

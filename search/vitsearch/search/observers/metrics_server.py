@@ -29,7 +29,7 @@ class MetricsServer(Listener):
     def __init__(self, address: tuple[str, int], app: WsgiApp, names: HostNames) -> None:
         self._app = app
         self._names = names
-        super().__init__(address, _Handler, None, Connections(CONNECTIONS, CONNECTIONS))
+        super().__init__(address, _RequestHandler, None, Connections(CONNECTIONS, CONNECTIONS))
 
     def reply(self, head: Head) -> Reply:
         host = head.headers.get("host", "")
@@ -45,7 +45,7 @@ class MetricsServer(Listener):
         return status, headers, body
 
 
-class _Handler(StreamRequestHandler):
+class _RequestHandler(StreamRequestHandler):
     """Reads the head of one request and answers it; what follows it is not read."""
 
     server: MetricsServer

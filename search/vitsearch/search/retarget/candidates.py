@@ -13,7 +13,7 @@ from vitsearch.core.precisions import TRAINED
 from vitsearch.core.record import Keys, Record
 from vitsearch.errors import ResourceError
 from vitsearch.pipeline.pipeline import Pipeline
-from vitsearch.search.retarget.transfer_model import Graph
+from vitsearch.search.retarget.transfer_model import GraphFeatures
 from vitsearch.study.retargeted import Target
 
 LATENCY = "latency_ms_p50"
@@ -22,7 +22,7 @@ LEAST = 1e-9
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RetargetCandidate:
     """A model of the study. `trial` is None for the baseline, `own` its deployment in the study and `here` its
     figures on the device of the study; `plan` and `keys` are those of its deployment there."""
 
@@ -42,12 +42,12 @@ class Candidate:
         """Whether it runs there as it does here."""
         return replace(self.own, device=self.plan.deployment.device) == self.plan.deployment
 
-    def graph(self, metric: str) -> Graph:
+    def graph(self, metric: str) -> GraphFeatures:
         """What its cost there is predicted from."""
         cost = self.here.value(metric) or self.here.value(LATENCY)
         values = (cost, self.here.value("macs_m"), self.here.value("params_m"))
         logs = tuple(math.log(max(value or 0.0, LEAST)) for value in values)
-        return Graph(self.plan.backbone, f"{_words(self.own)} > {_words(self.plan.deployment)}", logs)
+        return GraphFeatures(self.plan.backbone, f"{_words(self.own)} > {_words(self.plan.deployment)}", logs)
 
     def measured(self, metrics: Metrics) -> Record:
         """Its record, once it was measured there."""
@@ -68,17 +68,17 @@ class Finder:
     refused: Callable[[Plan], str | None]
     here: Callable[[Record], Metrics]
 
-    async def baseline(self, record: Record) -> Candidate:
+    async def baseline(self, record: Record) -> RetargetCandidate:
         """The baseline stays in fp32. Raises `ResourceError` where it cannot run."""
         deployment = replace(self.target, quantization=None).deployment(record.plan.deployment)
         if reason := self._why_not(record, _on(record.plan, deployment)):
             raise ResourceError(f"the baseline, to which limits refer, cannot run there: {reason}")
         return await self._candidate(None, record, deployment)
 
-    async def models(self, records: Mapping[int, Record]) -> tuple[list[Candidate], dict[int, str]]:
+    async def models(self, records: Mapping[int, Record]) -> tuple[list[RetargetCandidate], dict[int, str]]:
         """Every confirmed model of `records`, and why others cannot run there, by trial. Models that differ only in
         what the target replaces are one there: the one that moves only, or else the first."""
-        candidates: dict[tuple[str, int, Deployment], Candidate] = {}
+        candidates: dict[tuple[str, int, Deployment], RetargetCandidate] = {}
         left_out: dict[int, str] = {}
         for trial, record in records.items():
             if not record.is_confirmed or record.keys is None:
@@ -103,10 +103,10 @@ class Finder:
             return f"{moved} needs a training, and nothing is trained for another device"
         return self.refused(plan)
 
-    async def _candidate(self, trial: int | None, record: Record, deployment: Deployment) -> Candidate:
+    async def _candidate(self, trial: int | None, record: Record, deployment: Deployment) -> RetargetCandidate:
         plan = _on(record.plan, deployment)
         keys = (await self.pipeline.resolve(plan)).exported(record.rung)
-        return Candidate(trial, record.plan.deployment, self.here(record), plan, record.rung, keys)
+        return RetargetCandidate(trial, record.plan.deployment, self.here(record), plan, record.rung, keys)
 
 
 def _on(plan: Plan, deployment: Deployment) -> Plan:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from vitsearch.core.limits import Bound
 from vitsearch.core.metrics import split
-from vitsearch.core.pareto import Loss, front
+from vitsearch.core.pareto import front
+from vitsearch.search.goals import Goals
 from vitsearch.study.auto_sampler.improvement import expected_improvement
 
 Floats = npt.NDArray[np.float64]
@@ -47,24 +47,16 @@ def unscaled(name: str, value: float) -> float:
     return value if name == "accuracy" else math.exp(value)
 
 
-@dataclass(frozen=True)
-class Goals:
-    """What is wanted on the device, with the corner from which hypervolume is measured."""
-
-    objectives: tuple[str, ...]
-    bounds: tuple[Bound, ...]
-    reference: Loss
-
-    def losses(self, values: Mapping[str, Floats]) -> Floats:
-        """The losses (models, objectives) of `vitsearch.core.pareto` for `values`, by metric (models,) on the scale of
-        the estimates; those that break a limit are worse than any."""
-        rows = np.column_stack([_loss(name, values[name]) for name in self.objectives])
-        for bound in self.bounds:
-            if bound.metric in values:
-                edge = scaled(bound.metric, bound.value)
-                seen = values[bound.metric]
-                rows[seen > edge if bound.sense == "<=" else seen < edge] = UNLIMITED
-        return rows
+def losses_of(goals: Goals, values: Mapping[str, Floats]) -> Floats:
+    """The losses (models, objectives) of `vitsearch.core.pareto` for `values`, by metric (models,) on the scale of the
+    estimates; those that break a limit are worse than any."""
+    rows = np.column_stack([_loss(name, values[name]) for name in goals.objectives])
+    for bound in goals.bounds:
+        if bound.metric in values:
+            edge = scaled(bound.metric, bound.value)
+            seen = values[bound.metric]
+            rows[seen > edge if bound.sense == "<=" else seen < edge] = UNLIMITED
+    return rows
 
 
 def _loss(name: str, values: Floats) -> Floats:
@@ -79,7 +71,7 @@ def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
     rng, counts = np.random.default_rng(0), np.zeros(len(models))
     for _ in range(DRAWS):
         drawn = {name: means[name] + deviations[name] * rng.standard_normal(len(models)) for name in sorted(means)}
-        losses = goals.losses(drawn)
+        losses = losses_of(goals, drawn)
         within = np.flatnonzero(losses[:, 0] < UNLIMITED)
         counts[within[front([tuple(row) for row in losses[within].tolist()])]] += 1.0
     return counts / DRAWS
@@ -88,8 +80,8 @@ def chances(goals: Goals, models: Sequence[Estimates]) -> Floats:
 def gains(goals: Goals, measured: Sequence[Estimates], models: Sequence[Estimates]) -> Floats:
     """The hypervolume (models,) that each model is expected to add to the front of those that were measured."""
     means, deviations = _columns(models)
-    measured_losses = goals.losses(_columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
-    expected = replace(goals, bounds=()).losses(means)
+    measured_losses = losses_of(goals, _columns(measured)[0]) if measured else np.empty((0, len(goals.objectives)))
+    expected = losses_of(replace(goals, bounds=()), means)
     spread = np.column_stack([deviations[name] for name in goals.objectives])
     reference, rng = np.asarray(goals.reference, dtype=float), np.random.default_rng(0)
     return expected_improvement(expected, spread, measured_losses, reference, rng) * _within_limits(

@@ -15,8 +15,8 @@ from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.errors import ResourceError, StageError, StudyError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.final_pass import FinalPass
-from vitsearch.search.retarget.candidates import Candidate, Finder
-from vitsearch.search.retarget.next_model import Goals
+from vitsearch.search.goals import Goals
+from vitsearch.search.retarget.candidates import Finder, RetargetCandidate
 from vitsearch.search.retarget.state import RetargetState
 from vitsearch.search.retarget.transfer_model import TransferModel
 from vitsearch.search.unpruned_models import refuse_unmeasured
@@ -28,7 +28,7 @@ from vitsearch.study.retargeted import Retargeted, Target
 from vitsearch.study.study import Study
 
 
-class Retargeting:
+class RetargetLoop:
     """Measures the models of a study on the device of `pipeline`. Each result is stored before the next is asked for,
     and what the ledger has is looked up, so the same call resumes."""
 
@@ -49,7 +49,7 @@ class Retargeting:
         figures = CurrentFigures(ledger, own.measure.threads, study.fleets)
         self._finder = Finder(pipeline, target, refused, partial(_here, figures))
         info = pipeline.device.info
-        self._found = Retargeted(target, info.kind, pipeline.protocols.confirm.id)
+        self._result = Retargeted(target, info.kind, pipeline.protocols.confirm.id)
 
     async def run(self, every: bool = False) -> Retargeted:
         device, metric_names = self._pipeline.device, [*self._space.objectives, *self._space.limits]
@@ -61,38 +61,40 @@ class Retargeting:
         metrics = await self._measure(baseline)
         self._progress.note(f"the baseline is measured; {len(models)} models can run there")
         refuse_unmeasured(device.name, metric_names, metrics)
-        self._found = replace(self._found, left_out=left_out)
+        self._result = replace(self._result, left_out=left_out)
         state = await self._measure_models(self._start([baseline, *models], metrics), every)
-        read = partial(read_front, self._study, self._ledger, self._found.target.name)
-        await FinalPass(self._pipeline, lambda: self._found.models, read, _left).run()
+        read = partial(read_front, self._study, self._ledger, self._result.target.name)
+        await FinalPass(self._pipeline, lambda: self._result.models, read, _left).run()
         state = self._look(state)
-        self._found = replace(self._found, predictions=state.predictions(), fits=state.fits())
+        self._result = replace(self._result, predictions=state.predictions(), fits=state.fits())
         self._save(state)
-        return self._found
+        return self._result
 
-    def _refuse_nothing(self, models: Collection[Candidate], left_out: Mapping[int, str]) -> None:
+    def _refuse_nothing(self, models: Collection[RetargetCandidate], left_out: Mapping[int, str]) -> None:
         if models:
             return
-        name, target = self._study.name, self._found.target.name
+        name, target = self._study.name, self._result.target.name
         if not left_out:
             raise StudyError(f"study {name!r} has no finished model yet: 'vitsearch status' says how far it is")
         reasons = "; ".join(dict.fromkeys(left_out.values()))
         raise ResourceError(f"no model of study {name!r} can run on {target}: {reasons}")
 
-    def _start(self, candidates: list[Candidate], baseline: Metrics) -> RetargetState:
+    def _start(self, candidates: list[RetargetCandidate], baseline: Metrics) -> RetargetState:
         """What is known once the baseline is measured: the limits, and graphs that the ledger has."""
         objectives, limits = tuple(self._space.objectives), bounds(self._space.limits, baseline.values)
         reference = loss(objectives, reference_values(objectives, limits, baseline.values))
         assert reference is not None
         costs = [name for name in dict.fromkeys([*objectives, *self._space.limits]) if name != "accuracy"]
         predictors = {name: TransferModel([candidate.graph(name) for candidate in candidates]) for name in costs}
-        return self._look(RetargetState(Goals(objectives, limits, reference), predictors, candidates, []))
+        return self._look(
+            RetargetState(Goals(objectives, limits, reference, baseline=baseline), predictors, candidates, [])
+        )
 
     def _look(self, state: RetargetState) -> RetargetState:
         """What is known now."""
-        return replace(state, known=[self._known(candidate) for candidate in state.candidates])
+        return replace(state, metrics=[self._metrics(candidate) for candidate in state.candidates])
 
-    def _known(self, candidate: Candidate) -> Metrics:
+    def _metrics(self, candidate: RetargetCandidate) -> Metrics:
         return self._pipeline.device_metrics(candidate.keys) | self._pipeline.file_metrics(candidate.keys)
 
     async def _measure_models(self, state: RetargetState, every: bool) -> RetargetState:
@@ -112,16 +114,16 @@ class Retargeting:
                 self._leave_out(candidate, _why_unmeasured(state, index))
                 continue
             self._save(state)
-            counted = f"{len(self._found.models)} of {len(state.candidates) - 1}"
+            counted = f"{len(self._result.models)} of {len(state.candidates) - 1}"
             self._progress.note(f"{counted}  {plan_text(candidate.plan)}  {_costs(before, state, index)}")
         return state
 
-    def _leave_out(self, candidate: Candidate, reason: str) -> None:
+    def _leave_out(self, candidate: RetargetCandidate, reason: str) -> None:
         assert candidate.trial is not None  # without its baseline nothing is judged
-        self._found = replace(self._found, left_out={**self._found.left_out, candidate.trial: reason})
+        self._result = replace(self._result, left_out={**self._result.left_out, candidate.trial: reason})
         self._progress.note(f"{candidate.name} is left out: {reason}")
 
-    async def _measure(self, candidate: Candidate) -> Metrics:
+    async def _measure(self, candidate: RetargetCandidate) -> Metrics:
         _, metrics = await self._pipeline.confirm(await self._pipeline.resolve(candidate.plan), candidate.rung)
         return metrics
 
@@ -130,14 +132,14 @@ class Retargeting:
         models: dict[int, Record] = {}
         for index, candidate in enumerate(state.candidates):
             if candidate.trial is not None and state.is_measured(index):
-                models[candidate.trial] = candidate.measured(state.known[index])
-        baseline = state.candidates[0].measured(state.known[0])
-        self._found = replace(self._found, baseline=baseline, models=models)
-        self._found.save(self._study)
+                models[candidate.trial] = candidate.measured(state.metrics[index])
+        baseline = state.candidates[0].measured(state.metrics[0])
+        self._result = replace(self._result, baseline=baseline, models=models)
+        self._result.save(self._study)
 
 
 def _why_unmeasured(state: RetargetState, index: int) -> str:
-    metrics = state.known[index]
+    metrics = state.metrics[index]
     missing = [name for name in state.goals.objectives if metrics.value(name) is None]
     reasons = (metrics.reasons.get(name, "the device does not report it") for name in missing)
     return "; ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
@@ -162,7 +164,7 @@ def _costs(before: RetargetState, now: RetargetState, index: int) -> str:
     """The costs that were measured, each with what it was predicted to be."""
     parts = []
     for name in before.predictors:
-        value = now.known[index].value(name)
+        value = now.metrics[index].value(name)
         low, high = before.interval(name, index)
         parts.append(
             f"{name} not measured" if value is None else f"{name} {value:.4g} (predicted {low:.3g} to {high:.3g})"

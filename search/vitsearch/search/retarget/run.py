@@ -18,7 +18,7 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished_session import Workplace
-from vitsearch.search.retarget.retargeting import Retargeting
+from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import LOCAL_DEVICE, SearchSpace, load
 from vitsearch.study import lookup
@@ -66,4 +66,4 @@ async def _run(place: Workplace, target: Target, every: bool) -> Retargeted:
         return reasons[0] if reasons else can_run(plan.deployment)
 
     async with place.pipeline() as pipeline:
-        return await Retargeting(place.study, place.ledger, pipeline, target, refused).run(every)
+        return await RetargetLoop(place.study, place.ledger, pipeline, target, refused).run(every)

@@ -11,26 +11,27 @@ import numpy as np
 
 from vitsearch.core.figures import Z_95, Figure, Metrics
 from vitsearch.core.policy import POLICY
-from vitsearch.search.retarget.candidates import Candidate
-from vitsearch.search.retarget.next_model import Estimate, Estimates, Floats, Goals, chances, gains, scaled, unscaled
-from vitsearch.search.retarget.transfer_model import Predicted, TransferModel, spearman
+from vitsearch.search.goals import Goals
+from vitsearch.search.retarget.candidates import RetargetCandidate
+from vitsearch.search.retarget.next_model import Estimate, Estimates, Floats, chances, gains, scaled, unscaled
+from vitsearch.search.retarget.transfer_model import PredictedCosts, TransferModel, spearman
 from vitsearch.study.retargeted import Fit, Prediction
 
 
 @dataclass(frozen=True)
 class RetargetState:
-    """`candidates` are the baseline and then the models, `known` what was found of each there by now: costs of its
+    """`candidates` are the baseline and then the models, `metrics` what is known of each there by now: costs of its
     graph, accuracy and size of its file. `predictors` has a model for each cost; `failed` are the positions of the
     candidates that could not be measured."""
 
     goals: Goals
     predictors: Mapping[str, TransferModel]
-    candidates: Sequence[Candidate]
-    known: Sequence[Metrics]
+    candidates: Sequence[RetargetCandidate]
+    metrics: Sequence[Metrics]
     failed: frozenset[int] = frozenset()
 
     def is_measured(self, index: int) -> bool:
-        return all(self.known[index].value(name) is not None for name in self.goals.objectives)
+        return all(self.metrics[index].value(name) is not None for name in self.goals.objectives)
 
     @property
     def open(self) -> list[int]:
@@ -46,8 +47,8 @@ class RetargetState:
     def graphs(self) -> list[int]:
         """The first candidate of each graph that was measured: models may differ in their weights alone."""
         first: dict[str, int] = {}
-        for index, (candidate, known) in enumerate(zip(self.candidates, self.known, strict=True)):
-            if all(known.value(name) is not None for name in self.predictors):
+        for index, (candidate, candidate_metrics) in enumerate(zip(self.candidates, self.metrics, strict=True)):
+            if all(candidate_metrics.value(name) is not None for name in self.predictors):
                 first.setdefault(candidate.keys.graph_key, index)
         return list(first.values())
 
@@ -81,27 +82,27 @@ class RetargetState:
         return [self._estimates(index) for index in range(len(self.candidates))]
 
     def _estimates(self, index: int) -> Estimates:
-        candidate, metrics = self.candidates[index], self.known[index]
+        candidate, metrics = self.candidates[index], self.metrics[index]
         accuracy = Estimate(metrics.value("accuracy") or candidate.here.value("accuracy") or 0.0)
         if metrics.value("accuracy") is None:
             accuracy = Estimate(accuracy.mean, POLICY.equality.accuracy_of_deployments)
         return {"accuracy": accuracy} | {name: self._cost(name, index) for name in self.predictors}
 
     def _cost(self, name: str, index: int) -> Estimate:
-        figure = self.known[index].figures.get(name)
+        figure = self.metrics[index].figures.get(name)
         if figure is not None and figure.value is not None:
             return Estimate(scaled(name, figure.value), deviation(figure))
         predicted = self.predicted[name]
         return Estimate(float(predicted.means[index]), float(predicted.deviations[index]))
 
     @cached_property
-    def predicted(self) -> dict[str, Predicted]:
+    def predicted(self) -> dict[str, PredictedCosts]:
         """The costs of all candidates, by metric, from those of the graphs that were measured."""
         return {name: model.predict(self.graphs, *self._measured(name)) for name, model in self.predictors.items()}
 
     def _measured(self, name: str) -> tuple[Floats, Floats]:
         """The costs of the graphs that were measured, and the deviations of their measurements."""
-        figures = [self.known[index].figures[name] for index in self.graphs]
+        figures = [self.metrics[index].figures[name] for index in self.graphs]
         logs = [scaled(name, figure.value or 0.0) for figure in figures]
         return np.array(logs), np.array([deviation(figure) for figure in figures])
 

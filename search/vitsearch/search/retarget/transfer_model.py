@@ -37,7 +37,7 @@ DESIGN_NOISE = 0.04
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphFeatures:
     """What is known of a graph before it is measured there. `deployment` is how it runs here and there; `logs` are
     natural logarithms, that of its cost here first, as many for each graph."""
 
@@ -47,7 +47,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedCosts:
     """Natural logarithms of costs (graphs,), and one standard deviation (graphs,) of each."""
 
     means: Floats
@@ -57,12 +57,12 @@ class Predicted:
 class TransferModel:
     """Predicts the costs of `graphs` there once some of them were measured."""
 
-    def __init__(self, graphs: Sequence[Graph]) -> None:
+    def __init__(self, graphs: Sequence[GraphFeatures]) -> None:
         self._here = np.array([graph.logs[0] for graph in graphs])
         terms = _terms(graphs)
         self._similarity = terms @ terms.T
 
-    def predict(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
+    def predict(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> PredictedCosts:
         """Predict all graphs, in their order. `logs` (n,) are the measured costs of the graphs at the n positions
         `measured`, with the standard `deviations` (n,) of their measurements."""
         at = np.asarray(measured, dtype=int)
@@ -77,9 +77,9 @@ class TransferModel:
         means = np.array([posterior.means for posterior in posteriors])
         squares = np.array([posterior.variances for posterior in posteriors]) + means**2
         mean = weights @ means
-        return Predicted(self._here + mean, np.sqrt(np.maximum(weights @ squares - mean**2, 0.0)))
+        return PredictedCosts(self._here + mean, np.sqrt(np.maximum(weights @ squares - mean**2, 0.0)))
 
-    def leave_one_out(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> Predicted:
+    def leave_one_out(self, measured: Sequence[int], logs: Floats, deviations: Floats) -> PredictedCosts:
         """Predict each measured graph from all others, in the order of `measured`; `logs` and `deviations` (n,) as in
         `predict`."""
         at, logs, deviations = np.asarray(measured, dtype=int), np.asarray(logs), np.asarray(deviations)
@@ -89,7 +89,7 @@ class TransferModel:
             prediction = self.predict(at[kept], logs[kept], deviations[kept])
             held_out.append((prediction.means[at[index]], prediction.deviations[at[index]]))
         means, spreads = np.array(held_out).reshape(-1, 2).T
-        return Predicted(means, spreads)
+        return PredictedCosts(means, spreads)
 
     def most_informative(self, measured: Sequence[int], open_: Sequence[int], weights: Floats) -> int:
         """The one of the graphs `open_` whose measurement narrows the predictions of all most, each counted with its
@@ -109,18 +109,18 @@ class TransferModel:
 
     def _posterior(
         self, at: npt.NDArray[np.int_], ratios: Floats, deviations: Floats, scale: float, noise: float
-    ) -> _Posterior:
+    ) -> _GridPosterior:
         covariance = self._covariance(scale)
         lower = np.linalg.cholesky(covariance[np.ix_(at, at)] + np.diag(noise**2 + deviations**2))
         whitened = np.linalg.solve(lower, np.column_stack([ratios, covariance[at]]))
         target, cross = whitened[:, 0], whitened[:, 1:]
         log_likelihood = -0.5 * float(target @ target) - float(np.log(np.diag(lower)).sum())
         variances = np.diag(covariance) - (cross**2).sum(axis=0) + noise**2
-        return _Posterior(cross.T @ target, variances, log_likelihood)
+        return _GridPosterior(cross.T @ target, variances, log_likelihood)
 
 
 @dataclass(frozen=True)
-class _Posterior:
+class _GridPosterior:
     """Of the logarithms of the ratios of all graphs, at one point of the grid."""
 
     means: Floats
@@ -128,7 +128,7 @@ class _Posterior:
     log_likelihood: float
 
 
-def _terms(graphs: Sequence[Graph]) -> Floats:
+def _terms(graphs: Sequence[GraphFeatures]) -> Floats:
     """A row for each graph, a column for each term but the constant, in units of the term's prior deviation."""
     logs = np.array([graph.logs for graph in graphs])
     logs = logs - logs.mean(axis=0)

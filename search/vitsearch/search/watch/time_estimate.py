@@ -46,9 +46,9 @@ class Remaining:
         self._slots = slots
         self._figures = figures
         self._clock = clock
-        asked = [*space.objectives, *space.limits]
-        self._confirms = needs_confirmation(asked)
-        self._settled_by_screens = settled_by_screens(asked, space.measure)
+        metric_names = [*space.objectives, *space.limits]
+        self._confirms = needs_confirmation(metric_names)
+        self._settled_by_screens = settled_by_screens(metric_names, space.measure)
         self._started = self._since = clock()
         self._records: Mapping[int, Record] = study.records()
         self._estimate()

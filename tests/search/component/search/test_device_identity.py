@@ -77,9 +77,9 @@ def measured(space, model):
     """A measurement of the model by one run of the study."""
     Ledger.open(space.storage).close()
     with opened(space) as (_, device):
-        (one,) = device.devices
-        deployment = Deployment(one.name, "onnxruntime", "cpu", "fp32")
-        return asyncio.run(one.measure(model, deployment, QUICK, repeat=0))
+        (board,) = device.devices
+        deployment = Deployment(board.name, "onnxruntime", "cpu", "fp32")
+        return asyncio.run(board.measure(model, deployment, QUICK, repeat=0))
 
 
 @pytest.fixture

@@ -80,12 +80,12 @@ def test_a_model_that_cannot_be_made_again_does_not_end_the_run(fake_study):
 
 
 def test_each_stage_is_made_once(finished):
-    made = finished.runner.runs
-    assert made["base"] == 1
-    assert made["block_structure"] == 2  # one for each resolution
-    assert made["logits"] == 2  # validation and training images
-    assert made["train"] == finished.trained
-    assert made["export"] == finished.artifacts
+    stages = finished.runner.runs
+    assert stages["base"] == 1
+    assert stages["block_structure"] == 2  # one for each resolution
+    assert stages["logits"] == 2  # validation and training images
+    assert stages["train"] == finished.trained
+    assert stages["export"] == finished.artifacts
 
 
 def test_trained_weights_are_asked_for_in_the_deployments_that_may_be_on_the_front(finished):
@@ -120,14 +120,15 @@ def test_every_trial_is_told_in_full(finished):
 
 def test_the_study_remembers_baseline_reference_and_leaderboard(finished):
     with finished.opened() as (study, _):
-        known = study.attributes
-        assert known["baseline"]["metrics"]["values"]["accuracy"] == 0.89
-        assert known["reference_point"] == pytest.approx({"accuracy": 0.86, "cpu_ms_p50": 3.6 * 1.1})
+        attributes = study.attributes
+        assert attributes["baseline"]["metrics"]["values"]["accuracy"] == 0.89
+        assert attributes["reference_point"] == pytest.approx({"accuracy": 0.86, "cpu_ms_p50": 3.6 * 1.1})
         rows = [
-            (row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"]) for row in known["leaderboard"]
+            (row["plan"]["deployments"][0]["precision"], row["values"]["cpu_ms_p50"])
+            for row in attributes["leaderboard"]
         ]
         assert rows == [("fp32", pytest.approx(3.6)), ("int8_dynamic", pytest.approx(3.6 * 0.42))]
-        assert [row["shares"] for row in known["leaderboard"]] == [{"fp32": 1.0}, {"int8": 0.96, "fp32": 0.04}]
+        assert [row["shares"] for row in attributes["leaderboard"]] == [{"fp32": 1.0}, {"int8": 0.96, "fp32": 0.04}]
 
 
 def test_a_larger_number_of_trials_goes_on(fake_study):
@@ -257,9 +258,9 @@ def test_a_failed_plan_is_tried_again_when_that_is_asked_for(fake_study):
 
 def test_the_leaderboard_is_complete_and_takes_no_training(finished):
     leaders = set(finished.plans().leaderboard())
-    found = [record for record in finished.records().values() if record.plan in leaders]
-    assert {record.plan for record in found} == leaders
-    assert all(record.is_confirmed and not record.was_trained and record.rung == 0 for record in found)
+    leaderboard = [record for record in finished.records().values() if record.plan in leaders]
+    assert {record.plan for record in leaderboard} == leaders
+    assert all(record.is_confirmed and not record.was_trained and record.rung == 0 for record in leaderboard)
     assert finished.runner.runs["train"] == finished.trained == finished.space.search.trials
 
 
@@ -281,9 +282,9 @@ def test_limits_that_are_relaxed_ask_again_for_what_now_fits(fake_study):
     relaxed = small.with_space(limits={}, search__trials=4)
     relaxed.run()
     with relaxed.opened() as (study, _):
-        asked = {trial.number: trial.system_attrs["fixed_params"] for trial in study.as_optuna() if again(trial)}
-    assert relaxed.plans().parameters(refused[0]) in asked.values()
-    assert all(relaxed.records()[number].outcome != "infeasible" for number in asked)
+        enqueued = {trial.number: trial.system_attrs["fixed_params"] for trial in study.as_optuna() if again(trial)}
+    assert relaxed.plans().parameters(refused[0]) in enqueued.values()
+    assert all(relaxed.records()[number].outcome != "infeasible" for number in enqueued)
 
 
 def again(trial):
@@ -338,7 +339,7 @@ def test_the_device_evaluates_the_front_once(fake_study):
         shown = read_front(opened, ledger).shown()
     assert all((point.on_device.correct, point.on_device.n) == (9, 10) for point in shown)
     with study.opened() as (opened, ledger):
-        there = [ledger.accuracy(one.keys.artifact_key, DATA["fingerprint"], one.keys.device_id) for one in shown]
+        there = [ledger.accuracy(point.keys.artifact_key, DATA["fingerprint"], point.keys.device_id) for point in shown]
     assert [row.confusion for row in there] == [[[0, 0, 9], [1, 0, 1]]] * len(shown)
     assert study.device.measured["accuracy"] == len(shown)
     assert sum("classifies 9 of 10 images correctly on the device" in said for said in notes.said) == len(shown)

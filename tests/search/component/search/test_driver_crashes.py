@@ -49,13 +49,13 @@ def test_a_crash_in_a_stage_repeats_nothing_and_leaves_nothing_open(fake_study, 
     assert study.run().complete
     assert study.trained == 2
     assert study.numbers_by_state().keys() <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
-    made = study.runner.runs
-    assert (made["base"], made["logits"]) == (1, 2)
-    assert made["train"] == study.trained
-    assert made["export"] == study.artifacts
+    stages = study.runner.runs
+    assert (stages["base"], stages["logits"]) == (1, 2)
+    assert stages["train"] == study.trained
+    assert stages["export"] == study.artifacts
     with study.opened() as (_, ledger):
         assert ledger.claims() == {}
-        assert made["proxy"] == len({r.keys.weights_key for r in study.records().values() if r.proxy})
+        assert stages["proxy"] == len({r.keys.weights_key for r in study.records().values() if r.proxy})
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_a_run_after_a_sigkill_goes_on_where_it_was(fake_study, stage, nth):
         assert ledger.claims() != {}
     assert study.run().complete
     assert study.trained == 2
-    made = study.runner.runs
-    assert made["base"] == 0  # found in the ledger
-    assert made["train"] <= study.trained - (nth > 1)
+    stages = study.runner.runs
+    assert stages["base"] == 0  # found in the ledger
+    assert stages["train"] <= study.trained - (nth > 1)
     with study.opened() as (opened, ledger):
         assert ledger.claims() == {}
         states = {trial.number: trial.state for trial in opened.as_optuna()}

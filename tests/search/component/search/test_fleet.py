@@ -51,7 +51,7 @@ def board(name, **changes):
 
 def on(study, boards, **changes):
     """The study on these boards, with other sections of its file."""
-    urls = {one.name: f"http://{one.name}:8470" for one in boards}
+    urls = {board.name: f"http://{board.name}:8470" for board in boards}
     return replace(study.with_space(devices=urls, **changes), device=FleetDevice(boards), progress=Lines())
 
 
@@ -66,7 +66,7 @@ def study(fake_study, boards):
 
 
 def measured(boards):
-    return [Counter(one.measured) for one in boards]
+    return [Counter(board.measured) for board in boards]
 
 
 def front_of(study, device=None):
@@ -126,10 +126,10 @@ def test_devices_measure_at_the_same_time(fake_study):
     on(fake_study, boards, search__trials=0).run()
     nano, pi5 = boards
     together = [
-        (max(one[0], other[0]), min(one[1], other[1]))
-        for one in nano.busy
+        (max(busy_time[0], other[0]), min(busy_time[1], other[1]))
+        for busy_time in nano.busy
         for other in pi5.busy
-        if one[0] < other[1] and other[0] < one[1]
+        if busy_time[0] < other[1] and other[0] < busy_time[1]
     ]
     assert sum(end - start for start, end in together) > 0.8 * sum(end - start for start, end in nano.busy)
 
@@ -176,11 +176,11 @@ def test_the_run_waits_for_a_device_that_is_away_and_says_which(study, boards, m
     monkeypatch.setattr(driver, "POLL_S", 0.01)
     pi5 = boards[1]
     pi5.deadline_s = 0.3
-    measure, asked = pi5.measure, []
+    measure, calls = pi5.measure, []
 
     async def leaving(*arguments):
-        asked.append(arguments)
-        if len(asked) > 6:
+        calls.append(arguments)
+        if len(calls) > 6:
             pi5.outage = Outage(time.monotonic(), "no route to host")
             await asyncio.sleep(60.0)
         return await measure(*arguments)
@@ -232,14 +232,14 @@ def test_a_trial_is_shown_with_the_measurements_and_stages_of_all_devices(study)
     study.run()
     with study.opened() as (opened, ledger):
         number = front_of(study).points[0].trial
-        found = read_detail(opened, ledger, study.pipeline(ledger).context.workspace.store, number)
-    assert {row.device_id for row in found.measurements} == {"id of nano", "id of pi5"}
-    assert {"device nano", "device pi5"} <= {run.cost.ran_on for run in found.stages if run.cost}
+        detail = read_detail(opened, ledger, study.pipeline(ledger).context.workspace.store, number)
+    assert {row.device_id for row in detail.measurements} == {"id of nano", "id of pi5"}
+    assert {"device nano", "device pi5"} <= {run.cost.ran_on for run in detail.stages if run.cost}
 
 
 def test_the_accuracy_on_the_worst_device_is_told(study, boards):
     with_images = replace(study, device_images=10)
     with_images.run()
-    assert all(one.measured["accuracy"] for one in boards)
+    assert all(board.measured["accuracy"] for board in boards)
     assert "baseline classifies 9 of 10 images correctly on device pi5" in with_images.progress.said
     assert all(point.on_device.n == 10 for point in front_of(with_images).points)

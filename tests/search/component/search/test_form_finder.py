@@ -34,13 +34,13 @@ class Device(FakeDevice):
     speed: float = 1.0
 
     async def measure(self, artifact, deployment, protocol, repeat):
-        found = await super().measure(artifact, deployment, protocol, repeat)
+        measurement = await super().measure(artifact, deployment, protocol, repeat)
         factor = 2.0 if deployment.batch is None else 1.0
         factor /= self.speed if deployment.quantized_ops == "all" else 1.0
-        times = found.cpu_ms._replace(
-            **{name: getattr(found.cpu_ms, name) * factor for name in found.cpu_ms._fields if name != "n"}
+        times = measurement.cpu_ms._replace(
+            **{name: getattr(measurement.cpu_ms, name) * factor for name in measurement.cpu_ms._fields if name != "n"}
         )
-        return found._replace(cpu_ms=times)
+        return measurement._replace(cpu_ms=times)
 
 
 @dataclass
@@ -60,9 +60,9 @@ def int8(fake_study):
     """Run the leaderboard of int8 and fp32 models: the study."""
 
     def run(speed=1.0, lost=0.0, before=lambda job: None, **space):
-        asked = {"search__trials": 0, "space__quantization": ["fp32", "int8_ptq"]} | space
+        overrides = {"search__trials": 0, "space__quantization": ["fp32", "int8_ptq"]} | space
         study = replace(
-            fake_study.with_space(**asked),
+            fake_study.with_space(**overrides),
             device=Device(speed=speed),
             runner=Runner(lost=lost, before=before),
             progress=Notes(),
@@ -77,8 +77,8 @@ def kept(study):
     """The quantized layers of the row of int8."""
     with study.opened() as (opened, _):
         plans = [Plan.from_json(row["plan"]) for row in opened.attributes["leaderboard"]]
-    (found,) = [plan.deployment.quantized_ops for plan in plans if plan.deployment.precision == "int8_ptq"]
-    return found
+    (ops,) = [plan.deployment.quantized_ops for plan in plans if plan.deployment.precision == "int8_ptq"]
+    return ops
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,10 @@ def test_the_faster_form_that_loses_little_accuracy_is_kept(int8, speed, lost, o
 def test_each_model_has_one_row_and_the_other_form_is_no_plan(int8):
     study = int8(1.5)
     deployments = [record.plan.deployment for record in study.records().values()]
-    assert sorted((one.precision, one.quantized_ops) for one in deployments) == [("fp32", None), ("int8_ptq", "all")]
+    assert sorted((deployment.precision, deployment.quantized_ops) for deployment in deployments) == [
+        ("fp32", None),
+        ("int8_ptq", "all"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -204,12 +207,12 @@ def test_the_reason_is_true_of_the_figures_beside_it(first, second):
 
 
 @pytest.mark.parametrize(
-    ("second", "found"),
+    ("second", "kept"),
     [((0.8, 0.75, 0.85), "b"), ((0.95, 0.9, 0.99), "a"), ((0.8, None, None), "b"), ((None, None, None), "a")],
     ids=["faster beyond the intervals", "a tie", "no interval", "not measured"],
 )
-def test_the_first_form_is_kept_unless_another_is_faster_beyond_its_interval(second, found):
-    assert fastest({"a": Figure(1.0, 0.97, 1.03), "b": Figure(*second)}) == found
+def test_the_first_form_is_kept_unless_another_is_faster_beyond_its_interval(second, kept):
+    assert fastest({"a": Figure(1.0, 0.97, 1.03), "b": Figure(*second)}) == kept
 
 
 def test_forms_are_compared_by_the_figures_of_one_moment(int8, monkeypatch):
@@ -217,9 +220,9 @@ def test_forms_are_compared_by_the_figures_of_one_moment(int8, monkeypatch):
     seen, screened = Counter(), FormFinder._screened
 
     async def later_is_slower(finder, plan):
-        found, ops = await screened(finder, plan), plan.deployment.quantized_ops
+        metrics, ops = await screened(finder, plan), plan.deployment.quantized_ops
         seen[ops] += 1
-        return replace(found, value=9.0, low=8.9, high=9.1) if ops == "linear" and seen[ops] == 1 else found
+        return replace(metrics, value=9.0, low=8.9, high=9.1) if ops == "linear" and seen[ops] == 1 else metrics
 
     monkeypatch.setattr(FormFinder, "_screened", later_is_slower)
     assert kept(int8(0.8)) == "linear", "9 ms were those of another moment"

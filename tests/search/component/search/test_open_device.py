@@ -23,8 +23,8 @@ def opened(space, monkeypatch):
         return FakeDevice(name, info=FakeDevice.info._replace(device_id=name))
 
     def of(devices, note=print):
-        asked = SearchSpace.from_json(space.to_json() | {"devices": devices})
-        with closing(Study.open(asked)) as study, open_device.open_device(study, asked, None, note) as device:
+        searched = SearchSpace.from_json(space.to_json() | {"devices": devices})
+        with closing(Study.open(searched)) as study, open_device.open_device(study, searched, None, note) as device:
             return device
 
     monkeypatch.setattr(open_device, "AgentDevice", connected)
@@ -35,18 +35,18 @@ def opened(space, monkeypatch):
 
 def test_one_device_is_opened_as_it_is(opened):
     device = opened({"nano": "http://nano"})
-    assert (device.name, device.parallel, [one.name for one in device.devices]) == ("nano", 1, ["nano"])
+    assert (device.name, device.parallel, [member.name for member in device.devices]) == ("nano", 1, ["nano"])
 
 
 def test_a_list_is_one_device_whose_boards_share_the_work(opened):
     device = opened(["a", "b", "c"])
-    assert (device.name, device.parallel, [one.name for one in device.devices]) == ("a", 3, ["a"])
+    assert (device.name, device.parallel, [member.name for member in device.devices]) == ("a", 3, ["a"])
 
 
 def test_several_devices_are_a_fleet_in_which_one_may_have_several_boards(opened):
     device = opened({"nano": "http://nano", "pi5": ["http://pi5-a", "http://pi5-b"]})
     assert (device.name, device.parallel) == ("fleet", 2)
-    assert [(one.name, one.parallel) for one in device.devices] == [("nano", 1), ("pi5", 2)]
+    assert [(member.name, member.parallel) for member in device.devices] == [("nano", 1), ("pi5", 2)]
 
 
 def test_a_board_that_is_away_at_the_start_is_left_out_with_a_line(opened):

@@ -26,8 +26,8 @@ def test_the_classes_of_a_model_are_known_without_its_data_and_its_file(finished
     """The fake study has neither images nor a file that could run."""
     stored = vs.open_study(finished.folder / "fake.db")
     classes = stored.class_accuracies(None)
-    assert [one.name for one in classes] == DATA["class_names"]
-    assert sum(one.correct for one in classes) / 1000 == stored.front().baseline.metrics.value("accuracy")
+    assert [row.name for row in classes] == DATA["class_names"]
+    assert sum(row.correct for row in classes) / 1000 == stored.front().baseline.metrics.value("accuracy")
 
 
 def test_the_classes_of_a_trial_that_was_not_evaluated_are_not_known(finished):

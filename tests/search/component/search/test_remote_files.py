@@ -39,12 +39,12 @@ def to_machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def study(make_study, to_machine):
-    made = replace(make_study(trials=3), store=STORE)
-    ledger = Ledger.open(made.space.storage)
+    remote = replace(make_study(trials=3), store=STORE)
+    ledger = Ledger.open(remote.space.storage)
     ledger.inventory.adopt_files_place(STORE.url)
     ledger.close()
-    made.run()
-    return made
+    remote.run()
+    return remote
 
 
 def elsewhere(study, tmp_path):

@@ -42,8 +42,8 @@ def test_more_trainers_than_cores_are_refused_with_both_numbers(space):
 
 
 def test_a_machine_with_one_core_measures_and_trains_on_it(space):
-    one = Cores(device=(0,), trainers=(0,))
-    assert resources_of(space, one).trainers == 1
+    cores = Cores(device=(0,), trainers=(0,))
+    assert resources_of(space, cores).trainers == 1
 
 
 def test_a_cluster_is_not_held_to_the_cores_of_this_machine(space):
@@ -72,5 +72,5 @@ def test_gpus_go_on_to_the_runner_as_they_are_asked_for(space, gpus):
 
 
 def test_the_commands_that_make_a_few_stages_run_on_a_smaller_machine(space):
-    found = one_trainer(with_resources(space, trainers=8, cpus=64), FOUR)
-    assert (found.trainers, found.cpus) == (1, 4)
+    resources = one_trainer(with_resources(space, trainers=8, cpus=64), FOUR)
+    assert (resources.trainers, resources.cpus) == (1, 4)

@@ -60,9 +60,9 @@ def test_a_study_keeps_the_size_of_its_images_when_a_backbone_with_another_crop_
 def test_what_workers_are_given_is_a_data_spec_and_can_be_a_key(space):
     value = space.to_json()
     value["task"]["data"] = {"source": "wds/parts", "root": "parts", "class_names": ["bolt", "nut"]}
-    given = stage_config.data_spec(SearchSpace.from_json(value))
-    assert DataSpec.from_json(given).class_names == ("bolt", "nut")
-    assert hash(tuple(sorted(given.items())))
+    spec = stage_config.data_spec(SearchSpace.from_json(value))
+    assert DataSpec.from_json(spec).class_names == ("bolt", "nut")
+    assert hash(tuple(sorted(spec.items())))
 
 
 def test_base_and_teacher_are_trained_from_labels_alone_each_with_its_own_budget(space):

@@ -13,7 +13,8 @@ from vitsearch.core.plan import Compression
 from vitsearch.core.stage import Stage
 from vitsearch.errors import StageError
 from vitsearch.pipeline.jobs import BaseJob, BlockStructureJob, ExportJob, LogitsJob, ProxyJob, ScreenJob, TrainJob
-from vitsearch.search.outlook import Goals, Outlook
+from vitsearch.search.goals import Goals
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
 from vitsearch.storage.ledger import Ledger
@@ -37,8 +38,8 @@ def run(fake_study, ledger):
     pipeline = fake_study.pipeline(ledger)
 
     def run_(*plans, bounds=(), candidates=1):
-        outlook = Outlook(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
-        scheduler = TrialScheduler(Rules(candidates, 9, 99), outlook)
+        posterior = Posterior(Goals(OBJECTIVES, bounds, REFERENCE, 0.01), {}, pipeline.base_accuracy)
+        scheduler = TrialScheduler(Rules(candidates, 9, 99), posterior)
 
         async def all_():
             return await asyncio.gather(
@@ -67,8 +68,8 @@ def test_what_is_infeasible_at_the_screen_is_never_trained(run, cut, fake_study)
     (record,) = run(cut, bounds=(Bound("cpu_ms_p50", "<=", 1.0),))
     assert (record.outcome, record.reason) == ("infeasible", "its screening measurement breaks cpu_ms_p50<=1")
     assert record.metrics.value("cpu_ms_p50") > 1
-    made = fake_study.runner.runs
-    assert (made["screen"], made["proxy"], made["train"], made["export"]) == (1, 0, 0, 0)
+    stages = fake_study.runner.runs
+    assert (stages["screen"], stages["proxy"], stages["train"], stages["export"]) == (1, 0, 0, 0)
     assert fake_study.device.measured == {SCREEN.id: 1}
 
 
@@ -145,14 +146,14 @@ def test_each_rung_starts_from_the_one_before(run, cut, fake_study):
 
 
 def test_a_plan_whose_interval_decides_is_measured_again_before_anything_is_trained(run, fake_study, cut, monkeypatch):
-    asked = []
+    trainings = []
 
     def decides(scheduler, trial):
-        asked.append(fake_study.runner.runs["train"])
-        return len(asked) == 1
+        trainings.append(fake_study.runner.runs["train"])
+        return len(trainings) == 1
 
     monkeypatch.setattr(TrialScheduler, "interval_decides", decides)
     (record,) = run(cut)
     assert record.was_trained
     assert fake_study.device.measured[SCREEN.id] == 2
-    assert asked == [0, 0]
+    assert trainings == [0, 0]

@@ -21,7 +21,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.agent_device import Device
 from vitsearch.errors import BundleError, ResourceError, StageError, StudyError
 from vitsearch.pipeline.progress import Silent
-from vitsearch.search.retarget.retargeting import Retargeting
+from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.ship import prepare
 from vitsearch.ship.choice import Chosen, Wanted, choose
 from vitsearch.ship.prepare import Final, Opened, make, stored_final
@@ -343,7 +343,7 @@ def on_a_board(shop) -> Shop:
     target = Target("nano", threads=2)
     there = replace(shop.study, device=board, space=target.space(shop.study.space))
     with shop.study.opened() as (study, ledger):
-        moving = Retargeting(study, ledger, there.pipeline(ledger), target, lambda plan: None)
+        moving = RetargetLoop(study, ledger, there.pipeline(ledger), target, lambda plan: None)
         asyncio.run(moving.run())
     return Shop(there)
 

@@ -33,7 +33,7 @@ CUT = {
 @pytest.fixture(autouse=True)
 def _fake_backbone(fake_study, monkeypatch):
     for module in (knobs, rungs):
-        monkeypatch.setattr(module, "plan_space", lambda *given: fake_study.plans())
+        monkeypatch.setattr(module, "plan_space", lambda *arguments: fake_study.plans())
     monkeypatch.setattr(rungs, "deployable_on", lambda devices: lambda deployment: None)
 
 
@@ -43,12 +43,12 @@ def trial_of(fake_study):
 
     @contextmanager
     def opened(config, study=fake_study):
-        ledger, found = Ledger.open(study.space.storage), Study.open(study.space)
-        adopt_data(found, DATA)
+        ledger, opened_study = Ledger.open(study.space.storage), Study.open(study.space)
+        adopt_data(opened_study, DATA)
         driver = DriverId.current()
-        session = Session(study.space, found, ledger, study.runner, study.device, driver, 1, study.progress)
+        session = Session(study.space, opened_study, ledger, study.runner, study.device, driver, 1, study.progress)
         yield RungTrial(config, session, study.pipeline(ledger, driver))
-        found.close()
+        opened_study.close()
         ledger.close()
 
     return opened
@@ -64,31 +64,31 @@ def steps(trial, *numbers):
 def test_each_step_is_a_rung_and_the_last_one_confirms(fake_study, trial_of):
     with trial_of(CUT) as trial:
         refitted, trained, confirmed = steps(trial, 0, 1, 2)
-    assert [one["done"] for one in (refitted, trained, confirmed)] == [False, False, True]
-    assert [one["rung"] for one in (refitted, trained, confirmed)] == [0, 1, 1]
+    assert [result["done"] for result in (refitted, trained, confirmed)] == [False, False, True]
+    assert [result["rung"] for result in (refitted, trained, confirmed)] == [0, 1, 1]
     assert refitted["accuracy"] < trained["accuracy"]
     assert refitted["predicted_accuracy"] != refitted["accuracy"]
-    assert all(one["cpu_ms_p50"] == confirmed["cpu_ms_p50"] > 0.0 for one in (refitted, trained))
+    assert all(result["cpu_ms_p50"] == confirmed["cpu_ms_p50"] > 0.0 for result in (refitted, trained))
     assert confirmed["outcome"] == "confirmed"
     assert refitted.keys() <= confirmed.keys()
     record = fake_study.records()[confirmed["trial"]]
     assert (record.outcome, record.metrics.value("accuracy")) == ("confirmed", confirmed["accuracy"])
     with fake_study.opened() as (study, _):
-        (told,) = study.as_optuna()
-    assert told.params == CUT
-    assert told.values == [confirmed["accuracy"], confirmed["cpu_ms_p50"]]
+        (optuna_trial,) = study.as_optuna()
+    assert optuna_trial.params == CUT
+    assert optuna_trial.values == [confirmed["accuracy"], confirmed["cpu_ms_p50"]]
 
 
 def test_a_second_process_goes_on_at_its_rung_and_repeats_nothing(fake_study, trial_of):
     with trial_of(CUT) as trial:
         steps(trial, 0, 1)
-    made, measured = fake_study.runner.runs.copy(), fake_study.device.measured.copy()
+    stages, measured = fake_study.runner.runs.copy(), fake_study.device.measured.copy()
     with trial_of(CUT) as trial:
         (again,) = steps(trial, 1)
-        assert (fake_study.runner.runs, fake_study.device.measured) == (made, measured)
+        assert (fake_study.runner.runs, fake_study.device.measured) == (stages, measured)
         (confirmed,) = steps(trial, 2)
     assert again["rung"] == 1
-    assert fake_study.runner.runs - made == {Stage.EXPORT: 1}
+    assert fake_study.runner.runs - stages == {Stage.EXPORT: 1}
     with trial_of(CUT) as trial:
         assert steps(trial, 2) == [confirmed]
     assert len(fake_study.records()) == 1

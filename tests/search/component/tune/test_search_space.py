@@ -12,7 +12,7 @@ from support import SPACE_FILES
 from vitsearch.api import load_space
 from vitsearch.errors import ResourceError, SpaceError
 from vitsearch.tune import define_by_run, search_space, trainable
-from vitsearch.tune.knobs import Knobs
+from vitsearch.tune.knobs import ConfigSpace
 
 INSTALL = "pip install 'vitsearch[tune]'"
 SMALL = Path(SPACE_FILES, "small.yaml")
@@ -34,7 +34,7 @@ def test_configs_that_tune_draws_are_plans(tune, space, within):
     """Ray resolves a config within the specification of an experiment, or by itself."""
     from ray.tune.search.variant_generator import generate_variants
 
-    knobs, backbones = Knobs(space), set()
+    knobs, backbones = ConfigSpace(space), set()
     for _ in range(20):
         wanted = search_space(space)
         (_, spec), *_ = generate_variants({"config": wanted} if within else wanted)
@@ -47,7 +47,7 @@ def test_a_grid_of_one_knob_leaves_the_others_to_chance(tune, space):
 
     grid = search_space(space) | {"backbone": tune.grid_search(["vit_fmnist_p4", "efficientvit_fmnist"])}
     configs = [spec for _, spec in generate_variants(grid)]
-    plans = [Knobs(space).plan(config) for config in configs]
+    plans = [ConfigSpace(space).plan(config) for config in configs]
     assert [plan.backbone for plan in plans] == ["vit_fmnist_p4", "efficientvit_fmnist"]
     of_the_other = [value for name, value in configs[0].items() if name.endswith("@efficientvit_fmnist")]
     assert set(of_the_other) == {None}
@@ -57,7 +57,7 @@ def test_optuna_search_asks_only_for_the_knobs_of_a_plan(tune, space, tmp_path):
     from ray.tune.search.optuna import OptunaSearch
 
     search = OptunaSearch(define_by_run(space), metric=["accuracy", "cpu_ms_p50"], mode=["max", "min"], seed=0)
-    knobs = Knobs(space)
+    knobs = ConfigSpace(space)
     for number in range(12):
         config = search.suggest(str(number))
         assert set(config) == set(knobs._plans.parameters(knobs.plan(config)))
@@ -95,12 +95,12 @@ def test_a_config_that_is_no_plan_ends_its_trial_with_the_reason(tune, space, mo
 def test_a_checkpoint_of_another_plan_does_not_count(tune, space, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ray.get_gpu_ids", list)  # there is no worker of Ray here
-    kind, config = trainable(space), dict.fromkeys(Knobs(space).choices)
-    one, other = (
-        Knobs(space)._plans.parameters(Knobs(space)._plans.unpruned(model))
-        for model in list(Knobs(space)._plans.unpruned_models())[:2]
+    kind, config = trainable(space), dict.fromkeys(ConfigSpace(space).choices)
+    own, other = (
+        ConfigSpace(space)._plans.parameters(ConfigSpace(space)._plans.unpruned(model))
+        for model in list(ConfigSpace(space)._plans.unpruned_models())[:2]
     )
-    first, same, changed = (kind(config | chosen) for chosen in (one, one, other))
+    first, same, changed = (kind(config | chosen) for chosen in (own, own, other))
     first._steps = 2
     first.save_checkpoint(str(tmp_path))
     for trial in (same, changed):

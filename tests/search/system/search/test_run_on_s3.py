@@ -45,10 +45,10 @@ files: s3://far/vit
 
 @pytest.fixture
 def environment(tmp_path):
-    with s3_server() as found:
-        url = f"{found['AWS_ENDPOINT_URL']}/far"
+    with s3_server() as server:
+        url = f"{server['AWS_ENDPOINT_URL']}/far"
         urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
-        yield os.environ | found | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        yield os.environ | server | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @pytest.fixture
@@ -86,6 +86,6 @@ def test_another_machine_goes_on_with_the_database_and_the_store_alone(space, en
     # The other machine is this one, without the state of its agent: a person says that it is the same device.
     vitsearch(space, environment, "second", "devices", "accept", "local", str(space))
     run(space, environment, "second", "search.budget=15s")
-    made = stages(tmp_path)[len(before) :]
-    assert {"screen", "proxy"} <= set(made), "plans were cut from a base that this machine did not make"
-    assert "base" not in made
+    stage_lines = stages(tmp_path)[len(before) :]
+    assert {"screen", "proxy"} <= set(stage_lines), "plans were cut from a base that this machine did not make"
+    assert "base" not in stage_lines

@@ -69,11 +69,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(folder):
     """What each trial has reported, by its id."""
-    found = {}
+    reports = {}
     for path in folder.glob("studies/tune/*/*/result.json"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        found[lines[0]["trial_id"]] = lines
-    return found
+        reports[lines[0]["trial_id"]] = lines
+    return reports
 
 
 @pytest.fixture
@@ -118,11 +118,11 @@ def test_one_model_is_measured_at_a_time(ledger):
 def test_what_was_confirmed_is_on_the_front(folder, results, monkeypatch):
     monkeypatch.chdir(folder)
     models = open_study("spaces/parts.yaml").models()
-    known = {point.trial: point for point in (*models.points, *models.others)}
+    points = {point.trial: point for point in (*models.points, *models.others)}
     ended = {line["trial"]: line for lines in results.values() for line in lines if line["outcome"] == "confirmed"}
     assert ended
-    assert set(ended) == set(known)
+    assert set(ended) == set(points)
     for number, line in ended.items():
-        assert known[number].metrics.value("accuracy") == line["accuracy"]
+        assert points[number].metrics.value("accuracy") == line["accuracy"]
     assert models.points
     assert models.baseline is not None

@@ -27,19 +27,21 @@ def test_the_same_plan_as_a_running_trial_is_a_duplicate(plan):
 
 @pytest.mark.parametrize("outcome", ["confirmed", "failed"])
 def test_the_same_plan_as_a_finished_trial_has_its_record(plan, outcome):
-    known = Record(outcome, plan, keys=KEYS, metrics=metrics(accuracy=0.9))
-    scheduler = scheduler_of({4: known})
+    finished = Record(outcome, plan, keys=KEYS, metrics=metrics(accuracy=0.9))
+    scheduler = scheduler_of({4: finished})
     other = replace(plan, backbone="x")
     record = scheduler.duplicate_of(5, other, KEYS)
-    assert record == replace(known, plan=other, duplicate_of=4, reason="resolves to the same plan as trial 4")
+    assert record == replace(finished, plan=other, duplicate_of=4, reason="resolves to the same plan as trial 4")
     assert not record.was_trained
 
 
 @pytest.mark.parametrize(("most_ms", "is_known"), [(1.3, True), (2.5, False)])
 def test_an_infeasible_plan_is_known_while_it_breaks_a_limit(plan, most_ms, is_known):
     limits = (Bound("cpu_ms_p50", "<=", most_ms),)
-    known = Record("infeasible", plan, keys=KEYS, metrics=metrics(cpu_ms_p50=2.0), constraints={"cpu_ms_p50<=1.3": 0.5})
-    scheduler = scheduler_of({4: known}, bounds=limits)
+    record = Record(
+        "infeasible", plan, keys=KEYS, metrics=metrics(cpu_ms_p50=2.0), constraints={"cpu_ms_p50<=1.3": 0.5}
+    )
+    scheduler = scheduler_of({4: record}, bounds=limits)
     assert (scheduler.duplicate_of(5, plan, KEYS) is not None) == is_known
 
 

@@ -9,10 +9,10 @@ from vitsearch.search.final_pass import FinalPass
 
 
 def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan):
-    records, asked = {}, []
+    records, remeasured = {}, []
 
     async def remeasure(model, rounds):
-        asked.append((model.keys, rounds))
+        remeasured.append((model.keys, rounds))
         return True
 
     config, context = SimpleNamespace(confirms=False), SimpleNamespace(progress=None)
@@ -21,7 +21,7 @@ def test_a_model_that_another_driver_has_just_confirmed_is_re_measured_too(plan)
     records[14] = Record("confirmed", plan)
     point = SimpleNamespace(trial=14, keys="keys", plan=plan)
     assert asyncio.run(last._remeasure(point))
-    assert [keys for keys, _ in asked] == ["keys"]
+    assert [keys for keys, _ in remeasured] == ["keys"]
 
 
 def test_a_model_that_cannot_be_measured_any_more_is_told_and_the_others_go_on(plan):
@@ -45,16 +45,16 @@ class Device:
     parallel, devices = 1, ()
 
     def __init__(self):
-        self.asked = []
+        self.remeasured = []
 
     async def remeasure(self, model, confirmations):
-        self.asked.append(model.keys)
-        return model.keys == "unsettled" or self.asked.count(model.keys) == 1
+        self.remeasured.append(model.keys)
+        return model.keys == "unsettled" or self.remeasured.count(model.keys) == 1
 
 
 def test_what_is_not_settled_is_measured_once_more_after_all_others():
-    async def nothing(asked):
-        list(asked)
+    async def nothing(plans):
+        list(plans)
 
     said, device = [], Device()
     pipeline = SimpleNamespace(
@@ -75,7 +75,7 @@ def test_what_is_not_settled_is_measured_once_more_after_all_others():
     ]
     front = SimpleNamespace(shown=lambda: points, near=[])
     asyncio.run(FinalPass(pipeline, dict, lambda: front, lambda models: "soon").run())
-    assert device.asked[:3] == ["unsettled", "other", "unsettled"]
+    assert device.remeasured[:3] == ["unsettled", "other", "unsettled"]
     assert said == [
         "re-measured 1/2: unsettled, which waited for a core 134% of its CPU time  [soon]",
         "re-measured 2/2: other",
@@ -87,11 +87,11 @@ def test_a_count_goes_to_its_end_when_a_model_leaves_the_front_meanwhile():
     """Retargeting counted 1/4, 2/3, 3/3."""
 
     async def remeasure(model, confirmations):
-        near[:] = [one for one in near if one.name != "third"]
+        near[:] = [point for point in near if point.name != "third"]
         return True
 
-    async def nothing(asked):
-        list(asked)
+    async def nothing(plans):
+        list(plans)
 
     said, counts = [], []
     pipeline = SimpleNamespace(

@@ -10,9 +10,11 @@ from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.pareto import loss
 from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.goals import Goals
 from vitsearch.search.not_promoted import not_promoted
-from vitsearch.search.outlook import NO_GAIN, Goals, Outlook
+from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import ENDED, Rules, TrialScheduler
+from vitsearch.search.verdicts import NO_GAIN
 
 KEYS = Keys("w" * 64, "g" * 64, None, "d" * 64)
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
@@ -28,7 +30,7 @@ def scheduler(plan):
             for number, (accuracy, ms) in enumerate(front)
         }
         goals = Goals(OBJECTIVES, tuple(bounds), REFERENCE, 0.01)
-        return TrialScheduler(Rules(2, 1, 9), Outlook(goals, records, {"fake_vit": 0.92}))
+        return TrialScheduler(Rules(2, 1, 9), Posterior(goals, records, {"fake_vit": 0.92}))
 
     return of
 
@@ -70,24 +72,24 @@ def test_a_gain_that_is_too_small_at_the_worse_end_is_given_with_that_as_measure
 
 
 def test_a_small_gain_is_given(trial, scheduler):
-    found = reason(trial(0.9116, measured(0.0959)), scheduler(*FRONT))
-    assert found == "predicted accuracy 0.9116 would add 0.063 % to the hypervolume, less than 0.1 %"
+    text = reason(trial(0.9116, measured(0.0959)), scheduler(*FRONT))
+    assert text == "predicted accuracy 0.9116 would add 0.063 % to the hypervolume, less than 0.1 %"
 
 
 def test_a_gain_over_nothing_is_no_share(trial, scheduler):
     """What was in training when the plan was dropped has failed since, and nothing is confirmed yet."""
-    found = reason(trial(0.9116, measured(0.0959)), scheduler())
-    assert found == "predicted accuracy 0.9116 would add nothing beside the plans that are being trained"
+    text = reason(trial(0.9116, measured(0.0959)), scheduler())
+    assert text == "predicted accuracy 0.9116 would add nothing beside the plans that are being trained"
 
 
 def test_a_plan_that_is_no_better_names_the_trial_that_is(trial, scheduler):
-    found = reason(trial(0.91, measured(0.2)), scheduler(*FRONT))
-    assert found == "predicted accuracy 0.9100 would be no better than trial 1 (accuracy 0.9115, cpu_ms_p50 0.0958)"
+    text = reason(trial(0.91, measured(0.2)), scheduler(*FRONT))
+    assert text == "predicted accuracy 0.9100 would be no better than trial 1 (accuracy 0.9115, cpu_ms_p50 0.0958)"
 
 
 def test_a_plan_below_the_reference_names_its_corner(trial, scheduler):
-    found = reason(trial(0.8259, measured(0.05), deviation=0.05), scheduler(*FRONT))
-    assert found == (
+    text = reason(trial(0.8259, measured(0.05), deviation=0.05), scheduler(*FRONT))
+    assert text == (
         "predicted accuracy 0.8259 ± 0.098 is likelier to add nothing to the hypervolume, which counts accuracy above "
         "0.8755, than something (84 %)"
     )
@@ -98,26 +100,26 @@ def test_a_plan_below_the_reference_names_its_corner(trial, scheduler):
 def test_a_plan_beside_one_in_training_says_so(trial, scheduler):
     busy = scheduler()
     busy._training[3] = trial(0.92, measured(0.1))
-    found = reason(trial(0.91, measured(0.2)), busy)
-    assert found == "predicted accuracy 0.9100 would add nothing beside the plans that are being trained"
+    text = reason(trial(0.91, measured(0.2)), busy)
+    assert text == "predicted accuracy 0.9100 would add nothing beside the plans that are being trained"
 
 
 def test_a_plan_without_an_objective_says_so(trial, scheduler):
-    found = reason(trial(0.91, measured(None)), scheduler())
-    assert found == "predicted accuracy 0.9100 has no expected gain, because not all objectives were measured"
+    text = reason(trial(0.91, measured(None)), scheduler())
+    assert text == "predicted accuracy 0.9100 has no expected gain, because not all objectives were measured"
 
 
 def test_a_limit_that_is_predicted_to_be_broken_is_named(trial, scheduler):
     limited = scheduler(bounds=[Bound("accuracy", ">=", 0.9)])
-    found = reason(trial(0.85, measured(0.05)), limited)
-    assert found == "predicted accuracy 0.8500 would break accuracy>=0.9"
+    text = reason(trial(0.85, measured(0.05)), limited)
+    assert text == "predicted accuracy 0.8500 would break accuracy>=0.9"
 
 
 def test_a_limit_within_the_interval_of_the_prediction_is_broken_with_a_chance(trial, scheduler):
     """ "0.8748 ± 0.031 would break accuracy>=0.8755" said for certain what its interval leaves open."""
     limited = scheduler(bounds=[Bound("accuracy", ">=", 0.8755)])
-    found = reason(trial(0.8748, measured(0.05), deviation=0.0158), limited)
-    assert found == ("predicted accuracy 0.8748 ± 0.031 is likelier to break accuracy>=0.8755 than to meet it (52 %)")
+    text = reason(trial(0.8748, measured(0.05), deviation=0.0158), limited)
+    assert text == ("predicted accuracy 0.8748 ± 0.031 is likelier to break accuracy>=0.8755 than to meet it (52 %)")
 
 
 def test_the_end_of_the_search_is_named_with_the_estimate(trial, scheduler):

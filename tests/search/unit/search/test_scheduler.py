@@ -13,24 +13,14 @@ from support.schedulers import (
     answers,
     candidate,
     let_tasks_run,
-    metrics,
     scheduler_of,
 )
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.policy import POLICY
-from vitsearch.core.record import Record, RunningTrial
-from vitsearch.search.outlook import NO_GAIN
+from vitsearch.core.record import RunningTrial
 from vitsearch.search.scheduler import ENDED
-
-
-@pytest.fixture
-def confirmed(plan):
-    def make(accuracy, ms, **more):
-        return replace(Record("confirmed", plan, metrics=metrics(accuracy=accuracy, cpu_ms_p50=ms)), **more)
-
-    return make
-
+from vitsearch.search.verdicts import NO_GAIN
 
 # ---- choosing
 
@@ -40,8 +30,8 @@ def test_no_candidate_is_chosen_before_the_round_is_full():
 
 
 def test_one_candidate_of_a_full_round_is_chosen():
-    found = answers(scheduler_of(), candidate(0, 0.88, 2.0), candidate(1, 0.88, 1.0))
-    assert found == {0: NO_GAIN, 1: None}  # at one accuracy the slower one adds nothing
+    reasons = answers(scheduler_of(), candidate(0, 0.88, 2.0), candidate(1, 0.88, 1.0))
+    assert reasons == {0: NO_GAIN, 1: None}  # at one accuracy the slower one adds nothing
 
 
 @dataclass
@@ -76,13 +66,13 @@ def test_the_largest_gain_beats_the_highest_accuracy(confirmed):
 
 def test_trials_in_training_count_as_known():
     scheduler = scheduler_of(candidates=1, slots=3)
-    found = answers(scheduler, candidate(0, 0.88, 1.0), candidate(1, 0.88, 1.0))
-    assert found == {0: None, 1: NO_GAIN}
+    reasons = answers(scheduler, candidate(0, 0.88, 1.0), candidate(1, 0.88, 1.0))
+    assert reasons == {0: None, 1: NO_GAIN}
 
 
 def test_no_more_are_chosen_than_there_are_slots():
-    found = answers(scheduler_of(candidates=1, slots=1), candidate(0, 0.88, 1.0), candidate(1, 0.895, 2.0))
-    assert found == {0: None, 1: "waits"}
+    reasons = answers(scheduler_of(candidates=1, slots=1), candidate(0, 0.88, 1.0), candidate(1, 0.895, 2.0))
+    assert reasons == {0: None, 1: "waits"}
 
 
 def test_no_more_are_chosen_than_are_wanted():
@@ -155,10 +145,10 @@ def test_what_is_trained_elsewhere_is_promoted_if_it_may_add_enough(confirmed):
     assert scheduler.in_training == 0
 
 
-@pytest.mark.parametrize(("measured", "known"), [(0.85, 0.86), (0.87, 0.87)])
-def test_a_rung_only_raises_what_was_predicted_of_the_last_one(measured, known):
+@pytest.mark.parametrize(("measured", "expected"), [(0.85, 0.86), (0.87, 0.87)])
+def test_a_rung_only_raises_what_was_predicted_of_the_last_one(measured, expected):
     after = candidate(0, 0.86, 2.0).after_rung(1, measured, 0.007)
-    assert (after.rung, after.accuracy) == (1, known)
+    assert (after.rung, after.accuracy) == (1, expected)
 
 
 def test_a_stopped_trial_frees_its_slot():

@@ -19,10 +19,10 @@ def actor(tmp_path, monkeypatch):
     space = load(SMALL).space
     monkeypatch.setattr("ray.get_gpu_ids", list)
     kind = type("Trial", (RungTrainable,), {"space": space, "folder": str(tmp_path)})
-    made = object.__new__(kind)
-    made.setup({"backbone": "vit_fmnist_p4"})  # no plan: all other knobs are missing
-    yield made
-    made.cleanup()
+    instance = object.__new__(kind)
+    instance.setup({"backbone": "vit_fmnist_p4"})  # no plan: all other knobs are missing
+    yield instance
+    instance.cleanup()
 
 
 def test_a_config_that_is_no_plan_ends_and_can_be_saved(actor, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vitsearch.errors import PlanError
 from vitsearch.space import SearchSpace
 from vitsearch.study.sampling import PlanSpace
-from vitsearch.tune.knobs import Knobs
+from vitsearch.tune.knobs import ConfigSpace
 
 VALUES = {
     "resolution": [24, 28, 32],
@@ -54,7 +54,7 @@ def knobs_of(**values):
         "objectives": {"accuracy": "maximize", "cpu_ms_p50": "minimize"},
         "space": {"backbone": [{"name": name, "weights": "builtin"} for name in names], "resolution": [28]} | values,
     }
-    knobs = Knobs(SearchSpace.from_json(space))
+    knobs = ConfigSpace(SearchSpace.from_json(space))
     knobs.__dict__["_plans"] = PlanSpace(knobs.space, "local", supports, lambda backbone: 28)
     return knobs
 
@@ -63,7 +63,7 @@ def knobs_of(**values):
 def some_knobs(draw):
     """Any part of the values, on one to three backbones."""
     values = {name: draw(st.lists(st.sampled_from(some), min_size=1, unique_by=str)) for name, some in VALUES.items()}
-    values["quantization"] = ["fp32", *(one for one in values["quantization"] if one != "fp32")]
+    values["quantization"] = ["fp32", *(precision for precision in values["quantization"] if precision != "fp32")]
     values["backbone"] = draw(st.lists(st.sampled_from(["one", "two", "three"]), min_size=1, unique=True))
     return knobs_of(**values)
 
@@ -93,8 +93,8 @@ def test_every_plan_can_be_written_as_a_config(knobs, seed):
 @pytest.mark.long
 def test_drawn_configs_are_plans_and_leave_out_what_those_do_not_have(knobs):
     config = drawn(knobs)
-    asked = knobs._plans.parameters(knobs.plan(config))
-    assert {name: value for name, value in config.items() if value is not None} == asked
+    parameters = knobs._plans.parameters(knobs.plan(config))
+    assert {name: value for name, value in config.items() if value is not None} == parameters
 
 
 @given(knobs=some_knobs(), seed=st.integers(0, 999))

@@ -55,10 +55,10 @@ def at(study, url):
 def front(url):
     """The front as --json prints it, each file by its content."""
     front = api.open_study(f"{url}#fake").front()
-    found = json_of(PrintedFront.of(front, front.points))
-    for point in (found["baseline"], *found["points"]):
+    printed = json_of(PrintedFront.of(front, front.points))
+    for point in (printed["baseline"], *printed["points"]):
         point["file"] = point["file"] and Path(point["file"]).read_bytes()
-    return found
+    return printed
 
 
 def states(study):
@@ -101,31 +101,31 @@ def test_a_study_goes_on_in_the_copy_with_what_it_has_trained(study, other):
 
 @pytest.mark.long
 def test_a_copy_made_while_the_study_runs_goes_on_by_itself(make_study, tmp_path, other):
-    made = replace(make_study(trials=3), folder=tmp_path / "fake.files")
+    study = replace(make_study(trials=3), folder=tmp_path / "fake.files")
     done = []
 
     def copy_once(job):
         if isinstance(job, TrainJob) and not done:
-            done.append(copy(made.space.storage, other))
+            done.append(copy(study.space.storage, other))
 
-    made.runner.before = copy_once
-    made.run()
+    study.runner.before = copy_once
+    study.run()
     (copied,) = done[0].studies
-    there = at(made, other)
+    there = at(study, other)
     assert states(there)[TrialState.RUNNING] == 0
     assert copied.open == states(there)[TrialState.WAITING] > 0
     assert there.run().complete
     assert states(there)[TrialState.WAITING] == states(there)[TrialState.RUNNING] == 0
-    assert (there.trained, made.trained) == (3, 3)
+    assert (there.trained, study.trained) == (3, 3)
 
 
 def test_the_same_copy_twice_adds_nothing(study, other):
     first = copy(study.space.storage, other)
     again = copy(study.space.storage, other)
-    assert [one.is_new for one in first.studies] == [True]
+    assert [study.is_new for study in first.studies] == [True]
     assert first.results > 0
     assert first.files > 0
-    assert [one.is_new for one in again.studies] == [False]
+    assert [study.is_new for study in again.studies] == [False]
     assert (again.results, again.files, again.files_gone) == (0, 0, 0)
 
 
@@ -210,7 +210,7 @@ def test_all_studies_of_a_database_are_copied(study, other):
     second = SearchSpace.from_json(study.space.to_json() | {"study": "second"})
     replace(study, space=second).run()
     copied = copy(study.space.storage, other)
-    assert [one.study for one in copied.studies] == ["fake", "second"]
+    assert [study.study for study in copied.studies] == ["fake", "second"]
     assert study_names(other) == ["fake", "second"]
 
 
@@ -230,9 +230,9 @@ def test_one_of_several_studies_comes_alone(study, other):
 
 def named_files(url):
     ledger = Ledger.open(url)
-    found = ledger.inventory.named_files()
+    files = ledger.inventory.named_files()
     ledger.close()
-    return found
+    return files
 
 
 def test_files_that_are_gone_are_counted_and_made_again(study, other):

@@ -49,10 +49,10 @@ def stored(space, opened, tmp_path):
 @pytest.fixture
 def other(space, stored):
     """Another study in the same database."""
-    found = SearchSpace.from_json(space.to_json() | {"study": "other"})
-    Study.open(found).close()
-    StudyFolders.of(found).own.mkdir(parents=True)
-    return found
+    other_space = SearchSpace.from_json(space.to_json() | {"study": "other"})
+    Study.open(other_space).close()
+    StudyFolders.of(other_space).own.mkdir(parents=True)
+    return other_space
 
 
 def artifacts(stored):
@@ -60,20 +60,20 @@ def artifacts(stored):
 
 
 def test_studies_are_listed_with_what_they_take(stored, other):
-    (found,) = databases(stored.parent)
-    assert [one.name for one in found.studies] == ["fake", "other"]
-    assert [one.last_run for one in found.studies] == [None, None]
-    assert found.database_bytes >= stored.stat().st_size
-    assert found.files_bytes >= 100 * len("named" + "unnamed")
+    (database,) = databases(stored.parent)
+    assert [study.name for study in database.studies] == ["fake", "other"]
+    assert [study.last_run for study in database.studies] == [None, None]
+    assert database.database_bytes >= stored.stat().st_size
+    assert database.files_bytes >= 100 * len("named" + "unnamed")
 
 
 def test_a_finished_study_has_its_counts(finished):
-    (found,) = databases(finished.folder)
-    (study,) = found.studies
+    (database,) = databases(finished.folder)
+    (study,) = database.studies
     records = finished.records()
     assert (study.name, study.trials, study.open) == ("fake", len(records), 0)
     assert study.models > 0
-    assert PrintedDatabase.of(found).studies[0].last_run.endswith("+00:00")
+    assert PrintedDatabase.of(database).studies[0].last_run.endswith("+00:00")
 
 
 def test_listing_changes_no_file(tmp_path):
@@ -102,8 +102,8 @@ def test_of_several_studies_the_results_stay_for_the_others(stored, other):
     assert (planned.study, planned.others, planned.keeps_results) == ("other", ("fake",), True)
     assert deletion_text(planned).endswith("The results of its trials stay, because they are shared with fake.")
     delete(planned)
-    (found,) = databases(stored.parent)
-    assert [one.name for one in found.studies] == ["fake"]
+    (database,) = databases(stored.parent)
+    assert [study.name for study in database.studies] == ["fake"]
     assert len(artifacts(stored)) == 2
     assert not StudyFolders.of(other).own.exists()
 

@@ -50,9 +50,9 @@ def changed(space):
 @pytest.fixture
 def closed_port():
     """A port on which nobody listens, kept from others."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
 
 
 @pytest.fixture
@@ -90,11 +90,11 @@ def s3(monkeypatch):
 @pytest.fixture
 def answering_hub(hub):
     """A hub that has one repository; the paths that were asked for."""
-    asked = []
+    paths = []
 
     class Hub(BaseHTTPRequestHandler):
         def do_HEAD(self):
-            asked.append(self.path)
+            paths.append(self.path)
             is_there = "deit_tiny" in self.path and self.path.endswith(".safetensors")
             self.send_response(200 if is_there else 404)
             self.send_header("X-Error-Code", "" if is_there else "RepoNotFound")
@@ -109,7 +109,7 @@ def answering_hub(hub):
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         hub(server.server_address[1])
-        yield asked
+        yield paths
         server.shutdown()
 
 
@@ -119,12 +119,12 @@ def with_backbones(space, *names, weights="hub"):
     return SearchSpace.from_json(value | {"baseline": None})
 
 
-def found(tried):
-    return {one.probe.what: one.found for one in tried.answers}
+def answer_texts(tried):
+    return {answer.probe.what: answer.text for answer in tried.answers}
 
 
 def problems(tried):
-    return [str(one) for one in tried.problems]
+    return [str(problem) for problem in tried.problems]
 
 
 def files_in(folder):
@@ -133,7 +133,7 @@ def files_in(folder):
 
 def test_a_new_study_on_this_machine_needs_nothing_and_nothing_is_made(space, tmp_path):
     tried = try_connections(space)
-    assert found(tried) == {
+    assert answer_texts(tried) == {
         "storage": "can be used; it has no studies yet",
         "files": "a small file was written and deleted",
         "study": "a new one",
@@ -222,7 +222,7 @@ def test_an_empty_database_on_a_server_stays_empty(changed, postgresql):
     from sqlalchemy import create_engine, inspect
 
     url = postgresql()
-    assert found(try_connections(changed(storage=url)))["study"] == "a new one"
+    assert answer_texts(try_connections(changed(storage=url)))["study"] == "a new one"
     engine = create_engine(url)
     assert inspect(engine).get_table_names() == []
     engine.dispose()
@@ -230,7 +230,7 @@ def test_an_empty_database_on_a_server_stays_empty(changed, postgresql):
 
 def test_a_changed_objective_is_said_without_a_run(finished, changed):
     same = try_connections(finished.space)
-    assert "goes on" in found(same)["study"]
+    assert "goes on" in answer_texts(same)["study"]
     value = finished.space.to_json()
     value["objectives"] = {"accuracy": "maximize", "params_m": "minimize"}
     tried = try_connections(SearchSpace.from_json(value))
@@ -243,7 +243,7 @@ def test_files_that_the_database_has_elsewhere_are_said(changed, space, tmp_path
         ledger.inventory.adopt_files_place(str(tmp_path / "first"))
     (problem,) = problems(try_connections(changed(files=str(tmp_path / "second"))))
     assert f"are in {tmp_path / 'first'}, not in {tmp_path / 'second'}: leave 'files' out" in problem
-    assert "which the database names" in found(try_connections(space))["files"]
+    assert "which the database names" in answer_texts(try_connections(space))["files"]
     assert not any((tmp_path / name).exists() for name in ("first", "second"))
 
 
@@ -272,7 +272,7 @@ def test_a_bucket_is_written_and_left_empty(changed, s3):
     tried = try_connections(changed(files="s3://team/vit"))
     s3.invalidate_cache()
     assert (problems(tried), s3.find("team")) == ([], [])
-    assert found(tried)["files"] == "a small file was written and deleted"
+    assert answer_texts(tried)["files"] == "a small file was written and deleted"
 
 
 # ---- devices
@@ -290,7 +290,7 @@ def test_a_board_that_is_away_is_no_problem_while_another_answers(changed, close
     (note,) = tried.notes
     assert "device pool, board gone" in note
     assert note.endswith("a run goes on without it")
-    assert found(tried)["device pool, board here"].startswith("answers: here")
+    assert answer_texts(tried)["device pool, board here"].startswith("answers: here")
     (problem,) = problems(refused)
     assert f"device pool, board here: {agent.url} refuses the token" in problem
     assert f"vitsearch devices add {agent.url} here" in problem
@@ -300,16 +300,16 @@ def test_a_pool_of_which_no_board_answers_is_a_problem(changed, closed_port):
     boards = {name: {"url": f"http://127.0.0.1:{closed_port}"} for name in ("a", "b")}
     tried = try_connections(changed(devices={"pool": {"boards": boards}}))
     assert len(tried.problems) == 2
-    assert all(isinstance(one, DeviceLost) for one in tried.problems)
+    assert all(isinstance(problem, DeviceLost) for problem in tried.problems)
 
 
 # ---- weights of the hub
 
 
 def test_the_hub_is_asked_only_where_its_weights_are_needed(space, answering_hub):
-    assert "weights of the hub" not in found(try_connections(with_backbones(space, DEIT, weights="none")))
+    assert "weights of the hub" not in answer_texts(try_connections(with_backbones(space, DEIT, weights="none")))
     assert answering_hub == []
-    assert found(try_connections(with_backbones(space, DEIT)))["weights of the hub"] == f"has those of {DEIT}"
+    assert answer_texts(try_connections(with_backbones(space, DEIT)))["weights of the hub"] == f"has those of {DEIT}"
     assert len(answering_hub) == 1
 
 
@@ -354,11 +354,11 @@ def test_check_connects_only_when_asked_and_says_what_fails(tmp_path, closed_por
     assert done.exit_code == 1
     assert "a run would not start: 1 problem\n  device dead: " in done.stderr
     if arguments:
-        said = {one["what"]: one for one in json.loads(done.stdout)["connections"]}
+        said = {connection["what"]: connection for connection in json.loads(done.stdout)["connections"]}
         assert said["storage"]["problem"] is None
         assert "Connection refused" in said["device dead"]["problem"]
     else:
         lines = done.stdout.splitlines()
         assert lines[0].startswith("storage: ")
         assert any(line.endswith("will be trained.") for line in lines)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["images", "parts.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "parts.yaml"]

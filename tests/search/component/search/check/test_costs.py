@@ -105,7 +105,7 @@ def test_the_wall_time_is_near_that_of_recorded_runs(each_trainer_s, device_s, w
 
 def test_the_estimate_for_the_quickstart_holds_what_recorded_runs_took(monkeypatch):
     """In seconds, with two trainers: 284 of both, 240 of the device, 316 in all. 8.5 s of training a plan."""
-    monkeypatch.setattr(costs, "_per_image", lambda *asked: [("efficientvit_fmnist", 34.0 / 4096)])
+    monkeypatch.setattr(costs, "_per_image", lambda *arguments: [("efficientvit_fmnist", 34.0 / 4096)])
     monkeypatch.setattr(costs, "trainers_here", lambda space: 2)
     monkeypatch.setattr(costs, "is_virtual", lambda system: True)
     time = space_costs(check_space(Path(SPACE_FILES).parents[3] / "spaces" / "quickstart.yaml", []).require()).time
@@ -155,9 +155,9 @@ def test_the_costs_in_words():
     [(30.0, 30.0, "about 30 s"), (90.0, 300.0, "about 1.5 to 5 min"), (3000.0, 9000.0, "about 0.83 to 2.5 h")],
 )
 def test_durations_share_a_unit(low, high, text):
-    assert costs._durations(costs.Span(low, high)) == text
+    assert costs._durations(costs.ValueRange(low, high)) == text
 
 
 def test_large_numbers_are_written_out():
-    assert str(costs.Span(70.6, 4481.3)) == "70.6 to 4,481"
-    assert str(costs.Span(1.0, 1.0)) == "1"
+    assert str(costs.ValueRange(70.6, 4481.3)) == "70.6 to 4,481"
+    assert str(costs.ValueRange(1.0, 1.0)) == "1"

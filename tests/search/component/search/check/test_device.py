@@ -26,22 +26,24 @@ def checked(device, *overrides: str):
 
 
 def with_runtime(description, name: str, **changes):
-    runtimes = tuple(one._replace(**changes) if one.name == name else one for one in description.info.runtimes)
+    runtimes = tuple(
+        runtime._replace(**changes) if runtime.name == name else runtime for runtime in description.info.runtimes
+    )
     return replace(description, info=description.info._replace(runtimes=runtimes))
 
 
 def test_every_runtime_provider_and_precision_is_judged():
-    found = checked(
+    checked_devices = checked(
         NANO,
         "space.backend=[tensorrt, onnxruntime]",
         "space.provider=[cpu, gpu, cuda]",
         "space.quantization=[fp32, fp16, int8_dynamic]",
     )
     seen = {
-        (one.deployment.runtime, one.deployment.provider, one.deployment.precision): one
-        for one in found.devices[0].judged
+        (judgement.deployment.runtime, judgement.deployment.provider, judgement.deployment.precision): judgement
+        for judgement in checked_devices.devices[0].judged
     }
-    assert {key for key, one in seen.items() if one.reason is None} == {
+    assert {key for key, judgement in seen.items() if judgement.reason is None} == {
         *(("tensorrt", "gpu", precision) for precision in ("fp32", "fp16")),
         *(("onnxruntime", "cpu", precision) for precision in ("fp32", "fp16", "int8_dynamic")),
     }
@@ -56,9 +58,9 @@ def test_every_runtime_provider_and_precision_is_judged():
 def test_only_plans_that_the_device_can_run_are_counted():
     overrides = "space.backend=[onnxruntime, openvino]", "space.provider=[cpu, npu]"
     everything = plan_space(check_space(QUICKSTART, overrides).require().space).count()
-    found = checked(descriptions.find("intel_cpu"), *overrides)
+    checked_devices = checked(descriptions.find("intel_cpu"), *overrides)
     without_npu = plan_space(check_space(QUICKSTART, (*overrides[:1], "space.provider=cpu")).require().space).count()
-    assert found.valid.plans == without_npu < everything
+    assert checked_devices.valid.plans == without_npu < everything
 
 
 COREML = "space.backend=coreml", "space.quantization=fp32"
@@ -149,10 +151,10 @@ def test_the_command_prints_json():
     result = CliRunner().invoke(
         app, ["check", "--no-costs", QUICKSTART, "--as", "jetson_nano", "--json", "space.backend=onnxruntime"]
     )
-    found = json.loads(result.stdout)
-    assert found["study"] == "quickstart"
-    assert found["devices"][0]["name"] == "jetson_nano"
-    assert found["devices"][0]["deployments"][0] == {
+    printed = json.loads(result.stdout)
+    assert printed["study"] == "quickstart"
+    assert printed["devices"][0]["name"] == "jetson_nano"
+    assert printed["devices"][0]["deployments"][0] == {
         "runtime": "onnxruntime",
         "provider": "cpu",
         "precision": "fp32",
@@ -170,7 +172,7 @@ FLEET = ("devices.nano=http://nano:8470", "devices.pi5=http://pi5:8470", "space.
 
 def fleet(*overrides: str):
     """Judged for a Jetson Nano with a power meter and a Raspberry Pi without."""
-    nano, pi5 = (descriptions.find_named(one) for one in ("nano=jetson_nano", "pi5=raspberry_pi5"))
+    nano, pi5 = (descriptions.find_named(name) for name in ("nano=jetson_nano", "pi5=raspberry_pi5"))
     described = [
         replace(nano, info=nano.info._replace(power_meter="ina3221")),
         replace(pi5, info=pi5.info._replace(power_meter=None)),
@@ -180,10 +182,10 @@ def fleet(*overrides: str):
 
 def test_the_plans_of_a_fleet_are_those_that_all_of_its_devices_can_run():
     alone = checked(NANO, "space.backend=onnxruntime").valid.plans
-    found = fleet()
-    assert [one.description.name for one in found.devices] == ["nano", "pi5"]
-    assert 0 < found.valid.plans <= alone
-    assert "on nano:" in found.describe().splitlines()
+    checked_devices = fleet()
+    assert [device.description.name for device in checked_devices.devices] == ["nano", "pi5"]
+    assert 0 < checked_devices.valid.plans <= alone
+    assert "on nano:" in checked_devices.describe().splitlines()
 
 
 def test_a_runtime_that_one_device_lacks_is_a_problem_that_names_it():
@@ -205,4 +207,4 @@ def test_the_command_takes_a_description_for_each_device():
     described = ["--as", "nano=jetson_nano", "--as", "pi5=raspberry_pi5"]
     result = CliRunner().invoke(app, ["check", "--no-costs", QUICKSTART, *described, "--json", *FLEET])
     assert result.exit_code == 0, result.output
-    assert [one["name"] for one in json.loads(result.stdout)["devices"]] == ["nano", "pi5"]
+    assert [device["name"] for device in json.loads(result.stdout)["devices"]] == ["nano", "pi5"]

@@ -28,11 +28,11 @@ def without(monkeypatch):
 
 
 def test_every_runtime_is_judged():
-    found = this_machine()
-    assert [part.name for part in found.parts["writes files for"]] == list(RUNTIMES)
-    assert [part.name for part in found.parts["runs files of"]] == list(RUNTIMES)
-    assert found.cores >= 1
-    json_text(found)
+    machine = this_machine()
+    assert [part.name for part in machine.parts["writes files for"]] == list(RUNTIMES)
+    assert [part.name for part in machine.parts["runs files of"]] == list(RUNTIMES)
+    assert machine.cores >= 1
+    json_text(machine)
 
 
 def test_onnxruntime_is_always_there():

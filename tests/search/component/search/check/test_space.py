@@ -47,7 +47,7 @@ def problems(tmp_path):
 
 def test_mistakes_of_different_kinds_are_found_together(problems, tmp_path):
     nowhere = tmp_path / "nowhere"
-    found = "\n".join(
+    text = "\n".join(
         problems(
             data=f"{{source: folder, root: {nowhere}, validation_share: much}}",
             lr="fast",
@@ -64,7 +64,7 @@ def test_mistakes_of_different_kinds_are_found_together(problems, tmp_path):
         "line 9: space.quantization[1]: 'int9' is not a valid value",
         "line 9: space.quantization[2]: 'bf16'",
     ):
-        assert expected in found
+        assert expected in text
 
 
 def test_a_missing_root_is_reported_once(problems):
@@ -75,11 +75,11 @@ def test_a_missing_root_is_reported_once(problems):
 def test_junk_and_weights_of_another_model_are_refused(problems, tmp_path):
     junk, other = tmp_path / "junk.pth", BUILTIN["mobilevit_fmnist"].path()
     junk.write_text("no weights at all")
-    given = {"vit_fmnist_p4": junk, "efficientvit_fmnist": other}
-    listed = ", ".join(f"{{name: {name}, weights: 'file:{path}'}}" for name, path in given.items())
-    found = problems(backbone=f"[{listed}]")
-    assert f"{junk} holds no weights" in found[0]
-    assert f"{other} does not hold weights of efficientvit_fmnist" in found[1]
+    files = {"vit_fmnist_p4": junk, "efficientvit_fmnist": other}
+    listed = ", ".join(f"{{name: {name}, weights: 'file:{path}'}}" for name, path in files.items())
+    lines = problems(backbone=f"[{listed}]")
+    assert f"{junk} holds no weights" in lines[0]
+    assert f"{other} does not hold weights of efficientvit_fmnist" in lines[1]
 
 
 def test_the_weights_of_a_teacher_are_read(problems, tmp_path):

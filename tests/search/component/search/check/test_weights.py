@@ -74,8 +74,8 @@ def test_weights_have_their_own_accuracy_when_the_file_says_their_preprocessing(
 @pytest.mark.parametrize("name", ["imagenet", *long("none", "halves")])
 def test_a_check_finds_the_normalisation_that_the_file_does_not_say(check, weights, name):
     images = 100 if name == "imagenet" else 500  # the others lose less
-    found = check(f'{{name: vit_fmnist_p4, weights: "file:{weights / name}.safetensors"}}', images)
-    (warning,) = [line for line in found.require().warnings if "vit_fmnist_p4" in line]
+    checked = check(f'{{name: vit_fmnist_p4, weights: "file:{weights / name}.safetensors"}}', images)
+    (warning,) = [line for line in checked.require().warnings if "vit_fmnist_p4" in line]
     assert f"with '{TEXT[name]}' beside them" in warning
     assert "with mean: 0.286, std: 0.353 classify" in warning
 

@@ -48,8 +48,8 @@ def test_every_trial_ends_with_its_record(logged, lines):
     assert written.keys() == records.keys()
     for number, record in records.items():
         key = record.keys.artifact_key if record.keys else None
-        found = written[number]
-        assert (found["reason"], found["metrics"], found["artifact_key"]) == (record.reason, record.metrics.values, key)
+        line = written[number]
+        assert (line["reason"], line["metrics"], line["artifact_key"]) == (record.reason, record.metrics.values, key)
 
 
 def test_every_line_says_when_where_and_which_study(logged, path):

@@ -109,10 +109,10 @@ def runs(mlflow, store):
 
     def read():
         client = mlflow.MlflowClient(store)
-        (experiment,) = [one for one in client.search_experiments() if one.name == "vitsearch"]
-        found = client.search_runs([experiment.experiment_id])
-        (parent,) = [run for run in found if run.data.tags["vitsearch.kind"] == "study"]
-        trials = [run for run in found if run.data.tags["vitsearch.kind"] == "trial"]
+        (experiment,) = [candidate for candidate in client.search_experiments() if candidate.name == "vitsearch"]
+        runs = client.search_runs([experiment.experiment_id])
+        (parent,) = [run for run in runs if run.data.tags["vitsearch.kind"] == "study"]
+        trials = [run for run in runs if run.data.tags["vitsearch.kind"] == "trial"]
         assert len({run.data.tags["vitsearch.trial"] for run in trials}) == len(trials)
         return parent, {int(run.data.tags["vitsearch.trial"]): run for run in trials}
 
@@ -134,14 +134,14 @@ def test_each_trial_is_a_run_below_that_of_the_study(sent, runs, capsys):
     assert (parent.info.run_name, parent.info.status) == ("fake", "FINISHED")
     assert trials.keys() == records.keys()
     for number, record in records.items():
-        found = trials[number]
-        assert found.info.run_name == f"trial {number}"
-        assert found.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert found.data.tags["vitsearch.outcome"] in (record.outcome, "duplicate")
-        assert found.data.tags.get("vitsearch.artifact_key") == record.keys.artifact_key
-        assert found.data.params["head_pruning_ratio"] == str(record.plan.compression.head_pruning_ratio)
+        run = trials[number]
+        assert run.info.run_name == f"trial {number}"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["vitsearch.outcome"] in (record.outcome, "duplicate")
+        assert run.data.tags.get("vitsearch.artifact_key") == record.keys.artifact_key
+        assert run.data.params["head_pruning_ratio"] == str(record.plan.compression.head_pruning_ratio)
         measured = {name: value for name, value in record.metrics.values.items() if value is not None}
-        assert found.data.metrics == measured
+        assert run.data.metrics == measured
 
 
 @LENIENT

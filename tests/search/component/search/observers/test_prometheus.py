@@ -32,13 +32,13 @@ def scrape(url):
     """Every sample as name and labels -> value; the study is a label of all."""
     with urllib.request.urlopen(url) as answer:
         text = answer.read().decode()
-    found = {}
+    samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = dict(sample.labels)
             assert labels.pop("study") == "fake"
-            found[sample.name.removeprefix("vitsearch_"), *labels.values()] = sample.value
-    return found
+            samples[sample.name.removeprefix("vitsearch_"), *labels.values()] = sample.value
+    return samples
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ class Scraping(Silent):
     """Asks for the metrics whenever a trial has ended."""
 
     url: str
-    found: list = field(default_factory=list)
+    samples: list = field(default_factory=list)
 
     def ended(self, number, record):
-        self.found.append(scrape(self.url))
+        self.samples.append(scrape(self.url))
 
 
 def test_a_run_is_seen_while_it_runs(make_study):
@@ -99,7 +99,7 @@ def test_a_run_is_seen_while_it_runs(make_study):
         replace(study, progress=scraping, runner=FakeRunner(before=look)).run()
         after = scrape(url)
     assert before == {("database_up",): 0}, "there is no study yet"
-    done = [sum(n for (name, *_), n in one.items() if name == "trials_total") for one in scraping.found]
+    done = [sum(n for (name, *_), n in scraped.items() if name == "trials_total") for scraped in scraping.samples]
     assert done == list(range(1, len(done) + 1))
     assert (after["database_up",], after["trainings_total",]) == (1, 2)
     assert claimed == [1, 1]
@@ -110,10 +110,10 @@ def test_budgets_have_what_is_left(make_study):
     study.runner.cost = lambda job: StageCost(0.25, {}, 1000.0, 0.5, "worker here/1")
     study.run()
     with serve_metrics("0", study.space) as url:
-        found = scrape(url)
-    assert found["budget_left_seconds", "trainers"] == 3600 - found["trainer_seconds_total",] < 3600
-    assert found["budget_left_seconds", "devices"] == 1800 - found["device_seconds_total",]
-    assert ("budget_left_seconds", "run") not in found
+        scraped = scrape(url)
+    assert scraped["budget_left_seconds", "trainers"] == 3600 - scraped["trainer_seconds_total",] < 3600
+    assert scraped["budget_left_seconds", "devices"] == 1800 - scraped["device_seconds_total",]
+    assert ("budget_left_seconds", "run") not in scraped
 
 
 def test_a_database_that_fails_is_opened_again(make_study, monkeypatch, warnings_of):

@@ -36,12 +36,12 @@ def exported():
 
 def test_each_trial_is_a_span_with_its_outcome(exported, run_with):
     records = run_with(exported.traces).records()
-    found = {span.attributes["vitsearch.trial"]: span for span in exported.named("trial")}
-    assert {number: span.attributes["vitsearch.outcome"] for number, span in found.items()} == {
+    spans = {span.attributes["vitsearch.trial"]: span for span in exported.named("trial")}
+    assert {number: span.attributes["vitsearch.outcome"] for number, span in spans.items()} == {
         number: record.outcome for number, record in records.items()
     }
-    assert all(span.parent is None for span in found.values())
-    assert {span.attributes["vitsearch.study"] for span in found.values()} == {"fake"}
+    assert all(span.parent is None for span in spans.values())
+    assert {span.attributes["vitsearch.study"] for span in spans.values()} == {"fake"}
 
 
 def test_a_stage_is_below_its_trial(exported, run_with):

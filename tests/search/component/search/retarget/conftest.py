@@ -13,7 +13,7 @@ import pytest
 
 from vitsearch.core.plan import Deployment, Plan
 from vitsearch.pipeline.pipeline import Pipeline
-from vitsearch.search.retarget.retargeting import Retargeting
+from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.retargeted import Retargeted, Target
@@ -59,7 +59,7 @@ class Moved:
     ) -> Retargeted:
         with self.study.opened() as (study, ledger):
             pipeline = self.pipeline(ledger, target)
-            return asyncio.run(Retargeting(study, ledger, pipeline, target, refused).run(every))
+            return asyncio.run(RetargetLoop(study, ledger, pipeline, target, refused).run(every))
 
     def pipeline(self, ledger: Ledger, target: Target) -> Pipeline:
         there = replace(

@@ -11,7 +11,7 @@ import pytest
 from vitsearch.core.figures import Metrics
 from vitsearch.core.plan import Deployment
 from vitsearch.core.record import Keys
-from vitsearch.search.retarget.candidates import Candidate, Finder
+from vitsearch.search.retarget.candidates import Finder, RetargetCandidate
 from vitsearch.study.retargeted import Target
 
 OWN = Deployment("local", "onnxruntime", "cpu", "fp32", 1)
@@ -19,8 +19,8 @@ HERE = Metrics.of({"cpu_ms_p50": 2.0, "latency_ms_p50": 2.5, "macs_m": 10.0, "pa
 
 
 @pytest.fixture
-def candidate(plan) -> Candidate:
-    return Candidate(3, OWN, HERE, replace(plan, deployments=(replace(OWN, device="nano"),)), 1, Keys(*"wgad"))
+def candidate(plan) -> RetargetCandidate:
+    return RetargetCandidate(3, OWN, HERE, replace(plan, deployments=(replace(OWN, device="nano"),)), 1, Keys(*"wgad"))
 
 
 def found(moved, target, **changes):

@@ -12,7 +12,7 @@ from vitsearch.core.pareto import front, loss
 from vitsearch.core.policy import POLICY
 from vitsearch.core.stage import Stage
 from vitsearch.errors import DeviceLost, ResourceError, StageError
-from vitsearch.search.retarget.retargeting import Retargeting
+from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front, read_models
 from vitsearch.study.printed.models import PrintedFront
@@ -29,15 +29,15 @@ def front_of(moved, device="nano"):
         return read_front(study, ledger, device)
 
 
-def trials(found):
-    return {point.trial for point in found.points}
+def trials(front):
+    return {point.trial for point in front.points}
 
 
 def test_the_front_is_that_of_all_models_measured(moved):
     moved.retarget()
     early = trials(front_of(moved))
-    found = moved.retarget(every=True)
-    losses = {number: loss(OBJECTIVES, record.metrics.values) for number, record in found.models.items()}
+    retargeted = moved.retarget(every=True)
+    losses = {number: loss(OBJECTIVES, record.metrics.values) for number, record in retargeted.models.items()}
     numbers = list(losses)
     assert early == trials(front_of(moved)) == {numbers[index] for index in front(list(losses.values()))}
 
@@ -50,10 +50,10 @@ def test_nothing_is_trained_and_no_file_is_made_where_the_stored_one_runs(moved)
 
 @pytest.mark.long
 def test_ten_graphs_are_measured_before_any_is_predicted_to_be_off_the_front(moved):
-    found = moved.retarget()
+    retargeted = moved.retarget()
     assert moved.board.measured[SCREEN.id] >= FIRST_GRAPHS
-    assert len(found.models) + len(found.predictions) == len(moved.retarget(every=True).models)
-    assert all(prediction.chance < 0.05 for prediction in found.predictions)
+    assert len(retargeted.models) + len(retargeted.predictions) == len(moved.retarget(every=True).models)
+    assert all(prediction.chance < 0.05 for prediction in retargeted.predictions)
 
 
 @pytest.mark.long
@@ -69,14 +69,14 @@ def test_what_was_predicted_is_what_is_measured_later(moved):
 @pytest.mark.long
 def test_a_model_that_the_device_measures_without_an_objective_is_left_out(moved, monkeypatch):
     """It would be asked for again and again."""
-    blind, plain = None, Retargeting._known
+    blind, plain = None, RetargetLoop._metrics
 
-    def known(self, candidate):
-        found = plain(self, candidate)
-        is_blind = candidate.trial == blind and found.value("latency_ms_p50") is not None
-        return found | Metrics({"latency_ms_p50": Figure(None, reason="it is shy")}) if is_blind else found
+    def metrics_of(self, candidate):
+        metrics = plain(self, candidate)
+        is_blind = candidate.trial == blind and metrics.value("latency_ms_p50") is not None
+        return metrics | Metrics({"latency_ms_p50": Figure(None, reason="it is shy")}) if is_blind else metrics
 
-    monkeypatch.setattr(Retargeting, "_known", known)
+    monkeypatch.setattr(RetargetLoop, "_metrics", metrics_of)
     blind = max(moved.retarget(every=True).models)
     assert moved.retarget(every=True).left_out[blind] == "latency_ms_p50: it is shy"
 
@@ -90,9 +90,9 @@ def test_every_measured_graph_is_predicted_from_the_others(moved):
 
 @pytest.mark.long
 def test_a_second_call_measures_nothing_and_finds_the_same(moved):
-    found = moved.retarget()
+    retargeted = moved.retarget()
     measured = Counter(moved.board.measured)
-    assert moved.retarget() == found
+    assert moved.retarget() == retargeted
     assert moved.board.measured == measured
 
 
@@ -126,9 +126,9 @@ def test_limits_refer_to_the_baseline_on_the_new_device(moved):
     limits = {"cpu_ms_p50": {"max_ratio": 0.5}}
     strict = moved.study.with_space(limits=limits)
     strict.run()  # adopts the limits
-    found = replace(moved, study=strict).retarget(every=True)
-    base = found.baseline.metrics.value("latency_ms_p50")
-    assert found.baseline.keys.device_id == "nano-1"
+    retargeted = replace(moved, study=strict).retarget(every=True)
+    base = retargeted.baseline.metrics.value("latency_ms_p50")
+    assert retargeted.baseline.keys.device_id == "nano-1"
     with strict.opened() as (study, ledger):
         models = read_models(study, ledger, "nano")
     assert all(point.metrics.value("latency_ms_p50") <= 0.5 * base for point in models.points)
@@ -150,19 +150,19 @@ def test_the_own_front_of_the_study_stays_as_it_is(moved):
 
 @pytest.mark.long
 def test_another_runtime_gets_files_from_the_trained_weights_once(moved):
-    found = moved.retarget(OPENVINO, every=True)
-    made = Counter(moved.study.runner.runs)
-    assert (made[Stage.TRAIN], made[Stage.PROXY], made[Stage.BASE]) == (0, 0, 0)
-    assert made[Stage.EXPORT] == len(found.models)
-    assert {record.plan.deployment.runtime for record in found.models.values()} == {"openvino"}
+    retargeted = moved.retarget(OPENVINO, every=True)
+    stages = Counter(moved.study.runner.runs)
+    assert (stages[Stage.TRAIN], stages[Stage.PROXY], stages[Stage.BASE]) == (0, 0, 0)
+    assert stages[Stage.EXPORT] == len(retargeted.models)
+    assert {record.plan.deployment.runtime for record in retargeted.models.values()} == {"openvino"}
     moved.retarget(OPENVINO, every=True)
-    assert moved.study.runner.runs == made
+    assert moved.study.runner.runs == stages
 
 
 def test_the_baseline_stays_in_fp32(moved):
-    found = moved.retarget(DYNAMIC)
-    assert {record.plan.deployment.precision for record in found.models.values()} == {"int8_dynamic"}
-    assert found.baseline.plan.deployment.precision == "fp32"
+    retargeted = moved.retarget(DYNAMIC)
+    assert {record.plan.deployment.precision for record in retargeted.models.values()} == {"int8_dynamic"}
+    assert retargeted.baseline.plan.deployment.precision == "fp32"
 
 
 def test_models_that_differ_in_what_the_target_replaces_are_one(moved):
@@ -174,9 +174,9 @@ def test_models_that_cannot_run_there_are_left_out_with_the_reason(moved):
     def refused(plan):
         return "no int8 here" if plan.deployment.precision != "fp32" else None
 
-    found = moved.retarget(every=True, refused=refused)
-    assert set(found.left_out.values()) == {"no int8 here"}
-    assert {record.plan.deployment.precision for record in found.models.values()} == {"fp32"}
+    retargeted = moved.retarget(every=True, refused=refused)
+    assert set(retargeted.left_out.values()) == {"no int8 here"}
+    assert {record.plan.deployment.precision for record in retargeted.models.values()} == {"fp32"}
 
 
 def test_a_device_that_runs_no_model_is_refused(moved):
@@ -193,9 +193,9 @@ def test_a_device_that_does_not_run_the_baseline_is_refused(moved):
 
 
 def test_a_precision_that_is_trained_for_leaves_trained_models_out(moved):
-    found = moved.retarget(Target("nano", quantization="int8_qat"), every=True)
-    assert set(found.left_out.values()) == {"int8_qat needs a training, and nothing is trained for another device"}
-    assert {record.rung for record in found.models.values()} == {0}
+    retargeted = moved.retarget(Target("nano", quantization="int8_qat"), every=True)
+    assert set(retargeted.left_out.values()) == {"int8_qat needs a training, and nothing is trained for another device"}
+    assert {record.rung for record in retargeted.models.values()} == {0}
 
 
 def test_a_model_whose_weights_are_gone_is_left_out_and_not_trained(moved):
@@ -203,9 +203,9 @@ def test_a_model_whose_weights_are_gone_is_left_out_and_not_trained(moved):
     with moved.study.opened() as (_, ledger):
         checkpoint = ledger.training(trained.keys.weights_key, trained.rung).checkpoint_sha256
     FileStore(moved.study.folder / "artifacts").get(checkpoint).unlink()
-    found = moved.retarget(OPENVINO, every=True)
+    retargeted = moved.retarget(OPENVINO, every=True)
     assert moved.study.runner.runs[Stage.TRAIN] == 0
-    assert any("the weights are gone" in reason for reason in found.left_out.values())
+    assert any("the weights are gone" in reason for reason in retargeted.left_out.values())
 
 
 def test_a_model_that_fails_there_is_left_out_and_the_others_are_measured(moved):
@@ -217,6 +217,6 @@ def test_a_model_that_fails_there_is_left_out_and_the_others_are_measured(moved)
             raise StageError("measure", "crash", "the runtime died")
 
     moved.board.before = broken
-    found = moved.retarget(every=True)
-    assert list(found.left_out.values()) == ["measuring failed (crash): the runtime died"]
-    assert len(found.models) + 1 == len(moved.retarget(every=True).models)
+    retargeted = moved.retarget(every=True)
+    assert list(retargeted.left_out.values()) == ["measuring failed (crash): the runtime died"]
+    assert len(retargeted.models) + 1 == len(moved.retarget(every=True).models)

@@ -49,12 +49,12 @@ class Place:
     study: Study
     ledger: Ledger
     device: FakeDevice
-    made: Callable[[Runner], Pipeline]
+    make_pipeline: Callable[[Runner], Pipeline]
     runner: Runner
 
     @asynccontextmanager
     async def pipeline(self):
-        yield self.made(self.runner)
+        yield self.make_pipeline(self.runner)
 
 
 def test_a_run_has_the_space_of_the_target_and_workers_that_train_nothing(moved, monkeypatch):
@@ -72,7 +72,9 @@ def test_a_run_has_the_space_of_the_target_and_workers_that_train_nothing(moved,
     monkeypatch.setattr(run.finished_session, "opened", opened)
     monkeypatch.setattr(run, "deployable_on", lambda *_: lambda deployment: None)
     monkeypatch.setattr(run.legality, "reasons", lambda *_: [])
-    found = retarget(moved.study.space.storage.removeprefix("sqlite:///"), Target("nano", threads=2), False, Silent())
+    retargeted = retarget(
+        moved.study.space.storage.removeprefix("sqlite:///"), Target("nano", threads=2), False, Silent()
+    )
     assert (spaces[0].device_names, spaces[0].measure.threads) == (("nano",), 2)
     assert isinstance(runners[0], UntrainedRunner)
-    assert {record.plan.deployment.device for record in found.models.values()} == {"nano"}
+    assert {record.plan.deployment.device for record in retargeted.models.values()} == {"nano"}

@@ -31,8 +31,8 @@ def work(costs, ran_on, seconds):
     costs.write()
 
 
-def budget(costs, clock, **asked):
-    return Budget(Search(**asked), costs, "study", clock)
+def budget(costs, clock, **limits):
+    return Budget(Search(**limits), costs, "study", clock)
 
 
 def test_without_a_budget_nothing_is_spent(costs):
@@ -42,11 +42,11 @@ def test_without_a_budget_nothing_is_spent(costs):
 
 def test_the_wall_time_is_that_of_this_run(costs):
     clock = Clock()
-    found = budget(costs, clock, budget="1m")
+    limited = budget(costs, clock, budget="1m")
     clock.now_s += 59.0
-    assert found.why_spent() is None
+    assert limited.why_spent() is None
     clock.now_s += 2.0
-    assert found.why_spent() == "the budget of 60 s is spent"
+    assert limited.why_spent() == "the budget of 60 s is spent"
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_the_wall_time_is_that_of_this_run(costs):
 )
 def test_the_hours_are_those_of_all_runs(costs, name, ran_on, who):
     clock = Clock()
-    found = budget(costs, clock, **{name: "1h"})
+    limited = budget(costs, clock, **{name: "1h"})
     work(costs, ran_on, 1800.0)
-    assert found.why_spent() is None
+    assert limited.why_spent() is None
     work(costs, ran_on, 1900.0)
-    assert found.why_spent() is None, "the database is not asked each time"
+    assert limited.why_spent() is None, "the database is not asked each time"
     clock.now_s += LOOK_S
-    assert found.why_spent() == f"the {who} have worked 3700 s, their budget is 3600 s"
+    assert limited.why_spent() == f"the {who} have worked 3700 s, their budget is 3600 s"
     assert budget(costs, clock, **{name: "1h"}).why_spent() is not None
 
 

@@ -39,12 +39,12 @@ class Leaving(FakeDevice):
     leaves_at: int = LEAVES_AT
     is_back: Callable[[], bool] = lambda: False
     waiting: list[str] = field(default_factory=list)
-    asked: int = 0
+    calls: int = 0
     most_waiting: int = 0
 
     async def measure(self, artifact, deployment, protocol, repeat):
-        self.asked += 1
-        if self.asked >= self.leaves_at and not self.is_back():
+        self.calls += 1
+        if self.calls >= self.leaves_at and not self.is_back():
             self.waiting.append(protocol.id)
             self.most_waiting = max(self.most_waiting, self.waiting.count(SCREEN.id))
             try:
@@ -80,10 +80,10 @@ def status(study):
 
 
 def test_training_goes_on_and_every_trial_is_told_once(study):
-    device, made, seen = study.device, study.runner.runs, {}
+    device, stages, seen = study.device, study.runner.runs, {}
 
     def has_trained_without_it():
-        if made["train"] and device.waiting and not seen.get("status"):
+        if stages["train"] and device.waiting and not seen.get("status"):
             seen["status"] = status(study)
         return bool(seen.get("status"))
 

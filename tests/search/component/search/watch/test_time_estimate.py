@@ -50,8 +50,8 @@ def remaining(study, **changes):
 def screened_once(basis):
     """The figures of a study whose graphs were all screened once."""
     beside = {"basis": basis, "paired": fake_ratio(2.0)} if basis == "paired" else {}
-    found = pool([fake_measurement(2.0, SCREEN, **beside)])
-    return SimpleNamespace(pooled=lambda keys: found)
+    pooled = pool([fake_measurement(2.0, SCREEN, **beside)])
+    return SimpleNamespace(pooled=lambda keys: pooled)
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ def test_models_near_the_front_are_expected_to_be_re_measured(finished):
     slower = Metrics({cost: Figure(1.01 * value, 0.97 * value, 1.05 * value)})
     near = replace(best, metrics=best.metrics | slower, keys=replace(best.keys, graph_key="n" * 64))
     with remaining(finished) as estimate:
-        known = {keys.graph_key for keys, _ in estimate._shown(records)}
+        graph_keys = {keys.graph_key for keys, _ in estimate._shown(records)}
         with_near = {keys.graph_key for keys, _ in estimate._shown(records | {9999: near})}
-    assert with_near - known == {"n" * 64}
+    assert with_near - graph_keys == {"n" * 64}
 
 
 def test_nothing_is_known_of_the_time_left_before_the_first_training(seen):

@@ -13,10 +13,10 @@ from vitsearch.search.check.weights_hub import FILE, weights_hub
 
 
 class Hub(BaseHTTPRequestHandler):
-    status, asked = 200, []
+    status, paths = 200, []
 
     def do_HEAD(self):
-        self.asked.append(self.path)
+        self.paths.append(self.path)
         self.send_response(self.status)
         self.end_headers()
 
@@ -26,7 +26,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    server = HTTPServer(("127.0.0.1", 0), type("ThisHub", (Hub,), {"asked": []}))
+    server = HTTPServer(("127.0.0.1", 0), type("ThisHub", (Hub,), {"paths": []}))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -40,23 +40,23 @@ def at(server):
 
 
 def test_a_hub_that_answers_is_asked_for_a_file_of_timm(hub):
-    found = weights_hub(at(hub))
-    assert (found.name, found.works) == ("127.0.0.1", True)
-    assert hub.RequestHandlerClass.asked == [f"/{FILE}"]
+    hub_part = weights_hub(at(hub))
+    assert (hub_part.name, hub_part.works) == ("127.0.0.1", True)
+    assert hub.RequestHandlerClass.paths == [f"/{FILE}"]
 
 
 def test_a_hub_that_refuses_says_so(hub):
     hub.RequestHandlerClass.status = 403
-    found = weights_hub(at(hub))
-    assert not found.works
-    assert found.detail.startswith("answers 403 Forbidden: without weights in the cache, write 'weights: none'")
+    hub_part = weights_hub(at(hub))
+    assert not hub_part.works
+    assert hub_part.detail.startswith("answers 403 Forbidden: without weights in the cache, write 'weights: none'")
 
 
 def test_a_hub_that_does_not_answer_is_waited_for_briefly():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        found = weights_hub({"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}, timeout_s=0.2)
-    assert not found.works
+        hub_part = weights_hub({"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}, timeout_s=0.2)
+    assert not hub_part.works
     assert time.monotonic() - started < 60
 
 

@@ -18,8 +18,8 @@ SCREEN = metrics(latency_ms_p50=2.0, energy_mj=None)
 
 
 def test_energy_and_sustained_latency_follow_latency_and_power_is_constant():
-    found = predict_costs(["accuracy", *PROPORTIONAL_TO], SCREEN, [BASELINE])
-    assert (found["energy_mj"], found["latency_ms_sustained_p50"], found["power_w"]) == (8.0, 3.0, 4.0)
+    costs = predict_costs(["accuracy", *PROPORTIONAL_TO], SCREEN, [BASELINE])
+    assert (costs["energy_mj"], costs["latency_ms_sustained_p50"], costs["power_w"]) == (8.0, 3.0, 4.0)
 
 
 def test_the_ratio_is_that_of_the_confirmed_models():
@@ -34,8 +34,8 @@ def test_screened_costs_are_not_replaced():
 def test_a_cost_without_data_has_no_prediction():
     assert predict_costs(["energy_mj"], SCREEN, [metrics()])["energy_mj"] is None
     assert predict_costs(["energy_mj"], metrics(), [BASELINE])["energy_mj"] is None
-    known = BASELINE | metrics(peak_memory_mb=9.0)
-    assert predict_costs(["peak_memory_mb"], SCREEN, [known])["peak_memory_mb"] is None
+    confirmed = BASELINE | metrics(peak_memory_mb=9.0)
+    assert predict_costs(["peak_memory_mb"], SCREEN, [confirmed])["peak_memory_mb"] is None
 
 
 def test_every_cost_is_screened_or_predicted():
@@ -44,6 +44,6 @@ def test_every_cost_is_screened_or_predicted():
 
 
 def test_a_cost_on_one_device_of_a_fleet_is_predicted_from_the_latency_there():
-    known = Metrics.of({"latency_ms_p50": 8.0, "latency_ms_p50@pi": 2.0, "energy_mj@pi": 6.0})
+    confirmed = Metrics.of({"latency_ms_p50": 8.0, "latency_ms_p50@pi": 2.0, "energy_mj@pi": 6.0})
     screen = Metrics.of({"latency_ms_p50": 8.0, "latency_ms_p50@pi": 4.0})
-    assert predict_costs(["energy_mj@pi"], screen, [known])["energy_mj@pi"] == 12.0
+    assert predict_costs(["energy_mj@pi"], screen, [confirmed])["energy_mj@pi"] == 12.0

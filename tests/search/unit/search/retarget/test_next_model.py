@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitsearch.core.limits import Bound
-from vitsearch.search.retarget.next_model import Estimate, Goals, chances, gains, scaled, unscaled
+from vitsearch.search.goals import Goals
+from vitsearch.search.retarget.next_model import Estimate, chances, gains, scaled, unscaled
 
 NAMES = ("accuracy", "latency_ms_p50")
 GOALS = Goals(NAMES, (Bound("accuracy", ">=", 0.8),), (0.2, math.log(10.0)))
@@ -42,22 +43,22 @@ def test_a_limit_on_a_metric_that_is_no_objective_counts():
 
 
 @given(MODELS)
-def test_somebody_is_on_the_front_where_a_model_is_within_the_limits(found):
-    models = [model(*one) for one in found]
+def test_somebody_is_on_the_front_where_a_model_is_within_the_limits(figures):
+    models = [model(*row) for row in figures]
     total = chances(GOALS, models).sum()
-    assert total >= 1.0 if any(accuracy >= 0.8 for accuracy, _, _ in found) else total == 0.0
+    assert total >= 1.0 if any(accuracy >= 0.8 for accuracy, _, _ in figures) else total == 0.0
 
 
 @given(MODELS)
-def test_nothing_is_lost_by_measuring(found):
-    models = [model(*one) for one in found]
+def test_nothing_is_lost_by_measuring(figures):
+    models = [model(*row) for row in figures]
     assert (gains(GOALS, models, models) >= 0.0).all()
 
 
 def test_what_is_measured_adds_nothing_and_what_is_better_adds_most():
-    known = [model(0.9, 2.0)]
+    measured = [model(0.9, 2.0)]
     same, better, best, worse = gains(
-        GOALS, known, [model(0.9, 2.0), model(0.9, 1.5), model(0.92, 1.0), model(0.88, 3.0)]
+        GOALS, measured, [model(0.9, 2.0), model(0.9, 1.5), model(0.92, 1.0), model(0.88, 3.0)]
     )
     assert (same, worse) == pytest.approx((0.0, 0.0), abs=1e-9)
     assert 0.0 < better < best

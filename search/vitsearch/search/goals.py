@@ -1,0 +1,38 @@
+"""What a search wants: its objectives, its limits, and the corner from which hypervolume is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitsearch.core.figures import NO_METRICS, Metrics
+from vitsearch.core.limits import Bound, constraints, screened
+from vitsearch.core.pareto import Loss
+from vitsearch.core.record import Record
+
+FITS = "fits"
+"""The constraint that a model breaks which the device cannot hold or run."""
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What does not change while a study runs: objectives, limits, the corner from which hypervolume is measured, how
+    much better than the best known accuracy a backbone's plans may become (`margin`; nothing becomes better where
+    nothing is trained), and the metrics of the unpruned baseline."""
+
+    objectives: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    reference: Loss
+    margin: float = 0.0
+    baseline: Metrics = NO_METRICS
+
+    def screened_constraints(self, metrics: Metrics) -> dict[str, float]:
+        """By how much the limits that a screening measurement can judge are broken."""
+        return constraints(screened(self.bounds), metrics.values)
+
+    def constraints_of(self, record: Record, metrics: Metrics) -> dict[str, float]:
+        """By how much a finished trial with these `metrics` breaks today's limits, which may be others than those of
+        its time. Whether the device can hold a model is a limit too."""
+        if record.outcome == "off_space":
+            return {}  # no plan of the space is like it
+        fits = {FITS: 1.0 if record.outcome == "does_not_fit" else -1.0}
+        return constraints(self.bounds, metrics.values) | fits

@@ -1,0 +1,43 @@
+"""The records with which a trial ends because of its figures: infeasible or dominated after its screening measurement,
+or confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vitsearch.core.figures import Metrics
+from vitsearch.core.limits import constraints
+from vitsearch.core.pareto import dominates, loss
+from vitsearch.core.record import Keys, Record, RunningTrial
+from vitsearch.search.goals import Goals
+from vitsearch.search.posterior import Posterior
+
+NO_GAIN = "no predicted gain"
+
+
+def judge_screen(posterior: Posterior, trial: RunningTrial) -> Record | None:
+    """The record of a trial that is infeasible or dominated; None when it may continue.
+
+    A trial that only the width of its intervals keeps from being as good as another is tied with it, and continues.
+    """
+    broken = posterior.goals.screened_constraints(trial.metrics)
+    if names := [name for name, value in broken.items() if value > 0]:
+        return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
+    return _dominated(posterior, trial, broken)
+
+
+def _dominated(posterior: Posterior, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:
+    goals, cap = posterior.goals, posterior.cap(trial.plan.backbone)
+    best = loss(goals.objectives, trial.metrics.at_end(better=True).values | {"accuracy": cap})
+    if best is None:
+        return None
+    for number, point in posterior.front_losses():
+        if dominates(point, best):
+            best_known = f"{cap:.4f} (best known accuracy + {goals.margin})"
+            return trial.to_record("dominated", f"dominated by trial {number} even if it reached {best_known}", broken)
+    return None
+
+
+def confirmed(goals: Goals, trial: RunningTrial, keys: Keys, metrics: Metrics) -> Record:
+    broken = constraints(goals.bounds, metrics.values)
+    return Record("confirmed", trial.plan, "", keys, metrics, broken, trial.proxy, trial.rung)

@@ -1,0 +1,100 @@
+"""The hypervolume that a plan is expected to add, before it is trained and after it was put aside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from support.schedulers import KEYS, OBJECTIVES, PLAN, REFERENCE, metrics, posterior_of, screened
+from vitsearch.core import pareto
+from vitsearch.core.limits import Bound
+from vitsearch.core.pareto import loss
+from vitsearch.core.policy import POLICY
+from vitsearch.core.record import ProxyScore, Record, RunningTrial
+from vitsearch.search.acquisition import expected_front, expected_gain, gain_of_put_aside
+from vitsearch.search.goals import Goals
+from vitsearch.search.posterior import Posterior
+
+
+def gain_now(posterior, trial):
+    return expected_gain(posterior, trial, expected_front(posterior))
+
+
+def predicted(accuracy, ms, deviation=0.0):
+    return RunningTrial(1, PLAN, KEYS, metrics(cpu_ms_p50=ms), accuracy=accuracy, deviation=deviation)
+
+
+def test_the_gain_of_a_certain_plan_is_the_hypervolume_that_it_adds(confirmed):
+    posterior = posterior_of({0: confirmed(0.9, 2.0)})
+    points = [loss(OBJECTIVES, {"accuracy": a, "cpu_ms_p50": ms}) for a, ms in ((0.88, 1.0), (0.9, 2.0))]
+    assert gain_now(posterior, predicted(0.88, 1.0)) == pytest.approx(pareto.gain(points[0], points[1:], REFERENCE))
+
+
+def test_a_plan_that_may_become_better_than_predicted_has_an_expected_gain(confirmed):
+    posterior = posterior_of({0: confirmed(0.9, 2.0)})
+    assert gain_now(posterior, predicted(0.895, 2.0)) == 0.0
+    wide, narrow = (gain_now(posterior, predicted(0.895, 2.0, deviation)) for deviation in (0.02, 0.006))
+    assert wide > narrow > 0.0
+
+
+def test_a_plan_that_may_be_better_only_within_the_tolerance_has_no_gain(confirmed):
+    posterior = posterior_of({0: confirmed(0.9, 2.0)})
+    assert gain_now(posterior, predicted(0.9, 2.0, POLICY.equality.accuracy_of_models)) == 0.0
+
+
+def test_the_expected_gain_is_the_mean_over_what_the_accuracy_may_become(confirmed):
+    """Far inside the reference the gain is linear in accuracy, so its mean is that of the mean."""
+    posterior = posterior_of()
+    certain, open_ = (gain_now(posterior, predicted(0.9, 1.0, deviation)) for deviation in (0.0, 0.01))
+    assert open_ == pytest.approx(certain, rel=1e-3)
+
+
+def test_a_plan_that_is_likelier_to_miss_the_reference_is_not_worth_its_training():
+    posterior = posterior_of()
+    assert gain_now(posterior, predicted(0.79, 1.0, 0.05)) == 0.0  # the reference is at .8
+    assert gain_now(posterior, predicted(0.81, 1.0, 0.05)) > 0.0
+
+
+def test_what_is_being_trained_counts_as_predicted(confirmed):
+    posterior = posterior_of()
+    same = predicted(0.9, 1.0, 0.0)
+    assert expected_gain(posterior, same, expected_front(posterior, [same])) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_plan_without_all_objectives_or_prediction_has_no_gain():
+    posterior = posterior_of()
+    assert gain_now(posterior, predicted(0.9, None)) == 0.0
+    assert gain_now(posterior, predicted(None, 1.0)) == 0.0
+
+
+def test_what_would_break_a_limit_of_accuracy_adds_nothing(plan):
+    objectives = ("cpu_ms_p50", "size_mb")
+    corner = loss(objectives, {"cpu_ms_p50": 4.4, "size_mb": 9.0})
+    goals = Goals(objectives, (Bound("accuracy", ">=", 0.8),), corner, 0.01)
+    posterior = Posterior(goals, {}, {"fake_vit": 0.9})
+    trial = replace(screened(plan, 1.0), metrics=metrics(cpu_ms_p50=1.0, size_mb=1.0), deviation=0.01)
+    assert gain_now(posterior, replace(trial, accuracy=0.3)) == 0.0
+    assert gain_now(posterior, replace(trial, accuracy=0.85)) > 0.0
+
+
+def put_aside(plan, outcome, ms, predicted=None):
+    proxy = ProxyScore(0.8, 0.1, 0.1, predicted, 0.0) if predicted else None
+    return Record(outcome, plan, keys=KEYS, metrics=metrics(cpu_ms_p50=ms), proxy=proxy)
+
+
+def test_a_relaxed_limit_readmits_infeasible_trials(plan):
+    record = put_aside(plan, "infeasible", 3.0)
+    assert gain_of_put_aside(posterior_of(bounds=[Bound("cpu_ms_p50", "<=", 2.0)]), 9, record) == 0.0
+    assert gain_of_put_aside(posterior_of(bounds=[Bound("cpu_ms_p50", "<=", 3.5)]), 9, record) > 0.0
+
+
+def test_a_trial_behind_the_front_stays_aside(plan, confirmed):
+    record = put_aside(plan, "not_promoted", 2.0, predicted=0.85)
+    assert gain_of_put_aside(posterior_of(), 9, record) > 0.0
+    assert gain_of_put_aside(posterior_of({1: confirmed(0.9, 1.0)}), 9, record) == 0.0
+
+
+@pytest.mark.parametrize("outcome", ["confirmed", "failed", "does_not_fit", "off_space", "duplicate"])
+def test_finished_trials_are_not_readmitted(plan, outcome):
+    assert gain_of_put_aside(posterior_of(), 9, put_aside(plan, outcome, 1.0, predicted=0.9)) == 0.0
