@@ -84,7 +84,7 @@ $(CONVERTER): $(READY)
 test-agent: $(AGENT_READY)
 	$(AGENT_VENV)/bin/python $(PYTEST) -n $(AGENT_WORKERS) $(AGENT_INI) --outcomes=$(AGENT_VENV)/outcomes.json tests/evaluators
 
-$(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_evaluators -name "*.py")
+$(AGENT_READY): evaluators/pyproject.toml constraints.txt $(shell find evaluators/vitsearch_agent -name "*.py")
 	$(call new-environment,$(AGENT_VENV))
 	@echo "$(AGENT_VENV): installing the agent alone, as a device has it, and what tests it"
 	@$(AGENT_VENV)/bin/python -m pip install --quiet --constraint constraints.txt hypothesis pytest pytest-xdist
@@ -112,7 +112,7 @@ test-lowest: $(LOWEST_READY)
 $(LOWEST_READY): pyproject.toml evaluators/pyproject.toml
 	$(call new-environment,$(LOWEST_VENV))
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
-	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-evaluators --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
+	$(LOWEST_VENV)/bin/uv pip compile --quiet --resolution lowest-direct --no-emit-package vitsearch-agent --group dev --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt --editable ./evaluators --editable ".[openvino]" --group dev
 	@touch $@
 
@@ -130,7 +130,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/vermin --no-tips --target=3.6- --violations evaluators/vitsearch_evaluators
+	$(BIN)/vermin --no-tips --target=3.6- --violations evaluators/vitsearch_agent
 	$(BIN)/python tools/lint_scripts.py
 
 format: setup

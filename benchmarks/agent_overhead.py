@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.measure.child import process_usage
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.client.client import DeviceClient
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.measure.child import process_usage
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 NO_OP = ONE_PROCESS._replace(id="no-op", warmup_min_runs=0, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 JOB_MOST_MS, IDLE_MOST_MB, IDLE_MOST_SHARE, UPLOAD_MOST_S = 100.0, 30.0, 0.001, 0.4

@@ -26,8 +26,8 @@ from pathlib import Path
 import bare_loop
 from bare_loop import RUNS, WARM_UP_RUNS, WARM_UP_S
 
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 MODELS = {
     "vit_fmnist_p4": (28, 1),

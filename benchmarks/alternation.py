@@ -51,15 +51,15 @@ def main() -> int:
 
 def ratios(path: Path, cycles: int) -> list[float]:
     """The ratio of an alternating block to a steady one, for each cycle."""
-    from vitsearch_evaluators.measure.child.bursts import (
+    from vitsearch_agent.measure.child.bursts import (
         BLOCK_MINIMUM_RUNS,
         BLOCK_S,
         REFERENCE_SETTLE_S,
         Timed,
         settle_s,
     )
-    from vitsearch_evaluators.measure.child.timed_loop import Clocks, gc_disabled, timed_runs
-    from vitsearch_evaluators.runtimes import create, reference_models
+    from vitsearch_agent.measure.child.timed_loop import Clocks, gc_disabled, timed_runs
+    from vitsearch_agent.runtimes import create, reference_models
 
     runtime, clocks = create("onnxruntime"), Clocks()
     options = runtime.check_options({})

@@ -34,7 +34,7 @@ from vitsearch.export.device_jobs import device_job
 from vitsearch.storage.stores import store_of
 from vitsearch.study.front import read_front
 from vitsearch.study.lookup import opened as opened_study
-from vitsearch_evaluators.artifacts import model_files
+from vitsearch_agent.artifacts import model_files
 
 BOOTSTRAPS = 1000
 

@@ -33,7 +33,7 @@ from chaos_study import DRIVERS, Services, SharedStudy, processes, services
 
 KINDS = {"driver": 4, "worker": 3, "agent": 2, "node": 1, "child": 1}
 """How often each kind is killed, relative to the others."""
-TITLES = {"worker": "ray::_run_task_on", "child": "vitsearch_evaluators.measure.child.main"}
+TITLES = {"worker": "ray::_run_task_on", "child": "vitsearch_agent.measure.child.main"}
 WAIT_FOR_VICTIM_S = 20.0
 REFUSED = "cannot be opened: "
 """What a driver says, and ends, that finds no database at its start. One that has it open waits."""

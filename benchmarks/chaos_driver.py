@@ -23,8 +23,8 @@ from vitsearch.pipeline import jobs
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import FakeRunner, fake_accuracy, fake_confusion, fake_cost_ms
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.base.onnx_writer import Value, model, node, tensor
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.base.onnx_writer import Value, model, node, tensor
 
 STAGES, PLANS = "CHAOS_STAGES", "CHAOS_PLANS"
 SLEEP_S = (0.1, 1.0)
@@ -112,7 +112,7 @@ def train_the_list() -> None:
 
 def measure_for_a_moment() -> None:
     from vitsearch.devices import protocols
-    from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+    from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
     patched: Any = protocols
     quick = ONE_PROCESS._replace(warmup_min_runs=10, warmup_min_s=0.0, min_runs=11, min_s=0.0)

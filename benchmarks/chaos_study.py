@@ -78,7 +78,7 @@ class Agent:
         (self.folder / "token").chmod(0o600)
         # An agent gives a job up during which it was killed three times.
         (self.folder / "config.json").write_text('{"limits": {"interruptions_max": 1000}}')
-        command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--state", str(self.folder)]
+        command = [sys.executable, "-m", "vitsearch_agent", "serve", "--state", str(self.folder)]
         command += ["--host", "127.0.0.1", "--port", str(self.port), "--token-file", str(self.folder / "token")]
         with (self.folder / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)

@@ -37,7 +37,7 @@ from vitsearch.study.accounting import account
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import FakeDevice, fake_stage_config
-from vitsearch_evaluators.wire.protocol import CONFIRM, Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import CONFIRM, Measurement, MeasureProtocol
 
 STAGES_S = {Stage.TRAIN: 3.0, Stage.PROXY: 0.15, Stage.SCREEN: 0.1, Stage.EXPORT: 0.25}
 MEASURING_S = {CONFIRM.id: 2.0}

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.core.pareto import hypervolume, loss
-from vitsearch_evaluators.base.canonical_json import file_digest
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.figures.reference_store import ReferenceStore
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.wire.measurement import Measurement
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec
+from vitsearch_agent.base.canonical_json import file_digest
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.figures.reference_store import ReferenceStore
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.wire.measurement import Measurement
+from vitsearch_agent.wire.protocol import SCREEN, BlobRef, JobSpec
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 LEAST_ACCURACY, MARGIN = 0.8755, 1.1

@@ -34,17 +34,17 @@ from pathlib import Path
 
 from vitsearch.core.policy import POLICY
 from vitsearch.storage.pooled_measurements import pool
-from vitsearch_evaluators.base.canonical_json import file_digest
-from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.figures.reference_store import ReferenceKey, ReferenceStore
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.wire.measurement import Measurement
-from vitsearch_evaluators.wire.paired import Milliseconds
-from vitsearch_evaluators.wire.protocol import PROTOCOLS, BlobRef, JobSpec
+from vitsearch_agent.base.canonical_json import file_digest
+from vitsearch_agent.base.system import THIS_MACHINE
+from vitsearch_agent.conditions.environment import environment_id, fingerprint
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.figures.reference_store import ReferenceKey, ReferenceStore
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.wire.measurement import Measurement
+from vitsearch_agent.wire.paired import Milliseconds
+from vitsearch_agent.wire.protocol import PROTOCOLS, BlobRef, JobSpec
 
 MODELS = {
     "efficientvit_fmnist": (28, 1),

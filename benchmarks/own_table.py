@@ -62,8 +62,8 @@ from vitsearch.training import inference
 from vitsearch.workers import tasks
 from vitsearch.workers.images import batches, drawn, load_data, predict
 from vitsearch.workers.models import compressed, refitted
-from vitsearch_evaluators.artifacts import model_files
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.artifacts import model_files
+from vitsearch_agent.base.canonical_json import digest
 
 STRUCTURE, QUANTIZATION = Calibration(256, 0), Calibration(32, 0)
 ROUNDED_IMAGES = 400

@@ -37,7 +37,7 @@ from own_table_rows import DEPLOYMENTS, Built, Cost, built_of, unbuilt_of
 from vitsearch.core.plan import Plan
 from vitsearch.study.auto_sampler.encoding import Encoding, Knob, Points
 from vitsearch.study.auto_sampler.gaussian_process import COSTS, ERRORS, GaussianProcess, Settings
-from vitsearch_evaluators.measure.figures.paired_ratio import prior_weight
+from vitsearch_agent.measure.figures.paired_ratio import prior_weight
 
 TABLE = Path(__file__).with_name("own_table.jsonl.xz")
 ROUNDED_IMAGES = 400

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from own_table_lines import Lines, in_child
 
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.measure.child.bursts import Run
-from vitsearch_evaluators.measure.child.timed_loop import Clocks, clock_overhead_ms, gc_disabled, timed_runs
-from vitsearch_evaluators.runtimes import reference_models
+from vitsearch_agent import runtimes
+from vitsearch_agent.measure.child.bursts import Run
+from vitsearch_agent.measure.child.timed_loop import Clocks, clock_overhead_ms, gc_disabled, timed_runs
+from vitsearch_agent.runtimes import reference_models
 
 SEED = 0
 VISITS, BLOCKS, BLOCK_S = 2, 6, 0.008

@@ -21,8 +21,8 @@ from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stores import store_of
 from vitsearch.study.front import Point, read_front
 from vitsearch.study.lookup import opened
-from vitsearch_evaluators.wire.paired import Milliseconds
-from vitsearch_evaluators.wire.protocol import CONFIRM
+from vitsearch_agent.wire.paired import Milliseconds
+from vitsearch_agent.wire.protocol import CONFIRM
 
 METRIC = "cpu_ms_p50"
 REPEAT = 500_000

@@ -46,19 +46,19 @@ from vitsearch.export.device_jobs import DeviceJob
 from vitsearch.export.litert import converters
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.artifacts import model_files
-from vitsearch_evaluators.base.canonical_json import file_digest
-from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.runtimes.base import Session
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
-from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec
+from vitsearch_agent import runtimes
+from vitsearch_agent.artifacts import model_files
+from vitsearch_agent.base.canonical_json import file_digest
+from vitsearch_agent.base.system import THIS_MACHINE
+from vitsearch_agent.conditions.environment import environment_id, fingerprint
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.runtimes.base import Session
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.wire.protocol import BlobRef, JobSpec
 
 BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
 FAMILIES = (

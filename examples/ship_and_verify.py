@@ -17,7 +17,7 @@ def main(study: str, model: str = "knee") -> int:
     print(f"{bundle.folder}, and the same as {bundle.archive}")
 
     # Whoever gets the bundle runs the same with `vitsearch-agent`, or with the vitsearch-agent.pyz in it.
-    verified = subprocess.run([sys.executable, "-m", "vitsearch_evaluators", "verify", str(bundle.folder)])
+    verified = subprocess.run([sys.executable, "-m", "vitsearch_agent", "verify", str(bundle.folder)])
 
     # The example of the bundle needs its requirements.txt and nothing of vitsearch.
     subprocess.run([sys.executable, "example.py", "images/0.png"], cwd=bundle.folder, check=True)

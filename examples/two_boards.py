@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import vitsearch as vs
-from vitsearch_evaluators import EmbeddedAgent
+from vitsearch_agent import EmbeddedAgent
 
 SPACE = Path(__file__).resolve().parents[1] / "spaces" / "quickstart.yaml"
 

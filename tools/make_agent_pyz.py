@@ -10,7 +10,7 @@ from pathlib import Path
 # Works on a fresh clone, where nothing is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "evaluators"))
 
-from vitsearch_evaluators.base.single_file import write
+from vitsearch_agent.base.single_file import write
 
 
 def build(target: Path) -> None:

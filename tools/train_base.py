@@ -35,7 +35,7 @@ from vitsearch.data.fashion_mnist import SUBSET_ASSET, full_split, subset_split
 from vitsearch.data.splits import Split
 from vitsearch.data.tensors import to_tensor
 from vitsearch.training import inference
-from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_agent.base.canonical_json import file_digest
 
 BATCH = 128
 WARMUP_STEPS = 30

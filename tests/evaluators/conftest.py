@@ -14,10 +14,10 @@ import pytest
 
 from support import AGENT_HOME, SUPPORT
 from support.artifact_files import tflite
-from vitsearch_evaluators.base import processes, tokens
-from vitsearch_evaluators.client.client import Backoff, DeviceClient
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.base import processes, tokens
+from vitsearch_agent.client.client import Backoff, DeviceClient
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 TIMEOUT_S = 120.0
 
@@ -91,7 +91,7 @@ def faulty_environment(tmp_path, monkeypatch, notes):
     shutil.copy(os.path.join(SUPPORT, "faults_runtime.py"), str(site / "faults_runtime.py"))
     (site / "vitsearch_faults-1.dist-info" / "METADATA").write_text("Name: vitsearch-faults\nVersion: 1\n")
     (site / "vitsearch_faults-1.dist-info" / "entry_points.txt").write_text(
-        "[vitsearch_evaluators.runtimes]\nfaults = faults_runtime:FaultRuntime\n"
+        "[vitsearch_agent.runtimes]\nfaults = faults_runtime:FaultRuntime\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), AGENT_HOME]))
     return str(site)
@@ -119,7 +119,7 @@ def faulty_agent(tmp_path, faulty_environment):
 class Served:
     """An agent started by `vitsearch-agent serve`, on loopback unless the options change that."""
 
-    def __init__(self, state, *options, program=("-m", "vitsearch_evaluators")):
+    def __init__(self, state, *options, program=("-m", "vitsearch_agent")):
         self.state = str(state)
         self.log = self.state + ".log"
         port_file = self.state + ".port.json"

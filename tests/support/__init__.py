@@ -8,4 +8,4 @@ SUPPORT = os.path.join(TESTS, "support")
 SPACE_FILES = os.path.join(TESTS, "search", "unit", "space")
 GOLDEN = os.path.join(TESTS, "search", "golden")
 AGENT_HOME = os.path.join(REPOSITORY, "evaluators")
-"""The folder to put on a path so that `vitsearch_evaluators` can be imported."""
+"""The folder to put on a path so that `vitsearch_agent` can be imported."""

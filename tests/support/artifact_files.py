@@ -2,7 +2,7 @@
 
 import struct
 
-from vitsearch_evaluators.base.onnx_writer import ELEMENT_TYPES, Value, field, model, node, number
+from vitsearch_agent.base.onnx_writer import ELEMENT_TYPES, Value, field, model, node, number
 
 
 def identity(opset=13, ir_version=7, nodes=None, shape=(1,)):

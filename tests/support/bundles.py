@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 
-from vitsearch_evaluators.base.onnx_writer import Value, model, node
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.base.onnx_writer import Value, model, node
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 PROTOCOL = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 PREPROCESSING = {

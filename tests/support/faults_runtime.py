@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 
-from vitsearch_evaluators.base.atomic_files import write_bytes
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
+from vitsearch_agent.base.atomic_files import write_bytes
+from vitsearch_agent.runtimes.base import Availability, Runtime, Session
 
 
 class FaultSession(Session):

@@ -7,10 +7,10 @@ import re
 
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.agent.http.routes import ROUTES as ENDPOINTS
-from vitsearch_evaluators.wire.job_spec import SUBSET_NAMES
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
-from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
+from vitsearch_agent.server.http.routes import ROUTES as ENDPOINTS
+from vitsearch_agent.wire.job_spec import SUBSET_NAMES
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 BLOB = b"not a model ..."
 DIGEST = hashlib.sha256(BLOB).hexdigest()

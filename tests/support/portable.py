@@ -1,6 +1,6 @@
 """The agent end to end on any Python from 3.6 on, as a script that needs only the standard library.
 
-python portable.py Portable    (PYTHONPATH: the folder that holds vitsearch_evaluators)
+python portable.py Portable    (PYTHONPATH: the folder that holds vitsearch_agent)
 python portable.py Models      real models; needs onnxruntime
 """
 
@@ -19,22 +19,22 @@ import tempfile
 import time
 import unittest
 
-from vitsearch_evaluators import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset
-from vitsearch_evaluators.agent import canary_measurement
-from vitsearch_evaluators.artifacts import model_files, refuse_incompatible
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.base.onnx_writer import Value, model, node
-from vitsearch_evaluators.base.system import THIS_MACHINE, Output, System
-from vitsearch_evaluators.base.tokens import read_tokens
-from vitsearch_evaluators.cli.service import detect, systemd_unit
-from vitsearch_evaluators.cli.service.host import Host, Program
-from vitsearch_evaluators.cli.service.options import DEFAULT
-from vitsearch_evaluators.client.client import RequestOptions
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.errors import UntrustedDevice
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
-from vitsearch_evaluators.wire.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
+from vitsearch_agent import DeviceClient, EmbeddedAgent, MeasurementFailed, Subset
+from vitsearch_agent.artifacts import model_files, refuse_incompatible
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.base.onnx_writer import Value, model, node
+from vitsearch_agent.base.system import THIS_MACHINE, Output, System
+from vitsearch_agent.base.tokens import read_tokens
+from vitsearch_agent.cli.service import detect, systemd_unit
+from vitsearch_agent.cli.service.host import Host, Program
+from vitsearch_agent.cli.service.options import DEFAULT
+from vitsearch_agent.client.client import RequestOptions
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.errors import UntrustedDevice
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.server import canary_measurement
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.wire.protocol import ACCURACY, SCREEN, BlobRef, JobSpec, RuntimeInfo, job_id
 
 TINY = ONE_PROCESS._replace(id="test-1", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 
@@ -171,7 +171,7 @@ class Portable(unittest.TestCase):
     def test_over_tls(self):
         with tempfile.TemporaryDirectory() as state:
             port_file = os.path.join(state, "port.json")
-            command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--tls", "--exit-with-stdin"]
+            command = [sys.executable, "-m", "vitsearch_agent", "serve", "--tls", "--exit-with-stdin"]
             command += ["--state", state, "--port-file", port_file]
             with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 while not os.path.exists(port_file) and process.poll() is None:

@@ -1,6 +1,6 @@
 """Reports of measuring processes, as a child writes them."""
 
-from vitsearch_evaluators.measure.child.phase_reports import ProcessReport
+from vitsearch_agent.measure.child.phase_reports import ProcessReport
 
 
 def process_report(wall_ms, wait_s=0.0, **changes):

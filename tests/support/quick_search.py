@@ -6,7 +6,7 @@ the time of a search with tiny models. Tests of what a search does beside measur
 
 from vitsearch.cli.app import main
 from vitsearch.devices import protocols
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 QUICK = ONE_PROCESS._replace(warmup_min_runs=10, warmup_min_s=0.0, min_runs=11, min_s=0.0)
 

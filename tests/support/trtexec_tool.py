@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from support import SUPPORT
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 FP32 = {"precision": "fp32"}
 

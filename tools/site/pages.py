@@ -13,8 +13,8 @@ from typing import Any
 
 import vitsearch
 from vitsearch import errors
-from vitsearch_evaluators import errors as agent_errors
-from vitsearch_evaluators.cli import parser as agent_app
+from vitsearch_agent import errors as agent_errors
+from vitsearch_agent.cli import parser as agent_app
 
 PLACES = {
     "README.md": "index.md",
@@ -175,11 +175,11 @@ PLUGINS = {
     ),
     "An exporter": ("vitsearch.export.base", "vitsearch.testing.exporters.ExporterTests"),
     "A runtime on the device": (
-        "vitsearch_evaluators.runtimes.base",
-        "vitsearch_evaluators.runtimes.tools.tool_runtime",
-        "vitsearch_evaluators.testing.RuntimeTestCase",
+        "vitsearch_agent.runtimes.base",
+        "vitsearch_agent.runtimes.tools.tool_runtime",
+        "vitsearch_agent.testing.RuntimeTestCase",
     ),
-    "A power meter": ("vitsearch_evaluators.power.base", "vitsearch_evaluators.testing.PowerMeterTestCase"),
+    "A power meter": ("vitsearch_agent.power.base", "vitsearch_agent.testing.PowerMeterTestCase"),
     "An observer of runs": ("vitsearch.search.observers.base", "vitsearch.testing.observers.ObserverTests"),
     "Names and entry points": ("vitsearch.registry",),
 }

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vitsearch_evaluators.artifacts import inspect
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session, refused
-from vitsearch_evaluators.runtimes.inputs import Feeds, Input, random_feeds
-from vitsearch_evaluators.wire.measure_protocol import Shapes
+from vitsearch_agent.artifacts import inspect
+from vitsearch_agent.runtimes.base import Availability, Runtime, Session, refused
+from vitsearch_agent.runtimes.inputs import Feeds, Input, random_feeds
+from vitsearch_agent.wire.measure_protocol import Shapes
 
 
 class ReferenceSession(Session):

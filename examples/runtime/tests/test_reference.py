@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 
 from my_runtimes.reference import ReferenceRuntime
-from vitsearch_evaluators import EmbeddedAgent
-from vitsearch_evaluators.testing import RuntimeTestCase
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent import EmbeddedAgent
+from vitsearch_agent.testing import RuntimeTestCase
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 
 def write_model(folder: str) -> str:

@@ -24,7 +24,7 @@ from vitsearch.core.preprocessing import Interpolation, Preprocessing
 from vitsearch.errors import PlanError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.surgery import redraw_zero_norms
-from vitsearch_evaluators.base.canonical_json import digest, file_digest
+from vitsearch_agent.base.canonical_json import digest, file_digest
 
 SEED = 0
 RESAMPLED = ("pos_embed", "attention_biases", "relative_position_bias_table")

@@ -18,7 +18,7 @@ from vitsearch.cli.results import commands, databases, retarget, studies
 from vitsearch.core.json_value import json_text
 from vitsearch.errors import VitsearchError
 from vitsearch.storage.atomic_files import no_room
-from vitsearch_evaluators.base.printable import printable, printable_lines
+from vitsearch_agent.base.printable import printable, printable_lines
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """By Python's default, 700, the garbage collector walks through the records of a large study again and again."""

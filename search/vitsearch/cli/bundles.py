@@ -13,7 +13,7 @@ import typer
 
 from vitsearch.cli.arguments import AsJson, StudyName
 from vitsearch.errors import BundleError, DeviceLost
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.ship.ship import Bundle
@@ -160,8 +160,8 @@ def verify(
     The exit code is 1 if a check fails, and 3 if only checksums were judged because the model cannot run here (0 with
     --no-measure).
     """
-    from vitsearch_evaluators.cli import verify as agent  # only for those who verify
-    from vitsearch_evaluators.errors import EvaluatorError
+    from vitsearch_agent.cli import verify as agent  # only for those who verify
+    from vitsearch_agent.errors import AgentError
 
     options = argparse.Namespace(
         bundle=bundle,
@@ -176,7 +176,7 @@ def verify(
     )
     try:
         code = agent.run(options) if device is None else _verify_on(device, options)
-    except EvaluatorError as error:
+    except AgentError as error:
         if error.transient:
             raise DeviceLost(f"device {device}: {error}") from error
         raise BundleError(str(error)) from error
@@ -186,9 +186,9 @@ def verify(
 def _verify_on(device: str, options: argparse.Namespace) -> int:
     from vitsearch.devices.connection import connect, known_device  # not for those who verify here
     from vitsearch.space.sections import DeviceSection
-    from vitsearch_evaluators.cli import verify as agent
-    from vitsearch_evaluators.verify.bundle import Bundle as OpenBundle
-    from vitsearch_evaluators.verify.model_runner import DeviceRunner, ModelRunner
+    from vitsearch_agent.cli import verify as agent
+    from vitsearch_agent.verify.bundle import Bundle as OpenBundle
+    from vitsearch_agent.verify.model_runner import DeviceRunner, ModelRunner
 
     client = connect(device, known_device(device, DeviceSection(), os.environ), "verify")
     repeat = FIRST_REPEAT + int(time.time()) % REPEATS

@@ -23,7 +23,7 @@ from vitsearch.core.json_value import json_text
 from vitsearch.core.plan import precision_text
 from vitsearch.errors import UnknownName
 from vitsearch.space.knobs import Distillation, Precision, Runtime, TokenPruning
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.core.backbone_check import BackboneCheck, FileCheck

@@ -16,7 +16,7 @@ from vitsearch.cli.tables import counted
 from vitsearch.cli.terminal import say
 from vitsearch.core.json_value import json_text
 from vitsearch.errors import SpaceError
-from vitsearch_evaluators.base.printable import printable_lines
+from vitsearch_agent.base.printable import printable_lines
 
 if TYPE_CHECKING:
     from vitsearch.search.check import CheckedFile

@@ -8,7 +8,7 @@ import typer
 
 from vitsearch.cli.arguments import AsJson
 from vitsearch.core.json_value import json_text
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 
 def install_converter(

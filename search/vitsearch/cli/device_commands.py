@@ -141,7 +141,7 @@ def accept(
     """
     # optuna and sqlalchemy: only for those who open a study
     from vitsearch.search.admin.device_acceptance import accept as accept_device
-    from vitsearch_evaluators.base.printable import printable
+    from vitsearch_agent.base.printable import printable
 
     acceptance = accept_device(study, name, lambda text: typer.echo(printable(text), err=True))
     if as_json:
@@ -162,7 +162,7 @@ def cancel(
 ) -> None:
     """Cancel a waiting or running job of any owner."""
     from vitsearch.cli import device_tables
-    from vitsearch_evaluators.base.printable import printable
+    from vitsearch_agent.base.printable import printable
 
     cancelled = device_tables.cancel(name, _book().get(name), job)
     _print(cancelled) if as_json else typer.echo(

@@ -16,11 +16,11 @@ from vitsearch.devices.connection import connect
 from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError, UnknownName
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
-from vitsearch_evaluators.measure.figures.combine import CONTENDED_WAIT_OVER_CPU
-from vitsearch_evaluators.wire.protocol import DeviceInfo, JobStatus
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.client.client import DeviceClient
+from vitsearch_agent.errors import AgentError, Unauthorized
+from vitsearch_agent.measure.figures.combine import CONTENDED_WAIT_OVER_CPU
+from vitsearch_agent.wire.protocol import DeviceInfo, JobStatus
 
 _SHORT_ID = 12
 _AT_ONCE = 16
@@ -252,5 +252,5 @@ def _ask(name: str, device: KnownDevice, question: Callable[[DeviceClient], R]) 
             again = f"vitsearch devices add {device.url} {name}"
             message = f"device {name}: its token was rotated or is wrong; with the right token, run: {again}"
             raise DeviceLost(message) from error
-        except EvaluatorError as error:
+        except AgentError as error:
             raise DeviceLost(f"device {name}: {error}") from error

@@ -16,7 +16,7 @@ from vitsearch.devices.registry import DeviceBook
 from vitsearch.devices.survey import DevicePart, DeviceSurvey, survey
 from vitsearch.search.check.machine import Machine, this_machine
 from vitsearch.search.check.weights_hub import weights_hub
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vitsearch.errors import StoreError
-from vitsearch_evaluators.base.printable import printable_lines
+from vitsearch_agent.base.printable import printable_lines
 
 
 def init(
@@ -72,7 +72,7 @@ def agent_pyz(
 
     It needs Python 3.6 or newer there, and nothing else.
     """
-    from vitsearch_evaluators.base import single_file
+    from vitsearch_agent.base import single_file
 
     try:
         single_file.write(str(file))

@@ -23,7 +23,7 @@ from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
 from vitsearch.pipeline.progress import PlainLines, Progress, describe, on_front
 from vitsearch.space import SearchSpace
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 LONG_S = 30.0
 """From here on the view shows how long a stage has been running."""

@@ -10,7 +10,7 @@ import typer
 
 from vitsearch.cli.arguments import StudyName
 from vitsearch.errors import StoreError
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of 127.0.0.1; 0 for any free one.")]
 
@@ -49,7 +49,7 @@ def report(
 
 def _write(path: Path, content: bytes) -> None:
     from vitsearch.storage.atomic_files import no_room, replacing
-    from vitsearch_evaluators.base.plain_files import require_replaceable
+    from vitsearch_agent.base.plain_files import require_replaceable
 
     try:
         require_replaceable(str(path))

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vitsearch.cli.terminal import plain
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 GAP = 2
 """Spaces between columns."""

@@ -14,7 +14,7 @@ from vitsearch.core.figures import Metrics
 from vitsearch.core.metrics import split
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.stage import Stage
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.study.status import DiskUse, Status

@@ -13,8 +13,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from vitsearch_evaluators.base.printable import printable, printable_lines
-from vitsearch_evaluators.base.wrapping import for_stream
+from vitsearch_agent.base.printable import printable, printable_lines
+from vitsearch_agent.base.wrapping import for_stream
 
 
 class Terminal(Console):

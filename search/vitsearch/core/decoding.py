@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from vitsearch.errors import StudyError, VitsearchError
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_agent.errors import AgentError
 
 T = TypeVar("T")
 Wrong = tuple[str, Any, str]
@@ -29,7 +29,7 @@ LARGEST = 2**63
 """No whole number of ours is larger; Python takes any, and fails where it becomes a float."""
 LONGEST = 300
 """Characters of the reason in an error."""
-UNREADABLE = (ArithmeticError, AttributeError, IndexError, TypeError, ValueError, VitsearchError, EvaluatorError)
+UNREADABLE = (ArithmeticError, AttributeError, IndexError, TypeError, ValueError, VitsearchError, AgentError)
 """What readers of JSON raise for a value of another shape."""
 
 

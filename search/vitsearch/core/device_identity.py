@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vitsearch_evaluators.wire.hardware import MACHINE_ID
-from vitsearch_evaluators.wire.protocol import DeviceInfo, Hardware
+from vitsearch_agent.wire.hardware import MACHINE_ID
+from vitsearch_agent.wire.protocol import DeviceInfo, Hardware
 
 CLASS = "class-"
 """The id of a pool begins with it: it is that of the class of its boards."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from vitsearch.core.metrics import METRICS, split
 from vitsearch.errors import UnknownName
-from vitsearch_evaluators.base.normal import Z_95 as Z_95
-from vitsearch_evaluators.wire.paired import Milliseconds
-from vitsearch_evaluators.wire.protocol import Latency, Measurement
+from vitsearch_agent.base.normal import Z_95 as Z_95
+from vitsearch_agent.wire.paired import Milliseconds
+from vitsearch_agent.wire.protocol import Latency, Measurement
 
 NO_REASON = "the device gave no reason"
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.metrics import METRICS, at_device
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 FLEET = "fleet"
 """The name of the device of a study that has several: in plans, tables and messages."""

@@ -22,7 +22,7 @@ from vitsearch.core.plan import Deployment, Plan, QuantizationAware
 from vitsearch.core.precisions import TRAINED, VERSIONED, reads_fused
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.resolve import ResolvedPlan
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 SCHEMA = 3
 

@@ -53,7 +53,7 @@ class ModelView:
     preprocessing: Preprocessing
 
     def settings(self, image_size: int, channels: int) -> dict[str, Any]:
-        """Those of `vitsearch_evaluators.verify.preprocessing` for stored images of this size."""
+        """Those of `vitsearch_agent.verify.preprocessing` for stored images of this size."""
         return {
             "image_size": image_size,
             "channels": channels,

@@ -14,7 +14,7 @@ from vitsearch.data.arrays import Labels
 from vitsearch.data.holdout import set_aside
 from vitsearch.data.problems import some
 from vitsearch.data.splits import Split
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 SCHEMA = 2
 HOLDOUT_IMAGES = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 MOST_LISTED = 12  # classes; of more, the terminal shows the largest and the smallest
 _AT_EACH_END = 4

@@ -12,7 +12,7 @@ import numpy as np
 
 from vitsearch.data.arrays import Bytes, Labels
 from vitsearch.data.store import ArrayRequest, Rows, stored
-from vitsearch_evaluators.base.canonical_json import canonical_json
+from vitsearch_agent.base.canonical_json import canonical_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from vitsearch.data.arrays import Bytes
 from vitsearch.errors import DataError
 from vitsearch.storage.atomic_files import PART, replacing
 from vitsearch.storage.locks import locked
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 SCHEMA = 1  # raise it when decoding returns other pixels
 MOST_IN_MEMORY = 2 * 10**9  # bytes; a larger set needs a cache folder

@@ -19,9 +19,9 @@ from vitsearch.core.stage import Stage
 from vitsearch.devices.connection import DEADLINE_S
 from vitsearch.errors import DeviceLost, ResourceError, StageError
 from vitsearch.export.device_jobs import DeviceJob, device_job
-from vitsearch_evaluators.client.client import DeviceClient, RequestOptions, Subset
-from vitsearch_evaluators.errors import EnvironmentChanged, EvaluatorError, JobCancelled, MeasurementFailed
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_agent.client.client import DeviceClient, RequestOptions, Subset
+from vitsearch_agent.errors import AgentError, EnvironmentChanged, JobCancelled, MeasurementFailed
+from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 CONNECT_ATTEMPTS = 5
 CONNECT_PAUSE_S = 0.5
@@ -119,7 +119,7 @@ class AgentDevice:
         for attempt in range(1, CONNECT_ATTEMPTS + 1):
             try:
                 return self._client.device()
-            except EvaluatorError as error:
+            except AgentError as error:
                 if not error.transient or attempt == CONNECT_ATTEMPTS:
                     raise DeviceLost(f"device {self.name}: {error}") from error
                 time.sleep(CONNECT_PAUSE_S * attempt)
@@ -137,7 +137,7 @@ class AgentDevice:
 
     def _measure(self, artifact: Path, deployment: Deployment, protocol: MeasureProtocol, repeat: int) -> Measurement:
         # A failed job is final for its id, and the repeat is part of the id. A job that was killed from outside has
-        # not failed: the agent runs it again (vitsearch_evaluators.base.interruptions).
+        # not failed: the agent runs it again (vitsearch_agent.base.interruptions).
         job = self._job(deployment)
         ask = partial(self._client.measure, str(artifact), job.runtime, job.options, protocol, self._first + repeat)
         try:
@@ -146,7 +146,7 @@ class AgentDevice:
             raise StageError("measure", error.kind, f"device {self.name}: {error}") from error
         except JobCancelled as error:
             raise self._cancelled("measure", error) from error
-        except EvaluatorError as error:
+        except AgentError as error:
             raise DeviceLost(f"device {self.name}: {error}") from error
         finally:
             self.outage = None
@@ -173,7 +173,7 @@ class AgentDevice:
     def _options(self, environment_id: str | None = None) -> RequestOptions:
         return RequestOptions(environment_id, cancel=self._stop, on_trouble=self._note_trouble)
 
-    def _note_trouble(self, trouble: EvaluatorError | None) -> None:
+    def _note_trouble(self, trouble: AgentError | None) -> None:
         """Called from the device's thread. A reader of `outage` sees the old value or the new one."""
         if trouble is None:
             self.outage = None
@@ -210,7 +210,7 @@ class AgentDevice:
             return self._in_present_environment(ask)
         except JobCancelled as error:
             raise self._cancelled(Stage.DEVICE_ACCURACY, error) from error
-        except EvaluatorError as error:
+        except AgentError as error:
             if error.transient:
                 raise DeviceLost(f"device {self.name}: {error}") from error
             raise StageError(Stage.DEVICE_ACCURACY, error.code, f"device {self.name}: {error}") from error
@@ -220,7 +220,7 @@ class AgentDevice:
     async def waits_in_queue(self) -> str | None:
         try:
             return await asyncio.to_thread(self._queue_text)
-        except EvaluatorError:  # `outage` describes what is wrong
+        except AgentError:  # `outage` describes what is wrong
             return None
 
     def _queue_text(self) -> str | None:

@@ -18,8 +18,8 @@ from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.devices.wrapped_device import WrappedDevice
 from vitsearch.errors import DeviceLost
 from vitsearch.storage.driver_id import DriverId
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
+from vitsearch_agent.client.client import Subset
+from vitsearch_agent.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
 
 OUTAGE_AFTER_S = 15.0
 """Silence that counts as an outage. The restart of an agent, or a short failure of the network, takes less time."""

@@ -12,9 +12,9 @@ from vitsearch.core.device_identity import CLASS
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device, Outage
 from vitsearch.errors import ResourceError
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Hardware, Measurement, MeasureProtocol
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.client.client import Subset
+from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Hardware, Measurement, MeasureProtocol
 
 FAILOVER_AFTER_S = 15.0
 """Silence of a board after which its work goes to another one, if one is free."""

@@ -9,8 +9,8 @@ from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.devices.token_places import TokenPlace, refuse_unnamed
 from vitsearch.errors import ResourceError, VitsearchError
 from vitsearch.space.sections import BoardSection, DeviceSection
-from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_agent.client.client import DeviceClient
+from vitsearch_agent.errors import AgentError
 
 DEADLINE_S = 900.0
 ANSWER_S = 30.0
@@ -63,7 +63,7 @@ def connect(
     """
     try:
         return DeviceClient(way.url, way.token, owner, timeout_s, deadline_s, fingerprint=way.fingerprint)
-    except EvaluatorError as error:
+    except AgentError as error:
         raise ResourceError(f"device {name}: {error}") from error
 
 

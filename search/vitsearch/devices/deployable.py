@@ -11,7 +11,7 @@ from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
-from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
+from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]
 """Why a device cannot run a deployment, in one sentence; None when it can."""

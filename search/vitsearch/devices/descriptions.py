@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from vitsearch.errors import ResourceError, UnknownName
-from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.wire.protocol import DeviceInfo
+from vitsearch_agent.base import json_reader
+from vitsearch_agent.errors import AgentError
+from vitsearch_agent.wire.protocol import DeviceInfo
 
 _SHIPPED = resources.files("vitsearch.devices") / "shipped_descriptions"
 
@@ -69,7 +69,7 @@ def read(content: bytes, name: str, where: str) -> DeviceDescription:
         if isinstance(value, dict) and "device" not in value:
             value = {"source": where, "device": value}
         fields = json_reader.read_object(value, {"source": json_reader.text, "device": DeviceInfo.from_json}, "file")
-    except (ValueError, EvaluatorError) as error:
+    except (ValueError, AgentError) as error:
         raise ResourceError(
             f"{where}: holds no description of a device ({error}); 'vitsearch devices describe NAME' writes one"
         ) from error

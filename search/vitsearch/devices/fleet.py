@@ -13,8 +13,8 @@ from vitsearch.core.fleet import FLEET, fleet_id
 from vitsearch.devices.agent_device import Device, DeviceGroup, Outage
 from vitsearch.devices.availability import WaitingDevice
 from vitsearch.errors import ResourceError
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.wire.protocol import DeviceInfo
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.wire.protocol import DeviceInfo
 
 
 class FleetDevice:

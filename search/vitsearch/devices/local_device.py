@@ -10,10 +10,10 @@ from typing import TypeVar
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import AgentDevice
 from vitsearch.devices.connection import FOREVER_S
-from vitsearch_evaluators.base import locks
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
+from vitsearch_agent.base import locks
+from vitsearch_agent.client.client import Subset
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.protocol import AccuracyResult, Measurement, MeasureProtocol
 
 LOOK_S = 1.0
 R = TypeVar("R")

@@ -12,10 +12,10 @@ from vitsearch.devices.connection import connect
 from vitsearch.devices.registry import DeviceBook, KnownDevice
 from vitsearch.errors import DeviceLost, ResourceError
 from vitsearch.space.value_types import agent_url
-from vitsearch_evaluators.base.tls import checked_fingerprint
-from vitsearch_evaluators.client.transport import peer_fingerprint
-from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice
-from vitsearch_evaluators.wire.protocol import DeviceInfo
+from vitsearch_agent.base.tls import checked_fingerprint
+from vitsearch_agent.client.transport import peer_fingerprint
+from vitsearch_agent.errors import AgentError, Unauthorized, UntrustedDevice
+from vitsearch_agent.wire.protocol import DeviceInfo
 
 _ANSWER_S = 15.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -36,7 +36,7 @@ class PairingRequest:
             object.__setattr__(self, "url", agent_url(self.url))
             if self.fingerprint is not None:
                 object.__setattr__(self, "fingerprint", checked_fingerprint(self.fingerprint))
-        except (ValueError, EvaluatorError) as error:
+        except (ValueError, AgentError) as error:
             raise ResourceError(str(error)) from error
 
 
@@ -67,7 +67,7 @@ def pin(request: PairingRequest, book: DeviceBook, confirm: Callable[[str, str],
         return entry.fingerprint
     try:
         fingerprint = peer_fingerprint(request.url, _ANSWER_S)
-    except EvaluatorError as error:
+    except AgentError as error:
         raise DeviceLost(str(error)) from error
     confirm(request.url, fingerprint)
     return fingerprint
@@ -84,7 +84,7 @@ def verified(request: PairingRequest, fingerprint: str | None, token: str) -> Pa
         except UntrustedDevice as error:
             again = "if the certificate has changed, add the device again with the new --fingerprint"
             raise DeviceLost(f"device {request.name} was not added: {error}; {again}") from error
-        except EvaluatorError as error:
+        except AgentError as error:
             raise DeviceLost(f"device {request.name} was not added: {error}") from error
 
 

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.wrapped_device import WrappedDevice
-from vitsearch_evaluators.wire.protocol import SCREEN, Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import SCREEN, Measurement, MeasureProtocol
 
 RUN_PER_PAUSE = 2.0
 """Busy workers run at least this many times as long as the pause before. They keep two thirds of the time, and what

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitsearch.core.metrics import NEEDS, needs_confirmation, split
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, DeviceInfo, MeasureProtocol
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, DeviceInfo, MeasureProtocol
 
 if TYPE_CHECKING:
     from vitsearch.space.sections import Measure

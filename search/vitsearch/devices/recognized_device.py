@@ -8,8 +8,8 @@ from pathlib import Path
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import Device
 from vitsearch.devices.wrapped_device import WrappedDevice
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
+from vitsearch_agent.client.client import Subset
+from vitsearch_agent.wire.protocol import AccuracyResult, DeviceInfo, Measurement, MeasureProtocol
 
 
 class RecognizedDevice(WrappedDevice):

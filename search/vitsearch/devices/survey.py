@@ -10,9 +10,9 @@ from vitsearch.devices.connection import connect
 from vitsearch.devices.deployable import PACKAGES
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.errors import VitsearchError
-from vitsearch_evaluators.errors import EvaluatorError, Unauthorized
-from vitsearch_evaluators.wire.device_info import RuntimeInfo
-from vitsearch_evaluators.wire.protocol import DeviceInfo
+from vitsearch_agent.errors import AgentError, Unauthorized
+from vitsearch_agent.wire.device_info import RuntimeInfo
+from vitsearch_agent.wire.protocol import DeviceInfo
 
 AT_ONCE = 16
 ANSWER_S = 10.0
@@ -62,7 +62,7 @@ def _survey(name: str, device: KnownDevice) -> DeviceSurvey:
     except Unauthorized:
         again = f"vitsearch devices add {device.url} {name}"
         return DeviceSurvey(name, device.url, f"its token was rotated or is wrong; with the right token, run: {again}")
-    except (EvaluatorError, VitsearchError) as error:
+    except (AgentError, VitsearchError) as error:
         return DeviceSurvey(name, device.url, str(error))
     board = info.fingerprint.get("board") or info.fingerprint.get("cpu")
     return DeviceSurvey(name, device.url, None, board, device_parts(info))

@@ -20,7 +20,7 @@ from vitsearch.errors import ResourceError
 from vitsearch.space.sections import BoardSection, DeviceSection
 from vitsearch.storage.atomic_files import replacing
 from vitsearch.storage.locks import locked
-from vitsearch_evaluators.agent.address import is_loopback
+from vitsearch_agent.server.address import is_loopback
 
 _VERSION = 1
 _KEPT = 1000

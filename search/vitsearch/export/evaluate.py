@@ -17,9 +17,9 @@ from vitsearch.core.plan import Deployment
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile
 from vitsearch.export.device_jobs import DeviceJob, device_job
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import Session
+from vitsearch_agent import runtimes
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.base import Session
 
 Floats = NDArray[np.float32]
 RUNS = 5

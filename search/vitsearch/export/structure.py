@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 from vitsearch.core.plan import Deployment
 from vitsearch.export.base import ExportedFile
 from vitsearch.export.device_jobs import device_job
-from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.artifacts.onnx_file import CALIBRATION
+from vitsearch_agent.base.canonical_json import digest
 
 if TYPE_CHECKING:
     import onnx

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vitsearch.core.policy import POLICY
 from vitsearch.core.resolve import BlockStructure, ResolvedPlan
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 Purpose = Literal["fit", "quantization"]
 

@@ -14,7 +14,7 @@ from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.shared_stages import SharedStages
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch_evaluators.client.client import Subset
+from vitsearch_agent.client.client import Subset
 
 SUBSET_MAX_BYTES = 256 * 2**20
 """An agent takes files of up to 512 MB unless its configuration sets another limit."""

@@ -14,7 +14,7 @@ from vitsearch.pipeline.context import StageContext
 from vitsearch.pipeline.measure import DeviceMeasurements, ModelFile
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.pooled_measurements import FleetPool, PooledMeasurement
-from vitsearch_evaluators.wire.protocol import MeasureProtocol
+from vitsearch_agent.wire.protocol import MeasureProtocol
 
 
 class Measurements(Protocol):

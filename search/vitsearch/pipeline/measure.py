@@ -22,8 +22,8 @@ from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.pooled_measurements import PooledMeasurement
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch_evaluators.wire.measurement import PAIRED
-from vitsearch_evaluators.wire.protocol import MeasureProtocol
+from vitsearch_agent.wire.measurement import PAIRED
+from vitsearch_agent.wire.protocol import MeasureProtocol
 
 NO_COST = StageCost(0.0)
 SHORT_ID = 12

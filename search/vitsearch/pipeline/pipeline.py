@@ -38,8 +38,8 @@ from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.wire.protocol import MeasureProtocol
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.wire.protocol import MeasureProtocol
 
 NOT_EVALUATED = "accuracy is evaluated when a model is confirmed"
 J = TypeVar("J", bound=TrainJob)

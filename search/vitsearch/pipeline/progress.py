@@ -15,7 +15,7 @@ from vitsearch.core.pareto import front, loss
 from vitsearch.core.plan import Plan, plan_text
 from vitsearch.core.record import Record
 from vitsearch.core.stage import Stage
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 WAITING_LINES_S = 300.0
 DOING_LINES_S = 30.0

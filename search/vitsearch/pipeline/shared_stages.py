@@ -30,7 +30,7 @@ from vitsearch.pipeline.jobs import (
 )
 from vitsearch.storage.ledger import BlockStructureRow, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 BLOCK_STRUCTURE_SCHEMA = 1
 """Raised by hand when block structures, scores or statistics change what they hold."""

@@ -38,7 +38,7 @@ from vitsearch.study.front import read_front
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import OpenTrial
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 logger = logging.getLogger(__name__)
 

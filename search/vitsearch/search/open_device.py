@@ -23,8 +23,8 @@ from vitsearch.space import LOCAL_DEVICE, SearchSpace
 from vitsearch.study.devices import adopt_device, recognize_device
 from vitsearch.study.lookup import text_for
 from vitsearch.study.study import Study
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.errors import AgentError
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def connected(
         pinned = ",".join(map(str, cores.device))
         try:
             agent = closing.enter_context(EmbeddedAgent(str(StudyFolders.of(space).agent), cpus=pinned))
-        except (EvaluatorError, OSError) as error:
+        except (AgentError, OSError) as error:
             raise DeviceLost(f"device {LOCAL_DEVICE}: {error}") from error
         local = LocalDevice(LOCAL_DEVICE, agent, space.study, note, failures)
         closing.callback(local.close)

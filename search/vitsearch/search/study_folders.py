@@ -18,7 +18,7 @@ from vitsearch.space import SearchSpace
 from vitsearch.storage.files import FileStore, Store
 from vitsearch.storage.ledger import files_folder
 from vitsearch.storage.ownership_notes import NOTE, adopt_new, has_note
-from vitsearch_evaluators.base import locks
+from vitsearch_agent.base import locks
 
 
 @dataclass(frozen=True)

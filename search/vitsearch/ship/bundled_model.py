@@ -22,8 +22,8 @@ from vitsearch.storage.shipped import find
 from vitsearch.storage.stores import store_of
 from vitsearch.study.front import Point, read_front, records_on
 from vitsearch.study.results.detail import place_of, point_of
-from vitsearch_evaluators.wire.paired import ReferenceTimes
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_agent.wire.paired import ReferenceTimes
+from vitsearch_agent.wire.protocol import Measurement
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class BundledModel:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """The settings of `vitsearch_evaluators.verify.preprocessing`."""
+        """The settings of `vitsearch_agent.verify.preprocessing`."""
         view = ModelView(self.final.plan.resolution, self.artifact.preprocessing)
         return view.settings(self.data["image_size"], self.data["channels"])
 

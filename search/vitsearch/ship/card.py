@@ -12,9 +12,9 @@ from vitsearch.core.metrics import METRICS
 from vitsearch.core.plan import plan_text
 from vitsearch.ship import examples
 from vitsearch.ship.bundled_model import Accuracy, BundledModel
-from vitsearch_evaluators.base import single_file
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.verify.checksums import SIGNATURE
+from vitsearch_agent.base import single_file
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.verify.checksums import SIGNATURE
 
 TITLES = {
     "latency_ms_p50": "latency, median",

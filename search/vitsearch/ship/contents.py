@@ -23,12 +23,12 @@ from vitsearch.data.fashion_mnist import LICENSE_ASSET
 from vitsearch.ship import examples
 from vitsearch.ship.bundled_model import BundledModel
 from vitsearch.ship.card import card
-from vitsearch_evaluators.artifacts import model_files
-from vitsearch_evaluators.artifacts.coreml_file import write_package
-from vitsearch_evaluators.base import single_file
-from vitsearch_evaluators.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
-from vitsearch_evaluators.verify import bundle
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_agent.artifacts import model_files
+from vitsearch_agent.artifacts.coreml_file import write_package
+from vitsearch_agent.base import single_file
+from vitsearch_agent.runtimes.tools.trtexec_flags import CALIBRATION_CACHE
+from vitsearch_agent.verify import bundle
+from vitsearch_agent.wire.protocol import Measurement
 
 File = bytes | Path
 """The content of a file, or the file that is copied."""
@@ -54,7 +54,7 @@ def contents(model: BundledModel, with_images: bool) -> dict[str, File]:
         bundle.MANIFEST: _json(manifest(model, with_images)),
         bundle.PREPROCESSING: _json(model.preprocessing),
         bundle.LABELS: _json(model.data["class_names"]),
-        "preprocessing.py": (resources.files("vitsearch_evaluators") / "verify" / "preprocessing.py").read_bytes(),
+        "preprocessing.py": (resources.files("vitsearch_agent") / "verify" / "preprocessing.py").read_bytes(),
         "plan.json": _json(model.final.plan.to_json() | {"weights": model.weights.text}),
         "measurements.json": _json(measurements(model)),
         "provenance.json": _json(provenance(model)),
@@ -102,7 +102,7 @@ def _package(model: Path) -> dict[str, File]:
 
 
 def manifest(model: BundledModel, with_images: bool) -> dict[str, Any]:
-    """What `vitsearch verify` reads (`vitsearch_evaluators.verify.bundle.Manifest`)."""
+    """What `vitsearch verify` reads (`vitsearch_agent.verify.bundle.Manifest`)."""
     measured, shipped, times = model.confirmation, model.shipped, model.reference_times
     return {
         "schema": bundle.SCHEMA,

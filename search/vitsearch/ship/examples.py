@@ -17,11 +17,11 @@ from typing import Any
 
 from vitsearch.models.onnx_format import INPUT, OUTPUT
 from vitsearch.ship.bundled_model import BundledModel
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.artifacts import calibration
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.runtimes import openvino_runtime, ort
-from vitsearch_evaluators.runtimes.tools import trtexec_flags
+from vitsearch_agent import runtimes
+from vitsearch_agent.artifacts import calibration
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.runtimes import openvino_runtime, ort
+from vitsearch_agent.runtimes.tools import trtexec_flags
 
 BENCHMARK_APP = "benchmark_app.json"
 """The file of the options that OpenVINO's tool has no flag for."""

@@ -22,8 +22,8 @@ from vitsearch.ship.writing import BundlePlace
 from vitsearch.space import load
 from vitsearch.study import lookup
 from vitsearch.study.retargeted import find
-from vitsearch_evaluators.verify.bundle import CHECKSUMS
-from vitsearch_evaluators.verify.checksums import SIGNATURE
+from vitsearch_agent.verify.bundle import CHECKSUMS
+from vitsearch_agent.verify.checksums import SIGNATURE
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from vitsearch.errors import BundleError, ResourceError
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.verify.signature import NAMESPACE
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.verify.signature import NAMESPACE
 
 
 def require(key: Path) -> None:

@@ -23,10 +23,10 @@ from typing import IO, BinaryIO
 
 from vitsearch.errors import BundleError, StoreError
 from vitsearch.ship.contents import File
-from vitsearch_evaluators.base import locks
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.verify import bundle
+from vitsearch_agent.base import locks
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.errors import AgentError
+from vitsearch_agent.verify import bundle
 
 WHEN = (1980, 1, 1, 0, 0, 0)
 """The time of every file in a zip, so that equal bundles are equal bytes."""
@@ -273,7 +273,7 @@ def _obstacle(path: Path, name: str | None) -> str | None:
         with bundle.opened(str(path)) as folder:
             _, wrong = bundle.damaged(folder)
             present = json.loads((Path(folder) / bundle.MANIFEST).read_bytes())["name"]
-    except (EvaluatorError, OSError, ValueError, KeyError, TypeError):
+    except (AgentError, OSError, ValueError, KeyError, TypeError):
         return "is not a bundle"
     if name is not None and present != name:
         return f"is another bundle, {printable(str(present))}"

@@ -28,7 +28,7 @@ from vitsearch.space.sections import (
 from vitsearch.space.task import Task
 from vitsearch.space.value_types import TAGS, Direction, Text, files_place, storage_url
 from vitsearch.storage.addresses import masked
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 LOCAL_DEVICE = "local"
 

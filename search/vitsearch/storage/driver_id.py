@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitsearch_evaluators.base.locks import user_name
+from vitsearch_agent.base.locks import user_name
 
 PROC = Path("/proc")
 

@@ -16,8 +16,8 @@ from typing import Protocol
 from vitsearch.errors import StoreError
 from vitsearch.storage.atomic_files import PART, replacing
 from vitsearch.storage.ownership_notes import NOTE, has_note, is_empty, put_note
-from vitsearch_evaluators.artifacts import model_files
-from vitsearch_evaluators.base.canonical_json import digest, file_digest
+from vitsearch_agent.artifacts import model_files
+from vitsearch_agent.base.canonical_json import digest, file_digest
 
 MODEL_SUFFIXES = (".onnx", ".xml", ".tflite", ".mlmodel")
 """Of the file that a runtime opens."""

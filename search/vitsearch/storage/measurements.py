@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from vitsearch.core.decoding import decoded
 from vitsearch.storage.ledger import Ledger, MeasurementRow, ReferenceKey
 from vitsearch.storage.pooled_measurements import PooledMeasurement, pool
-from vitsearch_evaluators.wire.paired import ReferenceTimes
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_agent.wire.paired import ReferenceTimes
+from vitsearch_agent.wire.protocol import Measurement
 
 ONE_BY_ONE = 30
 """Graphs that are read each for itself; who asks for more of them reads all at once."""

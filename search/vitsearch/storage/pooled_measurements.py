@@ -13,8 +13,8 @@ from vitsearch.core.figures import Z_95, Figure, Metrics, metrics_of
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.metrics import at_device
 from vitsearch.core.policy import POLICY
-from vitsearch_evaluators.wire.measurement import PAIRED, RAW
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_agent.wire.measurement import PAIRED, RAW
+from vitsearch_agent.wire.protocol import Measurement
 
 SHOWN_MEDIANS = ("latency_ms_p50", "cpu_ms_p50")
 MEDIANS = (*SHOWN_MEDIANS, "latency_ms_p50_raw", "cpu_ms_p50_raw")

@@ -40,9 +40,9 @@ from vitsearch.storage.files import (
 )
 from vitsearch.storage.locks import locked
 from vitsearch.storage.ownership_notes import ABOUT, NOTE, is_note
-from vitsearch_evaluators.artifacts import model_files
-from vitsearch_evaluators.base.canonical_json import digest, file_digest
-from vitsearch_evaluators.base.system import user_cache_folder
+from vitsearch_agent.artifacts import model_files
+from vitsearch_agent.base.canonical_json import digest, file_digest
+from vitsearch_agent.base.system import user_cache_folder
 
 EXTRAS = {"s3": "s3", "gs": "gs", "sftp": "sftp"}
 """The extra of vitsearch that brings what reaches a kind of server."""

@@ -9,7 +9,7 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.record import Shipped
 from vitsearch.core.stage import Stage
 from vitsearch.storage.ledger import ArtifactRow, Ledger
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 SCHEMA = 2
 

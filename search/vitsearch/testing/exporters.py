@@ -23,7 +23,7 @@ from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES, TRAINED, default_pr
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.export.base import PARITY_LIMIT, Exporter
 from vitsearch.export.processor import saturates_int8
-from vitsearch_evaluators.artifacts import model_files
+from vitsearch_agent.artifacts import model_files
 
 IMAGES = 32
 ROUNDING = 0.2

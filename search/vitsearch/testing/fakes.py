@@ -32,10 +32,10 @@ from vitsearch.pipeline.config import StageConfig
 from vitsearch.pipeline.jobs import Job, R_co
 from vitsearch.storage.files import Store
 from vitsearch.storage.stage_cost import StageCost
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.measurement import PAIRED, RAW
-from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
-from vitsearch_evaluators.wire.protocol import (
+from vitsearch_agent.client.client import Subset
+from vitsearch_agent.wire.measurement import PAIRED, RAW
+from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_agent.wire.protocol import (
     CONFIRM,
     AccuracyResult,
     Contention,

@@ -27,7 +27,7 @@ from vitsearch.errors import PlanError, StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
 from vitsearch.models.surgery import raise_layer_scales
 from vitsearch.workers.exporting import write
-from vitsearch_evaluators.artifacts import model_files
+from vitsearch_agent.artifacts import model_files
 
 IMAGENET_CLASSES = 1000
 QUICK = ("onnxruntime", "openvino")

@@ -14,7 +14,7 @@ from vitsearch.errors import StageError
 from vitsearch.export import ExportedFile, evaluate
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import EVALUATION_BATCH, batches, load_data
-from vitsearch_evaluators.verify.preprocessing import prepare
+from vitsearch_agent.verify.preprocessing import prepare
 
 
 def evaluate_on_test(job: jobs.ShipJob) -> Shipped:

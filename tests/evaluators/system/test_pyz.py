@@ -10,8 +10,8 @@ import pytest
 
 from support import REPOSITORY
 from support.marks import long
-from vitsearch_evaluators.base.tokens import read_tokens
-from vitsearch_evaluators.client.client import DeviceClient
+from vitsearch_agent.base.tokens import read_tokens
+from vitsearch_agent.client.client import DeviceClient
 
 TOOL = Path(REPOSITORY, "tools", "make_agent_pyz.py")
 
@@ -67,8 +67,8 @@ MANY_AT_ONCE = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
 sys.setswitchinterval(1e-6)
-from vitsearch_evaluators import artifacts, runtimes
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_agent import artifacts, runtimes
+from vitsearch_agent.errors import MeasurementFailed
 
 gate = threading.Barrier(8)
 outcomes = []

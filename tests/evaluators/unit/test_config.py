@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from support import AGENT_HOME
-from vitsearch_evaluators.config import AgentConfig, CanaryConfig, EmulationConfig, LimitsConfig, load
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.config import AgentConfig, CanaryConfig, EmulationConfig, LimitsConfig, load
+from vitsearch_agent.errors import InvalidRequest
 
 
 def written(folder, content):

@@ -2,20 +2,20 @@ import pickle
 
 import pytest
 
-from vitsearch_evaluators import errors
-from vitsearch_evaluators.errors import EvaluatorError, MeasurementFailed, error_from_json
+from vitsearch_agent import errors
+from vitsearch_agent.errors import AgentError, MeasurementFailed, error_from_json
 
 PLAIN = [
     getattr(errors, name)("what happened", {"key": 1})
     for name in errors.__doc__.split()
-    if hasattr(errors, name) and name not in ("EvaluatorError", "MeasurementFailed")
+    if hasattr(errors, name) and name not in ("AgentError", "MeasurementFailed")
 ]
-ALL = [EvaluatorError("odd", "strange", True), MeasurementFailed("crash", "crashed", {"n": 1}), *PLAIN]
+ALL = [AgentError("odd", "strange", True), MeasurementFailed("crash", "crashed", {"n": 1}), *PLAIN]
 
 
 def test_docstring_names_every_class():
     classes = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, EvaluatorError)
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, AgentError)
     }
     assert classes <= set(errors.__doc__.split())
     assert len(PLAIN) == len(classes) - 2
@@ -41,7 +41,7 @@ def test_unknown_failure_kind_is_refused():
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"code": 3}, {"code": "new", "retryable": True}])
-def test_an_unknown_or_malformed_error_becomes_an_evaluator_error(value):
+def test_an_unknown_or_malformed_error_becomes_an_agent_error(value):
     error = error_from_json(value)
-    assert isinstance(error, EvaluatorError)
+    assert isinstance(error, AgentError)
     assert error.transient == (value == {"code": "new", "retryable": True})

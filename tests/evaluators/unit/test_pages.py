@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from support import AGENT_HOME, REPOSITORY
-from vitsearch_evaluators.cli.parser import add_verify_options, parser
+from vitsearch_agent.cli.parser import add_verify_options, parser
 
 PAGES = sorted(pathlib.Path(AGENT_HOME).glob("*.md"))
 COMMAND = re.compile(r"(?:\S*/)?vitsearch-agent(?:\.pyz)?\s+(?=serve|token|power|measure|install|uninstall)([^`|\n]+)")

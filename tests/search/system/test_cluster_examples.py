@@ -17,7 +17,7 @@ from support import REPOSITORY
 
 DOCS = Path(REPOSITORY, "docs")
 DOCKERFILE, RAY_UP = DOCS / "examples" / "Dockerfile", DOCS / "examples" / "ray_up.yaml"
-WHEELS = {f"{name}-{vitsearch.__version__}-py3-none-any.whl" for name in ("vitsearch", "vitsearch_evaluators")}
+WHEELS = {f"{name}-{vitsearch.__version__}-py3-none-any.whl" for name in ("vitsearch", "vitsearch_agent")}
 RAY = re.compile(r"ray==(\S+)").search(Path(REPOSITORY, "constraints.txt").read_text())[1]
 
 
@@ -105,7 +105,7 @@ def test_pip_installs_what_the_examples_say(tmp_path):
         )
         assert "does not provide the extra" not in done.stderr
         assert (target / "vitsearch").is_dir()
-        assert (target / "vitsearch_evaluators").is_dir()
+        assert (target / "vitsearch_agent").is_dir()
 
 
 def test_every_secret_is_there_and_only_the_head_has_the_password_of_the_database(kuberay):

@@ -29,7 +29,7 @@ SCREEN_LINES = 45
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)|src=\"([^\":]+)\"")
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 MODULE = re.compile(r"`((?:\w+/)+\w+\.py)`")
-HOMES = (".", "search", "evaluators", "search/vitsearch", "evaluators/vitsearch_evaluators", "search/vitsearch/search")
+HOMES = (".", "search", "evaluators", "search/vitsearch", "evaluators/vitsearch_agent", "search/vitsearch/search")
 """Where pages let the paths of modules begin."""
 
 PIP = re.compile(r"pip\s+install\s+((?:[^`#\n]|\\\n)*)")

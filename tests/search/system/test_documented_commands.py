@@ -13,7 +13,7 @@ import typer
 
 from support import REPOSITORY
 from vitsearch.cli.app import app
-from vitsearch_evaluators.cli import parser as agent_app
+from vitsearch_agent.cli import parser as agent_app
 
 ROOT = Path(REPOSITORY)
 PAGES = [

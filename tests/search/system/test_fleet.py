@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import support
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 
 pytestmark = pytest.mark.long
 

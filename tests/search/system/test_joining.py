@@ -27,7 +27,7 @@ def search(tmp_path: Path) -> Iterator[RealSearch]:
 def test_a_second_run_joins_the_first_and_goes_on_when_that_is_killed(search: RealSearch) -> None:
     first = search.start()
     deadline = time.monotonic() + PATIENCE_S
-    while not any("vitsearch_evaluators serve" in command for command in search.processes().values()):
+    while not any("vitsearch_agent serve" in command for command in search.processes().values()):
         assert first.poll() is None, search.log()
         assert time.monotonic() < deadline, search.log()
         time.sleep(0.1)

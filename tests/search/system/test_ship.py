@@ -41,7 +41,7 @@ def test_a_study_is_shipped_and_its_bundle_verified(unpruned):
     run(unpruned, "-m", "support.quick_search", "ship", "unpruned", "--pick", "max accuracy", "--to", "again")
     assert (unpruned / "again.zip").read_bytes() == first
 
-    checks = json.loads(run(unpruned, "-m", "vitsearch_evaluators", "verify", str(archive), "--no-measure", "--json"))
+    checks = json.loads(run(unpruned, "-m", "vitsearch_agent", "verify", str(archive), "--no-measure", "--json"))
     assert checks["passed"]
     assert checks["checks"][1]["message"].endswith("every image gets the same class as when shipped")
 

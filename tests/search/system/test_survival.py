@@ -34,8 +34,8 @@ def victim(search: RealSearch, kind: str, driver: subprocess.Popen[bytes]) -> in
         return driver.pid
     marks = {
         "worker": "ray::_run_task_on",
-        "agent": "vitsearch_evaluators serve",
-        "child": "vitsearch_evaluators.measure.child.main",
+        "agent": "vitsearch_agent serve",
+        "child": "vitsearch_agent.measure.child.main",
     }
     pids = [pid for pid, command in search.processes().items() if marks[kind] in command and pid != driver.pid]
     return random.choice(pids) if pids else None

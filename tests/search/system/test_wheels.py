@@ -36,7 +36,7 @@ def test_the_space_files_are_in_the_wheel(wheels, tmp_path):
     for wheel in wheels:
         zipfile.ZipFile(wheel).extractall(tmp_path / wheel.name.split("-")[0])
     found = subprocess.run(
-        [sys.executable, "-c", USES, str(tmp_path / "vitsearch"), str(tmp_path / "vitsearch_evaluators")],
+        [sys.executable, "-c", USES, str(tmp_path / "vitsearch"), str(tmp_path / "vitsearch_agent")],
         check=True,
         capture_output=True,
         text=True,

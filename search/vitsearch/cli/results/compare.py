@@ -17,7 +17,7 @@ from vitsearch.core.plan import plan_text
 from vitsearch.study.printed.details import PrintedComparison
 from vitsearch.study.results.comparison import Comparison, MetricCompared
 from vitsearch.study.results.model_names import number_of
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 KNOBS = ("knob", "A", "B")
 

@@ -8,7 +8,7 @@ import typer
 
 from vitsearch.cli.arguments import AsJson, stored_names
 from vitsearch.core.json_value import json_text
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.search.admin.copying import Copied, CopiedStudy

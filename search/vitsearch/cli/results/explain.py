@@ -10,7 +10,7 @@ from vitsearch.cli.terminal import Terminal
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import SMALL_CHANGE, SMALL_LOSS, ObjectiveEffects
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 MOST_PREDICTIONS = 12
 """Predictions that are shown, those that were furthest off."""

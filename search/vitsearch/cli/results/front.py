@@ -33,8 +33,8 @@ from vitsearch.study.results import exports
 from vitsearch.study.results.expression import Expression
 from vitsearch.study.results.nearest import Nearest, near_text
 from vitsearch.study.results.selection import Selection, ties, why_none
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.wire.measurement import PAIRED
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.wire.measurement import PAIRED
 
 OF_THE_DEVICE = ("sustained_throttling", "throttled", "warm_start", "swapped", "unverified_device")
 """Flags of a device that was not in its normal state, so its times are not either."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitsearch.cli.arguments import AsJson, StudyName
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
     from vitsearch.study.retargeted import Fit, Prediction, Retargeted

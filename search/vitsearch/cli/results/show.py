@@ -27,8 +27,8 @@ from vitsearch.study.knob_values import knob_values
 from vitsearch.study.printed.details import PrintedDetail
 from vitsearch.study.results.detail import File, LimitJudged, TrialDetail
 from vitsearch.study.results.model_names import number_of
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.wire.measurement import PAIRED
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.wire.measurement import PAIRED
 
 if TYPE_CHECKING:
     from vitsearch.core.confusion import ClassAccuracy

@@ -11,7 +11,7 @@ import typer
 
 from vitsearch.cli.arguments import FOLDER, AsJson, StudyName
 from vitsearch.core.json_value import json_text
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitsearch.data.pixels import GREY
 from vitsearch.data.store import write_to_cache
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 _TAIL = 256  # bytes
 

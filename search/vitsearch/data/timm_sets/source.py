@@ -27,7 +27,7 @@ from vitsearch.data.timm_sets.labels import class_names_of, label_of, relabelled
 from vitsearch.data.timm_sets.open import open_split
 from vitsearch.data.timm_sets.read import OpenSplit, UnreadableImage
 from vitsearch.data.timm_sets.splits import SplitNames, split_names
-from vitsearch_evaluators.base.canonical_json import digest
+from vitsearch_agent.base.canonical_json import digest
 
 SCHEMA = 1  # raise it when the meaning of an index changes
 

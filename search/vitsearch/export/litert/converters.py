@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from vitsearch.errors import ResourceError, StageError, UnknownName
-from vitsearch_evaluators.base.system import user_cache_folder
+from vitsearch_agent.base.system import user_cache_folder
 
 FOLDER_VARIABLE = "VITSEARCH_CONVERTERS"
 INSTALLED = "installed.json"

@@ -12,7 +12,7 @@ from vitsearch.core.plan import Deployment
 from vitsearch.export.device_jobs import device_job
 from vitsearch.export.precision_shares import onnx_macs
 from vitsearch.export.precision_shares.onnx_nodes import nodes, settings
-from vitsearch_evaluators import runtimes
+from vitsearch_agent import runtimes
 
 FUSED_NOT_LAID_OUT = "ORT_ENABLE_EXTENDED"
 """One level below the one that runs. The last level changes the order of data in memory, which adds channels to

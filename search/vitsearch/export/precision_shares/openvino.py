@@ -10,8 +10,8 @@ from typing import Any
 
 from vitsearch.core.plan import Deployment
 from vitsearch.export.device_jobs import device_job
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.openvino_runtime import OpenVinoRuntime
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.openvino_runtime import OpenVinoRuntime
 
 NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 PRODUCTS = frozenset({"FullyConnected", "MatMul"})

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from vitsearch_evaluators.artifacts import tflite_file
-from vitsearch_evaluators.artifacts.tflite_file import Operator, Tensor
+from vitsearch_agent.artifacts import tflite_file
+from vitsearch_agent.artifacts.tflite_file import Operator, Tensor
 
 CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV, BATCH_MATMUL = 3, 4, 9, 67, 126
 """Numbers of operators in the schema of TFLite (`BuiltinOperator`)."""

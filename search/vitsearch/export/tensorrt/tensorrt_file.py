@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from vitsearch.core.plan import Options
 from vitsearch.errors import StageError
 from vitsearch.export.base import ExportedFile, Exporter, ExportTask
-from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
+from vitsearch_agent.artifacts.onnx_file import CALIBRATION
 
 if TYPE_CHECKING:
     from torch import nn

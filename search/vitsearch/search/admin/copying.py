@@ -19,7 +19,7 @@ from vitsearch.storage.ledger import Destination, Ledger, ResultRows, StudyRows,
 from vitsearch.storage.stores import adopt_store, store_of
 from vitsearch.study.database.opening import study_names
 from vitsearch.study.lookup import find_all, find_database
-from vitsearch_evaluators.artifacts import model_files
+from vitsearch_agent.artifacts import model_files
 
 OF_A_RUN = ("waits",)
 """Attributes of a study that say what a run of it does at the moment."""

@@ -35,8 +35,8 @@ from vitsearch.storage.ownership_notes import NOTE
 from vitsearch.storage.stores import other_users, store_of
 from vitsearch.study.database.opening import delete_study, study_names
 from vitsearch.study.lookup import find
-from vitsearch_evaluators.base import locks
-from vitsearch_evaluators.base.locks import user_name
+from vitsearch_agent.base import locks
+from vitsearch_agent.base.locks import user_name
 
 AGENT_COPIES = ("blobs", "partial")
 """The folders of an agent with copies of models, each named by its digest: whoever needs one sends it again."""

@@ -28,7 +28,7 @@ from vitsearch.storage.stores import planned_address, refuse_other_place, store_
 from vitsearch.study.database.opening import holds_studies, study_names
 from vitsearch.study.identity import refuse_other_space
 from vitsearch.study.study import Study
-from vitsearch_evaluators.errors import EvaluatorError, Unauthorized, UntrustedDevice
+from vitsearch_agent.errors import AgentError, Unauthorized, UntrustedDevice
 
 if TYPE_CHECKING:
     from vitsearch.backbones.hub import HubWeights
@@ -212,7 +212,7 @@ def _device(what: str, name: str, way: KnownDevice) -> str:
                 raise DeviceLost(f"{what}: {way.url} refuses the token ({error}); {again}") from error
             except UntrustedDevice as error:
                 raise DeviceLost(f"{what}: {error}") from error
-            except EvaluatorError as error:
+            except AgentError as error:
                 if not error.transient or time.monotonic() + AGAIN_S > end:
                     remedy = f"; {SILENT_DEVICE}" if error.transient else ""
                     raise DeviceLost(f"{what}: {error}{remedy}") from error

@@ -21,9 +21,9 @@ from vitsearch.search.watch.time_estimate import CONFIRM_PER_SCREEN
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger, has_tables, is_there, sqlite_file
 from vitsearch.study.sampling import PlanSpace
-from vitsearch_evaluators.base.system import THIS_MACHINE
-from vitsearch_evaluators.conditions.environment import is_virtual
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.base.system import THIS_MACHINE
+from vitsearch_agent.conditions.environment import is_virtual
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 if TYPE_CHECKING:
     from vitsearch.workers.space_costs import Counts

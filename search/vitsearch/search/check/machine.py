@@ -16,7 +16,7 @@ from vitsearch.core.precisions import RUNTIMES
 from vitsearch.devices.deployable import PACKAGES
 from vitsearch.devices.survey import DevicePart
 from vitsearch.export import EXPORTERS
-from vitsearch_evaluators.runtimes.needs import NEEDS
+from vitsearch_agent.runtimes.needs import NEEDS
 
 OPTIONAL = {
     "psycopg": ("studies in PostgreSQL", "pip install 'vitsearch[postgresql]'"),
@@ -117,7 +117,7 @@ def _runs(runtime: str) -> DevicePart:
             if (path := shutil.which(tool)) is not None:
                 return DevicePart(runtime, True, path)
         lacking += [*needs.libraries, *(tool for tool in needs.tools if "/" not in tool)]
-    install = f"pip install 'vitsearch-evaluators[{runtime}]'" if runtime in PACKAGES else None
+    install = f"pip install 'vitsearch-agent[{runtime}]'" if runtime in PACKAGES else None
     return DevicePart(runtime, False, f"needs {' or '.join(lacking)}", install)
 
 

@@ -11,7 +11,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from vitsearch_evaluators.agent.address import is_loopback
+from vitsearch_agent.server.address import is_loopback
 
 MISDIRECTED = "this server is not called {host!r}: use the address that it has printed"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")

@@ -31,7 +31,7 @@ from vitsearch.core.stage import Stage
 from vitsearch.errors import StoreError
 from vitsearch.pipeline.progress import DOING_LINES_S, WAITING_LINES_S, Paced, current_trial, subject_of
 
-LOGGERS = ("vitsearch", "vitsearch_evaluators")
+LOGGERS = ("vitsearch", "vitsearch_agent")
 _current_stage: ContextVar[Stage | None] = ContextVar("current_stage", default=None)
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from socketserver import StreamRequestHandler
 from typing import Any
 
 from vitsearch.search.observers.host_names import MISDIRECTED, HostNames
-from vitsearch_evaluators.agent.http.listener import Listener
-from vitsearch_evaluators.agent.http.rate_limits import IDLE_S, Connections, RequestReader
-from vitsearch_evaluators.agent.http.request_head import Head, read_head
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.server.http.listener import Listener
+from vitsearch_agent.server.http.rate_limits import IDLE_S, Connections, RequestReader
+from vitsearch_agent.server.http.request_head import Head, read_head
 
 CONNECTIONS = 1000
 """At most this many at the same time; further ones are refused at once."""

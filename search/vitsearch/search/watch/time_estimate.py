@@ -17,7 +17,7 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.study import Study
 from vitsearch.study.time_left import TimeLeft, gaps, time_left
-from vitsearch_evaluators.wire.measurement import PAIRED
+from vitsearch_agent.wire.measurement import PAIRED
 
 ESTIMATE_S = 1.0
 """Between two estimates, at least."""

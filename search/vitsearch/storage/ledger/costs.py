@@ -17,7 +17,7 @@ from vitsearch.storage.ledger.engine import at_once, database_now
 from vitsearch.storage.ledger.outage import again_when_cut
 from vitsearch.storage.ledger.rows import RunState
 from vitsearch.storage.stage_cost import DEVICE, LOCAL, StageCost, StageKind
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 _R, _S = tables.run.c, tables.stage_cost.c
 

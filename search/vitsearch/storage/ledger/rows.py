@@ -10,7 +10,7 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.decoding import damaged, decoded
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.core.stage import Stage
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_agent.wire.protocol import Measurement
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class ReferenceKey:
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """`result` is the JSON form of `vitsearch_evaluators.wire.protocol.Measurement`; `structure` names what
+    """`result` is the JSON form of `vitsearch_agent.wire.protocol.Measurement`; `structure` names what
     the cost of the file depends on, if that is known."""
 
     graph_key: str

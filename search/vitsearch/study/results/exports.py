@@ -19,7 +19,7 @@ from vitsearch.storage.pooled_measurements import MEDIANS
 from vitsearch.study.current_figures import devices_of
 from vitsearch.study.front import Front, Point
 from vitsearch.study.knob_values import knob_values
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 PRECISIONS = {"fp32": "float", "int8_ptq": "w8a8", "int8_qat": "w8a8"}
 """Our precisions -> the names of AI Hub, where it has one."""

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from vitsearch.errors import ResourceError, WorkersLost
 from vitsearch.workers.process_tree import kill_marked
-from vitsearch_evaluators.base.printable import printable
+from vitsearch_agent.base.printable import printable
 
 START_S = 90.0
 """A start that takes longer is ended, and tried once more. Ray's own limits add up to several minutes."""

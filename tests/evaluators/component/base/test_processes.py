@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 
-from vitsearch_evaluators.base import processes
+from vitsearch_agent.base import processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -42,7 +42,7 @@ def test_sweep_kills_only_the_children_that_are_not_kept():
 def test_a_child_dies_with_the_thread_that_started_it():
     """PR_SET_PDEATHSIG refers to the parent thread, not the process; so the worker is one thread that stays."""
     script = (
-        "import sys, time; from vitsearch_evaluators.base import processes;"
+        "import sys, time; from vitsearch_agent.base import processes;"
         f"processes.die_with_parent({os.getpid()}); print('ready', flush=True); time.sleep(600)"
     )
     started = []
@@ -69,7 +69,7 @@ def test_die_with_parent_detects_a_parent_that_ended_earlier():
 
 
 def test_package_path_is_added_only_outside_site_packages(monkeypatch):
-    monkeypatch.setattr(processes, "__file__", "/src/evaluators/vitsearch_evaluators/base/processes.py")
+    monkeypatch.setattr(processes, "__file__", "/src/evaluators/vitsearch_agent/base/processes.py")
     assert processes.with_package_path({"PYTHONPATH": "/a"}) == {"PYTHONPATH": "/src/evaluators:/a"}
-    monkeypatch.setattr(processes, "__file__", "/usr/lib/site-packages/vitsearch_evaluators/base/processes.py")
+    monkeypatch.setattr(processes, "__file__", "/usr/lib/site-packages/vitsearch_agent/base/processes.py")
     assert processes.with_package_path({"A": "b"}) == {"A": "b"}

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.base.system import NoStream, Stream, System, run_command, user_cache_folder
+from vitsearch_agent.base import processes
+from vitsearch_agent.base.system import NoStream, Stream, System, run_command, user_cache_folder
 
 
 def test_reads_files_below_its_root(tmp_path):
@@ -103,7 +103,7 @@ def test_a_tool_ends_soon_after_its_agent_is_killed(until, tmp_path):
     note = str(tmp_path / "pid")
     tool = f"import os; open({note!r}, 'w').write(str(os.getpid()))\n{PRINTS}"
     agent = (
-        "import sys, time\nfrom vitsearch_evaluators.base.system import Stream\n"
+        "import sys, time\nfrom vitsearch_agent.base.system import Stream\n"
         f"stream = Stream([sys.executable, '-c', {tool!r}], lambda line: print(line, flush=True))\ntime.sleep(600)"
     )
     process = subprocess.Popen(

@@ -4,13 +4,13 @@ import os
 import pytest
 
 from support.artifact_files import added_row, constant
-from vitsearch_evaluators import __version__
-from vitsearch_evaluators.base import locks, tokens
-from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.protocol import Measurement
+from vitsearch_agent import __version__
+from vitsearch_agent.base import locks, tokens
+from vitsearch_agent.cli import app
+from vitsearch_agent.cli.progress import Progress
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.wire.protocol import Measurement
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("1", {1}), ("0,2-3", {0, 2, 3}), ("2-2", {2})])

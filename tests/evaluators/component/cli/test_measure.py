@@ -2,11 +2,11 @@ import io
 
 import pytest
 
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.cli.measure import parse_options, parse_shapes
-from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.protocol import CONFIRM
+from vitsearch_agent.base import processes
+from vitsearch_agent.cli.measure import parse_options, parse_shapes
+from vitsearch_agent.cli.progress import Progress
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.wire.protocol import CONFIRM
 
 CHILD = processes.ProcessId(1, 2, "boot")
 

@@ -2,12 +2,12 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.cli import measure
-from vitsearch_evaluators.cli.measurement_text import FileResult, comparison, summary
-from vitsearch_evaluators.cli.progress import Progress
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure import local_job
-from vitsearch_evaluators.wire.measurement import Power
+from vitsearch_agent.cli import measure
+from vitsearch_agent.cli.measurement_text import FileResult, comparison, summary
+from vitsearch_agent.cli.progress import Progress
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure import local_job
+from vitsearch_agent.wire.measurement import Power
 
 
 @pytest.fixture

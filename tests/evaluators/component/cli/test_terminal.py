@@ -1,8 +1,8 @@
 import logging
 import sys
 
-from vitsearch_evaluators.cli.terminal import _Formatter, complain
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.cli.terminal import _Formatter, complain
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
 
 
 def test_an_error_is_one_line_and_its_output_is_below(capsys):

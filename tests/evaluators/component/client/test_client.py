@@ -6,12 +6,12 @@ import threading
 import pytest
 
 from support.artifact_files import added_row
-from vitsearch_evaluators import DeviceClient
-from vitsearch_evaluators.base.onnx_writer import Value, model, node
-from vitsearch_evaluators.client import remote_job, transfer
-from vitsearch_evaluators.client.client import Backoff, RequestOptions
-from vitsearch_evaluators.client.transport import Reply
-from vitsearch_evaluators.errors import (
+from vitsearch_agent import DeviceClient
+from vitsearch_agent.base.onnx_writer import Value, model, node
+from vitsearch_agent.client import remote_job, transfer
+from vitsearch_agent.client.client import Backoff, RequestOptions
+from vitsearch_agent.client.transport import Reply
+from vitsearch_agent.errors import (
     DeviceChanged,
     DeviceUnreachable,
     EnvironmentChanged,
@@ -23,7 +23,7 @@ from vitsearch_evaluators.errors import (
     TransferFailed,
     Unauthorized,
 )
-from vitsearch_evaluators.wire.protocol import CONFIRM, job_id
+from vitsearch_agent.wire.protocol import CONFIRM, job_id
 
 
 def test_a_measurement_over_http(client, blob, tiny_protocol):
@@ -314,7 +314,7 @@ def test_a_result_of_another_job_is_refused(client, blob, tiny_protocol, monkeyp
     def answer_for_another(method, path, *arguments, **more):
         if method == "PUT":
             body = dict(arguments[0])
-            from vitsearch_evaluators.wire.protocol import JobSpec
+            from vitsearch_agent.wire.protocol import JobSpec
 
             path = "/v1/jobs/" + job_id(JobSpec.from_json(body["spec"]), body["device_id"])
         return request(method, path, *arguments, **more)

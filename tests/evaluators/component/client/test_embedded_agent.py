@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vitsearch_evaluators.base import locks, processes
-from vitsearch_evaluators.client import embedded_agent
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.errors import DeviceUnreachable, EvaluatorError
+from vitsearch_agent.base import locks, processes
+from vitsearch_agent.client import embedded_agent
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.errors import AgentError, DeviceUnreachable
 
 DRIVER = """
 import sys, threading
-from vitsearch_evaluators import EmbeddedAgent
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent import EmbeddedAgent
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 state, blob, note = sys.argv[1:]
 with EmbeddedAgent(state) as agent:
     print(agent.pid, flush=True)
@@ -134,7 +134,7 @@ def test_an_agent_that_does_not_answer_is_not_shared(tmp_path, monkeypatch):
     state.mkdir()
     with locks.try_lock(str(state / locks.STATE)):
         message = rf"another agent \(pid {os.getpid()} of .* on .*\) uses {state}"
-        with pytest.raises(EvaluatorError, match=message), EmbeddedAgent(str(state)):
+        with pytest.raises(AgentError, match=message), EmbeddedAgent(str(state)):
             pass
 
 

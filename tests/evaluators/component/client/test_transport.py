@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.client.transport import Transport
-from vitsearch_evaluators.errors import (
+from vitsearch_agent.client.transport import Transport
+from vitsearch_agent.errors import (
+    AgentError,
     DeviceBusy,
     DeviceUnreachable,
-    EvaluatorError,
     InvalidRequest,
     NotFound,
 )
@@ -56,10 +56,10 @@ def serve():
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (200, b"<html>", EvaluatorError),
+        (200, b"<html>", AgentError),
         (404, b"<html>", NotFound),
         (503, b"", DeviceBusy),
-        (500, b"oops", EvaluatorError),
+        (500, b"oops", AgentError),
         (429, b'{"error": {"code": "busy", "message": "m"}}', DeviceBusy),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_redirect_is_an_error_and_its_target_gets_nothing(heard, status):
     thread.start()
     transport = Transport(f"http://127.0.0.1:{server.server_port}", "t" * 64, 30.0)
     try:
-        with pytest.raises(EvaluatorError, match=f"HTTP {status}"):
+        with pytest.raises(AgentError, match=f"HTTP {status}"):
             transport.request("GET", "/v1/device")
     finally:
         transport.close()

@@ -10,14 +10,14 @@ import threading
 import pytest
 
 from support import AGENT_HOME
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.client.client import RequestOptions
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
-from vitsearch_evaluators.conditions.thermal import Thermometer
-from vitsearch_evaluators.config import load
-from vitsearch_evaluators.errors import EnvironmentChanged
-from vitsearch_evaluators.wire.measurement import Temperature
+from vitsearch_agent.base import processes
+from vitsearch_agent.client.client import RequestOptions
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.conditions.emulation import DeviceTree, emulated_system
+from vitsearch_agent.conditions.thermal import Thermometer
+from vitsearch_agent.config import load
+from vitsearch_agent.errors import EnvironmentChanged
+from vitsearch_agent.wire.measurement import Temperature
 
 
 class Board:

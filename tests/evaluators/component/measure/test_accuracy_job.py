@@ -5,13 +5,13 @@ import os
 
 import pytest
 
-from vitsearch_evaluators import Subset
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed, NotFound
-from vitsearch_evaluators.measure.child.accuracy import LOGITS, classify
-from vitsearch_evaluators.measure.child.measured_model import MeasuredModel, make_measured_model
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
-from vitsearch_evaluators.runtimes.ort import OrtRuntime
-from vitsearch_evaluators.wire.protocol import ACCURACY
+from vitsearch_agent import Subset
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed, NotFound
+from vitsearch_agent.measure.child.accuracy import LOGITS, classify
+from vitsearch_agent.measure.child.measured_model import MeasuredModel, make_measured_model
+from vitsearch_agent.runtimes.base import Availability, Runtime, Session
+from vitsearch_agent.runtimes.ort import OrtRuntime
+from vitsearch_agent.wire.protocol import ACCURACY
 
 numpy = pytest.importorskip("numpy")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -140,7 +140,7 @@ def test_outputs_that_do_not_fit_the_labels_are_an_incompatible_artifact(subset,
 
 def test_logits_larger_than_the_limit_are_refused(subset, monkeypatch):
     monkeypatch.chdir(os.path.dirname(subset()[0]))
-    monkeypatch.setattr("vitsearch_evaluators.measure.child.accuracy.LOGITS_MAX_BYTES", 100)
+    monkeypatch.setattr("vitsearch_agent.measure.child.accuracy.LOGITS_MAX_BYTES", 100)
     with pytest.raises(MeasurementFailed, match="would take 200 bytes, allowed are 100"):
         judged(numpy.zeros((N, 5), "float32"))
 

@@ -3,12 +3,12 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.accuracy_job import measure_accuracy, wilson
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.wire.protocol import ACCURACY, BlobRef, JobSpec
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.accuracy_job import measure_accuracy, wilson
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.wire.protocol import ACCURACY, BlobRef, JobSpec
 
 CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 NAMES = ("model.onnx", "images.npy", "labels.npy")

@@ -2,9 +2,9 @@
 
 import contextlib
 
-from vitsearch_evaluators.measure.child_checks import check_restrictions, check_runtime
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_folder import JobFolder
+from vitsearch_agent.measure.child_checks import check_restrictions, check_runtime
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.job_folder import JobFolder
 
 
 def test_known_and_unknown_runtimes_are_checked_in_a_child(tmp_path):

@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure import child_process
-from vitsearch_evaluators.measure.child_process import Interrupted, StopSignal, read_answer, run_child
+from vitsearch_agent.base import processes
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure import child_process
+from vitsearch_agent.measure.child_process import Interrupted, StopSignal, read_answer, run_child
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_the_next_child_writes_through_no_link_that_an_earlier_one_left(run, tmp
     assert victim.read_text() == "ours"
 
 
-PLANTED = ["json.py", "encodings.py", "sitecustomize.py", "vitsearch_evaluators/__init__.py", "runpy.py"]
+PLANTED = ["json.py", "encodings.py", "sitecustomize.py", "vitsearch_agent/__init__.py", "runpy.py"]
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -151,16 +151,16 @@ def test_the_next_child_runs_no_module_that_an_earlier_one_left(run, tmp_path, m
 
 
 def test_another_python_finds_this_package_and_not_what_an_earlier_child_left(tmp_path, monkeypatch):
-    package = tmp_path / "site-packages" / "vitsearch_evaluators"
+    package = tmp_path / "site-packages" / "vitsearch_agent"
     package.mkdir(parents=True)
     monkeypatch.setattr(processes, "package_folder", lambda: str(package))
-    (tmp_path / "work" / "package" / "vitsearch_evaluators").mkdir(parents=True)
+    (tmp_path / "work" / "package" / "vitsearch_agent").mkdir(parents=True)
     (tmp_path / "work" / "package" / "json.py").write_text("")
     package_path = child_process._environment("/other/python", str(tmp_path / "work"), "")["PYTHONPATH"].split(
         os.pathsep
     )[0]
-    assert os.listdir(package_path) == ["vitsearch_evaluators"]
-    assert os.path.realpath(os.path.join(package_path, "vitsearch_evaluators")) == str(package)
+    assert os.listdir(package_path) == ["vitsearch_agent"]
+    assert os.path.realpath(os.path.join(package_path, "vitsearch_agent")) == str(package)
 
 
 def test_the_output_of_a_child_is_not_read_through_a_link(run, tmp_path, promptly):
@@ -196,7 +196,7 @@ def test_garbage_is_a_protocol_failure(tmp_path, content):
 
 
 def test_the_environment_of_the_child_has_no_secrets(monkeypatch):
-    from vitsearch_evaluators.measure.child_process import _environment
+    from vitsearch_agent.measure.child_process import _environment
 
     monkeypatch.setenv("NANO_TOKEN", "secret")
     monkeypatch.setenv("CUDA_HOME", "/usr/local/cuda")

@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.base.system import THIS_MACHINE, Output
-from vitsearch_evaluators.config import RUNTIME_DEFAULT, RuntimeConfig
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.measure import launch
-from vitsearch_evaluators.measure.child_checks import check_runtime
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.launch import Launch, candidates
-from vitsearch_evaluators.runtimes.noop import NoopRuntime
+from vitsearch_agent import runtimes
+from vitsearch_agent.base import processes
+from vitsearch_agent.base.system import THIS_MACHINE, Output
+from vitsearch_agent.config import RUNTIME_DEFAULT, RuntimeConfig
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.measure import launch
+from vitsearch_agent.measure.child_checks import check_runtime
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.launch import Launch, candidates
+from vitsearch_agent.runtimes.noop import NoopRuntime
 
 
 class LibraryRuntime(NoopRuntime):
@@ -110,13 +110,13 @@ def test_a_configured_interpreter_measures_and_is_reported(serve_agent, blob, ti
 
 def test_another_python_imports_this_package_and_none_of_its_neighbours(tmp_path, monkeypatch):
     site = tmp_path / "site-packages"
-    (site / "vitsearch_evaluators").mkdir(parents=True)
-    (site / "vitsearch_evaluators" / "__init__.py").write_text("")
+    (site / "vitsearch_agent").mkdir(parents=True)
+    (site / "vitsearch_agent" / "__init__.py").write_text("")
     (site / "other.py").write_text("")
-    monkeypatch.setattr(processes, "__file__", str(site / "vitsearch_evaluators" / "base" / "processes.py"))
+    monkeypatch.setattr(processes, "__file__", str(site / "vitsearch_agent" / "base" / "processes.py"))
     assert "PYTHONPATH" not in processes.with_package_path({})
     for _ in range(2):
         environment = processes.with_package_path({}, str(tmp_path / "alone"))
-    script = "import importlib.util as u; print([n for n in ('vitsearch_evaluators', 'other') if u.find_spec(n)])"
+    script = "import importlib.util as u; print([n for n in ('vitsearch_agent', 'other') if u.find_spec(n)])"
     seen = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, cwd="/", check=True)
-    assert seen.stdout.decode().strip() == "['vitsearch_evaluators']"
+    assert seen.stdout.decode().strip() == "['vitsearch_agent']"

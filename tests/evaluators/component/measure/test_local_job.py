@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.measure.local_job import Request, local_job
+from vitsearch_agent.measure.local_job import Request, local_job
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system has no /proc")

@@ -3,15 +3,15 @@ import os
 import pytest
 
 from support.marks import long
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import PowerRecorder, measure_job, wall_limit_s
-from vitsearch_evaluators.wire.measurement import Temperature
-from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Power
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.measure_job import PowerRecorder, measure_job, wall_limit_s
+from vitsearch_agent.wire.measurement import Temperature
+from vitsearch_agent.wire.protocol import BlobRef, JobSpec, Power
 
 CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 2, 0.5)
 

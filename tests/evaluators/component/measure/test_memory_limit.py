@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.agent import canary_measurement
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure import memory_limit
-from vitsearch_evaluators.measure.child_process import StopSignal, run_child
-from vitsearch_evaluators.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
-from vitsearch_evaluators.runtimes.ort import OrtRuntime
-from vitsearch_evaluators.runtimes.tools.tool_runtime import run_tool
-from vitsearch_evaluators.wire.protocol import PEAKS
+from vitsearch_agent.base import processes
+from vitsearch_agent.base.system import System
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure import memory_limit
+from vitsearch_agent.measure.child_process import StopSignal, run_child
+from vitsearch_agent.measure.memory_limit import NO_MEMORY_LIMIT, MemoryLimit, set_up
+from vitsearch_agent.runtimes.ort import OrtRuntime
+from vitsearch_agent.runtimes.tools.tool_runtime import run_tool
+from vitsearch_agent.server import canary_measurement
+from vitsearch_agent.wire.protocol import PEAKS
 
 
 @pytest.fixture
@@ -146,10 +146,10 @@ def test_addresses_are_not_limited_where_a_gpu_is_used(provider, reserves):
 
 IN_A_GROUP = """
 import json, os, sys
-from vitsearch_evaluators.measure import memory_limit
-from vitsearch_evaluators.measure.child_process import StopSignal, run_child
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.base.system import THIS_MACHINE
+from vitsearch_agent.measure import memory_limit
+from vitsearch_agent.measure.child_process import StopSignal, run_child
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.base.system import THIS_MACHINE
 memory_limit.join(sys.argv[1])
 found = memory_limit.set_up(200, THIS_MACHINE)
 job = dict(json.loads(sys.argv[2]), **found.for_child())
@@ -199,8 +199,8 @@ def test_the_kernel_kills_a_child_that_exceeds_the_group_and_counts_the_kill(
 
 AGENT_IN_A_GROUP = """
 import json, os, sys
-from vitsearch_evaluators.measure import memory_limit
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.measure import memory_limit
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 memory_limit.join(sys.argv[1])
 with EmbeddedAgent(sys.argv[2]) as agent, agent.client("test", deadline_s=120.0) as client:
     runtimes = {runtime.name: [runtime.available, runtime.reason] for runtime in client.device().runtimes}
@@ -232,7 +232,7 @@ def test_a_runtime_check_that_exceeds_the_memory_limit_is_killed_and_the_agent_l
 
 DELEGATED = """
 import errno, os, sys
-from vitsearch_evaluators.measure import memory_limit
+from vitsearch_agent.measure import memory_limit
 own, controller = sys.argv[1:]
 memory_limit.join(own)
 os.setgid(65534)

@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from support import AGENT_HOME
-from vitsearch_evaluators.base.tokens import read_tokens
-from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.wire.measure_protocol import SCREEN
+from vitsearch_agent.base.tokens import read_tokens
+from vitsearch_agent.client.client import DeviceClient
+from vitsearch_agent.wire.measure_protocol import SCREEN
 
 # Python imports this first. It hides files only from the agent's own calls; the interpreter itself is unchanged.
 SITE = """
@@ -46,7 +46,7 @@ def environment(tmp_path):
 
 @pytest.mark.long
 def test_every_figure_is_measured_or_has_a_reason(environment, blob):
-    command = [sys.executable, "-m", "vitsearch_evaluators", "measure", blob, "--runtime", "noop", "--json"]
+    command = [sys.executable, "-m", "vitsearch_agent", "measure", blob, "--runtime", "noop", "--json"]
     measurement = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
     assert measurement["latency_ms"]["n"] >= measurement["processes"] * SCREEN.min_runs
     assert measurement["peak_memory_mb"] is measurement["swap_mb"] is measurement["temperature"] is None
@@ -57,7 +57,7 @@ def test_every_figure_is_measured_or_has_a_reason(environment, blob):
 
 def test_an_agent_serves_and_measures(environment, blob, tmp_path, tiny_protocol, until):
     port_file = tmp_path / "port.json"
-    command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--exit-with-stdin"]
+    command = [sys.executable, "-m", "vitsearch_agent", "serve", "--exit-with-stdin"]
     command += ["--state", str(tmp_path / "state"), "--port-file", str(port_file)]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
         until(lambda: port_file.exists() or process.poll() is not None, "the agent listens")

@@ -4,12 +4,12 @@ import signal
 
 import pytest
 
-from vitsearch_evaluators.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
-from vitsearch_evaluators.measure.child_process import ChildDied, StopSignal
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.peaks_job import measure_peaks
-from vitsearch_evaluators.wire.protocol import PEAKS, JobSpec
+from vitsearch_agent.measure.child.peaks import COPY_BYTES, GEMM_SIZE, PRECISIONS
+from vitsearch_agent.measure.child_process import ChildDied, StopSignal
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.peaks_job import measure_peaks
+from vitsearch_agent.wire.protocol import PEAKS, JobSpec
 
 CONTEXT = JobContext("a1" * 32, "device-1", "c3" * 32, 1, 0.5)
 SPEC = JobSpec("peaks", (), "onnxruntime", {}, PEAKS._replace(min_s=0.01, threads=2))

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.cli import app, measure
-from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
-from vitsearch_evaluators.config import EmulationConfig, PowerConfig
-from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
-from vitsearch_evaluators.measure.power_phase import MeteredPhase
+from vitsearch_agent.base import processes
+from vitsearch_agent.cli import app, measure
+from vitsearch_agent.conditions.emulation import DeviceTree, emulated_system
+from vitsearch_agent.config import EmulationConfig, PowerConfig
+from vitsearch_agent.errors import AgentError
+from vitsearch_agent.measure.child.phase_reports import PowerReport
+from vitsearch_agent.measure.child.tool_phases import IDLE_NOTE
+from vitsearch_agent.measure.power_phase import MeteredPhase
 
 WATTS = 20.0
 ZONE = "/sys/class/powercap/intel-rapl:0"
@@ -122,7 +122,7 @@ def test_without_a_meter_the_latency_is_measured_and_power_has_a_reason(serve_ag
 
 def test_an_agent_with_a_wrong_meter_does_not_start(tmp_path):
     (tmp_path / "config.json").write_text('{"power": {"meter": "tegrastat"}}')
-    command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--state", str(tmp_path)]
+    command = [sys.executable, "-m", "vitsearch_agent", "serve", "--state", str(tmp_path)]
     environment = processes.with_package_path(dict(os.environ))
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, timeout=120)
     assert ended.returncode == app.WRONG_CONFIGURATION
@@ -159,9 +159,9 @@ def test_the_meter_is_searched_before_each_phase(tmp_path):
 
 def test_a_meter_registered_twice_is_a_reason(tmp_path, monkeypatch):
     def fail():
-        raise EvaluatorError("duplicate_power_meter", "power meter 'mine' is registered twice")
+        raise AgentError("duplicate_power_meter", "power meter 'mine' is registered twice")
 
-    monkeypatch.setattr("vitsearch_evaluators.power.table", fail)
+    monkeypatch.setattr("vitsearch_agent.power.table", fail)
     phase = MeteredPhase(PowerConfig("mine"), emulated_system(EmulationConfig(), str(tmp_path)))
     assert phase.unavailable_reason() == "power meter 'mine' is registered twice"
 

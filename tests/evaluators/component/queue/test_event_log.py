@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.client.client import RequestOptions
-from vitsearch_evaluators.errors import ArtifactMissing, NotFound
-from vitsearch_evaluators.queue import event_log as events_module
-from vitsearch_evaluators.queue.job_queue import JobQueue
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
+from vitsearch_agent.client.client import RequestOptions
+from vitsearch_agent.errors import ArtifactMissing, NotFound
+from vitsearch_agent.queue import event_log as events_module
+from vitsearch_agent.queue.job_queue import JobQueue
+from vitsearch_agent.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, 0)
 JOB, OTHER = "1" * 64, "2" * 64

@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from support.artifact_files import coreml, coreml_weights
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.runtimes import coreml as runtime_module
-from vitsearch_evaluators.runtimes.coreml import CoreMlRuntime
-from vitsearch_evaluators.testing import RuntimeTestCase
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.runtimes import coreml as runtime_module
+from vitsearch_agent.runtimes.coreml import CoreMlRuntime
+from vitsearch_agent.testing import RuntimeTestCase
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.inputs import Input, random_feeds
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.inputs import Input, random_feeds
 
 pytest.importorskip("numpy")
 

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.litert import LiteRtRuntime
-from vitsearch_evaluators.testing import RuntimeTestCase
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.litert import LiteRtRuntime
+from vitsearch_agent.testing import RuntimeTestCase
 
 
 @pytest.fixture

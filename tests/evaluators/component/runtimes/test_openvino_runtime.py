@@ -4,9 +4,9 @@ import shutil
 import pytest
 
 from support.artifact_files import added_row, identity
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.runtimes.openvino_runtime import OpenVinoRuntime
-from vitsearch_evaluators.testing import RuntimeTestCase
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.runtimes.openvino_runtime import OpenVinoRuntime
+from vitsearch_agent.testing import RuntimeTestCase
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import shutil
 import pytest
 
 from support.artifact_files import added_row, constant, identity
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.runtimes.ort import OrtRuntime
-from vitsearch_evaluators.testing import RuntimeTestCase
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.runtimes.ort import OrtRuntime
+from vitsearch_agent.testing import RuntimeTestCase
 
 pytest.importorskip("onnxruntime")
 

@@ -1,7 +1,7 @@
 import pytest
 
-from vitsearch_evaluators.runtimes.ort import OrtRuntime
-from vitsearch_evaluators.runtimes.ort_limits import find_limits
+from vitsearch_agent.runtimes.ort import OrtRuntime
+from vitsearch_agent.runtimes.ort_limits import find_limits
 
 
 def versions(content):

@@ -1,11 +1,11 @@
 import pytest
 
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.runtimes import base
-from vitsearch_evaluators.runtimes.needs import NEEDS, Needs
-from vitsearch_evaluators.runtimes.noop import NoopRuntime
-from vitsearch_evaluators.testing import RuntimeTestCase
+from vitsearch_agent import runtimes
+from vitsearch_agent.errors import AgentError, InvalidRequest, MeasurementFailed
+from vitsearch_agent.runtimes import base
+from vitsearch_agent.runtimes.needs import NEEDS, Needs
+from vitsearch_agent.runtimes.noop import NoopRuntime
+from vitsearch_agent.testing import RuntimeTestCase
 
 
 class TestNoop(RuntimeTestCase):
@@ -54,7 +54,7 @@ def test_the_table_of_needs_agrees_with_the_runtimes():
 
 def test_entry_points_are_added_and_duplicates_refused():
     assert runtimes.table(lambda: [("mine", "a:B")])["mine"] == "a:B"
-    with pytest.raises(EvaluatorError, match="'noop' is registered twice"):
+    with pytest.raises(AgentError, match="'noop' is registered twice"):
         runtimes.table(lambda: [("noop", "a:B")])
 
 

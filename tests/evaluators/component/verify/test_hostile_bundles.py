@@ -14,18 +14,18 @@ from xml.etree import ElementTree
 import pytest
 
 from support.bundles import PREPROCESSING, image_files, manifest, write_bundle
-from vitsearch_evaluators.base.canonical_json import parse_json
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.cli import verify as command
-from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.measure.local_job import Request, local_job
-from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.verify import images
-from vitsearch_evaluators.verify.bundle import read
-from vitsearch_evaluators.verify.junit import junit
-from vitsearch_evaluators.verify.model_runner import Classified, Measured, ModelRunner
-from vitsearch_evaluators.verify.verify import VerifyOptions, verify
+from vitsearch_agent.base.canonical_json import parse_json
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.cli import app
+from vitsearch_agent.cli import verify as command
+from vitsearch_agent.errors import AgentError
+from vitsearch_agent.measure.local_job import Request, local_job
+from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.verify import images
+from vitsearch_agent.verify.bundle import read
+from vitsearch_agent.verify.junit import junit
+from vitsearch_agent.verify.model_runner import Classified, Measured, ModelRunner
+from vitsearch_agent.verify.verify import VerifyOptions, verify
 
 numpy = pytest.importorskip("numpy")
 
@@ -320,7 +320,7 @@ def outcome(folder, options, measured):
     """The lines that the command prints: those of the report, in each of its forms, or the one of an error."""
     try:
         report = verify(folder, lambda bundle: Stub(measured), options)
-    except EvaluatorError as error:
+    except AgentError as error:
         return printable(str(error)).splitlines()
     ElementTree.fromstring(junit(report))
     json.dumps(report.to_json())

@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from support.bundles import manifest, write_bundle
-from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.verify.checksums import read_list
-from vitsearch_evaluators.verify.signature import NAMESPACE, SIGNATURE_MAX_BYTES, judge
+from vitsearch_agent.cli import app
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.verify.checksums import read_list
+from vitsearch_agent.verify.signature import NAMESPACE, SIGNATURE_MAX_BYTES, judge
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from support.bundles import image_files, manifest, write_bundle
-from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.verify import checks
+from vitsearch_agent.cli import app
+from vitsearch_agent.verify import checks
 
 FAST = {"value": 1000.0, "low": 900.0, "high": 1100.0}
 
@@ -22,8 +22,8 @@ def folder(tmp_path):
 
 
 def device_here():
-    from vitsearch_evaluators.base.system import THIS_MACHINE
-    from vitsearch_evaluators.conditions.environment import fingerprint
+    from vitsearch_agent.base.system import THIS_MACHINE
+    from vitsearch_agent.conditions.environment import fingerprint
 
     return {"name": "local", "kind": "physical", "environment": fingerprint("0", (), THIS_MACHINE)}
 

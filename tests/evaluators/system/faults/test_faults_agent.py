@@ -7,11 +7,11 @@ import signal
 
 import pytest
 
-import vitsearch_evaluators
+import vitsearch_agent
 from support.marks import long
-from vitsearch_evaluators.client.client import RequestOptions
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.errors import EnvironmentChanged
+from vitsearch_agent.client.client import RequestOptions
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.errors import EnvironmentChanged
 
 two_processors = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
@@ -96,7 +96,7 @@ def test_a_job_for_the_old_environment_fails_in_the_new_one_with_a_transient_err
 def test_durations_do_not_use_the_wall_clock():
     """The wall clock is used only for UTC texts for people. The external meter, whose samples have wall-clock times,
     takes it from System and detects jumps."""
-    home = pathlib.Path(vitsearch_evaluators.__file__).parent
+    home = pathlib.Path(vitsearch_agent.__file__).parent
     jumping = re.compile(r"\btime\.time\b|\bdatetime\.(now|utcnow|today)\b|\btime\.localtime\b|from time import")
     names = [path.name for path in sorted(home.rglob("*.py")) if jumping.search(path.read_text())]
     assert names == ["system.py"]

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from support.marks import long
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child_process import StopSignal, run_child
+from vitsearch_agent.base import processes
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.child_process import StopSignal, run_child
 
 LIMIT_BYTES = 250_000_000
 

@@ -6,10 +6,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vitsearch_evaluators import DeviceClient
-from vitsearch_evaluators.client import transfer
-from vitsearch_evaluators.client.client import Backoff
-from vitsearch_evaluators.errors import TransferFailed
+from vitsearch_agent import DeviceClient
+from vitsearch_agent.client import transfer
+from vitsearch_agent.client.client import Backoff
+from vitsearch_agent.errors import TransferFailed
 
 CHUNK = 100_000
 CUT_S = 0.5

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.errors import EvaluatorError, StorageFull
-from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
+from vitsearch_agent.errors import AgentError, StorageFull
+from vitsearch_agent.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
 DISK_MB = 12
 
@@ -71,7 +71,7 @@ def test_it_refuses_requests_reports_why_and_continues_when_there_is_room(
         assert "disk" in " ".join(health["problems"])
         assert client.jobs(), "accepted jobs can be read, and wait"
         (tmp_path / "other").write_bytes(os.urandom(2_000_000))
-        with served.client(deadline_s=0.2) as hasty, pytest.raises(EvaluatorError, match="no room") as refused:
+        with served.client(deadline_s=0.2) as hasty, pytest.raises(AgentError, match="no room") as refused:
             hasty.upload(str(tmp_path / "other"))
         assert refused.value.http_status == 507
         assert client._transport.request("GET", "/v1/health").body["worker_alive"]

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.invalid_requests import BLOB, ValidRequests, broken, requests
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 TIMEOUT_S = 120.0
 BATCH, BATCHES, BROKEN = 25, 440, 1000

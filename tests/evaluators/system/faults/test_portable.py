@@ -67,7 +67,7 @@ HEAVY = ("ssl", "http", "email", "html", "urllib", "multiprocessing", "asyncio",
 
 
 @pytest.mark.parametrize(
-    ("module", "left_out"), [("vitsearch_evaluators", OTHERS), ("vitsearch_evaluators.cli.app", OTHERS + HEAVY)]
+    ("module", "left_out"), [("vitsearch_agent", OTHERS), ("vitsearch_agent.cli.app", OTHERS + HEAVY)]
 )
 def test_imports_no_heavy_modules(module, left_out):
     """An idle agent may use 30 MB; HTTP and TLS of the standard library alone would add 4 MB."""

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.measurement import Measurement
+from vitsearch_agent.base import processes
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.measurement import Measurement
 
 KILLS, JOBS, OWNERS = 200, 100, 4
 SEED = 20
@@ -59,7 +59,7 @@ def processes_in(folder):
 
 def put_jobs(agent, path, protocol, repeats):
     """Submit jobs of several owners without waiting for them."""
-    from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
+    from vitsearch_agent.wire.protocol import PROTOCOL_VERSION, BlobRef, JobSpec, job_id
 
     with agent.client("uploads") as client:
         digest = client.upload(path)

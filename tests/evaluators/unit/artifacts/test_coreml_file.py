@@ -6,10 +6,10 @@ import os
 import pytest
 
 from support.artifact_files import coreml, coreml_weights, identity, tflite
-from vitsearch_evaluators import artifacts
-from vitsearch_evaluators.artifacts import coreml_file
-from vitsearch_evaluators.base.onnx_writer import field, number
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_agent import artifacts
+from vitsearch_agent.artifacts import coreml_file
+from vitsearch_agent.base.onnx_writer import field, number
+from vitsearch_agent.errors import MeasurementFailed
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from support.artifact_files import IR, coreml, coreml_weights, identity, tflite
 from support.marks import long
-from vitsearch_evaluators import artifacts
-from vitsearch_evaluators.base.onnx_writer import field, node, number, varint
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.wire.job_spec import ARTIFACTS
+from vitsearch_agent import artifacts
+from vitsearch_agent.base.onnx_writer import field, node, number, varint
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.wire.job_spec import ARTIFACTS
 
 ONNX = identity(opset=17, ir_version=8) + field(7, field(5, number(1, 4) + number(2, 1) + field(9, b"\1" * 16)))
 SEEDS = {

@@ -8,12 +8,12 @@ import time
 import pytest
 
 from support.artifact_files import IR, added_row, constant, identity, tflite
-from vitsearch_evaluators import artifacts
-from vitsearch_evaluators.artifacts import openvino_file
-from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
-from vitsearch_evaluators.base.onnx_writer import Value, field, node, number, varint
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.wire.device_info import ANY_ARTIFACT, RuntimeInfo
+from vitsearch_agent import artifacts
+from vitsearch_agent.artifacts import openvino_file
+from vitsearch_agent.artifacts.onnx_file import CALIBRATION
+from vitsearch_agent.base.onnx_writer import Value, field, node, number, varint
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.wire.device_info import ANY_ARTIFACT, RuntimeInfo
 
 RUNTIME = RuntimeInfo("onnxruntime", True, None, "1.9.0", (), ("onnx",), max_opset=15, max_ir_version=8)
 
@@ -174,7 +174,7 @@ def test_deep_nesting_is_refused_without_recursion(onnx_file):
 
 
 def test_a_file_with_too_many_fields_is_refused(onnx_file, monkeypatch):
-    monkeypatch.setattr("vitsearch_evaluators.artifacts.onnx_file._FIELDS_MAX", 1000)
+    monkeypatch.setattr("vitsearch_agent.artifacts.onnx_file._FIELDS_MAX", 1000)
     assert "too many fields" in refused("onnx", onnx_file(number(1, 7) + number(5, 1) * 1000))
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.base.atomic_files import replacing, replacing_path, write_bytes, write_json
+from vitsearch_agent.base.atomic_files import replacing, replacing_path, write_bytes, write_json
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(path, tmp_p
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
-from vitsearch_evaluators.base.atomic_files import replacing
+from vitsearch_agent.base.atomic_files import replacing
 with replacing(sys.argv[1]) as stream:
     stream.write(b"half of it")
     stream.flush()

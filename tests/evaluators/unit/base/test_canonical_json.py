@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from vitsearch_evaluators.base.canonical_json import DEPTH_MAX, canonical_json, digest, file_digest, parse_json, utc_now
+from vitsearch_agent.base.canonical_json import DEPTH_MAX, canonical_json, digest, file_digest, parse_json, utc_now
 
 GOLDEN = {"b": [1, 1.0, 0.1, -0.0, 1e-07, 1e22], "a": {"é": None, "x": True}, "": "\n"}
 GOLDEN_TEXT = b'{"":"\\n","a":{"x":true,"\\u00e9":null},"b":[1,1.0,0.1,-0.0,1e-07,1e+22]}'

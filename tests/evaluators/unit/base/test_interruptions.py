@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.base.interruptions import AGENT, CRASHES_MAX, FROM_OUTSIDE, verdict
+from vitsearch_agent.base.interruptions import AGENT, CRASHES_MAX, FROM_OUTSIDE, verdict
 
 
 @pytest.mark.parametrize("signal", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])

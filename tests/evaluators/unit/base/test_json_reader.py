@@ -1,7 +1,7 @@
 import pytest
 
-from vitsearch_evaluators.base import json_reader
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.base import json_reader
+from vitsearch_agent.errors import InvalidRequest
 
 READERS = {"name": json_reader.text, "count": json_reader.integer(1, 5)}
 

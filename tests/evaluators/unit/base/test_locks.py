@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.base import locks, processes
+from vitsearch_agent.base import locks, processes
 
 HOLD = """
 import sys
-from vitsearch_evaluators.base import locks
+from vitsearch_agent.base import locks
 lock = locks.try_lock(sys.argv[1], "a model")
 print("held", flush=True)
 sys.stdin.read()

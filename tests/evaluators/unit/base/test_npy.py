@@ -3,8 +3,8 @@ import pickle
 
 import pytest
 
-from vitsearch_evaluators.base.npy import check_subset, read_header
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.base.npy import check_subset, read_header
+from vitsearch_agent.errors import InvalidRequest
 
 numpy = pytest.importorskip("numpy")
 

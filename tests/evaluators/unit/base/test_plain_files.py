@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from vitsearch_evaluators.base.plain_files import (
+from vitsearch_agent.base.plain_files import (
     clear,
     create_plain,
     open_plain,

@@ -1,7 +1,7 @@
 import pytest
 
-from vitsearch_evaluators.base import plugins
-from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_agent.base import plugins
+from vitsearch_agent.errors import AgentError, InvalidRequest
 
 KNOWN = {"ordered": "collections:OrderedDict", "counter": "collections:Counter"}
 
@@ -56,7 +56,7 @@ def test_registering_the_same_target_twice_is_allowed():
 
 
 def test_two_targets_with_one_name_are_refused():
-    with pytest.raises(EvaluatorError, match="big thing 'counter' is registered twice") as caught:
+    with pytest.raises(AgentError, match="big thing 'counter' is registered twice") as caught:
         plugins.table("big thing", "group", KNOWN, lambda: [("counter", "a:B")])
     assert caught.value.code == "duplicate_big_thing"
 
@@ -71,5 +71,5 @@ def test_an_unknown_name_suggests_the_nearest():
 
 
 def test_an_object_of_another_class_is_refused():
-    with pytest.raises(EvaluatorError, match="collections:OrderedDict is not a subclass of int"):
+    with pytest.raises(AgentError, match="collections:OrderedDict is not a subclass of int"):
         plugins.checked(plugins.load("thing", "ordered", KNOWN)(), int)

@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators.base.printable import printable, printable_lines
+from vitsearch_agent.base.printable import printable, printable_lines
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import io
 import os
 import zipfile
 
-import vitsearch_evaluators
-from vitsearch_evaluators.base.single_file import single_file
+import vitsearch_agent
+from vitsearch_agent.base.single_file import single_file
 
 
 def test_equal_sources_make_equal_files():
@@ -13,7 +13,7 @@ def test_equal_sources_make_equal_files():
 
 
 def test_the_file_has_every_source_of_the_package_in_order_and_no_time():
-    package = os.path.dirname(vitsearch_evaluators.__file__)
+    package = os.path.dirname(vitsearch_agent.__file__)
     sources = {
         os.path.relpath(os.path.join(folder, name), os.path.dirname(package)).replace(os.sep, "/")
         for folder, _, names in os.walk(package)

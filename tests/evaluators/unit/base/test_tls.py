@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from vitsearch_evaluators.base import tls
-from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_agent.base import tls
+from vitsearch_agent.base.system import Output, System
+from vitsearch_agent.errors import AgentError, InvalidRequest
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command on this machine")
 
@@ -34,7 +34,7 @@ def test_the_certificate_is_made_once_with_mode_0600(certificate, tmp_path):
 
 def test_without_openssl_the_error_names_the_options(tmp_path):
     missing = System(run=lambda argv: Output("", f"{argv[0]} cannot be run: No such file or directory"))
-    with pytest.raises(EvaluatorError, match="openssl cannot be run.*--tls-cert and --tls-key"):
+    with pytest.raises(AgentError, match="openssl cannot be run.*--tls-cert and --tls-key"):
         tls.own_certificate(str(tmp_path), missing)
     assert os.listdir(str(tmp_path)) == []
 

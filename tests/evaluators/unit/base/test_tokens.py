@@ -3,8 +3,8 @@ import stat
 
 import pytest
 
-from vitsearch_evaluators.base import tokens
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.base import tokens
+from vitsearch_agent.errors import InvalidRequest
 
 
 @pytest.fixture

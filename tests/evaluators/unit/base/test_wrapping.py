@@ -3,7 +3,7 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.base.wrapping import for_stream, wrapped_line
+from vitsearch_agent.base.wrapping import for_stream, wrapped_line
 
 
 @given(st.text(alphabet="ab -/", max_size=80), st.integers(5, 30))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vitsearch_evaluators.client.compatibility import refuse_incompatible, refuse_too_large
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.wire.protocol import BlobRef, DeviceInfo, RuntimeInfo
+from vitsearch_agent.client.compatibility import refuse_incompatible, refuse_too_large
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.wire.protocol import BlobRef, DeviceInfo, RuntimeInfo
 
 MODEL = (BlobRef("model.xml", "ab" * 32, 400_000), BlobRef("model.bin", "cd" * 32, 1_700_000))
 ABSENT = RuntimeInfo("openvino", False, "no module openvino", None, (), ("openvino",))

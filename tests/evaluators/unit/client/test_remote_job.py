@@ -2,10 +2,10 @@
 
 import pytest
 
-from vitsearch_evaluators.client.remote_job import RemoteJob, RequestOptions
-from vitsearch_evaluators.client.retry import Backoff, RetryPolicy
-from vitsearch_evaluators.errors import TransferFailed
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, DeviceInfo, JobSpec, JobStatus, Owner
+from vitsearch_agent.client.remote_job import RemoteJob, RequestOptions
+from vitsearch_agent.client.retry import Backoff, RetryPolicy
+from vitsearch_agent.errors import TransferFailed
+from vitsearch_agent.wire.protocol import SCREEN, BlobRef, DeviceInfo, JobSpec, JobStatus, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN)
 FULL = TransferFailed("no room for 40000000 bytes", {"reason": "no_space"})

@@ -2,9 +2,9 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.client import retry as retry_module
-from vitsearch_evaluators.client.retry import Backoff, RetryPolicy
-from vitsearch_evaluators.errors import DeviceBusy, DeviceUnreachable, JobCancelled
+from vitsearch_agent.client import retry as retry_module
+from vitsearch_agent.client.retry import Backoff, RetryPolicy
+from vitsearch_agent.errors import DeviceBusy, DeviceUnreachable, JobCancelled
 
 
 @pytest.fixture

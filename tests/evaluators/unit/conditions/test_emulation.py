@@ -1,7 +1,7 @@
-from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.conditions.emulation import DeviceTree, describe, emulated_system
-from vitsearch_evaluators.conditions.environment import cpu_model
-from vitsearch_evaluators.config import EmulationConfig
+from vitsearch_agent.base.system import Output, System
+from vitsearch_agent.conditions.emulation import DeviceTree, describe, emulated_system
+from vitsearch_agent.conditions.environment import cpu_model
+from vitsearch_agent.config import EmulationConfig
 
 
 def test_an_emulated_system_reads_its_tree(tmp_path):

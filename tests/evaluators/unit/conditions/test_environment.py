@@ -1,7 +1,7 @@
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.environment import environment_id, fingerprint
-from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.conditions.environment import environment_id, fingerprint
+from vitsearch_agent.wire.device_info import RuntimeInfo
 
 
 def fake_board(root, governor="schedutil", uptime="0.1", temperature=40000):

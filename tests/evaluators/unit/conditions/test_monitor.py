@@ -2,12 +2,12 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.monitor import REPEATS, Monitor
-from vitsearch_evaluators.testing import ManualTime
-from vitsearch_evaluators.wire.measurement import Temperature
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.conditions.monitor import REPEATS, Monitor
+from vitsearch_agent.testing import ManualTime
+from vitsearch_agent.wire.measurement import Temperature
+from vitsearch_agent.wire.protocol import SCREEN
 
 GATED = SCREEN._replace(start_max_c=45.0, cooldown_max_s=60.0)
 

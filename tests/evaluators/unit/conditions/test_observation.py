@@ -1,7 +1,7 @@
 import pytest
 
-from vitsearch_evaluators.conditions.observation import Observation, summarize
-from vitsearch_evaluators.wire.measurement import Temperature
+from vitsearch_agent.conditions.observation import Observation, summarize
+from vitsearch_agent.wire.measurement import Temperature
 
 CALM = Observation("latency", Temperature("cpu-thermal", 40.0, 52.0, 55.0), False, None, 0.0, False, {})
 

@@ -1,8 +1,8 @@
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.emulation import DeviceTree, emulated_system
-from vitsearch_evaluators.conditions.power_mode import PowerMode, parse_nvpmodel, parse_nvpmodel_status, settings
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.emulation import DeviceTree, emulated_system
+from vitsearch_agent.conditions.power_mode import PowerMode, parse_nvpmodel, parse_nvpmodel_status, settings
 
 VERBOSE = """NVPM VERB: Config file: /etc/nvpmodel.conf
 NVPM VERB: parsing done for /etc/nvpmodel.conf
@@ -66,7 +66,7 @@ def tree(tmp_path):
 @pytest.fixture
 def jetson(tree, tmp_path):
     """An Orin Nano at 15 W, as a system whose commands are answered from the tree."""
-    from vitsearch_evaluators.config import EmulationConfig
+    from vitsearch_agent.config import EmulationConfig
 
     tree.write("/etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >")
     tree.command(["nvpmodel", "-q"], "NV Power Mode: 15W\n0")

@@ -1,8 +1,8 @@
 import os
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.swap import swap_traffic
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.conditions.swap import swap_traffic
 
 VMSTAT = "/proc/vmstat"
 

@@ -1,15 +1,15 @@
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.thermal import (
+from vitsearch_agent.base.system import System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.conditions.thermal import (
     Thermometer,
     ZoneTemperature,
     cool_down,
     is_processor_zone,
     to_celsius,
 )
-from vitsearch_evaluators.testing import ManualTime
+from vitsearch_agent.testing import ManualTime
 
 # Type and millidegrees of /sys/class/thermal/thermal_zone* on real boards.
 NANO_JETPACK4 = [

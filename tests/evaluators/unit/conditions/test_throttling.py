@@ -1,8 +1,8 @@
 import pytest
 
-from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.throttling import ThrottlingState, active_limits, compare, read_state
+from vitsearch_agent.base.system import Output, System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.conditions.throttling import ThrottlingState, active_limits, compare, read_state
 
 PI = "/proc/device-tree/model"
 

@@ -11,12 +11,12 @@ pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.base.canonical_json import canonical_json
-from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.conditions.environment import fingerprint
-from vitsearch_evaluators.conditions.monitor import Monitor
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.base.canonical_json import canonical_json
+from vitsearch_agent.base.system import Output, System
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.conditions.environment import fingerprint
+from vitsearch_agent.conditions.monitor import Monitor
+from vitsearch_agent.wire.protocol import SCREEN
 
 ZONE = "/sys/class/thermal/thermal_zone0"
 POLICY = "/sys/devices/system/cpu/cpufreq/policy0"

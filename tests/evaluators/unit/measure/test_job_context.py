@@ -1,8 +1,8 @@
 """The fields that a job context writes are those that the readers of results expect."""
 
-from vitsearch_evaluators.base.json_reader import read_object
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.wire.result_fields import OF_EVERY_RESULT
+from vitsearch_agent.base.json_reader import read_object
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.wire.result_fields import OF_EVERY_RESULT
 
 CONTEXT = JobContext("a1" * 32, "device", "b2" * 32, 2, 0.5)
 

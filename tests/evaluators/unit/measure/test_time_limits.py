@@ -1,10 +1,10 @@
 import pytest
 
-from vitsearch_evaluators.config import LimitsConfig
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.measure.time_limits import refuse_too_long, time_limit
-from vitsearch_evaluators.wire.job_spec import BlobRef, JobSpec
-from vitsearch_evaluators.wire.measure_protocol import ACCURACY, CONFIRM, ONE_PROCESS, PEAKS, SCREEN
+from vitsearch_agent.config import LimitsConfig
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.measure.time_limits import refuse_too_long, time_limit
+from vitsearch_agent.wire.job_spec import BlobRef, JobSpec
+from vitsearch_agent.wire.measure_protocol import ACCURACY, CONFIRM, ONE_PROCESS, PEAKS, SCREEN
 
 MODEL = (BlobRef("model.onnx", "ab" * 32, 10),)
 SLOW_BOARD = CONFIRM._replace(

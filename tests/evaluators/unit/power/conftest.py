@@ -2,8 +2,8 @@
 
 import pytest
 
-from vitsearch_evaluators.base.system import NoStream, Output, System
-from vitsearch_evaluators.conditions.emulation import DeviceTree
+from vitsearch_agent.base.system import NoStream, Output, System
+from vitsearch_agent.conditions.emulation import DeviceTree
 
 
 class Device:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vitsearch_evaluators.power.battery import AndroidBatteryMeter, BatteryMeter, discharge_w, parse_dumpsys
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.power.battery import AndroidBatteryMeter, BatteryMeter, discharge_w, parse_dumpsys
+from vitsearch_agent.testing import PowerMeterTestCase
 
 SUPPLY = "/sys/class/power_supply"
 PLUGGED_IN = """Current Battery Service state:

@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators.power.energy_counters import Counter
+from vitsearch_agent.power.energy_counters import Counter
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = hypothesis.strategies

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.external_csv import ExternalCsvMeter, parse_date
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.power.external_csv import ExternalCsvMeter, parse_date
+from vitsearch_agent.testing import PowerMeterTestCase
 
 PATH = "/data/meter.csv"
 INA219 = {

@@ -5,16 +5,16 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.base.system import NoStream, System, parse_number
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.power import rails
-from vitsearch_evaluators.power.base import MAX_W
-from vitsearch_evaluators.power.battery import BatteryMeter, parse_dumpsys
-from vitsearch_evaluators.power.external_csv import ExternalCsvMeter, parse_date
-from vitsearch_evaluators.power.ina3221 import Ina3221Meter
-from vitsearch_evaluators.power.pi_pmic import parse_adc
-from vitsearch_evaluators.power.rapl import RaplMeter
-from vitsearch_evaluators.power.tegrastats import parse_line
+from vitsearch_agent.base.system import NoStream, System, parse_number
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.power import rails
+from vitsearch_agent.power.base import MAX_W
+from vitsearch_agent.power.battery import BatteryMeter, parse_dumpsys
+from vitsearch_agent.power.external_csv import ExternalCsvMeter, parse_date
+from vitsearch_agent.power.ina3221 import Ina3221Meter
+from vitsearch_agent.power.pi_pmic import parse_adc
+from vitsearch_agent.power.rapl import RaplMeter
+from vitsearch_agent.power.tegrastats import parse_line
 
 hypothesis = pytest.importorskip("hypothesis")
 given, strategies = hypothesis.given, hypothesis.strategies

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.power.ina3221 import Ina3221Meter, find_rails, read_rail
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.power.ina3221 import Ina3221Meter, find_rails, read_rail
+from vitsearch_agent.testing import PowerMeterTestCase
 
 IIO = "/sys/bus/i2c/drivers/ina3221x"
 HWMON = "/sys/bus/i2c/drivers/ina3221"
@@ -167,7 +167,7 @@ def test_a_load_that_starts_between_two_rails_does_not_make_the_total_wrong(devi
         hwmon(device, "1-0040", [("VDD_IN", 5000, 4000), ("VDD_CPU_GPU_CV", 5000, 2500), ("VDD_SOC", 5000, 400)])
         return value
 
-    monkeypatch.setattr("vitsearch_evaluators.power.ina3221.read_rail", read_under_load)
+    monkeypatch.setattr("vitsearch_agent.power.ina3221.read_rail", read_under_load)
     assert Ina3221Meter(device.system).available() == (True, None)
 
 

@@ -1,9 +1,9 @@
 import pytest
 
-from vitsearch_evaluators import power
-from vitsearch_evaluators.config import PowerConfig
-from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
-from vitsearch_evaluators.power.external_csv import ExternalCsvMeter
+from vitsearch_agent import power
+from vitsearch_agent.config import PowerConfig
+from vitsearch_agent.errors import AgentError, InvalidRequest
+from vitsearch_agent.power.external_csv import ExternalCsvMeter
 
 ZONE = "/sys/class/powercap/intel-rapl:0"
 CHIP = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
@@ -28,7 +28,7 @@ def test_names_and_classes_agree(device):
 
 def test_entry_points_are_added_and_duplicates_refused():
     assert power.table(lambda: [("mine", "a:B")])["mine"] == "a:B"
-    with pytest.raises(EvaluatorError, match="power meter 'rapl' is registered twice"):
+    with pytest.raises(AgentError, match="power meter 'rapl' is registered twice"):
         power.table(lambda: [("rapl", "a:B")])
 
 
@@ -89,5 +89,5 @@ def test_an_impossible_configuration_is_refused_at_once(device):
 
 
 def test_a_meter_that_raises_gives_a_reason(device, monkeypatch):
-    monkeypatch.setattr("vitsearch_evaluators.power.rapl.RaplMeter.available", lambda self: 1 / 0)
+    monkeypatch.setattr("vitsearch_agent.power.rapl.RaplMeter.available", lambda self: 1 / 0)
     assert "rapl: ZeroDivisionError: division by zero" in power.find(PowerConfig("rapl"), device.system).reason

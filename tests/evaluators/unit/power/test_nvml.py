@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.nvml import FieldValue, NvmlMeter
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.base.system import System
+from vitsearch_agent.power.nvml import FieldValue, NvmlMeter
+from vitsearch_agent.testing import PowerMeterTestCase
 
 NOT_SUPPORTED = 3
 

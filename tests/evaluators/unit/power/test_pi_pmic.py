@@ -2,9 +2,9 @@
 
 import pytest
 
-from vitsearch_evaluators.base.system import Output
-from vitsearch_evaluators.power.pi_pmic import OFFSET_W, SLOPE, PiPmicMeter, parse_adc
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.base.system import Output
+from vitsearch_agent.power.pi_pmic import OFFSET_W, SLOPE, PiPmicMeter, parse_adc
+from vitsearch_agent.testing import PowerMeterTestCase
 
 READING = """ 3V7_WL_SW_A current(0)=0.07709848A
    3V3_SYS_A current(1)=0.04782057A

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vitsearch_evaluators.base.system import Reading, System
-from vitsearch_evaluators.power.rapl import RaplMeter, find_zones
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.base.system import Reading, System
+from vitsearch_agent.power.rapl import RaplMeter, find_zones
+from vitsearch_agent.testing import PowerMeterTestCase
 
 POWERCAP = "/sys/class/powercap"
 

@@ -2,9 +2,9 @@ import time
 
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample, Series
-from vitsearch_evaluators.power.recorder import MAX_HZ, Recorder, jittered
+from vitsearch_agent.base.system import System
+from vitsearch_agent.power.base import MeterAvailability, PowerMeter, Sample, Series
+from vitsearch_agent.power.recorder import MAX_HZ, Recorder, jittered
 
 
 class Scripted(PowerMeter):

@@ -1,11 +1,11 @@
 import pytest
 
-from vitsearch_evaluators import power
-from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.config import PowerConfig
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.base import MeterAvailability, PowerMeter, Sample
-from vitsearch_evaluators.power.survey import survey
+from vitsearch_agent import power
+from vitsearch_agent.cli import app
+from vitsearch_agent.config import PowerConfig
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.power.base import MeterAvailability, PowerMeter, Sample
+from vitsearch_agent.power.survey import survey
 
 CHIP = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
 ZONE = "/sys/class/powercap/intel-rapl:0"

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.power.tegrastats import TegrastatsMeter, parse_line
-from vitsearch_evaluators.testing import PowerMeterTestCase
+from vitsearch_agent.base.system import System
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.power.tegrastats import TegrastatsMeter, parse_line
+from vitsearch_agent.testing import PowerMeterTestCase
 
 NANO = (
     "RAM 1655/3956MB (lfb 311x4MB) SWAP 0/1978MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [12%@102,10%@102,11%@102,"

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
-from vitsearch_evaluators.queue import blob_store as store_module
-from vitsearch_evaluators.queue import uploads
-from vitsearch_evaluators.queue.blob_store import BlobStore, StoreLimits
+from vitsearch_agent.errors import ArtifactMissing, InvalidRequest, NotFound, TransferFailed
+from vitsearch_agent.queue import blob_store as store_module
+from vitsearch_agent.queue import uploads
+from vitsearch_agent.queue.blob_store import BlobStore, StoreLimits
 
 LIMITS = StoreLimits(max_blob_bytes=1000, quota_bytes=2500, reserve_bytes=0)
 

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.errors import MeasurementFailed, StorageFull
-from vitsearch_evaluators.queue import disk_wait
-from vitsearch_evaluators.queue.disk_wait import DiskWait, is_full
+from vitsearch_agent.errors import MeasurementFailed, StorageFull
+from vitsearch_agent.queue import disk_wait
+from vitsearch_agent.queue.disk_wait import DiskWait, is_full
 
 
 class FullStore:

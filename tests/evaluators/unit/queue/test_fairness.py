@@ -3,8 +3,8 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.queue.job_queue import JobQueue
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
+from vitsearch_agent.queue.job_queue import JobQueue
+from vitsearch_agent.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, 0)
 JOBS = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=8)

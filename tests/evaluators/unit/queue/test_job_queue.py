@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.base import processes
-from vitsearch_evaluators.config import LimitsConfig
-from vitsearch_evaluators.errors import ArtifactMissing, JobConflict, MeasurementFailed, NotFound, TooManyRequests
-from vitsearch_evaluators.queue import job_table
-from vitsearch_evaluators.queue.job_queue import JobQueue
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
+from vitsearch_agent.base import processes
+from vitsearch_agent.config import LimitsConfig
+from vitsearch_agent.errors import ArtifactMissing, JobConflict, MeasurementFailed, NotFound, TooManyRequests
+from vitsearch_agent.queue import job_table
+from vitsearch_agent.queue.job_queue import JobQueue
+from vitsearch_agent.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 LIMITS = LimitsConfig(interruptions_max=2, queued_per_owner=20)
 

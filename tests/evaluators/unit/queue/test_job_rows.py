@@ -5,12 +5,12 @@ import sqlite3
 
 import pytest
 
-from vitsearch_evaluators.measure.child_process import StopSignal
-from vitsearch_evaluators.measure.job_context import JobContext
-from vitsearch_evaluators.measure.job_folder import JobFolder
-from vitsearch_evaluators.measure.measure_job import measure_job
-from vitsearch_evaluators.queue.job_queue import JobQueue
-from vitsearch_evaluators.wire.protocol import BlobRef, JobSpec, Owner
+from vitsearch_agent.measure.child_process import StopSignal
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder
+from vitsearch_agent.measure.measure_job import measure_job
+from vitsearch_agent.queue.job_queue import JobQueue
+from vitsearch_agent.wire.protocol import BlobRef, JobSpec, Owner
 
 HERE, JOB, NEXT = "e1" * 32, "01" * 32, "02" * 32
 

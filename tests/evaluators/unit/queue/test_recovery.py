@@ -2,12 +2,12 @@ import sqlite3
 
 import pytest
 
-from vitsearch_evaluators.config import LimitsConfig
-from vitsearch_evaluators.errors import EvaluatorError
-from vitsearch_evaluators.queue.blob_store import BlobStore
-from vitsearch_evaluators.queue.job_queue import JobQueue
-from vitsearch_evaluators.queue.recovery import open_queue
-from vitsearch_evaluators.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
+from vitsearch_agent.config import LimitsConfig
+from vitsearch_agent.errors import AgentError
+from vitsearch_agent.queue.blob_store import BlobStore
+from vitsearch_agent.queue.job_queue import JobQueue
+from vitsearch_agent.queue.recovery import open_queue
+from vitsearch_agent.wire.protocol import SCREEN, BlobRef, JobSpec, Owner
 
 SPEC = JobSpec("measure", (BlobRef("model.onnx", "ab" * 32, 1),), "noop", {}, SCREEN, 0)
 
@@ -46,7 +46,7 @@ def test_a_damaged_file_is_renamed_and_a_new_queue_begins(tmp_path, store, conte
 
 def test_a_folder_in_place_of_the_file_is_an_error(tmp_path, store):
     (tmp_path / "jobs.sqlite").mkdir()
-    with pytest.raises(EvaluatorError, match=r"jobs\.sqlite cannot be opened"):
+    with pytest.raises(AgentError, match=r"jobs\.sqlite cannot be opened"):
         opened(tmp_path, store)
 
 

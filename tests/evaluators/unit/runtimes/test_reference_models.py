@@ -1,6 +1,6 @@
 import pytest
 
-from vitsearch_evaluators.runtimes import create, reference_models
+from vitsearch_agent.runtimes import create, reference_models
 
 numpy = pytest.importorskip("numpy")
 FILES = {"products": reference_models.products, "convolutions": reference_models.convolutions}

@@ -1,8 +1,8 @@
 import pytest
 
-from vitsearch_evaluators.artifacts.facts import Declared
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.shapes import run_shapes
+from vitsearch_agent.artifacts.facts import Declared
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.shapes import run_shapes
 
 DETECTOR = [Declared("x", ["batch", 3, "height", "width"])]
 VOICE = [Declared("input", ["batch", "samples"]), Declared("state", [2, "batch", 128]), Declared("sr", [])]

@@ -8,8 +8,8 @@ import zipfile
 import pytest
 
 from support.bundles import PREPROCESSING, manifest, write_bundle
-from vitsearch_evaluators.errors import DamagedBundle, InvalidRequest
-from vitsearch_evaluators.verify import bundle
+from vitsearch_agent.errors import DamagedBundle, InvalidRequest
+from vitsearch_agent.verify import bundle
 
 
 @pytest.fixture

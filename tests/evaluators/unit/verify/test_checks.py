@@ -5,10 +5,10 @@ from collections import namedtuple
 import pytest
 
 from support.bundles import manifest
-from vitsearch_evaluators.verify import checks
-from vitsearch_evaluators.verify.bundle import Counted, Figure, Manifest
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, ImageCounts
-from vitsearch_evaluators.verify.model_runner import Measured
+from vitsearch_agent.verify import checks
+from vitsearch_agent.verify.bundle import Counted, Figure, Manifest
+from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, ImageCounts
+from vitsearch_agent.verify.model_runner import Measured
 
 HERE = {"board": "b", "cpu": "c"}
 SHIPPED = Counted("test", 500, 450)

@@ -1,8 +1,8 @@
 from xml.etree import ElementTree
 
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
-from vitsearch_evaluators.verify.junit import junit
-from vitsearch_evaluators.verify.verify import Report
+from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
+from vitsearch_agent.verify.junit import junit
+from vitsearch_agent.verify.verify import Report
 
 
 def test_each_check_is_a_test_case():

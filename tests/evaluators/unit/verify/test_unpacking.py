@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from vitsearch_evaluators.errors import DamagedBundle
-from vitsearch_evaluators.verify import unpacking
-from vitsearch_evaluators.verify.unpacking import is_zip, unpack
+from vitsearch_agent.errors import DamagedBundle
+from vitsearch_agent.verify import unpacking
+from vitsearch_agent.verify.unpacking import is_zip, unpack
 
 FILES = {"tiny/bundle.json": b'{"name": "tiny"}', "tiny/images/images.npy": bytes(range(64)) * 4}
 

@@ -5,12 +5,12 @@ from collections import namedtuple
 import pytest
 
 from support.bundles import image_files, manifest, write_bundle
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.verify import verify as verifying
-from vitsearch_evaluators.verify.bundle import read
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
-from vitsearch_evaluators.verify.model_runner import DeviceRunner, Measured, ModelRunner
-from vitsearch_evaluators.verify.verify import ONLY_CHECKSUMS, Report, VerifyOptions, verify
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.verify import verify as verifying
+from vitsearch_agent.verify.bundle import read
+from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
+from vitsearch_agent.verify.model_runner import DeviceRunner, Measured, ModelRunner
+from vitsearch_agent.verify.verify import ONLY_CHECKSUMS, Report, VerifyOptions, verify
 
 Measurement = namedtuple("Measurement", "number flags")
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from vitsearch_evaluators.wire.distribution import median_interval, summarize
+from vitsearch_agent.wire.distribution import median_interval, summarize
 
 
 @pytest.mark.parametrize("n", [11, 63, 64, 129, 130, 661, 662])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitsearch_evaluators.wire.hardware import UNKNOWN_HARDWARE, Hardware
+from vitsearch_agent.wire.hardware import UNKNOWN_HARDWARE, Hardware
 
 BOARD = Hardware("nano", "Jetson Nano", "arm 0x41/0xd07", "serial-a", ("card-a", "card-b"), "system-a")
 

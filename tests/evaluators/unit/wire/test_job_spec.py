@@ -1,10 +1,10 @@
 import pytest
 
-from vitsearch_evaluators.base.canonical_json import canonical_json
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.runtimes import reference_models
-from vitsearch_evaluators.wire.job_spec import BlobRef, JobSpec, Owner, job_id
-from vitsearch_evaluators.wire.measure_protocol import ACCURACY, CONFIRM, REFERENCE, SCREEN, MeasureProtocol
+from vitsearch_agent.base.canonical_json import canonical_json
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.runtimes import reference_models
+from vitsearch_agent.wire.job_spec import BlobRef, JobSpec, Owner, job_id
+from vitsearch_agent.wire.measure_protocol import ACCURACY, CONFIRM, REFERENCE, SCREEN, MeasureProtocol
 
 SPEC = JobSpec(
     kind="measure",

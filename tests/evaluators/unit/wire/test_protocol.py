@@ -1,4 +1,4 @@
-from vitsearch_evaluators.wire import protocol
+from vitsearch_agent.wire import protocol
 
 
 def test_exports_exist():
@@ -6,7 +6,7 @@ def test_exports_exist():
 
 
 def test_docstring_lists_every_route():
-    from vitsearch_evaluators.agent.http.routes import ROUTES
+    from vitsearch_agent.server.http.routes import ROUTES
 
     documented = {
         (line.split()[0], line.split()[1].split("?")[0])

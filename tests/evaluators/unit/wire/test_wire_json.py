@@ -2,18 +2,18 @@
 
 import pytest
 
-from vitsearch_evaluators.base.canonical_json import digest
-from vitsearch_evaluators.errors import InvalidRequest
-from vitsearch_evaluators.wire.device_info import DeviceInfo, RuntimeInfo
-from vitsearch_evaluators.wire.hardware import Hardware
-from vitsearch_evaluators.wire.job_spec import Owner
-from vitsearch_evaluators.wire.job_status import JobStatus
-from vitsearch_evaluators.wire.measure_protocol import SCREEN
-from vitsearch_evaluators.wire.measurement import Contention, Latency, Measurement, Power, Temperature
-from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
-from vitsearch_evaluators.wire.processor_counters import Counters
-from vitsearch_evaluators.wire.restriction import Restriction
-from vitsearch_evaluators.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.errors import InvalidRequest
+from vitsearch_agent.wire.device_info import DeviceInfo, RuntimeInfo
+from vitsearch_agent.wire.hardware import Hardware
+from vitsearch_agent.wire.job_spec import Owner
+from vitsearch_agent.wire.job_status import JobStatus
+from vitsearch_agent.wire.measure_protocol import SCREEN
+from vitsearch_agent.wire.measurement import Contention, Latency, Measurement, Power, Temperature
+from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_agent.wire.processor_counters import Counters
+from vitsearch_agent.wire.restriction import Restriction
+from vitsearch_agent.wire.results import AccuracyResult, Gemm, PeaksResult, Rate
 
 LATENCY = Latency(70, 2.0, 2.5, None, None, 2.1, 1.9, 3.0, 1.95, 2.05)
 LATENCY_JSON = {

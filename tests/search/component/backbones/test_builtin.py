@@ -11,7 +11,7 @@ from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON, Judged
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import WeightsError
 from vitsearch.space.section_base import BUILTIN_BASES
-from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_agent.base.canonical_json import file_digest
 
 
 @pytest.mark.parametrize("name", sorted(BUILTIN))

@@ -9,7 +9,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.errors import WeightsError
-from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_agent.base.canonical_json import file_digest
 
 BASE = ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1)
 

@@ -25,10 +25,10 @@ from vitsearch.search.check import check_devices, check_space
 from vitsearch.search.open_device import open_device
 from vitsearch.space import load
 from vitsearch.study.study import Study
-from vitsearch_evaluators.base import processes, tokens
-from vitsearch_evaluators.client.client import DeviceClient
-from vitsearch_evaluators.client.transport import Transport
-from vitsearch_evaluators.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, Owner, job_id
+from vitsearch_agent.base import processes, tokens
+from vitsearch_agent.client.client import DeviceClient
+from vitsearch_agent.client.transport import Transport
+from vitsearch_agent.wire.protocol import PROTOCOL_VERSION, SCREEN, BlobRef, JobSpec, Owner, job_id
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command here")
 
@@ -42,7 +42,7 @@ class TlsAgent:
     def __init__(self, state):
         self.token_file = state / tokens.FILE_NAME
         port_file = state.parent / "port.json"
-        command = [sys.executable, "-m", "vitsearch_evaluators", "serve", "--tls", "--exit-with-stdin"]
+        command = [sys.executable, "-m", "vitsearch_agent", "serve", "--tls", "--exit-with-stdin"]
         command += ["--state", str(state), "--port-file", str(port_file)]
         with open(state.parent / "agent.log", "wb") as log:
             environment = processes.with_package_path(dict(os.environ))

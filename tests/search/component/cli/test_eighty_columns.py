@@ -177,10 +177,10 @@ def test_what_was_tried_of_a_backbone():
 def test_what_a_machine_and_a_device_lack():
     parts = (DevicePart("onnxruntime", True, "fp32, fp16, int8_dynamic, int8_ptq, int8_qat, int8_weights, int8_mixed"),)
     lacking = DevicePart(
-        "openvino", False, f"no library below {'/srv' * 12}", "pip install 'vitsearch-evaluators[openvino]'"
+        "openvino", False, f"no library below {'/srv' * 12}", "pip install 'vitsearch-agent[openvino]'"
     )
     machine = Machine("3.11", "0.1", "Linux", 2, 8.0, 40.0, None, {"writes files for": (*parts, lacking)})
-    has(words(print_machine, machine), "int8_mixed", "/srv" * 12, "'vitsearch-evaluators[openvino]'")
+    has(words(print_machine, machine), "int8_mixed", "/srv" * 12, "'vitsearch-agent[openvino]'")
     reason = f"its token is wrong; with the right token, run: vitsearch devices add {URL} {DEVICES[0]}"
     away = DeviceSurvey(DEVICES[0], URL, reason)
     assert f"run: vitsearch devices add {URL} {DEVICES[0]}" in shown(print_devices, [away], width=80)

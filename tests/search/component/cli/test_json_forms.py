@@ -19,9 +19,9 @@ from vitsearch.errors import UnknownName
 from vitsearch.search.check import costs
 from vitsearch.search.driver import SearchEnd
 from vitsearch.study.retargeted import Fit, Prediction, Retargeted, Target
-from vitsearch_evaluators.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
-from vitsearch_evaluators.verify.verify import Report
-from vitsearch_evaluators.wire.restriction import Restriction
+from vitsearch_agent.verify.checks import FAILED, NOT_JUDGED, PASSED, Check
+from vitsearch_agent.verify.verify import Report
+from vitsearch_agent.wire.restriction import Restriction
 
 SMALL = str(Path(SPACE_FILES, "small.yaml"))
 

@@ -16,10 +16,10 @@ from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import AgentDevice, refuse_unmetered
 from vitsearch.devices.connection import FOREVER_S, token_from
 from vitsearch.errors import DeviceLost, ResourceError, StageError
-from vitsearch_evaluators.client.client import DeviceClient, Subset
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.errors import JobCancelled
-from vitsearch_evaluators.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
+from vitsearch_agent.client.client import DeviceClient, Subset
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.errors import JobCancelled
+from vitsearch_agent.wire.protocol import SCREEN, DeviceInfo, RuntimeInfo
 
 DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32")
 QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)

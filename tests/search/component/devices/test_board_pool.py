@@ -15,7 +15,7 @@ from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.board_pool import FAILOVER, BoardPool
 from vitsearch.errors import ResourceError, StageError
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 
 @dataclass

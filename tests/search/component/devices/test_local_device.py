@@ -11,9 +11,9 @@ import pytest
 from vitsearch.core.plan import Deployment
 from vitsearch.devices import local_device
 from vitsearch.devices.local_device import LocalDevice
-from vitsearch_evaluators.base import locks
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.base import locks
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.protocol import SCREEN
 
 DEPLOYMENT = Deployment("local", "noop", "cpu", "fp32", (("busy_us", 10),))
 QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)

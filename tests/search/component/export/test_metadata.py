@@ -15,7 +15,7 @@ from support.artifact_files import tflite
 from vitsearch.core.plan import Deployment
 from vitsearch.export import EXPORTERS, ExportTask, evaluate, metadata
 from vitsearch.export.structure import digest_of
-from vitsearch_evaluators import artifacts
+from vitsearch_agent import artifacts
 
 SETTINGS = {"image_size": 28, "channels": 1, "resolution": 8, "mean": [0.5], "std": [0.25]}
 LABELS = ("Hosen & <Röcke>", "Ankle boot")

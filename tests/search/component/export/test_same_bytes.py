@@ -15,7 +15,7 @@ from support.marks import long
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import default_provider
 from vitsearch.export import EXPORTERS, ExportTask
-from vitsearch_evaluators.artifacts import model_files
+from vitsearch_agent.artifacts import model_files
 
 
 def write(backbone: str, runtime: str, precision: str, folder: Path) -> None:

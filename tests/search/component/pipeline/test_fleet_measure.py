@@ -17,7 +17,7 @@ from vitsearch.pipeline.progress import Silent
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.files import FileStore
 from vitsearch.testing.fakes import FakeDevice, FakeRunner
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 GRAPH = "ab" * 32
 NO_PHASES = Phases()

@@ -19,7 +19,7 @@ from vitsearch.pipeline.resolved_trial import KeyedModel
 from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Claim, Ledger
 from vitsearch.testing.fakes import fake_stage_config
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 
 @pytest.fixture

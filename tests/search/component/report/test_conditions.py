@@ -11,8 +11,8 @@ from vitsearch.report.trials import FRONT, ShownTrial
 from vitsearch.storage.ledger import ArtifactRow, MeasurementRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import fake_measurement
-from vitsearch_evaluators.wire.measurement import Temperature
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.measurement import Temperature
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from vitsearch.search.study_folders import StudyFolders
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.study import Study
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.conditions.emulation import DeviceTree
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.conditions.emulation import DeviceTree
+from vitsearch_agent.wire.protocol import SCREEN
 
 QUICK = SCREEN._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.1)
 MODEL = "model.onnx"

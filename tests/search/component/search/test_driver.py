@@ -22,7 +22,7 @@ from vitsearch.search.driver import SearchEnd
 from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front
 from vitsearch.testing.fakes import DATA, FakeDevice, FakeRunner
-from vitsearch_evaluators.wire.protocol import CONFIRM
+from vitsearch_agent.wire.protocol import CONFIRM
 
 
 @dataclass

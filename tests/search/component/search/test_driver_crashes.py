@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from support import TESTS
-from vitsearch_evaluators.errors import DeviceUnreachable
+from vitsearch_agent.errors import DeviceUnreachable
 
 
 class Killed(BaseException):

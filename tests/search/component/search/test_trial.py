@@ -18,8 +18,8 @@ from vitsearch.search.posterior import Posterior
 from vitsearch.search.scheduler import Rules, TrialScheduler
 from vitsearch.search.trial import failure, run_trial
 from vitsearch.storage.ledger import Ledger
-from vitsearch_evaluators.errors import DeviceUnreachable
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.errors import DeviceUnreachable
+from vitsearch_agent.wire.protocol import SCREEN
 
 OBJECTIVES = ("accuracy", "cpu_ms_p50")
 REFERENCE = loss(OBJECTIVES, {"accuracy": 0.8, "cpu_ms_p50": 4.0})

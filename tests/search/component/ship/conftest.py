@@ -33,8 +33,8 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import ArtifactRow
 from vitsearch.testing.fakes import fake_measurement
 from vitsearch.workers import exporting, images, shipping
-from vitsearch_evaluators.measure.local_job import Request
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS
+from vitsearch_agent.measure.local_job import Request
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS
 
 KEY = "ab" * 32
 CLASSES = ("cat", "cow", "dog", "hen")

@@ -22,12 +22,12 @@ from vitsearch.ship.contents import contents
 from vitsearch.ship.ship import Bundle
 from vitsearch.ship.writing import write
 from vitsearch.study.front import Point
-from vitsearch_evaluators.base.printable import printable
-from vitsearch_evaluators.cli import app as agent
-from vitsearch_evaluators.verify import bundle
-from vitsearch_evaluators.verify.checks import FAILED, PASSED
-from vitsearch_evaluators.verify.model_runner import LocalRunner, ModelRunner
-from vitsearch_evaluators.verify.verify import VerifyOptions, verify
+from vitsearch_agent.base.printable import printable
+from vitsearch_agent.cli import app as agent
+from vitsearch_agent.verify import bundle
+from vitsearch_agent.verify.checks import FAILED, PASSED
+from vitsearch_agent.verify.model_runner import LocalRunner, ModelRunner
+from vitsearch_agent.verify.verify import VerifyOptions, verify
 
 
 @pytest.fixture(scope="module")

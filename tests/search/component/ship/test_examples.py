@@ -26,8 +26,8 @@ from vitsearch.ship import examples
 from vitsearch.ship.contents import contents
 from vitsearch.ship.writing import write
 from vitsearch.workers.images import batches
-from vitsearch_evaluators import runtimes
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_agent import runtimes
+from vitsearch_agent.errors import MeasurementFailed
 
 UNSEEN = 200
 TASKS = {

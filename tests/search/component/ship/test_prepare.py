@@ -32,7 +32,7 @@ from vitsearch.storage.shipped import find
 from vitsearch.study.front import read_front
 from vitsearch.study.retargeted import Target
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import CONFIRM, Hardware
+from vitsearch_agent.wire.protocol import CONFIRM, Hardware
 
 
 @dataclass

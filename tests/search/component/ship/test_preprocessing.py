@@ -10,7 +10,7 @@ from PIL import Image
 from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.data.pixels import decode_image
 from vitsearch.data.tensors import to_tensor
-from vitsearch_evaluators.verify.preprocessing import load, prepare
+from vitsearch_agent.verify.preprocessing import load, prepare
 
 DRAW = np.random.default_rng(0)
 PIXELS = DRAW.integers(0, 256, (61, 83, 4), dtype=np.uint8)

@@ -12,7 +12,7 @@ import pytest
 from vitsearch.errors import BundleError, ResourceError
 from vitsearch.ship import signing
 from vitsearch.ship.writing import write
-from vitsearch_evaluators.verify.checksums import SIGNATURE
+from vitsearch_agent.verify.checksums import SIGNATURE
 
 CHECKSUMS = b"0" * 64 + b"  model.onnx\n"
 

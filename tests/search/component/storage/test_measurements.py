@@ -8,8 +8,8 @@ from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.measurements import DeviceResults
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import fake_measurement, fake_times
-from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 GRAPH, OTHER = "a" * 64, "b" * 64
 TIMES = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 5, True)

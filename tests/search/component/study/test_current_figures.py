@@ -13,7 +13,7 @@ from vitsearch.storage.ledger import MeasurementRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.study.current_figures import CurrentFigures, devices_of
 from vitsearch.testing.fakes import fake_measurement, fake_times
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 KEYS = Keys("w" * 64, "a" * 64, None, "fake")
 

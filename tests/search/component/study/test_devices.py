@@ -7,7 +7,7 @@ import pytest
 from vitsearch.core.device_identity import CLASS, DeviceIdentity
 from vitsearch.errors import StudyError, UnknownName
 from vitsearch.study.devices import accept_device, adopt_device, recognize_device, shown_target, shown_worker
-from vitsearch_evaluators.wire.hardware import Hardware
+from vitsearch_agent.wire.hardware import Hardware
 
 BOARD = Hardware("jetson-a", "Jetson Nano", "arm 0x41/0xd07", "serial-a")
 FIRST = DeviceIdentity("1f2e3d4c5b6a", "physical", BOARD)

@@ -28,8 +28,8 @@ from vitsearch.study.results.selection import Selection
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.study.study import Study
 from vitsearch.testing.fakes import DATA, fake_measurement, fake_times
-from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 ME = DriverId.current()
 

@@ -39,7 +39,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.study.sampling import PlanSpace
 from vitsearch.training import fine_tune, inference
 from vitsearch.workers import images, models, tasks
-from vitsearch_evaluators.base.npy import check_subset
+from vitsearch_agent.base.npy import check_subset
 
 OPSET = 17
 VALIDATION = 500

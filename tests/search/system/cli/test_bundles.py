@@ -13,7 +13,7 @@ import pytest
 from support.bundles import image_files, manifest, write_bundle
 from vitsearch.cli.app import main
 from vitsearch.devices.registry import DeviceBook, KnownDevice
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data import DataSpec, load
 from vitsearch.data.fashion_mnist import ASSETS, LICENSE_ASSET, SUBSET_ASSET
 from vitsearch.training import inference
-from vitsearch_evaluators.base.canonical_json import file_digest
+from vitsearch_agent.base.canonical_json import file_digest
 
 pytestmark = pytest.mark.long
 

@@ -37,9 +37,9 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import store_of
 from vitsearch.study.study import Study
 from vitsearch.workers.ray_runner import run_task
-from vitsearch_evaluators.client.client import Backoff, DeviceClient
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.client.client import Backoff, DeviceClient
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.protocol import SCREEN
 
 pytestmark = pytest.mark.long
 

@@ -39,7 +39,7 @@ def test_pid_1_is_refused_as_a_driver():
             "raylet\0--python_worker_command=python /lib/ray/_private/workers/default_worker.py --node-ip-address=1",
             False,
         ),
-        ("/usr/bin/python\0-m\0vitsearch_evaluators\0serve", False),
+        ("/usr/bin/python\0-m\0vitsearch_agent\0serve", False),
         ("", False),
     ],
 )

@@ -60,7 +60,7 @@ def _answer_on_node(job, resources, log):
 
     from vitsearch.storage.stage_cost import StageCost
     from vitsearch.testing.fakes import FakeRunner
-    from vitsearch_evaluators.base.canonical_json import digest
+    from vitsearch_agent.base.canonical_json import digest
 
     node = ray.get_runtime_context().get_node_id()
     folder = job.workspace.cache / "starts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitsearch.core.device_identity import CLASS, DeviceIdentity, NamedDevice, stored_devices
-from vitsearch_evaluators.wire.hardware import Hardware
+from vitsearch_agent.wire.hardware import Hardware
 
 BOARD = Hardware("jetson-a", "Jetson Nano", "arm 0x41/0xd07", "serial-a", machine_id="system-a")
 CONTAINER = Hardware("4f2a", None, "AMD EPYC", machine_id="system-a")

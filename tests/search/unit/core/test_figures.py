@@ -11,8 +11,8 @@ from vitsearch.core.figures import NO_METRICS, NO_REASON, Figure, Metrics, metri
 from vitsearch.core.metrics import METRICS
 from vitsearch.errors import UnknownName
 from vitsearch.testing.fakes import FakeDevice, fake_times
-from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes
-from vitsearch_evaluators.wire.protocol import CONFIRM
+from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes
+from vitsearch_agent.wire.protocol import CONFIRM
 
 
 @pytest.fixture

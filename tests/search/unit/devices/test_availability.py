@@ -21,7 +21,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.storage.ledger import Ledger, TrainingRow
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 DEPLOYMENT = Deployment("nano", "onnxruntime", "cpu", "fp32")
 

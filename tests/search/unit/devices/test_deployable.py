@@ -18,7 +18,7 @@ from vitsearch.devices.deployable import (
 from vitsearch.errors import ResourceError
 from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import DeviceInfo, RuntimeInfo
+from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
 ORT = RuntimeInfo(
     "onnxruntime", True, None, "1.10.0", ("CPUExecutionProvider",), max_opset=15, max_ir_version=8, precisions=("fp32",)

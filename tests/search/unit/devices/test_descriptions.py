@@ -9,8 +9,8 @@ import pytest
 from vitsearch.devices import descriptions
 from vitsearch.errors import ResourceError, UnknownName
 from vitsearch.export.device_jobs import ON_DEVICE
-from vitsearch_evaluators.conditions.environment import environment_id
-from vitsearch_evaluators.power import AUTOMATIC, BY_NAME
+from vitsearch_agent.conditions.environment import environment_id
+from vitsearch_agent.power import AUTOMATIC, BY_NAME
 
 NANO = "jetson_nano"
 

@@ -15,7 +15,7 @@ from vitsearch.devices import pausing_device
 from vitsearch.devices.agent_device import Outage
 from vitsearch.devices.pausing_device import MAX_PAUSE_S, RUN_PER_PAUSE, PausingDevice, seconds_to_wait
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 DEPLOYMENT = Deployment("local", "onnxruntime", "cpu", "fp32")
 SHARES = st.floats(0.0, 1.0)

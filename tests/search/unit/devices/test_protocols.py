@@ -8,7 +8,7 @@ from vitsearch.core.metrics import METRICS, NEEDS
 from vitsearch.devices.protocols import MAX_STREAMS, PLAIN, Phases, Protocols, streams
 from vitsearch.space.sections import Measure
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, MeasureProtocol
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, MeasureProtocol
 
 PLAIN_METRICS = [name for name in METRICS if name not in {metric for names in NEEDS.values() for metric in names}]
 

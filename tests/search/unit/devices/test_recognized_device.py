@@ -11,8 +11,8 @@ from vitsearch.core.plan import Deployment
 from vitsearch.devices.recognized_device import RecognizedDevice
 from vitsearch.errors import StudyError
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.client.client import Subset
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.client.client import Subset
+from vitsearch_agent.wire.protocol import SCREEN
 
 DEPLOYMENT = Deployment("nano", "onnxruntime", "cpu", "fp32")
 

@@ -7,7 +7,7 @@ from vitsearch.cli.doctor import print_devices
 from vitsearch.devices import descriptions
 from vitsearch.devices.registry import KnownDevice
 from vitsearch.devices.survey import DevicePart, DeviceSurvey, device_parts, survey
-from vitsearch_evaluators.wire.device_info import RuntimeInfo
+from vitsearch_agent.wire.device_info import RuntimeInfo
 
 
 def test_a_missing_runtime_has_the_line_that_installs_it_there():

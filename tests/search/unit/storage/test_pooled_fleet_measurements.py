@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitsearch.core.fleet import Fleet, Member
 from vitsearch.storage.pooled_measurements import FleetPool, pool
 from vitsearch.testing.fakes import fake_measurement
-from vitsearch_evaluators.wire.protocol import SCREEN, Contention
+from vitsearch_agent.wire.protocol import SCREEN, Contention
 
 FLEET = Fleet({"nano": Member("1", ""), "pi5": Member("2", "")})
 

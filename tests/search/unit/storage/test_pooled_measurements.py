@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitsearch.storage.pooled_measurements import pool
 from vitsearch.testing.fakes import fake_measurement, fake_ratio, fake_times
-from vitsearch_evaluators.wire.protocol import CONFIRM, SCREEN, Contention
+from vitsearch_agent.wire.protocol import CONFIRM, SCREEN, Contention
 
 
 def measured(cpu_ms, half=0.02, **changes):

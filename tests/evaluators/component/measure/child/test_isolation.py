@@ -9,8 +9,8 @@ import tempfile
 
 import pytest
 
-from vitsearch_evaluators.base import processes, sandbox
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_agent.base import processes, sandbox
+from vitsearch_agent.errors import MeasurementFailed
 
 SOMEBODY = 12345
 
@@ -186,7 +186,7 @@ def test_the_configuration_can_allow_a_runtime_the_network_and_a_folder(
 
 LEAVE = """
 import ctypes, os, signal
-from vitsearch_evaluators.base import processes, sandbox
+from vitsearch_agent.base import processes, sandbox
 library = ctypes.CDLL(None)
 os.setgroups([]), os.setgid(12345), os.setuid(12345)
 library.prctl(4, 1, 0, 0, 0)  # a program that this user starts can be traced by it, and so write its own maps

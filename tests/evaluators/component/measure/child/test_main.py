@@ -2,11 +2,11 @@ import os
 import subprocess
 import sys
 
-from vitsearch_evaluators.base import processes
+from vitsearch_agent.base import processes
 
 PRINT_LIMITS = """
 import resource
-from vitsearch_evaluators.measure.child import main
+from vitsearch_agent.measure.child import main
 main._apply_limits()
 print(resource.getrlimit(resource.RLIMIT_CORE)[0], resource.getrlimit(resource.RLIMIT_CPU)[0])
 print(resource.getrlimit(resource.RLIMIT_NPROC)[0] in range(1, 16385))
@@ -27,7 +27,7 @@ def test_limits_leave_cpu_time_unlimited_because_a_limit_makes_its_clock_coarse(
 def test_a_child_without_its_parent_does_nothing(tmp_path):
     job = tmp_path / "job.json"
     job.write_text('{"parent_pid": 1, "answer": "answer.json"}')
-    command = [sys.executable, "-m", "vitsearch_evaluators.measure.child.main", str(job)]
+    command = [sys.executable, "-m", "vitsearch_agent.measure.child.main", str(job)]
     environment = processes.with_package_path(dict(os.environ))
     assert subprocess.run(command, cwd=str(tmp_path), env=environment).returncode == 1
     assert os.listdir(str(tmp_path)) == ["job.json"]

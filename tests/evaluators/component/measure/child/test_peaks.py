@@ -2,13 +2,13 @@ import itertools
 
 import pytest
 
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.measured_model import make_measured_model
-from vitsearch_evaluators.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
-from vitsearch_evaluators.measure.child.timed_loop import Clocks
-from vitsearch_evaluators.runtimes.noop import NoopRuntime
-from vitsearch_evaluators.testing import ManualTime
-from vitsearch_evaluators.wire.protocol import PEAKS
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.child.measured_model import make_measured_model
+from vitsearch_agent.measure.child.peaks import GEMM_SIZE, PRECISIONS, copy, gemm, gemm_model, repeated
+from vitsearch_agent.measure.child.timed_loop import Clocks
+from vitsearch_agent.runtimes.noop import NoopRuntime
+from vitsearch_agent.testing import ManualTime
+from vitsearch_agent.wire.protocol import PEAKS
 
 BRIEF = PEAKS._replace(min_s=0.01)
 

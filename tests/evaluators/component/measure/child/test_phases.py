@@ -2,13 +2,13 @@ import threading
 
 import pytest
 
-from vitsearch_evaluators.errors import InvalidRequest, MeasurementFailed
-from vitsearch_evaluators.measure.child.measured_model import MeasuredModel, make_measured_model
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ThroughputReport
-from vitsearch_evaluators.measure.child.phases import run_phase
-from vitsearch_evaluators.measure.child.timed_loop import Clocks
-from vitsearch_evaluators.runtimes import create
-from vitsearch_evaluators.runtimes.base import Availability, Runtime, Session
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.measure.child.measured_model import MeasuredModel, make_measured_model
+from vitsearch_agent.measure.child.phase_reports import PowerReport, ThroughputReport
+from vitsearch_agent.measure.child.phases import run_phase
+from vitsearch_agent.measure.child.timed_loop import Clocks
+from vitsearch_agent.runtimes import create
+from vitsearch_agent.runtimes.base import Availability, Runtime, Session
 
 
 class Model(Session):

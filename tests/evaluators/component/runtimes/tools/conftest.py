@@ -1,9 +1,9 @@
 import pytest
 
 from support.trtexec_tool import FakeTool
-from vitsearch_evaluators.base.onnx_writer import Value, model, node
-from vitsearch_evaluators.runtimes.base import RuntimeContext
-from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime
+from vitsearch_agent.base.onnx_writer import Value, model, node
+from vitsearch_agent.runtimes.base import RuntimeContext
+from vitsearch_agent.runtimes.tools.trtexec import TrtexecRuntime
 
 
 @pytest.fixture

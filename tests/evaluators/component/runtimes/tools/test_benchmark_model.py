@@ -8,14 +8,14 @@ import pytest
 
 from support import AGENT_HOME
 from support.artifact_files import tflite
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.base import RuntimeContext
-from vitsearch_evaluators.runtimes.tools import benchmark_model
-from vitsearch_evaluators.runtimes.tools.benchmark_model import BenchmarkModelRuntime
-from vitsearch_evaluators.runtimes.tools.benchmark_model_output import load_window, parse
-from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, OutputLine, ToolOutput
-from vitsearch_evaluators.testing import RuntimeTestCase
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.base import RuntimeContext
+from vitsearch_agent.runtimes.tools import benchmark_model
+from vitsearch_agent.runtimes.tools.benchmark_model import BenchmarkModelRuntime
+from vitsearch_agent.runtimes.tools.benchmark_model_output import load_window, parse
+from vitsearch_agent.runtimes.tools.tool_runtime import LoadWindow, NotProvided, OutputLine, ToolOutput
+from vitsearch_agent.testing import RuntimeTestCase
+from vitsearch_agent.wire.protocol import SCREEN
 
 OF_2020 = """STARTING!
 Initialized session in 0.855ms.
@@ -262,7 +262,7 @@ def test_lines_that_do_not_bound_the_window_are_a_reason(lines, text):
 def test_streams_that_did_not_run_together_are_a_reason(runtime, model, monkeypatch):
     times = iter([((0.0, 1.0), 10), ((0.5, 1.5), 10)])
     monkeypatch.setattr(
-        "vitsearch_evaluators.runtimes.tools.benchmark_model.load_window", lambda _: LoadWindow(*next(times))
+        "vitsearch_agent.runtimes.tools.benchmark_model.load_window", lambda _: LoadWindow(*next(times))
     )
     with pytest.raises(NotProvided, match="2 processes of benchmark_model ran together for only 33% of the time"):
         runtime.throughput(model, DELEGATE, SCREEN._replace(throughput_s=0.4, streams=2))

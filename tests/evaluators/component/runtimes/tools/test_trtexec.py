@@ -7,13 +7,13 @@ import time
 import pytest
 
 from support.trtexec_tool import FP32, prepare
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided
-from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_agent.runtimes.tools.trtexec_flags import (
     stream_flags,
 )
-from vitsearch_evaluators.testing import RuntimeTestCase
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.testing import RuntimeTestCase
+from vitsearch_agent.wire.protocol import SCREEN
 
 
 class TestTrtexec(RuntimeTestCase):

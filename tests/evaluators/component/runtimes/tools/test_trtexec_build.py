@@ -5,19 +5,19 @@ import os
 import pytest
 
 from support.trtexec_tool import FP32, prepare
-from vitsearch_evaluators.artifacts.onnx_file import CALIBRATION
-from vitsearch_evaluators.base.onnx_writer import Value, field, model, node
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools import trtexec
-from vitsearch_evaluators.runtimes.tools.engine_cache import ENGINES_KEPT, EngineCache
-from vitsearch_evaluators.runtimes.tools.trtexec import TrtexecRuntime, gpu_name, has_int8
-from vitsearch_evaluators.runtimes.tools.trtexec_flags import (
+from vitsearch_agent.artifacts.onnx_file import CALIBRATION
+from vitsearch_agent.base.onnx_writer import Value, field, model, node
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.tools import trtexec
+from vitsearch_agent.runtimes.tools.engine_cache import ENGINES_KEPT, EngineCache
+from vitsearch_agent.runtimes.tools.trtexec import TrtexecRuntime, gpu_name, has_int8
+from vitsearch_agent.runtimes.tools.trtexec_flags import (
     CALIBRATION_CACHE,
     build_flags,
     calibration_cache,
     read_version,
 )
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 
 class TestEngines:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.runtimes.tools.tool_runtime import NotProvided, OutputLine, ToolOutput
-from vitsearch_evaluators.runtimes.tools.trtexec_times import Steady, load_window, read_runs, read_steady
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.tools.tool_runtime import NotProvided, OutputLine, ToolOutput
+from vitsearch_agent.runtimes.tools.trtexec_times import Steady, load_window, read_runs, read_steady
 
 OF_8 = """[
   { "startEnqMs" : 200.1, "endEnqMs" : 200.2, "startH2dMs" : 200.3, "endH2dMs" : 200.5, "startComputeMs" : 200.5, \
@@ -57,7 +57,7 @@ def test_steady_runs_last_from_the_first_start_to_the_last_end(left):
 
 
 def test_a_file_is_read_in_chunks(left, monkeypatch):
-    monkeypatch.setattr("vitsearch_evaluators.runtimes.tools.trtexec_times._CHUNK", 7)
+    monkeypatch.setattr("vitsearch_agent.runtimes.tools.trtexec_times._CHUNK", 7)
     assert len(read_runs(left(many(OF_8, 20)), 0.0, 5000)) == 20
 
 

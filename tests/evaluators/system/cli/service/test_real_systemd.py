@@ -6,8 +6,8 @@ import pathlib
 import pytest
 
 from support import REPOSITORY, real_systemd
-from vitsearch_evaluators import __version__
-from vitsearch_evaluators.base import sandbox
+from vitsearch_agent import __version__
+from vitsearch_agent.base import sandbox
 
 TOOLS = r"""
 wait_for() { for _ in $(seq 600); do "$@" > /dev/null 2>&1 && return; sleep 0.1; done; echo "timed out: $*"; }

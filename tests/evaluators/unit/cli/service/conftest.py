@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from vitsearch_evaluators.base.system import Output, System
-from vitsearch_evaluators.cli.service.host import Host, Program
-from vitsearch_evaluators.testing import ManualTime
+from vitsearch_agent.base.system import Output, System
+from vitsearch_agent.cli.service.host import Host, Program
+from vitsearch_agent.testing import ManualTime
 
 
 class FakeMachine:

@@ -2,14 +2,14 @@ import sys
 
 import pytest
 
-from vitsearch_evaluators.cli.service import host
-from vitsearch_evaluators.cli.service.host import Host, Program, is_hidden
+from vitsearch_agent.cli.service import host
+from vitsearch_agent.cli.service.host import Host, Program, is_hidden
 
 
 def test_an_installed_package_is_started_with_its_python():
     program = Program.current()
-    assert program.command(None) == (sys.executable, "-m", "vitsearch_evaluators")
-    assert program.needs[-1].endswith("vitsearch_evaluators")
+    assert program.command(None) == (sys.executable, "-m", "vitsearch_agent")
+    assert program.needs[-1].endswith("vitsearch_agent")
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch):

@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from vitsearch_evaluators.cli.service import detect, systemd_unit
-from vitsearch_evaluators.cli.service.install import describe, install, install_steps, uninstall, uninstall_steps
-from vitsearch_evaluators.errors import EvaluatorError, InvalidRequest
+from vitsearch_agent.cli.service import detect, systemd_unit
+from vitsearch_agent.cli.service.install import describe, install, install_steps, uninstall, uninstall_steps
+from vitsearch_agent.errors import AgentError, InvalidRequest
 
 UNIT = "/etc/systemd/system/vitsearch-agent.service"
 PROGRAM = "/opt/vitsearch/vitsearch-agent.pyz"
@@ -103,10 +103,8 @@ def test_a_package_installed_with_pip_is_not_copied(machine):
     program = machine.program._replace(python="/opt/vitsearch/venv/bin/python", archive=None)
     manager = detect.find(machine.root_user, program, machine.system)
     lines = run_install(manager)
-    assert "\nExecStart=/opt/vitsearch/venv/bin/python -m vitsearch_evaluators serve " in machine.file(UNIT).read_text()
-    assert lines[-1].endswith(
-        "sudo /opt/vitsearch/venv/bin/python -m vitsearch_evaluators token --state /var/lib/vitsearch"
-    )
+    assert "\nExecStart=/opt/vitsearch/venv/bin/python -m vitsearch_agent serve " in machine.file(UNIT).read_text()
+    assert lines[-1].endswith("sudo /opt/vitsearch/venv/bin/python -m vitsearch_agent token --state /var/lib/vitsearch")
     assert [step.describe() for step in manager.uninstall_steps()] == [
         "run     systemctl disable --now vitsearch-agent.service",
         f"remove  {UNIT}",
@@ -190,14 +188,14 @@ def test_tls_without_openssl_is_refused_unless_a_certificate_exists(machine, as_
 
 def test_the_log_of_an_agent_that_does_not_start_is_shown(machine, as_root):
     machine.last_words = "vitsearch-agent: /var/lib/vitsearch/config.json is not JSON"
-    with pytest.raises(EvaluatorError, match="does not listen. journalctl -u .*:$") as caught:
+    with pytest.raises(AgentError, match="does not listen. journalctl -u .*:$") as caught:
         run_install(as_root)
     assert "config.json is not JSON" in caught.value.details["output_tail"]
 
 
 def test_a_failed_unit_is_reset_before_it_starts_again(machine, as_root):
     machine.last_words = "vitsearch-agent: cannot listen"
-    with pytest.raises(EvaluatorError):
+    with pytest.raises(AgentError):
         run_install(as_root)
     steps = [step.describe() for step in install_steps(as_root, {"port": 9000})]
     assert steps[:2] == [f"run     systemctl stop {NAME}", f"run     systemctl reset-failed {NAME}"]
@@ -205,7 +203,7 @@ def test_a_failed_unit_is_reset_before_it_starts_again(machine, as_root):
 
 def test_waiting_for_the_agent_has_a_time_limit(machine, as_root):
     machine.silent = True
-    with pytest.raises(EvaluatorError, match="does not listen"):
+    with pytest.raises(AgentError, match="does not listen"):
         run_install(as_root)
     assert 60 <= machine.time.now - 100 <= 61
 
@@ -223,14 +221,14 @@ def test_an_invalid_port_file_is_an_error(machine, as_root, text):
         return answer
 
     manager = detect.find(machine.root_user, machine.program, machine.system._replace(run=run))
-    with pytest.raises(EvaluatorError) as caught:
+    with pytest.raises(AgentError) as caught:
         run_install(manager)
     assert "\x1b" not in str(caught.value)
 
 
 def test_a_failed_command_ends_the_installation_with_advice(machine, as_ada):
     refused = machine.system._replace(run=lambda argv: machine.run(argv)._replace(reason="Failed to connect to bus"))
-    with pytest.raises(EvaluatorError, match="daemon-reload: Failed to connect to bus; this needs a login session"):
+    with pytest.raises(AgentError, match="daemon-reload: Failed to connect to bus; this needs a login session"):
         run_install(detect.find(machine.ada, machine.program, refused))
 
 
@@ -277,7 +275,7 @@ def test_a_folder_that_no_agent_used_is_not_purged(machine, as_root):
     machine.silent = True
     machine.file(STATE).mkdir(parents=True)
     (machine.file(STATE) / "config.json").write_text("{}")
-    with pytest.raises(EvaluatorError):
+    with pytest.raises(AgentError):
         run_install(as_root)
     lines = []
     uninstall(as_root, True, lines.append)

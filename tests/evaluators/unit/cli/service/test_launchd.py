@@ -2,9 +2,9 @@ import plistlib
 
 import pytest
 
-from vitsearch_evaluators.cli.service import launchd
-from vitsearch_evaluators.cli.service.options import ServiceOptions
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.cli.service import launchd
+from vitsearch_agent.cli.service.options import ServiceOptions
+from vitsearch_agent.errors import InvalidRequest
 
 OPTIONS = ServiceOptions(port=9000, token_file="/Users/ada/my <token>")
 

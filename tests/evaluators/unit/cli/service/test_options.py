@@ -3,8 +3,8 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitsearch_evaluators.cli.parser import parser
-from vitsearch_evaluators.cli.service.options import DEFAULT, ServiceOptions
+from vitsearch_agent.cli.parser import parser
+from vitsearch_agent.cli.service.options import DEFAULT, ServiceOptions
 
 TEXT = st.none() | st.text("abc/ -%$\"'", min_size=1, max_size=8)
 OPTIONS = st.builds(

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.cli.service.steps import Command, Copy, Folder, Remove, RemoveEmpty, RemoveTree, Write
-from vitsearch_evaluators.errors import EvaluatorError
+from vitsearch_agent.base.system import System
+from vitsearch_agent.cli.service.steps import Command, Copy, Folder, Remove, RemoveEmpty, RemoveTree, Write
+from vitsearch_agent.errors import AgentError
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_removing_a_tree_keeps_the_targets_of_links(system, tmp_path):
 
 
 def test_a_failed_command_gives_the_reason_and_advice(system):
-    with pytest.raises(EvaluatorError, match="^no-such-tool 'a b': no-such-tool cannot be run: No such file.*; try so"):
+    with pytest.raises(AgentError, match="^no-such-tool 'a b': no-such-tool cannot be run: No such file.*; try so"):
         Command(("no-such-tool", "a b"), "try so").do(system)
 
 

@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from support import AGENT_HOME
-from vitsearch_evaluators.cli import app
-from vitsearch_evaluators.cli.service import systemd_unit
-from vitsearch_evaluators.cli.service.options import ServiceOptions
-from vitsearch_evaluators.errors import InvalidRequest
+from vitsearch_agent.cli import app
+from vitsearch_agent.cli.service import systemd_unit
+from vitsearch_agent.cli.service.options import ServiceOptions
+from vitsearch_agent.errors import InvalidRequest
 
 COMMITTED = pathlib.Path(AGENT_HOME, "vitsearch-agent.service")
 OPEN = ServiceOptions(host="0.0.0.0", port=9000, token_file="/etc/my token", user="lab")

@@ -1,10 +1,10 @@
 import pytest
 
-from vitsearch_evaluators.measure.child import bursts
-from vitsearch_evaluators.measure.child.bursts import BLOCK_S, PAIRS, REFERENCE_SETTLE_S, REST_S, BurstSampler, Timed
-from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
-from vitsearch_evaluators.measure.child.timed_loop import Clocks
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS, SCREEN
+from vitsearch_agent.measure.child import bursts
+from vitsearch_agent.measure.child.bursts import BLOCK_S, PAIRS, REFERENCE_SETTLE_S, REST_S, BurstSampler, Timed
+from vitsearch_agent.measure.child.hardware_counters import HardwareCounters
+from vitsearch_agent.measure.child.timed_loop import Clocks
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS, SCREEN
 
 
 class Machine:

@@ -1,8 +1,8 @@
 import os
 import struct
 
-from vitsearch_evaluators.measure.child.hardware_counters import HardwareCounters
-from vitsearch_evaluators.wire.processor_counters import Counters
+from vitsearch_agent.measure.child.hardware_counters import HardwareCounters
+from vitsearch_agent.wire.processor_counters import Counters
 
 
 def test_missing_counters_have_a_reason_and_do_nothing():

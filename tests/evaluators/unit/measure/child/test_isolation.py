@@ -6,9 +6,9 @@ from collections import namedtuple
 
 import pytest
 
-from vitsearch_evaluators.base import sandbox
-from vitsearch_evaluators.measure.child import isolation
-from vitsearch_evaluators.measure.job_folder import Isolation
+from vitsearch_agent.base import sandbox
+from vitsearch_agent.measure.child import isolation
+from vitsearch_agent.measure.job_folder import Isolation
 
 hypothesis = pytest.importorskip("hypothesis")
 strategies = hypothesis.strategies

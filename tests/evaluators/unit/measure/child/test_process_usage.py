@@ -1,5 +1,5 @@
-from vitsearch_evaluators.measure.child import process_usage
-from vitsearch_evaluators.measure.child.process_usage import SchedulerTimes, scheduler_times
+from vitsearch_agent.measure.child import process_usage
+from vitsearch_agent.measure.child.process_usage import SchedulerTimes, scheduler_times
 
 
 def test_the_high_water_mark_is_read_in_decimal_megabytes(tmp_path):

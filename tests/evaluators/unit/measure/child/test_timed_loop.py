@@ -1,13 +1,13 @@
 import pytest
 
-from vitsearch_evaluators.measure.child.timed_loop import (
+from vitsearch_agent.measure.child.timed_loop import (
     PAIRED_WARM_UP_AT_MOST,
     Clocks,
     clock_overhead_ms,
     sample,
     warm_up,
 )
-from vitsearch_evaluators.wire.measure_protocol import SCREEN
+from vitsearch_agent.wire.measure_protocol import SCREEN
 
 
 class FakeTime:

@@ -1,14 +1,14 @@
 import pytest
 
-from vitsearch_evaluators.errors import MeasurementFailed
-from vitsearch_evaluators.measure.child.measured_model import MeasuredModel
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
-from vitsearch_evaluators.measure.child.phases import run_phase
-from vitsearch_evaluators.measure.child.timed_loop import Clocks
-from vitsearch_evaluators.measure.child.tool_phases import IDLE_NOTE
-from vitsearch_evaluators.runtimes.base import Availability
-from vitsearch_evaluators.runtimes.tools.tool_runtime import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
-from vitsearch_evaluators.testing import ManualTime
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.child.measured_model import MeasuredModel
+from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
+from vitsearch_agent.measure.child.phases import run_phase
+from vitsearch_agent.measure.child.timed_loop import Clocks
+from vitsearch_agent.measure.child.tool_phases import IDLE_NOTE
+from vitsearch_agent.runtimes.base import Availability
+from vitsearch_agent.runtimes.tools.tool_runtime import LoadWindow, NotProvided, RunCount, ToolRuntime, ToolTimes
+from vitsearch_agent.testing import ManualTime
 
 TIMES = ToolTimes([2.0, 2.5], 10.0, None, None, {"gpu": 1}, {"first_inference_ms": "not reported"})
 

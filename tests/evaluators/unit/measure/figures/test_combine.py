@@ -3,10 +3,10 @@ import json
 import pytest
 
 from support.process_reports import process_report as report
-from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock, ProcessReport
-from vitsearch_evaluators.measure.figures.combine import combine, is_contended
-from vitsearch_evaluators.wire.measure_protocol import CONFIRM, SCREEN
-from vitsearch_evaluators.wire.processor_counters import Counters
+from vitsearch_agent.measure.child.phase_reports import Block, PairedBlock, ProcessReport
+from vitsearch_agent.measure.figures.combine import combine, is_contended
+from vitsearch_agent.wire.measure_protocol import CONFIRM, SCREEN
+from vitsearch_agent.wire.processor_counters import Counters
 
 
 def test_processes_are_pooled_and_their_spread_is_reported():

@@ -5,12 +5,12 @@ import random
 
 import pytest
 
-from vitsearch_evaluators.base.system import System
-from vitsearch_evaluators.measure.child.phase_reports import PowerReport
-from vitsearch_evaluators.measure.figures.energy import NotEnoughSamples, Window, evaluate, integrate
-from vitsearch_evaluators.power.base import Series
-from vitsearch_evaluators.power.ina3221 import Ina3221Meter
-from vitsearch_evaluators.power.rapl import RaplMeter
+from vitsearch_agent.base.system import System
+from vitsearch_agent.measure.child.phase_reports import PowerReport
+from vitsearch_agent.measure.figures.energy import NotEnoughSamples, Window, evaluate, integrate
+from vitsearch_agent.power.base import Series
+from vitsearch_agent.power.ina3221 import Ina3221Meter
+from vitsearch_agent.power.rapl import RaplMeter
 
 hypothesis = pytest.importorskip("hypothesis")
 given, settings, strategies = hypothesis.given, hypothesis.settings, hypothesis.strategies

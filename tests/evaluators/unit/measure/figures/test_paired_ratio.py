@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.process_reports import process_report
-from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.figures.paired_ratio import prior_weight, ratio
-from vitsearch_evaluators.wire.paired import Paired, Ratio, ReferenceTimes, cpu_ms, disagreement, wall_ms
+from vitsearch_agent.measure.child.phase_reports import Block, PairedBlock
+from vitsearch_agent.measure.figures.paired_ratio import prior_weight, ratio
+from vitsearch_agent.wire.paired import Paired, Ratio, ReferenceTimes, cpu_ms, disagreement, wall_ms
 
 PRIOR = 0.5
 QUIET = ReferenceTimes(2.0, 0.1, 2.0, 0.1, 40, False)

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from support.process_reports import process_report
-from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.figures.reference_store import KEPT, Observed, ReferenceKey, ReferenceStore
+from vitsearch_agent.measure.child.phase_reports import Block, PairedBlock
+from vitsearch_agent.measure.figures.reference_store import KEPT, Observed, ReferenceKey, ReferenceStore
 
 KEY = ReferenceKey("0" * 64, "1" * 64, "onnxruntime", 1)
 

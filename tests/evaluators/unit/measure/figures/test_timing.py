@@ -1,10 +1,10 @@
 import pytest
 
 from support.process_reports import process_report
-from vitsearch_evaluators.measure.child.phase_reports import Block, PairedBlock
-from vitsearch_evaluators.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
-from vitsearch_evaluators.measure.figures.timing import PAIRED, RAW, DeviceTimes, Timing
-from vitsearch_evaluators.wire.measure_protocol import ONE_PROCESS, SCREEN
+from vitsearch_agent.measure.child.phase_reports import Block, PairedBlock
+from vitsearch_agent.measure.figures.reference_store import Observed, ReferenceKey, ReferenceStore
+from vitsearch_agent.measure.figures.timing import PAIRED, RAW, DeviceTimes, Timing
+from vitsearch_agent.wire.measure_protocol import ONE_PROCESS, SCREEN
 
 KEY = ReferenceKey(str(SCREEN.reference), "1" * 64, "onnxruntime", 1)
 RUNS = 60

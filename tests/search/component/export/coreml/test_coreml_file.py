@@ -17,8 +17,8 @@ from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportTask, evaluate
 from vitsearch.storage.files import FileStore
 from vitsearch.workers.exporting import write
-from vitsearch_evaluators import artifacts
-from vitsearch_evaluators.artifacts.coreml_file import write_package
+from vitsearch_agent import artifacts
+from vitsearch_agent.artifacts.coreml_file import write_package
 
 coremltools = pytest.importorskip("coremltools", reason="coremltools is not installed")
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.marks import long
 from vitsearch.export import precision_shares
-from vitsearch_evaluators.runtimes.openvino_runtime import OpenVinoRuntime
+from vitsearch_agent.runtimes.openvino_runtime import OpenVinoRuntime
 
 pytest.importorskip("openvino")
 BASES = ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")

@@ -6,7 +6,7 @@ import pytest
 
 from support.tflite_graph import Operator, Tensor, tflite_graph
 from vitsearch.export.precision_shares import tflite
-from vitsearch_evaluators.errors import MeasurementFailed
+from vitsearch_agent.errors import MeasurementFailed
 
 INT8 = 9
 CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, FULLY_CONNECTED, ADD, TRANSPOSE_CONV, BATCH_MATMUL = 3, 4, 6, 9, 0, 67, 126

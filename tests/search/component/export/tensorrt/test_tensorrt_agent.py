@@ -13,8 +13,8 @@ from support import SUPPORT
 from support.marks import long
 from vitsearch.export import EXPORTERS
 from vitsearch.export.device_jobs import device_job
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.wire.protocol import SCREEN
 
 ONCE = SCREEN._replace(processes=1, max_processes=1, reference=None)
 QUICK = ONCE._replace(id="test", warmup_min_runs=1, warmup_min_s=0.0, min_runs=11, min_s=0.0)

@@ -22,7 +22,7 @@ from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, evaluate, prec
 from vitsearch.export.tensorrt.tensorrt_calibration import lines, round_at
 from vitsearch.export.tensorrt.tensorrt_file import LEAST_CHANNELS
 from vitsearch.training.inference import accuracy
-from vitsearch_evaluators import artifacts
+from vitsearch_agent import artifacts
 
 VERSION = "8.2.1"
 

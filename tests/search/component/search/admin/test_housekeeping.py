@@ -20,7 +20,7 @@ from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.database.opening import study_names
 from vitsearch.study.study import Study
-from vitsearch_evaluators.base import locks
+from vitsearch_agent.base import locks
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from vitsearch.search.check.probes import Probe
 from vitsearch.space import SearchSpace
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.ownership_notes import put_note
-from vitsearch_evaluators.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 
 DEIT = "deit_tiny_patch16_224"
 

@@ -44,7 +44,7 @@ def test_onnxruntime_is_always_there():
 def test_what_is_missing_has_the_line_that_installs_it(without):
     parts = without("openvino", "nncf", "ai_edge_litert", "tflite_runtime", "psycopg")
     assert parts["writes files for"]["openvino"].install == "pip install 'vitsearch[openvino]'"
-    assert parts["runs files of"]["openvino"].install == "pip install 'vitsearch-evaluators[openvino]'"
+    assert parts["runs files of"]["openvino"].install == "pip install 'vitsearch-agent[openvino]'"
     litert = parts["runs files of"]["litert"]
     assert (litert.works, litert.detail) == (False, "needs ai_edge_litert or tflite_runtime or benchmark_model")
     assert parts["runs files of"]["tensorrt"].install is None
@@ -73,4 +73,4 @@ def test_several_reasons_give_several_commands(without):
 def test_commands_stay_on_one_line_in_a_narrow_terminal(without):
     without("ai_edge_litert", "tflite_runtime")
     text = shown(print_machine, this_machine(), width=40)
-    assert any(line.strip() == "to install: pip install 'vitsearch-evaluators[litert]'" for line in text.splitlines())
+    assert any(line.strip() == "to install: pip install 'vitsearch-agent[litert]'" for line in text.splitlines())

@@ -216,7 +216,7 @@ def test_only_get_is_answered_with_metrics(finished):
 @pytest.mark.parametrize("trickle", [b"", b"GET /"], ids=["nothing", "bytes"])
 def test_half_open_connections_end_and_block_nobody(finished, monkeypatch, trickle):
     """200 clients that send nothing, or a byte now and then."""
-    monkeypatch.setattr("vitsearch_evaluators.agent.http.rate_limits.HEAD_S", 3.0)
+    monkeypatch.setattr("vitsearch_agent.server.http.rate_limits.HEAD_S", 3.0)
     with serve_metrics("0", finished.space) as url, ExitStack() as closing_all:
         address = urlsplit(url)
         at = (address.hostname, address.port)

@@ -18,7 +18,7 @@ from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.retargeted import Retargeted, Target
 from vitsearch.testing.fakes import FakeDevice, fake_measurement
-from vitsearch_evaluators.wire.protocol import Measurement, MeasureProtocol
+from vitsearch_agent.wire.protocol import Measurement, MeasureProtocol
 
 NANO = Target("nano")
 

@@ -17,7 +17,7 @@ from vitsearch.storage.files import FileStore
 from vitsearch.study.front import read_front, read_models
 from vitsearch.study.printed.models import PrintedFront
 from vitsearch.study.retargeted import Target, find
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 FIRST_GRAPHS = POLICY.retargeting.first_graphs
 OBJECTIVES = ("accuracy", "latency_ms_p50")

@@ -23,7 +23,7 @@ from vitsearch.search import driver
 from vitsearch.search.watch import outage
 from vitsearch.study import status as study_status
 from vitsearch.testing.fakes import FakeDevice
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 LEAVES_AT = 10
 """The baseline, the two precisions of the leaderboard, and three screens; then it is away."""

@@ -15,7 +15,7 @@ from vitsearch.search.watch.time_estimate import UNKNOWN, Remaining
 from vitsearch.storage.pooled_measurements import pool
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.testing.fakes import FakeDevice, FakeRunner, fake_measurement, fake_ratio
-from vitsearch_evaluators.wire.protocol import SCREEN
+from vitsearch_agent.wire.protocol import SCREEN
 
 
 @dataclass

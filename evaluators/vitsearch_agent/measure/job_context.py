@@ -1,0 +1,55 @@
+"""The context of a job: device, environment, attempt and time, as its result records them."""
+
+import os
+import time
+from typing import Any, Dict, NamedTuple, Optional
+
+from vitsearch_agent.base.canonical_json import utc_now
+
+
+class JobContext(NamedTuple):
+    """The part of a result that is known before the job starts.
+
+    `slowdown` is the factor of an emulated device, None for a physical one.
+    """
+
+    job_id: str
+    device_id: str
+    environment_id: str
+    attempts: int
+    queue_s: float
+    slowdown: Optional[float] = None
+
+    def start(self) -> "StartedJob":
+        """Start the clock of the job."""
+        return StartedJob(self, time.monotonic(), _children_cpu_s(), utc_now())
+
+
+class StartedJob(NamedTuple):
+    """A running job; `start_s` is monotonic, `start_cpu_s` that of the processes so far, `started_at` is UTC."""
+
+    context: JobContext
+    start_s: float
+    start_cpu_s: float
+    started_at: str
+
+    def fields(self) -> Dict[str, Any]:
+        """Return the fields that every result has (`result_fields`), with the seconds up to now."""
+        context = self.context
+        return {
+            "job_id": context.job_id,
+            "device_id": context.device_id,
+            "environment_id": context.environment_id,
+            "attempts": context.attempts,
+            "queue_s": context.queue_s,
+            "seconds": time.monotonic() - self.start_s,
+            "cpu_seconds": max(0.0, _children_cpu_s() - self.start_cpu_s),
+            "emulated": context.slowdown is not None,
+            "started_at": self.started_at,
+        }
+
+
+def _children_cpu_s() -> float:
+    """Return the CPU time of all processes that have ended; jobs run one at a time."""
+    times = os.times()
+    return times.children_user + times.children_system

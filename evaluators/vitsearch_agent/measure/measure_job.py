@@ -1,0 +1,223 @@
+"""Measure jobs: run one fresh child after another and combine their reports into a Measurement.
+
+latency x processes --> sustained --> throughput --> power      the last three only if the protocol asks for them
+
+Latency processes follow one another until the interval is as narrow as the protocol asks for (`timing`).
+"""
+
+import abc
+import contextlib
+import functools
+import os
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from vitsearch_agent import runtimes
+from vitsearch_agent.base.atomic_files import write_json
+from vitsearch_agent.base.canonical_json import parse_json
+from vitsearch_agent.base.plain_files import clear, read_plain
+from vitsearch_agent.base.system import THIS_MACHINE, System
+from vitsearch_agent.conditions import observation
+from vitsearch_agent.conditions.emulation import apply_slowdown
+from vitsearch_agent.conditions.environment import is_virtual
+from vitsearch_agent.conditions.monitor import Monitor, ignore_event
+from vitsearch_agent.errors import InvalidRequest, MeasurementFailed
+from vitsearch_agent.measure.child.phase_reports import PowerReport, ProcessReport, ThroughputReport
+from vitsearch_agent.measure.child_process import ANSWER_MAX_BYTES, stored_answer
+from vitsearch_agent.measure.figures.combine import combine
+from vitsearch_agent.measure.figures.reference_store import ReferenceKey, ReferenceStore
+from vitsearch_agent.measure.figures.timing import DeviceTimes, Timing
+from vitsearch_agent.measure.job_context import JobContext
+from vitsearch_agent.measure.job_folder import JobFolder, answer_file_name, parse_report
+from vitsearch_agent.runtimes.tools.tool_runtime import NotProvided
+from vitsearch_agent.wire.job_spec import JobSpec
+from vitsearch_agent.wire.measure_protocol import REFERENCE, MeasureProtocol
+from vitsearch_agent.wire.measurement import Measurement, Power
+
+PREPARE_S = 1800.0
+"""Building a TensorRT engine of a larger transformer takes many minutes on a small Jetson."""
+
+
+class PowerRecorder(abc.ABC):
+    """Reads the device's meter while the process of the power phase runs."""
+
+    @abc.abstractmethod
+    def unavailable_reason(self) -> Optional[str]:
+        """Look for a meter; return the reason why there is none, None when one can be read."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start reading; called right before the process starts."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Stop reading; called however the process ended."""
+
+    @abc.abstractmethod
+    def power(self, report: PowerReport) -> Tuple[Optional[Power], Optional[str]]:
+        """Return the power in the process's windows, or None and the reason."""
+
+
+def measure_job(
+    spec: JobSpec,
+    context: JobContext,
+    job_folder: JobFolder,
+    recorder: Optional[PowerRecorder] = None,
+    system: System = THIS_MACHINE,
+    on_event: Callable[..., None] = ignore_event,
+    references: Optional[ReferenceStore] = None,
+) -> Measurement:
+    """Measure the model whose files are in the job's folder under the names of the manifest.
+
+    Answers of an earlier attempt in the same environment are used again. `on_event` receives the events
+    between the processes (`events`); `references` learns the times of the reference models. Raises what `run_child`
+    raises, and MeasurementFailed `protocol` for reference models that this version does not have.
+    """
+    started = context.start()
+    protocol = spec.protocol
+    if protocol.reference not in (None, REFERENCE):
+        raise MeasurementFailed(
+            "protocol",
+            f"the protocol asks for the reference models {protocol.reference}; this version has {REFERENCE}",
+        )
+    monitor = Monitor(system, protocol, job_folder.stop.is_set, on_event=on_event)
+    children = _Children(spec, context.environment_id, job_folder, monitor)
+    if runtimes.create(spec.runtime).prepares:
+        children.prepare()
+    key = ReferenceKey(str(protocol.reference), context.environment_id, spec.runtime, protocol.threads)
+    device_times = DeviceTimes(references or ReferenceStore(), key, is_virtual(system))
+    timing = Timing(protocol, sum(blob.size for blob in spec.model), device_times)
+    while timing.needs_another():
+        timing.add(*children.latency(len(timing.reports)))
+    sustained, not_provided = None, None
+    if protocol.soak_s > 0:
+        sustained, not_provided = children.optional_report("sustained", ProcessReport.from_json)
+    try:
+        fields = combine(timing.reports, protocol, sustained)
+    except ValueError as error:
+        raise MeasurementFailed("protocol", f"the child's samples: {error}") from error
+    fields.update(timing.fields())
+    fields["reasons"].update(timing.reasons())
+    if not_provided is not None:
+        fields["reasons"]["sustained"] = not_provided
+    if protocol.throughput_s > 0:
+        counted, not_provided = children.optional_report("throughput", ThroughputReport.from_json)
+        fields["throughput_ips"] = None if counted is None else counted.images_per_s
+        fields["reasons"].pop("throughput_ips", None)
+        if not_provided is not None:
+            fields["reasons"]["throughput_ips"] = not_provided
+    fields["power"], reason = _power(children, recorder)
+    if reason is not None:
+        fields["reasons"]["power"] = reason
+    device = observation.summarize(monitor.observations)
+    fields["reasons"].update(device.reasons)
+    fields["flags"] += timing.flags() + tuple(device.flags)
+    measurement = Measurement(
+        artifact=spec.artifact,
+        protocol=protocol,
+        runtime=spec.runtime,
+        temperature=device.temperature,
+        swap_mb=device.swap_mb,
+        **fields,
+        **started.fields(),
+    )
+    return measurement if context.slowdown is None else apply_slowdown(measurement, context.slowdown)
+
+
+def wall_limit_s(phase: str, protocol: MeasureProtocol) -> float:
+    """Return the time limit of a phase's process: the protocol's, plus the phase's own duration."""
+    own_s = {
+        "latency": 0.0,
+        "sustained": protocol.soak_s,
+        "throughput": protocol.throughput_s,
+        "power": protocol.power_s + 2 * protocol.idle_s,
+        "prepare": PREPARE_S,
+    }
+    return protocol.timeout_s + own_s[phase]
+
+
+class _Children(NamedTuple):
+    """The processes of one job; each writes its answer to its own file."""
+
+    spec: JobSpec
+    environment_id: str
+    job_folder: JobFolder
+    monitor: Monitor
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.job_folder.folder, answer_file_name(self.environment_id, name))
+
+    def latency(self, index: int) -> Tuple[ProcessReport, bool]:
+        """Return the report of the process with this number, and whether it has run in this attempt."""
+        answer, is_new = self._answer("latency", str(index))
+        return parse_report(answer, ProcessReport.from_json), is_new
+
+    def report(self, phase: str, read: Callable[[Any], Any]) -> Any:
+        """Return the report of the only process of a phase: that of an earlier attempt, otherwise of a new process."""
+        return parse_report(self._answer(phase, phase)[0], read)
+
+    def _answer(self, phase: str, name: str) -> Tuple[Dict[str, Any], bool]:
+        path, observation = self.path(name), self.path(name + "-observation")
+        stored = self._stored(path, observation)
+        answer = stored
+        if answer is None:
+            answer = self.monitor.run(phase, functools.partial(self._run, phase, path), observation)
+        if isinstance(answer.get("not_provided"), str):
+            raise NotProvided(answer["not_provided"])
+        return answer, stored is None
+
+    def _stored(self, path: str, observation: str) -> Optional[Dict[str, Any]]:
+        """Return the answer of an earlier attempt, None without one."""
+        answer = stored_answer(path)
+        # The observation is written last: an answer without one belongs to an attempt interrupted between the two.
+        return answer if answer is not None and self.monitor.restore(observation) else None
+
+    def optional_report(self, phase: str, read: Callable[[Any], Any]) -> Tuple[Optional[Any], Optional[str]]:
+        """Return the report of a phase whose absence does not fail the job, or None and the reason."""
+        try:
+            return self.report(phase, read), None
+        except NotProvided as not_provided:
+            return None, str(not_provided)
+
+    def prepare(self) -> None:
+        """Run the prepare phase in every attempt: it finds what an earlier attempt prepared, or prepares it again."""
+        self._run("prepare", self.path("prepare"))
+
+    def _run(self, phase: str, path: str) -> Dict[str, Any]:
+        """Run the process of a phase and return its answer."""
+        clear(path)  # the answer of a throttled process that is being repeated
+        job = {
+            "kind": self.spec.kind,
+            "phase": phase,
+            "runtime": self.spec.runtime,
+            "options": dict(self.spec.options),
+            "protocol": self.spec.protocol.to_json(),
+            "model": self.spec.model_name,
+            "answer": os.path.basename(path),
+            "environment": self.environment_id[:16],
+        }
+        return self.job_folder.run(phase, job, wall_limit_s(phase, self.spec.protocol))
+
+
+def _power(children: _Children, recorder: Optional[PowerRecorder]) -> Tuple[Optional[Power], Optional[str]]:
+    """Run the power phase while the meter is read; without a meter the phase is skipped."""
+    if children.spec.protocol.power_s == 0:
+        return None, "the protocol has no power phase"
+    if recorder is None:
+        return None, "no power meter"
+    kept = children.path("power-read")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, InvalidRequest):  # missing or damaged
+        stored = parse_json(read_plain(kept, ANSWER_MAX_BYTES))
+        return (None if stored["power"] is None else Power.from_json(stored["power"])), stored["reason"]
+    reason = recorder.unavailable_reason()
+    if reason is not None:
+        return None, reason
+    # An answer without a power result belongs to an attempt that was interrupted between the two.
+    clear(children.path("power"))
+    recorder.start()
+    try:
+        report, reason = children.optional_report("power", PowerReport.from_json)
+    finally:
+        recorder.stop()
+    power, reason = (None, reason) if report is None else recorder.power(report)
+    write_json(kept, {"power": None if power is None else power.to_json(), "reason": reason})
+    return power, reason

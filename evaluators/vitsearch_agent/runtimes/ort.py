@@ -1,0 +1,168 @@
+"""ONNX Runtime. Only this file imports onnxruntime, and only inside functions."""
+
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from vitsearch_agent.artifacts import declared_inputs, inspect
+from vitsearch_agent.base import json_reader
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.runtimes.base import Availability, ReferenceRuntime, Runtime, Session, refused
+from vitsearch_agent.runtimes.inputs import Feeds, Input, random_feeds
+from vitsearch_agent.runtimes.needs import NEEDS
+from vitsearch_agent.runtimes.ort_limits import find_limits
+from vitsearch_agent.wire.measure_protocol import Shapes
+
+LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disabled": "ORT_DISABLE_ALL",
+}
+"""Option `graph_optimization_level` -> onnxruntime's name."""
+SESSION_CONFIG = {"session.intra_op.allow_spinning": "0"}
+"""Spinning threads would use CPU time and energy without computing anything."""
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+_read_optimizers = json_reader.sequence(json_reader.text, 64)
+
+
+class OrtSession(Session):
+    def __init__(self, session: Any, names: Sequence[str], feeds: Feeds) -> None:
+        self.batch, self.shapes = feeds.sizes
+        self._session = session
+        self._feeds = dict(zip(names, feeds.arrays))
+
+    def run(self) -> None:
+        try:
+            self._session.run(None, self._feeds)
+        except Exception as error:  # its exceptions have no other common class
+            raise refused(error, "onnxruntime refuses to run the model") from error
+
+    def infer(self, images: Any) -> Any:
+        if len(self._feeds) != 1:
+            raise MeasurementFailed(
+                "incompatible_artifact", f"the model has {len(self._feeds)} inputs, expected one for images"
+            )
+        try:
+            return self._session.run(None, dict.fromkeys(self._feeds, images))[0]
+        except Exception as error:
+            raise refused(error, "the model does not accept the images") from error
+
+    def close(self) -> None:
+        self._session = None
+
+
+class OrtRuntime(Runtime):
+    """Runs ONNX files. Options: `provider`, `graph_optimization_level`, `disabled_optimizers` (a list of names)."""
+
+    name = "onnxruntime"
+    libraries = NEEDS["onnxruntime"].libraries
+    gives_outputs = True
+    options = {
+        "provider": (
+            "CPUExecutionProvider",
+            "CUDAExecutionProvider",
+            "TensorrtExecutionProvider",
+            "OpenVINOExecutionProvider",
+            "XnnpackExecutionProvider",
+            "ACLExecutionProvider",
+            "QNNExecutionProvider",
+            "CoreMLExecutionProvider",
+            "DmlExecutionProvider",
+        ),
+        "graph_optimization_level": tuple(LEVELS),
+    }
+
+    def check_options(self, options: Mapping[str, Any]) -> Dict[str, Any]:
+        plain = dict(options)
+        disabled = plain.pop("disabled_optimizers", [])
+        names = _read_optimizers(disabled, "options.disabled_optimizers")
+        return dict(super().check_options(plain), disabled_optimizers=sorted(set(names)))
+
+    def reference(self, options: Mapping[str, Any]) -> Optional[ReferenceRuntime]:
+        return ReferenceRuntime(self, self.check_options({})) if options["provider"] == "CPUExecutionProvider" else None
+
+    def reserves_addresses(self, options: Mapping[str, Any]) -> bool:
+        return options["provider"] in ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+
+    def available(self) -> Availability:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return Availability(False, f"onnxruntime cannot be imported: {error}", None, ())
+        providers = tuple(onnxruntime.get_available_providers())
+        return Availability(True, None, str(onnxruntime.__version__), providers)
+
+    def with_limits(self, state: Availability) -> Availability:
+        return state._replace(**find_limits(_loads)._asdict())
+
+    def load(
+        self, path: str, options: Mapping[str, Any], threads: int, batch: Optional[int], shapes: Shapes
+    ) -> Session:
+        import onnxruntime
+
+        provider = options["provider"]
+        if provider not in onnxruntime.get_available_providers():
+            raise MeasurementFailed(
+                "runtime_unavailable",
+                f"this onnxruntime has no {provider}; it has {', '.join(onnxruntime.get_available_providers())}",
+            )
+        inspect("onnx", {"model.onnx": path})
+        session = self._open(path, options, threads)
+        if session.get_providers()[0] != provider:
+            # onnxruntime falls back without an error, and the result would be that of another provider.
+            raise MeasurementFailed(
+                "runtime_unavailable",
+                f"{provider} did not start; onnxruntime fell back to {session.get_providers()[0]}",
+            )
+        inputs = [_input(argument, path) for argument in session.get_inputs()]
+        return OrtSession(session, [argument.name for argument in inputs], random_feeds(inputs, batch, shapes))
+
+    def _open(self, path: str, options: Mapping[str, Any], threads: int) -> Any:
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 3
+        for key, value in SESSION_CONFIG.items():
+            settings.add_session_config_entry(key, value)
+        level = LEVELS[options["graph_optimization_level"]]
+        settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        try:
+            return onnxruntime.InferenceSession(
+                path,
+                settings,
+                providers=[options["provider"]],
+                disabled_optimizers=options["disabled_optimizers"],
+            )
+        except Exception as error:
+            raise refused(error, f"onnxruntime {onnxruntime.__version__} rejects the model") from error
+
+
+def _input(argument: Any, path: str) -> Input:
+    dims = argument.shape
+    if not dims:  # onnxruntime says the same of a scalar and of an input whose dimensions the file does not declare
+        dims = next(declared.dims for declared in declared_inputs("onnx", path) if declared.name == argument.name)
+    return Input(argument.name, _DTYPES.get(argument.type, argument.type), dims)
+
+
+def _loads(content: bytes) -> bool:
+    """Return whether the CPU provider loads a model; its messages about a rejected model are suppressed."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - its exceptions have no other common class
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""Reads a bundle: a folder that `vitsearch ship` wrote, or the zip of one."""
+
+import contextlib
+import os
+import tempfile
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from vitsearch_agent import artifacts
+from vitsearch_agent.base import json_reader
+from vitsearch_agent.base.canonical_json import parse_json
+from vitsearch_agent.base.plain_files import read_plain
+from vitsearch_agent.errors import DamagedBundle, InvalidRequest
+from vitsearch_agent.verify import checksums
+from vitsearch_agent.verify.unpacking import is_zip, unpack
+from vitsearch_agent.wire.measure_protocol import MeasureProtocol
+from vitsearch_agent.wire.paired import ReferenceTimes
+
+SCHEMA = 2
+CHECKSUMS = checksums.CHECKSUMS
+MANIFEST, PREPROCESSING, LABELS = "bundle.json", "preprocessing.json", "labels.json"
+IMAGES, TRUTH, PREDICTIONS = "images/images.npy", "images/labels.npy", "images/predictions.npy"
+JSON_MAX_BYTES = 4 << 20
+"""The largest file of a bundle that is read as JSON."""
+RUN_MAX_BYTES = 1 << 30
+"""The most that the images of one run may take, as they are stored and as the model takes them."""
+
+
+class Counted(NamedTuple):
+    """How many of `n` images of a `split` (`test` or `validation`) the model classifies correctly."""
+
+    split: str
+    n: int
+    correct: int
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "accuracy") -> "Counted":
+        counted = cls(**json_reader.read_object(value, _COUNTED, where))
+        if counted.correct > counted.n:
+            raise InvalidRequest(f"{where}: {counted.correct} of {counted.n} images cannot be correct")
+        return counted
+
+
+_COUNTED = {
+    "split": json_reader.one_of("test", "validation"),
+    "n": json_reader.integer(1),
+    "correct": json_reader.integer(),
+}
+
+
+class Figure(NamedTuple):
+    """A measured value with its 95 % interval, None where it has none."""
+
+    value: float
+    low: Optional[float]
+    high: Optional[float]
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "figure") -> "Figure":
+        return cls(**json_reader.read_object(value, _FIGURE, where))
+
+
+_number = json_reader.number()
+_FIGURE = {"value": _number, "low": json_reader.optional(_number), "high": json_reader.optional(_number)}
+
+
+class MeasuringDevice(NamedTuple):
+    """The device that measured the model. `environment` is its fingerprint (`conditions.environment`)."""
+
+    name: str
+    kind: str
+    environment: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "device") -> "MeasuringDevice":
+        return cls(**json_reader.read_object(value, _DEVICE, where))
+
+
+_DEVICE = {"name": json_reader.text, "kind": json_reader.text, "environment": json_reader.mapping()}
+
+
+class Manifest(NamedTuple):
+    """What `bundle.json` holds: how the model runs, and what was found when it was shipped.
+
+    `model` is the file that the runtime opens. `accuracy` is that on all images of a split, `images` that on the images
+    in the bundle (None without them), both in runs of `batch` images. `figures` are those of `device`,
+    `reference_times` those of the reference models there, None where none ran.
+    """
+
+    schema: int
+    name: str
+    model: str
+    artifact_key: str
+    runtime: str
+    runtime_version: str
+    options: Mapping[str, Any]
+    batch: int
+    protocol: MeasureProtocol
+    accuracy: Counted
+    images: Optional[Counted]
+    figures: Mapping[str, Figure]
+    reference_times: Optional[ReferenceTimes]
+    device: MeasuringDevice
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Manifest":
+        return cls(**json_reader.read_object(value, _MANIFEST, MANIFEST))
+
+
+_MANIFEST: Mapping[str, json_reader.Reader] = {
+    "schema": json_reader.integer(SCHEMA, SCHEMA),
+    "name": json_reader.text,
+    "model": json_reader.one_of("model.onnx", "model.xml", "model.tflite", "model.mlmodel"),
+    "artifact_key": json_reader.sha256,
+    "runtime": json_reader.text,
+    "runtime_version": json_reader.text,
+    "options": json_reader.mapping(),
+    "batch": json_reader.integer(1, 4096),
+    "protocol": MeasureProtocol.from_json,
+    "accuracy": Counted.from_json,
+    "images": json_reader.optional(Counted.from_json),
+    "figures": json_reader.mapping(Figure.from_json),
+    "reference_times": json_reader.optional(ReferenceTimes.from_json),
+    "device": MeasuringDevice.from_json,
+}
+_PREPROCESSING: Mapping[str, json_reader.Reader] = {
+    "image_size": json_reader.integer(1, 4096),
+    "channels": json_reader.integer(1, 3),
+    "crop_size": json_reader.integer(1, 4096),
+    "interpolation": json_reader.one_of("bilinear", "bicubic"),
+    "resolution": json_reader.integer(1, 4096),
+    "mean": json_reader.sequence(json_reader.number(-1e6, 1e6), 3),
+    "std": json_reader.sequence(json_reader.number(1e-6, 1e6), 3),
+}
+
+
+class Bundle(NamedTuple):
+    """A bundle in its folder."""
+
+    folder: str
+    manifest: Manifest
+    preprocessing: Mapping[str, Any]
+    labels: Tuple[str, ...]
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.folder, *name.split("/"))
+
+    @property
+    def model_files(self) -> Dict[str, str]:
+        """The files of the model by their names in a job."""
+        return artifacts.model_files(self.path(self.manifest.model))
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[str]:
+    """Yield the folder of a bundle; a zip is unpacked for the time of the block.
+
+    InvalidRequest if it is neither, DamagedBundle for a zip that cannot be unpacked.
+    """
+    if os.path.isdir(path):
+        yield path
+        return
+    if not is_zip(path):
+        raise InvalidRequest(f"{path} is not a bundle: neither a folder nor a zip of one")
+    with tempfile.TemporaryDirectory(prefix="vitsearch-bundle-") as folder:
+        unpack(path, folder)
+        inside = os.listdir(folder)
+        yield os.path.join(folder, inside[0]) if len(inside) == 1 else folder
+
+
+def read(folder: str) -> Bundle:
+    """Read what describes a bundle. InvalidRequest, which names the file, if it is missing or wrong."""
+    manifest = Manifest.from_json(_json(folder, MANIFEST))
+    preprocessing = json_reader.read_object(_json(folder, PREPROCESSING), _PREPROCESSING, PREPROCESSING)
+    _check_preprocessing(preprocessing, manifest.batch)
+    labels = json_reader.sequence(json_reader.text, 100000)(_json(folder, LABELS), LABELS)
+    bundle = Bundle(folder, manifest, preprocessing, labels)
+    for path in bundle.model_files.values():
+        if not os.path.isfile(path):
+            raise InvalidRequest(f"{folder} needs {os.path.relpath(path, folder)}, which is missing")
+    return bundle
+
+
+def _check_preprocessing(settings: Mapping[str, Any], batch: int) -> None:
+    """Refuse settings that contradict each other, and those that would take the memory of this machine."""
+    channels, size = settings["channels"], settings["image_size"]
+    for name in ("mean", "std"):
+        if len(settings[name]) != channels:
+            raise InvalidRequest(f"{PREPROCESSING}.{name}: expected {channels} numbers, one for each channel")
+    if channels == 2:
+        raise InvalidRequest(f"{PREPROCESSING}.channels: expected 1 (grey) or 3 (colour), got 2")
+    if settings["crop_size"] > size:
+        raise InvalidRequest(f"{PREPROCESSING}.crop_size: {settings['crop_size']} is more than the image_size {size}")
+    needed = batch * bytes_of_image(settings)
+    if needed > RUN_MAX_BYTES:
+        raise InvalidRequest(
+            f"{PREPROCESSING}: a run of {batch} images takes {needed} bytes, allowed are {RUN_MAX_BYTES}"
+        )
+
+
+def bytes_of_image(settings: Mapping[str, Any]) -> int:
+    """Return the bytes of one image of a bundle in 32-bit numbers, where it is largest."""
+    return int(4 * settings["channels"] * max(settings["image_size"], settings["resolution"]) ** 2)
+
+
+def _json(folder: str, name: str) -> Any:
+    path = os.path.join(folder, name)
+    try:
+        return parse_json(read_plain(path, JSON_MAX_BYTES))
+    except FileNotFoundError as error:
+        raise InvalidRequest(f"{folder} is not a bundle of 'vitsearch ship': it has no {name}") from error
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is not JSON: {error}") from error
+
+
+def damaged(folder: str) -> Tuple[int, List[str]]:
+    """Compare the files of a bundle with its SHA256SUMS. Return their number, and what is wrong with each bad one.
+
+    InvalidRequest without a list, DamagedBundle for one that was not written by 'vitsearch ship'.
+    """
+    listed = _checksums(folder)
+    return len(listed), checksums.differences(folder, listed)
+
+
+def have_equal_images(bundle: Bundle, other: Bundle) -> bool:
+    """Whether two intact bundles hold the same labelled images."""
+    first, second = _checksums(bundle.folder), _checksums(other.folder)
+    return all(name in first and first[name] == second.get(name) for name in (IMAGES, TRUTH))
+
+
+def _checksums(folder: str) -> Dict[str, str]:
+    listed = checksums.parse(checksums.read_list(folder))
+    if MANIFEST not in listed:
+        raise DamagedBundle(f"{CHECKSUMS} does not list {MANIFEST}")
+    return listed

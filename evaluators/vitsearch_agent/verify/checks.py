@@ -1,0 +1,214 @@
+"""Passes or fails what was found now by the figures and intervals of a bundle."""
+
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+from vitsearch_agent.errors import MeasurementFailed
+from vitsearch_agent.measure.accuracy_job import wilson
+from vitsearch_agent.verify.bundle import Counted, Figure, Manifest
+from vitsearch_agent.verify.checksums import SIGNATURE
+from vitsearch_agent.verify.model_runner import Measured
+from vitsearch_agent.verify.signature import SignatureVerdict
+from vitsearch_agent.wire.measurement import PAIRED, Measurement
+from vitsearch_agent.wire.paired import Milliseconds, ReferenceTimes, cpu_ms, wall_ms
+
+PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
+
+
+OF_FILES = ("files", "signature")
+"""Checks for which the model does not run."""
+_OF_THIS_MACHINE = ("runtime_unavailable", "spawn")
+_SHOWN = 10
+
+DISTURBED = ("contended", "throttled", "sustained_throttling", "swapped", "warm_start", "unverified_device")
+"""Flags of a measurement that is no measure of the model."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `outcome` is PASSED, FAILED or NOT_JUDGED, `message` what was found."""
+
+    name: str
+    outcome: str
+    message: str
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+
+UNJUDGED_SIGNATURE = Check("signature", NOT_JUDGED, f"{SIGNATURE} is there; --signers FILE judges it")
+
+
+class ImageCounts(NamedTuple):
+    """How many of `n` images of `source` are classified correctly now. `same` of them get the class that the model of
+    the bundle gave them that it is compared with; None where that classified other images."""
+
+    source: str
+    n: int
+    correct: int
+    same: Optional[int] = None
+
+
+def files(listed: int, wrong: List[str]) -> Check:
+    """Judge the checksums."""
+    if wrong:
+        advice = "; delete what was added" if any(text.endswith(" was added") for text in wrong) else ""
+        return Check("files", FAILED, f"not the {listed} files that were shipped: {shown(wrong)}{advice}")
+    return Check("files", PASSED, f"{listed} files have the checksums that they were shipped with")
+
+
+def shown(wrong: List[str]) -> str:
+    """Return what is wrong with the files of a bundle, as one line that stays readable."""
+    more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+    return "; ".join(wrong[:_SHOWN] + more)
+
+
+def signature(verdict: SignatureVerdict) -> Check:
+    """Judge the signature of the checksums."""
+    return Check("signature", PASSED if verdict.good else FAILED, verdict.reason)
+
+
+def not_run(name: str, failure: MeasurementFailed) -> Check:
+    """The check of what could not be found: it says nothing about the bundle where its runtime is missing here."""
+    outcome = NOT_JUDGED if failure.kind in _OF_THIS_MACHINE else FAILED
+    return Check(name, outcome, f"{failure.kind}: {failure}")
+
+
+def unreadable(damage: str) -> Check:
+    """The check of a zip from which no files come."""
+    return Check("files", FAILED, damage)
+
+
+def accuracy(counts: ImageCounts, shipped: Counted) -> Check:
+    """Judge an accuracy: it fails below the 95 % interval (Wilson) of the shipped one. On other images its own interval
+    counts too: a few of them say little."""
+    low, _ = wilson(shipped.correct, shipped.n)
+    best = counts.correct / counts.n if counts.same is not None else wilson(counts.correct, counts.n)[1]
+    message = f"{_counts(counts)}; shipped: {_shipped(shipped)} on {shipped.n} {shipped.split} images"
+    message += _classes(counts, "when shipped")
+    return Check("accuracy", PASSED if best >= low else FAILED, message)
+
+
+def baseline_accuracy(counts: ImageCounts, baseline: Counted) -> Check:
+    """Judge an accuracy by that of an earlier bundle. On the same images it fails below the interval of the earlier
+    one; on others, where chance is in both, it fails if its own interval is below that."""
+    low, _ = wilson(baseline.correct, baseline.n)
+    if counts.same is None:
+        _, best = wilson(counts.correct, counts.n)
+        where = f"on {baseline.n} {baseline.split} images of its own"
+    else:
+        best = counts.correct / counts.n
+        where = "on the same images"
+    message = f"{_counts(counts)}; the baseline: {_shipped(baseline)} {where}{_classes(counts, 'from the baseline')}"
+    return Check("baseline accuracy", PASSED if best >= low else FAILED, message)
+
+
+def _counts(counts: ImageCounts) -> str:
+    return f"{counts.correct} of {counts.n} correct ({counts.correct / counts.n:.4f}) of {counts.source}"
+
+
+def _shipped(counted: Counted) -> str:
+    low, high = wilson(counted.correct, counted.n)
+    return f"{counted.correct / counted.n:.4f} ({low:.4f} to {high:.4f})"
+
+
+def _classes(counts: ImageCounts, other: str) -> str:
+    """How many images get another class than the `other` model gave them, if that is known."""
+    if counts.same is None:
+        return ""
+    differ = counts.n - counts.same
+    if not differ:
+        return f"; every image gets the same class as {other}"
+    return f"; {differ} {'image gets' if differ == 1 else 'images get'} another class than {other}"
+
+
+def figures(
+    measured: Measured, shipped: Manifest, prefix: str = "", times: Optional[ReferenceTimes] = None
+) -> Iterator[Check]:
+    """Judge each figure of a bundle: one that has an interval fails when its value now is worse by more than both
+    intervals explain. Figures of another processor, of an emulated device, and without an interval are not judged.
+    `times` are those of the references where the bundle was measured beside others: in another runtime or with another
+    number of threads."""
+    reason = _not_comparable(measured, shipped)
+    now = figures_of(measured.measurement, _same_references(measured.measurement, shipped, times))
+    for name, before in sorted(shipped.figures.items()):
+        figure = now.get(name)
+        if figure is None:
+            why = measured.measurement.reasons.get(_REASONS.get(name, name), "it was not measured now")
+            yield Check(prefix + name, NOT_JUDGED, f"{why}; shipped: {_text(before)}")
+            continue
+        message = f"{_text(figure)}; shipped: {_text(before)}"
+        if reason is not None:
+            yield Check(prefix + name, NOT_JUDGED, f"{message}; {reason}")
+        elif before.low is None or before.high is None:
+            yield Check(prefix + name, NOT_JUDGED, f"{message}; it has no interval to judge by")
+        else:
+            best = figure.value if figure.low is None else figure.low
+            yield _judged(prefix + name, best <= before.high, message, measured.measurement)
+
+
+def _same_references(
+    measurement: Measurement, shipped: Manifest, otherwise: Optional[ReferenceTimes]
+) -> Optional[ReferenceTimes]:
+    """Return the reference times of a bundle if they are of the references that ran beside this measurement."""
+    protocol, measured = shipped.protocol, measurement.protocol
+    is_same = shipped.runtime == measurement.runtime and protocol.threads == measured.threads
+    return shipped.reference_times if is_same and protocol.reference == measured.reference else otherwise
+
+
+def is_disturbed(measurement: Measurement) -> bool:
+    return any(flag in measurement.flags for flag in DISTURBED)
+
+
+def _judged(name: str, is_as_good: bool, message: str, measurement: Measurement) -> Check:
+    """A figure that is worse fails, unless the measurement says itself that it was disturbed."""
+    disturbed = ", ".join(flag for flag in DISTURBED if flag in measurement.flags)
+    if not is_as_good and disturbed:
+        return Check(name, NOT_JUDGED, f"{message}; the device was disturbed ({disturbed}): verify again")
+    return Check(name, PASSED if is_as_good else FAILED, message)
+
+
+_REASONS = {"energy_mj": "power", "power_w": "power", "latency_ms_sustained_p50": "sustained", "cpu_ms_p50": "cpu_ms"}
+"""The name of a figure among the reasons of a measurement, where it is another one."""
+
+
+def figures_of(measurement: Measurement, times: Optional[ReferenceTimes]) -> Mapping[str, Figure]:
+    """Return the figures of a measurement. Those relative to reference models are shown by the `times` that the shipped
+    figures were shown by, so that both are on one scale."""
+    wall, cpu = measurement.shown_latency_ms, measurement.shown_cpu_ms
+    if measurement.basis == PAIRED and measurement.paired is not None and times is not None:
+        wall, cpu = wall_ms(measurement.paired, times), cpu_ms(measurement.paired, times)
+    power, sustained = measurement.power, measurement.sustained
+    plain = {
+        "latency_ms_p95": measurement.latency_ms.p95,
+        "latency_ms_sustained_p50": None if sustained is None else sustained.p50,
+        "throughput_ips": measurement.throughput_ips,
+        "energy_mj": None if power is None else power.energy_mj,
+        "power_w": None if power is None else power.mean_w,
+        "peak_memory_mb": measurement.peak_memory_mb,
+        "load_ms": measurement.load_ms,
+    }
+    figures = {name: Figure(value, None, None) for name, value in plain.items() if value is not None}
+    figures["latency_ms_p50"] = _figure(wall)
+    if cpu is not None:
+        figures["cpu_ms_p50"] = _figure(cpu)
+    return figures
+
+
+def _figure(time: Milliseconds) -> Figure:
+    return Figure(time.p50, time.low, time.high)
+
+
+def _not_comparable(measured: Measured, shipped: Manifest) -> Optional[str]:
+    """Return why figures of this measurement say nothing about those of a bundle, None if they do."""
+    if shipped.device.kind == "emulated":
+        return f"the shipped figures are those of {shipped.device.name}, an emulated device"
+    before, here = shipped.device.environment, measured.environment
+    for key in ("board", "cpu"):
+        if before.get(key) != here.get(key):
+            return f"they are those of {shipped.device.name}, another {key}: {before.get(key)}, here {here.get(key)}"
+    return None
+
+
+def _text(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.4g}"
+    return f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g})"

@@ -1,0 +1,309 @@
+"""The worker inside a real agent, driven over HTTP."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from support.marks import long
+from vitsearch_agent.base import locks, processes
+from vitsearch_agent.client.client import RequestOptions
+from vitsearch_agent.client.embedded_agent import EmbeddedAgent
+from vitsearch_agent.config import LimitsConfig
+from vitsearch_agent.errors import EnvironmentChanged, JobCancelled, MeasurementFailed
+from vitsearch_agent.measure.figures.reference_store import ReferenceStore
+
+
+def read_pid(path):
+    return int(path.read_text())
+
+
+def in_thread(call):
+    """Start `call` and return a function that waits for its result or error."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except Exception as error:  # noqa: BLE001 - handed to the test
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def result():
+        thread.join(300)
+        return outcome[0]
+
+    return result
+
+
+def test_a_job_whose_child_was_killed_from_outside_is_repeated(
+    faulty_client, blob, tiny_protocol, tmp_path, until, notes
+):
+    gate, note = tmp_path / "gate", notes / "pid"
+    result = in_thread(
+        lambda: faulty_client.measure(blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol)
+    )
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        until(note.exists)
+        pid = read_pid(note)
+        note.unlink()
+        os.kill(pid, number)
+    gate.write_text("open")
+    assert result().attempts == 3
+
+
+def test_a_crashing_model_is_tried_twice_and_the_agent_continues(faulty_client, blob, tiny_protocol):
+    events = []
+    with pytest.raises(MeasurementFailed) as caught:
+        faulty_client.measure(
+            blob, "faults", {"fault": "segfault"}, tiny_protocol, request=RequestOptions(on_event=events.append)
+        )
+    assert (caught.value.kind, caught.value.details["signal"]) == ("crash", "SIGSEGV")
+    assert "about to read address 0" in caught.value.details["output_tail"]
+    assert [event.what for event in events].count("started") == 2
+    assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).attempts == 1
+
+
+def test_a_job_waits_for_another_process_that_measures_on_this_machine(client, blob, tiny_protocol):
+    path = locks.measuring_lock_path()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    lock, events = locks.try_lock(path, "a model"), []
+
+    def on_event(event):
+        events.append((event.what, event.details))
+        if event.what == "waiting":
+            assert [status.state for status in client.jobs()] == ["running"]
+            lock.close()
+
+    assert client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(on_event=on_event))
+    names = [what for what, _ in events]
+    assert names.index("waiting") < names.index("phase")
+    assert dict(events)["waiting"] == {"pid": os.getpid(), "measures": "a model"}
+
+
+def test_a_job_that_waits_for_another_process_can_be_cancelled(client, blob, tiny_protocol, until):
+    path, cancel = locks.measuring_lock_path(), threading.Event()
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+
+    def on_event(event):
+        if event.what == "waiting":
+            cancel.set()
+
+    with locks.try_lock(path, "a model"):
+        with pytest.raises(JobCancelled):
+            client.measure(blob, "noop", {}, tiny_protocol, request=RequestOptions(cancel=cancel, on_event=on_event))
+        until(lambda: all(status.state == "cancelled" for status in client.jobs()))
+    assert client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+
+
+def test_a_job_for_another_environment_is_not_measured(client, blob, tiny_protocol):
+    here = client.device().environment_id
+    with pytest.raises(EnvironmentChanged) as caught:
+        client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id="ab" * 32))
+    assert caught.value.transient
+    assert caught.value.details == {"wanted": "ab" * 32, "actual": here}
+    assert client.jobs() == []
+    measurement = client.measure(
+        blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
+    )
+    assert measurement.environment_id == here
+
+
+def test_an_escaped_process_is_killed_before_the_next_job(faulty_client, blob, tiny_protocol, notes):
+    options = {"fault": "escape", "note": str(notes / "pid")}
+    assert faulty_client.measure(blob, "faults", options, tiny_protocol).latency_ms.n == 11
+    assert processes.identify(read_pid(notes / "pid.escaped")) is None
+
+
+def test_an_agent_killed_while_measuring_repeats_the_job(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
+):
+    gate = tmp_path / "gate"
+    options = {"gate": str(gate), "note": str(notes / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((notes / "pid").exists)
+    child = read_pid(notes / "pid")
+    os.kill(faulty_agent.pid, signal.SIGKILL)
+    until(lambda: processes.identify(child) is None, "the child to die with the agent")
+    gate.write_text("open")
+    measurement = result()
+    assert measurement.attempts == 2
+    assert measurement.latency_ms.n == 11
+
+
+@pytest.mark.long
+def test_an_agent_killed_too_often_gives_the_job_up(faulty_agent, faulty_client, blob, tiny_protocol, until, notes):
+    note = notes / "pid"
+    options = {"gate": "/never/there", "note": str(note)}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    for _ in range(LimitsConfig().interruptions_max):
+        until(note.exists)
+        note.unlink()
+        os.kill(faulty_agent.pid, signal.SIGKILL)
+    error = result()
+    assert isinstance(error, MeasurementFailed)
+    assert error.kind == "interrupted"
+
+
+@pytest.mark.long
+def test_stopping_the_service_with_its_children_does_not_count_as_an_interruption(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
+):
+    """systemd ends all processes of a unit at once, and the child may get the signal first."""
+    gate, note = tmp_path / "gate", notes / "pid"
+    options = {"gate": str(gate), "note": str(note)}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until(note.exists)
+    for pid in (read_pid(note), faulty_agent.pid):
+        os.kill(pid, signal.SIGTERM)
+    gate.write_text("open")
+    measurement = result()
+    assert measurement.attempts == 2
+    assert "interrupted" not in [event.what for event in faulty_client.events(measurement.job_id)]
+
+
+def test_jobs_of_two_clients_are_measured_one_at_a_time(faulty_agent, blob, tiny_protocol, tmp_path, until, notes):
+    gates = [tmp_path / "gate-a", tmp_path / "gate-b"]
+    notes = [notes / "pid-a", notes / "pid-b"]
+    clients = [faulty_agent.client("a"), faulty_agent.client("b")]
+    results = [
+        in_thread(
+            lambda client=client, gate=gate, note=note: client.measure(
+                blob, "faults", {"gate": str(gate), "note": str(note)}, tiny_protocol
+            )
+        )
+        for client, gate, note in zip(clients, gates, notes)  # noqa: B905 - Python 3.6
+    ]
+    until(lambda: any(note.exists() for note in notes))
+    until(lambda: clients[0].device().queued == 1)
+    assert clients[0].device().running == 1
+    assert sum(note.exists() for note in notes) == 1
+    assert {job.owner.study for job in clients[0].jobs()} == {"a", "b"}
+    for gate in gates:
+        gate.write_text("open")
+    for result in results:
+        assert result().latency_ms.n == 11
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: no two sets of them")
+def test_a_request_for_an_environment_is_not_answered_from_another_one(tmp_path, blob, tiny_protocol):
+    """The processors that the agent may use are part of its environment."""
+    state, environments = str(tmp_path / "state"), []
+    for cpus in ("0,1", "0"):
+        with EmbeddedAgent(state, cpus=cpus) as agent, agent.client("s") as client:
+            here = client.device().environment_id
+            unpinned = client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+            pinned = client.measure(
+                blob, "noop", {"busy_us": 10}, tiny_protocol, request=RequestOptions(environment_id=here)
+            )
+        environments.append((here, unpinned.environment_id, pinned.environment_id))
+    (first, *_), (second, *_) = environments
+    assert environments == [(first, first, first), (second, first, second)]
+    assert first != second
+
+
+@pytest.mark.parametrize("by", ["request", *long("event")])
+def test_cancelling_a_running_job_ends_its_child(faulty_client, blob, tiny_protocol, until, by, notes):
+    options = {"gate": "/never/there", "note": str(notes / "pid")}
+    cancel = threading.Event()
+    result = in_thread(
+        lambda: faulty_client.measure(blob, "faults", options, tiny_protocol, request=RequestOptions(cancel=cancel))
+    )
+    until((notes / "pid").exists)
+    if by == "event":
+        cancel.set()
+    else:
+        faulty_client.cancel(faulty_client.jobs()[0].id)
+    assert isinstance(result(), JobCancelled)
+    until(lambda: processes.identify(read_pid(notes / "pid")) is None)
+    assert faulty_client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol).latency_ms.n == 11
+
+
+def test_work_folders_are_removed(agent, client, blob, tiny_protocol, tmp_path, until):
+    client.measure(blob, "noop", {"busy_us": 10}, tiny_protocol)
+    work = str(tmp_path / "state" / "work")
+    until(lambda: [name for name in os.listdir(work) if len(name) == 64] == [])
+
+
+def test_an_upload_during_a_measurement_is_flagged(
+    faulty_agent, faulty_client, blob, tiny_protocol, tmp_path, until, notes
+):
+    gate = tmp_path / "gate"
+    options = {"gate": str(gate), "note": str(notes / "pid")}
+    result = in_thread(lambda: faulty_client.measure(blob, "faults", options, tiny_protocol))
+    until((notes / "pid").exists)
+    (tmp_path / "other").write_bytes(b"other")
+    with faulty_agent.client("other") as other:
+        other.upload(str(tmp_path / "other"))
+    gate.write_text("open")
+    assert "concurrent_io" in result().flags
+
+
+def test_a_child_that_cannot_be_started_fails_the_job_and_not_the_worker(tmp_path, blob, tiny_protocol, monkeypatch):
+    """OSError from Popen once ended the thread, and the job never ended."""
+    from vitsearch_agent.measure import child_process
+    from vitsearch_agent.queue.blob_store import BlobStore
+    from vitsearch_agent.queue.job_queue import JobQueue
+    from vitsearch_agent.server import worker
+    from vitsearch_agent.server.device import Device
+    from vitsearch_agent.server.identity import DeviceIdentity
+    from vitsearch_agent.wire.protocol import BlobRef, JobSpec, Owner
+
+    def refuse(*arguments, **more):
+        raise OSError(8, "Exec format error")
+
+    monkeypatch.setattr(child_process.subprocess, "Popen", refuse)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    store = BlobStore(str(tmp_path))
+    store.append(X_SHA256, 0, 1, b"x")
+    device = Device(DeviceIdentity("d", "physical"), "0")
+    thread = worker.Worker(queue, store, str(tmp_path / "work"), device, ReferenceStore())
+    thread.start()
+    spec = JobSpec("measure", (BlobRef("model.onnx", X_SHA256, 1),), "noop", {}, tiny_protocol)
+    for number in (1, 2):
+        identifier = f"{number:064x}"
+        queue.put(identifier, spec, Owner("a"))
+        status = queue.wait(identifier, 120.0)
+        assert status.state == "failed"
+        assert status.error["details"]["kind"] == "spawn"
+    assert thread.is_alive()
+    thread.stop()
+    queue.close()
+    assert json.dumps(status.error)
+
+
+X_SHA256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of b"x"
+
+
+def test_the_settings_are_not_read_while_the_canary_is_measured(tmp_path, monkeypatch):
+    """`nvpmodel` would disturb it, and be killed with the canary's children, which gives another environment."""
+    from vitsearch_agent.errors import AgentError
+    from vitsearch_agent.queue.blob_store import BlobStore
+    from vitsearch_agent.queue.job_queue import JobQueue
+    from vitsearch_agent.server import canary_measurement, device, worker
+    from vitsearch_agent.server.identity import DeviceIdentity
+
+    reads, fingerprint = [], device.fingerprint
+    monkeypatch.setattr(device, "fingerprint", lambda *arguments: reads.append(arguments) or fingerprint(*arguments))
+
+    def measure(*_arguments):
+        before = len(reads)
+        board.environment()
+        assert len(reads) == before
+        raise AgentError("enough", "seen")
+
+    monkeypatch.setattr(canary_measurement, "measure", measure)
+    queue = JobQueue(str(tmp_path / "jobs.sqlite"))
+    board = device.Device(DeviceIdentity("device", "physical"), "1")
+    measuring = worker.Worker(queue, BlobStore(str(tmp_path)), str(tmp_path / "work"), board, ReferenceStore())
+    board.ready.set()
+    measuring._check_canary()
+    board.environment()
+    assert len(reads) == 2, "the settings are read again after the canary"
+    queue.close()
