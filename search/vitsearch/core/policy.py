@@ -64,7 +64,7 @@ class EqualityPolicy:
     cost_of_models: float = rule(
         0.05,
         "Standard deviation between measurements of one model: no reason to ask for its like. Half of the proposals"
-        " of a quickstart were twins of known models before.",
+        " of a quickstart were equal to measured models before.",
         "benchmarks/samplers.py",
     )
     cost_without_interval: float = rule(0.03, "Standard deviation of a cost that has no interval.")

@@ -33,7 +33,7 @@ from vitsearch.search.watch.outage import OutageHandler
 from vitsearch.search.watch.stall import StallWatch
 from vitsearch.search.watch.time_estimate import Remaining
 from vitsearch.study.current_figures import CurrentFigures
-from vitsearch.study.file_forms import FoundForms
+from vitsearch.study.file_forms import FileForms
 from vitsearch.study.front import read_front
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import PlanSpace
@@ -71,8 +71,8 @@ class Driver:
         self._driver = session.driver
         self._progress = session.progress
         self._pipeline = pipeline
-        self._forms = FoundForms(session.study)
-        self._plans = replace(plans, found_form=self._forms)
+        self._forms = FileForms(session.study)
+        self._plans = replace(plans, form_of=self._forms)
         self._open: dict[asyncio.Task[Record], OpenTrial] = {}
         self._leaders: dict[Plan, LeaderboardEntry] = {}
         self._budget = Budget(session.space.search, session.ledger.costs, session.study.name)

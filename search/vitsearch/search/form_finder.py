@@ -17,14 +17,14 @@ from vitsearch.core.precisions import ALL, LINEAR
 from vitsearch.errors import StageError
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.search.session import Session
-from vitsearch.study.file_forms import FoundForms
+from vitsearch.study.file_forms import FileForms
 from vitsearch.study.sampling import FORM_KNOBS, QUANTIZED_OPS, PlanSpace, Unpruned
 
 
 class FormFinder:
     """Finds the forms of unpruned models and keeps them in the study; one per run."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, forms: FoundForms) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, forms: FileForms) -> None:
         self._progress = session.progress
         self._pipeline = pipeline
         self._plans = plans

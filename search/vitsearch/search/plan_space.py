@@ -13,11 +13,11 @@ from vitsearch.devices.deployable import Deployable
 from vitsearch.export import EXPORTERS
 from vitsearch.space import SearchSpace
 from vitsearch.storage import remote_files
-from vitsearch.study.sampling import FoundForm, PlanSpace
+from vitsearch.study.sampling import FormLookup, PlanSpace
 
 
 def plan_space(
-    space: SearchSpace, deployable: Deployable | None = None, found_form: FoundForm | None = None
+    space: SearchSpace, deployable: Deployable | None = None, form_of: FormLookup | None = None
 ) -> PlanSpace:
     """The plans on the first device of `space`. Without `deployable` it is assumed to run everything."""
     # What a backbone supports is read off its modules, and a plan asks for dozens of values: they are remembered.
@@ -25,7 +25,7 @@ def plan_space(
     plans = PlanSpace(space, space.device_name, supports, backbones.native_resolution, backbones.own_window)
     if deployable is not None:
         plans = replace(plans, deployable=functools.cache(deployable))
-    return plans if found_form is None else replace(plans, found_form=found_form)
+    return plans if form_of is None else replace(plans, form_of=form_of)
 
 
 def lacking(space: SearchSpace) -> list[str]:

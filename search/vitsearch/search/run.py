@@ -42,7 +42,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current_figures import CurrentFigures
-from vitsearch.study.file_forms import FoundForms
+from vitsearch.study.file_forms import FileForms
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
 from vitsearch.workers.local_workers import LocalWorkers
@@ -89,7 +89,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         if study.space_change is not None:
             progress.note(f"the space file has changed: {study.space_change.describe()}; finished trials are kept")
-        report_unpruned(progress, plan_space(space, found_form=FoundForms(study)), stored_leaders(study))
+        report_unpruned(progress, plan_space(space, form_of=FileForms(study)), stored_leaders(study))
         figures = CurrentFigures(ledger, space.measure.threads, study.fleets)
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())

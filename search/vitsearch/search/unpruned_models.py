@@ -18,7 +18,7 @@ from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.form_finder import FormFinder
 from vitsearch.search.plan_requests import LeaderboardEntry, lost_beside_fp32
 from vitsearch.search.session import Session
-from vitsearch.study.file_forms import FoundForms
+from vitsearch.study.file_forms import FileForms
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
 
@@ -56,7 +56,7 @@ def refuse_unmeasured(device: str, metric_names: Iterable[str], baseline: Metric
 class UnprunedModels:
     """Confirms the baseline and the leaderboard, before the search of a run."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, forms: FoundForms) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, plans: PlanSpace, forms: FileForms) -> None:
         self._space = session.space
         self._study = session.study
         self._ledger = session.ledger

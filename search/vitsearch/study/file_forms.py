@@ -6,12 +6,12 @@ from __future__ import annotations
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
 
-ATTRIBUTE = "found_forms"
+ATTRIBUTE = "file_forms"
 Forms = dict[str, dict[str, str]]
 """Key of an unpruned model -> knob -> value."""
 
 
-class FoundForms:
+class FileForms:
     """What the study has stored, and what is found in this run."""
 
     def __init__(self, study: Study) -> None:

@@ -50,7 +50,7 @@ class Unpruned:
         return "/".join((self.backbone, self.runtime, self.provider, self.precision))
 
 
-FoundForm = Callable[[Unpruned, str], str | None]
+FormLookup = Callable[[Unpruned, str], str | None]
 """(unpruned model, knob) -> the value of one of `FORM_KNOBS` that `auto` has found for it, None before."""
 
 
@@ -67,7 +67,7 @@ class PlanSpace:
     native_resolution: Native
     own_window: OwnWindow = lambda backbone, resolution: None
     deployable: Callable[[Deployment], str | None] = lambda deployment: None
-    found_form: FoundForm = lambda model, knob: None
+    form_of: FormLookup = lambda model, knob: None
 
     def plan(self, suggest: Suggest) -> Plan:
         """Build a plan from the answers of `suggest`. Only this method defines the order of the knobs."""
@@ -234,7 +234,7 @@ class PlanSpace:
             "provider": model.provider,
             "quantization": model.precision,
         }
-        plans = replace(self, found_form=lambda model, knob: form.get(knob) or self.found_form(model, knob))
+        plans = replace(self, form_of=lambda model, knob: form.get(knob) or self.form_of(model, knob))
         return plans.plan(FirstChoices(words, self.base_resolution(model.backbone))).unpruned()
 
     def base_resolution(self, backbone: str) -> int:
@@ -295,7 +295,7 @@ class PlanSpace:
         tried = self.tried_forms(knob, model)
         if not self.finds(knob):
             return tried
-        form = self.found_form(model, knob)
+        form = self.form_of(model, knob)
         return (form,) if form in tried else tried[:1]
 
     def tried_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:

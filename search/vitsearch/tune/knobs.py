@@ -12,7 +12,7 @@ from vitsearch.core.plan import Plan
 from vitsearch.errors import PlanError, did_you_mean
 from vitsearch.search.plan_space import plan_space
 from vitsearch.space import SearchSpace
-from vitsearch.study.sampling import FoundForm, PlanSpace
+from vitsearch.study.sampling import FormLookup, PlanSpace
 from vitsearch.study.suggest import OptunaSuggest, nearest
 
 V = TypeVar("V", str, float)
@@ -61,12 +61,12 @@ class ConfigSpace:
                         open_answers += [questions.answers_before(name) | {name: value} for value in offered]
         return choices
 
-    def plan(self, config: Mapping[str, Any], found_form: FoundForm | None = None) -> Plan:
+    def plan(self, config: Mapping[str, Any], form_of: FormLookup | None = None) -> Plan:
         """The plan of a config. A number becomes the nearest value of the space.
 
         Raises `PlanError` for a knob that is missing, and for a value that the space does not have there.
         """
-        plans = self._plans if found_form is None else replace(self._plans, found_form=found_form)
+        plans = self._plans if form_of is None else replace(self._plans, form_of=form_of)
         return plans.plan(_Configured(config))
 
     def draw(self, name: str, config: Mapping[str, Any]) -> Any:

@@ -45,7 +45,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 from vitsearch.storage.stores import adopt_store
-from vitsearch.study.file_forms import FoundForms
+from vitsearch.study.file_forms import FileForms
 from vitsearch.study.identity import adopt_fleet
 from vitsearch.study.sampling import Unpruned
 from vitsearch.study.study import Study
@@ -113,7 +113,7 @@ class RungTrial:
         self._session = session
         self._pipeline = pipeline
         self._can_run = deployable_on(session.device.devices)
-        self._forms = FoundForms(session.study)
+        self._forms = FileForms(session.study)
         self._plans = plan_space(session.space, self._can_run, self._forms)
         self._ready: _Ready | None = None
 

@@ -77,7 +77,7 @@ _OF_STUDY: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "converged": (_as_stored, _Converged),
     "waits": (_as_stored, _Waits | None),
     "runs": (_as_stored, int),
-    "found_forms": (_as_stored, dict[str, dict[str, str]]),
+    "file_forms": (_as_stored, dict[str, dict[str, str]]),
     "environments": (_as_stored, dict[str, Any]),
     "longer_trainings": (_as_stored, dict[str, Any]),
 }

@@ -152,7 +152,7 @@ def test_named_layers_are_not_tried(int8):
 def test_the_batch_is_found_in_the_form_that_is_kept(int8):
     study = int8(1.5, space__batch="auto")
     with study.opened() as (opened, _):
-        assert opened.attributes["found_forms"] == {
+        assert opened.attributes["file_forms"] == {
             "fake_vit/onnxruntime/cpu/fp32": {"batch": "1"},
             "fake_vit/onnxruntime/cpu/int8_ptq": {"quantized_ops": "all", "batch": "1"},
         }

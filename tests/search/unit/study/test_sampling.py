@@ -385,7 +385,7 @@ def test_auto_is_one_image_until_more_is_known_and_then_what_was_kept():
     plans = plans_of(quantization=["fp32", "int8_ptq"])
     assert {plan.deployment.batch for plan in all_plans(plans)} == {1}
     kept = {("int8_ptq", "batch"): "open"}
-    informed = replace(plans, found_form=lambda model, knob: kept.get((model.precision, knob)))
+    informed = replace(plans, form_of=lambda model, knob: kept.get((model.precision, knob)))
     assert {(plan.deployment.precision, plan.deployment.batch) for plan in all_plans(informed)} == {
         ("fp32", 1), ("int8_ptq", None),
     }  # fmt: skip
@@ -434,7 +434,7 @@ def test_int8_of_a_backbone_with_convolutions_has_the_usual_form_until_more_is_k
 
 
 def test_the_quantized_layers_that_auto_has_found_are_no_parameter():
-    plans = replace(hybrids(), found_form=lambda model, knob: "all" if model.precision == "int8_ptq" else None)
+    plans = replace(hybrids(), form_of=lambda model, knob: "all" if model.precision == "int8_ptq" else None)
     model = Unpruned("two", "onnxruntime", "cpu", "int8_ptq")
     assert plans.unpruned(model).deployment.quantized_ops == "all"
     assert plans.parameters(plans.unpruned(model)).keys() == {"backbone", "quantization@onnxruntime"}
@@ -490,7 +490,7 @@ def test_count_is_the_number_of_plans_over_quantized_layers(ops):
 def test_a_form_that_differs_between_models_leaves_no_trial_outside_the_space():
     """An enqueued plan has no parameter for it, and a sampler would draw one."""
     plans = plans_of(backbone=["one", "two"])
-    plans = replace(plans, found_form=lambda model, knob: "open" if model.backbone == "two" else "1")
+    plans = replace(plans, form_of=lambda model, knob: "open" if model.backbone == "two" else "1")
     lists: dict[str, tuple[str, ...]] = {}
 
     def word_choices(name, choices):
