@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vitsearch.core.metrics import split
@@ -50,11 +50,10 @@ class Bound:
 
     def shown(self, seen: float) -> str:
         """A value in as few digits, four at least, as tell on which side of the bound it is, as the name shows that."""
-        bound, is_broken = float(f"{self.value:.6g}"), self.violation(seen) > 0.0
+        named, is_broken = replace(self, value=float(f"{self.value:.6g}")), self.violation(seen) > 0.0
         for digits in range(4, 17):
             text = f"{seen:.{digits}g}"
-            rounded = float(text)
-            if (rounded > bound if self.sense == "<=" else rounded < bound) == is_broken:
+            if (named.violation(float(text)) > 0.0) == is_broken:
                 return text
         return repr(seen)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vitsearch.core.limits import Bound, bounds, constraints, reference_values, screened
@@ -95,6 +95,7 @@ def test_a_model_that_loses_exactly_what_it_may_meets_the_limit(correct, lost):
 
 
 @given(st.floats(0.001, 1000.0), st.floats(-0.01, 0.01), st.sampled_from(["<=", ">="]))
+@example(100.0, 1e-9, "<=")
 def test_a_value_is_shown_on_its_side_of_the_bound(value, off, sense):
     bound = Bound("cpu_ms_p50", sense, float(f"{value:.6g}"))
     seen = bound.value * (1.0 + off)
