@@ -130,9 +130,12 @@ class EmbeddedAgent:
                 lock.close()
 
     def _join(self) -> bool:
-        """Use the agent that another process runs on this state; False if there is none."""
+        """Use the agent that another process runs on this state; False if there is none.
+
+        A killed agent may seem to run for a moment: a child that it was just starting has its lock and its socket.
+        """
         holder = locks.holder(self._path(locks.STATE))
-        if holder is None:
+        if holder is None or processes.identify(holder.pid) is None:
             return False
         try:
             with open(self._path("port.json")) as stream:

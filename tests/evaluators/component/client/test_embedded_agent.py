@@ -1,12 +1,14 @@
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vitsearch_agent.base import locks, processes
+from vitsearch_agent.base import locks, processes, tokens
 from vitsearch_agent.client import embedded_agent
 from vitsearch_agent.client.embedded_agent import EmbeddedAgent
 from vitsearch_agent.errors import AgentError, DeviceUnreachable
@@ -135,6 +137,25 @@ def test_an_agent_that_does_not_answer_is_not_shared(tmp_path, monkeypatch):
     with locks.try_lock(str(state / locks.STATE)):
         message = rf"another agent \(pid {os.getpid()} of .* on .*\) uses {state}"
         with pytest.raises(AgentError, match=message), EmbeddedAgent(str(state)):
+            pass
+
+
+def test_a_killed_agent_is_not_shared_while_a_child_still_has_its_lock_and_its_socket(tmp_path, monkeypatch):
+    """As between the fork and the exec of a measuring child, whose agent is killed at that moment."""
+    monkeypatch.setattr(embedded_agent, "_STOP_S", 0.0)
+    state = tmp_path / "state"
+    state.mkdir()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with socket.create_server(("127.0.0.1", 0)) as listening, locks.try_lock(str(state / locks.STATE)) as lock:
+        lock.seek(0)
+        holder = dict(json.load(lock), pid=ended.pid)
+        lock.truncate(0)
+        lock.write(json.dumps(holder))
+        lock.flush()
+        (state / "port.json").write_text(json.dumps({"port": listening.getsockname()[1]}))
+        tokens.write_tokens(str(state / tokens.FILE_NAME), (tokens.new_token(),))
+        with pytest.raises(AgentError, match=rf"another agent \(pid {ended.pid} "), EmbeddedAgent(str(state)):
             pass
 
 
