@@ -56,7 +56,7 @@ def main() -> int:
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
-        entries = [*untouched(Path(folder)), *found(options.study)]
+        entries = [*untouched(Path(folder)), *stored_models(options.study)]
         times = relative_times(entries, options.rounds)
         splits = [subset_split("validation"), full_split(DEBIAN_FOLDER, "test")]
         print("| model | CPU time | 95 % | size MB | validation | test |\n|---|---|---|---|---|---|")
@@ -81,7 +81,7 @@ def untouched(folder: Path) -> Iterator[Entry]:
                 yield Entry(f"{name} {row.runtime} {row.what}", row, 28)
 
 
-def found(name: str) -> Iterator[Entry]:
+def stored_models(name: str) -> Iterator[Entry]:
     """The front of the study."""
     with opened_study(name) as (study, ledger):
         store = store_of(ledger)

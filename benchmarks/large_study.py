@@ -58,8 +58,10 @@ def _other(model: Record, number: int, draw: random.Random) -> Record:
     values = {"accuracy": draw.uniform(0.5, 0.9), "cpu_ms_p50": draw.uniform(0.5, 3.0)}
     figures = dict(model.metrics.figures) | {name: Figure(value) for name, value in values.items()}
     names = {name: f"{name}-{number}" for name in ("weights_key", "graph_key", "artifact_key")}
-    twin = replace(model, metrics=Metrics(figures), keys=replace(model.keys, **names))
-    return twin if draw.random() < CONFIRMED else replace(twin, outcome="dominated", reason="dominated by trial 1")
+    similar = replace(model, metrics=Metrics(figures), keys=replace(model.keys, **names))
+    return (
+        similar if draw.random() < CONFIRMED else replace(similar, outcome="dominated", reason="dominated by trial 1")
+    )
 
 
 def _add(study: Study, record: Record, draw: random.Random) -> None:
