@@ -40,9 +40,19 @@ def try_lock(path: str, work: str = "") -> Optional[IO[Any]]:
     Creates the file, in a folder that must exist. `work` is for those who find the lock held. Raises OSError if the
     file cannot be written.
     """
+    return _try(path, fcntl.LOCK_EX, work)
+
+
+def share_lock(path: str, work: str = "") -> Optional[IO[Any]]:
+    """Take the lock of a file as `try_lock` does, together with others that share it; None if one process holds
+    it alone."""
+    return _try(path, fcntl.LOCK_SH, work)
+
+
+def _try(path: str, operation: int, work: str) -> Optional[IO[Any]]:
     stream = open(path, "a+")  # noqa: SIM115 - stays open as long as the lock is held
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, operation | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD:
             stream.close()
@@ -60,19 +70,6 @@ def _signed(stream: IO[Any], work: str) -> IO[Any]:
             stream.close()
             raise
     return stream
-
-
-def share_lock(path: str, work: str = "") -> Optional[IO[Any]]:
-    """Take the lock of a file as `try_lock` does, together with others that share it; None if one process holds
-    it alone."""
-    stream = open(path, "a+")  # noqa: SIM115 - stays open as long as the lock is held
-    try:
-        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _HELD:
-            stream.close()
-            return None
-    return _signed(stream, work)
 
 
 def holder(path: str) -> Optional[Holder]:
