@@ -74,13 +74,13 @@ def measured(folder: Path) -> Counter[tuple[str, str]]:
         return Counter(database.execute("SELECT device_id, graph_key FROM vs_measurement").fetchall())
 
 
-def test_every_graph_is_measured_on_both_devices_and_the_slow_one_counts(searched):
+def test_every_graph_is_measured_on_both_devices_and_the_slower_one_counts(searched):
     found = json.loads(vitsearch(searched, "front", "two_devices", "--json"))
     assert found["device"] == "fleet"
     assert found["points"]
     for point in found["points"]:
         both, nano, pi5 = (point["values"][f"latency_ms_p50{at}"] for at in ("", "@nano", "@pi5"))
-        assert both == nano > pi5
+        assert both == max(nano, pi5)  # beside other work the one that is slowed down less may be the slower one
         low, high = point["intervals"]["latency_ms_p50"]
         assert low <= both <= high
     devices = {device for device, _ in measured(searched)}
@@ -129,4 +129,5 @@ def test_a_bundle_is_for_one_device_and_has_its_figures(searched):
     command = ["ship", "two_devices", str(point["trial"]), "--device", "nano", "--allow-emulated", "--json"]
     shipped = json.loads(vitsearch(searched, *command))
     assert shipped["folder"].endswith("-nano")
-    assert shipped["values"]["latency_ms_p50"] == pytest.approx(point["values"]["latency_ms_p50"], rel=0.5)
+    shown = json.loads(vitsearch(searched, "show", "two_devices", str(point["trial"]), "--json"))
+    assert shipped["values"]["latency_ms_p50"] == shown["values"]["latency_ms_p50@nano"]
