@@ -30,10 +30,13 @@ def test_agent_and_child_end_with_a_driver_that_is_killed(tmp_path, faulty_envir
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "state"), blob, str(note)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as driver:
         agent_pid = int(driver.stdout.readline())
-        until(note.exists)
+        until(lambda: note.exists() and note.read_text(), "the child to measure")
+        pids = {"the agent": agent_pid, "the child": int(note.read_text())}
+        assert all(processes.identify(pid) for pid in pids.values())
         driver.kill()
-        until(lambda: processes.identify(int(note.read_text())) is None, "the child to end")
-        until(lambda: processes.identify(agent_pid) is None, "the agent to end")
+        for name, pid in pids.items():
+            until(lambda pid=pid: processes.identify(pid) is None, name + " to end")
+    assert driver.returncode == -signal.SIGKILL
 
 
 def test_restart_keeps_the_device_and_its_queue(agent, client, blob, tiny_protocol):
