@@ -59,9 +59,9 @@ def _other(model: Record, number: int, draw: random.Random) -> Record:
     figures = dict(model.metrics.figures) | {name: Figure(value) for name, value in values.items()}
     names = {name: f"{name}-{number}" for name in ("weights_key", "graph_key", "artifact_key")}
     similar = replace(model, metrics=Metrics(figures), keys=replace(model.keys, **names))
-    return (
-        similar if draw.random() < CONFIRMED else replace(similar, outcome="dominated", reason="dominated by trial 1")
-    )
+    if draw.random() < CONFIRMED:
+        return similar
+    return replace(similar, outcome="dominated", reason="dominated by trial 1")
 
 
 def _add(study: Study, record: Record, draw: random.Random) -> None:

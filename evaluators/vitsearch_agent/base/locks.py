@@ -40,16 +40,17 @@ def try_lock(path: str, work: str = "") -> Optional[IO[Any]]:
     Creates the file, in a folder that must exist. `work` is for those who find the lock held. Raises OSError if the
     file cannot be written.
     """
-    return _try(path, fcntl.LOCK_EX, work)
+    return _locked(path, fcntl.LOCK_EX, work)
 
 
 def share_lock(path: str, work: str = "") -> Optional[IO[Any]]:
     """Take the lock of a file as `try_lock` does, together with others that share it; None if one process holds
     it alone."""
-    return _try(path, fcntl.LOCK_SH, work)
+    return _locked(path, fcntl.LOCK_SH, work)
 
 
-def _try(path: str, operation: int, work: str) -> Optional[IO[Any]]:
+def _locked(path: str, operation: int, work: str) -> Optional[IO[Any]]:
+    """The open file of a lock of this kind, `LOCK_EX` or `LOCK_SH`; None if it cannot be had now."""
     stream = open(path, "a+")  # noqa: SIM115 - stays open as long as the lock is held
     try:
         fcntl.flock(stream, operation | fcntl.LOCK_NB)
