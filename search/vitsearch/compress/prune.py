@@ -17,6 +17,7 @@ from torch import nn
 from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
 from vitsearch.errors import StageError
 from vitsearch.models.backbone import Backbone, BlockUnits
+from vitsearch.models.surgery import PassThrough
 
 
 def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_input: torch.Tensor) -> None:
@@ -31,7 +32,7 @@ def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_
     for index, (unit, kept) in enumerate(zip(units, resolved.blocks, strict=True)):
         _check(unit, kept)
         if _is_dropped(unit, kept):
-            model.set_submodule(unit.name, nn.Identity())
+            model.set_submodule(unit.name, PassThrough())
         elif len(kept.heads) < unit.heads:
             backbone.slice_heads(model, index, kept.heads)
     if resolved.embed:

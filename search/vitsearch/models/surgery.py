@@ -61,6 +61,35 @@ def keep_layer_norm_channels(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
     norm.normalized_shape = (len(kept),)
 
 
+def keep_entries(module: nn.Module, size: int, kept: Sequence[int]) -> None:
+    """Keep the entries `kept` along the first axis of length `size` of each tensor that `module` itself holds."""
+    index = torch.tensor(kept)
+    for name, values in module.named_parameters(recurse=False):
+        if size in values.shape:
+            setattr(module, name, _cut(values, values.shape.index(size), index))
+    for name, values in module.named_buffers(recurse=False):
+        if size in values.shape:
+            setattr(module, name, values.index_select(values.shape.index(size), index.to(values.device)).clone())
+
+
+def replace_noted_size(module: nn.Module, size: int, new: int) -> None:
+    """Set the attributes of `module` that are `size`, or the shape `(size,)`, to `new`."""
+    for name, value in list(vars(module).items()):
+        if name.startswith("_"):
+            continue
+        if type(value) is int and value == size:
+            setattr(module, name, new)
+        elif value == (size,):
+            setattr(module, name, (new,))
+
+
+class PassThrough(nn.Identity):
+    """In the place of a dropped block: gives its first argument, whatever else the block was given."""
+
+    def forward(self, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:  # type: ignore[override]
+        return x
+
+
 def _cut(values: torch.Tensor, dim: int, index: torch.Tensor) -> nn.Parameter:
     kept = values.detach().index_select(dim, index.to(values.device)).clone()
     return nn.Parameter(kept, requires_grad=values.requires_grad)

@@ -1,0 +1,170 @@
+"""Find the structure of a model: trace one forward, try each candidate, keep what the proof accepts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from vitsearch.structure import heads as attention
+from vitsearch.structure import widths as channels
+from vitsearch.structure.proof import difference, draw_vectors, failure, run
+from vitsearch.structure.residual import addition_of, residual_modules
+from vitsearch.structure.trace import Trace
+from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
+
+Item = TypeVar("Item", Width, Heads)
+
+
+def find_structure(model: nn.Module, images: torch.Tensor) -> Structure:
+    """What of a model can be cut.
+
+    Args:
+        model: Takes `images`; norms, biases and layer scales are drawn anew, so it is of no use afterwards.
+        images: One image (1, channels, height, width).
+
+    Returns:
+        The parts that the proof accepts, and the candidates that it refuses.
+    """
+    draw_vectors(model.eval())
+    trace = Trace(model, images)
+    found_heads, refused_heads = _accepted_heads(trace)
+    found_widths, refused_widths = _accepted_widths(trace, found_heads)
+    parts = _parts(trace, found_heads, found_widths)
+    return Structure(tuple(parts), (*refused_heads, *refused_widths))
+
+
+def half(units: int) -> list[int]:
+    """Every second unit: what a proof keeps."""
+    return list(range(0, units, 2))
+
+
+def _accepted_heads(trace: Trace) -> tuple[list[Heads], list[Refusal]]:
+    accepted, refused = [], []
+    for name, layouts in attention.candidates(trace):
+        kind = type(trace.modules[name]).__name__
+        reasons = ["it has one head"] if not layouts else []
+        for heads in layouts:
+            reason = _refused_heads(trace, heads)
+            if reason is None:
+                accepted.append(heads)
+                break
+            reasons.append(reason)
+        else:
+            refused.append(Refusal("heads", name, kind, reasons[0]))
+    return accepted, refused
+
+
+def _accepted_widths(trace: Trace, heads: Sequence[Heads]) -> tuple[list[Width], list[Refusal]]:
+    """One width for each layer; those whose consumer can be refitted come first."""
+    accepted, refused, used = [], [], set[str]()
+    candidates = [it for it in channels.candidates(trace) if not _is_inside(it, heads)]
+    for width in sorted(candidates, key=lambda it: not is_pointwise(trace.modules[it.consumer])):
+        if used & {*width.layers}:
+            continue
+        reason = _refused_width(trace, width)
+        if reason is None:
+            accepted.append(width)
+            used |= {*width.layers}
+        else:
+            kind = type(trace.modules[width.scope]).__name__
+            refused.append(Refusal("width", f"{width.producers[0]} to {width.consumer}", kind, reason))
+    return sorted(accepted, key=lambda it: trace.order.index(it.consumer)), refused
+
+
+def is_pointwise(layer: nn.Module) -> bool:
+    """Whether a layer reads each position alone: a linear layer, or a convolution of kernel size 1."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
+
+
+def _is_inside(width: Width, heads: Iterable[Heads]) -> bool:
+    return any(f"{width.consumer}.".startswith(f"{it.scope}.") for it in heads)
+
+
+def _refused_width(trace: Trace, width: Width) -> str | None:
+    local = channels.below(width, width.scope)
+    kept = half(width.units)
+    return _Trial(trace, width.scope).refused(
+        lambda module: channels.masked(module, local, kept),
+        lambda module: channels.keep_channels(module, local, kept),
+    )
+
+
+def _refused_heads(trace: Trace, heads: Heads) -> str | None:
+    local = replace(heads, scope="", consumer=heads.consumer[len(heads.scope) + 1 :])
+    kept = half(heads.count)
+    return _Trial(trace, heads.scope).refused(
+        lambda module: attention.masked(module, local, kept),
+        lambda module: attention.keep_heads(module, local, kept),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A module on its recorded arguments: whole, masked, and a copy that is cut."""
+
+    trace: Trace
+    scope: str
+
+    def refused(
+        self, mask: Callable[[nn.Module], AbstractContextManager[None]], cut: Callable[[nn.Module], None]
+    ) -> str | None:
+        module = self.trace.modules[self.scope]
+        arguments = self.trace.arguments(self.scope)
+        smaller = copy.deepcopy(module)
+        try:
+            whole = run(module, arguments)
+            with mask(module):
+                expected = run(module, arguments)
+            cut(smaller)
+            return difference(whole, expected, run(smaller, arguments))
+        except Exception as error:  # noqa: BLE001 - whatever a module raises when it is cut wrongly is the reason
+            return failure(error)
+
+
+def _parts(trace: Trace, heads: Sequence[Heads], widths: Sequence[Width]) -> Iterator[Part]:
+    items: list[Heads | Width] = sorted([*heads, *widths], key=lambda it: trace.order.index(it.consumer))
+    blocks = residual_modules(trace)
+    holders = [next((name for name in blocks if item.consumer.startswith(f"{name}.")), None) for item in items]
+    index = 0
+    while index < len(items):
+        block = holders[index]
+        stop = index + 1
+        while block is not None and stop < len(items) and holders[stop] == block:
+            stop += 1
+        yield from _of_block(trace, block, items[index:stop])
+        index = stop
+
+
+def _of_block(trace: Trace, block: str | None, items: Sequence[Heads | Width]) -> Iterator[Part]:
+    """One part if the block has at most one set of heads and one width; else one for each of them."""
+    heads = [item for item in items if isinstance(item, Heads)]
+    widths = [item for item in items if isinstance(item, Width)]
+    if block is not None and len(heads) <= 1 and len(widths) <= 1:
+        part = Part(block, next(iter(heads), None), next(iter(widths), None), removable=True)
+        yield _placed(trace, part, block)
+        return
+    for item in items:
+        is_heads = isinstance(item, Heads)
+        part = Part(item.consumer, item if is_heads else None, None if is_heads else item)  # type: ignore[arg-type]
+        yield _placed(trace, part, block)
+
+
+def _placed(trace: Trace, part: Part, block: str | None) -> Part:
+    """The part with the places of its consumers: the norm behind, and the stream that the output is added to."""
+    for kind, item in (("heads", part.heads), ("width", part.width)):
+        if item is None:
+            continue
+        norms = [
+            name
+            for name in trace.directly_behind(item.consumer)
+            if isinstance(trace.modules[name], nn.BatchNorm1d | nn.BatchNorm2d)
+        ]
+        addition = addition_of(trace, item.consumer, block) if block is not None else None
+        part = replace(part, **{f"{kind}_norm": next(iter(norms), None), f"{kind}_addition": addition})
+    return part

@@ -1,0 +1,2 @@
+"""stub until merged"""
+def rule_for(attention): return None

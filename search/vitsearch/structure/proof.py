@@ -1,0 +1,92 @@
+"""The proof of a cut: on numbers, the cut module computes what the masked one does, and the mask matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitsearch.structure.trace import Arguments, copied
+
+TOLERANCE = 1e-5
+"""Of the largest value, where two ways to compute it are equal in exact arithmetic."""
+SENSITIVITY = 50
+"""The mask must change the output by so many times the difference between mask and cut, or the proof says nothing."""
+SMALL = 1e-3
+SEED = 0
+
+
+@torch.no_grad()
+def draw_vectors(model: nn.Module) -> None:
+    """Draw norms, biases, layer scales and running statistics anew, in place, as no training starts them.
+
+    A fresh norm is 1, a fresh bias 0 and a fresh layer scale almost 0: a wrong cut of any of them would not be seen.
+    Weights of layers are left as they are.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+
+    def uniform(values: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.rand(values.shape, generator=generator) * (high - low) + low
+
+    for module in model.modules():
+        for name, values in module.named_parameters(recurse=False):
+            is_vector = values.ndim <= 1 or values.numel() == max(values.shape)
+            if not values.is_floating_point() or not (is_vector or float(values.abs().max()) < SMALL):
+                continue
+            if name == "bias" or not bool(values.any()):
+                values.add_((uniform(values, -1, 1) * 0.1).to(values))
+            if values.numel() > 1 and (name == "weight" or "gamma" in name or "scale" in name):
+                values.copy_(uniform(values, 0.5, 1.0))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            assert module.running_var is not None
+            module.running_mean.copy_(uniform(module.running_mean, -0.1, 0.1))
+            module.running_var.copy_(uniform(module.running_var, 0.75, 1.25))
+
+
+@torch.no_grad()
+def run(module: nn.Module, arguments: Arguments) -> torch.Tensor:
+    """All numbers that `module` returns for `arguments`, which it may change."""
+    positional, named = arguments
+    return _flat(module(*copied(positional), **copied(named)))
+
+
+def difference(whole: torch.Tensor, masked: torch.Tensor, cut: torch.Tensor) -> str | None:
+    """Compare the outputs of a whole, a masked and a cut module.
+
+    Args:
+        whole: The output of the whole module.
+        masked: The output of the module with a mask, of the same shape.
+        cut: The output of the cut module.
+
+    Returns:
+        None if the cut module computes what the masked one does; else the measured reason.
+    """
+    if masked.shape != cut.shape:
+        return f"the cut module gives {cut.numel()} numbers instead of {masked.numel()}"
+    error, largest = (float(values.abs().max()) for values in (masked - cut, masked))
+    change = float((whole - masked).abs().max())
+    if not change > 0:
+        return "its channels do not reach the output of the module"
+    if not error <= TOLERANCE * largest:  # NaN is not
+        return f"the cut module differs from the masked one by {error / (largest or 1.0):.1e} of the largest value"
+    if error * SENSITIVITY > change:
+        return f"the mask changes the output by only {change:.1e}, and mask and cut differ by {error:.1e}"
+    return None
+
+
+def failure(error: Exception) -> str:
+    """The reason of a cut that could not run, in one line."""
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first[:120]}" if first else type(error).__name__
+
+
+def _flat(output: Any) -> torch.Tensor:
+    if torch.is_tensor(output):
+        return output.detach().float().flatten()
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        return torch.cat([torch.zeros(0), *(_flat(value) for value in output)])
+    return torch.zeros(0)
