@@ -7,7 +7,7 @@ model, how heads are sliced, and which resolutions are valid.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import nn
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.backbones.weights import BuildRecipe, build, weights_path
 from vitsearch.backbones.window_sizes import SMALLEST_WINDOW, clipped, fitting
-from vitsearch.compress import sparsity
+from vitsearch.compress import prune, sparsity
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.resolve import BlockShape, BlockStructure
 from vitsearch.errors import PlanError, WeightsError
@@ -140,6 +140,9 @@ class TimmFamily(ABC):
 
     def deployable(self, model: nn.Module) -> nn.Module:
         return model
+
+    def slice_ffn(self, model: nn.Module, kept: Mapping[int, Sequence[int]], images: torch.Tensor) -> None:
+        prune.cut_by_dependencies(model, self, kept, images)
 
     def slice_stream(self, model: nn.Module, kept: Sequence[int]) -> None:
         """Remove channels of the residual stream, in place. Called only for families that support
@@ -276,7 +279,7 @@ class TimmFamily(ABC):
         return BuildRecipe(name, self.resolution_arguments(name, resolution))
 
     def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
-        blocks = tuple(BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable) for u in self.units(model))
+        blocks = tuple(BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable, u.ffn_grain) for u in self.units(model))
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
         prefix = self.prefix_tokens(model)
         return BlockStructure(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)

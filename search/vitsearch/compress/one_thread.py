@@ -7,7 +7,8 @@ Of what a refit does, this changed the last bits of (1 and 2 threads of an AMD E
     numpy    solve, inv, cholesky; some products of matrices
     torch    linalg.solve from 192 columns on; with 8 threads products over 8192 rows
 
-The passes through the models, the statistics, means, norms and batch norms were equal with 1 and 2 threads, bit by bit.
+The passes through the models, means, norms and batch norms were equal with 1 and 2 threads, bit by bit. On an Intel
+Xeon with AMX (2026-11-30) the second moments of the statistics differ too, products over some 10,000 rows.
 """
 
 from __future__ import annotations

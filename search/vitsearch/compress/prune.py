@@ -1,14 +1,15 @@
 """Remove the blocks, stream channels, heads and FFN channels that a resolved plan does not keep.
 
 The only module that imports torch_pruning. Heads and the residual stream are sliced by the family, which knows its
-layout. FFN channels go through torch_pruning's dependency graph, which also follows the norms and depthwise
-convolutions between the two layers. Its `BasePruner` is not used: on half of the families it fails or silently
+layout. So are the FFN channels of models whose structure was found; those of the other families go through
+torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between the two layers. Its `BasePruner` is not used: on half of the families it fails or silently
 prunes nothing, and its default arguments keep models alive.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch_pruning as tp
@@ -37,20 +38,35 @@ def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_
             backbone.slice_heads(model, index, kept.heads)
     if resolved.embed:
         backbone.slice_stream(model, resolved.embed)
-    _cut_ffn(model, backbone.units(model), resolved, example_input)
+    units = backbone.units(model)
+    neurons = {
+        index: kept.ffn
+        for index, (unit, kept) in enumerate(zip(units, resolved.blocks, strict=True))
+        if len(kept.ffn) < unit.ffn_width
+    }
+    if neurons:
+        backbone.slice_ffn(model, neurons, example_input)
     _verify(backbone.units(model), resolved)
 
 
-def _cut_ffn(model: nn.Module, units: tuple[BlockUnits, ...], resolved: ResolvedPlan, example: torch.Tensor) -> None:
-    cuts = [
-        (unit, sorted(set(range(unit.ffn_width)) - set(kept.ffn)))
-        for unit, kept in zip(units, resolved.blocks, strict=True)
-        if len(kept.ffn) < unit.ffn_width
-    ]
-    if not cuts:
-        return
-    graph = _dependencies(model, example)
-    for unit, removed in cuts:
+def cut_by_dependencies(
+    model: nn.Module, backbone: Backbone, kept: Mapping[int, Sequence[int]], images: torch.Tensor
+) -> None:
+    """Remove neurons with torch_pruning, for families whose FFN is what its dependency graph follows.
+
+    Args:
+        model: Is cut in place.
+        backbone: Its family.
+        kept: Indices of the neurons that stay, by the index of the block in `Backbone.units`.
+        images: One image (1, channels, height, width), for tracing.
+
+    Raises:
+        StageError: A cut is refused.
+    """
+    units, graph = backbone.units(model), _dependencies(model, images)
+    for index, neurons in kept.items():
+        unit = units[index]
+        removed = sorted(set(range(unit.ffn_width)) - set(neurons))
         convolution = isinstance(unit.fc1, nn.Conv2d)
         cut = tp.prune_conv_out_channels if convolution else tp.prune_linear_out_channels
         group = graph.get_pruning_group(unit.fc1, cut, idxs=removed)
@@ -91,9 +107,9 @@ def _check(unit: BlockUnits, kept: ResolvedBlock) -> None:
 
 def _verify(units: tuple[BlockUnits, ...], resolved: ResolvedPlan) -> None:
     for unit, kept in zip(units, resolved.blocks, strict=True):
-        columns = [len(kept.heads) * unit.head_dim, len(kept.ffn), len(kept.ffn)]
-        layers = [(unit.proj, 1), (unit.fc1, 0), (unit.fc2, 1)]
-        sizes = [0 if layer is None else layer.weight.shape[axis] for layer, axis in layers]
-        if sizes != columns or unit.heads != len(kept.heads):
-            wrong = f"{unit.name}: columns of proj, rows of fc1, columns of fc2 are {sizes}, not {columns}"
+        expected = [len(kept.heads) * unit.head_dim, len(kept.ffn) * unit.ffn_grain]
+        columns = [0 if layer is None else layer.weight.shape[1] for layer in (unit.proj, unit.fc2)]
+        rows = 0 if unit.fc1 is None else unit.fc1.weight.shape[0]
+        if columns != expected or unit.heads != len(kept.heads) or rows not in (columns[1], 2 * columns[1]):
+            wrong = f"{unit.name}: columns of proj and fc2 are {columns}, not {expected}, and fc1 has {rows} rows"
             raise StageError("prune", "shape", wrong)

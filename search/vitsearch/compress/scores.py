@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from vitsearch.compress import matrices
+from vitsearch.compress.one_thread import one_thread
 from vitsearch.compress.sequential import classifiers
 from vitsearch.compress.statistics import Array, BlockStatistics, Statistics, UnitStatistics
 from vitsearch.errors import StageError
@@ -50,14 +51,17 @@ def collect(
     units = backbone.units(model)
     watched = [(_watch(unit.proj, unit.heads, unit.head_runs), _watch(unit.fc2, unit.ffn_width, 1)) for unit in units]
     every = [watch for pair in watched for watch in pair if watch is not None]
+    blocks = [_Added(model.get_submodule(unit.name)) if unit.is_scored_whole else None for unit in units]
     readers = [_Reading(layer) for layer in _readers(model, backbone)]
     depth = [0.0] * len(watched)
-    with frozen(model), unfused_attention(model), _hooked([*every, *readers]):
+    with frozen(model), unfused_attention(model), _hooked([*every, *readers]), _hooked_blocks(blocks):
         for start in range(0, len(images), batch_size):
             chosen = slice(start, start + batch_size)
-            _one_batch(model, images[chosen], labels[chosen], [*every, *readers])
-            for index, pair in enumerate(watched):
-                depth[index] += _block_score([watch.last for watch in pair if watch is not None], len(images[chosen]))
+            added = [block for block in blocks if block is not None]
+            _one_batch(model, images[chosen], labels[chosen], [*every, *readers, *added])
+            for index, (block, pair) in enumerate(zip(blocks, watched, strict=True)):
+                terms = [watch.last for watch in pair if watch is not None] if block is None else [block.last]
+                depth[index] += _block_score(terms, len(images[chosen]))
     return Statistics(
         tuple(BlockStatistics(*(watch.result() if watch else None for watch in pair)) for pair in watched),
         len(images),
@@ -81,7 +85,7 @@ def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
     return [*readers, *classifiers(model)] if readers else []
 
 
-def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading]) -> None:
+def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading | _Added]) -> None:
     inputs = images.detach().clone().requires_grad_()
     loss = functional.cross_entropy(model(inputs), labels, reduction="sum")
     if not torch.isfinite(loss):
@@ -90,8 +94,9 @@ def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, eve
     if not every:  # nothing of the model can be cut
         return
     gradients = torch.autograd.grad(loss, [watch.seen for watch in every])
-    for watch, gradient in zip(every, gradients, strict=True):
-        watch.add(gradient)
+    with one_thread():  # some processors add up the products of long columns in an order that depends on the threads
+        for watch, gradient in zip(every, gradients, strict=True):
+            watch.add(gradient)
 
 
 class _Reading:
@@ -114,15 +119,18 @@ class _Reading:
 class _Watch:
     """Sums of Taylor terms, first and second moments over the inputs of one consumer.
 
-    The columns of a consumer are laid out `[runs, units, columns of a unit in one run]`.
+    The columns of a consumer are laid out `[runs, units, columns of a unit in one run]`. Of a layer that is not fitted
+    only the second moments of each input channel are kept.
     """
 
     def __init__(self, layer: Layer, units: int, runs: int) -> None:
         self.layer = layer
         self._runs = runs
         self._taylor = torch.zeros(units, dtype=torch.float64)
-        self._sum = torch.zeros(layer.weight.shape[1], dtype=torch.float64)
-        self._products = torch.zeros(len(self._sum), len(self._sum), dtype=torch.float64)
+        self._is_fitted = matrices.can_be_fitted(layer)
+        columns = layer.weight[0].numel() if self._is_fitted else layer.weight.shape[1]
+        self._sum = torch.zeros(columns, dtype=torch.float64)
+        self._products = torch.zeros((columns, columns) if self._is_fitted else columns, dtype=torch.float64)
         self._rows = 0
         self.seen = torch.empty(0)
         self.last = torch.empty(0)
@@ -132,19 +140,22 @@ class _Watch:
         self.seen = inputs[0]
 
     def add(self, gradient: torch.Tensor) -> None:
-        values, slopes = (matrices.rows(self.layer, t.detach()) for t in (self.seen, gradient))
+        inputs = self.seen.detach()
+        values, slopes = (matrices.rows(self.layer, t) for t in (inputs, gradient.detach()))
         self.seen = torch.empty(0)
         terms = (values * slopes).sum(1)
         by_unit = terms.reshape(len(terms), self._runs, len(self._taylor), -1).sum((1, 3))
         self.last = by_unit.sum(1).double()
         self._taylor += by_unit.abs().sum(0).double().cpu()
-        flat = values.flatten(0, 1)
+        flat = (matrices.read_rows(self.layer, inputs) if self._is_fitted else values).flatten(0, 1)
         self._sum += flat.sum(0).double().cpu()
-        self._products += (flat.T @ flat).double().cpu()
+        self._products += (flat.T @ flat if self._is_fitted else flat.square().sum(0)).double().cpu()
         self._rows += len(flat)
 
     def result(self) -> UnitStatistics:
         mean = self._sum / self._rows
+        if not self._is_fitted:
+            return UnitStatistics(_float32(self._taylor), self._variance_alone(mean), _EMPTY[0], _EMPTY)
         covariance = self._products / self._rows - torch.outer(mean, mean)
         variance = self._variance(covariance)
         covariance += ROUNDING * mean.square().mean() * torch.eye(len(mean), dtype=mean.dtype)
@@ -158,6 +169,34 @@ class _Watch:
         own = covariance[order[:, :, None], order[:, None, :]]
         return _float32((columns @ own * columns).sum((1, 2)))
 
+    def _variance_alone(self, mean: torch.Tensor) -> Array:
+        """The same as if the columns of a unit did not vary together."""
+        power = self.layer.weight.detach().cpu().double().square().flatten(2).sum((0, 2))
+        each = (self._products / self._rows - mean.square()) * power
+        return _float32(each.reshape(self._runs, len(self._taylor), -1).sum((0, 2)))
+
+
+_EMPTY = np.zeros((1, 0), np.float32)
+
+
+class _Added:
+    """Taylor terms of what a residual block adds to its input."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+        self.seen = torch.empty(0)
+        self.last = torch.empty(0)
+        self._change = torch.empty(0)
+
+    def record(self, _: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        self._change = (output - inputs[0]).detach()
+        self.seen = output
+        return output
+
+    def add(self, gradient: torch.Tensor) -> None:
+        self.last = (self._change * gradient.detach()).flatten(1).sum(1).double()
+        self.seen = self._change = torch.empty(0)
+
 
 def _watch(layer: Layer | None, units: int, runs: int) -> _Watch | None:
     return None if layer is None else _Watch(layer, units, runs)
@@ -165,6 +204,16 @@ def _watch(layer: Layer | None, units: int, runs: int) -> _Watch | None:
 
 def _float32(values: torch.Tensor) -> Array:
     return np.asarray(values.float().numpy())
+
+
+@contextmanager
+def _hooked_blocks(blocks: Sequence[_Added | None]) -> Iterator[None]:
+    handles = [block.block.register_forward_hook(block.record) for block in blocks if block is not None]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -136,9 +136,14 @@ def _layers(model: nn.Module, backbone: Backbone) -> list[Fitted | None]:
 
 
 def _of_block(unit: BlockUnits) -> tuple[Fitted | None, Fitted | None]:
-    heads = None if unit.proj is None else Fitted(unit.proj, unit.proj_norm, unit.proj_branch)
-    ffn = None if unit.fc2 is None else Fitted(unit.fc2, unit.fc2_norm, unit.fc2_branch)
-    return heads, ffn
+    return (
+        _if_fitted(unit.proj, unit.proj_norm, unit.proj_branch),
+        _if_fitted(unit.fc2, unit.fc2_norm, unit.fc2_branch),
+    )
+
+
+def _if_fitted(layer: Layer | None, norm: nn.Module | None, branch: Branch | None) -> Fitted | None:
+    return Fitted(layer, norm, branch) if layer is not None and matrices.can_be_fitted(layer) else None
 
 
 def classifiers(model: Any) -> list[nn.Linear]:
@@ -160,7 +165,7 @@ def _fit(fitted: Fitted, target: FitTarget, seen: _Seen, reductions: Sequence[Re
         wanted = total - target.stream.gathered(fitted.layer, seen.before, seen.output.shape)
     error = wanted - matrices.rows(fitted.layer, seen.output)
     if not float(error.norm()) <= UNCHANGED * float(total.norm()):  # NaN is not
-        inputs = matrices.rows(fitted.layer, seen.inputs)
+        inputs = matrices.read_rows(fitted.layer, seen.inputs)
         _solve(fitted, *(least_squares.drawn(values.flatten(0, 1)) for values in (inputs, error)))
     output: torch.Tensor = fitted.layer.forward(seen.inputs)
     return output

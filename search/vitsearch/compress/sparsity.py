@@ -200,11 +200,7 @@ def _rows(layer: Layer, inputs: torch.Tensor) -> torch.Tensor:
     """The vectors that `layer` multiplies, one row for each position."""
     if isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1) == layer.stride:
         return matrices.rows(layer, inputs).flatten(0, 1)
-    padding = cast("tuple[int, int]", layer.padding)
-    seen = functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
-    images, _, positions = seen.shape
-    pixels = seen.reshape(images, layer.in_channels, -1, positions)
-    return pixels.permute(0, 3, 2, 1).reshape(images * positions, -1)
+    return matrices.unfolded(layer, inputs).transpose(2, 3).flatten(2).flatten(0, 1)
 
 
 def _drawn(rows: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,8 @@ class UnitStatistics:
     `taylor` (units,): sum over images, or windows of images, of `|sum over positions and columns of a dCE/da|`
     (Molchanov et al. 2017, Michel et al. 2019). `variance` (units,): variance of the contribution of the unit to the
     consumer's output, summed over outputs. `mean` (columns,) and `covariance` (columns, columns, centred) of the
-    inputs over all positions of all images, prefix tokens included.
+    inputs over all positions of all images, prefix tokens included; both are empty for a layer that is not fitted. A
+    unit of a convolution has a column for each pixel under the kernel.
     """
 
     taylor: Array

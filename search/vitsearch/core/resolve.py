@@ -25,6 +25,7 @@ class BlockShape:
         head_dim: Columns of the output projection that belong to one head.
         ffn_width: Hidden channels of the FFN.
         removable: Whether it adds to a stream of the same shape, so that the model works without it.
+        ffn_grain: Hidden channels that a grouped convolution holds together; `ffn_width` counts groups of so many.
     """
 
     name: str
@@ -32,6 +33,7 @@ class BlockShape:
     head_dim: int
     ffn_width: int
     removable: bool = False
+    ffn_grain: int = 1
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,9 @@ def resolve(
     cut = plan.compression
     dropped = _dropped(cut, block_structure, scores)
     shapes = [_GONE if index in dropped else block for index, block in enumerate(block_structure.blocks)]
-    heads = _kept(cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads))
-    ffn = _kept(
-        cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, cut.width_multiple)
-    )
+    heads = _kept(cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads, [1] * len(shapes)))
+    multiples = [max(1, cut.width_multiple // it.ffn_grain) for it in shapes]
+    ffn = _kept(cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, multiples))
     precision = plan.deployment.precision
     blocks = tuple(ResolvedBlock(h, f, precision) for h, f in zip(heads, ffn, strict=True))
     tokens = _tokens(cut, block_structure, blocks)
@@ -244,12 +245,12 @@ def _tokens(cut: Compression, block_structure: BlockStructure, blocks: tuple[Res
 
 @dataclass(frozen=True)
 class _Units:
-    """The heads or neurons of all blocks: `sizes` and `scores` by block; counts are multiples of `multiple`."""
+    """The heads or neurons of all blocks: `sizes` and `scores` by block; counts are multiples of `multiples`."""
 
     shapes: list[BlockShape]
     sizes: list[int]
     scores: tuple[tuple[float, ...], ...]
-    multiple: int = 1
+    multiples: list[int]
 
 
 _GONE = BlockShape("dropped", 0, 0, 0)
@@ -271,7 +272,7 @@ def _kept(cut: Compression, ratio: float, units: _Units) -> list[tuple[int, ...]
         wanted = _ranked_together(ratio, units, [0] * len(units.sizes), _over_mean)
     else:
         wanted = _ranked_together(ratio, units, [(it.heads, it.head_dim, it.ffn_width) for it in units.shapes], list)
-    counts = [_rounded(count, size, units.multiple) for count, size in zip(wanted, units.sizes, strict=True)]
+    counts = [_rounded(*sized) for sized in zip(wanted, units.sizes, units.multiples, strict=True)]
     return [_top(row, count) for row, count in zip(units.scores, counts, strict=True)]
 
 

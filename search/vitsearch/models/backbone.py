@@ -6,13 +6,14 @@ Nothing here imports torch at run time, because the driver reads these types too
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vitsearch.core.resolve import BlockStructure
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     Layer = nn.Linear | nn.Conv2d
@@ -85,7 +86,8 @@ class BlockUnits:
         head_dim: Columns of `proj` that belong to one head.
         proj: Reads the outputs of all heads, side by side: weight (width, heads * head_dim).
         fc1: Makes the neurons of the FFN (or a convolution of any size does): weight (neurons, width).
-        fc2: Reads them, one column each: weight (width, neurons). Modules between the two must not mix neurons.
+        fc2: Reads them, `ffn_grain` columns each: weight (width, neurons). Modules between the two must not mix
+            neurons.
         proj_norm: A batch norm directly behind `proj`, which has no bias then: it holds the constant of the refit.
         fc2_norm: The same behind `fc2`.
         head_runs: Outputs of a head (one for each scale), if several: so many rows of equal width follow each other.
@@ -93,6 +95,9 @@ class BlockUnits:
             none.
         fc2_branch: The same for `fc2`.
         removable: The module `name` is residual, and its output has the shape of its input.
+        ffn_grain: Neighbouring channels that stay or go together; they count as one neuron.
+        is_scored_whole: The importance of the block is that of the output of the module `name`, because it holds more
+            than `proj` and `fc2`.
     """
 
     name: str
@@ -107,6 +112,8 @@ class BlockUnits:
     proj_branch: Branch | None = None
     fc2_branch: Branch | None = None
     removable: bool = False
+    ffn_grain: int = 1
+    is_scored_whole: bool = False
 
     @classmethod
     def dropped(cls, name: str) -> BlockUnits:
@@ -141,7 +148,18 @@ class BlockUnits:
     @property
     def ffn_width(self) -> int:
         """The number of neurons of the FFN; 0 without one."""
-        return 0 if self.fc1 is None else int(self.fc1.weight.shape[0])
+        return 0 if self.fc2 is None else int(self.fc2.weight.shape[1]) // self.ffn_grain
+
+    def ffn_columns(self, neurons: Sequence[int]) -> list[int]:
+        """Find the input channels of `fc2` that belong to neurons.
+
+        Args:
+            neurons: Indices of neurons.
+
+        Returns:
+            `ffn_grain` indices for each of them.
+        """
+        return [neuron * self.ffn_grain + column for neuron in neurons for column in range(self.ffn_grain)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +306,19 @@ class Backbone(Protocol):
             model: Built by `build`, and possibly cut.
             block: The index of the block in `units`.
             kept: Indices of the heads that stay, ascending.
+        """
+        ...
+
+    def slice_ffn(self, model: nn.Module, kept: Mapping[int, Sequence[int]], images: torch.Tensor) -> None:
+        """Remove neurons from blocks, in place.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+            kept: Indices of the neurons that stay, ascending, by the index of the block in `units`.
+            images: One image (1, channels, height, width), for tracing.
+
+        Raises:
+            StageError: The layers cannot be cut.
         """
         ...
 
