@@ -1,4 +1,6 @@
-"""Families of backbones: which family a model belongs to, and what of it can be compressed.
+"""Backbones: where a model comes from, and which family says what of it can be compressed.
+
+A family is declared by hand, or found: every other classifier of timm is a `FoundFamily`.
 
     builtin.py      bases that ship with vitsearch
     weights.py      starting weights: their source, checks and digest
@@ -6,6 +8,8 @@
     tables.py       position biases at another resolution
     window_sizes.py windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share
+    found_family.py FoundFamily: models whose structure is found
+    found_structures.py    their structures, found once and kept
     plain.py        timm's own attention and MLP, which most families use
     vit.py          ViT, DeiT, distilled DeiT, DeiT-III
     vit_stream.py   their residual stream, on fewer channels
@@ -78,14 +82,24 @@ NEAR_NAMES = 8
 @cache
 def find(name: str) -> Backbone:
     """The family that `name` belongs to; otherwise `UnknownName` with the nearest names."""
-    families = [FAMILIES.get(family)() for family in FAMILIES.names()]
-    for family in families:
+    from vitsearch.backbones.found_family import FoundFamily, module_of  # torch: for names, not for this package
+
+    for family in (FAMILIES.get(each)() for each in FAMILIES.names()):
         if family.claims(name):
             return family
-    variants = [variant for family in families for variant in family.variants()]
-    near = difflib.get_close_matches(name.partition(".")[0], variants, n=NEAR_NAMES, cutoff=0.4)
-    kind = f"backbone of a supported family ({', '.join(FAMILIES.names())})"
-    raise UnknownName(kind, name, near or BUILTIN)
+    module = module_of(name)
+    if module is not None:
+        return FoundFamily(module)
+    near = difflib.get_close_matches(name.partition(".")[0], all_names(), n=NEAR_NAMES, cutoff=0.4)
+    raise UnknownName("backbone of timm or of vitsearch", name, near or BUILTIN)
+
+
+def all_names() -> tuple[str, ...]:
+    """All names of backbones, without tags: those that ship with vitsearch, of timm, and of other packages."""
+    import timm  # torch: only for a search among names
+
+    declared = [name for family in FAMILIES.names() for name in FAMILIES.get(family)().variants()]
+    return tuple(sorted({*BUILTIN, *declared, *timm.list_models()}))
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:

@@ -199,6 +199,12 @@ class TimmFamily(ABC):
 
     # ---- the same for all families
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.family == self.family
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.family))
+
     def windows(self, name: str, resolution: int) -> tuple[int, ...]:
         if self.refused_resolution(name, resolution) is not None:
             return ()
@@ -286,7 +292,7 @@ class TimmFamily(ABC):
 
     def _refused_export(self, name: str) -> str | None:
         """Why no file of `name` can be written, at any precision: all are made from the fp32 file."""
-        size = _fp32_bytes(type(self), name)
+        size = _fp32_bytes(self, name)
         if size < MAX_BYTES:
             return None
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
@@ -307,7 +313,7 @@ class TimmFamily(ABC):
         Returns:
             The model at its native size. All callers share it: it must not be changed.
         """
-        return _unbuilt(type(self), name)
+        return _unbuilt(self, name)
 
     def _refused_window(self, name: str, resolution: str, window: int) -> str | None:
         """Why `window` does not fit. Without a resolution, any window of at least two tokens is accepted."""
@@ -328,23 +334,23 @@ class TimmFamily(ABC):
         if not weights.startswith("file:"):
             return None
         path = weights_path(ModelSpec(name, weights, 0, 0))
-        return _misfit(type(self), name, path, path.stat().st_mtime_ns)
+        return _misfit(self, name, path, path.stat().st_mtime_ns)
 
     def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
         return self.units(self.unbuilt(name))
 
 
 @cache
-def _unbuilt(family: type[TimmFamily], name: str) -> nn.Module:
+def _unbuilt(family: TimmFamily, name: str) -> nn.Module:
     with torch.device("meta"):
-        return family().recipe(name).create()
+        return family.recipe(name).create()
 
 
 @cache
-def _misfit(family: type[TimmFamily], name: str, path: Path, changed_ns: int) -> str | None:
+def _misfit(family: TimmFamily, name: str, path: Path, changed_ns: int) -> str | None:
     """Why the weights in the file `path`, last changed at `changed_ns`, are not those of `name`."""
     try:
-        family().build(ModelSpec(name, f"file:{path}", family().native_resolution(name), classes=1))
+        family.build(ModelSpec(name, f"file:{path}", family.native_resolution(name), classes=1))
     except WeightsError as error:
         return str(error)
     return None
@@ -365,6 +371,6 @@ def _refused_weights(name: str, weights: str) -> str | None:
 
 
 @cache
-def _fp32_bytes(family: type[TimmFamily], name: str) -> int:
+def _fp32_bytes(family: TimmFamily, name: str) -> int:
     """Asked for every precision of every plan."""
     return 4 * sum(parameter.numel() for parameter in _unbuilt(family, name).parameters())

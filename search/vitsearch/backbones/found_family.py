@@ -1,0 +1,238 @@
+"""Models of timm without a hand-written family: what of them can be cut is found, not declared.
+
+Each timm module is a family of its own (`resnet`, `convnext`, ...). Heads, hidden channels and residual blocks are
+those of the found structure (`vitsearch.structure`). What no structure can know, such as windows, tokens and a
+residual stream that can be cut, needs a declared family: see docs/add_a_family.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models import reparameterize_model
+from torch import nn
+
+from vitsearch.backbones.found_structures import PIXELS, structure_of
+from vitsearch.backbones.timm_family import TimmFamily
+from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.backbones.weights_file import first_line
+from vitsearch.compress import matrices
+from vitsearch.errors import StageError
+from vitsearch.models.backbone import BlockUnits, Branch, Built, ModelSpec
+from vitsearch.structure import heads as attention
+from vitsearch.structure import widths
+from vitsearch.structure.values import Addition, Part, Structure
+
+STRUCTURE = "found_structure"
+"""Attribute of a model that holds its structure."""
+CLASSES = 7
+"""Of a model that is built to see whether it gives a logit for each class."""
+STEP = 32
+"""Sizes that are multiples of it are named when another one is refused."""
+
+
+def module_of(name: str) -> str | None:
+    """The timm module of an architecture; None if timm does not have it."""
+    architecture = name.partition(".")[0]
+    if not timm.models.is_model(architecture):
+        return None
+    return str(timm.models.model_entrypoint(architecture).__module__).rpartition(".")[2]
+
+
+class FoundFamily(TimmFamily):
+    """See `vitsearch.models.backbone.Backbone`.
+
+    Attributes:
+        module: The timm module of its models.
+    """
+
+    why_no_windows = "has no windows that vitsearch can choose"
+    why_no_tokens = "is no plain ViT, the only models of which tokens can be dropped"
+    why_no_heads = "has no attention heads that can be removed exactly"
+    why_no_ffn = "has no hidden channels that can be removed exactly"
+    why_no_depth = "has fewer than two residual blocks that can be ranked and dropped"
+    why_one_form = "has no convolutions besides its patch embedding, so its int8 files have one form"
+
+    def __init__(self, module: str) -> None:
+        self.family = module  # type: ignore[misc]  # of the instance: each timm module is a family
+        self.modules = (module,)  # type: ignore[misc]
+
+    def supports(self, name: str, knob: str, value: Any) -> str | None:
+        if knob == "quantization" and value in ("int8_qat", "int8_mixed") and self._linear_layers(name) < 2:
+            without = "nothing to train for int8" if value == "int8_qat" else "nothing to mix"
+            return f"{name} has no linear layers besides its classifier, so there is {without}"
+        reason = super().supports(name, knob, value)
+        if reason is not None and knob in ("head_pruning_ratio", "ffn_pruning_ratio"):
+            refused = self._refusal(name, "heads" if knob == "head_pruning_ratio" else "width")
+            return f"{reason}{refused}"
+        return reason
+
+    def refused_resolution(self, name: str, pixels: int) -> str | None:
+        problem = _size_problem(name, pixels)
+        if problem is None:
+            return None
+        native = self.native_resolution(name)
+        below = pixels // STEP * STEP
+        sizes = [size for size in (below, below + STEP, native) if size > 0 and _size_problem(name, size) is None]
+        near = f"; sizes that it takes: {', '.join(map(str, sorted(set(sizes))))}" if sizes else ""
+        return f"{name} cannot be built at {pixels} pixels: {problem}{near}"
+
+    def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
+        return size_arguments(name, pixels)
+
+    def tokens(self, model: nn.Module, resolution: int) -> int:
+        return 0
+
+    def embed_dim(self, model: nn.Module) -> int:
+        return int(getattr(model, "num_features", 0))
+
+    def build(self, spec: ModelSpec) -> Built:
+        built = super().build(spec)
+        setattr(built.model, STRUCTURE, self.structure(spec.backbone))
+        return built
+
+    def structure(self, name: str) -> Structure:
+        """What of a model can be cut.
+
+        Args:
+            name: A timm name.
+
+        Returns:
+            Its structure; an empty one if no file of it could be written.
+        """
+        if self._refused_export(name) is not None or self.refused_resolution(name, self._looked_at(name)) is not None:
+            return Structure()
+        return structure_of(self.recipe(name, self._looked_at(name)))
+
+    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
+        return tuple(_units(model, part) for part in _parts(model))
+
+    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
+        part = _parts(model)[block]
+        assert part.heads is not None
+        attention.keep_heads(model, part.heads, kept)
+
+    def slice_ffn(self, model: nn.Module, kept: Mapping[int, Sequence[int]], images: torch.Tensor) -> None:
+        for block, neurons in kept.items():
+            part = _parts(model)[block]
+            if part.width is None:
+                raise StageError("prune", "mismatch", f"{part.name} has no hidden channels that can be removed")
+            widths.keep_channels(model, part.width, neurons)
+
+    def deployable(self, model: nn.Module) -> nn.Module:
+        if not any(hasattr(module, "reparameterize") or hasattr(module, "fuse") for module in model.modules()):
+            return model
+        return cast(nn.Module, reparameterize_model(copy.deepcopy(model).eval()))
+
+    def unbuilt(self, name: str) -> nn.Module:
+        model = super().unbuilt(name)
+        if STRUCTURE not in vars(model):
+            setattr(model, STRUCTURE, self.structure(name))
+        return model
+
+    def _looked_at(self, name: str) -> int:
+        """The size at which the structure is found."""
+        return PIXELS if _size_problem(name, PIXELS) is None else self.native_resolution(name)
+
+    def _refusal(self, name: str, kind: str) -> str:
+        refusals = [refusal for refusal in self.structure(name).refusals if refusal.kind == kind]
+        return f" ({refusals[0].type}: {refusals[0].reason})" if refusals and kind == "heads" else ""
+
+    def _linear_layers(self, name: str) -> int:
+        model = super().unbuilt(name)
+        return sum(isinstance(module, nn.Linear) for module in model.modules())
+
+
+def _parts(model: nn.Module) -> tuple[Part, ...]:
+    structure: Structure = getattr(model, STRUCTURE)
+    return structure.parts
+
+
+def _units(model: nn.Module, part: Part) -> BlockUnits:
+    if part.removable and isinstance(model.get_submodule(part.name), nn.Identity):
+        return BlockUnits.dropped(part.name)
+    heads, width = part.heads, part.width
+
+    def module(name: str | None) -> Any:
+        return None if name is None else model.get_submodule(name)
+
+    return BlockUnits(
+        part.name,
+        attention.current_heads(model, heads) if heads else 0,
+        heads.head_dim if heads else 0,
+        module(heads and heads.consumer),
+        module(width and width.producers[0]),
+        module(width and width.consumer),
+        proj_norm=module(part.heads_norm),
+        fc2_norm=module(part.width_norm),
+        proj_branch=_branch(model, part.heads_addition),
+        fc2_branch=_branch(model, part.width_addition),
+        removable=part.removable,
+        ffn_grain=width.grain if width else 1,
+        is_scored_whole=part.removable,
+    )
+
+
+def _branch(model: nn.Module, addition: Addition | None) -> Branch | None:
+    if addition is None:
+        return None
+    return Branch(model.get_submodule(addition.leaves), model.get_submodule(addition.joins), addition.at_input)
+
+
+def unfitted_widths(model: nn.Module) -> int:
+    """How many widths of a model are cut without a refit, because what reads them cannot be fitted in closed form."""
+    parts = [part.width for part in _parts(model) if part.width is not None]
+    return sum(not matrices.can_be_fitted(model.get_submodule(width.consumer)) for width in parts)
+
+
+def size_arguments(name: str, pixels: int) -> dict[str, Any]:
+    """The arguments of timm's constructor for a size: none where a model takes every size as it is."""
+    return {"img_size": pixels} if _takes_size(name.partition(".")[0]) else {}
+
+
+@cache
+def _takes_size(architecture: str) -> bool:
+    size = timm.models.get_pretrained_cfg(architecture)
+    native = size.input_size[-1] if size is not None else 224
+    try:
+        with torch.device("meta"):
+            timm.create_model(architecture, img_size=native)
+    except TypeError:
+        return False
+    except Exception:  # noqa: BLE001 - it knows the argument, and refuses the value
+        return True
+    return True
+
+
+@cache
+def _size_problem(name: str, pixels: int) -> str | None:
+    """Why a model cannot take square images of a size, in the words of what went wrong; None if it can."""
+    if pixels < 1:
+        return "an image has at least one pixel"
+    config = timm.models.get_pretrained_cfg(name)
+    native = config is not None and pixels == config.input_size[-1] == config.input_size[-2]
+    recipe = BuildRecipe(name.partition(".")[0], {} if native else size_arguments(name, pixels))
+    for device in ("meta", "cpu"):  # a few models read values in their forward, which meta tensors do not have
+        problem = _forward_problem(recipe, pixels, device)
+        if problem is None or device == "cpu":
+            return problem
+    return None
+
+
+def _forward_problem(recipe: BuildRecipe, pixels: int, device: str) -> str | None:
+    try:
+        with torch.device(device), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            output = recipe.create(num_classes=CLASSES)(torch.zeros(1, 3, pixels, pixels))
+    except Exception as error:  # noqa: BLE001 - whatever timm or torch raises is the answer
+        return first_line(error)
+    if not torch.is_tensor(output) or tuple(output.shape) != (1, CLASSES):
+        shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
+        return f"it gives {shape} for one image instead of a logit for each class"
+    return None

@@ -1,0 +1,63 @@
+"""The found structure of a timm architecture: found once, then kept in the user's cache folder.
+
+A structure depends on the architecture and its constructor arguments alone: not on weights, classes or the size of the
+images. It is found at `PIXELS`, or at the native size where a model does not take this one, so that it takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from vitsearch.backbones.weights import BuildRecipe
+from vitsearch.storage.atomic_files import replacing
+from vitsearch.structure.find import find_structure
+from vitsearch.structure.values import SCHEMA, Structure
+from vitsearch_agent.base.canonical_json import digest
+from vitsearch_agent.base.system import user_cache_folder
+
+PIXELS = 64
+SEED = 0
+
+
+def structure_of(recipe: BuildRecipe) -> Structure:
+    """The structure of an architecture, from the cache or found now.
+
+    Args:
+        recipe: The architecture, with the arguments for the size at which it is looked at.
+
+    Returns:
+        What of it can be cut.
+    """
+    return _structure_of(recipe.name.partition(".")[0], tuple(sorted(recipe.arguments.items())))
+
+
+@cache
+def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...]) -> Structure:
+    asked = {"schema": SCHEMA, "architecture": architecture, "arguments": arguments, "timm": timm.__version__}
+    path = Path(user_cache_folder(), "structures", f"{digest(asked)}.json")
+    try:
+        return Structure.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is only a cache
+        structure = _find(BuildRecipe(architecture, dict(arguments)))
+    try:
+        with replacing(path) as file:
+            file.write(json.dumps(structure.to_json()).encode())
+    except OSError:  # a folder that cannot be written costs only time
+        pass
+    return structure
+
+
+def _find(recipe: BuildRecipe) -> Structure:
+    pixels = int(recipe.arguments.get("img_size", PIXELS))
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(SEED)
+        model = recipe.create(num_classes=10)
+        return find_structure(model, torch.randn(1, 3, pixels, pixels))
