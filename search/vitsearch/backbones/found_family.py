@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from timm.models import reparameterize_model
 from torch import nn
 
 from vitsearch.backbones.found_structures import PIXELS, structure_of
+from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.backbones.weights_file import first_line
@@ -86,6 +88,9 @@ class FoundFamily(TimmFamily):
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return size_arguments(name, pixels)
 
+    def recipe(self, name: str, resolution: int | None = None) -> BuildRecipe:
+        return replace(super().recipe(name, resolution), resample=resample_tables)
+
     def tokens(self, model: nn.Module, resolution: int) -> int:
         return 0
 
@@ -110,17 +115,30 @@ class FoundFamily(TimmFamily):
             return Structure()
         return structure_of(self.recipe(name, self._looked_at(name)))
 
+    @staticmethod
+    def structure_of(model: nn.Module) -> Structure:
+        """Read the structure that a model carries.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+
+        Returns:
+            What of the whole model can be cut.
+        """
+        structure: Structure = getattr(model, STRUCTURE)
+        return structure
+
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        return tuple(_units(model, part) for part in _parts(model))
+        return tuple(_units(model, part) for part in self.structure_of(model).parts)
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        part = _parts(model)[block]
+        part = self.structure_of(model).parts[block]
         assert part.heads is not None
         attention.keep_heads(model, part.heads, kept)
 
     def slice_ffn(self, model: nn.Module, kept: Mapping[int, Sequence[int]], images: torch.Tensor) -> None:
         for block, neurons in kept.items():
-            part = _parts(model)[block]
+            part = self.structure_of(model).parts[block]
             if part.width is None:
                 raise StageError("prune", "mismatch", f"{part.name} has no hidden channels that can be removed")
             widths.keep_channels(model, part.width, neurons)
@@ -147,11 +165,6 @@ class FoundFamily(TimmFamily):
     def _linear_layers(self, name: str) -> int:
         model = super().unbuilt(name)
         return sum(isinstance(module, nn.Linear) for module in model.modules())
-
-
-def _parts(model: nn.Module) -> tuple[Part, ...]:
-    structure: Structure = getattr(model, STRUCTURE)
-    return structure.parts
 
 
 def _units(model: nn.Module, part: Part) -> BlockUnits:
@@ -187,8 +200,9 @@ def _branch(model: nn.Module, addition: Addition | None) -> Branch | None:
 
 def unfitted_widths(model: nn.Module) -> int:
     """How many widths of a model are cut without a refit, because what reads them cannot be fitted in closed form."""
-    parts = [part.width for part in _parts(model) if part.width is not None]
-    return sum(not matrices.can_be_fitted(model.get_submodule(width.consumer)) for width in parts)
+    structure: Structure = getattr(model, STRUCTURE)
+    consumers = [part.width.consumer for part in structure.parts if part.width is not None]
+    return sum(not matrices.can_be_fitted(model.get_submodule(name)) for name in consumers)
 
 
 def size_arguments(name: str, pixels: int) -> dict[str, Any]:

@@ -1,9 +1,14 @@
-"""Tables of position biases, resampled to another map or window."""
+"""Tables of positions and of position biases, resampled to another map or window."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import torch
 from timm.layers import resize_rel_pos_bias_table_levit
 from torch import nn
+from torch.nn import functional
 
 from vitsearch.backbones.weights_file import State
 
@@ -21,6 +26,45 @@ def resample_biases(state: State, model: nn.Module) -> State:
         else value
         for name, value in state.items()
     }
+
+
+def resample_tables(state: State, model: nn.Module) -> State:
+    """`state` with every table of positions that has another shape in `model` interpolated to that shape.
+
+    For models of which nothing else is known. A table has one or two axes of positions, which are those whose length
+    differs: two sides of a map, or a map of equal sides laid out as one axis, behind up to two prefix tokens. Bicubic,
+    as timm's own. What is no such table stays as it is, so that the loader refuses it by name.
+    """
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    return {
+        name: _resampled(value, wanted[name]) if name in wanted and value.is_floating_point() else value
+        for name, value in state.items()
+    }
+
+
+def _resampled(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
+    differing = [axis for axis, pair in enumerate(zip(value.shape, wanted, strict=False)) if pair[0] != pair[1]]
+    if value.ndim != len(wanted) or not differing:
+        return value
+    if len(differing) == 2:
+        return _interpolated(value, differing, [wanted[axis] for axis in differing])
+    (axis,) = differing[:1]
+    for prefix in range(3) if len(differing) == 1 else ():
+        sides = [math.isqrt(length - prefix) for length in (value.shape[axis], wanted[axis])]
+        if all(side > 0 and side**2 == n - prefix for side, n in zip(sides, (value.shape[axis], wanted[axis]), strict=True)):
+            head, grid = value.split([prefix, value.shape[axis] - prefix], axis)
+            square = grid.unflatten(axis, (sides[0], sides[0]))
+            resized = _interpolated(square, [axis, axis + 1], [sides[1], sides[1]]).flatten(axis, axis + 1)
+            return torch.cat([head, resized], axis)
+    return value
+
+
+def _interpolated(value: torch.Tensor, axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+    """`value` with the two `axes` resized."""
+    maps = value.movedim(tuple(axes), (-2, -1))
+    flat = maps.reshape(1, -1, *maps.shape[-2:]).float()
+    resized = functional.interpolate(flat, size=tuple(sizes), mode="bicubic", align_corners=False)
+    return resized.reshape(*maps.shape[:-2], *sizes).movedim((-2, -1), tuple(axes)).to(value.dtype).contiguous()
 
 
 def _can_be_resampled(shape: tuple[int, ...], wanted: tuple[int, ...] | None) -> bool:

@@ -89,7 +89,7 @@ def targets(base: nn.Module, backbone: Backbone, images: torch.Tensor, embed: Se
     by_layer: dict[int, FitTarget] = {}
 
     def keep(index: int, fitted: Fitted, seen: _Seen) -> None:
-        stream, total = base_streams[index], matrices.rows(fitted.layer, seen.output)
+        stream, total = base_streams[index], matrices.rows(fitted.layer, seen.output.clone())
         if stream is not None and seen.before is not None:
             total = total + stream.gathered(fitted.layer, seen.before, seen.output.shape)
         if embed and fitted.branch is not None:
@@ -115,8 +115,12 @@ def fit(
     def fit_layer(index: int, fitted: Fitted, seen: _Seen) -> torch.Tensor:
         return _fit(fitted, wanted[index], seen, reductions)
 
+    layers = [
+        layer if index in wanted else None  # a layer that was too wide to fit may have become narrow
+        for index, layer in enumerate(_layers(pruned, backbone))
+    ]
     others = alongside(reductions) if alongside else nullcontext()
-    with torch.no_grad(), _reducing(pruned, reductions), _watched(_layers(pruned, backbone), fit_layer), others:
+    with torch.no_grad(), _reducing(pruned, reductions), _watched(layers, fit_layer), others:
         pruned.eval()(images)
 
 

@@ -87,7 +87,7 @@ def _record_end(ends: dict[int, torch.Tensor], index: int, at_input: bool) -> Ca
     """A hook that keeps the input or the output of a module."""
 
     def hook(*seen: Any) -> None:
-        ends[index] = seen[1][0] if at_input else seen[2]
+        ends[index] = (seen[1][0] if at_input else seen[2]).clone()  # an activation may work in place
 
     return hook
 

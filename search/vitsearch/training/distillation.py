@@ -113,7 +113,8 @@ def feature_width(model: nn.Module) -> int:
 
 def supports_token(model: nn.Module) -> bool:
     """Whether `model` has a separate head for distillation."""
-    return hasattr(model, "set_distilled_training")
+    heads: Any = model
+    return hasattr(model, "set_distilled_training") and isinstance(heads.get_classifier(), tuple | list)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,10 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.compress import macs
 from vitsearch.errors import PlanError
-from vitsearch.models.backbone import BlockUnits
+from vitsearch.backbones.found_family import FoundFamily
+from vitsearch.core.resolve import ResolvedPlan
+from vitsearch.models.backbone import Backbone
+from vitsearch.structure import widths
 from vitsearch.testing.families.subject import EXPORT_PARITY, TOLERANCE, Subject, three_of_four
 
 if TYPE_CHECKING:
@@ -66,7 +70,7 @@ class CuttingTests(Subject):
         assert torch.equal(self._logits(cut), self._logits(masked))
         assert not torch.equal(self._logits(cut), self._logits(whole))
         silenced = copy.deepcopy(whole)
-        _silence([family.units(silenced)[index] for index in dropped])
+        _silence([silenced.get_submodule(block_structure.blocks[index].name) for index in dropped])
         expected = self._logits(silenced)
         assert float((self._logits(cut) - expected).abs().max()) <= TOLERANCE * float(expected.abs().max())
         costs = macs.count(whole, example), macs.count(cut, example)
@@ -100,12 +104,9 @@ class CuttingTests(Subject):
     def _compare_with_masked(self, heads: bool, ffn: bool) -> None:
         whole, block_structure = self._model()
         resolved = self._every_second_unit(block_structure, heads, ffn)
-        masked = copy.deepcopy(whole)
-        units = backbones.find(self.spec.backbone).units(masked)
-        for unit, kept in zip(units, resolved.blocks, strict=True):
-            _zero_columns(unit.proj, unit.head_columns(kept.heads))
-            _zero_columns(unit.fc2, list(kept.ffn))
-        before, expected, actual = (self._logits(m) for m in (whole, masked, self._pruned(whole, resolved)))
+        before, actual = self._logits(whole), self._logits(self._pruned(whole, resolved))
+        with masked(whole, backbones.find(self.spec.backbone), resolved):
+            expected = self._logits(whole)
         scale = float(expected.abs().max())
         assert float((actual - expected).abs().max()) <= TOLERANCE * scale
         if heads or ffn:
@@ -113,12 +114,11 @@ class CuttingTests(Subject):
 
 
 @torch.no_grad()
-def _silence(units: Sequence[BlockUnits]) -> None:
-    """Zero the last layers of these blocks and the norms behind them, so that the blocks add nothing."""
-    for unit in units:
-        for layer in (unit.proj, unit.fc2, unit.proj_norm, unit.fc2_norm):
-            for values in () if layer is None else layer.parameters():
-                values.zero_()
+def _silence(blocks: Sequence[nn.Module]) -> None:
+    """Zero all that these blocks have, so that they add nothing."""
+    for block in blocks:
+        for values in block.parameters():
+            values.zero_()
 
 
 def _norm_over(channels: list[int], norm: nn.LayerNorm, inputs: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
@@ -129,8 +129,31 @@ def _norm_over(channels: list[int], norm: nn.LayerNorm, inputs: tuple[torch.Tens
     return output
 
 
-def _zero_columns(layer: Layer | None, kept: list[int]) -> None:
-    if layer is not None:
-        gone = sorted(set(range(layer.weight.shape[1])) - set(kept))
-        with torch.no_grad():
-            layer.weight[:, gone] = 0
+@contextmanager
+def masked(model: nn.Module, family: Backbone, resolved: ResolvedPlan) -> Iterator[None]:
+    """Inside this context `model` computes what the model that is cut to `resolved` must compute."""
+    with ExitStack() as masks:
+        for index, (unit, kept) in enumerate(zip(family.units(model), resolved.blocks, strict=True)):
+            part = family.structure_of(model).parts[index] if isinstance(family, FoundFamily) else None
+            if unit.proj is not None and len(kept.heads) < unit.heads:
+                masks.enter_context(_reading_zeros(unit.proj, unit.head_columns(kept.heads)))
+            if unit.fc2 is None or len(kept.ffn) == unit.ffn_width:
+                continue
+            if part is not None and part.width is not None:
+                masks.enter_context(widths.masked(model, part.width, kept.ffn))
+            else:
+                masks.enter_context(_reading_zeros(unit.fc2, list(kept.ffn)))
+        yield
+
+
+@contextmanager
+def _reading_zeros(layer: Layer, kept: list[int]) -> Iterator[None]:
+    """Let `layer` read zeros in all channels but those of `kept`."""
+    mask = torch.zeros(layer.weight.shape[1])
+    mask[kept] = 1
+    shape = (1, -1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
+    hook = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0] * mask.view(shape), *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -63,7 +63,7 @@ class FamilyTests(Subject):
             counted = (unit.heads, unit.head_dim, unit.ffn_width, unit.removable)
             assert counted == (block.heads, block.head_dim, block.ffn_width, block.removable)
             assert (unit.proj.weight.shape[1] if unit.proj is not None else 0) == unit.heads * unit.head_dim
-            assert (unit.fc2.weight.shape[1] if unit.fc2 is not None else 0) == unit.ffn_width
+            assert (unit.fc2.weight.shape[1] if unit.fc2 is not None else 0) == unit.ffn_width * block.ffn_grain
 
     def test_branches_are_added_to_the_stream_that_the_family_names(self) -> None:
         model, _ = self._model()
