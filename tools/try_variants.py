@@ -1,67 +1,248 @@
-"""Run the conformance test of a family on any of its variants, with random weights, at their smallest resolutions.
+"""Try one small variant of every architecture of timm: find its structure, cut half of everything, export it.
 
-    PYTHONPATH=search:evaluators python tools/try_variants.py levit_192 swin_small_patch4_window7_224
-    PYTHONPATH=search:evaluators python tools/try_variants.py --list levit
+    PYTHONPATH=search:evaluators python tools/try_variants.py                    all of it, about an hour
+    PYTHONPATH=search:evaluators python tools/try_variants.py --update NAME ...  these again, in the same file
 
-vitsearch supports whole families, not a list of models: this checks variants that no test names. Further arguments,
-after `--`, go to pytest.
+Writes benchmarks/variants.json. A variant is the smallest one of its timm module, or the smallest one that has a class
+of module which no chosen variant has. Each is built with random weights at the size at which its structure is found,
+half of all heads and hidden channels are cut at once and compared with the mask, and the cut model is exported to
+onnxruntime and OpenVINO and compared with torch. Every name of timm is built on the meta device and counted by the
+classes of its modules.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import collections
+import contextlib
+import json
+import multiprocessing
+import os
 import sys
 import tempfile
-from itertools import islice
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-import pytest
+import timm
+import torch
 
 from vitsearch import backbones
-from vitsearch.backbones import FAMILIES
+from vitsearch.backbones import ModelSpec
+from vitsearch.backbones.found_family import FoundFamily, module_of
+from vitsearch.backbones.found_structures import PIXELS
+from vitsearch.compress import prune
+from vitsearch.core.plan import Deployment
+from vitsearch.core.precisions import RUNTIMES
+from vitsearch.core.resolve import ResolvedBlock, ResolvedPlan
+from vitsearch.errors import VitsearchError
+from vitsearch.export import ExportTask, deploy
+from vitsearch.models.surgery import raise_layer_scales
+from vitsearch.structure.levels import levels_of
+from vitsearch.structure.proof import draw_vectors
+from vitsearch.testing.families.cutting import masked
+from vitsearch.workers.exporting import write
 
-SIZES = range(32, 1025, 4)
-HEAD = """
-from vitsearch.models.backbone import ModelSpec
-from vitsearch.testing.families import BackboneTestCase
-"""
-CASE = """
-
-class Test_{title}(BackboneTestCase):
-    spec = ModelSpec("{name}", "none", {size}, 10)
-    other_resolution = {other}
-    unsupported = ()
-    cuts_heads = {cuts_heads}
-    cuts_ffn = {cuts_ffn}
-"""
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "variants.json"
+RUN_IN = ("onnxruntime", "openvino")
+LIMIT_S = 900
+EXACT = 1e-4
+"""Of the largest logit: sums of thousands of float32 products, in another order."""
+CLASSES = 10
+LARGEST = 150e6
+"""Parameters of a variant that is tried here; larger architectures are named with this reason."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--list", metavar="FAMILY", help="print the variants of a family instead")
-    parser.add_argument("names", nargs="*")
-    own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
-    asked = parser.parse_args(own)
-    if asked.list:
-        print("\n".join(FAMILIES.get(asked.list)().variants()))
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "test_variants.py"
-        path.write_text(HEAD + "".join(map(case, asked.names)))
-        rest = sys.argv[2 + len(own) :]
-        return pytest.main(["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", folder, str(path), *rest])
+    parser.add_argument("--update", nargs="+", metavar="NAME", default=[], help="try only these variants again")
+    wanted = parser.parse_args().update
+    torch.set_num_threads(1)
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if not results.get("names"):
+        results = {"names": dict(_survey(timm.list_models())), "variants": {}}
+        _save(results)
+    for name in wanted or [name for name in _chosen(results["names"]) if name not in results["variants"]]:
+        results["variants"][name] = outcome = _in_child(name)
+        print(name, {key: value for key, value in outcome.items() if key != "refusals"}, flush=True)
+        _save(results)
+    print(json.dumps(admitted(results), indent=2))
+    return 0
 
 
-def case(name: str) -> str:
-    fits = (size for size in SIZES if backbones.supports(name, "resolution", size) is None)
-    size, *others = islice(fits, 2)
-    other = others[0] if others else size
-    cuts_heads = backbones.supports(name, "head_pruning_ratio", 0.5) is None
-    cuts_ffn = backbones.supports(name, "ffn_pruning_ratio", 0.5) is None
-    title = re.sub(r"\W", "_", name)
-    return CASE.format(title=title, name=name, size=size, other=other, cuts_heads=cuts_heads, cuts_ffn=cuts_ffn)
+def _save(results: dict[str, Any]) -> None:
+    rows = {
+        part: "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(results[part].items())) + "\n}"
+        for part in ("variants", "names")
+    }
+    RESULTS.write_text("{" + ",\n".join(f"{json.dumps(part)}: {text}" for part, text in rows.items()) + "}\n")
+
+
+def _survey(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each name with its timm module, parameters in millions and classes of modules, built on the meta device."""
+    for name in names:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = timm.create_model(name)
+        kinds = {_class(module) for module in model.modules() if type(module).__module__.startswith("timm")}
+        size = sum(values.numel() for values in model.parameters()) / 1e6
+        yield name, {"module": module_of(name), "params_m": round(size, 2), "classes": sorted(kinds)}
+
+
+def _class(module: torch.nn.Module) -> str:
+    return type(module).__name__
+
+
+def _chosen(names: dict[str, dict[str, Any]]) -> list[str]:
+    """The smallest name of each module, then the smallest one with a class that no chosen name of the module has."""
+    seen: dict[str, set[str]] = collections.defaultdict(set)
+    chosen = []
+    for name, entry in sorted(names.items(), key=lambda item: (item[1]["params_m"], item[0])):
+        new = {kind for kind in entry["classes"] if kind not in seen[entry["module"]]}
+        if new or not seen[entry["module"]]:
+            chosen.append(name)
+            seen[entry["module"]] |= {*entry["classes"], ""}
+    return chosen
+
+
+def _in_child(name: str) -> dict[str, Any]:
+    """The outcome of a variant, tried in a process of its own: some crash in native code."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_send, args=(theirs, name))
+    child.start()
+    theirs.close()
+    try:
+        if ours.poll(LIMIT_S):
+            outcome: dict[str, Any] = ours.recv()
+            return outcome
+        return {"reason": f"not done after {LIMIT_S} s"}
+    except EOFError:
+        child.join()
+        return {"reason": f"the process ended with exit code {child.exitcode}"}
+    finally:
+        child.kill()
+        child.join()
+
+
+def _send(connection: Connection, name: str) -> None:
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+        try:
+            outcome = _try(name)
+        except Exception as error:  # noqa: BLE001 - whatever timm, torch or a runtime raises is the outcome
+            outcome = {"reason": _in_one_line(error)}
+    connection.send(outcome)
+
+
+def _try(name: str) -> dict[str, Any]:
+    family = backbones.find(name)
+    refused = family.supports(name, "quantization", "fp32")
+    if refused is None and sum(v.numel() for v in family.unbuilt(name).parameters()) > LARGEST:  # type: ignore[attr-defined]
+        refused = f"more than {LARGEST / 1e6:.0f} million parameters: too large to be tried here"
+    if refused is not None:
+        return {"reason": refused}
+    pixels = next(size for size in _sizes(name) if family.supports(name, "resolution", size) is None)
+    spec = ModelSpec(name, "none", pixels, CLASSES)
+    started = time.process_time()
+    model = family.build(spec).model
+    outcome: dict[str, Any] = {"family": family.family, "pixels": pixels, "find_cpu_s": round(time.process_time() - started, 1)}
+    draw_vectors(model)
+    raise_layer_scales(model)
+    outcome |= _parts(family, model)
+    images = torch.randn(2, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
+    resolved = _half(family, model, spec)
+    with torch.no_grad():
+        whole = model(images)
+        with masked(model, family, resolved):
+            expected = model(images)
+    prune.apply(model, family, resolved, images[:1])
+    with torch.no_grad():
+        largest = float(expected.abs().max())
+        outcome["cut_error"] = float((model(images) - expected).abs().max()) / largest
+        outcome["mask_change"] = float((whole - expected).abs().max()) / largest
+    outcome["parity"] = {runtime: _parity(family, name, model, images, runtime) for runtime in RUN_IN}
+    return outcome
+
+
+def _sizes(name: str) -> list[int]:
+    native = backbones.native_resolution(name)
+    return [PIXELS, *range(PIXELS, native, 32), native, *range(32, 1025, 4)]
+
+
+def _parts(family: Any, model: torch.nn.Module) -> dict[str, Any]:
+    """What was found, by the class of the module that holds it; of a declared family, what it declares."""
+    if isinstance(family, FoundFamily):
+        return asdict(levels_of(model, family.structure_of(model)))
+    units = family.units(model)
+    counts = {
+        "widths": sum(unit.fc1 is not None for unit in units),
+        "heads": sum(bool(unit.heads) for unit in units),
+        "blocks": sum(unit.removable for unit in units),
+    }
+    return {level: {"declared": count} if count else {} for level, count in counts.items()}
+
+
+def _half(family: Any, model: torch.nn.Module, spec: ModelSpec) -> ResolvedPlan:
+    structure = family.block_structure(model, spec)
+    blocks = [
+        ResolvedBlock(tuple(range(0, block.heads, 2)), tuple(range(0, block.ffn_width, 2)), "fp32")
+        for block in structure.blocks
+    ]
+    return ResolvedPlan(spec.backbone, spec.resolution, None, tuple(blocks))
+
+
+def _parity(family: Any, name: str, model: torch.nn.Module, images: torch.Tensor, runtime: str) -> float | str:
+    """The difference of the file to torch, of the largest logit, or why there is none."""
+    features = RUNTIMES[runtime]
+    deployment = Deployment("local", runtime, next(iter(features.providers)), "fp32", None if features.open_batch else 1)
+    try:
+        ships = deploy.deployed(model, family, tuple(images.shape))
+        with tempfile.TemporaryDirectory() as folder:
+            task = ExportTask(family.family, deployment, images.numpy())
+            return float(write(ships, task, Path(folder)).parity)
+    except Exception as error:  # noqa: BLE001 - whatever the exporter or the runtime raises is the outcome
+        return _in_one_line(error)
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, VitsearchError) and text else f"{type(error).__name__}: {text}"
+
+
+def works(outcome: dict[str, Any]) -> bool:
+    """Whether a variant is exact when it is cut, and runs in both runtimes."""
+    if "reason" in outcome:
+        return False
+    return outcome["cut_error"] <= EXACT and all(isinstance(value, float) for value in outcome["parity"].values())
+
+
+def admitted(results: dict[str, Any]) -> dict[str, Any]:
+    """How many names take part at each level: those with a class that a variant of their module proves."""
+    proved: dict[str, dict[str, set[str]]] = collections.defaultdict(lambda: collections.defaultdict(set))
+    tried: dict[str, list[bool]] = collections.defaultdict(list)
+    for name, outcome in results["variants"].items():
+        module = results["names"][name]["module"]
+        tried[module].append(works(outcome))
+        if works(outcome):
+            for kind in ("widths", "heads", "blocks"):
+                proved[module][kind] |= {*outcome[kind]}
+    counts: collections.Counter[str] = collections.Counter()
+    for entry in results["names"].values():
+        module = entry["module"]
+        counts["names"] += 1
+        if not any(tried[module]) or 4 * entry["params_m"] * 1e6 >= 2**31:
+            continue
+        counts["admitted"] += 1
+        for kind, classes in proved[module].items():
+            counts[kind] += "declared" in classes or not classes.isdisjoint(entry["classes"])
+    finished = [outcome for outcome in results["variants"].values()]
+    seconds = sorted(outcome["find_cpu_s"] for outcome in finished if "find_cpu_s" in outcome)
+    timing = {"find_cpu_s_p50": seconds[len(seconds) // 2], "find_cpu_s_p90": seconds[len(seconds) * 9 // 10]} if seconds else {}
+    return {"variants": len(finished), "work": sum(map(works, finished)), **counts, **timing}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -34,13 +34,16 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import UnknownName
 from vitsearch.models.backbone import Backbone, BlockUnits, Built, ModelSpec
 from vitsearch.registry import Registry
+
+if TYPE_CHECKING:
+    from vitsearch.structure.levels import Levels
 
 __all__ = [
     "FAMILIES",
@@ -49,6 +52,7 @@ __all__ = [
     "Built",
     "ModelSpec",
     "find",
+    "found_levels",
     "licence",
     "native_resolution",
     "own_window",
@@ -110,6 +114,14 @@ def supports(name: str, knob: str, value: Any) -> str | None:
 def native_resolution(name: str) -> int:
     """Pixels at which the weights of `name` were trained."""
     return find(name).native_resolution(name)
+
+
+def found_levels(name: str) -> Levels | None:
+    """What of a model was found that can be cut; None for a model of a declared family."""
+    from vitsearch.backbones.found_family import FoundFamily  # torch: only for a person who asks
+
+    family = find(name)
+    return family.levels(name) if isinstance(family, FoundFamily) else None
 
 
 def windows(name: str, resolution: int) -> tuple[int, ...]:

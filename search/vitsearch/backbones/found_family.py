@@ -24,11 +24,11 @@ from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.backbones.weights_file import first_line
-from vitsearch.compress import matrices
 from vitsearch.errors import StageError
 from vitsearch.models.backbone import BlockUnits, Branch, Built, ModelSpec
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths
+from vitsearch.structure.levels import Levels, levels_of
 from vitsearch.structure.values import Addition, Part, Structure
 
 STRUCTURE = "found_structure"
@@ -70,9 +70,8 @@ class FoundFamily(TimmFamily):
             without = "nothing to train for int8" if value == "int8_qat" else "nothing to mix"
             return f"{name} has no linear layers besides its classifier, so there is {without}"
         reason = super().supports(name, knob, value)
-        if reason is not None and knob in ("head_pruning_ratio", "ffn_pruning_ratio"):
-            refused = self._refusal(name, "heads" if knob == "head_pruning_ratio" else "width")
-            return f"{reason}{refused}"
+        if reason is not None and knob == "head_pruning_ratio":
+            return f"{reason}{self._refused_heads(name)}"
         return reason
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
@@ -114,6 +113,17 @@ class FoundFamily(TimmFamily):
         if self._refused_export(name) is not None or self.refused_resolution(name, self._looked_at(name)) is not None:
             return Structure()
         return structure_of(self.recipe(name, self._looked_at(name)))
+
+    def levels(self, name: str) -> Levels:
+        """Count what of a model can be cut.
+
+        Args:
+            name: A timm name.
+
+        Returns:
+            The counts by class of module.
+        """
+        return levels_of(self.unbuilt(name), self.structure(name))
 
     @staticmethod
     def structure_of(model: nn.Module) -> Structure:
@@ -158,9 +168,10 @@ class FoundFamily(TimmFamily):
         """The size at which the structure is found."""
         return PIXELS if _size_problem(name, PIXELS) is None else self.native_resolution(name)
 
-    def _refusal(self, name: str, kind: str) -> str:
-        refusals = [refusal for refusal in self.structure(name).refusals if refusal.kind == kind]
-        return f" ({refusals[0].type}: {refusals[0].reason})" if refusals and kind == "heads" else ""
+    def _refused_heads(self, name: str) -> str:
+        """The class and the reason of the first attention whose heads stay, in brackets."""
+        reasons = self.levels(name).refusals
+        return next((f" ({kind}: {reason})" for kind, reason in reasons.items()), "")
 
     def _linear_layers(self, name: str) -> int:
         model = super().unbuilt(name)
@@ -196,13 +207,6 @@ def _branch(model: nn.Module, addition: Addition | None) -> Branch | None:
     if addition is None:
         return None
     return Branch(model.get_submodule(addition.leaves), model.get_submodule(addition.joins), addition.at_input)
-
-
-def unfitted_widths(model: nn.Module) -> int:
-    """How many widths of a model are cut without a refit, because what reads them cannot be fitted in closed form."""
-    structure: Structure = getattr(model, STRUCTURE)
-    consumers = [part.width.consumer for part in structure.parts if part.width is not None]
-    return sum(not matrices.can_be_fitted(model.get_submodule(name)) for name in consumers)
 
 
 def size_arguments(name: str, pixels: int) -> dict[str, Any]:
