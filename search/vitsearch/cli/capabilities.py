@@ -99,7 +99,19 @@ def describe(names: Sequence[str]) -> str:
     precisions = typing.get_args(Precision)
     table = [["runtime", *precisions], ["---"] * (len(precisions) + 1)]
     table += [[runtime, *_precisions(runtime, notes)] for runtime in typing.get_args(Runtime)]
-    return "\n".join([*map(_line, rows), "", *map(_line, table), "", "Reasons:", "", *notes.lines()])
+    found = list(_found(names))
+    return "\n".join([*map(_line, rows), "", *found, *map(_line, table), "", "Reasons:", "", *notes.lines()])
+
+
+def _found(names: Sequence[str]) -> Iterator[str]:
+    """What was found in models without a declared family, level by level."""
+    levels = {name: backbones.found_levels(name) for name in names}
+    listed = {name: level for name, level in levels.items() if level is not None}
+    if listed:
+        yield "Found by tracing a forward, and proved on numbers:"
+        yield ""
+        yield from (f"- {name}: {'; '.join(level.lines())}" for name, level in listed.items())
+        yield ""
 
 
 def _row(name: str, notes: _Footnotes) -> list[str]:
