@@ -86,14 +86,14 @@ NEAR_NAMES = 8
 @cache
 def find(name: str) -> Backbone:
     """The family that `name` belongs to; otherwise `UnknownName` with the nearest names."""
-    from vitsearch.backbones.found_family import FoundFamily, module_of  # torch: for names, not for this package
+    from vitsearch.backbones.found_family import FoundModule, module_of  # torch: for names, not for this package
 
     for family in (FAMILIES.get(each)() for each in FAMILIES.names()):
         if family.claims(name):
             return family
     module = module_of(name)
     if module is not None:
-        return FoundFamily(module)
+        return FoundModule(module)
     near = difflib.get_close_matches(name.partition(".")[0], all_names(), n=NEAR_NAMES, cutoff=0.4)
     raise UnknownName("backbone of timm or of vitsearch", name, near or BUILTIN)
 

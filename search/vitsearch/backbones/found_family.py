@@ -48,10 +48,9 @@ def module_of(name: str) -> str | None:
 
 
 class FoundFamily(TimmFamily):
-    """See `vitsearch.models.backbone.Backbone`.
+    """A family whose structure is found; see `vitsearch.models.backbone.Backbone`.
 
-    Attributes:
-        module: The timm module of its models.
+    A declared family derives from it where only windows, sizes or recipes need to be written down.
     """
 
     why_no_windows = "has no windows that vitsearch can choose"
@@ -60,10 +59,6 @@ class FoundFamily(TimmFamily):
     why_no_ffn = "has no hidden channels that can be removed exactly"
     why_no_depth = "has fewer than two residual blocks that can be ranked and dropped"
     why_one_form = "has no convolutions besides its patch embedding, so its int8 files have one form"
-
-    def __init__(self, module: str) -> None:
-        self.family = module  # type: ignore[misc]  # of the instance: each timm module is a family
-        self.modules = (module,)  # type: ignore[misc]
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
         if knob == "quantization" and value in ("int8_qat", "int8_mixed") and self._linear_layers(name) < 2:
@@ -112,7 +107,8 @@ class FoundFamily(TimmFamily):
         """
         if self._refused_export(name) is not None or self.refused_resolution(name, self._looked_at(name)) is not None:
             return Structure()
-        return structure_of(self.recipe(name, self._looked_at(name)))
+        pixels = self._looked_at(name)
+        return structure_of(self.recipe(name, pixels), pixels)
 
     def levels(self, name: str) -> Levels:
         """Count what of a model can be cut.
@@ -166,7 +162,7 @@ class FoundFamily(TimmFamily):
 
     def _looked_at(self, name: str) -> int:
         """The size at which the structure is found."""
-        return PIXELS if _size_problem(name, PIXELS) is None else self.native_resolution(name)
+        return PIXELS if self.refused_resolution(name, PIXELS) is None else self.native_resolution(name)
 
     def _refused_heads(self, name: str) -> str:
         """The class and the reason of the first attention whose heads stay, in brackets."""
@@ -176,6 +172,18 @@ class FoundFamily(TimmFamily):
     def _linear_layers(self, name: str) -> int:
         model = super().unbuilt(name)
         return sum(isinstance(module, nn.Linear) for module in model.modules())
+
+
+class FoundModule(FoundFamily):
+    """All models of one timm module that no family claims.
+
+    Args:
+        module: The timm module.
+    """
+
+    def __init__(self, module: str) -> None:
+        self.family = module  # type: ignore[misc]  # of the instance: each timm module is a family
+        self.modules = (module,)  # type: ignore[misc]
 
 
 def _units(model: nn.Module, part: Part) -> BlockUnits:

@@ -26,26 +26,28 @@ PIXELS = 64
 SEED = 0
 
 
-def structure_of(recipe: BuildRecipe) -> Structure:
+def structure_of(recipe: BuildRecipe, pixels: int) -> Structure:
     """The structure of an architecture, from the cache or found now.
 
     Args:
-        recipe: The architecture, with the arguments for the size at which it is looked at.
+        recipe: The architecture, with its arguments for this size.
+        pixels: The side of the image that is traced.
 
     Returns:
         What of it can be cut.
     """
-    return _structure_of(recipe.name.partition(".")[0], tuple(sorted(recipe.arguments.items())))
+    return _structure_of(recipe.name.partition(".")[0], tuple(sorted(recipe.arguments.items())), pixels)
 
 
 @cache
-def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...]) -> Structure:
-    asked = {"schema": SCHEMA, "architecture": architecture, "arguments": arguments, "timm": timm.__version__}
-    path = Path(user_cache_folder(), "structures", f"{digest(asked)}.json")
+def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], pixels: int) -> Structure:
+    identity = {"schema": SCHEMA, "timm": timm.__version__, "architecture": architecture, "pixels": pixels}
+    identity |= {"arguments": arguments}
+    path = Path(user_cache_folder(), "structures", f"{digest(identity)}.json")
     try:
         return Structure.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is only a cache
-        structure = _find(BuildRecipe(architecture, dict(arguments)))
+        structure = _find(BuildRecipe(architecture, dict(arguments)), pixels)
     try:
         with replacing(path) as file:
             file.write(json.dumps(structure.to_json()).encode())
@@ -54,8 +56,7 @@ def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...]) -> 
     return structure
 
 
-def _find(recipe: BuildRecipe) -> Structure:
-    pixels = int(recipe.arguments.get("img_size", PIXELS))
+def _find(recipe: BuildRecipe, pixels: int) -> Structure:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(SEED)

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from vitsearch.structure.residual import addition_of, residual_modules
 from vitsearch.structure.trace import Trace
 from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
 
-Item = TypeVar("Item", Width, Heads)
+NOT_SIDE_BY_SIDE = "its heads depend on each other, or do not lie side by side"
 
 
 def find_structure(model: nn.Module, images: torch.Tensor) -> Structure:
@@ -46,9 +45,9 @@ def half(units: int) -> list[int]:
 
 def _accepted_heads(trace: Trace) -> tuple[list[Heads], list[Refusal]]:
     accepted, refused = [], []
-    for name, layouts in attention.candidates(trace):
+    for name, count, layouts in attention.candidates(trace):
         kind = type(trace.modules[name]).__name__
-        reasons = ["it has one head"] if not layouts else []
+        reasons = [] if layouts else ["it has one head" if count == 1 else NOT_SIDE_BY_SIDE]
         for heads in layouts:
             reason = _refused_heads(trace, heads)
             if reason is None:

@@ -35,24 +35,27 @@ WIDTHS = ("attn_dim", "all_head_dim", "inner_dim", "dim_out", "out_dim", "att_di
 PARTS, HEADS, RULE = "parts", "heads", "rule"
 
 
-def candidates(trace: Trace) -> Iterator[tuple[str, list[Heads]]]:
-    """The attentions of a model, each with the layouts that it may have; `difference` decides."""
+def candidates(trace: Trace) -> Iterator[tuple[str, int, list[Heads]]]:
+    """The attentions of a model, each with its heads and the layouts that it may have; `difference` decides."""
     for name in trace.order:
         module = trace.modules[name]
         rule = rule_for(module)
         if rule is not None:
-            count, width = rule.heads(module), inputs_of(module.get_submodule(rule.consumer))
-            possible = [Heads(name, f"{name}.{rule.consumer}", count, width // count, RULE)] if count > 1 else []
-            yield name, possible
+            count = rule.heads(module)
+            if count > 1:
+                width = inputs_of(module.get_submodule(rule.consumer))
+                yield name, count, [Heads(name, f"{name}.{rule.consumer}", count, width // count, RULE)]
+            else:
+                yield name, count, []
             continue
         count, layers = head_count(module), _layers(trace, name)
         if not count or len(layers) < 2 or _holds_attention(module):
             continue
         width = inputs_of(trace.modules[layers[-1]])
         if count < 2 or width % count:
-            yield name, []
+            yield name, count, []
             continue
-        yield name, [Heads(name, layers[-1], count, width // count, layout) for layout in (PARTS, HEADS)]
+        yield name, count, [Heads(name, layers[-1], count, width // count, layout) for layout in (PARTS, HEADS)]
 
 
 def head_count(module: nn.Module) -> int:

@@ -66,7 +66,7 @@ def _places(trace: Trace, consumer: str, scope: str) -> Iterator[Addition]:
     stream = trace.input(scope)
     if stream is None:
         return
-    inside = [name for name in trace.order if name.startswith(f"{scope}.") and _reads(trace, name, stream.shape)]
+    inside = [name for name in trace.order if name.startswith(f"{scope}.") and _reads_as_much(trace, name, stream)]
     position = trace.order.index(consumer)
     starts = [scope, *(name for name in reversed(inside) if trace.order.index(name) < position)]
     ends = [name for name in inside if trace.order.index(name) > position]
@@ -76,18 +76,19 @@ def _places(trace: Trace, consumer: str, scope: str) -> Iterator[Addition]:
             yield Addition(start, end, at_input)
 
 
-def _reads(trace: Trace, name: str, shape: torch.Size) -> bool:
+def _reads_as_much(trace: Trace, name: str, stream: torch.Tensor) -> bool:
+    """Whether a module may read the stream: as many values, perhaps in another shape."""
     values = trace.input(name)
-    return values is not None and values.shape == shape and trace.calls[name] == 1
+    return values is not None and values.numel() == stream.numel() and trace.calls[name] == 1
 
 
 def _ends(trace: Trace, place: Addition) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The stream in front of the branch, and behind the addition."""
+    """The stream in front of the branch, and behind the addition, in one shape."""
     before = trace.input(place.leaves)
     behind = trace.input(place.joins) if place.at_input else trace.output_of(place.joins)
-    if before is None or not torch.is_tensor(behind) or before.shape != behind.shape:
+    if before is None or not torch.is_tensor(behind) or before.numel() != behind.numel():
         return None
-    return before, behind
+    return before.reshape(behind.shape), behind
 
 
 def _is_scaled_sum(trace: Trace, consumer: str, place: Addition) -> bool:
