@@ -25,11 +25,11 @@ TORCHSCRIPT, DYNAMO = OnnxExporter("torchscript", 17, 13), OnnxExporter("dynamo"
 """LayerNorm is one operator since opset 17; before, torch's exporter writes its parts."""
 
 NEEDS_DYNAMO = {
-    "csatv2*": "its pool of 7 x 7 divides no other size of its maps",
+    "csatv2*": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
     "hiera_*_abswin_*": "it resizes its position table with antialiasing (aten::_upsample_bicubic2d_aa)",
     "naflexvit_*": "it resizes its position table with antialiasing (aten::_upsample_bicubic2d_aa)",
-    "pvt_v2_b2_li": "its pool of 7 x 7 divides no other size of its maps",
-    "vgg*": "its pool of 7 x 7 divides no other size of its maps",
+    "pvt_v2_b2_li": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
+    "vgg*": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
     "volo_*": "it folds windows into a map (aten::col2im), which ONNX has since opset 18",
 }
 """Names of architectures -> what the exporter `torchscript` cannot write of them, as it said itself (timm 1.0.31, torch
