@@ -5,7 +5,8 @@
                    images of the closed-form steps, resolutions and
                    preprocessing of both
     qat_key        a training and its rung, settings, calibration              trainings for static int8
-    graph_key      counts, resolution, precision, runtime, options, opset      measurements
+    graph_key      counts, resolution, precision, runtime, options, opset,     measurements
+                   exporter
     artifact_key   weights_key, graph_key and the calibration                  artifacts, accuracies
 
 All keys of a plan are made at once, where it is resolved (`trial_keys`), and carried on from there. A key
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Plan, QuantizationAware
 from vitsearch.core.precisions import TRAINED, VERSIONED, reads_fused
 from vitsearch.core.preprocessing import Preprocessing
@@ -60,13 +62,14 @@ class Origin:
 @dataclass(frozen=True)
 class ExportTarget:
     """How the files of a plan are made beside what its deployment says: `opset` and `version` follow from the
-    runtime on the device. `calibration` is the digest of the images of static int8, None where no file depends on
-    any; `qat` are the settings of a training for int8."""
+    runtime on the device, `exporter` from the backbone. `calibration` is the digest of the images of static int8, None
+    where no file depends on any; `qat` are the settings of a training for int8."""
 
     opset: int
     version: str | None
     calibration: str | None
     qat: QuantizationAware
+    exporter: OnnxExporter = TORCHSCRIPT
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def trial_keys(
 ) -> TrialKeys:
     """Every key of a plan, from all that its results depend on."""
     weights = weights_key(resolved, plan, origin, data)
-    graph = graph_key(resolved, plan.deployment, data, target.opset, target.version)
+    graph = graph_key(resolved, plan.deployment, data, target.opset, target.version, target.exporter)
     screened = artifact_key(origin.base.weights, 0, graph, target.calibration)
     is_trained_for_int8 = plan.deployment.precision in TRAINED
 
@@ -146,13 +149,18 @@ def qat_key(weights: str, rung: int, settings: QuantizationAware, calibration: s
 
 
 def graph_key(
-    resolved: ResolvedPlan, deployment: Deployment, data: DataIdentity, opset: int, version: str | None = None
+    resolved: ResolvedPlan,
+    deployment: Deployment,
+    data: DataIdentity,
+    opset: int,
+    version: str | None = None,
+    exporter: OnnxExporter = TORCHSCRIPT,
 ) -> str:
     """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
 
     `version` is that of the runtime on the device; it enters where the form of the file depends on it: for
     onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
-    sets of them.
+    sets of them, and the `exporter` of the few architectures that need another one.
     """
     ops = deployment.quantized_ops
     is_fused = deployment.runtime != "onnxruntime" or reads_fused(deployment.provider, deployment.precision, version)
@@ -172,6 +180,7 @@ def graph_key(
         }
         | ({} if ops is None else {"quantized_ops": ops})
         | ({} if is_fused else {"fused": False})
+        | ({} if exporter == TORCHSCRIPT else {"exporter": exporter.name})
     )
 
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, exporter_of, needs_dynamo
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import ON_DEVICE, device_job
-from vitsearch.models.onnx_format import OLDEST_OPSET, OPSET
+from vitsearch.models.onnx_format import OLDEST_OPSET
 from vitsearch_agent.wire.protocol import DeviceInfo, RuntimeInfo
 
 Deployable = Callable[[Deployment], str | None]
@@ -50,15 +51,16 @@ def on_device(info: DeviceInfo, deployment: Deployment) -> RuntimeInfo | None:
     return usable.get(device_job(deployment, usable).runtime)
 
 
-def opset_for(info: DeviceInfo, deployment: Deployment) -> int:
+def opset_for(info: DeviceInfo, deployment: Deployment, exporter: OnnxExporter = TORCHSCRIPT) -> int:
     """The ONNX opset of the files for a device: ours, or the newest one that its runtime reads if that is older."""
     runtime = on_device(info, deployment)
-    return OPSET if runtime is None or runtime.max_opset is None else min(OPSET, runtime.max_opset)
+    ours = exporter.opset
+    return ours if runtime is None or runtime.max_opset is None else min(ours, runtime.max_opset)
 
 
-def opset_on(devices: Sequence[Described], deployment: Deployment) -> int:
+def opset_on(devices: Sequence[Described], deployment: Deployment, exporter: OnnxExporter = TORCHSCRIPT) -> int:
     """The opset of the one file that all `devices` get."""
-    return min(opset_for(device.info, deployment) for device in devices)
+    return min(opset_for(device.info, deployment, exporter) for device in devices)
 
 
 def version_on(devices: Sequence[Described], deployment: Deployment) -> str | None:
@@ -95,6 +97,20 @@ def refuse_unable(device: str, info: DeviceInfo, deployments: Iterable[Deploymen
     for runtime, causes in reasons.items():
         if None not in causes:
             raise ResourceError("; ".join(dict.fromkeys(filter(None, causes))) + _install(runtime))
+
+
+def refuse_old_opsets(devices: Sequence[Described], backbone: str, deployments: Iterable[Deployment]) -> None:
+    """Raise `ResourceError` when a device reads no ONNX opset in which the files of `backbone` can be written."""
+    reason, exporter = needs_dynamo(backbone), exporter_of(backbone)
+    if reason is None:
+        return  # `refuse_unable` says what is too old for all models
+    for device in devices:
+        for deployment in deployments:
+            runtime = on_device(device.info, deployment)
+            if runtime is not None and opset_for(device.info, deployment, exporter) < exporter.oldest_opset:
+                needed = f"{backbone} is exported with opset {exporter.oldest_opset} or newer, because {reason}"
+                there = f"the device's {runtime.name} ({runtime.version}) reads at most {runtime.max_opset}"
+                raise ResourceError(f"device {device.name}: {needed}; {there}")
 
 
 def _install(runtime: str) -> str:

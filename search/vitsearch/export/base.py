@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from vitsearch.core import precisions
+from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter
 from vitsearch.core.plan import Deployment, Options
-from vitsearch.models.onnx_format import OPSET
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +29,19 @@ class ExportTask:
         family: The backbone family of the model.
         deployment: Where and how the model runs.
         images: float32 (n, channels, height, width), normalised; they calibrate the file.
-        opset: The ONNX opset of files that go through ONNX.
+        opset: The ONNX opset of files that go through ONNX; None for that of `exporter`.
         fp32_layers: The names of linear layers that a mixed precision leaves in fp32.
         version: That of the runtime on the device, if it is known.
+        exporter: The one of torch's exporters that writes the ONNX file of this architecture.
     """
 
     family: str
     deployment: Deployment
     images: NDArray[np.float32]
-    opset: int = OPSET
+    opset: int | None = None
     fp32_layers: Sequence[str] = ()
     version: str | None = None
+    exporter: OnnxExporter = TORCHSCRIPT
 
     @property
     def shape(self) -> tuple[int, ...]:

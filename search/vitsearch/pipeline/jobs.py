@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from vitsearch.core.confusion import Confusion
+from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
 from vitsearch.core.preprocessing import ModelView, Preprocessing
 from vitsearch.core.record import Shipped
@@ -175,7 +176,8 @@ class ExportedGraph:
     """An exported file in a store. `parity` is the largest difference to torch over the largest logit; `options`
     are those of the runtime that the file needs; `structure` names what its cost depends on
     (`vitsearch.export.structure`). `judged_sha256` is the file whose accuracy stands for that of a runtime that
-    does not run on this machine; None where the runtime itself judges."""
+    does not run on this machine; None where the runtime itself judges. `exporter` is the one of torch's that wrote
+    its ONNX file (`vitsearch.core.onnx_exporters`)."""
 
     sha256: str
     size_bytes: int
@@ -185,11 +187,12 @@ class ExportedGraph:
     options: Options = ()
     structure: str | None = None
     judged_sha256: str | None = None
+    exporter: str = TORCHSCRIPT.name
 
     def detail(self) -> dict[str, Any]:
         """What the ledger keeps with the file."""
         counted = {"macs_m": self.macs_m, "params_m": self.params_m, "parity": self.parity}
-        more = {"structure": self.structure, "judged_sha256": self.judged_sha256}
+        more = {"structure": self.structure, "judged_sha256": self.judged_sha256, "exporter": self.exporter}
         return counted | {"options": dict(self.options)} | more
 
 

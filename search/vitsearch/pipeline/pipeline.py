@@ -15,6 +15,7 @@ from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
 from vitsearch.core.metrics import OF_CLASSES
+from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
@@ -91,7 +92,9 @@ class Pipeline:
             images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
-        return ExportTarget(opset_on(devices, deployment), version_on(devices, deployment), calibration, qat)
+        exporter = exporter_of(plan.backbone)
+        opset, version = opset_on(devices, deployment, exporter), version_on(devices, deployment)
+        return ExportTarget(opset, version, calibration, qat, exporter)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.

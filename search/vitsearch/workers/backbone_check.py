@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.backbones import Backbone, ModelSpec
+from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.builtin import BUILTIN
 from vitsearch.compress import macs
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core import precisions
 from vitsearch.core.backbone_check import BackboneCheck, FileCheck
 from vitsearch.core.legality import possible_ops
+from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Deployment, precision_text
 from vitsearch.errors import PlanError, StageError, VitsearchError
 from vitsearch.export import EXPORTERS, ExportTask, deploy, evaluate, precision_shares
@@ -100,17 +101,18 @@ def _files(
                     yield replace(check, is_refused=True, reason=reason)
                     continue
                 doing(f"{spec.backbone}: writing {precision_text(precision, ops)} for {runtime} and running it")
-                yield _file(ships, images, family, check)
+                yield _file(ships, images, spec.backbone, check)
 
 
-def _file(ships: nn.Module, images: torch.Tensor, family: Backbone, check: FileCheck) -> FileCheck:
-    """Write the file of the `check`, and run it. A mixed one keeps the last layer in fp32."""
+def _file(ships: nn.Module, images: torch.Tensor, backbone: str, check: FileCheck) -> FileCheck:
+    """Write the file of the `check` of a backbone, and run it. A mixed one keeps the last layer in fp32."""
     model, is_mixed = ships, check.precision in precisions.MIXED
     linear = [name for name, layer in ships.named_modules() if isinstance(layer, nn.Linear)]
     runtime = precisions.RUNTIMES[check.runtime]
     provider, batch = next(iter(runtime.providers)), None if runtime.open_batch else 1
     deployment = Deployment("local", check.runtime, provider, check.precision, batch, check.quantized_ops)
-    task = ExportTask(family.family, deployment, images.numpy(), fp32_layers=linear[-1:] if is_mixed else ())
+    family, exporter, fp32 = backbones.find(backbone).family, exporter_of(backbone), linear[-1:] if is_mixed else ()
+    task = ExportTask(family, deployment, images.numpy(), fp32_layers=fp32, exporter=exporter)
     try:
         if check.precision in precisions.TRAINED:
             model = copy.deepcopy(ships)

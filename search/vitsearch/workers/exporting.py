@@ -13,6 +13,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
+from vitsearch.core.onnx_exporters import TORCHSCRIPT, exporter_of
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
@@ -40,7 +41,8 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
     family, fp32_layers = backbones.find(source.backbone).family, job.spec.resolved.fp32_layers
-    task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version)
+    exporter = exporter_of(source.backbone)
+    task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter)
     written = write(model, task, folder)
     settings = source.view.settings(images.image_size, images.channels)
     described = metadata.describe(job.artifact_key, settings, images.class_names)
@@ -50,12 +52,13 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
 
 @dataclass(frozen=True)
 class Written:
-    """A file, its largest difference to torch over the largest logit, and the digest of its structure, if that is
-    known."""
+    """A file, its largest difference to torch over the largest logit, the digest of its structure, if that is known,
+    and the name of torch's exporter that wrote its ONNX file."""
 
     file: ExportedFile
     parity: float
     structure: str | None = None
+    exporter: str = TORCHSCRIPT.name
 
 
 def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
@@ -78,7 +81,7 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
     if relative > limit:
         differ = f"{deployment.runtime} and torch differ by {relative:.1e} of the largest logit, allowed {limit:.0e}"
         raise StageError("export", "parity", differ)
-    return Written(file, relative, structure.digest_of(file, deployment))
+    return Written(file, relative, structure.digest_of(file, deployment), task.exporter.name)
 
 
 def _parity_limit(model: nn.Module, precision: str) -> float:

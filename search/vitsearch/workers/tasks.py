@@ -205,7 +205,8 @@ def export_artifact(job: jobs.ExportJob) -> jobs.Exported:
 def _graph(store: Store, written: Written, macs_m: float, params_m: float) -> jobs.ExportedGraph:
     stored = store.put_model(written.file.path)
     described = written.parity, written.file.options, written.structure
-    return jobs.ExportedGraph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
+    graph = jobs.ExportedGraph(stored.sha256, stored.size_bytes, macs_m, params_m, *described)
+    return replace(graph, exporter=written.exporter)
 
 
 def _judged(model: nn.Module, job: jobs.ProxyJob | jobs.TrainJob) -> jobs.Evaluation:

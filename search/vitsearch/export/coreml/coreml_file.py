@@ -47,7 +47,7 @@ class CoreMlExporter(Exporter):
         final, plain, judged = folder / "model.mlmodel", folder / "fp32.onnx", folder / "judged.onnx"
         precision = task.deployment.precision
         with fake_quant.unrounded(model):
-            convert(model, task.shape, plain, task.opset, task.deployment.batch)
+            convert(model, task.shape, plain, task.opset, task.deployment.batch, task.exporter)
             with quiet():
                 program = program_of(model, task.shape, is_half=precision != "fp32")
         try:

@@ -9,7 +9,14 @@ from vitsearch.core import precisions
 from vitsearch.core.metrics import metrics_on
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import refuse_unmetered
-from vitsearch.devices.deployable import deployable, deployable_on, on_device, opset_for, refuse_unable_on
+from vitsearch.devices.deployable import (
+    deployable,
+    deployable_on,
+    on_device,
+    opset_for,
+    refuse_old_opsets,
+    refuse_unable_on,
+)
 from vitsearch.devices.descriptions import DeviceDescription
 from vitsearch.errors import ResourceError
 from vitsearch.export.device_jobs import device_job
@@ -95,6 +102,11 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
             refuse_unable_on(described, [deployment for deployment in deployments if deployment.runtime == runtime])
         except ResourceError as error:
             yield Problem(("space", "backend", index), str(error))
+    for index, choice in enumerate(space.space.backbone):
+        try:
+            refuse_old_opsets(described, choice.name, deployments)
+        except ResourceError as error:
+            yield Problem(("space", "backbone", index), str(error))
     for section in ("objectives", "limits"):
         for metric in getattr(space, section):
             for description in described:

@@ -15,6 +15,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.compress import macs, sparse_file, sparsity, tokens
 from vitsearch.compress.quantization import quantize
+from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Recipe
 from vitsearch.core.preprocessing import HALF, Preprocessing
 from vitsearch.core.token_counts import METHODS, tokens_left
@@ -98,7 +99,8 @@ class LearningTests(Subject):
         ships = self._ships(cut.eval())
         sparsity.verify(ships, kind)
         plain, small = tmp_path / "fp32.onnx", tmp_path / "small.onnx"
-        assert write_onnx(ships, tuple(images.shape), plain).parity_rel <= EXPORT_PARITY
+        exporter = exporter_of(self.spec.backbone)
+        assert write_onnx(ships, tuple(images.shape), plain, exporter=exporter).parity_rel <= EXPORT_PARITY
         for precision in ("fp32", "int8_ptq", "int8_weights"):
             quantize.quantize(plain, small, precision, images.numpy())
             _assert_zeros_of(ships, small, precision)

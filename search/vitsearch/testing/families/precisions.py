@@ -13,6 +13,7 @@ from vitsearch import backbones
 from vitsearch.compress.quantization import fake_quant, quantize
 from vitsearch.compress.quantization.layers import Coverage
 from vitsearch.core import precisions
+from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.export import evaluate
 from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.export.processor import saturates_int8
@@ -84,7 +85,7 @@ class PrecisionTests(Subject):
         plain, small = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
         ships = self._ships(cut.eval())
         with fake_quant.unrounded(ships):
-            write_onnx(ships, images.shape, plain)
+            write_onnx(ships, images.shape, plain, exporter=exporter_of(self.spec.backbone))
         quantize.quantize(plain, small, "int8_qat", images, fake_quant.learned(ships))
         actual = evaluate.logits(small, images, batch_size=2)
         expected = self._logits(cut).numpy()

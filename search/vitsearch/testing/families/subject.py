@@ -19,6 +19,7 @@ from torch import nn
 from vitsearch import backbones
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.compress import prune
+from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.resolve import BlockStructure, ResolvedBlock, ResolvedPlan
 from vitsearch.export.graph.onnx_file import OnnxReport, write_onnx
 from vitsearch.models.backbone import ModelSpec
@@ -82,7 +83,9 @@ class Subject:
         case = cls()
         ships = case._ships(copy.deepcopy(shared_cut))
         path = tmp_path_factory.mktemp("exported") / "fp32.onnx"
-        return ExportedModel(shared_cut, path, write_onnx(ships, tuple(case._images().shape), path))
+        exporter = exporter_of(case.spec.backbone)
+        report = write_onnx(ships, tuple(case._images().shape), path, exporter=exporter)
+        return ExportedModel(shared_cut, path, report)
 
     # ---- helpers
 
@@ -106,7 +109,8 @@ class Subject:
     def _export(self, model: nn.Module) -> OnnxReport:
         """Export `model` as it ships, to a temporary file."""
         with tempfile.TemporaryDirectory() as folder:
-            return write_onnx(self._ships(model), tuple(self._images().shape), Path(folder) / "model.onnx")
+            path, exporter = Path(folder) / "model.onnx", exporter_of(self.spec.backbone)
+            return write_onnx(self._ships(model), tuple(self._images().shape), path, exporter=exporter)
 
     def _parameters_without_gradient(self, model: nn.Module) -> list[str]:
         """Names of the parameters that a training step of `model` does not reach."""

@@ -21,6 +21,7 @@ from vitsearch.core.keys import (
     trial_keys,
     weights_key,
 )
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Augmentation, Plan, QuantizationAware
 from vitsearch.core.preprocessing import HALF, NONE
 from vitsearch.core.resolve import ResolvedPlan
@@ -180,6 +181,14 @@ def test_device_and_data_contents_do_not_enter_the_graph_key(plan, resolved):
     assert graph_key(resolved, elsewhere, replace(DATA, fingerprint="0" * 64), 17) == before
     assert graph_key(resolved, plan.deployment, DATA, 18) != before
     assert graph_key(resolved, plan.deployment, replace(DATA, classes=11), 17) != before
+
+
+def test_the_exporter_of_an_architecture_enters_its_graph_key(plan, resolved):
+    of_both = [graph_key(resolved, plan.deployment, DATA, 18, exporter=each) for each in (TORCHSCRIPT, DYNAMO)]
+    assert len({*of_both, graph_key(resolved, plan.deployment, DATA, 17)}) == 3
+    targets = (ExportTarget(18, None, None, QuantizationAware(), each) for each in (TORCHSCRIPT, DYNAMO))
+    old, new = (trial_keys(resolved, plan, ORIGIN, DATA, target) for target in targets)
+    assert (old.weights, [old.graph, new.graph]) == (new.weights, of_both)
 
 
 def test_no_path_enters_a_key(plan, resolved):

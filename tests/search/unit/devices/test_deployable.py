@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vitsearch.core.onnx_exporters import DYNAMO
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.deployable import (
     deployable,
@@ -11,6 +12,7 @@ from vitsearch.devices.deployable import (
     on_device,
     opset_for,
     opset_on,
+    refuse_old_opsets,
     refuse_unable,
     refuse_unable_on,
     version_on,
@@ -63,6 +65,18 @@ def test_files_have_the_newest_opset_that_we_write_and_the_device_reads(newest, 
     info = device(ORT._replace(max_opset=newest))
     refuse_unable("nano", info, [on("onnxruntime")])
     assert opset_for(info, on("onnxruntime")) == opset
+
+
+def test_a_device_that_reads_no_opset_of_an_architecture_is_refused():
+    old, new = named("nano", ORT, OPENVINO), named("pc", ORT._replace(max_opset=23))
+    there = r"the device's onnxruntime \(1.10.0\) reads at most 15"
+    message = f"^device nano: volo_d1_224 is exported with opset 18 or newer, because it folds .*; {there}$"
+    with pytest.raises(ResourceError, match=message):
+        refuse_old_opsets([new, old], "volo_d1_224", [on("openvino"), on("onnxruntime")])
+    refuse_old_opsets([new], "volo_d1_224", [on("onnxruntime")])
+    refuse_old_opsets([old], "volo_d1_224", [on("openvino")])
+    refuse_old_opsets([old], "vit_tiny_patch16_224", [on("onnxruntime")])
+    assert opset_on([new], on("onnxruntime"), DYNAMO) == DYNAMO.opset
 
 
 def test_the_opset_of_one_runtime_does_not_limit_another():
