@@ -134,6 +134,9 @@ class FoundFamily(TimmFamily):
         structure: Structure = getattr(model, STRUCTURE)
         return structure
 
+    def structure_digest(self, model: nn.Module) -> str:
+        return self.structure_of(model).digest
+
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
         return tuple(_units(model, part) for part in self.structure_of(model).parts)
 

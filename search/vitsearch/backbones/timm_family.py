@@ -288,7 +288,11 @@ class TimmFamily(ABC):
         blocks = tuple(BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable, u.ffn_grain) for u in self.units(model))
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
         prefix = self.prefix_tokens(model)
-        return BlockStructure(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix)
+        digest = self.structure_digest(model)
+        return BlockStructure(spec.backbone, spec.resolution, *size, blocks, spec.window_size, prefix, digest)
+
+    def structure_digest(self, model: nn.Module) -> str:
+        return ""
 
     def _refused_export(self, name: str) -> str | None:
         """Why no file of `name` can be written, at any precision: all are made from the fp32 file."""

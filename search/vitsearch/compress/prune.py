@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 
+import timm
 import torch
 import torch_pruning as tp
 from torch import nn
@@ -27,6 +28,10 @@ def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_
     `example_input` (1, channels, height, width) is used for tracing. Blocks that keep everything are not touched.
     `StageError` when the resolved plan does not fit the model or the cut went wrong.
     """
+    digest = backbone.structure_digest(model)
+    if resolved.structure_digest not in ("", digest):
+        other = f"{resolved.backbone}: the structure found here is not the one of the plan; is timm {timm.__version__} that"
+        raise StageError("prune", "mismatch", f"{other} of the machine that started the study?")
     units = backbone.units(model)
     if len(units) != len(resolved.blocks):
         raise StageError("prune", "mismatch", f"resolved plan of {len(resolved.blocks)} blocks, model of {len(units)}")

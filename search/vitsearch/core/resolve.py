@@ -48,6 +48,7 @@ class BlockStructure:
         blocks: The blocks, in the order of `Backbone.units`.
         window_size: The side of the windows, in tokens; None for the family's own window at this resolution.
         prefix_tokens: Tokens in front of the patches: class, distillation, registers.
+        structure_digest: Names the found structure that the blocks belong to; empty if a family declares them.
     """
 
     backbone: str
@@ -57,6 +58,7 @@ class BlockStructure:
     blocks: tuple[BlockShape, ...]
     window_size: int | None = None
     prefix_tokens: int = 0
+    structure_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
@@ -100,7 +102,8 @@ class ResolvedBlock:
 class ResolvedPlan:
     """A plan with indices instead of ratios. `tokens` is the number of tokens that leave each block, prefix tokens
     included (empty when all stay); `embed` the channels of the residual stream that stay (empty when all stay);
-    `fp32_layers` the layers that a mixed precision leaves in fp32."""
+    `fp32_layers` the layers that a mixed precision leaves in fp32; `structure_digest` the found structure to which the
+    blocks belong (empty for a declared family)."""
 
     backbone: str
     resolution: int
@@ -111,6 +114,7 @@ class ResolvedPlan:
     embed: tuple[int, ...] = ()
     fp32_layers: tuple[str, ...] = ()
     weight_sparsity: str = "none"
+    structure_digest: str = ""
 
     def keeps_all(self, block_structure: BlockStructure) -> bool:
         """Whether nothing of `block_structure` is pruned, tokens included."""
@@ -121,7 +125,8 @@ class ResolvedPlan:
 
     def kept_indices(self) -> dict[str, Any]:
         """The kept indices, on which the weights depend."""
-        return {
+        found = {"structure_digest": self.structure_digest} if self.structure_digest else {}
+        return found | {
             "backbone": self.backbone,
             "resolution": self.resolution,
             "window_size": self.window_size,
@@ -213,6 +218,7 @@ def resolve(
         _embed(cut, scores),
         fp32_layers=fp32_layers,
         weight_sparsity=cut.weight_sparsity,
+        structure_digest=block_structure.structure_digest,
     )
 
 

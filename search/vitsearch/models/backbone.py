@@ -288,6 +288,17 @@ class Backbone(Protocol):
         """
         ...
 
+    def structure_digest(self, model: nn.Module) -> str:
+        """Name the found structure that the units belong to.
+
+        Args:
+            model: Built by `build`, and possibly cut.
+
+        Returns:
+            The SHA-256 of the structure; empty if the family declares its units.
+        """
+        ...
+
     def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
         """List the layers behind the block structure.
 

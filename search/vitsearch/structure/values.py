@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
+
+from vitsearch_agent.base.canonical_json import digest as canonical_digest
 
 SCHEMA = 1
 """Raised when the same model may get another structure: results that depend on the old one are not used again."""
@@ -122,6 +125,11 @@ class Structure:
 
     parts: tuple[Part, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the parts, in hexadecimal: what is cut under the same names and indices."""
+        return canonical_digest({"schema": SCHEMA, "parts": asdict(self)["parts"]})
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
