@@ -254,13 +254,15 @@ def _times(values: torch.Tensor, mask: torch.Tensor, axis: int | None) -> torch.
 
 def _axis(values: torch.Tensor, channels: int, module: nn.Module) -> int | None:
     """The axis of the channels of `values`, next to `module`; None if they are not there."""
-    if isinstance(module, nn.Conv2d) or (values.ndim == 4 and values.shape[1] == channels):
-        axis = 1
-    elif values.shape[-1] == channels:
-        axis = values.ndim - 1
-    else:
-        axis = 1
+    is_map = values.ndim == 4 and values.shape[1] == channels and not _reads_last(module)
+    axis = 1 if isinstance(module, nn.Conv2d) or is_map else values.ndim - 1
     return axis if values.ndim > axis and values.shape[axis] == channels else None
+
+
+def _reads_last(module: nn.Module) -> bool:
+    """Whether the channels are the last axis of what a module reads."""
+    is_norm_of_tokens = isinstance(module, nn.LayerNorm) and not type(module).__name__.endswith("2d")
+    return isinstance(module, nn.Linear) or is_norm_of_tokens
 
 
 def _is_channel_norm(module: nn.Module) -> bool:

@@ -1,0 +1,120 @@
+"""What is found in small networks is cut exactly; what only looks like it is refused with a reason."""
+
+import copy
+import json
+from contextlib import ExitStack
+
+import pytest
+import torch
+from support import small_networks
+from torch import nn
+
+from vitsearch.structure import heads, widths
+from vitsearch.structure.find import find_structure, half
+from vitsearch.structure.values import Structure
+
+IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+NETWORKS = {
+    "depthwise convolution between": small_networks.on_maps(small_networks.convolutions()),
+    "consumer of kernel size 3": small_networks.on_maps(small_networks.convolutions(kernel=3)),
+    "squeeze and excitation": small_networks.on_maps(small_networks.convolutions(small_networks.squeeze())),
+    "response norm": small_networks.on_maps(small_networks.convolutions(small_networks.response_norm())),
+    "grouped convolution": small_networks.on_maps(small_networks.convolutions(nn.Conv2d(32, 32, 3, padding=1, groups=8))),
+    "layer norm": small_networks.OnTokens(small_networks.perceptron(nn.LayerNorm(small_networks.HIDDEN))),
+    "gate of two layers": small_networks.OnTokens(small_networks.Gated()),
+    "gate in one layer": small_networks.OnTokens(small_networks.Halves()),
+    "heads by part": small_networks.OnTokens(small_networks.Attention()),
+    "heads next to each other": small_networks.OnTokens(small_networks.Attention(by_head=True)),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_seed():
+    torch.manual_seed(0)
+
+
+def found(network: nn.Module) -> tuple[nn.Module, Structure]:
+    network = copy.deepcopy(network)
+    return network, find_structure(network, IMAGES)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_half_of_all_that_was_found_equals_the_mask(kind):
+    network, structure = found(NETWORKS[kind])
+    cut = copy.deepcopy(network)
+    with torch.no_grad(), ExitStack() as masks:
+        whole = network(IMAGES)
+        for part in structure.parts:
+            if part.heads is not None:
+                kept = half(part.heads.count)
+                masks.enter_context(heads.masked(network, part.heads, kept))
+                heads.keep_heads(cut, part.heads, kept)
+            if part.width is not None:
+                kept = half(part.width.units)
+                masks.enter_context(widths.masked(network, part.width, kept))
+                widths.keep_channels(cut, part.width, kept)
+        expected = network(IMAGES)
+        assert structure.parts
+        assert float((cut(IMAGES) - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+        assert not torch.allclose(whole, expected, rtol=1e-3)
+
+
+def test_a_model_that_was_cut_is_cut_again():
+    network, structure = found(NETWORKS["grouped convolution"])
+    (part,) = [part for part in structure.parts if part.width.grain > 1]
+    once, twice = copy.deepcopy(network), copy.deepcopy(network)
+    widths.keep_channels(once, part.width, [1, 5])
+    widths.keep_channels(twice, part.width, [1, 3, 5])
+    widths.keep_channels(twice, part.width, [0, 2])
+    assert widths.current_units(twice, part.width) == 2
+    with torch.no_grad():
+        assert torch.equal(once(IMAGES), twice(IMAGES))
+
+
+def test_the_unit_of_a_grouped_convolution_is_a_group():
+    _, structure = found(NETWORKS["grouped convolution"])
+    assert [part.width.grain for part in structure.parts] == [4, 1]
+    assert [part.width.units for part in structure.parts] == [8, 32]
+
+
+def test_channels_that_are_mixed_between_the_layers_are_refused_with_the_measured_reason():
+    _, structure = found(small_networks.OnTokens(small_networks.Mixed()))
+    assert structure.parts == ()
+    (refusal,) = structure.refusals
+    assert (refusal.kind, refusal.type) == ("width", "Mixed")
+    assert "of the largest value" in refusal.reason or "size" in refusal.reason
+
+
+def test_stems_classifiers_and_narrow_widths_are_left_alone():
+    narrow = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8))
+    _, structure = found(small_networks.OnTokens(narrow))
+    assert structure == Structure()
+
+
+def test_a_layer_is_cut_for_one_width_alone_and_the_one_that_can_be_fitted_is_preferred():
+    bottleneck = nn.Sequential(
+        nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 1)
+    )
+    _, structure = found(small_networks.on_maps(bottleneck))
+    assert [part.width.consumer for part in structure.parts] == ["1.branch.4", "2.branch.4"]
+
+
+def test_residual_blocks_have_the_place_where_their_branch_is_added():
+    _, structure = found(NETWORKS["depthwise convolution between"])
+    assert [part.name for part in structure.parts] == ["1", "2"]
+    assert all(part.removable for part in structure.parts)
+    (leaves, joins) = {(part.width_addition.leaves, part.width_addition.joins) for part in structure.parts[:1]}.pop()
+    assert (leaves, joins) == ("1", "1")
+
+
+def test_a_structure_is_the_same_after_json():
+    for network in NETWORKS.values():
+        _, structure = found(network)
+        again = Structure.from_json(json.loads(json.dumps(structure.to_json())))
+        assert again == structure
+        assert again.digest == structure.digest
+
+
+def test_what_is_found_does_not_depend_on_the_weights():
+    first, second = copy.deepcopy(NETWORKS["gate of two layers"]), small_networks.OnTokens(small_networks.Gated())
+    assert find_structure(first, IMAGES).digest == find_structure(second, IMAGES).digest
