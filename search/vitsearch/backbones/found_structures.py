@@ -15,10 +15,11 @@ from typing import Any
 import timm
 import torch
 
+from vitsearch import structure
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.storage.atomic_files import replacing
 from vitsearch.structure.find import find_structure
-from vitsearch.structure.values import SCHEMA, Structure
+from vitsearch.structure.values import Structure
 from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.system import user_cache_folder
 
@@ -41,19 +42,26 @@ def structure_of(recipe: BuildRecipe, pixels: int) -> Structure:
 
 @cache
 def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], pixels: int) -> Structure:
-    identity = {"schema": SCHEMA, "timm": timm.__version__, "architecture": architecture, "pixels": pixels}
+    identity = {"code": _code_digest(), "timm": timm.__version__, "architecture": architecture, "pixels": pixels}
     identity |= {"arguments": arguments}
     path = Path(user_cache_folder(), "structures", f"{digest(identity)}.json")
     try:
         return Structure.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is only a cache
-        structure = _find(BuildRecipe(architecture, dict(arguments)), pixels)
+        of_model = _find(BuildRecipe(architecture, dict(arguments)), pixels)
     try:
         with replacing(path) as file:
-            file.write(json.dumps(structure.to_json()).encode())
+            file.write(json.dumps(of_model.to_json()).encode())
     except OSError:  # a folder that cannot be written costs only time
         pass
-    return structure
+    return of_model
+
+
+@cache
+def _code_digest() -> str:
+    """Of the package that finds structures: what another version has found is found again."""
+    folder = Path(structure.__file__).parent
+    return digest([path.read_text() for path in sorted(folder.rglob("*.py"))])
 
 
 def _find(recipe: BuildRecipe, pixels: int) -> Structure:
