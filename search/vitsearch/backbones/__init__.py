@@ -29,6 +29,7 @@ group `vitsearch.backbones` (`name = "module:Class"`). `vitsearch.models.backbon
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from functools import cache
 from typing import Any
 
@@ -46,6 +47,7 @@ __all__ = [
     "ModelSpec",
     "find",
     "licence",
+    "matching",
     "native_resolution",
     "own_window",
     "preprocessing",
@@ -86,6 +88,37 @@ def find(name: str) -> Backbone:
     near = difflib.get_close_matches(name.partition(".")[0], variants, n=NEAR_NAMES, cutoff=0.4)
     kind = f"backbone of a supported family ({', '.join(FAMILIES.names())})"
     raise UnknownName(kind, name, near or BUILTIN)
+
+
+def matching(glob: str) -> tuple[str, ...]:
+    """List the models that match a glob.
+
+    Args:
+        glob: A name in which `*`, `?` and `[...]` stand for what they do in a shell; with a dot it is matched with the
+            names of weights, such as `deit_tiny_*.fb_in1k`.
+
+    Returns:
+        The names that `find` accepts, sorted.
+
+    Raises:
+        UnknownName: There are none; with the nearest names.
+    """
+    import timm  # torch: only for a file with a glob
+
+    names = [*timm.list_models(glob, include_tags="." in glob), *fnmatch.filter(BUILTIN, glob)]
+    if matches := tuple(sorted(filter(_is_accepted, {*names}))):
+        return matches
+    written = "".join(sign for sign in glob.partition(".")[0] if sign not in "*?[]")
+    near = difflib.get_close_matches(written, [*timm.list_models(), *BUILTIN], n=NEAR_NAMES, cutoff=0.4)
+    raise UnknownName("backbone that can be built", glob, list(filter(_is_accepted, near)) or BUILTIN)
+
+
+def _is_accepted(name: str) -> bool:
+    try:
+        find(name)
+    except UnknownName:
+        return False
+    return True
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:

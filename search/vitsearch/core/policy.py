@@ -155,6 +155,17 @@ class AskingPolicy:
 
 
 @dataclass(frozen=True)
+class BackbonePolicy:
+    """Which backbones take part."""
+
+    most_of_a_glob: int = rule(
+        50,
+        "Backbones that one glob of a space file may stand for: each is measured unpruned in every runtime and "
+        "precision, and its classifier is trained.",
+    )
+
+
+@dataclass(frozen=True)
 class ReferencePointPolicy:
     """The corner from which hypervolume is measured."""
 
@@ -263,6 +274,7 @@ class SearchPolicy:
     ending: EndingPolicy = EndingPolicy()
     asking: AskingPolicy = AskingPolicy()
     equality: EqualityPolicy = EqualityPolicy()
+    backbones: BackbonePolicy = BackbonePolicy()
     reference_point: ReferencePointPolicy = ReferencePointPolicy()
     measuring: MeasuringPolicy = MeasuringPolicy()
     rung_zero: RungZeroPolicy = RungZeroPolicy()

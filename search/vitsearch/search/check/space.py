@@ -153,7 +153,7 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CheckedFile:
     """The first step of `check_space`: what needs no data."""
-    judged = judge(path, overrides, backbones.supports)
+    judged = judge(path, overrides, backbones.supports, backbones.matching)
     return CheckedFile(judged, (*judged.warnings, *_known_bad(judged.draft.space)))
 
 
