@@ -11,6 +11,7 @@ import vitsearch as vs
 from support.terminal import shown
 from vitsearch.cli import device_tables, tables
 from vitsearch.cli.capabilities import COLUMNS, print_check
+from vitsearch.cli.checking import backbone_table
 from vitsearch.cli.doctor import print_devices, print_machine
 from vitsearch.cli.live import LiveView
 from vitsearch.cli.printed import PrintedDevice
@@ -26,6 +27,7 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.devices.survey import DevicePart, DeviceSurvey
 from vitsearch.search.admin.housekeeping import StoredDatabase, StudySummary
 from vitsearch.search.check.machine import Machine
+from vitsearch.search.check.unpruned_costs import BackboneCosts
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
@@ -222,3 +224,9 @@ def test_the_live_view(long_plan):
     view.ended(1, Record("confirmed", long_plan, metrics=metrics))
     said = words(lambda console: console.print(view))
     has(said, f"{BACKBONE}@28", *FLEET, "0.8712", "1.512", "2.568")
+
+
+def test_the_backbones_of_a_space():
+    costs = BackboneCosts(BACKBONE, (128, 160, 192, 224, 256), 224, 12345.6, 3.59, 24, 1234.0)
+    said = words(lambda console: console.print(backbone_table([costs])))
+    has(said, BACKBONE, "128", "256", "12,346", "3.59", "24", "20.6", "[min]")
