@@ -163,6 +163,11 @@ class BackbonePolicy:
         "Backbones that one glob of a space file may stand for: each is measured unpruned in every runtime and "
         "precision, and its classifier is trained.",
     )
+    most_choices: int = rule(
+        32,
+        "Choices of an untrained backbone that are measured to show that none can meet the limits. One with more is "
+        "searched: they would take longer than training its base.",
+    )
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ FormLookup = Callable[[Unpruned, str], str | None]
 class PlanSpace:
     """All plans of a space file that the backbones, the runtimes and the device support.
 
-    `deployable` says why the device cannot run a deployment.
+    `deployable` says why the device cannot run a deployment. `dropped` are backbones of the file that are not searched.
     """
 
     space: SearchSpace
@@ -68,6 +68,7 @@ class PlanSpace:
     own_window: OwnWindow = lambda backbone, resolution: None
     deployable: Callable[[Deployment], str | None] = lambda deployment: None
     form_of: FormLookup = lambda model, knob: None
+    dropped: frozenset[str] = frozenset()
 
     def plan(self, suggest: Suggest) -> Plan:
         """Build a plan from the answers of `suggest`. Only this method defines the order of the knobs."""
@@ -284,7 +285,7 @@ class PlanSpace:
         return tuple(self._unpruned(backbone))
 
     def backbones(self) -> tuple[str, ...]:
-        return tuple(choice.name for choice in self.space.space.backbone)
+        return tuple(choice.name for choice in self.space.space.backbone if choice.name not in self.dropped)
 
     def providers(self, runtime: str) -> tuple[str, ...]:
         """The providers of the file that the runtime has; its default one when the file names none."""

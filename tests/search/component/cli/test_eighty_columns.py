@@ -28,6 +28,7 @@ from vitsearch.devices.survey import DevicePart, DeviceSurvey
 from vitsearch.search.admin.housekeeping import StoredDatabase, StudySummary
 from vitsearch.search.check.machine import Machine
 from vitsearch.search.check.unpruned_costs import BackboneCosts
+from vitsearch.study.dropped_backbones import DroppedBackbone
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
@@ -230,3 +231,10 @@ def test_the_backbones_of_a_space():
     costs = BackboneCosts(BACKBONE, (128, 160, 192, 224, 256), 224, 12345.6, 3.59, 24, 1234.0)
     said = words(lambda console: console.print(backbone_table([costs])))
     has(said, BACKBONE, "128", "256", "12,346", "3.59", "24", "20.6", "[min]")
+
+
+def test_a_backbone_that_is_not_searched():
+    metric = next(iter(FLEET))
+    dropped = DroppedBackbone(BACKBONE, f"{BACKBONE}@224 ffn-50% int8_ptq", f"has {metric} 6.007, above 3", 7)
+    explanation = Explanation(STUDY, False, (), (), dropped=(dropped,))
+    has(words(print_explanation, explanation), "searched", BACKBONE, f"{BACKBONE}@224", metric, "6.007", "7")
