@@ -90,15 +90,16 @@ def find(name: str) -> Backbone:
     raise UnknownName(kind, name, near or BUILTIN)
 
 
-def matching(glob: str) -> tuple[str, ...]:
+def matching(glob: str, weights: str | None = None) -> tuple[str, ...]:
     """List the models that match a glob.
 
     Args:
         glob: A name in which `*`, `?` and `[...]` stand for what they do in a shell; with a dot it is matched with the
             names of weights, such as `deit_tiny_*.fb_in1k`.
+        weights: Starting weights (default: those that come with vitsearch, else those of the hub).
 
     Returns:
-        The names that `find` accepts, sorted.
+        The names that `find` accepts and that have such weights, sorted.
 
     Raises:
         UnknownName: There are none; with the nearest names.
@@ -106,19 +107,21 @@ def matching(glob: str) -> tuple[str, ...]:
     import timm  # torch: only for a file with a glob
 
     names = [*timm.list_models(glob, include_tags="." in glob), *fnmatch.filter(BUILTIN, glob)]
-    if matches := tuple(sorted(filter(_is_accepted, {*names}))):
+    if matches := tuple(sorted(name for name in {*names} if _has(name, weights))):
         return matches
     written = "".join(sign for sign in glob.partition(".")[0] if sign not in "*?[]")
     near = difflib.get_close_matches(written, [*timm.list_models(), *BUILTIN], n=NEAR_NAMES, cutoff=0.4)
-    raise UnknownName("backbone that can be built", glob, list(filter(_is_accepted, near)) or BUILTIN)
+    raise UnknownName("backbone that can be built", glob, [name for name in near if _has(name, weights)] or BUILTIN)
 
 
-def _is_accepted(name: str) -> bool:
+def _has(name: str, weights: str | None) -> bool:
+    """Whether a model can be built with weights of a kind; whether a file fits is judged where it is read."""
     try:
-        find(name)
+        family = find(name)
     except UnknownName:
         return False
-    return True
+    kind = weights or ("builtin" if name in BUILTIN else "hub")
+    return kind not in ("builtin", "hub") or family.supports(name, "weights", kind) is None
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:

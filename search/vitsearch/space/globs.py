@@ -14,9 +14,9 @@ from vitsearch.errors import UnknownName
 from vitsearch.space.nodes import Node, Path
 from vitsearch.space.problems import Problem
 
-Matching = Callable[[str], tuple[str, ...]]
-"""`matching(glob)` returns the names of models that match, sorted. Raises `UnknownName`, with near names, where there
-are none."""
+Matching = Callable[[str, str | None], tuple[str, ...]]
+"""`matching(glob, weights)` returns the names of models that match and can have these weights (None: those that a name
+has by default), sorted. Raises `UnknownName`, with near names, where there are none."""
 BACKBONE: Path = ("space", "backbone")
 SIGNS = "*?["
 
@@ -50,14 +50,14 @@ def expand(tree: Node, matching: Matching) -> tuple[Node, list[Problem]]:
     listed = {name for name in names if not is_glob(name)}
     expanded: list[Node] = []
     problems: list[Problem] = []
-    for item, name in zip(items, names, strict=True):
+    for index, (item, name) in enumerate(zip(items, names, strict=True)):
         if not is_glob(name):
             expanded.append(item)
             continue
         matches, wrong = _matches(item, matching)
         if wrong is not None:
-            path = (*BACKBONE, len(expanded)) if items is backbone.value else BACKBONE
-            problems.append(Problem(path, wrong))
+            path, at = ((*BACKBONE, index), (*BACKBONE, len(expanded))) if items is backbone.value else (BACKBONE, None)
+            problems.append(Problem(path, wrong, at))
             expanded.append(item)
             continue
         expanded += [_named(item, match) for match in matches if match not in listed]
@@ -68,15 +68,15 @@ def expand(tree: Node, matching: Matching) -> tuple[Node, list[Problem]]:
 def _matches(item: Node, matching: Matching) -> tuple[tuple[str, ...], str | None]:
     """The names that match a glob, and what is wrong with them."""
     glob, most = _name(item), POLICY.backbones.most_of_a_glob
+    weights = item.value.get("weights") if isinstance(item.value, dict) else None
+    source = weights.value if weights is not None and isinstance(weights.value, str) else None
     try:
-        names = matching(glob)
+        names = matching(glob, source)
     except UnknownName as error:
         return (), str(error)
     if len(names) > most:
         return names, f"{glob!r} matches {len(names)} backbones; allowed: up to {most}, write a narrower glob"
-    weights = item.value.get("weights") if isinstance(item.value, dict) else None
-    source = "" if weights is None else weights.value
-    if len(names) > 1 and isinstance(source, str) and source.startswith("file:"):
+    if len(names) > 1 and source is not None and source.startswith("file:"):
         return names, (
             f"weights {source!r} are those of one model, and {glob!r} matches {len(names)}: "
             f"{_some(names)}; name the one that they belong to"

@@ -42,6 +42,14 @@ def test_a_glob_matches_the_names_that_can_be_built():
     assert all(name.endswith(".fb_in1k") for name in tagged)
 
 
+def test_a_glob_matches_only_names_that_have_the_weights():
+    random, of_hub = backbones.matching("levit_[15]*", "none"), backbones.matching("levit_[15]*")
+    assert "levit_512" in random
+    assert "levit_512" not in of_hub
+    assert set(of_hub) < set(random)
+    assert backbones.matching("vit_*", "builtin") == ("vit_fmnist_p4",)
+
+
 def test_a_glob_without_a_match_shows_the_nearest_names():
     with pytest.raises(UnknownName, match=r"called 'lvit_\*'; did you mean .*; known: .*\blevit_128s\b"):
         backbones.matching("lvit_*")

@@ -15,7 +15,9 @@ NAMES = ("conv_l", "conv_m", "conv_s", "vit_fmnist_p4", "vit_s")
 MANY = tuple(f"net_{index:03d}" for index in range(60))
 
 
-def matching(glob, names=(*NAMES, *MANY)):
+def matching(glob, weights, names=(*NAMES, *MANY)):
+    if weights == "builtin":
+        names = ("vit_fmnist_p4",)
     if matches := tuple(sorted(fnmatch.filter(names, glob))):
         return matches
     raise UnknownName("backbone", glob, NAMES)
@@ -26,7 +28,7 @@ def supports(backbone, knob, value):
 
 
 def judged(*overrides, names=(*NAMES, *MANY)):
-    return judge(SMALL, overrides, supports, lambda glob: matching(glob, names))
+    return judge(SMALL, overrides, supports, lambda glob, weights: matching(glob, weights, names))
 
 
 def starts(*overrides):
@@ -54,6 +56,10 @@ def test_keys_beside_a_glob_hold_for_each_name():
     assert [(start.name, start.weights, start.mean) for start in section.backbone] == [
         (name, "none", (0.5,)) for name in ("conv_l", "conv_m", "conv_s")
     ]
+
+
+def test_a_glob_stands_for_models_that_have_the_weights_beside_it():
+    assert starts("space.backbone={name: vit_*, weights: builtin}") == [("vit_fmnist_p4", "builtin")]
 
 
 def test_a_name_that_is_written_out_keeps_its_own_keys():
@@ -96,6 +102,11 @@ def test_the_line_of_the_glob_is_that_of_its_names(tmp_path):
     path.write_text("\n".join([*lines[:place], "  backbone:", "    - vit_s", "    - conv_*", *lines[place + 1 :]]))
     source = judge(path, (), supports, matching).draft.source
     assert {source.location(("space", "backbone", index)).line for index in (1, 2, 3)} == {place + 3}
+
+
+def test_problems_have_the_number_of_the_glob_in_the_file():
+    lines = problems("space.backbone=[conv_*, vit_s, net_*, conf_*]")
+    assert [line.split(": ")[1] for line in lines] == ["space.backbone[2]", "space.backbone[3]"]
 
 
 def test_without_names_a_glob_stays_as_it_is():
