@@ -67,7 +67,7 @@ def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judg
     from vitsearch import backbones
     from vitsearch.space import judge
 
-    return judge(path, overrides, backbones.supports)
+    return judge(path, overrides, backbones.supports, backbones.matching)
 
 
 def run(

@@ -33,6 +33,7 @@ group `vitsearch.backbones` (`name = "module:Class"`). `vitsearch.models.backbon
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ __all__ = [
     "find",
     "found_levels",
     "licence",
+    "matching",
     "native_resolution",
     "own_window",
     "preprocessing",
@@ -104,6 +106,40 @@ def all_names() -> tuple[str, ...]:
 
     declared = [name for family in FAMILIES.names() for name in FAMILIES.get(family)().variants()]
     return tuple(sorted({*BUILTIN, *declared, *timm.list_models()}))
+
+
+def matching(glob: str, weights: str | None = None) -> tuple[str, ...]:
+    """List the models that match a glob.
+
+    Args:
+        glob: A name in which `*`, `?` and `[...]` stand for what they do in a shell; with a dot it is matched with the
+            names of weights, such as `deit_tiny_*.fb_in1k`.
+        weights: Starting weights (default: those that come with vitsearch, else those of the hub).
+
+    Returns:
+        The names that `find` accepts and that have such weights, sorted.
+
+    Raises:
+        UnknownName: There are none; with the nearest names.
+    """
+    import timm  # torch: only for a file with a glob
+
+    names = [*timm.list_models(glob, include_tags="." in glob), *fnmatch.filter(BUILTIN, glob)]
+    if matches := tuple(sorted(name for name in {*names} if _has(name, weights))):
+        return matches
+    written = "".join(sign for sign in glob.partition(".")[0] if sign not in "*?[]")
+    near = difflib.get_close_matches(written, [*timm.list_models(), *BUILTIN], n=NEAR_NAMES, cutoff=0.4)
+    raise UnknownName("backbone that can be built", glob, [name for name in near if _has(name, weights)] or BUILTIN)
+
+
+def _has(name: str, weights: str | None) -> bool:
+    """Whether a model can be built with weights of a kind; whether a file fits is judged where it is read."""
+    try:
+        family = find(name)
+    except UnknownName:
+        return False
+    kind = weights or ("builtin" if name in BUILTIN else "hub")
+    return kind not in ("builtin", "hub") or family.supports(name, "weights", kind) is None
 
 
 def supports(name: str, knob: str, value: Any) -> str | None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from vitsearch.cli.rows import Rows
 from vitsearch.cli.tables import counted
-from vitsearch.cli.terminal import say
+from vitsearch.cli.terminal import Terminal, say
 from vitsearch.core.json_value import json_text
 from vitsearch.errors import SpaceError
 from vitsearch_agent.base.printable import printable_lines
@@ -21,6 +22,7 @@ from vitsearch_agent.base.printable import printable_lines
 if TYPE_CHECKING:
     from vitsearch.search.check import CheckedFile
     from vitsearch.search.check.connections import Connections
+    from vitsearch.search.check.unpruned_costs import BackboneCosts
 
 SILENT_S = 2.0
 """After so long without a line, one says what is under way."""
@@ -48,6 +50,10 @@ class Report:
     def part(self, text: str) -> None:
         if text and not self.as_json:
             say(text)
+
+    def table(self, rows: Rows) -> None:
+        if not self.as_json:
+            Terminal().print(rows)
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Print those that were not printed yet."""
@@ -96,17 +102,36 @@ def check_all(request: CheckRequest, report: Report) -> None:
             valid = checked.require()
             with report.under_way("counting parameters and MACs of models"):
                 models = check.count_models(valid)
+            report.table(backbone_table(models.screening.backbones))
             report.part(models.describe())
             with report.under_way("timing training steps"):
                 time = check.estimate_time(valid)
             report.part(time.describe() if time is not None else "")
-            costs = check.Costs(models.models, models.unmeetable, time)
+            costs = models.with_time(time)
     if report.as_json:
         from vitsearch.search.check.printed import PrintedCheck
 
         typer.echo(json_text(PrintedCheck.of(review, tried, costs)))
     if tried is not None and tried.problems:
         raise typer.Exit(max(problem.exit_code for problem in tried.problems))
+
+
+def backbone_table(backbones: Sequence[BackboneCosts]) -> Rows:
+    """One row for each backbone of a space."""
+    rows = [
+        [
+            costs.backbone,
+            ", ".join(map(str, costs.resolutions)),
+            str(costs.base_resolution),
+            f"{costs.macs_m:,.0f}" if costs.macs_m >= 1000 else f"{costs.macs_m:.3g}",
+            f"{costs.params_m:.3g}",
+            str(costs.files),
+            f"{costs.screening_s / 60:.1f}",
+        ]
+        for costs in backbones
+    ]
+    headings = ["backbone", "resolution", "unpruned at", "MACs [M]", "params [M]", "files", "screening [min]"]
+    return Rows(headings, rows, ["backbone", "resolution"])
 
 
 def _connected(file: CheckedFile, report: Report) -> Connections | None:

@@ -155,6 +155,22 @@ class AskingPolicy:
 
 
 @dataclass(frozen=True)
+class BackbonePolicy:
+    """Which backbones take part."""
+
+    most_of_a_glob: int = rule(
+        50,
+        "Backbones that one glob of a space file may stand for: each is measured unpruned in every runtime and "
+        "precision, and its classifier is trained.",
+    )
+    most_choices: int = rule(
+        32,
+        "Choices of an untrained backbone that are measured to show that none can meet the limits. One with more is "
+        "searched: they would take longer than training its base.",
+    )
+
+
+@dataclass(frozen=True)
 class ReferencePointPolicy:
     """The corner from which hypervolume is measured."""
 
@@ -263,6 +279,7 @@ class SearchPolicy:
     ending: EndingPolicy = EndingPolicy()
     asking: AskingPolicy = AskingPolicy()
     equality: EqualityPolicy = EqualityPolicy()
+    backbones: BackbonePolicy = BackbonePolicy()
     reference_point: ReferencePointPolicy = ReferencePointPolicy()
     measuring: MeasuringPolicy = MeasuringPolicy()
     rung_zero: RungZeroPolicy = RungZeroPolicy()

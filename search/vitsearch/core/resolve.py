@@ -78,6 +78,17 @@ class Scores:
     depth: tuple[float, ...] = ()
     embed: tuple[float, ...] = ()
 
+    @classmethod
+    def equal(cls, structure: BlockStructure) -> Scores:
+        """Scores by which all units of a structure are equally important."""
+        blocks = structure.blocks
+        return cls(
+            tuple((1.0,) * block.heads for block in blocks),
+            tuple((1.0,) * block.ffn_width for block in blocks),
+            (1.0,) * len(blocks),
+            (1.0,) * structure.embed_dim,
+        )
+
     def to_json(self) -> dict[str, Any]:
         units = {"heads": [list(row) for row in self.heads], "ffn": [list(row) for row in self.ffn]}
         return units | {"depth": list(self.depth), "embed": list(self.embed)}

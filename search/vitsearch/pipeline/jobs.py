@@ -109,11 +109,15 @@ class BlockStructureFound:
 
 @dataclass(frozen=True)
 class BlockStructureJob(Job[BlockStructureFound]):
-    """What may be cut, importance of each unit, and the statistics for the closed-form refit."""
+    """What may be cut, importance of each unit, and the statistics for the closed-form refit.
+
+    Without images (`calibration` None) all units are equally important, and there are no statistics: for what is
+    untrained.
+    """
 
     stage = Stage.BLOCK_STRUCTURE
     source: Source
-    calibration: Calibration
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)

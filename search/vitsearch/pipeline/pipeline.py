@@ -34,7 +34,7 @@ from vitsearch.pipeline.fleet_measure import measurements_on
 from vitsearch.pipeline.jobs import Base, CompressionSpec, Evaluation, ExportJob, ProxyJob, QatJob, ScreenJob, TrainJob
 from vitsearch.pipeline.measure import ModelFile
 from vitsearch.pipeline.resolved_trial import KeyedModel, ResolvedTrial
-from vitsearch.pipeline.shared_stages import SharedStages
+from vitsearch.pipeline.shared_stages import SharedParts, SharedStages
 from vitsearch.storage.files import ScratchFiles, Store
 from vitsearch.storage.ledger import AccuracyRow, ArtifactRow, Row, TrainingRow
 from vitsearch.storage.measurements import DeviceResults
@@ -71,8 +71,21 @@ class Pipeline:
 
     async def resolve(self, plan: Plan) -> ResolvedTrial:
         """Resolve `plan` on its backbone. Trains the backbone's base first when its classifier is new."""
-        config, shared = self.config, await self._shared.parts(plan)
+        shared = await self._shared.parts(plan)
         self.base_accuracy[plan.backbone] = shared.base.accuracy
+        return self._resolved(plan, shared)
+
+    async def resolve_untrained(self, plan: Plan) -> ResolvedTrial:
+        """Resolve `plan` on its backbone with random weights, for `count` and `screen` alone: its graph, and what that
+        costs, is that of the trained backbone where every block loses the same share (`pruning_scope: uniform`)."""
+        return self._resolved(plan, await self._shared.untrained_parts(plan))
+
+    def has_base(self, plan: Plan) -> bool:
+        """Whether the base of a plan is trained, or needed no training."""
+        return self._shared.has_base(plan)
+
+    def _resolved(self, plan: Plan, shared: SharedParts) -> ResolvedTrial:
+        config = self.config
         resolved = resolve(plan, shared.structure, shared.scores, shared.sensitivity)
         calibrations = Calibrations.of(
             resolved, shared.structure, config.base_resolution(plan.backbone), config.structure_calibration
@@ -101,27 +114,35 @@ class Pipeline:
 
         It is measured `rounds` times by the screening protocol, counting earlier ones.
         """
-        key, graph_key, scratch = trial.stage_keys.screened, trial.stage_keys.graph, self._workspace.scratch
-
-        async def make() -> tuple[ArtifactRow, StageCost]:
-            deployment, target = trial.plan.deployment, trial.target
-            calibration = self.config.calibration
-            job = ScreenJob(self._workspace, trial.spec, deployment, target.opset, calibration, target.version, key)
-            graph, cost = await self.context.run(job)
-            where = scratch.address
-            return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
-
-        row = await self._once(Stage.SCREEN, key, lambda: self._ledger.artifact(key), make)
+        graph_key, scratch = trial.stage_keys.graph, self._workspace.scratch
+        row = await self._screened_file(trial)
         if self._measurements.rounds(graph_key, self.protocols.screen) < rounds:
             with self._scratch_files.using(row.sha256):
                 if not scratch.holds(row.sha256):  # measured and dropped, or the folder was emptied
-                    row, _ = await make()
+                    row, _ = await self._make_screened(trial)
                 with self._scratch_files.using(row.sha256):  # a rebuilt file may have another digest
                     file = _file(row, scratch, graph_key, trial.plan)
                     await self._measurements.measure(file, self.protocols.screen, rounds)
         elif self._measurements.pooled(graph_key) is None:  # another driver has measured it
             self._measurements.reload(graph_key)
         return self._metrics(row, graph_key)
+
+    async def count(self, trial: ResolvedTrial) -> Metrics:
+        """What the file of the graph says without a device: size, MACs and parameters."""
+        return self._of_file(await self._screened_file(trial))
+
+    async def _screened_file(self, trial: ResolvedTrial) -> ArtifactRow:
+        key = trial.stage_keys.screened
+        return await self._once(
+            Stage.SCREEN, key, lambda: self._ledger.artifact(key), lambda: self._make_screened(trial)
+        )
+
+    async def _make_screened(self, trial: ResolvedTrial) -> tuple[ArtifactRow, StageCost]:
+        key, deployment, target = trial.stage_keys.screened, trial.plan.deployment, trial.target
+        calibration, version, where = self.config.calibration, target.version, self._workspace.scratch.address
+        job = ScreenJob(self._workspace, trial.spec, deployment, target.opset, calibration, version, key)
+        graph, cost = await self.context.run(job)
+        return ArtifactRow(key, Stage.SCREEN, graph.sha256, graph.size_bytes, where, graph.detail()), cost
 
     async def proxy(self, trial: ResolvedTrial) -> Evaluation:
         """Rung 0: accuracy and divergence of the refitted model, without a gradient step."""

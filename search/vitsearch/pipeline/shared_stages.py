@@ -63,6 +63,7 @@ class SharedStages:
         self._workspace = context.workspace
         self._ledger = context.ledger
         self._parsed: dict[str, tuple[BlockStructure, Scores]] = {}
+        self._untrained: dict[Source, BlockStructure] = {}
 
     async def parts(self, plan: Plan) -> SharedParts:
         """Everything that a plan shares with others and that its resolution needs."""
@@ -86,19 +87,26 @@ class SharedStages:
             await self._teacher(plan, base),
         )
 
+    async def untrained_parts(self, plan: Plan) -> SharedParts:
+        """What the cost of a plan needs, before a base is trained: the structure of its backbone with random weights.
+        Its result is not stored."""
+        start = replace(self._start(plan), weights="none")
+        source = replace(start, resolution=plan.resolution, window_size=plan.window_size)
+        if source not in self._untrained:
+            analysis, _ = await self._context.run(BlockStructureJob(self._workspace, source, None))
+            self._untrained[source] = BlockStructure.from_json(analysis.block_structure)
+        structure, weights = self._untrained[source], self._config.starting_digest(start)
+        return SharedParts(weights, Base(weights, 0.0, 0), source, structure, Scores.equal(structure), "", None, None)
+
+    def has_base(self, plan: Plan) -> bool:
+        """Whether the base of a plan is trained, or needed no training."""
+        start, recipe = self._start(plan), self._config.base_recipe
+        key = self._base_key(start, self._config.starting_digest(start), recipe)
+        return self._ledger.training(key, recipe.rungs[-1]) is not None
+
     async def _base(self, source: Source, starting_digest: str, recipe: Recipe) -> Base:
         """The model with the user's classes, at its base resolution; trained when its classifier is new."""
-        key = digest(
-            {
-                "stage": Stage.BASE,
-                "backbone": source.backbone,
-                "view": asdict(source.view),
-                "start": starting_digest,
-                "recipe": recipe.in_keys(),
-                "data": asdict(self._config.data),
-            }
-        )
-        rung = recipe.rungs[-1]
+        key, rung = self._base_key(source, starting_digest, recipe), recipe.rungs[-1]
 
         async def make() -> tuple[TrainingRow, StageCost]:
             base, cost = await self._context.run(BaseJob(self._workspace, source, recipe))
@@ -109,6 +117,18 @@ class SharedStages:
             StageKey(Stage.BASE, key), lambda: self._ledger.training(key, rung), make
         )
         return Base(row.checkpoint_sha256 or "", row.accuracy, row.n)
+
+    def _base_key(self, source: Source, starting_digest: str, recipe: Recipe) -> str:
+        return digest(
+            {
+                "stage": Stage.BASE,
+                "backbone": source.backbone,
+                "view": asdict(source.view),
+                "start": starting_digest,
+                "recipe": recipe.in_keys(),
+                "data": asdict(self._config.data),
+            }
+        )
 
     async def reference(self, plan: Plan, base: Base) -> Reference:
         """What compressed models are compared with: the unpruned model on the holdout."""

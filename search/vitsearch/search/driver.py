@@ -11,12 +11,13 @@ import logging
 from dataclasses import dataclass, replace
 from functools import partial
 
-from vitsearch.core.figures import Metrics
+from vitsearch.core.figures import NO_METRICS, Metrics
 from vitsearch.core.limits import constraints
 from vitsearch.core.plan import Plan
 from vitsearch.core.record import Record, RunningTrial
 from vitsearch.pipeline.pipeline import Pipeline
 from vitsearch.pipeline.progress import TRAINED
+from vitsearch.search.backbone_screening import BackboneScreening
 from vitsearch.search.final_pass import FinalPass
 from vitsearch.search.forecast.cost_model import training_seconds
 from vitsearch.search.plan_requests import LeaderboardEntry, Requests, lost_beside_fp32
@@ -98,9 +99,7 @@ class Driver:
         reporting = asyncio.create_task(self._report_left())
         beside = [reporting, asyncio.create_task(self._watch())]
         try:
-            unpruned = UnprunedModels(self._session, self._pipeline, self._plans, self._forms)
-            baseline = await unpruned.baseline()
-            self._leaders = await unpruned.leaderboard()
+            baseline = await self._measure_unpruned()
             self._scheduler = self._make_scheduler(baseline)
             self._requests = Requests(self._study, self._plans, self._scheduler, self._leaders, self._space.search.seed)
             self._untried = UntriedPlans(searched_plans(self._plans, self._leaders), self._policy.ending.listed_plans)
@@ -120,6 +119,20 @@ class Driver:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await self._put_back()
+
+    async def _measure_unpruned(self) -> Metrics:
+        """Measure the baseline and the leaderboard. Backbones that cannot meet the limits are left out before a base is
+        trained: after the baseline only where limits refer to it."""
+        screening = BackboneScreening(self._session, self._pipeline, self._plans)
+        baseline = await self._unpruned().baseline() if screening.needs_baseline else None
+        self._plans = await screening.searched(baseline or NO_METRICS)
+        unpruned = self._unpruned()
+        baseline = baseline or await unpruned.baseline()
+        self._leaders = await unpruned.leaderboard()
+        return baseline
+
+    def _unpruned(self) -> UnprunedModels:
+        return UnprunedModels(self._session, self._pipeline, self._plans, self._forms)
 
     def _make_scheduler(self, baseline: Metrics) -> TrialScheduler:
         search, goals, pipeline = self._space.search, self._session.goals(baseline), self._pipeline

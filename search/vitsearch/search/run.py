@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from vitsearch.core.activity import doing
@@ -42,6 +42,7 @@ from vitsearch.storage.driver_id import DriverId
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stores import adopt_store
 from vitsearch.study.current_figures import CurrentFigures
+from vitsearch.study.dropped_backbones import dropped_backbones
 from vitsearch.study.file_forms import FileForms
 from vitsearch.study.identity import adopt_data
 from vitsearch.study.study import Study
@@ -89,7 +90,9 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
             progress.note(f"resuming {revived} trial{'s' if revived > 1 else ''} of an interrupted run")
         if study.space_change is not None:
             progress.note(f"the space file has changed: {study.space_change.describe()}; finished trials are kept")
-        report_unpruned(progress, plan_space(space, form_of=FileForms(study)), stored_leaders(study))
+        dropped = frozenset(backbone.backbone for backbone in dropped_backbones(study))
+        plans = replace(plan_space(space, form_of=FileForms(study)), dropped=dropped)
+        report_unpruned(progress, plans, stored_leaders(study))
         figures = CurrentFigures(ledger, space.measure.threads, study.fleets)
         Remaining(study, ledger, space, resources.trainers, figures).report_known(progress)
         failures = sum(record.outcome == "failed" for record in study.records().values())

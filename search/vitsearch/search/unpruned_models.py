@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any
 
 from vitsearch.core.caveats.classes import class_caveats
 from vitsearch.core.figures import Metrics
@@ -18,11 +17,11 @@ from vitsearch.pipeline.resolved_trial import ResolvedTrial
 from vitsearch.search.form_finder import FormFinder
 from vitsearch.search.plan_requests import LeaderboardEntry, lost_beside_fp32
 from vitsearch.search.session import Session
+from vitsearch.search.together import together
 from vitsearch.study.file_forms import FileForms
 from vitsearch.study.sampling import PlanSpace, Unpruned
 from vitsearch.study.study import Study
 
-T = TypeVar("T")
 MakeArtifact = Callable[[ResolvedTrial, int], Awaitable[tuple[Keys, Metrics]]]
 """A stage of the pipeline that makes the file after a rung and measures it."""
 
@@ -91,7 +90,7 @@ class UnprunedModels:
 
         Returns those that are complete: all but those whose precision is trained for.
         """
-        leaders = await _together(self._lead(model) for model in self._plans.unpruned_models())
+        leaders = await together(self._lead(model) for model in self._plans.unpruned_models())
         for plan, _ in leaders:
             if self._plans.contains(plan):
                 self._study.enqueue(self._plans.parameters(plan), "leaderboard")
@@ -169,14 +168,3 @@ class UnprunedModels:
         shown = "  ".join(f"{name} {value:.4g}" for name in names if (value := metrics.value(name)) is not None)
         notes = "; ".join(metrics.notes.values())
         self._progress.note("  ".join(part for part in (f"{what}: {plan_text(plan)}", shown, notes) if part))
-
-
-async def _together(started: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all, in order; the first exception ends the others."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in started]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,10 +3,10 @@ or confirmed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vitsearch.core.figures import Metrics
-from vitsearch.core.limits import constraints
+from vitsearch.core.limits import Bound, constraints
 from vitsearch.core.pareto import dominates, loss
 from vitsearch.core.record import Keys, Record, RunningTrial
 from vitsearch.search.goals import Goals
@@ -24,6 +24,14 @@ def judge_screen(posterior: Posterior, trial: RunningTrial) -> Record | None:
     if names := [name for name, value in broken.items() if value > 0]:
         return trial.to_record("infeasible", f"its screening measurement breaks {', '.join(names)}", broken)
     return _dominated(posterior, trial, broken)
+
+
+def missed_bound(limits: Sequence[Bound], metrics: Metrics) -> Bound | None:
+    """The bound that a model misses by most, even at the better end of its intervals; None where it may meet all."""
+    best = metrics.at_end(better=True).values
+    broken = {bound: bound.violation(seen) for bound in limits if (seen := best.get(bound.metric)) is not None}
+    worst = max(broken, key=broken.__getitem__, default=None)
+    return worst if worst is not None and broken[worst] > 0 else None
 
 
 def _dominated(posterior: Posterior, trial: RunningTrial, broken: Mapping[str, float]) -> Record | None:

@@ -66,7 +66,8 @@ class Knobs(Section):
     """The knobs that are searched. Each takes one value or a list; ratios also take {low, high, step}."""
 
     backbone: Backbones
-    """Names of backbones, or {name, weights}; mean, std, interpolation and crop_share beside the weights."""
+    """Names of backbones, or {name, weights}; mean, std, interpolation and crop_share beside the weights. A name may be
+    a glob of timm names, such as mobilenetv4_conv_*: a run stores the names that match."""
     resolution: Annotated[tuple[int, ...], Choices(Pixels)]
     """Side of the square input image, in pixels."""
     window_size: Annotated[tuple[int, ...], Choices(_Window, least=0)] = ()

@@ -1,6 +1,6 @@
 """Loading of a space file: the result is a SearchSpace, or one SpaceError with all problems.
 
-text --nodes--> tree --files: extends, overrides--> tree --sections--> SearchSpace --rules--> LoadedSpace
+text --nodes--> tree --files: extends, overrides; globs--> tree --sections--> SearchSpace --rules--> LoadedSpace
                                                     tree --parts--> SearchedValues --support--> values that nothing has
 """
 
@@ -20,6 +20,7 @@ from vitsearch.space.checks.support import Supports, find_unsupported
 from vitsearch.space.checks.valid_parts import SearchedValues, valid_data, valid_parts
 from vitsearch.space.error_messages import problems_of
 from vitsearch.space.files import Problems, override, read
+from vitsearch.space.globs import Matching, expand
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Node
 from vitsearch.space.problems import Problem, SourceMap, report_lines
@@ -78,22 +79,27 @@ class JudgedSpace(NamedTuple):
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedSpace:
     """Read `path` and the files that it extends, apply `KEY.PATH=VALUE` overrides, and check everything but what
-    the backbones support.
+    the backbones support. Globs of backbones stay as they are written.
 
     Raises one `SpaceError` with every problem.
     """
     return read_draft(path, overrides).require()
 
 
-def judge(path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports) -> JudgedSpace:
-    """Read and check everything, and collect the problems. Raises `SpaceError` only for an unreadable file.
+def judge(
+    path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports, matching: Matching | None = None
+) -> JudgedSpace:
+    """Read and check everything, with the names that `matching` gives for globs, and collect the problems. Raises
+    `SpaceError` only for an unreadable file.
 
     A value that no backbone can use is a problem where the file says it. Where the file alone is right, and an override
     has made the value unusable, it is a warning.
     """
-    draft = read_draft(path, overrides)
+    draft = read_draft(path, overrides, matching)
     problems, unused = find_unsupported(draft.searched, supports)
-    overridden = _made_by_overrides(draft, unused, read_draft(path), supports) if overrides and unused else []
+    overridden: list[Problem] = []
+    if overrides and unused:
+        overridden = _made_by_overrides(draft, unused, read_draft(path, (), matching), supports)
     wrong = [*problems, *(problem for problem in unused if problem not in overridden)]
     warnings = [f"{line}; it is left out" for line in draft.source.lines(overridden)]
     return JudgedSpace(draft, wrong, warnings)
@@ -114,11 +120,19 @@ def check(loaded: LoadedSpace, supports: Supports) -> list[str]:
     return loaded.source.lines([*problems, *unused])
 
 
-def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Draft:
-    """Read a space file. Raises `SpaceError` only where the text itself is unreadable."""
+def read_draft(path: str | os.PathLike[str], overrides: Sequence[str] = (), matching: Matching | None = None) -> Draft:
+    """Read a space file. Raises `SpaceError` only where the text itself is unreadable.
+
+    Globs of backbones become the names that `matching` gives for them; without it they stay as they are.
+    """
     file = FilePath(path)
     problems: Problems = []
-    return draft_of(override(read(file, problems), _with_open_trials(overrides), problems), str(file), problems)
+    tree = override(read(file, problems), _with_open_trials(overrides), problems)
+    if matching is None:
+        return draft_of(tree, str(file), problems)
+    tree, wrong = expand(tree, matching)
+    draft = draft_of(tree, str(file), problems)
+    return draft._replace(problems=[*draft.problems, *wrong], space=None) if wrong else draft
 
 
 def _with_open_trials(overrides: Sequence[str]) -> list[str]:

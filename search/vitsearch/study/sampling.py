@@ -58,7 +58,7 @@ FormLookup = Callable[[Unpruned, str], str | None]
 class PlanSpace:
     """All plans of a space file that the backbones, the runtimes and the device support.
 
-    `deployable` says why the device cannot run a deployment.
+    `deployable` says why the device cannot run a deployment. `dropped` are backbones of the file that are not searched.
     """
 
     space: SearchSpace
@@ -68,6 +68,7 @@ class PlanSpace:
     own_window: OwnWindow = lambda backbone, resolution: None
     deployable: Callable[[Deployment], str | None] = lambda deployment: None
     form_of: FormLookup = lambda model, knob: None
+    dropped: frozenset[str] = frozenset()
 
     def plan(self, suggest: Suggest) -> Plan:
         """Build a plan from the answers of `suggest`. Only this method defines the order of the knobs."""
@@ -275,8 +276,16 @@ class PlanSpace:
         methods = len(self._legal(backbone, "token_pruning_method")) * len(self._positions(backbone))
         return sum(methods if ratio else 1 for ratio in self._token_ratios(backbone))
 
+    def resolutions(self, backbone: str) -> tuple[int, ...]:
+        """The resolutions of the file that a backbone supports, in ascending order."""
+        return tuple(sorted(self._legal(backbone, "resolution")))
+
+    def unpruned_of(self, backbone: str) -> tuple[Unpruned, ...]:
+        """The models of the leaderboard that are of one backbone."""
+        return tuple(self._unpruned(backbone))
+
     def backbones(self) -> tuple[str, ...]:
-        return tuple(choice.name for choice in self.space.space.backbone)
+        return tuple(choice.name for choice in self.space.space.backbone if choice.name not in self.dropped)
 
     def providers(self, runtime: str) -> tuple[str, ...]:
         """The providers of the file that the runtime has; its default one when the file names none."""
@@ -311,9 +320,9 @@ class PlanSpace:
             return ("1", OPEN) if precisions.RUNTIMES[model.runtime].open_batch else ("1",)
         return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
 
-    def count_tried(self) -> int:
-        """The number of files that `auto` measures besides those of the leaderboard."""
-        models = list(self.unpruned_models())
+    def count_tried(self, backbone: str | None = None) -> int:
+        """The number of files that `auto` measures besides those of the leaderboard: of one backbone, or of all."""
+        models = list(self.unpruned_models() if backbone is None else self._unpruned(backbone))
         tried = (len(self.tried_forms(knob, model)) for knob in FORM_KNOBS if self.finds(knob) for model in models)
         return sum(max(0, count - 1) for count in tried)
 

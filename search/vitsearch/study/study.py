@@ -129,8 +129,8 @@ class Study:
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The stored attributes: space, space_changes, data, devices, fleets, protocol, choices, baseline,
-        leaderboard, reference_point, converged, waits; of what was shipped, environments and longer_trainings; and
-        retargeted:NAME."""
+        dropped_backbones, leaderboard, reference_point, converged, waits; of what was shipped, environments and
+        longer_trainings; and retargeted:NAME."""
         return self._view.attributes()
 
     def remember(self, key: str, value: Any) -> None:

@@ -18,7 +18,7 @@ from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, tokens
 from vitsearch.core.plan import Plan
-from vitsearch.core.resolve import BlockStructure, Scores, resolve
+from vitsearch.core.resolve import Scores, resolve
 from vitsearch.export import deploy
 from vitsearch.workers.images import torch_device
 
@@ -42,7 +42,7 @@ def count(plan: Plan, classes: int, channels: int) -> Counts:
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels, window_size=plan.window_size)
     model = family.build(spec).model.eval()
     structure = family.block_structure(model, spec)
-    resolved = resolve(plan, structure, _equal_scores(structure))
+    resolved = resolve(plan, structure, Scores.equal(structure))
     image = torch.zeros(1, channels, plan.resolution, plan.resolution)
     prune.apply(model, family, resolved, image)
     tokens.apply(model, resolved)
@@ -50,16 +50,6 @@ def count(plan: Plan, classes: int, channels: int) -> Counts:
     macs_m, params_m = macs.count(shipped, image)
     linear = sum(layer.weight.numel() for layer in shipped.modules() if isinstance(layer, nn.Linear))
     return Counts(params_m, macs_m, linear / 1e6)
-
-
-def _equal_scores(structure: BlockStructure) -> Scores:
-    blocks = structure.blocks
-    return Scores(
-        tuple((1.0,) * block.heads for block in blocks),
-        tuple((1.0,) * block.ffn_width for block in blocks),
-        (1.0,) * len(blocks),
-        (1.0,) * structure.embed_dim,
-    )
 
 
 def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads: int) -> float:

@@ -29,6 +29,7 @@ from vitsearch.core.confusion import Confusion
 from vitsearch.core.plan import Recipe
 from vitsearch.core.policy import POLICY
 from vitsearch.core.preprocessing import ModelView
+from vitsearch.core.resolve import Scores
 from vitsearch.data import review
 from vitsearch.data.arrays import Floats
 from vitsearch.errors import StageError
@@ -82,6 +83,11 @@ def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None
 
 def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFound:
     images, backbone = load_data(job.workspace), backbones.find(job.source.backbone)
+    if job.calibration is None:
+        structure = backbone.block_structure(
+            base_model(job.source, job.workspace), model_spec(job.source, job.workspace)
+        )
+        return jobs.BlockStructureFound(structure.to_json(), Scores.equal(structure).to_json(), "")
     model = base_model(job.source, job.workspace).to(torch_device())
     inputs = drawn(job.workspace, job.calibration, job.source.view, torch_device())
     labels = images.train.labels[drawn_rows(images, job.calibration)]

@@ -33,6 +33,11 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
         f"{EMULATED if explanation.emulated else ''}What each knob did in study {explanation.study}{_on(explanation)}",
         "bold",
     )
+    if explanation.dropped:
+        line()
+        line("Not searched: no base was trained for these", "bold")
+        for dropped in explanation.dropped:
+            line(dropped.describe())
     for objective in explanation.objectives:
         line()
         counted = f"{objective.measured} measured" + (

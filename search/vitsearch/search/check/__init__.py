@@ -5,6 +5,8 @@ weights.py  finished weights on some images of the data
 device.py   what of a space runs on its devices, by what their agents report
 machine.py  what this machine can do, and what it lacks
 costs.py    what a search will cost: its models, limits that cannot be met, time
+unpruned_costs.py  what each backbone costs unpruned, and the time to screen them all
+stage_seconds.py   how long a stage takes
 probes.py   several things asked at once, each for some seconds at most
 connections.py  what a run needs beside this machine: database, files, devices, the hub, the study it goes on with
 """

@@ -15,15 +15,14 @@ from vitsearch.core.precisions import LINEAR
 from vitsearch.core.stage import Stage
 from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
+from vitsearch.search.check.stage_seconds import CONFIRMING, SCREENING, stage_seconds, wall_seconds
+from vitsearch.search.check.unpruned_costs import Screening, same_model, screening_of
 from vitsearch.search.plan_space import plan_space
 from vitsearch.search.resources import trainers_here
-from vitsearch.search.watch.time_estimate import CONFIRM_PER_SCREEN
 from vitsearch.space import SearchSpace
-from vitsearch.storage.ledger import Ledger, has_tables, is_there, sqlite_file
 from vitsearch.study.sampling import PlanSpace
 from vitsearch_agent.base.system import THIS_MACHINE
 from vitsearch_agent.conditions.environment import is_virtual
-from vitsearch_agent.wire.protocol import CONFIRM, SCREEN
 
 if TYPE_CHECKING:
     from vitsearch.workers.space_costs import Counts
@@ -33,15 +32,6 @@ COUNTING_S, TIMING_S = 4.0, 4.0
 backbone are counted in any case."""
 CLASSES = 10
 """Of the models that are counted: the width of the classifier matters little."""
-SCREENING, CONFIRMING = (f"{Stage.MEASURE} {protocol.id}" for protocol in (SCREEN, CONFIRM))
-TYPICAL_S: Mapping[str, float] = {
-    Stage.SCREEN: 1.4,
-    Stage.PROXY: 1.3,
-    Stage.EXPORT: 4.3,
-    SCREENING: 3.6,
-    CONFIRMING: 12.5,
-}
-"""Mean wall seconds of each stage of the quickstart (28 pixels) on 2 cores, in a run of 2026-11-28."""
 REMEASURED, SCREENED_PER_TRAINING, EXPORTED_PER_TRAINING = 14, 6, 2
 """In five runs: the models of the front and near it that are measured again (12 to 17); for each training that the file
 allows, the plans that were screened (3.4 to 5.8) and exported for all runtimes (1.5 to 2.3). A search screens on while
@@ -49,9 +39,6 @@ plans need no training, so `search.candidates` is the least."""
 PRUNED_SHARE = 0.25
 """Of the time that training the unpruned models takes, at least: plans that are trained are pruned, and mostly of the
 faster backbones."""
-ALONE_SHARE = 0.6
-"""Of the time of the trainers or the device, whichever worked less: while the other one waited. Six runs took 7.1 to 67
-minutes, within 5 % of the longer time and this share of the shorter one."""
 BYTES = {"fp16": 2.0, "palette4": 0.5}
 """Of a parameter, at least; 4 for fp32, and for bf16, whose files keep fp32."""
 
@@ -99,10 +86,21 @@ class CountedModels:
     """Models of a space. `unmeetable` has a line for each limit that none of them can meet."""
 
     models: Models
+    screening: Screening
     unmeetable: tuple[str, ...]
 
     def describe(self) -> str:
-        return "\n".join([self.models.describe(), *self.unmeetable])
+        """Some lines, beside the table of backbones."""
+        count, wall = len(self.screening.backbones), _duration(self.screening.wall_s)
+        backbones = f"{count} backbones" if count > 1 else "backbone"
+        screening = (
+            f"screening: about {wall} for {self.screening.files} files of the unpruned {backbones} "
+            f"({self.screening.basis})."
+        )
+        return "\n".join([self.models.describe(), screening, *self.unmeetable])
+
+    def with_time(self, time: Time | None) -> Costs:
+        return Costs(self.models, self.screening, self.unmeetable, time)
 
 
 @dataclass(frozen=True)
@@ -137,20 +135,22 @@ class Costs:
 
     models: Models
     """The models of the space."""
+    screening: Screening
+    """The unpruned models, and how long it takes to screen them."""
     unmeetable: tuple[str, ...]
     """Limits that no model of the space can meet."""
     time: Time | None
     """Null where the file sets a time instead of a number of trainings."""
 
     def describe(self) -> str:
-        counted = CountedModels(self.models, self.unmeetable)
+        counted = CountedModels(self.models, self.screening, self.unmeetable)
         return "\n".join([counted.describe(), *([self.time.describe()] if self.time is not None else [])])
 
 
 def space_costs(valid: Valid) -> Costs:
     """Count models of the space and time a training step of each backbone, which takes some seconds."""
     counted = count_models(valid)
-    return Costs(counted.models, counted.unmeetable, estimate_time(valid))
+    return counted.with_time(estimate_time(valid))
 
 
 def count_models(valid: Valid) -> CountedModels:
@@ -165,7 +165,19 @@ def count_models(valid: Valid) -> CountedModels:
         _range(model.macs_m for model in counts),
         _range(sizes),
     )
-    return CountedModels(models, tuple(_unmeetable(space, plans, models, valid.data.channels)))
+
+    def counts_of(plan: Plan) -> Counts:
+        same = same_model(counted, plan)
+        return _count(plan, valid.data.channels) if same is None else counted[same]
+
+    screening = screening_of(space, plans, counts_of)
+    return CountedModels(models, screening, tuple(_unmeetable(space, plans, models, valid.data.channels)))
+
+
+def _count(plan: Plan, channels: int) -> Counts:
+    from vitsearch.workers.space_costs import count  # torch: only for those who count
+
+    return count(plan, CLASSES, channels)
 
 
 def _range(values: Iterable[float]) -> ValueRange:
@@ -200,26 +212,22 @@ class _Extreme:
 
 def _counted(plans: PlanSpace, channels: int) -> Iterator[tuple[Plan, Counts]]:
     """Plans with their parameters and MACs, in millions: the extremes, then random ones for some seconds."""
-    from vitsearch.workers.space_costs import count  # torch: only for those who count
-
     for backbone in plans.backbones():
         for is_largest in (True, False):
             plan = plans.plan(_Extreme(backbone, is_largest))
-            yield plan, count(plan, CLASSES, channels)
+            yield plan, _count(plan, channels)
     rng, begin = random.Random(0), time.perf_counter()
     while time.perf_counter() - begin < COUNTING_S:
         plan = plans.random(rng)
-        yield plan, count(plan, CLASSES, channels)
+        yield plan, _count(plan, channels)
 
 
 def _unmeetable(space: SearchSpace, plans: PlanSpace, models: Models, channels: int) -> Iterator[str]:
     """A line for each upper limit below the smallest model."""
-    from vitsearch.workers.space_costs import count  # torch: only for those who count
-
     limited = [name for name in ("params_m", "macs_m", "size_mb") if name in space.limits]
     if not limited:
         return
-    counts = count(plans.baseline(), CLASSES, channels)
+    counts = _count(plans.baseline(), channels)
     baseline = {"params_m": counts.params_m, "macs_m": counts.macs_m, "size_mb": _size_mb(counts, "fp32", space)}
     smallest = {"params_m": models.params_m.low, "macs_m": models.macs_m.low, "size_mb": models.size_mb.low}
     for bound in bounds({name: space.limits[name] for name in limited}, baseline):
@@ -241,7 +249,7 @@ def estimate_time(valid: Valid) -> Time | None:
     wanted = space.search.wanted
     if wanted is None:
         return None
-    seconds, source = _stage_seconds(space)
+    seconds, source = stage_seconds(space)
     unpruned, tried = len(list(plans.unpruned_models())) + 1, plans.count_tried()
     per_image = dict(_per_image(plans, valid.data.channels, space.resources.cpus))
     trained, bases = _training(plans, valid, per_image)
@@ -275,13 +283,9 @@ def estimate_time(valid: Valid) -> Time | None:
         trainers,
         work,
         device,
-        ValueRange(_wall(work.low / trainers, device.low), _wall(work.high / trainers, device.high)),
+        ValueRange(wall_seconds(work.low / trainers, device.low), wall_seconds(work.high / trainers, device.high)),
         tuple(basis),
     )
-
-
-def _wall(each_trainer_s: float, device_s: float) -> float:
-    return max(each_trainer_s, device_s) + ALONE_SHARE * min(each_trainer_s, device_s)
 
 
 def _phases_s(space: SearchSpace) -> float:
@@ -325,23 +329,6 @@ def _per_image(plans: PlanSpace, channels: int, threads: int) -> Iterator[tuple[
         yield backbone, training_seconds_per_image(plan, CLASSES, channels, threads)
         if time.perf_counter() - begin > TIMING_S:
             return
-
-
-def _stage_seconds(space: SearchSpace) -> tuple[Mapping[str, float], str]:
-    """Mean seconds of each stage, and where they are from: the database of the study if it has them."""
-    file = sqlite_file(space.storage)
-    typical = "means of the quickstart on 2 cores; larger models take longer"
-    if file is None or not is_there(file) or not has_tables(space.storage, "vs_stage_cost"):
-        return TYPICAL_S, typical
-    ledger = Ledger.to_read(space.storage)
-    try:
-        means = ledger.costs.means()
-    finally:
-        ledger.close()
-    if not TYPICAL_S.keys() - {CONFIRMING} <= means.keys():
-        return TYPICAL_S, typical
-    unconfirmed = {CONFIRMING: CONFIRM_PER_SCREEN * means[SCREENING]}  # where a search takes none
-    return unconfirmed | means, f"means of what is in {file}"
 
 
 def _duration(seconds: float) -> str:

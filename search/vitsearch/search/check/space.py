@@ -59,13 +59,20 @@ class Valid:
         random = "mean and std of the training images, as its weights are random"
         return {name: random if each is None else preprocessing_text(each) for name, each in preprocessings.items()}
 
+    def _readers(self) -> dict[str, list[str]]:
+        """The backbones that read images in one way, by its words."""
+        readers: dict[str, list[str]] = {}
+        for name, text in self.inputs().items():
+            readers.setdefault(text, []).append(name)
+        return readers
+
     def describe(self) -> str:
         """Some lines for the user, beside those of the data."""
         counted = "1 plan," if self.plans == 1 else f"{self.plans} plans,"
         return "\n".join(
             [
                 f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
-                *(f"input of {name}: {text}." for name, text in self.inputs().items()),
+                *(f"input of {', '.join(names)}: {text}." for text, names in self._readers().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
                 *(f"{token.describe()}." for token in self.tokens),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
@@ -153,7 +160,7 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CheckedFile:
     """The first step of `check_space`: what needs no data."""
-    judged = judge(path, overrides, backbones.supports)
+    judged = judge(path, overrides, backbones.supports, backbones.matching)
     return CheckedFile(judged, (*judged.warnings, *_known_bad(judged.draft.space)))
 
 

@@ -138,7 +138,7 @@ def _unusable_backbones(
         for path, choice in searched.backbones:
             reasons = [supports(choice.name, knob, value) for _, value in values] if choice.name in backbones else []
             if reasons and all(reason is not None for reason in reasons):
-                yield Problem(path, f"supports no {knob} of the file: {reasons[-1]}")
+                yield Problem(path, f"{choice.name} supports no {knob} of the file: {reasons[-1]}")
 
 
 def _baseline(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from vitsearch.space.globs import is_glob
 from vitsearch.space.knobs import BackboneSection, Baseline, Knobs
 from vitsearch.space.model import SearchSpace
 from vitsearch.space.nodes import Path
@@ -49,7 +50,8 @@ def valid_parts(raw: dict[str, Any]) -> dict[str, Any]:
 class SearchedValues:
     """What a space file asks of backbones and runtimes: the valid values of each knob, each with its key path.
 
-    `backbones` and `baseline` are as written: the baseline has its defaults where the file leaves a key out.
+    `backbones` and `baseline` are as written: the baseline has its defaults where the file leaves a key out. A glob is
+    no backbone.
     """
 
     backbones: tuple[tuple[Path, BackboneSection], ...]
@@ -63,7 +65,7 @@ class SearchedValues:
         baseline = _without_invalid_keys(Baseline, raw.get("baseline"))
         teacher = _part(raw, READS["teacher"])
         return cls(
-            backbones=values.pop("backbone"),
+            backbones=tuple(each for each in values.pop("backbone") if not is_glob(each[1].name)),
             values=values,
             baseline=baseline or Baseline(),
             teacher=teacher if isinstance(teacher, TeacherSection) else None,

@@ -16,6 +16,7 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.space import SearchSpace
 from vitsearch.space.changes import SpaceChange
 from vitsearch.storage.driver_id import DriverId
+from vitsearch.study.dropped_backbones import DroppedBackbone
 
 
 class _StoredSplit(TypedDict):
@@ -72,6 +73,7 @@ _OF_STUDY: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "protocol": (_as_stored, str),
     "choices": (_as_stored, dict[str, list[str]]),
     "baseline": (_baseline, Record),
+    "dropped_backbones": (lambda value: [DroppedBackbone.from_json(row) for row in value], list[DroppedBackbone]),
     "leaderboard": (_leaderboard, list[tuple[Record, dict[str, float]]]),
     "reference_point": (_as_stored, dict[str, float]),
     "converged": (_as_stored, _Converged),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vitsearch.study.dropped_backbones import DroppedBackbone
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import EffectVerdict, ObjectiveEffects
@@ -145,6 +146,8 @@ class PrintedExplanation:
     """Accuracies that were predicted and measured later."""
     calibration: tuple[str, ...]
     """What the predictions were worth, in plain lines."""
+    dropped: tuple[DroppedBackbone, ...]
+    """Backbones that were not searched, because they cannot meet the limits."""
 
     @classmethod
     def of(cls, explanation: Explanation) -> PrintedExplanation:
@@ -156,4 +159,5 @@ class PrintedExplanation:
             tuple(explanation.lines()),
             tuple(map(PrintedPredictedAccuracy.of, explanation.predictions)),
             () if explanation.calibration is None else tuple(explanation.calibration.lines()),
+            explanation.dropped,
         )

@@ -11,6 +11,7 @@ from vitsearch.core.record import Record
 from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_target
+from vitsearch.study.dropped_backbones import DroppedBackbone, dropped_backbones
 from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
@@ -109,6 +110,7 @@ class Explanation:
     objectives: tuple[ObjectiveEffects, ...]
     predictions: tuple[EvaluatedPrediction, ...]
     shown_devices: tuple[str, ...] = ()
+    dropped: tuple[DroppedBackbone, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """What a person should know, one sentence for each: what gains nothing, and what makes it worse."""
@@ -151,7 +153,8 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     figures = {number: current.now(record)[0] for number, record in records.items()}
     objectives = objective_effects(space.objectives, records, figures)
     devices = tuple(shown_target(name, study.devices) for name in space.device_names)
-    return Explanation(study.name, study.is_emulated, objectives, tuple(predictions_of(records, figures)), devices)
+    predictions = tuple(predictions_of(records, figures))
+    return Explanation(study.name, study.is_emulated, objectives, predictions, devices, dropped_backbones(study))
 
 
 def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[EvaluatedPrediction]:

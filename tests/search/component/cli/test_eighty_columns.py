@@ -11,6 +11,7 @@ import vitsearch as vs
 from support.terminal import shown
 from vitsearch.cli import device_tables, tables
 from vitsearch.cli.capabilities import COLUMNS, print_check
+from vitsearch.cli.checking import backbone_table
 from vitsearch.cli.doctor import print_devices, print_machine
 from vitsearch.cli.live import LiveView
 from vitsearch.cli.printed import PrintedDevice
@@ -26,6 +27,8 @@ from vitsearch.core.record import Keys, Record
 from vitsearch.devices.survey import DevicePart, DeviceSurvey
 from vitsearch.search.admin.housekeeping import StoredDatabase, StudySummary
 from vitsearch.search.check.machine import Machine
+from vitsearch.search.check.unpruned_costs import BackboneCosts
+from vitsearch.study.dropped_backbones import DroppedBackbone
 from vitsearch.study.front import Front, Point
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import Explanation
@@ -222,3 +225,16 @@ def test_the_live_view(long_plan):
     view.ended(1, Record("confirmed", long_plan, metrics=metrics))
     said = words(lambda console: console.print(view))
     has(said, f"{BACKBONE}@28", *FLEET, "0.8712", "1.512", "2.568")
+
+
+def test_the_backbones_of_a_space():
+    costs = BackboneCosts(BACKBONE, (128, 160, 192, 224, 256), 224, 12345.6, 3.59, 24, 1234.0)
+    said = words(lambda console: console.print(backbone_table([costs])))
+    has(said, BACKBONE, "128", "256", "12,346", "3.59", "24", "20.6", "[min]")
+
+
+def test_a_backbone_that_is_not_searched():
+    metric = next(iter(FLEET))
+    dropped = DroppedBackbone(BACKBONE, f"{BACKBONE}@224 ffn-50% int8_ptq", f"has {metric} 6.007, above 3", 7)
+    explanation = Explanation(STUDY, False, (), (), dropped=(dropped,))
+    has(words(print_explanation, explanation), "searched", BACKBONE, f"{BACKBONE}@224", metric, "6.007", "7")

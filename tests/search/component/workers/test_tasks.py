@@ -220,6 +220,15 @@ def test_static_int8_is_calibrated_on_seeded_training_images(workspace, screened
     assert all(image.tobytes() in train for image in pixels)
 
 
+def test_what_can_be_cut_is_known_without_images_and_without_trained_weights(workspace, block_structure, monkeypatch):
+    monkeypatch.setattr(tasks, "drawn", None)
+    untrained = jobs.Source("vit_fmnist_p4", "none", 28, FASHION_MNIST)
+    structure = tasks.find_block_structure(jobs.BlockStructureJob(workspace, untrained, None))
+    assert structure.block_structure == block_structure.block_structure
+    assert structure.statistics_sha256 == ""
+    assert {score for row in structure.scores["ffn"] for score in row} == {1.0}
+
+
 def test_the_proxy_of_an_uncut_model_has_no_divergence(workspace, cut, reference):
     seen = tasks.score_proxy(jobs.ProxyJob(workspace, cut(0, 0), reference))
     assert seen.kl == pytest.approx(0.0, abs=1e-6)

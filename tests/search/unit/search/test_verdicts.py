@@ -8,7 +8,7 @@ from support.schedulers import KEYS, PLAN, metrics, posterior_of, screened
 from vitsearch.core.figures import Figure, Metrics
 from vitsearch.core.limits import Bound
 from vitsearch.core.record import RunningTrial
-from vitsearch.search.verdicts import judge_screen
+from vitsearch.search.verdicts import judge_screen, missed_bound
 
 
 def test_a_screening_measurement_that_breaks_a_limit_is_infeasible(plan):
@@ -71,3 +71,16 @@ def test_what_was_measured_since_a_record_was_written_decides(confirmed):
     assert judge_screen(posterior_of(records, margin=0.0), measured(2.5, 0.0)).outcome == "dominated"
     now = posterior_of(records, margin=0.0, device_metrics=lambda _: metrics(cpu_ms_p50=3.0))
     assert judge_screen(now, measured(2.5, 0.0)) is None
+
+
+def test_a_limit_is_missed_only_where_the_better_end_misses_it():
+    limit = Bound("cpu_ms_p50", "<=", 2.0)
+    assert missed_bound([limit], measured(2.1, 0.1).metrics) is None
+    assert missed_bound([limit], measured(2.1, 0.01).metrics) == limit
+
+
+def test_of_several_limits_the_one_that_is_missed_by_most_is_named():
+    slow, large = Bound("cpu_ms_p50", "<=", 2.0), Bound("size_mb", "<=", 1.0)
+    assert missed_bound([slow, large], metrics(cpu_ms_p50=3.0, size_mb=4.0)) == large
+    assert missed_bound([slow, large], metrics(cpu_ms_p50=None, size_mb=1.0)) is None
+    assert missed_bound([], metrics(cpu_ms_p50=3.0)) is None

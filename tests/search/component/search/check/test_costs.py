@@ -9,6 +9,7 @@ import pytest
 from support import SPACE_FILES
 from vitsearch.core.stage import Stage
 from vitsearch.search.check import check_space, costs, space_costs
+from vitsearch.search.check.stage_seconds import wall_seconds
 from vitsearch.storage.ledger import Ledger
 from vitsearch.storage.stage_cost import StageCost
 
@@ -100,7 +101,7 @@ def test_the_time_has_its_basis():
     [(197, 374, 494), (259, 457, 604), (188, 328, 424), (330 / 2, 378, 457), (7288 / 2, 457, 4026)],
 )
 def test_the_wall_time_is_near_that_of_recorded_runs(each_trainer_s, device_s, wall_s):
-    assert costs._wall(each_trainer_s, device_s) == pytest.approx(wall_s, rel=0.05)
+    assert wall_seconds(each_trainer_s, device_s) == pytest.approx(wall_s, rel=0.05)
 
 
 def test_the_estimate_for_the_quickstart_holds_what_recorded_runs_took(monkeypatch):
@@ -138,6 +139,20 @@ def test_a_study_without_a_confirmation_is_a_basis_too(tmp_path):
     assert "means of what is in" in found("space.backbone=vit_fmnist_p4", f"storage={storage}").time.basis[0]
 
 
+def test_each_backbone_is_listed_unpruned():
+    chosen = "space.backbone=[vit_fmnist_p4, efficientvit_fmnist]", "space.resolution=[24, 28]"
+    screening = found(*chosen, "space.quantization=[fp32, int8_ptq]", "space.batch=1").screening
+    vit, efficientvit = screening.backbones
+    assert (vit.backbone, vit.resolutions, vit.base_resolution) == ("vit_fmnist_p4", (24, 28), 28)
+    assert (vit.params_m, vit.macs_m) == (pytest.approx(2.684554), pytest.approx(138.622848))
+    assert vit.files == 2
+    assert vit.screening_s == pytest.approx(2 * (4.3 + 3.6))
+    assert efficientvit.files == 3  # auto also tries int8 in its convolutions
+    assert efficientvit.screening_s == pytest.approx(2 * (4.3 + 3.6) + 1.4 + 3.6)
+    assert screening.files == 5
+    assert 5 * 3.6 < screening.wall_s < vit.screening_s + efficientvit.screening_s
+
+
 def test_without_a_number_of_trainings_no_time_is_estimated():
     assert found("space.backbone=vit_fmnist_p4", "search.budget=1h").time is None
 
@@ -146,6 +161,7 @@ def test_the_costs_in_words():
     text = found("space.backbone=vit_fmnist_p4").describe()
     assert text.startswith("models: ")
     assert "million parameters" in text
+    assert "\nscreening: about " in text
     assert "\ntime: about " in text
     assert "in all with " in text
 

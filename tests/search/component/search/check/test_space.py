@@ -119,6 +119,15 @@ def test_a_known_bad_combination_is_a_warning_with_its_reason_and_figure():
     assert "0.98 to 1.12 times the CPU time of fp32" in checked.warnings[0]
 
 
+def test_a_glob_stands_for_the_names_that_match(problems, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE.format(**RIGHT | {"backbone": "[vit_fmnist_p4, '*_fmnist*']"}))
+    names = check_space(path).require().space.choices_of("backbone")
+    assert names == ("vit_fmnist_p4", "efficientvit_fmnist", "mobilevit_fmnist")
+    (line,) = problems(backbone="[vit_fmnist_p4, 'mobilvit_?_*']")
+    assert line.startswith("line 7: space.backbone[1]: no backbone that can be built is called 'mobilvit_?_*'; did you")
+
+
 def test_no_more_trainings_are_promised_than_the_file_allows():
     """A search ends before its last training when it has converged."""
     assert ", of which at most 8 will be trained." in check_space(QUICKSTART).require().describe()

@@ -40,14 +40,14 @@ def test_a_value_that_one_backbone_supports_is_accepted():
 
 def test_a_backbone_without_a_supported_resolution_is_reported():
     assert lines("space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=[20, 28]") == [
-        "override: space.backbone[1]: supports no resolution of the file: not a multiple of 8"
+        "override: space.backbone[1]: vit_p8 supports no resolution of the file: not a multiple of 8"
     ]
 
 
 def test_a_backbone_without_a_supported_distillation_is_reported():
     overrides = "space.backbone=[vit_fmnist_p4, vit_p8]", "space.resolution=24", "space.distillation=token"
     assert lines(*overrides) == [
-        "override: space.backbone[1]: supports no distillation of the file: has no distillation head"
+        "override: space.backbone[1]: vit_p8 supports no distillation of the file: has no distillation head"
     ]
 
 
@@ -101,7 +101,7 @@ def test_a_window_that_divides_no_map_is_reported():
 
 def test_a_backbone_that_cannot_be_exported_is_reported():
     assert lines("space.backbone=[vit_fmnist_p4, huge]") == [
-        "override: space.backbone[1]: supports no quantization of the file: huge cannot be exported"
+        "override: space.backbone[1]: huge supports no quantization of the file: huge cannot be exported"
     ]
 
 
