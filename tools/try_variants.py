@@ -30,6 +30,7 @@ from typing import Any
 
 import timm
 import torch
+import variants_page  # beside this file
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
@@ -51,8 +52,6 @@ from vitsearch.workers.exporting import write
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "variants.json"
 RUN_IN = ("onnxruntime", "openvino")
 LIMIT_S = 900
-EXACT = 1e-5
-"""Of the largest logit: the difference of the cut model to the masked one."""
 CLASSES = 10
 LARGEST = 150e6
 """Parameters of a variant that is tried here; larger architectures are named with this reason."""
@@ -71,7 +70,7 @@ def main() -> int:
         results["variants"][name] = outcome = _in_child(name)
         print(name, {key: value for key, value in outcome.items() if key != "refusals"}, flush=True)
         _save(results)
-    print(json.dumps(admitted(results), indent=2))
+    print(variants_page.tables(results).partition("\n")[0])
     return 0
 
 
@@ -139,9 +138,9 @@ def _send(connection: Connection, name: str) -> None:
 
 
 def _try(name: str) -> dict[str, Any]:
-    family = backbones.find(name)
+    family: Any = backbones.find(name)
     refused = family.supports(name, "quantization", "fp32")
-    if refused is None and sum(v.numel() for v in family.unbuilt(name).parameters()) > LARGEST:  # type: ignore[attr-defined]
+    if refused is None and sum(values.numel() for values in family.unbuilt(name).parameters()) > LARGEST:
         refused = f"more than {LARGEST / 1e6:.0f} million parameters: too large to be tried here"
     if refused is not None:
         return {"reason": refused}
@@ -149,7 +148,8 @@ def _try(name: str) -> dict[str, Any]:
     spec = ModelSpec(name, "none", pixels, CLASSES)
     started = time.process_time()
     model = family.build(spec).model
-    outcome: dict[str, Any] = {"family": family.family, "pixels": pixels, "find_cpu_s": round(time.process_time() - started, 1)}
+    seconds = round(time.process_time() - started, 1)
+    outcome: dict[str, Any] = {"family": family.family, "pixels": pixels, "find_cpu_s": seconds}
     draw_vectors(model)
     raise_layer_scales(model)
     outcome |= _parts(family, model)
@@ -198,7 +198,9 @@ def _half(family: Any, model: torch.nn.Module, spec: ModelSpec) -> ResolvedPlan:
 def _parity(family: Any, name: str, model: torch.nn.Module, images: torch.Tensor, runtime: str) -> float | str:
     """The difference of the file to torch, of the largest logit, or why there is none."""
     features = RUNTIMES[runtime]
-    deployment = Deployment("local", runtime, next(iter(features.providers)), "fp32", None if features.open_batch else 1)
+    deployment = Deployment(
+        "local", runtime, next(iter(features.providers)), "fp32", None if features.open_batch else 1
+    )
     try:
         ships = deploy.deployed(model, family, tuple(images.shape))
         with tempfile.TemporaryDirectory() as folder:
@@ -211,38 +213,6 @@ def _parity(family: Any, name: str, model: torch.nn.Module, images: torch.Tensor
 def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, VitsearchError) and text else f"{type(error).__name__}: {text}"
-
-
-def works(outcome: dict[str, Any]) -> bool:
-    """Whether a variant is exact when it is cut, and runs in both runtimes."""
-    if "reason" in outcome:
-        return False
-    return outcome["cut_error"] <= EXACT and all(isinstance(value, float) for value in outcome["parity"].values())
-
-
-def admitted(results: dict[str, Any]) -> dict[str, Any]:
-    """How many names take part at each level: those with a class that a variant of their module proves."""
-    proved: dict[str, dict[str, set[str]]] = collections.defaultdict(lambda: collections.defaultdict(set))
-    tried: dict[str, list[bool]] = collections.defaultdict(list)
-    for name, outcome in results["variants"].items():
-        module = results["names"][name]["module"]
-        tried[module].append(works(outcome))
-        if works(outcome):
-            for kind in ("widths", "heads", "blocks"):
-                proved[module][kind] |= {*outcome[kind]}
-    counts: collections.Counter[str] = collections.Counter()
-    for entry in results["names"].values():
-        module = entry["module"]
-        counts["names"] += 1
-        if not any(tried[module]) or 4 * entry["params_m"] * 1e6 >= 2**31:
-            continue
-        counts["admitted"] += 1
-        for kind, classes in proved[module].items():
-            counts[kind] += "declared" in classes or not classes.isdisjoint(entry["classes"])
-    finished = [outcome for outcome in results["variants"].values()]
-    seconds = sorted(outcome["find_cpu_s"] for outcome in finished if "find_cpu_s" in outcome)
-    timing = {"find_cpu_s_p50": seconds[len(seconds) // 2], "find_cpu_s_p90": seconds[len(seconds) * 9 // 10]} if seconds else {}
-    return {"variants": len(finished), "work": sum(map(works, finished)), **counts, **timing}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the sweep over timm's architectures found, as Markdown: docs/capabilities.md and the site's page of all names.
 
-    python tools/variants_page.py            writes the tables of docs/capabilities.md again, from benchmarks/variants.json
+python tools/variants_page.py     writes the tables of docs/capabilities.md again, from benchmarks/variants.json
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def tables(swept: Results) -> str:
     working = {name: outcome for name, outcome in sorted(outcomes.items()) if works(outcome)}
     counted = {level: sum(level in each for each in levels.values()) for level in LEVELS}
     text = [
-        f"{len(levels):,} of timm's {len(swept['names']):,} names take part: {counted['widths']:,} with hidden channels "
-        f"that can be cut, {counted['heads']:,} with heads, {counted['blocks']:,} with blocks that can be dropped. "
-        f"{len(outcomes)} variants were tried, {len(working)} of them work. To build one and find its structure took "
+        f"{len(levels):,} of timm's {len(swept['names']):,} names take part: {counted['widths']:,} with hidden "
+        f"channels that can be cut, {counted['heads']:,} with heads, {counted['blocks']:,} with blocks that can be "
+        f"dropped. {len(outcomes)} variants were tried, {len(working)} of them work. To build one and find its structure took "
         f"{seconds[len(seconds) // 2]:.1f} CPU-seconds in the median, {seconds[len(seconds) * 9 // 10]:.1f} for 90 %.",
         "",
         "| variant | module | px | hidden channels | heads | blocks | onnxruntime | OpenVINO |",
@@ -114,8 +114,9 @@ def all_names(swept: Results) -> Iterator[str]:
     """The page of all admitted names, by timm module, which the search of the site finds."""
     yield "# Models\n"
     yield (
-        "Every name of timm that takes part, by module: w for hidden channels that can be cut, h for heads, b for blocks that "
-        "can be dropped. `vitsearch capabilities NAME` says more, and [capabilities](../capabilities.md) what was tried.\n"
+        "Every name of timm that takes part, by module: w for hidden channels that can be cut, h for heads, b for "
+        "blocks that can be dropped. `vitsearch capabilities NAME` says more, and [capabilities](../capabilities.md) "
+        "what was tried.\n"
     )
     levels = levels_of_names(swept)
     for module in sorted({swept["names"][name]["module"] for name in levels}):

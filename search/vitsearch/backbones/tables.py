@@ -51,7 +51,9 @@ def _resampled(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
     (axis,) = differing[:1]
     for prefix in range(3) if len(differing) == 1 else ():
         sides = [math.isqrt(length - prefix) for length in (value.shape[axis], wanted[axis])]
-        if all(side > 0 and side**2 == n - prefix for side, n in zip(sides, (value.shape[axis], wanted[axis]), strict=True)):
+        if all(
+            side > 0 and side**2 == n - prefix for side, n in zip(sides, (value.shape[axis], wanted[axis]), strict=True)
+        ):
             head, grid = value.split([prefix, value.shape[axis] - prefix], axis)
             square = grid.unflatten(axis, (sides[0], sides[0]))
             resized = _interpolated(square, [axis, axis + 1], [sides[1], sides[1]]).flatten(axis, axis + 1)

@@ -2,8 +2,9 @@
 
 The only module that imports torch_pruning. Heads and the residual stream are sliced by the family, which knows its
 layout. So are the FFN channels of models whose structure was found; those of the other families go through
-torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between the two layers. Its `BasePruner` is not used: on half of the families it fails or silently
-prunes nothing, and its default arguments keep models alive.
+torch_pruning's dependency graph, which also follows the norms and depthwise convolutions between the two layers. Its
+`BasePruner` is not used: on half of the families it fails or silently prunes nothing, and its default arguments keep
+models alive.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def apply(model: nn.Module, backbone: Backbone, resolved: ResolvedPlan, example_
     """
     digest = backbone.structure_digest(model)
     if resolved.structure_digest not in ("", digest):
-        other = f"{resolved.backbone}: the structure found here is not the one of the plan; is timm {timm.__version__} that"
-        raise StageError("prune", "mismatch", f"{other} of the machine that started the study?")
+        wrong = f"{resolved.backbone}: the structure found with timm {timm.__version__} here is not the one of the plan"
+        raise StageError("prune", "mismatch", wrong)
     units = backbone.units(model)
     if len(units) != len(resolved.blocks):
         raise StageError("prune", "mismatch", f"resolved plan of {len(resolved.blocks)} blocks, model of {len(units)}")

@@ -13,7 +13,7 @@ pruning, which loses more. It needs no forward pass and no labels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from torch import nn
@@ -71,16 +71,19 @@ def least_squares(weight: Matrix, moments: Matrix, kept: list[int], ridge: float
 def _cuts(
     pruned: nn.Module, base: nn.Module, backbone: Backbone, resolved: ResolvedPlan, statistics: Statistics
 ) -> Iterator[tuple[Layer, Layer, nn.Module | None, list[int], UnitStatistics | None]]:
-    """Each consumer that lost columns and can be fitted: the old layer, the cut one, the norm behind it, kept columns, statistics."""
+    """Each consumer that lost columns and can be fitted: the old layer, the cut one, the norm behind it, the columns
+    that stay, the statistics."""
     if len(resolved.blocks) != len(statistics.blocks):
         wrong = f"statistics of {len(statistics.blocks)} blocks, resolved plan of {len(resolved.blocks)}"
         raise StageError("refit", "mismatch", wrong)
     whole, cut = backbone.units(base), backbone.units(pruned)
     for old, new, kept, seen in zip(whole, cut, resolved.blocks, statistics.blocks, strict=True):
-        if old.proj is not None and new.proj is not None and len(kept.heads) < old.heads:
-            if matrices.can_be_fitted(old.proj):
-                yield old.proj, new.proj, new.proj_norm, old.head_columns(kept.heads), seen.heads
-        if old.fc2 is not None and new.fc2 is not None and len(kept.ffn) < old.ffn_width:
-            if matrices.can_be_fitted(old.fc2):
-                columns = matrices.columns_of(old.fc2, old.ffn_columns(kept.ffn))
-                yield old.fc2, new.fc2, new.fc2_norm, columns, seen.ffn
+        if _is_fitted(old.proj) and new.proj is not None and len(kept.heads) < old.heads:
+            yield old.proj, new.proj, new.proj_norm, old.head_columns(kept.heads), seen.heads
+        if _is_fitted(old.fc2) and new.fc2 is not None and len(kept.ffn) < old.ffn_width:
+            columns = matrices.columns_of(old.fc2, old.ffn_columns(kept.ffn))
+            yield old.fc2, new.fc2, new.fc2_norm, columns, seen.ffn
+
+
+def _is_fitted(layer: Layer | None) -> TypeGuard[Layer]:
+    return layer is not None and matrices.can_be_fitted(layer)

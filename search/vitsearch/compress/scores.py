@@ -85,7 +85,9 @@ def _readers(model: nn.Module, backbone: Backbone) -> list[Layer]:
     return [*readers, *classifiers(model)] if readers else []
 
 
-def _one_batch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading | _Added]) -> None:
+def _one_batch(
+    model: nn.Module, images: torch.Tensor, labels: torch.Tensor, every: list[_Watch | _Reading | _Added]
+) -> None:
     inputs = images.detach().clone().requires_grad_()
     loss = functional.cross_entropy(model(inputs), labels, reduction="sum")
     if not torch.isfinite(loss):

@@ -34,7 +34,6 @@ import torch
 from numpy.typing import NDArray
 from timm.layers import RelPosMlp
 from torch import nn
-from torch.nn import functional
 
 from vitsearch.compress import matrices
 from vitsearch.compress.one_thread import one_thread

@@ -211,7 +211,9 @@ def resolve(
     cut = plan.compression
     dropped = _dropped(cut, block_structure, scores)
     shapes = [_GONE if index in dropped else block for index, block in enumerate(block_structure.blocks)]
-    heads = _kept(cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads, [1] * len(shapes)))
+    heads = _kept(
+        cut, cut.head_pruning_ratio, _Units(shapes, [it.heads for it in shapes], scores.heads, [1] * len(shapes))
+    )
     multiples = [max(1, cut.width_multiple // it.ffn_grain) for it in shapes]
     ffn = _kept(cut, cut.ffn_pruning_ratio, _Units(shapes, [it.ffn_width for it in shapes], scores.ffn, multiples))
     precision = plan.deployment.precision

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from vitsearch import backbones
-from vitsearch.compress import macs
-from vitsearch.errors import PlanError
 from vitsearch.backbones.found_family import FoundFamily
+from vitsearch.compress import macs
 from vitsearch.core.resolve import ResolvedPlan
+from vitsearch.errors import PlanError
 from vitsearch.models.backbone import Backbone
 from vitsearch.structure import widths
 from vitsearch.testing.families.subject import EXPORT_PARITY, TOLERANCE, Subject, three_of_four

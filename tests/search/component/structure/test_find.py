@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from support import small_networks
 from torch import nn
 
+from support import small_networks
 from vitsearch.structure import heads, widths
 from vitsearch.structure.find import find_structure, half
 from vitsearch.structure.values import Structure
@@ -19,7 +19,9 @@ NETWORKS = {
     "consumer of kernel size 3": small_networks.on_maps(small_networks.convolutions(kernel=3)),
     "squeeze and excitation": small_networks.on_maps(small_networks.convolutions(small_networks.squeeze())),
     "response norm": small_networks.on_maps(small_networks.convolutions(small_networks.response_norm())),
-    "grouped convolution": small_networks.on_maps(small_networks.convolutions(nn.Conv2d(32, 32, 3, padding=1, groups=8))),
+    "grouped convolution": small_networks.on_maps(
+        small_networks.convolutions(nn.Conv2d(32, 32, 3, padding=1, groups=8))
+    ),
     "layer norm": small_networks.OnTokens(small_networks.perceptron(nn.LayerNorm(small_networks.HIDDEN))),
     "gate of two layers": small_networks.OnTokens(small_networks.Gated()),
     "gate in one layer": small_networks.OnTokens(small_networks.Halves()),
