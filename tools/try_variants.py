@@ -35,7 +35,7 @@ import variants_page  # beside this file
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.backbones.found_family import FoundFamily, module_of
-from vitsearch.backbones.found_structures import PIXELS
+from vitsearch.backbones.found_structures import PIXELS, find_afresh
 from vitsearch.compress import prune
 from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.plan import Deployment
@@ -146,10 +146,12 @@ def _try(name: str) -> dict[str, Any]:
         return {"reason": refused}
     pixels = next(size for size in _sizes(name) if family.supports(name, "resolution", size) is None)
     spec = ModelSpec(name, "none", pixels, CLASSES)
-    started = time.process_time()
+    outcome: dict[str, Any] = {"family": family.family, "pixels": pixels}
+    if isinstance(family, FoundFamily):
+        started = time.process_time()
+        find_afresh(family.recipe(name, pixels), pixels)
+        outcome["find_cpu_s"] = round(time.process_time() - started, 1)
     model = family.build(spec).model
-    seconds = round(time.process_time() - started, 1)
-    outcome: dict[str, Any] = {"family": family.family, "pixels": pixels, "find_cpu_s": seconds}
     draw_vectors(model)
     raise_layer_scales(model)
     outcome |= _parts(family, model)

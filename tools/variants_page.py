@@ -78,8 +78,8 @@ def tables(swept: Results) -> str:
     text = [
         f"{len(levels):,} of timm's {len(swept['names']):,} names take part: {counted['widths']:,} with hidden "
         f"channels that can be cut, {counted['heads']:,} with heads, {counted['blocks']:,} with blocks that can be "
-        f"dropped. {len(outcomes)} variants were tried, {len(working)} of them work. To build one and find its structure took "
-        f"{seconds[len(seconds) // 2]:.1f} CPU-seconds in the median, {seconds[len(seconds) * 9 // 10]:.1f} for 90 %.",
+        f"dropped. {len(outcomes)} variants were tried, {len(working)} of them work. To build one and find its "
+        f"structure took {seconds[len(seconds) // 2]:.1f} CPU-seconds in the median, {seconds[len(seconds) * 9 // 10]:.1f} for 90 %.",
         "",
         "| variant | module | px | hidden channels | heads | blocks | onnxruntime | OpenVINO |",
         "|---|---|---|---|---|---|---|---|",

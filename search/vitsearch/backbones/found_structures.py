@@ -48,7 +48,7 @@ def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], pix
     try:
         return Structure.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is only a cache
-        of_model = _find(BuildRecipe(architecture, dict(arguments)), pixels)
+        of_model = find_afresh(BuildRecipe(architecture, dict(arguments)), pixels)
     try:
         with replacing(path) as file:
             file.write(json.dumps(of_model.to_json()).encode())
@@ -64,7 +64,16 @@ def _code_digest() -> str:
     return digest([path.read_text() for path in sorted(folder.rglob("*.py"))])
 
 
-def _find(recipe: BuildRecipe, pixels: int) -> Structure:
+def find_afresh(recipe: BuildRecipe, pixels: int) -> Structure:
+    """The structure of an architecture, found now.
+
+    Args:
+        recipe: The architecture, with its arguments for this size.
+        pixels: The side of the image that is traced.
+
+    Returns:
+        What of it can be cut.
+    """
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(SEED)
