@@ -79,7 +79,8 @@ def tables(swept: Results) -> str:
         f"{len(levels):,} of timm's {len(swept['names']):,} names take part: {counted['widths']:,} with hidden "
         f"channels that can be cut, {counted['heads']:,} with heads, {counted['blocks']:,} with blocks that can be "
         f"dropped. {len(outcomes)} variants were tried, {len(working)} of them work. To build one and find its "
-        f"structure took {seconds[len(seconds) // 2]:.1f} CPU-seconds in the median, {seconds[len(seconds) * 9 // 10]:.1f} for 90 %.",
+        f"structure took {_quantile(seconds, 0.5):.1f} CPU-seconds in the median, {_quantile(seconds, 0.9):.1f} for "
+        "90 %.",
         "",
         "| variant | module | px | hidden channels | heads | blocks | onnxruntime | OpenVINO |",
         "|---|---|---|---|---|---|---|---|",
@@ -91,6 +92,10 @@ def tables(swept: Results) -> str:
         "",
     ]
     return "\n".join(text)
+
+
+def _quantile(values: list[float], share: float) -> float:
+    return values[int(len(values) * share)]
 
 
 def _row(name: str, module: str, outcome: Mapping[str, Any]) -> str:
