@@ -5,8 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 
 from vitsearch.cli.rows import Rows
-from vitsearch.cli.tables import EMULATED
+from vitsearch.cli.tables import EMULATED, heading
 from vitsearch.cli.terminal import Terminal
+from vitsearch.core.metrics import split
+from vitsearch.study.results.backbone_standing import BestFigure
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import SMALL_CHANGE, SMALL_LOSS, ObjectiveEffects
@@ -38,6 +40,11 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
         line("Not searched: no base was trained for these", "bold")
         for dropped in explanation.dropped:
             line(dropped.describe())
+    if len(explanation.backbones) > 1:
+        line()
+        line("The backbones beside each other", "bold")
+        console.print(backbones_table(explanation))
+        line("The best figures are those of different models, each within the limits, with 95 % intervals.", "dim")
     for objective in explanation.objectives:
         line()
         counted = f"{objective.measured} measured" + (
@@ -73,6 +80,32 @@ def print_explanation(explanation: Explanation, console: Console | None = None) 
 
 def _on(explanation: Explanation) -> str:
     return f" on {', '.join(explanation.shown_devices)}" if explanation.shown_devices else ""
+
+
+def backbones_table(explanation: Explanation) -> Rows:
+    """One row for each backbone: its models, and the best figure in each objective."""
+    objectives = [objective.name for objective in explanation.objectives]
+    rows = [
+        [
+            row.backbone,
+            str(row.models),
+            str(row.within_limits),
+            str(len(row.on_front)),
+            *(_best(row.best_in(objective)) for objective in objectives),
+        ]
+        for row in explanation.backbones
+    ]
+    headings = ["backbone", "models", "in limits", "on front", *(f"best {heading(name)}" for name in objectives)]
+    return Rows(headings, rows, ["backbone"])
+
+
+def _best(figure: BestFigure | None) -> str:
+    if figure is None:
+        return "-"
+    form = ".4f" if split(figure.objective)[0].is_share else ".3g"
+    if figure.low is None or figure.high is None:
+        return format(figure.value, form)
+    return f"{figure.value:{form}} ({figure.low:{form}} to {figure.high:{form}})"
 
 
 def importance_table(objective: ObjectiveEffects) -> Rows:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vitsearch.study.dropped_backbones import DroppedBackbone
+from vitsearch.study.results.backbone_standing import BackboneStanding
 from vitsearch.study.results.effects import BackboneEffects, Effect
 from vitsearch.study.results.explanation import EvaluatedPrediction, Explanation
 from vitsearch.study.results.objectives import EffectVerdict, ObjectiveEffects
@@ -148,6 +149,8 @@ class PrintedExplanation:
     """What the predictions were worth, in plain lines."""
     dropped: tuple[DroppedBackbone, ...]
     """Backbones that were not searched, because they cannot meet the limits."""
+    backbones: tuple[BackboneStanding, ...]
+    """What the best models of each backbone reach, those with most models on the front first."""
 
     @classmethod
     def of(cls, explanation: Explanation) -> PrintedExplanation:
@@ -160,4 +163,5 @@ class PrintedExplanation:
             tuple(map(PrintedPredictedAccuracy.of, explanation.predictions)),
             () if explanation.calibration is None else tuple(explanation.calibration.lines()),
             explanation.dropped,
+            explanation.backbones,
         )

@@ -12,6 +12,8 @@ from vitsearch.storage.ledger import Ledger
 from vitsearch.study.current_figures import CurrentFigures
 from vitsearch.study.devices import shown_target
 from vitsearch.study.dropped_backbones import DroppedBackbone, dropped_backbones
+from vitsearch.study.front import read_models
+from vitsearch.study.results.backbone_standing import BackboneStanding, standings
 from vitsearch.study.results.effects import BackboneEffects, Effect, student
 from vitsearch.study.results.objectives import ObjectiveEffects, objective_effects
 from vitsearch.study.study import Study
@@ -111,6 +113,7 @@ class Explanation:
     predictions: tuple[EvaluatedPrediction, ...]
     shown_devices: tuple[str, ...] = ()
     dropped: tuple[DroppedBackbone, ...] = ()
+    backbones: tuple[BackboneStanding, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """What a person should know, one sentence for each: what gains nothing, and what makes it worse."""
@@ -154,7 +157,9 @@ def read_explanation(study: Study, ledger: Ledger) -> Explanation:
     objectives = objective_effects(space.objectives, records, figures)
     devices = tuple(shown_target(name, study.devices) for name in space.device_names)
     predictions = tuple(predictions_of(records, figures))
-    return Explanation(study.name, study.is_emulated, objectives, predictions, devices, dropped_backbones(study))
+    backbones = standings(read_models(study, ledger))
+    dropped = dropped_backbones(study)
+    return Explanation(study.name, study.is_emulated, objectives, predictions, devices, dropped, backbones)
 
 
 def predictions_of(records: Mapping[int, Record], figures: Mapping[int, Metrics]) -> Iterator[EvaluatedPrediction]:
