@@ -1,4 +1,4 @@
-"""Compress vision transformers for edge devices by measured, multi-objective search.
+"""Compress vision models for edge devices by measured, multi-objective search.
 
 The public interface: `load_space`, `run`, `open_study`, the values `SearchSpace`, `Plan`, `Metrics`,
 `Wanted`, `Target` and `Observing`, the modules `errors` and `testing`. Each is imported when it is first

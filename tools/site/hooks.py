@@ -12,9 +12,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / name) for name in ("tools/site", "search", "evaluators")]
+sys.path[:0] = [str(REPOSITORY / name) for name in ("tools/site", "tools", "search", "evaluators")]
 
 import pages  # noqa: E402 - from the folder above
+import variants_page  # noqa: E402 - from tools/
 
 from vitsearch.cli.app import app  # noqa: E402 - of this clone
 from vitsearch.space import json_schema  # noqa: E402
@@ -26,6 +27,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/errors.md": pages.error_reference,
     "reference/api.md": pages.api,
     "reference/plugins.md": pages.plugins,
+    "reference/models.md": lambda: "\n".join(variants_page.all_names(variants_page.results())),
 }
 SOURCES = {place: path for path, place in pages.PLACES.items()}
 

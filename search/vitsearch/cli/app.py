@@ -24,7 +24,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """By Python's default, 700, the garbage collector walks through the records of a large study again and again."""
 
 app = typer.Typer(
-    help="Compress vision transformers for edge devices by measured, multi-objective search.",
+    help="Compress vision models for edge devices by measured, multi-objective search.",
     no_args_is_help=True,
     rich_markup_mode=None,  # with it, help takes three times as long
     pretty_exceptions_enable=False,
