@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.layers import RelPosMlp
+from timm.layers import RelPosMlp, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import nn
 
 from vitsearch.compress import matrices
@@ -56,6 +56,8 @@ RIDGE = 1e-2
 IMAGES = 128
 """Number of images for `fit`; twice as many gave no better model (KL on three bases)."""
 ROWS = 8192
+STANDARDISED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
+"""Convolutions that subtract the mean of their weights in each forward: their zeros would not be zeros."""
 TABLES = "cpb_mlp"
 """The network with which Swin V2 makes its position biases. Like those of timm's `RelPosMlp`, they are constants
 in the exported file."""
@@ -172,7 +174,7 @@ def zeros(layer: Layer) -> NDArray[np.bool_]:
 def _is_matrix(layer: nn.Linear | nn.Conv2d) -> bool:
     inputs = layer.weight.shape[1]
     one_group = isinstance(layer, nn.Linear) or layer.groups == 1
-    return one_group and inputs >= LEAST_INPUTS and inputs % GROUP == 0
+    return one_group and inputs >= LEAST_INPUTS and inputs % GROUP == 0 and not isinstance(layer, STANDARDISED)
 
 
 def _classifiers(model: Any) -> list[nn.Module]:
