@@ -306,13 +306,13 @@ def _metric_names(space: SearchSpace) -> list[str]:
 
 def _training(plans: PlanSpace, valid: Valid, per_image: Mapping[str, float]) -> tuple[float, float]:
     """Seconds of one training, as the mean over backbones, and of training all unpruned models whose classifier is new:
-    those with weights of the hub."""
+    those with weights of the hub, or random ones."""
     space, trained, bases = valid.space, [], 0.0
     base = space.task.base.recipe(space.search.seed)
     for backbone, seconds in per_image.items():
         recipe = space.recipe(backbone)
         trained.append(seconds * recipe.images_per_epoch * max(recipe.rungs))
-        if space.start_of(backbone).weights == "hub":
+        if space.start_of(backbone).weights in ("hub", "none"):
             bases += seconds * (base.images_per_epoch or valid.data.images) * max(base.rungs)
     mean = statistics.fmean(trained) if trained else 0.0
     left = len(plans.backbones()) - len(per_image)

@@ -96,6 +96,13 @@ def test_the_time_has_its_basis():
     assert "means of the quickstart on 2 cores; larger models take longer" in time.basis[-1]
 
 
+def test_bases_of_random_weights_are_part_of_the_time():
+    random = found("space.backbone={name: resnet10t, weights: none}", "baseline.backbone=resnet10t")
+    assert any("training the unpruned models on your classes" in line for line in random.time.basis)
+    finished = found("space.backbone=vit_fmnist_p4")
+    assert not any("training the unpruned models" in line for line in finished.time.basis)
+
+
 @pytest.mark.parametrize(
     ("each_trainer_s", "device_s", "wall_s"),
     [(197, 374, 494), (259, 457, 604), (188, 328, 424), (330 / 2, 378, 457), (7288 / 2, 457, 4026)],
