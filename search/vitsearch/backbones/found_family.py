@@ -8,6 +8,7 @@ residual stream that can be cut, needs a declared family: see docs/add_a_family.
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ STRUCTURE = "found_structure"
 """Attribute of a model that holds its structure."""
 CLASSES = 7
 """Of a model that is built to see whether it gives a logit for each class."""
+META = re.compile(r"\bmeta\b", re.IGNORECASE)
 STEP = 32
 """Sizes that are multiples of it are named when another one is refused."""
 
@@ -247,11 +249,9 @@ def _size_problem(name: str, pixels: int) -> str | None:
     config = timm.models.get_pretrained_cfg(name)
     native = config is not None and pixels == config.input_size[-1] == config.input_size[-2]
     recipe = BuildRecipe(name.partition(".")[0], {} if native else size_arguments(name, pixels))
-    for device in ("meta", "cpu"):  # a few models read values in their forward, which meta tensors do not have
-        problem = _forward_problem(recipe, pixels, device)
-        if problem is None or device == "cpu":
-            return problem
-    return None
+    problem = _forward_problem(recipe, pixels, "meta")
+    reads_values = problem is not None and META.search(problem)  # in its forward, which meta tensors do not have
+    return _forward_problem(recipe, pixels, "cpu") if reads_values else problem
 
 
 def _forward_problem(recipe: BuildRecipe, pixels: int, device: str) -> str | None:

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import re
+
 import pytest
 
 from vitsearch import backbones
@@ -24,9 +26,33 @@ def test_an_unknown_name_shows_the_nearest_ones():
     assert message.partition("known: ")[2].count(",") < backbones.NEAR_NAMES
 
 
-def test_a_model_of_no_family_names_the_families():
-    with pytest.raises(UnknownName, match=r"supported family \(.*\blevit, .*\bvit\)"):
-        backbones.find("convnext_tiny")
+def test_a_model_that_no_family_claims_belongs_to_its_timm_module():
+    assert backbones.find("convnext_tiny").family == "convnext"
+    assert backbones.find("resnet18.a1_in1k") == backbones.find("resnet50")
+    assert backbones.find("convnext_tiny") != backbones.find("resnet50")
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "reason"),
+    [
+        ("coatnet_nano_rw_224", 70, "coatnet_nano_rw_224 cannot be built at 70 pixels: .*; sizes that it takes: 64, "),
+        ("nest_tiny", 65, "nest_tiny cannot be built at 65 pixels: .*patch_size.*; sizes that it takes: 64, 96, 224"),
+        ("resnet18", 0, "resnet18 cannot be built at 0 pixels: an image has at least one pixel"),
+        ("mobilenetv5_300m_enc", 64, "it gives .* instead of a logit for each class"),
+    ],
+)
+def test_a_size_that_a_model_cannot_take_is_refused_with_those_that_it_takes(name, pixels, reason):
+    assert re.search(reason, backbones.supports(name, "resolution", pixels))
+
+
+def test_what_was_found_in_a_model_is_said_level_by_level():
+    levels = backbones.found_levels("regnety_002")
+    assert list(levels.lines()) == [
+        "hidden channels of 13 Bottleneck",
+        "no attention heads",
+        "9 Bottleneck can be dropped",
+    ]
+    assert backbones.found_levels("deit_tiny_patch16_224") is None
 
 
 def test_native_resolution():

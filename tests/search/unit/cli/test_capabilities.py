@@ -14,7 +14,7 @@ from vitsearch.errors import UnknownName
 
 def test_every_family_has_an_example():
     families = {backbones.find(name).family for name in capabilities.examples()}
-    assert families == set(backbones.FAMILIES.names())
+    assert families >= set(backbones.FAMILIES.names())
 
 
 def cells(text: str, first: str) -> dict[str, str]:
