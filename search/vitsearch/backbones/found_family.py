@@ -223,14 +223,15 @@ def _branch(model: nn.Module, addition: Addition | None) -> Branch | None:
 
 
 def size_arguments(name: str, pixels: int) -> dict[str, Any]:
-    """The arguments of timm's constructor for a size: none where a model takes every size as it is."""
-    return {"img_size": pixels} if _takes_size(name.partition(".")[0]) else {}
+    """The arguments of timm's constructor for a size: none where a model takes it as it is."""
+    return dict(_at_size(name.partition(".")[0], pixels)[0])
 
 
 @cache
 def _takes_size(architecture: str) -> bool:
-    size = timm.models.get_pretrained_cfg(architecture)
-    native = size.input_size[-1] if size is not None else 224
+    """Whether timm's constructor knows an argument for the size."""
+    config = timm.models.get_pretrained_cfg(architecture)
+    native = config.input_size[-1] if config is not None else 224
     try:
         with torch.device("meta"):
             timm.create_model(architecture, img_size=native)
@@ -241,26 +242,44 @@ def _takes_size(architecture: str) -> bool:
     return True
 
 
-@cache
 def _size_problem(name: str, pixels: int) -> str | None:
     """Why a model cannot take square images of a size, in the words of what went wrong; None if it can."""
     if pixels < 1:
         return "an image has at least one pixel"
     config = timm.models.get_pretrained_cfg(name)
-    native = config is not None and pixels == config.input_size[-1] == config.input_size[-2]
-    recipe = BuildRecipe(name.partition(".")[0], {} if native else size_arguments(name, pixels))
-    problem = _forward_problem(recipe, pixels, "meta")
-    reads_values = problem is not None and META.search(problem)  # in its forward, which meta tensors do not have
-    return _forward_problem(recipe, pixels, "cpu") if reads_values else problem
+    if config is not None and pixels == config.input_size[-1] == config.input_size[-2]:
+        return _native_problem(name.partition(".")[0], pixels)
+    return _at_size(name.partition(".")[0], pixels)[1]
 
 
-def _forward_problem(recipe: BuildRecipe, pixels: int, device: str) -> str | None:
+@cache
+def _native_problem(architecture: str, pixels: int) -> str | None:
+    return _forward_problem(BuildRecipe(architecture, {}), pixels)
+
+
+@cache
+def _at_size(architecture: str, pixels: int) -> tuple[tuple[tuple[str, Any], ...], str | None]:
+    """The arguments with which a model takes a size, and the problem if it takes it with none of them."""
+    sized: dict[str, Any] = {"img_size": pixels}
+    possible = [sized, {}] if _takes_size(architecture) else [{}]
+    problems = []
+    for arguments in possible:
+        problem = _forward_problem(BuildRecipe(architecture, arguments), pixels)
+        if problem is None:
+            return tuple(arguments.items()), None
+        problems.append(problem)
+    return tuple(possible[0].items()), problems[0]
+
+
+def _forward_problem(recipe: BuildRecipe, pixels: int) -> str | None:
+    """Why an image of this size does not go through a model, tried without values on the meta device."""
     try:
-        with torch.device(device), torch.no_grad(), warnings.catch_warnings():
+        with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             output = recipe.create(num_classes=CLASSES)(torch.zeros(1, 3, pixels, pixels))
     except Exception as error:  # noqa: BLE001 - whatever timm or torch raises is the answer
-        return first_line(error)
+        reason = first_line(error) or type(error).__name__
+        return f"its forward depends on the values of tensors ({reason})" if META.search(reason) else reason
     if not torch.is_tensor(output) or tuple(output.shape) != (1, CLASSES):
         shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
         return f"it gives {shape} for one image instead of a logit for each class"
