@@ -33,8 +33,10 @@ def resample_tables(state: State, model: nn.Module) -> State:
 
     For models of which nothing else is known. A table has one or two axes of positions, which are those whose length
     differs: two sides of a map, or a map of equal sides laid out as one axis, behind up to two prefix tokens. Bicubic,
-    as timm's own. What is no such table stays as it is, so that the loader refuses it by name.
+    as timm's own; position biases as in `resample_biases`. What is no such table stays as it is, so that the loader
+    refuses it by name.
     """
+    state = resample_biases(state, model)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     return {
         name: _resampled(value, wanted[name]) if name in wanted and value.is_floating_point() else value
@@ -50,15 +52,19 @@ def _resampled(value: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
         return _interpolated(value, differing, [wanted[axis] for axis in differing])
     (axis,) = differing[:1]
     for prefix in range(3) if len(differing) == 1 else ():
-        sides = [math.isqrt(length - prefix) for length in (value.shape[axis], wanted[axis])]
-        if all(
-            side > 0 and side**2 == n - prefix for side, n in zip(sides, (value.shape[axis], wanted[axis]), strict=True)
-        ):
-            head, grid = value.split([prefix, value.shape[axis] - prefix], axis)
-            square = grid.unflatten(axis, (sides[0], sides[0]))
-            resized = _interpolated(square, [axis, axis + 1], [sides[1], sides[1]]).flatten(axis, axis + 1)
+        side, new = (_side(length - prefix) for length in (value.shape[axis], wanted[axis]))
+        if side and new:
+            head, grid = value.narrow(axis, 0, prefix), value.narrow(axis, prefix, side**2)
+            square = grid.reshape(*value.shape[:axis], side, side, *value.shape[axis + 1 :])
+            resized = _interpolated(square, [axis, axis + 1], [new, new]).flatten(axis, axis + 1)
             return torch.cat([head, resized], axis)
     return value
+
+
+def _side(length: int) -> int:
+    """The side of a square of so many positions; 0 if they are none."""
+    side = math.isqrt(max(0, length))
+    return side if side**2 == length else 0
 
 
 def _interpolated(value: torch.Tensor, axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:

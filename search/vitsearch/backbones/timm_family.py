@@ -46,8 +46,8 @@ class TimmFamily(ABC):
         why_no_token: For models without a distillation head.
     """
 
-    family: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
+    family: str
+    modules: tuple[str, ...]
     why_no_heads: ClassVar[str]
     why_no_ffn: ClassVar[str]
     why_no_windows: ClassVar[str] = "attends over the whole image and has no windows"
@@ -285,7 +285,9 @@ class TimmFamily(ABC):
         return BuildRecipe(name, self.resolution_arguments(name, resolution))
 
     def block_structure(self, model: nn.Module, spec: ModelSpec) -> BlockStructure:
-        blocks = tuple(BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable, u.ffn_grain) for u in self.units(model))
+        blocks = tuple(
+            BlockShape(u.name, u.heads, u.head_dim, u.ffn_width, u.removable, u.ffn_grain) for u in self.units(model)
+        )
         size = self.embed_dim(model), self.tokens(model, spec.resolution)
         prefix = self.prefix_tokens(model)
         digest = self.structure_digest(model)
@@ -296,7 +298,7 @@ class TimmFamily(ABC):
 
     def _refused_export(self, name: str) -> str | None:
         """Why no file of `name` can be written, at any precision: all are made from the fp32 file."""
-        size = _fp32_bytes(self, name)
+        size = _fp32_bytes(self.unbuilt(name))
         if size < MAX_BYTES:
             return None
         return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
@@ -317,7 +319,8 @@ class TimmFamily(ABC):
         Returns:
             The model at its native size. All callers share it: it must not be changed.
         """
-        return _unbuilt(self, name)
+        recipe = self.recipe(name)
+        return _unbuilt(recipe.name, tuple(sorted(recipe.arguments.items())))
 
     def _refused_window(self, name: str, resolution: str, window: int) -> str | None:
         """Why `window` does not fit. Without a resolution, any window of at least two tokens is accepted."""
@@ -345,9 +348,9 @@ class TimmFamily(ABC):
 
 
 @cache
-def _unbuilt(family: TimmFamily, name: str) -> nn.Module:
+def _unbuilt(name: str, arguments: tuple[tuple[str, Any], ...]) -> nn.Module:
     with torch.device("meta"):
-        return family.recipe(name).create()
+        return BuildRecipe(name, dict(arguments)).create()
 
 
 @cache
@@ -375,6 +378,6 @@ def _refused_weights(name: str, weights: str) -> str | None:
 
 
 @cache
-def _fp32_bytes(family: TimmFamily, name: str) -> int:
+def _fp32_bytes(model: nn.Module) -> int:
     """Asked for every precision of every plan."""
-    return 4 * sum(parameter.numel() for parameter in _unbuilt(family, name).parameters())
+    return 4 * sum(parameter.numel() for parameter in model.parameters())

@@ -67,9 +67,9 @@ def keep_entries(module: nn.Module, size: int, kept: Sequence[int]) -> None:
     for name, values in module.named_parameters(recurse=False):
         if size in values.shape:
             setattr(module, name, _cut(values, values.shape.index(size), index))
-    for name, values in module.named_buffers(recurse=False):
-        if size in values.shape:
-            setattr(module, name, values.index_select(values.shape.index(size), index.to(values.device)).clone())
+    for name, buffer in module.named_buffers(recurse=False):
+        if size in buffer.shape:
+            setattr(module, name, buffer.index_select(buffer.shape.index(size), index.to(buffer.device)).clone())
 
 
 def replace_noted_size(module: nn.Module, size: int, new: int) -> None:

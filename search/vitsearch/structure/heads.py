@@ -2,9 +2,9 @@
 
 An attention is a module that notes its number of heads and holds at least two layers that ran. The last of them, the
 consumer, reads the outputs of all heads side by side, `head_dim` columns each; the mask sets the columns of the removed
-heads to zero. The rows of the other layers belong to heads in one of two layouts, `parts` (`[queries, keys, values][heads]`)
-or `heads` (`[heads][queries, keys, values]`), and both are tried. Tables with a row for each head lose rows. Attentions
-whose forward cannot have fewer heads have an entry in `head_rules`.
+heads to zero. The rows of the other layers belong to heads in one of two layouts, both of which are tried: `parts`
+(`[queries, keys, values][heads]`) or `heads` (`[heads][queries, keys, values]`). Tables with a row for each head lose
+rows. Attentions whose forward cannot have fewer heads have an entry in `head_rules`.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def _from(trace: Trace, names: list[str], start: int) -> Width | None:
         elif getattr(module, "groups", 1) > 1:
             if not inputs_of(module) == outputs_of(module) == channels:
                 return None
-            walk.grain = max(walk.grain, channels // int(module.groups))  # type: ignore[arg-type]
+            walk.grain = max(walk.grain, channels // int(module.groups))
             walk.between.append(name)
         elif _is_gate(names[start], first, name, module) and len(walk.producers) == 1:
             walk.producers.append(name)
@@ -176,7 +176,7 @@ def _width(trace: Trace, walk: _Walk, consumer: str, channels: int, halves: bool
 
 
 def _is_squeeze(trace: Trace, names: list[str], index: int, channels: int, producer: str) -> bool:
-    """Whether a layer and the next one are a squeeze and excitation: H -> r -> H on one pixel, or on pooled channels."""
+    """Whether a layer and the next one are a squeeze and excitation: H -> r -> H on pooled channels."""
     if index + 1 >= len(names):
         return False
     reduces, expands = (trace.modules[name] for name in names[index : index + 2])

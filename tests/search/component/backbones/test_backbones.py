@@ -1,7 +1,6 @@
+import re
 import subprocess
 import sys
-
-import re
 
 import pytest
 
