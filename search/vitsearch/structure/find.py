@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -12,8 +12,8 @@ from torch import nn
 
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths as channels
-from vitsearch.structure.proof import difference, draw_vectors, failure, run
-from vitsearch.structure.residual import addition_of, residual_modules
+from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms
+from vitsearch.structure.residual import addition_of, blocks_among, residual_modules
 from vitsearch.structure.trace import Trace
 from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
 
@@ -31,10 +31,12 @@ def find_structure(model: nn.Module, images: torch.Tensor) -> Structure:
         The parts that the proof accepts, and the candidates that it refuses.
     """
     draw_vectors(model.eval())
+    settle_batch_norms(model, images)
     trace = Trace(model, images)
+    residual = residual_modules(trace)
     found_heads, refused_heads = _accepted_heads(trace)
-    found_widths, refused_widths = _accepted_widths(trace, found_heads)
-    parts = _parts(trace, found_heads, found_widths)
+    found_widths, refused_widths = _accepted_widths(trace, found_heads, _stem(trace, residual))
+    parts = _parts(trace, found_heads, found_widths, residual)
     return Structure(tuple(parts), (*refused_heads, *refused_widths))
 
 
@@ -59,10 +61,19 @@ def _accepted_heads(trace: Trace) -> tuple[list[Heads], list[Refusal]]:
     return accepted, refused
 
 
-def _accepted_widths(trace: Trace, heads: Sequence[Heads]) -> tuple[list[Width], list[Refusal]]:
-    """One width for each layer; those whose consumer can be refitted come first."""
+def _stem(trace: Trace, residual: Sequence[str]) -> set[str]:
+    """The convolutions over several pixels in front of the first residual module; none if there is no such module."""
+    start = trace.order.index(residual[0]) if residual else 0
+    return {name for name in trace.order[:start] if not is_pointwise(trace.modules[name])}
+
+
+def _accepted_widths(trace: Trace, heads: Sequence[Heads], stem: Collection[str]) -> tuple[list[Width], list[Refusal]]:
+    """One width for each layer, but for those that a layer of the stem reads: they cost accuracy, and save little.
+
+    Widths whose consumer can be refitted come first.
+    """
     accepted, refused, used = [], [], set[str]()
-    candidates = [it for it in channels.candidates(trace) if not _is_inside(it, heads)]
+    candidates = [it for it in channels.candidates(trace) if it.consumer not in stem and not _is_inside(it, heads)]
     for width in sorted(candidates, key=lambda it: not is_pointwise(trace.modules[it.consumer])):
         if used & {*width.layers}:
             continue
@@ -126,9 +137,12 @@ class _Trial:
             return failure(error)
 
 
-def _parts(trace: Trace, heads: Sequence[Heads], widths: Sequence[Width]) -> Iterator[Part]:
+def _parts(trace: Trace, heads: Sequence[Heads], widths: Sequence[Width], residual: Sequence[str]) -> Iterator[Part]:
+    def is_crowded(block: str) -> bool:
+        return any(sum(it.consumer.startswith(f"{block}.") for it in of_kind) > 1 for of_kind in (heads, widths))
+
     items: list[Heads | Width] = sorted([*heads, *widths], key=lambda it: trace.order.index(it.consumer))
-    blocks = residual_modules(trace)
+    blocks = blocks_among(trace, residual, is_crowded)
     holders = [next((name for name in blocks if item.consumer.startswith(f"{name}.")), None) for item in items]
     index = 0
     while index < len(items):
@@ -159,11 +173,17 @@ def _placed(trace: Trace, part: Part, block: str | None) -> Part:
     for kind, item in (("heads", part.heads), ("width", part.width)):
         if item is None:
             continue
-        norms = [
-            name
-            for name in trace.directly_behind(item.consumer)
-            if isinstance(trace.modules[name], nn.BatchNorm1d | nn.BatchNorm2d)
-        ]
-        addition = addition_of(trace, item.consumer, block) if block is not None else None
-        part = replace(part, **{f"{kind}_norm": next(iter(norms), None), f"{kind}_addition": addition})
+        norm = _norm_behind(trace, item.consumer)
+        addition = addition_of(trace, item.consumer, block)
+        if kind == "heads":
+            part = replace(part, heads_norm=norm, heads_addition=addition)
+        else:
+            part = replace(part, width_norm=norm, width_addition=addition)
     return part
+
+
+def _norm_behind(trace: Trace, consumer: str) -> str | None:
+    """The batch norm that reads what the consumer gives; some flatten it first."""
+    behind = trace.order[trace.order.index(consumer) :]
+    norms = (name for name in behind if isinstance(trace.modules[name], nn.BatchNorm1d | nn.BatchNorm2d))
+    return next((name for name in norms if trace.is_directly_behind(consumer, name)), None)

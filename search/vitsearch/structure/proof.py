@@ -15,6 +15,8 @@ TOLERANCE = 1e-5
 SENSITIVITY = 50
 """The mask must change the output by so many times the difference between mask and cut, or the proof says nothing."""
 SMALL = 1e-3
+SPREAD = 0.05
+"""Share of its size by which the input of a batch norm varies at least, or the norm would amplify rounding errors."""
 SEED = 0
 
 
@@ -23,7 +25,7 @@ def draw_vectors(model: nn.Module) -> None:
     """Draw norms, biases, layer scales and running statistics anew, in place, as no training starts them.
 
     A fresh norm is 1, a fresh bias 0 and a fresh layer scale almost 0: a wrong cut of any of them would not be seen.
-    Weights of layers are left as they are.
+    Weights of layers are multiplied where they are so small that a deep model would give the same for all positions.
     """
     generator = torch.Generator().manual_seed(SEED)
 
@@ -39,10 +41,45 @@ def draw_vectors(model: nn.Module) -> None:
                 values.add_((uniform(values, -1, 1) * 0.1).to(values))
             if values.numel() > 1 and (name == "weight" or "gamma" in name or "scale" in name):
                 values.copy_(uniform(values, 0.5, 1.0))
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            deviation, wanted = float(module.weight.std(correction=0)), module.weight[0].numel() ** -0.5
+            if 0 < deviation < wanted:
+                module.weight.mul_(wanted / deviation)
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
             assert module.running_var is not None
             module.running_mean.copy_(uniform(module.running_mean, -0.1, 0.1))
             module.running_var.copy_(uniform(module.running_var, 0.75, 1.25))
+
+
+@torch.no_grad()
+def settle_batch_norms(model: nn.Module, images: torch.Tensor) -> None:
+    """Set the statistics of batch norms to about those of their inputs, in place and in one forward.
+
+    With those of a fresh norm the signal of a deep model fades, until all positions are the same.
+
+    Args:
+        model: After `draw_vectors`, in evaluation mode.
+        images: What it is traced with.
+    """
+    settled = set()
+
+    def settle(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if norm in settled or norm.running_mean is None:
+            return
+        settled.add(norm)
+        variance, mean = torch.var_mean(inputs[0].transpose(0, 1).flatten(1), dim=1, correction=0)
+        variance = variance.maximum(SPREAD**2 * (mean.square() + variance))
+        variance = torch.where(variance > 0, variance, 1.0)
+        norm.running_mean.mul_(variance.sqrt()).add_(mean)  # type: ignore[operator]  # drawn are shares of the deviation
+        norm.running_var.mul_(variance)  # type: ignore[operator]
+
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()

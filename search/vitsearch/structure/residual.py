@@ -6,7 +6,8 @@ its place changes nothing else of the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,63 +24,88 @@ AFFINE = 1e-5
 """Of the largest value of the stream: allowed error of the sum of a stream and a branch."""
 MOVES_TRIED = 4
 """Number of places that are tried with the derivative of the stream, which takes a forward and two backward passes."""
+HOLDERS_TRIED = 3
+"""So many modules around a layer are searched, where none of them is residual as a whole."""
 
 
 def residual_modules(trace: Trace) -> list[str]:
-    """The residual modules of a model, in the order of execution.
+    """All residual modules of a model, in the order of execution: blocks, their parts, and stages of blocks."""
+    return [name for name in trace.order if _is_residual(trace, name)]
 
-    A module that only holds other residual modules (a stage) is not among them, nor is a part of one that is.
+
+def blocks_among(trace: Trace, residual: Sequence[str], is_crowded: Callable[[str], bool]) -> list[str]:
+    """Choose the modules that are dropped as one.
+
+    Args:
+        trace: Of the model.
+        residual: Its residual modules.
+        is_crowded: Whether a module holds more than one block does: too many heads or widths.
+
+    Returns:
+        Modules of which none is a part of another one, nor holds only residual modules (a stage), nor is crowded if
+        residual modules are in it; in the order of execution.
     """
-    all_of_them = [name for name in trace.order if _is_residual(trace, name)]
     chosen: list[str] = []
-    for name in sorted(all_of_them, key=lambda name: -name.count(".")):
+    for name in sorted(residual, key=lambda name: -name.count(".")):
         inside = [other for other in chosen if other.startswith(f"{name}.")]
-        if inside and not _holds_more(trace, name, inside):
+        if inside and (is_crowded(name) or not _holds_more(trace, name, inside)):
             continue
         chosen = [other for other in chosen if other not in inside] + [name]
-    return [name for name in trace.order if name in chosen]
+    return [name for name in residual if name in chosen]
 
 
-def addition_of(trace: Trace, consumer: str, scope: str) -> Addition | None:
+def addition_of(trace: Trace, consumer: str, block: str | None = None) -> Addition | None:
     """Where the output of a layer is added to a stream.
 
     Args:
         trace: Of the model.
         consumer: The layer.
-        scope: A residual module that holds it.
+        block: A residual module that holds it, if there is one.
 
     Returns:
         The nearest place at which the output arrives scaled and moved, but not mixed; None if there is none.
     """
-    places = list(_places(trace, consumer, scope))
-    for place in places:
-        if _is_scaled_sum(trace, consumer, place):
-            return place
-    for place in places[:MOVES_TRIED]:
-        if _is_moved_sum(trace, consumer, scope, place):
-            return place
+    for scope in _scopes(trace, consumer, block):
+        places = list(_places(trace, consumer, scope))
+        for place in places:
+            if _is_scaled_sum(trace, consumer, place):
+                return place
+        moved = [place for place in places if _is_permuted_sum(trace, consumer, place)]
+        for place in moved[:MOVES_TRIED]:
+            if _is_moved_sum(trace, consumer, scope, place):
+                return place
     return None
+
+
+def _scopes(trace: Trace, consumer: str, block: str | None) -> Iterator[str]:
+    """The modules that hold a layer, the smallest first: up to `block`, or a few of them."""
+    parts = consumer.split(".")
+    holders = [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    holders = [name for name in holders if trace.ran(name)]
+    yield from holders[: holders.index(block) + 1] if block in holders else holders[:HOLDERS_TRIED]
 
 
 def _places(trace: Trace, consumer: str, scope: str) -> Iterator[Addition]:
     """Where the branch of a layer may leave the stream and join it, the likely places first."""
-    stream = trace.input(scope)
-    if stream is None:
+    output = trace.output_of(consumer)
+    if not torch.is_tensor(output):
         return
-    inside = [name for name in trace.order if name.startswith(f"{scope}.") and _reads_as_much(trace, name, stream)]
+    size = output.numel()
+    inside = [name for name in trace.order if f"{name}.".startswith(f"{scope}.") and _reads(trace, name, size)]
     position = trace.order.index(consumer)
-    starts = [scope, *(name for name in reversed(inside) if trace.order.index(name) < position)]
-    ends = [name for name in inside if trace.order.index(name) > position]
-    joins = [(name, True) for name in ends if not next(trace.modules[name].children(), None) or is_mixer(trace.modules[name])]
+    starts = [name for name in reversed(inside) if trace.order.index(name) < position]
+    starts = [name for name in starts if name == scope] + [name for name in starts if name != scope]
+    ends = [(name, trace.modules[name]) for name in inside if trace.order.index(name) > position]
+    joins = [(name, True) for name, module in ends if not next(module.children(), None) or is_mixer(module)]
     for end, at_input in [(scope, False), *joins]:
         for start in starts:
             yield Addition(start, end, at_input)
 
 
-def _reads_as_much(trace: Trace, name: str, stream: torch.Tensor) -> bool:
-    """Whether a module may read the stream: as many values, perhaps in another shape."""
+def _reads(trace: Trace, name: str, size: int) -> bool:
+    """Whether a module reads so many values, as a stream has."""
     values = trace.input(name)
-    return values is not None and values.numel() == stream.numel() and trace.calls[name] == 1
+    return values is not None and values.numel() == size and trace.calls[name] == 1
 
 
 def _ends(trace: Trace, place: Addition) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -118,17 +144,31 @@ def _is_affine(values: torch.Tensor, added: torch.Tensor, largest: float) -> boo
     return error <= AFFINE * largest and bool((scale.abs() > 1e-6).all())
 
 
+def _is_permuted_sum(trace: Trace, consumer: str, place: Addition) -> bool:
+    """A cheap condition for `_is_moved_sum`: without their positions, the values are the same."""
+    ends, output = _ends(trace, place), trace.output_of(consumer)
+    if ends is None or not torch.is_tensor(output) or output.numel() != ends[0].numel():
+        return False
+    values = _by_channel(output, isinstance(trace.modules[consumer], nn.Conv2d))
+    change, largest = ends[1] - ends[0], float(ends[1].abs().max())
+    changes = [_by_channel(change, is_map) for is_map in ((False, True) if change.ndim == 4 else (False,))]
+    return any(
+        added.shape == values.shape and _is_affine(values.sort(0).values, added.sort(0).values, largest)
+        for added in changes
+    )
+
+
 def _is_moved_sum(trace: Trace, consumer: str, scope: str, place: Addition) -> bool:
     """The same where positions are moved on the way, as by windows: the derivative of the stream says where to."""
     ends, output = _ends(trace, place), trace.output_of(consumer)
     if ends is None or not torch.is_tensor(output) or output.numel() != ends[0].numel():
         return False
-    layer = trace.modules[consumer]
+    layer: Any = trace.modules[consumer]
     branch = Branch(trace.modules[place.leaves], trace.modules[place.joins], place.at_input)
     positional, named = trace.arguments(scope)
     module = _Scope(trace.modules[scope], positional[1:], named)
     try:
-        (stream,) = streams(module, [(layer, branch)], positional[0])  # type: ignore[list-item]
+        (stream,) = streams(module, [(layer, branch)], positional[0])
     except (RuntimeError, TypeError, AttributeError):  # an addition that torch cannot follow is none
         return False
     if stream is None:
@@ -180,6 +220,6 @@ def _is_residual(trace: Trace, name: str) -> bool:
 
 def _holds_more(trace: Trace, name: str, inside: Sequence[str]) -> bool:
     """Whether a module has parameters of its own beside those of the residual modules inside."""
-    own = sum(values.numel() for values in trace.modules[name].parameters())
-    theirs = sum(values.numel() for other in inside for values in trace.modules[other].parameters())
+    own: int = sum(values.numel() for values in trace.modules[name].parameters())
+    theirs: int = sum(values.numel() for other in inside for values in trace.modules[other].parameters())
     return theirs < 0.98 * own

@@ -29,9 +29,6 @@ class Trace:
         self.calls: dict[str, int] = {}
         self._arguments: dict[str, Arguments] = {}
         self._outputs: dict[str, Any] = {}
-        self._reads: dict[str, int] = {}
-        self._gives: dict[str, int] = {}
-        self._alive: list[Any] = []
         hooks = []
         for name, module in self.modules.items():
             hooks.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
@@ -42,7 +39,6 @@ class Trace:
         finally:
             for hook in hooks:
                 hook.remove()
-            self._alive.clear()
 
     def arguments(self, name: str) -> Arguments:
         """Fresh copies of the arguments of the first call of a module."""
@@ -61,10 +57,12 @@ class Trace:
     def ran(self, name: str) -> bool:
         return name in self._arguments
 
-    def directly_behind(self, name: str) -> list[str]:
-        """The modules whose first argument is the very tensor that `name` returned."""
-        gives = self._gives.get(name)
-        return [other for other in self.order if gives is not None and self._reads.get(other) == gives]
+    def is_directly_behind(self, name: str, other: str) -> bool:
+        """Whether the first argument of `other` has the values that `name` returned, perhaps in another shape."""
+        values, output = self.input(other), self.output_of(name)
+        if values is None or not torch.is_tensor(output) or values.numel() != output.numel():
+            return False
+        return torch.equal(values.flatten(), output.flatten())
 
     def _before(self, name: str) -> Callable[..., None]:
         def hook(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -73,20 +71,13 @@ class Trace:
                 return
             self.order.append(name)
             self._arguments[name] = copied(positional), copied(named)
-            if positional and torch.is_tensor(positional[0]):
-                self._reads[name] = id(positional[0])
-                self._alive.append(positional[0])  # or its id could be that of a later tensor
 
         return hook
 
     def _behind(self, name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            if name in self._outputs:
-                return
-            self._outputs[name] = copied(output)
-            if torch.is_tensor(output):
-                self._gives[name] = id(output)
-                self._alive.append(output)
+            if name not in self._outputs:
+                self._outputs[name] = copied(output)
 
         return hook
 
