@@ -1,6 +1,7 @@
 """Backbones: where a model comes from, and which family says what of it can be compressed.
 
-A family is declared by hand, or found: every other classifier of timm is a `FoundFamily`.
+A family declares what of its models can be cut, or has it found; every classifier of timm that no family claims is a
+`FoundModule`.
 
     builtin.py      bases that ship with vitsearch
     weights.py      starting weights: their source, checks and digest
@@ -8,9 +9,9 @@ A family is declared by hand, or found: every other classifier of timm is a `Fou
     tables.py       position biases at another resolution
     window_sizes.py windows that divide the maps
     timm_family.py  TimmFamily: what families of timm models share
-    found_family.py FoundFamily: models whose structure is found
+    found_family.py FoundFamily: families whose structure is found; FoundModule: the rest of timm
     found_structures.py    their structures, found once and kept
-    plain.py        timm's own attention and MLP, which most families use
+    plain.py        timm's own attention and MLP, for declared families
     vit.py          ViT, DeiT, distilled DeiT, DeiT-III
     vit_stream.py   their residual stream, on fewer channels
     levit.py        LeViT, with linear layers or convolutions
@@ -21,7 +22,6 @@ A family is declared by hand, or found: every other classifier of timm is a `Fou
     efficientvit_msra.py   EfficientViT of MSRA: cascaded group attention
     tiny_vit.py     TinyViT
     efficientformer_v2.py  EfficientFormerV2
-    edgenext.py     EdgeNeXt: attention across channels
     fastvit.py      FastViT: branches merged when deployed
     repvit.py       RepViT: likewise, convolutions only
 
@@ -67,7 +67,6 @@ __all__ = [
 FAMILIES: Registry[type[Backbone]] = Registry(
     "backbone family",
     {
-        "edgenext": "vitsearch.backbones.edgenext:EdgeNeXtFamily",
         "efficientformer_v2": "vitsearch.backbones.efficientformer_v2:EfficientFormerV2Family",
         "efficientvit_mit": "vitsearch.backbones.efficientvit_mit:EfficientViTMITFamily",
         "efficientvit_msra": "vitsearch.backbones.efficientvit_msra:EfficientViTMSRAFamily",

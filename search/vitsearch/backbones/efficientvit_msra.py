@@ -1,34 +1,27 @@
 """EfficientViT of MSRA (Liu et al. 2023): cascaded group attention between two MLPs of convolutions.
 
-The hidden channels of the MLPs are cut, also of those around each downsampling. The wide layer inside a downsampling
-stays, because its squeeze and excitation mixes the channels. Heads stay, because each reads the output of the one
-before it. Windows that divide the maps can be requested; the default windows pad the maps of most sizes.
+Heads stay, because each reads the output of the one before it. Windows that divide the maps can be requested; the
+default windows pad the maps of most sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
-from timm.models.efficientvit_msra import ConvMlp, EfficientVitMsra, ResidualDrop
-from torch import nn
+from timm.models.efficientvit_msra import EfficientVitMsra
 
-from vitsearch.backbones.timm_family import TimmFamily
-from vitsearch.errors import PlanError
-from vitsearch.models.backbone import BlockUnits, Branch
+from vitsearch.backbones.found_family import FoundFamily
 
 PATCH = 16
 
 
-class EfficientViTMSRAFamily(TimmFamily):
+class EfficientViTMSRAFamily(FoundFamily):
     """See `vitsearch.models.backbone.Backbone`."""
 
     family = "efficientvit_msra"
     modules = ("efficientvit_msra",)
     why_no_heads = "has cascaded heads, each of which reads the output of the one before, so none can be removed alone"
-    why_no_ffn = "has no hidden channels that could be removed"
     why_no_tokens = "needs its tokens as a full 2-D map, so none can be dropped"
-    why_no_depth = "attends with heads for which vitsearch has no importance score, so its blocks cannot be ranked"
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
         """Other sizes would be padded to whole windows, which cost as much as full ones."""
@@ -51,29 +44,3 @@ class EfficientViTMSRAFamily(TimmFamily):
 
     def window_arguments(self, name: str, pixels: int, window: int) -> dict[str, Any]:
         return {"window_size": (window,) * len(self.maps(name, pixels))}
-
-    def tokens(self, model: nn.Module, resolution: int) -> int:
-        first: Any = cast(EfficientVitMsra, model).stages[0]
-        return int(first.blocks[0].mixer.m.attn.resolution) ** 2
-
-    def embed_dim(self, model: nn.Module) -> int:
-        return int(cast(EfficientVitMsra, model).num_features)
-
-    def units(self, model: nn.Module) -> tuple[BlockUnits, ...]:
-        return tuple(
-            BlockUnits(
-                f"{name}.m",
-                0,
-                0,
-                None,
-                residual.m.pw1.conv,
-                residual.m.pw2.conv,
-                fc2_norm=residual.m.pw2.bn,
-                fc2_branch=Branch(residual, residual),
-            )
-            for name, residual in model.named_modules()
-            if isinstance(residual, ResidualDrop) and isinstance(residual.m, ConvMlp)
-        )
-
-    def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
-        raise PlanError(f"EfficientViT of MSRA {self.why_no_heads}")

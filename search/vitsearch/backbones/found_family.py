@@ -1,13 +1,13 @@
-"""Models of timm without a hand-written family: what of them can be cut is found, not declared.
+"""Families of timm models of which what can be cut is found, not declared.
 
-Each timm module is a family of its own (`resnet`, `convnext`, ...). Heads, hidden channels and residual blocks are
-those of the found structure (`vitsearch.structure`). What no structure can know, such as windows, tokens and a
-residual stream that can be cut, needs a declared family: see docs/add_a_family.md.
+Heads, hidden channels and residual blocks are those of the found structure (`vitsearch.structure`). A family that
+derives from `FoundFamily` adds what no structure can know, such as windows or two classifiers; a timm module that no
+family claims (`resnet`, `convnext`, ...) is a `FoundModule`. Tokens and a residual stream that can be cut need a
+declared family: see docs/add_a_family.md.
 """
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ from vitsearch.backbones.tables import resample_tables
 from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.backbones.weights_file import first_line
-from vitsearch.errors import StageError
+from vitsearch.compress.sequential import classifiers
+from vitsearch.errors import PlanError, StageError
 from vitsearch.models.backbone import BlockUnits, Branch, Built, ModelSpec
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths
@@ -52,7 +53,8 @@ def module_of(name: str) -> str | None:
 class FoundFamily(TimmFamily):
     """A family whose structure is found; see `vitsearch.models.backbone.Backbone`.
 
-    A declared family derives from it where only windows, sizes or recipes need to be written down.
+    Deriving from it, a family writes down its timm modules, and of the rest only what is truer than the defaults here:
+    windows, sizes, recipes, reasons.
     """
 
     why_no_windows = "has no windows that vitsearch can choose"
@@ -63,11 +65,12 @@ class FoundFamily(TimmFamily):
     why_one_form = "has no convolutions besides its patch embedding, so its int8 files have one form"
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
-        if knob == "quantization" and value in ("int8_qat", "int8_mixed") and self._linear_layers(name) < 2:
+        if knob == "quantization" and value in ("int8_qat", "int8_mixed") and not self._has_linear_layers(name):
             without = "nothing to train for int8" if value == "int8_qat" else "nothing to mix"
             return f"{name} has no linear layers besides its classifier, so there is {without}"
         reason = super().supports(name, knob, value)
-        if reason is not None and knob == "head_pruning_ratio":
+        is_generic = self.why_no_heads == FoundFamily.why_no_heads
+        if reason is not None and knob == "head_pruning_ratio" and is_generic:
             return f"{reason}{self._refused_heads(name)}"
         return reason
 
@@ -107,10 +110,24 @@ class FoundFamily(TimmFamily):
         Returns:
             Its structure; an empty one if no file of it could be written.
         """
-        if self._refused_export(name) is not None or self.refused_resolution(name, self._looked_at(name)) is not None:
+        pixels = self.traced_size(name)
+        if self._refused_export(name) is not None or self.refused_resolution(name, pixels) is not None:
             return Structure()
-        pixels = self._looked_at(name)
         return structure_of(self.recipe(name, pixels), pixels)
+
+    def traced_size(self, name: str) -> int:
+        """Choose the size at which the structure is found.
+
+        Args:
+            name: A timm name.
+
+        Returns:
+            The smallest side, in pixels, that leaves a last map of two positions a side: on a map of one, a width looks
+            like a squeeze.
+        """
+        native = self.native_resolution(name)
+        sizes = range(max(PIXELS, 2 * self._stride(name)), native, STEP)
+        return next((size for size in sizes if self.refused_resolution(name, size) is None), native)
 
     def levels(self, name: str) -> Levels:
         """Count what of a model can be cut.
@@ -144,7 +161,8 @@ class FoundFamily(TimmFamily):
 
     def slice_heads(self, model: nn.Module, block: int, kept: Sequence[int]) -> None:
         part = self.structure_of(model).parts[block]
-        assert part.heads is not None
+        if part.heads is None or not kept:
+            raise PlanError(f"{part.name}: cannot keep heads {list(kept)} of {part.heads.count if part.heads else 0}")
         attention.keep_heads(model, part.heads, kept)
 
     def slice_ffn(self, model: nn.Module, kept: Mapping[int, Sequence[int]], images: torch.Tensor) -> None:
@@ -155,28 +173,29 @@ class FoundFamily(TimmFamily):
             widths.keep_channels(model, part.width, neurons)
 
     def deployable(self, model: nn.Module) -> nn.Module:
-        if not any(hasattr(module, "reparameterize") or hasattr(module, "fuse") for module in model.modules()):
+        """Merge a model's branches where it has some: the norms behind single layers are merged by the runtimes."""
+        if not any(map(_merges_branches, model.modules())):
             return model
-        return cast(nn.Module, reparameterize_model(copy.deepcopy(model).eval()))
+        return cast(nn.Module, reparameterize_model(model.eval()))
 
-    def unbuilt(self, name: str) -> nn.Module:
-        model = super().unbuilt(name)
-        if STRUCTURE not in vars(model):
-            setattr(model, STRUCTURE, self.structure(name))
-        return model
+    def _unbuilt_units(self, name: str) -> tuple[BlockUnits, ...]:
+        model = self.unbuilt(name)
+        return tuple(_units(model, part) for part in self.structure(name).parts)
 
-    def _looked_at(self, name: str) -> int:
-        """The size at which the structure is found."""
-        return PIXELS if self.refused_resolution(name, PIXELS) is None else self.native_resolution(name)
+    def _stride(self, name: str) -> int:
+        """How many pixels a position of the last map stands for, as timm notes it; 1 where it does not."""
+        stages = getattr(self.unbuilt(name), "feature_info", None) or ()
+        return max((stage["reduction"] for stage in stages if isinstance(stage, dict)), default=1)
 
     def _refused_heads(self, name: str) -> str:
         """The class and the reason of the first attention whose heads stay, in brackets."""
         reasons = self.levels(name).refusals
         return next((f" ({kind}: {reason})" for kind, reason in reasons.items()), "")
 
-    def _linear_layers(self, name: str) -> int:
-        model = super().unbuilt(name)
-        return sum(isinstance(module, nn.Linear) for module in model.modules())
+    def _has_linear_layers(self, name: str) -> bool:
+        """Whether there are others than classifiers."""
+        model = self.unbuilt(name)
+        return any(isinstance(module, nn.Linear) for module in {*model.modules()} - {*classifiers(model)})
 
 
 class FoundModule(FoundFamily):
@@ -187,8 +206,8 @@ class FoundModule(FoundFamily):
     """
 
     def __init__(self, module: str) -> None:
-        self.family = module  # type: ignore[misc]  # of the instance: each timm module is a family
-        self.modules = (module,)  # type: ignore[misc]
+        self.family = module
+        self.modules = (module,)
 
 
 def _units(model: nn.Module, part: Part) -> BlockUnits:
@@ -203,9 +222,9 @@ def _units(model: nn.Module, part: Part) -> BlockUnits:
         part.name,
         attention.current_heads(model, heads) if heads else 0,
         heads.head_dim if heads else 0,
-        module(heads and heads.consumer),
-        module(width and width.producers[0]),
-        module(width and width.consumer),
+        module(heads.consumer if heads else None),
+        module(width.producers[0] if width else None),
+        module(width.consumer if width else None),
         proj_norm=module(part.heads_norm),
         fc2_norm=module(part.width_norm),
         proj_branch=_branch(model, part.heads_addition),
@@ -214,6 +233,13 @@ def _units(model: nn.Module, part: Part) -> BlockUnits:
         ffn_grain=width.grain if width else 1,
         is_scored_whole=part.removable,
     )
+
+
+def _merges_branches(module: nn.Module) -> bool:
+    """Whether timm makes one layer of several in a module."""
+    if not (hasattr(module, "reparameterize") or hasattr(module, "fuse")):
+        return False
+    return sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in module.modules()) > 1
 
 
 def _branch(model: nn.Module, addition: Addition | None) -> Branch | None:

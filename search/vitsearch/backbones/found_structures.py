@@ -1,7 +1,7 @@
 """The found structure of a timm architecture: found once, then kept in the user's cache folder.
 
 A structure depends on the architecture and its constructor arguments alone: not on weights, classes or the size of the
-images. It is found at `PIXELS`, or at the native size where a model does not take this one, so that it takes seconds.
+images. It is found on small images (`FoundFamily.traced_size`), so that it takes seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vitsearch_agent.base.canonical_json import digest
 from vitsearch_agent.base.system import user_cache_folder
 
 PIXELS = 64
+"""The smallest side of an image that is traced."""
 SEED = 0
 
 

@@ -1,4 +1,4 @@
-"""timm's plain attention over `qkv` and its MLP of two layers, which most families use.
+"""timm's plain attention over `qkv` and its MLP of two layers, for families that declare their structure.
 
 `qkv` is laid out `[3, heads, head_dim]`, so a head owns three runs of its rows and one run of the columns of
 `proj` (Dosovitskiy et al. 2021).

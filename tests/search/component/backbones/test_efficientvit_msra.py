@@ -3,7 +3,6 @@ from timm.models.efficientvit_msra import PatchMerging
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("efficientvit_m0", "none", 64, 10)
@@ -34,16 +33,14 @@ def test_the_reason_names_the_nearest_valid_sizes(pixels, near):
 def test_removing_heads_is_refused_with_a_reason():
     reason = backbones.supports("efficientvit_m5", "head_pruning_ratio", 0.25)
     assert reason.startswith("efficientvit_m5 has cascaded heads")
-    family = backbones.find(SMALL.backbone)
-    with pytest.raises(PlanError, match="cascaded heads"):
-        family.slice_heads(family.build(SMALL).model, 0, (0,))
 
 
-def test_the_layer_with_squeeze_and_excitation_is_not_cut():
+def test_every_mlp_is_cut_and_each_layer_inside_a_downsampling_with_its_squeeze_and_excitation():
     family = backbones.find(SMALL.backbone)
     model = family.build(SMALL).model
-    merging = {layer for block in model.modules() if isinstance(block, PatchMerging) for layer in block.modules()}
+    mergings = [name for name, block in model.named_modules() if isinstance(block, PatchMerging)]
     units = family.units(model)
-    assert merging
-    assert not merging & {unit.fc1 for unit in units}
-    assert len(units) == 2 * 6 + 2 * 2  # two MLPs in each of six blocks, two around each downsampling
+    inside = [unit for unit in units if unit.name.startswith(tuple(mergings))]
+    assert [unit.ffn_width for unit in inside] == [256, 512]
+    assert len(units) == 2 * 6 + 2 * 3  # two MLPs in each of six blocks, two around each downsampling
+    assert sum(unit.removable for unit in units) == 2 * 6 + 2 * 2

@@ -1,9 +1,7 @@
-import pytest
 from torch import nn
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("fastvit_t8", "none", 32, 10)
@@ -33,9 +31,3 @@ def test_branches_ship_as_one_convolution_without_norm():
     norms = [name for name, layer in ships.named_modules() if isinstance(layer, nn.BatchNorm2d)]
     assert norms
     assert all(name.endswith("mlp.conv.bn") for name in norms)
-
-
-def test_slicing_heads_of_a_block_without_heads_is_refused():
-    family = backbones.find(SMALL.backbone)
-    with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a RepMixer"):
-        family.slice_heads(family.build(SMALL).model, 0, (0,))

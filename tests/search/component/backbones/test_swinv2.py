@@ -1,9 +1,7 @@
-import pytest
 import torch
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase
 
 TINY = ModelSpec("swinv2_tiny_window8_256", "none", 64, 10)
@@ -36,8 +34,3 @@ def test_a_head_keeps_its_scale_its_biases_and_its_row_of_the_position_network()
     for name in ("q_bias", "v_bias"):
         assert torch.equal(getattr(attention, name), before[name].unflatten(0, (6, 32))[[1, 4]].flatten())
     assert attention.k_bias.shape == attention.q_bias.shape
-
-
-def test_slicing_to_no_head_is_refused():
-    with pytest.raises(PlanError, match=r"layers\.0\.blocks\.1: cannot keep heads \[\] of a WindowAttention"):
-        backbones.find(TINY.backbone).slice_heads(backbones.find(TINY.backbone).build(TINY).model, 1, ())

@@ -4,7 +4,6 @@ from timm.models.tiny_vit import TinyVitBlock
 
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
-from vitsearch.errors import PlanError
 from vitsearch.testing.families import BackboneTestCase
 
 SMALL = ModelSpec("tiny_vit_5m_224", "none", 64, 10)
@@ -37,9 +36,3 @@ def test_windows_keep_their_share_of_every_map(name, pixels):
 def test_the_reason_names_the_nearest_valid_sizes():
     reason = backbones.supports(SMALL.backbone, "resolution", 50)
     assert reason.endswith("multiples of 32 from 64 on (the nearest: 64)")
-
-
-def test_slicing_heads_of_a_block_without_heads_is_refused():
-    family = backbones.find(SMALL.backbone)
-    with pytest.raises(PlanError, match=r"stages\.0\.blocks\.0: cannot keep heads \[0\] of a NoneType"):
-        family.slice_heads(family.build(SMALL).model, 0, (0,))

@@ -6,6 +6,7 @@ from torch.nn import functional
 from vitsearch import backbones
 from vitsearch.compress import matrices, refit, scores
 from vitsearch.errors import StageError
+from vitsearch.testing.families.subject import smaller_models
 
 
 def test_shapes_match_the_block_structure(base):
@@ -69,9 +70,9 @@ def test_the_score_of_a_block_is_that_of_its_consumers_together(base):
 def test_scores_of_windows_are_summed_over_their_image():
     name = "swin_tiny_patch4_window7_224"
     family = backbones.find(name)
-    recipe = family.recipe(name, 64)
     torch.manual_seed(0)
-    model = recipe.create(num_classes=10, depths=(2, 2, 1, 1), embed_dim=48)
+    with smaller_models(name, {"depths": (2, 2, 1, 1), "embed_dim": 48}):
+        model = family.build(backbones.ModelSpec(name, "none", 64, 10)).model
     inputs, labels = torch.randn(3, 3, 64, 64), torch.tensor([0, 1, 2])
     whole, pieces = (scores.collect(model, family, inputs, labels, size).depth for size in (3, 2))
     assert min(whole) > 0

@@ -373,7 +373,6 @@ def test_rungs_continue_one_stream(pool, per_epoch, before, epochs, seed):
 
 
 SMALLEST = {
-    "edgenext": "edgenext_xx_small",
     "efficientformer_v2": "efficientformerv2_s0",
     "efficientvit_mit": "efficientvit_b0",
     "efficientvit_msra": "efficientvit_m0",
