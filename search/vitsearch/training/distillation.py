@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vitsearch.compress.sequential import classifiers
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.errors import StageError
 from vitsearch.models.divergence import divergence
@@ -113,8 +114,7 @@ def feature_width(model: nn.Module) -> int:
 
 def supports_token(model: nn.Module) -> bool:
     """Whether `model` has a separate head for distillation."""
-    heads: Any = model
-    return hasattr(model, "set_distilled_training") and isinstance(heads.get_classifier(), tuple | list)
+    return hasattr(model, "set_distilled_training") and len(classifiers(model)) > 1
 
 
 @dataclass(frozen=True)
