@@ -7,5 +7,4 @@ from vitsearch.testing.families import BackboneTestCase
 class TestRelPos(BackboneTestCase):
     spec = ModelSpec("test_vit_relpos", "none", 64, 10)
     other_resolution = 96
-    cuts_heads = False
-    unsupported = (("resolution", 70), ("window_size", 7), ("head_pruning_ratio", 0.5))
+    unsupported = (("resolution", 70), ("window_size", 7), ("token_pruning_ratio", 0.5))

@@ -10,5 +10,5 @@
     find.py        all of it together: the structure of a model
 
 Nothing here knows a family, and no table of types decides: a candidate that is wrong fails the proof and is refused
-with the measured reason. Method: the survey of 67 architectures in docs/add_a_family.md.
+with the measured reason. docs/add_a_family.md says when a family is still needed.
 """
