@@ -25,6 +25,8 @@ TORCHSCRIPT, DYNAMO = OnnxExporter("torchscript", 17, 13), OnnxExporter("dynamo"
 """LayerNorm is one operator since opset 17; before, torch's exporter writes its parts."""
 
 NEEDS_DYNAMO = {
+    "bat_*": "it pools maps whose size the exporter does not know (aten::adaptive_max_pool2d)",
+    "*halo*": "it unfolds windows of a map whose size the exporter does not know (aten::unfold)",
     "csatv2*": "it pools maps to 7 x 7 whose size is no multiple of 7 (aten::adaptive_avg_pool2d)",
     "hiera_*_abswin_*": "it resizes its position table with antialiasing (aten::_upsample_bicubic2d_aa)",
     "naflexvit_*": "it resizes its position table with antialiasing (aten::_upsample_bicubic2d_aa)",
@@ -33,7 +35,7 @@ NEEDS_DYNAMO = {
     "volo_*": "it folds windows into a map (aten::col2im), which ONNX has since opset 18",
 }
 """Names of architectures -> what the exporter `torchscript` cannot write of them, as it said itself (timm 1.0.31, torch
-2.13, the smallest variant of each at 64 pixels, 2026-11-30). `dynamo` wrote each with an open batch, within 2e-6 of
+2.13, the smallest variant of each at 64 pixels, of HaloNet and BAT at their own, 2026-11-30). `dynamo` wrote each with an open batch, within 2e-6 of
 the largest logit."""
 
 

@@ -11,7 +11,7 @@ from vitsearch.core.onnx_exporters import DYNAMO, NEEDS_DYNAMO, TORCHSCRIPT, exp
     "name",
     [
         *("csatv2", "csatv2_21m", "hiera_small_abswin_256", "naflexvit_base_patch16_gap", "pvt_v2_b2_li", "vgg11_bn"),
-        *("volo_d1_224", "volo_d5_512.sail_in1k"),
+        *("volo_d1_224", "volo_d5_512.sail_in1k", "haloregnetz_b", "lamhalobotnet50ts_256", "bat_resnext26ts"),
     ],
 )
 def test_some_architectures_need_the_new_exporter_with_or_without_a_tag(name):
