@@ -1,7 +1,5 @@
 """Small networks, each with one thing that a cut has to get right."""
 
-from __future__ import annotations
-
 import torch
 from timm.layers import SqueezeExcite
 from timm.layers.grn import GlobalResponseNorm
