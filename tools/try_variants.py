@@ -90,7 +90,16 @@ def _survey(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             model = timm.create_model(name)
         kinds = {_class(module) for module in model.modules() if type(module).__module__.startswith("timm")}
         size = sum(values.numel() for values in model.parameters()) / 1e6
-        yield name, {"module": module_of(name), "params_m": round(size, 2), "classes": sorted(kinds)}
+        entry = {"module": module_of(name), "params_m": round(size, 2), "classes": sorted(kinds)}
+        yield name, entry | declared_levels(name)
+
+
+def declared_levels(name: str) -> dict[str, list[str]]:
+    """The levels that a declared family supports for a name; nothing for a found one."""
+    if isinstance(backbones.find(name), FoundFamily):
+        return {}
+    knobs = {"widths": "ffn_pruning_ratio", "heads": "head_pruning_ratio", "blocks": "depth_pruning_ratio"}
+    return {"declared": [level for level, knob in knobs.items() if backbones.supports(name, knob, 0.5) is None]}
 
 
 def _class(module: torch.nn.Module) -> str:

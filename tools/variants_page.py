@@ -59,9 +59,8 @@ def levels_of_names(swept: Results) -> dict[str, frozenset[str]]:
         if entry["module"] not in working or is_refused or 4e6 * entry["params_m"] >= LARGEST_FILE:
             continue
         classes = proved[entry["module"]]
-        admitted[name] = frozenset(
-            level for level in LEVELS if "declared" in classes[level] or classes[level] & {*entry["classes"]}
-        )
+        shared = (level for level in LEVELS if classes[level] & {*entry["classes"]})
+        admitted[name] = frozenset(entry.get("declared", shared))
     return admitted
 
 

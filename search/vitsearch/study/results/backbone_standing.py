@@ -11,40 +11,34 @@ from vitsearch.study.front import Front, Point
 
 @dataclass(frozen=True)
 class BestFigure:
-    """The best figure that a backbone reaches in one objective, among its models within the limits.
-
-    Attributes:
-        objective: The metric.
-        trial: The trial that has it.
-        value: Its value.
-        low: Lower end of its 95 % interval; None where it has none.
-        high: Upper end.
-    """
+    """The best figure that a backbone reaches in one objective, among its models within the limits."""
 
     objective: str
+    """The metric."""
     trial: int | None
+    """The trial that has it."""
     value: float
+    """Its value."""
     low: float | None
+    """Lower end of its 95 % interval; null where it has none."""
     high: float | None
+    """Upper end."""
 
 
 @dataclass(frozen=True)
 class BackboneStanding:
-    """How a backbone stands among the others.
-
-    Attributes:
-        backbone: Its name.
-        models: Models that were exported, evaluated and measured.
-        within_limits: So many of them meet all limits.
-        on_front: The trials of its models on the front.
-        best: The best figure in each objective; none for an objective in which no model within the limits has a value.
-    """
+    """How a backbone stands among the others."""
 
     backbone: str
+    """Its name."""
     models: int
+    """Models that were exported, evaluated and measured."""
     within_limits: int
+    """So many of them meet all limits."""
     on_front: tuple[int, ...]
+    """The trials of its models on the front."""
     best: tuple[BestFigure, ...]
+    """The best figure in each objective; none for one in which no model within the limits has a value."""
 
     def best_in(self, objective: str) -> BestFigure | None:
         return next((figure for figure in self.best if figure.objective == objective), None)

@@ -104,6 +104,7 @@ def test_each_board_of_the_list_has_its_space_file():
     assert {board.file for board in BOARDS.values()} == set(first_space.shipped_spaces.names()) - {
         "quickstart",
         "everything",
+        "cnns_and_vits",
     }
 
 
