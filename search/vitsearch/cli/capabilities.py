@@ -20,6 +20,7 @@ from vitsearch.cli.terminal import Terminal
 from vitsearch.core import precisions
 from vitsearch.core.caveats.precision_shares import in_name_only, shown
 from vitsearch.core.json_value import json_text
+from vitsearch.core.onnx_exporters import needs_dynamo
 from vitsearch.core.plan import precision_text
 from vitsearch.errors import UnknownName
 from vitsearch.space.knobs import Distillation, Precision, Runtime, TokenPruning
@@ -113,8 +114,14 @@ def _found(names: Sequence[str]) -> Iterator[str]:
     if listed:
         yield "Found by tracing a forward, and proved on numbers:"
         yield ""
-        yield from (f"- {name}: {'; '.join(level.lines())}" for name, level in listed.items())
+        yield from (f"- {name}: {'; '.join((*level.lines(), *_exporter(name)))}" for name, level in listed.items())
         yield ""
+
+
+def _exporter(name: str) -> Iterator[str]:
+    """That torch's newer exporter writes the files, where it does."""
+    if (reason := needs_dynamo(name)) is not None:
+        yield f"torch's newer exporter writes its files, because {reason}"
 
 
 def _row(name: str, notes: _Footnotes) -> list[str]:

@@ -51,6 +51,12 @@ def test_an_unknown_backbone_is_refused():
         capabilities.describe(["deit_tiny_patch61_224"])
 
 
+def test_a_model_without_a_family_has_what_was_found_and_its_exporter():
+    (line,) = [line for line in capabilities.describe(["csatv2"]).splitlines() if line.startswith("- csatv2: ")]
+    assert line.startswith("- csatv2: hidden channels of ")
+    assert line.endswith("(aten::adaptive_avg_pool2d)")
+
+
 def test_the_capabilities_page_is_current():
     """Update the page with the output of: vitsearch capabilities."""
     page = Path(REPOSITORY, "docs") / "capabilities.md"
