@@ -18,6 +18,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import time
@@ -52,6 +53,10 @@ from vitsearch.workers.exporting import write
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "variants.json"
 RUN_IN = ("onnxruntime", "openvino")
 LIMIT_S = 900
+HOLDS_NOTHING = re.compile(
+    r"(Norm\w*|GELU\w*|Scale\w*|DropPath|Same|Head|Pool\w*|Act|Sigmoid|Tanh|Linear|Embed\w*|Stem\w*|Tlu2d|Conv2d|Net)$"
+)
+"""Classes of modules that hold no hidden channels, heads or blocks: norms, activations, pools, stems, classifiers."""
 CLASSES = 10
 LARGEST = 150e6
 """Parameters of a variant that is tried here; larger architectures are named with this reason."""
@@ -107,15 +112,19 @@ def _class(module: torch.nn.Module) -> str:
 
 
 def _chosen(names: dict[str, dict[str, Any]]) -> list[str]:
-    """The smallest name of each module, then the smallest one with a class that no chosen name of the module has."""
+    """The smallest name of each module, then the smallest one with a class that may hold what is cut and that no chosen
+    name of the module has. Of a declared family, which says itself what it cuts, the smallest one alone."""
     seen: dict[str, set[str]] = collections.defaultdict(set)
-    chosen = []
+    first, further = [], []
     for name, entry in sorted(names.items(), key=lambda item: (item[1]["params_m"], item[0])):
-        new = {kind for kind in entry["classes"] if kind not in seen[entry["module"]]}
-        if new or not seen[entry["module"]]:
-            chosen.append(name)
-            seen[entry["module"]] |= {*entry["classes"], ""}
-    return chosen
+        before = seen[entry["module"]]
+        new = {kind for kind in entry["classes"] if kind not in before and not HOLDS_NOTHING.search(kind)}
+        if not before:
+            first.append(name)
+        elif new and "declared" not in entry:
+            further.append(name)
+        seen[entry["module"]] |= {*entry["classes"], ""}
+    return first + further
 
 
 def _in_child(name: str) -> dict[str, Any]:
