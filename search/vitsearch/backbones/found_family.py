@@ -35,6 +35,7 @@ from vitsearch.structure.values import Addition, Part, Structure
 
 STRUCTURE = "found_structure"
 """Attribute of a model that holds its structure."""
+NO_CLASSIFIER = "no logit for each class, so it is no classifier"
 CLASSES = 7
 """Of a model that is built to see whether it gives a logit for each class."""
 META = re.compile(r"\bmeta\b", re.IGNORECASE)
@@ -61,7 +62,7 @@ class FoundFamily(TimmFamily):
     why_no_tokens = "is no plain ViT, the only models of which tokens can be dropped"
     why_no_heads = "has no attention heads that can be removed exactly"
     why_no_ffn = "has no hidden channels that can be removed exactly"
-    why_no_depth = "has fewer than two residual blocks that can be ranked and dropped"
+    why_no_depth = "has fewer than two blocks with something to cut that give back their input when they add nothing"
     why_one_form = "has no convolutions besides its patch embedding, so its int8 files have one form"
 
     def supports(self, name: str, knob: str, value: Any) -> str | None:
@@ -78,11 +79,19 @@ class FoundFamily(TimmFamily):
         problem = _size_problem(name, pixels)
         if problem is None:
             return None
+        if problem.endswith(NO_CLASSIFIER):
+            return f"{name} cannot be searched: {problem}"
         native = self.native_resolution(name)
         below = pixels // STEP * STEP
         sizes = [size for size in (below, below + STEP, native) if size > 0 and _size_problem(name, size) is None]
         near = f"; sizes that it takes: {', '.join(map(str, sorted(set(sizes))))}" if sizes else ""
         return f"{name} cannot be built at {pixels} pixels: {problem}{near}"
+
+    def _refused_export(self, name: str) -> str | None:
+        problem = _size_problem(name, self.native_resolution(name))
+        if problem is not None and problem.endswith(NO_CLASSIFIER):
+            return f"{name} cannot be searched: {problem}"
+        return super()._refused_export(name)
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return size_arguments(name, pixels)
@@ -308,5 +317,5 @@ def _forward_problem(recipe: BuildRecipe, pixels: int) -> str | None:
         return f"its forward depends on the values of tensors ({reason})" if META.search(reason) else reason
     if not torch.is_tensor(output) or tuple(output.shape) != (1, CLASSES):
         shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
-        return f"it gives {shape} for one image instead of a logit for each class"
+        return f"it gives {shape} for one image, {NO_CLASSIFIER}"
     return None

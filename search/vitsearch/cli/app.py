@@ -213,9 +213,9 @@ def capabilities(
         raise typer.Exit(0 if try_backbones(names, resolution, backend or [], as_json) else 1)
     if resolution is not None or as_json or backend:
         raise typer.BadParameter("--resolution, --backend and --json describe what --try does: add --try")
-    from vitsearch.cli.capabilities import describe, examples
+    from vitsearch.cli.capabilities import describe, examples, expanded, say
 
-    typer.echo(describe(names or examples()))
+    typer.echo(describe(expanded(names) if names else examples(), say))
 
 
 @app.command()

@@ -7,7 +7,7 @@ The tables are built by asking `supports`, so they cannot differ from it; `docs/
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from vitsearch.core.json_value import json_text
 from vitsearch.core.onnx_exporters import needs_dynamo
 from vitsearch.core.plan import precision_text
 from vitsearch.errors import UnknownName
+from vitsearch.space.globs import is_glob
 from vitsearch.space.knobs import Distillation, Precision, Runtime, TokenPruning
 from vitsearch_agent.base.printable import printable
 
@@ -55,7 +56,7 @@ EXAMPLES = (
 RATIO = 0.25
 ASKED: tuple[tuple[str, str, Any], ...] = (
     ("heads", "head_pruning_ratio", RATIO),
-    ("FFN", "ffn_pruning_ratio", RATIO),
+    ("hidden channels", "ffn_pruning_ratio", RATIO),
     ("depth", "depth_pruning_ratio", RATIO),
     ("embedding", "embed_pruning_ratio", RATIO),
     ("sparsity", "weight_sparsity", "50%"),
@@ -95,8 +96,22 @@ def examples() -> tuple[str, ...]:
     return (*EXAMPLES, *(family.variants()[0] for family in missing))
 
 
-def describe(names: Sequence[str]) -> str:
-    """Two tables and the reasons, in Markdown. Raises `UnknownName` for an unknown name."""
+def expanded(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, and those that globs stand for. Raises `UnknownName` for a glob that matches nothing."""
+    groups = (backbones.matching(name, "none") if is_glob(name) else (name,) for name in names)
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def describe(names: Sequence[str], doing: Callable[[str], None] = lambda text: None) -> str:
+    """Two tables and the reasons, in Markdown; `doing` gets what begins now.
+
+    Raises `UnknownName` for an unknown name, before anything is looked at.
+    """
+    for name in names:
+        backbones.find(name)
+    for name in names:
+        doing(f"looking at {name}")
+        backbones.found_levels(name)
     notes = _Footnotes()
     heads = ["backbone", "family", "variants", *(title for title, _, _ in ASKED), "windows", "tokens", "distillation"]
     rows = [heads, ["---"] * len(heads), *(_row(name, notes) for name in names)]
@@ -110,7 +125,8 @@ def describe(names: Sequence[str]) -> str:
 def _found(names: Sequence[str]) -> Iterator[str]:
     """What was found in models without a declared family, level by level."""
     levels = {name: backbones.found_levels(name) for name in names}
-    listed = {name: level for name, level in levels.items() if level is not None}
+    is_refused = {name: backbones.supports(name, "quantization", "fp32") is not None for name in names}
+    listed = {name: level for name, level in levels.items() if level is not None and not is_refused[name]}
     if listed:
         yield "Found by tracing a forward, and proved on numbers:"
         yield ""
@@ -127,6 +143,8 @@ def _exporter(name: str) -> Iterator[str]:
 def _row(name: str, notes: _Footnotes) -> list[str]:
     family = backbones.find(name)
     cells = [name, family.family, str(len(family.variants()))]
+    if (refused := backbones.supports(name, "quantization", "fp32")) is not None:
+        return [*cells, *[notes.of_backbone(name, refused)] * (len(ASKED) + 3)]
     cells += [_cell(name, knob, value, notes) for _, knob, value in ASKED]
     cells += [_windows(name, notes), _tokens(name, notes)]
     targets = [word for word in typing.get_args(Distillation) if backbones.supports(name, "distillation", word) is None]
@@ -183,12 +201,12 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
     for runtime in runtimes:
         if runtime not in precisions.RUNTIMES:
             raise UnknownName("runtime", runtime, precisions.RUNTIMES)
-    _say(f"trying {', '.join(names)}: loading torch")
+    say(f"trying {', '.join(names)}: loading torch")
     from vitsearch.workers.backbone_check import QUICK, check_backbone  # torch, onnx and onnxruntime
 
     console, checks = Terminal(), []
     for name in names:
-        checks.append(check_backbone(name, resolution, runtimes or QUICK, _say))
+        checks.append(check_backbone(name, resolution, runtimes or QUICK, say))
         if not as_json:
             print_check(checks[-1], console)
     if as_json:
@@ -196,7 +214,7 @@ def try_backbones(names: Sequence[str], resolution: int | None, runtimes: Sequen
     return all(check.works for check in checks)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """What begins now; on standard error, so that a pipe gets the result alone."""
     typer.echo(printable(text), err=True)
 

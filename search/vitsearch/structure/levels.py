@@ -37,7 +37,7 @@ class Levels:
         yield f"heads of {_counted(self.heads)}" if self.heads else "no attention heads"
         yield f"{_counted(self.blocks)} can be dropped" if self.blocks else "no block that can be dropped"
         for kind, reason in self.refusals.items():
-            yield f"the heads of {kind} stay: {reason}"
+            yield f"the heads of {'the other ' if kind in self.heads else ''}{kind} stay: {reason}"
 
 
 def levels_of(model: nn.Module, structure: Structure) -> Levels:

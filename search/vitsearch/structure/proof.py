@@ -14,6 +14,8 @@ TOLERANCE = 1e-5
 """Of the largest value, where two ways to compute it are equal in exact arithmetic."""
 SENSITIVITY = 50
 """The mask must change the output by so many times the difference between mask and cut, or the proof says nothing."""
+LONGEST = 120
+"""Characters of an error that a reason quotes."""
 SMALL = 1e-3
 SPREAD = 0.05
 """Share of its size by which the input of a batch norm varies at least, or the norm would amplify rounding errors."""
@@ -115,8 +117,8 @@ def difference(whole: torch.Tensor, masked: torch.Tensor, cut: torch.Tensor) -> 
 
 def failure(error: Exception) -> str:
     """The reason of a cut that could not run, in one line."""
-    first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first[:120]}" if first else type(error).__name__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:LONGEST]}" if text else type(error).__name__
 
 
 def _flat(output: Any) -> torch.Tensor:

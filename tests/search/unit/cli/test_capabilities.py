@@ -29,7 +29,7 @@ def cells(text: str, first: str) -> dict[str, str]:
 def test_an_unsupported_operator_has_the_number_of_its_reason():
     text = capabilities.describe(["mobilevitv2_050", "deit_tiny_patch16_224"])
     seen = cells(text, "mobilevitv2_050")
-    assert (seen["family"], seen["FFN"]) == ("mobilevit", "yes")
+    assert (seen["family"], seen["hidden channels"]) == ("mobilevit", "yes")
     number = seen["heads"].removeprefix("no [").removesuffix("]")
     assert f"{number}. attends with a single head" in text
     assert cells(text, "deit_tiny_patch16_224")["heads"] == "yes"
@@ -55,6 +55,23 @@ def test_a_model_without_a_family_has_what_was_found_and_its_exporter():
     (line,) = [line for line in capabilities.describe(["csatv2"]).splitlines() if line.startswith("- csatv2: ")]
     assert line.startswith("- csatv2: hidden channels of ")
     assert line.endswith("(aten::adaptive_avg_pool2d)")
+
+
+def test_a_model_of_which_no_file_can_be_written_has_nothing_but_the_reason():
+    text = capabilities.describe(["mobilenetv5_300m_enc", "vit_giant_patch14_dinov2"])
+    for name, reason in (("mobilenetv5_300m_enc", "no classifier"), ("vit_giant_patch14_dinov2", "2.1 GB")):
+        row = cells(text, name)
+        number = row["heads"].removeprefix("no [").removesuffix("]")
+        assert row["sparsity"] == row["tokens"] == row["heads"] == f"no [{number}]"
+        assert any(line.startswith(f"{number}. ") and reason in line for line in text.splitlines())
+
+
+def test_a_glob_stands_for_the_names_that_match():
+    assert capabilities.expanded(["efficientvit_b[01]", "efficientvit_b0", "resnet18"]) == (
+        "efficientvit_b0",
+        "efficientvit_b1",
+        "resnet18",
+    )
 
 
 def test_the_capabilities_page_is_current():
