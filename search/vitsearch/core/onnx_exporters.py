@@ -35,8 +35,8 @@ NEEDS_DYNAMO = {
     "volo_*": "it folds windows into a map (aten::col2im), which ONNX has since opset 18",
 }
 """Names of architectures -> what the exporter `torchscript` cannot write of them, as it said itself (timm 1.0.31, torch
-2.13, the smallest variant of each at 64 pixels, of HaloNet and BAT at their own, 2026-11-30). `dynamo` wrote each with an open batch, within 2e-6 of
-the largest logit."""
+2.13, the smallest variant of each at 64 pixels, of HaloNet and BAT at their own, 2026-11-30). `dynamo` wrote each with
+an open batch, within 2e-6 of the largest logit."""
 
 
 def needs_dynamo(backbone: str) -> str | None:
