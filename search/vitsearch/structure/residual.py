@@ -22,6 +22,8 @@ EQUAL, MOVED = 1e-6, 1e-4
 """Of the largest input: up to which two tensors are equal, and from which on a module changes its input."""
 AFFINE = 1e-5
 """Of the largest value of the stream: allowed error of the sum of a stream and a branch."""
+NEAREST = 12
+"""Modules in front of a layer, and behind it, at which its branch is looked for: a stage holds hundreds."""
 MOVES_TRIED = 4
 """Number of places that are tried with the derivative of the stream, which takes a forward and two backward passes."""
 HOLDERS_TRIED = 3
@@ -94,10 +96,10 @@ def _places(trace: Trace, consumer: str, scope: str) -> Iterator[Addition]:
     inside = [name for name in trace.order if f"{name}.".startswith(f"{scope}.") and _reads(trace, name, size)]
     position = trace.order.index(consumer)
     starts = [name for name in reversed(inside) if trace.order.index(name) < position]
-    starts = [name for name in starts if name == scope] + [name for name in starts if name != scope]
+    starts = [name for name in starts if name == scope] + [name for name in starts if name != scope][:NEAREST]
     ends = [(name, trace.modules[name]) for name in inside if trace.order.index(name) > position]
     joins = [(name, True) for name, module in ends if not next(module.children(), None) or is_mixer(module)]
-    for end, at_input in [(scope, False), *joins]:
+    for end, at_input in [(scope, False), *joins[:NEAREST]]:
         for start in starts:
             yield Addition(start, end, at_input)
 
