@@ -94,8 +94,8 @@ class CountedModels:
         count, wall = len(self.screening.backbones), _duration(self.screening.wall_s)
         backbones = f"{count} backbones" if count > 1 else "backbone"
         screening = (
-            f"screening: about {wall} for {self.screening.files} files of the unpruned {backbones} "
-            f"({self.screening.basis})."
+            f"screening: about {wall} in all for {self.screening.files} files of the unpruned {backbones}, as workers "
+            f"write files while the device measures ({self.screening.basis})."
         )
         return "\n".join([self.models.describe(), screening, *self.unmeetable])
 
