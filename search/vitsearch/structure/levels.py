@@ -18,7 +18,7 @@ class Levels:
 
     Attributes:
         widths: Numbers of hidden widths.
-        unfitted: So many of them are cut without a refit, because what reads them cannot be fitted in closed form.
+        unfitted: Those of them that are cut without a refit, because what reads them cannot be fitted in closed form.
         heads: Numbers of attentions whose heads can be removed.
         blocks: Numbers of residual blocks that can be dropped.
         refusals: The reason by which the heads of a class were refused.

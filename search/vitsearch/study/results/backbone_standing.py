@@ -34,7 +34,7 @@ class BackboneStanding:
     models: int
     """Models that were exported, evaluated and measured."""
     within_limits: int
-    """So many of them meet all limits."""
+    """Those of them that meet all limits."""
     on_front: tuple[int, ...]
     """The trials of its models on the front."""
     best: tuple[BestFigure, ...]
