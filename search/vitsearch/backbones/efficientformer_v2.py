@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import torch
 from timm.models.efficientformer_v2 import Attention2d, Attention2dDownsample, EfficientFormerV2
 from torch import nn
 
@@ -22,7 +21,7 @@ from vitsearch.backbones.timm_family import TimmFamily
 from vitsearch.backbones.weights import BuildRecipe
 from vitsearch.errors import PlanError
 from vitsearch.models.backbone import BlockUnits, Branch
-from vitsearch.models.surgery import head_columns, keep_columns, keep_norm_channels, keep_of_table, keep_rows
+from vitsearch.structure.head_rules import rule_for
 
 STRIDE = 32
 FIRST_ATTENTION_STRIDE = 32
@@ -61,54 +60,9 @@ class EfficientFormerV2Family(TimmFamily):
         name, attention, _, _ = _parts(model)[block]
         if not isinstance(attention, Attention2d | Attention2dDownsample) or not kept:
             raise PlanError(f"{name}: cannot keep heads {list(kept)} of a {type(attention).__name__}")
-        _slice_values(attention, kept)
-        if isinstance(attention, Attention2d):
-            attention.talking_head2.out_channels = len(kept)
-            keep_rows(attention.talking_head2, kept)
-            attention.__class__ = FewerValues
-            return
-        keys = head_columns(kept, attention.key_dim)
-        _keep_rows(attention.q.proj, keys)
-        _keep_rows(attention.k, keys)
-        attention.attention_biases = keep_of_table(attention.attention_biases, 0, kept)
-        attention.attention_bias_cache = {}
-        attention.num_heads = len(kept)
-
-
-class FewerValues(Attention2d):  # type: ignore[misc]  # timm has no types
-    """timm's attention for any number of value heads: timm assumes as many as query heads."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x`: (batch, channels, height, width)."""
-        batch = x.shape[0]
-        if self.stride_conv is not None:
-            x = self.stride_conv(x)
-        q = self.q(x).reshape(batch, self.num_heads, -1, self.N).transpose(2, 3)
-        k = self.k(x).reshape(batch, self.num_heads, -1, self.N)
-        v = self.v(x)
-        local = self.v_local(v)
-        attention = self.talking_head1((q @ k) * self.scale + self.get_attention_biases(x.device))
-        attention = self.talking_head2(attention.softmax(dim=-1))
-        attended = attention @ v.reshape(batch, self.dh // self.d, self.d, self.N).transpose(2, 3)
-        x = attended.transpose(2, 3).reshape(batch, self.dh, *self.resolution) + local
-        if self.upsample is not None:
-            x = self.upsample(x)
-        output: torch.Tensor = self.proj(self.act(x))
-        return output
-
-
-def _slice_values(attention: Any, kept: Sequence[int]) -> None:
-    columns = head_columns(kept, attention.d)
-    _keep_rows(attention.v, columns)
-    _keep_rows(attention.v_local, columns)
-    local = attention.v_local.conv
-    local.in_channels = local.groups = attention.dh = len(columns)
-    keep_columns(attention.proj.conv, columns)
-
-
-def _keep_rows(layer: Any, kept: Sequence[int]) -> None:
-    keep_rows(layer.conv, kept)
-    keep_norm_channels(layer.bn, kept)
+        rule = rule_for(attention)
+        assert rule is not None
+        rule.keep(attention, kept)
 
 
 def _parts(model: nn.Module) -> list[tuple[str, Any, Any, Any]]:
