@@ -110,8 +110,16 @@ def _reason(outcome: Mapping[str, Any]) -> str:
         return str(outcome["reason"])
     if not outcome["cut_error"] <= EXACT:
         return f"all cuts together differ from the mask by {outcome['cut_error']:.0e} of the largest logit"
-    refused = {runtime: text for runtime, text in outcome["parity"].items() if not isinstance(text, float)}
-    return "; ".join(f"{runtime}: {text}" for runtime, text in refused.items())
+    runtimes: dict[str, list[str]] = defaultdict(list)
+    for runtime, text in outcome["parity"].items():
+        if not isinstance(text, float):
+            runtimes[_first_sentence(text)].append(runtime)
+    return "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in runtimes.items())
+
+
+def _first_sentence(reason: str) -> str:
+    """A reason without torch's description of the value, which is no prose and holds what Markdown reads as a link."""
+    return reason.partition(" [Caused by")[0]
 
 
 def all_names(swept: Results) -> Iterator[str]:
