@@ -64,10 +64,10 @@ def judged_space(path: str | os.PathLike[str], overrides: Sequence[str]) -> Judg
         The file with its problems and warnings, after everything in it was checked.
     """
     # timm and torch: only for those who load a space
-    from vitsearch import backbones
+    from vitsearch.backbones.catalogue import Catalogue
     from vitsearch.space import judge
 
-    return judge(path, overrides, backbones.supports, backbones.matching)
+    return judge(path, overrides, Catalogue.examined)
 
 
 def run(

@@ -4,6 +4,7 @@
     ├── SpaceError                 exit 2   a space file or an override is not valid; lists every problem
     ├── DataError                  exit 2   the data set cannot be read or is not the study's
     ├── WeightsError               exit 2   starting weights cannot be found or do not fit
+    ├── NetworkError               exit 2   a network that the user brings cannot be imported or read, or is another one
     ├── ResourceError              exit 2   this machine or cluster lacks what was asked for
     ├── UnknownName                exit 2   no plugin, backbone, device or study has that name; names the nearest
     ├── QueryError                 exit 2   an expression that chooses models cannot be read
@@ -87,6 +88,12 @@ class DataError(VitsearchError):
 
 class WeightsError(VitsearchError):
     """Starting weights cannot be found, or do not fit the model."""
+
+    exit_code = 2
+
+
+class NetworkError(VitsearchError):
+    """A network that the user brings cannot be imported or read, is none that can be searched, or has changed."""
 
     exit_code = 2
 

@@ -11,6 +11,9 @@ A family declares what of its models can be cut, or has it found; every classifi
     timm_family.py  TimmFamily: what families of timm models share
     found_family.py FoundFamily: families whose structure is found; FoundModule: the rest of timm
     found_structures.py    their structures, found once and kept
+    python_family.py       a network that the user's code makes; own_code.py imports it, architecture.py names it
+    examine.py             what the driver has to know of such a network, found in a process of its own
+    catalogue.py           all backbones of a space, as the driver asks about them
     plain.py        timm's own attention and MLP, for declared families
     vit.py          ViT, DeiT, distilled DeiT, DeiT-III
     vit_stream.py   their residual stream, on fewer channels
@@ -38,6 +41,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vitsearch.backbones.builtin import BUILTIN
+from vitsearch.core.networks import Network, Networks, PythonNetwork
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import UnknownName
 from vitsearch.models.backbone import Backbone, BlockUnits, Built, ModelSpec
@@ -85,8 +89,22 @@ NEAR_NAMES = 8
 
 
 @cache
-def find(name: str) -> Backbone:
-    """The family that `name` belongs to; otherwise `UnknownName` with the nearest names."""
+def find(name: str, networks: Networks = ()) -> Backbone:
+    """Find the family of a backbone.
+
+    Args:
+        name: Of timm, of vitsearch, or of one of the networks.
+        networks: Those that the user brings. Looking one of them up imports no code; building it does.
+
+    Returns:
+        The family.
+
+    Raises:
+        UnknownName: There is none; with the nearest names.
+    """
+    for network in networks:
+        if network.name == name:
+            return _family_of(network)
     from vitsearch.backbones.found_family import FoundModule, module_of  # torch: for names, not for this package
 
     for family in (FAMILIES.get(each)() for each in FAMILIES.names()):
@@ -97,6 +115,13 @@ def find(name: str) -> Backbone:
         return FoundModule(module)
     near = difflib.get_close_matches(name.partition(".")[0], all_names(), n=NEAR_NAMES, cutoff=0.4)
     raise UnknownName("backbone of timm or of vitsearch", name, near or BUILTIN)
+
+
+def _family_of(network: Network) -> Backbone:
+    from vitsearch.backbones.python_family import PythonFamily  # torch: for networks of the user's own
+
+    assert isinstance(network, PythonNetwork)
+    return PythonFamily(network)
 
 
 def all_names() -> tuple[str, ...]:
@@ -169,11 +194,11 @@ def own_window(name: str, resolution: int) -> int | None:
     return find(name).own_window(name, resolution)
 
 
-def starting_digest(spec: ModelSpec) -> str:
+def starting_digest(spec: ModelSpec, architecture: str = "") -> str:
     """Names the weights that `spec` starts from; see `vitsearch.backbones.weights.digest_of`."""
     from vitsearch.backbones.weights import digest_of  # torch: only for a run that resolves plans
 
-    return digest_of(spec)
+    return digest_of(spec, architecture)
 
 
 def preprocessing(name: str, weights: str) -> Preprocessing | None:

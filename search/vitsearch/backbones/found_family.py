@@ -76,22 +76,34 @@ class FoundFamily(TimmFamily):
         return reason
 
     def refused_resolution(self, name: str, pixels: int) -> str | None:
-        problem = _size_problem(name, pixels)
+        problem = self.size_problem(name, pixels)
         if problem is None:
             return None
         if problem.endswith(NO_CLASSIFIER):
             return f"{name} cannot be searched: {problem}"
         native = self.native_resolution(name)
         below = pixels // STEP * STEP
-        sizes = [size for size in (below, below + STEP, native) if size > 0 and _size_problem(name, size) is None]
+        sizes = [size for size in (below, below + STEP, native) if size > 0 and self.size_problem(name, size) is None]
         near = f"; sizes that it takes: {', '.join(map(str, sorted(set(sizes))))}" if sizes else ""
         return f"{name} cannot be built at {pixels} pixels: {problem}{near}"
 
     def _refused_export(self, name: str) -> str | None:
-        problem = _size_problem(name, self.native_resolution(name))
+        problem = self.size_problem(name, self.native_resolution(name))
         if problem is not None and problem.endswith(NO_CLASSIFIER):
             return f"{name} cannot be searched: {problem}"
         return super()._refused_export(name)
+
+    def size_problem(self, name: str, pixels: int) -> str | None:
+        """Say why a model cannot take square images of a size.
+
+        Args:
+            name: A name of the family.
+            pixels: The side of the images.
+
+        Returns:
+            What went wrong, in the words of the library; None if it can.
+        """
+        return _size_problem(name, pixels)
 
     def resolution_arguments(self, name: str, pixels: int) -> dict[str, Any]:
         return size_arguments(name, pixels)
@@ -315,7 +327,20 @@ def _forward_problem(recipe: BuildRecipe, pixels: int) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever timm or torch raises is the answer
         reason = first_line(error) or type(error).__name__
         return f"its forward depends on the values of tensors ({reason})" if META.search(reason) else reason
-    if not torch.is_tensor(output) or tuple(output.shape) != (1, CLASSES):
-        shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
-        return f"it gives {shape} for one image, {NO_CLASSIFIER}"
-    return None
+    return output_problem(output, CLASSES)
+
+
+def output_problem(output: object, classes: int) -> str | None:
+    """Say why what a model gave for one image is no logit for each class.
+
+    Args:
+        output: What it returned.
+        classes: The number of classes that it was built for.
+
+    Returns:
+        What it gave instead; None for a tensor (1, classes).
+    """
+    if torch.is_tensor(output) and tuple(output.shape) == (1, classes):
+        return None
+    shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
+    return f"it gives {shape} for one image, {NO_CLASSIFIER}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,25 @@ def structure_of(recipe: BuildRecipe, pixels: int) -> Structure:
 
 @cache
 def _structure_of(architecture: str, arguments: tuple[tuple[str, Any], ...], pixels: int) -> Structure:
-    identity = {"code": _code_digest(), "timm": timm.__version__, "architecture": architecture, "pixels": pixels}
-    identity |= {"arguments": arguments}
-    path = Path(user_cache_folder(), "structures", f"{digest(identity)}.json")
+    identity = {"timm": timm.__version__, "architecture": architecture, "pixels": pixels, "arguments": arguments}
+    return kept_structure(identity, lambda: find_afresh(BuildRecipe(architecture, dict(arguments)), pixels))
+
+
+def kept_structure(identity: Mapping[str, Any], find: Callable[[], Structure]) -> Structure:
+    """The structure of an architecture from the user's cache folder, else found now and put there.
+
+    Args:
+        identity: Plain values that name the architecture and how it is traced.
+        find: Finds the structure.
+
+    Returns:
+        What of the architecture can be cut.
+    """
+    path = Path(user_cache_folder(), "structures", f"{digest({'code': _code_digest(), **identity})}.json")
     try:
         return Structure.from_json(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is only a cache
-        of_model = find_afresh(BuildRecipe(architecture, dict(arguments)), pixels)
+        of_model = find()
     try:
         with replacing(path) as file:
             file.write(json.dumps(of_model.to_json()).encode())

@@ -98,13 +98,16 @@ def weights_path(spec: ModelSpec) -> Path:
     return file
 
 
-def digest_of(spec: ModelSpec) -> str:
+def digest_of(spec: ModelSpec, architecture: str = "") -> str:
     """sha256 that identifies the starting weights, in hexadecimal.
 
     `builtin` and `file:`: of the bytes of the file. `hub`: of the name of the weights (architecture, tag,
     repository); weights of the hub are assumed not to change under a name. `none`: of the architecture, because the
-    weights are drawn from a fixed seed.
+    weights are drawn from a fixed seed. An `architecture` that no name stands for enters too.
     """
+    if architecture:
+        file = None if spec.weights == "none" else file_digest(str(weights_path(spec)))
+        return digest({"weights": file, "architecture": architecture, "seed": SEED})
     if spec.weights == "hub":
         config = timm.models.get_pretrained_cfg(spec.backbone)
         named = {"tag": config.tag, "repository": config.hf_hub_id, "url": config.url} if config else {}
@@ -197,6 +200,22 @@ def _misfit(
 ) -> WeightsError:
     """An error that names the first keys that do not fit, without those that only depend on the resolution."""
     wanted = recipe.create(num_classes=classes, in_chans=spec.channels).state_dict()
+    return misfit(spec.backbone, path, state, wanted, first_line(error))
+
+
+def misfit(name: str, path: Path, state: State, wanted: State, otherwise: str) -> WeightsError:
+    """Say which tensors of a file do not fit a model.
+
+    Args:
+        name: The backbone.
+        path: The file.
+        state: What it holds.
+        wanted: The state of the model.
+        otherwise: What went wrong, where every tensor fits but for its resolution.
+
+    Returns:
+        The error, which names the first keys.
+    """
     missing = [key for key in wanted if key not in state]
     extra = [key for key in state if key not in wanted]
     shapes = [
@@ -208,7 +227,7 @@ def _misfit(
     wrong = "; ".join(f"{what}: {some(keys)}" for what, keys in kinds if keys)
     fitting = len(state) - len(extra) - len(shapes)
     summary = f"{fitting} of its {len(state)} tensors fit, and the model has {len(wanted)}"
-    return WeightsError(f"{path} does not hold weights of {spec.backbone}: {summary}; {wrong or first_line(error)}")
+    return WeightsError(f"{path} does not hold weights of {name}: {summary}; {wrong or otherwise}")
 
 
 @contextmanager

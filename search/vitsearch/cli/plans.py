@@ -39,11 +39,13 @@ def plan(
 def read(file: Path, space_file: Path | None) -> WrittenPlan:
     """The plan in `file`. Raises PlanError with every reason why it cannot be built, SpaceError for a space file with
     problems."""
-    from vitsearch import api, backbones
+    from vitsearch import api
+    from vitsearch.backbones.catalogue import Catalogue
     from vitsearch.space.plan_file import Backbones, read_plan
 
     space = api.judged_space(space_file, ()).require().space if space_file is not None else None
-    return read_plan(file, space, Backbones(backbones.supports, backbones.native_resolution))
+    catalogue = Catalogue.of_facts(space.network_facts if space is not None else {})
+    return read_plan(file, space, Backbones(catalogue.supports, catalogue.native_resolution))
 
 
 def warning(written: WrittenPlan) -> str | None:

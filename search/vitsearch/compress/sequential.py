@@ -33,6 +33,7 @@ from vitsearch.compress.stream import Stream, streams
 from vitsearch.compress.tokens.base import TokenBlock
 from vitsearch.core.resolve import ResolvedPlan
 from vitsearch.models.backbone import Backbone, BlockUnits, Branch
+from vitsearch.models.classifier import class_count, classifiers_of
 
 if TYPE_CHECKING:
     from vitsearch.models.backbone import Layer
@@ -150,12 +151,10 @@ def _if_fitted(layer: Layer | None, norm: nn.Module | None, branch: Branch | Non
     return Fitted(layer, norm, branch) if layer is not None and matrices.can_be_fitted(layer) else None
 
 
-def classifiers(model: Any) -> list[nn.Linear]:
+def classifiers(model: nn.Module) -> list[nn.Linear]:
     """The linear classifier of `model`, or the two of a distilled model, without the layers in front of them."""
-    classifier = model.get_classifier()
-    heads = classifier if isinstance(classifier, tuple | list) else (classifier,)
-    layers = [module for head in heads for module in head.modules() if isinstance(module, nn.Linear)]
-    return [layer for layer in layers if layer.out_features == model.num_classes]
+    layers = [layer for head in classifiers_of(model) for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return [layer for layer in layers if layer.out_features == class_count(model)]
 
 
 def _fit(fitted: Fitted, target: FitTarget, seen: _Seen, reductions: Sequence[Reduction]) -> torch.Tensor:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from vitsearch.compress import matrices
 from vitsearch.compress.one_thread import one_thread
 from vitsearch.compress.tokens.dynamicvit import Predictor
 from vitsearch.errors import StageError
+from vitsearch.models.classifier import classifiers_of
 
 if TYPE_CHECKING:
     from vitsearch.compress.matrices import Matrix
@@ -70,7 +71,7 @@ def layers(model: nn.Module) -> dict[str, Layer]:
     classifier, the networks that choose tokens or make tables of positions, and branches that are merged with an
     identity when the model ships (which would undo their zeros) stay dense.
     """
-    left = {module for head in _classifiers(model) for module in head.modules()}
+    left = {module for head in classifiers_of(model) for module in head.modules()}
     for name, module in model.named_modules():
         is_table = isinstance(module, RelPosMlp) or name.rpartition(".")[2] == TABLES
         if is_table or isinstance(module, Predictor) or hasattr(module, "reparameterize"):
@@ -175,11 +176,6 @@ def _is_matrix(layer: nn.Linear | nn.Conv2d) -> bool:
     inputs = layer.weight.shape[1]
     one_group = isinstance(layer, nn.Linear) or layer.groups == 1
     return one_group and inputs >= LEAST_INPUTS and inputs % GROUP == 0 and not isinstance(layer, STANDARDISED)
-
-
-def _classifiers(model: Any) -> list[nn.Module]:
-    classifier = model.get_classifier()
-    return list(classifier) if isinstance(classifier, tuple | list) else [classifier]
 
 
 def _columns(layer: Layer) -> Matrix:

@@ -63,13 +63,15 @@ class Origin:
 class ExportTarget:
     """How the files of a plan are made beside what its deployment says: `opset` and `version` follow from the
     runtime on the device, `exporter` from the backbone. `calibration` is the digest of the images of static int8, None
-    where no file depends on any; `qat` are the settings of a training for int8."""
+    where no file depends on any; `qat` are the settings of a training for int8, `architecture` is the digest of a
+    network whose name does not stand for it."""
 
     opset: int
     version: str | None
     calibration: str | None
     qat: QuantizationAware
     exporter: OnnxExporter = TORCHSCRIPT
+    architecture: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def trial_keys(
 ) -> TrialKeys:
     """Every key of a plan, from all that its results depend on."""
     weights = weights_key(resolved, plan, origin, data)
-    graph = graph_key(resolved, plan.deployment, data, target.opset, target.version, target.exporter)
+    made = target.opset, target.version, target.exporter, target.architecture
+    graph = graph_key(resolved, plan.deployment, data, *made)
     screened = artifact_key(origin.base.weights, 0, graph, target.calibration)
     is_trained_for_int8 = plan.deployment.precision in TRAINED
 
@@ -155,12 +158,14 @@ def graph_key(
     opset: int,
     version: str | None = None,
     exporter: OnnxExporter = TORCHSCRIPT,
+    architecture: str = "",
 ) -> str:
     """The key of a measurement. Weights do not enter, because the cost of a graph does not depend on them.
 
     `version` is that of the runtime on the device; it enters where the form of the file depends on it: for
     onnxruntime as the fused operators that it has. So do the quantized layers, where a file can have one of several
-    sets of them, and the `exporter` of the few architectures that need another one.
+    sets of them, the `exporter` of the few architectures that need another one, and the `architecture` of networks
+    whose name does not stand for it.
     """
     ops = deployment.quantized_ops
     is_fused = deployment.runtime != "onnxruntime" or reads_fused(deployment.provider, deployment.precision, version)
@@ -181,6 +186,7 @@ def graph_key(
         | ({} if ops is None else {"quantized_ops": ops})
         | ({} if is_fused else {"fused": False})
         | ({} if exporter == TORCHSCRIPT else {"exporter": exporter.name})
+        | ({"architecture": architecture} if architecture else {})
     )
 
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
 from vitsearch.core.plan import Compression, Deployment, Plan
-from vitsearch.errors import PlanError, UnknownName
+from vitsearch.errors import NetworkError, PlanError, UnknownName
 
 Supports = Callable[[str, str, Any], str | None]
 HIGHEST_RATIO = 0.95
@@ -88,7 +88,7 @@ def _unsupported(plan: Plan, supports: Supports) -> Iterator[Reason]:
                 seen.add(reason)
                 why = reason.removeprefix(f"{plan.backbone} ")
                 yield Reason(knob.partition("@")[0], f"{plan.backbone} does not support {_plain(value)}: {why}")
-    except UnknownName as error:
+    except (NetworkError, UnknownName) as error:
         yield Reason("backbone", str(error))
 
 
@@ -109,6 +109,7 @@ def _knob_values(plan: Plan) -> Iterator[tuple[str, Any]]:
         yield "token_pruning_at", cut.token_pruning_at
     yield "distillation", plan.distillation
     for deployment in plan.deployments:
+        yield "backend", deployment.runtime
         yield "quantization", deployment.precision
         if deployment.quantized_ops is not None:
             yield "quantized_ops", deployment.quantized_ops

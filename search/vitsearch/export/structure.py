@@ -7,7 +7,7 @@ quantized is its fp32 file.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -32,7 +32,7 @@ def digest_of(file: ExportedFile, deployment: Deployment) -> str | None:
     Weights that are zero may be skipped by a runtime, so the share of zeros in each counts, in tenths.
     """
     if file.path.suffix == ".onnx":
-        graph: Any = list(_onnx(file.path))
+        graph: Any = list(onnx_graph(file.path, _constant))
     elif file.path.suffix == ".xml":
         graph = list(_openvino(file.path))
     else:
@@ -42,13 +42,21 @@ def digest_of(file: ExportedFile, deployment: Deployment) -> str | None:
     return digest({"schema": SCHEMA, "run": run, "graph": graph})
 
 
-def _onnx(path: Path) -> Iterator[Any]:
-    """The inputs, then the operators in their order; tensors are numbered as they appear."""
+def onnx_graph(path: Path, constant: Callable[[onnx.TensorProto], Any]) -> Iterator[Any]:
+    """Describe a graph in plain values that do not depend on names.
+
+    Args:
+        path: An ONNX file.
+        constant: Describes a tensor that the file holds.
+
+    Yields:
+        The operator sets, the inputs, then the operators in their order; tensors are numbered as they appear.
+    """
     import onnx
 
     model = onnx.load(path)
     yield [[entry.domain, entry.version] for entry in model.opset_import]
-    constants = {value.name: _constant(value) for value in model.graph.initializer}
+    constants = {value.name: constant(value) for value in model.graph.initializer}
     numbers: dict[str, int] = {}
 
     def tensor(name: str) -> Any:
@@ -58,7 +66,7 @@ def _onnx(path: Path) -> Iterator[Any]:
         kind = value.type.tensor_type
         yield [tensor(value.name), kind.elem_type, [size.dim_value or None for size in kind.shape.dim]]
     for node in model.graph.node:
-        attributes = sorted((each.name, _attribute(each)) for each in node.attribute)
+        attributes = sorted((each.name, _attribute(each, constant)) for each in node.attribute)
         yield [
             node.domain,
             node.op_type,
@@ -73,12 +81,12 @@ def _onnx(path: Path) -> Iterator[Any]:
             yield sorted(str(tensor(line.partition(": ")[0])) for line in entry.value.splitlines()[1:])
 
 
-def _attribute(attribute: onnx.AttributeProto) -> Any:
+def _attribute(attribute: onnx.AttributeProto, constant: Callable[[onnx.TensorProto], Any]) -> Any:
     import onnx
 
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
-        return _constant(value)
+        return constant(value)
     if isinstance(value, float):
         return struct.pack("<f", value).hex()
     return attribute.SerializeToString(deterministic=True).hex()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from vitsearch.core.confusion import Confusion
+from vitsearch.core.networks import Networks
 from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.core.plan import Deployment, Distillation, Options, Recipe
 from vitsearch.core.preprocessing import ModelView, Preprocessing
@@ -25,12 +26,14 @@ from vitsearch.storage.stage_cost import StageCost
 
 @dataclass(frozen=True)
 class Workspace:
-    """What every stage of a study shares. `scratch` holds files that are measured once and deleted."""
+    """What every stage of a study shares. `scratch` holds files that are measured once and deleted; `networks` are
+    those that the user brings."""
 
     data: dict[str, Any]
     store: Store
     scratch: FileStore
     cache: Path
+    networks: Networks = ()
 
 
 STORED = "stored:"

@@ -107,7 +107,8 @@ class Pipeline:
         qat = self.config.qat.of(plan.backbone)
         exporter = exporter_of(plan.backbone)
         opset, version = opset_on(devices, deployment, exporter), version_on(devices, deployment)
-        return ExportTarget(opset, version, calibration, qat, exporter)
+        architecture = self.config.architecture(plan.backbone)
+        return ExportTarget(opset, version, calibration, qat, exporter, architecture)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:
         """The cost of the graph, built from the starting weights: nothing was trained for it.

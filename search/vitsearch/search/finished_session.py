@@ -49,7 +49,7 @@ class Workplace:
         """The stages on the study's own data. Inside the block claims are renewed, and it is shown what is waited
         for."""
         spec = data_spec(self.space, self.study.attributes.get("data"))
-        workspace = StudyFolders.of(self.space).workspace(spec, writable_store(self.ledger))
+        workspace = StudyFolders.of(self.space).workspace(self.space, spec, writable_store(self.ledger))
         context = StageContext.of(workspace, self.ledger, self.runner, DriverId.current(), self.progress)
         context.single_flight.drop_dead()
         with doing(context.clock.run):

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from vitsearch import backbones
+from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import AUTO, providers_of, quantized_ops_of, supports
 from vitsearch.devices.deployable import Deployable
@@ -20,12 +20,18 @@ def plan_space(
     space: SearchSpace, deployable: Deployable | None = None, form_of: FormLookup | None = None
 ) -> PlanSpace:
     """The plans on the first device of `space`. Without `deployable` it is assumed to run everything."""
+    catalogue = catalogue_of(space)
     # What a backbone supports is read off its modules, and a plan asks for dozens of values: they are remembered.
-    supports = functools.cache(backbones.supports)
-    plans = PlanSpace(space, space.device_name, supports, backbones.native_resolution, backbones.own_window)
+    supports = functools.cache(catalogue.supports)
+    plans = PlanSpace(space, space.device_name, supports, catalogue.native_resolution, catalogue.own_window)
     if deployable is not None:
         plans = replace(plans, deployable=functools.cache(deployable))
     return plans if form_of is None else replace(plans, form_of=form_of)
+
+
+def catalogue_of(space: SearchSpace) -> Catalogue:
+    """The backbones of a space, with what is known of the networks that the user brings."""
+    return Catalogue.of_facts(space.network_facts)
 
 
 def lacking(space: SearchSpace) -> list[str]:

@@ -21,7 +21,9 @@ class StoredPredictions:
     def __init__(self, study: Study, ledger: Ledger, storage: str) -> None:
         self._study, self._ledger = study, ledger
         home = StudyFolders(files_folder(storage).resolve(), study.name)
-        self._workspace = home.workspace(data_spec(study.space(), study.attributes.get("data")), store_of(ledger))
+        self._workspace = home.workspace(
+            study.space(), data_spec(study.space(), study.attributes.get("data")), store_of(ledger)
+        )
         self._images = data.load(data.DataSpec.from_json(self._workspace.data), self._workspace.cache)
         stored = study.attributes.get("data") or {}
         if differing := data.describe_difference(stored, self._images.to_json()):

@@ -123,7 +123,7 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         slots, driver = resources.trainers, DriverId.current()
         session = Session(space, study, ledger, runner, device, driver, slots, progress)
         try:
-            workspace = home.workspace(data_spec(space, study.attributes.get("data")), store)
+            workspace = home.workspace(space, data_spec(space, study.attributes.get("data")), store)
             ended = run_to_end(drive(session, workspace, options))
         except asyncio.CancelledError:  # SIGTERM, see stop_on_sigterm
             raise KeyboardInterrupt from None

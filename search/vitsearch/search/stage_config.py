@@ -6,13 +6,15 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vitsearch import backbones
+from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core.keys import DataIdentity
 from vitsearch.core.metrics import needs_confirmation
 from vitsearch.core.preprocessing import Preprocessing, PreprocessingKeys
 from vitsearch.devices.protocols import Phases
+from vitsearch.models.backbone import ModelSpec
 from vitsearch.pipeline.config import StageConfig, Teacher
 from vitsearch.pipeline.jobs import Source
+from vitsearch.search.plan_space import catalogue_of
 from vitsearch.space import SearchSpace
 from vitsearch.space.section_base import StartingWeights
 from vitsearch.space.task import Data, TeacherSection
@@ -25,14 +27,15 @@ MOST_PIXELS = 4096
 def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
     space = plans.space
     identity = DataIdentity(data["fingerprint"], len(data["class_names"]), data["channels"])
-    teacher, seed = space.task.teacher, space.search.seed
+    teacher, seed, catalogue = space.task.teacher, space.search.seed, catalogue_of(space)
     return StageConfig(
         data=identity,
         base_recipe=space.task.base.recipe(seed),
         teacher=None if isinstance(teacher, str) else teacher_of(teacher, seed),
         base_resolution=plans.base_resolution,
-        preprocessing=preprocessing_with(data),
-        starting_digest=lambda source: backbones.starting_digest(spec_of(source, identity)),
+        preprocessing=preprocessing_with(data, catalogue),
+        starting_digest=lambda source: catalogue.starting_digest(spec_of(source, identity)),
+        architecture=catalogue.architecture,
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
         seed=seed,
@@ -48,8 +51,8 @@ def teacher_of(section: TeacherSection, seed: int) -> Teacher:
     return Teacher(section.backbone, section.weights, section.recipe(seed), section.preprocessing)
 
 
-def spec_of(source: Source, data: DataIdentity) -> backbones.ModelSpec:
-    return backbones.ModelSpec(
+def spec_of(source: Source, data: DataIdentity) -> ModelSpec:
+    return ModelSpec(
         source.backbone, source.weights, source.resolution, data.classes, data.channels, source.window_size
     )
 
@@ -61,25 +64,28 @@ def data_spec(space: SearchSpace, study_data: Mapping[str, Any] | None = None) -
     largest = max(*space.space.resolution, space.baseline.resolution)
     if study_data is not None and study_data["image_size"] >= largest:
         return stored_data(space.task.data, study_data["image_size"])
-    shares = [_crop_share(choice.name, choice) for choice in space.space.backbone]
-    shares.append(_crop_share(space.baseline.backbone, space.baseline))
+    catalogue = catalogue_of(space)
+    shares = [_crop_share(choice.name, choice, catalogue) for choice in space.space.backbone]
+    shares.append(_crop_share(space.baseline.backbone, space.baseline, catalogue))
     return stored_data(space.task.data, min(MOST_PIXELS, round(largest / min(shares))))
 
 
-def _crop_share(backbone: str, start: StartingWeights) -> float:
+def _crop_share(backbone: str, start: StartingWeights, catalogue: Catalogue) -> float:
     if start.crop_share is not None:
         return start.crop_share
-    own = backbones.preprocessing(backbone, start.weights)
+    own = catalogue.preprocessing(backbone, start.weights)
     return 1.0 if own is None else own.crop_share
 
 
-def preprocessing_with(data: dict[str, Any]) -> Callable[[str, str, PreprocessingKeys], Preprocessing]:
+def preprocessing_with(
+    data: dict[str, Any], catalogue: Catalogue
+) -> Callable[[str, str, PreprocessingKeys], Preprocessing]:
     """How weights read the images of this data: as the keys say, else as the weights do, else as the data does."""
     of_data = Preprocessing(tuple(data["mean"]), tuple(data["std"]))
 
     @functools.cache
     def preprocessing(backbone: str, weights: str, keys: PreprocessingKeys) -> Preprocessing:
-        return keys.over(backbones.preprocessing(backbone, weights) or of_data, data["channels"])
+        return keys.over(catalogue.preprocessing(backbone, weights) or of_data, data["channels"])
 
     return preprocessing
 

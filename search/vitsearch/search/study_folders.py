@@ -57,9 +57,9 @@ class StudyFolders:
         """The log of each run, and stderr of stages that crashed."""
         return self.own / "logs"
 
-    def workspace(self, data: dict[str, Any], store: Store) -> Workspace:
-        """What the stages work in, with the data set as workers read it."""
-        return Workspace(data, store, self.scratch, self.shared / "cache")
+    def workspace(self, space: SearchSpace, data: dict[str, Any], store: Store) -> Workspace:
+        """What the stages of `space` work in, with the data set as workers read it."""
+        return Workspace(data, store, self.scratch, self.shared / "cache", space.networks)
 
     # ---- deleting
 

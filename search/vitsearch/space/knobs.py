@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from vitsearch.core.preprocessing import OWN
+from vitsearch.space.networks import OnnxSection, PythonSection, kind_of_network
 from vitsearch.space.section_base import Pixels, Section, StartingWeights, Weights, default_weights, with_weights
-from vitsearch.space.value_types import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks, word_or
+from vitsearch.space.value_types import Choices, Either, Int, Number, Ratio, Text, problem, rising_blocks
 
 
 class BackboneSection(StartingWeights):
@@ -37,8 +38,10 @@ class Range(Section):
 
 
 _Named = Annotated[Text, AfterValidator(lambda name: BackboneSection(name=name, weights=default_weights(name)))]
-_OneBackbone = Annotated[Any, Either(word_or("<mapping>"), {"<word>": _Named, "<mapping>": BackboneSection})]
-Backbones = Annotated[tuple[BackboneSection, ...], Choices(_OneBackbone, name_of=lambda it: it.name)]
+_KINDS = {"<word>": _Named, "<mapping>": BackboneSection, "<python>": PythonSection, "<onnx>": OnnxSection}
+_OneBackbone = Annotated[Any, Either(kind_of_network, _KINDS)]
+AnyBackbone = BackboneSection | PythonSection | OnnxSection
+Backbones = Annotated[tuple[AnyBackbone, ...], Choices(_OneBackbone, name_of=lambda it: it.name)]
 Ratios = Annotated[tuple[float, ...], Choices(Ratio, span=Range)]
 _Window = Annotated[Int, Field(ge=1, le=256)]
 _Block = Annotated[Int, Field(ge=0, le=255)]

@@ -7,13 +7,14 @@ text --nodes--> tree --files: extends, overrides; globs--> tree --sections--> Se
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
 from vitsearch.core import study_name
+from vitsearch.core.networks import Network, NetworkFacts
 from vitsearch.errors import SpaceError
 from vitsearch.space.checks.rules import find_problems
 from vitsearch.space.checks.support import Supports, find_unsupported
@@ -86,16 +87,33 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> LoadedS
     return read_draft(path, overrides).require()
 
 
-def judge(
-    path: str | os.PathLike[str], overrides: Sequence[str], supports: Supports, matching: Matching | None = None
-) -> JudgedSpace:
-    """Read and check everything, with the names that `matching` gives for globs, and collect the problems. Raises
-    `SpaceError` only for an unreadable file.
+class BackboneLookup(Protocol):
+    """What is asked about backbones; see `vitsearch.backbones.catalogue.Catalogue`."""
+
+    @property
+    def facts(self) -> Mapping[str, NetworkFacts]: ...
+
+    def supports(self, name: str, knob: str, value: Any) -> str | None: ...
+
+    def matching(self, glob: str, weights: str | None) -> tuple[str, ...]: ...
+
+
+LookUp = Callable[[Sequence[tuple[Network, str]], Sequence[int]], BackboneLookup]
+"""Looks at the networks of a file, each with its weights, at these resolutions."""
+
+
+def judge(path: str | os.PathLike[str], overrides: Sequence[str], look_up: LookUp) -> JudgedSpace:
+    """Read and check everything, and collect the problems. Raises `SpaceError` only for an unreadable file.
 
     A value that no backbone can use is a problem where the file says it. Where the file alone is right, and an override
     has made the value unusable, it is a warning.
     """
+    matching = look_up((), ()).matching
     draft = read_draft(path, overrides, matching)
+    backbones = look_up(draft.searched.networks(), draft.searched.resolutions())
+    supports = backbones.supports
+    if draft.space is not None:
+        draft = draft._replace(space=draft.space.with_facts(backbones.facts))
     problems, unused = find_unsupported(draft.searched, supports)
     overridden: list[Problem] = []
     if overrides and unused:
@@ -147,12 +165,22 @@ def draft_of(tree: Node, name: str, reading_problems: Problems) -> Draft:
     """The draft of a tree; `reading_problems` are the problems of reading it."""
     source = SourceMap(name, tree.locations())
     raw = tree.plain()
+    _fill_in_folders(raw, FilePath(name).parent)
     if raw.get("study") is None:
         raw["study"] = study_name.suggested(FilePath(name).stem)
     space, problems = _validated(raw)
     if space is not None:
         problems += _moved_tokens(space, source)
     return Draft(source, reading_problems, problems, space, SearchedValues.of(raw), valid_data(raw))
+
+
+def _fill_in_folders(raw: dict[str, Any], folder: FilePath) -> None:
+    """Modules of networks are looked for beside the space file, unless it names another folder."""
+    section = raw.get("space")
+    listed = section.get("backbone") if isinstance(section, dict) else None
+    for item in listed if isinstance(listed, list) else [listed]:
+        if isinstance(item, dict) and "python" in item and item.get("folder") is None:
+            item["folder"] = os.fspath(folder)
 
 
 def _moved_tokens(space: SearchSpace, source: SourceMap) -> Iterator[Problem]:

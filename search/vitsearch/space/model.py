@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from vitsearch.core import study_name
 from vitsearch.core.fleet import FLEET
+from vitsearch.core.networks import NetworkFacts, Networks
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StudyError
 from vitsearch.space.knobs import Baseline, Knobs
+from vitsearch.space.networks import NetworkSection
 from vitsearch.space.section_base import Section, StartingWeights
 from vitsearch.space.sections import (
     Devices,
@@ -134,6 +136,38 @@ class SearchSpace(Section):
             Its name and the source of its weights.
         """
         return next(choice for choice in self.space.backbone if choice.name == backbone)
+
+    @property
+    def network_sections(self) -> tuple[NetworkSection, ...]:
+        """The networks that the user brings."""
+        return tuple(choice for choice in self.space.backbone if isinstance(choice, NetworkSection))
+
+    @property
+    def networks(self) -> Networks:
+        """The networks that the user brings, as workers get them."""
+        return tuple(section.network for section in self.network_sections)
+
+    @property
+    def network_facts(self) -> dict[str, NetworkFacts]:
+        """What was found out about the networks when the file was loaded, by name."""
+        return {section.name: section.facts for section in self.network_sections if section.facts is not None}
+
+    def with_facts(self, facts: Mapping[str, NetworkFacts]) -> SearchSpace:
+        """Add what was found out about networks.
+
+        Args:
+            facts: By the name of the network.
+
+        Returns:
+            The space with these facts.
+        """
+        if not facts:
+            return self
+        listed = tuple(
+            choice.model_copy(update={"facts": facts[choice.name]}) if choice.name in facts else choice
+            for choice in self.space.backbone
+        )
+        return self.model_copy(update={"space": self.space.model_copy(update={"backbone": listed})})
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """List every knob with its values.

@@ -21,7 +21,7 @@ Direction = Literal["maximize", "minimize"]
 Ratio = Annotated[Number, Field(ge=0, le=0.95)]
 
 NOT_YET = "is not supported yet by this version"
-TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<flag>", "<mapping>"})
+TAGS = frozenset({"<one>", "<list>", "<range>", "<word>", "<number>", "<flag>", "<mapping>", "<python>", "<onnx>"})
 
 
 def problem(message: str) -> PydanticCustomError:
@@ -202,6 +202,13 @@ def weights_name(value: str) -> str:
     if value in ("builtin", "hub", "none") or re.match(r"file:.+", value):
         return value
     raise problem(f"{value!r} is not a valid choice of starting weights; allowed: builtin, hub, none, file:PATH")
+
+
+def own_weights(value: str) -> str:
+    """Check the weights of a network that the user brings."""
+    if value == "none" or value.startswith("file:"):
+        return value
+    raise problem(f"{value!r} is not a valid choice for a network of your own; allowed: none, file:PATH")
 
 
 def files_place(value: str) -> str:

@@ -32,6 +32,7 @@ from torch.nn import functional
 from vitsearch.compress.sequential import classifiers
 from vitsearch.core.plan import Distillation, Recipe
 from vitsearch.errors import StageError
+from vitsearch.models.classifier import classifiers_of
 from vitsearch.models.divergence import divergence
 
 
@@ -85,7 +86,7 @@ def features_of(model: nn.Module) -> Iterator[Callable[[], torch.Tensor]]:
     def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         seen[:] = [inputs[0].flatten(1)]
 
-    hook = _classifier(model).register_forward_pre_hook(keep)
+    hook = classifiers_of(model)[0].register_forward_pre_hook(keep)
     try:
         yield lambda: seen[0]
     finally:
@@ -108,7 +109,7 @@ class Features(nn.Module):
 
 def feature_width(model: nn.Module) -> int:
     """Width of the features of `model`, read from its weights: a cut makes timm's own attribute wrong."""
-    weights = [parameter for parameter in _classifier(model).parameters() if parameter.ndim == 2]
+    weights = [parameter for parameter in classifiers_of(model)[0].parameters() if parameter.ndim == 2]
     return int(weights[0].shape[1])
 
 
@@ -191,8 +192,3 @@ def _separate_heads(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         distilled.set_distilled_training(False)
-
-
-def _classifier(model: nn.Module) -> nn.Module:
-    classifier: Any = cast(Any, model).get_classifier()
-    return cast(nn.Module, classifier[0] if isinstance(classifier, tuple) else classifier)

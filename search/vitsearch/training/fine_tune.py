@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Bytes, Floats, Labels
 from vitsearch.data.tensors import to_tensor
 from vitsearch.errors import StageError
+from vitsearch.models.classifier import class_count
 from vitsearch.models.surgery import unfused_attention
 from vitsearch.training.augment import Views
 from vitsearch.training.average import Average, State
@@ -255,7 +256,7 @@ def _views(model: nn.Module, task: FineTuneTask) -> Views | None:
     if task.recipe.augmentation.is_none:
         return None
     size = max(task.resolution, task.live_teacher.resolution if task.live_teacher else 0)
-    return Views(task.recipe.augmentation, size, classes=int(cast(Any, model).num_classes))
+    return Views(task.recipe.augmentation, size, classes=class_count(model))
 
 
 def _batch(task: FineTuneTask, views: Views | None, positions: Labels, precision: Precision) -> _Batch:

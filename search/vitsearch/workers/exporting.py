@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitsearch import backbones
 from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
 from vitsearch.core.onnx_exporters import TORCHSCRIPT, exporter_of
@@ -20,6 +19,7 @@ from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.processor import saturates_int8
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import blank, drawn, load_data
+from vitsearch.workers.models import family_of
 
 ROUNDED_PARITY_LIMIT = 0.05
 """Allowed difference between an int8 file and the model that rounds in torch, of the largest logit: a value between
@@ -30,7 +30,7 @@ def deployed(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob) -> nn.Modul
     """The form of `model` that ships; `StageError` when its zeros are lost."""
     source = job.spec.source
     shape = tuple(blank(source.resolution, job.workspace).shape)
-    ships = deploy.deployed(model, backbones.find(source.backbone), shape)
+    ships = deploy.deployed(model, family_of(source, job.workspace), shape)
     if job.spec.calibrations.sparsity is not None:
         sparsity.verify(ships, job.spec.resolved.weight_sparsity)
     return ships
@@ -40,7 +40,7 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     """Write the file of `model` for the deployment of `job` into `folder`, with its metadata."""
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
-    family, fp32_layers = backbones.find(source.backbone).family, job.spec.resolved.fp32_layers
+    family, fp32_layers = family_of(source, job.workspace).family, job.spec.resolved.fp32_layers
     exporter = exporter_of(source.backbone)
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter)
     written = write(model, task, folder)

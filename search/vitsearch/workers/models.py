@@ -34,9 +34,14 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
     )
 
 
+def family_of(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Backbone:
+    """The family of the backbone of `source`."""
+    return backbones.find(source.backbone, workspace.networks)
+
+
 def base_model(source: jobs.Source, workspace: jobs.Workspace) -> nn.Module:
     """The unpruned model of `source`, in evaluation mode."""
-    return backbones.find(source.backbone).build(model_spec(source, workspace)).model.eval()
+    return family_of(source, workspace).build(model_spec(source, workspace)).model.eval()
 
 
 def shaped(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
@@ -63,7 +68,7 @@ def refitted(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module
     In order: recalibrate the batch norms of the base where the resolution changed, cut, refit in parallel and in
     sequence, reduce tokens, and last zero the weights of a sparse plan.
     """
-    base, backbone, resolved = base_model(spec.source, workspace), backbones.find(spec.source.backbone), spec.resolved
+    base, backbone, resolved = base_model(spec.source, workspace), family_of(spec.source, workspace), spec.resolved
     _recalibrate(base, spec, workspace)
     model = copy.deepcopy(base)
     prune.apply(model, backbone, replace(resolved, embed=()), blank(spec.source.resolution, workspace))
@@ -87,7 +92,7 @@ def refitted(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module
 def _cut(spec: jobs.CompressionSpec, workspace: jobs.Workspace) -> nn.Module:
     model = base_model(spec.source, workspace)
     image = blank(spec.source.resolution, workspace)
-    prune.apply(model, backbones.find(spec.source.backbone), spec.resolved, image)
+    prune.apply(model, family_of(spec.source, workspace), spec.resolved, image)
     return model
 
 
@@ -100,7 +105,7 @@ def _sequential_fit(
     """
     if spec.calibrations.refit is None:
         return lambda model: None
-    backbone = backbones.find(spec.source.backbone)
+    backbone = family_of(spec.source, workspace)
     inputs = drawn(workspace, spec.calibrations.refit, spec.source.view, torch_device())
     embed = spec.resolved.embed
     wanted = sequential.targets(base.to(inputs.device), backbone, inputs, embed)

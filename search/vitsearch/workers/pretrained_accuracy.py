@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitsearch import backbones
+from vitsearch.core.networks import Networks
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.data.arrays import Labels
 from vitsearch.data.validation_sample import ValidationSample
@@ -36,14 +37,14 @@ class PreprocessingAccuracy:
 
 
 def judge(
-    spec: backbones.ModelSpec, sample: ValidationSample, ways: Sequence[Preprocessing]
+    spec: backbones.ModelSpec, networks: Networks, sample: ValidationSample, ways: Sequence[Preprocessing]
 ) -> list[PreprocessingAccuracy] | None:
     """The answers of weights to images of `sample`, for each of the `ways` to preprocess: as many as a minute
     of CPU time allows, at least one batch. None for weights that are trained first, as their classifier is another.
 
     Raises `WeightsError`.
     """
-    built = backbones.find(spec.backbone).build(spec)
+    built = backbones.find(spec.backbone, networks).build(spec)
     if built.head_is_new:
         return None
     right: list[list[Labels]] = [[] for _ in ways]

@@ -17,6 +17,7 @@ from torch.nn import functional
 from vitsearch import backbones
 from vitsearch.backbones import ModelSpec
 from vitsearch.compress import macs, prune, tokens
+from vitsearch.core.networks import Networks
 from vitsearch.core.plan import Plan
 from vitsearch.core.resolve import Scores, resolve
 from vitsearch.export import deploy
@@ -36,9 +37,9 @@ class Counts:
     linear_m: float
 
 
-def count(plan: Plan, classes: int, channels: int) -> Counts:
-    """The counts of a plan."""
-    family = backbones.find(plan.backbone)
+def count(plan: Plan, networks: Networks, classes: int, channels: int) -> Counts:
+    """The counts of a plan, whose backbone may be one of the `networks` of the user."""
+    family = backbones.find(plan.backbone, networks)
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels, window_size=plan.window_size)
     model = family.build(spec).model.eval()
     structure = family.block_structure(model, spec)
@@ -52,14 +53,14 @@ def count(plan: Plan, classes: int, channels: int) -> Counts:
     return Counts(params_m, macs_m, linear / 1e6)
 
 
-def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads: int) -> float:
+def training_seconds_per_image(plan: Plan, networks: Networks, classes: int, channels: int, threads: int) -> float:
     """The time of a training step for each image, of the unpruned model of `plan`: the second of two steps, on the
     GPU of this machine or on `threads` cores. On cores it is their CPU time, so that other programs do not count."""
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels)
     device, before = torch_device(), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = backbones.find(plan.backbone).build(spec).model.train().to(device)
+        model = backbones.find(plan.backbone, networks).build(spec).model.train().to(device)
         batch = min(TIMED_BATCH, plan.recipe.batch_size)
         images = torch.randn(batch, channels, plan.resolution, plan.resolution, device=device)
         labels = torch.zeros(batch, dtype=torch.long, device=device)

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vitsearch import backbones, data
+from vitsearch import data
 from vitsearch.backbones.builtin import BUILTIN, JUDGED_ON
 from vitsearch.compress import macs, scores, sparsity, tokens
 from vitsearch.compress.quantization import fake_quant, sensitivity
@@ -49,7 +49,7 @@ from vitsearch.workers.images import (
     predict,
     torch_device,
 )
-from vitsearch.workers.models import base_model, compressed, model_spec, refitted, shaped
+from vitsearch.workers.models import base_model, compressed, family_of, model_spec, refitted, shaped
 from vitsearch.workers.shipping import evaluate_on_test
 
 
@@ -61,7 +61,7 @@ def describe_data(job: jobs.DataJob) -> jobs.DataReady:
 def prepare_base(job: jobs.BaseJob) -> jobs.Base:
     """Starting weights as they are when they know the user's classes, else trained on them."""
     images = load_data(job.workspace)
-    built = backbones.find(job.source.backbone).build(model_spec(job.source, job.workspace))
+    built = family_of(job.source, job.workspace).build(model_spec(job.source, job.workspace))
     if built.head_is_new or not _knows_classes(job.source, images):
         _train_base(built.model, images, job)
     accuracy, confusion = _known_accuracy(job.source, images), None
@@ -82,7 +82,7 @@ def _known_accuracy(source: jobs.Source, images: data.ImageData) -> float | None
 
 
 def find_block_structure(job: jobs.BlockStructureJob) -> jobs.BlockStructureFound:
-    images, backbone = load_data(job.workspace), backbones.find(job.source.backbone)
+    images, backbone = load_data(job.workspace), family_of(job.source, job.workspace)
     if job.calibration is None:
         structure = backbone.block_structure(
             base_model(job.source, job.workspace), model_spec(job.source, job.workspace)

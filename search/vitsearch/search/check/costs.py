@@ -17,6 +17,7 @@ from vitsearch.devices.protocols import Phases, settled_by_screens
 from vitsearch.search.check.space import Valid
 from vitsearch.search.check.stage_seconds import CONFIRMING, SCREENING, stage_seconds, wall_seconds
 from vitsearch.search.check.unpruned_costs import Screening, same_model, screening_of
+from vitsearch.search.check.user_code import caller
 from vitsearch.search.plan_space import plan_space
 from vitsearch.search.resources import trainers_here
 from vitsearch.space import SearchSpace
@@ -168,16 +169,16 @@ def count_models(valid: Valid) -> CountedModels:
 
     def counts_of(plan: Plan) -> Counts:
         same = same_model(counted, plan)
-        return _count(plan, valid.data.channels) if same is None else counted[same]
+        return _count(plan, space, valid.data.channels) if same is None else counted[same]
 
     screening = screening_of(space, plans, counts_of)
     return CountedModels(models, screening, tuple(_unmeetable(space, plans, models, valid.data.channels)))
 
 
-def _count(plan: Plan, channels: int) -> Counts:
+def _count(plan: Plan, space: SearchSpace, channels: int) -> Counts:
     from vitsearch.workers.space_costs import count  # torch: only for those who count
 
-    return count(plan, CLASSES, channels)
+    return caller(plan.backbone, space.networks, count)(plan, space.networks, CLASSES, channels)
 
 
 def _range(values: Iterable[float]) -> ValueRange:
@@ -215,11 +216,11 @@ def _counted(plans: PlanSpace, channels: int) -> Iterator[tuple[Plan, Counts]]:
     for backbone in plans.backbones():
         for is_largest in (True, False):
             plan = plans.plan(_Extreme(backbone, is_largest))
-            yield plan, _count(plan, channels)
+            yield plan, _count(plan, plans.space, channels)
     rng, begin = random.Random(0), time.perf_counter()
     while time.perf_counter() - begin < COUNTING_S:
         plan = plans.random(rng)
-        yield plan, _count(plan, channels)
+        yield plan, _count(plan, plans.space, channels)
 
 
 def _unmeetable(space: SearchSpace, plans: PlanSpace, models: Models, channels: int) -> Iterator[str]:
@@ -227,7 +228,7 @@ def _unmeetable(space: SearchSpace, plans: PlanSpace, models: Models, channels: 
     limited = [name for name in ("params_m", "macs_m", "size_mb") if name in space.limits]
     if not limited:
         return
-    counts = _count(plans.baseline(), channels)
+    counts = _count(plans.baseline(), space, channels)
     baseline = {"params_m": counts.params_m, "macs_m": counts.macs_m, "size_mb": _size_mb(counts, "fp32", space)}
     smallest = {"params_m": models.params_m.low, "macs_m": models.macs_m.low, "size_mb": models.size_mb.low}
     for bound in bounds({name: space.limits[name] for name in limited}, baseline):
@@ -326,7 +327,9 @@ def _per_image(plans: PlanSpace, channels: int, threads: int) -> Iterator[tuple[
     begin = time.perf_counter()
     for backbone in plans.backbones():
         plan = plans.plan(_Extreme(backbone, is_largest=True))
-        yield backbone, training_seconds_per_image(plan, CLASSES, channels, threads)
+        networks = plans.space.networks
+        timed = caller(backbone, networks, training_seconds_per_image)
+        yield backbone, timed(plan, networks, CLASSES, channels, threads)
         if time.perf_counter() - begin > TIMING_S:
             return
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vitsearch import backbones
+from vitsearch.backbones.catalogue import Catalogue
 from vitsearch.core.caveats import known_bad
 from vitsearch.core.preprocessing import preprocessing_text
 from vitsearch.data import DataSpec
@@ -160,7 +160,7 @@ def check_space(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 def check_file(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> CheckedFile:
     """The first step of `check_space`: what needs no data."""
-    judged = judge(path, overrides, backbones.supports, backbones.matching)
+    judged = judge(path, overrides, Catalogue.examined)
     return CheckedFile(judged, (*judged.warnings, *_known_bad(judged.draft.space)))
 
 

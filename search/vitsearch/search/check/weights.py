@@ -14,6 +14,7 @@ from vitsearch.core.pareto import wilson
 from vitsearch.core.preprocessing import USUAL, Preprocessing, normalisation_text
 from vitsearch.data import DataSpec
 from vitsearch.errors import PlanError, WeightsError
+from vitsearch.search.check.user_code import caller
 from vitsearch.search.starting_weights import Start, starts
 from vitsearch.space import SearchSpace
 from vitsearch.space.problems import Problem
@@ -60,10 +61,12 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
 
     sample = validation_sample(spec, MOST_IMAGES)
     for start, preprocessing in own:
-        native = backbones.native_resolution(start.backbone)
+        native = start.catalogue.native_resolution(start.backbone)
         model = backbones.ModelSpec(start.backbone, start.section.weights, native, len(sample.class_names), channels)
         try:
-            answers = judge(model, sample, [preprocessing, *_others(preprocessing, channels)])
+            answers = caller(start.backbone, space.networks, judge)(
+                model, space.networks, sample, [preprocessing, *_others(preprocessing, channels)]
+            )
         except WeightsError as error:
             checked.problems.append(Problem(start.path, str(error)))
             continue

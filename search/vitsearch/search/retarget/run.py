@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from vitsearch import backbones
 from vitsearch.core import legality
 from vitsearch.core.plan import Plan
 from vitsearch.core.precisions import RUNTIMES
@@ -18,6 +17,7 @@ from vitsearch.pipeline.progress import Progress
 from vitsearch.search import finished_session
 from vitsearch.search.event_loop import run_to_end
 from vitsearch.search.finished_session import Workplace
+from vitsearch.search.plan_space import catalogue_of
 from vitsearch.search.retarget.retargeting import RetargetLoop
 from vitsearch.search.retarget.untrained_runner import UntrainedRunner
 from vitsearch.space import LOCAL_DEVICE, SearchSpace, load
@@ -59,10 +59,10 @@ def refuse(target: Target, own: SearchSpace) -> None:
 
 
 async def _run(place: Workplace, target: Target, every: bool) -> Retargeted:
-    can_run = deployable_on(place.device.devices)
+    can_run, supports = deployable_on(place.device.devices), catalogue_of(place.space).supports
 
     def refused(plan: Plan) -> str | None:
-        reasons = [reason.text for reason in legality.reasons(plan, backbones.supports)]
+        reasons = [reason.text for reason in legality.reasons(plan, supports)]
         return reasons[0] if reasons else can_run(plan.deployment)
 
     async with place.pipeline() as pipeline:

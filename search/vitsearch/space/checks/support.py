@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vitsearch.core import precisions
 from vitsearch.core.precisions import AUTO, RUNTIMES, quantized_ops_of, supports_batch
-from vitsearch.errors import UnknownName
+from vitsearch.errors import NetworkError, UnknownName
 from vitsearch.space.checks.valid_parts import SearchedValues
 from vitsearch.space.nodes import Path
 from vitsearch.space.problems import Problem
@@ -22,7 +22,8 @@ NAMED = 3
 Supports = Callable[[str, str, Any], str | None]
 """`supports(backbone, knob, value)` returns None when the backbone supports the value, otherwise the reason why not.
 
-Raises `UnknownName` for a backbone that does not exist. Knobs are those of `SearchSpace.choices()` and
+Raises `UnknownName` for a backbone that does not exist, `NetworkError` for a network of the user's that cannot be
+searched. Knobs are those of `SearchSpace.choices()` and
 `weights`."""
 NEEDED = frozenset({"resolution", "distillation", "quantization", "backend", "pruning_scope"})
 """Knobs of which every plan needs a value. Without a value of the others nothing is cut."""
@@ -68,7 +69,7 @@ def _unknown(searched: SearchedValues, supports: Supports) -> Iterator[tuple[Pat
     for path, name in named:
         try:
             supports(name, "backbone", name)
-        except UnknownName as error:
+        except (NetworkError, UnknownName) as error:
             yield path, (name, str(error))
 
 

@@ -9,9 +9,11 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from vitsearch.core.networks import Network
 from vitsearch.space.globs import is_glob
-from vitsearch.space.knobs import BackboneSection, Baseline, Knobs
+from vitsearch.space.knobs import AnyBackbone, Baseline, Knobs
 from vitsearch.space.model import SearchSpace
+from vitsearch.space.networks import NetworkSection
 from vitsearch.space.nodes import Path
 from vitsearch.space.task import Data, TeacherSection
 
@@ -54,7 +56,7 @@ class SearchedValues:
     no backbone.
     """
 
-    backbones: tuple[tuple[Path, BackboneSection], ...]
+    backbones: tuple[tuple[Path, AnyBackbone], ...]
     values: Mapping[str, tuple[tuple[Path, Any], ...]]
     baseline: Baseline
     teacher: TeacherSection | None
@@ -73,6 +75,16 @@ class SearchedValues:
 
     def choices(self, knob: str) -> tuple[Any, ...]:
         return tuple(value for _, value in self.values[knob])
+
+    def networks(self) -> list[tuple[Network, str]]:
+        """The networks that the user brings, each with its weights."""
+        sections = (choice for _, choice in self.backbones if isinstance(choice, NetworkSection))
+        return [(section.network, section.weights) for section in sections]
+
+    def resolutions(self) -> list[int]:
+        """Sides of images, in pixels: those of the space, and that of the baseline where it is another."""
+        own = self.baseline.resolution
+        return [*self.choices("resolution"), *([own] if own else [])]
 
 
 def valid_data(raw: dict[str, Any]) -> Data | None:

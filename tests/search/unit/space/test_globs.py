@@ -1,6 +1,8 @@
 """Globs of backbones in a space file."""
 
 import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from support import SPACE_FILES
 from vitsearch.errors import UnknownName
 from vitsearch.space import judge, load
 from vitsearch.space.changes import SpaceChange
+from vitsearch.space.load import read_draft
 
 SMALL = Path(SPACE_FILES, "small.yaml")
 NAMES = ("conv_l", "conv_m", "conv_s", "vit_fmnist_p4", "vit_s")
@@ -23,12 +26,22 @@ def matching(glob, weights, names=(*NAMES, *MANY)):
     raise UnknownName("backbone", glob, NAMES)
 
 
-def supports(backbone, knob, value):
-    return None
+@dataclass(frozen=True)
+class Names:
+    """Backbones that support everything."""
+
+    names: tuple[str, ...] = (*NAMES, *MANY)
+    facts: Mapping = field(default_factory=dict)
+
+    def matching(self, glob, weights):
+        return matching(glob, weights, self.names)
+
+    def supports(self, backbone, knob, value):
+        return None
 
 
 def judged(*overrides, names=(*NAMES, *MANY)):
-    return judge(SMALL, overrides, supports, lambda glob, weights: matching(glob, weights, names))
+    return judge(SMALL, overrides, lambda networks, resolutions: Names(names))
 
 
 def starts(*overrides):
@@ -100,7 +113,7 @@ def test_the_line_of_the_glob_is_that_of_its_names(tmp_path):
     lines = SMALL.read_text().splitlines()
     place = next(index for index, line in enumerate(lines) if line.startswith("  backbone:"))
     path.write_text("\n".join([*lines[:place], "  backbone:", "    - vit_s", "    - conv_*", *lines[place + 1 :]]))
-    source = judge(path, (), supports, matching).draft.source
+    source = judge(path, (), lambda networks, resolutions: Names()).draft.source
     assert {source.location(("space", "backbone", index)).line for index in (1, 2, 3)} == {place + 3}
 
 
@@ -117,7 +130,7 @@ def test_without_names_a_glob_stays_as_it_is():
     "written", ["space.backbone=null", "space.backbone=[]", "space.backbone=[[conv_*]]", "space=3"]
 )
 def test_what_is_no_list_of_names_is_reported_as_ever(written):
-    with_names, without = judged(written).draft.lines(), judge(SMALL, (written,), supports).draft.lines()
+    with_names, without = judged(written).draft.lines(), read_draft(SMALL, (written,)).lines()
     assert with_names
     assert with_names == without
 

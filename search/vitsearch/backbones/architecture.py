@@ -1,0 +1,83 @@
+"""The digest of an architecture that no name stands for: a network of the user's own code.
+
+It covers what decides about results besides the weights: the classes and settings of the modules, the names and shapes
+of the parameters, and the graph of the fp32 file with the constants that the code has put into it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitsearch.export.graph.onnx_file import convert
+from vitsearch.export.structure import onnx_graph
+from vitsearch_agent.base.canonical_json import digest
+
+if TYPE_CHECKING:
+    import onnx
+
+SCHEMA = 1
+ADDRESS = re.compile(r"0x[0-9a-f]+")
+"""In the text of a module that holds a function."""
+LONGEST = 16
+"""Values of a constant that are compared one by one. Longer ones are tables, which processors compute a little
+differently, or weights: of these it is the shape, the mean and the deviation."""
+
+
+def architecture_of(model: nn.Module, images: torch.Tensor) -> str:
+    """The digest of an architecture.
+
+    Args:
+        model: In evaluation mode; takes `images`.
+        images: (batch, channels, height, width), of which only the shape counts.
+
+    Returns:
+        SHA-256 in hexadecimal. Weights do not enter.
+
+    Raises:
+        StageError: No ONNX file can be written of it.
+    """
+    filled = _filled(model)
+    shapes = [[name, list(value.shape), str(value.dtype)] for name, value in filled.state_dict().items()]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        convert(filled, tuple(images.shape), path, batch=1)
+        graph = list(onnx_graph(path, _constant))
+    modules = ADDRESS.sub("", repr(model))
+    return digest({"schema": SCHEMA, "modules": modules, "parameters": shapes, "graph": graph})
+
+
+@torch.no_grad()
+def _filled(model: nn.Module) -> nn.Module:
+    """A copy with weights that are the same on every machine."""
+    filled = copy.deepcopy(model)
+    for parameter in filled.parameters():
+        parameter.copy_(_pattern(parameter))
+    for module in filled.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            assert module.running_var is not None
+            module.running_mean.zero_()
+            module.running_var.fill_(1.0)
+    return filled
+
+
+def _pattern(values: torch.Tensor) -> torch.Tensor:
+    return ((torch.arange(values.numel()) * 37 % 101 + 1) / 1024).reshape(values.shape).to(values)
+
+
+def _constant(tensor: onnx.TensorProto) -> Any:
+    import onnx
+
+    values = onnx.numpy_helper.to_array(tensor)
+    described = [tensor.data_type, list(tensor.dims)]
+    if values.size <= LONGEST or values.dtype.kind != "f":
+        return [*described, [f"{value:.5g}" for value in values.ravel().tolist()]]
+    numbers = values.astype(np.float64)
+    return [*described, f"{numbers.mean():.3g}", f"{numbers.std():.3g}"]

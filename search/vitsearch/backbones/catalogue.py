@@ -1,0 +1,179 @@
+"""The backbones of a space: those of timm and of vitsearch, and the networks that the user brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vitsearch import backbones
+from vitsearch.backbones.examine import RATIOS, examine
+from vitsearch.core.networks import Network, NetworkFacts
+from vitsearch.core.preprocessing import Preprocessing
+from vitsearch.errors import NetworkError, UnknownName
+from vitsearch.models.backbone import ModelSpec
+
+TOKENS = ("token_pruning_method", "token_pruning_at")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is asked of the backbones of a space, by name, without importing a user's code.
+
+    Attributes:
+        facts: Of networks that were examined, by name.
+        problems: Why others cannot be searched, by name.
+    """
+
+    facts: Mapping[str, NetworkFacts]
+    problems: Mapping[str, str]
+
+    @classmethod
+    def examined(cls, networks: Iterable[tuple[Network, str]], resolutions: Iterable[int]) -> Catalogue:
+        """Examine networks, each in a process of its own.
+
+        Args:
+            networks: Each with its starting weights.
+            resolutions: Sides of images, in pixels, that the space asks for.
+
+        Returns:
+            A catalogue with them.
+        """
+        facts, problems, sizes = {}, {}, tuple(resolutions)
+        for network, weights in networks:
+            try:
+                if _is_backbone(network.name):
+                    raise NetworkError(f"{network.name!r} is a backbone of timm or of vitsearch; choose another name")
+                facts[network.name] = examine(network, weights, sizes)
+            except NetworkError as error:
+                problems[network.name] = str(error)
+        return cls(facts, problems)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, NetworkFacts]) -> Catalogue:
+        """A catalogue with what a study keeps of networks, which may not be on this machine."""
+        return cls(facts, {})
+
+    def matching(self, glob: str, weights: str | None) -> tuple[str, ...]:
+        """See `vitsearch.backbones.matching`: a glob names no network of the user's."""
+        return backbones.matching(glob, weights)
+
+    def supports(self, name: str, knob: str, value: Any) -> str | None:
+        """Say whether a backbone can be built with a knob at a value; see `vitsearch.models.backbone.Backbone`.
+
+        Args:
+            name: The backbone.
+            knob: A knob, or `weights`.
+            value: As the space file has it.
+
+        Returns:
+            None if it can, else the reason, in one sentence.
+
+        Raises:
+            UnknownName: There is no such backbone.
+            NetworkError: It is a network that cannot be searched.
+        """
+        if name in self.problems:
+            raise NetworkError(self.problems[name])
+        if name not in self.facts:
+            return backbones.supports(name, knob, value)
+        refusals = self.facts[name].refusals
+        if knob.partition("@")[0] == "window_size":
+            return None if value is None else refusals["window_size"]
+        if knob == "resolution":
+            return self._refused_resolution(name, int(value))
+        if knob in RATIOS or knob in TOKENS:
+            return refusals.get("token_pruning_ratio" if knob in TOKENS else knob) if value else None
+        return refusals.get(knob) or refusals.get(f"{knob}={value}")
+
+    def _refused_resolution(self, name: str, pixels: int) -> str | None:
+        facts = self.facts[name]
+        if pixels in facts.resolutions:
+            return None
+        taken = ", ".join(map(str, facts.resolutions))
+        untried = f"{name} was not tried at {pixels} pixels; it takes {taken}: list the size in 'space.resolution'"
+        return facts.refusals.get(f"resolution={pixels}") or untried
+
+    def native_resolution(self, name: str) -> int:
+        """Look up at which size the weights of a backbone were trained.
+
+        Args:
+            name: The backbone.
+
+        Returns:
+            The side of the images, in pixels.
+        """
+        return self.facts[name].native_resolution if name in self.facts else backbones.native_resolution(name)
+
+    def own_window(self, name: str, resolution: int) -> int | None:
+        """Look up the default window of a backbone.
+
+        Args:
+            name: The backbone.
+            resolution: The side of the images, in pixels.
+
+        Returns:
+            The side of the window, in tokens; None if it has none that can be chosen.
+        """
+        return None if name in self.facts else backbones.own_window(name, resolution)
+
+    def preprocessing(self, name: str, weights: str) -> Preprocessing | None:
+        """Look up how starting weights read images.
+
+        Args:
+            name: The backbone.
+            weights: Its starting weights.
+
+        Returns:
+            None where only the space file or the data can say it.
+        """
+        return None if name in self.facts else backbones.preprocessing(name, weights)
+
+    def starting_digest(self, spec: ModelSpec) -> str:
+        """Name the architecture and the weights that a model starts from.
+
+        Args:
+            spec: The model.
+
+        Returns:
+            SHA-256 in hexadecimal.
+
+        Raises:
+            WeightsError: The weights cannot be found.
+        """
+        return backbones.starting_digest(spec, self.architecture(spec.backbone))
+
+    def architecture(self, name: str) -> str:
+        """Name the architecture of a backbone, where its name does not.
+
+        Args:
+            name: The backbone.
+
+        Returns:
+            The digest of a network that the user brings; empty for other backbones.
+        """
+        return self.facts[name].architecture if name in self.facts else ""
+
+    def refused_channels(self, name: str, channels: int) -> str | None:
+        """Say why a backbone takes no images with a number of channels.
+
+        Args:
+            name: The backbone.
+            channels: 1 or 3.
+
+        Returns:
+            The reason; None if it takes them.
+        """
+        taken = self.facts[name].channels if name in self.facts else (channels,)
+        if channels in taken:
+            return None
+        own = " or ".join(map(str, taken))
+        return f"{name} takes images with {own} channels, and these have {channels}; set task.data.channels: {taken[0]}"
+
+
+def _is_backbone(name: str) -> bool:
+    try:
+        backbones.find(name)
+    except UnknownName:
+        return False
+    return True

@@ -1,0 +1,140 @@
+"""Examine a network that the user brings, in a process of its own: the driver never imports its code.
+
+python -m vitsearch.backbones.examine REQUEST RESULT      both are JSON files
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, get_args
+
+from vitsearch.core.networks import Network, NetworkFacts, OnnxNetwork, PythonNetwork
+from vitsearch.core.plan import Distillation
+from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES
+from vitsearch.errors import NetworkError, VitsearchError
+
+if TYPE_CHECKING:
+    from vitsearch.backbones.timm_family import TimmFamily
+
+LONGEST_S = 600.0
+"""After so many seconds a network that is still being examined is refused: its code waits for something."""
+LAST_WORDS = 300
+"""Characters of its standard error that are quoted where the process ended by a signal."""
+RATIO = 0.5
+RATIOS = (
+    "depth_pruning_ratio",
+    "embed_pruning_ratio",
+    "head_pruning_ratio",
+    "ffn_pruning_ratio",
+    "token_pruning_ratio",
+)
+SPARSITIES = ("50%", "75%", "2:4")
+PRECISIONS = tuple(dict.fromkeys(precision for runtime in RUNTIMES.values() for precision in runtime.precisions))
+
+
+def examine(network: Network, weights: str, resolutions: Sequence[int]) -> NetworkFacts:
+    """Find out what the driver has to know of a network.
+
+    Args:
+        network: The network.
+        weights: Its starting weights, `none` or `file:PATH`.
+        resolutions: Sides of images, in pixels, that a space file asks for.
+
+    Returns:
+        Its facts.
+
+    Raises:
+        NetworkError: It cannot be imported or read, or is none that can be searched.
+    """
+    return _examine(network, weights, tuple(sorted({*resolutions, network.resolution})), _newest(network))
+
+
+@cache
+def _examine(network: Network, weights: str, resolutions: tuple[int, ...], newest: int) -> NetworkFacts:
+    kind = "onnx" if isinstance(network, OnnxNetwork) else "python"
+    request = {"kind": kind, "network": asdict(network), "weights": weights, "resolutions": resolutions}
+    with TemporaryDirectory() as folder:
+        asked, result = Path(folder) / "request.json", Path(folder) / "result.json"
+        asked.write_text(json.dumps(request))
+        command = [sys.executable, "-m", __name__, os.fspath(asked), os.fspath(result)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=_environment())
+        except subprocess.TimeoutExpired:
+            raise NetworkError(f"{network.name}: after {LONGEST_S:g} s it was still being made or traced") from None
+        if not result.is_file():
+            last = " ".join(done.stderr.split())[-LAST_WORDS:]
+            raise NetworkError(f"{network.name}: the process that examined it ended with {done.returncode}: {last}")
+        answer: dict[str, Any] = json.loads(result.read_text())
+    if "error" in answer:
+        raise NetworkError(answer["error"])
+    return NetworkFacts.from_json(answer)
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, with the modules that it finds, on no GPU."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _newest(network: Network) -> int:
+    """When the files that make a network were changed last: changed code is examined again."""
+    if isinstance(network, OnnxNetwork):
+        files = [Path(network.path)]
+    else:
+        top = Path(network.folder, network.entry.partition(":")[0].partition(".")[0])
+        files = [top.with_suffix(".py"), *Path(network.folder).glob("*.py"), *top.rglob("*.py")]
+    return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
+
+
+def main(request_file: str, result_file: str) -> None:
+    """Examine the network of a request, and write what was found or what is wrong with it."""
+    request = json.loads(Path(request_file).read_text())
+    try:
+        answer: dict[str, Any] = _facts(request).to_json()
+    except VitsearchError as error:
+        answer = {"error": str(error)}
+    Path(result_file).write_text(json.dumps(answer))
+
+
+def _facts(request: dict[str, Any]) -> NetworkFacts:
+    from vitsearch.backbones.python_family import PythonFamily, looked_at
+
+    network = PythonNetwork(**request["network"])
+    family, own = PythonFamily(network), looked_at(network)
+    refusals = dict(_refusals(family, network.name, request["weights"]))
+    resolutions: list[int] = []
+    for pixels in request["resolutions"]:
+        reason = family.supports(network.name, "resolution", pixels)
+        if reason is None:
+            resolutions.append(pixels)
+        else:
+            refusals[f"resolution={pixels}"] = reason
+    return NetworkFacts(
+        own.architecture, network.resolution, own.channels, own.fixed_classes, tuple(resolutions), refusals
+    )
+
+
+def _refusals(family: TimmFamily, name: str, weights: str) -> list[tuple[str, str]]:
+    """The reason for each knob, or value of a knob, that the family does not support."""
+    values: list[tuple[str, str, Any]] = [("weights", "weights", weights), ("window_size", "window_size", 7)]
+    values += [(knob, knob, RATIO) for knob in RATIOS]
+    words = {
+        "weight_sparsity": SPARSITIES,
+        "distillation": get_args(Distillation),
+        "quantization": PRECISIONS,
+        "quantized_ops": (LINEAR, ALL),
+    }
+    values += [(f"{knob}={word}", knob, word) for knob, listed in words.items() for word in listed]
+    reasons = ((key, family.supports(name, knob, value)) for key, knob, value in values)
+    return [(key, reason) for key, reason in reasons if reason is not None]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,266 @@
+"""A network that the user's own code makes: a family of its own, whose structure is found."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitsearch.backbones.architecture import architecture_of
+from vitsearch.backbones.found_family import STRUCTURE, FoundFamily, output_problem
+from vitsearch.backbones.found_structures import kept_structure
+from vitsearch.backbones.own_code import SEED, make, parameters_of
+from vitsearch.backbones.tables import resample_tables
+from vitsearch.backbones.timm_family import fp32_bytes
+from vitsearch.backbones.weights import misfit, weights_path
+from vitsearch.backbones.weights_file import first_line, read_state
+from vitsearch.core.networks import PythonNetwork
+from vitsearch.errors import NetworkError, PlanError, WeightsError
+from vitsearch.models.backbone import Built, ModelSpec
+from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
+from vitsearch.models.onnx_format import MAX_BYTES
+from vitsearch.models.surgery import redraw_zero_norms
+from vitsearch.structure.find import find_structure
+from vitsearch.structure.values import Structure
+
+CLASSES = 7
+"""Of the model that is looked at; a network may be fixed to another number."""
+CHANNELS = (3, 1)
+"""Of images; the first that a network takes is that of the model that is looked at."""
+IMAGES = 2
+"""Seen together, so that a network that mixes images is refused."""
+LARGEST_TRACED = 128
+"""Side of the image on which a structure is found, where the network takes it."""
+
+
+class PythonFamily(FoundFamily):
+    """The family of one network; see `vitsearch.models.backbone.Backbone`.
+
+    Args:
+        network: The network.
+    """
+
+    why_no_heads = "has no attention heads that vitsearch knows how to remove exactly"
+
+    def __init__(self, network: PythonNetwork) -> None:
+        self.network = network
+        self.family = network.name
+        self.modules = ()
+
+    def claims(self, name: str) -> bool:
+        return name == self.network.name
+
+    def variants(self) -> tuple[str, ...]:
+        return (self.network.name,)
+
+    def native_resolution(self, name: str) -> int:
+        return self.network.resolution
+
+    def supports(self, name: str, knob: str, value: Any) -> str | None:
+        if knob == "weights":
+            return self._refused_weights(str(value))
+        if knob == "distillation" and value == "feature" and looked_at(self.network).classifier is None:
+            return f"{name} has no layer whose output is its logits, so its features are not known"
+        return super().supports(name, knob, value)
+
+    def size_problem(self, name: str, pixels: int) -> str | None:
+        return _size_problem(self.network, pixels)
+
+    def unbuilt(self, name: str) -> nn.Module:
+        return looked_at(self.network).model
+
+    def traced_size(self, name: str) -> int:
+        native = self.network.resolution
+        is_taken = native > LARGEST_TRACED and self.size_problem(name, LARGEST_TRACED) is None
+        return LARGEST_TRACED if is_taken else native
+
+    def structure(self, name: str) -> Structure:
+        return _structure_of(self.network, self.traced_size(name))
+
+    def require_architecture(self) -> None:
+        """Raise `NetworkError` where the code is not that of the study."""
+        here = looked_at(self.network).architecture
+        if self.network.architecture not in ("", here):
+            raise NetworkError(
+                f"{self.network.name}: {self.network.entry} makes another network here ({here[:12]}) than the study "
+                f"has ({self.network.architecture[:12]}); use one code everywhere, or give the new one another name"
+            )
+
+    def build(self, spec: ModelSpec) -> Built:
+        self.require_architecture()
+        if (reason := self.supports(spec.backbone, "resolution", spec.resolution)) is not None:
+            raise PlanError(reason)
+        if (reason := self.refused_channels(spec.channels)) is not None:
+            raise PlanError(reason)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model, is_new = self._random(spec) if spec.weights == "none" else self._from_file(spec)
+        setattr(model, STRUCTURE, self.structure(spec.backbone))
+        return Built(model.eval(), head_is_new=is_new)
+
+    def refused_channels(self, channels: int) -> str | None:
+        """Say why the network takes no images with a number of channels.
+
+        Args:
+            channels: 1 or 3.
+
+        Returns:
+            The reason; None if it takes them.
+        """
+        taken = looked_at(self.network).channels
+        if channels in taken:
+            return None
+        own = " or ".join(map(str, taken))
+        needed = "'task.data.channels' of the space file converts images"
+        return f"{self.network.name} takes images with {own} channels, and these have {channels}; {needed}"
+
+    def _refused_export(self, name: str) -> str | None:
+        size = fp32_bytes(self.unbuilt(name))
+        if size < MAX_BYTES:
+            return None
+        return f"{name} cannot be exported: its weights take {size / 1e9:.1f} GB in fp32, an ONNX file at most 2.1 GB"
+
+    def _refused_weights(self, weights: str) -> str | None:
+        if weights == "none":
+            return None
+        channels = looked_at(self.network).channels[0]
+        try:
+            self.build(ModelSpec(self.network.name, weights, self.network.resolution, CLASSES, channels))
+        except WeightsError as error:
+            return str(error)
+        return None
+
+    def _random(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
+        model = self._sized(spec, spec.classes)
+        redraw_zero_norms(model, SEED)
+        return model, True
+
+    def _from_file(self, spec: ModelSpec) -> tuple[nn.Module, bool]:
+        path = weights_path(spec)
+        state = read_state(path)
+        classifier = looked_at(self.network).classifier
+        weight = state.get(f"{classifier}.weight")
+        had = spec.classes if weight is None else len(weight)
+        model = self._sized(spec, had)
+        wanted = model.state_dict()
+        try:
+            if spec.resolution != self.network.resolution:
+                state = resample_tables(state, model)
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise misfit(self.network.name, path, state, wanted, first_line(error)) from error
+        if had != spec.classes:
+            self._with_classes(model, spec.classes)
+        return model, had != spec.classes
+
+    def _sized(self, spec: ModelSpec, classes: int) -> nn.Module:
+        """A model with random weights and a number of classes."""
+        made = make(self.network, classes=classes, channels=spec.channels, resolution=spec.resolution)
+        own = looked_at(self.network)
+        if own.fixed_classes is not None and own.fixed_classes != classes:
+            self._with_classes(made, classes)
+        setattr(made, ATTRIBUTE, Classifier(own.classifier, classes))
+        return made
+
+    def _with_classes(self, model: nn.Module, classes: int) -> None:
+        own = looked_at(self.network)
+        if own.classifier is None:
+            raise PlanError(
+                f"{self.network.name} gives {own.fixed_classes} logits and has no layer whose output they are, so it "
+                f"cannot be given {classes}; let {self.network.entry} take 'classes'"
+            )
+        with_classes(model, own.classifier, classes)
+        setattr(model, ATTRIBUTE, Classifier(own.classifier, classes))
+
+
+class LookedAt:
+    """A network as it is, with random weights, on images of its own size.
+
+    Attributes:
+        model: It, in evaluation mode. All callers share it: it must not be changed.
+        channels: Those of `CHANNELS` that it takes, the model's first.
+        fixed_classes: The number of logits that it gives whatever it is told; None if it takes a number.
+        classifier: The path of the layer whose output is its logits.
+        architecture: The digest of the architecture.
+    """
+
+    def __init__(self, network: PythonNetwork) -> None:
+        accepted = parameters_of(network)
+        problems = {channels: _problem(network, channels, network.resolution) for channels in CHANNELS}
+        self.channels = tuple(channels for channels in CHANNELS if problems[channels] is None)
+        if not self.channels:
+            raise NetworkError(f"{network.name}: {network.entry} is no classifier of images: {problems[CHANNELS[0]]}")
+        size = network.resolution
+        self.model = make(network, classes=CLASSES, channels=self.channels[0], resolution=size)
+        images = torch.randn(IMAGES, self.channels[0], size, size, generator=torch.Generator().manual_seed(SEED))
+        with torch.no_grad():
+            logits = self.model(images)
+            if not torch.equal(logits, self.model(images)):
+                raise NetworkError(f"{network.name}: its outputs for the same images differ from call to call")
+        self.fixed_classes = None if "classes" in accepted else int(logits.shape[1])
+        self.classifier = find_classifier(self.model, images)
+        setattr(self.model, ATTRIBUTE, Classifier(self.classifier, int(logits.shape[1])))
+        self.architecture = architecture_of(self.model, images[:1])
+
+
+def looked_at(network: PythonNetwork) -> LookedAt:
+    """Look at a network, once in a process.
+
+    Args:
+        network: The network.
+
+    Returns:
+        What it takes and gives.
+
+    Raises:
+        NetworkError: It cannot be made, or is no classifier of images.
+        StageError: No ONNX file can be written of it.
+    """
+    return _looked_at(replace(network, architecture=""))
+
+
+@cache
+def _looked_at(network: PythonNetwork) -> LookedAt:
+    return LookedAt(network)
+
+
+@cache
+def _structure_of(network: PythonNetwork, pixels: int) -> Structure:
+    own = looked_at(network)
+
+    def find() -> Structure:
+        model = make(network, classes=CLASSES, channels=own.channels[0], resolution=pixels)
+        generator = torch.Generator().manual_seed(SEED)
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.manual_seed(SEED)
+            return find_structure(model, torch.randn(1, own.channels[0], pixels, pixels, generator=generator))
+
+    return kept_structure({"architecture": own.architecture, "pixels": pixels}, find)
+
+
+@cache
+def _size_problem(network: PythonNetwork, pixels: int) -> str | None:
+    return _problem(network, looked_at(network).channels[0], pixels)
+
+
+def _problem(network: PythonNetwork, channels: int, pixels: int) -> str | None:
+    """Why images do not go through a network, in the words of what went wrong."""
+    model = make(network, classes=CLASSES, channels=channels, resolution=pixels)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            output = model(torch.zeros(IMAGES, channels, pixels, pixels))
+    except Exception as error:  # noqa: BLE001 - the user's own code
+        return f"{type(error).__name__}: {first_line(error)}"
+    classes = CLASSES if "classes" in parameters_of(network) else None
+    if torch.is_tensor(output) and output.ndim == 2 and len(output) == IMAGES and classes in (None, output.shape[1]):
+        return None
+    if torch.is_tensor(output) and len(output) == IMAGES:
+        return output_problem(output[:1], classes or 0)
+    shape = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
+    return f"it gives {shape} for {IMAGES} images of {pixels} x {pixels} pixels, no logit for each class of each image"

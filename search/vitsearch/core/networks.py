@@ -1,0 +1,96 @@
+"""Networks that a user brings: made by the user's own code, or read from an ONNX file.
+
+The driver never imports a user's code. A child process examines it (`vitsearch.backbones.examine`); what the driver has
+to know of it are the `NetworkFacts`, which the study keeps with its space file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Layout = Literal["nchw", "nhwc"]
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What the driver knows of a network that it does not import.
+
+    Attributes:
+        architecture: SHA-256 of the classes of its modules, the names and shapes of its parameters and the graph of its
+            fp32 file. Other code has another one.
+        native_resolution: The side of the images of its weights, in pixels.
+        channels: Channels of images that it takes, of 1 and 3.
+        classes: The number of logits that it is fixed to; None if it takes any number.
+        resolutions: Sides of images, in pixels, that were tried and that it takes.
+        refusals: Reasons, by knob or by `knob=value`.
+    """
+
+    architecture: str
+    native_resolution: int
+    channels: tuple[int, ...]
+    classes: int | None
+    resolutions: tuple[int, ...]
+    refusals: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"channels": list(self.channels), "resolutions": list(self.resolutions)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> NetworkFacts:
+        return cls(
+            value["architecture"],
+            value["native_resolution"],
+            tuple(value["channels"]),
+            value["classes"],
+            tuple(value["resolutions"]),
+            dict(value["refusals"]),
+        )
+
+
+@dataclass(frozen=True)
+class PythonNetwork:
+    """A network that a function makes.
+
+    Attributes:
+        name: Its name in the study.
+        entry: `package.module:function`. The function takes any of `classes`, `channels` and `resolution`.
+        folder: Where the module is looked for, besides the installed packages.
+        resolution: The side of the images of its weights, in pixels.
+        architecture: That of its facts; empty before it is examined.
+    """
+
+    name: str
+    entry: str
+    folder: str
+    resolution: int
+    architecture: str = ""
+
+
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """A network in a file, which is run as it is.
+
+    Attributes:
+        name: Its name in the study.
+        path: The file.
+        layout: Of its input.
+        resolution: The side of its input, in pixels.
+        architecture: That of its facts; empty before it is examined.
+    """
+
+    name: str
+    path: str
+    layout: Layout
+    resolution: int
+    architecture: str = ""
+
+
+Network = PythonNetwork | OnnxNetwork
+Networks = tuple[Network, ...]
+
+
+def with_architecture(network: Network, facts: NetworkFacts | None) -> Network:
+    """The network as workers get it: they refuse one of another architecture."""
+    return network if facts is None else replace(network, architecture=facts.architecture)

@@ -1,0 +1,110 @@
+"""Networks that the user brings, under `space.backbone`: made by code, or read from an ONNX file."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from vitsearch.core.networks import Layout, Network, NetworkFacts, OnnxNetwork, PythonNetwork
+from vitsearch.space.section_base import ChannelDeviations, ChannelNumbers, Pixels, StartingWeights, Weights
+from vitsearch.space.value_types import Text, own_weights, problem
+
+NETWORK_NAME = r"^[A-Za-z][\w\-]*$"
+
+
+def _facts_json(facts: NetworkFacts | None) -> dict[str, Any] | None:
+    return None if facts is None else facts.to_json()
+
+
+class NetworkSection(StartingWeights):
+    """A network that the user brings, under a name that no backbone of timm or of vitsearch has."""
+
+    name: Annotated[Text, Field(pattern=NETWORK_NAME)]
+    """Its name in the study."""
+    facts: SkipJsonSchema[Annotated[NetworkFacts | None, PlainSerializer(_facts_json)]] = None
+    """What was found out about it when the space file was loaded; not a key of the file."""
+
+    @field_validator("facts", mode="before")
+    @classmethod
+    def _read_facts(cls, value: Any) -> Any:
+        return NetworkFacts.from_json(value) if isinstance(value, dict) else value
+
+    @property
+    def network(self) -> Network:
+        """The network as workers get it."""
+        raise NotImplementedError
+
+
+class PythonSection(NetworkSection):
+    """A network that a function of the user's own makes. Workers import its module, which runs its code."""
+
+    python: Annotated[Text, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    """package.module:function, from an installed package or the folder. The function takes any of classes, channels and
+    resolution by name, and returns a torch.nn.Module that gives a logit for each class."""
+    folder: Text = "."
+    """Folder of the module (default: that of the space file)."""
+    weights: Annotated[Weights, AfterValidator(own_weights)] = "none"
+    """none (random) or file:PATH with a state dict of the whole network (safetensors, or what torch.save writes)."""
+    resolution: Pixels
+    """Side of the square images that the weights were trained at, in pixels."""
+
+    @model_validator(mode="after")
+    def _reads_images(self) -> Self:
+        if self.weights != "none" and (self.mean is None or self.std is None):
+            raise problem(f"weights {self.weights!r} need mean and std beside them: those of their training")
+        return self
+
+    @property
+    def network(self) -> Network:
+        return PythonNetwork(
+            self.name,
+            self.python,
+            os.path.abspath(os.path.expanduser(self.folder)),
+            self.resolution,
+            self.facts.architecture if self.facts is not None else "",
+        )
+
+
+class OnnxSection(NetworkSection):
+    """A network in an ONNX file, which is run as it is: never pruned, never trained."""
+
+    onnx: Text
+    """The file. It has one input (images) and one output (a logit for each class)."""
+    mean: ChannelNumbers
+    """Mean that is subtracted from pixels in [0, 1]: one number, or one for each channel."""
+    std: ChannelDeviations
+    """Standard deviation by which pixels are divided then."""
+    layout: Layout = "nchw"
+    """Axes of the input: nchw (channels first) or nhwc (channels last)."""
+    resolution: Pixels
+    """Side of the square images that it takes, in pixels."""
+    classes: Text | None = None
+    """File with the names of its classes, one in each line, in the order of its logits (default: those of the data, in
+    their order)."""
+    weights: SkipJsonSchema[Text] = ""
+
+    @model_validator(mode="after")
+    def _in_the_file(self) -> Self:
+        if self.weights not in ("", f"file:{self.onnx}"):
+            raise problem("the weights are in the ONNX file: leave 'weights' out")
+        object.__setattr__(self, "weights", f"file:{self.onnx}")
+        return self
+
+    @property
+    def network(self) -> Network:
+        path = os.path.abspath(os.path.expanduser(self.onnx))
+        architecture = self.facts.architecture if self.facts is not None else ""
+        return OnnxNetwork(self.name, path, self.layout, self.resolution, architecture)
+
+
+def kind_of_network(value: Any) -> str:
+    """The tag of a backbone of a space file, for `Either`."""
+    if isinstance(value, str):
+        return "<word>"
+    if isinstance(value, PythonSection) or (isinstance(value, dict) and "python" in value):
+        return "<python>"
+    is_onnx = isinstance(value, OnnxSection) or (isinstance(value, dict) and "onnx" in value)
+    return "<onnx>" if is_onnx else "<mapping>"
