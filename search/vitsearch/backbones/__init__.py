@@ -12,6 +12,7 @@ A family declares what of its models can be cut, or has it found; every classifi
     found_family.py FoundFamily: families whose structure is found; FoundModule: the rest of timm
     found_structures.py    their structures, found once and kept
     python_family.py       a network that the user's code makes; own_code.py imports it, architecture.py names it
+    onnx_family.py         a network that is an ONNX file; onnx_reader.py checks the file and gives it our form
     examine.py             what the driver has to know of such a network, found in a process of its own
     catalogue.py           all backbones of a space, as the driver asks about them
     plain.py        timm's own attention and MLP, for declared families
@@ -118,10 +119,14 @@ def find(name: str, networks: Networks = ()) -> Backbone:
 
 
 def _family_of(network: Network) -> Backbone:
-    from vitsearch.backbones.python_family import PythonFamily  # torch: for networks of the user's own
+    # torch: for networks of the user's own
+    if isinstance(network, PythonNetwork):
+        from vitsearch.backbones.python_family import PythonFamily
 
-    assert isinstance(network, PythonNetwork)
-    return PythonFamily(network)
+        return PythonFamily(network)
+    from vitsearch.backbones.onnx_family import OnnxFamily
+
+    return OnnxFamily(network)
 
 
 def all_names() -> tuple[str, ...]:

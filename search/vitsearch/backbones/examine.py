@@ -22,7 +22,7 @@ from vitsearch.core.precisions import ALL, LINEAR, RUNTIMES
 from vitsearch.errors import NetworkError, VitsearchError
 
 if TYPE_CHECKING:
-    from vitsearch.backbones.timm_family import TimmFamily
+    from vitsearch.models.backbone import Backbone
 
 LONGEST_S = 600.0
 """After so many seconds a network that is still being examined is refused: its code waits for something."""
@@ -104,6 +104,8 @@ def main(request_file: str, result_file: str) -> None:
 
 
 def _facts(request: dict[str, Any]) -> NetworkFacts:
+    if request["kind"] == "onnx":
+        return _facts_of_file(request)
     from vitsearch.backbones.python_family import PythonFamily, looked_at
 
     network = PythonNetwork(**request["network"])
@@ -121,7 +123,19 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
     )
 
 
-def _refusals(family: TimmFamily, name: str, weights: str) -> list[tuple[str, str]]:
+def _facts_of_file(request: dict[str, Any]) -> NetworkFacts:
+    from vitsearch.backbones.onnx_family import OnnxFamily, facts_of
+
+    network = OnnxNetwork(**request["network"])
+    family = OnnxFamily(network)
+    refusals = dict(_refusals(family, network.name, request["weights"]))
+    for pixels in request["resolutions"]:
+        if (reason := family.supports(network.name, "resolution", pixels)) is not None:
+            refusals[f"resolution={pixels}"] = reason
+    return facts_of(network, refusals)
+
+
+def _refusals(family: Backbone, name: str, weights: str) -> list[tuple[str, str]]:
     """The reason for each knob, or value of a knob, that the family does not support."""
     values: list[tuple[str, str, Any]] = [("weights", "weights", weights), ("window_size", "window_size", 7)]
     values += [(knob, knob, RATIO) for knob in RATIOS]
@@ -130,6 +144,8 @@ def _refusals(family: TimmFamily, name: str, weights: str) -> list[tuple[str, st
         "distillation": get_args(Distillation),
         "quantization": PRECISIONS,
         "quantized_ops": (LINEAR, ALL),
+        "backend": tuple(RUNTIMES),
+        "batch": ("open",),
     }
     values += [(f"{knob}={word}", knob, word) for knob, listed in words.items() for word in listed]
     reasons = ((key, family.supports(name, knob, value)) for key, knob, value in values)

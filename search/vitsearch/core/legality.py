@@ -110,6 +110,7 @@ def _knob_values(plan: Plan) -> Iterator[tuple[str, Any]]:
     yield "distillation", plan.distillation
     for deployment in plan.deployments:
         yield "backend", deployment.runtime
+        yield "batch", "open" if deployment.batch is None else str(deployment.batch)
         yield "quantization", deployment.precision
         if deployment.quantized_ops is not None:
             yield "quantized_ops", deployment.quantized_ops

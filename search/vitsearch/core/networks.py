@@ -25,6 +25,7 @@ class NetworkFacts:
         classes: The number of logits that it is fixed to; None if it takes any number.
         resolutions: Sides of images, in pixels, that were tried and that it takes.
         refusals: Reasons, by knob or by `knob=value`.
+        opset: Of a network that is an ONNX file.
     """
 
     architecture: str
@@ -33,6 +34,7 @@ class NetworkFacts:
     classes: int | None
     resolutions: tuple[int, ...]
     refusals: Mapping[str, str]
+    opset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"channels": list(self.channels), "resolutions": list(self.resolutions)}
@@ -46,6 +48,7 @@ class NetworkFacts:
             value["classes"],
             tuple(value["resolutions"]),
             dict(value["refusals"]),
+            value["opset"],
         )
 
 
@@ -77,6 +80,7 @@ class OnnxNetwork:
         path: The file.
         layout: Of its input.
         resolution: The side of its input, in pixels.
+        classes: A file with the name of the class of each logit; empty if they are those of the data, in their order.
         architecture: That of its facts; empty before it is examined.
     """
 
@@ -84,6 +88,7 @@ class OnnxNetwork:
     path: str
     layout: Layout
     resolution: int
+    classes: str = ""
     architecture: str = ""
 
 

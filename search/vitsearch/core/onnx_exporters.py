@@ -24,6 +24,9 @@ class OnnxExporter:
 TORCHSCRIPT, DYNAMO = OnnxExporter("torchscript", 17, 13), OnnxExporter("dynamo", 18, 18)
 """LayerNorm is one operator since opset 17; before, torch's exporter writes its parts."""
 
+OLDEST_CONVERTED = 13
+"""Opset to which the files of a user are converted for old devices, where that is possible."""
+
 NEEDS_DYNAMO = {
     "bat_*": "it pools maps whose size the exporter does not know (aten::adaptive_max_pool2d)",
     "*halo*": "it unfolds windows of a map whose size the exporter does not know (aten::unfold)",
@@ -37,6 +40,18 @@ NEEDS_DYNAMO = {
 """Names of architectures -> what the exporter `torchscript` cannot write of them, as it said itself (timm 1.0.31, torch
 2.13, the smallest variant of each at 64 pixels, of HaloNet and BAT at their own, 2026-11-30). `dynamo` wrote each with
 an open batch, within 2e-6 of the largest logit."""
+
+
+def of_file(opset: int) -> OnnxExporter:
+    """What stands for an exporter where the model is an ONNX file.
+
+    Args:
+        opset: That of the file.
+
+    Returns:
+        An exporter of this opset.
+    """
+    return OnnxExporter("file", opset, OLDEST_CONVERTED)
 
 
 def needs_dynamo(backbone: str) -> str | None:

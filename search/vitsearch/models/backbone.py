@@ -31,6 +31,7 @@ class ModelSpec:
         classes: The number of classes.
         channels: Channels of the images.
         window_size: The side of attention windows, in tokens; None for the family's own at the resolution.
+        class_names: Of the data, in its order, where a network may know more classes or another order.
     """
 
     backbone: str
@@ -39,6 +40,7 @@ class ModelSpec:
     classes: int
     channels: int = 3
     window_size: int | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
 from vitsearch.core.metrics import OF_CLASSES
-from vitsearch.core.onnx_exporters import exporter_of
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
@@ -105,7 +104,7 @@ class Pipeline:
             images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
-        exporter = exporter_of(plan.backbone)
+        exporter = self.config.exporter(plan.backbone)
         opset, version = opset_on(devices, deployment, exporter), version_on(devices, deployment)
         architecture = self.config.architecture(plan.backbone)
         return ExportTarget(opset, version, calibration, qat, exporter, architecture)

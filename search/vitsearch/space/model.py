@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
@@ -14,7 +15,7 @@ from vitsearch.core.networks import NetworkFacts, Networks
 from vitsearch.core.plan import Recipe
 from vitsearch.errors import StudyError
 from vitsearch.space.knobs import Baseline, Knobs
-from vitsearch.space.networks import NetworkSection
+from vitsearch.space.networks import NetworkSection, OnnxSection
 from vitsearch.space.section_base import Section, StartingWeights
 from vitsearch.space.sections import (
     Devices,
@@ -189,6 +190,17 @@ class SearchSpace(Section):
         values: tuple[Any, ...] = getattr(self.space, knob)
         return tuple(choice.name for choice in values) if knob == "backbone" else values
 
+    def is_file(self, backbone: str) -> bool:
+        """Whether a backbone is an ONNX file, which is never trained.
+
+        Args:
+            backbone: Any name.
+
+        Returns:
+            Whether it is one of the files of the space.
+        """
+        return any(choice.name == backbone and isinstance(choice, OnnxSection) for choice in self.space.backbone)
+
     def recipe(self, backbone: str) -> Recipe:
         """Give the recipe with which this study fine-tunes a backbone.
 
@@ -196,9 +208,10 @@ class SearchSpace(Section):
             backbone: One of the space.
 
         Returns:
-            The recipe with all its defaults.
+            The recipe with all its defaults; without a training for a network in an ONNX file.
         """
-        return self.task.fine_tune.recipe(self.search.seed, backbone)
+        recipe = self.task.fine_tune.recipe(self.search.seed, backbone)
+        return replace(recipe, rungs=(0,)) if self.is_file(backbone) else recipe
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values.

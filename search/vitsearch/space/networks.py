@@ -97,7 +97,8 @@ class OnnxSection(NetworkSection):
     def network(self) -> Network:
         path = os.path.abspath(os.path.expanduser(self.onnx))
         architecture = self.facts.architecture if self.facts is not None else ""
-        return OnnxNetwork(self.name, path, self.layout, self.resolution, architecture)
+        classes = os.path.abspath(os.path.expanduser(self.classes)) if self.classes else ""
+        return OnnxNetwork(self.name, path, self.layout, self.resolution, classes, architecture)
 
 
 def kind_of_network(value: Any) -> str:

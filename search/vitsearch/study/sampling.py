@@ -293,7 +293,7 @@ class PlanSpace:
 
     def _runtimes(self, backbone: str) -> tuple[str, ...]:
         """The runtimes of the file with a precision that the backbone and the device support."""
-        return tuple(runtime for runtime in self._choices("backend") if self._providers(backbone, runtime))
+        return tuple(runtime for runtime in self._legal(backbone, "backend") if self._providers(backbone, runtime))
 
     def _providers(self, backbone: str, runtime: str) -> tuple[str, ...]:
         """The providers of the file with a precision that the backbone and the device support."""
@@ -317,7 +317,8 @@ class PlanSpace:
 
     def _possible_forms(self, knob: str, model: Unpruned) -> tuple[str, ...]:
         if knob == BATCH:
-            return ("1", OPEN) if precisions.RUNTIMES[model.runtime].open_batch else ("1",)
+            is_open = precisions.RUNTIMES[model.runtime].open_batch
+            return ("1", OPEN) if is_open and self.supports(model.backbone, BATCH, OPEN) is None else ("1",)
         return possible_ops(model.backbone, model.runtime, model.precision, self.supports)
 
     def count_tried(self, backbone: str | None = None) -> int:

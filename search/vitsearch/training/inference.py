@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import nn
@@ -27,7 +29,7 @@ def predict_logits(
     Images are read batch by batch, so they may be a memory map. `model` predicts in evaluation mode and gets its mode
     back. `bf16` uses autocast, for teachers and quick estimates; reported accuracies are fp32.
     """
-    device = next(model.parameters()).device
+    device = next(itertools.chain(model.parameters(), model.buffers())).device  # an ONNX file has no parameters
     count = len(images) if rows is None else len(rows)
     was_training = model.training
     model.eval()

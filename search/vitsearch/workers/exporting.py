@@ -12,11 +12,12 @@ from torch import nn
 
 from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
-from vitsearch.core.onnx_exporters import TORCHSCRIPT, exporter_of
+from vitsearch.core.onnx_exporters import TORCHSCRIPT, exporter_of, of_file
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.processor import saturates_int8
+from vitsearch.models.onnx_model import OnnxModel
 from vitsearch.pipeline import jobs
 from vitsearch.workers.images import blank, drawn, load_data
 from vitsearch.workers.models import family_of
@@ -41,7 +42,7 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
     family, fp32_layers = family_of(source, job.workspace).family, job.spec.resolved.fp32_layers
-    exporter = exporter_of(source.backbone)
+    exporter = of_file(model.opset) if isinstance(model, OnnxModel) else exporter_of(source.backbone)
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter)
     written = write(model, task, folder)
     settings = source.view.settings(images.image_size, images.channels)
@@ -87,6 +88,8 @@ def write(model: nn.Module, task: ExportTask, folder: Path) -> Written:
 def _parity_limit(model: nn.Module, precision: str) -> float:
     """Files of post-training quantization may differ by any amount: their accuracy decides. So may all int8 files on a
     processor that saturates, which says nothing about the one of the device."""
+    if isinstance(model, OnnxModel) and model.is_quantized:
+        return math.inf
     if fake_quant.quantized(model):
         return math.inf if saturates_int8() else ROUNDED_PARITY_LIMIT
     return PARITY_LIMIT if precision == "fp32" else math.inf

@@ -20,7 +20,8 @@ from vitsearch.workers.images import blank, drawn, drawn_batches, load_data, tor
 
 
 def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.ModelSpec:
-    identity = load_data(workspace).identity
+    images = load_data(workspace)
+    identity = images.identity
     weights = source.weights
     if weights.startswith(jobs.STORED):
         weights = f"file:{workspace.store.get(weights.removeprefix(jobs.STORED))}"
@@ -31,6 +32,7 @@ def model_spec(source: jobs.Source, workspace: jobs.Workspace) -> backbones.Mode
         identity.classes,
         identity.channels,
         window_size=source.window_size,
+        class_names=tuple(images.class_names),
     )
 
 

@@ -21,6 +21,7 @@ from vitsearch.core.networks import Networks
 from vitsearch.core.plan import Plan
 from vitsearch.core.resolve import Scores, resolve
 from vitsearch.export import deploy
+from vitsearch.models.onnx_model import OnnxModel
 from vitsearch.workers.images import torch_device
 
 TIMED_BATCH = 16
@@ -49,6 +50,8 @@ def count(plan: Plan, networks: Networks, classes: int, channels: int) -> Counts
     tokens.apply(model, resolved)
     shipped = deploy.deployed(model, family, tuple(image.shape))
     macs_m, params_m = macs.count(shipped, image)
+    if isinstance(shipped, OnnxModel):
+        return Counts(params_m, macs_m, int(shipped.counts[2]) / 1e6)
     linear = sum(layer.weight.numel() for layer in shipped.modules() if isinstance(layer, nn.Linear))
     return Counts(params_m, macs_m, linear / 1e6)
 

@@ -24,7 +24,9 @@ from vitsearch.export.base import PARITY_LIMIT
 from vitsearch.export.graph import symbolics
 from vitsearch.export.graph.module_rewrites import export_forms
 from vitsearch.export.graph.simplify import simplify
+from vitsearch.export.graph.user_file import write_file
 from vitsearch.models.onnx_format import INPUT, OUTPUT
+from vitsearch.models.onnx_model import OnnxModel
 from vitsearch.models.surgery import unfused_attention
 
 OPEN_BATCHES = (1, 3)
@@ -81,6 +83,9 @@ def convert(
     exporter: OnnxExporter = TORCHSCRIPT,
 ) -> None:
     """As `write_onnx`, without comparing the file with torch; with few nodes (`.simplify`)."""
+    if isinstance(model, OnnxModel):
+        write_file(model, shape, path, opset, batch)
+        return
     opset = opset or exporter.opset
     if opset < exporter.oldest_opset:
         needed = f"this architecture is exported with opset {exporter.oldest_opset} or newer"

@@ -316,7 +316,7 @@ def _training(plans: PlanSpace, valid: Valid, per_image: Mapping[str, float]) ->
         if space.start_of(backbone).weights in ("hub", "none"):
             bases += seconds * (base.images_per_epoch or valid.data.images) * max(base.rungs)
     mean = statistics.fmean(trained) if trained else 0.0
-    left = len(plans.backbones()) - len(per_image)
+    left = sum(not space.is_file(backbone) for backbone in plans.backbones()) - len(per_image)
     return mean, bases * (1 + left / len(per_image)) if per_image else bases
 
 
@@ -326,6 +326,8 @@ def _per_image(plans: PlanSpace, channels: int, threads: int) -> Iterator[tuple[
 
     begin = time.perf_counter()
     for backbone in plans.backbones():
+        if plans.space.is_file(backbone):
+            continue
         plan = plans.plan(_Extreme(backbone, is_largest=True))
         networks = plans.space.networks
         timed = caller(backbone, networks, training_seconds_per_image)

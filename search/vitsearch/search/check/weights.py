@@ -62,7 +62,10 @@ def check_weights(space: SearchSpace, spec: DataSpec, channels: int) -> CheckedW
     sample = validation_sample(spec, MOST_IMAGES)
     for start, preprocessing in own:
         native = start.catalogue.native_resolution(start.backbone)
-        model = backbones.ModelSpec(start.backbone, start.section.weights, native, len(sample.class_names), channels)
+        names = tuple(sample.class_names)
+        model = backbones.ModelSpec(
+            start.backbone, start.section.weights, native, len(names), channels, class_names=names
+        )
         try:
             answers = caller(start.backbone, space.networks, judge)(
                 model, space.networks, sample, [preprocessing, *_others(preprocessing, channels)]

@@ -132,7 +132,7 @@ def _unusable_backbones(
     searched: SearchedValues, backbones: list[str], supports: Supports, reported: set[Path]
 ) -> Iterator[Problem]:
     """Backbones that support no value of a knob, although other backbones do."""
-    for knob in ("resolution", "distillation", "quantization"):
+    for knob in ("resolution", "distillation", "quantization", "backend"):
         values = searched.values[knob]
         if any(path in reported for path, _ in values):
             continue
