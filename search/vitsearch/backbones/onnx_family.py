@@ -292,7 +292,7 @@ def _parameters(graph: onnx.GraphProto) -> tuple[int, int]:
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            tensors |= {node.output[0]: attribute.t for attribute in node.attribute if attribute.name == "value"}
+            tensors.update((node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value")
     sizes = [int(np.prod(tensor.dims)) for tensor in tensors.values() if tensor.data_type in NUMBERS]
     return sum(size for size in sizes if size > 1), sum(layer.weight.size for layer in linears(graph))
 

@@ -89,7 +89,7 @@ def read_onnx(network: OnnxNetwork) -> OnnxFile:
         _transpose_input(model)
     height, width = (sizes[1], sizes[2]) if network.layout == "nhwc" else (sizes[2], sizes[3])
     _set_ends(model, (0, channels, height, width), expected.shape[1])
-    _open_batch(network, model, images, shape[0])
+    model = _with_batch(network, model, images, shape[0])
     return OnnxFile(model, channels, expected.shape[1], bool(height and width))
 
 
@@ -297,28 +297,51 @@ def _set_ends(model: onnx.ModelProto, sizes: tuple[int, ...], logits: int) -> No
     graph.output.append(answer)
 
 
-def _open_batch(network: OnnxNetwork, model: onnx.ModelProto, images: Values, own: int) -> None:
-    """Leave the batch open if images have the same logits together as one by one; else set it to 1, in place."""
+def _with_batch(network: OnnxNetwork, model: onnx.ModelProto, images: Values, own: int) -> onnx.ModelProto:
+    """The file with an open batch if images then have the same logits together as one by one, else with a batch of 1.
+
+    Exporters write the batch of their example into Reshape nodes; there it is opened too.
+    """
+    for opened in (model, _with_open_reshapes(model, own)):
+        failure = _batch_problem(opened, images)
+        if failure is None:
+            return opened
+    if own != 1:
+        fixed = f"takes {own} images in a run, which its graph fixes ({failure})"
+        raise _problem(network, f"{fixed}; export it with a batch of 1 or an open one")
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return model
+
+
+def _batch_problem(model: onnx.ModelProto, images: Values) -> str | None:
     try:
         session = session_of(model)
         alone = [session.run(None, {INPUT: images[index : index + 1]})[0] for index in range(len(images))]
         together = session.run(None, {INPUT: images})[0]
-        if _agree(np.concatenate(alone), together):
-            return
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no other common class
-        failure = f" ({first_line(error)})"
-    else:
-        failure = ""
-    if own != 1:
-        raise _problem(
-            network, f"takes {own} images in a run, which its graph fixes{failure}; export it with a batch of 1 or open"
-        )
-    for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
+        return first_line(error)
+    one = np.concatenate(alone)
+    same = one.shape == together.shape and np.abs(one - together).max() <= PARITY_LIMIT * np.abs(one).max()
+    return None if same else "the logits of an image depend on the others in the run"
 
 
-def _agree(one: Values, other: Values) -> bool:
-    return one.shape == other.shape and bool(np.abs(one - other).max() <= PARITY_LIMIT * np.abs(one).max())
+def _with_open_reshapes(model: onnx.ModelProto, own: int) -> onnx.ModelProto:
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    targets = {tensor.name: tensor for tensor in opened.graph.initializer}
+    for node in opened.graph.node:
+        if node.op_type == "Constant":
+            targets.update((node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value")
+    for index, node in enumerate(opened.graph.node):
+        if node.op_type != "Reshape" or node.input[1] not in targets:
+            continue
+        sizes = numpy_helper.to_array(targets[node.input[1]]).copy()
+        if len(sizes) > 1 and sizes[0] == own and -1 not in sizes:
+            sizes[0] = -1
+            node.input[1] = f"{node.output[0]}/shape/{index}"
+            opened.graph.initializer.append(numpy_helper.from_array(sizes, node.input[1]))
+    return opened
 
 
 def with_classes(model: onnx.ModelProto, rows: Iterable[int]) -> onnx.ModelProto:
