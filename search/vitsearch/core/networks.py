@@ -25,6 +25,7 @@ class NetworkFacts:
         classes: The number of logits that it is fixed to; None if it takes any number.
         resolutions: Sides of images, in pixels, that were tried and that it takes.
         refusals: Reasons, by knob or by `knob=value`.
+        levels: Sentences on what of it can be cut.
     """
 
     architecture: str
@@ -33,9 +34,19 @@ class NetworkFacts:
     classes: int | None
     resolutions: tuple[int, ...]
     refusals: Mapping[str, str]
+    levels: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"channels": list(self.channels), "resolutions": list(self.resolutions)}
+        lists = {name: list(getattr(self, name)) for name in ("channels", "resolutions", "levels")}
+        return asdict(self) | lists
+
+    def describe(self) -> str:
+        """What it takes and what can be cut, in one line."""
+        classes = "any number of classes" if self.classes is None else f"{self.classes} classes"
+        channels = " or ".join(map(str, self.channels))
+        sizes = ", ".join(map(str, self.resolutions))
+        takes = f"takes {channels} channels at {sizes} pixels, {classes}"
+        return "; ".join([takes, *self.levels, f"architecture {self.architecture[:12]}"])
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkFacts:
@@ -46,6 +57,7 @@ class NetworkFacts:
             value["classes"],
             tuple(value["resolutions"]),
             dict(value["refusals"]),
+            tuple(value["levels"]),
         )
 
 

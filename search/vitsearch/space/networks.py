@@ -37,6 +37,10 @@ class NetworkSection(StartingWeights):
         """The network as workers get it."""
         raise NotImplementedError
 
+    def describe(self) -> str:
+        """What was found out about it, in one line."""
+        return self.facts.describe() if self.facts is not None else "not examined"
+
 
 class PythonSection(NetworkSection):
     """A network that a function of the user's own makes. Workers import its module, which runs its code."""
@@ -56,6 +60,11 @@ class PythonSection(NetworkSection):
         if self.weights != "none" and (self.mean is None or self.std is None):
             raise problem(f"weights {self.weights!r} need mean and std beside them: those of their training")
         return self
+
+    def describe(self) -> str:
+        folder = os.path.abspath(os.path.expanduser(self.folder))
+        code = f"workers run the code of {self.python} with your rights, as this check has done (looked for in {folder})"
+        return f"{code}; {super().describe()}"
 
     @property
     def network(self) -> Network:
