@@ -1,6 +1,6 @@
 """A network that is in no library: Haar wavelets halve the map, and shifts of channels mix its positions.
 
-    {python: "haarnet:make", name: haarnet, resolution: 28}      in a space file of the same folder
+{python: "haarnet:make", name: haarnet, resolution: 28}      in a space file of the same folder
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ class Haar(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         signs = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2
+        self.filters: torch.Tensor
         self.register_buffer("filters", signs.reshape(4, 1, 2, 2).repeat(channels, 1, 1, 1), persistent=False)
         self.choose = nn.Conv2d(4 * channels, width, 1)
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.choose(functional.conv2d(x, self.filters, stride=2, groups=x.shape[1])))
+        y: torch.Tensor = self.norm(self.choose(functional.conv2d(x, self.filters, stride=2, groups=x.shape[1])))
+        return y
 
 
 class Shift(nn.Module):
@@ -36,9 +38,12 @@ class Shift(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = self.norm(x).chunk(4, dim=1)
-        moved = [part.roll(by, axis) for part, (by, axis) in zip(parts, ((1, 2), (-1, 2), (1, 3), (-1, 3)))]
+        moved = [
+            part.roll(by, axis) for part, (by, axis) in zip(parts, ((1, 2), (-1, 2), (1, 3), (-1, 3)), strict=True)
+        ]
         y = torch.cat(moved, dim=1)
-        return x + self.shrink(functional.silu(self.gate(y)) * self.grow(y))
+        mixed: torch.Tensor = self.shrink(functional.silu(self.gate(y)) * self.grow(y))
+        return x + mixed
 
 
 class HaarNet(nn.Module):
@@ -51,7 +56,9 @@ class HaarNet(nn.Module):
         self.classify = nn.Linear(2 * width, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.classify(self.coarse(self.second(self.fine(self.first(images)))).mean((2, 3)))
+        maps = self.coarse(self.second(self.fine(self.first(images))))
+        logits: torch.Tensor = self.classify(maps.mean((2, 3)))
+        return logits
 
 
 def make(classes: int, channels: int) -> nn.Module:

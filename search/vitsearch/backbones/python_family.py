@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -24,8 +24,8 @@ from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
 from vitsearch.models.onnx_format import MAX_BYTES
 from vitsearch.models.surgery import redraw_zero_norms
-from vitsearch.structure.find import find_structure
-from vitsearch.structure.values import Structure
+from vitsearch.structure.find import DECLARED, find_structure
+from vitsearch.structure.values import Heads, Structure, Width
 
 CLASSES = 7
 """Of the model that is looked at; a network may be fixed to another number."""
@@ -45,6 +45,9 @@ class PythonFamily(FoundFamily):
     """
 
     why_no_heads = "has no attention heads that vitsearch knows how to remove exactly"
+    why_no_embed = "is a network of your own, of whose residual stream vitsearch cuts no channels"
+    why_no_tokens = "is a network of your own, of which vitsearch drops no tokens"
+    why_no_token = "is a network of your own, of which vitsearch knows no distillation head"
 
     def __init__(self, network: PythonNetwork) -> None:
         self.network = network
@@ -238,9 +241,30 @@ def _structure_of(network: PythonNetwork, pixels: int) -> Structure:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(SEED)
-            return find_structure(model, torch.randn(1, own.channels[0], pixels, pixels, generator=generator))
+            return find_structure(model, torch.randn(1, own.channels[0], pixels, pixels, generator=generator), declared)
 
-    return kept_structure({"architecture": own.architecture, "pixels": pixels}, find)
+    declared = _declared(network, own.model)
+    identity = {"architecture": own.architecture, "pixels": pixels, "declared": [asdict(unit) for unit in declared]}
+    structure = kept_structure(identity, find)
+    for refusal in structure.refusals:
+        if refusal.kind == DECLARED:
+            raise NetworkError(f"{network.name}: units() says that {refusal.scope!r} can be cut: {refusal.reason}")
+    return structure
+
+
+def _declared(network: PythonNetwork, model: nn.Module) -> tuple[Heads | Width, ...]:
+    """What the network's own method `units` says can be cut; nothing where it has none."""
+    method = getattr(model, "units", None)
+    if not callable(method):
+        return ()
+    units = tuple(method())
+    for unit in units:
+        if not isinstance(unit, Heads | Width):
+            raise NetworkError(
+                f"{network.name}: units() gives {type(unit).__name__}; allowed: Width and Heads of "
+                "vitsearch.structure.values"
+            )
+    return units
 
 
 @cache

@@ -10,9 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from vitsearch.core.networks import Layout, Network, NetworkFacts, OnnxNetwork, PythonNetwork
 from vitsearch.space.section_base import ChannelDeviations, ChannelNumbers, Pixels, StartingWeights, Weights
-from vitsearch.space.value_types import Text, own_weights, problem
-
-NETWORK_NAME = r"^[A-Za-z][\w\-]*$"
+from vitsearch.space.value_types import Text, entry_point, network_name, own_weights, problem
 
 
 def _facts_json(facts: NetworkFacts | None) -> dict[str, Any] | None:
@@ -22,15 +20,25 @@ def _facts_json(facts: NetworkFacts | None) -> dict[str, Any] | None:
 class NetworkSection(StartingWeights):
     """A network that the user brings, under a name that no backbone of timm or of vitsearch has."""
 
-    name: Annotated[Text, Field(pattern=NETWORK_NAME)]
+    name: Annotated[Text, AfterValidator(network_name)]
     """Its name in the study."""
-    facts: SkipJsonSchema[Annotated[NetworkFacts | None, PlainSerializer(_facts_json)]] = None
-    """What was found out about it when the space file was loaded; not a key of the file."""
+    facts: SkipJsonSchema[Annotated[NetworkFacts | None, PlainSerializer(_facts_json)]] = Field(None, alias="(facts)")
+    """What was found out about it when the space file was loaded; a study keeps it, a file does not have it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_kind(cls, data: Any) -> Any:
+        if isinstance(data, dict) and {"python", "onnx"} <= data.keys():
+            raise problem("a network has either 'python', which names its code, or 'onnx', which names its file")
+        return data
 
     @field_validator("facts", mode="before")
     @classmethod
     def _read_facts(cls, value: Any) -> Any:
-        return NetworkFacts.from_json(value) if isinstance(value, dict) else value
+        try:
+            return NetworkFacts.from_json(value) if isinstance(value, dict) else value
+        except (KeyError, TypeError, ValueError) as error:
+            raise problem(f"these are no facts about a network: {error!r}") from None
 
     @property
     def network(self) -> Network:
@@ -45,7 +53,7 @@ class NetworkSection(StartingWeights):
 class PythonSection(NetworkSection):
     """A network that a function of the user's own makes. Workers import its module, which runs its code."""
 
-    python: Annotated[Text, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    python: Annotated[Text, AfterValidator(entry_point)]
     """package.module:function, from an installed package or the folder. The function takes any of classes, channels and
     resolution by name, and returns a torch.nn.Module that gives a logit for each class."""
     folder: Text = "."
@@ -63,7 +71,9 @@ class PythonSection(NetworkSection):
 
     def describe(self) -> str:
         folder = os.path.abspath(os.path.expanduser(self.folder))
-        code = f"workers run the code of {self.python} with your rights, as this check has done (looked for in {folder})"
+        code = (
+            f"workers run the code of {self.python} with your rights, as this check has done (looked for in {folder})"
+        )
         return f"{code}; {super().describe()}"
 
     @property
