@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
 from dataclasses import asdict, replace
 from functools import cache
@@ -89,8 +90,8 @@ class PythonFamily(FoundFamily):
         here = looked_at(self.network).architecture
         if self.network.architecture not in ("", here):
             raise NetworkError(
-                f"{self.network.name}: {self.network.entry} makes another network here ({here[:12]}) than the study "
-                f"has ({self.network.architecture[:12]}); use one code everywhere, or give the new one another name"
+                f"{self.network.name}: {self.network.entry} makes another network on {socket.gethostname()} "
+                f"({here[:12]}) than the study has ({self.network.architecture[:12]}); use one code everywhere, or give the new one another name"
             )
 
     def build(self, spec: ModelSpec) -> Built:

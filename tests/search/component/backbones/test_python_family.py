@@ -180,7 +180,7 @@ def test_changed_code_is_another_architecture(network, old, new):
 def test_a_worker_with_other_code_refuses_to_build(network):
     ours = network()
     other = PythonNetwork(ours.name, ours.entry, ours.folder, ours.resolution, architecture="0" * 64)
-    with pytest.raises(NetworkError, match=r"another network here \(\w{12}\) than the study has \(000000000000\)"):
+    with pytest.raises(NetworkError, match=r"another network on .* \(\w{12}\) than the study has \(000000000000\)"):
         built(other)
 
 
