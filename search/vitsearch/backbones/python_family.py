@@ -87,11 +87,12 @@ class PythonFamily(FoundFamily):
 
     def require_architecture(self) -> None:
         """Raise `NetworkError` where the code is not that of the study."""
-        here = looked_at(self.network).architecture
-        if self.network.architecture not in ("", here):
+        here, expected = looked_at(self.network).architecture, self.network.architecture
+        if expected not in ("", here):
             raise NetworkError(
                 f"{self.network.name}: {self.network.entry} makes another network on {socket.gethostname()} "
-                f"({here[:12]}) than the study has ({self.network.architecture[:12]}); use one code everywhere, or give the new one another name"
+                f"({here[:12]}) than the study has ({expected[:12]}); use one code everywhere, or give the new one "
+                "another name"
             )
 
     def build(self, spec: ModelSpec) -> Built:
