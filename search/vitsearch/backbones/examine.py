@@ -124,6 +124,7 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
         tuple(resolutions),
         refusals,
         tuple(family.levels(network.name).lines()),
+        own.exporter.name,
     )
 
 

@@ -20,7 +20,7 @@ from vitsearch.backbones.timm_family import fp32_bytes
 from vitsearch.backbones.weights import misfit, weights_path
 from vitsearch.backbones.weights_file import first_line, read_state
 from vitsearch.core.networks import PythonNetwork
-from vitsearch.errors import NetworkError, PlanError, WeightsError
+from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
 from vitsearch.models.onnx_format import MAX_BYTES
@@ -191,6 +191,7 @@ class LookedAt:
         fixed_classes: The number of logits that it gives whatever it is told; None if it takes a number.
         classifier: The path of the layer whose output is its logits.
         architecture: The digest of the architecture.
+        exporter: The exporter of torch that writes its files.
     """
 
     def __init__(self, network: PythonNetwork) -> None:
@@ -209,7 +210,11 @@ class LookedAt:
         self.fixed_classes = None if "classes" in accepted else int(logits.shape[1])
         self.classifier = find_classifier(self.model, images)
         setattr(self.model, ATTRIBUTE, Classifier(self.classifier, int(logits.shape[1])))
-        self.architecture = architecture_of(self.model, images[:1])
+        try:
+            architecture = architecture_of(self.model, images[:1])
+        except StageError as error:
+            raise NetworkError(f"{network.name}: no ONNX file can be written of it: {error}") from error
+        self.architecture, self.exporter = architecture.digest, architecture.exporter
 
 
 def looked_at(network: PythonNetwork) -> LookedAt:
@@ -222,8 +227,7 @@ def looked_at(network: PythonNetwork) -> LookedAt:
         What it takes and gives.
 
     Raises:
-        NetworkError: It cannot be made, or is no classifier of images.
-        StageError: No ONNX file can be written of it.
+        NetworkError: It cannot be made, is no classifier of images, or cannot be exported.
     """
     return _looked_at(replace(network, architecture=""))
 

@@ -7,8 +7,10 @@ to know of it are the `NetworkFacts`, which the study keeps with its space file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT, OnnxExporter, exporter_of
 
 Layout = Literal["nchw", "nhwc"]
 
@@ -26,6 +28,7 @@ class NetworkFacts:
         resolutions: Sides of images, in pixels, that were tried and that it takes.
         refusals: Reasons, by knob or by `knob=value`.
         levels: Sentences on what of it can be cut.
+        exporter: The name of the exporter of torch that writes its files (`vitsearch.core.onnx_exporters`).
     """
 
     architecture: str
@@ -35,6 +38,7 @@ class NetworkFacts:
     resolutions: tuple[int, ...]
     refusals: Mapping[str, str]
     levels: tuple[str, ...] = ()
+    exporter: str = TORCHSCRIPT.name
 
     def to_json(self) -> dict[str, Any]:
         lists = {name: list(getattr(self, name)) for name in ("channels", "resolutions", "levels")}
@@ -58,6 +62,7 @@ class NetworkFacts:
             tuple(value["resolutions"]),
             dict(value["refusals"]),
             tuple(value["levels"]),
+            value["exporter"],
         )
 
 
@@ -71,6 +76,7 @@ class PythonNetwork:
         folder: Where the module is looked for, besides the installed packages.
         resolution: The side of the images of its weights, in pixels.
         architecture: That of its facts; empty before it is examined.
+        exporter: That of its facts.
     """
 
     name: str
@@ -78,6 +84,7 @@ class PythonNetwork:
     folder: str
     resolution: int
     architecture: str = ""
+    exporter: str = TORCHSCRIPT.name
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,30 @@ Network = PythonNetwork | OnnxNetwork
 Networks = tuple[Network, ...]
 
 
-def with_architecture(network: Network, facts: NetworkFacts | None) -> Network:
-    """The network as workers get it: they refuse one of another architecture."""
-    return network if facts is None else replace(network, architecture=facts.architecture)
+def network_named(name: str, networks: Networks) -> Network | None:
+    """Look up a network of the user's.
+
+    Args:
+        name: A backbone.
+        networks: Those of a study.
+
+    Returns:
+        The network; None for a backbone of timm or of vitsearch.
+    """
+    return next((network for network in networks if network.name == name), None)
+
+
+def exporter_for(backbone: str, networks: Networks) -> OnnxExporter:
+    """The exporter that writes the files of a backbone, which may be a network of the user's.
+
+    Args:
+        backbone: Its name.
+        networks: Those of the study.
+
+    Returns:
+        One of torch's two exporters.
+    """
+    network = network_named(backbone, networks)
+    if not isinstance(network, PythonNetwork):
+        return exporter_of(backbone)
+    return DYNAMO if network.exporter == DYNAMO.name else TORCHSCRIPT

@@ -83,7 +83,7 @@ class PythonSection(NetworkSection):
             self.python,
             os.path.abspath(os.path.expanduser(self.folder)),
             self.resolution,
-            self.facts.architecture if self.facts is not None else "",
+            *(() if self.facts is None else (self.facts.architecture, self.facts.exporter)),
         )
 
 

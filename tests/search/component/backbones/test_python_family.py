@@ -12,6 +12,7 @@ from vitsearch import backbones
 from vitsearch.backbones.python_family import PythonFamily, looked_at
 from vitsearch.compress import prune
 from vitsearch.core.networks import PythonNetwork
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
 from vitsearch.core.plan import Compression
 from vitsearch.core.resolve import Scores, resolve
 from vitsearch.errors import NetworkError, PlanError, WeightsError
@@ -231,3 +232,17 @@ def test_a_module_that_is_nowhere_is_refused_with_the_places_and_the_machine(tmp
         NetworkError, match=rf"no module 'nowhere_at_all' on .*: neither installed there nor in {tmp_path}"
     ):
         looked_at(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), 16))
+
+
+@pytest.mark.long
+def test_what_one_exporter_cannot_write_is_written_by_the_other(network):
+    code = NET.replace("Block(16))", "Block(16), nn.AdaptiveAvgPool2d(3))")
+    assert looked_at(network(code)).exporter == DYNAMO
+    assert looked_at(network()).exporter == TORCHSCRIPT
+
+
+@pytest.mark.long
+def test_a_forward_that_depends_on_values_is_refused(network):
+    code = NET.replace("return self.out(", "x = x if x.mean() > 0 else -x\n            return self.out(")
+    with pytest.raises(NetworkError, match="ours: no ONNX file can be written of it: "):
+        looked_at(network(code))
