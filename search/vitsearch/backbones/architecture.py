@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitsearch.export.graph.onnx_file import convert
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT, OnnxExporter
+from vitsearch.errors import StageError
+from vitsearch.export.graph.onnx_file import write_onnx
 from vitsearch.export.structure import onnx_graph
 from vitsearch_agent.base.canonical_json import digest
 
@@ -31,27 +34,49 @@ LONGEST = 16
 differently, or weights: of these it is the shape, the mean and the deviation."""
 
 
-def architecture_of(model: nn.Module, images: torch.Tensor) -> str:
-    """The digest of an architecture.
+@dataclass(frozen=True)
+class Architecture:
+    """The SHA-256 of an architecture, and the exporter that can write it."""
+
+    digest: str
+    exporter: OnnxExporter
+
+
+def architecture_of(model: nn.Module, images: torch.Tensor) -> Architecture:
+    """Name an architecture.
 
     Args:
         model: In evaluation mode; takes `images`.
         images: (batch, channels, height, width), of which only the shape counts.
 
     Returns:
-        SHA-256 in hexadecimal. Weights do not enter.
+        Its digest, in which weights do not enter.
 
     Raises:
-        StageError: No ONNX file can be written of it.
+        StageError: No ONNX file can be written of it, by either exporter.
     """
     filled = _filled(model)
     shapes = [[name, list(value.shape), str(value.dtype)] for name, value in filled.state_dict().items()]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        convert(filled, tuple(images.shape), path, batch=1)
+        exporter = _written(filled, images, path)
         graph = list(onnx_graph(path, _constant))
     modules = ADDRESS.sub("", repr(model))
-    return digest({"schema": SCHEMA, "modules": modules, "parameters": shapes, "graph": graph})
+    named = {"schema": SCHEMA, "modules": modules, "parameters": shapes, "graph": graph}
+    return Architecture(digest(named), exporter)
+
+
+def _written(model: nn.Module, images: torch.Tensor, path: Path) -> OnnxExporter:
+    """The first exporter that writes the model with an open batch."""
+    try:
+        write_onnx(model, tuple(images.shape), path, exporter=TORCHSCRIPT)
+    except StageError as first:
+        try:
+            write_onnx(model, tuple(images.shape), path, exporter=DYNAMO)
+        except StageError:
+            raise first from None
+        return DYNAMO
+    return TORCHSCRIPT
 
 
 @torch.no_grad()

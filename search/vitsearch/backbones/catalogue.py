@@ -9,7 +9,6 @@ from typing import Any
 from vitsearch import backbones
 from vitsearch.backbones.examine import RATIOS, examine
 from vitsearch.core.networks import Network, NetworkFacts
-from vitsearch.core.onnx_exporters import OnnxExporter, exporter_of, of_file
 from vitsearch.core.precisions import AUTO
 from vitsearch.core.preprocessing import Preprocessing
 from vitsearch.errors import NetworkError, UnknownName
@@ -157,18 +156,6 @@ class Catalogue:
             The digest of a network that the user brings; empty for other backbones.
         """
         return self.facts[name].architecture if name in self.facts else ""
-
-    def exporter(self, name: str) -> OnnxExporter:
-        """Look up what writes the ONNX files of a backbone.
-
-        Args:
-            name: The backbone.
-
-        Returns:
-            One of torch's exporters; of a network that is an ONNX file, that file.
-        """
-        opset = self.facts[name].opset if name in self.facts else None
-        return exporter_of(name) if opset is None else of_file(opset)
 
     def refused_channels(self, name: str, channels: int) -> str | None:
         """Say why a backbone takes no images with a number of channels.

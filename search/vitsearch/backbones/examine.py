@@ -119,7 +119,14 @@ def _facts(request: dict[str, Any]) -> NetworkFacts:
         else:
             refusals[f"resolution={pixels}"] = reason
     return NetworkFacts(
-        own.architecture, network.resolution, own.channels, own.fixed_classes, tuple(resolutions), refusals
+        own.architecture,
+        network.resolution,
+        own.channels,
+        own.fixed_classes,
+        tuple(resolutions),
+        refusals,
+        tuple(family.levels(network.name).lines()),
+        own.exporter.name,
     )
 
 

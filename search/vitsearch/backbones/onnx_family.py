@@ -257,15 +257,18 @@ def facts_of(network: OnnxNetwork, refusals: Mapping[str, str]) -> NetworkFacts:
         raise NetworkError(
             f"{network.name}: {network.classes} lists {count} classes, and {network.path} gives {file.logits} logits"
         )
-    classes = None if network.classes else file.logits
+    runs = "one image in a run" if fixed_batch(file.model) else "any number of images in a run"
+    kind = _reduced(file.model)
+    levels = (runs, *([f"{kind} already"] if kind else []), "it is run as it is, so nothing is pruned or trained")
     return NetworkFacts(
         architecture_of(network),
         network.resolution,
         (file.channels,),
-        classes,
+        file.logits,
         (network.resolution,),
         refusals,
-        opset_of(file.model),
+        levels,
+        opset=opset_of(file.model),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -19,13 +20,13 @@ from vitsearch.backbones.timm_family import fp32_bytes
 from vitsearch.backbones.weights import misfit, weights_path
 from vitsearch.backbones.weights_file import first_line, read_state
 from vitsearch.core.networks import PythonNetwork
-from vitsearch.errors import NetworkError, PlanError, WeightsError
+from vitsearch.errors import NetworkError, PlanError, StageError, WeightsError
 from vitsearch.models.backbone import Built, ModelSpec
 from vitsearch.models.classifier import ATTRIBUTE, Classifier, find_classifier, with_classes
 from vitsearch.models.onnx_format import MAX_BYTES
 from vitsearch.models.surgery import redraw_zero_norms
-from vitsearch.structure.find import find_structure
-from vitsearch.structure.values import Structure
+from vitsearch.structure.find import DECLARED, find_structure
+from vitsearch.structure.values import Heads, Structure, Width
 
 CLASSES = 7
 """Of the model that is looked at; a network may be fixed to another number."""
@@ -45,6 +46,9 @@ class PythonFamily(FoundFamily):
     """
 
     why_no_heads = "has no attention heads that vitsearch knows how to remove exactly"
+    why_no_embed = "is a network of your own, of whose residual stream vitsearch cuts no channels"
+    why_no_tokens = "is a network of your own, of which vitsearch drops no tokens"
+    why_no_token = "is a network of your own, of which vitsearch knows no distillation head"
 
     def __init__(self, network: PythonNetwork) -> None:
         self.network = network
@@ -83,11 +87,12 @@ class PythonFamily(FoundFamily):
 
     def require_architecture(self) -> None:
         """Raise `NetworkError` where the code is not that of the study."""
-        here = looked_at(self.network).architecture
-        if self.network.architecture not in ("", here):
+        here, expected = looked_at(self.network).architecture, self.network.architecture
+        if expected not in ("", here):
             raise NetworkError(
-                f"{self.network.name}: {self.network.entry} makes another network here ({here[:12]}) than the study "
-                f"has ({self.network.architecture[:12]}); use one code everywhere, or give the new one another name"
+                f"{self.network.name}: {self.network.entry} makes another network on {socket.gethostname()} "
+                f"({here[:12]}) than the study has ({expected[:12]}); use one code everywhere, or give the new one "
+                "another name"
             )
 
     def build(self, spec: ModelSpec) -> Built:
@@ -186,6 +191,7 @@ class LookedAt:
         fixed_classes: The number of logits that it gives whatever it is told; None if it takes a number.
         classifier: The path of the layer whose output is its logits.
         architecture: The digest of the architecture.
+        exporter: The exporter of torch that writes its files.
     """
 
     def __init__(self, network: PythonNetwork) -> None:
@@ -204,7 +210,11 @@ class LookedAt:
         self.fixed_classes = None if "classes" in accepted else int(logits.shape[1])
         self.classifier = find_classifier(self.model, images)
         setattr(self.model, ATTRIBUTE, Classifier(self.classifier, int(logits.shape[1])))
-        self.architecture = architecture_of(self.model, images[:1])
+        try:
+            architecture = architecture_of(self.model, images[:1])
+        except StageError as error:
+            raise NetworkError(f"{network.name}: no ONNX file can be written of it: {error}") from error
+        self.architecture, self.exporter = architecture.digest, architecture.exporter
 
 
 def looked_at(network: PythonNetwork) -> LookedAt:
@@ -217,8 +227,7 @@ def looked_at(network: PythonNetwork) -> LookedAt:
         What it takes and gives.
 
     Raises:
-        NetworkError: It cannot be made, or is no classifier of images.
-        StageError: No ONNX file can be written of it.
+        NetworkError: It cannot be made, is no classifier of images, or cannot be exported.
     """
     return _looked_at(replace(network, architecture=""))
 
@@ -238,9 +247,30 @@ def _structure_of(network: PythonNetwork, pixels: int) -> Structure:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(SEED)
-            return find_structure(model, torch.randn(1, own.channels[0], pixels, pixels, generator=generator))
+            return find_structure(model, torch.randn(1, own.channels[0], pixels, pixels, generator=generator), declared)
 
-    return kept_structure({"architecture": own.architecture, "pixels": pixels}, find)
+    declared = _declared(network, own.model)
+    identity = {"architecture": own.architecture, "pixels": pixels, "declared": [asdict(unit) for unit in declared]}
+    structure = kept_structure(identity, find)
+    for refusal in structure.refusals:
+        if refusal.kind == DECLARED:
+            raise NetworkError(f"{network.name}: units() says that {refusal.scope!r} can be cut: {refusal.reason}")
+    return structure
+
+
+def _declared(network: PythonNetwork, model: nn.Module) -> tuple[Heads | Width, ...]:
+    """What the network's own method `units` says can be cut; nothing where it has none."""
+    method = getattr(model, "units", None)
+    if not callable(method):
+        return ()
+    units = tuple(method())
+    for unit in units:
+        if not isinstance(unit, Heads | Width):
+            raise NetworkError(
+                f"{network.name}: units() gives {type(unit).__name__}; allowed: Width and Heads of "
+                "vitsearch.structure.values"
+            )
+    return units
 
 
 @cache

@@ -7,8 +7,10 @@ to know of it are the `NetworkFacts`, which the study keeps with its space file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT, OnnxExporter, exporter_of, of_file
 
 Layout = Literal["nchw", "nhwc"]
 
@@ -25,6 +27,8 @@ class NetworkFacts:
         classes: The number of logits that it is fixed to; None if it takes any number.
         resolutions: Sides of images, in pixels, that were tried and that it takes.
         refusals: Reasons, by knob or by `knob=value`.
+        levels: Sentences on what of it can be cut.
+        exporter: The name of the exporter of torch that writes its files (`vitsearch.core.onnx_exporters`).
         opset: Of a network that is an ONNX file.
     """
 
@@ -34,10 +38,21 @@ class NetworkFacts:
     classes: int | None
     resolutions: tuple[int, ...]
     refusals: Mapping[str, str]
+    levels: tuple[str, ...] = ()
+    exporter: str = TORCHSCRIPT.name
     opset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"channels": list(self.channels), "resolutions": list(self.resolutions)}
+        lists = {name: list(getattr(self, name)) for name in ("channels", "resolutions", "levels")}
+        return asdict(self) | lists
+
+    def describe(self) -> str:
+        """What it takes and what can be cut, in one line."""
+        classes = "any number of classes" if self.classes is None else f"{self.classes} classes"
+        channels = " or ".join(map(str, self.channels))
+        sizes = ", ".join(map(str, self.resolutions))
+        takes = f"takes {channels} channels at {sizes} pixels, {classes}"
+        return "; ".join([takes, *self.levels, f"architecture {self.architecture[:12]}"])
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NetworkFacts:
@@ -48,6 +63,8 @@ class NetworkFacts:
             value["classes"],
             tuple(value["resolutions"]),
             dict(value["refusals"]),
+            tuple(value["levels"]),
+            value["exporter"],
             value["opset"],
         )
 
@@ -62,6 +79,7 @@ class PythonNetwork:
         folder: Where the module is looked for, besides the installed packages.
         resolution: The side of the images of its weights, in pixels.
         architecture: That of its facts; empty before it is examined.
+        exporter: That of its facts.
     """
 
     name: str
@@ -69,6 +87,7 @@ class PythonNetwork:
     folder: str
     resolution: int
     architecture: str = ""
+    exporter: str = TORCHSCRIPT.name
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,7 @@ class OnnxNetwork:
         resolution: The side of its input, in pixels.
         classes: A file with the name of the class of each logit; empty if they are those of the data, in their order.
         architecture: That of its facts; empty before it is examined.
+        opset: That of its facts.
     """
 
     name: str
@@ -90,12 +110,39 @@ class OnnxNetwork:
     resolution: int
     classes: str = ""
     architecture: str = ""
+    opset: int = TORCHSCRIPT.opset
 
 
 Network = PythonNetwork | OnnxNetwork
 Networks = tuple[Network, ...]
 
 
-def with_architecture(network: Network, facts: NetworkFacts | None) -> Network:
-    """The network as workers get it: they refuse one of another architecture."""
-    return network if facts is None else replace(network, architecture=facts.architecture)
+def network_named(name: str, networks: Networks) -> Network | None:
+    """Look up a network of the user's.
+
+    Args:
+        name: A backbone.
+        networks: Those of a study.
+
+    Returns:
+        The network; None for a backbone of timm or of vitsearch.
+    """
+    return next((network for network in networks if network.name == name), None)
+
+
+def exporter_for(backbone: str, networks: Networks) -> OnnxExporter:
+    """The exporter that writes the files of a backbone, which may be a network of the user's.
+
+    Args:
+        backbone: Its name.
+        networks: Those of the study.
+
+    Returns:
+        One of torch's two exporters; for an ONNX file, what stands for one.
+    """
+    network = network_named(backbone, networks)
+    if network is None:
+        return exporter_of(backbone)
+    if isinstance(network, OnnxNetwork):
+        return of_file(network.opset)
+    return DYNAMO if network.exporter == DYNAMO.name else TORCHSCRIPT

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, exporter_of, needs_dynamo
+from vitsearch.core.onnx_exporters import TORCHSCRIPT, OnnxExporter, needs_dynamo
 from vitsearch.core.plan import Deployment
 from vitsearch.core.precisions import RUNTIMES
 from vitsearch.errors import ResourceError
@@ -99,11 +99,13 @@ def refuse_unable(device: str, info: DeviceInfo, deployments: Iterable[Deploymen
             raise ResourceError("; ".join(dict.fromkeys(filter(None, causes))) + _install(runtime))
 
 
-def refuse_old_opsets(devices: Sequence[Described], backbone: str, deployments: Iterable[Deployment]) -> None:
-    """Raise `ResourceError` when a device reads no ONNX opset in which the files of `backbone` can be written."""
-    reason, exporter = needs_dynamo(backbone), exporter_of(backbone)
-    if reason is None:
+def refuse_old_opsets(
+    devices: Sequence[Described], backbone: str, exporter: OnnxExporter, deployments: Iterable[Deployment]
+) -> None:
+    """Raise `ResourceError` when a device reads no ONNX opset in which `exporter` can write the files of `backbone`."""
+    if exporter == TORCHSCRIPT:
         return  # `refuse_unable` says what is too old for all models
+    reason = needs_dynamo(backbone) or "torch's other exporter cannot write its operators"
     for device in devices:
         for deployment in deployments:
             runtime = on_device(device.info, deployment)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitsearch.models.surgery import is_pointwise
+
 ATTRIBUTE = "vitsearch_classifier"
 
 
@@ -66,7 +68,7 @@ def find_classifier(model: nn.Module, images: torch.Tensor) -> str | None:
         The path of a linear layer or of a convolution of kernel size 1; None if no such layer gives the logits.
     """
     outputs: list[tuple[str, torch.Tensor]] = []
-    layers = [(name, layer) for name, layer in model.named_modules() if is_pointwise_layer(layer)]
+    layers = [(name, layer) for name, layer in model.named_modules() if is_pointwise(layer)]
     hooks = [
         layer.register_forward_hook(lambda _, __, output, name=name: outputs.append((name, output)))
         for name, layer in layers
@@ -79,11 +81,6 @@ def find_classifier(model: nn.Module, images: torch.Tensor) -> str | None:
     same = (name for name, output in reversed(outputs) if output.numel() == logits.numel())
     by_name = dict(outputs)
     return next((name for name in same if torch.equal(by_name[name].flatten(), logits.flatten())), None)
-
-
-def is_pointwise_layer(layer: nn.Module) -> bool:
-    """Whether a layer is linear in the channels of each position."""
-    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
 
 
 def with_classes(model: nn.Module, name: str, classes: int) -> None:

@@ -16,6 +16,11 @@ NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
 SMALL_SCALE = 0.1
 
 
+def is_pointwise(layer: nn.Module) -> bool:
+    """Whether a layer reads each position alone: a linear layer, or a convolution of kernel size 1."""
+    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
+
+
 def keep_rows(layer: Layer, kept: Sequence[int]) -> None:
     """Drop the outputs of `layer` that are not in `kept`, with their bias."""
     index = torch.tensor(kept)

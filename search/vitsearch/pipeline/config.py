@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from vitsearch.core.keys import DataIdentity
-from vitsearch.core.onnx_exporters import OnnxExporter, exporter_of
 from vitsearch.core.plan import Plan, QuantizationAware, Recipe
 from vitsearch.core.preprocessing import OWN, ModelView, Preprocessing, PreprocessingKeys
 from vitsearch.devices.protocols import Phases
@@ -27,9 +26,8 @@ class Teacher:
 @dataclass(frozen=True)
 class StageConfig:
     """`teacher` None: each backbone is distilled from its own unpruned base. `starting_digest` gives the digest of
-    a backbone's starting weights, `architecture` that of a network whose name does not stand for it, `exporter` what
-    writes its ONNX files, `preprocessing` that of a backbone with weights, as far as the keys of the space file leave
-    it to them. `confirms`: the objectives
+    a backbone's starting weights, `preprocessing` that of a backbone with weights, as far as the keys of the space
+    file leave it to them. `confirms`: the objectives
     and limits need the confirmation measurement of every model; otherwise its screening measurement decides until the
     end. The device evaluates the models of the front on `device_images` images; `fleet_weights` are the weights of
     several devices, None for the worst case."""
@@ -48,8 +46,6 @@ class StageConfig:
     device_images: int = 0
     confirms: bool = False
     fleet_weights: Mapping[str, float] | None = None
-    architecture: Callable[[str], str] = lambda backbone: ""
-    exporter: Callable[[str], OnnxExporter] = exporter_of
 
     def base_view(self, model: Plan | Teacher) -> ModelView:
         """What the unpruned base of a plan, or a teacher, sees of an image."""

@@ -15,6 +15,7 @@ from vitsearch.core.figures import NO_METRICS, Figure, Metrics
 from vitsearch.core.fleet import Fleet
 from vitsearch.core.keys import ExportTarget, Origin, UnprunedWeights, trial_keys
 from vitsearch.core.metrics import OF_CLASSES
+from vitsearch.core.networks import exporter_for, network_named
 from vitsearch.core.pareto import wilson
 from vitsearch.core.plan import Plan, Recipe
 from vitsearch.core.precisions import CALIBRATED, TRAINED
@@ -104,9 +105,10 @@ class Pipeline:
             images = {"method": method, "data": self.config.data.fingerprint} | asdict(self.config.calibration)
             calibration = digest(images)
         qat = self.config.qat.of(plan.backbone)
-        exporter = self.config.exporter(plan.backbone)
+        networks = self._workspace.networks
+        exporter, network = exporter_for(plan.backbone, networks), network_named(plan.backbone, networks)
         opset, version = opset_on(devices, deployment, exporter), version_on(devices, deployment)
-        architecture = self.config.architecture(plan.backbone)
+        architecture = "" if network is None else network.architecture
         return ExportTarget(opset, version, calibration, qat, exporter, architecture)
 
     async def screen(self, trial: ResolvedTrial, rounds: int = 1) -> Metrics:

@@ -10,6 +10,7 @@ from functools import partial
 
 from vitsearch.core.activity import doing
 from vitsearch.core.metrics import metrics_on
+from vitsearch.core.networks import exporter_for
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import deployable_on, refuse_old_opsets, refuse_unable_on
 from vitsearch.devices.pausing_device import PausingDevice
@@ -102,7 +103,8 @@ def run(space: SearchSpace, progress: Progress, options: Options = Options()) ->
         )
         refuse_unable_on(device.devices, deployments_of(space, device.name))
         for choice in space.space.backbone:
-            refuse_old_opsets(device.devices, choice.name, deployments_of(space, device.name))
+            exporter = exporter_for(choice.name, space.networks)
+            refuse_old_opsets(device.devices, choice.name, exporter, deployments_of(space, device.name))
         for board in device.devices:
             refuse_unmetered(board.name, board.info, metrics_on(board.name, (*space.objectives, *space.limits)))
         progress.note("; ".join([*map(described, device.devices), "starting workers"]))

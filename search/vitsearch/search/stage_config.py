@@ -35,8 +35,6 @@ def stage_config_of(plans: PlanSpace, data: dict[str, Any]) -> StageConfig:
         base_resolution=plans.base_resolution,
         preprocessing=preprocessing_with(data, catalogue),
         starting_digest=lambda source: catalogue.starting_digest(spec_of(source, identity)),
-        architecture=catalogue.architecture,
-        exporter=catalogue.exporter,
         calibration_images=space.task.proxy.calibration_images,
         quantization_images=space.task.proxy.quantization_images,
         seed=seed,

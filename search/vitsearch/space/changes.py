@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vitsearch.space.model import SearchSpace
+from vitsearch.space.networks import NetworkSection
 
 ELSEWHERE = ("study", "storage", "files", "resources")
 """Sections that say where a study lives and with how much it runs; they change nothing of what is searched."""
@@ -44,7 +45,12 @@ class SpaceChange:
 
 def _searched(space: SearchSpace) -> dict[str, Any]:
     """Without what says where; of the devices only the names, of a backbone its weights where they are named."""
-    searched = {name: value for name, value in space.to_json().items() if name not in ELSEWHERE}
+    listed = tuple(
+        choice.model_copy(update={"facts": None}) if isinstance(choice, NetworkSection) else choice
+        for choice in space.space.backbone
+    )
+    plain = space.model_copy(update={"space": space.space.model_copy(update={"backbone": listed})})
+    searched = {name: value for name, value in plain.to_json().items() if name not in ELSEWHERE}
     return searched | {"devices": list(space.device_names)}
 
 

@@ -9,10 +9,9 @@ from pydantic import AfterValidator, Field, PlainSerializer, field_validator, mo
 from pydantic.json_schema import SkipJsonSchema
 
 from vitsearch.core.networks import Layout, Network, NetworkFacts, OnnxNetwork, PythonNetwork
+from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.space.section_base import ChannelDeviations, ChannelNumbers, Pixels, StartingWeights, Weights
-from vitsearch.space.value_types import Text, own_weights, problem
-
-NETWORK_NAME = r"^[A-Za-z][\w\-]*$"
+from vitsearch.space.value_types import Text, entry_point, network_name, own_weights, problem
 
 
 def _facts_json(facts: NetworkFacts | None) -> dict[str, Any] | None:
@@ -22,26 +21,40 @@ def _facts_json(facts: NetworkFacts | None) -> dict[str, Any] | None:
 class NetworkSection(StartingWeights):
     """A network that the user brings, under a name that no backbone of timm or of vitsearch has."""
 
-    name: Annotated[Text, Field(pattern=NETWORK_NAME)]
+    name: Annotated[Text, AfterValidator(network_name)]
     """Its name in the study."""
-    facts: SkipJsonSchema[Annotated[NetworkFacts | None, PlainSerializer(_facts_json)]] = None
-    """What was found out about it when the space file was loaded; not a key of the file."""
+    facts: SkipJsonSchema[Annotated[NetworkFacts | None, PlainSerializer(_facts_json)]] = Field(None, alias="(facts)")
+    """What was found out about it when the space file was loaded; a study keeps it, a file does not have it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_kind(cls, data: Any) -> Any:
+        if isinstance(data, dict) and {"python", "onnx"} <= data.keys():
+            raise problem("a network has either 'python', which names its code, or 'onnx', which names its file")
+        return data
 
     @field_validator("facts", mode="before")
     @classmethod
     def _read_facts(cls, value: Any) -> Any:
-        return NetworkFacts.from_json(value) if isinstance(value, dict) else value
+        try:
+            return NetworkFacts.from_json(value) if isinstance(value, dict) else value
+        except (KeyError, TypeError, ValueError) as error:
+            raise problem(f"these are no facts about a network: {error!r}") from None
 
     @property
     def network(self) -> Network:
         """The network as workers get it."""
         raise NotImplementedError
 
+    def describe(self) -> str:
+        """What was found out about it, in one line."""
+        return self.facts.describe() if self.facts is not None else "not examined"
+
 
 class PythonSection(NetworkSection):
     """A network that a function of the user's own makes. Workers import its module, which runs its code."""
 
-    python: Annotated[Text, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    python: Annotated[Text, AfterValidator(entry_point)]
     """package.module:function, from an installed package or the folder. The function takes any of classes, channels and
     resolution by name, and returns a torch.nn.Module that gives a logit for each class."""
     folder: Text = "."
@@ -57,6 +70,13 @@ class PythonSection(NetworkSection):
             raise problem(f"weights {self.weights!r} need mean and std beside them: those of their training")
         return self
 
+    def describe(self) -> str:
+        folder = os.path.abspath(os.path.expanduser(self.folder))
+        code = (
+            f"workers run the code of {self.python} with your rights, as this check has done (looked for in {folder})"
+        )
+        return f"{code}; {super().describe()}"
+
     @property
     def network(self) -> Network:
         return PythonNetwork(
@@ -64,7 +84,7 @@ class PythonSection(NetworkSection):
             self.python,
             os.path.abspath(os.path.expanduser(self.folder)),
             self.resolution,
-            self.facts.architecture if self.facts is not None else "",
+            *(() if self.facts is None else (self.facts.architecture, self.facts.exporter)),
         )
 
 
@@ -96,9 +116,9 @@ class OnnxSection(NetworkSection):
     @property
     def network(self) -> Network:
         path = os.path.abspath(os.path.expanduser(self.onnx))
-        architecture = self.facts.architecture if self.facts is not None else ""
         classes = os.path.abspath(os.path.expanduser(self.classes)) if self.classes else ""
-        return OnnxNetwork(self.name, path, self.layout, self.resolution, classes, architecture)
+        known = () if self.facts is None else (self.facts.architecture, self.facts.opset or TORCHSCRIPT.opset)
+        return OnnxNetwork(self.name, path, self.layout, self.resolution, classes, *known)
 
 
 def kind_of_network(value: Any) -> str:

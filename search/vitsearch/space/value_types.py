@@ -204,6 +204,20 @@ def weights_name(value: str) -> str:
     raise problem(f"{value!r} is not a valid choice of starting weights; allowed: builtin, hub, none, file:PATH")
 
 
+def network_name(value: str) -> str:
+    """Check the name of a network that the user brings."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_\-]*", value):
+        return value
+    raise problem(f"{value!r} is not a valid name of a network; allowed: letters, digits, - and _, such as our_net")
+
+
+def entry_point(value: str) -> str:
+    """Check the function that makes a network."""
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", value):
+        return value
+    raise problem(f"{value!r} is not a function; write package.module:function, such as ourlab.nets:make")
+
+
 def own_weights(value: str) -> str:
     """Check the weights of a network that the user brings."""
     if value == "none" or value.startswith("file:"):

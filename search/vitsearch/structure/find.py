@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from vitsearch.models.surgery import is_pointwise
 from vitsearch.structure import heads as attention
 from vitsearch.structure import widths as channels
 from vitsearch.structure.proof import difference, draw_vectors, failure, run, settle_batch_norms
@@ -20,12 +21,17 @@ from vitsearch.structure.values import Heads, Part, Refusal, Structure, Width
 NOT_SIDE_BY_SIDE = "its heads depend on each other, or do not lie side by side"
 
 
-def find_structure(model: nn.Module, images: torch.Tensor) -> Structure:
+DECLARED = "declared"
+"""The kind of a refusal of what the model's author has declared."""
+
+
+def find_structure(model: nn.Module, images: torch.Tensor, declared: Sequence[Heads | Width] = ()) -> Structure:
     """What of a model can be cut.
 
     Args:
         model: Takes `images`; norms, biases and layer scales are drawn anew, so it is of no use afterwards.
         images: One image (1, channels, height, width).
+        declared: What its author says can be cut, which goes before what is found and is proved like it.
 
     Returns:
         The parts that the proof accepts, and the candidates that it refuses.
@@ -34,15 +40,36 @@ def find_structure(model: nn.Module, images: torch.Tensor) -> Structure:
     settle_batch_norms(model, images)
     trace = Trace(model, images)
     residual = residual_modules(trace)
+    own, refused = _accepted_declared(trace, declared)
     found_heads, refused_heads = _accepted_heads(trace)
-    found_widths, refused_widths = _accepted_widths(trace, found_heads, _stem(trace, residual))
-    parts = _parts(trace, found_heads, found_widths, residual)
-    return Structure(tuple(parts), (*refused_heads, *refused_widths))
+    heads = [own_heads for own_heads in own if isinstance(own_heads, Heads)]
+    heads += [it for it in found_heads if it.scope not in {own_heads.scope for own_heads in heads}]
+    widths = [width for width in own if isinstance(width, Width)]
+    found_widths, refused_widths = _accepted_widths(trace, heads, widths, _stem(trace, residual))
+    parts = _parts(trace, heads, found_widths, residual)
+    return Structure(tuple(parts), (*refused, *refused_heads, *refused_widths))
 
 
 def half(units: int) -> list[int]:
     """Every second unit: what a proof keeps."""
     return list(range(0, units, 2))
+
+
+def _accepted_declared(trace: Trace, declared: Sequence[Heads | Width]) -> tuple[list[Heads | Width], list[Refusal]]:
+    accepted: list[Heads | Width] = []
+    refused = []
+    for item in declared:
+        layers = [item.consumer] if isinstance(item, Heads) else [*item.layers, *item.between]
+        missing = [name for name in (item.scope, *layers) if name not in trace.modules]
+        if missing:
+            reason: str | None = f"it has no module {missing[0]!r}"
+        else:
+            reason = _refused_heads(trace, item) if isinstance(item, Heads) else _refused_width(trace, item)
+        if reason is None:
+            accepted.append(item)
+        else:
+            refused.append(Refusal(DECLARED, item.consumer, type(item).__name__, reason))
+    return accepted, refused
 
 
 def _accepted_heads(trace: Trace) -> tuple[list[Heads], list[Refusal]]:
@@ -67,12 +94,14 @@ def _stem(trace: Trace, residual: Sequence[str]) -> set[str]:
     return {name for name in trace.order[:start] if not is_pointwise(trace.modules[name])}
 
 
-def _accepted_widths(trace: Trace, heads: Sequence[Heads], stem: Collection[str]) -> tuple[list[Width], list[Refusal]]:
+def _accepted_widths(
+    trace: Trace, heads: Sequence[Heads], own: Sequence[Width], stem: Collection[str]
+) -> tuple[list[Width], list[Refusal]]:
     """One width for each layer, but for those that a layer of the stem reads: they cost accuracy, and save little.
 
-    Widths whose consumer can be refitted come first.
+    `own` widths, which are proved, come first, then those whose consumer can be refitted.
     """
-    accepted, refused, used = [], [], set[str]()
+    accepted, refused, used = [*own], [], {name for width in own for name in width.layers}
     candidates = [it for it in channels.candidates(trace) if it.consumer not in stem and not _is_inside(it, heads)]
     for width in sorted(candidates, key=lambda it: not is_pointwise(trace.modules[it.consumer])):
         if used & {*width.layers}:
@@ -85,11 +114,6 @@ def _accepted_widths(trace: Trace, heads: Sequence[Heads], stem: Collection[str]
             kind = type(trace.modules[width.scope]).__name__
             refused.append(Refusal("width", f"{width.producers[0]} to {width.consumer}", kind, reason))
     return sorted(accepted, key=lambda it: trace.order.index(it.consumer)), refused
-
-
-def is_pointwise(layer: nn.Module) -> bool:
-    """Whether a layer reads each position alone: a linear layer, or a convolution of kernel size 1."""
-    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1))
 
 
 def _is_inside(width: Width, heads: Iterable[Heads]) -> bool:

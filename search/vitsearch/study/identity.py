@@ -58,7 +58,20 @@ def refuse_other_space(study: HasAttributes, space: SearchSpace) -> None:
     if stored is not None and stored != space.to_json():
         before = SearchSpace.from_json(stored)
         refuse_other_names(study, before.device_names, space.device_names)
+        _refuse_other_networks(study.name, before, space)
         _refuse_changes(before, space)
+
+
+def _refuse_other_networks(study: str, before: SearchSpace, now: SearchSpace) -> None:
+    """A network of the user's under the name of another one: its results would be taken for those of the new one."""
+    stored = before.network_facts
+    for name, facts in now.network_facts.items():
+        if name in stored and stored[name].architecture != facts.architecture:
+            raise StudyError(
+                f"study {study!r}: the code or file of {name!r} has changed since the study began (architecture "
+                f"{stored[name].architecture[:12]}, now {facts.architecture[:12]}), so nothing of it can be reused; "
+                "give the new network another 'name', or the study another one ('study: NAME')"
+            )
 
 
 def adopt_data(study: HasAttributes, description: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 
 from vitsearch.compress import sparsity
 from vitsearch.compress.quantization import fake_quant
-from vitsearch.core.onnx_exporters import TORCHSCRIPT, exporter_of, of_file
+from vitsearch.core.networks import exporter_for
+from vitsearch.core.onnx_exporters import TORCHSCRIPT
 from vitsearch.errors import StageError
 from vitsearch.export import EXPORTERS, ExportedFile, ExportTask, deploy, evaluate, metadata, structure
 from vitsearch.export.base import PARITY_LIMIT
@@ -42,7 +43,7 @@ def export(model: nn.Module, job: jobs.ScreenJob | jobs.ExportJob, folder: Path)
     source, images = job.spec.source, load_data(job.workspace)
     inputs = drawn(job.workspace, job.calibration, source.view).numpy()
     family, fp32_layers = family_of(source, job.workspace).family, job.spec.resolved.fp32_layers
-    exporter = of_file(model.opset) if isinstance(model, OnnxModel) else exporter_of(source.backbone)
+    exporter = exporter_for(source.backbone, job.workspace.networks)
     task = ExportTask(family, job.deployment, inputs, job.opset, fp32_layers, job.runtime_version, exporter)
     written = write(model, task, folder)
     settings = source.view.settings(images.image_size, images.channels)

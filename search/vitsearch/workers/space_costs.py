@@ -38,7 +38,7 @@ class Counts:
     linear_m: float
 
 
-def count(plan: Plan, networks: Networks, classes: int, channels: int) -> Counts:
+def count(plan: Plan, classes: int, channels: int, networks: Networks = ()) -> Counts:
     """The counts of a plan, whose backbone may be one of the `networks` of the user."""
     family = backbones.find(plan.backbone, networks)
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels, window_size=plan.window_size)
@@ -56,7 +56,7 @@ def count(plan: Plan, networks: Networks, classes: int, channels: int) -> Counts
     return Counts(params_m, macs_m, linear / 1e6)
 
 
-def training_seconds_per_image(plan: Plan, networks: Networks, classes: int, channels: int, threads: int) -> float:
+def training_seconds_per_image(plan: Plan, classes: int, channels: int, threads: int, networks: Networks = ()) -> float:
     """The time of a training step for each image, of the unpruned model of `plan`: the second of two steps, on the
     GPU of this machine or on `threads` cores. On cores it is their CPU time, so that other programs do not count."""
     spec = ModelSpec(plan.backbone, "none", plan.resolution, classes, channels)

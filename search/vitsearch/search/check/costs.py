@@ -178,7 +178,7 @@ def count_models(valid: Valid) -> CountedModels:
 def _count(plan: Plan, space: SearchSpace, channels: int) -> Counts:
     from vitsearch.workers.space_costs import count  # torch: only for those who count
 
-    return caller(plan.backbone, space.networks, count)(plan, space.networks, CLASSES, channels)
+    return caller(plan.backbone, space.networks, count)(plan, CLASSES, channels, space.networks)
 
 
 def _range(values: Iterable[float]) -> ValueRange:
@@ -331,7 +331,7 @@ def _per_image(plans: PlanSpace, channels: int, threads: int) -> Iterator[tuple[
         plan = plans.plan(_Extreme(backbone, is_largest=True))
         networks = plans.space.networks
         timed = caller(backbone, networks, training_seconds_per_image)
-        yield backbone, timed(plan, networks, CLASSES, channels, threads)
+        yield backbone, timed(plan, CLASSES, channels, threads, networks)
         if time.perf_counter() - begin > TIMING_S:
             return
 

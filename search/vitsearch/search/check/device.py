@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vitsearch.core import precisions
 from vitsearch.core.metrics import metrics_on
+from vitsearch.core.networks import exporter_for
 from vitsearch.core.plan import Deployment
 from vitsearch.devices.agent_device import refuse_unmetered
 from vitsearch.devices.deployable import (
@@ -104,7 +105,7 @@ def _problems(space: SearchSpace, described: Sequence[DeviceDescription]) -> Ite
             yield Problem(("space", "backend", index), str(error))
     for index, choice in enumerate(space.space.backbone):
         try:
-            refuse_old_opsets(described, choice.name, deployments)
+            refuse_old_opsets(described, choice.name, exporter_for(choice.name, space.networks), deployments)
         except ResourceError as error:
             yield Problem(("space", "backbone", index), str(error))
     for section in ("objectives", "limits"):

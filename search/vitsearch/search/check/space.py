@@ -74,6 +74,7 @@ class Valid:
                 f"{self.file}: fine. {counted} of which {self._wanted()} will be trained.",
                 *(f"input of {', '.join(names)}: {text}." for text, names in self._readers().items()),
                 *(f"weights of {name}: {text}." for name, text in self.tried.items()),
+                *(f"network {section.name}: {section.describe()}." for section in self.space.network_sections),
                 *(f"{token.describe()}." for token in self.tokens),
                 *(f"A run from this machine would end at once: {note}" for note in self.notes),
             ]

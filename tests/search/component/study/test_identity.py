@@ -7,6 +7,7 @@ import json
 import pytest
 
 from support.studies import ME, METRICS
+from vitsearch.core.networks import NetworkFacts
 from vitsearch.core.record import Record
 from vitsearch.errors import StudyError
 from vitsearch.study.identity import adopt_data
@@ -32,6 +33,21 @@ def test_what_makes_numbers_comparable_cannot_change(open_study, change, message
     ) as caught:
         open_study(**change)
     assert message in str(caught.value)
+
+
+def network(digest):
+    facts = NetworkFacts(digest * 64, 28, (1,), None, (28,), {})
+    ours = {"python": "nets:make", "name": "ours", "resolution": 28, "(facts)": facts.to_json()}
+    return {"space__backbone": ["fake_vit", ours]}
+
+
+def test_a_network_whose_code_has_changed_needs_another_name(open_study):
+    open_study(**network("a"))
+    open_study(**network("a"))
+    with pytest.raises(
+        StudyError, match=r"code or file of 'ours' has changed .* \(architecture aaaaaaaaaaaa, now bbbb"
+    ):
+        open_study(**network("b"))
 
 
 @pytest.mark.parametrize("change", [{"search__trials": 99}, {"limits": {}}, {"space__resolution": [28, 32]}])

@@ -183,6 +183,13 @@ def test_device_and_data_contents_do_not_enter_the_graph_key(plan, resolved):
     assert graph_key(resolved, plan.deployment, replace(DATA, classes=11), 17) != before
 
 
+def test_the_code_of_a_network_enters_its_graph_key(plan, resolved):
+    targets = (ExportTarget(17, None, None, QuantizationAware(), architecture=each) for each in ("", "ab", "cd"))
+    graphs = [trial_keys(resolved, plan, ORIGIN, DATA, target).graph for target in targets]
+    assert len({*graphs}) == 3
+    assert graphs[0] == graph_key(resolved, plan.deployment, DATA, 17)
+
+
 def test_the_exporter_of_an_architecture_enters_its_graph_key(plan, resolved):
     of_both = [graph_key(resolved, plan.deployment, DATA, 18, exporter=each) for each in (TORCHSCRIPT, DYNAMO)]
     assert len({*of_both, graph_key(resolved, plan.deployment, DATA, 17)}) == 3

@@ -66,8 +66,8 @@ def check(tmp_path, monkeypatch):
 def test_weights_have_their_own_accuracy_when_the_file_says_their_preprocessing(weights, name):
     sample = validation_sample(DataSpec("builtin:fashion-mnist-14k"), 200)
     spec = ModelSpec("vit_fmnist_p4", f"file:{weights / name}.safetensors", 28, 10, 1)
-    (folded,) = pretrained_accuracy.judge(spec, sample, [FOLDED[name]])
-    (own,) = pretrained_accuracy.judge(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1), sample, [FASHION_MNIST])
+    (folded,) = pretrained_accuracy.judge(spec, (), sample, [FOLDED[name]])
+    (own,) = pretrained_accuracy.judge(ModelSpec("vit_fmnist_p4", "builtin", 28, 10, 1), (), sample, [FASHION_MNIST])
     assert folded.correct == own.correct > 170
 
 

@@ -1,0 +1,69 @@
+"""Networks of the user's are examined in a process of their own: what it says, and what it survives."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from vitsearch.backbones import examine as examining
+from vitsearch.backbones.catalogue import Catalogue
+from vitsearch.backbones.examine import examine
+from vitsearch.core.networks import PythonNetwork
+from vitsearch.errors import NetworkError
+
+NET = """
+print("words on standard output")
+import torch
+from torch import nn
+
+def make(classes, channels):
+    stem = nn.Conv2d(channels, 16, 4, 4)
+    return nn.Sequential(stem, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, classes))
+"""
+
+
+def written(folder, code, name="examined_network"):
+    (folder / f"{name}.py").write_text(code)
+    return PythonNetwork("ours", f"{name}:make", str(folder), 16)
+
+
+def test_the_facts_of_a_network_come_back_without_importing_it(tmp_path):
+    facts = examine(written(tmp_path, NET), "none", (24,))
+    assert (facts.native_resolution, facts.channels, facts.classes, facts.resolutions) == (16, (3, 1), None, (16, 24))
+    assert "no attention heads" in facts.levels
+    assert "has no attention heads" in facts.refusals["head_pruning_ratio"]
+    assert "examined_network" not in sys.modules
+
+
+def test_changed_code_is_examined_again(tmp_path):
+    before = examine(written(tmp_path, NET), "none", ())
+    network = written(tmp_path, NET.replace("nn.ReLU()", "nn.Tanh()"))
+    os.utime(tmp_path / "examined_network.py", (2e9, 2e9))
+    assert examine(network, "none", ()).architecture != before.architecture
+
+
+def test_code_that_ends_its_process_is_one_problem(tmp_path):
+    with pytest.raises(NetworkError, match="ours: the process that examined it ended with 3: last words"):
+        examine(written(tmp_path, "import os\nos.write(2, b'last words')\nos._exit(3)"), "none", ())
+
+
+def test_code_that_waits_for_ever_is_one_problem(tmp_path, monkeypatch):
+    monkeypatch.setattr(examining, "LONGEST_S", 1.0)
+    with pytest.raises(NetworkError, match="ours: after 1 s it was still being made or traced"):
+        examine(written(tmp_path, "import time\ntime.sleep(600)"), "none", ())
+
+
+def test_a_catalogue_keeps_the_problem_of_a_network_beside_the_others(tmp_path):
+    catalogue = Catalogue.examined([(written(tmp_path, "def make(): return 3"), "none")], ())
+    assert catalogue.problems == {"ours": "ours: examined_network:make returned int, not a torch.nn.Module"}
+
+
+def test_a_name_of_timm_is_refused(tmp_path):
+    network = PythonNetwork("resnet18", "anything:make", str(tmp_path), 16)
+    assert "is a backbone of timm or of vitsearch" in Catalogue.examined([(network, "none")], ()).problems["resnet18"]
+
+
+def test_facts_are_plain_values(tmp_path):
+    facts = examine(written(tmp_path, NET), "none", ())
+    assert type(facts).from_json(json.loads(json.dumps(facts.to_json()))) == facts

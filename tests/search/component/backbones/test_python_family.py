@@ -1,0 +1,248 @@
+"""Networks of the user's own code: imported, looked at, built, and refused in one line each."""
+
+import itertools
+import textwrap
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vitsearch import backbones
+from vitsearch.backbones.python_family import PythonFamily, looked_at
+from vitsearch.compress import prune
+from vitsearch.core.networks import PythonNetwork
+from vitsearch.core.onnx_exporters import DYNAMO, TORCHSCRIPT
+from vitsearch.core.plan import Compression
+from vitsearch.core.resolve import Scores, resolve
+from vitsearch.errors import NetworkError, PlanError, WeightsError
+from vitsearch.models.backbone import ModelSpec
+from vitsearch.models.classifier import class_count, classifiers_of
+
+NET = """
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.norm = nn.GroupNorm(1, width)
+            self.grow, self.shrink = nn.Conv2d(width, 32, 1), nn.Conv2d(32, width, 1)
+
+        def forward(self, x):
+            return x + 0.5 * self.shrink(torch.relu(self.grow(self.norm(x))))
+
+    class Net(nn.Module):
+        def __init__(self, classes, channels):
+            super().__init__()
+            self.stem = nn.Conv2d(channels, 16, 4, 4)
+            self.blocks = nn.Sequential(Block(16), Block(16))
+            self.drop = nn.Dropout(0.1)
+            self.out = nn.Linear(16, classes)
+
+        def forward(self, x):
+            return self.out(self.drop(self.blocks(self.stem(x)).mean((2, 3))))
+
+    def make(classes, channels):
+        return Net(classes, channels)
+"""
+numbers = itertools.count()
+
+
+@pytest.fixture
+def network(tmp_path):
+    """Writes code into a module of a new name, and gives its network."""
+
+    def write(code=NET, entry="make", resolution=16):
+        name = f"own_network_{next(numbers)}"
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
+        return PythonNetwork("ours", f"{name}:{entry}", str(tmp_path), resolution)
+
+    return write
+
+
+def spec(weights="none", classes=5, channels=1, resolution=16):
+    return ModelSpec("ours", weights, resolution, classes, channels)
+
+
+def built(network, **changes):
+    return PythonFamily(network).build(spec(**changes))
+
+
+def saved(state, folder):
+    path = folder / "weights.safetensors"
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    return f"file:{path}"
+
+
+def test_a_network_is_found_by_its_name(network):
+    ours = network()
+    assert backbones.find("ours", (ours,)).family == "ours"
+    assert backbones.find("vit_fmnist_p4", (ours,)).family == "vit"
+
+
+def test_it_is_built_for_the_classes_and_channels_of_the_data(network):
+    made = built(network(), classes=4, channels=1)
+    assert made.head_is_new
+    assert made.model(torch.zeros(3, 1, 16, 16)).shape == (3, 4)
+    assert class_count(made.model) == 4
+    assert classifiers_of(made.model) == [made.model.out]
+
+
+def test_its_hidden_channels_and_blocks_are_found(network):
+    family, ours = PythonFamily(network()), built(network())
+    shapes = [(unit.name, unit.ffn_width, unit.removable) for unit in family.units(ours.model)]
+    assert shapes == [("blocks.0", 32, True), ("blocks.1", 32, True)]
+
+
+def test_a_cut_network_computes_what_is_left_of_it(network, plan):
+    family, made = PythonFamily(network()), built(network())
+    structure = family.block_structure(made.model, spec())
+    resolved = resolve(
+        replace(plan, compression=Compression(ffn_pruning_ratio=0.5)), structure, Scores.equal(structure)
+    )
+    whole = built(network()).model
+    for block, kept in enumerate(resolved.blocks):
+        gone = sorted({*range(32)} - {*kept.ffn})
+        whole.blocks[block].shrink.weight.data[:, gone] = 0
+    prune.apply(made.model, family, resolved, torch.zeros(1, 1, 16, 16))
+    images = torch.randn(2, 1, 16, 16)
+    assert made.model.blocks[0].grow.out_channels == 16
+    assert torch.allclose(made.model(images), whole(images), atol=1e-5)
+
+
+def test_weights_of_a_file_are_loaded_with_its_classes(network, tmp_path):
+    ours = network()
+    weights = built(ours, classes=5).model.state_dict()
+    weights["out.bias"] += 1
+    same = built(ours, weights=saved(weights, tmp_path))
+    assert not same.head_is_new
+    assert torch.equal(same.model.out.bias, weights["out.bias"])
+
+
+def test_weights_of_other_classes_get_a_new_classifier(network, tmp_path):
+    ours = network()
+    weights = built(ours, classes=9).model.state_dict()
+    other = built(ours, weights=saved(weights, tmp_path), classes=5)
+    assert other.head_is_new
+    assert other.model.out.out_features == 5
+    assert torch.equal(other.model.stem.weight, weights["stem.weight"])
+
+
+def test_weights_that_do_not_fit_are_named(network, tmp_path):
+    weights = built(network()).model.state_dict()
+    weights["stem.weight"], weights["extra"] = torch.zeros(3, 1, 4, 4), weights.pop("stem.bias")
+    with pytest.raises(WeightsError, match=r"missing: stem.bias; not of this model: extra; of another shape: stem"):
+        built(network(), weights=saved(weights, tmp_path))
+
+
+TWO_INPUTS = "forward(self, x):\n            return self.out", "forward(self, x, mask):\n            return self.out"
+FIXED = NET + "\n    def fixed():\n        return Net(11, 3)\n"
+
+
+def test_a_network_of_a_fixed_number_of_classes_gets_a_classifier_for_the_data(network):
+    ours = network(FIXED, "fixed")
+    assert looked_at(ours).fixed_classes == 11
+    made = built(ours, classes=5, channels=3)
+    assert made.model(torch.zeros(2, 3, 16, 16)).shape == (2, 5)
+
+
+def test_images_of_channels_that_it_does_not_take_are_refused(network):
+    with pytest.raises(PlanError, match="ours takes images with 3 channels, and these have 1"):
+        built(network(FIXED, "fixed"), channels=1)
+
+
+def test_without_a_layer_of_logits_other_classes_are_refused(network):
+    code = FIXED.replace("return self.out(", "return 2 * self.out(")
+    assert looked_at(network(code, "fixed")).classifier is None
+    with pytest.raises(PlanError, match="ours gives 11 logits and has no layer whose output they are"):
+        built(network(code, "fixed"), channels=3)
+
+
+def test_the_same_code_is_the_same_architecture(network):
+    first, second = looked_at(network()), looked_at(network(NET.replace("import torch\n", "import torch\n\n", 1)))
+    assert first.architecture == second.architecture
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.5 * self.shrink", "0.25 * self.shrink"),  # only a number of the graph
+        ("torch.relu", "torch.tanh"),  # only its operators
+        ("nn.Dropout(0.1)", "nn.Dropout(0.2)"),  # only training
+        ("nn.Conv2d(width, 32, 1), nn.Conv2d(32", "nn.Conv2d(width, 48, 1), nn.Conv2d(48"),
+    ],
+)
+def test_changed_code_is_another_architecture(network, old, new):
+    assert old in NET
+    assert looked_at(network()).architecture != looked_at(network(NET.replace(old, new))).architecture
+
+
+def test_a_worker_with_other_code_refuses_to_build(network):
+    ours = network()
+    other = PythonNetwork(ours.name, ours.entry, ours.folder, ours.resolution, architecture="0" * 64)
+    with pytest.raises(NetworkError, match=r"another network on .* \(\w{12}\) than the study has \(000000000000\)"):
+        built(other)
+
+
+def test_what_its_author_declares_is_cut_too(network):
+    code = NET + (
+        "\n    from vitsearch.structure.values import Width\n"
+        "    Net.units = lambda self: [Width('', ('stem',), (), (), 'blocks.0.grow', 16)]\n"
+    )
+    with pytest.raises(NetworkError, match=r"ours: units\(\) says that 'blocks.0.grow' can be cut: "):
+        PythonFamily(network(code)).structure("ours")
+    code = code.replace(
+        "'', ('stem',), (), (), 'blocks.0.grow', 16", "'blocks.0', ('blocks.0.grow',), (), (), 'blocks.0.shrink', 32"
+    )
+    assert len(PythonFamily(network(code)).structure("ours").parts) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "entry", "message"),
+    [
+        ("import no_such_package_of_ours", "make", "cannot be imported on .*: it needs 'no_such_package_of_ours'"),
+        ("1 / 0", "make", r"cannot be imported: ZeroDivisionError: division by zero \(own_network_\d+.py line 1\)"),
+        ("def other(): pass", "make", r"has no function 'make'; it has other"),
+        ("def make(width): pass", "make", "needs 'width', which vitsearch does not give; it gives classes, channels"),
+        ("def make(): return 3", "make", "returned int, not a torch.nn.Module"),
+        ("def make(): raise ValueError('no')", "make", r"failed: ValueError: no \(own_network_\d+.py line 1\)"),
+        (NET.replace(*TWO_INPUTS), "make", "is no classifier of images: TypeError: .*missing 1 required .*: 'mask'"),
+        (NET.replace("return self.out(", "return 1, self.out("), "make", "it gives tuple for 2 images of 16 x 16"),
+        (NET.replace(".mean((2, 3))", ".mean((0, 2, 3))"), "make", r"it gives \(\d+,\) for 2 images"),
+        (NET.replace("(16, classes)", "(16, 3)"), "make", r"it gives \(1, 3\) for one image, no logit"),
+        (NET.replace("self.drop(", "torch.dropout("). replace(".mean((2, 3))", ".mean((2, 3)), 0.5, True"), "make",
+         "its outputs for the same images differ from call to call"),
+    ],
+)  # fmt: skip
+def test_what_is_no_network_is_refused_in_one_line(network, code, entry, message):
+    with pytest.raises(NetworkError, match=f"ours: .*{message}") as caught:
+        looked_at(network(code, entry))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_that_an_installed_package_hides_is_refused(tmp_path):
+    (tmp_path / "timm.py").write_text("def make(): pass\n")
+    with pytest.raises(NetworkError, match="is imported instead of the module 'timm'"):
+        looked_at(PythonNetwork("ours", "timm:make", str(tmp_path), 16))
+
+
+def test_a_module_that_is_nowhere_is_refused_with_the_places_and_the_machine(tmp_path):
+    with pytest.raises(
+        NetworkError, match=rf"no module 'nowhere_at_all' on .*: neither installed there nor in {tmp_path}"
+    ):
+        looked_at(PythonNetwork("ours", "nowhere_at_all.nets:make", str(tmp_path), 16))
+
+
+@pytest.mark.long
+def test_what_one_exporter_cannot_write_is_written_by_the_other(network):
+    code = NET.replace("Block(16))", "Block(16), nn.AdaptiveAvgPool2d(3))")
+    assert looked_at(network(code)).exporter == DYNAMO
+    assert looked_at(network()).exporter == TORCHSCRIPT
+
+
+@pytest.mark.long
+def test_a_forward_that_depends_on_values_is_refused(network):
+    code = NET.replace("return self.out(", "x = x if x.mean() > 0 else -x\n            return self.out(")
+    with pytest.raises(NetworkError, match="ours: no ONNX file can be written of it: "):
+        looked_at(network(code))

@@ -1,0 +1,57 @@
+"""What the driver answers about a network of the user's, from facts alone."""
+
+import pytest
+
+from vitsearch.backbones.catalogue import Catalogue
+from vitsearch.core.networks import NetworkFacts
+from vitsearch.errors import NetworkError
+from vitsearch.models.backbone import ModelSpec
+
+REFUSALS = {
+    "head_pruning_ratio": "no heads",
+    "token_pruning_ratio": "no tokens",
+    "window_size": "no windows",
+    "quantization=int8_qat": "nothing to train",
+    "resolution=30": "odd maps",
+}
+FACTS = NetworkFacts("ab" * 32, 28, (1,), None, (28, 32), REFUSALS)
+OURS = Catalogue.of_facts({"ours": FACTS})
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "reason"),
+    [
+        ("head_pruning_ratio", 0.5, "no heads"),
+        ("head_pruning_ratio", 0.0, None),
+        ("ffn_pruning_ratio", 0.5, None),
+        ("token_pruning_method", "topk", "no tokens"),
+        ("window_size", 7, "no windows"),
+        ("window_size@28", 7, "no windows"),
+        ("window_size@28", None, None),
+        ("quantization", "int8_qat", "nothing to train"),
+        ("quantization", "fp32", None),
+        ("resolution", 32, None),
+        ("resolution", 30, "odd maps"),
+        ("resolution", 64, "ours was not tried at 64 pixels; it takes 28, 32: list the size in 'space.resolution'"),
+        ("weights", "none", None),
+    ],
+)
+def test_a_knob_is_supported_unless_the_facts_have_a_reason(knob, value, reason):
+    assert OURS.supports("ours", knob, value) == reason
+
+
+def test_a_network_that_cannot_be_searched_raises_its_problem():
+    with pytest.raises(NetworkError, match="it has no forward"):
+        Catalogue({}, {"ours": "it has no forward"}).supports("ours", "weights", "none")
+
+
+def test_channels_that_it_does_not_take_are_refused_with_the_key_that_helps():
+    assert OURS.refused_channels("ours", 1) is None
+    assert "task.data.channels: 1" in str(OURS.refused_channels("ours", 3))
+
+
+def test_the_architecture_enters_the_digest_of_random_weights():
+    other = Catalogue.of_facts({"ours": NetworkFacts("cd" * 32, 28, (1,), None, (28,), {})})
+    spec = ModelSpec("ours", "none", 28, 10, 1)
+    assert OURS.starting_digest(spec) != other.starting_digest(spec)
+    assert OURS.architecture("vit_fmnist_p4") == ""
